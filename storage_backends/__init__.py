@@ -1,0 +1,31 @@
+"""Where bytes rest: object stores behind one contract. Knows nothing of PostgreSQL."""
+
+from storage_backends.backend import Body, ObjectInfo, StorageBackend
+from storage_backends.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ChecksumMismatch,
+    InvalidStorageURL,
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    RangeNotSatisfiable,
+    StorageError,
+    TransientStorageError,
+)
+from storage_backends.open import open_backend
+
+__all__ = [
+    "AccessDenied",
+    "Body",
+    "BucketNotFound",
+    "ChecksumMismatch",
+    "InvalidStorageURL",
+    "ObjectAlreadyExists",
+    "ObjectInfo",
+    "ObjectNotFound",
+    "RangeNotSatisfiable",
+    "StorageBackend",
+    "StorageError",
+    "TransientStorageError",
+    "open_backend",
+]

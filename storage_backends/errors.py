@@ -1,0 +1,50 @@
+"""What can go wrong in an object store, in the words of the contract rather than of a vendor's SDK.
+
+``str(error)`` is one sentence that names the object or the bucket and fits on a terminal; the SDK's own exception is
+chained as ``__cause__``.
+"""
+
+import textwrap
+
+_LONGEST_QUOTE = 300
+
+
+def quote(said: object) -> str:
+    """What an SDK or a store said, in one line of bearable length: some say it in paragraphs, or in HTML."""
+    return textwrap.shorten(str(said), _LONGEST_QUOTE, placeholder=" …")
+
+
+class StorageError(Exception):
+    """The store could not do what was asked, and asking again would not help."""
+
+
+class InvalidStorageURL(StorageError):
+    """A destination that no backend understands, or an option that it does not have."""
+
+
+class BucketNotFound(StorageError):
+    """The bucket, or the directory that stands for it, does not exist."""
+
+
+class ObjectNotFound(StorageError):
+    """No object has this key."""
+
+
+class RangeNotSatisfiable(StorageError):
+    """The object has fewer bytes than were asked for."""
+
+
+class ObjectAlreadyExists(StorageError):
+    """An object has this key already; nothing was changed."""
+
+
+class AccessDenied(StorageError):
+    """The credentials do not allow this, or the object is locked against it."""
+
+
+class ChecksumMismatch(StorageError):
+    """The store received other bytes than were sent, or could not confirm which it received."""
+
+
+class TransientStorageError(StorageError):
+    """The store failed in a way that may pass: throttling, 5xx, a connection reset, a time-out, a truncated body."""

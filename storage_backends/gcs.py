@@ -1,0 +1,328 @@
+"""Google Cloud Storage. The one place that imports Google's SDK."""
+
+import base64
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import google.auth
+import google_crc32c
+import requests
+import urllib3
+from google.api_core.exceptions import GoogleAPICallError, from_http_response
+from google.auth.credentials import AnonymousCredentials
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud import storage  # type: ignore[import-untyped]  # the SDK has no types
+
+from storage_backends.backend import Body, ObjectInfo
+from storage_backends.checks import check_body, check_range
+from storage_backends.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ChecksumMismatch,
+    InvalidStorageURL,
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    RangeNotSatisfiable,
+    StorageError,
+    TransientStorageError,
+    quote,
+)
+from storage_backends.keys import check_prefix, check_root, join_key, relative_key
+
+_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+_CONNECTIONS = 64
+_CRC32C_PIECE = 1024 * 1024
+_LISTED = "items(name,size,timeCreated,crc32c,generation),nextPageToken"
+_CREATED = "name,size,timeCreated,crc32c,generation"
+
+
+class GCSBackend:
+    """Objects under ``prefix`` in a Google Cloud Storage bucket.
+
+    - Create-only by `ifGenerationMatch=0`_, which needs storage.objects.create and nothing more.
+    - The body's CRC32C is sent with it, and GCS refuses `other bytes`_; the SHA-256, which GCS doesn't know, is checked
+      before sending. The checksum is CRC32C and the version the generation.
+    - Objects are deleted one by one.
+
+    Credentials are the `application default`_ ones. An ``endpoint`` of http:// is an emulator, and is sent none; so is
+    STORAGE_EMULATOR_HOST. ``project`` is billed for the requests, which `requester pays`_ buckets ask for.
+    The SDK's own retries are off. ``connect_timeout`` and ``read_timeout`` are seconds of silence.
+
+    .. _ifGenerationMatch=0: https://cloud.google.com/storage/docs/request-preconditions
+    .. _other bytes: https://cloud.google.com/storage/docs/data-validation
+    .. _application default: https://cloud.google.com/docs/authentication/application-default-credentials
+    .. _requester pays: https://cloud.google.com/storage/docs/requester-pays
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint: str | None = None,
+        project: str | None = None,
+        storage_class: str | None = None,
+        kms_key: str | None = None,
+        connect_timeout: float = 10.0,
+        read_timeout: float = 60.0,
+    ) -> None:
+        self._root = check_root(prefix)
+        self._url = f"gs://{bucket}/{self._root}".rstrip("/")
+        self._project = project
+        self._storage_class = storage_class
+        self._kms_key = kms_key
+        self._timeout = (connect_timeout, read_timeout)
+        with _errors(self._url, missing=BucketNotFound):
+            self._session = _session(endpoint or os.environ.get("STORAGE_EMULATOR_HOST"))
+            try:
+                self._client = storage.Client(
+                    project=project,
+                    credentials=self._session.credentials,
+                    _http=self._session,
+                    client_options={"api_endpoint": endpoint} if endpoint else None,
+                )
+                # The SDK would fetch the bucket's metadata from a thread of its own, for traces: a request that outlives
+                # close() and a permission, storage.buckets.get, that nothing here needs.
+                self._client._bucket_metadata_cache = None
+                self._bucket = self._client.bucket(bucket, user_project=project)
+            except ValueError as exc:
+                raise InvalidStorageURL(f"{self._url} can't be opened: {quote(exc)}") from exc
+
+    @property
+    def url(self) -> str:
+        """``gs://bucket/prefix``."""
+        return self._url
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        """Create the object; see :meth:`StorageBackend.put`."""
+        name, where = self._locate(key)
+        check_body(where, body, sha256)
+        crc32c = _crc32c(body)
+        try:
+            with _errors(where, missing=BucketNotFound):
+                created = self._upload(name, body, crc32c)
+        except AccessDenied as exc:
+            # Creating asks for this permission only where it would overwrite.
+            # https://cloud.google.com/storage/docs/access-control/iam-json
+            if "storage.objects.delete" in str(exc):
+                raise ObjectAlreadyExists(f"{where}: the object exists already") from exc
+            raise
+        if created.get("crc32c") != crc32c or int(created.get("size", -1)) != memoryview(body).nbytes:
+            # Credentials that can only create can't; the error that follows says enough.
+            with contextlib.suppress(StorageError):
+                self.delete([key])
+            raise ChecksumMismatch(f"{where} was not kept: the store did not confirm its CRC32C")
+        return ObjectInfo(
+            key,
+            memoryview(body).nbytes,
+            datetime.fromisoformat(created["timeCreated"]).astimezone(UTC),
+            checksum=_checksum(crc32c),
+            version=str(created["generation"]),
+        )
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The object's bytes; see :meth:`StorageBackend.get`."""
+        name, where = self._locate(key)
+        if offset < 0 or (length is not None and length <= 0):
+            # HTTP has no range without bytes.
+            check_range(where, self.head(key).size, offset, length)
+            return b""
+        try:
+            with _errors(where, missing=ObjectNotFound):
+                data: bytes = self._bucket.blob(name).download_as_bytes(
+                    start=offset or None,
+                    end=None if length is None else offset + length - 1,
+                    raw_download=True,
+                    checksum=None,
+                    timeout=self._timeout,
+                    retry=None,
+                )
+        except RangeNotSatisfiable:
+            check_range(where, self.head(key).size, offset, length)
+            return b""
+        if length is not None and len(data) != length:
+            check_range(where, self.head(key).size, offset, length)
+            raise TransientStorageError(f"{where} gave {len(data)} bytes of {length}")
+        return data
+
+    def head(self, key: str) -> ObjectInfo:
+        """What is known of the object; see :meth:`StorageBackend.head`."""
+        name, where = self._locate(key)
+        blob = self._bucket.blob(name)
+        with _errors(where, missing=ObjectNotFound):
+            blob.reload(timeout=self._timeout, retry=None)
+        return _info(key, blob)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object under ``prefix`` in key order, with checksums; see :meth:`StorageBackend.list`."""
+        check_prefix(prefix)
+        with _errors(f"{self._url}/{prefix}", missing=BucketNotFound):
+            for blob in self._client.list_blobs(
+                self._bucket,
+                prefix=f"{self._root}/{prefix}" if self._root else prefix,
+                fields=_LISTED,
+                timeout=self._timeout,
+                retry=None,
+            ):
+                key = relative_key(self._root, blob.name)
+                if key is not None:
+                    yield _info(key, blob)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove the objects; see :meth:`StorageBackend.delete`."""
+        for key in keys:
+            name, where = self._locate(key)
+            with contextlib.suppress(ObjectNotFound), _errors(where, missing=ObjectNotFound):
+                self._bucket.blob(name).delete(timeout=self._timeout, retry=None)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()  # type: ignore[no-untyped-call]
+
+    def _locate(self, key: str) -> tuple[str, str]:
+        name = join_key(self._root, key)
+        return name, f"gs://{self._bucket.name}/{name}"
+
+    def _upload(self, name: str, body: Body, crc32c: str) -> dict[str, Any]:
+        """One `multipart upload`_: metadata and body in one request, however large the body.
+
+        The SDK's own upload turns into a resumable one above 8 MiB: two requests at least, and a session that a failure
+        leaves behind.
+
+        .. _multipart upload: https://cloud.google.com/storage/docs/json_api/v1/objects/insert
+        """
+        metadata = {"name": name, "crc32c": crc32c, "contentType": "application/octet-stream"}
+        if self._storage_class:
+            metadata["storageClass"] = self._storage_class
+        query = {"uploadType": "multipart", "ifGenerationMatch": "0", "fields": _CREATED}
+        if self._kms_key:
+            query["kmsKeyName"] = self._kms_key
+        if self._project:
+            query["userProject"] = self._project
+        related = _Related(json.dumps(metadata).encode(), body)
+        response = self._session.post(
+            f"{self._client.api_endpoint}/upload/storage/v1{self._bucket.path}/o",
+            params=query,
+            data=related,  # type: ignore[arg-type]  # types-requests knows no sized iterable, requests does
+            headers={"Content-Type": related.content_type},
+            timeout=self._timeout,
+        )
+        if response.status_code != requests.codes.ok:
+            raise from_http_response(response)  # type: ignore[no-untyped-call]
+        created = response.json()
+        if not isinstance(created, dict) or "generation" not in created:
+            raise TransientStorageError(
+                f"gs://{self._bucket.name}/{name}: the store's answer to the upload made no sense"
+            )
+        return created
+
+
+class _Related:
+    """A multipart/related body of JSON and bytes, sent part by part: joined, it would be a second copy in memory."""
+
+    def __init__(self, metadata: bytes, body: Body) -> None:
+        boundary = uuid.uuid4().hex.encode()
+        self.content_type = f"multipart/related; boundary={boundary.decode()}"
+        self._parts = (
+            b"--%b\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n%b\r\n"
+            b"--%b\r\nContent-Type: application/octet-stream\r\n\r\n" % (boundary, metadata, boundary),
+            memoryview(body).cast("B"),
+            b"\r\n--%b--\r\n" % boundary,
+        )
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        return iter(self._parts)
+
+
+def _session(endpoint: str | None) -> AuthorizedSession:
+    if endpoint and not endpoint.startswith("https://"):
+        credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    else:
+        credentials, _ = google.auth.default(scopes=[_SCOPE])
+    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
+    return session
+
+
+def _info(key: str, blob: Any) -> ObjectInfo:
+    return ObjectInfo(
+        key,
+        blob.size,
+        blob.time_created.astimezone(UTC),
+        checksum=_checksum(blob.crc32c) if blob.crc32c else None,
+        version=str(blob.generation),
+    )
+
+
+def _crc32c(body: Body) -> str:
+    """Base64 of the big-endian CRC32C, as GCS writes it."""
+    view, crc = memoryview(body).cast("B"), 0
+    # The C extension takes bytes alone; a piece at a time, the copies stay small.
+    for start in range(0, len(view), _CRC32C_PIECE):
+        crc = google_crc32c.extend(crc, bytes(view[start : start + _CRC32C_PIECE]))
+    return base64.b64encode(crc.to_bytes(4, "big")).decode()
+
+
+def _checksum(crc32c: str) -> str:
+    return f"crc32c:{base64.b64decode(crc32c).hex()}"
+
+
+# https://cloud.google.com/storage/docs/json_api/v1/status-codes
+_BY_STATUS: Final[dict[int, tuple[type[StorageError], str]]] = {
+    401: (AccessDenied, "access was denied"),
+    403: (AccessDenied, "access was denied"),
+    408: (TransientStorageError, "the store timed out"),
+    412: (ObjectAlreadyExists, "the object exists already"),
+    416: (RangeNotSatisfiable, "the range is outside the object"),
+    429: (TransientStorageError, "the store asks to slow down"),
+    500: (TransientStorageError, "the store failed"),
+    502: (TransientStorageError, "the store failed"),
+    503: (TransientStorageError, "the store failed"),
+    504: (TransientStorageError, "the store failed"),
+}
+
+
+def _error(where: str, exc: GoogleAPICallError, missing: type[StorageError]) -> StorageError:
+    # The SDK's message is “METHOD URL: what the store said”.
+    status, message = int(exc.code or 0), quote(exc.message).partition(": ")[2]
+    if status == 404:
+        if missing is BucketNotFound or "bucket does not exist" in message:
+            return BucketNotFound(f"{where}: the bucket does not exist")
+        return ObjectNotFound(f"{where}: the object does not exist")
+    if status == 400 and "doesn't match calculated" in message:
+        return ChecksumMismatch(f"{where}: the store received other bytes than were sent ({message})")
+    kind, phrase = _BY_STATUS.get(status, (StorageError, "the store refused"))
+    return kind(f"{where}: {phrase} ({status}: {message})")
+
+
+@contextlib.contextmanager
+def _errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
+    """Turn the SDK's exceptions into the contract's words; ``missing`` is what a 404 means here."""
+    try:
+        yield
+    except GoogleAPICallError as exc:
+        raise _error(where, exc, missing) from exc
+    except TransportError as exc:
+        raise TransientStorageError(f"{where}: {quote(exc)}") from exc
+    except DefaultCredentialsError as exc:
+        raise AccessDenied(
+            f"{where}: no Google credentials; set GOOGLE_APPLICATION_CREDENTIALS, run “gcloud auth application-default "
+            "login”, or give this machine a service account"
+        ) from exc
+    except GoogleAuthError as exc:
+        raise AccessDenied(f"{where}: Google refused the credentials ({quote(exc)})") from exc
+    except requests.exceptions.SSLError as exc:
+        kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
+        raise kind(f"{where}: {quote(exc)}") from exc
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as exc:
+        raise TransientStorageError(f"{where}: {quote(exc)}") from exc

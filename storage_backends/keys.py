@@ -1,0 +1,72 @@
+"""What a key may be. One rule for every store, so that a backup can be copied from any store to any other."""
+
+import unicodedata
+
+from storage_backends.errors import StorageError
+
+MAX_KEY_BYTES = 1024
+"""As UTF-8, with the backend's own prefix. The limit of both `S3`_ and `GCS`_.
+
+.. _S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
+.. _GCS: https://cloud.google.com/storage/docs/objects#naming
+"""
+
+
+def check_key(key: str) -> str:
+    """Return ``key``, or raise StorageError with the reason why no object may have it.
+
+    A key is one or more parts joined by ``/``. A part is not empty, is not ``.`` or ``..``, and has no control
+    character and no backslash. So a key is a relative path on every system, and never leaves its root.
+    """
+    if reason := _fault(key):
+        raise StorageError(f"{key!r} can't be an object's key: {reason}")
+    return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return ``prefix``, or raise StorageError where no key could start with it. It may end anywhere, also in ``/``."""
+    check_key(f"{prefix}x")
+    return prefix
+
+
+def join_key(root: str, key: str) -> str:
+    """The key in the bucket of ``key`` below a backend's own prefix (``""``, or one that has no ``/`` at its ends)."""
+    check_key(key)
+    return check_key(f"{root}/{key}") if root else key
+
+
+def _fault(key: str) -> str | None:
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError:
+        return "it is not valid Unicode"
+    if not key:
+        return "it is empty"
+    if len(encoded) > MAX_KEY_BYTES:
+        return f"it is longer than {MAX_KEY_BYTES} bytes"
+    if "\\" in key:
+        return "it has a backslash"
+    if any(unicodedata.category(character) == "Cc" for character in key):
+        return "it has a control character"
+    parts = key.split("/")
+    if "" in parts:
+        return "it starts or ends with “/”, or has an empty part"
+    if "." in parts or ".." in parts:
+        return "it has a part “.” or “..”"
+    return None
+
+
+def check_root(root: str) -> str:
+    """A backend's own prefix as :func:`join_key` takes it, from what a URL's path gives: ``/prefix/`` is ``prefix``."""
+    root = root.strip("/")
+    return check_key(root) if root else ""
+
+
+def relative_key(root: str, key: str) -> str | None:
+    """The key below a backend's own prefix of ``key`` in the bucket; the other way round than :func:`join_key`.
+
+    None for the empty “folder” that a cloud console makes, whose key ends in ``/`` and which is no object of ours.
+    """
+    if key.endswith("/"):
+        return None
+    return check_key(key.removeprefix(f"{root}/") if root else key)

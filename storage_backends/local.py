@@ -1,0 +1,252 @@
+"""A directory as an object store: durable, atomic, create-only, as far as POSIX allows."""
+
+import errno
+import hashlib
+import os
+import stat
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from storage_backends.backend import Body, ObjectInfo
+from storage_backends.checks import check_body, check_range
+from storage_backends.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    StorageError,
+    TransientStorageError,
+)
+from storage_backends.keys import check_key, check_prefix
+
+_INCOMING = ".incoming"
+_MAX_RACES = 100
+_READ_SIZE = 1024 * 1024
+
+
+class LocalBackend:
+    """One file an object below ``root``, which is created (mode 0700, with its parents) where it does not exist.
+
+    - A body is written to ``root/.incoming/``, fsynced, and hard-linked to its key: the link is what makes a put atomic
+      and create-only (`link(2)`_ fails with EEXIST). A process that was killed may leave a file there; it is never
+      listed, and may be removed while nothing writes. No key may start with ``.incoming/``.
+    - Files are 0600, folders 0700. A folder whose last object is deleted goes with it.
+    - The checksum is SHA-256, which :meth:`head` computes by reading the whole file: a directory stores none.
+    - A key can't be another key's folder: ``a`` and ``a/b`` exclude each other, and the second put raises StorageError.
+    - Nothing is followed through a symbolic link below ``root``; links are not listed.
+
+    .. _link(2): https://man7.org/linux/man-pages/man2/link.2.html
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        path = Path(root).absolute()
+        with _errors(str(path)):
+            _make_directory(path)
+            self._root = path.resolve()
+
+    @property
+    def url(self) -> str:
+        """``file://`` and the absolute path, percent-encoded."""
+        return self._root.as_uri()
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        """Create the object; see :meth:`StorageBackend.put`."""
+        path = self._path(key)
+        check_body(str(path), body, sha256)
+        with _errors(str(path)):
+            self._require_root()
+            incoming = self._root / _INCOMING
+            _make_directory(incoming)
+            temporary = incoming / uuid.uuid4().hex
+            try:
+                modified = _write(temporary, body)
+                self._link(temporary, path)
+            finally:
+                temporary.unlink(missing_ok=True)
+            _fsync_directory(path.parent)
+        return ObjectInfo(key, memoryview(body).nbytes, modified, checksum=f"sha256:{sha256.hex()}")
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The object's bytes; see :meth:`StorageBackend.get`."""
+        with self._open(key) as (path, fd):
+            end = check_range(str(path), os.fstat(fd).st_size, offset, length)
+            with os.fdopen(fd, "rb", closefd=False) as file:
+                file.seek(offset)
+                data = file.read(end - offset)
+        if len(data) != end - offset:
+            raise TransientStorageError(f"{path} gave {len(data)} bytes of {end - offset}")
+        return data
+
+    def head(self, key: str) -> ObjectInfo:
+        """What is known of the object, its SHA-256 by reading it; see :meth:`StorageBackend.head`."""
+        with self._open(key) as (_, fd):
+            status = os.fstat(fd)
+            digest = hashlib.sha256()
+            while chunk := os.read(fd, _READ_SIZE):
+                digest.update(chunk)
+        return ObjectInfo(key, status.st_size, _modified(status), checksum=f"sha256:{digest.hexdigest()}")
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object under ``prefix`` in key order, a folder at a time; see :meth:`StorageBackend.list`."""
+        check_prefix(prefix)
+        with _errors(str(self._root)):
+            self._require_root()
+            yield from self._walk("", prefix)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove the objects and the folders that this empties; see :meth:`StorageBackend.delete`."""
+        for key in keys:
+            path = self._path(key)
+            with _errors(str(path)):
+                self._require_root()
+                path.unlink(missing_ok=True)
+                self._remove_empty(path.parent)
+
+    def close(self) -> None:
+        """Nothing is held open between calls."""
+
+    def _path(self, key: str) -> Path:
+        check_key(key)
+        if key.split("/", 1)[0] == _INCOMING:
+            raise StorageError(f"{key!r} can't be an object's key: “{_INCOMING}” is where writes under way are kept")
+        path = self._root / key
+        parent = Path(os.path.realpath(path.parent))
+        if parent != path.parent:
+            raise StorageError(f"{path} is reached through a symbolic link, which is not followed")
+        return path
+
+    def _require_root(self) -> None:
+        if not self._root.is_dir():
+            raise BucketNotFound(f"the directory {self._root} no longer exists; check that its volume is mounted")
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[tuple[Path, int]]:
+        path = self._path(key)
+        with _errors(str(path)):
+            self._require_root()
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+            except (FileNotFoundError, NotADirectoryError) as exc:
+                raise ObjectNotFound(f"{path} does not exist") from exc
+            try:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise ObjectNotFound(f"{path} is not a regular file")
+                yield path, fd
+            finally:
+                os.close(fd)
+
+    def _link(self, temporary: Path, path: Path) -> None:
+        # A delete running beside us may remove the folder as empty between the mkdir and the link.
+        for _ in range(_MAX_RACES):
+            _make_directory(path.parent)
+            try:
+                os.link(temporary, path, follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            except FileExistsError as exc:
+                raise ObjectAlreadyExists(f"{path} exists already") from exc
+            except OSError as exc:
+                if exc.errno in (errno.EPERM, errno.EOPNOTSUPP):
+                    raise StorageError(
+                        f"the file system of {self._root} has no hard links, without which nothing can be written "
+                        "create-only; choose a directory on another one"
+                    ) from exc
+                raise
+            return
+        raise TransientStorageError(f"{path} could not be created: its folder keeps being removed")
+
+    def _remove_empty(self, folder: Path) -> None:
+        while folder != self._root:
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                pass
+            except OSError as exc:
+                if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR):
+                    return
+                raise
+            folder = folder.parent
+
+    def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
+        try:
+            with os.scandir(self._root / folder) as entries:
+                # A folder sorts by the “/” that follows its name in every key below it: “a.b” < “a/b” < “ab”.
+                names = sorted(
+                    (f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries),
+                    key=os.fsencode,
+                )
+        except FileNotFoundError:
+            return
+        for name in names:
+            key = folder + name
+            if key == f"{_INCOMING}/":
+                continue
+            if name.endswith("/"):
+                if key.startswith(prefix) or prefix.startswith(key):
+                    yield from self._walk(key, prefix)
+            elif key.startswith(prefix):
+                try:
+                    status = (self._root / key).lstat()
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    yield ObjectInfo(check_key(key), status.st_size, _modified(status))
+
+
+def _write(path: Path, body: Body) -> datetime:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "wb", buffering=0) as file:
+        rest = memoryview(body).cast("B")
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(fd)
+        return _modified(os.fstat(fd))
+
+
+def _make_directory(path: Path) -> None:
+    """Create the directory and its parents durably, all of mode 0700: ``Path.mkdir`` gives parents the default."""
+    for _ in range(_MAX_RACES):
+        try:
+            path.mkdir(0o700)
+        except FileExistsError:
+            if path.is_dir():
+                return
+            raise
+        except FileNotFoundError:
+            _make_directory(path.parent)
+        else:
+            _fsync_directory(path.parent)
+            return
+
+
+def _fsync_directory(path: Path) -> None:
+    # A folder that a delete beside us removed again has nothing left to make durable.
+    with suppress(FileNotFoundError):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _modified(status: os.stat_result) -> datetime:
+    return datetime.fromtimestamp(status.st_mtime, UTC)
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    """Turn an OSError into the contract's words."""
+    try:
+        yield
+    except OSError as exc:
+        sentence = f"{what}: {exc.strerror or exc}"
+        match exc.errno:
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                raise AccessDenied(sentence) from exc
+            case errno.EIO | errno.ESTALE | errno.ETIMEDOUT | errno.EMFILE | errno.ENFILE:
+                raise TransientStorageError(sentence) from exc
+            case _:
+                raise StorageError(sentence) from exc

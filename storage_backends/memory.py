@@ -1,0 +1,78 @@
+"""A store that lives as long as its object does: for tests, and for embedding pgstow's pipeline."""
+
+import hashlib
+import itertools
+import threading
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+
+from storage_backends.backend import Body, ObjectInfo
+from storage_backends.checks import check_body, check_range
+from storage_backends.errors import ObjectAlreadyExists, ObjectNotFound
+from storage_backends.keys import check_key, check_prefix
+
+_serial = itertools.count(1)
+
+
+class MemoryBackend:
+    """Objects in a dict. Its store checksum is SHA-256; it keeps no versions."""
+
+    def __init__(self) -> None:
+        self._url = f"memory://{next(_serial)}"
+        self._objects: dict[str, tuple[ObjectInfo, bytes]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """``memory://`` and a number that tells one backend from the next; nothing opens it."""
+        return self._url
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        """Create the object; see :meth:`StorageBackend.put`."""
+        check_key(key)
+        check_body(f"{self._url}/{key}", body, sha256)
+        data = bytes(body)
+        info = ObjectInfo(
+            key, len(data), datetime.now(UTC), checksum=f"sha256:{hashlib.sha256(data).hexdigest()}", version=None
+        )
+        with self._lock:
+            if key in self._objects:
+                raise ObjectAlreadyExists(f"{self._url}/{key} exists already")
+            self._objects[key] = info, data
+        return info
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The object's bytes; see :meth:`StorageBackend.get`."""
+        _, data = self._find(key)
+        end = check_range(f"{self._url}/{key}", len(data), offset, length)
+        return data[offset:end]
+
+    def head(self, key: str) -> ObjectInfo:
+        """What is known of the object; see :meth:`StorageBackend.head`."""
+        info, _ = self._find(key)
+        return info
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
+        check_prefix(prefix)
+        with self._lock:
+            infos = [info for key, (info, _) in self._objects.items() if key.startswith(prefix)]
+        yield from sorted(infos, key=lambda info: info.key.encode())
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove the objects; see :meth:`StorageBackend.delete`."""
+        for key in keys:
+            check_key(key)
+            with self._lock:
+                self._objects.pop(key, None)
+
+    def close(self) -> None:
+        """Nothing to let go of: the objects stay, as they do in any store."""
+
+    def _find(self, key: str) -> tuple[ObjectInfo, bytes]:
+        check_key(key)
+        with self._lock:
+            try:
+                return self._objects[key]
+            except KeyError:
+                raise ObjectNotFound(f"{self._url}/{key} does not exist") from None

@@ -1,0 +1,175 @@
+"""From what a person types to a backend. The SDKs are imported only once a URL needs them: they take a second."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from storage_backends.errors import InvalidStorageURL
+
+if TYPE_CHECKING:
+    from storage_backends.backend import StorageBackend
+
+
+def open_backend(
+    url: str,
+    options: Mapping[str, str] | None = None,
+    *,
+    give_up_after: float = 300.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> "StorageBackend":
+    """The backend for ``url``, with retries for up to ``give_up_after`` seconds a call.
+
+    ========================  ====================================================================================
+    URL                       options, in the URL's query or in ``options``, which win
+    ========================  ====================================================================================
+    ``s3://bucket/prefix``    ``endpoint``, ``region``, ``profile``, ``path_style`` (true, false), ``storage_class``,
+                              ``kms_key``, ``checksum`` (sha256, md5), ``connect_timeout``, ``read_timeout`` (seconds)
+    ``gs://bucket/prefix``    ``endpoint``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
+                              ``read_timeout``
+    ``file:///path`` or path  none; a path is taken as it is, a file URL is percent-decoded
+    ========================  ====================================================================================
+
+    Bucket and prefix are taken as they are, without percent-decoding. Credentials come from the SDK's own chain, never
+    from the URL. ``sleep`` is :class:`RetryingBackend`'s.
+
+    Raises:
+        InvalidStorageURL: an unknown scheme or option, a missing bucket, or credentials in the URL.
+        AccessDenied: no credentials were found.
+    """
+    # Imported here, since tenacity alone would double the time that importing this package takes.
+    from storage_backends.retrying import RetryingBackend
+
+    inner = _open(url, options or {})
+    return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep)
+
+
+def _open(url: str, options: Mapping[str, str]) -> "StorageBackend":
+    if "://" not in url:
+        _parse({}, options, of="a local directory")
+        return _open_local(url)
+    parts = _split(url)
+    given = {**_query(url, parts), **options}
+    match parts.scheme:
+        case "s3":
+            parsed = _parse(_S3_OPTIONS, given, of="an s3:// URL")
+            from storage_backends.s3 import S3Backend
+
+            return S3Backend(_bucket(url, parts), parts.path, **parsed)
+        case "gs":
+            parsed = _parse(_GCS_OPTIONS, given, of="a gs:// URL")
+            from storage_backends.gcs import GCSBackend
+
+            return GCSBackend(_bucket(url, parts), parts.path, **parsed)
+        case "file":
+            _parse({}, given, of="a file:// URL")
+            if parts.netloc not in ("", "localhost"):
+                raise InvalidStorageURL(f"{url} names the host {parts.netloc}; a local directory is file:///path")
+            return _open_local(unquote(parts.path))
+        case scheme:
+            raise InvalidStorageURL(
+                f"{scheme}:// is no known store; use s3://bucket/prefix, gs://bucket/prefix or a path"
+            )
+
+
+def _open_local(path: str) -> "StorageBackend":
+    if not path or "\0" in path:
+        raise InvalidStorageURL("the path of the local directory is empty or has a NUL character")
+    from storage_backends.local import LocalBackend
+
+    return LocalBackend(Path(path))
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+    except ValueError as exc:
+        raise InvalidStorageURL(f"the storage URL can't be read: {exc}") from exc
+    # Not one of these sentences repeats the URL: what stands before the “@” may be a secret.
+    if "@" in parts.netloc:
+        raise InvalidStorageURL("a storage URL may not have credentials in it; use a profile or the environment")
+    if parts.fragment or url.endswith("#"):
+        raise InvalidStorageURL("a storage URL may not have “#” in it")
+    return parts
+
+
+def _bucket(url: str, parts: SplitResult) -> str:
+    if not parts.netloc:
+        raise InvalidStorageURL(f"{url} names no bucket; write {parts.scheme}://bucket/prefix")
+    return parts.netloc
+
+
+def _query(url: str, parts: SplitResult) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError as exc:
+        raise InvalidStorageURL(f"the options of {url.partition('?')[0]} can't be read: {exc}") from exc
+    if len(dict(pairs)) != len(pairs):
+        raise InvalidStorageURL(f"an option of {url.partition('?')[0]} is given twice")
+    return dict(pairs)
+
+
+def _parse(known: Mapping[str, Callable[[str], Any]], given: Mapping[str, str], *, of: str) -> dict[str, Any]:
+    parsed = {}
+    for name, value in given.items():
+        if name not in known:
+            choice = f"it has {', '.join(sorted(known))}" if known else "it has none"
+            raise InvalidStorageURL(f"“{name}” is no option of {of}; {choice}")
+        try:
+            parsed[name] = known[name](value)
+        except ValueError as exc:
+            raise InvalidStorageURL(f"the option {name} of {of} {exc}") from exc
+    return parsed
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError("is empty")
+    return value
+
+
+def _flag(value: str) -> bool:
+    match value:
+        case "true":
+            return True
+        case "false":
+            return False
+        case _:
+            raise ValueError("must be true or false")
+
+
+def _seconds(value: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise ValueError("must be a number of seconds above 0")
+    return seconds
+
+
+def _endpoint(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be like https://host:port")
+    if "@" in parts.netloc:
+        raise ValueError("may not have credentials in it")
+    return value.rstrip("/")
+
+
+def _checksum(value: str) -> str:
+    if value not in ("sha256", "md5"):
+        raise ValueError("must be sha256 or md5")
+    return value
+
+
+_COMMON: dict[str, Callable[[str], Any]] = {
+    "endpoint": _endpoint,
+    "storage_class": _text,
+    "kms_key": _text,
+    "connect_timeout": _seconds,
+    "read_timeout": _seconds,
+}
+_S3_OPTIONS = _COMMON | {"region": _text, "profile": _text, "path_style": _flag, "checksum": _checksum}
+_GCS_OPTIONS = _COMMON | {"project": _text}

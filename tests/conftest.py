@@ -1,0 +1,1 @@
+pytest_plugins = ["support.store_fixtures", "support.postgres_fixtures", "support.stored_sample"]

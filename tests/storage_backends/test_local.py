@@ -1,0 +1,145 @@
+import errno
+import hashlib
+import os
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from storage_backends import BucketNotFound, ObjectAlreadyExists, ObjectNotFound, StorageError
+from storage_backends.local import LocalBackend
+
+BODY = b"body"
+SHA256 = hashlib.sha256(BODY).digest()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "root"
+
+
+@pytest.fixture
+def backend(root: Path) -> LocalBackend:
+    return LocalBackend(root)
+
+
+def files_below(root: Path) -> set[str]:
+    return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
+
+
+def test_only_the_owner_can_read(backend: LocalBackend, root: Path) -> None:
+    backend.put("a/b", BODY, sha256=SHA256)
+    for path in (root.parent, root, root / "a"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert stat.S_IMODE((root / "a/b").stat().st_mode) == 0o600
+
+
+def test_nothing_is_left_of_a_put_that_failed(
+    backend: LocalBackend, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.put("taken", BODY, sha256=SHA256)
+    with pytest.raises(ObjectAlreadyExists):
+        backend.put("taken", BODY, sha256=SHA256)
+
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="key: No space left on device"):
+        backend.put("key", BODY, sha256=SHA256)
+    assert files_below(root) == {"taken"}
+
+
+def test_writes_under_way_are_hidden(backend: LocalBackend, root: Path) -> None:
+    (root / ".incoming").mkdir()
+    (root / ".incoming/left-behind").write_bytes(b"half")
+    assert list(backend.list()) == []
+    assert list(backend.list(".incoming/")) == []
+    with pytest.raises(StorageError, match="is where writes under way are kept"):
+        backend.get(".incoming/left-behind")
+
+
+def test_emptied_folders_go_and_the_root_stays(backend: LocalBackend, root: Path) -> None:
+    for key in ("a/b/c/d", "a/e"):
+        backend.put(key, BODY, sha256=SHA256)
+    backend.delete(["a/b/c/d"])
+    assert sorted(path.name for path in (root / "a").iterdir()) == ["e"]
+    backend.delete(["a/e"])
+    assert [path.name for path in root.iterdir()] == [".incoming"]
+
+
+def test_puts_survive_deletes_that_empty_their_folder(backend: LocalBackend) -> None:
+    stop = threading.Event()
+
+    def delete() -> None:
+        while not stop.is_set():
+            backend.delete(["a/b/other"])
+
+    with ThreadPoolExecutor(2) as pool:
+        deleting = [pool.submit(delete) for _ in range(2)]
+        try:
+            for _ in range(30):
+                backend.put("a/b/other", BODY, sha256=SHA256)
+                backend.delete(["a/b/other"])
+        finally:
+            stop.set()
+    for future in deleting:
+        future.result()
+
+
+def test_symbolic_links_are_not_followed(backend: LocalBackend, root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    (root / "folder").symlink_to(outside)
+    (root / "file").symlink_to(outside / "secret")
+    assert list(backend.list()) == []
+    for key in ("folder/secret", "file"):
+        with pytest.raises(StorageError):
+            backend.get(key)
+    with pytest.raises(StorageError, match="symbolic link"):
+        backend.put("folder/new", BODY, sha256=SHA256)
+    with pytest.raises(StorageError, match="symbolic link"):
+        backend.delete(["folder/secret"])
+    assert (outside / "secret").exists()
+
+
+def test_a_root_that_is_a_symbolic_link_is_followed(root: Path, tmp_path: Path, backend: LocalBackend) -> None:
+    (tmp_path / "link").symlink_to(root)
+    linked = LocalBackend(tmp_path / "link")
+    linked.put("key", BODY, sha256=SHA256)
+    assert backend.get("key") == BODY
+    assert linked.url == backend.url
+
+
+def test_a_root_that_went_away(backend: LocalBackend, root: Path) -> None:
+    root.rmdir()
+    with pytest.raises(BucketNotFound, match="no longer exists"):
+        backend.put("key", BODY, sha256=SHA256)
+    with pytest.raises(BucketNotFound, match="no longer exists"):
+        list(backend.list())
+    with pytest.raises(BucketNotFound, match="no longer exists"):
+        backend.get("key")
+    assert not root.exists()
+
+
+def test_a_file_is_no_root(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="file"):
+        LocalBackend(tmp_path / "file")
+
+
+def test_an_object_is_no_folder(backend: LocalBackend) -> None:
+    backend.put("a", BODY, sha256=SHA256)
+    with pytest.raises(StorageError, match="a/b"):
+        backend.put("a/b", BODY, sha256=SHA256)
+    with pytest.raises(ObjectNotFound):
+        backend.get("a/b")
+
+
+def test_names_that_are_no_keys_are_not_listed_silently(backend: LocalBackend, root: Path) -> None:
+    Path(os.fsdecode(os.fsencode(root) + b"/\xff")).write_bytes(b"")
+    with pytest.raises(StorageError, match="not valid Unicode"):
+        list(backend.list())

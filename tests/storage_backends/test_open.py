@@ -1,0 +1,100 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage_backends import AccessDenied, InvalidStorageURL, StorageError, open_backend
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("s3://bucket", "s3://bucket"),
+        ("s3://bucket/", "s3://bucket"),
+        ("s3://bucket/some/prefix/?region=eu-central-1&endpoint=https://s3.example.com", "s3://bucket/some/prefix"),
+        ("s3://bucket/100%25+é", "s3://bucket/100%25+é"),
+        ("gs://bucket/prefix?endpoint=http://localhost:4443&project=some", "gs://bucket/prefix"),
+    ],
+)
+def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> None:
+    backend = open_backend(url)
+    assert backend.url == expected
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "sentence"),
+    [
+        ("ftp://host/path", {}, "ftp:// is no known store"),
+        ("memory://1", {}, "memory:// is no known store"),
+        ("s3://", {}, "names no bucket"),
+        ("gs:///prefix", {}, "names no bucket"),
+        ("", {}, "the path of the local directory is empty"),
+        ("file://server/share", {}, "names the host server"),
+        ("s3://bucket?colour=red", {}, "“colour” is no option of an s3:// URL; it has checksum, connect_timeout, "),
+        ("s3://bucket", {"project": "p"}, "“project” is no option of an s3:// URL"),
+        ("gs://bucket?path_style=true", {}, "“path_style” is no option of a gs:// URL"),
+        ("file:///tmp?region=x", {}, "“region” is no option of a file:// URL; it has none"),
+        ("/tmp", {"region": "x"}, "“region” is no option of a local directory"),
+        ("s3://bucket?path_style=yes", {}, "path_style of an s3:// URL must be true or false"),
+        ("s3://bucket?checksum=crc32", {}, "must be sha256 or md5"),
+        ("s3://bucket?read_timeout=-1", {}, "must be a number of seconds above 0"),
+        ("s3://bucket?region=", {}, "region of an s3:// URL is empty"),
+        ("s3://bucket?region=a&region=b", {}, "given twice"),
+        ("s3://bucket?region", {}, "can't be read"),
+        ("s3://bucket?endpoint=localhost:9000", {}, "must be like https://host:port"),
+        ("s3://bucket/prefix#fragment", {}, "may not have “#”"),
+        ("s3://bucket", {"profile": "no-such-profile"}, "no-such-profile"),
+    ],
+)
+def test_what_is_not_understood_is_said_in_one_sentence(
+    url: str, options: dict[str, str], sentence: str, aws_credentials: None
+) -> None:
+    with pytest.raises(InvalidStorageURL) as caught:
+        open_backend(url, options)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["s3://id:hunter2@bucket/prefix", "s3://bucket?endpoint=https://id:hunter2@host"])
+def test_secrets_in_a_url_are_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(InvalidStorageURL, match="may not have credentials") as caught:
+        open_backend(url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_options_win_over_the_query(aws_credentials: None) -> None:
+    backend = open_backend("s3://bucket?path_style=nonsense", {"path_style": "true"})
+    backend.close()
+
+
+@pytest.mark.parametrize("prefix", ["a/../b", "a//b"])
+def test_unusual_prefixes_are_refused(prefix: str, aws_credentials: None) -> None:
+    with pytest.raises(StorageError, match="can't be an object's key"):
+        open_backend(f"s3://bucket/{prefix}")
+
+
+def test_local_urls_open_what_they_name(tmp_path: Path) -> None:
+    root = tmp_path / "50% of é?"
+    backend = open_backend(str(root))
+    assert root.is_dir()
+    assert backend.url == root.as_uri()
+    assert open_backend(backend.url).url == backend.url
+
+
+def test_no_google_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    with pytest.raises(AccessDenied, match="no Google credentials; set GOOGLE_APPLICATION_CREDENTIALS"):
+        open_backend("gs://bucket")
+
+
+def test_importing_the_package_imports_no_sdk() -> None:
+    program = (
+        "import sys, storage_backends; print(*{'boto3', 'botocore', 'google.cloud', 'tenacity'} & set(sys.modules))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []

@@ -1,0 +1,312 @@
+"""A proxy before a real store that fails as networks and stores do, by rule."""
+
+import base64
+import hashlib
+import http.client
+import itertools
+import os
+import re
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import NamedTuple, Self
+from urllib.parse import urlsplit
+
+
+class Fault(Enum):
+    """What happens to a request that a rule matches."""
+
+    RESET = auto()
+    """The connection is reset; the store never hears of the request."""
+    RESET_AFTER = auto()
+    """The store does what it was asked; the client sees a reset."""
+    STALL = auto()
+    """Nothing is answered until the proxy closes."""
+    TRUNCATE = auto()
+    """The answer's headers announce its length, half of its body follows, then the connection closes."""
+    INTERNAL_ERROR = auto()
+    """500; the store never hears of the request, nor of those refused as below."""
+    SLOW_DOWN = auto()
+    """503."""
+    FORBIDDEN = auto()
+    """403."""
+    BAD_DIGEST = auto()
+    """400, as a store answers that received other bytes than the checksum says."""
+    ERROR_IN_200 = auto()
+    """200, with the error document of a 500."""
+    FLIP_SENT = auto()
+    """One bit of the request's body is flipped on its way to the store."""
+    FLIP_RECEIVED = auto()
+    """One bit of the answer's body is flipped."""
+    WRONG_CHECKSUM = auto()
+    """The store does what it was asked, and answers with the checksum of something else."""
+    NO_CHECKSUM = auto()
+    """The store does what it was asked, and answers with no checksum and an opaque ETag."""
+    NO_CONDITION = auto()
+    """The store does what it was asked, without regard to If-None-Match."""
+
+
+class Request(NamedTuple):
+    """One request that reached the proxy."""
+
+    method: str
+    path: str
+    """With its query, as sent."""
+
+
+@dataclass
+class _Rule:
+    method: re.Pattern[str]
+    path: re.Pattern[str]
+    skip: int
+    times: float
+    fault: Fault
+    message: str
+
+    def takes(self, request: Request) -> bool:
+        """Whether the rule matches, counting down ``skip`` and ``times``."""
+        if not (self.times and self.method.fullmatch(request.method) and self.path.search(request.path)):
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        self.times -= 1
+        return True
+
+
+class FaultyProxy:
+    """``with FaultyProxy(upstream_url) as proxy``: requests to ``proxy.url`` are answered by upstream, or fail by rule.
+
+    With ``verify_digests``, PUTs whose body doesn't match their x-amz-checksum-sha256 or Content-MD5 are refused as S3
+    refuses them, which moto doesn't do.
+    """
+
+    def __init__(self, upstream: str, *, verify_digests: bool = False) -> None:
+        self.upstream = urlsplit(upstream)
+        self.verify_digests = verify_digests
+        self.requests: list[Request] = []
+        self.closing = threading.Event()
+        self._rules: list[_Rule] = []
+        self._lock = threading.Lock()
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where the proxy listens: ``http://127.0.0.1:port``."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def fail(
+        self,
+        *,
+        with_: Fault,
+        method: str = ".*",
+        path: str = "",
+        times: float = 1,
+        skip: int = 0,
+        message: str = "Injected by the test.",
+    ) -> None:
+        """Fail the next ``times`` requests whose method and path match, after letting ``skip`` of them pass.
+
+        ``method`` is a regular expression for the whole method, ``path`` one to be found in path and query. Rules are
+        asked in the order they were made; the first that takes a request decides. ``math.inf`` is for ever. ``message`` is
+        what a refusal says.
+        """
+        with self._lock:
+            self._rules.append(_Rule(re.compile(method), re.compile(path), skip, times, with_, message))
+
+    def heal(self) -> None:
+        """Drop all rules."""
+        with self._lock:
+            self._rules.clear()
+
+    def count(self, method: str, path: str = "") -> int:
+        """How many requests came with this method and ``path`` (a regular expression) in their path."""
+        with self._lock:
+            return sum(request.method == method and bool(re.search(path, request.path)) for request in self.requests)
+
+    def rule_for(self, request: Request) -> tuple[Fault | None, str]:
+        """Log the request and say what shall happen to it, and in which words."""
+        with self._lock:
+            self.requests.append(request)
+            return next(((rule.fault, rule.message) for rule in self._rules if rule.takes(request)), (None, ""))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False
+
+    def __init__(self, proxy: FaultyProxy) -> None:
+        self.proxy = proxy
+        self._open: set[socket.socket] = set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        self._open.add(request)
+        super().process_request(request, client_address)  # type: ignore[arg-type]
+
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        # Clients keep idle connections open, and their threads would wait for the next request for ever.
+        for connection in tuple(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        super().server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up is part of the game."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, format: str, *args: object) -> None:
+        """The proxy's own log says it better."""
+
+    def _serve(self) -> None:
+        proxy = self.server.proxy
+        body = b"".join(self._body())
+        fault, message = proxy.rule_for(Request(self.command, self.path))
+        match fault:
+            case Fault.RESET:
+                self._reset()
+            case Fault.STALL:
+                proxy.closing.wait()
+                self._reset()
+            case Fault.INTERNAL_ERROR:
+                self._refuse(500, "InternalError", message)
+            case Fault.SLOW_DOWN:
+                self._refuse(503, "SlowDown", message)
+            case Fault.FORBIDDEN:
+                self._refuse(403, "AccessDenied", message)
+            case Fault.BAD_DIGEST:
+                self._refuse(400, "BadDigest", "Provided CRC32C doesn't match calculated CRC32C.")
+            case Fault.ERROR_IN_200:
+                self._refuse(200, "InternalError", message)
+            case _:
+                self._forward(_flip(body) if fault is Fault.FLIP_SENT else body, fault)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815  (http.server's names)
+
+    def _body(self) -> Iterator[bytes]:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            yield self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            return
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            yield self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+
+    def _forward(self, body: bytes, fault: Fault | None) -> None:
+        proxy = self.server.proxy
+        if proxy.verify_digests and self.command == "PUT" and not self._digests_match(body):
+            self._refuse(400, "BadDigest", "The digest did not match.")
+            return
+        upstream = http.client.HTTPConnection(proxy.upstream.hostname or "", proxy.upstream.port)
+        try:
+            sent = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
+            if body or self.command in ("PUT", "POST"):
+                sent["Content-Length"] = str(len(body))
+            if fault is Fault.NO_CONDITION:
+                sent = {name: value for name, value in sent.items() if name.lower() != "if-none-match"}
+            # Signatures cover the Host that the client saw; the stores behind us route by their own.
+            sent["Host"] = proxy.upstream.netloc
+            upstream.request(self.command, self.path, body or None, sent)
+            answer = upstream.getresponse()
+            received = answer.read()
+            headers = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
+            length = answer.headers.get("Content-Length", "0") if self.command == "HEAD" else None
+            status = answer.status
+        finally:
+            upstream.close()
+        match fault:
+            case Fault.RESET_AFTER:
+                self._reset()
+                return
+            case Fault.FLIP_RECEIVED:
+                received = _flip(received)
+            case Fault.WRONG_CHECKSUM:
+                headers, received = _checksum_replaced(headers, received, base64.b64encode(bytes(32)).decode())
+            case Fault.NO_CHECKSUM:
+                headers, received = _checksum_replaced(headers, received, None)
+            case _:
+                pass
+        self._answer(status, headers, received, length, truncate=fault is Fault.TRUNCATE)
+
+    def _answer(
+        self, status: int, headers: dict[str, str], body: bytes, length: str | None, *, truncate: bool = False
+    ) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if status != http.client.NO_CONTENT:
+            self.send_header("Content-Length", length or str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body[: len(body) // 2] if truncate else body)
+        self.close_connection = self.close_connection or truncate
+
+    def _refuse(self, status: int, code: str, message: str) -> None:
+        if "/storage/v1/" in self.path:
+            body = b'{"error": {"code": %d, "message": "%s: %s"}}' % (status, code.encode(), message.encode())
+            headers = {"Content-Type": "application/json"}
+        else:
+            body = (
+                '<?xml version="1.0" encoding="UTF-8"?>\n'
+                f"<Error><Code>{code}</Code><Message>{message}</Message><RequestId>1</RequestId></Error>"
+            ).encode()
+            headers = {"Content-Type": "application/xml"}
+        self._answer(status, headers, body, None)
+
+    def _reset(self) -> None:
+        # A lingering time of 0 makes close send RST instead of FIN.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        os.close(self.connection.detach())
+        self.close_connection = True
+
+    def _digests_match(self, body: bytes) -> bool:
+        expected = itertools.compress(
+            (
+                ("x-amz-checksum-sha256", hashlib.sha256(body).digest()),
+                ("Content-MD5", hashlib.md5(body, usedforsecurity=False).digest()),
+            ),
+            ("x-amz-checksum-sha256" in self.headers, "Content-MD5" in self.headers),
+        )
+        return all(self.headers[name] == base64.b64encode(digest).decode() for name, digest in expected)
+
+
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect", "host"}
+
+
+def _flip(body: bytes) -> bytes:
+    """The body with a bit flipped near its end: in a multipart upload, that is past the metadata."""
+    at = len(body) * 3 // 4
+    return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :] if body else body
+
+
+def _checksum_replaced(headers: dict[str, str], body: bytes, checksum: str | None) -> tuple[dict[str, str], bytes]:
+    kept = {name: value for name, value in headers.items() if not name.lower().startswith("x-amz-checksum")}
+    if any(name.lower() == "etag" for name in kept):
+        kept = {name: value for name, value in kept.items() if name.lower() != "etag"} | {"ETag": '"opaque"'}
+    if checksum:
+        kept["x-amz-checksum-sha256"] = checksum
+    return kept, re.sub(rb'"crc32c":\s*"[^"]*"', b'"crc32c":"AAAAAA=="' if checksum else b'"crc32c":""', body)

