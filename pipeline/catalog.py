@@ -1,0 +1,131 @@
+"""Which backups a store holds: the manifests, and nothing else, say so."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from itertools import groupby
+
+from pipeline.concurrency import Workers
+from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
+from pipeline.layout import BackupRef, is_backup_id, manifests_prefix
+from pipeline.manifest import Manifest, load_manifest
+from storage_backends import ObjectNotFound, StorageBackend
+
+LATEST = "latest"
+_READERS = 16  # manifests read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which backup a user means."""
+
+    backup: str = LATEST
+    """A backup ID, the beginning of one that is unique, or ``latest``."""
+    cluster: str | None = None
+    database: str | None = None
+    at: datetime | None = None
+    """With ``latest``: the newest whose data is of this moment or before."""
+
+
+def list_backups(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[BackupRef]:
+    """Every committed backup, oldest first within each database. Costs one LIST per thousand."""
+    prefix = manifests_prefix(cluster, database if cluster is not None else None)
+    refs = [ref for info in store.list(prefix) if (ref := BackupRef.of_manifest_key(info.key))]
+    if database is not None:
+        refs = [ref for ref in refs if ref.database == database]
+    return refs
+
+
+def read_manifest(store: StorageBackend, ref: BackupRef) -> Manifest:
+    """The backup's manifest, checked. Raises BackupNotFound or ManifestInvalid."""
+    return load_manifest(read_manifest_bytes(store, ref), ref.manifest_key)
+
+
+def read_manifest_bytes(store: StorageBackend, ref: BackupRef) -> bytes:
+    """The manifest as it is stored. Raises BackupNotFound."""
+    try:
+        return store.get(ref.manifest_key)
+    except ObjectNotFound as exc:
+        raise BackupNotFound(
+            f"There is no backup {ref.backup_id} of {ref.cluster}/{ref.database} in {store.url}."
+        ) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A committed backup and what can be read of its manifest."""
+
+    ref: BackupRef
+    manifest: Manifest | None
+    problem: str | None
+    """Why there is no manifest: one sentence."""
+
+
+def read_catalog(store: StorageBackend, refs: Sequence[BackupRef]) -> list[CatalogEntry]:
+    """The backups' manifests, several at once. Raises StorageError, but tells of an invalid manifest in its entry."""
+    entries: dict[BackupRef, CatalogEntry] = {}
+    with Workers() as workers:
+        reading = workers.pool(_READERS, "manifest")
+        for ref in refs:
+            reading.submit(partial(_read_entry, store, ref), lambda entry: entries.update({entry.ref: entry}))
+        while reading.pending:
+            workers.collect(timeout=1.0)
+    return [entries[ref] for ref in refs]
+
+
+def _read_entry(store: StorageBackend, ref: BackupRef) -> CatalogEntry:
+    try:
+        return CatalogEntry(ref, read_manifest(store, ref), None)
+    except (ManifestInvalid, BackupNotFound) as exc:
+        return CatalogEntry(ref, None, str(exc))
+
+
+def find_backup(store: StorageBackend, wanted: Wanted) -> Manifest:
+    """The one backup that ``wanted`` means.
+
+    Raises BackupNotFound where there is none, and InvalidRequest where several databases or backups fit.
+    """
+    if wanted.backup != LATEST and wanted.at is not None:
+        raise InvalidRequest(f"Say which backup either by {wanted.backup} or by --at, not by both.")
+    refs = list_backups(store, wanted.cluster, wanted.database)
+    if wanted.backup != LATEST:
+        refs = [ref for ref in refs if ref.backup_id.startswith(wanted.backup)]
+    if not refs:
+        raise BackupNotFound(f"There is no backup {_described(wanted)}in {store.url}; pgstow list shows what there is.")
+    _check_unambiguous(refs, wanted)
+    if wanted.backup != LATEST:
+        return read_manifest(store, refs[0])
+    by_second = groupby(sorted(refs, key=_second, reverse=True), key=_second)
+    for _, same_second in by_second:
+        manifests = [read_manifest(store, ref) for ref in same_second]
+        if fitting := [manifest for manifest in manifests if wanted.at is None or manifest.snapshot_at <= wanted.at]:
+            return max(fitting, key=lambda manifest: manifest.snapshot_at)
+    raise BackupNotFound(f"There is no backup {_described(wanted)}in {store.url}; pgstow list shows what there is.")
+
+
+def _check_unambiguous(refs: Sequence[BackupRef], wanted: Wanted) -> None:
+    sources = sorted({(ref.cluster, ref.database) for ref in refs})
+    if len(sources) > 1:
+        names = ", ".join(f"--cluster {cluster!r} --database {database!r}" for cluster, database in sources[:5])
+        raise InvalidRequest(
+            f"Backups of several databases fit; say which: {names}{', …' if len(sources) > 5 else ''}."
+        )
+    if wanted.backup != LATEST and not is_backup_id(wanted.backup) and len(refs) > 1:
+        raise InvalidRequest(f"{len(refs)} backups begin with {wanted.backup}; give more of the ID.")
+
+
+def _second(ref: BackupRef) -> str:
+    """The part of a backup's ID that says when it began."""
+    return ref.backup_id.partition("-")[0]
+
+
+def _described(wanted: Wanted) -> str:
+    parts = [] if wanted.backup == LATEST else [wanted.backup]
+    if wanted.database is not None:
+        parts.append(f"of {wanted.database}")
+    if wanted.cluster is not None:
+        parts.append(f"on {wanted.cluster}")
+    if wanted.at is not None:
+        parts.append(f"from {wanted.at:%Y-%m-%d %H:%M:%S%z} or before")
+    return "".join(f"{part} " for part in parts)

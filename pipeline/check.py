@@ -1,0 +1,67 @@
+"""Examine, before the night it matters, all that a backup depends on."""
+
+from pipeline.backup import BackupRequest, default_cluster
+from pipeline.checks.finding import Finding, Outcome, counted, said
+from pipeline.checks.machine import examine_machine
+from pipeline.checks.privileges import LOCKS
+from pipeline.checks.server import examine_server
+from pipeline.checks.store import examine_store
+from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError
+from pipeline.events import Notify, Started
+from pipeline.plan import plan_backup
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.dump import CHECK_ADVICE
+from pipeline.postgres.server import Server
+from storage_backends import StorageBackend
+
+
+def check(request: BackupRequest, store: StorageBackend, notify: Notify) -> list[Finding]:
+    """What is right and what is wrong for this backup into this store.
+
+    Reads no data and makes no backup, but leaves a few small objects in the store where the credentials can't delete them.
+    Raises InvalidRequest on a bad pattern; all that fails otherwise is a finding.
+    """
+    findings: list[Finding] = []
+    cluster = request.cluster or _host(request.source)
+    notify(Started("Examining the server"))
+    try:
+        with Server(request.source) as server:
+            cluster = request.cluster or default_cluster(server)
+            findings.extend(examine_server(server, request))
+    except ConnectionFailed as exc:
+        findings.append(
+            Finding(
+                "connection",
+                Outcome.PROBLEM,
+                said(exc),
+                "Try the same connection with psql, from this host and as this user.",
+            )
+        )
+    notify(Started("Examining this machine"))
+    findings.extend(examine_machine(request.limits))
+    if not any(finding.outcome is Outcome.PROBLEM or finding.subject == LOCKS for finding in findings):
+        notify(Started("Starting pg_dump, and stopping it once it has locked its tables"))
+        findings.append(try_dump(request))
+    notify(Started("Trying the store"))
+    findings.extend(examine_store(store, cluster))
+    return findings
+
+
+def try_dump(request: BackupRequest) -> Finding:
+    """pg_dump's own word on what was found by asking the catalogs."""
+    try:
+        plan = plan_backup(request)
+    except InvalidRequest:
+        raise
+    except PipelineError as exc:
+        return Finding("dump", Outcome.PROBLEM, said(exc).removesuffix(CHECK_ADVICE))
+    large_objects = " and large objects" if plan.large_objects else ""
+    return Finding(
+        "dump", Outcome.OK, f"pg_dump starts, and would dump {counted(len(plan.tables), 'table')}{large_objects}."
+    )
+
+
+def _host(source: Conninfo) -> str:
+    """The nearest to :func:`default_cluster` that can be told without a connection."""
+    host = str(source.parameters.get("host") or "localhost")
+    return "localhost" if host.startswith("/") else host

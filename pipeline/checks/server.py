@@ -1,0 +1,102 @@
+"""The server, and the programs that fit it. Every judgement is of facts alone, so that no server is needed to test it."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.backup import BackupRequest
+from pipeline.checks.finding import Finding, Outcome, counted, said
+from pipeline.checks.privileges import examine_privileges
+from pipeline.errors import ProgramMissing
+from pipeline.postgres.condition import Condition, SessionLimit, read_condition
+from pipeline.postgres.programs import find_program
+from pipeline.postgres.server import OLDEST_MAJOR, Server
+
+_RAISE = {
+    "server": "the server's max_connections",
+    "role": "the role's limit (ALTER ROLE … CONNECTION LIMIT)",
+    "database": "the database's limit (ALTER DATABASE … CONNECTION LIMIT)",
+}
+
+
+def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
+    """Whether pg_dump can dump what is requested from it, undisturbed. Raises ConnectionFailed, or InvalidRequest on a bad pattern."""
+    if server.major < OLDEST_MAJOR:
+        yield Finding(
+            "version",
+            Outcome.PROBLEM,
+            f"The server is PostgreSQL {server.version}, older than {OLDEST_MAJOR}, the oldest that pgstow knows.",
+            "Upgrade the server, or dump it with tools of its own time.",
+        )
+        return
+    condition = read_condition(server)
+    yield judge_connection(server, condition)
+    yield find_programs(server, request.programs)
+    yield judge_sessions(condition.sessions, request.limits.jobs)
+    yield from judge_interruptions(condition)
+    yield from examine_privileges(server, condition, request.selection)
+
+
+def judge_connection(server: Server, condition: Condition) -> Finding:
+    """Who is connected to what, and whether others can listen."""
+    connected = f"Connected to {server.name} (PostgreSQL {server.version}) on {server.host} port {server.port} as {condition.role}"
+    if condition.encryption:
+        return Finding("connection", Outcome.OK, f"{connected}, encrypted by {condition.encryption}.")
+    if condition.same_machine:
+        return Finding("connection", Outcome.OK, f"{connected}, on the same machine.")
+    return Finding(
+        "connection",
+        Outcome.WARNING,
+        f"{connected}, without encryption: all data cross the network in the clear.",
+        "Turn on the server's ssl, and connect with sslmode=verify-full.",
+    )
+
+
+def find_programs(server: Server, search: Sequence[Path]) -> Finding:
+    """Whether pg_dump and pg_restore are here in a version for this server."""
+    try:
+        dump, restore = (
+            find_program(name, at_least_major=server.major, search=search) for name in ("pg_dump", "pg_restore")
+        )
+    except ProgramMissing as exc:
+        return Finding("programs", Outcome.PROBLEM, said(exc))
+    return Finding(
+        "programs",
+        Outcome.OK,
+        f"pg_dump {dump.version} and pg_restore {restore.version} in {dump.path.parent} fit the server.",
+    )
+
+
+def judge_sessions(limits: Sequence[SessionLimit], jobs: int) -> Finding:
+    """Whether there is room for pgstow's own session, pg_dump's, and one for each of several jobs."""
+    needed = 2 if jobs == 1 else jobs + 2
+    tightest = min(limits, key=lambda limit: limit.most - limit.used)
+    free = tightest.most - tightest.used + 1  # this session ends before a backup's begins
+    if free >= needed:
+        return Finding("sessions", Outcome.OK, f"{counted(needed, 'session')} will be needed, and {free:,} are free.")
+    fewer = f"Use --jobs {max(1, free - 2)}" if jobs > 1 and free > 1 else "Wait until others have ended"
+    return Finding(
+        "sessions",
+        Outcome.PROBLEM,
+        f"{counted(jobs, 'job')} {'needs' if jobs == 1 else 'need'} {needed:,} sessions, but of the {tightest.most:,} that the "
+        f"{tightest.of} may have only {max(0, free):,} are free.",
+        f"{fewer}, or raise {_RAISE[tightest.of]}.",
+    )
+
+
+def judge_interruptions(condition: Condition) -> Iterator[Finding]:
+    """What would end a long dump. Timeouts don't: pg_dump turns those off for itself, and so does pgstow."""
+    if condition.standby and not condition.standby_feedback and condition.standby_delay >= 0:
+        yield Finding(
+            "standby",
+            Outcome.WARNING,
+            "The server is a standby that cancels queries that hold up replay for more than "
+            f"{condition.standby_delay / 1000:,.0f} s: a longer dump may fail with a conflict with recovery.",
+            "Set hot_standby_feedback = on there, or max_standby_streaming_delay = -1, or back up from the primary.",
+        )
+    if condition.snapshot_threshold >= 0:
+        yield Finding(
+            "old snapshots",
+            Outcome.WARNING,
+            f"old_snapshot_threshold is {condition.snapshot_threshold:,} minutes: a dump that takes longer fails.",
+            "Set old_snapshot_threshold = -1, its default, and restart the server.",
+        )

@@ -1,0 +1,181 @@
+"""The store, and what these credentials may do there that they should not."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from pipeline.checks.finding import Finding, Outcome, said
+from pipeline.layout import DATA, MANIFESTS, check_prefixes
+from storage_backends import (
+    AccessDenied,
+    BucketNotFound,
+    ObjectAlreadyExists,
+    ObjectInfo,
+    ObjectNotFound,
+    StorageBackend,
+    StorageError,
+    TransientStorageError,
+)
+
+_PROBE = b'{"pgstow": "Written by pgstow check, to try what its credentials may do here. It may be deleted."}\n'
+_OTHERS = (b'{"pgstow": "This store lets objects be overwritten."}\n', b'{"pgstow": "And again."}\n')
+_SKEW = timedelta(minutes=5)
+"""What is worth a warning: stores refuse requests that are signed 15 minutes off."""
+
+
+def examine_store(store: StorageBackend, cluster: str) -> Iterator[Finding]:
+    """Try it, with a few small objects of fixed keys, which are removed again where that is allowed."""
+    try:
+        yield from _examine(store, *check_prefixes(cluster))
+    except StorageError as exc:
+        yield Finding("store", Outcome.PROBLEM, said(exc), _advice(exc))
+
+
+def _examine(store: StorageBackend, data: str, manifests: str) -> Iterator[Finding]:
+    probe, record = f"{data}probe", f"{manifests}probe"
+    created, denied = {}, {}
+    for area, key in ((DATA, probe), (MANIFESTS, record)):
+        try:
+            created[area] = _create(store, key)
+        except AccessDenied as exc:
+            denied[area] = exc
+    yield _judge_creation(store, denied)
+    yield from judge_clock(created, datetime.now(UTC))
+    if DATA not in denied:
+        yield _try_overwriting(store, probe)
+        yield _try_wrong_checksum(store, f"{data}wrong-checksum")
+    if store.url.startswith("file:"):
+        store.delete([probe, record, f"{data}wrong-checksum"])
+        yield Finding(
+            "protection",
+            Outcome.NOTE,
+            "A folder gives no protection against this host: whoever takes it can read, change and delete the backups.",
+            "Keep a copy elsewhere, or store them in a bucket with Object Lock and credentials that can only create.",
+        )
+        return
+    yield _try_reading(store, probe, record, manifests)
+    yield _try_deleting(store, {DATA: [probe, f"{data}wrong-checksum"], MANIFESTS: [record]})
+
+
+def _create(store: StorageBackend, key: str) -> ObjectInfo | None:
+    """Put the probe; None where an earlier check's is there, which proves as much: who may not create isn't told what exists."""
+    try:
+        return store.put(key, _PROBE, sha256=hashlib.sha256(_PROBE).digest())
+    except ObjectAlreadyExists:
+        return None
+
+
+def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> Finding:
+    if not denied:
+        return Finding("store", Outcome.OK, f"Objects can be created in {store.url}, under {DATA} and {MANIFESTS}.")
+    return Finding(
+        "store",
+        Outcome.PROBLEM,
+        " ".join(f"Nothing can be created under {area}: {said(exc)}" for area, exc in denied.items()),
+        "Grant these credentials s3:PutObject (GCS: storage.objects.create) there.",
+    )
+
+
+def _try_overwriting(store: StorageBackend, key: str) -> Finding:
+    # Twice, since RetryingBackend takes what it meets after a broken connection, and may not read, for its own.
+    if all(_overwrites(store, key, other) for other in _OTHERS):
+        return Finding(
+            "create-only",
+            Outcome.PROBLEM,
+            "The store lets an object be overwritten by one that asked not to (it ignores If-None-Match): a second writer, "
+            "or a retry, could damage a backup.",
+            "Use a store, or a version or setting of it, that honours conditional writes.",
+        )
+    return Finding("create-only", Outcome.OK, "An object that exists can't be overwritten.")
+
+
+def _overwrites(store: StorageBackend, key: str, body: bytes) -> bool:
+    try:
+        store.put(key, body, sha256=hashlib.sha256(body).digest())
+    except ObjectAlreadyExists:
+        return False
+    return True
+
+
+def _try_wrong_checksum(store: StorageBackend, key: str) -> Finding:
+    accepted = True
+    try:
+        store.put(key, _PROBE, sha256=hashlib.sha256(_OTHERS[0]).digest())
+    except TransientStorageError:
+        raise
+    except ObjectAlreadyExists:
+        pass  # an earlier check's, accepted then
+    except StorageError:
+        accepted = False  # each store has words of its own for it
+    if accepted:
+        return Finding(
+            "checksums",
+            Outcome.WARNING,
+            "The store keeps an object that doesn't match the SHA-256 sent with it: damage on the way would stay "
+            "unnoticed until the backup is read.",
+            "With S3's API, try --store-option checksum=md5, which every store checks; and run pgstow verify after backups.",
+        )
+    return Finding("checksums", Outcome.OK, "An object that doesn't match its checksum is refused.")
+
+
+def _try_reading(store: StorageBackend, probe: str, record: str, manifests: str) -> Finding:
+    reads = _allowed(lambda: store.get(probe))
+    knows = _allowed(lambda: store.get(record)) and _allowed(lambda: next(store.list(manifests), None))
+    words = [
+        "can read backups' data, which a host that restores needs, but one that backs up does not"
+        if reads
+        else "can't read backups' data, which a host that backs up need not",
+        "can list and read manifests"
+        if knows
+        else "can't list and read manifests, so a backup doesn't name the one before it",
+    ]
+    return Finding(
+        "reading", Outcome.NOTE if reads or not knows else Outcome.OK, f"These credentials {'; they '.join(words)}."
+    )
+
+
+def _try_deleting(store: StorageBackend, probes: dict[str, list[str]]) -> Finding:
+    areas = [area for area, keys in probes.items() if _allowed(partial(store.delete, keys))]
+    if areas:
+        return Finding(
+            "deleting",
+            Outcome.WARNING,
+            f"These credentials can delete under {' and '.join(areas)}: whoever takes this host can destroy its backups, or "
+            "hide them, where the bucket keeps versions.",
+            "Give the host credentials that can only create, and the bucket Object Lock; prune from elsewhere.",
+        )
+    return Finding("deleting", Outcome.OK, "These credentials can't delete.")
+
+
+def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iterator[Finding]:
+    """What objects that were created this moment say of the two clocks."""
+    ahead = max((now - info.modified for info in created.values() if info), key=abs, default=timedelta())
+    if abs(ahead) > _SKEW:
+        yield Finding(
+            "clock",
+            Outcome.WARNING,
+            f"This machine's clock is {abs(ahead) // timedelta(minutes=1):,} minutes "
+            f"{'ahead of' if ahead > timedelta() else 'behind'} the store's, which refuses requests from 15 minutes on.",
+            "Let the clock be set by NTP (timedatectl set-ntp true).",
+        )
+
+
+def _allowed(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except AccessDenied:
+        return False
+    except ObjectNotFound:
+        pass  # which only who may read is told
+    return True
+
+
+def _advice(error: StorageError) -> str | None:
+    match error:
+        case BucketNotFound():
+            return "Create the bucket, or check its name, the region and the endpoint."
+        case TransientStorageError():
+            return "Check the endpoint and the network between; if the store is busy, try again later."
+        case _:
+            return None

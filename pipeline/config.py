@@ -1,0 +1,76 @@
+"""What a backup or a restore is asked to do: frozen and checked before any of it begins."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.errors import InvalidRequest
+
+MIB = 1024 * 1024
+
+
+def default_jobs() -> int:
+    """Parallel jobs where the user names no number: the processors, four at most."""
+    return min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of the machine pgstow may take.
+
+    Peak memory for data is ``memory``, whatever the database's size; the program itself takes about 100 MiB more.
+    """
+
+    jobs: int = field(default_factory=default_jobs)
+    """Parallel jobs of pg_dump or pg_restore: connections to the server, one more for the leader."""
+    transfers: int = 4
+    """Objects on their way to or from the store at once."""
+    memory: int = 192 * MIB
+    """Bytes of data in flight."""
+    spool: int = 256 * MIB
+    """Bytes of local disk."""
+    object_size: int = 32 * MIB
+    """Bytes of the largest object that is written."""
+    spool_parent: Path | None = None
+    """The folder in which to make the spool; None for the system's temporary folder."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("jobs", 1), ("transfers", 1), ("object_size", 64 * 1024), ("spool", 16 * MIB)):
+            if getattr(self, name) < least:
+                raise InvalidRequest(f"{name} must be at least {least}, not {getattr(self, name)}.")
+        if self.memory < 2 * self.object_size:
+            raise InvalidRequest(
+                f"memory must hold two objects of {self.object_size} bytes at least, not {self.memory} bytes in all."
+            )
+
+    @property
+    def threads(self) -> int:
+        """Threads that compress or decompress."""
+        return os.cpu_count() or 1
+
+    @property
+    def piece_size(self) -> int:
+        """Bytes of an archive's file that become one zstd frame."""
+        return min(8 * MIB, self.object_size // 2, self.spool // 8)  # data that doesn't compress grows a little
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of a database to take, in pg_dump's patterns."""
+
+    tables: tuple[str, ...] = ()
+    exclude_tables: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
+    exclude_schemas: tuple[str, ...] = ()
+    exclude_table_data: tuple[str, ...] = ()
+
+    def arguments(self) -> list[str]:
+        """For pg_dump's command line, in its own spelling."""
+        spelled = (
+            ("--table", self.tables),
+            ("--exclude-table", self.exclude_tables),
+            ("--schema", self.schemas),
+            ("--exclude-schema", self.exclude_schemas),
+            ("--exclude-table-data", self.exclude_table_data),
+        )
+        return [f"{option}={pattern}" for option, patterns in spelled for pattern in patterns]

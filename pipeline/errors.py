@@ -1,0 +1,49 @@
+"""What can go wrong in a backup or a restore.
+
+``str(error)`` is one sentence: what failed, on what, and what to do next. The cause is chained. ``cli/exit_codes.py``
+gives each class its documented exit code. What can go wrong in a store is in ``storage_backends/errors.py``.
+"""
+
+
+class PipelineError(Exception):
+    """Base of everything that pgstow reports by itself."""
+
+
+class InvalidRequest(PipelineError):
+    """What the user asked for contradicts itself, or matches nothing."""
+
+
+class ProgramMissing(PipelineError):
+    """A program that is needed is not on this machine, or only in a version that does not fit the server."""
+
+
+class ConnectionFailed(PipelineError):
+    """The server cannot be reached, refuses the login, or went away."""
+
+
+class DumpFailed(PipelineError):
+    """pg_dump ended badly, or what it left is not a whole archive."""
+
+
+class RestoreFailed(PipelineError):
+    """pg_restore ended badly, or what it restored is not what was backed up."""
+
+
+class TargetNotEmpty(PipelineError):
+    """The database to restore into holds something already."""
+
+
+class LocalResourceExhausted(PipelineError):
+    """The local disk is full, or this machine refuses something that pgstow needs."""
+
+
+class BackupNotFound(PipelineError):
+    """The store holds no such backup."""
+
+
+class ManifestInvalid(PipelineError):
+    """A manifest is damaged, altered, or of a version that this pgstow does not know."""
+
+
+class BackupDamaged(PipelineError):
+    """An object of a backup is missing, or is not what the manifest says."""

@@ -1,0 +1,86 @@
+"""Where things lie in a store: the keys, and the names that are in them.
+
+Cluster and database names come from outside and may hold anything that PostgreSQL allows, so they are percent-encoded (RFC 3986) into
+one segment of a key each.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote
+
+from pipeline.errors import ManifestInvalid
+
+MANIFESTS = "manifests/"
+DATA = "data/"
+CHECKSUMS_NAME = "SHA256SUMS"
+
+_BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+
+
+def new_backup_id(now: datetime) -> str:
+    """An ID that sorts by time and needs no coordination, such as ``20261123T020000Z-7f3a9c``."""
+    return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def is_backup_id(text: str) -> bool:
+    """Whether ``text`` has the form of a backup ID."""
+    return _BACKUP_ID.fullmatch(text) is not None
+
+
+def encode_name(name: str) -> str:
+    """A cluster's or database's name as one segment of a key."""
+    return {".": "%2E", "..": "%2E%2E"}.get(name) or quote(name, safe="")
+
+
+def decode_name(segment: str) -> str:
+    """The name that :func:`encode_name` put into a key. Raises ManifestInvalid on what it can't have made."""
+    name = unquote(segment)
+    if encode_name(name) != segment:
+        raise ManifestInvalid(f"The store holds a manifest under {segment!r}, which is not a name that pgstow writes.")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRef:
+    """Which backup: all that its keys are made of."""
+
+    cluster: str
+    database: str
+    backup_id: str
+
+    @property
+    def manifest_key(self) -> str:
+        """The key of its commit record."""
+        return f"{manifests_prefix(self.cluster, self.database)}{self.backup_id}.json"
+
+    @property
+    def data_prefix(self) -> str:
+        """What the keys of the objects that this backup wrote begin with."""
+        return f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/{self.backup_id}/"
+
+    @classmethod
+    def of_manifest_key(cls, key: str) -> "BackupRef | None":
+        """The backup whose commit record has this key; None where the key is not a commit record's."""
+        parts = key.removesuffix(".json").split("/")
+        if len(parts) != 4 or not key.endswith(".json") or not is_backup_id(parts[3]):
+            return None
+        return cls(decode_name(parts[1]), decode_name(parts[2]), parts[3])
+
+
+def check_prefixes(cluster: str) -> tuple[str, str]:
+    """Under data and under manifests, what the keys begin with of the objects by which ``pgstow check`` tries the store.
+
+    They look like those of a database ``@check``. None is a manifest: their names don't end in ``.json``.
+    """
+    database = f"{encode_name(cluster)}/{encode_name('@check')}/"
+    return f"{DATA}{database}", f"{MANIFESTS}{database}"
+
+
+def manifests_prefix(cluster: str | None = None, database: str | None = None) -> str:
+    """What the keys of the manifests of a cluster, or of one database of it, begin with."""
+    if cluster is None:
+        return MANIFESTS
+    prefix = f"{MANIFESTS}{encode_name(cluster)}/"
+    return prefix if database is None else f"{prefix}{encode_name(database)}/"

@@ -1,0 +1,275 @@
+"""The manifest: a backup's commit record, and the only thing that says that a backup exists.
+
+It speaks PostgreSQL's words where PostgreSQL has them (``path``, ``size``, ``checksum`` of its own backup_manifest). Its bytes are
+canonical: UTF-8, keys sorted, no white space, a newline at the end. ``manifest_checksum`` is the SHA-256, in hexadecimal, of the
+same bytes with that field left out. Fields that this pgstow does not know are kept.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+from pipeline.errors import ManifestInvalid
+from pipeline.layout import BackupRef
+from storage_backends import StorageError
+from storage_backends.keys import check_key
+
+MANIFEST_VERSION = "1.0"
+
+
+def _check_path(path: str) -> str:
+    if path in {"", ".", ".."} or "/" in path or "\\" in path or any(ord(char) < 32 for char in path):
+        raise ValueError(f"{path!r} is not the name of a file in an archive")
+    return path
+
+
+def _check_object_key(key: str) -> str:
+    try:
+        check_key(key)
+    except StorageError as exc:
+        raise ValueError(str(exc)) from exc
+    return key
+
+
+def _in_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        raise ValueError("a time needs its zone")
+    return moment.astimezone(UTC)
+
+
+FileKind = Literal["toc", "table", "large_object", "large_object_toc"]
+Count = Annotated[int, Field(ge=0)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, in hexadecimal")]
+ArchivePath = Annotated[str, AfterValidator(_check_path), Field(description="Name within the archive's directory")]
+ObjectKey = Annotated[
+    str, AfterValidator(_check_object_key), Field(description="Full key, relative to the store's URL")
+]
+Moment = Annotated[
+    datetime,
+    AfterValidator(_in_utc),
+    PlainSerializer(lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z", return_type=str),
+    Field(description="RFC 3339, in UTC"),
+]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Extension(_Model):
+    """An extension that the database had."""
+
+    name: str
+    version: str
+
+
+class Source(_Model):
+    """The server, as the dump's snapshot saw it."""
+
+    server_version: str
+    system_identifier: str | None = Field(description="Of the database cluster; null where the role may not read it")
+    pg_dump_version: str
+    encoding: str
+    collation: str = Field(description="LC_COLLATE")
+    character_type: str = Field(description="LC_CTYPE")
+    locale_provider: str = Field(description="c (libc), i (ICU) or b (builtin)")
+    locale: str | None = Field(description="The ICU or builtin provider's")
+    host: str = Field(description="As connected to: a name, an address, or the folder of a socket")
+    port: int
+    standby: bool = Field(description="Whether the server was in recovery")
+    wal_lsn: str | None = Field(description="Position in the write-ahead log at the snapshot")
+    extensions: list[Extension]
+
+
+class DumpOptions(_Model):
+    """How pg_dump was run."""
+
+    format: Literal["directory"]
+    jobs: Count
+    tables: list[str] = Field(description="Patterns, as for pg_dump --table")
+    exclude_tables: list[str]
+    schemas: list[str]
+    exclude_schemas: list[str]
+    exclude_table_data: list[str]
+
+    @property
+    def partial(self) -> bool:
+        """Whether something was left out."""
+        return bool(
+            self.tables or self.exclude_tables or self.schemas or self.exclude_schemas or self.exclude_table_data
+        )
+
+
+class Compression(_Model):
+    """How objects are compressed."""
+
+    algorithm: Literal["zstd"]
+    level: int
+
+
+class Segment(_Model):
+    """A run of whole zstd frames in one object; decompressed, it is the next part of the file."""
+
+    object: Count = Field(description="Index into objects")
+    offset: Count = Field(description="Bytes from the object's start")
+    length: Count = Field(description="Bytes in the object")
+    size: Count = Field(description="Bytes once decompressed")
+
+
+class File(_Model):
+    """One file of the archive."""
+
+    path: ArchivePath
+    kind: FileKind
+    size: Count = Field(description="Bytes, uncompressed")
+    checksum: Sha256
+    segments: list[Segment]
+    dump_id: Count | None = Field(default=None, description="As pg_restore --list prints it")
+    schema_name: str | None = Field(default=None, alias="schema", description="The table's schema")
+    relation: str | None = Field(default=None, description="The table's name")
+    rows: Count | None = Field(default=None, description="Rows of the table in the dump's snapshot")
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class StoredObject(_Model):
+    """One object in the store."""
+
+    key: ObjectKey
+    size: Count = Field(description="Bytes")
+    sha256: Sha256
+    checksum: str | None = Field(description="The store's own, as algorithm:hexadecimal")
+    version: str | None = Field(description="The store's version id or generation")
+
+
+class Totals(_Model):
+    """Sums over files and objects."""
+
+    files: Count
+    tables: Count
+    rows: Count
+    size: Count = Field(description="Bytes of the archive, uncompressed")
+    objects: Count
+    stored_size: Count = Field(description="Bytes of the objects")
+
+
+class Previous(_Model):
+    """The manifest before this one of the same database, so that a removed or altered one shows."""
+
+    backup_id: str
+    sha256: Sha256
+
+
+class Manifest(_Model):
+    """A committed backup."""
+
+    manifest_version: str = Field(default=MANIFEST_VERSION, pattern=r"^\d+\.\d+$")
+    backup_id: str
+    cluster: str
+    database: str
+    kind: Literal["database"]
+    tool: str = Field(description="What wrote this")
+    started_at: Moment
+    snapshot_at: Moment = Field(description="The moment that the data is of")
+    finished_at: Moment
+    source: Source
+    dump: DumpOptions
+    compression: Compression
+    encryption: None = None
+    files: list[File]
+    objects: list[StoredObject]
+    totals: Totals
+    durations: dict[str, float] = Field(description="Seconds by stage; stages overlap")
+    previous: Previous | None
+
+    @model_validator(mode="after")
+    def _segments_fit(self) -> Self:
+        for file in self.files:
+            for segment in file.segments:
+                if segment.object >= len(self.objects):
+                    raise ValueError(f"{file.path} lies in an object that is not listed")
+                if segment.offset + segment.length > self.objects[segment.object].size:
+                    raise ValueError(f"{file.path} reaches beyond the end of its object")
+            if sum(segment.size for segment in file.segments) != file.size:
+                raise ValueError(f"the segments of {file.path} do not add up to its size")
+        if len({file.path for file in self.files}) != len(self.files):
+            raise ValueError("a file is listed twice")
+        return self
+
+
+def summarize(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as JSON's types, without its files and objects."""
+    return manifest.model_dump(mode="json", exclude={"files", "objects"})
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """The manifest's canonical bytes, checksum included."""
+    content = manifest.model_dump(mode="json")
+    content.pop("manifest_checksum", None)
+    content["manifest_checksum"] = hashlib.sha256(_canonical(content)).hexdigest()
+    return _canonical(content)
+
+
+def load_manifest(data: bytes, key: str) -> Manifest:
+    """Parse and check a manifest.
+
+    Raises ManifestInvalid, naming ``key``, where it is cut short, altered by as much as white space, refers outside its store, or was written
+    by a newer pgstow whose major manifest version is not known.
+    """
+    try:
+        content = json.loads(data)
+        canonical = _canonical(content)
+    except (ValueError, RecursionError) as exc:
+        raise ManifestInvalid(f"The manifest {key} is damaged: it is not whole JSON ({exc}).") from exc
+    if not isinstance(content, dict):
+        raise ManifestInvalid(f"The manifest {key} is damaged: it is not a JSON object.")
+    _check_version(content.get("manifest_version"), key)
+    claimed = content.pop("manifest_checksum", None)
+    if canonical != data or claimed != hashlib.sha256(_canonical(content)).hexdigest():
+        raise ManifestInvalid(
+            f"The manifest {key} was altered or damaged: its bytes do not match its manifest_checksum."
+        )
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
+        raise ManifestInvalid(f"The manifest {key} is not valid: {where}: {first['msg']}.") from exc
+    if BackupRef(manifest.cluster, manifest.database, manifest.backup_id).manifest_key != key:
+        raise ManifestInvalid(
+            f"The manifest {key} says that it is of {manifest.cluster}/{manifest.database} {manifest.backup_id}: it was moved."
+        )
+    return manifest
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a manifest, as published in docs/manifest.schema.json."""
+    schema = Manifest.model_json_schema(mode="serialization")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = f"pgstow backup manifest {MANIFEST_VERSION}"
+    schema["properties"]["manifest_checksum"] = {
+        "description": "SHA-256, in hexadecimal, of this manifest's canonical bytes without this field",
+        "pattern": "^[0-9a-f]{64}$",
+        "type": "string",
+    }
+    schema["required"] = sorted({*schema["required"], "manifest_checksum"})
+    return schema
+
+
+def _check_version(version: object, key: str) -> None:
+    major = str(version).partition(".")[0]
+    if not major.isdecimal():
+        raise ManifestInvalid(f"The manifest {key} is damaged: it has no manifest_version.")
+    known = MANIFEST_VERSION.partition(".")[0]
+    if int(major) > int(known):
+        raise ManifestInvalid(
+            f"The manifest {key} has version {version}, which is newer than this pgstow knows ({MANIFEST_VERSION}): upgrade pgstow."
+        )
+
+
+def _canonical(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"

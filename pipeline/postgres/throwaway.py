@@ -1,0 +1,215 @@
+"""A PostgreSQL server of one's own for a while: to prove a backup by restoring it, to show pgstow, to test it."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from psycopg.conninfo import make_conninfo
+
+from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.programs import PYPI_PACKAGE, find_program
+
+OLDEST_MAJOR = 12
+"""The oldest server that pgstow knows."""
+
+NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+"""What a server need not do whose data are thrown away: PostgreSQL's manual, "Non-Durable Settings"."""
+
+_SUPERUSER = "postgres"
+_DEFAULT_PORT = 5432  # without TCP, only a part of the socket's name
+_LONGEST_SOCKET_PATH = 103  # bytes, without the final NUL; macOS's limit, Linux's is 107
+_START_TIMEOUT = 60.0  # seconds; it takes one
+_STOP_TIMEOUT = 30.0  # seconds; the postmaster kills its own children after five
+
+# The server must not outlive this process, however that ends. So a shell holds the other end of a pipe, which the
+# kernel closes when this process is gone, even by SIGKILL; then it stops the server and removes its files (leaving an
+# empty directory where the server's user may not change the one above).
+_GUARD = """
+data=$1 sockets=$2; shift 2
+exec 3<&0
+"$@" </dev/null 3<&- &
+server=$!
+{ read -r _ <&3; kill -QUIT "$server"; } &
+watch=$!
+wait "$server"; status=$?
+kill "$watch"
+rm -rf -- "$data" "$sockets"
+exit "$status"
+"""
+
+
+class ThrowawayCluster:
+    """A new database cluster with a running server, from ``with`` until its end; nothing is left behind.
+
+    Its server is reached by a Unix socket in a private directory, as the superuser ``postgres``, without a password.
+    With ``port``, it also listens on 127.0.0.1, where every user of this machine may then log in.
+
+    Runs as ``postgres`` or ``nobody`` when this process is root's, which PostgreSQL refuses to be run by.
+
+    Args:
+        at_least_major: the server's major version, or else the lowest newer one that is installed.
+        search: directories of PostgreSQL's programs, as for :func:`find_program`.
+        settings: server settings over :data:`NOT_DURABLE`, as in postgresql.conf.
+        directory: where the cluster's own directory is made; by default the system's place for temporary files.
+        port: a TCP port; None for none.
+
+    Raises:
+        ProgramMissing: ``initdb`` is not there in such a version.
+        LocalResourceExhausted: the server does not start here; the reason is the server's own.
+    """
+
+    def __init__(
+        self,
+        *,
+        at_least_major: int = OLDEST_MAJOR,
+        search: Sequence[Path] = (),
+        settings: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        port: int | None = None,
+    ) -> None:
+        program = find_program("initdb", at_least_major=at_least_major, search=search)
+        self.bin_dir = program.path.resolve().parent  # a link to initdb need not have the others beside it
+        self.major = program.major
+        self._settings = {**NOT_DURABLE, "listen_addresses": "127.0.0.1" if port else "", **(settings or {})}
+        self._directory = directory
+        self._port = port or _DEFAULT_PORT
+        self._owner = _unprivileged_user() if os.geteuid() == 0 else None
+        self._cleanup = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            self._home = self._make_directory(stack, self._directory)
+            self._sockets = self._home if self._socket_fits(self._home) else self._make_directory(stack, Path("/tmp"))  # noqa: S108
+            self._log = stack.enter_context(tempfile.TemporaryFile("a+"))
+            programs = self._executable_programs()
+            self._run_initdb(programs)
+            self._start(programs, stack)
+            self._cleanup = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._cleanup.close()
+
+    def conninfo(self, dbname: str = "postgres") -> str:
+        """A libpq connection string to one of the cluster's databases."""
+        return make_conninfo(host=str(self._sockets), port=self._port, user=_SUPERUSER, dbname=dbname)
+
+    @property
+    def log(self) -> str:
+        """What the server has said so far, and initdb before it."""
+        self._log.seek(0)
+        return self._log.read()
+
+    def _make_directory(self, stack: ExitStack, parent: Path | None) -> Path:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pgstow-", dir=parent)))
+        if self._owner:
+            os.chown(home, self._owner.pw_uid, self._owner.pw_gid)
+        return home
+
+    def _socket_fits(self, directory: Path) -> bool:
+        return len(os.fsencode(directory / f".s.PGSQL.{self._port}")) <= _LONGEST_SOCKET_PATH
+
+    def _executable_programs(self) -> Path:
+        """The programs' directory; a copy of it where the server's user may not look into the original."""
+        try:
+            self._popen([self.bin_dir / "initdb", "--version"]).wait()
+        except PermissionError as exc:
+            if self._owner and PYPI_PACKAGE in self.bin_dir.parts:
+                return _copy_packaged(self.bin_dir, self._home / "programs", self._owner)
+            user = self._owner.pw_name if self._owner else "that runs this"
+            raise LocalResourceExhausted(
+                f"The user {user} may not execute {self.bin_dir}/initdb: install PostgreSQL where every user may"
+            ) from exc
+        return self.bin_dir
+
+    def _run_initdb(self, programs: Path) -> None:
+        options = ["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", f"--username={_SUPERUSER}"]
+        if self._popen([programs / "initdb", *options, f"--pgdata={self._home / 'data'}"]).wait():
+            raise LocalResourceExhausted(f"A throwaway PostgreSQL cannot be set up: {self._complaint()}")
+
+    def _start(self, programs: Path, stack: ExitStack) -> None:
+        settings = {**self._settings, "unix_socket_directories": str(self._sockets), "port": str(self._port)}
+        server: list[str | Path] = [programs / "postgres", "-D", self._home / "data"]
+        server += [f"--{name}={value}" for name, value in settings.items()]
+        guard = self._popen(
+            ["/bin/sh", "-c", _GUARD, "sh", self._home, self._sockets, *server],
+            stdin=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for this process, which then stops the server in order
+        )
+        stack.callback(_stop, guard)
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not self._is_ready():
+            if guard.poll() is not None:
+                raise LocalResourceExhausted(f"A throwaway PostgreSQL does not start: {self._complaint()}")
+            if time.monotonic() > deadline:
+                raise LocalResourceExhausted(f"A throwaway PostgreSQL did not start within {_START_TIMEOUT:.0f} s")
+            time.sleep(0.01)
+
+    def _is_ready(self) -> bool:
+        # What pg_ctl --wait reads too: LOCK_FILE_LINE_PM_STATUS in src/include/utils/pidfile.h.
+        try:
+            lines = (self._home / "data" / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) >= 8 and lines[7].strip() == "ready"
+
+    def _popen(
+        self, command: Sequence[str | Path], *, stdin: int = subprocess.DEVNULL, start_new_session: bool = False
+    ) -> subprocess.Popen[bytes]:
+        owner = self._owner
+        return subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=self._home,
+            start_new_session=start_new_session,
+            user=owner.pw_uid if owner else None,
+            group=owner.pw_gid if owner else None,
+            extra_groups=[] if owner else None,
+        )
+
+    def _complaint(self) -> str:
+        lines = [line.strip() for line in self.log.splitlines() if line.strip()]
+        serious = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "error:" in line]
+        return (serious or lines or ["it said nothing"])[-1]
+
+
+def _unprivileged_user() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise LocalResourceExhausted(
+        "PostgreSQL refuses to run as root, and this machine has no user postgres or nobody: run this as another user"
+    )
+
+
+def _copy_packaged(bin_dir: Path, to: Path, owner: pwd.struct_passwd) -> Path:
+    # Wheels keep shared libraries in a directory beside the package, and find them by a relative path.
+    installation, site = bin_dir.parent, bin_dir.parents[2]
+    for source in (installation, site / f"{PYPI_PACKAGE}.libs"):
+        if source.exists():
+            shutil.copytree(source, to / source.relative_to(site), ignore=shutil.ignore_patterns("include"))
+    for path in (to, *to.rglob("*")):
+        os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+    return to / bin_dir.relative_to(site)
+
+
+def _stop(guard: subprocess.Popen[bytes]) -> None:
+    if guard.stdin:
+        guard.stdin.close()
+    try:
+        guard.wait(_STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        guard.kill()
+        guard.wait()

@@ -1,0 +1,218 @@
+"""An archive's table of contents, ``toc.dat`` of the directory format.
+
+The format is PostgreSQL's: ``ReadHead`` and ``ReadToc`` in ``src/bin/pg_dump/pg_backup_archiver.c``, versions 1.12 (PostgreSQL 9)
+to 1.16 (PostgreSQL 17 and 18). ``pg_restore --list`` prints the same, but not the dependencies, and its lines cannot be
+taken apart again where a name holds spaces or newlines.
+"""
+
+import codecs
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from pipeline.errors import DumpFailed
+
+TOC_NAME = "toc.dat"
+OLDEST, NEWEST = (1, 12), (1, 16)
+
+
+class Section(IntEnum):
+    """``teSection`` in ``pg_backup.h``."""
+
+    NONE = 1
+    PRE_DATA = 2
+    DATA = 3
+    POST_DATA = 4
+
+
+@dataclass(frozen=True, slots=True)
+class TocEntry:
+    """One object of the archive."""
+
+    dump_id: int
+    oid: int
+    """In its catalog, on the server that was dumped; 0 where the object has none."""
+    description: str
+    """What it is, in pg_dump's words: ``TABLE DATA``, ``INDEX``, ``SEQUENCE SET``, …"""
+    section: Section
+    namespace: str
+    tag: str
+    """Its name, or for a dependent object ``table name`` or ``KIND name``, as pg_dump has it."""
+    filename: str
+    """The file of the archive that holds its data; empty where it has none."""
+    dependencies: tuple[int, ...]
+    """Dump IDs of what must be there first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Toc:
+    """A whole table of contents, in the archive's order."""
+
+    server_version: str
+    dump_version: str
+    entries: tuple[TocEntry, ...]
+
+    @property
+    def data_entries(self) -> tuple[TocEntry, ...]:
+        """The entries that have a file of their own."""
+        return tuple(entry for entry in self.entries if entry.filename)
+
+
+def read_toc(data: bytes) -> Toc:
+    """Parse a ``toc.dat``. Raises DumpFailed where it is damaged, or of a version that is not known."""
+    reader = _Reader(data)
+    try:
+        server_version, dump_version, count = reader.head()
+        raw = [reader.entry() for _ in range(count)]
+        encoding = _python_encoding(raw)
+
+        def text(value: bytes | None) -> str:
+            return (value or b"").decode(encoding, "backslashreplace")
+
+        entries = tuple(
+            TocEntry(
+                dump_id=entry.dump_id,
+                oid=int(entry.oid or 0),
+                description=text(entry.description),
+                section=Section(entry.section),
+                namespace=text(entry.namespace),
+                tag=text(entry.tag),
+                filename=text(entry.filename),
+                dependencies=tuple(dump_id for dump_id, _ in entry.dependencies),
+            )
+            for entry in raw
+        )
+    except ValueError as exc:
+        raise DumpFailed(f"The archive's toc.dat is damaged: {exc}.") from exc
+    return Toc(text(server_version), text(dump_version), entries)
+
+
+def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
+    """The same table of contents with other dump IDs, in the entries and in the dependencies on them.
+
+    A dump ID is only a label within one archive, but parallel pg_restore starts entries of equal size in the order of their dump IDs
+    (``TocEntrySizeCompare``); so a permutation of the IDs chooses that order. Order and content of the entries stay.
+    """
+    reader = _Reader(data)
+    _, _, count = reader.head()
+    out, copied = bytearray(), 0
+    for _ in range(count):
+        entry = reader.entry()
+        if entry.dump_id in new_ids:
+            out += data[copied : entry.start] + reader.encode_int(new_ids[entry.dump_id])
+            copied = entry.start + 1 + reader.int_size
+        for dump_id, start in entry.dependencies:
+            if dump_id in new_ids:
+                digits = str(new_ids[dump_id]).encode()
+                out += data[copied:start] + reader.encode_int(len(digits)) + digits
+                copied = start + 1 + reader.int_size + len(str(dump_id))
+    return bytes(out + data[copied:])
+
+
+@dataclass(frozen=True, slots=True)
+class _RawEntry:
+    start: int
+    """Offset of the entry, which begins with its dump ID."""
+    dump_id: int
+    oid: bytes | None
+    tag: bytes | None
+    description: bytes | None
+    section: int
+    definition: bytes | None
+    namespace: bytes | None
+    filename: bytes | None
+    dependencies: tuple[tuple[int, int], ...]
+    """Dump ID and the offset of the string that holds it."""
+
+
+class _Reader:
+    """Walks the bytes as ``ReadInt`` and ``ReadStr`` do."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+        self.int_size = 4
+        self.version = (0, 0)
+
+    def head(self) -> tuple[bytes | None, bytes | None, int]:
+        """Server's version, pg_dump's version, number of entries."""
+        if self._take(5) != b"PGDMP":
+            raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
+        major, minor, _revision, self.int_size, _offset_size, _format = self._take(6)
+        self.version = (major, minor)
+        if not OLDEST <= self.version <= NEWEST:
+            raise DumpFailed(
+                f"The archive's format {major}.{minor} is not known to this pgstow (it knows 1.12 to 1.16); use a newer pgstow."
+            )
+        if self.version >= (1, 15):
+            self._take(1)  # the compression's algorithm
+        else:
+            self._int()  # the compression's level
+        for _ in range(7):
+            self._int()  # struct tm
+        self._str()  # the database's name
+        return self._str(), self._str(), self._int()
+
+    def entry(self) -> _RawEntry:
+        start = self._at
+        dump_id = self._int()
+        self._int()  # whether it had a dumper
+        self._str()  # the catalog's OID
+        oid, tag, description = self._str(), self._str(), self._str()
+        section = self._int()
+        definition = self._str()
+        self._str()  # the statement that drops it
+        self._str()  # the COPY statement
+        namespace = self._str()
+        self._str()  # tablespace
+        if self.version >= (1, 14):
+            self._str()  # table access method
+        if self.version >= (1, 16):
+            self._int()  # relkind
+        self._str()  # owner
+        self._str()  # with OIDs
+        dependencies = []
+        while True:
+            at = self._at
+            digits = self._str()
+            if digits is None:
+                break
+            dependencies.append((int(digits), at))
+        filename = self._str()
+        return _RawEntry(
+            start, dump_id, oid, tag, description, section, definition, namespace, filename, tuple(dependencies)
+        )
+
+    def encode_int(self, value: int) -> bytes:
+        """``WriteInt``: a sign byte, then the magnitude, lowest byte first."""
+        return bytes([value < 0]) + abs(value).to_bytes(self.int_size, "little")
+
+    def _take(self, size: int) -> bytes:
+        taken = self._data[self._at : self._at + size]
+        if len(taken) != size:
+            raise DumpFailed("The archive's toc.dat is cut short.")
+        self._at += size
+        return taken
+
+    def _int(self) -> int:
+        negative = self._take(1)[0]
+        magnitude = int.from_bytes(self._take(self.int_size), "little")
+        return -magnitude if negative else magnitude
+
+    def _str(self) -> bytes | None:
+        size = self._int()
+        return None if size < 0 else self._take(size)
+
+
+def _python_encoding(entries: list[_RawEntry]) -> str:
+    """The codec of the archive's strings, which are in the client encoding that its ENCODING entry sets."""
+    for entry in entries:
+        if entry.description == b"ENCODING":
+            match = re.search(rb"'([^']+)'", entry.definition or b"")
+            name = match[1].decode("ascii") if match else "UTF8"
+            try:
+                return codecs.lookup(re.sub(r"^KOI8", "koi8-", re.sub(r"^WIN(?=\d)", "cp", name))).name
+            except LookupError:
+                break
+    return "utf-8"

@@ -1,0 +1,280 @@
+"""A private folder, and PostgreSQL's programs that run in it, so that neither outlives pgstow.
+
+Whatever ends pgstow, ``kill -9`` included, a guard (a few lines of POSIX shell that wait for the other end of a pipe to close) stops the
+programs and removes the folder. The programs run in a process group of their own: a stop or a kill reaches pg_dump's workers too, and a
+Ctrl-C at the terminal reaches pgstow alone, which then stops them in order.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import textwrap
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.programs import Program
+
+PREFIX = "pgstow-work-"
+_LOCK = "pgstow.lock"
+"""In every working folder; nothing else is ever taken for one."""
+_SETTLED = 60.0  # seconds after which whoever made a working folder has locked it
+_LOG_ROOM = 64 * 1024  # bytes
+_LONGEST = 500  # characters of a failure's description; a query that locks all tables is longer
+_GRACE = 10.0  # seconds for a program to end after SIGTERM
+
+# Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A service manager that stops pgstow may send its
+# signal to the guard as well, which must not go first. Zombies don't count, since in many a container nobody reaps them.
+_GUARD = """
+trap '' HUP INT TERM
+lives() {
+    for stat in /proc/[0-9]*/stat; do
+        read -r line <"$stat" || continue
+        set -- ${line##*) }
+        [ "$3" = "$group" ] && [ "$1" != Z ] && return 0
+    done
+    return 1
+}
+groups=
+while read -r group; do groups="$groups $group"; done
+for group in $groups; do kill -TERM "-$group"; kill -CONT "-$group"; done
+for group in $groups; do
+    tries=0
+    while [ $tries -lt 50 ] && lives; do sleep 0.1; tries=$((tries + 1)); done
+    kill -KILL "-$group"
+done
+rm -rf -- "$1"
+"""
+
+# A program tells the guard of itself before it is that program, with the pipe as its standard input: at no moment does it run unguarded.
+_PROGRAM = 'echo $$ >&0 && exec "$@" </dev/null'
+
+
+class RunningProgram:
+    """A program and the workers that it forked, in one process group."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+
+    def poll(self) -> int | None:
+        """The exit status, or None while it runs.
+
+        It isn't reaped before :meth:`stop`, so that until then no other process group can have its number.
+        """
+        if self._process.returncode is not None:
+            return self._process.returncode
+        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+    def pause(self) -> None:
+        """SIGSTOP to the whole group."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT to the whole group."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End the whole group: SIGTERM, on which pg_dump and pg_restore cancel what the server does for them; SIGKILL after a grace."""
+        if self._process.returncode is not None:
+            return
+        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)
+        deadline = time.monotonic() + _GRACE
+        while (self.poll() is None or _living(self._process.pid)) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def messages(self) -> str:
+        """What it wrote to its standard error so far."""
+        return self._log.read_text("utf-8", "replace").rstrip("\0").strip()
+
+    def open_files(self, folder: Path) -> set[str] | None:
+        """The names of the files in ``folder`` that the program or a worker of it has open; None where the kernel doesn't tell (no /proc)."""
+        processes = _members(self._process.pid)
+        if processes is None:
+            return None
+        prefix = f"{folder}/"
+        found: set[str] = set()
+        for process in processes:
+            try:
+                targets = _open_by(process)
+            except PermissionError:
+                return None
+            found.update(target.removeprefix(prefix) for target in targets if target.startswith(prefix))
+        return found
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
+
+
+class Workspace:
+    """A new folder of mode 0700 under ``parent`` (the system's temporary folder by default), removed at the end, whatever the end is."""
+
+    def __init__(self, parent: Path | None = None) -> None:
+        parent = (parent or Path(tempfile.gettempdir())).resolve()
+        self.path = parent / f"{PREFIX}{secrets.token_hex(8)}"
+        self._programs: list[RunningProgram] = []
+        self._guard = subprocess.Popen(
+            ["/bin/sh", "-c", _GUARD, "pgstow-guard", str(self.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            remove_abandoned(parent)
+            self.path.mkdir(0o700)
+            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except OSError as exc:
+            self._dismiss_guard()
+            raise LocalResourceExhausted(f"Cannot make a working folder in {parent}: {exc.strerror}.") from exc
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for program in self._programs:
+            program.stop()
+        self._dismiss_guard()
+        shutil.rmtree(self.path, ignore_errors=True)  # the guard did, unless something killed it
+        os.close(self._lock)
+
+    def write_private(self, name: str, content: str) -> Path:
+        """A file of mode 0600 in the folder."""
+        path = self.path / name
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(content)
+        return path
+
+    def start(self, program: Program, arguments: Sequence[str]) -> RunningProgram:
+        """Start one of PostgreSQL's programs. What it creates is for its owner alone."""
+        log = self._reserve_log(f"{program.path.name}-{len(self._programs)}.log")
+        with log.open("r+b") as errors:
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", _PROGRAM, "pgstow-program", str(program.path), *arguments],
+                stdin=self._guard_pipe(),
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                process_group=0,
+                umask=0o077,
+            )
+        running = RunningProgram(process, log)
+        self._programs.append(running)
+        return running
+
+    def _reserve_log(self, name: str) -> Path:
+        """A file with room on the disk, so that a program can still say that the disk is full."""
+        log = self.write_private(name, "")
+        try:
+            with log.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, _LOG_ROOM)
+        except OSError as exc:
+            if exc.errno in {errno.ENOSPC, errno.EDQUOT}:  # some file systems can't reserve
+                raise LocalResourceExhausted(f"Cannot write to {self.path}: {exc.strerror}.") from exc
+        return log
+
+    def _dismiss_guard(self) -> None:
+        """Let it do its work: stop what still runs, if only because a signal came before it was in our list, and remove the folder."""
+        self._guard_pipe().close()
+        self._guard.wait()
+
+    def _guard_pipe(self) -> IO[bytes]:
+        if self._guard.stdin is None:
+            raise AssertionError("the guard was started with a pipe")
+        return self._guard.stdin
+
+
+def describe_failure(name: str, status: int, messages: str) -> str:
+    """One sentence on why a program ended with ``status``, from what it wrote to its standard error."""
+    if status < 0:
+        return f"{name} was killed by signal {-status}."
+    lines = [line.removeprefix(f"{name}: ").strip() for line in messages.splitlines()]
+    errors = [line for line in lines if line.startswith(("error:", "fatal:", "detail:"))] or lines[-1:]
+    reason, *details = [line.split(":", 1)[-1].strip().rstrip(".;") for line in errors[:2]] or [f"exit status {status}"]
+    words = f"{name} failed: {reason} ({details[0]})" if details else f"{name} failed: {reason}"
+    return textwrap.shorten(words, _LONGEST, placeholder=" …") + "."
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove the folders that earlier runs left because the machine itself went down: those that nobody holds the lock of."""
+    for path in parent.glob(f"{PREFIX}*/{_LOCK}"):
+        try:
+            status = path.lstat()
+            if status.st_uid != os.getuid() or not stat.S_ISREG(status.st_mode) or path.parent.is_symlink():
+                continue
+            if time.time() - status.st_mtime < _SETTLED:
+                continue
+            lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path.parent, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)
+
+
+def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run one of PostgreSQL's programs to its end and keep what it printed."""
+    return subprocess.run([str(program.path), *arguments], input=stdin, capture_output=True, check=False)
+
+
+def _members(leader: int) -> list[int] | None:
+    """The processes of the group that ``leader`` leads; None without /proc.
+
+    All of them descend from it (proc_pid_task_pid_children(5)); a kernel built without that file has every process's group in field 5 of
+    its stat (proc_pid_stat(5)).
+    """
+    members = [leader]
+    with contextlib.suppress(OSError):
+        for process in members:
+            members += map(int, Path(f"/proc/{process}/task/{process}/children").read_bytes().split())
+        return members
+    return _living(leader)
+
+
+def _open_by(process: int) -> list[str]:
+    """What a process has open; nothing where it has ended. Raises PermissionError where the kernel doesn't tell."""
+    targets = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for descriptor in os.scandir(f"/proc/{process}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile; the others count all the same
+                targets.append(str(Path(descriptor.path).readlink()))
+    return targets
+
+
+def _living(group: int) -> list[int] | None:
+    """The processes of a group, zombies left out; None without /proc."""
+    living = []
+    try:
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                    state, _, its_group = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[:3]
+                    if int(its_group) == group and state != b"Z":
+                        living.append(int(entry.name))
+    except FileNotFoundError:
+        return None
+    return living

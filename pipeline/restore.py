@@ -1,0 +1,218 @@
+"""Restore a database, or part of one, from a store."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pipeline.archive_reader import Archive, Choice, open_archive
+from pipeline.catalog import Wanted, find_backup
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import ConnectionFailed, RestoreFailed, TargetNotEmpty
+from pipeline.events import Notice, Notify, Progress, Started
+from pipeline.manifest import File, Manifest
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.programs import find_program
+from pipeline.postgres.restoration import Restoration
+from pipeline.postgres.server import Server
+from pipeline.postgres.workspace import Workspace
+from pipeline.stages.download import ObjectReader
+from pipeline.stages.feed import Feed, plan_feed
+from storage_backends import StorageBackend
+
+_TICK = 0.05  # seconds between looks at pg_restore
+_INTERVAL = 0.2  # seconds between reports of progress
+_REPORT_TIMEOUT = 10.0  # seconds for a thread to say that it has fed all, after pg_restore has read it
+_STRAY_INTERVAL = 2.0  # seconds between looks for a pipe that pg_restore opened out of turn
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """Which backup to restore, where to, and what of it."""
+
+    wanted: Wanted
+    target: Conninfo
+    create: bool = False
+    """Make the target database, with the encoding and the locale that the backed-up one had."""
+    choice: Choice = field(default_factory=Choice)
+    allow_nonempty: bool = False
+    """Restore even where something is there; what collides with it still fails."""
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a restore brought back."""
+
+    manifest: Manifest
+    database: str
+    tables: int
+    rows: int
+    size: int
+    """Bytes of the archive that were restored, uncompressed."""
+    fetched: int
+    """Bytes read from the store."""
+    left_out: int
+    """Entries of the archive that were not chosen."""
+
+
+def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
+    """Restore into the target, and count its rows against the manifest's.
+
+    A database that this made is dropped again if anything fails. Raises PipelineError or StorageError.
+    """
+    limits = request.limits
+    manifest = find_backup(store, request.wanted)
+    target = request.target.with_database(request.target.database or manifest.database)
+    with Workers() as workers:
+        archive = open_archive(store, manifest, workers, limits)
+        chosen = archive.choose(request.choice)
+        files = archive.files_of(chosen)
+        with _target_database(target, archive, chosen, request, notify) as server:
+            if chosen is not None:
+                chosen = archive.with_schemas(chosen, present=server.schemas())
+            major = max(server.major, int(manifest.source.pg_dump_version.partition(".")[0]))
+            program = find_program("pg_restore", at_least_major=major, search=request.programs)
+            reader = ObjectReader(store, manifest.objects, files, workers, limits)
+            by_path = {file.path: file for file in files}
+            plan = plan_feed(archive.toc_data, archive.toc, by_path, archive.lists, jobs=limits.jobs)
+            notify(Started(f"Restoring into {target.database} with pg_restore {program.version}, {limits.jobs} jobs"))
+            with Workspace(limits.spool_parent) as workspace:
+                feed = Feed(workspace.path / "archive", plan, reader, workers, limits.jobs)
+                restoration = Restoration(
+                    program,
+                    target,
+                    workspace,
+                    workspace.path / "archive",
+                    jobs=limits.jobs,
+                    name=f"pgstow {manifest.backup_id}",
+                    dump_ids=None
+                    if chosen is None
+                    else [plan.new_ids.get(id_, id_) for id_ in archive.in_order(chosen)],
+                )
+                _follow(restoration, feed, reader, sum(file.size for file in files), workers, notify)
+            notify(Started("Counting rows"))
+            _check_rows(target, files, workers, limits.jobs)
+    if chosen is not None:
+        _tell_what_is_left_out(archive, chosen, notify)
+    tables = [file for file in files if file.kind == "table"]
+    return Restored(
+        manifest=manifest,
+        database=target.database or manifest.database,
+        tables=len(tables),
+        rows=sum(file.rows or 0 for file in tables),
+        size=sum(file.size for file in files),
+        fetched=archive.fetched + reader.fetched,
+        left_out=0 if chosen is None else len(archive.toc.entries) - len(chosen),
+    )
+
+
+@contextmanager
+def _target_database(
+    target: Conninfo, archive: Archive, chosen: frozenset[int] | None, request: RestoreRequest, notify: Notify
+) -> Iterator[Server]:
+    """A session on the database to restore into, which is new and empty, or free of what will come."""
+    if not request.create:
+        with Server(target) as server:
+            if not request.allow_nonempty:
+                _check_free(server, archive, chosen)
+            yield server
+        return
+    name = target.database or archive.manifest.database
+    with Server(target.with_database("postgres")) as maintenance:
+        maintenance.create_database(name, archive.manifest.source)
+        try:
+            with Server(target) as server:
+                yield server
+        except BaseException:
+            try:
+                maintenance.drop_database(name)
+            except ConnectionFailed as exc:
+                notify(Notice(f"The new database {name} is not whole and could not be dropped. {exc}"))
+            raise
+
+
+def _check_free(server: Server, archive: Archive, chosen: frozenset[int] | None) -> None:
+    """Raises TargetNotEmpty where something is in the way."""
+    if chosen is None:
+        if count := server.count_objects():
+            raise TargetNotEmpty(
+                f"The database {server.name} is not empty: it holds {count} tables, functions or other objects. Restore into a new one "
+                "with --create, or say --allow-nonempty."
+            )
+        return
+    there = server.relations()
+    names = dict.fromkeys((entry.namespace, entry.tag) for entry in archive.toc.entries if entry.dump_id in chosen)
+    if taken := [f"{schema}.{name}" for schema, name in names if (schema, name) in there]:
+        raise TargetNotEmpty(
+            f"The database {server.name} has {', '.join(taken[:5])}{', …' if len(taken) > 5 else ''} already. Drop or rename it first, "
+            "or restore into another database."
+        )
+
+
+def _follow(
+    restoration: Restoration, feed: Feed, reader: ObjectReader, total: int, workers: Workers, notify: Notify
+) -> None:
+    """See pg_restore to its end; a failure to fetch or to check what it is fed ends it at once."""
+    reported = 0.0
+    looked = time.monotonic()
+    try:
+        while not restoration.has_ended():
+            workers.collect(timeout=_TICK)
+            if time.monotonic() - looked > _STRAY_INTERVAL:
+                looked = time.monotonic()
+                feed.serve_strays()
+            if time.monotonic() - reported > _INTERVAL:
+                reported = time.monotonic()
+                notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, tuple(feed.current)))
+    finally:
+        restoration.stop()
+        feed.close()
+    ended = time.monotonic()
+    while feed.unfinished and time.monotonic() - ended < _REPORT_TIMEOUT:
+        workers.collect(timeout=_TICK)
+    if feed.unfinished:
+        raise RestoreFailed(
+            f"pg_restore ended well, but did not read {feed.unfinished} of the archive's files to their end."
+        )
+
+
+def _check_rows(target: Conninfo, files: Sequence[File], workers: Workers, connections: int) -> None:
+    """Count the tables' rows over several connections. Raises RestoreFailed where one has not the rows that the manifest says."""
+    tables = sorted((file for file in files if file.kind == "table"), key=lambda file: -file.size)
+    counting = workers.pool(connections, "count")
+    wrong: list[str] = []
+    for first in range(connections):
+        counting.submit(partial(_count, target, tables[first::connections]), wrong.extend)
+    while counting.pending:
+        workers.collect(timeout=1.0)
+    if wrong:
+        raise RestoreFailed(f"{wrong[0]} ({len(wrong)} of {len(tables)} tables differ from the manifest).")
+
+
+def _count(target: Conninfo, tables: Sequence[File]) -> list[str]:
+    wrong = []
+    with Server(target) as server:
+        for file in tables:
+            rows = server.count_rows(file.schema_name or "", file.relation or "")
+            if rows != file.rows:
+                wrong.append(f"{file.schema_name}.{file.relation} has {rows} rows where the backup has {file.rows}")
+    return wrong
+
+
+def _tell_what_is_left_out(archive: Archive, chosen: frozenset[int], notify: Notify) -> None:
+    """Foreign keys of other tables that point at a restored one went with it when it was dropped; nobody else will say so."""
+    for entry in archive.toc.entries:
+        if (
+            entry.description == "FK CONSTRAINT"
+            and entry.dump_id not in chosen
+            and not chosen.isdisjoint(entry.dependencies)
+        ):
+            notify(
+                Notice(f"Not restored, since it belongs to another table: foreign key {entry.namespace}.{entry.tag}.")
+            )

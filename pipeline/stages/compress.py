@@ -1,0 +1,41 @@
+"""Compress and decompress: zstd frames (RFC 8878), each whole by itself. The only module that imports zstandard."""
+
+import threading
+from collections.abc import Iterator
+
+import zstandard
+
+from pipeline.errors import BackupDamaged
+
+DEFAULT_LEVEL = 3
+LEVELS = range(1, 20)  # 20 and above need more memory than a frame's size to decompress
+_OUTPUT = 1024 * 1024
+
+
+class Compressor:
+    """Makes frames at one level. Safe to use from many threads."""
+
+    def __init__(self, level: int = DEFAULT_LEVEL) -> None:
+        self.level = level
+        self._local = threading.local()
+
+    def frame(self, data: bytes) -> bytes:
+        """``data`` as one frame that states its content's size and carries a checksum of it."""
+        context = getattr(self._local, "context", None)
+        if context is None:
+            context = zstandard.ZstdCompressor(level=self.level, write_checksum=True, write_content_size=True)
+            self._local.context = context
+        compressed: bytes = context.compress(data)
+        return compressed
+
+
+def decompress(frames: bytes | memoryview, name: str) -> Iterator[bytes]:
+    """The content of consecutive frames, in parts of at most 1 MiB or so. Raises BackupDamaged, naming ``name``, where they aren't whole."""
+    reader = zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True)
+    produced = 0
+    try:
+        while part := reader.read(_OUTPUT):
+            produced += len(part)
+            yield part
+    except zstandard.ZstdError as exc:
+        raise BackupDamaged(f"{name} does not decompress after {produced} bytes: {exc}.") from exc

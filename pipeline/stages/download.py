@@ -1,0 +1,159 @@
+"""Objects from a store: no byte of one is handed on before all of it was checked."""
+
+import hashlib
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import BackupDamaged
+from pipeline.manifest import File, StoredObject
+from pipeline.postgres.dump import COPY_END
+from pipeline.stages.pack import unpack
+from storage_backends import ObjectNotFound, StorageBackend, StorageError
+
+
+def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The same parts; after the last, BackupDamaged unless they were the file: its size, its SHA-256 and its rows."""
+    digest, size, lines = hashlib.sha256(), 0, 0
+    for part in parts:
+        digest.update(part)
+        size += len(part)
+        lines += part.count(b"\n")
+        yield part
+    if size != file.size or digest.hexdigest() != file.checksum:
+        raise BackupDamaged(f"{file.path} is not what was dumped: its size or SHA-256 differs from the manifest's.")
+    if file.rows is not None and lines - COPY_END.count(b"\n") != file.rows:
+        raise BackupDamaged(f"{file.path} has another number of rows than the manifest says ({file.rows}).")
+
+
+def download(store: StorageBackend, stored: StoredObject) -> bytes:
+    """A whole object. Raises BackupDamaged, naming it, where it is missing or not what the manifest says."""
+    try:
+        body = store.get(stored.key)
+    except ObjectNotFound as exc:
+        raise BackupDamaged(f"{stored.key} is missing from {store.url}.") from exc
+    if len(body) != stored.size:
+        raise BackupDamaged(f"{stored.key} has {len(body)} bytes where the manifest says {stored.size}.")
+    if hashlib.sha256(body).hexdigest() != stored.sha256:
+        raise BackupDamaged(f"{stored.key} is not what was stored: its SHA-256 differs from the manifest's.")
+    return body
+
+
+class ObjectReader:
+    """Checked objects of a backup for many threads at once, some of them fetched ahead, in bounded memory.
+
+    Holds at most ``limits.memory`` bytes of objects (two objects at least). An object is kept until all of ``files`` that lie in it were
+    read, unless memory is short: then one that nobody is reading is dropped and, if it is wanted again, fetched again.
+    """
+
+    def __init__(
+        self,
+        store: StorageBackend,
+        objects: Sequence[StoredObject],
+        files: Iterable[File],
+        workers: Workers,
+        limits: Limits,
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._uses = Counter(segment.object for file in files for segment in file.segments)
+        largest = max((objects[index].size for index in self._uses), default=1)
+        self._slots = max(2, limits.memory // max(1, largest))
+        self._fetching = workers.pool(limits.transfers, "download")
+        self._changed = threading.Condition()
+        self._bodies: OrderedDict[int, bytes | None] = OrderedDict()
+        """By index, the longest unused first; None while it is fetched."""
+        self._readers: Counter[int] = Counter()
+        self.damaged: dict[int, str] = {}
+        """What is wrong with an object, by index; it is not fetched again."""
+        self.checked: set[int] = set()
+        """Indexes of the objects that are what they were."""
+        self.fetched = 0
+        """Bytes that came from the store."""
+
+    def read(self, file: File) -> Iterator[bytes]:
+        """The file's content in parts of at most 1 MiB or so. Raises BackupDamaged or StorageError."""
+        indexes = [segment.object for segment in file.segments]
+        for position, segment in enumerate(file.segments):
+            self.fetch_ahead(indexes[position + 1 : position + 2])
+            with self._body(segment.object) as body:
+                yield from unpack(body, segment, f"{file.path} in {self._objects[segment.object].key}")
+                del body  # before another one is fetched in its place
+
+    def fetch_ahead(self, indexes: Iterable[int]) -> None:
+        """These objects are wanted soon; begin to fetch them as far as there is memory."""
+        for index in indexes:
+            with self._changed:
+                if index in self._bodies or not self._make_room(leave=1):
+                    continue
+                self._bodies[index] = None
+            self._fetching.submit(partial(self._fetch_quietly, index), lambda _: None)
+
+    @contextmanager
+    def _body(self, index: int) -> Iterator[bytes]:
+        with self._changed:
+            self._readers[index] += 1
+        try:
+            yield self._wait_for(index)
+        finally:
+            with self._changed:
+                self._readers[index] -= 1
+                self._uses[index] -= 1
+                if self._uses[index] <= 0:
+                    self._bodies.pop(index, None)
+                self._changed.notify_all()
+
+    def _wait_for(self, index: int) -> bytes:
+        with self._changed:
+            while (body := self._bodies.get(index)) is None:
+                if index in self.damaged:
+                    raise BackupDamaged(self.damaged[index])
+                if index not in self._bodies and self._make_room(leave=0):
+                    self._bodies[index] = None
+                    self._changed.release()
+                    try:
+                        self._fetch(index)
+                    finally:
+                        self._changed.acquire()
+                else:
+                    self._changed.wait()
+            self._bodies.move_to_end(index)
+            return body
+
+    def _fetch_quietly(self, index: int) -> None:
+        """Whoever reads the object fails, where the file that it reads is known."""
+        with suppress(BackupDamaged, StorageError):
+            self._fetch(index)
+
+    def _fetch(self, index: int) -> None:
+        try:
+            body = download(self._store, self._objects[index])
+        except BaseException as exc:
+            with self._changed:
+                self._bodies.pop(index, None)
+                if isinstance(exc, BackupDamaged):
+                    self.damaged[index] = str(exc)
+                self._changed.notify_all()
+            raise
+        with self._changed:
+            self.fetched += len(body)
+            self.checked.add(index)
+            self._bodies[index] = body
+            del body
+            self._changed.notify_all()
+
+    def _make_room(self, *, leave: int) -> bool:
+        """Whether one more object fits and ``leave`` after it, once one that nobody reads is dropped if need be."""
+        if len(self._bodies) + leave < self._slots:
+            return True
+        if leave:
+            return False
+        for index, body in self._bodies.items():
+            if body is not None and not self._readers[index]:
+                del self._bodies[index]
+                return True
+        return False

@@ -1,0 +1,180 @@
+"""An archive's folder for pg_restore that is never all there: each data file is a pipe, filled as pg_restore reads it.
+
+pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO will do. It asks for the files'
+sizes, largest first, to choose what parallel jobs begin with; all FIFOs have size 0, and then it goes by dump ID
+(``TocEntrySizeCompare``). So the copy of ``toc.dat`` that it gets has its dump IDs dealt out anew, in the order of the real sizes.
+"""
+
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipeline.concurrency import Workers
+from pipeline.manifest import File
+from pipeline.postgres.toc import TOC_NAME, Toc, renumber
+from pipeline.stages.download import ObjectReader
+
+_PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pipe(7))
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPlan:
+    """What pg_restore will read, in the order in which it will ask for it."""
+
+    toc: bytes
+    """The table of contents with the dump IDs that bring about that order."""
+    new_ids: Mapping[int, int]
+    """Dump IDs in it, by the archive's own."""
+    small: tuple[File, ...]
+    """Files that lie there as they are: the lists of large objects."""
+    sequences: tuple[tuple[tuple[File, ...], ...], ...]
+    """Groups of files that are pipes. One job of pg_restore opens those of a group one after another; the groups of a sequence are begun in
+    its order; sequences go side by side."""
+
+
+def plan_feed(
+    toc_data: bytes, toc: Toc, files: Mapping[str, File], lists: Mapping[str, Sequence[str]], *, jobs: int
+) -> FeedPlan:
+    """The order of a pg_restore with so many jobs: a single one follows the table of contents, several begin with the largest.
+
+    ``files`` are the ones to feed, by path; ``lists`` has, for each list of large objects, the paths in it.
+    """
+    entries = [entry for entry in toc.data_entries if entry.filename in files]
+    tables = [entry for entry in entries if entry.filename not in lists]
+    large_objects = [entry for entry in entries if entry.filename in lists]
+    new_ids: dict[int, int] = {}
+    if jobs > 1:
+        tables.sort(key=lambda entry: (-files[entry.filename].size, entry.dump_id))
+        dump_ids = [entry.dump_id for entry in tables]
+        new_ids = dict(zip(dump_ids, sorted(dump_ids), strict=True))
+        # Up to 16 there is one list, and it goes first; from 17 on each waits for the entry that makes its objects, after most tables.
+        large_objects.sort(key=lambda entry: entry.dump_id)
+    return FeedPlan(
+        toc=renumber(toc_data, new_ids),
+        new_ids=new_ids,
+        small=tuple(files[entry.filename] for entry in large_objects),
+        sequences=(
+            tuple((files[entry.filename],) for entry in tables),
+            tuple(
+                tuple(files[path] for path in lists[entry.filename]) for entry in large_objects if lists[entry.filename]
+            ),
+        ),
+    )
+
+
+class Feed:
+    """The folder, and the threads that fill its pipes: for each sequence two more than pg_restore has jobs, so that the next files are
+    fetched already.
+
+    pg_restore takes data in the plan's order, so what its jobs wait for is among the first groups that aren't done; should one wait for
+    another, :meth:`serve_strays` finds it. Where a file can't be fetched or isn't what it was, its pipe stays open until :meth:`close`:
+    pg_restore must not take what came for the whole.
+    """
+
+    def __init__(self, folder: Path, plan: FeedPlan, reader: ObjectReader, workers: Workers, jobs: int) -> None:
+        self._folder = folder
+        self._reader = reader
+        self._workers = workers
+        self._closed = threading.Event()
+        self._waiting: set[Path] = set()
+        self._opened: set[Path] = set()
+        self._unclaimed = {folder / group[0].path: group for groups in plan.sequences for group in groups}
+        self._broken: list[int] = []
+        self.fed = 0
+        """Bytes handed to pg_restore, for showing progress."""
+        self.unfinished = len(self._unclaimed)
+        """Groups of files that pg_restore has not read to their end."""
+        self.current: list[str] = []
+        """Files being read."""
+        folder.mkdir(mode=0o700)
+        (folder / TOC_NAME).write_bytes(plan.toc)
+        for file in plan.small:
+            with (folder / file.path).open("wb") as stream:
+                stream.writelines(reader.read(file))
+        for group in self._unclaimed.values():
+            for file in group:
+                os.mkfifo(folder / file.path, 0o600)
+        for groups in plan.sequences:
+            feeders = workers.pool(min(jobs + 2, len(groups)), "feed")
+            for group in groups:
+                feeders.submit(partial(self._feed_group, folder / group[0].path), self._count)
+
+    def serve_strays(self) -> None:
+        """Feed what pg_restore waits for out of turn. To be called now and then."""
+        for first in list(self._unclaimed):
+            try:
+                held = os.open(first, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:
+                continue  # ENXIO: nobody has it open
+            self._workers.pool(1, "stray").submit(partial(self._feed_group, first, held), self._count)
+
+    def close(self) -> None:
+        """pg_restore has ended: let go of threads that still wait for it to open a pipe."""
+        self._closed.set()
+        while self._waiting:
+            for path in list(self._waiting):
+                with suppress(OSError):
+                    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+            time.sleep(0.001)
+        while self._broken:
+            os.close(self._broken.pop())
+
+    def _count(self, finished: bool) -> None:
+        self.unfinished -= finished
+
+    def _feed_group(self, first: Path, held: int | None = None) -> bool:
+        """Whether pg_restore took all of the group from this thread; ``held`` keeps its first pipe open until it is opened here."""
+        group = self._unclaimed.pop(first, None)
+        try:
+            if group is not None:
+                return all(self._feed(file) for file in group)
+            # Another thread has claimed it and may not have opened the pipe yet: without a writer, pg_restore would see an empty file.
+            while held is not None and first not in self._opened and not self._closed.is_set():
+                time.sleep(0.001)
+            return False
+        finally:
+            if held is not None:
+                os.close(held)
+
+    def _feed(self, file: File) -> bool:
+        """Whether pg_restore took all of the file; if not, it has ended and says itself why."""
+        path = self._folder / file.path
+        self._reader.fetch_ahead(segment.object for segment in file.segments[:1])
+        self._waiting.add(path)
+        try:
+            if self._closed.is_set():
+                return False
+            with path.open("wb", buffering=0) as pipe:
+                self._waiting.discard(path)
+                self._opened.add(path)
+                self.current.append(file.path)
+                self._fill(pipe.fileno(), file)
+        except BrokenPipeError:
+            return False
+        finally:
+            self._waiting.discard(path)
+            with suppress(ValueError):
+                self.current.remove(file.path)
+        path.unlink()
+        return True
+
+    def _fill(self, pipe: int, file: File) -> None:
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        try:
+            for part in self._reader.read(file):
+                view = memoryview(part)
+                while view:
+                    view = view[os.write(pipe, view) :]
+                self.fed += len(part)
+        except BrokenPipeError:
+            raise
+        except BaseException:
+            self._broken.append(os.dup(pipe))
+            raise

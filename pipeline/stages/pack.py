@@ -1,0 +1,144 @@
+"""Frames into objects, and back: the two forms that an object has.
+
+A *slice* is a run of frames of one large file: ``cat 3364.dat.*.zst | zstd -d`` is that file. A *pack* holds many small files
+as a tar stream in which each header and each member's data are frames of their own: ``zstd -dc pack-00000.tar.zst | tar x``
+works, and so does reading one member by its range of bytes. The tar is GNU's, since a member that compresses well may be
+larger than the 8 GiB that ustar can say.
+"""
+
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pipeline.errors import BackupDamaged
+from pipeline.manifest import Segment
+from pipeline.stages.compress import Compressor, decompress
+
+_BLOCK = 512
+_SMALLER_FIRST = 3
+_MEMBER_OVERHEAD = 256  # bytes; what a header's frame takes at most, and the end of the archive
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An object that is whole and not yet stored."""
+
+    number: int
+    """Its index among the objects of the backup."""
+    name: str
+    body: bytearray
+
+
+@dataclass(slots=True)
+class _OpenFile:
+    frames: bytearray = field(default_factory=bytearray)
+    frames_size: int = 0
+    """Bytes that the frames decompress to."""
+    slices: int = 0
+    segments: list[Segment] = field(default_factory=list)
+
+
+class Packer:
+    """Cuts objects of at most ``object_size`` bytes (if no single frame is larger) out of files' frames.
+
+    A file whose frames fill less than half an object goes into the current pack; a larger one becomes slices. So all objects but the last
+    pack and the last slice of each file are at least half full. The first three are cut at an eighth, a quarter and a half of that size, so
+    that uploading begins soon after dumping.
+    """
+
+    def __init__(self, compressor: Compressor, object_size: int) -> None:
+        self._compressor = compressor
+        self._object_size = object_size
+        self._open: dict[str, _OpenFile] = {}
+        self._pack = bytearray()
+        self._padding = 0
+        self._pack_number = 0
+        self._packs = 0
+        self._drafts = 0
+        self._cuts = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for their object to be full."""
+        return len(self._pack) + sum(len(file.frames) for file in self._open.values())
+
+    def add(self, path: str, frame: bytes, size: int) -> Iterator[Draft]:
+        """The file's next frame, of ``size`` bytes uncompressed; yields the objects that this makes whole."""
+        file = self._open.setdefault(path, _OpenFile())
+        if file.frames and len(file.frames) + len(frame) > self._full_size:
+            yield self._cut_slice(path, file)
+        file.frames += frame
+        file.frames_size += size
+
+    def finish(self, path: str) -> tuple[list[Segment], list[Draft]]:
+        """The file had its last frame. Its segments, and the objects that are whole by now."""
+        file = self._open.pop(path, None) or _OpenFile()
+        drafts = []
+        if file.slices or len(file.frames) >= self._full_size // 2:
+            if file.frames:
+                drafts.append(self._cut_slice(path, file))
+        else:
+            if self._pack and len(self._pack) + len(file.frames) + _MEMBER_OVERHEAD > self._full_size:
+                drafts.append(self._cut_pack())
+            self._add_member(path, file)
+        return file.segments, drafts
+
+    def cut_largest(self) -> Draft | None:
+        """Whatever holds most, as an object of its own, so that its memory can be had; None where nothing is held.
+
+        The objects are smaller then than they might be: what a tight memory limit costs.
+        """
+        path, file = max(self._open.items(), key=lambda item: len(item[1].frames), default=("", _OpenFile()))
+        if len(file.frames) > len(self._pack):
+            return self._cut_slice(path, file)
+        return self._cut_pack() if self._pack else None
+
+    def _cut_slice(self, path: str, file: _OpenFile) -> Draft:
+        draft = Draft(self._next_number(), f"{path}.{file.slices:05d}.zst", file.frames)
+        file.segments.append(Segment(object=draft.number, offset=0, length=len(file.frames), size=file.frames_size))
+        file.frames, file.frames_size = bytearray(), 0
+        file.slices += 1
+        self._cuts += 1
+        return draft
+
+    def _add_member(self, path: str, file: _OpenFile) -> None:
+        if not self._pack:
+            self._pack_number = self._next_number()
+        header = tarfile.TarInfo(path)
+        header.size = file.frames_size
+        header.mode = 0o600
+        self._pack += self._compressor.frame(bytes(self._padding) + header.tobuf(tarfile.GNU_FORMAT))
+        if file.frames:
+            file.segments.append(
+                Segment(
+                    object=self._pack_number, offset=len(self._pack), length=len(file.frames), size=file.frames_size
+                )
+            )
+            self._pack += file.frames
+        self._padding = -file.frames_size % _BLOCK
+
+    def _cut_pack(self) -> Draft:
+        self._pack += self._compressor.frame(bytes(self._padding + 2 * _BLOCK))
+        draft = Draft(self._pack_number, f"pack-{self._packs:05d}.tar.zst", self._pack)
+        self._pack, self._padding = bytearray(), 0
+        self._packs += 1
+        self._cuts += 1
+        return draft
+
+    @property
+    def _full_size(self) -> int:
+        return self._object_size >> max(0, _SMALLER_FIRST - self._cuts)
+
+    def _next_number(self) -> int:
+        self._drafts += 1
+        return self._drafts - 1
+
+
+def unpack(body: bytes | memoryview, segment: Segment, name: str) -> Iterator[bytes]:
+    """What a segment of an object decompresses to, in parts. Raises BackupDamaged, naming ``name``, where it isn't ``segment.size`` bytes."""
+    size = 0
+    for part in decompress(memoryview(body)[segment.offset : segment.offset + segment.length], name):
+        size += len(part)
+        yield part
+    if size != segment.size:
+        raise BackupDamaged(f"{name} decompresses to {size} bytes where the manifest says {segment.size}.")

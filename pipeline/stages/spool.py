@@ -1,0 +1,177 @@
+"""The spool: where pg_dump writes and the pipeline reads, while pg_dump goes on writing.
+
+Files are read as they grow; what has been read is given back to the file system with a punched hole, and a file that was read to its
+end is removed. A file is whole once the program that writes the archive has it open no more: pg_dump writes each file once, from its
+start to its end (``pg_backup_directory.c``). The kernel's table of open files says so, which cannot miss an event as a queue of
+notifications can, however late it is asked. One thing it does not say: a file's name is in the folder a moment before the file is in that
+table. So a file counts as closed only if it was seen open, or had bytes before the table was read: who wrote them had it open.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import LocalResourceExhausted
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
+_HIGH_WATER = 1 / 2
+"""Of the limit: until it is looked at and told to stop, a program goes on writing."""
+
+
+@dataclass(slots=True)
+class SpoolFile:
+    """One file on its way through."""
+
+    path: Path
+    size: int = 0
+    """Bytes that are there as of the last look, read or not."""
+    taken: int = 0
+    """Bytes read."""
+    pieces: int = 0
+    """How many pieces that was."""
+    opened: bool = False
+    """Whether it is known to have been open."""
+    whole: bool = False
+    """Whether ``size`` is final."""
+
+    @property
+    def name(self) -> str:
+        """As in the archive."""
+        return self.path.name
+
+    @property
+    def unread(self) -> int:
+        """Bytes that are there to be read."""
+        return self.size - self.taken
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of an archive's file, to become one zstd frame."""
+
+    name: str
+    index: int
+    data: bytes
+    last: bool
+
+
+class Spool:
+    """Reads the folder that a program fills.
+
+    ``open_files`` names the files that the program has open, or is None where that can't be told: then no file is whole before
+    :meth:`finish`. ``limit`` bounds the bytes on disk as long as whoever fills the folder is paused while :attr:`full`.
+    """
+
+    def __init__(self, folder: Path, *, limit: int, piece_size: int, open_files: Callable[[], set[str] | None]) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._piece_size = piece_size
+        self._open_files = open_files
+        self._files: dict[str, SpoolFile] = {}
+        self._finished = False
+        self.punches_holes = can_punch_holes(folder.parent / "hole")
+
+    @property
+    def unread(self) -> int:
+        """Bytes written and not yet read; on disk there are no more, where holes can be punched."""
+        return sum(file.unread for file in self._files.values())
+
+    @property
+    def full(self) -> bool:
+        """Whether whoever fills the folder should be paused."""
+        return self.unread > self._limit * _HIGH_WATER
+
+    @property
+    def files(self) -> Collection[SpoolFile]:
+        """Those that are not read to their end."""
+        return self._files.values()
+
+    def look(self) -> None:
+        """See what has come since the last look."""
+        for name in sorted(entry.name for entry in os.scandir(self._folder)):
+            if name not in self._files:
+                self._files[name] = SpoolFile(self._folder / name)
+        growing = [file for file in self._files.values() if not file.whole]
+        for file in growing:
+            file.opened = file.opened or file.path.stat().st_size > 0
+        still_open = set() if self._finished else self._open_files()
+        for file in growing:
+            # In this order: a file that was closed before its size is read has its final size.
+            file.opened = file.opened or self._finished or (still_open is not None and file.name in still_open)
+            file.whole = file.opened and still_open is not None and file.name not in still_open
+            size = file.path.stat().st_size
+            if size < file.size:
+                raise _shrunk(file)
+            file.size = size
+
+    def finish(self) -> None:
+        """The program has ended: all that is there now is whole."""
+        self._finished = True
+        self.look()
+
+    def ready(self) -> Iterator[SpoolFile]:
+        """The files of which a piece can be read now: a full one, or the last one of a file that is whole. To be read before the next.
+
+        Where the spool is full without any, it is whatever is there.
+        """
+        for file in list(self._files.values()):
+            while file.unread >= self._piece_size or (file.whole and file.name in self._files):
+                yield file
+        while self.full:  # of files that are all open and smaller than a piece: only smaller pieces make room
+            yield max(self._files.values(), key=lambda file: file.unread)
+
+    def read(self, file: SpoolFile) -> Piece:
+        """The file's next piece; what is read is given back to the file system."""
+        size = min(self._piece_size, file.unread)
+        with file.path.open("r+b", buffering=0) as stream:
+            data = os.pread(stream.fileno(), size, file.taken)
+            if len(data) != size:
+                raise _shrunk(file)
+            last = file.whole and file.unread == size
+            if self.punches_holes and not last:
+                _punch_hole(stream.fileno(), file.taken, size)
+        if last:
+            file.path.unlink()
+            del self._files[file.name]
+        piece = Piece(file.name, file.pieces, data, last)
+        file.taken += size
+        file.pieces += 1
+        return piece
+
+
+def _shrunk(file: SpoolFile) -> LocalResourceExhausted:
+    return LocalResourceExhausted(f"{file.path} became shorter while it was read; is something else writing there?")
+
+
+def can_punch_holes(probe: Path) -> bool:
+    """Whether the file system takes back parts of a file that is still there, tried on a new file at ``probe``.
+
+    Raises LocalResourceExhausted where nothing can be written there.
+    """
+    try:
+        with probe.open("w+b", buffering=0) as stream:
+            stream.write(bytes(8192))
+            _punch_hole(stream.fileno(), 0, 4096)
+    except OSError as exc:
+        if exc.errno in {errno.EOPNOTSUPP, errno.ENOSYS}:
+            return False
+        raise LocalResourceExhausted(f"Cannot write to the spool in {probe.parent}: {exc.strerror}.") from exc
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
+
+
+def _punch_hole(descriptor: int, offset: int, size: int) -> None:
+    """fallocate(2), of which Python's os module has only the plain mode."""
+    fallocate = getattr(_LIBC, "fallocate", None)
+    if fallocate is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if fallocate(
+        descriptor, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, ctypes.c_int64(offset), ctypes.c_int64(size)
+    ):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

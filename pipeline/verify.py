@@ -1,0 +1,210 @@
+"""Verify a backup: is what its manifest names still there, and still what it was?"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+from pipeline.archive_reader import Archive, open_archive
+from pipeline.catalog import Wanted, find_backup
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import BackupDamaged, DumpFailed, RestoreFailed
+from pipeline.events import Notify, Progress, Started
+from pipeline.manifest import File, Manifest, StoredObject
+from pipeline.postgres.programs import Program, find_program
+from pipeline.postgres.restoration import check_toc
+from pipeline.postgres.toc import TOC_NAME
+from pipeline.postgres.workspace import Workspace
+from pipeline.stages.download import ObjectReader, check_content, download
+from storage_backends import ObjectNotFound, StorageBackend
+
+_INTERVAL = 0.2  # seconds between reports of progress
+
+
+class Level(StrEnum):
+    """How far a verification goes; each includes what the one before it proves."""
+
+    OBJECTS = "objects"
+    """Every object is there, with the size and the checksum that the store reports. Reads no data."""
+    BYTES = "bytes"
+    """Every object was read again, and has the SHA-256 that the manifest says."""
+    ARCHIVE = "archive"
+    """pg_restore parses the archive, and each of its files decompresses to its size, SHA-256 and rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """Which backup to verify, and how far."""
+
+    wanted: Wanted
+    level: Level = Level.BYTES
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+
+
+@dataclass(slots=True)
+class Verification:
+    """What a verification found."""
+
+    manifest: Manifest
+    level: Level
+    objects: int = 0
+    """Objects looked at."""
+    files: int = 0
+    """Files of the archive looked into."""
+    read: int = 0
+    """Bytes read from the store."""
+    without_checksum: int = 0
+    """Objects for which the store reports no checksum, so that their presence and size is all that is known."""
+    problems: list[str] = field(default_factory=list)
+    """One sentence for each thing that is wrong; a backup without any is good as far as ``level`` goes."""
+
+
+def verify(request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
+    """Verify one backup, to its end even where something is wrong.
+
+    Raises PipelineError where there is no such backup or its manifest is invalid, and StorageError where the store can't be asked.
+    """
+    manifest = find_backup(store, request.wanted)
+    found = Verification(manifest, request.level)
+    notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {request.level}"))
+    with Workers() as workers:
+        match request.level:
+            case Level.OBJECTS:
+                _verify_objects(store, manifest.objects, found, workers, request.limits, notify)
+            case Level.BYTES:
+                _verify_bytes(store, manifest.objects, found, workers, request.limits, notify)
+            case Level.ARCHIVE:
+                _verify_archive(store, request, found, workers, notify)
+    return found
+
+
+def _verify_objects(
+    store: StorageBackend,
+    objects: Sequence[StoredObject],
+    found: Verification,
+    workers: Workers,
+    limits: Limits,
+    notify: Notify,
+) -> None:
+    asking = workers.pool(4 * limits.transfers, "head")
+
+    def take(result: str | bool) -> None:
+        found.objects += 1
+        if isinstance(result, str):
+            found.problems.append(result)
+        elif not result:
+            found.without_checksum += 1
+
+    for stored in objects:
+        asking.submit(partial(_ask, store, stored), take)
+    while asking.pending:
+        workers.collect(timeout=_INTERVAL)
+        notify(Progress(found.objects, len(objects), 0, ()))
+
+
+def _ask(store: StorageBackend, stored: StoredObject) -> str | bool:
+    """What is wrong with an object by the store's own account; else whether that account includes a checksum."""
+    try:
+        info = store.head(stored.key)
+    except ObjectNotFound:
+        return f"{stored.key} is missing from {store.url}."
+    if info.size != stored.size:
+        return f"{stored.key} has {info.size} bytes where the manifest says {stored.size}."
+    for expected in (stored.checksum, f"sha256:{stored.sha256}"):
+        if expected and info.checksum and expected.partition(":")[0] == info.checksum.partition(":")[0]:
+            if expected != info.checksum:
+                return (
+                    f"{stored.key} is not what was stored: the store reports {info.checksum}, the manifest {expected}."
+                )
+            return True
+    return False
+
+
+def _verify_bytes(
+    store: StorageBackend,
+    objects: Sequence[StoredObject],
+    found: Verification,
+    workers: Workers,
+    limits: Limits,
+    notify: Notify,
+) -> None:
+    reading = workers.pool(limits.transfers, "read")
+
+    def take(stored: StoredObject, problem: str | None) -> None:
+        found.objects += 1
+        found.read += stored.size
+        found.problems += [problem] if problem else []
+
+    for stored in objects:
+        reading.submit(partial(_read_object, store, stored), partial(take, stored))
+    total = sum(stored.size for stored in objects)
+    while reading.pending:
+        workers.collect(timeout=_INTERVAL)
+        notify(Progress(found.read, total, found.read, ()))
+
+
+def _read_object(store: StorageBackend, stored: StoredObject) -> str | None:
+    try:
+        download(store, stored)
+    except BackupDamaged as exc:
+        return str(exc)
+    return None
+
+
+def _verify_archive(
+    store: StorageBackend, request: VerifyRequest, found: Verification, workers: Workers, notify: Notify
+) -> None:
+    manifest, limits = found.manifest, request.limits
+    major = int(manifest.source.pg_dump_version.partition(".")[0])
+    program = find_program("pg_restore", at_least_major=major, search=request.programs)
+    reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+    reading = workers.pool(limits.threads, "archive")
+    done, reported = 0, 0.0
+
+    def take(file: File, problem: str | None) -> None:
+        nonlocal done
+        found.files += 1
+        done += file.size
+        found.problems += [problem] if problem else []
+
+    for file in manifest.files:
+        reading.submit(partial(_read_file, reader, file), partial(take, file))
+    while reading.pending:
+        workers.collect(timeout=_INTERVAL)
+        if time.monotonic() - reported > _INTERVAL:
+            reported = time.monotonic()
+            notify(Progress(done, manifest.totals.size, reader.fetched, ()))
+    read = reader.checked | reader.damaged.keys()
+    found.objects += len(read)
+    found.read += reader.fetched
+    # A file isn't read past the first object of it that is damaged, and the list of checksums belongs to no file.
+    told = {problem.partition(": ")[2] for problem in found.problems}
+    found.problems += [problem for problem in reader.damaged.values() if problem not in told]
+    others = [stored for index, stored in enumerate(manifest.objects) if index not in read]
+    _verify_bytes(store, others, found, workers, limits, notify)
+    if not found.problems:
+        try:
+            _parse(program, open_archive(store, manifest, workers, limits), limits)
+        except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
+            found.problems.append(str(exc))
+
+
+def _read_file(reader: ObjectReader, file: File) -> str | None:
+    try:
+        for _ in check_content(file, reader.read(file)):
+            pass
+    except BackupDamaged as exc:
+        return f"{file.path}: {exc}"
+    return None
+
+
+def _parse(program: Program, archive: Archive, limits: Limits) -> None:
+    """Have pg_restore and pgstow parse the archive, and see that each of its data entries has a file."""
+    with Workspace(limits.spool_parent) as workspace:
+        (workspace.path / TOC_NAME).write_bytes(archive.toc_data)
+        check_toc(program, workspace.path, archive.toc)

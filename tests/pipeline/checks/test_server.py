@@ -1,0 +1,73 @@
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.postgres_fixtures import Database
+
+from pipeline.backup import BackupRequest
+from pipeline.checks.finding import Outcome
+from pipeline.checks.server import examine_server, find_programs, judge_connection, judge_interruptions, judge_sessions
+from pipeline.postgres.condition import Condition, SessionLimit, read_condition
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.server import Server
+
+
+@pytest.fixture
+def server(database: Database) -> Iterator[Server]:
+    with Server(Conninfo.parse(database.conninfo)) as server:
+        yield server
+
+
+@pytest.fixture
+def condition(server: Server) -> Condition:
+    return read_condition(server)
+
+
+def test_too_old(server: Server) -> None:
+    server.major, server.version = 11, "11.22"
+    request = BackupRequest(Conninfo({}))
+    [finding] = examine_server(server, request)
+    assert finding.outcome is Outcome.PROBLEM
+    assert "older than 12" in finding.sentence
+
+
+def test_no_program_fits(server: Server, tmp_path: Path) -> None:
+    finding = find_programs(server, [tmp_path])
+    assert finding.outcome is Outcome.PROBLEM
+    assert "pg_dump" in finding.sentence
+
+
+def test_encryption(server: Server, condition: Condition) -> None:
+    def outcome(**facts: object) -> Outcome:
+        return judge_connection(server, dataclasses.replace(condition, **facts)).outcome  # type: ignore[arg-type]
+
+    assert outcome() is Outcome.OK, "a socket"
+    assert outcome(same_machine=False) is Outcome.WARNING
+    assert outcome(same_machine=False, encryption="TLSv1.3") is Outcome.OK
+
+
+def test_interruptions(condition: Condition) -> None:
+    def subjects(**facts: object) -> list[str]:
+        changed = dataclasses.replace(condition, **facts)  # type: ignore[arg-type]
+        return [finding.subject for finding in judge_interruptions(changed)]
+
+    assert subjects() == []
+    assert subjects(standby=True) == ["standby"]
+    assert subjects(standby=True, standby_feedback=True) == []
+    assert subjects(standby=True, standby_delay=-1) == []
+    assert subjects(snapshot_threshold=60) == ["old snapshots"]
+
+
+@pytest.mark.parametrize(
+    ("jobs", "free", "outcome"),
+    [(1, 2, Outcome.OK), (1, 1, Outcome.PROBLEM), (4, 6, Outcome.OK), (4, 5, Outcome.PROBLEM)],
+)
+def test_sessions(jobs: int, free: int, outcome: Outcome) -> None:
+    limits = [SessionLimit("server", 100, 3), SessionLimit("role", 10, 10 - free + 1)]
+    assert judge_sessions(limits, jobs).outcome is outcome
+
+
+def test_too_few_sessions_say_how_many_jobs_would_do() -> None:
+    finding = judge_sessions([SessionLimit("role", 5, 1)], jobs=8)
+    assert "--jobs 3" in (finding.remedy or "")

@@ -1,0 +1,166 @@
+"""Chosen by a pattern from an archive is what pg_dump chooses by the same pattern from a database."""
+
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from support.postgres_fixtures import Database
+
+from pipeline.errors import InvalidRequest
+from pipeline.postgres.patterns import choose_entries
+from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.postgres.toc import TOC_NAME, Toc, read_toc
+
+SQL = r"""
+CREATE SCHEMA a; CREATE SCHEMA "A"; CREATE SCHEMA "a.b"; CREATE SCHEMA ab; CREATE SCHEMA "ÄB";
+CREATE TABLE a.t (id serial PRIMARY KEY, v text DEFAULT 'x' CHECK (v <> ''));
+CREATE TABLE a."T" (id integer);
+CREATE TABLE a.t1 (id integer REFERENCES a.t);
+CREATE TABLE a."t*" (id integer);
+CREATE TABLE a."t?x" (id integer);
+CREATE TABLE a."t.u" (id integer);
+CREATE TABLE a."t""q" (id integer);
+CREATE TABLE a."t$" (id integer);
+CREATE TABLE a."t|t1" (id integer);
+CREATE TABLE a."tx[1]" (id integer);
+CREATE TABLE a."grÖsse" (id integer);
+CREATE TABLE "A".t (id integer);
+CREATE TABLE "a.b".t (id integer);
+CREATE TABLE ab.t (id integer);
+CREATE TABLE "ÄB".t (id integer);
+CREATE TABLE a."t v" (id integer);
+CREATE VIEW a.tv AS SELECT * FROM a.t;
+CREATE MATERIALIZED VIEW a.tm AS SELECT * FROM a.t;
+CREATE INDEX tm_index ON a.tm (id);
+CREATE SEQUENCE a.ts;
+CREATE INDEX "t index" ON a.t (v);
+COMMENT ON INDEX a."t index" IS 'indexed';
+COMMENT ON COLUMN a.t.v IS 'column';
+CREATE FUNCTION a.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+CREATE TRIGGER "t trigger" BEFORE INSERT ON a.t FOR EACH ROW EXECUTE FUNCTION a.f();
+CREATE RULE "t rule" AS ON DELETE TO a.t DO INSTEAD NOTHING;
+ALTER TABLE a.t ENABLE ROW LEVEL SECURITY;
+CREATE POLICY "t policy" ON a.t USING (true);
+GRANT SELECT ON a.t TO PUBLIC;
+"""
+
+TABLE_PATTERNS = [
+    "a.t",
+    "A.T",
+    '"A".t',
+    'a."T"',
+    "a.t*",
+    "a.t?",
+    'a."t*"',
+    'a."t?x"',
+    'a."t.u"',
+    'a."t""q"',
+    "a.t$",
+    'a."t$"',
+    "a.t|t1",
+    'a."t|t1"',
+    "a.(t|t1)",
+    "a.t[0-9]",
+    'a."tx[1]"',
+    "a.gr*",
+    "a.grÖsse",
+    'a."grÖsse"',
+    '"a.b".t',
+    "a*.t",
+    "?.t",
+    "(a|ab).t",
+    'a."t v"',
+    '"a".t""v',
+    "*.t",
+    "a.t.*",
+]
+SCHEMA_PATTERNS = ["a", "A", '"A"', "a*", '"a.b"', "?", "(a|ab)", "ÄB", '"ÄB"', "?b*"]
+IN_EVERY_ARCHIVE = {"ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE"}
+
+
+@pytest.fixture(scope="module")
+def filled(postgres: ThrowawayCluster) -> Database:
+    Database("postgres", postgres.conninfo()).execute("CREATE DATABASE patterns TEMPLATE template0")
+    made = Database("patterns", postgres.conninfo("patterns"))
+    made.execute(SQL)
+    return made
+
+
+Dump = Callable[..., Toc | None]
+
+
+@pytest.fixture(scope="module")
+def dump(postgres: ThrowawayCluster, filled: Database, tmp_path_factory: pytest.TempPathFactory) -> Dump:
+    """What pg_dump puts into an archive; None where it finds nothing to."""
+
+    def run(*options: str) -> Toc | None:
+        folder: Path = tmp_path_factory.mktemp("dump") / "archive"
+        pg_dump = [postgres.bin_dir / "pg_dump", "-Fd", "--schema-only", "--no-sync", f"--file={folder}", *options]
+        done = subprocess.run([*pg_dump, f"--dbname={filled.conninfo}"], capture_output=True, text=True, check=False)
+        if done.returncode:
+            assert "no matching" in done.stderr or "cross-database" in done.stderr, done.stderr
+            return None
+        return read_toc((folder / TOC_NAME).read_bytes())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def whole(dump: Dump) -> Toc:
+    toc = dump()
+    assert toc
+    return toc
+
+
+def names(toc: Toc, chosen: Sequence[int] | set[int] | None = None) -> set[tuple[str, str, str]]:
+    """Kind, schema and name of everything, or of what was chosen."""
+    return {
+        (entry.description, entry.namespace, entry.tag)
+        for entry in toc.entries
+        if (chosen is None or entry.dump_id in chosen) and entry.description not in IN_EVERY_ARCHIVE
+    }
+
+
+@pytest.mark.parametrize("pattern", TABLE_PATTERNS)
+def test_tables_as_pg_dump_has_them(dump: Dump, whole: Toc, pattern: str) -> None:
+    by_pg_dump = dump(f"--table={pattern}")
+    if by_pg_dump is None:
+        with pytest.raises(InvalidRequest):
+            choose_entries(whole, [pattern], [])
+    else:
+        assert names(whole, choose_entries(whole, [pattern], [])) == names(by_pg_dump)
+
+
+@pytest.mark.parametrize("pattern", SCHEMA_PATTERNS)
+def test_schemas_as_pg_dump_has_them(dump: Dump, whole: Toc, pattern: str) -> None:
+    by_pg_dump = dump(f"--schema={pattern}")
+    if by_pg_dump is None:
+        with pytest.raises(InvalidRequest):
+            choose_entries(whole, [], [pattern])
+    else:
+        assert names(whole, choose_entries(whole, [], [pattern])) == names(by_pg_dump)
+
+
+def test_a_table_without_a_schema_is_of_any(whole: Toc) -> None:
+    """Where pg_dump takes those on the search path, which an archive doesn't have."""
+    chosen = names(whole, choose_entries(whole, ["t"], []))
+    assert {schema for kind, schema, name in chosen if (kind, name) == ("TABLE", "t")} == {"a", "A", "a.b", "ab", "ÄB"}
+
+
+def test_several_patterns_add_up(whole: Toc) -> None:
+    both = choose_entries(whole, ["a.t1", "ab.t"], ['"A"'])
+    assert both == (
+        choose_entries(whole, ["a.t1"], []) | choose_entries(whole, ["ab.t"], []) | choose_entries(whole, [], ['"A"'])
+    )
+
+
+@pytest.mark.parametrize("pattern", ["", "a.b.c", 'a."t', "a.(t", "a.t[", "a.*)"])
+def test_what_is_no_pattern_is_refused(whole: Toc, pattern: str) -> None:
+    with pytest.raises(InvalidRequest):
+        choose_entries(whole, [pattern], [])
+
+
+def test_each_pattern_must_match(whole: Toc) -> None:
+    with pytest.raises(InvalidRequest, match=r"no table that matches a\.nothing"):
+        choose_entries(whole, ["a.t", "a.nothing"], [])

@@ -1,0 +1,145 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pipeline.errors import LocalResourceExhausted, ProgramMissing
+from pipeline.postgres.programs import find_program
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+SERVER_IN_ANOTHER_PROCESS = """
+import sys, time
+from pathlib import Path
+from pipeline.postgres.programs import find_program
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+with ThrowawayCluster(directory=Path(sys.argv[1])) as cluster:
+    print(cluster.conninfo(), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that the server's user may enter, which pytest's own is not when root runs the tests."""
+    directory = tmp_path_factory.mktemp("throwaway")
+    for parent in (directory, *directory.parents[:2]):
+        if parent.stat().st_uid == os.geteuid() and parent != Path("/tmp"):
+            parent.chmod(parent.stat().st_mode | 0o055)
+    return directory
+
+
+def files_in(place: Path) -> list[str]:
+    return [file for _, _, files in os.walk(place) for file in files]
+
+
+def ask(cluster: ThrowawayCluster, question: str) -> object:
+    with psycopg.connect(cluster.conninfo()) as connection:
+        return connection.execute(question).fetchone()[0]
+
+
+def test_a_server_for_a_while(place: Path) -> None:
+    with ThrowawayCluster(directory=place) as cluster:
+        assert ask(cluster, "SHOW server_version_num").startswith(str(cluster.major))
+        assert ask(cluster, "SHOW server_encoding") == "UTF8"
+        assert ask(cluster, "SELECT current_user") == "postgres"
+        assert (cluster.bin_dir / "pg_ctl").exists()
+        assert "ready to accept connections" in cluster.log
+        conninfo = cluster.conninfo()
+
+    assert list(place.iterdir()) == []
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(conninfo)
+
+
+def test_settings_and_no_tcp_unless_asked_for(place: Path) -> None:
+    with ThrowawayCluster(directory=place, settings={"wal_level": "logical", "fsync": "on"}) as cluster:
+        assert ask(cluster, "SHOW wal_level") == "logical"
+        assert ask(cluster, "SHOW fsync") == "on"
+        assert ask(cluster, "SHOW synchronous_commit") == "off"
+        assert ask(cluster, "SHOW listen_addresses") == ""
+
+
+def test_by_tcp_when_asked_for(place: Path, unused_port: int) -> None:
+    with (
+        ThrowawayCluster(directory=place, port=unused_port),
+        psycopg.connect(host="127.0.0.1", port=unused_port, user="postgres", dbname="postgres") as connection,
+    ):
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_a_path_too_long_for_a_socket(place: Path) -> None:
+    deep = place / ("d" * 100)
+    deep.mkdir()
+    with ThrowawayCluster(directory=deep) as cluster:
+        assert ask(cluster, "SELECT 1") == 1
+        sockets = Path(psycopg.conninfo.conninfo_to_dict(cluster.conninfo())["host"])
+        assert sockets.exists()
+
+    assert not sockets.exists()
+    assert list(deep.iterdir()) == []
+
+
+def test_the_servers_own_reason_when_it_does_not_start(place: Path) -> None:
+    with (
+        pytest.raises(LocalResourceExhausted, match=r'does not start: .*invalid value for parameter "shared_buffers"'),
+        ThrowawayCluster(directory=place, settings={"shared_buffers": "plenty"}),
+    ):
+        pass
+    assert list(place.iterdir()) == []
+
+
+def test_without_programs(tmp_path: Path) -> None:
+    with pytest.raises(ProgramMissing, match="initdb"):
+        ThrowawayCluster(search=[tmp_path])
+
+
+def test_a_link_to_initdb_alone(tmp_path: Path, place: Path) -> None:
+    (tmp_path / "initdb").symlink_to(find_program("initdb", at_least_major=12).path)
+
+    with ThrowawayCluster(search=[tmp_path], directory=place) as cluster:
+        assert (cluster.bin_dir / "pg_ctl").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_nothing_is_left_when_its_process_is_killed(place: Path, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER_IN_ANOTHER_PROCESS, place], stdout=subprocess.PIPE, text=True
+    ) as process:
+        conninfo = process.stdout.readline().strip()
+        psycopg.connect(conninfo).close()
+        process.send_signal(number)
+
+    deadline = time.monotonic() + 10
+    while files_in(place) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert files_in(place) == []
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(conninfo)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
+def test_programs_that_the_servers_user_may_not_execute(tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "initdb").write_text("#!/bin/sh\necho 'initdb (PostgreSQL) 16.2'\n")
+    (private / "initdb").chmod(0o755)
+
+    with (
+        pytest.raises(LocalResourceExhausted, match=f"may not execute {private}/initdb"),
+        ThrowawayCluster(search=[private]),
+    ):
+        pass

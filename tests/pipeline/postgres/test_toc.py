@@ -1,0 +1,178 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.postgres_fixtures import Database
+from support.stored_sample import StoredSample
+
+from pipeline.errors import DumpFailed
+from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc, renumber
+
+
+def dump(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str) -> bytes:
+    """A ``toc.dat`` of the installed pg_dump."""
+    pg_dump = [postgres.bin_dir / "pg_dump", "--format=directory", "--compress=0", "--no-sync", *options]
+    subprocess.run([*pg_dump, f"--file={folder}", f"--dbname={conninfo}"], check=True)
+    return (folder / TOC_NAME).read_bytes()
+
+
+@pytest.fixture
+def sample_toc(postgres: ThrowawayCluster, stored_sample: StoredSample, tmp_path: Path) -> bytes:
+    """The sample database's."""
+    return dump(postgres, stored_sample.source, tmp_path / "archive")
+
+
+def as_listed(entry: TocEntry) -> str:
+    """As ``PrintTOCSummary`` in pg_backup_archiver.c prints it, without the OID of its catalog and its owner."""
+    tag = entry.tag.replace("\n", " ")
+    return f"{entry.dump_id}; {entry.oid} {entry.description} {entry.namespace.replace(chr(10), ' ') or '-'} {tag}"
+
+
+def listed(postgres: ThrowawayCluster, folder: Path) -> list[str]:
+    """``pg_restore --list``, in the same form."""
+    pg_restore = [postgres.bin_dir / "pg_restore", "--list", folder]
+    printed = subprocess.run(pg_restore, check=True, capture_output=True).stdout.decode()
+    lines = [line for line in printed.splitlines() if line[:1].isdigit()]
+    found = []
+    for line in lines:
+        dump_id, _, rest = line.partition("; ")
+        _catalog, oid, what = rest.split(" ", 2)
+        found.append(f"{dump_id}; {oid} {what.rpartition(' ')[0]}")
+    return found
+
+
+def test_it_reads_what_pg_restore_reads(postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path) -> None:
+    toc = read_toc(sample_toc)
+    shown = [as_listed(entry) for entry in toc.entries]
+    by_pg_restore = listed(postgres, tmp_path / "archive")
+    assert len(by_pg_restore) > 100
+    assert set(by_pg_restore) <= set(shown)
+    # --list leaves out what isn't restored without --create.
+    assert {line.split(" ")[2] for line in set(shown) - set(by_pg_restore)} <= {
+        "ENCODING",
+        "STDSTRINGS",
+        "SEARCHPATH",
+        "DATABASE",
+    }
+
+
+def test_data_entries_have_their_files(sample_toc: bytes, tmp_path: Path) -> None:
+    toc = read_toc(sample_toc)
+    names = {path.name for path in (tmp_path / "archive").iterdir()}
+    named = {entry.filename for entry in toc.data_entries}
+    assert named <= names
+    assert names - named == {TOC_NAME, *(name for name in names if name.startswith("blob_"))}
+    tables = {entry.tag for entry in toc.data_entries if entry.description == "TABLE DATA"}
+    assert {"reading", "new\nline", 'it\'s "quoted"', "größe ∑ 名前 🐘", "-leading dash"} <= tables
+
+
+def test_dependencies_are_of_entries_or_of_what_is_not_dumped(sample_toc: bytes) -> None:
+    toc = read_toc(sample_toc)
+    by_id = {entry.dump_id: entry for entry in toc.entries}
+    [data] = [entry for entry in toc.entries if (entry.description, entry.tag) == ("TABLE DATA", "review")]
+    [table] = [entry for entry in toc.entries if (entry.description, entry.tag) == ("TABLE", "review")]
+    assert data.dependencies == (table.dump_id,)
+    [key] = [entry for entry in toc.entries if entry.tag == "review review_sku_fkey"]
+    assert table in [by_id.get(dump_id) for dump_id in key.dependencies]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "client"), [("LATIN1", None), ("EUC_JP", None), ("KOI8R", None), ("UTF8", "WIN1252"), ("UTF8", None)]
+)
+def test_names_in_any_encoding(postgres: ThrowawayCluster, tmp_path: Path, encoding: str, client: str | None) -> None:
+    name = {"EUC_JP": "日本", "KOI8R": "привет"}.get(encoding, "größe")
+    server = Database("postgres", postgres.conninfo())
+    server.execute(f"CREATE DATABASE encoded TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
+    try:
+        Database("encoded", postgres.conninfo("encoded") + " client_encoding=UTF8").execute(f'CREATE TABLE "{name}" ()')
+        options = [f"--encoding={client}"] if client else []
+        toc = read_toc(dump(postgres, postgres.conninfo("encoded"), tmp_path / "encoded", *options))
+    finally:
+        server.execute("DROP DATABASE encoded")
+    assert name in {entry.tag for entry in toc.entries}
+
+
+def permuted(toc: Toc) -> dict[int, int]:
+    ids = sorted(entry.dump_id for entry in toc.data_entries)
+    return dict(zip(ids, ids[::-1], strict=True))
+
+
+def test_renumbering_changes_the_ids_and_nothing_else(sample_toc: bytes) -> None:
+    toc = read_toc(sample_toc)
+    new_ids = permuted(toc)
+    assert len(new_ids) > 20
+
+    changed = read_toc(renumber(sample_toc, new_ids))
+
+    assert changed.server_version == toc.server_version
+    for before, after in zip(toc.entries, changed.entries, strict=True):
+        assert after.dump_id == new_ids.get(before.dump_id, before.dump_id)
+        assert after.dependencies == tuple(new_ids.get(dump_id, dump_id) for dump_id in before.dependencies)
+        for name in ("oid", "description", "section", "namespace", "tag", "filename"):
+            assert getattr(after, name) == getattr(before, name)
+
+
+def test_renumbering_back_gives_the_same_bytes(sample_toc: bytes) -> None:
+    new_ids = permuted(read_toc(sample_toc))
+    changed = renumber(sample_toc, new_ids)
+    assert changed != sample_toc
+    assert renumber(changed, {new: old for old, new in new_ids.items()}) == sample_toc
+    assert renumber(sample_toc, {}) == sample_toc
+
+
+def test_digits_may_become_more_or_fewer(sample_toc: bytes) -> None:
+    """A dependency's ID is text in the archive."""
+    [table, *_] = [entry for entry in read_toc(sample_toc).entries if entry.description == "TABLE"]
+    for other in (7_000_000, 1_234_567_890):
+        changed = read_toc(renumber(sample_toc, {table.dump_id: other}))
+        assert other in {entry.dump_id for entry in changed.entries}
+        dependents = [entry for entry in changed.entries if other in entry.dependencies]
+        assert dependents
+        assert table.dump_id not in {dump_id for entry in changed.entries for dump_id in entry.dependencies}
+
+
+def test_pg_restore_reads_what_was_renumbered(postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path) -> None:
+    before = listed(postgres, tmp_path / "archive")
+    new_ids = permuted(read_toc(sample_toc))
+    (tmp_path / "archive" / TOC_NAME).write_bytes(renumber(sample_toc, new_ids))
+    after = listed(postgres, tmp_path / "archive")
+    assert [line.partition(";")[2] for line in after] == [line.partition(";")[2] for line in before]
+    assert [int(line.partition(";")[0]) for line in after] == [
+        new_ids.get(int(line.partition(";")[0]), int(line.partition(";")[0])) for line in before
+    ]
+
+
+def test_what_is_cut_short_is_refused(sample_toc: bytes) -> None:
+    for size in [*range(0, 200), *range(200, len(sample_toc), 101), len(sample_toc) - 1]:
+        with pytest.raises(DumpFailed, match=r"toc\.dat"):
+            read_toc(sample_toc[:size])
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_garbage_is_refused_or_read_but_never_a_surprise(toc_once: bytes, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(toc_once) - 1))
+    garbage = toc_once[:at] + data.draw(st.binary(min_size=1, max_size=8)) + toc_once[at + 1 :]
+    try:
+        read_toc(garbage)
+    except DumpFailed as refusal:
+        assert "\n" not in str(refusal)  # noqa: PT017
+
+
+@pytest.fixture(scope="session")
+def toc_once(postgres: ThrowawayCluster, _sample_template: str, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return dump(postgres, postgres.conninfo(_sample_template), tmp_path_factory.mktemp("toc") / "archive")
+
+
+@pytest.mark.parametrize("data", [b"", b"PGDMP", b"not an archive at all", b"PGDMX" + bytes(100), bytes(1000)])
+def test_what_is_no_archive_is_refused(data: bytes) -> None:
+    with pytest.raises(DumpFailed, match=r"toc\.dat"):
+        read_toc(data)
+
+
+def test_a_newer_format_is_named(sample_toc: bytes) -> None:
+    with pytest.raises(DumpFailed, match=r"format 1\.99 is not known.*newer pgstow"):
+        read_toc(sample_toc[:6] + bytes([99]) + sample_toc[7:])

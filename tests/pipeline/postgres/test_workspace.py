@@ -1,0 +1,314 @@
+"""Working folders and the programs in them: private while they live, and gone whatever ends their owner."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support.pgstow import wait_until
+
+from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.programs import Program
+from pipeline.postgres.workspace import RunningProgram, Workspace, describe_failure, remove_abandoned
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from pipeline.postgres.programs import Program
+from pipeline.postgres.workspace import Workspace
+workspace = Workspace(Path(sys.argv[1]))
+running = workspace.start(Program(Path(sys.argv[2]), 15, "15.0"), [])
+while "started" not in running.messages():
+    time.sleep(0.01)
+if sys.argv[3] == "paused":
+    running.pause()
+print(workspace.path, running._process.pid, flush=True)
+time.sleep(1000)
+"""
+
+MakeProgram = Callable[[str], Program]
+
+
+@pytest.fixture
+def make_program(tmp_path: Path) -> MakeProgram:
+    """``make_program(script)``: a shell script in the place of one of PostgreSQL's programs."""
+
+    def make(script: str) -> Program:
+        path = tmp_path / "pg_program"
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return Program(path, 15, "15.0")
+
+    return make
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    folder = tmp_path / "place"
+    folder.mkdir()
+    return folder
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def group_is_alive(leader: int) -> bool:
+    """Whether a process of the group is there that is more than an entry that nobody reaped."""
+    states = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, group = status.read_text().rpartition(")")[2].split()[:3]
+            states += [state] if int(group) == leader else []
+    return bool(set(states) - {"Z", "X"})
+
+
+def await_message(running: RunningProgram, message: str) -> None:
+    wait_until(lambda: message in running.messages(), f"the program says {message}")
+
+
+def test_what_it_and_its_programs_make_is_for_the_owner_alone(place: Path, make_program: MakeProgram) -> None:
+    before = os.umask(0)
+    try:
+        with Workspace(place) as workspace:
+            (workspace.path / "archive").mkdir(0o700)
+            program = make_program(f"touch {workspace.path}/archive/file; mkdir {workspace.path}/archive/folder")
+            running = workspace.start(program, [])
+            wait_until(lambda: running.poll() is not None, "the script ends")
+            secret = workspace.write_private("passfile", "secret")
+
+            assert running.poll() == 0
+            assert {mode(path) for path in workspace.path.rglob("*") if path.is_file()} == {0o600}
+            assert mode(workspace.path) == mode(workspace.path / "archive" / "folder") == 0o700
+            assert secret.read_text() == "secret"
+    finally:
+        os.umask(before)
+    assert list(place.iterdir()) == []
+
+
+def test_a_program_and_its_workers_end_with_the_workspace(place: Path, make_program: MakeProgram) -> None:
+    program = make_program("sleep 1000 & trap '' TERM; sleep 1001 & echo started >&2; wait; wait; sleep 1002")
+    with Workspace(place) as workspace:
+        running = workspace.start(program, [])
+        await_message(running, "started")
+        leader = running._process.pid
+        assert group_is_alive(leader)
+        running._signal(signal.SIGKILL)  # the leader ignores the gentle way, whose grace is long
+    wait_until(lambda: not group_is_alive(leader), "its group is gone")
+    assert list(place.iterdir()) == []
+
+
+def test_a_paused_program_can_be_stopped(place: Path, make_program: MakeProgram) -> None:
+    with Workspace(place) as workspace:
+        running = workspace.start(
+            make_program("trap 'echo bye >&2; exit 7' TERM; echo started >&2; while :; do :; done"), []
+        )
+        await_message(running, "started")
+        running.pause()
+        running.stop()
+        assert running.messages().split() == ["started", "bye"]
+        assert running.poll() == 7
+
+
+def test_how_a_program_ended(place: Path, make_program: MakeProgram) -> None:
+    with Workspace(place) as workspace:
+        failing = workspace.start(make_program("echo words >&2; exit 3"), ["unused"])
+        wait_until(lambda: failing.poll() is not None, "the script ends")
+        assert (failing.poll(), failing.messages()) == (3, "words")
+        killed = workspace.start(make_program("kill -9 $$"), [])
+        wait_until(lambda: killed.poll() is not None, "the script ends")
+        assert killed.poll() == -9
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("state", ["running", "paused"])
+def test_nothing_is_left_when_the_owner_is_killed(
+    place: Path, make_program: MakeProgram, number: signal.Signals, state: str
+) -> None:
+    program = make_program("sleep 1000 & echo started >&2; wait")
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, place, program.path, state], stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout
+        path, leader = owner.stdout.readline().split()
+        assert group_is_alive(int(leader))
+        owner.send_signal(number)
+    wait_until(lambda: not group_is_alive(int(leader)), "the program and its workers are gone")
+    wait_until(lambda: not Path(path).exists(), "the folder is gone")
+
+
+def test_a_program_that_was_started_when_a_signal_came_is_stopped(
+    place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal's exception may come between the start and the moment at which the workspace knows of it."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def interrupted(process: "subprocess.Popen[bytes]", log: Path) -> RunningProgram:
+        started.append(process)
+        wait_until(lambda: "started" in log.read_text(), "the script starts")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.postgres.workspace.RunningProgram", interrupted)
+    with pytest.raises(KeyboardInterrupt), Workspace(place) as workspace:
+        workspace.start(make_program("echo started >&2; exec sleep 1000"), [])
+    assert started[0].wait() == -signal.SIGTERM
+    assert list(place.iterdir()) == []
+
+
+def test_the_guard_outlives_a_signal_to_everybody(place: Path) -> None:
+    """A service manager stops all processes of a service at once."""
+    with Workspace(place) as workspace:
+        status = Path(f"/proc/{workspace._guard.pid}/status")
+
+        def ignored() -> int:
+            return int(status.read_text().partition("SigIgn:")[2].split()[0], 16)
+
+        # SIGHUP, SIGINT and SIGTERM, whatever else our own parent made us ignore.
+        wait_until(lambda: ignored() & 0x4003 == 0x4003, "the guard has set itself up")
+        os.killpg(workspace._guard.pid, signal.SIGTERM)
+        os.killpg(workspace._guard.pid, signal.SIGINT)
+        os.killpg(workspace._guard.pid, signal.SIGHUP)
+    assert workspace._guard.returncode == 0
+    assert list(place.iterdir()) == []
+
+
+def test_a_killed_guard_is_no_failure(place: Path) -> None:
+    with Workspace(place) as workspace:
+        workspace._guard.kill()
+    assert list(place.iterdir()) == []
+
+
+def test_the_programs_open_files(place: Path, make_program: MakeProgram) -> None:
+    """Its own, its workers', and those of a worker of a wrapper script; those of another folder are not told."""
+    with Workspace(place) as workspace:
+        folder = workspace.path / "archive"
+        folder.mkdir()
+        running = workspace.start(
+            make_program(
+                f"exec 8>{folder}/closed; exec 8>&-; exec 7>{folder}/own 9>{workspace.path}/other; "
+                f"( exec 7>{folder}/worker; ( exec 7>{folder}/grandchild; echo started >&2; sleep 1000 ) ; : ) & wait"
+            ),
+            [],
+        )
+        await_message(running, "started")
+        assert {path.name for path in folder.iterdir()} == {"closed", "own", "worker", "grandchild"}
+        assert running.open_files(folder) == {"own", "worker", "grandchild"}
+
+
+def test_a_file_that_is_closed_during_the_look_hides_no_other(
+    place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Workspace(place) as workspace:
+        running = workspace.start(
+            make_program(f"exec 3>{workspace.path}/first 4>{workspace.path}/second; echo started >&2; sleep 1000"), []
+        )
+        await_message(running, "started")
+        readlink = Path.readlink
+
+        def closed_meanwhile(path: Path) -> Path:
+            if path.name == "3":
+                raise FileNotFoundError
+            return readlink(path)
+
+        monkeypatch.setattr(Path, "readlink", closed_meanwhile)
+        assert running.open_files(workspace.path) >= {"second"}
+
+
+def test_descriptors_that_may_not_be_read_are_not_taken_for_closed(
+    place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Workspace(place) as workspace:
+        running = workspace.start(make_program(f"exec 3>{workspace.path}/file; echo started >&2; sleep 1000"), [])
+        await_message(running, "started")
+        scandir = os.scandir
+
+        def forbidden(path: str) -> object:
+            if str(path).endswith("/fd"):
+                raise PermissionError
+            return scandir(path)
+
+        monkeypatch.setattr(os, "scandir", forbidden)
+        assert running.open_files(workspace.path) is None
+
+
+class TestAbandoned:
+    """A machine that goes down leaves folders, which the next run removes; and it removes nothing else."""
+
+    @pytest.fixture
+    def abandoned(self, place: Path) -> Path:
+        with Workspace(place) as workspace:
+            copy = workspace.path.with_name("pgstow-work-0123456789abcdef")
+            copy.mkdir(0o700)
+            for path in workspace.path.iterdir():
+                (copy / path.name).touch(0o600)
+        (copy / "archive").mkdir()
+        (copy / "archive" / "3364.dat").write_bytes(b"rows")
+        age(copy)
+        return copy
+
+    def test_is_removed(self, place: Path, abandoned: Path) -> None:
+        with Workspace(place):
+            assert not abandoned.exists()
+
+    def test_not_while_its_owner_lives(self, place: Path) -> None:
+        with Workspace(place) as workspace:
+            age(workspace.path)
+            with Workspace(place):
+                assert workspace.path.exists()
+
+    def test_not_while_its_owner_may_still_come_to_lock_it(self, place: Path, abandoned: Path) -> None:
+        for path in abandoned.rglob("*"):
+            os.utime(path)
+        remove_abandoned(place)
+        assert abandoned.exists()
+
+    @pytest.mark.parametrize("name", ["pgstow-store", "pgstow-work-store", "pgstow-8zx01p_a"])
+    def test_nor_anything_that_is_no_working_folder(self, place: Path, name: str) -> None:
+        mine = place / name
+        mine.mkdir()
+        (mine / "backup").write_text("precious")
+        age(mine)
+        remove_abandoned(place)
+        assert (mine / "backup").read_text() == "precious"
+
+    def test_nor_what_a_link_leads_to(self, place: Path, tmp_path: Path, abandoned: Path) -> None:
+        elsewhere = abandoned.rename(tmp_path / "elsewhere")
+        abandoned.symlink_to(elsewhere)
+        remove_abandoned(place)
+        assert (elsewhere / "archive" / "3364.dat").exists()
+
+
+def age(folder: Path) -> None:
+    long_ago = time.time() - 3600
+    for path in (folder, *folder.rglob("*")):
+        os.utime(path, (long_ago, long_ago))
+
+
+def test_where_no_folder_can_be_made(tmp_path: Path) -> None:
+    with pytest.raises(LocalResourceExhausted, match="No such file or directory"):
+        Workspace(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("status", "messages", "sentence"),
+    [
+        (-9, "", "pg_dump was killed by signal 9."),
+        (1, "", "pg_dump failed: exit status 1."),
+        (1, "pg_dump: warning: w\npg_dump: error: no\npg_dump: detail: why: x.\n", r"pg_dump failed: no \(why: x\)\."),
+        (
+            1,
+            "pg_dump: error: no\npg_dump: detail: Query was: LOCK" + " x" * 500,
+            r"pg_dump failed: no \(Query was: LOCK x.* x …\.",
+        ),
+        (127, "sh: 1: exec: pg_dump: not found", "pg_dump failed: 1: exec: pg_dump: not found."),
+    ],
+)
+def test_a_failure_in_one_sentence(status: int, messages: str, sentence: str) -> None:
+    assert re.fullmatch(sentence, describe_failure("pg_dump", status, messages))

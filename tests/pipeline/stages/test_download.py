@@ -1,0 +1,266 @@
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+from support.pgstow import wait_until
+
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import BackupDamaged
+from pipeline.manifest import File, Segment, StoredObject
+from pipeline.stages.compress import Compressor
+from pipeline.stages.download import ObjectReader, check_content, download
+from storage_backends import TransientStorageError
+from storage_backends.memory import MemoryBackend
+
+KIB = 1024
+TIGHT = Limits(jobs=1, transfers=4, memory=128 * KIB, object_size=64 * KIB)
+"""Room for two objects, whatever else is asked for."""
+
+
+class Body(bytes):
+    """An object's bytes that know how many of them are alive."""
+
+    alive: ClassVar[set[int]] = set()
+    most: ClassVar[int] = 0
+
+    def __new__(cls, data: bytes) -> "Body":
+        made = super().__new__(cls, data)
+        cls.alive.add(id(made))
+        cls.most = max(cls.most, len(cls.alive))
+        return made
+
+    def __del__(self) -> None:
+        Body.alive.discard(id(self))
+
+
+class Store(MemoryBackend):
+    """Counts what is fetched, and lets a test interfere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gets: Counter[str] = Counter()
+        self.before: Callable[[str], None] = lambda _: None
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        self.gets[key] += 1
+        self.before(key)
+        return Body(super().get(key, offset=offset, length=length))
+
+
+class Backup:
+    """Objects and files that lie in them."""
+
+    def __init__(self) -> None:
+        self.store = Store()
+        self.objects: list[StoredObject] = []
+        self.contents: dict[str, bytes] = {}
+        self.files: list[File] = []
+
+    def add_object(self, *parts: bytes) -> list[Segment]:
+        """One object of a frame for each part; their segments."""
+        frames = [Compressor().frame(part) for part in parts]
+        body = b"".join(frames)
+        digest = hashlib.sha256(body)
+        key = f"data/{len(self.objects)}.zst"
+        self.store.put(key, body, sha256=digest.digest())
+        self.objects.append(
+            StoredObject(key=key, size=len(body), sha256=digest.hexdigest(), checksum=None, version=None)
+        )
+        offsets = [sum(map(len, frames[:n])) for n in range(len(frames))]
+        number = len(self.objects) - 1
+        return [
+            Segment(object=number, offset=offset, length=len(frame), size=len(part))
+            for offset, frame, part in zip(offsets, frames, parts, strict=True)
+        ]
+
+    def add_file(self, path: str, content: bytes, segments: list[Segment]) -> File:
+        checksum = hashlib.sha256(content).hexdigest()
+        file = File(path=path, kind="large_object", size=len(content), checksum=checksum, segments=segments)
+        self.files.append(file)
+        self.contents[path] = content
+        return file
+
+    def reader(self, workers: Workers, limits: Limits = TIGHT) -> ObjectReader:
+        return ObjectReader(self.store, self.objects, self.files, workers, limits)
+
+
+def noise(seed: object, size: int = 60 * KIB) -> bytes:
+    """Bytes that don't compress, always the same."""
+    digests = (hashlib.sha256(f"{seed} {n}".encode()).digest() for n in range(size // 32))
+    return b"".join(digests)
+
+
+@pytest.fixture
+def backup() -> Backup:
+    Body.alive.clear()
+    Body.most = 0
+    return Backup()
+
+
+def large_files(backup: Backup, files: int, slices: int) -> None:
+    for number in range(files):
+        parts = [noise((number, n)) for n in range(slices)]
+        segments = [segment for part in parts for segment in backup.add_object(part)]
+        backup.add_file(f"{number}.dat", b"".join(parts), segments)
+
+
+def read_all_at_once(reader: ObjectReader, files: list[File]) -> dict[str, bytes]:
+    """A thread for each file; fails where one doesn't come to its end."""
+    contents: dict[str, bytes] = {}
+    threads = [
+        threading.Thread(
+            target=lambda file=file: contents.update({file.path: b"".join(reader.read(file))}), daemon=True
+        )
+        for file in files
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "deadlock"
+    return contents
+
+
+def test_more_readers_than_room_all_come_to_their_end(backup: Backup) -> None:
+    large_files(backup, files=9, slices=4)
+    with Workers() as workers:
+        reader = backup.reader(workers)
+        contents = read_all_at_once(reader, backup.files)
+    assert contents == backup.contents
+    assert Body.most == 2
+
+
+def test_memory_is_bounded_however_far_a_reader_is_ahead(backup: Backup) -> None:
+    large_files(backup, files=3, slices=6)
+    with Workers() as workers:
+        reader = backup.reader(workers)
+        for file in backup.files:
+            reader.fetch_ahead(segment.object for segment in file.segments)
+        contents = read_all_at_once(reader, backup.files)
+    assert contents == backup.contents
+    assert Body.most == 2
+
+
+def test_nothing_is_kept_once_all_is_read(backup: Backup) -> None:
+    large_files(backup, files=2, slices=2)
+    with Workers() as workers:
+        reader = backup.reader(workers, Limits(memory=1024 * KIB, object_size=64 * KIB))
+        for file in backup.files:
+            assert b"".join(reader.read(file)) == backup.contents[file.path]
+        wait_until(lambda: not Body.alive, "no body is held")
+
+
+def test_a_pack_is_fetched_once_for_all_files_in_it(backup: Backup) -> None:
+    parts = [noise(n, KIB) for n in range(40)]
+    for number, segment in enumerate(backup.add_object(*parts)):
+        backup.add_file(f"{number}.dat", parts[number], [segment])
+    with Workers() as workers:
+        reader = backup.reader(workers)
+        assert read_all_at_once(reader, backup.files) == backup.contents
+        assert reader.fetched == backup.objects[0].size
+    assert backup.store.gets == {"data/0.zst": 1}
+
+
+def test_what_had_to_be_dropped_is_fetched_again(backup: Backup) -> None:
+    """Two files in each of three objects, read in turns, where only two objects fit."""
+    for number in range(3):
+        parts = [noise((number, "first"), 30 * KIB), noise((number, "second"), 30 * KIB)]
+        for half, segment in enumerate(backup.add_object(*parts)):
+            backup.add_file(f"{number}-{half}.dat", parts[half], [segment])
+    firsts, seconds = backup.files[::2], backup.files[1::2]
+    with Workers() as workers:
+        reader = backup.reader(workers)
+        contents = {file.path: b"".join(reader.read(file)) for file in [*firsts, *seconds]}
+    assert contents == backup.contents
+    assert max(backup.store.gets.values()) == 2
+    assert Body.most == 2
+
+
+def test_an_empty_file_needs_no_object(backup: Backup) -> None:
+    backup.add_file("0.dat", b"", [])
+    with Workers() as workers:
+        assert b"".join(backup.reader(workers).read(backup.files[0])) == b""
+    assert not backup.store.gets
+
+
+def test_a_damaged_object_fails_every_file_in_it_and_is_fetched_once(backup: Backup) -> None:
+    large_files(backup, files=1, slices=2)
+    parts = [noise(n, KIB) for n in range(5)]
+    for number, segment in enumerate(backup.add_object(*parts)):
+        backup.add_file(f"small {number}.dat", parts[number], [segment])
+    pack = backup.objects[-1]
+    damaged = bytearray(backup.store.get(pack.key))
+    damaged[7] ^= 1
+    backup.store.delete([pack.key])
+    backup.store.put(pack.key, bytes(damaged), sha256=hashlib.sha256(damaged).digest())
+    backup.store.gets.clear()
+    with Workers() as workers:
+        reader = backup.reader(workers)
+        for file in backup.files[1:]:
+            with pytest.raises(BackupDamaged, match=r"data/2\.zst is not what was stored"):
+                b"".join(reader.read(file))
+        assert b"".join(reader.read(backup.files[0])) == backup.contents["0.dat"]
+        assert reader.damaged.keys() == {2}
+        assert reader.checked == {0, 1}
+    assert backup.store.gets[pack.key] == 1
+
+
+def test_a_fetch_ahead_that_failed_is_tried_again_by_whoever_reads(backup: Backup) -> None:
+    large_files(backup, files=1, slices=1)
+    failed = threading.Event()
+
+    def fail_once(_key: str) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise TransientStorageError("not now")
+
+    backup.store.before = fail_once
+    with Workers() as workers:
+        reader = backup.reader(workers)
+        reader.fetch_ahead([0])
+        wait_until(failed.is_set, "it was fetched ahead")
+        assert b"".join(reader.read(backup.files[0])) == backup.contents["0.dat"]
+
+
+def test_a_reader_whose_fetch_fails_does_not_block_the_others(backup: Backup) -> None:
+    large_files(backup, files=4, slices=3)
+
+    def fail(key: str) -> None:
+        if key == "data/1.zst":
+            raise TransientStorageError("gone for good")
+
+    backup.store.before = fail
+    with Workers() as workers:
+        reader = backup.reader(workers)
+        with pytest.raises(TransientStorageError):
+            b"".join(reader.read(backup.files[0]))
+        contents = read_all_at_once(reader, backup.files[1:])
+    assert contents == {path: content for path, content in backup.contents.items() if path != "0.dat"}
+
+
+def test_an_object_is_whole_or_refused(backup: Backup) -> None:
+    backup.add_object(noise(0))
+    [stored] = backup.objects
+    assert len(download(backup.store, stored)) == stored.size
+    for change, reason in (
+        ({"size": stored.size + 1}, "bytes where the manifest says"),
+        ({"sha256": "0" * 64}, "its SHA-256 differs"),
+        ({"key": "data/none"}, "is missing from memory:"),
+    ):
+        with pytest.raises(BackupDamaged, match=reason):
+            download(backup.store, stored.model_copy(update=change))
+
+
+def test_content_is_checked_to_its_end() -> None:
+    data = b"1\n2\n\\.\n\n\n"
+    file = File(
+        path="1.dat", kind="table", size=len(data), checksum=hashlib.sha256(data).hexdigest(), segments=[], rows=2
+    )
+    assert b"".join(check_content(file, [data[:3], data[3:]])) == data
+    for wrong in ({"rows": 3}, {"size": 10}, {"checksum": "0" * 64}):
+        with pytest.raises(BackupDamaged, match=r"1\.dat"):
+            list(check_content(file.model_copy(update=wrong), [data]))

@@ -1,0 +1,182 @@
+import os
+import re
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.pgstow import wait_until
+from support.postgres_fixtures import Database
+from support.stored_sample import StoredSample
+
+from demo import compare
+from pipeline.archive_reader import Archive, open_archive
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import BackupDamaged
+from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.stages.download import ObjectReader
+from pipeline.stages.feed import Feed, plan_feed
+
+
+@dataclass
+class Feeding:
+    """A feed of the whole sample, and what it is fed from."""
+
+    folder: Path
+    archive: Archive
+    feed: Feed
+    workers: Workers
+    new_ids: dict[int, int]
+
+    def path(self, table: str) -> Path:
+        [entry] = [entry for entry in self.archive.toc.data_entries if f"{entry.namespace}.{entry.tag}" == table]
+        return self.folder / entry.filename
+
+    def collect_until(self, condition: object, what: str) -> None:
+        """Collect results in the owner's thread until something is so."""
+
+        def so() -> bool:
+            self.workers.collect()
+            return bool(condition())  # type: ignore[operator]
+
+        wait_until(so, what)
+
+
+def feeding(stored: StoredSample, folder: Path, workers: Workers, jobs: int) -> Feeding:
+    limits = Limits(jobs=jobs)
+    archive = open_archive(stored.store, stored.manifest, workers, limits)
+    files = archive.files_of(None)
+    reader = ObjectReader(stored.store, stored.manifest.objects, files, workers, limits)
+    plan = plan_feed(archive.toc_data, archive.toc, {file.path: file for file in files}, archive.lists, jobs=jobs)
+    return Feeding(folder, archive, Feed(folder, plan, reader, workers, jobs), workers, dict(plan.new_ids))
+
+
+@pytest.fixture(params=[1, 2, 4])
+def jobs(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+@pytest.fixture
+def fed(stored_sample: StoredSample, tmp_path: Path, jobs: int) -> Iterator[Feeding]:
+    with Workers() as workers:
+        made = feeding(stored_sample, tmp_path / "feed", workers, jobs)
+        yield made
+        made.feed.close()
+
+
+def feeder_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("feed-", "stray-"))]
+
+
+def test_what_is_read_from_the_pipes_is_what_was_dumped(
+    fed: Feeding, jobs: int, empty_target: Database, postgres: ThrowawayCluster, stored_sample: StoredSample
+) -> None:
+    """By stock pg_restore; and with several jobs it begins with the largest, as it would with plain files."""
+    pg_restore = [postgres.bin_dir / "pg_restore", "--verbose", "--exit-on-error", f"--jobs={jobs}"]
+    log = fed.folder.with_name("log")
+    with log.open("wb") as stream:
+        process = subprocess.Popen([*pg_restore, "-d", empty_target.conninfo, fed.folder], stderr=stream)
+        fed.collect_until(lambda: process.poll() is not None, "pg_restore has ended")
+    assert process.returncode == 0, log.read_text()
+    fed.collect_until(lambda: not fed.feed.unfinished, "all was fed")
+    assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
+    assert [path for path in fed.folder.iterdir() if path.is_fifo()] == []
+    if jobs > 1:
+        sizes = {entry.dump_id: fed.archive.files[entry.filename].size for entry in fed.archive.toc.data_entries}
+        old_ids = {new: old for old, new in fed.new_ids.items()}
+        launched = [int(found) for found in re.findall(r"launching item (\d+) TABLE DATA", log.read_text())]
+        order = [sizes[old_ids.get(dump_id, dump_id)] for dump_id in launched]
+        assert len(order) == 27
+        assert order == sorted(order, reverse=True)
+
+
+def test_nobody_reads_and_every_thread_is_let_go(fed: Feeding, jobs: int) -> None:
+    """pg_restore failed before it came to the data."""
+    assert feeder_threads()
+    fed.feed.close()
+    fed.workers.__exit__(None, None, None)
+    assert not feeder_threads()
+    assert fed.feed.unfinished > 0
+
+
+def test_who_stops_reading_in_the_middle_lets_the_thread_go(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """pg_restore was killed: a broken pipe is its failure to tell, not ours."""
+    with Workers() as workers:
+        made = feeding(stored_sample, tmp_path / "feed", workers, jobs=2)
+        path = made.path("telemetry.reading")
+        with path.open("rb", buffering=0) as pipe:
+            assert pipe.read(10)
+        made.feed.close()
+    assert path.exists(), "a file that was taken to its end is removed"
+    assert not feeder_threads()
+
+
+def test_a_pipe_that_is_asked_for_out_of_turn_is_served(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """Whatever order a pg_restore of some later version takes: no wait for ever."""
+    with Workers() as workers:
+        made = feeding(stored_sample, tmp_path / "feed", workers, jobs=2)
+        smallest = min(
+            (file for file in made.archive.files.values() if file.kind == "table"), key=lambda file: file.size
+        )
+        contents: list[bytes] = []
+        path = made.folder / smallest.path
+        reading = threading.Thread(target=lambda: contents.append(path.read_bytes()), daemon=True)
+        reading.start()
+
+        def served() -> bool:
+            made.feed.serve_strays()
+            workers.collect()
+            return bool(contents)
+
+        wait_until(served, "the pipe is filled")
+        assert len(contents[0]) == smallest.size
+        made.feed.close()
+
+
+def drain(pipe: int) -> bytes:
+    """What is in a pipe now, up to its end. Raises BlockingIOError where there is nothing, and no end either."""
+    return os.read(pipe, 1 << 20)
+
+
+def test_a_table_that_cannot_be_fetched_whole_never_seems_to_end(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """An end of file would tell pg_restore that this was all of it, and it would commit: so the pipe stays open until it is gone."""
+    second = stored_sample.objects_of("telemetry.reading")[1]
+    stored_sample.path(second).unlink()
+    workers = Workers()
+    made = feeding(stored_sample, tmp_path / "feed", workers, jobs=2)
+    pipe = os.open(made.path("telemetry.reading"), os.O_RDONLY | os.O_NONBLOCK)
+    read = bytearray()
+
+    def read_on() -> bool:
+        with suppress(BlockingIOError):
+            read.extend(drain(pipe))  # nothing, too, before the thread has opened it
+        return False
+
+    try:
+        with pytest.raises(BackupDamaged, match=re.escape(second.key)):
+            made.collect_until(read_on, "the damage is found")
+        while read_on_is_possible(pipe, read):
+            pass
+        with pytest.raises(BlockingIOError):
+            drain(pipe)
+        assert 0 < len(read) < stored_sample.table("telemetry.reading").size
+        made.feed.close()
+        assert drain(pipe) == b""
+    finally:
+        os.close(pipe)
+        made.feed.close()
+        workers.__exit__(None, None, None)
+
+
+def read_on_is_possible(pipe: int, into: bytearray) -> bool:
+    try:
+        part = drain(pipe)
+    except BlockingIOError:
+        return False
+    into.extend(part)
+    assert part, "it seems to end"
+    return True

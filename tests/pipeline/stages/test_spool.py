@@ -1,0 +1,338 @@
+"""The spool: every byte once, in order, whole; and given back to the file system."""
+
+import os
+import random
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import LocalResourceExhausted
+from pipeline.stages.spool import Piece, Spool
+
+MIB = 1024 * 1024
+PIECE = 64 * 1024
+
+
+class Writer:
+    """What pg_dump is for the spool: files that are open, grow and are closed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.open: set[str] = set()
+        self.tells = True
+
+    def write(self, name: str, data: bytes) -> None:
+        self.open.add(name)
+        with (self.folder / name).open("ab") as file:
+            file.write(data)
+
+    def close(self, name: str) -> None:
+        self.open.remove(name)
+
+    def open_files(self) -> set[str] | None:
+        return set(self.open) if self.tells else None
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> Writer:
+    folder = tmp_path / "work" / "archive"
+    folder.mkdir(parents=True)
+    return Writer(folder)
+
+
+@pytest.fixture
+def spool(writer: Writer) -> Spool:
+    return make_spool(writer)
+
+
+def make_spool(writer: Writer, limit: int = 16 * MIB) -> Spool:
+    return Spool(writer.folder, limit=limit, piece_size=PIECE, open_files=writer.open_files)
+
+
+def take(spool: Spool) -> list[Piece]:
+    """All that can be read now."""
+    return [spool.read(file) for file in spool.ready()]
+
+
+def sizes(pieces: list[Piece]) -> list[tuple[str, int, int, bool]]:
+    return [(piece.name, piece.index, len(piece.data), piece.last) for piece in pieces]
+
+
+def contents(pieces: list[Piece]) -> dict[str, bytes]:
+    """The files that the pieces make; fails unless each came in order and ended once."""
+    found: dict[str, bytes] = defaultdict(bytes)
+    indices: dict[str, int] = defaultdict(int)
+    for piece in pieces:
+        assert piece.index == indices[piece.name], piece.name
+        indices[piece.name] = -1 if piece.last else piece.index + 1
+        found[piece.name] += piece.data
+    assert set(indices.values()) <= {-1}
+    return dict(found)
+
+
+def test_a_file_is_read_while_it_grows(writer: Writer, spool: Spool) -> None:
+    spool.look()
+    assert take(spool) == []
+    writer.write("1.dat", bytes(PIECE - 1))
+    spool.look()
+    assert take(spool) == []
+    writer.write("1.dat", bytes(PIECE + 2))
+    spool.look()
+    assert sizes(take(spool)) == [("1.dat", 0, PIECE, False), ("1.dat", 1, PIECE, False)]
+    writer.write("1.dat", b"end")
+    writer.close("1.dat")
+    spool.look()
+    assert sizes(take(spool)) == [("1.dat", 2, 4, True)]
+    assert not spool.files
+    assert not list(writer.folder.iterdir())
+
+
+def test_a_file_that_is_just_being_opened_is_not_taken_for_closed(writer: Writer, spool: Spool) -> None:
+    """open(2) makes the name before the descriptor: for a moment the file is there, empty, and nobody has it open."""
+    (writer.folder / "blob_1.dat").touch()
+    spool.look()
+    assert take(spool) == []
+    writer.write("blob_1.dat", b"large object")
+    spool.look()
+    assert take(spool) == []
+    writer.close("blob_1.dat")
+    spool.look()
+    assert sizes(take(spool)) == [("blob_1.dat", 0, 12, True)]
+
+
+def test_nor_is_one_that_is_written_to_right_after_the_kernel_was_asked(writer: Writer) -> None:
+    def open_files() -> set[str] | None:
+        answer = writer.open_files()
+        if not writer.open:
+            writer.write("blob_1.dat", b"large ")
+        return answer
+
+    spool = Spool(writer.folder, limit=16 * MIB, piece_size=PIECE, open_files=open_files)
+    (writer.folder / "blob_1.dat").touch()
+    spool.look()
+    assert take(spool) == []
+    writer.write("blob_1.dat", b"object")
+    writer.close("blob_1.dat")
+    writer.open.add("another.dat")
+    spool.look()
+    assert sizes(take(spool)) == [("blob_1.dat", 0, 12, True)]
+
+
+def test_an_empty_file_that_nobody_was_seen_to_open_waits_for_the_end(writer: Writer, spool: Spool) -> None:
+    (writer.folder / "blob_1.dat").touch()
+    spool.look()
+    assert take(spool) == []
+    spool.finish()
+    assert sizes(take(spool)) == [("blob_1.dat", 0, 0, True)]
+
+
+def test_a_file_that_ends_with_a_piece_ends_with_it(writer: Writer, spool: Spool) -> None:
+    writer.write("1.dat", bytes(2 * PIECE))
+    writer.close("1.dat")
+    spool.look()
+    assert sizes(take(spool)) == [("1.dat", 0, PIECE, False), ("1.dat", 1, PIECE, True)]
+
+
+def test_a_file_that_was_read_before_it_was_closed_ends_with_nothing(writer: Writer, spool: Spool) -> None:
+    writer.write("1.dat", bytes(PIECE))
+    spool.look()
+    assert sizes(take(spool)) == [("1.dat", 0, PIECE, False)]
+    writer.close("1.dat")
+    spool.look()
+    assert sizes(take(spool)) == [("1.dat", 1, 0, True)]
+
+
+def test_an_empty_file(writer: Writer, spool: Spool) -> None:
+    writer.write("1.dat", b"")
+    spool.look()
+    assert take(spool) == []
+    writer.close("1.dat")
+    spool.look()
+    assert sizes(take(spool)) == [("1.dat", 0, 0, True)]
+
+
+def test_what_is_read_is_given_back(writer: Writer, spool: Spool) -> None:
+    if not spool.punches_holes:
+        pytest.skip("the file system of the temporary folder can't punch holes")
+    path = writer.folder / "1.dat"
+    writer.write("1.dat", os.urandom(8 * PIECE))
+    os.sync()
+    spool.look()
+    taken = 0
+    for file in spool.ready():
+        taken += len(spool.read(file).data)
+        assert path.stat().st_size == 8 * PIECE
+        assert path.stat().st_blocks * 512 <= 8 * PIECE - taken + 4096
+    assert path.stat().st_blocks * 512 <= 4096
+
+
+def test_where_holes_cannot_be_punched(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.stages.spool._LIBC", object())
+    spool = make_spool(writer)
+    assert not spool.punches_holes
+    data = os.urandom(3 * PIECE)
+    writer.write("1.dat", data)
+    spool.look()
+    pieces = take(spool)
+    assert (writer.folder / "1.dat").stat().st_blocks * 512 >= 3 * PIECE
+    writer.close("1.dat")
+    spool.look()
+    assert contents(pieces + take(spool)) == {"1.dat": data}
+
+
+def test_no_file_is_whole_before_the_end_where_the_kernel_does_not_tell(writer: Writer, spool: Spool) -> None:
+    writer.tells = False
+    writer.write("1.dat", b"abc")
+    writer.write("2.dat", bytes(PIECE + 1))
+    writer.close("1.dat")
+    spool.look()
+    assert sizes(take(spool)) == [("2.dat", 0, PIECE, False)]
+    spool.finish()
+    assert sizes(take(spool)) == [("1.dat", 0, 3, True), ("2.dat", 1, 1, True)]
+
+
+def test_a_burst_of_files_that_nobody_watched(writer: Writer, spool: Spool) -> None:
+    """Where a queue of notifications would have overflowed."""
+    files = {f"{number}.dat": f"{number}\n".encode() * (number % 50) for number in range(20_000)}
+    for name, data in files.items():
+        (writer.folder / name).write_bytes(data)
+    writer.open = {"19998.dat", "19999.dat"}
+    spool.look()
+    pieces = take(spool)
+    assert len(pieces) == 19_998 - 400, "all but the two that are open and the empty ones"
+    spool.finish()
+    assert contents(pieces + take(spool)) == files
+    assert not spool.files
+
+
+def test_a_file_that_is_closed_after_the_look_is_whole_at_the_next(writer: Writer) -> None:
+    """Its size may be read before its last bytes are written: it must not count as whole on the strength of a later closing."""
+
+    def closes_late() -> set[str]:
+        still_open = set(writer.open)
+        if writer.open:
+            writer.write("1.dat", b"late")
+            writer.close("1.dat")
+        return still_open
+
+    spool = Spool(writer.folder, limit=16 * MIB, piece_size=PIECE, open_files=closes_late)
+    writer.write("1.dat", b"early, ")
+    spool.look()
+    assert take(spool) == []
+    spool.look()
+    assert contents(take(spool)) == {"1.dat": b"early, late"}
+
+
+def test_a_file_that_comes_during_the_look_is_not_taken_for_whole(writer: Writer) -> None:
+    def comes_late() -> set[str]:
+        before = set(writer.open)
+        writer.write("2.dat", b"not all of it")
+        return before
+
+    spool = Spool(writer.folder, limit=16 * MIB, piece_size=PIECE, open_files=comes_late)
+    writer.write("1.dat", b"")
+    spool.look()
+    assert take(spool) == []
+    assert {file.name for file in spool.files} == {"1.dat"}
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+@pytest.mark.parametrize("left", [0, PIECE - 1, PIECE + 1])
+def test_a_file_that_shrinks_is_reported(writer: Writer, spool: Spool, closed: bool, left: int) -> None:
+    writer.write("1.dat", bytes(3 * PIECE))
+    spool.look()
+    ready = spool.ready()
+    spool.read(next(ready))
+    os.truncate(writer.folder / "1.dat", left)
+
+    def go_on() -> None:
+        if closed:
+            writer.close("1.dat")
+            spool.look()
+        take(spool)
+
+    with pytest.raises(LocalResourceExhausted, match=r"1\.dat became shorter"):
+        go_on()
+
+
+def test_many_open_files_smaller_than_a_piece_do_not_block_it(writer: Writer) -> None:
+    spool = make_spool(writer, limit=8 * PIECE)
+    for number in range(20):
+        writer.write(f"{number}.dat", bytes(PIECE - number - 1))
+    spool.look()
+    assert spool.full
+    pieces = take(spool)
+    assert pieces
+    assert not spool.full
+    for name in list(writer.open):
+        writer.close(name)
+    spool.finish()
+    assert {name: len(data) for name, data in contents(pieces + take(spool)).items()} == {
+        f"{number}.dat": PIECE - number - 1 for number in range(20)
+    }
+
+
+def test_it_is_full_before_its_limit(writer: Writer) -> None:
+    spool = make_spool(writer, limit=16 * PIECE)
+    writer.write("1.dat", bytes(8 * PIECE))
+    spool.look()
+    assert not spool.full
+    writer.write("1.dat", b"x")
+    spool.look()
+    assert spool.full
+    assert spool.unread == 8 * PIECE + 1
+    spool.read(next(spool.ready()))
+    assert not spool.full
+
+
+def test_a_disk_that_is_full_from_the_start(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr("pipeline.stages.spool._punch_hole", no_space)
+    with pytest.raises(LocalResourceExhausted, match="No space left on device"):
+        make_spool(writer)
+    assert list(writer.folder.parent.iterdir()) == [writer.folder]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_order_of_growth_looks_and_reads(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    folder = tmp_path_factory.mktemp("work") / "archive"
+    folder.mkdir()
+    writer = Writer(folder)
+    spool = make_spool(writer, limit=8 * PIECE)
+    seed = random.Random(data.draw(st.integers()))
+    written: dict[str, bytes] = {}
+    pieces: list[Piece] = []
+    number = 0
+
+    def write() -> None:
+        nonlocal number
+        if len(writer.open) < 3:
+            number += 1
+            writer.write(f"{number}.dat", b"")
+            written[f"{number}.dat"] = b""
+        name = seed.choice(sorted(writer.open))
+        part = seed.randbytes(seed.choice([0, 1, 1000, PIECE, 3 * PIECE + 5]))
+        writer.write(name, part)
+        written[name] += part
+
+    def close() -> None:
+        with suppress(IndexError):
+            writer.close(seed.choice(sorted(writer.open)))
+
+    actions: list[Callable[[], None]] = [write, write, close, spool.look, lambda: pieces.extend(take(spool))]
+    for action in data.draw(st.lists(st.sampled_from(actions), max_size=40)):
+        action()
+    writer.open.clear()
+    spool.finish()
+    pieces += take(spool)
+    assert contents(pieces) == written
+    assert max((len(piece.data) for piece in pieces), default=0) <= PIECE
+    assert not list(folder.iterdir())

@@ -1,0 +1,205 @@
+"""From pieces to objects: whole and in order however the threads run, within the memory's limit, and the store's failure at once."""
+
+import hashlib
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.pgstow import PATIENCE
+
+from pipeline.archive_writer import ArchivedFile, ArchiveWriter
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.manifest import StoredObject
+from pipeline.stages.compress import Compressor
+from pipeline.stages.pack import unpack
+from pipeline.stages.spool import Piece
+from storage_backends import AccessDenied, Body, ObjectInfo
+from storage_backends.memory import MemoryBackend
+
+KIB = 1024
+LIMITS = Limits(transfers=3, memory=512 * KIB, object_size=64 * KIB)
+PIECE = LIMITS.piece_size
+
+
+class SlowStore(MemoryBackend):
+    """Takes a body only when it is let; knows how many bytes are waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = threading.Event()
+        self.arrived = threading.Semaphore(0)
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        self.arrived.release()
+        assert self.let.wait(PATIENCE)
+        return super().put(key, body, sha256=sha256)
+
+
+class DenyingStore(MemoryBackend):
+    """Takes three objects, then no more; another put stalls for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.puts = 0
+        self.over = threading.Event()
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        self.puts += 1
+        if self.puts == 2:
+            self.over.wait(PATIENCE)
+        if self.puts > 3:
+            raise AccessDenied(f"{key}: not allowed")
+        return super().put(key, body, sha256=sha256)
+
+
+class UnevenCompressor(Compressor):
+    """Keeps the first piece of all until another is done, so that frames come back out of order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first = threading.Lock()
+        self._another = threading.Event()
+
+    def frame(self, data: bytes) -> bytes:
+        if self._first.acquire(blocking=False):
+            self._another.wait(PATIENCE)
+        else:
+            self._another.set()
+        return super().frame(data)
+
+
+@contextmanager
+def writing(
+    store: MemoryBackend, limits: Limits = LIMITS, compressor: Compressor | None = None
+) -> Iterator[tuple[ArchiveWriter, Workers]]:
+    with Workers() as workers:
+        yield ArchiveWriter(store, "data/", workers, limits, compressor or Compressor()), workers
+
+
+def pieces_of(name: str, data: bytes) -> Iterator[Piece]:
+    starts = range(0, max(1, len(data)), PIECE)
+    for index, start in enumerate(starts):
+        yield Piece(name, index, data[start : start + PIECE], start == starts[-1])
+
+
+def write(writer: ArchiveWriter, workers: Workers, piece: Piece) -> None:
+    while not writer.has_room(len(piece.data)):
+        workers.collect(timeout=0.01)
+    writer.write(piece)
+
+
+def noise(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+def read_back(store: MemoryBackend, file: ArchivedFile, objects: list[StoredObject]) -> bytes:
+    return b"".join(
+        part for segment in file.segments for part in unpack(store.get(objects[segment.object].key), segment, file.path)
+    )
+
+
+def assert_stored(
+    store: MemoryBackend, files: dict[str, bytes], archived: list[ArchivedFile], objects: list[StoredObject]
+) -> None:
+    assert {file.path: read_back(store, file, objects) for file in archived} == files
+    for file in archived:
+        data = files[file.path]
+        assert (file.size, file.lines, file.tail) == (len(data), data.count(b"\n"), data[-5:])
+        assert file.checksum == hashlib.sha256(data).hexdigest()
+    stored = {info.key: store.get(info.key) for info in store.list()}
+    assert {found.key for found in objects} == set(stored)
+    for found in objects:
+        assert found.size == len(stored[found.key]) <= LIMITS.object_size
+        assert found.sha256 == hashlib.sha256(stored[found.key]).hexdigest()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_files_in_any_order(data: st.DataObject) -> None:
+    sizes = st.sampled_from([0, 1, 4, 5, 6, 1000, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 12 * PIECE + 7])
+    files = {f"{number}.dat": noise(size) for number, size in enumerate(data.draw(st.lists(sizes, max_size=12)))}
+    under_way = [pieces_of(name, content) for name, content in files.items()]
+    store, read = MemoryBackend(), 0
+    with writing(store) as (writer, workers):
+        while under_way:
+            pieces = under_way[data.draw(st.integers(0, len(under_way) - 1))]
+            if (piece := next(pieces, None)) is None:
+                under_way.remove(pieces)
+                continue
+            write(writer, workers, piece)
+            read += len(piece.data)
+            assert writer.read == read
+            assert writer.has_seen(piece.name)
+            workers.collect()
+        archived, objects = writer.finish()
+        assert writer.stored == sum(found.size for found in objects)
+        assert not writer.has_seen("other.dat")
+    assert_stored(store, files, archived, objects)
+
+
+def test_frames_that_come_back_out_of_order() -> None:
+    files = {"1.dat": noise(10 * PIECE)}
+    store = MemoryBackend()
+    limits = Limits(transfers=1, memory=4096 * KIB, object_size=64 * KIB)
+    with Workers() as workers:
+        writer = ArchiveWriter(store, "data/", workers, limits, UnevenCompressor())
+        writer._compressing = workers.pool(2, "compress")  # whatever this machine has
+        for piece in pieces_of("1.dat", files["1.dat"]):
+            writer.write(piece)
+        archived, objects = writer.finish()
+    assert_stored(store, files, archived, objects)
+
+
+@pytest.mark.parametrize("files_at_once", [1, 20])
+@pytest.mark.parametrize("limits", [LIMITS, Limits(transfers=8, memory=128 * KIB, object_size=64 * KIB)])
+def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_once: int, limits: Limits) -> None:
+    store = SlowStore()
+    files = {f"{number}.dat": noise(4096 * KIB // files_at_once + number) for number in range(files_at_once)}
+    under_way = [pieces_of(name, content) for name, content in files.items()]
+    pieces = [piece for turn in zip(*under_way, strict=True) for piece in turn]
+    written = 0
+    with writing(store, limits) as (writer, workers):
+        while written < len(pieces):
+            if writer.has_room(len(pieces[written].data)):
+                writer.write(pieces[written])
+                written += 1
+                assert writer.read <= limits.memory, "nothing has left, so all that was read is held"
+            elif not (workers.collect() or writer._compressing.pending):
+                break
+        assert written < len(pieces)
+        assert store.arrived.acquire(timeout=PATIENCE), "the store has something to do"
+        assert writer.stored == 0
+
+        store.let.set()
+        for piece in pieces[written:]:
+            write(writer, workers, piece)
+        archived, objects = writer.finish()
+    assert_stored(store, files, archived, objects)
+
+
+def test_what_compresses_well_is_bounded_before_it_is_compressed() -> None:
+    store = SlowStore()
+    with writing(store) as (writer, workers):
+        most = 0
+        for piece in pieces_of("1.dat", bytes(20_000 * KIB)):
+            write(writer, workers, piece)
+            most = max(most, writer._raw)
+        store.let.set()
+        _, objects = writer.finish()
+    assert most <= LIMITS.memory // 2
+    assert len(objects) <= 2
+
+
+def test_a_store_that_fails_ends_it_with_its_own_words() -> None:
+    store = DenyingStore()
+    with pytest.raises(AccessDenied, match=r"data/1\.dat\.\d+\.zst: not allowed"), writing(store) as (writer, workers):  # noqa: PT012
+        for piece in pieces_of("1.dat", noise(1000 * KIB)):
+            write(writer, workers, piece)
+        writer.finish()
+    assert len(list(store.list())) <= 3
+    store.over.set()

@@ -1,0 +1,133 @@
+"""Worker pools: results in the owner's thread, the first failure raised, and nobody waited for after it."""
+
+import threading
+import weakref
+
+import pytest
+from support.pgstow import PATIENCE, wait_until
+
+from pipeline.concurrency import Workers
+
+
+def collect_all(workers: Workers, *pools: object) -> None:
+    while any(pool.pending for pool in pools):  # type: ignore[attr-defined]
+        workers.collect(timeout=PATIENCE)
+
+
+def test_results_come_to_the_owners_thread() -> None:
+    found: list[tuple[int, str]] = []
+    with Workers() as workers:
+        pool = workers.pool(3, "work")
+        for number in range(50):
+            pool.submit(
+                lambda number=number: (number, threading.current_thread().name),
+                lambda result: found.append((result[0], f"{result[1]} {threading.current_thread().name}")),
+            )
+        assert pool.pending == 50
+        collect_all(workers, pool)
+        assert pool.pending == 0
+    assert sorted(number for number, _ in found) == list(range(50))
+    assert {names for _, names in found} <= {f"work-{n} {threading.current_thread().name}" for n in range(3)}
+
+
+def test_it_runs_as_much_at_once_as_it_has_threads_and_begins_in_order() -> None:
+    running, begun = threading.Barrier(3), []
+    with Workers() as workers:
+        pool = workers.pool(3, "work")
+        for _ in range(3):
+            pool.submit(lambda: running.wait(PATIENCE), lambda result: None)
+        collect_all(workers, pool)
+        single = workers.pool(1, "single")
+        for number in range(20):
+            single.submit(lambda number=number: begun.append(number), lambda result: None)
+        collect_all(workers, single)
+    assert begun == list(range(20))
+
+
+def test_collecting_waits_no_longer_than_it_may() -> None:
+    with Workers() as workers:
+        assert workers.collect() is False
+        assert workers.collect(timeout=0.01) is False
+        pool = workers.pool(1, "work")
+        pool.submit(lambda: None, lambda result: None)
+        assert workers.collect(timeout=PATIENCE) is True
+
+
+def test_leaving_waits_for_work_under_way() -> None:
+    begun, let_go, ended = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        begun.set()
+        let_go.wait(PATIENCE)
+        ended.append(True)
+
+    with Workers() as workers:
+        workers.pool(1, "work").submit(work, lambda result: None)
+        begun.wait(PATIENCE)
+        threading.Timer(0.05, let_go.set).start()
+    assert ended
+
+
+def test_the_first_failure_is_raised_and_nobody_is_waited_for() -> None:
+    let_go, begun, later = threading.Event(), threading.Event(), []
+
+    def fail() -> None:
+        begun.wait(PATIENCE)
+        raise OSError("first")
+
+    def stall() -> None:
+        begun.set()
+        let_go.wait(PATIENCE)
+
+    with pytest.raises(OSError, match="first"), Workers() as workers:  # noqa: PT012 - the block is what is tested
+        stalling, failing = workers.pool(1, "stalling"), workers.pool(1, "failing")
+        stalling.submit(stall, lambda result: later.append("a result after the failure"))
+        stalling.submit(lambda: later.append("queued work"), lambda result: None)
+        failing.submit(fail, lambda result: None)
+        collect_all(workers, stalling, failing)
+    assert not let_go.is_set(), "the stalled one still stalls"
+    let_go.set()
+    wait_until(lambda: not any(thread.name.startswith("stalling") for thread in threading.enumerate()), "it ended")
+    assert later == []
+
+
+def test_what_is_nearly_done_when_something_fails_is_let_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.concurrency._GRACE", PATIENCE)
+    begun, ended = threading.Event(), []
+
+    def work() -> None:
+        begun.set()
+        failed.wait(PATIENCE)
+        ended.append(True)
+
+    failed = threading.Event()
+    with pytest.raises(ZeroDivisionError), Workers() as workers:  # noqa: PT012
+        workers.pool(1, "work").submit(work, lambda result: None)
+        begun.wait(PATIENCE)
+        failed.set()
+        raise ZeroDivisionError
+    assert ended
+
+
+def test_a_failure_in_taking_a_result_is_raised_too() -> None:
+    def refuse(result: object) -> None:
+        raise ValueError("no use for it")
+
+    with pytest.raises(ValueError, match="no use"), Workers() as workers:  # noqa: PT012
+        pool = workers.pool(1, "work")
+        pool.submit(lambda: None, refuse)
+        collect_all(workers, pool)
+
+
+def test_an_idle_thread_holds_no_bytes() -> None:
+    class Body:
+        pass
+
+    body = Body()
+    gone = weakref.ref(body)
+    with Workers() as workers:
+        pool = workers.pool(1, "work")
+        pool.submit(lambda body=body: body, lambda result: None)
+        del body
+        collect_all(workers, pool)
+        wait_until(lambda: gone() is None, "nobody refers to it")

@@ -1,0 +1,19 @@
+"""Asking for findings of a check."""
+
+from collections.abc import Iterable
+
+from pipeline.checks.finding import Finding, Outcome
+
+
+def problems(findings: Iterable[Finding]) -> dict[str, Finding]:
+    """Those that would make ``pgstow check`` fail, by their subjects."""
+    return {finding.subject: finding for finding in findings if finding.outcome is Outcome.PROBLEM}
+
+
+def by_subject(findings: Iterable[Finding]) -> dict[str, Finding]:
+    """All of them; no two have one subject."""
+    found: dict[str, Finding] = {}
+    for finding in findings:
+        assert finding.subject not in found, finding
+        found[finding.subject] = finding
+    return found

@@ -1,0 +1,80 @@
+"""A backup of the sample database, made once, for tests that read backups or damage a copy of one."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.pgstow import PGSTOW, run_pgstow
+
+from pipeline.catalog import Wanted, find_backup
+from pipeline.manifest import File, Manifest, StoredObject
+from pipeline.postgres.throwaway import ThrowawayCluster
+from storage_backends.local import LocalBackend
+
+OBJECT_SIZE = 64 * 1024
+"""Bytes; as small as can be, so that the sample fills slices, packs and segments of several frames."""
+
+
+@dataclass(frozen=True)
+class StoredSample:
+    """A local store that holds one backup, and the database that it is of."""
+
+    folder: Path
+    source: str
+    """The database's conninfo; for reading alone."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The backup's."""
+        return find_backup(self.store, Wanted())
+
+    @property
+    def store(self) -> LocalBackend:
+        """The store as pgstow opens it."""
+        return LocalBackend(self.folder)
+
+    def path(self, stored: StoredObject) -> Path:
+        """Where an object lies."""
+        return self.folder / stored.key
+
+    def table(self, name: str) -> File:
+        """The file of a table: ``schema.name``."""
+        [file] = [file for file in self.manifest.files if f"{file.schema_name}.{file.relation}" == name]
+        return file
+
+    def objects_of(self, name: str) -> list[StoredObject]:
+        """The objects that hold a table's data, in order."""
+        manifest = self.manifest
+        return [manifest.objects[segment.object] for segment in self.table(name).segments]
+
+
+@pytest.fixture(scope="session")
+def _stored_once(
+    postgres: ThrowawayCluster, _sample_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> StoredSample:
+    folder = tmp_path_factory.mktemp("stored-sample")
+    source = postgres.conninfo(_sample_template)
+    made = run_pgstow(
+        "backup", source, "--to", folder, "--cluster", "prod", "--object-size", OBJECT_SIZE, "--jobs", 2, "--quiet"
+    )
+    assert made.exit_code == 0, (PGSTOW, made)
+    return StoredSample(folder, source)
+
+
+@pytest.fixture
+def stored_sample(_stored_once: StoredSample, tmp_path: Path) -> StoredSample:
+    """The sample's backup in a store of the test's own, to be damaged."""
+    folder = tmp_path / "stored-sample"
+    shutil.copytree(_stored_once.folder, folder)
+    return StoredSample(folder, _stored_once.source)
+
+
+@pytest.fixture
+def spool_dir(tmp_path: Path) -> Iterator[Path]:
+    """Where a test's runs of pgstow spool; nothing may be left in it."""
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    yield folder
+    assert not list(folder.iterdir())
