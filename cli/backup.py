@@ -1,0 +1,98 @@
+"""``pgstow backup``."""
+
+import dataclasses
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import display, options
+
+if TYPE_CHECKING:
+    from pipeline.plan import BackupPlan
+
+
+def backup(
+    conninfo: options.Source = "",
+    *,
+    to: options.To,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300.0,
+    cluster: options.FiledUnder = None,
+    table: options.Tables = None,
+    exclude_table: options.ExcludedTables = None,
+    schema: options.Schemas = None,
+    exclude_schema: options.ExcludedSchemas = None,
+    exclude_table_data: options.ExcludedTableData = None,
+    jobs: options.Jobs = None,
+    level: Annotated[int, typer.Option(min=1, max=19, help="zstd's level", rich_help_panel=options.LIMITS)] = 3,
+    transfers: options.Transfers = 4,
+    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
+    spool_limit: options.SpoolLimit = options.parse_size(options.SPOOL_DEFAULT),
+    object_size: Annotated[
+        int,
+        typer.Option(
+            metavar="SIZE",
+            parser=options.parse_size,
+            help="The largest object to write",
+            show_default=options.OBJECT_DEFAULT,
+            rich_help_panel=options.LIMITS,
+        ),
+    ] = options.parse_size(options.OBJECT_DEFAULT),
+    spool_dir: options.SpoolDir = None,
+    bin_dir: options.BinDir = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be backed up, and write nothing to the store")
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Back a database up: dump, compress, checksum and upload at once, and commit with a manifest."""
+    from pipeline.backup import BackupRequest, back_up
+    from pipeline.manifest import summarize
+    from pipeline.plan import plan_backup
+    from pipeline.postgres.conninfo import Conninfo
+
+    request = BackupRequest(
+        source=Conninfo.parse(conninfo),
+        cluster=cluster,
+        selection=options.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data),
+        level=level,
+        limits=options.make_limits(jobs, transfers, memory, spool_dir, spool=spool_limit, object_size=object_size),
+        programs=tuple(bin_dir or ()),
+    )
+    if dry_run:
+        _print_plan(plan_backup(request), to, as_json=json)
+        return
+    store = options.open_store(to, store_option, give_up_after)
+    started = time.monotonic()
+    with closing(store), display.progress(quiet=quiet or json) as notify:
+        manifest = back_up(request, store, notify)
+    if json:
+        display.print_json(summarize(manifest))
+        return
+    totals, seconds = manifest.totals, time.monotonic() - started
+    print(
+        f"Backed up {manifest.cluster}/{manifest.database} as {manifest.backup_id} in {display.format_duration(seconds)}."
+    )
+    print(
+        f"{totals.rows:,} rows in {totals.tables:,} tables; {display.format_size(totals.size)} dumped, "
+        f"{display.format_size(totals.stored_size)} stored in {totals.objects:,} objects at {store.url}."
+    )
+
+
+def _print_plan(plan: "BackupPlan", to: str, *, as_json: bool) -> None:
+    if as_json:
+        display.print_json(dataclasses.asdict(plan))
+        return
+    total = display.format_size(sum(table.size for table in plan.tables))
+    print(f"Would back up {plan.cluster}/{plan.database} (PostgreSQL {plan.server_version}) to {to.partition('?')[0]}")
+    print(
+        f"with {plan.program.path} {plan.program.version}: {len(plan.tables):,} tables, about {total} on the server's disk,"
+    )
+    print(
+        f"{'with' if plan.large_objects else 'without'} large objects, {plan.entries:,} entries in the archive. The largest:"
+    )
+    for table in plan.tables[:10]:
+        print(f"  {display.format_size(table.size):>10}  {table.schema}.{table.relation}")

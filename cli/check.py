@@ -1,0 +1,101 @@
+"""``pgstow check``."""
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli import display, options
+from cli.errors import ExitCode
+
+if TYPE_CHECKING:
+    from pipeline.checks.finding import Finding
+
+_MARKS = {"ok": ("✓", "green"), "note": ("·", "blue"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
+_STATEMENTS = 20  # shown; --json has them all
+
+
+def check(
+    conninfo: options.Source = "",
+    *,
+    to: options.To,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 20.0,
+    cluster: options.FiledUnder = None,
+    table: options.Tables = None,
+    exclude_table: options.ExcludedTables = None,
+    schema: options.Schemas = None,
+    exclude_schema: options.ExcludedSchemas = None,
+    exclude_table_data: options.ExcludedTableData = None,
+    jobs: options.Jobs = None,
+    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
+    spool_limit: options.SpoolLimit = options.parse_size(options.SPOOL_DEFAULT),
+    spool_dir: options.SpoolDir = None,
+    bin_dir: options.BinDir = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Examine all that a backup needs, and what its credentials should not be able to do; say what to fix."""
+    from pipeline.backup import BackupRequest
+    from pipeline.check import check as examine
+    from pipeline.checks.finding import Outcome
+    from pipeline.postgres.conninfo import Conninfo
+
+    request = BackupRequest(
+        source=Conninfo.parse(conninfo),
+        cluster=cluster,
+        selection=options.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data),
+        limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),
+        programs=tuple(bin_dir or ()),
+    )
+    store = options.open_store(to, store_option, give_up_after)
+    with closing(store), display.progress(quiet=quiet or json) as notify:
+        findings = examine(request, store, notify)
+    ready = all(finding.outcome is not Outcome.PROBLEM for finding in findings)
+    if json:
+        display.print_json({"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]})
+    else:
+        _print([finding for finding in findings if not quiet or finding.outcome in (Outcome.WARNING, Outcome.PROBLEM)])
+        print(_verdict(findings))
+    if not ready:
+        raise typer.Exit(ExitCode.CHECK)
+
+
+def _print(findings: "Sequence[Finding]") -> None:
+    """Wrapped where there is a terminal, but for the statements, which are there to be copied."""
+    from rich.text import Text
+
+    console = display.console()
+    width = console.width if console.is_terminal else 10**6
+    for finding in findings:
+        mark, colour = _MARKS[finding.outcome]
+        for line in _lines(finding, width):
+            text = Text(f"{mark} {line}")
+            text.stylize(colour, 0, 1)
+            console.print(text, soft_wrap=True)
+            mark = " "
+
+
+def _lines(finding: "Finding", width: int) -> "Iterator[str]":
+    yield from textwrap.wrap(
+        display.one_line(f"{finding.subject}: {finding.sentence}"), width - 2, subsequent_indent="  "
+    )
+    if finding.remedy:
+        yield from textwrap.wrap(
+            f"→ {display.one_line(finding.remedy)}", width - 2, initial_indent="  ", subsequent_indent="    "
+        )
+    for statement in finding.sql[:_STATEMENTS]:
+        yield f"      {statement}"
+    if len(finding.sql) > _STATEMENTS:
+        yield f"      -- and {len(finding.sql) - _STATEMENTS:,} more: --json has them all"
+
+
+def _verdict(findings: "Sequence[Finding]") -> str:
+    count = {outcome: sum(finding.outcome == outcome for finding in findings) for outcome in ("problem", "warning")}
+    words = [f"{number} {name}{'s' if number > 1 else ''}" for name, number in count.items() if number]
+    if count["problem"]:
+        return f"Not ready to back up: {' and '.join(words)}."
+    return f"Ready to back up{f', with {words[0]}' if words else ''}."

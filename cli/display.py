@@ -1,0 +1,137 @@
+"""What a person sees: progress, sizes and times in words, tables."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pipeline.events import Event, Notice, Notify, Progress, Started
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_PICTURES = (
+    {code: 0x2400 + code for code in range(0x20)}
+    | {0x0A: 0x2424, 0x7F: 0x2421}
+    | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+)
+"""Unicode's symbols for the control characters that have one."""
+_LINE_INTERVAL = 10.0  # seconds between lines of progress where there is no terminal
+
+
+def format_size(size: float) -> str:
+    """``1.4 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def format_duration(seconds: float) -> str:
+    """``2h 03m``, ``4m 05s`` or ``6.7s``."""
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def format_age(moment: datetime) -> str:
+    """``3 hours ago``."""
+    age = datetime.now(UTC) - moment
+    for unit, span in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
+        if count := age // span:
+            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+    return "just now"
+
+
+def one_line(text: str) -> str:
+    """A name from outside, with pictures of its control characters: it must neither break a line nor command a terminal."""
+    return text.translate(_PICTURES)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    sys.stdout.write("\n")
+
+
+def console() -> "Console":
+    """Standard output, as wide as it is; never narrower than a table needs where it is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[Notify]:
+    """Where events go: a bar on a terminal, plain lines elsewhere; notices only where ``quiet``. All on standard error."""
+    if quiet:
+        yield _notices_only
+    elif sys.stderr.isatty():
+        with _bar() as notify:
+            yield notify
+    else:
+        yield _Lines()
+
+
+def _notices_only(event: Event) -> None:
+    if isinstance(event, Notice):
+        print(f"pgstow: {one_line(event.text)}", file=sys.stderr)
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(step):
+                print(f"{step} …", file=sys.stderr)
+            case Notice():
+                _notices_only(event)
+            case Progress(done, total, stored, _) if time.monotonic() - self._last >= _LINE_INTERVAL:
+                self._last = time.monotonic()
+                share = f"{100 * done / total:.0f}%" if total else "…"
+                print(
+                    f"{share} {format_size(done)} of {format_size(total)}, {format_size(stored)} moved", file=sys.stderr
+                )
+            case _:
+                pass
+
+
+@contextmanager
+def _bar() -> Iterator[Notify]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[current]}"),
+        console=Console(stderr=True, highlight=False),
+        transient=True,
+    )
+    task = bar.add_task("", total=None, current="")
+
+    def notify(event: Event) -> None:
+        match event:
+            case Started(step):
+                bar.console.print(f"{escape(step)} …")
+                bar.reset(task, total=None, current="")
+            case Notice(text):
+                bar.console.print(f"pgstow: {escape(text)}")
+            case Progress(done, total, _, current):
+                names = one_line(", ".join(current[:3]))
+                bar.update(task, completed=done, total=total or None, current=escape(names[:40]))
+
+    with bar:
+        yield notify

@@ -1,0 +1,92 @@
+"""From what went wrong to what a person reads and what a script gets: the only place that exits."""
+
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from types import FrameType
+
+from cli.display import one_line
+from pipeline import errors as pipeline_errors
+from storage_backends import errors as storage_errors
+
+
+class ExitCode(IntEnum):
+    """As documented in README.md. A signal's is 128 and its number, as in a shell."""
+
+    OK = 0
+    UNEXPECTED = 1
+    BAD_INPUT = 2
+    SERVER = 3
+    DUMP = 4
+    RESTORE = 5
+    STORE = 6
+    DAMAGED = 7
+    NOT_FOUND = 8
+    MACHINE = 9
+    CHECK = 10
+
+
+_CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
+    (pipeline_errors.InvalidRequest, ExitCode.BAD_INPUT),
+    (storage_errors.InvalidStorageURL, ExitCode.BAD_INPUT),
+    (pipeline_errors.ConnectionFailed, ExitCode.SERVER),
+    (pipeline_errors.DumpFailed, ExitCode.DUMP),
+    (pipeline_errors.RestoreFailed, ExitCode.RESTORE),
+    (pipeline_errors.TargetNotEmpty, ExitCode.RESTORE),
+    (pipeline_errors.BackupDamaged, ExitCode.DAMAGED),
+    (pipeline_errors.ManifestInvalid, ExitCode.DAMAGED),
+    (pipeline_errors.BackupNotFound, ExitCode.NOT_FOUND),
+    (pipeline_errors.LocalResourceExhausted, ExitCode.MACHINE),
+    (pipeline_errors.ProgramMissing, ExitCode.MACHINE),
+    (storage_errors.StorageError, ExitCode.STORE),
+    (OSError, ExitCode.MACHINE),
+)
+
+
+class Stopped(BaseException):
+    """A signal asks to stop. Not an Exception, so that nothing takes it for a failure that it could handle."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def reported(*, debug: bool) -> Iterator[None]:
+    """Run a command: stop in order on a signal, and end with one sentence on standard error and a documented exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+            signal.signal(number, _stop)
+    try:
+        yield
+    except Stopped as exc:
+        _fail(
+            f"Stopped by {signal.Signals(exc.number).name}; nothing was committed that is not whole.", 128 + exc.number
+        )
+    except Exception as exc:
+        if debug:
+            traceback.print_exc()
+        code = next((code for kind, code in _CODES if isinstance(exc, kind)), ExitCode.UNEXPECTED)
+        sentence = " ".join(str(exc).split()) or type(exc).__name__
+        if code is ExitCode.UNEXPECTED:
+            sentence = f"Unexpected {type(exc).__name__}: {sentence} Please report this, with what --debug prints."
+        _fail(sentence, code)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(other) is _stop:
+            signal.signal(other, _go_on_stopping)
+    raise Stopped(number)
+
+
+def _go_on_stopping(_number: int, _frame: FrameType | None) -> None:
+    """Unlike SIG_IGN, not complained about by Python where the signal is there already, and not inherited by programs."""
+
+
+def _fail(sentence: str, code: int) -> None:
+    print(f"pgstow: {one_line(sentence)}", file=sys.stderr)
+    sys.exit(code)

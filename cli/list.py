@@ -1,0 +1,79 @@
+"""``pgstow list``."""
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import typer
+
+from cli import display, options
+from cli.errors import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.catalog import CatalogEntry
+
+
+def list_(
+    *,
+    from_: options.From,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300.0,
+    cluster: options.Cluster = None,
+    database: options.Database = None,
+    json: options.Json = False,
+) -> None:
+    """List the backups that a store holds, oldest first."""
+    from pipeline.catalog import list_backups, read_catalog
+    from pipeline.manifest import summarize
+
+    with closing(options.open_store(from_, store_option, give_up_after)) as store:
+        entries = read_catalog(store, list_backups(store, cluster, database))
+    if json:
+        display.print_json(
+            [
+                summarize(entry.manifest)
+                if entry.manifest
+                else {"backup_id": entry.ref.backup_id, "problem": entry.problem}
+                for entry in entries
+            ]
+        )
+    elif entries:
+        _print_table(entries)
+    else:
+        print(f"No backups in {store.url}.")
+    if any(entry.manifest is None for entry in entries):
+        raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _print_table(entries: "Sequence[CatalogEntry]") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("CLUSTER", "DATABASE", "BACKUP", "DATA OF"):
+        table.add_column(heading, no_wrap=heading == "BACKUP")
+    for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for entry in entries:
+        names = [escape(display.one_line(name)) for name in (entry.ref.cluster, entry.ref.database)]
+        manifest = entry.manifest
+        if manifest is None:
+            table.add_row(
+                *names, entry.ref.backup_id, "", "", "", "", "", "", f"[red]{escape(entry.problem or '')}[/red]"
+            )
+            continue
+        totals = manifest.totals
+        table.add_row(
+            *names,
+            manifest.backup_id,
+            f"{manifest.snapshot_at.astimezone():%Y-%m-%d %H:%M} ({display.format_age(manifest.snapshot_at)})",
+            f"{totals.tables:,}",
+            f"{totals.rows:,}",
+            display.format_size(totals.size),
+            display.format_size(totals.stored_size),
+            display.format_duration((manifest.finished_at - manifest.started_at).total_seconds()),
+            "partial" if manifest.dump.partial else "",
+        )
+    display.console().print(table)

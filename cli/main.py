@@ -1,0 +1,54 @@
+"""The command line: ``pgstow COMMAND``. Commands import what they run only when they run, so that help comes at once."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import errors
+from cli.backup import backup
+from cli.check import check
+from cli.list import list_
+from cli.restore import restore
+from cli.show import show
+from cli.verify import verify
+
+app = typer.Typer(
+    name="pgstow",
+    help="Stows PostgreSQL databases offsite, and brings them back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("check")(check)
+app.command("backup")(backup)
+app.command("restore")(restore)
+app.command("list")(list_)
+app.command("show")(show)
+app.command("verify")(verify)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version as distribution_version
+
+        print(f"pgstow {distribution_version('pgstow')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Options before the command. ``main`` reads them itself."""
+
+
+def main() -> None:
+    """Run the command line and exit with a documented code."""
+    os.environ["LC_MESSAGES"] = "C"  # pgstow reads what PostgreSQL's programs say
+    os.environ.pop("LC_ALL", None)
+    with errors.reported(debug="--debug" in sys.argv[1:]):
+        app()

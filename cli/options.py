@@ -1,0 +1,192 @@
+"""Options that several commands share, and how they are parsed."""
+
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.config import Limits, Selection
+    from storage_backends import StorageBackend
+
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+def parse_size(text: str | int) -> int:
+    """Bytes from ``268435456``, ``256MiB``, ``256MB`` or ``256M``: all powers of 1024, as in PostgreSQL's settings."""
+    match = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", str(text).strip(), re.IGNORECASE)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a size; write 268435456, 256MiB or 1GiB")
+    return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def parse_moment(text: str) -> datetime:
+    """An ISO 8601 time; local where it names no zone."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError as exc:
+        raise typer.BadParameter(f"{text!r} is not a time; write 2026-11-23T02:00 or 2026-11-23T02:00:00Z") from exc
+
+
+MEMORY_DEFAULT = "192MiB"
+SPOOL_DEFAULT = "256MiB"
+OBJECT_DEFAULT = "32MiB"
+STORE = "The store"
+LIMITS = "Limits"
+WHAT = "What to take"
+
+Source: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="[CONNINFO]", help="A database's name, URI or 'key=value …'; libpq's environment counts too"
+    ),
+]
+FiledUnder: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster", metavar="NAME", help="The cluster to file the backup under; the server's host by default"
+    ),
+]
+Tables: TypeAlias = Annotated[list[str] | None, typer.Option("--table", "-t", metavar="PATTERN", rich_help_panel=WHAT)]
+ExcludedTables: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--exclude-table", "-T", metavar="PATTERN", rich_help_panel=WHAT)
+]
+Schemas: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--schema", "-n", metavar="PATTERN", rich_help_panel=WHAT)
+]
+ExcludedSchemas: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--exclude-schema", "-N", metavar="PATTERN", rich_help_panel=WHAT)
+]
+ExcludedTableData: TypeAlias = Annotated[
+    list[str] | None, typer.Option("--exclude-table-data", metavar="PATTERN", rich_help_panel=WHAT)
+]
+To: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="URL",
+        envvar="PGSTOW_STORE",
+        help="s3://bucket/prefix, gs://bucket/prefix or a folder",
+        rich_help_panel=STORE,
+    ),
+]
+From: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="URL",
+        envvar="PGSTOW_STORE",
+        help="s3://bucket/prefix, gs://bucket/prefix or a folder",
+        rich_help_panel=STORE,
+    ),
+]
+StoreOptions: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--store-option",
+        "-o",
+        metavar="KEY=VALUE",
+        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project; as in the URL's query",
+        rich_help_panel=STORE,
+    ),
+]
+GiveUpAfter: TypeAlias = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", help="How long to retry each request to a store that fails", rich_help_panel=STORE),
+]
+Cluster: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The cluster that the backup is filed under")
+]
+Database: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="The database that was backed up")]
+At: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option(metavar="TIME", parser=parse_moment, help="With latest: the newest backup of this time or before"),
+]
+BackupId: TypeAlias = Annotated[
+    str, typer.Argument(metavar="BACKUP", help="A backup's ID, the beginning of one, or latest", show_default=False)
+]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result")]
+Jobs: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, help="Parallel jobs; by default the processors, four at most", rich_help_panel=LIMITS
+    ),
+]
+Transfers: TypeAlias = Annotated[
+    int, typer.Option(min=1, help="Objects on their way to or from the store at once", rich_help_panel=LIMITS)
+]
+Memory: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        metavar="SIZE",
+        parser=parse_size,
+        help="Memory for data in flight",
+        show_default=MEMORY_DEFAULT,
+        rich_help_panel=LIMITS,
+    ),
+]
+SpoolLimit: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        metavar="SIZE",
+        parser=parse_size,
+        help="Local disk for the spool",
+        show_default=SPOOL_DEFAULT,
+        rich_help_panel=LIMITS,
+    ),
+]
+SpoolDir: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        file_okay=False,
+        exists=True,
+        help="Where to spool; the system's temporary folder by default",
+        rich_help_panel=LIMITS,
+    ),
+]
+BinDir: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FOLDER", help="Where PostgreSQL's programs are, if not in the usual places"),
+]
+
+
+def open_store(url: str, options: list[str] | None, give_up_after: float) -> "StorageBackend":
+    """The store that the command line names."""
+    from pipeline.errors import InvalidRequest
+    from storage_backends import open_backend
+
+    pairs = [option.partition("=") for option in options or []]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise InvalidRequest(f"--store-option {key} needs a value: write {key}=VALUE.")
+    return open_backend(url, {key: value for key, _, value in pairs}, give_up_after=give_up_after)
+
+
+def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":
+    """The limits that the command line sets."""
+    from pipeline.config import Limits, default_jobs
+
+    return Limits(jobs=jobs or default_jobs(), transfers=transfers, memory=memory, spool_parent=spool_dir, **more)
+
+
+def make_selection(
+    tables: list[str] | None,
+    exclude_tables: list[str] | None,
+    schemas: list[str] | None,
+    exclude_schemas: list[str] | None,
+    exclude_table_data: list[str] | None,
+) -> "Selection":
+    """What the command line selects."""
+    from pipeline.config import Selection
+
+    return Selection(
+        tables=tuple(tables or ()),
+        exclude_tables=tuple(exclude_tables or ()),
+        schemas=tuple(schemas or ()),
+        exclude_schemas=tuple(exclude_schemas or ()),
+        exclude_table_data=tuple(exclude_table_data or ()),
+    )

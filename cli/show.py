@@ -1,0 +1,107 @@
+"""``pgstow show``."""
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import display, options
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Manifest
+
+_TABLES_SHOWN = 20
+
+
+def show(
+    backup: options.BackupId = "latest",
+    *,
+    from_: options.From,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300.0,
+    cluster: options.Cluster = None,
+    database: options.Database = None,
+    at: options.At = None,
+    all_tables: Annotated[
+        bool, typer.Option("--all", help=f"Every table, not just the {_TABLES_SHOWN} largest")
+    ] = False,
+    json: options.Json = False,
+) -> None:
+    """Explain one backup from its manifest; no data is read."""
+    from pipeline.catalog import Wanted, find_backup
+
+    wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at)
+    with closing(options.open_store(from_, store_option, give_up_after)) as store:
+        manifest = find_backup(store, wanted)
+    if json:
+        display.print_json(manifest.model_dump(mode="json"))
+    else:
+        _print(manifest, store.url, all_tables=all_tables)
+
+
+def _print(manifest: "Manifest", url: str, *, all_tables: bool) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    source, totals, dump = manifest.source, manifest.totals, manifest.dump
+    left_out = [
+        f"{option}={pattern}"
+        for option, patterns in (
+            ("--table", dump.tables),
+            ("--exclude-table", dump.exclude_tables),
+            ("--schema", dump.schemas),
+            ("--exclude-schema", dump.exclude_schemas),
+            ("--exclude-table-data", dump.exclude_table_data),
+        )
+        for pattern in patterns
+    ]
+    previous = manifest.previous
+    facts = {
+        "Backup": manifest.backup_id,
+        "Database": f"{manifest.database} of cluster {manifest.cluster}",
+        "Store": url,
+        "Data of": f"{manifest.snapshot_at.astimezone():%Y-%m-%d %H:%M:%S %Z} ({display.format_age(manifest.snapshot_at)})",
+        "Taken": f"in {display.format_duration((manifest.finished_at - manifest.started_at).total_seconds())} by {manifest.tool}, "
+        f"pg_dump {source.pg_dump_version}, {dump.jobs} jobs",
+        "Server": f"PostgreSQL {source.server_version} at {source.host}:{source.port}{', a standby' if source.standby else ''}",
+        "System identifier": source.system_identifier or "not readable",
+        "WAL position": source.wal_lsn or "not readable",
+        "Encoding": f"{source.encoding}, collation {source.collation}",
+        "Extensions": ", ".join(f"{extension.name} {extension.version}" for extension in source.extensions) or "none",
+        "Selection": " ".join(left_out) or "everything",
+        "Rows": f"{totals.rows:,} in {totals.tables:,} tables",
+        "Size": f"{display.format_size(totals.size)} in {totals.files:,} files, {display.format_size(totals.stored_size)} stored "
+        f"in {totals.objects:,} objects ({manifest.compression.algorithm} level {manifest.compression.level})",
+        "Encryption": "none",
+        "Before this": f"{previous.backup_id} (SHA-256 of its manifest {previous.sha256})" if previous else "nothing",
+    }
+    grid = Table.grid(padding=(0, 2))
+    for name, value in facts.items():
+        grid.add_row(f"[bold]{name}[/bold]", escape(display.one_line(value)))
+    out = display.console()
+    out.print(grid)
+
+    stored = dict.fromkeys((file.path for file in manifest.files), 0)
+    for file in manifest.files:
+        stored[file.path] += sum(segment.length for segment in file.segments)
+    tables = sorted((file for file in manifest.files if file.kind == "table"), key=lambda file: -file.size)
+    shown = tables if all_tables else tables[:_TABLES_SHOWN]
+    listing = Table(box=None, pad_edge=False, header_style="bold")
+    listing.add_column("TABLE")
+    for heading in ("ROWS", "SIZE", "STORED"):
+        listing.add_column(heading, justify="right")
+    listing.add_column("FILE")
+    for file in shown:
+        listing.add_row(
+            escape(display.one_line(f"{file.schema_name}.{file.relation}")),
+            f"{file.rows or 0:,}",
+            display.format_size(file.size),
+            display.format_size(stored[file.path]),
+            file.path,
+        )
+    out.print()
+    out.print(listing)
+    if len(tables) > len(shown):
+        out.print(f"… and {len(tables) - len(shown):,} more tables; --all shows them.")
+    if large_objects := sum(1 for file in manifest.files if file.kind == "large_object"):
+        out.print(f"{large_objects:,} large objects.")

@@ -1,0 +1,1 @@
+"""pgstow at work on a PostgreSQL server of its own: ``python -m demo``, or ``make demo``."""

@@ -1,0 +1,123 @@
+"""Backs a sample database up, loses a table, brings it back, restores everything elsewhere, and compares."""
+
+import argparse
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+
+from demo import compare, sample
+from pipeline.errors import PipelineError
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+OUTPUT = Path("demo-output")
+BACKUPS = OUTPUT / "backups"
+DATABASE, COPY = "sample", "sample_restored"
+LOST_TABLE, MATERIALIZED_VIEW, LARGE_OBJECTS = "shop.review", "shop.bestseller", "large objects"
+
+
+def main() -> None:
+    """Run the demo from the directory that ``demo-output`` is to be in."""
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--scale", type=float, default=1.0, help="how many rows; 1 makes some 670,000")
+    scale = parser.parse_args().scale
+    started = time.monotonic()
+    shutil.rmtree(OUTPUT, ignore_errors=True)
+    BACKUPS.mkdir(parents=True)
+    try:
+        with ThrowawayCluster() as cluster:
+            show(cluster, scale)
+    except PipelineError as error:
+        sys.exit(f"The demo stopped. {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"The demo stopped, since the last command failed (exit code {error.returncode}).")
+    tell_where_to_look(time.monotonic() - started)
+
+
+def show(cluster: ThrowawayCluster, scale: float) -> None:
+    """The whole story, on a server of its own."""
+    source, copy = cluster.conninfo(DATABASE), cluster.conninfo(COPY)
+    store = ["--from", str(BACKUPS)]
+
+    step(f"A PostgreSQL {cluster.major} of the demo's own (from {cluster.bin_dir}), with a sample database")
+    with closing(psycopg.connect(cluster.conninfo(), autocommit=True)) as connection:
+        connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0".encode())
+    sample.fill(source, scale=scale)
+    before, before_definitions = compare.contents(source), compare.definitions(source)
+    tables = [content for name, content in before.items() if name not in (LARGE_OBJECTS, MATERIALIZED_VIEW)]
+    rows = sum(table.rows for table in tables)
+    print(
+        f"{rows:,} rows in {len(tables)} tables, a materialized view, and {before[LARGE_OBJECTS].rows} large objects."
+    )
+
+    step("Can it be backed up, and is the store fit for it?")
+    pgstow("check", source, "--to", str(BACKUPS))
+
+    step("Back it up")
+    pgstow("backup", source, "--to", str(BACKUPS), "--jobs", "2")
+
+    step("What is there now?")
+    pgstow("list", *store)
+    pgstow("show", "latest", *store, "--database", DATABASE)
+
+    step("Is every byte of it what was backed up?")
+    pgstow("verify", "latest", *store, "--level", "bytes")
+
+    step(f"Lose {LOST_TABLE}, and bring just that table back")
+    with closing(psycopg.connect(source, autocommit=True)) as connection:
+        connection.execute(f"DROP TABLE {LOST_TABLE}".encode())
+    print(f"DROP TABLE {LOST_TABLE}: {before[LOST_TABLE].rows:,} rows are gone.\n")
+    pgstow("restore", "latest", *store, "--database", DATABASE, "--into", source, "-t", LOST_TABLE)
+    report_equal(f"{LOST_TABLE} as it was", before[LOST_TABLE], compare.contents(source)[LOST_TABLE])
+
+    step("Restore the whole database under another name")
+    pgstow("restore", "latest", *store, "--database", DATABASE, "--into", copy, "--create", "--jobs", "2")
+    after = compare.contents(copy)
+    for name in sorted(before, key=lambda name: -before[name].rows)[:5]:
+        report_equal(f"{before[name].rows:>9,} rows  {name}", before[name], after.get(name))
+    report_equal(f"All {len(before)} contents, by row count and digest", before, after)
+    report_equal(f"All {len(before_definitions)} definitions", before_definitions, compare.definitions(copy))
+
+
+def step(title: str) -> None:
+    """Announce what comes."""
+    print(f"\n{_bold('== ' + title)}\n", flush=True)
+
+
+def pgstow(*arguments: str) -> None:
+    """Run the real command in sight of the reader, and stop the demo if it fails."""
+    print(_bold(f"$ pgstow {shlex.join(arguments)}"), flush=True)
+    subprocess.run([Path(sys.executable).with_name("pgstow"), *arguments], check=True)
+    print(flush=True)
+
+
+def report_equal(what: str, expected: object, actual: object) -> None:
+    """Say that both are the same, or stop the demo."""
+    if actual != expected:
+        sys.exit(f"DIFFERENT: {what}. Please report this, with {OUTPUT}.")
+    print(f"same: {what}")
+
+
+def tell_where_to_look(seconds: float) -> None:
+    """Leave the reader with something to look at."""
+    [manifest] = (BACKUPS / "manifests").rglob("*.json")
+    data = next((BACKUPS / "data").rglob("pack-*")).parent
+    step(
+        f"Done in {seconds:.0f} seconds: backed up, verified, one table and then everything restored, and all of it the same"
+    )
+    print(f"The server is stopped. The backup stays in {BACKUPS}:\n")
+    for command in (f"less {manifest}", f"ls -l {data}", f"cd {data} && sha256sum -c SHA256SUMS"):
+        print(f"  {command}")
+
+
+def _bold(text: str) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() else text
+
+
+if __name__ == "__main__":
+    main()

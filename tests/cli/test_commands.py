@@ -1,0 +1,283 @@
+"""What a person or a script sees of list, show, verify and restore, and of what they get wrong."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import typer
+from support.manifests import canonical
+from support.pgstow import PGSTOW, assert_one_sentence, run_pgstow
+from support.postgres_fixtures import Database, DatabaseMaker
+from support.stored_sample import StoredSample
+
+from cli import display, errors, options
+from pipeline import errors as pipeline_errors
+from pipeline.manifest import Manifest
+from storage_backends import errors as storage_errors
+
+README = Path(__file__).parents[2] / "README.md"
+HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["backup", "--help"], ["restore", "-h"], ["--version"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    """Except what typer itself imports to parse a command's own options."""
+    heavy = HEAVY if arguments[0].startswith("-") else [name for name in HEAVY if name != "pydantic"]
+    program = (
+        f"import sys; sys.argv[1:] = {arguments!r}\nfrom cli.main import main\ntry:\n    main()\nfinally:\n"
+        f"    print('imported', [name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines()[-1] == "imported []"
+
+
+@pytest.mark.parametrize("command", ["backup", "restore", "list", "show", "verify", "check"])
+def test_every_command_explains_itself(command: str) -> None:
+    result = run_pgstow(command, "--help")
+    assert result.exit_code == 0
+    assert command in run_pgstow("--help").stdout
+    assert "PGSTOW_STORE" in result.stdout
+
+
+def test_the_store_may_come_from_the_environment(stored_sample: StoredSample) -> None:
+    assert "sample_template" in run_pgstow("list", env={"PGSTOW_STORE": str(stored_sample.folder)}).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["frobnicate"],
+        ["list"],
+        ["list", "--from", "/x", "--frobnicate"],
+        ["verify", "--from", "/x", "--level", "everything"],
+        ["restore", "--from", "/x", "--into", "x", "--memory", "much"],
+        ["restore", "--from", "/x", "--into", "x", "--jobs", "0"],
+        ["restore", "--from", "/x", "--at", "yesterday"],
+        ["backup", "--to", "/x", "--level", "99"],
+    ],
+)
+def test_what_is_not_understood_ends_with_2_before_anything_is_done(arguments: list[str]) -> None:
+    result = run_pgstow(*arguments, env={"PGSTOW_STORE": ""})
+    assert result.exit_code == 2, result
+    assert "Traceback" not in result.stderr
+    assert result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "matching"),
+    [
+        (["--from", "ftp://host/x"], 2, "ftp"),
+        (["--from", "s3://"], 2, "s3://"),
+        (["--from", "s3://b/p", "-o", "frobnicate=1"], 2, "frobnicate"),
+        (["--from", "s3://b/p", "-o", "region"], 2, "region=VALUE"),
+    ],
+)
+def test_a_store_that_is_none(arguments: list[str], exit_code: int, matching: str) -> None:
+    assert_one_sentence(run_pgstow("list", *arguments), exit_code, matching)
+
+
+def test_limits_that_contradict_each_other(tmp_path: Path) -> None:
+    result = run_pgstow("restore", "--from", tmp_path, "--into", "x", "--memory", "1MiB", "-q")
+    assert_one_sentence(result, 2, "memory must hold two objects")
+
+
+@pytest.mark.parametrize("text", ["host=", "host='x", "postgresql://[", "nonsense=1", "host=x password=secret bad"])
+def test_a_connection_string_that_is_none_is_not_repeated(tmp_path: Path, text: str) -> None:
+    result = run_pgstow("restore", "--from", tmp_path, "--into", text, "-q")
+    assert result.exit_code in (2, 3, 8)
+    assert "secret" not in result.stderr
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert run_pgstow("list", "--from", tmp_path).stdout.startswith("No backups in file://")
+    assert json.loads(run_pgstow("list", "--from", tmp_path, "--json").stdout) == []
+    for command in ("show", "verify"):
+        assert_one_sentence(run_pgstow(command, "--from", tmp_path), 8, "pgstow list shows what there is")
+
+
+def test_documents_for_machines(stored_sample: StoredSample, tmp_path: Path) -> None:
+    manifest = stored_sample.manifest
+    store = ("--from", stored_sample.folder, "--json")
+
+    [listed] = json.loads(run_pgstow("list", *store).stdout)
+    shown = json.loads(run_pgstow("show", *store).stdout)
+    assert listed["backup_id"] == shown["backup_id"] == manifest.backup_id
+    assert listed["totals"]["rows"] == sum(file.rows or 0 for file in manifest.files)
+    assert Manifest.model_validate(shown) == manifest
+    assert {file["relation"] for file in shown["files"]} >= {"new\nline", "größe ∑ 名前 🐘", 'it\'s "quoted"'}
+
+    verified = json.loads(run_pgstow("verify", *store, "--level", "objects").stdout)
+    assert verified == {
+        "backup_id": manifest.backup_id,
+        "level": "objects",
+        "good": True,
+        "objects": len(manifest.objects),
+        "objects_without_checksum": 0,
+        "files": 0,
+        "read": 0,
+        "problems": [],
+    }
+    extracted = json.loads(run_pgstow("restore", *store, "--to-directory", tmp_path / "out").stdout)
+    assert extracted["files"] == len(manifest.files)
+    assert extracted["size"] == manifest.totals.size
+
+
+def test_show_explains_a_backup_with_odd_names(stored_sample: StoredSample) -> None:
+    shown = run_pgstow("show", "--from", stored_sample.folder, "--all")
+    assert shown.exit_code == 0
+    assert shown.stderr == ""
+    for expected in (
+        "sample_template of cluster prod",
+        stored_sample.manifest.backup_id,
+        "13,363 in 27 tables",
+        "new␤line",
+        "größe ∑ 名前 🐘",
+        "wild*card?[a-z]|(x)",
+        "10 large objects",
+    ):
+        assert expected in shown.stdout, expected
+    assert shown.stdout.count("odd names/日本 %41") > 10
+
+
+def test_a_name_is_no_markup_and_no_terminal_code(make_database: DatabaseMaker, tmp_path: Path) -> None:
+    made = make_database("[red]x[/red] \x1b[31m\r")
+    made.execute('CREATE TABLE "[bold]\x1b]0;title\x07" ()')
+    store = tmp_path / "store"
+    assert run_pgstow("backup", made.conninfo, "--to", store, "-q").exit_code == 0
+    for command in ("list", "show"):
+        printed = run_pgstow(command, "--from", store)
+        assert printed.exit_code == 0
+        assert "[red]x[/red]" in printed.stdout
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", printed.stdout)
+
+
+def test_list_shows_what_it_can_beside_a_damaged_manifest(stored_sample: StoredSample) -> None:
+    [path] = (stored_sample.folder / "manifests").rglob("*.json")
+    damaged = path.with_name("20200101T000000Z-aaaaaa.json")
+    damaged.write_bytes(path.read_bytes()[:-7])
+
+    as_table = run_pgstow("list", "--from", stored_sample.folder)
+    assert as_table.exit_code == 7
+    assert damaged.stem in as_table.stdout
+    assert path.stem in as_table.stdout
+    assert "13,363" in as_table.stdout
+
+    as_json = run_pgstow("list", "--from", stored_sample.folder, "--json")
+    assert as_json.exit_code == 7
+    first, second = json.loads(as_json.stdout)
+    assert (first["backup_id"], second["backup_id"]) == (damaged.stem, path.stem)
+    assert "damaged" in first["problem"]
+
+
+def test_list_says_what_is_only_a_part(stored_sample: StoredSample, database: Database, tmp_path: Path) -> None:
+    database.execute("CREATE TABLE a (); CREATE TABLE b ()")
+    store = tmp_path / "store"
+    assert run_pgstow("backup", database.conninfo, "--to", store, "-q", "-t", "a").exit_code == 0
+    assert "partial" in run_pgstow("list", "--from", store).stdout
+    assert "partial" not in run_pgstow("list", "--from", stored_sample.folder).stdout
+    assert "--table=a" in run_pgstow("show", "--from", store).stdout
+
+
+def test_a_key_that_no_pgstow_wrote(stored_sample: StoredSample) -> None:
+    content = canonical({"manifest_version": "1.0"})
+    stray = stored_sample.folder / "manifests/prod/%FF/20200101T000000Z-aaaaaa.json"
+    stray.parent.mkdir()
+    stray.write_bytes(content)
+    assert_one_sentence(run_pgstow("list", "--from", stored_sample.folder), 7, "not a name that pgstow writes")
+
+
+def test_a_pipe_that_closes_early_is_no_traceback(stored_sample: StoredSample) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        done = subprocess.run(
+            [PGSTOW, "show", "--from", stored_sample.folder, "--json"],
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("268435456", 268435456),
+        ("256MiB", 2**28),
+        ("256MB", 2**28),
+        ("256M", 2**28),
+        ("256 m", 2**28),
+        ("64kB", 2**16),
+        ("1GiB", 2**30),
+        (" 2T ", 2**41),
+        ("7B", 7),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert options.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "1.5G", "-1", "1e3", "1 000", "12PB", "1MM", "١٢x"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match="is not a size"):
+        options.parse_size(text)
+
+
+def test_moments() -> None:
+    assert options.parse_moment("2026-11-23T02:00:00Z") == datetime(2026, 11, 23, 2, tzinfo=UTC)
+    assert options.parse_moment("2026-11-23 02:00+05:30") == datetime(2026, 11, 22, 20, 30, tzinfo=UTC)
+    assert options.parse_moment("2026-11-23").tzinfo is not None
+    with pytest.raises(typer.BadParameter, match="is not a time"):
+        options.parse_moment("yesterday")
+
+
+def test_words_for_sizes_and_times() -> None:
+    assert [display.format_size(size) for size in (0, 1023, 1024, 1536, 2**30, 5 * 2**40)] == [
+        "0 B",
+        "1023 B",
+        "1.0 KiB",
+        "1.5 KiB",
+        "1.0 GiB",
+        "5.0 TiB",
+    ]
+    assert [display.format_duration(seconds) for seconds in (0.04, 59.9, 60, 245, 7380)] == [
+        "0.0s",
+        "59.9s",
+        "1m 00s",
+        "4m 05s",
+        "2h 03m",
+    ]
+    now = datetime.now(UTC)
+    assert display.format_age(now - timedelta(hours=3, minutes=5)) == "3 hours ago"
+    assert display.format_age(now - timedelta(days=1, hours=5)) == "1 day ago"
+    assert display.format_age(now) == "just now"
+
+
+def test_every_failure_has_a_documented_code() -> None:
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", README.read_text(), re.MULTILINE)}
+    assert {int(code) for code in errors.ExitCode} <= documented
+    kinds = [kind for kind, _ in errors._CODES]
+    for module, base in (
+        (pipeline_errors, pipeline_errors.PipelineError),
+        (storage_errors, storage_errors.StorageError),
+    ):
+        for kind in vars(module).values():
+            if isinstance(kind, type) and issubclass(kind, base) and kind is not pipeline_errors.PipelineError:
+                assert any(issubclass(kind, known) for known in kinds), f"{kind.__name__} would end as unexpected"
+
+
+def test_debug_shows_where_an_error_comes_from(tmp_path: Path) -> None:
+    result = run_pgstow("--debug", "show", "--from", tmp_path)
+    assert result.exit_code == 8
+    assert "Traceback" in result.stderr
+    assert result.stderr_lines[-1].startswith("pgstow: There is no backup")

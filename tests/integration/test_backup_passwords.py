@@ -1,0 +1,177 @@
+"""A server that asks for a password: libpq's own ways to give one all work, and it is seen nowhere else."""
+
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from support.faulty_backups import dumps
+from support.pgstow import (
+    PATIENCE,
+    Result,
+    assert_one_sentence,
+    committed_backups,
+    finish,
+    run_pgstow,
+    start_pgstow,
+    wait_until,
+)
+from support.postgres_fixtures import Database
+
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+SERVER = 3
+PASSWORD = "pass:w\\ord 'with'\"odd=chars%/@"
+RULES = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+QUOTED = PASSWORD.replace("\\", "\\\\").replace("'", "\\'")
+
+
+@dataclass(frozen=True)
+class GuardedServer:
+    """A database whose role ``keeper`` logs in over TCP by its password alone."""
+
+    port: int
+    administered: Database
+    """By its socket, as the superuser."""
+
+    @property
+    def conninfo(self) -> str:
+        """Without the password."""
+        return f"host=127.0.0.1 port={self.port} user=keeper dbname=kept"
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[GuardedServer]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    rules = Path(tempfile.mkdtemp(dir="/tmp"))  # the server's user may not look into pytest's own folders
+    rules.chmod(0o755)
+    (rules / "pg_hba.conf").write_text(RULES)
+    try:
+        with ThrowawayCluster(port=port, settings={"hba_file": str(rules / "pg_hba.conf")}) as cluster:
+            with closing(psycopg.connect(cluster.conninfo(), autocommit=True)) as connection:
+                connection.execute("CREATE ROLE keeper LOGIN PASSWORD " + psycopg.sql.quote(PASSWORD))
+                connection.execute("CREATE DATABASE kept OWNER keeper")
+            administered = Database("kept", cluster.conninfo("kept"))
+            administered.execute("SET ROLE keeper; CREATE TABLE kept AS SELECT 1 AS id")
+            yield GuardedServer(port, administered)
+    finally:
+        shutil.rmtree(rules)
+
+
+@pytest.fixture(autouse=True)
+def _no_password_of_the_developers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def private(path: Path, content: str) -> str:
+    path.write_text(content)
+    path.chmod(0o600)
+    return str(path)
+
+
+def backup(conninfo: str, store: Path, spool_dir: Path, **env: str) -> Result:
+    return run_pgstow("backup", conninfo, "--to", store, "--spool-dir", spool_dir, "--quiet", env=env)
+
+
+@pytest.mark.parametrize("way", ["conninfo", "URI", "PGPASSWORD", "PGPASSFILE", "~/.pgpass", "service file"])
+def test_every_way_to_give_a_password(guarded: GuardedServer, tmp_path: Path, spool_dir: Path, way: str) -> None:
+    conninfo, env = guarded.conninfo, {}
+    line = "*:*:*:keeper:" + PASSWORD.replace("\\", "\\\\").replace(":", "\\:") + "\n"
+    match way:
+        case "conninfo":
+            conninfo += f" password='{QUOTED}'"
+        case "URI":
+            encoded = "".join(f"%{byte:02X}" for byte in PASSWORD.encode())
+            conninfo = f"postgresql://keeper:{encoded}@127.0.0.1:{guarded.port}/kept"
+        case "PGPASSWORD":
+            env = {"PGPASSWORD": PASSWORD}
+        case "PGPASSFILE":
+            env = {"PGPASSFILE": private(tmp_path / "passfile", line)}
+        case "~/.pgpass":
+            private(tmp_path / ".pgpass", line)
+        case "service file":
+            service = f"[kept]\nhost=127.0.0.1\nport={guarded.port}\nuser=keeper\ndbname=kept\npassword={PASSWORD}\n"
+            env = {"PGSERVICEFILE": private(tmp_path / "services", service)}
+            conninfo = "service=kept"
+    result = backup(conninfo, tmp_path / "store", spool_dir, **env)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(committed_backups(tmp_path / "store")) == 1
+    assert_unseen(PASSWORD, result, tmp_path / "store")
+
+
+@pytest.mark.parametrize("given", [" password='wro:ng secret'", ""], ids=["wrong", "none"])
+def test_a_password_that_does_not_fit(guarded: GuardedServer, tmp_path: Path, spool_dir: Path, given: str) -> None:
+    result = backup(guarded.conninfo + given, tmp_path / "store", spool_dir)
+    words = 'password authentication failed for user "keeper"' if given else "no password supplied"
+    assert_one_sentence(result, SERVER, f"Cannot connect to the server: .*{words}")
+    assert_unseen("wro:ng secret", result, tmp_path / "store")
+    assert not committed_backups(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    "conninfo",
+    [
+        "postgresql://keeper:sec/ret@host/x?y",
+        "host=x password='secret",
+        "host=x secret='1'",
+        "postgresql://u:sec ret@h",
+    ],
+)
+def test_what_libpq_does_not_understand_is_not_repeated(tmp_path: Path, spool_dir: Path, conninfo: str) -> None:
+    result = backup(conninfo, tmp_path / "store", spool_dir)
+    assert result.exit_code in (2, SERVER)
+    assert_one_sentence(result, result.exit_code)
+    assert "sec" not in result.stderr.replace("exec", "")
+
+
+@pytest.mark.parametrize("debug", [(), ("--debug",)], ids=["", "debug"])
+def test_a_password_is_on_no_command_line_and_in_no_log(
+    guarded: GuardedServer, tmp_path: Path, spool_dir: Path, debug: tuple[str, ...]
+) -> None:
+    """Looked for while pg_dump waits for a table that somebody else has locked."""
+    conninfo = f"{guarded.conninfo} password='{QUOTED}'"
+    command = ["backup", conninfo, "--to", tmp_path / "store", "--spool-dir", spool_dir]
+    with (
+        closing(psycopg.connect(guarded.administered.conninfo)) as locking,
+        start_pgstow(*debug, *command) as process,
+    ):
+        locking.execute("LOCK TABLE kept")
+        wait_until(lambda: waiting_dumps(guarded), "pg_dump waits for the lock")
+        assert dumps(spool_dir)
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                shown = path.read_text("utf-8", "replace")
+                assert path.parent.name == str(process.pid) or PASSWORD not in shown, shown
+        kept = [
+            path for path in spool_dir.rglob("*") if path.is_file() and "with" in path.read_text("utf-8", "replace")
+        ]
+        assert [(path.name, path.stat().st_mode & 0o777) for path in kept] == [("passfile", 0o600)]
+        assert all(path.stat().st_mode & 0o077 == 0 for path in spool_dir.rglob("*"))
+        guarded.administered.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgstow %'"
+        )
+        result = finish(process, PATIENCE)
+    assert result.exit_code == 4
+    assert_unseen(PASSWORD, result, tmp_path / "store")
+    assert_unseen(QUOTED, result, tmp_path / "store")
+
+
+def waiting_dumps(guarded: GuardedServer) -> list[tuple]:
+    return guarded.administered.fetch(
+        "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'pgstow %' AND wait_event_type = 'Lock'"
+    )
+
+
+def assert_unseen(secret: str, result: Result, store: Path) -> None:
+    """It stands neither in what was said nor in what was stored."""
+    assert secret not in result.stdout + result.stderr
+    for path in store.rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes()

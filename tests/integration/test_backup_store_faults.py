@@ -1,0 +1,159 @@
+"""A store that fails while a backup is written to it: what may pass is waited for, and the rest ends with nothing that looks whole."""
+
+import math
+from pathlib import Path
+
+import pytest
+from support.faulty_backups import FaultyStore
+from support.faulty_http import Fault, FaultyProxy
+from support.object_stores import StoreBucket
+from support.pgstow import (
+    Result,
+    assert_nothing_left,
+    assert_one_sentence,
+    committed_backups,
+    finish,
+    run_pgstow,
+    start_pgstow,
+    wait_until,
+)
+from support.postgres_fixtures import Database
+
+from pipeline import backup
+from pipeline.backup import BackupRequest, back_up
+from pipeline.postgres.conninfo import Conninfo
+from storage_backends import ObjectAlreadyExists
+from storage_backends.memory import MemoryBackend
+
+BAD_INPUT, STORE = 2, 6
+SMALL_OBJECTS = ("--object-size", "64KiB")
+
+
+def run_backup(database: Database, store: object, spool_dir: Path, *more: object) -> Result:
+    return run_pgstow(
+        "backup", database.conninfo, "--to", store, "--spool-dir", spool_dir, "--quiet", *SMALL_OBJECTS, *more
+    )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.INTERNAL_ERROR, Fault.SLOW_DOWN, Fault.RESET, Fault.RESET_AFTER, Fault.ERROR_IN_200, Fault.TRUNCATE],
+    ids=lambda fault: fault.name,
+)
+def test_what_passes_is_waited_for(sample_database: Database, s3: FaultyStore, spool_dir: Path, fault: Fault) -> None:
+    s3.proxy.fail(with_=fault, skip=1, times=2)
+    s3.proxy.fail(with_=fault, path="manifests/")
+    result = run_backup(sample_database, s3.url, spool_dir)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert_nothing_left(spool_dir, sample_database, s3.bucket.url)
+    assert len(committed_backups(s3.bucket.url)) == 1
+
+
+def test_an_answer_that_does_not_come_is_asked_for_again(
+    sample_database: Database, s3: FaultyStore, spool_dir: Path
+) -> None:
+    s3.proxy.fail(with_=Fault.STALL, skip=2)
+    result = run_backup(sample_database, s3.url, spool_dir, "-o", "read_timeout=1")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert len(committed_backups(s3.bucket.url)) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Fault.INTERNAL_ERROR, "gave up after"),
+        (Fault.SLOW_DOWN, "gave up after"),
+        (Fault.RESET, "gave up after"),
+        (Fault.STALL, "gave up after"),
+        (Fault.FORBIDDEN, "AccessDenied"),
+        (Fault.BAD_DIGEST, "other bytes|checksum"),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_what_does_not_pass_ends_it(
+    sample_database: Database, s3: FaultyStore, spool_dir: Path, fault: Fault, words: str
+) -> None:
+    s3.proxy.fail(with_=fault, method="PUT", skip=3, times=math.inf)
+    result = run_backup(sample_database, s3.url, spool_dir, "-o", "read_timeout=0.5", "--give-up-after", "0.1")
+    assert_one_sentence(result, STORE, words)
+    assert_nothing_left(spool_dir, sample_database, s3.bucket.url)
+    assert committed_backups(s3.bucket.url) == []
+
+
+@pytest.mark.parametrize(("fault", "key"), [(Fault.INTERNAL_ERROR, "manifests/"), (Fault.FORBIDDEN, "SHA256SUMS")])
+def test_a_commit_that_fails_leaves_no_backup(
+    sample_database: Database, s3: FaultyStore, spool_dir: Path, fault: Fault, key: str
+) -> None:
+    s3.proxy.fail(with_=fault, method="PUT", path=key, times=math.inf)
+    result = run_backup(sample_database, s3.url, spool_dir, "--give-up-after", "0.1")
+    assert_one_sentence(result, STORE, key)
+    assert_nothing_left(spool_dir, sample_database, s3.bucket.url)
+    assert not [stored for stored in s3.keys if "manifests/" in stored]
+
+
+def test_credentials_that_can_only_create_suffice(sample_database: Database, s3: FaultyStore, spool_dir: Path) -> None:
+    s3.proxy.fail(with_=Fault.RESET_AFTER, method="PUT")
+    s3.proxy.fail(with_=Fault.FORBIDDEN, method="GET|HEAD|DELETE|POST", times=math.inf)
+    for _ in range(2):
+        result = run_backup(sample_database, s3.url, spool_dir)
+        assert (result.exit_code, result.stderr) == (0, "")
+    assert len(committed_backups(s3.bucket.url)) == 2
+
+
+def test_a_bucket_that_is_not_there(sample_database: Database, s3: FaultyStore, spool_dir: Path) -> None:
+    url = s3.url.replace(s3.bucket.bucket, "no-such-bucket")
+    result = run_backup(sample_database, url, spool_dir)
+    assert_one_sentence(result, STORE, "no-such-bucket")
+    assert_nothing_left(spool_dir, sample_database, s3.bucket.url)
+
+
+def test_a_folder_that_may_not_be_written(sample_database: Database, spool_dir: Path) -> None:
+    result = run_backup(sample_database, "/proc/pgstow", spool_dir)
+    assert_one_sentence(result, STORE, "/proc/pgstow")
+    assert_nothing_left(spool_dir, sample_database, spool_dir)
+
+
+def test_a_url_that_is_none(database: Database, spool_dir: Path) -> None:
+    result = run_backup(database, "ftp://host/folder", spool_dir)
+    assert_one_sentence(result, BAD_INPUT, "ftp")
+
+
+def test_gcs(sample_database: Database, gcs_bucket: StoreBucket, spool_dir: Path) -> None:
+    with FaultyProxy(gcs_bucket.endpoint) as proxy:
+        url = gcs_bucket.url_at(proxy.url)
+        proxy.fail(with_=Fault.SLOW_DOWN, skip=1, times=2)
+        proxy.fail(with_=Fault.RESET_AFTER, path="manifests")
+        result = run_backup(sample_database, url, spool_dir)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert len(committed_backups(gcs_bucket.url)) == 1
+
+        proxy.fail(with_=Fault.FORBIDDEN, method="POST", skip=2, times=math.inf)
+        result = run_backup(sample_database, url, spool_dir)
+        assert_one_sentence(result, STORE)
+        assert_nothing_left(spool_dir, sample_database, gcs_bucket.url)
+        assert len(committed_backups(gcs_bucket.url)) == 1
+
+
+def test_a_key_that_is_taken_is_not_overwritten(
+    sample_database: Database, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backup, "new_backup_id", lambda now: "20261123T020000Z-7f3a9c")
+    store = MemoryBackend()
+    request = BackupRequest(Conninfo.parse(sample_database.conninfo), cluster="prod")
+    first = back_up(request, store, lambda event: None)
+    before = {info.key: store.get(info.key) for info in store.list()}
+    sample_database.execute("DELETE FROM shop.review")
+    with pytest.raises(ObjectAlreadyExists, match=first.backup_id):
+        back_up(request, store, lambda event: None)
+    assert {info.key: store.get(info.key) for info in store.list()} == before
+
+
+def test_two_backups_of_one_database_at_once(sample_database: Database, s3: FaultyStore, spool_dir: Path) -> None:
+    command = ["backup", sample_database.conninfo, "--to", s3.url, "--spool-dir", spool_dir, "--quiet", *SMALL_OBJECTS]
+    s3.proxy.fail(with_=Fault.STALL, method="PUT", times=2)
+    with start_pgstow(*command, "-o", "read_timeout=1") as one, start_pgstow(*command, "-o", "read_timeout=1") as other:
+        wait_until(lambda: len(list(spool_dir.iterdir())) == 2, "both have begun")
+        results = [finish(one), finish(other)]
+    assert [(result.exit_code, result.stderr) for result in results] == [(0, ""), (0, "")]
+    assert_nothing_left(spool_dir, sample_database, s3.bucket.url)
+    assert len(set(committed_backups(s3.bucket.url))) == 2

@@ -1,0 +1,179 @@
+"""docs/recovery.md, followed to the letter, with nothing in reach but the programs that it names."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from support.object_stores import StoreBucket
+from support.postgres_fixtures import Database
+from support.stored_sample import StoredSample
+
+from demo import compare
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+DOCUMENT = Path(__file__).parents[2] / "docs/recovery.md"
+PROGRAMS = [
+    "bash",
+    "basename",
+    "cat",
+    "cp",
+    "cut",
+    "find",
+    "ls",
+    "mkdir",
+    "sed",
+    "sha256sum",
+    "sort",
+    "tar",
+    "test",
+    "xargs",
+    "zstd",
+]
+
+
+def commands(*kinds: str) -> str:
+    """The document's fenced blocks of these kinds, in its order."""
+    blocks = re.findall(r"^```sh ?(\S*)\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    chosen = [block for kind, block in blocks if kind in kinds]
+    assert chosen
+    return "\n".join(chosen)
+
+
+def step(heading: str) -> str:
+    """The commands under one heading."""
+    [section] = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    return "\n".join(re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture
+def toolbox(tmp_path: Path, postgres: ThrowawayCluster) -> Path:
+    """A folder with the programs that the document names, and no others."""
+    folder = tmp_path / "toolbox"
+    folder.mkdir()
+    for name in PROGRAMS:
+        found = shutil.which(name)
+        assert found, f"{name} is not installed"
+        (folder / name).symlink_to(found)
+    (folder / "pg_restore").symlink_to(postgres.bin_dir / "pg_restore")
+    return folder
+
+
+def follow(script: str, toolbox: Path, variables: Mapping[str, str]) -> str:
+    """Run commands as a person would paste them, but stop at the first that fails; what they print."""
+    work = toolbox.with_name("work")
+    work.mkdir()
+    environment = {"PATH": str(toolbox), "LC_ALL": "C.UTF-8", "HOME": str(work), **variables}
+    done = subprocess.run(
+        [toolbox / "bash", "-euo", "pipefail", "-c", script],
+        cwd=work,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    assert done.stderr == ""
+    return done.stdout
+
+
+def backup_of(stored: StoredSample) -> str:
+    """What the document calls BACKUP."""
+    [path] = (stored.folder / "manifests").rglob("*.json")
+    return str(path.relative_to(stored.folder / "manifests").with_suffix(""))
+
+
+def test_from_a_directory(stored_sample: StoredSample, empty_target: Database, toolbox: Path) -> None:
+    variables = {
+        "STORE": str(stored_sample.folder),
+        "BACKUP": backup_of(stored_sample),
+        "TARGET": empty_target.conninfo,
+    }
+    printed = follow(commands("", "local"), toolbox, variables)
+
+    assert printed.split() == [f"{stored_sample.folder}/manifests/{variables['BACKUP']}.json"]
+    assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
+    assert compare.definitions(empty_target.conninfo) == compare.definitions(stored_sample.source)
+
+
+def test_with_jq_to_look_closer(stored_sample: StoredSample, empty_target: Database, toolbox: Path) -> None:
+    variables = {
+        "STORE": str(stored_sample.folder),
+        "BACKUP": backup_of(stored_sample),
+        "TARGET": empty_target.conninfo,
+    }
+    add_jq(toolbox)
+    printed = follow(commands("", "local", "jq"), toolbox, variables)
+
+    rows = {file.relation: file.rows for file in stored_sample.manifest.files if file.kind == "table"}
+    assert f"{rows['product']}\tshop.product" in printed.splitlines()
+
+
+def test_from_s3(stored_sample: StoredSample, s3_bucket: StoreBucket, empty_target: Database, toolbox: Path) -> None:
+    aws = Path(sys.executable).with_name("aws")
+    if not aws.exists():
+        pytest.skip("the aws command is in the extra bench")
+    (toolbox / "aws").symlink_to(aws)
+    for path in stored_sample.folder.rglob("*"):
+        key = path.relative_to(stored_sample.folder).as_posix()
+        if path.is_file() and not key.startswith("."):
+            s3_bucket.client.put_object(
+                Bucket=s3_bucket.bucket, Key=f"{s3_bucket.prefix}/{key}", Body=path.read_bytes()
+            )
+    variables = {
+        **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+        "AWS_ENDPOINT_URL": s3_bucket.endpoint,
+        "STORE": f"s3://{s3_bucket.bucket}/{s3_bucket.prefix}",
+        "BACKUP": backup_of(stored_sample),
+        "TARGET": empty_target.conninfo,
+    }
+    printed = follow(commands("", "s3"), toolbox, variables)
+
+    assert f"{s3_bucket.prefix}/manifests/{variables['BACKUP']}.json" in printed
+    assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
+
+
+@pytest.mark.parametrize("table", ["shop.product", "telemetry.reading"])
+def test_just_one_table(stored_sample: StoredSample, empty_target: Database, toolbox: Path, table: str) -> None:
+    schema, name = table.split(".")
+    empty_target.execute(f"CREATE SCHEMA {schema}")
+    variables = {
+        "STORE": str(stored_sample.folder),
+        "BACKUP": backup_of(stored_sample),
+        "TARGET": empty_target.conninfo,
+        "SCHEMA": schema,
+        "TABLE": name,
+    }
+    add_jq(toolbox)
+    script = "\n".join([commands("table"), step("4. Put the archive together"), commands("table-restore")])
+    follow(script, toolbox, variables)
+
+    assert compare.contents(empty_target.conninfo)[table] == compare.contents(stored_sample.source)[table]
+
+
+def test_damage_stops_it_before_anything_is_restored(
+    stored_sample: StoredSample, empty_target: Database, toolbox: Path
+) -> None:
+    [hurt, *_] = stored_sample.objects_of("telemetry.reading")
+    path = stored_sample.path(hurt)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    variables = {
+        "STORE": str(stored_sample.folder),
+        "BACKUP": backup_of(stored_sample),
+        "TARGET": empty_target.conninfo,
+    }
+    with pytest.raises(AssertionError, match=f"{path.name}: FAILED"):
+        follow(commands("", "local"), toolbox, variables)
+    assert list(compare.contents(empty_target.conninfo)) == ["large objects"]
+
+
+def add_jq(toolbox: Path) -> None:
+    jq = shutil.which("jq")
+    if jq is None:
+        pytest.skip("jq is optional, and is not installed")
+    (toolbox / "jq").symlink_to(jq)

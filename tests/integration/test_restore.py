@@ -1,0 +1,325 @@
+"""What a restore takes, where it goes, and what it refuses."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.faulty_http import FaultyProxy
+from support.object_stores import StoreBucket
+from support.pgstow import assert_one_sentence, run_pgstow
+from support.postgres_fixtures import Database, DatabaseMaker
+from support.stored_sample import StoredSample
+
+from demo import compare
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+ODD = '"odd names/日本 %41"'
+
+
+@pytest.fixture
+def s3_sample(stored_sample: StoredSample, s3_bucket: StoreBucket) -> Iterator[tuple[str, FaultyProxy]]:
+    """The sample's backup in S3, behind a proxy that counts; its URL and the proxy."""
+    for path in sorted(stored_sample.folder.rglob("*")):
+        key = path.relative_to(stored_sample.folder).as_posix()
+        if path.is_file() and not key.startswith("."):
+            s3_bucket.client.put_object(
+                Bucket=s3_bucket.bucket, Key=f"{s3_bucket.prefix}/{key}", Body=path.read_bytes()
+            )
+    with FaultyProxy(s3_bucket.endpoint) as proxy:
+        yield s3_bucket.url_at(proxy.url), proxy
+
+
+def restored(*arguments: object, **options: Any) -> dict[str, Any]:
+    """Restore, and what ``--json`` says of it."""
+    result = run_pgstow("restore", *arguments, "--json", **options)
+    assert result.exit_code == 0, result
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("table", ["shop.product", "telemetry.scratch"])
+def test_a_table_fetches_that_tables_objects(
+    stored_sample: StoredSample,
+    s3_sample: tuple[str, FaultyProxy],
+    empty_target: Database,
+    table: str,
+    spool_dir: Path,
+) -> None:
+    url, proxy = s3_sample
+    manifest = stored_sample.manifest
+    wanted = {stored.key for stored in stored_sample.objects_of(table)}
+    structure = {
+        manifest.objects[segment.object].key
+        for file in manifest.files
+        if file.kind in ("toc", "large_object_toc")
+        for segment in file.segments
+    }
+    slices = {stored.key for stored in stored_sample.objects_of("telemetry.reading")}
+    assert len(slices) > 2
+    assert slices.isdisjoint(wanted | structure), "else this would prove nothing"
+
+    told = restored("--from", url, "--into", empty_target.conninfo, "-t", table, "--spool-dir", spool_dir)
+
+    gets = [request.path for request in proxy.requests if request.method == "GET" and "/data/" in request.path]
+    fetched = [re.sub(r"^.*?/(data/[^?]*).*$", r"\1", path) for path in gets]
+    assert sorted(fetched) == sorted([*wanted, *structure]), "the structure's first, then the table's"
+    sizes = {stored.key: stored.size for stored in manifest.objects}
+    assert told["fetched"] == sum(sizes[key] for key in fetched)
+    assert (told["tables"], told["rows"]) == (1, stored_sample.table(table).rows)
+
+
+def test_listing_and_showing_read_no_data(s3_sample: tuple[str, FaultyProxy]) -> None:
+    url, proxy = s3_sample
+    for command in ("list", "show"):
+        assert run_pgstow(command, "--from", url).exit_code == 0
+    assert proxy.count("GET", "/data/") == 0
+
+
+@pytest.mark.parametrize(
+    ("choice", "matching"),
+    [
+        (("-t", "Product"), r"^shop\.product$"),
+        (("-t", "shop.p?o*|nothing"), r"^shop\.product$"),
+        (("-t", "telemetry.*"), r"^telemetry\."),
+        (("-n", "tele*"), r"^telemetry\."),
+        (("-n", ODD), r'^"odd names'),
+        (("-t", f'{ODD}."with space"'), r'"with space"$'),
+        (("-t", f'{ODD}."new\nline"'), r'"new\nline"$'),
+        (("-t", f'{ODD}."it\'s ""quoted"""'), r'"it\'s ""quoted"""$'),
+        (("-t", f'{ODD}."-leading dash"'), r'"-leading dash"$'),
+        (("-t", f'{ODD}."dot.ted.name"'), r'"dot\.ted\.name"$'),
+        (("-t", f'{ODD}."wild*card?[a-z]|(x)"'), r'"wild\*card\?\[a-z\]\|\(x\)"$'),
+        (("-t", f'{ODD}."$HOME `id`; rm -rf %s {{}}"'), r'"\$HOME'),
+        (("-t", '"UPPER"'), r'"UPPER"$'),
+        (("-t", "UPPER"), r"\.upper$"),
+        (("-t", "shop.product", "-n", "telemetry", "-t", '"größe*"*'), None),
+    ],
+)
+def test_what_is_chosen_comes_back_as_it_was_and_nothing_else(
+    stored_sample: StoredSample, database: Database, choice: tuple[str, ...], matching: str | None, spool_dir: Path
+) -> None:
+    if matching is None:
+        choice, matching = choice[:4], r"^shop\.product$|^telemetry\."
+    original = compare.contents(stored_sample.source)
+    expected = {name: content for name, content in original.items() if re.search(matching, name)}
+    assert expected
+
+    told = restored("--from", stored_sample.folder, "--into", database.conninfo, *choice, "--spool-dir", spool_dir)
+
+    found = compare.contents(database.conninfo)
+    del found["large objects"]
+    assert found == expected
+    assert told["rows"] == sum(content.rows for content in expected.values())
+
+
+def test_a_table_brings_what_is_part_of_it(
+    stored_sample: StoredSample, sample_database: Database, spool_dir: Path
+) -> None:
+    """Lost and brought back, it is what it was: columns, defaults, indexes, triggers, policies, comments."""
+    before = compare.definitions(sample_database.conninfo)
+    sample_database.execute("DROP TABLE shop.review")
+    assert compare.definitions(sample_database.conninfo) != before
+
+    into = ("--into", sample_database.conninfo, "-t", "shop.review", "--spool-dir", spool_dir)
+    restored("--from", stored_sample.folder, *into)
+
+    after = compare.definitions(sample_database.conninfo)
+    statistics = [line for line in before if line.startswith("statistics")]
+    assert [line for line in before if line not in after and line not in statistics] == []
+    assert compare.contents(sample_database.conninfo) == compare.contents(stored_sample.source)
+
+
+def test_foreign_keys_of_other_tables_are_named(
+    stored_sample: StoredSample, sample_database: Database, spool_dir: Path
+) -> None:
+    sample_database.execute("DROP TABLE shop.product CASCADE")
+    into = ("--into", sample_database.conninfo, "-t", "shop.product", "--spool-dir", spool_dir, "-q")
+    result = run_pgstow("restore", "--from", stored_sample.folder, *into)
+    assert result.exit_code == 0
+    assert "foreign key shop.review review_sku_fkey" in result.stderr
+
+
+def test_a_schema_may_be_there_already(stored_sample: StoredSample, database: Database, spool_dir: Path) -> None:
+    database.execute("CREATE SCHEMA telemetry; CREATE TABLE public.mine ()")
+    restored("--from", stored_sample.folder, "--into", database.conninfo, "-n", "telemetry", "--spool-dir", spool_dir)
+    [(count,)] = database.fetch("SELECT count(*) FROM telemetry.reading")
+    assert count == 5000
+
+
+def test_a_pattern_that_matches_nothing_is_an_error(stored_sample: StoredSample, database: Database) -> None:
+    into = ("--into", database.conninfo, "-q")
+    result = run_pgstow("restore", "--from", stored_sample.folder, *into, "-t", "shop.nothing")
+    assert_one_sentence(result, 2, r"no table that matches shop\.nothing")
+    result = run_pgstow("restore", "--from", stored_sample.folder, *into, "-n", "shop", "-n", "nothing")
+    assert_one_sentence(result, 2, "no schema that matches nothing")
+
+
+@pytest.mark.parametrize(
+    "something",
+    [
+        "CREATE TABLE mine ()",
+        "CREATE VIEW mine AS SELECT 1",
+        "CREATE SEQUENCE mine",
+        "CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        "SELECT lo_create(0)",
+    ],
+)
+def test_a_target_that_holds_something_is_refused(
+    stored_sample: StoredSample, database: Database, something: str
+) -> None:
+    database.execute(something)
+    result = run_pgstow("restore", "--from", stored_sample.folder, "--into", database.conninfo, "-q")
+    assert_one_sentence(result, 5, "not empty.*--allow-nonempty")
+
+
+def test_unless_told(stored_sample: StoredSample, database: Database, spool_dir: Path) -> None:
+    database.execute("CREATE TABLE mine AS SELECT 1 AS kept")
+    into = ("--into", database.conninfo, "--spool-dir", spool_dir, "--allow-nonempty")
+    restored("--from", stored_sample.folder, *into)
+    found = compare.contents(database.conninfo)
+    assert found.pop("mine").rows == 1
+    assert found == compare.contents(stored_sample.source)
+
+
+def test_a_chosen_table_that_is_there_is_not_touched(stored_sample: StoredSample, sample_database: Database) -> None:
+    sample_database.execute("DELETE FROM shop.product WHERE price > 500")
+    before = compare.contents(sample_database.conninfo)
+    into = ("--into", sample_database.conninfo, "-t", "shop.product", "-q")
+    assert_one_sentence(run_pgstow("restore", "--from", stored_sample.folder, *into), 5, r"has shop\.product already")
+    assert compare.contents(sample_database.conninfo) == before
+
+
+def test_what_collides_fails_although_allowed(stored_sample: StoredSample, database: Database, spool_dir: Path) -> None:
+    database.execute("CREATE SCHEMA shop; CREATE TABLE shop.product ()")
+    into = ("--into", database.conninfo, "--allow-nonempty", "--spool-dir", spool_dir, "-q")
+    assert_one_sentence(run_pgstow("restore", "--from", stored_sample.folder, *into), 5, 'schema "shop" already exists')
+
+
+def test_create_refuses_a_database_that_is_there(stored_sample: StoredSample, sample_database: Database) -> None:
+    before = compare.contents(sample_database.conninfo)
+    into = ("--into", sample_database.conninfo, "--create", "-q")
+    result = run_pgstow("restore", "--from", stored_sample.folder, *into)
+    assert_one_sentence(result, 5, f'database "{sample_database.name}" already exists')
+    assert compare.contents(sample_database.conninfo) == before, "and it must not be dropped as if it were the new one"
+
+
+def test_a_target_that_is_not_there(stored_sample: StoredSample, postgres: ThrowawayCluster, tmp_path: Path) -> None:
+    restore = ("restore", "--from", stored_sample.folder, "-q", "--into")
+    assert_one_sentence(run_pgstow(*restore, postgres.conninfo("absent")), 3, 'database "absent" does not exist')
+    assert_one_sentence(run_pgstow(*restore, f"host={tmp_path} dbname=x"), 3, "Cannot connect")
+
+
+def test_a_role_that_may_not_create_databases(
+    stored_sample: StoredSample, postgres: ThrowawayCluster, database: Database
+) -> None:
+    database.execute("CREATE ROLE humble LOGIN")
+    try:
+        into = make_conninfo(postgres.conninfo("humble_copy"), user="humble")
+        result = run_pgstow("restore", "--from", stored_sample.folder, "--into", into, "--create", "-q")
+        assert_one_sentence(result, 3, "permission denied to create database")
+        # And one that may not create in a database that is there: pg_restore's own words.
+        into = make_conninfo(database.conninfo, user="humble")
+        result = run_pgstow("restore", "--from", stored_sample.folder, "--into", into, "-q")
+        assert_one_sentence(result, 5, "permission denied")
+    finally:
+        database.execute("DROP ROLE humble")
+
+
+def test_which_backup(
+    stored_sample: StoredSample, database: Database, make_database: DatabaseMaker, spool_dir: Path
+) -> None:
+    """Three states of one database: by ID, by the beginning of an ID, latest, and as of a time."""
+    store, spool = stored_sample.folder.with_name("three"), ("--spool-dir", spool_dir)
+    ids, moments = [], []
+    for state in range(3):
+        database.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t AS SELECT {state} AS state")
+        made = run_pgstow("backup", database.conninfo, "--to", store, "--json", *spool)
+        ids.append(json.loads(made.stdout)["backup_id"])
+        moments.append(json.loads(made.stdout)["snapshot_at"])
+
+    def state_of(*which: str) -> int:
+        target = make_database()
+        told = restored(*which, "--from", store, "--into", target.conninfo, *spool)
+        [(state,)] = target.fetch("SELECT state FROM t")
+        assert told["backup_id"] == ids[state]
+        return int(state)
+
+    assert [state_of(id_) for id_ in ids[:2]] == [0, 1]
+    assert state_of("latest") == state_of() == 2
+    assert state_of("latest", "--at", moments[1]) == 1
+    unique = next(ids[0][:size] for size in range(1, 30) if sum(id_.startswith(ids[0][:size]) for id_ in ids) == 1)
+    assert state_of(unique) == 0
+
+    into = ("--from", store, "--into", database.conninfo, "-q")
+    assert_one_sentence(run_pgstow("restore", "2", *into), 2, "3 backups begin with 2")
+    assert_one_sentence(run_pgstow("restore", "nonsense", *into), 8, "no backup nonsense")
+    assert_one_sentence(run_pgstow("restore", "--at", "2001-01-01", *into), 8, "from 2001-01-01")
+    assert_one_sentence(run_pgstow("restore", ids[0], "--at", "2001-01-01", *into), 2, "not by both")
+
+
+def test_a_store_of_several_databases_has_to_be_told_which(
+    stored_sample: StoredSample, database: Database, make_database: DatabaseMaker, spool_dir: Path
+) -> None:
+    database.execute("CREATE TABLE other AS SELECT 1")
+    store = ("--from", stored_sample.folder)
+    backup = (
+        "backup",
+        database.conninfo,
+        "--to",
+        stored_sample.folder,
+        "--cluster",
+        "test's",
+        "--spool-dir",
+        spool_dir,
+    )
+    assert run_pgstow(*backup, "-q").exit_code == 0
+    target = make_database()
+    result = run_pgstow("restore", *store, "--into", target.conninfo, "-q")
+    assert_one_sentence(result, 2, "several databases.*--cluster 'prod' --database 'sample_template'")
+    restored(*store, "--into", target.conninfo, "--cluster", "test's", "--spool-dir", spool_dir)
+    assert list(compare.contents(target.conninfo)) == ["large objects", "other"]
+
+
+@pytest.mark.parametrize("choice", [(), ("-n", "shop")])
+def test_a_plain_archive_for_pg_restore_by_hand(
+    stored_sample: StoredSample, postgres: ThrowawayCluster, database: Database, tmp_path: Path, choice: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "deeper" / "archive"
+    told = run_pgstow("restore", "--from", stored_sample.folder, "--to-directory", folder, *choice, "--json")
+    assert told.exit_code == 0, told
+    assert json.loads(told.stdout)["folder"] == str(folder)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    listed = [f"--use-list={folder / 'pgstow.list'}"] if choice else []
+
+    pg_restore = [postgres.bin_dir / "pg_restore", "--exit-on-error", "-j", "2", "-d", database.conninfo]
+    subprocess.run([*pg_restore, *listed, folder], check=True)
+
+    expected = compare.contents(stored_sample.source)
+    if choice:
+        expected = {name: content for name, content in expected.items() if name.startswith("shop.")}
+        expected["large objects"] = compare.contents(database.conninfo)["large objects"]
+        assert expected["large objects"].rows == 0
+    assert compare.contents(database.conninfo) == expected
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["archive"]
+
+
+def test_a_folder_that_holds_something_is_not_touched(stored_sample: StoredSample, tmp_path: Path) -> None:
+    folder, neighbour = tmp_path / "mine", tmp_path / "out.partial"
+    for path in (folder, neighbour):
+        path.mkdir()
+        (path / "precious").write_text("data")
+    restore = ("restore", "--from", stored_sample.folder, "-q", "--to-directory")
+    assert_one_sentence(run_pgstow(*restore, folder), 2, "not an empty folder")
+    assert_one_sentence(run_pgstow(*restore, folder / "precious"), 2, "not an empty folder")
+    assert run_pgstow(*restore, tmp_path / "out").exit_code == 0
+    assert (folder / "precious").read_text() == (neighbour / "precious").read_text() == "data"
+
+
+def test_say_where(stored_sample: StoredSample, database: Database, tmp_path: Path) -> None:
+    for where in ((), ("--into", database.conninfo, "--to-directory", tmp_path / "x")):
+        result = run_pgstow("restore", "--from", stored_sample.folder, *where)
+        assert_one_sentence(result, 2, "--into a database, or --to-directory")

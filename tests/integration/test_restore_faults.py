@@ -1,0 +1,226 @@
+"""A restore that is hurt at a moment when it is surely at work: it ends, says why, and leaves nothing behind."""
+
+import math
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.faulty_http import Fault, FaultyProxy
+from support.object_stores import StoreBucket
+from support.pgstow import Result, assert_one_sentence, finish, processes_naming, run_pgstow, start_pgstow, wait_until
+from support.postgres_fixtures import Database
+from support.stored_sample import StoredSample
+
+from demo import compare
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+COPY = "made_by_restore"
+ON_ITS_WAY = r"/data/.*\.dat\.00001\.zst"
+"""The second object of the largest table: by the time it is wanted, pg_restore has read the first."""
+
+
+@dataclass(frozen=True)
+class FaultySample:
+    """The sample's backup in S3 behind a proxy, and how to restore from it."""
+
+    url: str
+    proxy: FaultyProxy
+    arguments: tuple[object, ...]
+
+    def restore(self, *more: object) -> Result:
+        """Restore from it to the end."""
+        return run_pgstow("restore", "--from", self.url, *self.arguments, *more)
+
+
+@pytest.fixture
+def faulty(
+    stored_sample: StoredSample, s3_bucket: StoreBucket, postgres: ThrowawayCluster, spool_dir: Path
+) -> Iterator[FaultySample]:
+    for path in sorted((stored_sample.folder).rglob("*")):
+        key = path.relative_to(stored_sample.folder).as_posix()
+        if path.is_file() and not key.startswith("."):
+            s3_bucket.client.put_object(
+                Bucket=s3_bucket.bucket, Key=f"{s3_bucket.prefix}/{key}", Body=path.read_bytes()
+            )
+    arguments = ("--into", postgres.conninfo(COPY), "--create", "--spool-dir", spool_dir, "-q", "--jobs", 2)
+    server = Database("postgres", postgres.conninfo())
+    with FaultyProxy(s3_bucket.endpoint) as proxy:
+        yield FaultySample(s3_bucket.url_at(proxy.url), proxy, arguments)
+    server.execute(f"DROP DATABASE IF EXISTS {COPY} WITH (FORCE)")
+
+
+def databases(cluster: ThrowawayCluster) -> set[str]:
+    return {name for (name,) in Database("postgres", cluster.conninfo()).fetch("SELECT datname FROM pg_database")}
+
+
+def assert_nothing_left(cluster: ThrowawayCluster, spool_dir: Path) -> None:
+    """No program, no session, no spool, and no database that isn't whole."""
+    wait_until(lambda: not processes_naming(spool_dir), "pg_restore is gone")
+    wait_until(lambda: not list(spool_dir.iterdir()), "the spool is gone")
+    sessions = "SELECT application_name FROM pg_stat_activity WHERE application_name LIKE 'pgstow%'"
+    server = Database("postgres", cluster.conninfo())
+    wait_until(lambda: not server.fetch(sessions), "the sessions are gone")
+    assert COPY not in databases(cluster)
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.TRUNCATE, Fault.SLOW_DOWN], ids=str)
+def test_what_passes_is_retried(
+    faulty: FaultySample, fault: Fault, stored_sample: StoredSample, postgres: ThrowawayCluster
+) -> None:
+    faulty.proxy.fail(method="GET", path="/data/", with_=fault, times=2, skip=1)
+    result = faulty.restore()
+    assert result.exit_code == 0, result
+    assert compare.contents(postgres.conninfo(COPY)) == compare.contents(stored_sample.source)
+
+
+@pytest.mark.parametrize(
+    ("fault", "exit_code", "reason"),
+    [
+        (Fault.RESET, 6, ""),
+        (Fault.TRUNCATE, 6, ""),
+        (Fault.INTERNAL_ERROR, 6, ""),
+        (Fault.FORBIDDEN, 6, "Injected by the test|403|denied|not allow"),
+        (Fault.FLIP_RECEIVED, (6, 7), r"\.dat\.00001\.zst"),
+    ],
+    ids=str,
+)
+def test_what_stays_ends_it(
+    faulty: FaultySample,
+    fault: Fault,
+    exit_code: int | tuple[int, ...],
+    reason: str,
+    postgres: ThrowawayCluster,
+    spool_dir: Path,
+) -> None:
+    faulty.proxy.fail(method="GET", path=ON_ITS_WAY, with_=fault, times=math.inf)
+    result = faulty.restore("--give-up-after", "1")
+    codes = exit_code if isinstance(exit_code, tuple) else (exit_code,)
+    assert result.exit_code in codes
+    assert_one_sentence(result, result.exit_code, reason)
+    assert_nothing_left(postgres, spool_dir)
+
+
+def test_a_store_that_refuses_to_list(faulty: FaultySample, postgres: ThrowawayCluster, spool_dir: Path) -> None:
+    faulty.proxy.fail(method="GET", with_=Fault.FORBIDDEN, times=math.inf)
+    assert_one_sentence(faulty.restore(), 6)
+    assert_nothing_left(postgres, spool_dir)
+
+
+@pytest.fixture
+def stuck(faulty: FaultySample) -> FaultySample:
+    """A store that leaves one object unanswered, so that a restore is in the middle of the largest table for as long as a test wants."""
+    faulty.proxy.fail(method="GET", path=ON_ITS_WAY, with_=Fault.STALL, times=math.inf)
+    return faulty
+
+
+def wait_for_the_middle(stuck: FaultySample, spool_dir: Path) -> list[int]:
+    """Until pg_restore and its workers run and wait for what doesn't come; their process IDs, the leader's first."""
+    wait_until(lambda: stuck.proxy.count("GET", ON_ITS_WAY), "the object is asked for")
+    wait_until(lambda: len(pg_restores(spool_dir)) >= 2, "pg_restore has workers")
+    return pg_restores(spool_dir)
+
+
+def pg_restores(spool_dir: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            if command[0].endswith(b"/pg_restore") and str(spool_dir).encode() in b" ".join(command):
+                found.append(int(process.name))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_in_order(
+    stuck: FaultySample, number: signal.Signals, postgres: ThrowawayCluster, spool_dir: Path
+) -> None:
+    with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
+        wait_for_the_middle(stuck, spool_dir)
+        process.send_signal(number)
+        result = finish(process)
+    assert_one_sentence(result, 128 + number, f"Stopped by {number.name}")
+    assert_nothing_left(postgres, spool_dir)
+
+
+def test_kill_9_leaves_no_program_and_no_spool(
+    stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path
+) -> None:
+    """The database that it made remains, since nobody is left to drop it: it never was reported as restored."""
+    with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
+        wait_for_the_middle(stuck, spool_dir)
+        process.kill()
+        assert finish(process).exit_code == -signal.SIGKILL
+    wait_until(lambda: not pg_restores(spool_dir), "pg_restore is gone")
+    wait_until(lambda: not list(spool_dir.iterdir()), "the spool is gone")
+    assert COPY in databases(postgres)
+    stuck.proxy.heal()
+    assert_one_sentence(stuck.restore(), 5, "already exists")
+    Database("postgres", postgres.conninfo()).execute(f"DROP DATABASE {COPY} WITH (FORCE)")
+    assert_nothing_left(postgres, spool_dir)
+
+
+@pytest.mark.parametrize("whom", ["leader", "worker"])
+def test_pg_restore_killed(stuck: FaultySample, whom: str, postgres: ThrowawayCluster, spool_dir: Path) -> None:
+    with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
+        leader, *workers = wait_for_the_middle(stuck, spool_dir)
+        os.kill(leader if whom == "leader" else workers[0], signal.SIGKILL)
+        result = finish(process)
+    assert_one_sentence(result, 5, "pg_restore.*killed by signal 9" if whom == "leader" else "pg_restore")
+    assert_nothing_left(postgres, spool_dir)
+
+
+def test_the_session_ended_by_the_server(stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path) -> None:
+    with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
+        wait_for_the_middle(stuck, spool_dir)
+        Database("postgres", postgres.conninfo()).fetch(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{COPY}'"
+        )
+        result = finish(process)
+    assert_one_sentence(result, 5, "terminating connection|server closed|pg_restore")
+    assert_nothing_left(postgres, spool_dir)
+
+
+def test_the_server_stopped(stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path) -> None:
+    with ThrowawayCluster(search=[postgres.bin_dir]) as own:
+        arguments = ("--into", own.conninfo(COPY), *stuck.arguments[2:])
+        with start_pgstow("restore", "--from", stuck.url, *arguments) as process:
+            wait_for_the_middle(stuck, spool_dir)
+            own.__exit__(None, None, None)
+            result = finish(process)
+    assert result.exit_code == 5
+    failure, *notices = sorted(result.stderr_lines, key=lambda line: "could not be dropped" in line)
+    assert re.search("pgstow: pg_restore failed: .*(terminating|closed|connection)", failure)
+    assert len(notices) == 1, "it is told that the database is not whole"
+    wait_until(lambda: not processes_naming(spool_dir), "pg_restore is gone")
+
+
+def test_a_plain_archive_that_is_not_finished_is_not_there(stuck: FaultySample, tmp_path: Path) -> None:
+    arguments = ("--from", stuck.url, "--to-directory", tmp_path / "out" / "archive", "-q")
+    with start_pgstow("restore", *arguments) as process:
+        wait_until(lambda: stuck.proxy.count("GET", ON_ITS_WAY), "the object is asked for")
+        process.send_signal(signal.SIGTERM)
+        assert_one_sentence(finish(process), 143, "Stopped")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_verify_that_is_stopped(stuck: FaultySample, spool_dir: Path) -> None:
+    arguments = ("--from", stuck.url, "--level", "archive", "--spool-dir", spool_dir, "-q")
+    with start_pgstow("verify", *arguments) as process:
+        wait_until(lambda: stuck.proxy.count("GET", ON_ITS_WAY), "the object is asked for")
+        process.send_signal(signal.SIGTERM)
+        assert_one_sentence(finish(process), 143, "Stopped")
+
+
+def test_verify_cannot_tell_what_it_cannot_read(faulty: FaultySample, spool_dir: Path) -> None:
+    """A store that fails says nothing about the backup: it is no damage, and no proof either."""
+    faulty.proxy.fail(method="GET", path=ON_ITS_WAY, with_=Fault.FORBIDDEN, times=math.inf)
+    for level in ("bytes", "archive"):
+        arguments = ("--from", faulty.url, "--level", level, "--spool-dir", spool_dir, "--json")
+        result = run_pgstow("verify", *arguments)
+        assert_one_sentence(result, 6)
+        assert result.stdout == ""
