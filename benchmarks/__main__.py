@@ -1,0 +1,139 @@
+"""Builds the database, runs the sides, prints the report."""
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from benchmarks import sides, slow_link
+from benchmarks.database import LARGEST, SMALL_TABLES, Shape, build
+from benchmarks.report import Outcome, render
+from benchmarks.runs import SERVER_SETTINGS, Bench, Result, create_source
+from benchmarks.stores import Store
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+HELP_RUNS = 5
+IDLE_SECONDS = 5.0
+"""How long to look at what others do on this machine, before the runs."""
+
+
+def main() -> None:
+    """Run all that was asked for, one after the other."""
+    options = _options()
+    # The directory is the tree's owner's, and the server's user has to pass through it.
+    with ExitStack() as stack:
+        os.umask(0o022)
+        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # pgstow, rclone and aws
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=options.work_dir)))
+        directory.chmod(0o755)
+        _say("Starting PostgreSQL")
+        cluster = stack.enter_context(ThrowawayCluster(settings=SERVER_SETTINGS, directory=directory))
+        shape = Shape(options.size_mb, options.largest)
+        database = _build(cluster, shape)
+        bench = Bench(cluster, directory, options.jobs)
+        _say("Making local dumps")
+        bench.prepare()
+        outcome = _measure(bench, options)
+        size = (bench.local / "dump.zst").stat().st_size
+        dumped = sum(path.stat().st_size for path in (bench.local / "dump").glob("*.dat"))
+        database += f"; {dumped / 1e6:.0f} MB as COPY text, which zstd brings down to {size / 1e6:.0f} MB ({dumped / size:.2f} : 1)."
+        report = render(outcome, command=_command(), database=database, runs=options.repeat, jobs=options.jobs)
+    print(report)
+    if options.markdown:
+        options.markdown.write_text(report, encoding="utf-8")
+
+
+def _measure(bench: Bench, options: argparse.Namespace) -> Outcome:
+    neighbours = psutil.cpu_percent(interval=IDLE_SECONDS)
+    backups = restores = link = None
+    commands = {**sides.BACKUPS, **sides.STAGES}
+    near = bench.directory / "near"
+    with Store(near) as store:
+        if options.only in (None, "backup"):
+            _say("Backups")
+            backups = bench.back_up(store, commands, options.repeat)
+        if options.only in (None, "restore"):
+            _say("Restores")
+            restores = bench.restore(store, options.repeat)
+    problem = slow_link.why_not()
+    if options.only in (None, "link") and not problem:
+        _say("Backups over the shaped link")
+        link = _over_the_link(bench, commands, options.repeat)
+    return Outcome(
+        backups,
+        restores,
+        link,
+        link_problem=problem if options.only in (None, "link") else None,
+        help_seconds=_time_help(),
+        neighbours=neighbours,
+    )
+
+
+def _over_the_link(bench: Bench, commands: dict[str, str], repeat: int) -> list[Result]:
+    with slow_link.slow_link() as prefix, Store(bench.directory / "far", address=slow_link.FAR, prefix=prefix) as store:
+        return bench.back_up(store, commands, repeat)
+
+
+def _build(cluster: ThrowawayCluster, shape: Shape) -> str:
+    _say(f"Building a database of {shape.megabytes} MB")
+    started = time.monotonic()
+    source = create_source(cluster)
+    build(source, shape)
+    _say(f"  built in {time.monotonic() - started:.0f} s")
+    with psycopg.connect(source) as connection:
+        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
+    size = row[0] / 1e6 if row else 0
+    return f"{size:.0f} MB on disk, {LARGEST} created {shape.largest}, and {SMALL_TABLES} small tables"
+
+
+def _time_help() -> list[float] | None:
+    """Seconds of whole processes; None where there is no pgstow yet."""
+    times = []
+    for _ in range(HELP_RUNS):
+        started = time.monotonic()
+        if (
+            not shutil.which(sides.PGSTOW)
+            or subprocess.run([sides.PGSTOW, "--help"], capture_output=True, check=False).returncode
+        ):
+            return None
+        times.append(time.monotonic() - started)
+    return times
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="pgstow beside what people would use instead."
+    )
+    parser.add_argument("--size-mb", type=int, default=1100, help="10^6 bytes of COPY text (default %(default)s)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each side (default %(default)s)")
+    parser.add_argument("--jobs", type=int, default=2, help="for every side (default %(default)s)")
+    parser.add_argument("--only", choices=("backup", "restore", "link"))
+    parser.add_argument(
+        "--largest", choices=("first", "last"), default="last", help="when the largest table is created"
+    )
+    parser.add_argument(
+        "--work-dir", type=Path, default=Path("/var/tmp"), help="twenty times the size is needed (default %(default)s)"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write there too what is printed")
+    return parser.parse_args()
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""What a command costs: wall and CPU time, memory of its process tree, local disk."""
+
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_INTERVAL = 0.05  # seconds between samples
+_SAMPLER_SHARE = 0.05  # of one core, at most: sampling gets rarer before it takes more
+_TIME_LIMIT = 3600.0  # seconds
+
+
+class CommandFailedError(Exception):
+    """The command did not exit with 0; the text is the end of its standard error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One run of a command, or what stands for several."""
+
+    wall: float
+    """Seconds."""
+    cpu: float
+    """User and system seconds of the whole process tree. The database server's and the object store's are not in it."""
+    machine_cpu: float
+    """Busy seconds of all cores meanwhile, whoever was busy: server, store and neighbours too."""
+    memory: int
+    """Peak of the sum of the tree's PSS, in bytes: shared pages counted once, the page cache not at all; sampled."""
+    disk: int
+    """Peak of the blocks allocated below the watched directory, in bytes; sampled."""
+
+
+def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> Measurement:
+    """Run a line of bash (with pipefail) to its end.
+
+    Raises:
+        CommandFailedError: it exited with another status than 0, or ran for an hour.
+    """
+    with tempfile.TemporaryFile("w+", errors="replace") as said:
+        machine_before, started = _machine_cpu(), time.monotonic()
+        process = subprocess.Popen(
+            ["bash", "-o", "pipefail", "-c", command],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        limit = threading.Timer(_TIME_LIMIT, os.killpg, (process.pid, signal.SIGKILL))
+        limit.start()
+        sampler = _Sampler(process.pid, watched)
+        sampler.start()
+        try:
+            # wait4 tells the times of this very child and of all whom it has waited for, not those of other children.
+            _, status, used = os.wait4(process.pid, 0)
+            wall, machine = time.monotonic() - started, _machine_cpu() - machine_before
+        except BaseException:  # Ctrl-C reaches this process alone
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+        finally:
+            limit.cancel()
+            sampler.stop()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            said.seek(0)
+            raise CommandFailedError(f"exit status {process.returncode}: {said.read()[-2000:].strip()}")
+    return Measurement(wall, used.ru_utime + used.ru_stime, machine, sampler.memory, sampler.disk)
+
+
+def summarize(runs: Sequence[Measurement]) -> Measurement:
+    """The medians of the times, the highest of the peaks."""
+    return Measurement(
+        wall=statistics.median(run.wall for run in runs),
+        cpu=statistics.median(run.cpu for run in runs),
+        machine_cpu=statistics.median(run.machine_cpu for run in runs),
+        memory=max(run.memory for run in runs),
+        disk=max(run.disk for run in runs),
+    )
+
+
+class _Sampler(threading.Thread):
+    def __init__(self, pid: int, watched: Path) -> None:
+        super().__init__(daemon=True)
+        self.memory = 0
+        self.disk = 0
+        self._root = psutil.Process(pid)
+        self._watched = watched
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        pause = 0.0
+        while not self._done.wait(pause):
+            cost = time.thread_time()
+            self.memory = max(self.memory, self._tree_memory())
+            self.disk = max(self.disk, allocated(self._watched))
+            pause = max(_INTERVAL, (time.thread_time() - cost) / _SAMPLER_SHARE)
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+
+    def _tree_memory(self) -> int:
+        try:
+            return sum(_pss(process.pid) for process in (self._root, *self._root.children(recursive=True)))
+        except psutil.NoSuchProcess:
+            return 0
+
+
+def _pss(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:  # noqa: PTH123 - Path.open is slower, and this is sampled
+            return next((int(line.split()[1]) * 1024 for line in rollup if line.startswith(b"Pss:")), 0)
+    except OSError:
+        return 0  # it has ended
+
+
+def allocated(directory: str | Path) -> int:
+    """Bytes of the blocks allocated to the files below a directory."""
+    total = 0
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                try:
+                    if entry.is_dir(follow_symlinks=False):
+                        total += allocated(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+                except FileNotFoundError:
+                    continue  # removed meanwhile
+    except FileNotFoundError:
+        pass
+    return total
+
+
+def _machine_cpu() -> float:
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + times.irq + times.softirq)

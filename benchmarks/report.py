@@ -1,0 +1,171 @@
+"""What the runs cost, and what was to be reached, as Markdown."""
+
+import datetime
+import platform
+import statistics
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import psutil
+
+from benchmarks import sides
+from benchmarks.runs import LEVEL, SERVER_SETTINGS, Result
+
+_MIB = 1 << 20
+_COLUMNS = """\
+- **wall**: seconds from start to exit; the median of the runs.
+- **CPU**: user and system seconds of the command's process tree (database server and object store not included); **machine**: busy
+  seconds of all cores meanwhile, whoever was busy. Medians.
+- **memory**: the highest sum of the PSS of the process tree's processes, sampled up to 20 times a second: shared pages
+  counted once, page cache not counted.
+- **disk**: the most blocks that were allocated in the side's own local directory (its spool, stage and TMPDIR), sampled likewise.
+- **stored**: bytes of the objects. **PUTs**: HTTP requests of that method that the store took, parts of multipart uploads included,
+  the POSTs that open and close those not.
+- **pgstow ÷**: pgstow's wall divided by that line's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A figure that was to be reached."""
+
+    what: str
+    figure: float | None
+    """None where it wasn't measured."""
+    limit: float
+    unit: str = ""
+
+    def line(self) -> str:
+        """Its line of the table."""
+        if self.figure is None:
+            return f"| {self.what} | ≤ {self.limit:g}{self.unit} | | not measured |"
+        verdict = "reached" if self.figure <= self.limit else "**missed**"
+        return f"| {self.what} | ≤ {self.limit:g}{self.unit} | {self.figure:.3g}{self.unit} | {verdict} |"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that was measured; None for what was not asked for or can't be had."""
+
+    backups: Sequence[Result] | None
+    restores: Sequence[Result] | None
+    link: Sequence[Result] | None
+    link_problem: str | None
+    help_seconds: Sequence[float] | None
+    neighbours: float
+    """How busy the machine was before the runs, in percent of all its cores: what others do here."""
+
+    def targets(self) -> Iterator[Target]:
+        """What the issue asks for, with the figures."""
+        backups, restores, link = (_by_name(results) for results in (self.backups, self.restores, self.link))
+        yield Target("backup: wall ÷ the sequential script's", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7)
+        yield Target("backup: wall ÷ the pipe's", _ratio(backups, sides.PGSTOW, sides.PIPE), 1.0)
+        slowest = max(
+            (name for name in sides.STAGES if _wall(link, name)), key=lambda name: _wall(link, name) or 0, default=""
+        )
+        yield Target(
+            f"backup over the shaped link: wall ÷ the slowest stage's ({slowest or 'none'})",
+            _ratio(link, sides.PGSTOW, slowest),
+            1.1,
+        )
+        yield Target("restore: wall ÷ the floor's", _ratio(restores, sides.PGSTOW, sides.FLOOR), 1.15)
+        costs = [run[sides.PGSTOW].cost for run in (backups, restores, link) if sides.PGSTOW in run]
+        measured = [cost for cost in costs if cost]
+        yield Target("spool: peak", max((cost.disk / _MIB for cost in measured), default=None), 256, " MiB")
+        yield Target("memory: peak", max((cost.memory / _MIB for cost in measured), default=None), 400, " MiB")
+        pgstow = backups.get(sides.PGSTOW) or link.get(sides.PGSTOW)
+        allowed = pgstow.stored / (32 * _MIB) + 10 if pgstow else 10
+        yield Target(
+            "PUTs: stored bytes ÷ 32 MiB + 10", pgstow.puts if pgstow and pgstow.cost else None, round(allowed, 1)
+        )
+        yield Target("pgstow --help", statistics.median(self.help_seconds) if self.help_seconds else None, 0.3, " s")
+
+
+def render(outcome: Outcome, *, command: str, database: str, runs: int, jobs: int) -> str:
+    """The whole report."""
+    parts = [
+        "# Benchmarks",
+        f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, misses included.",
+        _conditions(database, outcome.neighbours, runs, jobs),
+    ]
+    if outcome.backups:
+        parts += ["## Backup", _table(outcome.backups)]
+    if outcome.restores:
+        parts += ["## Restore", _table(outcome.restores)]
+    if outcome.link:
+        parts += ["## Backup over a link of 200 Mbit/s, 15 ms each way", _table(outcome.link)]
+    elif outcome.link_problem:
+        parts += ["## Backup over a link of 200 Mbit/s", f"Not measured: {outcome.link_problem}."]
+    lines = ["| target | limit | figure | |", "|---|---|---|---|", *(target.line() for target in outcome.targets())]
+    parts += ["## Targets", "\n".join(lines), "## How to read the columns", _COLUMNS, "## The commands", _commands()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(results: Sequence[Result]) -> str:
+    base = _wall(_by_name(results), sides.PGSTOW)
+    lines = [
+        "| | wall s | CPU s | machine s | memory MiB | disk MiB | stored MB | PUTs | pgstow ÷ |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for result in results:
+        name = result.name.replace("|", "\\|")
+        if not (cost := result.cost):
+            lines.append(f"| {name} | failed: {(result.problem or 'no run').partition(':')[0]} | | | | | | | |")
+            continue
+        figures = (f"{cost.wall:.1f}", f"{cost.cpu:.1f}", f"{cost.machine_cpu:.1f}", f"{cost.memory / _MIB:.0f}")
+        store = (f"{result.stored / 1e6:.0f}", f"{result.puts}") if result.puts else ("", "")
+        ratio = f"{base / cost.wall:.2f}" if base else ""
+        lines.append(f"| {' | '.join((name, *figures, f'{cost.disk / _MIB:.0f}', *store, ratio))} |")
+    return "\n".join(lines)
+
+
+def _conditions(database: str, neighbours: float, runs: int, jobs: int) -> str:
+    memory = psutil.virtual_memory().total / (1 << 30)
+    versions = "; ".join(
+        filter(None, (_version(*words) for words in (["pg_dump"], ["rclone"], ["aws"], ["zstd"], ["pgstow"])))
+    )
+    settings = ", ".join(f"{name} = {value}" for name, value in SERVER_SETTINGS.items())
+    return "\n".join(
+        (
+            f"- Machine: {psutil.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}; "
+            f"database server, object store and the sides share it. Others kept it {neighbours:.0f}% busy before the runs.",
+            f"- Programs: {versions}; Python {platform.python_version()}.",
+            f"- Database: {database}",
+            f"- Sides in turn, {runs} run{'s' if runs != 1 else ''} each, beginning with another side each time; {jobs} jobs; zstd level "
+            f"{LEVEL}; a CHECKPOINT and a sync before each run; source and local dumps in the page cache.",
+            f"- Server: {settings}.",
+            "- Store: `rclone serve s3` over HTTP with signatures checked, without a cache of its own.",
+        )
+    )
+
+
+def _commands() -> str:
+    kinds: tuple[tuple[str, Mapping[str, str]], ...] = (
+        ("backup", sides.BACKUPS),
+        ("stage", sides.STAGES),
+        ("restore", sides.RESTORES),
+    )
+    lines = [f"# {kind}: {name}\n{command}" for kind, commands in kinds for name, command in commands.items()]
+    return "```sh\n" + "\n\n".join(line.replace(" && ", " &&\n  ") for line in lines) + "\n```"
+
+
+def _version(program: str) -> str | None:
+    try:
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.splitlines()[0].strip("* ").split(", ")[0]
+
+
+def _by_name(results: Sequence[Result] | None) -> Mapping[str, Result]:
+    return {result.name: result for result in results or ()}
+
+
+def _wall(results: Mapping[str, Result], name: str) -> float | None:
+    cost = results[name].cost if name in results else None
+    return cost.wall if cost else None
+
+
+def _ratio(results: Mapping[str, Result], name: str, other: str) -> float | None:
+    wall, reference = _wall(results, name), _wall(results, other)
+    return wall / reference if wall and reference else None

@@ -1,0 +1,187 @@
+"""Runs the sides in turn, under the same conditions, and keeps what each cost."""
+
+import itertools
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from benchmarks import sides
+from benchmarks.measure import CommandFailedError, Measurement, measure, summarize
+from benchmarks.stores import BUCKET, Store
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+SERVER_SETTINGS: Mapping[str, str] = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "512MB",
+    "maintenance_work_mem": "256MB",
+    "max_wal_size": "16GB",
+    "checkpoint_timeout": "30min",
+    "autovacuum": "off",
+}
+"""Durable, without checkpoints and autovacuum at random moments."""
+
+LEVEL = 3
+"""zstd's default, and pgstow's."""
+SOURCE = "bench"
+
+
+@dataclass(slots=True)
+class Result:
+    """What one side cost."""
+
+    name: str
+    runs: list[Measurement] = field(default_factory=list)
+    puts: int = 0
+    stored: int = 0
+    """Bytes in the store."""
+    problem: str | None = None
+    """Why there are no figures."""
+
+    @property
+    def cost(self) -> Measurement | None:
+        """None where the side did not run, or failed."""
+        return None if self.problem or not self.runs else summarize(self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where the sides run."""
+
+    cluster: ThrowawayCluster
+    directory: Path
+    jobs: int
+    _numbers: Iterator[int] = field(default_factory=itertools.count, init=False)
+
+    @property
+    def local(self) -> Path:
+        """The dumps that were made beforehand."""
+        return self.directory / "local"
+
+    def prepare(self) -> None:
+        """Make the dumps that the stages alone and the floor read; that warms the caches too."""
+        self.local.mkdir()
+        self._measure(sides.PREPARE, {})
+
+    def back_up(self, store: Store, commands: Mapping[str, str], repeat: int) -> list[Result]:
+        """Run the backups (or single stages of them) in turn."""
+
+        def run(name: str, result: Result, turn: int) -> None:
+            before, remote = store.puts(), _remote(name, turn)
+            result.runs.append(self._measure(commands[name], {**store.environment, "REMOTE": remote}))
+            result.puts, result.stored = store.puts() - before, store.stored(remote)
+
+        return _alternate(commands, repeat, run)
+
+    def restore(self, store: Store, repeat: int) -> list[Result]:
+        """Run the restores in turn, each into a new database, of the backups in the store, which are made when missing."""
+        expected = _count(self.cluster.conninfo(SOURCE))
+
+        def run(name: str, result: Result, _turn: int) -> None:
+            remote = _remote(sides.BACKUP_OF[name], 0)
+            if name != sides.FLOOR and not store.stored(remote):
+                self._measure(sides.BACKUPS[sides.BACKUP_OF[name]], {**store.environment, "REMOTE": remote})
+            target = f"restored_{next(self._numbers)}"
+            settings = {
+                **store.environment,
+                "REMOTE": remote,
+                "TARGET": self.cluster.conninfo(target),
+                "TARGET_NAME": target,
+            }
+            result.runs.append(self._measure(sides.RESTORES[name], settings))
+            if (found := _count(self.cluster.conninfo(target))) != expected:
+                raise CommandFailedError(f"restored {found} instead of {expected}")
+
+        return _alternate(sides.RESTORES, repeat, run)
+
+    def _measure(self, command: str, settings: Mapping[str, str]) -> Measurement:
+        stage = Path(tempfile.mkdtemp(prefix="stage-", dir=self.directory))
+        environment = {
+            "PATH": f"{self.cluster.bin_dir}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(self.directory),
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(stage),
+            "STAGE": str(stage),
+            "LOCAL": str(self.local),
+            "BUCKET": BUCKET,
+            "DATABASE": self.cluster.conninfo(SOURCE),
+            "ADMIN": self.cluster.conninfo(),
+            "JOBS": str(self.jobs),
+            "LEVEL": str(LEVEL),
+            **settings,
+        }
+        self._execute("CHECKPOINT")
+        os.sync()
+        try:
+            return measure(command, environment=environment, watched=stage)
+        finally:
+            _empty(stage)
+
+    def _execute(self, statement: str) -> None:
+        with psycopg.connect(self.cluster.conninfo(), autocommit=True) as connection:
+            connection.execute(statement)
+
+
+def _empty(directory: Path) -> None:
+    """Give the disk back, but delete nothing.
+
+    A profile of pg_dump on ext4, run soon after thousands of files had been deleted, showed over a tenth of all samples in the kernel's
+    search for an inode that was not deleted recently (recently_deleted in fs/ext4/ialloc.c). So that no side pays for the clean-up
+    after another, nothing is deleted until the end, restored databases neither. How much wall time that is was not isolated.
+    """
+    for path in directory.rglob("*"):
+        if path.is_file():
+            os.truncate(path, 0)
+
+
+def create_source(cluster: ThrowawayCluster) -> str:
+    """Create the empty database that will be backed up; its conninfo."""
+    with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {SOURCE}")
+    return cluster.conninfo(SOURCE)
+
+
+def _alternate(names: Mapping[str, str], repeat: int, run: Callable[[str, Result, int], None]) -> list[Result]:
+    """Each side once a turn, and each turn begins with another side; a side that fails is left out from then on."""
+    results = {name: Result(name) for name in names}
+    order = list(results)
+    for turn in range(repeat):
+        first = turn % len(order)
+        for name in (*order[first:], *order[:first]):
+            result = results[name]
+            if result.problem:
+                continue
+            try:
+                run(name, result, turn)
+            except CommandFailedError as exc:
+                result.problem = str(exc)
+                print(f"  {name}: {exc}", file=sys.stderr)
+            else:
+                print(f"  {name}: {result.runs[-1].wall:.1f} s", file=sys.stderr, flush=True)
+    return list(results.values())
+
+
+def _remote(name: str, turn: int) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name) + f"/{turn}"
+
+
+def _count(conninfo: str) -> tuple[int, ...]:
+    """Rows in all tables, tables, indexes, constraints."""
+    with psycopg.connect(conninfo) as connection:
+
+        def number(query: sql.SQL | sql.Composed) -> int:
+            row = connection.execute(query).fetchone()
+            return int(row[0]) if row else 0
+
+        names = [name for (name,) in connection.execute("SELECT relname FROM pg_stat_user_tables")]
+        rows = sum(number(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(name))) for name in names)
+        indexes = number(sql.SQL("SELECT count(*) FROM pg_stat_user_indexes"))
+        constraints = number(sql.SQL("SELECT count(*) FROM pg_constraint WHERE connamespace = 'public'::regnamespace"))
+    return rows, len(names), indexes, constraints

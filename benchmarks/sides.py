@@ -1,0 +1,60 @@
+"""The command lines that are run side by side: lines of bash, with their settings in the environment.
+
+``DATABASE``, ``ADMIN`` and ``TARGET`` are conninfos (``TARGET_NAME`` is the last one's database, which doesn't exist yet),
+``REMOTE`` is the side's own place in the bucket, ``STAGE`` an empty directory of its own, ``LOCAL`` holds an uncompressed
+dump in directory format, and the compressed stream of another, that were made beforehand.
+"""
+
+from collections.abc import Mapping
+
+# Without zstd's --rm, which took a little more CPU time and no less wall time; and with --no-sync, since the local dump isn't the
+# backup. Both are in favour of the scripts.
+
+PGSTOW = "pgstow"
+SEQUENTIAL = "pg_dump -Fd, zstd, aws s3 cp"
+PIPE = "pg_dump -Fc | zstd | aws s3 cp"
+FLOOR = "pg_restore, local files"
+SCRIPTED_RESTORE = "aws s3 cp, zstd -d, pg_restore"
+
+DUMP_ALONE = "pg_dump alone"
+COMPRESS_ALONE = "zstd alone"
+UPLOAD_ALONE = "upload alone"
+
+_URL = '"s3://$BUCKET/$REMOTE?endpoint=$AWS_ENDPOINT_URL&path_style=true&region=$AWS_DEFAULT_REGION"'
+
+BACKUPS: Mapping[str, str] = {
+    PGSTOW: f'pgstow backup "$DATABASE" --to {_URL} --jobs $JOBS --spool-dir "$STAGE"',
+    SEQUENTIAL: (
+        'pg_dump -Fd -j $JOBS -Z0 --no-sync -f "$STAGE/dump" "$DATABASE" && mkdir "$STAGE/packed" && '
+        'find "$STAGE/dump" -type f -print0 | xargs -0 -P $JOBS -n 100 zstd -q -$LEVEL -T0 --output-dir-flat "$STAGE/packed" && '
+        'aws s3 cp --recursive --quiet "$STAGE/packed" "s3://$BUCKET/$REMOTE"'
+    ),
+    PIPE: 'pg_dump -Fc -Z0 "$DATABASE" | zstd -q -$LEVEL -T0 | aws s3 cp --quiet - "s3://$BUCKET/$REMOTE/dump.zst"',
+}
+
+STAGES: Mapping[str, str] = {
+    DUMP_ALONE: 'pg_dump -Fd -j $JOBS -Z0 --no-sync -f "$STAGE/dump" "$DATABASE"',
+    COMPRESS_ALONE: 'find "$LOCAL/dump" -type f -print0 | xargs -0 -P $JOBS -n 100 zstd -q -$LEVEL -T0 -c > /dev/null',
+    UPLOAD_ALONE: 'aws s3 cp --quiet "$LOCAL/dump.zst" "s3://$BUCKET/$REMOTE/dump.zst"',
+}
+"""The stages of a backup, each by itself. The upload is of one file, which spares it 2,000 round trips."""
+
+RESTORES: Mapping[str, str] = {
+    PGSTOW: (
+        f'pgstow restore latest --from {_URL} --database bench --into "$TARGET" --create --jobs $JOBS --spool-dir "$STAGE"'
+    ),
+    SCRIPTED_RESTORE: (
+        'aws s3 cp --recursive --quiet "s3://$BUCKET/$REMOTE" "$STAGE/packed" && mkdir "$STAGE/dump" && '
+        'find "$STAGE/packed" -type f -print0 | xargs -0 -P $JOBS -n 100 zstd -q -d --output-dir-flat "$STAGE/dump" && '
+        'createdb --maintenance-db="$ADMIN" "$TARGET_NAME" && pg_restore -j $JOBS -d "$TARGET" "$STAGE/dump"'
+    ),
+    FLOOR: 'createdb --maintenance-db="$ADMIN" "$TARGET_NAME" && pg_restore -j $JOBS -d "$TARGET" "$LOCAL/dump"',
+}
+
+BACKUP_OF: Mapping[str, str] = {PGSTOW: PGSTOW, SCRIPTED_RESTORE: SEQUENTIAL, FLOOR: SEQUENTIAL}
+"""Whose backup each restore reads; the floor reads none."""
+
+PREPARE = (
+    'pg_dump -Fd -j $JOBS -Z0 --no-sync -f "$LOCAL/dump" "$DATABASE" && '
+    'pg_dump -Fc -Z0 "$DATABASE" | zstd -q -$LEVEL -T0 -o "$LOCAL/dump.zst"'
+)

@@ -1,0 +1,116 @@
+"""A slow link in user space, for machines whose kernel lacks netem: two tun devices, one of them in a network namespace,
+with a rate, a one-way delay and a drop-tail queue of 100 ms.
+
+Root on Linux only; both ends are on this machine, in the network that RFC 2544 keeps for benchmarks.
+"""
+
+import argparse
+import collections
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+RATE = 200.0
+"""Mbit/s, each way."""
+DELAY = 15.0
+"""Milliseconds, one way."""
+FAR = "198.18.0.2"
+_NEAR = "198.18.0.1"
+
+_TUN = Path("/dev/net/tun")
+_TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+_QUEUE = 0.1  # seconds
+_MTU = 9000
+
+
+def why_not() -> str | None:
+    """Why a link can't be shaped here; None when it can."""
+    if os.geteuid() != 0:
+        return "it takes root"
+    if not _TUN.exists():
+        return f"there is no {_TUN}"
+    if not shutil.which("ip"):
+        return "there is no program ip (iproute2)"
+    return None
+
+
+@contextmanager
+def slow_link() -> Iterator[Sequence[str]]:
+    """A link to :data:`FAR`, in a network namespace of its own; gives the words to put before a command that is to run there."""
+    namespace = f"bench{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", namespace], check=True)
+    try:
+        # A process of its own, so that it doesn't wait for this one's interpreter lock. It ends when its input does.
+        command = [sys.executable, "-m", "benchmarks.slow_link", namespace]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as link:
+            if link.stdout is None or not link.stdout.readline():
+                raise RuntimeError("the slow link did not come up")
+            yield ("ip", "netns", "exec", namespace)
+    finally:
+        subprocess.run(["ip", "netns", "delete", namespace], check=True)
+
+
+def _open_tun(name: str) -> int:
+    device = os.open(_TUN, os.O_RDWR)
+    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH22s", name.encode(), _IFF_TUN | _IFF_NO_PI, b""))
+    return device
+
+
+def _forward(source: int, target: int, delay: float, bytes_per_second: float) -> None:
+    queue: collections.deque[tuple[float, bytes]] = collections.deque()
+    ready = threading.Condition()
+
+    def receive() -> None:
+        sent_at = 0.0
+        while True:
+            packet = os.read(source, 65536)
+            now = time.monotonic()
+            sent = max(sent_at, now) + len(packet) / bytes_per_second
+            if sent - now > _QUEUE:
+                continue  # the router's buffer is full: drop
+            sent_at = sent
+            with ready:
+                queue.append((sent + delay, packet))
+                ready.notify()
+
+    def send() -> None:
+        while True:
+            with ready:
+                while not queue:
+                    ready.wait()
+                due, packet = queue.popleft()
+            if (wait := due - time.monotonic()) > 0:
+                time.sleep(wait)
+            os.write(target, packet)
+
+    for work in (receive, send):
+        threading.Thread(target=work, daemon=True).start()
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("namespace")
+    namespace = parser.parse_args().namespace
+    names = f"near{os.getpid()}", f"far{os.getpid()}"
+    near, far = (_open_tun(name) for name in names)
+    inside = ("ip", "netns", "exec", namespace)
+    subprocess.run(["ip", "link", "set", names[1], "netns", namespace], check=True)
+    for words, name, address in (((), names[0], _NEAR), (inside, names[1], FAR)):
+        subprocess.run([*words, "ip", "addr", "add", f"{address}/30", "dev", name], check=True)
+        subprocess.run([*words, "ip", "link", "set", name, "mtu", str(_MTU), "txqueuelen", "2000", "up"], check=True)
+    for source, target in ((near, far), (far, near)):
+        _forward(source, target, DELAY / 1000, RATE * 1e6 / 8)
+    print("up", flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,78 @@
+"""The object store: ``rclone serve s3``, over HTTP, with signatures checked."""
+
+import re
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+BUCKET = "bench"
+REGION = "us-east-1"
+_KEY, _SECRET = "benchmarkkey", "benchmarksecret"
+_START_TIMEOUT = 20.0  # seconds
+_SERVING = re.compile(r"Starting s3 server on \[(http://[^/]+)/\]")
+# What rclone says, at its debug level, of a PUT of an object and of a PUT of a part of a multipart upload.
+_PUT = re.compile(r"serve s3: (CREATE OBJECT|put multipart upload)")
+
+# No VFS cache. With it, rclone hashes the whole object for each ranged GET as long as the object is only in the cache,
+# which costs the AWS CLI (it fetches large objects in ranges of 8 MiB) several times what anything else here costs; and
+# it copies objects out of the cache at a later time, into another side's run. Nor does rclone check its own copying.
+_FLAGS = ("--vfs-cache-mode", "off", "--no-checksum", "--ignore-checksum", "-vv")
+
+
+class Store:
+    """An S3 store in an empty directory, from ``with`` until its end.
+
+    Args:
+        directory: where objects rest, each in a file.
+        address: where to listen.
+        prefix: words before the command, as ``ip netns exec NAME``.
+    """
+
+    def __init__(self, directory: Path, *, address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
+        self._directory = directory
+        self._objects = directory / "objects"
+        self._log = directory / "rclone.log"
+        self._command = (*prefix, "rclone", "serve", "s3", str(self._objects), "--addr", f"{address}:0", *_FLAGS)
+
+    def __enter__(self) -> Self:
+        (self._objects / BUCKET).mkdir(parents=True)
+        command = (*self._command, "--config", "", "--auth-key", f"{_KEY},{_SECRET}")
+        with self._log.open("wb") as log:
+            self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not (serving := _SERVING.search(self._log.read_text())):
+            if self._server.poll() is not None or time.monotonic() > deadline:
+                self._server.kill()
+                raise RuntimeError(f"rclone does not serve: {self._log.read_text()[-500:]}")
+            time.sleep(0.05)
+        self.endpoint = serving[1]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._server.terminate()
+        self._server.wait()
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the AWS CLI and boto3 need, and nothing from files of this machine."""
+        return {
+            "AWS_ACCESS_KEY_ID": _KEY,
+            "AWS_SECRET_ACCESS_KEY": _SECRET,
+            "AWS_DEFAULT_REGION": REGION,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        }
+
+    def puts(self) -> int:
+        """Requests of the method PUT so far, parts of multipart uploads included; the POSTs that open and close those are not."""
+        with self._log.open(errors="replace") as log:
+            return sum(1 for line in log if _PUT.search(line))
+
+    def stored(self, prefix: str) -> int:
+        """Bytes of the objects below a prefix."""
+        return sum(path.stat().st_size for path in (self._objects / BUCKET / prefix).rglob("*") if path.is_file())
