@@ -102,7 +102,10 @@ class LocalBackend:
             path = self._path(key)
             with _errors(str(path)):
                 self._require_root()
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink()
+                except FileNotFoundError:
+                    continue  # whoever removed it sees to its folder: else a put here could lose that race for ever
                 self._remove_empty(path.parent)
 
     def close(self) -> None:
@@ -208,13 +211,14 @@ def _write(path: Path, body: Body) -> datetime:
 
 def _make_directory(path: Path) -> None:
     """Create the directory and its parents durably, all of mode 0700: ``Path.mkdir`` gives parents the default."""
-    for _ in range(_MAX_RACES):
+    for races in range(_MAX_RACES):
+        if path.is_dir():
+            return
         try:
             path.mkdir(0o700)
-        except FileExistsError:
-            if path.is_dir():
-                return
-            raise
+        except FileExistsError:  # a file is in the way, or a folder was that is gone again
+            if races == _MAX_RACES - 1:
+                raise
         except FileNotFoundError:
             _make_directory(path.parent)
         else:

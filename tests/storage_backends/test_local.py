@@ -2,7 +2,6 @@ import errno
 import hashlib
 import os
 import stat
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,23 +69,34 @@ def test_emptied_folders_go_and_the_root_stays(backend: LocalBackend, root: Path
     assert [path.name for path in root.iterdir()] == [".incoming"]
 
 
-def test_puts_survive_deletes_that_empty_their_folder(backend: LocalBackend) -> None:
-    stop = threading.Event()
+def test_a_put_survives_a_delete_that_removes_its_folder(
+    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, raced = os.link, []
 
-    def delete() -> None:
-        while not stop.is_set():
-            backend.delete(["a/b/other"])
+    def link_after_a_delete(source: Path, target: Path, *, follow_symlinks: bool) -> None:
+        if not raced:
+            raced.append(target)
+            target.parent.rmdir()
+            target.parent.parent.rmdir()
+        link(source, target, follow_symlinks=follow_symlinks)
 
-    with ThreadPoolExecutor(2) as pool:
-        deleting = [pool.submit(delete) for _ in range(2)]
-        try:
-            for _ in range(30):
-                backend.put("a/b/other", BODY, sha256=SHA256)
-                backend.delete(["a/b/other"])
-        finally:
-            stop.set()
-    for future in deleting:
-        future.result()
+    monkeypatch.setattr(os, "link", link_after_a_delete)
+    backend.put("a/b/key", BODY, sha256=SHA256)
+    assert raced
+    assert backend.get("a/b/key") == BODY
+
+
+def test_puts_and_deletes_in_one_folder_at_once(backend: LocalBackend) -> None:
+    def put_and_delete(number: int) -> None:
+        for turn in range(20):
+            key = f"a/b/{number}-{turn}"
+            backend.put(key, BODY, sha256=SHA256)
+            backend.delete([key, "a/b/missing"])
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(put_and_delete, range(3)))
+    assert list(backend.list()) == []
 
 
 def test_symbolic_links_are_not_followed(backend: LocalBackend, root: Path, tmp_path: Path) -> None:
