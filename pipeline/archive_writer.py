@@ -7,6 +7,7 @@ from functools import partial
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.manifest import Segment, StoredObject
+from pipeline.postgres.toc import TOC_NAME
 from pipeline.stages.compress import Compressor
 from pipeline.stages.pack import Draft, Packer
 from pipeline.stages.spool import Piece
@@ -122,7 +123,7 @@ class ArchiveWriter:
         for draft in self._packer.add(path, frame, size):
             self._send(draft)
         if last:
-            passing.file.segments, drafts = self._packer.finish(path)
+            passing.file.segments, drafts = self._packer.finish(path, end_pack=path == TOC_NAME)
             for draft in drafts:
                 self._send(draft)
             self._files[path] = passing.file

@@ -125,7 +125,7 @@ def _drain(dump: Dump, server: Server, writer: ArchiveWriter, workers: Workers, 
             )
         )
     toc_data = bytearray()
-    progress = BackupProgress(notify)
+    progress = BackupProgress(notify, workers)
     ended, next_look = False, 0.0
     while not (ended and not spool.files):
         if time.monotonic() >= next_look:
@@ -140,11 +140,13 @@ def _drain(dump: Dump, server: Server, writer: ArchiveWriter, workers: Workers, 
             if piece.name == TOC_NAME:
                 toc_data += piece.data
                 if piece.last:
-                    progress.expect(read_toc(bytes(toc_data)), server)
+                    progress.expect(bytes(toc_data), server)
             writer.write(piece)
         dump.pause_if(spool.full)
         workers.collect(timeout=min(_TICK, max(0.0, next_look - time.monotonic())))
         progress.report(writer, spool)
+    while progress.asking:
+        workers.collect(timeout=_TICK)
     server.close()  # no worker of pg_dump has the snapshot still to take
     for line in dump.warnings():
         notify(Notice(line))

@@ -15,7 +15,8 @@ from pipeline.manifest import Segment
 from pipeline.stages.compress import Compressor, decompress
 
 _BLOCK = 512
-_SMALLER_FIRST = 3
+_SMALLER_FIRST = 3  # halvings
+_PER_SIZE = 2  # objects
 _MEMBER_OVERHEAD = 256  # bytes; what a header's frame takes at most, and the end of the archive
 
 
@@ -42,8 +43,8 @@ class Packer:
     """Cuts objects of at most ``object_size`` bytes (if no single frame is larger) out of files' frames.
 
     A file whose frames fill less than half an object goes into the current pack; a larger one becomes slices. So all objects but the last
-    pack and the last slice of each file are at least half full. The first three are cut at an eighth, a quarter and a half of that size, so
-    that uploading begins soon after dumping.
+    pack and the last slice of each file are at least half full. The first six are smaller, in pairs of an eighth, a quarter and a half of
+    that size, so that uploading begins soon after dumping and then doesn't pause.
     """
 
     def __init__(self, compressor: Compressor, object_size: int) -> None:
@@ -70,8 +71,11 @@ class Packer:
         file.frames += frame
         file.frames_size += size
 
-    def finish(self, path: str) -> tuple[list[Segment], list[Draft]]:
-        """The file had its last frame. Its segments, and the objects that are whole by now."""
+    def finish(self, path: str, *, end_pack: bool = False) -> tuple[list[Segment], list[Draft]]:
+        """The file had its last frame. Its segments, and the objects that are whole by now.
+
+        ``end_pack``: if it is in a pack, it is the last one there.
+        """
         file = self._open.pop(path, None) or _OpenFile()
         drafts = []
         if file.slices or len(file.frames) >= self._full_size // 2:
@@ -81,6 +85,8 @@ class Packer:
             if self._pack and len(self._pack) + len(file.frames) + _MEMBER_OVERHEAD > self._full_size:
                 drafts.append(self._cut_pack())
             self._add_member(path, file)
+            if end_pack:
+                drafts.append(self._cut_pack())
         return file.segments, drafts
 
     def cut_largest(self) -> Draft | None:
@@ -127,7 +133,7 @@ class Packer:
 
     @property
     def _full_size(self) -> int:
-        return self._object_size >> max(0, _SMALLER_FIRST - self._cuts)
+        return self._object_size >> max(0, _SMALLER_FIRST - self._cuts // _PER_SIZE)
 
     def _next_number(self) -> int:
         self._drafts += 1

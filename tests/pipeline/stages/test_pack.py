@@ -78,7 +78,7 @@ def noise(size: int) -> bytes:
 
 def past_the_first_cuts(packed: Packed) -> None:
     """The first few objects are smaller: let them pass."""
-    packed.file("first.dat", noise(3 * OBJECT))
+    packed.file("first.dat", noise(4 * OBJECT))
     packed.objects.clear()
     packed.segments.clear()
 
@@ -140,7 +140,7 @@ def test_the_first_objects_are_small_so_that_uploading_begins_soon() -> None:
     packed.rest()
     sizes = [len(packed.objects[number].body) for number in sorted(packed.objects)]
     assert sizes[0] <= OBJECT // 4
-    assert max(sizes[3:]) > OBJECT // 2
+    assert max(sizes[6:]) > OBJECT // 2
 
 
 def test_a_frame_larger_than_an_object_is_one() -> None:
