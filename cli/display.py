@@ -90,7 +90,7 @@ class _Lines:
     def __call__(self, event: Event) -> None:
         match event:
             case Started(step):
-                print(f"{step} …", file=sys.stderr)
+                print(f"{one_line(step)} …", file=sys.stderr)
             case Notice():
                 _notices_only(event)
             case Progress(done, total, stored, _) if time.monotonic() - self._last >= _LINE_INTERVAL:
@@ -125,10 +125,10 @@ def _bar() -> Iterator[Notify]:
     def notify(event: Event) -> None:
         match event:
             case Started(step):
-                bar.console.print(f"{escape(step)} …")
+                bar.console.print(f"{escape(one_line(step))} …")
                 bar.reset(task, total=None, current="")
             case Notice(text):
-                bar.console.print(f"pgstow: {escape(text)}")
+                bar.console.print(f"pgstow: {escape(one_line(text))}")
             case Progress(done, total, _, current):
                 names = one_line(", ".join(current[:3]))
                 bar.update(task, completed=done, total=total or None, current=escape(names[:40]))

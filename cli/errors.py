@@ -52,6 +52,8 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
+        self.consequence = "nothing was committed that is not whole"
+        """What this leaves behind; for a command to say where it is something else."""
 
 
 @contextmanager
@@ -63,9 +65,7 @@ def reported(*, debug: bool) -> Iterator[None]:
     try:
         yield
     except Stopped as exc:
-        _fail(
-            f"Stopped by {signal.Signals(exc.number).name}; nothing was committed that is not whole.", 128 + exc.number
-        )
+        _fail(f"Stopped by {signal.Signals(exc.number).name}; {exc.consequence}.", 128 + exc.number)
     except Exception as exc:
         if debug:
             traceback.print_exc()

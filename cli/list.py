@@ -1,5 +1,6 @@
 """``pgstow list``."""
 
+import dataclasses
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ def list_(
             [
                 summarize(entry.manifest)
                 if entry.manifest
-                else {"backup_id": entry.ref.backup_id, "problem": entry.problem}
+                else {**dataclasses.asdict(entry.ref), "problem": entry.problem}
                 for entry in entries
             ]
         )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import display, options
+from cli.errors import Stopped
 
 if TYPE_CHECKING:
     from pipeline.archive_reader import Choice
@@ -87,8 +88,13 @@ def restore(
         programs=tuple(bin_dir or ()),
     )
     started = time.monotonic()
-    with closing(store), display.progress(quiet=quiet or json) as notify:
-        restored = restore_backup(request, store, notify)
+    try:
+        with closing(store), display.progress(quiet=quiet or json) as notify:
+            restored = restore_backup(request, store, notify)
+    except Stopped as exc:
+        if not create:
+            exc.consequence = "the database may hold a part of the backup now"
+        raise
     seconds = time.monotonic() - started
     manifest = restored.manifest
     if json:

@@ -56,6 +56,9 @@ class BackupRequest:
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
 
+    def __post_init__(self) -> None:
+        self.limits.check_memory(self.limits.object_size)
+
 
 def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Manifest:
     """Dump the database into the store and commit it.

@@ -13,7 +13,7 @@ from pipeline.manifest import Manifest, load_manifest
 from storage_backends import ObjectNotFound, StorageBackend
 
 LATEST = "latest"
-_READERS = 16  # manifests read at once
+_READERS = 8  # manifests read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ class CatalogEntry:
 
     ref: BackupRef
     manifest: Manifest | None
+    """Without its files and objects: of a year of backups, these would take gigabytes of memory."""
     problem: str | None
     """Why there is no manifest: one sentence."""
 
@@ -76,7 +77,7 @@ def read_catalog(store: StorageBackend, refs: Sequence[BackupRef]) -> list[Catal
 
 def _read_entry(store: StorageBackend, ref: BackupRef) -> CatalogEntry:
     try:
-        return CatalogEntry(ref, read_manifest(store, ref), None)
+        return CatalogEntry(ref, read_manifest(store, ref).model_copy(update={"files": [], "objects": []}), None)
     except (ManifestInvalid, BackupNotFound) as exc:
         return CatalogEntry(ref, None, str(exc))
 

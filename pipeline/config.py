@@ -38,9 +38,12 @@ class Limits:
         for name, least in (("jobs", 1), ("transfers", 1), ("object_size", 64 * 1024), ("spool", 16 * MIB)):
             if getattr(self, name) < least:
                 raise InvalidRequest(f"{name} must be at least {least}, not {getattr(self, name)}.")
-        if self.memory < 2 * self.object_size:
+
+    def check_memory(self, largest_object: int) -> None:
+        """Raises InvalidRequest unless ``memory`` holds two objects of this size: one that is filled or read, and one on its way."""
+        if self.memory < 2 * largest_object:
             raise InvalidRequest(
-                f"memory must hold two objects of {self.object_size} bytes at least, not {self.memory} bytes in all."
+                f"The memory limit must hold two objects of {largest_object} bytes at least, not {self.memory} bytes in all."
             )
 
     @property

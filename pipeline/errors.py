@@ -1,6 +1,6 @@
 """What can go wrong in a backup or a restore.
 
-``str(error)`` is one sentence: what failed, on what, and what to do next. The cause is chained. ``cli/exit_codes.py``
+``str(error)`` is one sentence: what failed, on what, and what to do next. The cause is chained. ``cli/errors.py``
 gives each class its documented exit code. What can go wrong in a store is in ``storage_backends/errors.py``.
 """
 

@@ -1,12 +1,11 @@
 """Bring a backup back as a directory-format archive, for pg_restore by hand."""
 
 import errno
-import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
 
 from pipeline.archive_reader import Choice, open_archive
 from pipeline.catalog import Wanted, find_backup
@@ -46,7 +45,7 @@ class Extracted:
 
 
 def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> Extracted:
-    """Write the archive, every file of it checked; the folder is there under its name once it is whole.
+    """Write the archive, every file of it checked. ``toc.dat``, without which it is none, comes last; after a failure nothing is left.
 
     Raises PipelineError or StorageError.
     """
@@ -54,33 +53,43 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidRequest(f"{folder} is there and is not an empty folder; name another one.")
     manifest = find_backup(store, request.wanted)
+    with _filling(folder, manifest), Workers() as workers:
+        archive = open_archive(store, manifest, workers, request.limits)
+        chosen = archive.choose(request.choice)
+        # By where they lie, so that each object is fetched once.
+        files = sorted(
+            archive.files_of(chosen), key=lambda file: [(part.object, part.offset) for part in file.segments[:1]]
+        )
+        toc = archive.files[TOC_NAME]
+        reader = ObjectReader(store, manifest.objects, [*files, toc], workers, request.limits)
+        notify(Started(f"Writing {len(files) + 1} files to {folder}"))
+        if chosen is not None:
+            (folder / LIST_NAME).write_text("".join(f"{dump_id};\n" for dump_id in archive.in_order(chosen)))
+        _write_files(folder, files, reader, workers, request.limits, notify)
+        _write_file(folder, toc, reader)
+    return Extracted(manifest, folder, len(files) + 1, sum(file.size for file in (*files, toc)))
+
+
+@contextmanager
+def _filling(folder: Path, manifest: Manifest) -> Iterator[None]:
+    """The empty folder, made where it isn't there; and as it was after a failure."""
+    made = not folder.exists()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial_folder = Path(mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
-    except OSError as exc:
-        raise LocalResourceExhausted(f"Cannot write to {folder}: {exc.strerror}.") from exc
-    try:
-        with Workers() as workers:
-            archive = open_archive(store, manifest, workers, request.limits)
-            chosen = archive.choose(request.choice)
-            files = [archive.files[TOC_NAME], *archive.files_of(chosen)]
-            if chosen is not None:
-                (partial_folder / LIST_NAME).write_text(
-                    "".join(f"{dump_id};\n" for dump_id in archive.in_order(chosen))
-                )
-            notify(Started(f"Writing {len(files)} files to {folder}"))
-            reader = ObjectReader(store, manifest.objects, files, workers, request.limits)
-            _write_files(partial_folder, files, reader, workers, request.limits, notify)
-        partial_folder.rename(folder)
-    except OSError as exc:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield
+    except BaseException as exc:
+        for name in (LIST_NAME, *(file.path for file in manifest.files)):
+            for path in (folder / name, _unfinished(folder / name)):
+                path.unlink(missing_ok=True)
+        if made and folder.is_dir():
+            folder.rmdir()
+        if not isinstance(exc, OSError):
+            raise
         if exc.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise LocalResourceExhausted(
-                f"The disk at {folder.parent} is full; the archive takes {manifest.totals.size} bytes."
+                f"The disk at {folder} is full; the archive takes {manifest.totals.size} bytes."
             ) from exc
         raise LocalResourceExhausted(f"Cannot write to {folder}: {exc.strerror}.") from exc
-    finally:
-        shutil.rmtree(partial_folder, ignore_errors=True)
-    return Extracted(manifest, folder, len(files), sum(file.size for file in files))
 
 
 def _write_files(
@@ -102,9 +111,14 @@ def _write_files(
 
 
 def _write_file(folder: Path, file: File, reader: ObjectReader) -> int:
-    path = folder / file.path
+    path = _unfinished(folder / file.path)
     path.touch(mode=0o600)
     with path.open("wb") as stream:
         for part in check_content(file, reader.read(file)):
             stream.write(part)
+    path.rename(folder / file.path)
     return file.size
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")

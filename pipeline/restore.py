@@ -4,24 +4,26 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from pipeline.archive_reader import Archive, Choice, open_archive
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
-from pipeline.errors import ConnectionFailed, RestoreFailed, TargetNotEmpty
+from pipeline.errors import ConnectionFailed, PipelineError, ProgramMissing, RestoreFailed, TargetNotEmpty
 from pipeline.events import Notice, Notify, Progress, Started
-from pipeline.manifest import File, Manifest
+from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.programs import find_program
+from pipeline.postgres.patterns import belongs_elsewhere
+from pipeline.postgres.programs import Program, find_program, major_of, speaks_to
 from pipeline.postgres.restoration import Restoration
 from pipeline.postgres.server import Server
+from pipeline.postgres.toc import database_statements
 from pipeline.postgres.workspace import Workspace
+from pipeline.row_check import check_rows
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed, plan_feed
-from storage_backends import StorageBackend
+from storage_backends import StorageBackend, StorageError
 
 _TICK = 0.05  # seconds between looks at pg_restore
 _INTERVAL = 0.2  # seconds between reports of progress
@@ -36,7 +38,8 @@ class RestoreRequest:
     wanted: Wanted
     target: Conninfo
     create: bool = False
-    """Make the target database, with the encoding and the locale that the backed-up one had."""
+    """Make the target database, with the encoding and the locale that the backed-up one had; of a whole backup also its owner, settings and
+    grants."""
     choice: Choice = field(default_factory=Choice)
     allow_nonempty: bool = False
     """Restore even where something is there; what collides with it still fails."""
@@ -57,8 +60,6 @@ class Restored:
     """Bytes of the archive that were restored, uncompressed."""
     fetched: int
     """Bytes read from the store."""
-    left_out: int
-    """Entries of the archive that were not chosen."""
 
 
 def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
@@ -73,11 +74,9 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
         archive = open_archive(store, manifest, workers, limits)
         chosen = archive.choose(request.choice)
         files = archive.files_of(chosen)
-        with _target_database(target, archive, chosen, request, notify) as server:
+        with _target_database(target, archive, chosen, request, notify) as (server, program):
             if chosen is not None:
                 chosen = archive.with_schemas(chosen, present=server.schemas())
-            major = max(server.major, int(manifest.source.pg_dump_version.partition(".")[0]))
-            program = find_program("pg_restore", at_least_major=major, search=request.programs)
             reader = ObjectReader(store, manifest.objects, files, workers, limits)
             by_path = {file.path: file for file in files}
             plan = plan_feed(archive.toc_data, archive.toc, by_path, archive.lists, jobs=limits.jobs)
@@ -97,7 +96,9 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                 )
                 _follow(restoration, feed, reader, sum(file.size for file in files), workers, notify)
             notify(Started("Counting rows"))
-            _check_rows(target, files, workers, limits.jobs)
+            check_rows(target, files, workers, limits.jobs, notify)
+            if request.create and chosen is None:
+                _restore_properties(server, archive)
     if chosen is not None:
         _tell_what_is_left_out(archive, chosen, notify)
     tables = [file for file in files if file.kind == "table"]
@@ -108,33 +109,51 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
         rows=sum(file.rows or 0 for file in tables),
         size=sum(file.size for file in files),
         fetched=archive.fetched + reader.fetched,
-        left_out=0 if chosen is None else len(archive.toc.entries) - len(chosen),
     )
 
 
 @contextmanager
 def _target_database(
     target: Conninfo, archive: Archive, chosen: frozenset[int] | None, request: RestoreRequest, notify: Notify
-) -> Iterator[Server]:
-    """A session on the database to restore into, which is new and empty, or free of what will come."""
+) -> Iterator[tuple[Server, Program]]:
+    """A session on the database to restore into, which is new and empty, or free of what will come; and the pg_restore for it."""
     if not request.create:
         with Server(target) as server:
+            program = _find_pg_restore(server, archive, request)
             if not request.allow_nonempty:
                 _check_free(server, archive, chosen)
-            yield server
+            try:
+                yield server, program
+            except (PipelineError, StorageError) as exc:
+                raise type(exc)(f"{exc} The database {server.name} may hold a part of the backup now.") from exc
         return
     name = target.database or archive.manifest.database
-    with Server(target.with_database("postgres")) as maintenance:
-        maintenance.create_database(name, archive.manifest.source)
+    maintenance = target.with_database("postgres")
+    with Server(maintenance) as server:
+        program = _find_pg_restore(server, archive, request)
+        server.create_database(name, archive.manifest.source)
+    try:
+        with Server(target) as server:
+            yield server, program
+    except BaseException:
         try:
-            with Server(target) as server:
-                yield server
-        except BaseException:
-            try:
-                maintenance.drop_database(name)
-            except ConnectionFailed as exc:
-                notify(Notice(f"The new database {name} is not whole and could not be dropped. {exc}"))
-            raise
+            with Server(maintenance) as server:
+                server.drop_database(name)
+        except ConnectionFailed as exc:
+            notify(Notice(f"The new database {name} is not whole and could not be dropped. {exc}"))
+        raise
+
+
+def _find_pg_restore(server: Server, archive: Archive, request: RestoreRequest) -> Program:
+    """Raises ProgramMissing where there is none for this archive and this server."""
+    dumped_by = archive.manifest.source.pg_dump_version
+    program = find_program("pg_restore", at_least_major=max(server.major, major_of(dumped_by)), search=request.programs)
+    if not speaks_to(program.major, server.major):
+        raise ProgramMissing(
+            f"pg_restore {program.version} can't restore into a server older than 17, which this one is ({server.version}): install "
+            f"PostgreSQL {server.major}'s, which reads archives that were made by a pg_dump up to its own version (this one: {dumped_by})."
+        )
+    return program
 
 
 def _check_free(server: Server, archive: Archive, chosen: frozenset[int] | None) -> None:
@@ -182,37 +201,18 @@ def _follow(
         )
 
 
-def _check_rows(target: Conninfo, files: Sequence[File], workers: Workers, connections: int) -> None:
-    """Count the tables' rows over several connections. Raises RestoreFailed where one has not the rows that the manifest says."""
-    tables = sorted((file for file in files if file.kind == "table"), key=lambda file: -file.size)
-    counting = workers.pool(connections, "count")
-    wrong: list[str] = []
-    for first in range(connections):
-        counting.submit(partial(_count, target, tables[first::connections]), wrong.extend)
-    while counting.pending:
-        workers.collect(timeout=1.0)
-    if wrong:
-        raise RestoreFailed(f"{wrong[0]} ({len(wrong)} of {len(tables)} tables differ from the manifest).")
-
-
-def _count(target: Conninfo, tables: Sequence[File]) -> list[str]:
-    wrong = []
-    with Server(target) as server:
-        for file in tables:
-            rows = server.count_rows(file.schema_name or "", file.relation or "")
-            if rows != file.rows:
-                wrong.append(f"{file.schema_name}.{file.relation} has {rows} rows where the backup has {file.rows}")
-    return wrong
+def _restore_properties(server: Server, archive: Archive) -> None:
+    """What pg_restore leaves out, since it names the database: owner, settings, comment, grants."""
+    try:
+        for statement in database_statements(archive.toc_data, server.name):
+            server.execute(statement)
+    except ConnectionFailed as exc:
+        raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
 
 
 def _tell_what_is_left_out(archive: Archive, chosen: frozenset[int], notify: Notify) -> None:
-    """Foreign keys of other tables that point at a restored one went with it when it was dropped; nobody else will say so."""
+    """Foreign keys of other tables that point at a restored one, and its publications, went with it when it was dropped."""
     for entry in archive.toc.entries:
-        if (
-            entry.description == "FK CONSTRAINT"
-            and entry.dump_id not in chosen
-            and not chosen.isdisjoint(entry.dependencies)
-        ):
-            notify(
-                Notice(f"Not restored, since it belongs to another table: foreign key {entry.namespace}.{entry.tag}.")
-            )
+        if belongs_elsewhere(entry) and entry.dump_id not in chosen and not chosen.isdisjoint(entry.dependencies):
+            kind = "foreign key" if entry.description == "FK CONSTRAINT" else entry.description.lower()
+            notify(Notice(f"Not restored, since it isn't the table's alone: {kind} {entry.namespace}.{entry.tag}."))

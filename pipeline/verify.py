@@ -14,7 +14,7 @@ from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, DumpFailed, RestoreFailed
 from pipeline.events import Notify, Progress, Started
 from pipeline.manifest import File, Manifest, StoredObject
-from pipeline.postgres.programs import Program, find_program
+from pipeline.postgres.programs import Program, find_program, major_of
 from pipeline.postgres.restoration import check_toc
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
@@ -160,7 +160,7 @@ def _verify_archive(
     store: StorageBackend, request: VerifyRequest, found: Verification, workers: Workers, notify: Notify
 ) -> None:
     manifest, limits = found.manifest, request.limits
-    major = int(manifest.source.pg_dump_version.partition(".")[0])
+    major = major_of(manifest.source.pg_dump_version)
     program = find_program("pg_restore", at_least_major=major, search=request.programs)
     reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
     reading = workers.pool(limits.threads, "archive")
@@ -206,5 +206,5 @@ def _read_file(reader: ObjectReader, file: File) -> str | None:
 def _parse(program: Program, archive: Archive, limits: Limits) -> None:
     """Have pg_restore and pgstow parse the archive, and see that each of its data entries has a file."""
     with Workspace(limits.spool_parent) as workspace:
-        (workspace.path / TOC_NAME).write_bytes(archive.toc_data)
+        workspace.write_private(TOC_NAME, archive.toc_data)
         check_toc(program, workspace.path, archive.toc)

@@ -8,8 +8,8 @@ from pipeline.checks.finding import Finding, Outcome, counted, said
 from pipeline.checks.privileges import examine_privileges
 from pipeline.errors import ProgramMissing
 from pipeline.postgres.condition import Condition, SessionLimit, read_condition
-from pipeline.postgres.programs import find_program
-from pipeline.postgres.server import OLDEST_MAJOR, Server
+from pipeline.postgres.programs import OLDEST_MAJOR, find_program, speaks_to
+from pipeline.postgres.server import Server
 
 _RAISE = {
     "server": "the server's max_connections",
@@ -59,6 +59,14 @@ def find_programs(server: Server, search: Sequence[Path]) -> Finding:
         )
     except ProgramMissing as exc:
         return Finding("programs", Outcome.PROBLEM, said(exc))
+    if not speaks_to(restore.major, server.major):
+        return Finding(
+            "programs",
+            Outcome.WARNING,
+            f"pg_dump {dump.version} fits the server, but pg_restore {restore.version} can't restore into one older than 17: what is backed up "
+            "here can be restored into 17 and newer only.",
+            f"Install the programs of PostgreSQL {server.major} (Debian's package: postgresql-client-{server.major}).",
+        )
     return Finding(
         "programs",
         Outcome.OK,

@@ -52,6 +52,11 @@ class Conninfo:
         """The whole of it, for a session that speaks UTF-8: of a database in SQL_ASCII, psycopg would make no text."""
         return make_conninfo(**{"fallback_application_name": "pgstow", **self.parameters, "client_encoding": "UTF8"})
 
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Variables that programs must not see: PGPASSWORD would win against the file that :meth:`for_program` names (``connectOptions2``)."""
+        return ("PGPASSWORD",) if self.parameters.get("password") else ()
+
     def for_program(self, workspace: Workspace, application_name: str) -> str:
         """What may stand on a program's command line: a password goes into a file of mode 0600 that it names instead."""
         parameters = {**self.parameters, "application_name": application_name}

@@ -53,6 +53,7 @@ class Dump:
                 *selection.arguments(),
                 f"--dbname={conninfo.for_program(workspace, name)}",
             ],
+            unset=conninfo.overrides,
         )
 
     def open_files(self) -> set[str] | None:

@@ -15,33 +15,40 @@ _NAMED_AFTER_TABLE = frozenset(
     {"DEFAULT", "CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "TRIGGER", "RULE", "POLICY", "ROW SECURITY"}
 )
 """Their tag is ``table name``, and they may depend on other tables than their own."""
-_PARTS_OF_A_RELATION = _NAMED_AFTER_TABLE | {
-    "TABLE DATA",
-    "MATERIALIZED VIEW DATA",
-    "INDEX",
-    "TABLE ATTACH",
-    "COMMENT",
-    "SECURITY LABEL",
-    "ACL",
-    "STATISTICS",
-    "STATISTICS DATA",
-    "SEQUENCE",
-    "SEQUENCE OWNED BY",
-    "SEQUENCE SET",
-    "PUBLICATION TABLE",
-}
+_BUILT_ON_A_RELATION = frozenset({"INDEX", "STATISTICS"})
+"""They depend on their table, and may depend on other parts: an index of a partition on that of the partitioned table."""
+_OF_A_PUBLICATION = frozenset({"PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"})
+"""They belong to their publication as much as to the table or schema, and can't be without it."""
+_OTHER_PARTS = frozenset(
+    {
+        "TABLE DATA",
+        "MATERIALIZED VIEW DATA",
+        "COMMENT",
+        "SECURITY LABEL",
+        "ACL",
+        "STATISTICS DATA",
+        "SEQUENCE",
+        "SEQUENCE OWNED BY",
+        "SEQUENCE SET",
+    }
+)
+"""They depend on what they are part of."""
+
+Name = tuple[str, str]
+"""Schema and name of a relation."""
 
 
 def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> set[int]:
     """The dump IDs of what the patterns name, each with all that is part of it.
 
-    A table brings its data, defaults, owned sequences, indexes, constraints, triggers, rules, policies, comments and grants; more than
-    ``pg_restore --table``, which leaves out the indexes and what comes after them. What other objects it refers to must be there already.
+    A table brings its partitions, data, defaults, owned sequences, indexes, constraints, triggers, rules, policies, comments and grants;
+    more than ``pg_restore --table``, which leaves out the indexes and what comes after them. What other objects it refers to must be there
+    already. It is in no publication then.
 
     Raises InvalidRequest where a pattern matches nothing.
     """
     chosen: set[int] = set()
-    relations: set[tuple[str, str]] = set()
+    relations: set[Name] = set()
     for pattern in tables:
         schema, name = compile_pattern(pattern)
         found = [
@@ -55,7 +62,7 @@ def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> s
         chosen.update(entry.dump_id for entry in found)
         relations.update((entry.namespace, entry.tag) for entry in found)
     for pattern in schemas:
-        _, name = compile_pattern(pattern)
+        name = compile_schema_pattern(pattern)
         found = [
             entry
             for entry in toc.entries
@@ -63,30 +70,57 @@ def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> s
         ]
         _check_found(found, "schema", pattern)
         chosen.update(entry.dump_id for entry in found)
+    _add_partitions(toc, chosen, relations)
     _add_parts(toc, chosen, relations)
-    return chosen
+    return chosen - {entry.dump_id for entry in toc.entries if entry.description in _OF_A_PUBLICATION}
 
 
-def _add_parts(toc: Toc, chosen: set[int], relations: set[tuple[str, str]]) -> None:
+def belongs_elsewhere(entry: TocEntry) -> bool:
+    """Whether it may be lost together with a table, but isn't part of it: nothing else would say so."""
+    return entry.description == "FK CONSTRAINT" or entry.description in _OF_A_PUBLICATION
+
+
+def _add_partitions(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
+    """With a partitioned table, its partitions, and theirs: it holds no rows itself."""
+    tables = {(entry.namespace, entry.tag): entry for entry in toc.entries if entry.description in _RELATIONS}
+    attachments = [entry for entry in toc.entries if entry.description == "TABLE ATTACH"]
+    before = -1
+    while before != len(chosen):
+        before = len(chosen)
+        for entry in attachments:
+            partition = tables.get((entry.namespace, entry.tag))
+            if partition and any(parent in chosen for parent in entry.dependencies if parent != partition.dump_id):
+                chosen.add(partition.dump_id)
+                relations.add((partition.namespace, partition.tag))
+
+
+def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
+    there = {entry.dump_id: (entry.namespace, entry.tag) for entry in toc.entries if entry.description in _RELATIONS}
+    names = set(there.values())
     before = -1
     while before != len(chosen):  # a comment on an index of a table takes three rounds
         before = len(chosen)
         for entry in toc.entries:
-            if entry.dump_id not in chosen and _is_part(entry, chosen, relations):
+            if entry.dump_id in chosen or chosen.isdisjoint(entry.dependencies):
+                continue
+            match entry.description:
+                case "INDEX ATTACH" | "TABLE ATTACH":
+                    is_part = chosen.issuperset(entry.dependencies)
+                case kind if kind in _NAMED_AFTER_TABLE:
+                    is_part = _own_table(entry, names) in relations
+                case kind if kind in _BUILT_ON_A_RELATION:
+                    is_part = any(dump_id in chosen for dump_id in entry.dependencies if dump_id in there)
+                case kind:
+                    is_part = kind in _OTHER_PARTS
+            if is_part:
                 chosen.add(entry.dump_id)
 
 
-def _is_part(entry: TocEntry, chosen: set[int], relations: set[tuple[str, str]]) -> bool:
-    if entry.description == "INDEX ATTACH":
-        return chosen.issuperset(entry.dependencies)
-    if entry.description not in _PARTS_OF_A_RELATION or chosen.isdisjoint(entry.dependencies):
-        return False
-    if entry.description in _NAMED_AFTER_TABLE:
-        return any(
-            schema == entry.namespace and (entry.tag == table or entry.tag.startswith(f"{table} "))
-            for schema, table in relations
-        )
-    return entry.description != "TABLE ATTACH" or (entry.namespace, entry.tag) in relations
+def _own_table(entry: TocEntry, names: set[Name]) -> Name | None:
+    """The table that a tag like ``table name`` begins with: both may have spaces, so it is the longest that there is."""
+    words = entry.tag.split(" ")
+    starts = (" ".join(words[:count]) for count in range(len(words), 0, -1))
+    return next((name for start in starts if (name := (entry.namespace, start)) in names), None)
 
 
 def _check_found(found: Iterable[TocEntry], kind: str, pattern: str) -> None:
@@ -115,9 +149,15 @@ def compile_pattern(pattern: str) -> tuple[re.Pattern[str] | None, re.Pattern[st
     if quoted or len(parts) > 2:
         raise InvalidRequest(f"{pattern!r} is not a pattern: write name or schema.name, with double quotes in pairs.")
     try:
-        schema, name = ([None] + [re.compile(part, re.DOTALL) for part in parts])[-2:]
+        *schema, name = [re.compile(part, re.DOTALL) for part in parts]
     except re.error as exc:
         raise InvalidRequest(f"{pattern!r} is not a pattern: {exc}.") from exc
-    if name is None:
-        raise InvalidRequest("A pattern is empty.")
-    return schema, name
+    return schema[0] if schema else None, name
+
+
+def compile_schema_pattern(pattern: str) -> re.Pattern[str]:
+    """A regular expression for the whole of a schema's name. Raises InvalidRequest."""
+    qualifier, name = compile_pattern(pattern)
+    if qualifier is not None:
+        raise InvalidRequest(f"{pattern!r} is not a schema's pattern: a dot in the name needs double quotes around it.")
+    return name

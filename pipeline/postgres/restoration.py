@@ -37,7 +37,7 @@ class Restoration:
         if dump_ids is not None:
             chosen = workspace.write_private("list", "".join(f"{dump_id};\n" for dump_id in dump_ids))
             arguments.append(f"--use-list={chosen}")
-        self._running = workspace.start(program, [*arguments, str(folder)])
+        self._running = workspace.start(program, [*arguments, str(folder)], unset=conninfo.overrides)
 
     def has_ended(self) -> bool:
         """Whether it ended, and well. Raises RestoreFailed with pg_restore's own words where it ended badly."""

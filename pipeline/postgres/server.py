@@ -14,8 +14,6 @@ from pipeline.errors import ConnectionFailed, TargetNotEmpty
 from pipeline.manifest import Extension, Source
 from pipeline.postgres.conninfo import Conninfo
 
-OLDEST_MAJOR = 12
-
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -63,6 +61,8 @@ class Server:
         self.major: int = info.server_version // 10000
         self.execute("SET statement_timeout = 0")
         self.execute("SET idle_in_transaction_session_timeout = 0")
+        if self.major >= 14:
+            self.execute("SET idle_session_timeout = 0")
         if self.major >= 17:
             self.execute("SET transaction_timeout = 0")
 
@@ -161,6 +161,30 @@ class Server:
         with self._errors():
             row = self._connection.execute(query).fetchone()
         return int(row[0]) if row else 0
+
+    def partition_roots(self) -> dict[tuple[str, str], int]:
+        """Of each partition, by schema and name: its outermost partitioned table's OID."""
+        rows = self.fetch(
+            "SELECT n.nspname, c.relname, pg_partition_root(c.oid)::oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.relispartition AND c.relkind = 'r'"
+        )
+        return {(schema, name): root for schema, name, root in rows}
+
+    def extension_tables(self) -> set[tuple[str, str]]:
+        """Schema and name of every table that an extension made."""
+        rows = self.fetch(
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' WHERE c.relkind IN ('r', 'p')"
+        )
+        return {(schema, name) for schema, name in rows}
+
+    def filtered_tables(self) -> set[tuple[str, str]]:
+        """Schema and name of every table of which row security may hide rows from this role."""
+        rows = self.fetch(
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.relrowsecurity AND row_security_active(c.oid)"
+        )
+        return {(schema, name) for schema, name in rows}
 
     def _system_identifier(self) -> str | None:
         return self._fetch_if_allowed("SELECT system_identifier::text FROM pg_control_system()")

@@ -15,10 +15,7 @@ from typing import Self
 from psycopg.conninfo import make_conninfo
 
 from pipeline.errors import LocalResourceExhausted
-from pipeline.postgres.programs import PYPI_PACKAGE, find_program
-
-OLDEST_MAJOR = 12
-"""The oldest server that pgstow knows."""
+from pipeline.postgres.programs import OLDEST_MAJOR, PYPI_PACKAGE, find_program
 
 NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """What a server need not do whose data are thrown away: PostgreSQL's manual, "Non-Durable Settings"."""

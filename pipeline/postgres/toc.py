@@ -50,7 +50,6 @@ class Toc:
     """A whole table of contents, in the archive's order."""
 
     server_version: str
-    dump_version: str
     entries: tuple[TocEntry, ...]
 
     @property
@@ -63,7 +62,7 @@ def read_toc(data: bytes) -> Toc:
     """Parse a ``toc.dat``. Raises DumpFailed where it is damaged, or of a version that is not known."""
     reader = _Reader(data)
     try:
-        server_version, dump_version, count = reader.head()
+        server_version, count = reader.head()
         raw = [reader.entry() for _ in range(count)]
         encoding = _python_encoding(raw)
 
@@ -85,7 +84,7 @@ def read_toc(data: bytes) -> Toc:
         )
     except ValueError as exc:
         raise DumpFailed(f"The archive's toc.dat is damaged: {exc}.") from exc
-    return Toc(text(server_version), text(dump_version), entries)
+    return Toc(text(server_version), entries)
 
 
 def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
@@ -95,7 +94,7 @@ def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
     (``TocEntrySizeCompare``); so a permutation of the IDs chooses that order. Order and content of the entries stay.
     """
     reader = _Reader(data)
-    _, _, count = reader.head()
+    _, count = reader.head()
     out, copied = bytearray(), 0
     for _ in range(count):
         entry = reader.entry()
@@ -110,6 +109,45 @@ def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
     return bytes(out + data[copied:])
 
 
+def database_statements(data: bytes, name: str) -> list[str]:
+    """The SQL that gives a database of this name what the archive's had as a whole: owner, settings, comment, grants.
+
+    Of all entries, only these name the database itself, so pg_restore leaves them out unless it makes a database of the same name.
+    """
+    reader = _Reader(data)
+    _, count = reader.head()
+    raw = [reader.entry() for _ in range(count)]
+    encoding = _python_encoding(raw)
+    found = [(entry, (entry.definition or b"").decode(encoding)) for entry in raw if _is_of_the_database(entry)]
+    databases = [entry for entry, _ in found if entry.description == b"DATABASE"]
+    if not databases:
+        return []
+    original = (databases[0].tag or b"").decode(encoding)
+    owner = (databases[0].owner or b"").decode(encoding)
+    # pg_dump quotes a name only where it has to be (fmtId in string_utils.c).
+    named = re.compile(
+        r"^((?:ALTER|COMMENT ON) DATABASE |(?:GRANT|REVOKE) [A-Z, ]*?ON DATABASE |SECURITY LABEL FOR \S+ ON DATABASE "
+        rf'|ALTER ROLE (?:"(?:[^"]|"")+"|\w+) IN DATABASE )(?:{re.escape(_quoted(original))}|{re.escape(original)})(?=[ ;])',
+        re.MULTILINE,
+    )
+    statements = [f"ALTER DATABASE {_quoted(name)} OWNER TO {_quoted(owner)};"] if owner else []
+    return statements + [
+        named.sub(lambda match: match[1] + _quoted(name), definition)
+        for entry, definition in found
+        if entry.description != b"DATABASE"
+    ]
+
+
+def _is_of_the_database(entry: "_RawEntry") -> bool:
+    if entry.description in {b"COMMENT", b"ACL", b"SECURITY LABEL"}:
+        return (entry.tag or b"").startswith(b"DATABASE ") and not entry.namespace
+    return entry.description in {b"DATABASE", b"DATABASE PROPERTIES"}
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
 @dataclass(frozen=True, slots=True)
 class _RawEntry:
     start: int
@@ -121,6 +159,7 @@ class _RawEntry:
     section: int
     definition: bytes | None
     namespace: bytes | None
+    owner: bytes | None
     filename: bytes | None
     dependencies: tuple[tuple[int, int], ...]
     """Dump ID and the offset of the string that holds it."""
@@ -135,8 +174,8 @@ class _Reader:
         self.int_size = 4
         self.version = (0, 0)
 
-    def head(self) -> tuple[bytes | None, bytes | None, int]:
-        """Server's version, pg_dump's version, number of entries."""
+    def head(self) -> tuple[bytes | None, int]:
+        """Server's version, number of entries."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
         major, minor, _revision, self.int_size, _offset_size, _format = self._take(6)
@@ -152,7 +191,9 @@ class _Reader:
         for _ in range(7):
             self._int()  # struct tm
         self._str()  # the database's name
-        return self._str(), self._str(), self._int()
+        server_version = self._str()
+        self._str()  # pg_dump's version
+        return server_version, self._int()
 
     def entry(self) -> _RawEntry:
         start = self._at
@@ -170,7 +211,7 @@ class _Reader:
             self._str()  # table access method
         if self.version >= (1, 16):
             self._int()  # relkind
-        self._str()  # owner
+        owner = self._str()
         self._str()  # with OIDs
         dependencies = []
         while True:
@@ -181,7 +222,7 @@ class _Reader:
             dependencies.append((int(digits), at))
         filename = self._str()
         return _RawEntry(
-            start, dump_id, oid, tag, description, section, definition, namespace, filename, tuple(dependencies)
+            start, dump_id, oid, tag, description, section, definition, namespace, owner, filename, tuple(dependencies)
         )
 
     def encode_int(self, value: int) -> bytes:

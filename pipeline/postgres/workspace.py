@@ -158,20 +158,19 @@ class Workspace:
         shutil.rmtree(self.path, ignore_errors=True)  # the guard did, unless something killed it
         os.close(self._lock)
 
-    def write_private(self, name: str, content: str) -> Path:
+    def write_private(self, name: str, content: str | bytes) -> Path:
         """A file of mode 0600 in the folder."""
         path = self.path / name
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(content)
+        path.touch(mode=0o600, exist_ok=False)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def start(self, program: Program, arguments: Sequence[str]) -> RunningProgram:
-        """Start one of PostgreSQL's programs. What it creates is for its owner alone."""
+    def start(self, program: Program, arguments: Sequence[str], *, unset: Sequence[str] = ()) -> RunningProgram:
+        """Start one of PostgreSQL's programs, without the ``unset`` variables of the environment. What it creates is for its owner alone."""
         log = self._reserve_log(f"{program.path.name}-{len(self._programs)}.log")
         with log.open("r+b") as errors:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", _PROGRAM, "pgstow-program", str(program.path), *arguments],
+                ["/bin/sh", "-c", _PROGRAM, "pgstow-program", *_without(unset), str(program.path), *arguments],
                 stdin=self._guard_pipe(),
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -202,6 +201,10 @@ class Workspace:
         if self._guard.stdin is None:
             raise AssertionError("the guard was started with a pipe")
         return self._guard.stdin
+
+
+def _without(variables: Sequence[str]) -> list[str]:
+    return ["env", *(f"--unset={variable}" for variable in variables)] if variables else []
 
 
 def describe_failure(name: str, status: int, messages: str) -> str:

@@ -46,8 +46,10 @@ def download(store: StorageBackend, stored: StoredObject) -> bytes:
 class ObjectReader:
     """Checked objects of a backup for many threads at once, some of them fetched ahead, in bounded memory.
 
-    Holds at most ``limits.memory`` bytes of objects (two objects at least). An object is kept until all of ``files`` that lie in it were
-    read, unless memory is short: then one that nobody is reading is dropped and, if it is wanted again, fetched again.
+    Holds at most ``limits.memory`` bytes of objects. An object is kept until all of ``files`` that lie in it were read, unless memory is
+    short: then one that nobody is reading is dropped and, if it is wanted again, fetched again.
+
+    Raises InvalidRequest where the memory doesn't hold two of the objects.
     """
 
     def __init__(
@@ -62,7 +64,8 @@ class ObjectReader:
         self._objects = objects
         self._uses = Counter(segment.object for file in files for segment in file.segments)
         largest = max((objects[index].size for index in self._uses), default=1)
-        self._slots = max(2, limits.memory // max(1, largest))
+        limits.check_memory(largest)
+        self._slots = limits.memory // max(1, largest)
         self._fetching = workers.pool(limits.transfers, "download")
         self._changed = threading.Condition()
         self._bodies: OrderedDict[int, bytes | None] = OrderedDict()

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from io import RawIOBase
 from pathlib import Path
 
 from pipeline.concurrency import Workers
@@ -50,7 +51,7 @@ def plan_feed(
     large_objects = [entry for entry in entries if entry.filename in lists]
     new_ids: dict[int, int] = {}
     if jobs > 1:
-        tables.sort(key=lambda entry: (-files[entry.filename].size, entry.dump_id))
+        tables.sort(key=lambda entry: _turn(files[entry.filename]))
         dump_ids = [entry.dump_id for entry in tables]
         new_ids = dict(zip(dump_ids, sorted(dump_ids), strict=True))
         # Up to 16 there is one list, and it goes first; from 17 on each waits for the entry that makes its objects, after most tables.
@@ -66,6 +67,15 @@ def plan_feed(
             ),
         ),
     )
+
+
+def _turn(file: File) -> tuple[int, int, int]:
+    """Large files first, the largest of all foremost. Those in packs after them, pack by pack, since each is fetched whole: in any other
+    order, and with more packs than memory has room for, packs would be fetched again and again."""
+    first = next(iter(file.segments), None)
+    if first is None or first.offset == 0:
+        return (0, -file.size, 0)
+    return (1, first.object, first.offset)
 
 
 class Feed:
@@ -93,6 +103,8 @@ class Feed:
         self.current: list[str] = []
         """Files being read."""
         folder.mkdir(mode=0o700)
+        for path in (TOC_NAME, *(file.path for file in plan.small)):
+            (folder / path).touch(mode=0o600)
         (folder / TOC_NAME).write_bytes(plan.toc)
         for file in plan.small:
             with (folder / file.path).open("wb") as stream:
@@ -131,38 +143,44 @@ class Feed:
     def _feed_group(self, first: Path, held: int | None = None) -> bool:
         """Whether pg_restore took all of the group from this thread; ``held`` keeps its first pipe open until it is opened here."""
         group = self._unclaimed.pop(first, None)
-        try:
-            if group is not None:
-                return all(self._feed(file) for file in group)
-            # Another thread has claimed it and may not have opened the pipe yet: without a writer, pg_restore would see an empty file.
-            while held is not None and first not in self._opened and not self._closed.is_set():
-                time.sleep(0.001)
-            return False
-        finally:
-            if held is not None:
-                os.close(held)
+        if group is not None:
+            return self._feed(group[0], held) and all(self._feed(file) for file in group[1:])
+        # Another thread has claimed it and may not have opened the pipe yet: without a writer, pg_restore would see an empty file.
+        while first not in self._opened and not self._closed.is_set():
+            time.sleep(0.001)
+        _let_go(held)
+        return False
 
-    def _feed(self, file: File) -> bool:
+    def _feed(self, file: File, held: int | None = None) -> bool:
         """Whether pg_restore took all of the file; if not, it has ended and says itself why."""
         path = self._folder / file.path
         self._reader.fetch_ahead(segment.object for segment in file.segments[:1])
-        self._waiting.add(path)
+        pipe = self._open(path, held)
+        if pipe is None:
+            return False
+        self.current.append(file.path)
         try:
-            if self._closed.is_set():
-                return False
-            with path.open("wb", buffering=0) as pipe:
-                self._waiting.discard(path)
-                self._opened.add(path)
-                self.current.append(file.path)
+            with pipe:
                 self._fill(pipe.fileno(), file)
         except BrokenPipeError:
             return False
         finally:
-            self._waiting.discard(path)
-            with suppress(ValueError):
-                self.current.remove(file.path)
+            self.current.remove(file.path)
         path.unlink()
         return True
+
+    def _open(self, path: Path, held: int | None) -> RawIOBase | None:
+        """Our end of the pipe, once pg_restore has opened the other; None where it has ended. Lets go of ``held``."""
+        self._waiting.add(path)
+        try:
+            if self._closed.is_set():
+                return None
+            pipe = path.open("wb", buffering=0)
+            self._opened.add(path)
+            return pipe
+        finally:
+            self._waiting.discard(path)
+            _let_go(held)
 
     def _fill(self, pipe: int, file: File) -> None:
         with suppress(OSError):
@@ -178,3 +196,8 @@ class Feed:
         except BaseException:
             self._broken.append(os.dup(pipe))
             raise
+
+
+def _let_go(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)

@@ -83,8 +83,8 @@ def test_a_store_that_is_none(arguments: list[str], exit_code: int, matching: st
 
 
 def test_limits_that_contradict_each_other(tmp_path: Path) -> None:
-    result = run_pgstow("restore", "--from", tmp_path, "--into", "x", "--memory", "1MiB", "-q")
-    assert_one_sentence(result, 2, "memory must hold two objects")
+    result = run_pgstow("backup", "x", "--to", tmp_path, "--memory", "1MiB", "-q")
+    assert_one_sentence(result, 2, "memory limit must hold two objects")
 
 
 @pytest.mark.parametrize("text", ["host=", "host='x", "postgresql://[", "nonsense=1", "host=x password=secret bad"])

@@ -175,11 +175,12 @@ def test_pg_restore_killed(stuck: FaultySample, whom: str, postgres: ThrowawayCl
 
 
 def test_the_session_ended_by_the_server(stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path) -> None:
-    with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
+    with start_pgstow("restore", "--from", f"{stuck.url}&read_timeout=2", *stuck.arguments) as process:
         wait_for_the_middle(stuck, spool_dir)
         Database("postgres", postgres.conninfo()).fetch(
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{COPY}'"
         )
+        stuck.proxy.heal()  # pg_restore hears of it once it has something to send
         result = finish(process)
     assert_one_sentence(result, 5, "terminating connection|server closed|pg_restore")
     assert_nothing_left(postgres, spool_dir)

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import re
 import subprocess
@@ -75,7 +76,7 @@ def feeder_threads() -> list[threading.Thread]:
 def test_what_is_read_from_the_pipes_is_what_was_dumped(
     fed: Feeding, jobs: int, empty_target: Database, postgres: ThrowawayCluster, stored_sample: StoredSample
 ) -> None:
-    """By stock pg_restore; and with several jobs it begins with the largest, as it would with plain files."""
+    """By stock pg_restore; and with several jobs it begins with the largest, as it would with plain files, and then goes pack by pack."""
     pg_restore = [postgres.bin_dir / "pg_restore", "--verbose", "--exit-on-error", f"--jobs={jobs}"]
     log = fed.folder.with_name("log")
     with log.open("wb") as stream:
@@ -86,12 +87,18 @@ def test_what_is_read_from_the_pipes_is_what_was_dumped(
     assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
     assert [path for path in fed.folder.iterdir() if path.is_fifo()] == []
     if jobs > 1:
-        sizes = {entry.dump_id: fed.archive.files[entry.filename].size for entry in fed.archive.toc.data_entries}
+        files = {entry.dump_id: fed.archive.files[entry.filename] for entry in fed.archive.toc.data_entries}
         old_ids = {new: old for old, new in fed.new_ids.items()}
         launched = [int(found) for found in re.findall(r"launching item (\d+) TABLE DATA", log.read_text())]
-        order = [sizes[old_ids.get(dump_id, dump_id)] for dump_id in launched]
+        order = [files[old_ids.get(dump_id, dump_id)] for dump_id in launched]
         assert len(order) == 27
-        assert order == sorted(order, reverse=True)
+        in_packs = [bool(file.segments) and file.segments[0].offset > 0 for file in order]
+        assert in_packs == sorted(in_packs)
+        assert len(set(in_packs)) == 2
+        sizes = [file.size for file, in_pack in zip(order, in_packs, strict=True) if not in_pack]
+        assert sizes == sorted(sizes, reverse=True)
+        places = [file.segments[0] for file, in_pack in zip(order, in_packs, strict=True) if in_pack]
+        assert places == sorted(places, key=lambda place: (place.object, place.offset))
 
 
 def test_nobody_reads_and_every_thread_is_let_go(fed: Feeding, jobs: int) -> None:
@@ -135,6 +142,37 @@ def test_a_pipe_that_is_asked_for_out_of_turn_is_served(stored_sample: StoredSam
         wait_until(served, "the pipe is filled")
         assert len(contents[0]) == smallest.size
         made.feed.close()
+
+
+def test_large_objects_that_are_asked_for_out_of_turn_are_served(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """Several files, one after another; the first one's end has to come before the second is opened."""
+    with Workers() as workers:
+        limits = Limits(jobs=1)
+        archive = open_archive(stored_sample.store, stored_sample.manifest, workers, limits)
+        by_path = {file.path: file for file in archive.files_of(None)}
+        plan = plan_feed(archive.toc_data, archive.toc, by_path, archive.lists, jobs=1)
+        *_, (large_objects,) = plan.sequences
+        assert len(large_objects) > 1
+        tables = plan.sequences[0][:3]  # as many as there are threads
+        plan = dataclasses.replace(plan, sequences=((*tables, large_objects),))
+        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, by_path.values(), workers, limits)
+        feed = Feed(tmp_path / "feed", plan, reader, workers, jobs=1)
+        contents: list[bytes] = []
+
+        def read() -> None:
+            contents.extend((tmp_path / "feed" / file.path).read_bytes() for file in large_objects)
+
+        reading = threading.Thread(target=read, daemon=True)
+        reading.start()
+
+        def served() -> bool:
+            feed.serve_strays()
+            workers.collect()
+            return len(contents) == len(large_objects)
+
+        wait_until(served, "the pipes are filled")
+        assert [len(content) for content in contents] == [file.size for file in large_objects]
+        feed.close()
 
 
 def drain(pipe: int) -> bytes:
