@@ -62,10 +62,11 @@ def backup(
         limits=options.make_limits(jobs, transfers, memory, spool_dir, spool=spool_limit, object_size=object_size),
         programs=tuple(bin_dir or ()),
     )
-    if dry_run:
-        _print_plan(plan_backup(request), to, as_json=json)
-        return
     store = options.open_store(to, store_option, give_up_after)
+    if dry_run:
+        with closing(store):
+            _print_plan(plan_backup(request), store.url, as_json=json)
+        return
     started = time.monotonic()
     with closing(store), display.progress(quiet=quiet or json) as notify:
         manifest = back_up(request, store, notify)
@@ -82,12 +83,12 @@ def backup(
     )
 
 
-def _print_plan(plan: "BackupPlan", to: str, *, as_json: bool) -> None:
+def _print_plan(plan: "BackupPlan", url: str, *, as_json: bool) -> None:
     if as_json:
         display.print_json(dataclasses.asdict(plan))
         return
     total = display.format_size(sum(table.size for table in plan.tables))
-    print(f"Would back up {plan.cluster}/{plan.database} (PostgreSQL {plan.server_version}) to {to.partition('?')[0]}")
+    print(f"Would back up {plan.cluster}/{plan.database} (PostgreSQL {plan.server_version}) to {url}")
     print(
         f"with {plan.program.path} {plan.program.version}: {len(plan.tables):,} tables, about {total} on the server's disk,"
     )

@@ -62,6 +62,9 @@ def reported(*, debug: bool) -> Iterator[None]:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _stop)
+    # Ctrl-Z would suspend pgstow but not pg_dump, which is then bounded by nobody. And whoever ignores SIGCHLD never hears how a program ended.
+    signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
     except Stopped as exc:

@@ -56,10 +56,12 @@ class ArchiveWriter:
         self._workers = workers
         self._prefix = prefix
         self._memory = limits.memory
-        self._longest_queue = 2 * limits.threads * limits.piece_size
+        # zstd's own memory, which grows with its level, stays under the limit too, on top of the data's.
+        threads = max(1, min(limits.threads, limits.memory // compressor.context_size(limits.piece_size)))
+        self._longest_queue = 2 * threads * limits.piece_size
         self._compressor = compressor
         self._packer = Packer(compressor, limits.object_size)
-        self._compressing = workers.pool(limits.threads, "compress")
+        self._compressing = workers.pool(threads, "compress")
         self._uploading = workers.pool(limits.transfers, "upload")
         self._passing: dict[str, _Passing] = {}
         self._files: dict[str, ArchivedFile] = {}

@@ -13,7 +13,7 @@ from pipeline.archive_writer import ArchivedFile, ArchiveWriter
 from pipeline.catalog import list_backups, read_manifest_bytes
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, Selection
-from pipeline.errors import DumpFailed
+from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.manifest import (
@@ -27,6 +27,7 @@ from pipeline.manifest import (
     StoredObject,
     Totals,
     dump_manifest,
+    load_manifest,
 )
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END, Dump
@@ -38,7 +39,7 @@ from pipeline.progress import BackupProgress
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
 from pipeline.stages.spool import Spool
 from pipeline.stages.upload import upload
-from storage_backends import AccessDenied, StorageBackend
+from storage_backends import AccessDenied, StorageBackend, StorageError
 
 _TICK = 0.02  # seconds between looks at the spool; at 1 GB/s pg_dump writes 20 MB meanwhile
 
@@ -76,7 +77,7 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
         writer = ArchiveWriter(store, ref.data_prefix, workers, limits, compressor)
         dump = Dump(
             program,
-            request.source,
+            request.source.at(server.host, server.hostaddr, server.port),
             workspace,
             selection=request.selection,
             jobs=limits.jobs,
@@ -106,7 +107,7 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
         objects=objects,
         totals=_totals(files, objects),
         durations={"dump": round(dumped - clock, 3), "upload_after_dump": round(uploaded - dumped, 3)},
-        previous=_previous(store, ref),
+        previous=_previous(store, ref, notify),
     )
     upload(store, ref.manifest_key, dump_manifest(manifest))
     return manifest
@@ -247,13 +248,17 @@ def _store_checksums(store: StorageBackend, ref: BackupRef, objects: Sequence[St
     return upload(store, ref.data_prefix + CHECKSUMS_NAME, "".join(lines).encode())
 
 
-def _previous(store: StorageBackend, ref: BackupRef) -> Previous | None:
+def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
     """The newest manifest of this database that is there already."""
     try:
         earlier = list_backups(store, ref.cluster, ref.database)
         if not earlier:
             return None
         data = read_manifest_bytes(store, earlier[-1])
+        load_manifest(data, earlier[-1].manifest_key)
     except AccessDenied:
         return None  # credentials that can only create; pgstow check tells
+    except (StorageError, PipelineError) as exc:
+        notify(Notice(f"The manifest names none before it, since that can't be read. {exc}"))
+        return None
     return Previous(backup_id=earlier[-1].backup_id, sha256=hashlib.sha256(data).hexdigest())

@@ -11,7 +11,12 @@ MIB = 1024 * 1024
 
 def default_jobs() -> int:
     """Parallel jobs where the user names no number: the processors, four at most."""
-    return min(4, os.cpu_count() or 1)
+    return min(4, _processors())
+
+
+def _processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class Limits:
     @property
     def threads(self) -> int:
         """Threads that compress or decompress."""
-        return os.cpu_count() or 1
+        return _processors()
 
     @property
     def piece_size(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
-from pipeline.errors import ManifestInvalid
+from pipeline.errors import InvalidRequest, ManifestInvalid
 
 MANIFESTS = "manifests/"
 DATA = "data/"
@@ -30,7 +30,11 @@ def is_backup_id(text: str) -> bool:
 
 
 def encode_name(name: str) -> str:
-    """A cluster's or database's name as one segment of a key."""
+    """A cluster's or database's name as one segment of a key. Raises InvalidRequest where it is not valid Unicode."""
+    try:
+        name.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidRequest(f"{name!r} can't be a cluster's or database's name: it is not valid Unicode.") from exc
     return {".": "%2E", "..": "%2E%2E"}.get(name) or quote(name, safe="")
 
 

@@ -76,5 +76,4 @@ def _await_toc(dump: Dump, request: BackupRequest) -> Toc:
         toc = next((file for file in spool.files if file.name == TOC_NAME and file.whole), None)
         if toc is not None:
             return read_toc(toc.path.read_bytes())
-        dump.pause_if(spool.full)
         time.sleep(_TICK)

@@ -1,10 +1,12 @@
 """How far a step is, from what is known so far, a few times a second."""
 
 import time
+from contextlib import suppress
 from functools import partial
 
 from pipeline.archive_writer import ArchiveWriter
 from pipeline.concurrency import Workers
+from pipeline.errors import PipelineError
 from pipeline.events import Notify, Progress
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import read_toc
@@ -55,5 +57,7 @@ class BackupProgress:
 
 def _announce(toc_data: bytes, server: Server) -> _Announced:
     tables = [entry for entry in read_toc(toc_data).data_entries if entry.description == "TABLE DATA"]
-    sizes = server.relation_sizes([entry.oid for entry in tables])
+    sizes: dict[int, int] = {}
+    with suppress(PipelineError):  # no backup fails for want of an estimate
+        sizes = server.estimated_sizes([entry.oid for entry in tables])
     return {entry.filename: (f"{entry.namespace}.{entry.tag}", sizes.get(entry.oid, 0)) for entry in tables}

@@ -28,7 +28,7 @@ from storage_backends import StorageBackend, StorageError
 _TICK = 0.05  # seconds between looks at pg_restore
 _INTERVAL = 0.2  # seconds between reports of progress
 _REPORT_TIMEOUT = 10.0  # seconds for a thread to say that it has fed all, after pg_restore has read it
-_STRAY_INTERVAL = 2.0  # seconds between looks for a pipe that pg_restore opened out of turn
+_LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that pg_restore opened out of turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                     if chosen is None
                     else [plan.new_ids.get(id_, id_) for id_ in archive.in_order(chosen)],
                 )
-                _follow(restoration, feed, reader, sum(file.size for file in files), workers, notify)
+                _follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
             notify(Started("Counting rows"))
             check_rows(target, files, workers, limits.jobs, notify)
             if request.create and chosen is None:
@@ -175,16 +175,26 @@ def _check_free(server: Server, archive: Archive, chosen: frozenset[int] | None)
 
 
 def _follow(
-    restoration: Restoration, feed: Feed, reader: ObjectReader, total: int, workers: Workers, notify: Notify
+    restoration: Restoration,
+    feed: Feed,
+    reader: ObjectReader,
+    server: Server,
+    total: int,
+    workers: Workers,
+    notify: Notify,
 ) -> None:
-    """See pg_restore to its end; a failure to fetch or to check what it is fed ends it at once."""
+    """See pg_restore to its end; a failure to fetch or to check what it is fed ends it at once.
+
+    So does the end of our own session: while pg_restore waits for data, it doesn't hear that the server is gone.
+    """
     reported = 0.0
     looked = time.monotonic()
     try:
         while not restoration.has_ended():
             workers.collect(timeout=_TICK)
-            if time.monotonic() - looked > _STRAY_INTERVAL:
+            if time.monotonic() - looked > _LOOK_INTERVAL:
                 looked = time.monotonic()
+                server.execute("SELECT")
                 feed.serve_strays()
             if time.monotonic() - reported > _INTERVAL:
                 reported = time.monotonic()

@@ -320,6 +320,8 @@ def _errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
             "login”, or give this machine a service account"
         ) from exc
     except GoogleAuthError as exc:
+        if exc.retryable or isinstance(exc.__cause__ or exc.__context__, TransportError):
+            raise TransientStorageError(f"{where}: {quote(exc)}") from exc
         raise AccessDenied(f"{where}: Google refused the credentials ({quote(exc)})") from exc
     except requests.exceptions.SSLError as exc:
         kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError

@@ -28,8 +28,10 @@ _READ_SIZE = 1024 * 1024
 
 
 class LocalBackend:
-    """One file an object below ``root``, which is created (mode 0700, with its parents) where it does not exist.
+    """One file an object below ``root``, which the first put creates (mode 0700, with its parents) where it does not exist.
 
+    - Once seen, ``root`` has to stay the same directory: where a volume is unmounted, the mount point stays, and what was put
+      there would be somewhere else than the rest.
     - A body is written to ``root/.incoming/``, fsynced, and hard-linked to its key: the link is what makes a put atomic
       and create-only (`link(2)`_ fails with EEXIST). A process that was killed may leave a file there; it is never
       listed, and may be removed while nothing writes. No key may start with ``.incoming/``.
@@ -44,8 +46,10 @@ class LocalBackend:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         path = Path(root).absolute()
         with _errors(str(path)):
-            _make_directory(path)
             self._root = path.resolve()
+            self._identity: tuple[int, int] | None = None
+            if self._root.exists():
+                self._require_root()
 
     @property
     def url(self) -> str:
@@ -57,6 +61,8 @@ class LocalBackend:
         path = self._path(key)
         check_body(str(path), body, sha256)
         with _errors(str(path)):
+            if self._identity is None:
+                _make_directory(self._root)
             self._require_root()
             incoming = self._root / _INCOMING
             _make_directory(incoming)
@@ -122,8 +128,17 @@ class LocalBackend:
         return path
 
     def _require_root(self) -> None:
-        if not self._root.is_dir():
-            raise BucketNotFound(f"the directory {self._root} no longer exists; check that its volume is mounted")
+        try:
+            status = self._root.stat()
+        except FileNotFoundError as exc:
+            gone = "does not exist" if self._identity is None else "no longer exists; check that its volume is mounted"
+            raise BucketNotFound(f"the directory {self._root} {gone}") from exc
+        if not stat.S_ISDIR(status.st_mode):
+            raise StorageError(f"{self._root} is not a directory")
+        identity = status.st_dev, status.st_ino
+        if self._identity not in (None, identity):
+            raise BucketNotFound(f"the directory {self._root} is no longer the same; check that its volume is mounted")
+        self._identity = identity
 
     @contextmanager
     def _open(self, key: str) -> Iterator[tuple[Path, int]]:

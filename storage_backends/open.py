@@ -149,6 +149,14 @@ def _seconds(value: str) -> float:
     return seconds
 
 
+def _s3_storage_class(value: str) -> str:
+    if value in ("GLACIER", "DEEP_ARCHIVE"):
+        raise ValueError(
+            f"can't be {value}, from which nothing can be read at once, manifests neither: let a lifecycle rule move data/ there"
+        )
+    return _text(value)
+
+
 def _endpoint(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -166,10 +174,15 @@ def _checksum(value: str) -> str:
 
 _COMMON: dict[str, Callable[[str], Any]] = {
     "endpoint": _endpoint,
-    "storage_class": _text,
     "kms_key": _text,
     "connect_timeout": _seconds,
     "read_timeout": _seconds,
 }
-_S3_OPTIONS = _COMMON | {"region": _text, "profile": _text, "path_style": _flag, "checksum": _checksum}
-_GCS_OPTIONS = _COMMON | {"project": _text}
+_S3_OPTIONS = _COMMON | {
+    "region": _text,
+    "profile": _text,
+    "path_style": _flag,
+    "storage_class": _s3_storage_class,
+    "checksum": _checksum,
+}
+_GCS_OPTIONS = _COMMON | {"project": _text, "storage_class": _text}

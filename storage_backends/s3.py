@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import boto3
 import botocore.exceptions as aws
+import urllib3
 from botocore.config import Config
 from botocore.parsers import ResponseParserError
 
@@ -340,7 +341,13 @@ def _errors(where: str) -> Iterator[None]:
     except aws.SSLError as exc:
         kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
         raise kind(f"{where}: {quote(exc)}") from exc
-    except (aws.ConnectionError, aws.HTTPClientError, aws.IncompleteReadError, ResponseParserError) as exc:
+    except (
+        aws.ConnectionError,
+        aws.HTTPClientError,
+        aws.IncompleteReadError,
+        ResponseParserError,
+        urllib3.exceptions.HTTPError,  # as a body is read, botocore passes on what it doesn't know
+    ) as exc:
         raise TransientStorageError(f"{where}: {quote(exc)}") from exc
     except aws.BotoCoreError as exc:
         raise StorageError(f"{where}: {quote(exc)}") from exc

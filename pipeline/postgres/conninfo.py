@@ -48,6 +48,11 @@ class Conninfo:
         """The same server, another database."""
         return Conninfo({**self.parameters, "dbname": name})
 
+    def at(self, host: str, address: str, port: int) -> "Conninfo":
+        """The very server that a session got to, where names stand for several: ``address`` is empty for a socket's folder."""
+        pinned = {"host": host, "port": port} | ({"hostaddr": address} if address else {})
+        return Conninfo({**self.parameters, **pinned})
+
     def for_psycopg(self) -> str:
         """The whole of it, for a session that speaks UTF-8: of a database in SQL_ASCII, psycopg would make no text."""
         return make_conninfo(**{"fallback_application_name": "pgstow", **self.parameters, "client_encoding": "UTF8"})
@@ -60,15 +65,21 @@ class Conninfo:
     def for_program(self, workspace: Workspace, application_name: str) -> str:
         """What may stand on a program's command line: a password goes into a file of mode 0600 that it names instead."""
         parameters = {**self.parameters, "application_name": application_name}
-        if parameters.get("sslpassword"):
-            raise InvalidRequest(
-                "sslpassword cannot be handed to PostgreSQL's programs without showing it on their command line; "
-                "use a client key without a passphrase, or one that an agent opens."
-            )
         password = parameters.pop("password", None)
+        if secrets := sorted(name for name in _secret_parameters() if parameters.get(name)):
+            raise InvalidRequest(
+                f"{secrets[0]} can't be handed to PostgreSQL's programs without showing it on their command line: keep it in a "
+                "service file, or use a client key without a passphrase."
+            )
         if password:
             parameters["passfile"] = str(workspace.write_private("passfile", _passfile_line(str(password))))
         return make_conninfo(**parameters)
+
+
+def _secret_parameters() -> set[str]:
+    """Those that libpq itself would not show (PQconninfoOption's ``dispchar``), and SCRAM's keys, which it takes for debugging."""
+    hidden = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults() if option.dispchar == b"*"}
+    return hidden | {"scram_client_key", "scram_server_key"}
 
 
 def _passfile_line(password: str) -> str:

@@ -1,5 +1,7 @@
 """pg_dump, in the directory format, and what it says."""
 
+import errno
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +90,10 @@ class Dump:
 
 
 def _failure(status: int, messages: str, folder: Path) -> Exception:
-    if "No space left on device" in messages or shutil.disk_usage(folder).free == 0:
+    if (
+        any(os.strerror(number) in messages for number in (errno.ENOSPC, errno.EDQUOT))
+        or shutil.disk_usage(folder).free == 0
+    ):
         return LocalResourceExhausted(
             f"The spool's disk at {folder.parent} is full; free some space, name another folder, or lower the spool's limit."
         )

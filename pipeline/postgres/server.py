@@ -53,6 +53,8 @@ class Server:
         info = self._connection.info
         self.host: str = info.host
         """As connected to; a socket's folder where it is one."""
+        self.hostaddr: str = info.hostaddr
+        """The address that the name stood for; empty for a socket."""
         self.port: int = info.port
         self.name: str = info.dbname
         """The database's name."""
@@ -110,6 +112,15 @@ class Server:
         """Bytes on the server's disk of each table with its TOAST, without its indexes."""
         rows = self.fetch("SELECT oid::bigint, pg_table_size(oid) FROM unnest(%s::oid[]) AS oid", [list(oids)])
         return {oid: size or 0 for oid, size in rows}
+
+    def estimated_sizes(self, oids: Sequence[int]) -> dict[int, int]:
+        """The same by the catalog's account, which VACUUM and ANALYZE keep: no lock is taken, so that none is waited for."""
+        rows = self.fetch(
+            "SELECT c.oid::bigint, (c.relpages + coalesce(t.relpages, 0)) * current_setting('block_size')::bigint "
+            "FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid WHERE c.oid = ANY (%s::oid[])",
+            [list(oids)],
+        )
+        return dict(rows)
 
     def relations(self) -> set[tuple[str, str]]:
         """Schema and name of every table, view, sequence and the like that belongs to neither the system nor an extension."""
@@ -191,15 +202,17 @@ class Server:
 
     def _fetch_if_allowed(self, query: str) -> str | None:
         """One value, or None where the role may not ask for it (managed services)."""
-        try:
-            with self._connection.transaction():
-                row = self._connection.execute(query.encode()).fetchone()
-        except (
+        refusals = (
             psycopg.errors.InsufficientPrivilege,
             psycopg.errors.UndefinedFunction,
             psycopg.errors.FeatureNotSupported,
-        ):
-            return None
+        )
+        with self._errors():
+            try:
+                with self._connection.transaction():
+                    row = self._connection.execute(query.encode()).fetchone()
+            except refusals:
+                return None
         return str(row[0]) if row and row[0] is not None else None
 
     def close(self) -> None:

@@ -204,7 +204,7 @@ class Workspace:
 
 
 def _without(variables: Sequence[str]) -> list[str]:
-    return ["env", *(f"--unset={variable}" for variable in variables)] if variables else []
+    return ["env", *(word for variable in variables for word in ("-u", variable))] if variables else []
 
 
 def describe_failure(name: str, status: int, messages: str) -> str:

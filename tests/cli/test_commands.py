@@ -3,15 +3,26 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psycopg
 import pytest
 import typer
 from support.manifests import canonical
-from support.pgstow import PGSTOW, assert_one_sentence, run_pgstow
+from support.pgstow import (
+    PATIENCE,
+    PGSTOW,
+    assert_one_sentence,
+    finish,
+    run_pgstow,
+    start_pgstow,
+    wait_until,
+)
 from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
@@ -190,6 +201,49 @@ def test_a_key_that_no_pgstow_wrote(stored_sample: StoredSample) -> None:
     stray.parent.mkdir()
     stray.write_bytes(content)
     assert_one_sentence(run_pgstow("list", "--from", stored_sample.folder), 7, "not a name that pgstow writes")
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_not(database: Database, tmp_path: Path) -> None:
+    """Also where the table of contents is larger than what may wait in the spool."""
+    database.execute(
+        "CREATE TABLE t (); DO $$ BEGIN FOR i IN 1..200 LOOP EXECUTE format("
+        "'CREATE FUNCTION f%s() RETURNS text LANGUAGE sql AS %L', i, format('SELECT %L', repeat(md5(i::text), 2000))"
+        "); END LOOP; END $$"
+    )
+    arguments = ("--to", tmp_path / "store", "--dry-run", "--spool-limit", "16MiB", "--spool-dir", tmp_path, "-q")
+    result = run_pgstow("backup", database.conninfo, *arguments)
+    assert result.exit_code == 0, result
+    assert f"Would back up localhost/{database.name}" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_shows_no_secret_of_the_stores_url() -> None:
+    result = run_pgstow("backup", "x", "--to", "s3://KEY:SECRET@bucket", "--dry-run")
+    assert_one_sentence(result, 2, "may not have credentials in it")
+    assert "SECRET" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGCHLD, signal.SIGTSTP])
+def test_signals_that_were_ignored_or_are_to_be(
+    number: signal.Signals, database: Database, tmp_path: Path, spool_dir: Path
+) -> None:
+    """Whoever ignores SIGCHLD hears of no child's end; a Ctrl-Z would leave pg_dump running with nobody to bound it."""
+    previous = signal.signal(number, signal.SIG_IGN) if number is signal.SIGCHLD else None
+    try:
+        backup = ("backup", database.conninfo, "--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
+        with closing(psycopg.connect(database.conninfo)) as locking, start_pgstow(*backup) as process:
+            locking.execute("CREATE TABLE t ()")
+            locking.commit()
+            locking.execute("LOCK TABLE t")
+            if number is signal.SIGTSTP:
+                wait_until(lambda: list(spool_dir.iterdir()), "pgstow has begun")
+                process.send_signal(number)
+            locking.rollback()
+            result = finish(process, PATIENCE)
+    finally:
+        if previous is not None:
+            signal.signal(number, previous)
+    assert result.exit_code == 0, result
 
 
 def test_a_pipe_that_closes_early_is_no_traceback(stored_sample: StoredSample) -> None:

@@ -107,6 +107,22 @@ def test_every_way_to_give_a_password(guarded: GuardedServer, tmp_path: Path, sp
     assert_unseen(PASSWORD, result, tmp_path / "store")
 
 
+def test_the_connection_strings_password_is_the_one(guarded: GuardedServer, tmp_path: Path, spool_dir: Path) -> None:
+    """For pgstow's own session and for pg_dump, whatever else is in the environment."""
+    result = backup(f"{guarded.conninfo} password='{QUOTED}'", tmp_path / "store", spool_dir, PGPASSWORD="another's")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_secrets_that_a_command_line_would_show(guarded: GuardedServer, tmp_path: Path, spool_dir: Path) -> None:
+    for secret in ("sslpassword", "scram_client_key"):
+        key = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY="
+        result = backup(f"{guarded.administered.conninfo} {secret}={key}", tmp_path / "store", spool_dir)
+        if "not one that libpq understands" in result.stderr:
+            continue  # a libpq that doesn't know it shows nothing
+        assert_one_sentence(result, 2, secret)
+        assert_unseen(key, result, tmp_path / "store")
+
+
 @pytest.mark.parametrize("given", [" password='wro:ng secret'", ""], ids=["wrong", "none"])
 def test_a_password_that_does_not_fit(guarded: GuardedServer, tmp_path: Path, spool_dir: Path, given: str) -> None:
     result = backup(guarded.conninfo + given, tmp_path / "store", spool_dir)

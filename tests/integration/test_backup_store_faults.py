@@ -100,6 +100,18 @@ def test_credentials_that_can_only_create_suffice(sample_database: Database, s3:
     assert len(committed_backups(s3.bucket.url)) == 2
 
 
+def test_a_manifest_before_that_cannot_be_read_costs_no_backup(
+    sample_database: Database, s3: FaultyStore, spool_dir: Path
+) -> None:
+    assert run_backup(sample_database, s3.url, spool_dir).exit_code == 0
+    s3.proxy.fail(with_=Fault.ERROR_IN_200, method="GET", path=r"\.json", times=math.inf)
+    result = run_backup(sample_database, s3.url, spool_dir, "--give-up-after", "0.1")
+    assert result.exit_code == 0
+    assert "The manifest names none before it" in result.stderr
+    s3.proxy.heal()
+    assert len(committed_backups(s3.bucket.url)) == 2
+
+
 def test_a_bucket_that_is_not_there(sample_database: Database, s3: FaultyStore, spool_dir: Path) -> None:
     url = s3.url.replace(s3.bucket.bucket, "no-such-bucket")
     result = run_backup(sample_database, url, spool_dir)

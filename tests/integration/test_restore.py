@@ -319,6 +319,121 @@ def test_a_folder_that_holds_something_is_not_touched(stored_sample: StoredSampl
     assert (folder / "precious").read_text() == (neighbour / "precious").read_text() == "data"
 
 
+def test_an_empty_folder_is_filled_where_it_is(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """It may be a mount point, with its room elsewhere than its parent's."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    before = folder.stat()
+    result = run_pgstow("restore", "--from", stored_sample.folder, "--to-directory", folder, "-q")
+    assert result.exit_code == 0, result
+    assert (folder.stat().st_dev, folder.stat().st_ino) == (before.st_dev, before.st_ino)
+    assert (folder / "toc.dat").is_file()
+    assert not list(folder.glob("*.partial"))
+
+
+def test_a_created_database_is_like_the_original_as_a_whole(
+    postgres: ThrowawayCluster, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+) -> None:
+    """Owner, settings, comment and grants, of which pg_restore restores none unless it makes a database of the same name."""
+    server = Database("postgres", postgres.conninfo())
+    original = make_database('odd "name" of; DATABASE x')
+    name, copy = original.name.replace('"', '""'), "like the original"
+    server.execute('CREATE ROLE landlord; CREATE ROLE "Gu est"')
+    try:
+        for statement in (
+            f'ALTER DATABASE "{name}" OWNER TO landlord',
+            f'ALTER DATABASE "{name}" SET search_path TO a, "B c"',
+            f'ALTER DATABASE "{name}" CONNECTION LIMIT 7',
+            f'ALTER ROLE "Gu est" IN DATABASE "{name}" SET work_mem TO \'5MB\'',
+            f"COMMENT ON DATABASE \"{name}\" IS 'it''s; ON DATABASE \"{name}\" \n x'",
+            f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC; GRANT CONNECT ON DATABASE "{name}" TO "Gu est"',
+        ):
+            server.execute(statement)
+        backup = ("backup", original.conninfo, "--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
+        assert run_pgstow(*backup).exit_code == 0
+        restored("--from", tmp_path / "store", "--into", postgres.conninfo(copy), "--create", "--spool-dir", spool_dir)
+
+        def whole(database: str) -> list[tuple[Any, ...]]:
+            quoted = database.replace("'", "''")
+            return server.fetch(
+                "SELECT pg_get_userbyid(datdba), datconnlimit, "
+                "ARRAY(SELECT acl::text FROM unnest(datacl) AS acl ORDER BY 1), shobj_description(d.oid, 'pg_database'), "
+                "array_agg((pg_get_userbyid(setrole), setconfig)::text ORDER BY setrole) "
+                f"FROM pg_database d LEFT JOIN pg_db_role_setting ON setdatabase = d.oid WHERE datname = '{quoted}' GROUP BY d.oid, d.*"
+            )
+
+        assert whole(copy) == whole(original.name)
+        assert whole(copy)[0][:2] == ("landlord", 7)
+    finally:
+        server.execute(f'DROP DATABASE IF EXISTS "{copy}"')
+        server.execute(f'DROP DATABASE "{name}"')
+        server.execute('DROP ROLE landlord; DROP ROLE "Gu est"')
+
+
+def test_owners_that_are_not_there_fail_it_and_leave_no_database(
+    postgres: ThrowawayCluster, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+) -> None:
+    server, original = Database("postgres", postgres.conninfo()), make_database()
+    server.execute(f"CREATE ROLE passing; GRANT CONNECT ON DATABASE {original.name} TO passing")
+    backup = ("backup", original.conninfo, "--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
+    assert run_pgstow(*backup).exit_code == 0
+    server.execute(f"REVOKE CONNECT ON DATABASE {original.name} FROM passing; DROP ROLE passing")
+    into = ("--into", postgres.conninfo("orphan"), "--create", "--spool-dir", spool_dir, "-q")
+    result = run_pgstow("restore", "--from", tmp_path / "store", *into)
+    assert_one_sentence(result, 5, 'settings and grants could not be restored.*role "passing" does not exist')
+    assert server.fetch("SELECT FROM pg_database WHERE datname = 'orphan'") == []
+
+
+def test_a_pg_restore_that_the_server_does_not_understand(
+    stored_sample: StoredSample, postgres: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    """It sets transaction_timeout, since 17: found out before a database is made for it."""
+    program = tmp_path / "pg_restore"
+    program.write_text("#!/bin/sh\necho 'pg_restore (PostgreSQL) 18.1'\n")
+    program.chmod(0o755)
+    if postgres.major >= 17:
+        pytest.skip("the server understands all that there is")
+    into = ("--into", postgres.conninfo("never"), "--create", "--bin-dir", tmp_path, "--spool-dir", spool_dir, "-q")
+    result = run_pgstow("restore", "--from", stored_sample.folder, *into)
+    assert_one_sentence(result, 9, r"pg_restore 18\.1 can't restore into a server older than 17")
+    server = Database("postgres", postgres.conninfo())
+    assert server.fetch("SELECT FROM pg_database WHERE datname = 'never'") == []
+
+
+def test_a_partitioned_table_comes_with_its_rows(
+    database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+) -> None:
+    database.execute(
+        "CREATE TABLE m (k integer, v integer) PARTITION BY LIST (k); CREATE INDEX ON m (v);"
+        "CREATE TABLE m1 PARTITION OF m FOR VALUES IN (1); CREATE TABLE m2 PARTITION OF m DEFAULT;"
+        "INSERT INTO m SELECT i % 2, i FROM generate_series(1, 200) AS i"
+    )
+    backup = ("backup", database.conninfo, "--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
+    assert run_pgstow(*backup).exit_code == 0
+    for table, rows in (("m", 200), ("m1", 100)):
+        target = make_database()
+        told = restored("--from", tmp_path / "store", "--into", target.conninfo, "-t", table, "--spool-dir", spool_dir)
+        assert told["rows"] == rows
+        assert target.fetch(f"SELECT count(*) FROM {table}") == [(rows,)]
+
+
+def test_packs_are_not_fetched_again_and_again(
+    database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+) -> None:
+    """Many small tables of all sizes, in more packs than memory has room for."""
+    database.execute(
+        "DO $$ BEGIN FOR i IN 1..400 LOOP EXECUTE format('CREATE TABLE t%s AS SELECT md5(random()::text) || md5(random()::text) AS noise "
+        "FROM generate_series(1, %s)', i, 1 + (i * 7919) % 97); END LOOP; END $$"
+    )
+    backup = ("backup", database.conninfo, "--to", tmp_path / "store", "--spool-dir", spool_dir, "--json")
+    made = run_pgstow(*backup, "--object-size", "64KiB")
+    stored = json.loads(made.stdout)["totals"]["stored_size"]
+    assert json.loads(made.stdout)["totals"]["objects"] > 8
+    arguments = ("--from", tmp_path / "store", "--memory", "256KiB", "--spool-dir", spool_dir, "--jobs", 2)
+    into = restored("--into", make_database().conninfo, *arguments)
+    assert into["fetched"] < 2 * stored
+
+
 def test_say_where(stored_sample: StoredSample, database: Database, tmp_path: Path) -> None:
     for where in ((), ("--into", database.conninfo, "--to-directory", tmp_path / "x")):
         result = run_pgstow("restore", "--from", stored_sample.folder, *where)

@@ -147,6 +147,22 @@ def test_a_signal_stops_it_in_order(
     assert_nothing_left(postgres, spool_dir)
 
 
+def test_a_stop_says_that_a_part_may_be_there(stuck: FaultySample, database: Database, spool_dir: Path) -> None:
+    arguments = ("--into", database.conninfo, "--spool-dir", spool_dir, "-q", "--jobs", 2)
+    with start_pgstow("restore", "--from", stuck.url, *arguments) as process:
+        wait_for_the_middle(stuck, spool_dir)
+        process.terminate()
+        result = finish(process)
+    assert_one_sentence(result, 143, "Stopped by SIGTERM; the database may hold a part of the backup now")
+
+
+def test_a_failure_says_that_a_part_may_be_there(faulty: FaultySample, database: Database, spool_dir: Path) -> None:
+    faulty.proxy.fail(method="GET", path=ON_ITS_WAY, with_=Fault.FORBIDDEN, times=math.inf)
+    arguments = ("--into", database.conninfo, "--spool-dir", spool_dir, "-q")
+    result = run_pgstow("restore", "--from", faulty.url, *arguments)
+    assert_one_sentence(result, 6, f"The database {database.name} may hold a part of the backup now")
+
+
 def test_kill_9_leaves_no_program_and_no_spool(
     stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path
 ) -> None:
@@ -175,14 +191,16 @@ def test_pg_restore_killed(stuck: FaultySample, whom: str, postgres: ThrowawayCl
 
 
 def test_the_session_ended_by_the_server(stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path) -> None:
-    with start_pgstow("restore", "--from", f"{stuck.url}&read_timeout=2", *stuck.arguments) as process:
+    with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
         wait_for_the_middle(stuck, spool_dir)
         Database("postgres", postgres.conninfo()).fetch(
             f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{COPY}'"
         )
-        stuck.proxy.heal()  # pg_restore hears of it once it has something to send
         result = finish(process)
-    assert_one_sentence(result, 5, "terminating connection|server closed|pg_restore")
+    assert result.exit_code in (3, 5), (
+        "pgstow's session ended, and pg_restore's: it is told of the one that is noticed first"
+    )
+    assert_one_sentence(result, result.exit_code, "terminating connection|server closed|pg_restore")
     assert_nothing_left(postgres, spool_dir)
 
 
@@ -193,9 +211,9 @@ def test_the_server_stopped(stuck: FaultySample, postgres: ThrowawayCluster, spo
             wait_for_the_middle(stuck, spool_dir)
             own.__exit__(None, None, None)
             result = finish(process)
-    assert result.exit_code == 5
+    assert result.exit_code in (3, 5)
     failure, *notices = sorted(result.stderr_lines, key=lambda line: "could not be dropped" in line)
-    assert re.search("pgstow: pg_restore failed: .*(terminating|closed|connection)", failure)
+    assert re.search("(pg_restore failed|went away): .*(terminating|closed|connection)", failure)
     assert len(notices) == 1, "it is told that the database is not whole"
     wait_until(lambda: not processes_naming(spool_dir), "pg_restore is gone")
 

@@ -117,6 +117,15 @@ def test_the_catalog_tells_of_what_it_cannot_read(shelf: Shelf) -> None:
     assert "damaged" in (entries[2].problem or "")
 
 
+def test_the_catalog_holds_no_backups_files(shelf: Shelf) -> None:
+    """They are most of a manifest, and a store may hold thousands of backups."""
+    ref = shelf.add("c", "d", 0)
+    [entry] = read_catalog(shelf.store, [ref])
+    assert entry.manifest
+    assert (entry.manifest.files, entry.manifest.objects) == ([], [])
+    assert entry.manifest.totals == find_backup(shelf.store, Wanted()).totals
+
+
 def test_an_empty_store(shelf: Shelf) -> None:
     assert list_backups(shelf.store) == []
     with pytest.raises(BackupNotFound, match=r"no backup .*pgstow list shows"):

@@ -331,6 +331,7 @@ class RawDirectory:
 class TestLocal(StorageContract):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> StorageBackend:
+        (tmp_path / "root").mkdir()
         return LocalBackend(tmp_path / "root")
 
     @pytest.fixture

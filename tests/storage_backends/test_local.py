@@ -52,7 +52,7 @@ def test_nothing_is_left_of_a_put_that_failed(
 
 
 def test_writes_under_way_are_hidden(backend: LocalBackend, root: Path) -> None:
-    (root / ".incoming").mkdir()
+    (root / ".incoming").mkdir(parents=True)
     (root / ".incoming/left-behind").write_bytes(b"half")
     assert list(backend.list()) == []
     assert list(backend.list(".incoming/")) == []
@@ -103,6 +103,7 @@ def test_symbolic_links_are_not_followed(backend: LocalBackend, root: Path, tmp_
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "secret").write_bytes(b"secret")
+    root.mkdir(parents=True)
     (root / "folder").symlink_to(outside)
     (root / "file").symlink_to(outside / "secret")
     assert list(backend.list()) == []
@@ -117,6 +118,7 @@ def test_symbolic_links_are_not_followed(backend: LocalBackend, root: Path, tmp_
 
 
 def test_a_root_that_is_a_symbolic_link_is_followed(root: Path, tmp_path: Path, backend: LocalBackend) -> None:
+    root.mkdir(parents=True)
     (tmp_path / "link").symlink_to(root)
     linked = LocalBackend(tmp_path / "link")
     linked.put("key", BODY, sha256=SHA256)
@@ -124,7 +126,36 @@ def test_a_root_that_is_a_symbolic_link_is_followed(root: Path, tmp_path: Path, 
     assert linked.url == backend.url
 
 
-def test_a_root_that_went_away(backend: LocalBackend, root: Path) -> None:
+def test_only_a_put_makes_the_root(backend: LocalBackend, root: Path) -> None:
+    """A path that was mistyped holds no backups, and should say so."""
+    with pytest.raises(BucketNotFound, match="does not exist"):
+        list(backend.list())
+    with pytest.raises(BucketNotFound, match="does not exist"):
+        backend.delete(["key"])
+    assert not root.exists()
+    backend.put("key", BODY, sha256=SHA256)
+    assert [info.key for info in backend.list()] == ["key"]
+
+
+def test_a_volume_that_is_unmounted_leaves_a_folder_that_is_not_the_root(backend: LocalBackend, root: Path) -> None:
+    """Else the rest of a backup, its manifest too, would go to the disk below the mount point."""
+    backend.put("key", BODY, sha256=SHA256)
+    root.rename(root.with_name("volume"))
+    root.mkdir()
+    for attempt in (
+        lambda: backend.put("other", BODY, sha256=SHA256),
+        lambda: backend.get("key"),
+        lambda: backend.head("key"),
+        lambda: list(backend.list()),
+    ):
+        with pytest.raises(BucketNotFound, match="no longer the same; check that its volume is mounted"):
+            attempt()
+    assert not list(root.iterdir())
+
+
+def test_a_root_that_went_away(root: Path) -> None:
+    root.mkdir(parents=True)
+    backend = LocalBackend(root)
     root.rmdir()
     with pytest.raises(BucketNotFound, match="no longer exists"):
         backend.put("key", BODY, sha256=SHA256)
@@ -150,6 +181,7 @@ def test_an_object_is_no_folder(backend: LocalBackend) -> None:
 
 
 def test_names_that_are_no_keys_are_not_listed_silently(backend: LocalBackend, root: Path) -> None:
+    root.mkdir(parents=True)
     Path(os.fsdecode(os.fsencode(root) + b"/\xff")).write_bytes(b"")
     with pytest.raises(StorageError, match="not valid Unicode"):
         list(backend.list())

@@ -1,3 +1,4 @@
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -78,9 +79,16 @@ def test_unusual_prefixes_are_refused(prefix: str, aws_credentials: None) -> Non
 def test_local_urls_open_what_they_name(tmp_path: Path) -> None:
     root = tmp_path / "50% of é?"
     backend = open_backend(str(root))
-    assert root.is_dir()
+    backend.put("key", b"", sha256=hashlib.sha256(b"").digest())
+    assert (root / "key").is_file()
     assert backend.url == root.as_uri()
     assert open_backend(backend.url).url == backend.url
+
+
+@pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE"])
+def test_a_storage_class_that_manifests_could_not_be_read_from(storage_class: str) -> None:
+    with pytest.raises(InvalidStorageURL, match="let a lifecycle rule move data/ there"):
+        open_backend(f"s3://bucket?storage_class={storage_class}")
 
 
 def test_no_google_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -38,6 +38,16 @@ def test_no_program_fits(server: Server, tmp_path: Path) -> None:
     assert "pg_dump" in finding.sentence
 
 
+def test_a_pg_restore_that_only_newer_servers_understand(server: Server, tmp_path: Path) -> None:
+    for name in ("pg_dump", "pg_restore"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 17.2'\n")
+        (tmp_path / name).chmod(0o755)
+    finding = find_programs(server, [tmp_path])
+    assert finding.outcome is (Outcome.WARNING if server.major < 17 else Outcome.OK)
+    server.major = 17
+    assert find_programs(server, [tmp_path]).outcome is Outcome.OK
+
+
 def test_encryption(server: Server, condition: Condition) -> None:
     def outcome(**facts: object) -> Outcome:
         return judge_connection(server, dataclasses.replace(condition, **facts)).outcome  # type: ignore[arg-type]

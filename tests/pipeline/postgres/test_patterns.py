@@ -29,7 +29,7 @@ CREATE TABLE "A".t (id integer);
 CREATE TABLE "a.b".t (id integer);
 CREATE TABLE ab.t (id integer);
 CREATE TABLE "ÄB".t (id integer);
-CREATE TABLE a."t v" (id integer);
+CREATE TABLE a."t v" (id integer REFERENCES a.t);
 CREATE VIEW a.tv AS SELECT * FROM a.t;
 CREATE MATERIALIZED VIEW a.tm AS SELECT * FROM a.t;
 CREATE INDEX tm_index ON a.tm (id);
@@ -146,6 +146,62 @@ def test_a_table_without_a_schema_is_of_any(whole: Toc) -> None:
     """Where pg_dump takes those on the search path, which an archive doesn't have."""
     chosen = names(whole, choose_entries(whole, ["t"], []))
     assert {schema for kind, schema, name in chosen if (kind, name) == ("TABLE", "t")} == {"a", "A", "a.b", "ab", "ÄB"}
+
+
+PARTITIONED = """
+CREATE SCHEMA p; CREATE SCHEMA q;
+CREATE TABLE p.m (k integer, v integer) PARTITION BY LIST (k);
+CREATE TABLE q.m1 PARTITION OF p.m FOR VALUES IN (1) PARTITION BY RANGE (v);
+CREATE TABLE p.m1_low PARTITION OF q.m1 FOR VALUES FROM (0) TO (10);
+CREATE TABLE p.m2 PARTITION OF p.m DEFAULT;
+CREATE INDEX m_index ON p.m (v);
+CREATE TABLE p.parent (i integer); CREATE TABLE p.child () INHERITS (p.parent);
+"""
+
+
+@pytest.fixture(scope="module")
+def partitioned(filled: Database, dump: Dump) -> Toc:
+    filled.execute(PARTITIONED)
+    toc = dump("--schema=p", "--schema=q")
+    filled.execute("DROP SCHEMA p, q CASCADE")
+    assert toc
+    return toc
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tables"),
+    [
+        ("p.m", {"m", "m1", "m1_low", "m2"}),
+        ("q.m1", {"m1", "m1_low"}),
+        ("p.m2", {"m2"}),
+        ("p.parent", {"parent"}),
+        ("p.child", {"child"}),
+    ],
+)
+def test_a_partitioned_table_brings_its_partitions(partitioned: Toc, pattern: str, tables: set[str]) -> None:
+    chosen = names(partitioned, choose_entries(partitioned, [pattern], []))
+    assert {name for kind, _, name in chosen if kind == "TABLE"} == tables
+    attached = {name for kind, _, name in chosen if kind == "TABLE ATTACH"}
+    assert attached == ({"m1", "m1_low", "m2"} if "m" in tables else tables & {"m1_low"})
+    indexes = {name for kind, _, name in chosen if kind == "INDEX"}
+    own = {"m": "m_index", "m1": "m1_v_idx", "m1_low": "m1_low_v_idx", "m2": "m2_v_idx"}
+    assert indexes == {own[table] for table in tables & own.keys()}
+
+
+def test_a_publication_is_left_out(filled: Database, dump: Dump) -> None:
+    """Where the publication isn't, neither can the table be in it."""
+    filled.execute("CREATE PUBLICATION pub FOR TABLE a.t")
+    toc = dump()
+    filled.execute("DROP PUBLICATION pub")
+    assert toc
+    assert "PUBLICATION TABLE" in {entry.description for entry in toc.entries}
+    for chosen in (choose_entries(toc, ["a.t"], []), choose_entries(toc, [], ["a"])):
+        assert "PUBLICATION TABLE" not in {kind for kind, _, _ in names(toc, chosen)}
+
+
+def test_a_schemas_pattern_has_no_dot(whole: Toc) -> None:
+    with pytest.raises(InvalidRequest, match="needs double quotes"):
+        choose_entries(whole, [], ["a.b"])
 
 
 def test_several_patterns_add_up(whole: Toc) -> None:

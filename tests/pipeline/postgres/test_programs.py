@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import ProgramMissing
 from pipeline.postgres import programs
-from pipeline.postgres.programs import find_program, parse_version
+from pipeline.postgres.programs import find_program, major_of, parse_version
 
 
 def install(directory: Path, name: str, answer: str) -> Path:
@@ -57,6 +57,11 @@ def test_the_servers_own_major_else_the_lowest_newer_one(tmp_path: Path, server:
 
     assert program.version == chosen
     assert program.path == tmp_path / chosen / "bin" / "pg_dump"
+
+
+@pytest.mark.parametrize(("version", "major"), [("15.18", 15), ("18.1 (Debian 18.1-1)", 18), ("19beta1", 19), ("9", 9)])
+def test_the_major_of_any_version(version: str, major: int) -> None:
+    assert major_of(version) == major
 
 
 def test_older_ones_do_not_do(tmp_path: Path) -> None:

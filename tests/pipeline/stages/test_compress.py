@@ -74,6 +74,13 @@ def test_no_flipped_bit_is_taken_for_data(data: bytes, position: int, bit: int) 
         assert found == data
 
 
+def test_the_memory_that_a_level_takes() -> None:
+    """Measured by hand at 8 MiB: 1 MiB at level 3, 80 at 19."""
+    low, high = (Compressor(level).context_size(8 * 2**20) for level in (3, 19))
+    assert 2**19 < low < 2**22
+    assert 2**25 < high < 2**27
+
+
 def test_what_is_no_frame() -> None:
     with pytest.raises(BackupDamaged, match=r"^some\.dat does not decompress after 0 bytes: .*\.$"):
         list(decompress(b"not zstd at all", "some.dat"))
