@@ -1,9 +1,10 @@
 """What every backend checks of what it is given, in the same words."""
 
 import hashlib
+from collections.abc import Callable
 
 from storage_backends.backend import Body
-from storage_backends.errors import ChecksumMismatch, RangeNotSatisfiable
+from storage_backends.errors import ChecksumMismatch, RangeNotSatisfiable, TransientStorageError
 
 
 def check_body(where: str, body: Body, sha256: bytes) -> None:
@@ -18,3 +19,25 @@ def check_range(where: str, size: int, offset: int, length: int | None) -> int:
     if not 0 <= offset <= end <= size:
         raise RangeNotSatisfiable(f"{where} has {size} bytes, not a range from {offset} to {end}")
     return end
+
+
+def read_range(
+    where: str, offset: int, length: int | None, *, fetch: Callable[[], bytes], size: Callable[[], int]
+) -> bytes:
+    """What ``fetch`` gets of the range by HTTP, which knows no range without bytes, and cuts off what reaches beyond the end.
+
+    ``size`` asks for the object's size, where that has to be known.
+    """
+    if offset >= 0 and (length is None or length > 0):
+        try:
+            data = fetch()
+        except RangeNotSatisfiable:
+            data = b""
+        if data and length in (None, len(data)):
+            return data
+    else:
+        data = b""
+    end = check_range(where, size(), offset, length)
+    if len(data) != end - offset:
+        raise TransientStorageError(f"{where} gave {len(data)} bytes of {end - offset}")
+    return data

@@ -7,20 +7,18 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import google.auth
 import google_crc32c
 import requests
-import urllib3
-from google.api_core.exceptions import GoogleAPICallError, from_http_response
+from google.api_core.exceptions import from_http_response
 from google.auth.credentials import AnonymousCredentials
-from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage  # type: ignore[import-untyped]  # the SDK has no types
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import check_body, check_range
+from storage_backends.checks import check_body, read_range
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
@@ -28,11 +26,11 @@ from storage_backends.errors import (
     InvalidStorageURL,
     ObjectAlreadyExists,
     ObjectNotFound,
-    RangeNotSatisfiable,
     StorageError,
     TransientStorageError,
     quote,
 )
+from storage_backends.gcs_errors import gcs_errors
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -78,7 +76,7 @@ class GCSBackend:
         self._storage_class = storage_class
         self._kms_key = kms_key
         self._timeout = (connect_timeout, read_timeout)
-        with _errors(self._url, missing=BucketNotFound):
+        with gcs_errors(self._url, missing=BucketNotFound):
             self._session = _session(endpoint or os.environ.get("STORAGE_EMULATOR_HOST"))
             try:
                 self._client = storage.Client(
@@ -105,7 +103,7 @@ class GCSBackend:
         check_body(where, body, sha256)
         crc32c = _crc32c(body)
         try:
-            with _errors(where, missing=BucketNotFound):
+            with gcs_errors(where, missing=BucketNotFound):
                 created = self._upload(name, body, crc32c)
         except AccessDenied as exc:
             # Creating asks for this permission only where it would overwrite.
@@ -129,12 +127,9 @@ class GCSBackend:
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         name, where = self._locate(key)
-        if offset < 0 or (length is not None and length <= 0):
-            # HTTP has no range without bytes.
-            check_range(where, self.head(key).size, offset, length)
-            return b""
-        try:
-            with _errors(where, missing=ObjectNotFound):
+
+        def fetch() -> bytes:
+            with gcs_errors(where, missing=ObjectNotFound):
                 data: bytes = self._bucket.blob(name).download_as_bytes(
                     start=offset or None,
                     end=None if length is None else offset + length - 1,
@@ -143,26 +138,22 @@ class GCSBackend:
                     timeout=self._timeout,
                     retry=None,
                 )
-        except RangeNotSatisfiable:
-            check_range(where, self.head(key).size, offset, length)
-            return b""
-        if length is not None and len(data) != length:
-            check_range(where, self.head(key).size, offset, length)
-            raise TransientStorageError(f"{where} gave {len(data)} bytes of {length}")
-        return data
+            return data
+
+        return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
 
     def head(self, key: str) -> ObjectInfo:
         """What is known of the object; see :meth:`StorageBackend.head`."""
         name, where = self._locate(key)
         blob = self._bucket.blob(name)
-        with _errors(where, missing=ObjectNotFound):
+        with gcs_errors(where, missing=ObjectNotFound):
             blob.reload(timeout=self._timeout, retry=None)
         return _info(key, blob)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object under ``prefix`` in key order, with checksums; see :meth:`StorageBackend.list`."""
         check_prefix(prefix)
-        with _errors(f"{self._url}/{prefix}", missing=BucketNotFound):
+        with gcs_errors(f"{self._url}/{prefix}", missing=BucketNotFound):
             for blob in self._client.list_blobs(
                 self._bucket,
                 prefix=f"{self._root}/{prefix}" if self._root else prefix,
@@ -178,7 +169,7 @@ class GCSBackend:
         """Remove the objects; see :meth:`StorageBackend.delete`."""
         for key in keys:
             name, where = self._locate(key)
-            with contextlib.suppress(ObjectNotFound), _errors(where, missing=ObjectNotFound):
+            with contextlib.suppress(ObjectNotFound), gcs_errors(where, missing=ObjectNotFound):
                 self._bucket.blob(name).delete(timeout=self._timeout, retry=None)
 
     def close(self) -> None:
@@ -275,56 +266,3 @@ def _crc32c(body: Body) -> str:
 
 def _checksum(crc32c: str) -> str:
     return f"crc32c:{base64.b64decode(crc32c).hex()}"
-
-
-# https://cloud.google.com/storage/docs/json_api/v1/status-codes
-_BY_STATUS: Final[dict[int, tuple[type[StorageError], str]]] = {
-    401: (AccessDenied, "access was denied"),
-    403: (AccessDenied, "access was denied"),
-    408: (TransientStorageError, "the store timed out"),
-    412: (ObjectAlreadyExists, "the object exists already"),
-    416: (RangeNotSatisfiable, "the range is outside the object"),
-    429: (TransientStorageError, "the store asks to slow down"),
-    500: (TransientStorageError, "the store failed"),
-    502: (TransientStorageError, "the store failed"),
-    503: (TransientStorageError, "the store failed"),
-    504: (TransientStorageError, "the store failed"),
-}
-
-
-def _error(where: str, exc: GoogleAPICallError, missing: type[StorageError]) -> StorageError:
-    # The SDK's message is “METHOD URL: what the store said”.
-    status, message = int(exc.code or 0), quote(exc.message).partition(": ")[2]
-    if status == 404:
-        if missing is BucketNotFound or "bucket does not exist" in message:
-            return BucketNotFound(f"{where}: the bucket does not exist")
-        return ObjectNotFound(f"{where}: the object does not exist")
-    if status == 400 and "doesn't match calculated" in message:
-        return ChecksumMismatch(f"{where}: the store received other bytes than were sent ({message})")
-    kind, phrase = _BY_STATUS.get(status, (StorageError, "the store refused"))
-    return kind(f"{where}: {phrase} ({status}: {message})")
-
-
-@contextlib.contextmanager
-def _errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
-    """Turn the SDK's exceptions into the contract's words; ``missing`` is what a 404 means here."""
-    try:
-        yield
-    except GoogleAPICallError as exc:
-        raise _error(where, exc, missing) from exc
-    except TransportError as exc:
-        raise TransientStorageError(f"{where}: {quote(exc)}") from exc
-    except DefaultCredentialsError as exc:
-        raise AccessDenied(
-            f"{where}: no Google credentials; set GOOGLE_APPLICATION_CREDENTIALS, run “gcloud auth application-default "
-            "login”, or give this machine a service account"
-        ) from exc
-    except GoogleAuthError as exc:
-        if exc.retryable or isinstance(exc.__cause__ or exc.__context__, TransportError):
-            raise TransientStorageError(f"{where}: {quote(exc)}") from exc
-        raise AccessDenied(f"{where}: Google refused the credentials ({quote(exc)})") from exc
-    except requests.exceptions.SSLError as exc:
-        kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
-        raise kind(f"{where}: {quote(exc)}") from exc
-    except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as exc:
-        raise TransientStorageError(f"{where}: {quote(exc)}") from exc

@@ -8,29 +8,22 @@ import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 import botocore.exceptions as aws
-import urllib3
 from botocore.config import Config
-from botocore.parsers import ResponseParserError
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import check_body, check_range
+from storage_backends.checks import check_body, read_range
 from storage_backends.errors import (
-    AccessDenied,
-    BucketNotFound,
     ChecksumMismatch,
     InvalidStorageURL,
-    ObjectAlreadyExists,
-    ObjectNotFound,
-    RangeNotSatisfiable,
     StorageError,
-    TransientStorageError,
     quote,
 )
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
+from storage_backends.s3_errors import s3_error, s3_errors
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -115,7 +108,7 @@ class S3Backend:
             check_body(where, body, sha256)
             digest = {"ContentMD5": base64.b64encode(_md5(body)).decode()}
         data = bytes(body) if isinstance(body, memoryview) else body
-        with _errors(where):
+        with s3_errors(where):
             answer = self._client.put_object(
                 Bucket=self._bucket,
                 Key=name,
@@ -138,30 +131,22 @@ class S3Backend:
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         name, where = self._locate(key)
-        if offset < 0 or (length is not None and length <= 0):
-            # HTTP has no range without bytes.
-            check_range(where, self.head(key).size, offset, length)
-            return b""
         span: dict[str, Any] = {}
         if offset or length is not None:
             span["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
-        try:
-            with _errors(where):
+
+        def fetch() -> bytes:
+            with s3_errors(where):
                 answer = self._client.get_object(Bucket=self._bucket, Key=name, **span)
                 with contextlib.closing(answer["Body"]) as stream:
-                    data = stream.read()
-        except RangeNotSatisfiable:
-            check_range(where, self.head(key).size, offset, length)
-            return b""
-        if length is not None and len(data) != length:
-            check_range(where, self.head(key).size, offset, length)
-            raise TransientStorageError(f"{where} gave {len(data)} bytes of {length}")
-        return data
+                    return stream.read()
+
+        return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
 
     def head(self, key: str) -> ObjectInfo:
         """What is known of the object; see :meth:`StorageBackend.head`."""
         name, where = self._locate(key)
-        with _errors(where):
+        with s3_errors(where):
             answer = self._client.head_object(Bucket=self._bucket, Key=name, ChecksumMode="ENABLED")
         return ObjectInfo(
             key,
@@ -177,7 +162,7 @@ class S3Backend:
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self._bucket, Prefix=f"{self._root}/{prefix}" if self._root else prefix
         )
-        with _errors(f"{self._url}/{prefix}"):
+        with s3_errors(f"{self._url}/{prefix}"):
             for page in pages:
                 for entry in page.get("Contents", ()):
                     key = relative_key(self._root, entry["Key"])
@@ -190,17 +175,19 @@ class S3Backend:
         if self._checksum == "md5":
             # DeleteObjects must carry a checksum of its body, which is a CRC32 in boto3: what such stores refuse.
             for name in names:
-                with _errors(self._where(name)):
+                with s3_errors(self._where(name)):
                     self._client.delete_object(Bucket=self._bucket, Key=name)
             return
         while batch := list(itertools.islice(names, _DELETE_BATCH)):
-            with _errors(self._url):
+            with s3_errors(self._url):
                 answer = self._client.delete_objects(
                     Bucket=self._bucket, Delete={"Objects": [{"Key": name} for name in batch], "Quiet": True}
                 )
             for error in answer.get("Errors", ()):
                 if error.get("Code") != "NoSuchKey":
-                    raise _error(self._where(error.get("Key", "")), error.get("Code", ""), 0, error.get("Message", ""))
+                    raise s3_error(
+                        self._where(error.get("Key", "")), error.get("Code", ""), 0, error.get("Message", "")
+                    )
 
     def close(self) -> None:
         """Close the connections."""
@@ -215,7 +202,7 @@ class S3Backend:
 
     def _withdraw(self, name: str) -> None:
         # Credentials that can only create can't; the error that follows says enough.
-        with contextlib.suppress(StorageError), _errors(self._where(name)):
+        with contextlib.suppress(StorageError), s3_errors(self._where(name)):
             self._client.delete_object(Bucket=self._bucket, Key=name)
 
 
@@ -262,92 +249,3 @@ def _answered_at(answer: Any) -> datetime:
     with contextlib.suppress(KeyError, ValueError):
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
     return datetime.now(UTC)
-
-
-# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-_BY_CODE: Final[dict[str, type[StorageError]]] = {
-    "NoSuchBucket": BucketNotFound,
-    "NoSuchKey": ObjectNotFound,
-    "PreconditionFailed": ObjectAlreadyExists,
-    "InvalidRange": RangeNotSatisfiable,
-    "BadDigest": ChecksumMismatch,
-    "InvalidDigest": ChecksumMismatch,
-    "XAmzContentChecksumMismatch": ChecksumMismatch,
-    "XAmzContentSHA256Mismatch": ChecksumMismatch,
-    "AccessDenied": AccessDenied,
-    "AllAccessDisabled": AccessDenied,
-    "ExpiredToken": AccessDenied,
-    "InvalidAccessKeyId": AccessDenied,
-    "InvalidToken": AccessDenied,
-    "InvalidObjectState": StorageError,  # archived: 403, yet no permission would help
-    "ConditionalRequestConflict": TransientStorageError,
-    "OperationAborted": TransientStorageError,
-    "RequestTimeout": TransientStorageError,
-    "SlowDown": TransientStorageError,
-    "InternalError": TransientStorageError,
-    "ServiceUnavailable": TransientStorageError,
-}
-_BY_STATUS: Final[dict[int, type[StorageError]]] = {
-    401: AccessDenied,
-    403: AccessDenied,
-    404: ObjectNotFound,
-    408: TransientStorageError,
-    412: ObjectAlreadyExists,
-    416: RangeNotSatisfiable,
-    429: TransientStorageError,
-    500: TransientStorageError,
-    502: TransientStorageError,
-    503: TransientStorageError,
-    504: TransientStorageError,
-}
-_PHRASES: Final[dict[type[StorageError], str]] = {
-    AccessDenied: "access was denied",
-    BucketNotFound: "the bucket does not exist",
-    ChecksumMismatch: "the store received other bytes than were sent",
-    ObjectAlreadyExists: "the object exists already",
-    ObjectNotFound: "the object does not exist",
-    StorageError: "the store refused",
-}
-_NO_CREDENTIALS = (
-    aws.NoCredentialsError,
-    aws.PartialCredentialsError,
-    aws.CredentialRetrievalError,
-    aws.SSOError,
-    aws.TokenRetrievalError,
-)
-
-
-def _error(where: str, code: str, status: int, message: str) -> StorageError:
-    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, StorageError)
-    said = quote(f"{code}: {message}".removesuffix(": "))
-    phrase = _PHRASES.get(kind, "the store failed")
-    return kind(f"{where}: {phrase} ({said})" if said else f"{where}: {phrase}")
-
-
-@contextlib.contextmanager
-def _errors(where: str) -> Iterator[None]:
-    """Turn boto3's exceptions into the contract's words."""
-    try:
-        yield
-    except aws.ClientError as exc:
-        error = exc.response.get("Error", {})
-        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        raise _error(where, error.get("Code", ""), status, error.get("Message", "")) from exc
-    except _NO_CREDENTIALS as exc:
-        raise AccessDenied(
-            f"{where}: no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
-            f"this machine a role ({quote(exc)})"
-        ) from exc
-    except aws.SSLError as exc:
-        kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
-        raise kind(f"{where}: {quote(exc)}") from exc
-    except (
-        aws.ConnectionError,
-        aws.HTTPClientError,
-        aws.IncompleteReadError,
-        ResponseParserError,
-        urllib3.exceptions.HTTPError,  # as a body is read, botocore passes on what it doesn't know
-    ) as exc:
-        raise TransientStorageError(f"{where}: {quote(exc)}") from exc
-    except aws.BotoCoreError as exc:
-        raise StorageError(f"{where}: {quote(exc)}") from exc

@@ -4,21 +4,23 @@ import pytest
 import urllib3
 from google.auth.exceptions import RefreshError, TransportError
 
-from storage_backends import AccessDenied, BucketNotFound, TransientStorageError, gcs, s3
+from storage_backends import AccessDenied, BucketNotFound, TransientStorageError
+from storage_backends.gcs_errors import gcs_errors
+from storage_backends.s3_errors import s3_errors
 
 
 def test_a_broken_tls_record_in_a_body_may_pass() -> None:
-    with pytest.raises(TransientStorageError, match="bad record mac"), s3._errors("s3://b/k"):
+    with pytest.raises(TransientStorageError, match="bad record mac"), s3_errors("s3://b/k"):
         raise urllib3.exceptions.SSLError("bad record mac")
 
 
 def test_a_token_that_could_not_be_refreshed_for_the_moment_may_pass() -> None:
-    with pytest.raises(TransientStorageError), gcs._errors("gs://b/k", missing=BucketNotFound):
+    with pytest.raises(TransientStorageError), gcs_errors("gs://b/k", missing=BucketNotFound):
         raise RefreshError("later", retryable=True)  # type: ignore[no-untyped-call]
-    with pytest.raises(TransientStorageError), gcs._errors("gs://b/k", missing=BucketNotFound):
+    with pytest.raises(TransientStorageError), gcs_errors("gs://b/k", missing=BucketNotFound):
         raise RefreshError("metadata server") from TransportError("reset")  # type: ignore[no-untyped-call]
 
 
 def test_a_token_that_is_refused_will_not() -> None:
-    with pytest.raises(AccessDenied, match="invalid_grant"), gcs._errors("gs://b/k", missing=BucketNotFound):
+    with pytest.raises(AccessDenied, match="invalid_grant"), gcs_errors("gs://b/k", missing=BucketNotFound):
         raise RefreshError("invalid_grant")  # type: ignore[no-untyped-call]

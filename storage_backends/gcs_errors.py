@@ -1,0 +1,74 @@
+"""Google Cloud Storage's errors, and its SDK's exceptions, in the contract's words."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+import requests
+import urllib3
+from google.api_core.exceptions import GoogleAPICallError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
+
+from storage_backends.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ChecksumMismatch,
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    RangeNotSatisfiable,
+    StorageError,
+    TransientStorageError,
+    quote,
+)
+
+# https://cloud.google.com/storage/docs/json_api/v1/status-codes
+_BY_STATUS: Final[dict[int, tuple[type[StorageError], str]]] = {
+    401: (AccessDenied, "access was denied"),
+    403: (AccessDenied, "access was denied"),
+    408: (TransientStorageError, "the store timed out"),
+    412: (ObjectAlreadyExists, "the object exists already"),
+    416: (RangeNotSatisfiable, "the range is outside the object"),
+    429: (TransientStorageError, "the store asks to slow down"),
+    500: (TransientStorageError, "the store failed"),
+    502: (TransientStorageError, "the store failed"),
+    503: (TransientStorageError, "the store failed"),
+    504: (TransientStorageError, "the store failed"),
+}
+
+
+def _error(where: str, exc: GoogleAPICallError, missing: type[StorageError]) -> StorageError:
+    # The SDK's message is “METHOD URL: what the store said”.
+    status, message = int(exc.code or 0), quote(exc.message).partition(": ")[2]
+    if status == 404:
+        if missing is BucketNotFound or "bucket does not exist" in message:
+            return BucketNotFound(f"{where}: the bucket does not exist")
+        return ObjectNotFound(f"{where}: the object does not exist")
+    if status == 400 and "doesn't match calculated" in message:
+        return ChecksumMismatch(f"{where}: the store received other bytes than were sent ({message})")
+    kind, phrase = _BY_STATUS.get(status, (StorageError, "the store refused"))
+    return kind(f"{where}: {phrase} ({status}: {message})")
+
+
+@contextlib.contextmanager
+def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
+    """Turn the SDK's exceptions into the contract's words; ``missing`` is what a 404 means here."""
+    try:
+        yield
+    except GoogleAPICallError as exc:
+        raise _error(where, exc, missing) from exc
+    except TransportError as exc:
+        raise TransientStorageError(f"{where}: {quote(exc)}") from exc
+    except DefaultCredentialsError as exc:
+        raise AccessDenied(
+            f"{where}: no Google credentials; set GOOGLE_APPLICATION_CREDENTIALS, run “gcloud auth application-default "
+            "login”, or give this machine a service account"
+        ) from exc
+    except GoogleAuthError as exc:
+        if exc.retryable or isinstance(exc.__cause__ or exc.__context__, TransportError):
+            raise TransientStorageError(f"{where}: {quote(exc)}") from exc
+        raise AccessDenied(f"{where}: Google refused the credentials ({quote(exc)})") from exc
+    except requests.exceptions.SSLError as exc:
+        kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
+        raise kind(f"{where}: {quote(exc)}") from exc
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as exc:
+        raise TransientStorageError(f"{where}: {quote(exc)}") from exc

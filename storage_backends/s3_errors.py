@@ -1,0 +1,110 @@
+"""Amazon S3's errors, and boto3's exceptions, in the contract's words."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+import botocore.exceptions as aws
+import urllib3
+from botocore.parsers import ResponseParserError
+
+from storage_backends.errors import (
+    AccessDenied,
+    BucketNotFound,
+    ChecksumMismatch,
+    ObjectAlreadyExists,
+    ObjectNotFound,
+    RangeNotSatisfiable,
+    StorageError,
+    TransientStorageError,
+    quote,
+)
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+_BY_CODE: Final[dict[str, type[StorageError]]] = {
+    "NoSuchBucket": BucketNotFound,
+    "NoSuchKey": ObjectNotFound,
+    "PreconditionFailed": ObjectAlreadyExists,
+    "InvalidRange": RangeNotSatisfiable,
+    "BadDigest": ChecksumMismatch,
+    "InvalidDigest": ChecksumMismatch,
+    "XAmzContentChecksumMismatch": ChecksumMismatch,
+    "XAmzContentSHA256Mismatch": ChecksumMismatch,
+    "AccessDenied": AccessDenied,
+    "AllAccessDisabled": AccessDenied,
+    "ExpiredToken": AccessDenied,
+    "InvalidAccessKeyId": AccessDenied,
+    "InvalidToken": AccessDenied,
+    "InvalidObjectState": StorageError,  # archived: 403, yet no permission would help
+    "ConditionalRequestConflict": TransientStorageError,
+    "OperationAborted": TransientStorageError,
+    "RequestTimeout": TransientStorageError,
+    "SlowDown": TransientStorageError,
+    "InternalError": TransientStorageError,
+    "ServiceUnavailable": TransientStorageError,
+}
+_BY_STATUS: Final[dict[int, type[StorageError]]] = {
+    401: AccessDenied,
+    403: AccessDenied,
+    404: ObjectNotFound,
+    408: TransientStorageError,
+    412: ObjectAlreadyExists,
+    416: RangeNotSatisfiable,
+    429: TransientStorageError,
+    500: TransientStorageError,
+    502: TransientStorageError,
+    503: TransientStorageError,
+    504: TransientStorageError,
+}
+_PHRASES: Final[dict[type[StorageError], str]] = {
+    AccessDenied: "access was denied",
+    BucketNotFound: "the bucket does not exist",
+    ChecksumMismatch: "the store received other bytes than were sent",
+    ObjectAlreadyExists: "the object exists already",
+    ObjectNotFound: "the object does not exist",
+    StorageError: "the store refused",
+}
+_NO_CREDENTIALS = (
+    aws.NoCredentialsError,
+    aws.PartialCredentialsError,
+    aws.CredentialRetrievalError,
+    aws.SSOError,
+    aws.TokenRetrievalError,
+)
+
+
+def s3_error(where: str, code: str, status: int, message: str) -> StorageError:
+    """What a refusal with this code and HTTP status means, in one sentence on ``where``."""
+    kind = _BY_CODE.get(code) or _BY_STATUS.get(status, StorageError)
+    said = quote(f"{code}: {message}".removesuffix(": "))
+    phrase = _PHRASES.get(kind, "the store failed")
+    return kind(f"{where}: {phrase} ({said})" if said else f"{where}: {phrase}")
+
+
+@contextlib.contextmanager
+def s3_errors(where: str) -> Iterator[None]:
+    """Turn boto3's exceptions into the contract's words."""
+    try:
+        yield
+    except aws.ClientError as exc:
+        error = exc.response.get("Error", {})
+        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        raise s3_error(where, error.get("Code", ""), status, error.get("Message", "")) from exc
+    except _NO_CREDENTIALS as exc:
+        raise AccessDenied(
+            f"{where}: no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
+            f"this machine a role ({quote(exc)})"
+        ) from exc
+    except aws.SSLError as exc:
+        kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
+        raise kind(f"{where}: {quote(exc)}") from exc
+    except (
+        aws.ConnectionError,
+        aws.HTTPClientError,
+        aws.IncompleteReadError,
+        ResponseParserError,
+        urllib3.exceptions.HTTPError,  # as a body is read, botocore passes on what it doesn't know
+    ) as exc:
+        raise TransientStorageError(f"{where}: {quote(exc)}") from exc
+    except aws.BotoCoreError as exc:
+        raise StorageError(f"{where}: {quote(exc)}") from exc
