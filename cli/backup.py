@@ -2,15 +2,20 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from cli import display, options
 
 if TYPE_CHECKING:
+    from pipeline.events import Notify
+    from pipeline.manifest import Manifest
     from pipeline.plan import BackupPlan
+    from storage_backends import StorageBackend
 
 
 def backup(
@@ -25,6 +30,43 @@ def backup(
     schema: options.Schemas = None,
     exclude_schema: options.ExcludedSchemas = None,
     exclude_table_data: options.ExcludedTableData = None,
+    schema_only: Annotated[
+        bool, typer.Option("--schema-only", "-s", help="Definitions, no rows", rich_help_panel=options.WHAT)
+    ] = False,
+    data_only: Annotated[
+        bool, typer.Option("--data-only", "-a", help="Rows, no definitions", rich_help_panel=options.WHAT)
+    ] = False,
+    all_databases: Annotated[
+        bool,
+        typer.Option(
+            "--all-databases",
+            "-A",
+            help="Roles, tablespaces and every database, as one",
+            rich_help_panel=options.SERVER,
+        ),
+    ] = False,
+    exclude_database: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Of all databases, leave these out", rich_help_panel=options.SERVER),
+    ] = None,
+    at_once: Annotated[
+        int,
+        typer.Option(
+            "--databases-at-once", min=1, help="Of all databases, dump so many at once", rich_help_panel=options.SERVER
+        ),
+    ] = 1,
+    globals_only: Annotated[
+        bool,
+        typer.Option("--globals-only", "-g", help="Roles and tablespaces", rich_help_panel=options.SERVER),
+    ] = False,
+    roles_only: Annotated[bool, typer.Option("--roles-only", help="Roles", rich_help_panel=options.SERVER)] = False,
+    tablespaces_only: Annotated[
+        bool, typer.Option("--tablespaces-only", help="Tablespaces", rich_help_panel=options.SERVER)
+    ] = False,
+    no_role_passwords: Annotated[
+        bool,
+        typer.Option("--no-role-passwords", help="Roles without their passwords", rich_help_panel=options.SERVER),
+    ] = False,
     jobs: options.Jobs = None,
     level: Annotated[int, typer.Option(min=1, max=19, help="zstd's level", rich_help_panel=options.LIMITS)] = 3,
     transfers: options.Transfers = 4,
@@ -48,20 +90,67 @@ def backup(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Back a database up: dump, compress, checksum and upload at once, and commit with a manifest."""
+    """Back a database up, or a whole server: dump, compress, checksum and upload at once, and commit with a manifest."""
     from pipeline.backup import BackupRequest, back_up
+    from pipeline.cluster import ClusterRequest, back_up_cluster
+    from pipeline.errors import InvalidRequest
+    from pipeline.globals import GlobalsRequest, back_up_globals
     from pipeline.manifest import summarize
     from pipeline.plan import plan_backup
     from pipeline.postgres.conninfo import Conninfo
 
-    request = BackupRequest(
-        source=Conninfo.parse(conninfo),
-        cluster=cluster,
-        selection=options.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data),
-        level=level,
-        limits=options.make_limits(jobs, transfers, memory, spool_dir, spool=spool_limit, object_size=object_size),
-        programs=tuple(bin_dir or ()),
+    selection = options.make_selection(
+        table,
+        exclude_table,
+        schema,
+        exclude_schema,
+        exclude_table_data,
+        schema_only=schema_only,
+        data_only=data_only,
     )
+    modes = {
+        "--all-databases": all_databases,
+        "--globals-only": globals_only,
+        "--roles-only": roles_only,
+        "--tablespaces-only": tablespaces_only,
+    }
+    chosen = [mode for mode, given in modes.items() if given]
+    if len(chosen) > 1:
+        raise InvalidRequest(f"{chosen[0]} and {chosen[1]} exclude each other.")
+    if chosen and (dry_run or not (selection.is_all or (all_databases and selection.is_all_tables))):
+        raise InvalidRequest(f"{chosen[0]} takes no part of a database, and has no dry run.")
+    source = Conninfo.parse(conninfo)
+    common: dict[str, Any] = {
+        "cluster": cluster,
+        "level": level,
+        "limits": options.make_limits(jobs, transfers, memory, spool_dir, spool=spool_limit, object_size=object_size),
+        "programs": tuple(bin_dir or ()),
+    }
+    request = BackupRequest(source=source, selection=selection, **common)
+    of_server = source if source.database else source.with_database("postgres")
+    match chosen:
+        case []:
+            run: Callable[[StorageBackend, Notify], Manifest] = partial(back_up, request)
+        case ["--all-databases"]:
+            run = partial(
+                back_up_cluster,
+                ClusterRequest(
+                    source=of_server,
+                    exclude=tuple(exclude_database or ()),
+                    only=selection.only,
+                    role_passwords=not no_role_passwords,
+                    at_once=at_once,
+                    **common,
+                ),
+            )
+        case _:
+            only: Literal["roles", "tablespaces"] | None = (
+                "roles" if roles_only else "tablespaces" if tablespaces_only else None
+            )
+            run = partial(
+                back_up_globals,
+                GlobalsRequest(source=of_server, only=only, role_passwords=not no_role_passwords, **common),
+            )
     store = options.open_store(to, store_option, give_up_after)
     if dry_run:
         with closing(store):
@@ -69,7 +158,7 @@ def backup(
         return
     started = time.monotonic()
     with closing(store), display.progress(quiet=quiet or json) as notify:
-        manifest = back_up(request, store, notify)
+        manifest = run(store, notify)
     if json:
         display.print_json(summarize(manifest))
         return

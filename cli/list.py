@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.catalog import CatalogEntry
+    from pipeline.manifest import Manifest
 
 
 def list_(
@@ -75,6 +76,19 @@ def _print_table(entries: "Sequence[CatalogEntry]") -> None:
             display.format_size(totals.size),
             display.format_size(totals.stored_size),
             display.format_duration((manifest.finished_at - manifest.started_at).total_seconds()),
-            "partial" if manifest.dump.partial else "",
+            _kind(manifest),
         )
     display.console().print(table)
+
+
+def _kind(manifest: "Manifest") -> str:
+    """What is not all of a database, so that nobody takes it for that."""
+    dump = manifest.dump
+    match manifest.kind:
+        case "globals":
+            return f"{dump.only} only" if dump.only else "roles and tablespaces"
+        case "cluster":
+            partial = f", {dump.only} only" if dump.only else ", partial" if dump.partial else ""
+            return f"{len(manifest.members) - 1} databases{partial}"
+        case "database":
+            return f"{dump.only} only" if dump.only else "partial" if dump.partial else ""

@@ -36,6 +36,7 @@ OBJECT_DEFAULT = "32MiB"
 STORE = "The store"
 LIMITS = "Limits"
 WHAT = "What to take"
+SERVER = "A whole server"
 
 Source: TypeAlias = Annotated[
     str,
@@ -103,6 +104,9 @@ Database: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="T
 At: TypeAlias = Annotated[
     datetime | None,
     typer.Option(metavar="TIME", parser=parse_moment, help="With latest: the newest backup of this time or before"),
+]
+Partial: TypeAlias = Annotated[
+    bool, typer.Option("--partial", help="With latest: also a backup that something was left out of")
 ]
 BackupId: TypeAlias = Annotated[
     str, typer.Argument(metavar="BACKUP", help="A backup's ID, the beginning of one, or latest", show_default=False)
@@ -179,11 +183,18 @@ def make_selection(
     schemas: list[str] | None,
     exclude_schemas: list[str] | None,
     exclude_table_data: list[str] | None,
+    *,
+    schema_only: bool = False,
+    data_only: bool = False,
 ) -> "Selection":
     """What the command line selects."""
     from pipeline.config import Selection
+    from pipeline.errors import InvalidRequest
 
+    if schema_only and data_only:
+        raise InvalidRequest("Definitions alone and rows alone exclude each other: say --schema-only or --data-only.")
     return Selection(
+        only="schema" if schema_only else "data" if data_only else None,
         tables=tuple(tables or ()),
         exclude_tables=tuple(exclude_tables or ()),
         schemas=tuple(schemas or ()),

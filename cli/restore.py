@@ -13,6 +13,7 @@ from cli.errors import Stopped
 if TYPE_CHECKING:
     from pipeline.archive_reader import Choice
     from pipeline.catalog import Wanted
+    from pipeline.cluster import ServerTarget
     from pipeline.config import Limits
     from storage_backends import StorageBackend
 
@@ -26,12 +27,26 @@ def restore(
     cluster: options.Cluster = None,
     database: options.Database = None,
     at: options.At = None,
+    partial: options.Partial = False,
     into: Annotated[
         str | None,
         typer.Option(metavar="CONNINFO", help="The database to restore into; libpq's environment counts too"),
     ] = None,
     create: Annotated[
         bool, typer.Option("--create", "-C", help="Make that database, like the one that was backed up")
+    ] = False,
+    all_databases: Annotated[
+        bool,
+        typer.Option(
+            "--all-databases",
+            "-A",
+            help="A whole cluster: roles, tablespaces, every database",
+            rich_help_panel=options.SERVER,
+        ),
+    ] = False,
+    globals_only: Annotated[
+        bool,
+        typer.Option("--globals-only", "-g", help="A cluster's roles and tablespaces", rich_help_panel=options.SERVER),
     ] = False,
     to_directory: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write a directory-format archive for pg_restore instead")
@@ -64,6 +79,7 @@ def restore(
     """Restore a database, or some tables of it; every object is checked before PostgreSQL sees a byte of it."""
     from pipeline.archive_reader import Choice
     from pipeline.catalog import Wanted
+    from pipeline.cluster import ServerTarget
     from pipeline.errors import InvalidRequest
     from pipeline.postgres.conninfo import Conninfo
     from pipeline.restore import RestoreRequest
@@ -71,10 +87,25 @@ def restore(
 
     if (into is None) == (to_directory is None):
         raise InvalidRequest("Say where to restore: --into a database, or --to-directory.")
-    wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at)
+    wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     choice = Choice(tables=tuple(table or ()), schemas=tuple(schema or ()))
     limits = options.make_limits(jobs, transfers, memory, spool_dir)
     store = options.open_store(from_, store_option, give_up_after)
+    if all_databases or globals_only:
+        if (
+            to_directory is not None
+            or create
+            or allow_nonempty
+            or not choice.is_all
+            or database
+            or all_databases == globals_only
+        ):
+            raise InvalidRequest(
+                "--all-databases and --globals-only go with --into, a cluster and a backup, and with nothing else."
+            )
+        target = ServerTarget(Conninfo.parse(into or ""), limits, tuple(bin_dir or ()))
+        _restore_server(store, wanted, target, globals_only=globals_only, json=json, quiet=quiet)
+        return
     if to_directory is not None:
         _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
         return
@@ -118,6 +149,30 @@ def restore(
         f"{restored.rows:,} rows in {restored.tables:,} tables, as the manifest says; "
         f"{display.format_size(restored.fetched)} fetched, {display.format_size(restored.size)} restored."
     )
+
+
+def _restore_server(
+    store: "StorageBackend", wanted: "Wanted", target: "ServerTarget", *, globals_only: bool, json: bool, quiet: bool
+) -> None:
+    from pipeline.cluster import restore_cluster, restore_latest_globals
+
+    started = time.monotonic()
+    try:
+        with closing(store), display.progress(quiet=quiet or json) as notify:
+            restored = (restore_latest_globals if globals_only else restore_cluster)(wanted, target, store, notify)
+    except Stopped as exc:
+        exc.consequence = "the server may hold a part of the backup now"
+        raise
+    if json:
+        display.print_json(
+            {"backup_id": restored.backup_id, "databases": [member.database for member in restored.members]}
+        )
+        return
+    duration = display.format_duration(time.monotonic() - started)
+    what = (
+        "roles and tablespaces" if globals_only else f"roles, tablespaces and {len(restored.members) - 1:,} databases"
+    )
+    print(f"Restored {restored.cluster} {restored.backup_id}, {what}, in {duration}.")
 
 
 def _extract(

@@ -22,6 +22,7 @@ def show(
     cluster: options.Cluster = None,
     database: options.Database = None,
     at: options.At = None,
+    partial: options.Partial = False,
     all_tables: Annotated[
         bool, typer.Option("--all", help=f"Every table, not just the {_TABLES_SHOWN} largest")
     ] = False,
@@ -30,7 +31,7 @@ def show(
     """Explain one backup from its manifest; no data is read."""
     from pipeline.catalog import Wanted, find_backup
 
-    wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at)
+    wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         manifest = find_backup(store, wanted)
     if json:
@@ -44,7 +45,8 @@ def _print(manifest: "Manifest", url: str, *, all_tables: bool) -> None:
     from rich.table import Table
 
     source, totals, dump = manifest.source, manifest.totals, manifest.dump
-    left_out = [
+    left_out = [f"--{dump.only}-only"] if dump.only else []
+    left_out += [
         f"{option}={pattern}"
         for option, patterns in (
             ("--table", dump.tables),

@@ -23,6 +23,7 @@ def verify(
     cluster: options.Cluster = None,
     database: options.Database = None,
     at: options.At = None,
+    partial: options.Partial = False,
     level: Annotated[
         str,
         typer.Option(
@@ -45,7 +46,7 @@ def verify(
     if level not in list(Level):
         raise typer.BadParameter(f"{level!r} is none of {', '.join(Level)}", param_hint="--level")
     request = VerifyRequest(
-        wanted=Wanted(backup=backup, cluster=cluster, database=database, at=at),
+        wanted=Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
         level=Level(level),
         limits=options.make_limits(None, transfers, memory, spool_dir),
         programs=tuple(bin_dir or ()),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
-from pipeline.errors import BackupDamaged
+from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.toc import TOC_NAME, Toc, read_toc
@@ -66,6 +66,15 @@ class Archive:
 
 def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> Archive:
     """Read what tells the archive's structure. Raises BackupDamaged where the manifest lacks a file that it names."""
+    if manifest.kind != "database":
+        raise InvalidRequest(
+            f"{manifest.backup_id} is no backup of a database, but of "
+            + (
+                "roles and tablespaces: restore it with --globals-only."
+                if manifest.kind == "globals"
+                else "a cluster: use --all-databases."
+            )
+        )
     files = {file.path: file for file in manifest.files}
     structure = [file for file in manifest.files if file.kind in {"toc", "large_object_toc"}]
     reader = ObjectReader(store, manifest.objects, structure, workers, limits)

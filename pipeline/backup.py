@@ -1,45 +1,29 @@
 """Back up one database."""
 
-import hashlib
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.archive_writer import ArchivedFile, ArchiveWriter
-from pipeline.catalog import list_backups, read_manifest_bytes
+from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, Selection
-from pipeline.errors import DumpFailed, PipelineError
+from pipeline.errors import DumpFailed
 from pipeline.events import Notice, Notify, Started
-from pipeline.layout import CHECKSUMS_NAME, BackupRef, new_backup_id
-from pipeline.manifest import (
-    Compression,
-    DumpOptions,
-    File,
-    FileKind,
-    Manifest,
-    Previous,
-    Source,
-    StoredObject,
-    Totals,
-    dump_manifest,
-    load_manifest,
-)
+from pipeline.layout import check_name
+from pipeline.manifest import DumpOptions, File, FileKind, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END, Dump
-from pipeline.postgres.programs import Program, find_program
-from pipeline.postgres.server import DatabaseFacts, Server, Snapshot
+from pipeline.postgres.programs import find_program
+from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc
 from pipeline.postgres.workspace import Workspace
 from pipeline.progress import BackupProgress
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
 from pipeline.stages.spool import Spool
-from pipeline.stages.upload import upload
-from storage_backends import AccessDenied, StorageBackend, StorageError
+from storage_backends import StorageBackend
 
 _TICK = 0.02  # seconds between looks at the spool; at 1 GB/s pg_dump writes 20 MB meanwhile
 
@@ -66,15 +50,14 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
 
     The backup exists once this returns, and not before: its manifest is put last. Raises PipelineError or StorageError.
     """
-    started_at, clock = datetime.now(UTC), time.monotonic()
     limits, compressor = request.limits, Compressor(request.level)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(request.source) as server:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
-        facts = server.describe()
-        ref = BackupRef(request.cluster or default_cluster(server), facts.name, new_backup_id(started_at))
+        run = Run.begin(request.cluster or default_cluster(server), check_name(server.name))
         snapshot = server.export_snapshot()
-        notify(Started(f"Dumping {facts.name} with pg_dump {program.version}, {limits.jobs} jobs"))
-        writer = ArchiveWriter(store, ref.data_prefix, workers, limits, compressor)
+        source = describe_source(server, program, snapshot.wal_lsn)
+        notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {limits.jobs} jobs"))
+        writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, compressor)
         dump = Dump(
             program,
             request.source.at(server.host, server.hostaddr, server.port),
@@ -82,41 +65,25 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
             selection=request.selection,
             jobs=limits.jobs,
             snapshot=snapshot.name,
-            name=f"pgstow {ref.backup_id}",
+            name=f"pgstow {run.ref.backup_id}",
         )
         toc = _drain(dump, server, writer, workers, limits, notify)
-        dumped = time.monotonic()
+        run.ended("dump")
         archived, objects = writer.finish()
     files = _describe_files(archived, toc)
-    uploaded = time.monotonic()
-    notify(Started("Committing"))
-    objects.append(_store_checksums(store, ref, objects))
-    manifest = Manifest(
-        backup_id=ref.backup_id,
-        cluster=ref.cluster,
-        database=ref.database,
+    run.ended("upload_after_dump")
+    return commit(
+        run,
+        store,
+        notify,
         kind="database",
-        tool=f"pgstow {version('pgstow')}",
-        started_at=started_at,
         snapshot_at=snapshot.taken_at,
-        finished_at=datetime.now(UTC),
-        source=_describe_source(server, facts, snapshot, program),
+        source=source,
         dump=_describe_dump(request),
-        compression=Compression(algorithm="zstd", level=request.level),
+        level=request.level,
         files=files,
         objects=objects,
-        totals=_totals(files, objects),
-        durations={"dump": round(dumped - clock, 3), "upload_after_dump": round(uploaded - dumped, 3)},
-        previous=_previous(store, ref, notify),
     )
-    upload(store, ref.manifest_key, dump_manifest(manifest))
-    return manifest
-
-
-def default_cluster(server: Server) -> str:
-    """The name of a cluster that the user gave no name: its host, and its port where it isn't the usual one."""
-    host = "localhost" if server.host.startswith("/") else server.host
-    return host if server.port == 5432 else f"{host}-{server.port}"
 
 
 def _drain(dump: Dump, server: Server, writer: ArchiveWriter, workers: Workers, limits: Limits, notify: Notify) -> Toc:
@@ -199,66 +166,15 @@ def _kind(file: ArchivedFile, entries: Mapping[str, TocEntry]) -> FileKind:
     return "table" if entry.description == "TABLE DATA" else "large_object_toc"
 
 
-def _describe_source(server: Server, facts: DatabaseFacts, snapshot: Snapshot, program: Program) -> Source:
-    return Source(
-        server_version=server.version,
-        system_identifier=facts.system_identifier,
-        pg_dump_version=program.version,
-        encoding=facts.encoding,
-        collation=facts.collation,
-        character_type=facts.character_type,
-        locale_provider=facts.locale_provider,
-        locale=facts.locale,
-        host=server.host,
-        port=server.port,
-        standby=facts.standby,
-        wal_lsn=snapshot.wal_lsn,
-        extensions=list(facts.extensions),
-    )
-
-
 def _describe_dump(request: BackupRequest) -> DumpOptions:
     chosen = request.selection
     return DumpOptions(
         format="directory",
         jobs=request.limits.jobs,
+        only=chosen.only,
         tables=list(chosen.tables),
         exclude_tables=list(chosen.exclude_tables),
         schemas=list(chosen.schemas),
         exclude_schemas=list(chosen.exclude_schemas),
         exclude_table_data=list(chosen.exclude_table_data),
     )
-
-
-def _totals(files: Sequence[File], objects: Sequence[StoredObject]) -> Totals:
-    tables = [file for file in files if file.kind == "table"]
-    return Totals(
-        files=len(files),
-        tables=len(tables),
-        rows=sum(file.rows or 0 for file in tables),
-        size=sum(file.size for file in files),
-        objects=len(objects),
-        stored_size=sum(stored.size for stored in objects),
-    )
-
-
-def _store_checksums(store: StorageBackend, ref: BackupRef, objects: Sequence[StoredObject]) -> StoredObject:
-    """A list for ``sha256sum -c``, beside the objects that it names."""
-    lines = [f"{stored.sha256}  {stored.key.removeprefix(ref.data_prefix)}\n" for stored in objects]
-    return upload(store, ref.data_prefix + CHECKSUMS_NAME, "".join(lines).encode())
-
-
-def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """The newest manifest of this database that is there already."""
-    try:
-        earlier = list_backups(store, ref.cluster, ref.database)
-        if not earlier:
-            return None
-        data = read_manifest_bytes(store, earlier[-1])
-        load_manifest(data, earlier[-1].manifest_key)
-    except AccessDenied:
-        return None  # credentials that can only create; pgstow check tells
-    except (StorageError, PipelineError) as exc:
-        notify(Notice(f"The manifest names none before it, since that can't be read. {exc}"))
-        return None
-    return Previous(backup_id=earlier[-1].backup_id, sha256=hashlib.sha256(data).hexdigest())

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from pipeline.concurrency import Workers
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
-from pipeline.layout import BackupRef, is_backup_id, manifests_prefix
+from pipeline.layout import RESERVED, BackupRef, is_backup_id, manifests_prefix
 from pipeline.manifest import Manifest, load_manifest
 from storage_backends import ObjectNotFound, StorageBackend
 
@@ -26,6 +26,8 @@ class Wanted:
     database: str | None = None
     at: datetime | None = None
     """With ``latest``: the newest whose data is of this moment or before."""
+    partial: bool = False
+    """With ``latest``: also one that something was left out of."""
 
 
 def list_backups(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[BackupRef]:
@@ -90,6 +92,8 @@ def find_backup(store: StorageBackend, wanted: Wanted) -> Manifest:
     if wanted.backup != LATEST and wanted.at is not None:
         raise InvalidRequest(f"Say which backup either by {wanted.backup} or by --at, not by both.")
     refs = list_backups(store, wanted.cluster, wanted.database)
+    if wanted.database is None and wanted.backup == LATEST:
+        refs = [ref for ref in refs if ref.database not in RESERVED]
     if wanted.backup != LATEST:
         refs = [ref for ref in refs if ref.backup_id.startswith(wanted.backup)]
     if not refs:
@@ -98,10 +102,18 @@ def find_backup(store: StorageBackend, wanted: Wanted) -> Manifest:
     if wanted.backup != LATEST:
         return read_manifest(store, refs[0])
     by_second = groupby(sorted(refs, key=_second, reverse=True), key=_second)
+    passed_over: list[Manifest] = []
     for _, same_second in by_second:
         manifests = [read_manifest(store, ref) for ref in same_second]
-        if fitting := [manifest for manifest in manifests if wanted.at is None or manifest.snapshot_at <= wanted.at]:
+        timely = [manifest for manifest in manifests if wanted.at is None or manifest.snapshot_at <= wanted.at]
+        if fitting := [manifest for manifest in timely if wanted.partial or not manifest.dump.partial]:
             return max(fitting, key=lambda manifest: manifest.snapshot_at)
+        passed_over += timely
+    if passed_over:
+        raise BackupNotFound(
+            f"There are only partial backups {_described(wanted)}in {store.url}, such as {passed_over[0].backup_id}: say which by its ID, "
+            "or --partial for the latest of them."
+        )
     raise BackupNotFound(f"There is no backup {_described(wanted)}in {store.url}; pgstow list shows what there is.")
 
 

@@ -1,11 +1,12 @@
 """Examine, before the night it matters, all that a backup depends on."""
 
-from pipeline.backup import BackupRequest, default_cluster
+from pipeline.backup import BackupRequest
 from pipeline.checks.finding import Finding, Outcome, counted, said
 from pipeline.checks.machine import examine_machine
 from pipeline.checks.privileges import LOCKS
 from pipeline.checks.server import examine_server
 from pipeline.checks.store import examine_store
+from pipeline.commit import default_cluster
 from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError
 from pipeline.events import Notify, Started
 from pipeline.plan import plan_backup

@@ -1,12 +1,14 @@
 """What a backup or a restore is asked to do: frozen and checked before any of it begins."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from pipeline.errors import InvalidRequest
 
 MIB = 1024 * 1024
+_LEAST_SPOOL = 16 * MIB
 
 
 def default_jobs() -> int:
@@ -40,7 +42,7 @@ class Limits:
     """The folder in which to make the spool; None for the system's temporary folder."""
 
     def __post_init__(self) -> None:
-        for name, least in (("jobs", 1), ("transfers", 1), ("object_size", 64 * 1024), ("spool", 16 * MIB)):
+        for name, least in (("jobs", 1), ("transfers", 1), ("object_size", 64 * 1024), ("spool", _LEAST_SPOOL)):
             if getattr(self, name) < least:
                 raise InvalidRequest(f"{name} must be at least {least}, not {getattr(self, name)}.")
 
@@ -50,6 +52,16 @@ class Limits:
             raise InvalidRequest(
                 f"The memory limit must hold two objects of {largest_object} bytes at least, not {self.memory} bytes in all."
             )
+
+    def shared_by(self, number: int) -> "Limits":
+        """The share of each where several backups run at once, as far as each can do with less."""
+        return replace(
+            self,
+            jobs=max(1, self.jobs // number),
+            transfers=max(1, self.transfers // number),
+            memory=max(2 * self.object_size, self.memory // number),
+            spool=max(_LEAST_SPOOL, self.spool // number),
+        )
 
     @property
     def threads(self) -> int:
@@ -66,14 +78,29 @@ class Limits:
 class Selection:
     """What of a database to take, in pg_dump's patterns."""
 
+    only: Literal["schema", "data"] | None = None
+    """The definitions without the rows, or the rows alone."""
     tables: tuple[str, ...] = ()
     exclude_tables: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
     exclude_schemas: tuple[str, ...] = ()
     exclude_table_data: tuple[str, ...] = ()
 
+    @property
+    def is_all_tables(self) -> bool:
+        """Whether no table or schema is left out."""
+        return not (
+            self.tables or self.exclude_tables or self.schemas or self.exclude_schemas or self.exclude_table_data
+        )
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left out."""
+        return self.only is None and self.is_all_tables
+
     def arguments(self) -> list[str]:
         """For pg_dump's command line, in its own spelling."""
+        only = [f"--{self.only}-only"] if self.only else []
         spelled = (
             ("--table", self.tables),
             ("--exclude-table", self.exclude_tables),
@@ -81,4 +108,4 @@ class Selection:
             ("--exclude-schema", self.exclude_schemas),
             ("--exclude-table-data", self.exclude_table_data),
         )
-        return [f"{option}={pattern}" for option, patterns in spelled for pattern in patterns]
+        return only + [f"{option}={pattern}" for option, patterns in spelled for pattern in patterns]

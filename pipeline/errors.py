@@ -25,6 +25,10 @@ class DumpFailed(PipelineError):
     """pg_dump ended badly, or what it left is not a whole archive."""
 
 
+class BackupIncomplete(DumpFailed):
+    """Of several databases, some are backed up and some are not."""
+
+
 class RestoreFailed(PipelineError):
     """pg_restore ended badly, or what it restored is not what was backed up."""
 

@@ -16,6 +16,13 @@ MANIFESTS = "manifests/"
 DATA = "data/"
 CHECKSUMS_NAME = "SHA256SUMS"
 
+GLOBALS = "@globals"
+"""Roles and tablespaces of a cluster are filed as if they were a database of this name,"""
+WHOLE = "@cluster"
+"""and the record of all of a cluster's databases under this one."""
+_CHECK = "@check"
+RESERVED = frozenset({GLOBALS, WHOLE, _CHECK})
+
 _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 
 
@@ -36,6 +43,13 @@ def encode_name(name: str) -> str:
     except UnicodeEncodeError as exc:
         raise InvalidRequest(f"{name!r} can't be a cluster's or database's name: it is not valid Unicode.") from exc
     return {".": "%2E", "..": "%2E%2E"}.get(name) or quote(name, safe="")
+
+
+def check_name(database: str) -> str:
+    """The name of a database to back up. Raises InvalidRequest where it is one that pgstow keeps for itself."""
+    if database in RESERVED:
+        raise InvalidRequest(f"A database named {database} can't be backed up: pgstow keeps that name for itself.")
+    return database
 
 
 def decode_name(segment: str) -> str:
@@ -78,7 +92,7 @@ def check_prefixes(cluster: str) -> tuple[str, str]:
 
     They look like those of a database ``@check``. None is a manifest: their names don't end in ``.json``.
     """
-    database = f"{encode_name(cluster)}/{encode_name('@check')}/"
+    database = f"{encode_name(cluster)}/{encode_name(_CHECK)}/"
     return f"{DATA}{database}", f"{MANIFESTS}{database}"
 
 

@@ -40,7 +40,8 @@ def _in_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-FileKind = Literal["toc", "table", "large_object", "large_object_toc"]
+FileKind = Literal["toc", "table", "large_object", "large_object_toc", "script"]
+Kind = Literal["database", "globals", "cluster"]
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, in hexadecimal")]
 ArchivePath = Annotated[str, AfterValidator(_check_path), Field(description="Name within the archive's directory")]
@@ -85,22 +86,33 @@ class Source(_Model):
 
 
 class DumpOptions(_Model):
-    """How pg_dump was run."""
+    """How pg_dump, or pg_dumpall, was run."""
 
-    format: Literal["directory"]
+    format: Literal["directory", "script"]
     jobs: Count
-    tables: list[str] = Field(description="Patterns, as for pg_dump --table")
-    exclude_tables: list[str]
-    schemas: list[str]
-    exclude_schemas: list[str]
-    exclude_table_data: list[str]
+    only: Literal["schema", "data", "roles", "tablespaces"] | None = Field(
+        description="Definitions without rows, or rows alone; of globals, one kind of them; null for all"
+    )
+    tables: list[str] = Field(default=[], description="Patterns, as for pg_dump --table")
+    exclude_tables: list[str] = []
+    schemas: list[str] = []
+    exclude_schemas: list[str] = []
+    exclude_table_data: list[str] = []
+    exclude_databases: list[str] = Field(default=[], description="Of a cluster: patterns of databases left out")
+    role_passwords: bool | None = Field(default=None, description="Whether globals have roles' password hashes")
 
     @property
     def partial(self) -> bool:
         """Whether something was left out."""
-        return bool(
-            self.tables or self.exclude_tables or self.schemas or self.exclude_schemas or self.exclude_table_data
+        patterns = (
+            self.tables,
+            self.exclude_tables,
+            self.schemas,
+            self.exclude_schemas,
+            self.exclude_table_data,
+            self.exclude_databases,
         )
+        return self.only is not None or any(patterns)
 
 
 class Compression(_Model):
@@ -163,6 +175,14 @@ class Previous(_Model):
     sha256: Sha256
 
 
+class Member(_Model):
+    """A backup that is part of a cluster's."""
+
+    database: str = Field(description="Or @globals")
+    backup_id: str
+    sha256: Sha256 = Field(description="SHA-256 of its manifest")
+
+
 class Manifest(_Model):
     """A committed backup."""
 
@@ -170,7 +190,7 @@ class Manifest(_Model):
     backup_id: str
     cluster: str
     database: str
-    kind: Literal["database"]
+    kind: Kind
     tool: str = Field(description="What wrote this")
     started_at: Moment
     snapshot_at: Moment = Field(description="The moment that the data is of")
@@ -181,6 +201,7 @@ class Manifest(_Model):
     encryption: None = None
     files: list[File]
     objects: list[StoredObject]
+    members: list[Member] = Field(default=[], description="Of a cluster: the backups of its globals and databases")
     totals: Totals
     durations: dict[str, float] = Field(description="Seconds by stage; stages overlap")
     previous: Previous | None

@@ -3,7 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from pipeline.backup import BackupRequest, default_cluster
+from pipeline.backup import BackupRequest
+from pipeline.commit import default_cluster
 from pipeline.postgres.dump import Dump
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.server import Server

@@ -40,6 +40,8 @@ class RestoreRequest:
     create: bool = False
     """Make the target database, with the encoding and the locale that the backed-up one had; of a whole backup also its owner, settings and
     grants."""
+    properties: bool = False
+    """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
     choice: Choice = field(default_factory=Choice)
     allow_nonempty: bool = False
     """Restore even where something is there; what collides with it still fails."""
@@ -97,7 +99,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                 _follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
             notify(Started("Counting rows"))
             check_rows(target, files, workers, limits.jobs, notify)
-            if request.create and chosen is None:
+            if (request.create or request.properties) and chosen is None:
                 _restore_properties(server, archive)
     if chosen is not None:
         _tell_what_is_left_out(archive, chosen, notify)

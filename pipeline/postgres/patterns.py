@@ -62,7 +62,7 @@ def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> s
         chosen.update(entry.dump_id for entry in found)
         relations.update((entry.namespace, entry.tag) for entry in found)
     for pattern in schemas:
-        name = compile_schema_pattern(pattern)
+        name = compile_name_pattern(pattern)
         found = [
             entry
             for entry in toc.entries
@@ -155,9 +155,11 @@ def compile_pattern(pattern: str) -> tuple[re.Pattern[str] | None, re.Pattern[st
     return schema[0] if schema else None, name
 
 
-def compile_schema_pattern(pattern: str) -> re.Pattern[str]:
-    """A regular expression for the whole of a schema's name. Raises InvalidRequest."""
+def compile_name_pattern(pattern: str) -> re.Pattern[str]:
+    """A regular expression for the whole of a name that no schema qualifies: a schema's or a database's. Raises InvalidRequest."""
     qualifier, name = compile_pattern(pattern)
     if qualifier is not None:
-        raise InvalidRequest(f"{pattern!r} is not a schema's pattern: a dot in the name needs double quotes around it.")
+        raise InvalidRequest(
+            f"{pattern!r} has no schema before a dot to match: a dot in a name needs double quotes around it."
+        )
     return name

@@ -108,6 +108,18 @@ class Server:
         position = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
         return Snapshot(name, taken_at.astimezone(UTC), self._fetch_if_allowed(f"SELECT {position}::text"))
 
+    def databases(self) -> list[str]:
+        """Names of the databases that can be connected to; template1 first, as pg_dumpall has them."""
+        rows = self.fetch(
+            "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname <> 'template1', datname"
+        )
+        return [name for (name,) in rows]
+
+    def may_read_passwords(self) -> bool:
+        """Whether the role may read the hashes of roles' passwords."""
+        [(readable,)] = self.fetch("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')")
+        return bool(readable)
+
     def relation_sizes(self, oids: Sequence[int]) -> dict[int, int]:
         """Bytes on the server's disk of each table with its TOAST, without its indexes."""
         rows = self.fetch("SELECT oid::bigint, pg_table_size(oid) FROM unnest(%s::oid[]) AS oid", [list(oids)])

@@ -192,7 +192,7 @@ def test_list_says_what_is_only_a_part(stored_sample: StoredSample, database: Da
     assert run_pgstow("backup", database.conninfo, "--to", store, "-q", "-t", "a").exit_code == 0
     assert "partial" in run_pgstow("list", "--from", store).stdout
     assert "partial" not in run_pgstow("list", "--from", stored_sample.folder).stdout
-    assert "--table=a" in run_pgstow("show", "--from", store).stdout
+    assert "--table=a" in run_pgstow("show", "--from", store, "--partial").stdout
 
 
 def test_a_key_that_no_pgstow_wrote(stored_sample: StoredSample) -> None:

@@ -1,5 +1,6 @@
 """docs/recovery.md, followed to the letter, with nothing in reach but the programs that it names."""
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.object_stores import StoreBucket
+from support.pgstow import run_pgstow
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
@@ -136,6 +138,28 @@ def test_from_s3(stored_sample: StoredSample, s3_bucket: StoreBucket, empty_targ
 
     assert f"{s3_bucket.prefix}/manifests/{variables['BACKUP']}.json" in printed
     assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
+
+
+def test_roles_and_tablespaces(postgres: ThrowawayCluster, tmp_path: Path, toolbox: Path, spool_dir: Path) -> None:
+    server = Database("postgres", postgres.conninfo())
+    server.execute("CREATE ROLE lost LOGIN CONNECTION LIMIT 5")
+    store = tmp_path / "store"
+    made = run_pgstow(
+        "backup", postgres.conninfo(), "--globals-only", "--to", store, "--spool-dir", spool_dir, "--json"
+    )
+    server.execute("DROP ROLE lost")
+    (toolbox / "psql").symlink_to(postgres.bin_dir / "psql")
+    steps = [commands("local"), step("3. Check it"), step("4. Put the archive together")]
+    variables = {
+        "STORE": str(store),
+        "BACKUP": f"localhost/%40globals/{json.loads(made.stdout)['backup_id']}",
+        "TARGET": postgres.conninfo(),
+    }
+    try:
+        follow("\n".join([*steps, f"{{ {commands('globals')} }} 2> ../refused"]), toolbox, variables)
+        assert server.fetch("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'lost'") == [(5,)]
+    finally:
+        server.execute("DROP ROLE IF EXISTS lost")
 
 
 @pytest.mark.parametrize("table", ["shop.product", "telemetry.reading"])

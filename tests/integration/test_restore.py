@@ -438,3 +438,31 @@ def test_say_where(stored_sample: StoredSample, database: Database, tmp_path: Pa
     for where in ((), ("--into", database.conninfo, "--to-directory", tmp_path / "x")):
         result = run_pgstow("restore", "--from", stored_sample.folder, *where)
         assert_one_sentence(result, 2, "--into a database, or --to-directory")
+
+
+@pytest.mark.parametrize("only", ["schema", "data"])
+def test_latest_is_no_partial_backup_unless_asked(
+    database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, only: str
+) -> None:
+    database.execute("CREATE TABLE t AS SELECT generate_series(1, 5) AS i; CREATE INDEX ON t (i)")
+    store, spool = tmp_path / "store", ("--spool-dir", spool_dir)
+    backup = ("backup", database.conninfo, "--to", store, *spool, "--json")
+    part = json.loads(run_pgstow(*backup, f"--{only}-only").stdout)
+    assert part["dump"]["only"] == only
+    assert part["totals"]["rows"] == (5 if only == "data" else 0)
+    assert re.search(rf"{only} only$", run_pgstow("list", "--from", store).stdout, re.MULTILINE)
+    target = make_database()
+    into = ("--from", store, "--into", target.conninfo, *spool)
+    assert_one_sentence(run_pgstow("restore", *into, "-q"), 8, f"only partial backups.*{part['backup_id']}.*--partial")
+
+    whole = json.loads(run_pgstow(*backup).stdout)
+    assert json.loads(run_pgstow(*backup, f"--{only}-only").stdout)["dump"]["only"] == only
+    assert json.loads(run_pgstow("show", "--from", store, "--json").stdout)["backup_id"] == whole["backup_id"]
+
+    if only == "data":
+        target.execute("CREATE TABLE t (i integer)")
+        told = restored(*into, "--partial", "--allow-nonempty")
+    else:
+        told = restored(*into, "--partial")
+    assert told["backup_id"] != whole["backup_id"]
+    assert target.fetch("SELECT count(*) FROM t") == [(told["rows"],)]

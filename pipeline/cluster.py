@@ -1,0 +1,244 @@
+"""Back up and restore a whole cluster: its globals, and every database of it."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from pipeline.backup import BackupRequest, back_up
+from pipeline.catalog import Wanted, find_backup, read_manifest_bytes
+from pipeline.commit import Run, commit, default_cluster, describe_source
+from pipeline.concurrency import Workers
+from pipeline.config import Limits, Selection
+from pipeline.errors import BackupDamaged, BackupIncomplete, InvalidRequest, PipelineError, TargetNotEmpty
+from pipeline.events import Notice, Notify, Started
+from pipeline.globals import GlobalsRequest, back_up_globals, restore_globals
+from pipeline.layout import GLOBALS, WHOLE, BackupRef
+from pipeline.manifest import DumpOptions, Manifest, Member, Totals, dump_manifest, load_manifest
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.patterns import compile_name_pattern
+from pipeline.postgres.programs import find_program
+from pipeline.postgres.server import Server
+from pipeline.restore import RestoreRequest, restore
+from pipeline.stages.compress import DEFAULT_LEVEL
+from storage_backends import StorageBackend
+
+_ON_EVERY_SERVER = {"postgres", "template1"}
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRequest:
+    """A cluster to back up."""
+
+    source: Conninfo
+    """Any database of it."""
+    cluster: str | None = None
+    """The name to file it under; None for the server's host."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of databases to leave out."""
+    only: Literal["schema", "data"] | None = None
+    role_passwords: bool = True
+    at_once: int = 1
+    """Databases to dump at once; jobs, memory, disk and transfers are shared out among them."""
+    level: int = DEFAULT_LEVEL
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+
+
+def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Notify) -> Manifest:
+    """Back up the globals and each database, and commit a record of them all.
+
+    Each is a backup of its own from when it is committed; the record is put once all are. A database that can't be dumped doesn't keep
+    the others from it. Raises BackupIncomplete then, or else PipelineError or StorageError.
+    """
+    with Server(request.source) as server:
+        program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
+        cluster = request.cluster or default_cluster(server)
+        run, source = Run.begin(cluster, WHOLE), describe_source(server, program, None)
+        databases = _chosen(server.databases(), request.exclude)
+    manifests = [back_up_globals(_of_globals(request, cluster), store, notify)]
+    failures: list[str] = []
+    for name, outcome in _back_up_each(request, cluster, databases, store, notify):
+        if isinstance(outcome, Manifest):
+            manifests.append(outcome)
+        else:
+            failures.append(f"{name}: {outcome}")
+            notify(Notice(f"The database {name} is not backed up. {outcome}"))
+    if failures:
+        raise BackupIncomplete(
+            f"{len(failures)} of {len(databases)} databases could not be backed up, so there is no record of the whole cluster; the others "
+            f"are backed up one by one. {failures[0]}"
+        )
+    run.ended("members")
+    return commit(
+        run,
+        store,
+        notify,
+        kind="cluster",
+        snapshot_at=min(manifest.snapshot_at for manifest in manifests),
+        source=source,
+        dump=DumpOptions(
+            format="directory",
+            jobs=request.limits.jobs,
+            only=request.only,
+            role_passwords=manifests[0].dump.role_passwords,
+            exclude_databases=list(request.exclude),
+        ),
+        level=request.level,
+        members=[
+            Member(
+                database=manifest.database,
+                backup_id=manifest.backup_id,
+                sha256=hashlib.sha256(dump_manifest(manifest)).hexdigest(),
+            )
+            for manifest in manifests
+        ],
+        totals=_sum(manifests),
+    )
+
+
+def _chosen(databases: Sequence[str], exclude: Sequence[str]) -> list[str]:
+    patterns = [compile_name_pattern(pattern) for pattern in exclude]
+    chosen = [name for name in databases if not any(pattern.fullmatch(name) for pattern in patterns)]
+    if not chosen:
+        raise InvalidRequest("No database is left to back up: every one is excluded.")
+    return chosen
+
+
+def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
+    return GlobalsRequest(
+        source=request.source,
+        cluster=cluster,
+        role_passwords=request.role_passwords,
+        level=request.level,
+        limits=request.limits,
+        programs=request.programs,
+    )
+
+
+def _back_up_each(
+    request: ClusterRequest, cluster: str, databases: Sequence[str], store: StorageBackend, notify: Notify
+) -> Iterator[tuple[str, Manifest | PipelineError]]:
+    """Each database with its manifest, or with why it has none. Raises StorageError, which would befall the others too."""
+    share = request.limits.shared_by(min(request.at_once, len(databases)))
+    requests = {
+        name: BackupRequest(
+            source=request.source.with_database(name),
+            cluster=cluster,
+            selection=Selection(only=request.only),
+            level=request.level,
+            limits=share,
+            programs=request.programs,
+        )
+        for name in databases
+    }
+    if request.at_once == 1:
+        for name, one in requests.items():
+            yield name, _try(one, store, notify)
+        return
+    done: list[tuple[str, Manifest | PipelineError]] = []
+    with Workers() as workers:
+        pool = workers.pool(request.at_once, "database")
+        for name, one in requests.items():
+            pool.submit(partial(_try, one, store, _without_progress(notify)), partial(_add, done, name))
+        while pool.pending or done:
+            yield from done
+            done.clear()
+            workers.collect(timeout=1.0)
+
+
+def _add(done: list[tuple[str, Manifest | PipelineError]], name: str, outcome: Manifest | PipelineError) -> None:
+    done.append((name, outcome))
+
+
+def _try(request: BackupRequest, store: StorageBackend, notify: Notify) -> Manifest | PipelineError:
+    try:
+        return back_up(request, store, notify)
+    except PipelineError as exc:
+        return exc
+
+
+def _without_progress(notify: Notify) -> Notify:
+    """Several bars would overwrite each other."""
+
+    def notify_of_steps(event: object) -> None:
+        if isinstance(event, (Started, Notice)):
+            notify(event)
+
+    return notify_of_steps
+
+
+def _sum(manifests: Sequence[Manifest]) -> Totals:
+    def total(name: str) -> int:
+        return sum(getattr(manifest.totals, name) for manifest in manifests)
+
+    return Totals(**{name: total(name) for name in Totals.model_fields})
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTarget:
+    """The server to restore onto."""
+
+    server: Conninfo
+    """Any database of it."""
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+
+
+def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
+    """Make roles and tablespaces, then every database with what belongs to it as a whole, then its contents. Returns the cluster's record.
+
+    Raises TargetNotEmpty before anything is changed, where the server has one of the databases already (``postgres`` and ``template1``
+    are on every server, and have to be empty); and PipelineError or StorageError. What was restored until then stays.
+    """
+    record = find_backup(store, replace(wanted, database=WHOLE))
+    globals_, databases = _read_members(store, record)
+    with Server(target.server.with_database("postgres")) as server:
+        there = set(server.databases())
+    if taken := [manifest.database for manifest in databases if manifest.database in there - _ON_EVERY_SERVER]:
+        raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")
+    _restore_globals(globals_, target, store, notify)
+    for manifest in databases:
+        restore(
+            RestoreRequest(
+                wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
+                target=target.server.with_database(manifest.database),
+                create=manifest.database not in there,
+                properties=True,
+                limits=target.limits,
+                programs=target.programs,
+            ),
+            store,
+            notify,
+        )
+    return record
+
+
+def restore_latest_globals(wanted: Wanted, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
+    """Make roles and tablespaces alone. Raises PipelineError or StorageError."""
+    manifest = find_backup(store, replace(wanted, database=GLOBALS))
+    _restore_globals(manifest, target, store, notify)
+    return manifest
+
+
+def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
+    maintenance = target.server.with_database("postgres")
+    restore_globals(manifest, maintenance, store, notify, limits=target.limits, programs=target.programs)
+
+
+def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, list[Manifest]]:
+    """The manifests of a cluster's globals and of its databases. Raises BackupDamaged where one isn't the one that was recorded."""
+    manifests = {}
+    for member in record.members:
+        ref = BackupRef(record.cluster, member.database, member.backup_id)
+        data = read_manifest_bytes(store, ref)
+        if hashlib.sha256(data).hexdigest() != member.sha256:
+            raise BackupDamaged(f"{ref.manifest_key} is not the manifest that {record.backup_id} is made of.")
+        manifests[member.database] = load_manifest(data, ref.manifest_key)
+    if GLOBALS not in manifests:
+        raise BackupDamaged(f"The record of the cluster's backup {record.backup_id} names no globals.")
+    return manifests.pop(GLOBALS), list(manifests.values())

@@ -1,0 +1,158 @@
+"""The last stage of a backup: its list of checksums, and then the manifest, with which it begins to exist."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+
+from pipeline.catalog import list_backups, read_manifest_bytes
+from pipeline.errors import PipelineError
+from pipeline.events import Notice, Notify, Started
+from pipeline.layout import CHECKSUMS_NAME, BackupRef, new_backup_id
+from pipeline.manifest import (
+    Compression,
+    DumpOptions,
+    File,
+    Kind,
+    Manifest,
+    Member,
+    Previous,
+    Source,
+    StoredObject,
+    Totals,
+    dump_manifest,
+    load_manifest,
+)
+from pipeline.postgres.programs import Program
+from pipeline.postgres.server import Server
+from pipeline.stages.upload import upload
+from storage_backends import AccessDenied, StorageBackend, StorageError
+
+
+@dataclass(slots=True)
+class Run:
+    """A backup under way: which one it will be, and when each of its stages ended."""
+
+    ref: BackupRef
+    started_at: datetime
+    durations: dict[str, float] = field(default_factory=dict)
+    """Seconds by stage."""
+    _clock: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def begin(cls, cluster: str, database: str) -> "Run":
+        """A new backup's, that begins now."""
+        now = datetime.now(UTC)
+        return cls(BackupRef(cluster, database, new_backup_id(now)), now)
+
+    def ended(self, stage: str) -> None:
+        """A stage that began when the one before it ended."""
+        now = time.monotonic()
+        self.durations[stage] = round(now - self._clock, 3)
+        self._clock = now
+
+
+def commit(
+    run: Run,
+    store: StorageBackend,
+    notify: Notify,
+    *,
+    kind: Kind,
+    snapshot_at: datetime,
+    source: Source,
+    dump: DumpOptions,
+    level: int,
+    files: Sequence[File] = (),
+    objects: Sequence[StoredObject] = (),
+    members: Sequence[Member] = (),
+    totals: Totals | None = None,
+) -> Manifest:
+    """Store the manifest of a backup of which all objects are stored.
+
+    ``totals`` are the sums over ``files`` and ``objects`` where none are given. Raises StorageError.
+    """
+    notify(Started("Committing"))
+    stored = [*objects, _store_checksums(store, run.ref, objects)] if objects else []
+    manifest = Manifest(
+        backup_id=run.ref.backup_id,
+        cluster=run.ref.cluster,
+        database=run.ref.database,
+        kind=kind,
+        tool=f"pgstow {version('pgstow')}",
+        started_at=run.started_at,
+        snapshot_at=snapshot_at,
+        finished_at=datetime.now(UTC),
+        source=source,
+        dump=dump,
+        compression=Compression(algorithm="zstd", level=level),
+        files=list(files),
+        objects=stored,
+        members=list(members),
+        totals=totals or _totals(files, stored),
+        durations=run.durations,
+        previous=_previous(store, run.ref, notify),
+    )
+    upload(store, run.ref.manifest_key, dump_manifest(manifest))
+    return manifest
+
+
+def default_cluster(server: Server) -> str:
+    """The name of a cluster that the user gave no name: its host, and its port where it isn't the usual one."""
+    host = "localhost" if server.host.startswith("/") else server.host
+    return host if server.port == 5432 else f"{host}-{server.port}"
+
+
+def describe_source(server: Server, program: Program, wal_lsn: str | None) -> Source:
+    """The server and the database that a session is on, as the manifest has them."""
+    facts = server.describe()
+    return Source(
+        server_version=server.version,
+        system_identifier=facts.system_identifier,
+        pg_dump_version=program.version,
+        encoding=facts.encoding,
+        collation=facts.collation,
+        character_type=facts.character_type,
+        locale_provider=facts.locale_provider,
+        locale=facts.locale,
+        host=server.host,
+        port=server.port,
+        standby=facts.standby,
+        wal_lsn=wal_lsn,
+        extensions=list(facts.extensions),
+    )
+
+
+def _totals(files: Sequence[File], objects: Sequence[StoredObject]) -> Totals:
+    tables = [file for file in files if file.kind == "table"]
+    return Totals(
+        files=len(files),
+        tables=len(tables),
+        rows=sum(file.rows or 0 for file in tables),
+        size=sum(file.size for file in files),
+        objects=len(objects),
+        stored_size=sum(stored.size for stored in objects),
+    )
+
+
+def _store_checksums(store: StorageBackend, ref: BackupRef, objects: Sequence[StoredObject]) -> StoredObject:
+    """A list for ``sha256sum -c``, beside the objects that it names."""
+    lines = [f"{stored.sha256}  {stored.key.removeprefix(ref.data_prefix)}\n" for stored in objects]
+    return upload(store, ref.data_prefix + CHECKSUMS_NAME, "".join(lines).encode())
+
+
+def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
+    """The newest manifest of this database that is there already."""
+    try:
+        earlier = list_backups(store, ref.cluster, ref.database)
+        if not earlier:
+            return None
+        data = read_manifest_bytes(store, earlier[-1])
+        load_manifest(data, earlier[-1].manifest_key)
+    except AccessDenied:
+        return None  # credentials that can only create; pgstow check tells
+    except (StorageError, PipelineError) as exc:
+        notify(Notice(f"The manifest names none before it, since that can't be read. {exc}"))
+        return None
+    return Previous(backup_id=earlier[-1].backup_id, sha256=hashlib.sha256(data).hexdigest())

@@ -1,0 +1,117 @@
+"""Back up and restore what belongs to a cluster as a whole: roles, their memberships and settings, and tablespaces."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pipeline.archive_writer import ArchiveWriter
+from pipeline.commit import Run, commit, default_cluster, describe_source
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import RestoreFailed
+from pipeline.events import Notice, Notify, Started
+from pipeline.layout import GLOBALS
+from pipeline.manifest import DumpOptions, File, Manifest
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.dumpall import SCRIPT_NAME, OnlyGlobals, dump_globals, run_script
+from pipeline.postgres.programs import find_program
+from pipeline.postgres.server import Server
+from pipeline.postgres.workspace import Workspace
+from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
+from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.spool import Piece
+from storage_backends import StorageBackend
+
+_DUPLICATE_OBJECT = "42710"
+"""CREATE ROLE or CREATE TABLESPACE of what is there: the superuser that initdb made is in every script."""
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalsRequest:
+    """The globals of one cluster to back up."""
+
+    source: Conninfo
+    cluster: str | None = None
+    """The name to file them under; None for the server's host."""
+    only: OnlyGlobals | None = None
+    role_passwords: bool = True
+    """Take the hashes of roles' passwords along, where the session's role may read them."""
+    level: int = DEFAULT_LEVEL
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+
+
+def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Notify) -> Manifest:
+    """Dump roles and tablespaces into the store and commit them. Raises PipelineError or StorageError."""
+    limits, compressor = request.limits, Compressor(request.level)
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(request.source) as server:
+        program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
+        run = Run.begin(request.cluster or default_cluster(server), GLOBALS)
+        role_passwords = request.role_passwords and server.may_read_passwords()
+        if request.role_passwords and not role_passwords:
+            notify(Notice("Roles are taken without their passwords, which only a superuser may read."))
+        source, taken_at = describe_source(server, program, None), datetime.now(UTC)
+        notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))
+        script = dump_globals(
+            program,
+            request.source.at(server.host, server.hostaddr, server.port),
+            workspace,
+            database=server.name,
+            only=request.only,
+            role_passwords=role_passwords,
+            name=f"pgstow {run.ref.backup_id}",
+        )
+        run.ended("dump")
+        writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, compressor)
+        for start in range(0, len(script), limits.piece_size):
+            piece = script[start : start + limits.piece_size]
+            while not writer.has_room(len(piece)):
+                workers.collect(timeout=1.0)
+            writer.write(Piece(SCRIPT_NAME, start // limits.piece_size, piece, start + len(piece) == len(script)))
+        [file], objects = writer.finish()
+    run.ended("upload_after_dump")
+    return commit(
+        run,
+        store,
+        notify,
+        kind="globals",
+        snapshot_at=taken_at,
+        source=source,
+        dump=DumpOptions(
+            format="script",
+            jobs=1,
+            only=request.only,
+            role_passwords=role_passwords,
+        ),
+        level=request.level,
+        files=[File(path=file.path, kind="script", size=file.size, checksum=file.checksum, segments=file.segments)],
+        objects=objects,
+    )
+
+
+def restore_globals(
+    manifest: Manifest,
+    target: Conninfo,
+    store: StorageBackend,
+    notify: Notify,
+    *,
+    limits: Limits,
+    programs: Sequence[Path] = (),
+) -> None:
+    """Make roles and tablespaces by psql, or change those of the same names to what they were.
+
+    Raises RestoreFailed where the server refused any statement but the creation of what is there; what came before stays.
+    """
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target) as server:
+        program = find_program("psql", at_least_major=server.major, search=programs)
+        notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))
+        reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+        script = b"".join(part for file in manifest.files for part in check_content(file, reader.read(file)))
+        refused = run_script(program, target, workspace, script, f"pgstow {manifest.backup_id}")
+    failed = [error for error in refused if error.sqlstate != _DUPLICATE_OBJECT]
+    if failed:
+        raise RestoreFailed(
+            f"{len(failed)} statements on roles and tablespaces failed, the first of them with: {failed[0].message.rstrip('.')}."
+        )

@@ -1,0 +1,277 @@
+"""A whole server: roles, tablespaces and every database, to the store and onto a new server."""
+
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.pgstow import Result, assert_one_sentence, run_pgstow
+from support.postgres_fixtures import Database
+
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+CLUSTER = ("--cluster", "prod")
+
+
+def dump_all(cluster: ThrowawayCluster) -> list[str]:
+    """All of a server as pg_dumpall tells it, without what differs between two runs of it."""
+    command = [cluster.bin_dir / "pg_dumpall", "-d", cluster.conninfo()]
+    dumped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [line for line in dumped.splitlines() if line and not line.startswith(("--", "\\restrict", "\\unrestrict"))]
+
+
+@pytest.fixture
+def source() -> Iterator[ThrowawayCluster]:
+    with ThrowawayCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def target() -> Iterator[ThrowawayCluster]:
+    with ThrowawayCluster() as cluster:
+        yield cluster
+
+
+def execute(cluster: ThrowawayCluster, database: str, *statements: str) -> None:
+    with closing(psycopg.connect(cluster.conninfo(database), autocommit=True)) as connection:
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def give_to_server(cluster: ThrowawayCluster, folder: Path) -> None:
+    """Let the user that the server runs as write there."""
+    [(data,)] = Database("postgres", cluster.conninfo()).fetch("SHOW data_directory")
+    shutil.chown(folder, Path(data).owner(), Path(data).group())
+
+
+def furnish(cluster: ThrowawayCluster) -> None:
+    """Roles, and databases that use them."""
+    execute(
+        cluster,
+        "postgres",
+        "CREATE ROLE owner LOGIN PASSWORD 'secret' VALID UNTIL '2031-01-01'",
+        'CREATE ROLE "Re ader" NOLOGIN CONNECTION LIMIT 3',
+        'GRANT "Re ader" TO owner WITH ADMIN OPTION',
+        "ALTER ROLE owner SET work_mem TO '5MB'",
+        "COMMENT ON ROLE owner IS 'it''s theirs'",
+        "CREATE DATABASE shop OWNER owner ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+        """CREATE DATABASE "odd / n@me" TEMPLATE template0""",
+        "CREATE DATABASE closed ALLOW_CONNECTIONS false",
+        "ALTER DATABASE shop SET search_path TO sales",
+        "ALTER ROLE owner IN DATABASE shop SET statement_timeout TO '1h'",
+        'REVOKE CONNECT ON DATABASE shop FROM PUBLIC; GRANT CONNECT ON DATABASE shop TO "Re ader"',
+        "COMMENT ON DATABASE shop IS 'the shop'",
+        "CREATE TABLE in_postgres AS SELECT 1 AS id",
+        "ALTER DATABASE postgres SET work_mem TO '6MB'",
+    )
+    execute(
+        cluster,
+        "shop",
+        "CREATE SCHEMA sales AUTHORIZATION owner",
+        "CREATE TABLE sales.item AS SELECT i, 'item ' || i AS name FROM generate_series(1, 1000) AS i",
+        'ALTER TABLE sales.item OWNER TO owner; GRANT SELECT ON sales.item TO "Re ader"',
+        "SELECT lo_from_bytea(0, 'large')",
+    )
+    execute(cluster, "odd / n@me", "CREATE TABLE t AS SELECT generate_series(1, 10) AS i")
+    execute(cluster, "template1", "CREATE TABLE in_every_new_one (i integer)")
+
+
+def back_up(cluster: ThrowawayCluster, store: Path, spool_dir: Path, *more: object) -> Result:
+    where = ("--to", store, "--spool-dir", spool_dir, *CLUSTER, "-q")
+    return run_pgstow("backup", cluster.conninfo(), "--all-databases", *where, *more)
+
+
+def restore(store: Path, cluster: ThrowawayCluster, spool_dir: Path, *more: object) -> Result:
+    where = ("--from", store, "--into", cluster.conninfo(), "--spool-dir", spool_dir, "-q")
+    return run_pgstow("restore", "--all-databases", *where, *more)
+
+
+def listed(store: Path) -> dict[str, list[dict]]:
+    """The backups in a store by database."""
+    found: dict[str, list[dict]] = {}
+    for backup in json.loads(run_pgstow("list", "--from", store, "--json").stdout):
+        found.setdefault(backup["database"], []).append(backup)
+    return found
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_whole_server_comes_back(
+    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path, at_once: int
+) -> None:
+    furnish(source)
+    made = back_up(source, tmp_path / "store", spool_dir, "--databases-at-once", at_once)
+    assert (made.exit_code, made.stderr) == (0, "")
+    assert set(listed(tmp_path / "store")) == {"@globals", "@cluster", "postgres", "template1", "shop", "odd / n@me"}
+
+    result = restore(tmp_path / "store", target, spool_dir)
+    assert result.exit_code == 0, result
+    execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")  # can't be dumped
+    assert dump_all(target) == dump_all(source)
+
+
+def test_tablespaces_come_back(target: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
+    place = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        with ThrowawayCluster() as source:
+            give_to_server(source, place)
+            execute(source, "postgres", f"CREATE TABLESPACE fast LOCATION '{place}' WITH (random_page_cost = 1.5)")
+            execute(source, "postgres", "CREATE TABLE quick TABLESPACE fast AS SELECT 1 AS id")
+            assert back_up(source, tmp_path / "store", spool_dir).exit_code == 0
+            before = dump_all(source)
+        for path in place.iterdir():
+            shutil.rmtree(path)
+        assert restore(tmp_path / "store", target, spool_dir).exit_code == 0
+        assert dump_all(target) == before
+    finally:
+        target.__exit__(None, None, None)
+        shutil.rmtree(place)
+
+
+def test_a_tablespace_that_has_no_place_is_told(
+    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    place = Path(tempfile.mkdtemp(dir="/tmp"))
+    give_to_server(source, place)
+    execute(source, "postgres", f"CREATE TABLESPACE fast LOCATION '{place}'")
+    assert back_up(source, tmp_path / "store", spool_dir).exit_code == 0
+    execute(source, "postgres", "DROP TABLESPACE fast")
+    place.rmdir()
+    result = restore(tmp_path / "store", target, spool_dir)
+    assert_one_sentence(result, 5, "roles and tablespaces failed, the first of them with: directory .* does not exist")
+
+
+def test_a_database_that_fails_keeps_no_other_from_it(
+    source: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    """And there is no record of the whole, which would say that all is there."""
+    furnish(source)
+    execute(source, "postgres", 'CREATE ROLE keeper LOGIN; GRANT pg_read_all_data TO keeper; GRANT "Re ader" TO keeper')
+    execute(source, "shop", "SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
+    execute(source, "odd / n@me", "ALTER TABLE t ENABLE ROW LEVEL SECURITY")
+    where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, *CLUSTER, "-q")
+    result = run_pgstow("backup", make_conninfo(source.conninfo(), user="keeper"), "-A", *where)
+    assert result.exit_code == 4
+    *notices, sentence = result.stderr_lines
+    assert "1 of 4 databases could not be backed up" in sentence
+    assert any("odd / n@me is not backed up. pg_dump failed: query failed" in notice for notice in notices), notices
+    assert set(listed(tmp_path / "store")) == {"@globals", "postgres", "template1", "shop"}
+    assert_one_sentence(
+        run_pgstow("restore", "-A", "--from", tmp_path / "store", "--into", "host=x", "-q"), 8, "no backup"
+    )
+
+
+def test_what_is_excluded_makes_it_partial(
+    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    furnish(source)
+    store = tmp_path / "store"
+    assert (
+        back_up(source, store, spool_dir, "--exclude-database", "odd*", "--exclude-database", "template1").exit_code
+        == 0
+    )
+    assert set(listed(store)) == {"@globals", "@cluster", "postgres", "shop"}
+    assert re.search(r"@cluster .* 2 databases, partial *$", run_pgstow("list", "--from", store).stdout, re.MULTILINE)
+
+    assert_one_sentence(restore(store, target, spool_dir), 8, "only partial backups")
+    assert restore(store, target, spool_dir, "--partial").exit_code == 0
+    copy = Database("shop", target.conninfo("shop"))
+    assert copy.fetch("SELECT count(*) FROM sales.item") == [(1000,)]
+    assert_one_sentence(back_up(source, store, spool_dir, "--exclude-database", "*"), 2, "No database is left")
+
+
+def test_a_server_that_has_such_a_database_is_not_touched(
+    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    furnish(source)
+    assert back_up(source, tmp_path / "store", spool_dir).exit_code == 0
+    execute(target, "postgres", "CREATE DATABASE shop")
+    before = dump_all(target)
+    assert_one_sentence(restore(tmp_path / "store", target, spool_dir), 5, "has a database shop already")
+    assert dump_all(target) == before
+
+
+def test_a_member_that_is_another_is_refused(
+    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    store = tmp_path / "store"
+    assert back_up(source, store, spool_dir).exit_code == 0
+    [manifest] = (store / "manifests/prod/postgres").iterdir()
+    manifest.write_bytes(manifest.read_bytes().replace(b'"jobs"', b'"j0bs"'))
+    assert_one_sentence(restore(store, target, spool_dir), 7, "is not the manifest that .* is made of")
+    manifest.unlink()
+    assert_one_sentence(restore(store, target, spool_dir), 8, "no backup .* of prod/postgres")
+
+
+def test_globals_alone(source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
+    furnish(source)
+    store, spool = tmp_path / "store", ("--spool-dir", spool_dir, "-q")
+    to = ("--to", store, *CLUSTER, *spool)
+    for what in ("--globals-only", "--tablespaces-only", "--roles-only"):
+        assert run_pgstow("backup", source.conninfo(), what, *to).exit_code == 0
+    shown = run_pgstow("list", "--from", store).stdout
+    for kind in ("roles and tablespaces", "tablespaces only", "roles only"):
+        assert re.search(rf"@globals .* {kind} *$", shown, re.MULTILINE), shown
+    restored = run_pgstow("restore", "--globals-only", "--from", store, "--into", target.conninfo(), *spool)
+    assert restored.exit_code == 0, restored
+    roles = "SELECT rolname, rolpassword, rolvaliduntil::text, rolconnlimit FROM pg_authid ORDER BY rolname"
+    assert Database("", target.conninfo()).fetch(roles) == Database("", source.conninfo()).fetch(roles)
+
+    for arguments in (("--into", "dbname=x"), ("--to-directory", tmp_path / "x")):
+        one = run_pgstow("restore", listed(store)["@globals"][0]["backup_id"], "--from", store, *arguments, *spool)
+        assert_one_sentence(one, 2, "restore it with --globals-only")
+
+
+def test_passwords_are_left_out_where_they_may_not_be_read(
+    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    """As on managed services."""
+    furnish(source)
+    execute(source, "postgres", "CREATE ROLE humble LOGIN")
+    where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, *CLUSTER, "-q")
+    result = run_pgstow("backup", make_conninfo(source.conninfo(), user="humble"), "--globals-only", *where)
+    assert (result.exit_code, len(result.stderr_lines)) == (0, 1)
+    assert "Roles are taken without their passwords" in result.stderr
+    [globals_] = listed(tmp_path / "store")["@globals"]
+    assert globals_["dump"]["role_passwords"] is False
+    into = ("--into", target.conninfo(), "--spool-dir", spool_dir, "-q")
+    assert run_pgstow("restore", "-g", "--from", tmp_path / "store", *into).exit_code == 0
+    roles = "SELECT rolname, rolpassword FROM pg_authid WHERE rolname IN ('owner', 'humble') ORDER BY 1"
+    assert Database("", target.conninfo()).fetch(roles) == [("humble", None), ("owner", None)]
+
+
+def test_passwords_are_left_out_where_asked(source: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
+    furnish(source)
+    to = ("--to", tmp_path / "store", "--spool-dir", spool_dir, *CLUSTER, "-q")
+    assert run_pgstow("backup", source.conninfo(), "-g", "--no-role-passwords", *to).exit_code == 0
+    [pack] = (tmp_path / "store/data").rglob("pack-*.tar.zst")
+    script = subprocess.run(f"zstd -dcq {pack} | tar -xO", shell=True, capture_output=True, check=True).stdout
+    assert b"CREATE ROLE owner" in script
+    assert b"SCRAM-SHA-256" not in script
+
+
+def test_modes_that_exclude_each_other(tmp_path: Path) -> None:
+    for arguments in (
+        ("-A", "-g"),
+        ("-g", "-t", "x"),
+        ("-A", "-n", "x"),
+        ("-A", "--dry-run"),
+        ("-g", "-s"),
+        ("-a", "-s"),
+    ):
+        assert_one_sentence(run_pgstow("backup", "--to", tmp_path, *arguments), 2)
+    for arguments in (("-A", "-g"), ("-A", "--create"), ("-g", "-t", "x")):
+        assert_one_sentence(run_pgstow("restore", "--from", tmp_path, "--into", "x", *arguments), 2)
+
+
+def test_a_reserved_name(source: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
+    execute(source, "postgres", 'CREATE DATABASE "@globals"')
+    where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
+    result = run_pgstow("backup", source.conninfo("@globals"), *where)
+    assert_one_sentence(result, 2, "keeps that name for itself")
