@@ -11,7 +11,7 @@ from pipeline.archive_reader import Archive, open_archive
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
-from pipeline.errors import BackupDamaged, DumpFailed, RestoreFailed
+from pipeline.errors import BackupDamaged, DumpFailed, InvalidRequest, RestoreFailed
 from pipeline.events import Notify, Progress, Started
 from pipeline.manifest import File, Manifest, StoredObject
 from pipeline.postgres.programs import Program, find_program, major_of
@@ -70,6 +70,10 @@ def verify(request: VerifyRequest, store: StorageBackend, notify: Notify) -> Ver
     Raises PipelineError where there is no such backup or its manifest is invalid, and StorageError where the store can't be asked.
     """
     manifest = find_backup(store, request.wanted)
+    if manifest.kind == "cluster":
+        raise InvalidRequest(
+            f"{manifest.backup_id} is a record of a cluster's backups, and has no data: verify these one by one."
+        )
     found = Verification(manifest, request.level)
     notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {request.level}"))
     with Workers() as workers:
@@ -187,7 +191,7 @@ def _verify_archive(
     found.problems += [problem for problem in reader.damaged.values() if problem not in told]
     others = [stored for index, stored in enumerate(manifest.objects) if index not in read]
     _verify_bytes(store, others, found, workers, limits, notify)
-    if not found.problems:
+    if not found.problems and manifest.kind == "database":
         try:
             _parse(program, open_archive(store, manifest, workers, limits), limits)
         except (BackupDamaged, DumpFailed, RestoreFailed) as exc:

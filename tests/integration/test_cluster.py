@@ -228,6 +228,20 @@ def test_globals_alone(source: ThrowawayCluster, target: ThrowawayCluster, tmp_p
         assert_one_sentence(one, 2, "restore it with --globals-only")
 
 
+def test_each_part_can_be_verified(source: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
+    store = tmp_path / "store"
+    assert back_up(source, store, spool_dir).exit_code == 0
+    for level in ("objects", "bytes", "archive"):
+        for database in ("@globals", "postgres"):
+            arguments = ("--from", store, "--database", database, "--level", level, "--spool-dir", spool_dir)
+            assert "is good" in run_pgstow("verify", *arguments).stdout
+    arguments = ("--from", store, "--database", "@cluster", "-q")
+    assert_one_sentence(run_pgstow("verify", *arguments), 2, "verify these one by one")
+    [pack] = (store / "data/prod/%40globals").rglob("pack-*")
+    pack.write_bytes(pack.read_bytes()[:-1])
+    assert run_pgstow("verify", "--from", store, "--database", "@globals", "-q").exit_code == 7
+
+
 def test_passwords_are_left_out_where_they_may_not_be_read(
     source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
 ) -> None:
