@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -59,11 +60,11 @@ def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Noti
         cluster = request.cluster or default_cluster(server)
         run, source = Run.begin(cluster, WHOLE), describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
-    manifests = [back_up_globals(_of_globals(request, cluster), store, notify)]
-    failures: list[str] = []
+    globals_ = back_up_globals(_of_globals(request, cluster), store, notify)
+    done, failures = [_Done.of(globals_)], list[str]()
     for name, outcome in _back_up_each(request, cluster, databases, store, notify):
-        if isinstance(outcome, Manifest):
-            manifests.append(outcome)
+        if isinstance(outcome, _Done):
+            done.append(outcome)
         else:
             failures.append(f"{name}: {outcome}")
             notify(Notice(f"The database {name} is not backed up. {outcome}"))
@@ -78,26 +79,34 @@ def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Noti
         store,
         notify,
         kind="cluster",
-        snapshot_at=min(manifest.snapshot_at for manifest in manifests),
+        snapshot_at=min(one.snapshot_at for one in done),
         source=source,
         dump=DumpOptions(
             format="directory",
             jobs=request.limits.jobs,
             only=request.only,
-            role_passwords=manifests[0].dump.role_passwords,
+            role_passwords=globals_.dump.role_passwords,
             exclude_databases=list(request.exclude),
         ),
         level=request.level,
-        members=[
-            Member(
-                database=manifest.database,
-                backup_id=manifest.backup_id,
-                sha256=hashlib.sha256(dump_manifest(manifest)).hexdigest(),
-            )
-            for manifest in manifests
-        ],
-        totals=_sum(manifests),
+        members=[one.member for one in done],
+        totals=_sum([one.totals for one in done]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What the record needs of a member's manifest, whose list of files may be long."""
+
+    member: Member
+    totals: Totals
+    snapshot_at: datetime
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> "_Done":
+        digest = hashlib.sha256(dump_manifest(manifest)).hexdigest()
+        member = Member(database=manifest.database, backup_id=manifest.backup_id, sha256=digest)
+        return cls(member, manifest.totals, manifest.snapshot_at)
 
 
 def _chosen(databases: Sequence[str], exclude: Sequence[str]) -> list[str]:
@@ -121,8 +130,8 @@ def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
 
 def _back_up_each(
     request: ClusterRequest, cluster: str, databases: Sequence[str], store: StorageBackend, notify: Notify
-) -> Iterator[tuple[str, Manifest | PipelineError]]:
-    """Each database with its manifest, or with why it has none. Raises StorageError, which would befall the others too."""
+) -> Iterator[tuple[str, _Done | PipelineError]]:
+    """Each database with what its manifest says, or with why it has none. Raises StorageError, which would befall the others too."""
     share = request.limits.shared_by(min(request.at_once, len(databases)))
     requests = {
         name: BackupRequest(
@@ -139,7 +148,7 @@ def _back_up_each(
         for name, one in requests.items():
             yield name, _try(one, store, notify)
         return
-    done: list[tuple[str, Manifest | PipelineError]] = []
+    done: list[tuple[str, _Done | PipelineError]] = []
     with Workers() as workers:
         pool = workers.pool(request.at_once, "database")
         for name, one in requests.items():
@@ -150,13 +159,13 @@ def _back_up_each(
             workers.collect(timeout=1.0)
 
 
-def _add(done: list[tuple[str, Manifest | PipelineError]], name: str, outcome: Manifest | PipelineError) -> None:
+def _add(done: list[tuple[str, _Done | PipelineError]], name: str, outcome: _Done | PipelineError) -> None:
     done.append((name, outcome))
 
 
-def _try(request: BackupRequest, store: StorageBackend, notify: Notify) -> Manifest | PipelineError:
+def _try(request: BackupRequest, store: StorageBackend, notify: Notify) -> _Done | PipelineError:
     try:
-        return back_up(request, store, notify)
+        return _Done.of(back_up(request, store, notify))
     except PipelineError as exc:
         return exc
 
@@ -171,11 +180,8 @@ def _without_progress(notify: Notify) -> Notify:
     return notify_of_steps
 
 
-def _sum(manifests: Sequence[Manifest]) -> Totals:
-    def total(name: str) -> int:
-        return sum(getattr(manifest.totals, name) for manifest in manifests)
-
-    return Totals(**{name: total(name) for name in Totals.model_fields})
+def _sum(totals: Sequence[Totals]) -> Totals:
+    return Totals(**{name: sum(getattr(one, name) for one in totals) for name in Totals.model_fields})
 
 
 @dataclass(frozen=True, slots=True)
