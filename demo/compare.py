@@ -10,7 +10,7 @@ SELECT oid::regclass::text,
        format('SELECT count(*), md5(coalesce(string_agg(whole_row::text, chr(10) ORDER BY whole_row::text COLLATE "C"), ''''))'
               ' FROM ONLY %s AS whole_row', oid::regclass)
 FROM pg_class
-WHERE relkind IN ('r', 'm') AND relpersistence <> 't' AND relnamespace::regnamespace::text !~ '^(pg_|information_schema$)'
+WHERE relkind IN ('r', 'm') AND relispopulated AND relpersistence <> 't' AND relnamespace::regnamespace::text !~ '^(pg_|information_schema$)'
 UNION ALL
 SELECT 'large objects',
        'SELECT (SELECT count(*) FROM pg_largeobject_metadata),'
