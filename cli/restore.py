@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import display, options
+from cli import restore_options as how
 from cli.errors import Stopped
 
 if TYPE_CHECKING:
@@ -68,6 +69,25 @@ def restore(
     allow_nonempty: Annotated[
         bool, typer.Option("--allow-nonempty", help="Restore into a database that holds something")
     ] = False,
+    schema_only: how.SchemaOnly = False,
+    data_only: how.DataOnly = False,
+    section: how.Sections = None,
+    use_list: how.UseList = None,
+    clean: how.Clean = False,
+    if_exists: how.IfExists = False,
+    no_owner: how.NoOwner = False,
+    map_owner: how.Owners = None,
+    no_privileges: how.NoPrivileges = False,
+    role: how.Role = None,
+    no_comments: how.NoComments = False,
+    no_publications: how.NoPublications = False,
+    no_subscriptions: how.NoSubscriptions = False,
+    no_security_labels: how.NoSecurityLabels = False,
+    no_tablespaces: how.NoTablespaces = False,
+    disable_triggers: how.DisableTriggers = False,
+    single_transaction: how.SingleTransaction = False,
+    keep_going: how.KeepGoing = False,
+    allow_error: how.AllowErrors = None,
     jobs: options.Jobs = None,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
@@ -80,16 +100,40 @@ def restore(
     from pipeline.archive_reader import Choice
     from pipeline.catalog import Wanted
     from pipeline.cluster import ServerTarget
+    from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
     from pipeline.postgres.conninfo import Conninfo
+    from pipeline.postgres.use_list import parse_list
     from pipeline.restore import RestoreRequest
     from pipeline.restore import restore as restore_backup
 
     if (into is None) == (to_directory is None):
         raise InvalidRequest("Say where to restore: --into a database, or --to-directory.")
     wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
-    choice = Choice(tables=tuple(table or ()), schemas=tuple(schema or ()))
-    limits = options.make_limits(jobs, transfers, memory, spool_dir)
+    try:
+        listed = parse_list(use_list.read_text("utf-8", "replace")) if use_list else ()
+    except OSError as exc:
+        raise InvalidRequest(f"Cannot read the list {use_list}: {exc.strerror}.") from exc
+    choice = Choice(tables=tuple(table or ()), schemas=tuple(schema or ()), listed=listed)
+    restore_options = RestoreOptions(
+        schema_only=schema_only,
+        data_only=data_only,
+        sections=tuple(section or ()),
+        clean=clean,
+        if_exists=if_exists,
+        no_owner=no_owner,
+        no_privileges=no_privileges,
+        no_comments=no_comments,
+        no_publications=no_publications,
+        no_subscriptions=no_subscriptions,
+        no_security_labels=no_security_labels,
+        no_tablespaces=no_tablespaces,
+        disable_triggers=disable_triggers,
+        single_transaction=single_transaction,
+        role=role,
+        keep_going=keep_going,
+    )
+    limits = options.make_limits(1 if single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
     store = options.open_store(from_, store_option, give_up_after)
     if all_databases or globals_only:
         if (
@@ -99,6 +143,9 @@ def restore(
             or not choice.is_all
             or database
             or all_databases == globals_only
+            or restore_options != RestoreOptions()
+            or map_owner
+            or allow_error
         ):
             raise InvalidRequest(
                 "--all-databases and --globals-only go with --into, a cluster and a backup, and with nothing else."
@@ -107,6 +154,8 @@ def restore(
         _restore_server(store, wanted, target, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
+        if restore_options != RestoreOptions() or map_owner or allow_error:
+            raise InvalidRequest("--to-directory restores nothing: give the pg_restore that does these options.")
         _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
         return
     request = RestoreRequest(
@@ -114,7 +163,10 @@ def restore(
         target=Conninfo.parse(into or ""),
         create=create,
         choice=choice,
+        options=restore_options,
+        owners=_parse_owners(map_owner or []),
         allow_nonempty=allow_nonempty,
+        allowed_errors=tuple(allow_error or ()),
         limits=limits,
         programs=tuple(bin_dir or ()),
     )
@@ -123,7 +175,7 @@ def restore(
         with closing(store), display.progress(quiet=quiet or json) as notify:
             restored = restore_backup(request, store, notify)
     except Stopped as exc:
-        if not create:
+        if not create and not single_transaction:
             exc.consequence = "the database may hold a part of the backup now"
         raise
     seconds = time.monotonic() - started
@@ -137,6 +189,7 @@ def restore(
                 "rows": restored.rows,
                 "size": restored.size,
                 "fetched": restored.fetched,
+                "allowed_errors": restored.allowed_errors,
                 "seconds": round(seconds, 3),
             }
         )
@@ -145,6 +198,9 @@ def restore(
         f"Restored {manifest.cluster}/{manifest.database} {manifest.backup_id} into {restored.database} "
         f"in {display.format_duration(seconds)}."
     )
+    if not restore_options.loads_data:
+        print("No data was asked for, and so none was counted.")
+        return
     print(
         f"{restored.rows:,} rows in {restored.tables:,} tables, as the manifest says; "
         f"{display.format_size(restored.fetched)} fetched, {display.format_size(restored.size)} restored."
@@ -173,6 +229,18 @@ def _restore_server(
         "roles and tablespaces" if globals_only else f"roles, tablespaces and {len(restored.members) - 1:,} databases"
     )
     print(f"Restored {restored.cluster} {restored.backup_id}, {what}, in {duration}.")
+
+
+def _parse_owners(pairs: list[str]) -> dict[str, str]:
+    from pipeline.errors import InvalidRequest
+
+    owners = {}
+    for pair in pairs:
+        old, _, new = pair.partition("=")
+        if not (old and new):
+            raise InvalidRequest(f"--map-owner {pair} says no two roles: write OLD=NEW.")
+        owners[old] = new
+    return owners
 
 
 def _extract(

@@ -26,6 +26,10 @@ def show(
     all_tables: Annotated[
         bool, typer.Option("--all", help=f"Every table, not just the {_TABLES_SHOWN} largest")
     ] = False,
+    toc: Annotated[
+        bool, typer.Option("--toc", help="What pg_restore --list prints of it, to edit for restore --use-list")
+    ] = False,
+    bin_dir: options.BinDir = None,
     json: options.Json = False,
 ) -> None:
     """Explain one backup from its manifest; no data is read."""
@@ -34,6 +38,11 @@ def show(
     wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         manifest = find_backup(store, wanted)
+        if toc:
+            from pipeline.show_toc import show_toc
+
+            print(show_toc(store, manifest, tuple(bin_dir or ())), end="")
+            return
     if json:
         display.print_json(manifest.model_dump(mode="json"))
     else:

@@ -1,29 +1,40 @@
 """An archive as it lies in a store: its table of contents, and which files belong to what."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.patterns import choose_entries
-from pipeline.postgres.toc import TOC_NAME, Toc, read_toc
+from pipeline.postgres.toc import TOC_NAME, Toc, read_toc, reassign
 from pipeline.stages.download import ObjectReader
 from storage_backends import StorageBackend
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What of an archive to bring back, in pg_dump's patterns; all of it where there are none."""
+    """What of an archive to bring back, in pg_dump's patterns or by dump IDs; all of it where there are none. Raises InvalidRequest."""
 
     tables: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
+    listed: tuple[int, ...] = ()
+    """Dump IDs of the very entries to take, in the order to take them in."""
+
+    def __post_init__(self) -> None:
+        if self.listed and self.by_pattern:
+            raise InvalidRequest("A list of entries says what to take: leave out the patterns for tables and schemas.")
+
+    @property
+    def by_pattern(self) -> bool:
+        """Whether patterns say what to take."""
+        return bool(self.tables or self.schemas)
 
     @property
     def is_all(self) -> bool:
         """Whether nothing is left out."""
-        return not (self.tables or self.schemas)
+        return not (self.by_pattern or self.listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,28 +51,45 @@ class Archive:
     fetched: int
     """Bytes read from the store for this."""
 
-    def choose(self, choice: Choice) -> frozenset[int] | None:
-        """Dump IDs of the entries; None for all. Raises InvalidRequest where a pattern matches nothing."""
-        return None if choice.is_all else frozenset(choose_entries(self.toc, choice.tables, choice.schemas))
+    def reassigned(self, owners: Mapping[str, str]) -> "Archive":
+        """The same archive with other owners, by the ones that it has. Raises InvalidRequest where nothing belongs to one of those."""
+        return replace(self, toc_data=reassign(self.toc_data, owners)) if owners else self
 
-    def with_schemas(self, dump_ids: Collection[int], *, present: Collection[str]) -> frozenset[int]:
+    def choose(self, choice: Choice) -> tuple[int, ...] | None:
+        """Dump IDs of the entries in the order to restore them in; None for all.
+
+        Raises InvalidRequest where a pattern matches nothing, or a dump ID isn't the archive's.
+        """
+        if choice.is_all:
+            return None
+        if choice.by_pattern:
+            return self._in_order(choose_entries(self.toc, choice.tables, choice.schemas))
+        known = {entry.dump_id for entry in self.toc.entries}
+        if unknown := [dump_id for dump_id in choice.listed if dump_id not in known]:
+            raise InvalidRequest(
+                f"The backup {self.manifest.backup_id} holds no entry {unknown[0]}: the list is another's. pgstow show --toc prints its own."
+            )
+        return choice.listed
+
+    def with_schemas(self, dump_ids: Collection[int], *, present: Collection[str]) -> tuple[int, ...]:
         """The same dump IDs with the schemas that the entries lie in, and without those that are ``present``."""
-        needed = {entry.namespace for entry in self.toc.entries if entry.dump_id in dump_ids}
+        chosen = set(dump_ids)
+        needed = {entry.namespace for entry in self.toc.entries if entry.dump_id in chosen}
         schemas = [entry for entry in self.toc.entries if entry.description == "SCHEMA"]
         there = {entry.dump_id for entry in schemas if entry.tag in present}
-        return frozenset({*dump_ids, *(entry.dump_id for entry in schemas if entry.tag in needed)} - there)
-
-    def in_order(self, dump_ids: Collection[int]) -> list[int]:
-        """The same dump IDs in the archive's order, in which pg_restore takes what it is given a list of."""
-        return [entry.dump_id for entry in self.toc.entries if entry.dump_id in dump_ids]
+        return self._in_order({*chosen, *(entry.dump_id for entry in schemas if entry.tag in needed)} - there)
 
     def files_of(self, dump_ids: Collection[int] | None) -> list[File]:
-        """The files that hold the data of the entries (of all where None), in the archive's order."""
-        paths = []
-        for entry in self.toc.data_entries:
-            if dump_ids is None or entry.dump_id in dump_ids:
-                paths += [entry.filename, *self.lists.get(entry.filename, ())]
-        return [self.files[path] for path in paths]
+        """The files that hold the data of the entries, in the order of the dump IDs; of all in the archive's, where None."""
+        entries = self.toc.data_entries
+        if dump_ids is not None:
+            by_id = {entry.dump_id: entry for entry in entries}
+            entries = tuple(by_id[dump_id] for dump_id in dump_ids if dump_id in by_id)
+        return [self.files[path] for entry in entries for path in (entry.filename, *self.lists.get(entry.filename, ()))]
+
+    def _in_order(self, dump_ids: Collection[int]) -> tuple[int, ...]:
+        """The archive's, in which pg_restore takes what it is given a list of."""
+        return tuple(entry.dump_id for entry in self.toc.entries if entry.dump_id in dump_ids)
 
 
 def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> Archive:
@@ -78,11 +106,7 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     files = {file.path: file for file in manifest.files}
     structure = [file for file in manifest.files if file.kind in {"toc", "large_object_toc"}]
     reader = ObjectReader(store, manifest.objects, structure, workers, limits)
-    if TOC_NAME not in files:
-        raise BackupDamaged(
-            f"The manifest of {manifest.backup_id} names no {TOC_NAME}; nothing can be restored without it."
-        )
-    toc_data = b"".join(reader.read(files[TOC_NAME]))
+    toc_data = b"".join(reader.read(_toc_file(manifest)))
     toc = read_toc(toc_data)
     lists = {
         file.path: tuple(_listed_paths(reader.read(file))) for file in structure if file.kind == "large_object_toc"
@@ -91,6 +115,21 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     if missing := [path for path in named if path not in files]:
         raise BackupDamaged(f"The manifest of {manifest.backup_id} names no {missing[0]}, which its archive needs.")
     return Archive(manifest, toc_data, toc, files, lists, reader.fetched)
+
+
+def read_toc_data(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> bytes:
+    """An archive's ``toc.dat``; nothing else is fetched than the object that holds it."""
+    file = _toc_file(manifest)
+    return b"".join(ObjectReader(store, manifest.objects, [file], workers, limits).read(file))
+
+
+def _toc_file(manifest: Manifest) -> File:
+    found = next((file for file in manifest.files if file.path == TOC_NAME), None)
+    if found is None:
+        raise BackupDamaged(
+            f"The manifest of {manifest.backup_id} names no {TOC_NAME}; nothing can be restored without it."
+        )
+    return found
 
 
 def _listed_paths(parts: Iterable[bytes]) -> list[str]:

@@ -109,3 +109,92 @@ class Selection:
             ("--exclude-table-data", self.exclude_table_data),
         )
         return only + [f"{option}={pattern}" for option, patterns in spelled for pattern in patterns]
+
+
+SECTIONS = ("pre-data", "data", "post-data")
+"""Of an archive, in pg_restore's words: definitions, then rows and large objects, then indexes, constraints, triggers and the like."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreOptions:
+    """How to restore: pg_restore's own options, by its names and with its meanings. Raises InvalidRequest where they contradict each other.
+
+    https://www.postgresql.org/docs/current/app-pgrestore.html
+    """
+
+    schema_only: bool = False
+    data_only: bool = False
+    sections: tuple[str, ...] = ()
+    """Of :data:`SECTIONS`; empty for all."""
+    clean: bool = False
+    if_exists: bool = False
+    no_owner: bool = False
+    no_privileges: bool = False
+    no_comments: bool = False
+    no_publications: bool = False
+    no_subscriptions: bool = False
+    no_security_labels: bool = False
+    no_tablespaces: bool = False
+    disable_triggers: bool = False
+    single_transaction: bool = False
+    role: str | None = None
+    keep_going: bool = False
+    """Go on after errors, as pg_restore does by itself; otherwise the first one ends it (``--exit-on-error``)."""
+
+    def __post_init__(self) -> None:
+        if unknown := [section for section in self.sections if section not in SECTIONS]:
+            raise InvalidRequest(
+                f"{unknown[0]!r} is no section of an archive: say {', '.join(SECTIONS[:2])} or {SECTIONS[2]}."
+            )
+        if self.schema_only + self.data_only + bool(self.sections) > 1:
+            raise InvalidRequest("Say one of --schema-only, --data-only and --section.")
+        if self.clean and not self.makes_tables:
+            raise InvalidRequest(
+                "--clean drops what is made anew then: it can't go with a restore that makes no tables."
+            )
+        if self.if_exists and not self.clean:
+            raise InvalidRequest("--if-exists is about what --clean drops: say both.")
+        if self.disable_triggers and not self.data_only:
+            raise InvalidRequest("--disable-triggers is for --data-only: else triggers are made after the data.")
+        if self.single_transaction and self.keep_going:
+            raise InvalidRequest("--single-transaction ends at the first error: it can't go with --keep-going.")
+
+    @property
+    def makes_tables(self) -> bool:
+        """Whether tables are made, which then must not be there."""
+        return not self.data_only and (not self.sections or "pre-data" in self.sections)
+
+    @property
+    def loads_data(self) -> bool:
+        """Whether rows and large objects are restored."""
+        return not self.schema_only and (not self.sections or "data" in self.sections)
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Kinds of entries that describe the database as a whole and aren't restored, in pg_dump's words."""
+        kinds = {"ACL": self.no_privileges, "COMMENT": self.no_comments, "SECURITY LABEL": self.no_security_labels}
+        return frozenset(kind for kind, given in kinds.items() if given)
+
+    def arguments(self) -> list[str]:
+        """For pg_restore's command line, in its own spelling."""
+        flags = {
+            "--schema-only": self.schema_only,
+            "--data-only": self.data_only,
+            "--clean": self.clean,
+            "--if-exists": self.if_exists,
+            "--no-owner": self.no_owner,
+            "--no-privileges": self.no_privileges,
+            "--no-comments": self.no_comments,
+            "--no-publications": self.no_publications,
+            "--no-subscriptions": self.no_subscriptions,
+            "--no-security-labels": self.no_security_labels,
+            "--no-tablespaces": self.no_tablespaces,
+            "--disable-triggers": self.disable_triggers,
+            "--single-transaction": self.single_transaction,
+            "--exit-on-error": not self.keep_going,
+        }
+        return [
+            *(flag for flag, given in flags.items() if given),
+            *(f"--section={section}" for section in self.sections),
+            *([f"--role={self.role}"] if self.role else []),
+        ]

@@ -15,6 +15,7 @@ from pipeline.errors import InvalidRequest, LocalResourceExhausted
 from pipeline.events import Notify, Progress, Started
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.toc import TOC_NAME
+from pipeline.postgres.use_list import format_list
 from pipeline.stages.download import ObjectReader, check_content
 from storage_backends import StorageBackend
 
@@ -64,7 +65,7 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
         reader = ObjectReader(store, manifest.objects, [*files, toc], workers, request.limits)
         notify(Started(f"Writing {len(files) + 1} files to {folder}"))
         if chosen is not None:
-            (folder / LIST_NAME).write_text("".join(f"{dump_id};\n" for dump_id in archive.in_order(chosen)))
+            (folder / LIST_NAME).write_text(format_list(chosen))
         _write_files(folder, files, reader, workers, request.limits, notify)
         _write_file(folder, toc, reader)
     return Extracted(manifest, folder, len(files) + 1, sum(file.size for file in (*files, toc)))

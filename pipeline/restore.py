@@ -1,7 +1,8 @@
 """Restore a database, or part of one, from a store."""
 
+import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,17 +10,18 @@ from pathlib import Path
 from pipeline.archive_reader import Archive, Choice, open_archive
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
-from pipeline.config import Limits
-from pipeline.errors import ConnectionFailed, PipelineError, ProgramMissing, RestoreFailed, TargetNotEmpty
+from pipeline.config import Limits, RestoreOptions
+from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError, RestoreFailed
 from pipeline.events import Notice, Notify, Progress, Started
-from pipeline.manifest import Manifest
+from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.patterns import belongs_elsewhere
-from pipeline.postgres.programs import Program, find_program, major_of, speaks_to
+from pipeline.postgres.programs import Program
 from pipeline.postgres.restoration import Restoration
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import database_statements
 from pipeline.postgres.workspace import Workspace
+from pipeline.restore_target import check_empty, check_free, count_rows_before, find_pg_restore
 from pipeline.row_check import check_rows
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed, plan_feed
@@ -33,7 +35,7 @@ _LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that
 
 @dataclass(frozen=True, slots=True)
 class RestoreRequest:
-    """Which backup to restore, where to, and what of it."""
+    """Which backup to restore, where to, what of it and how. Raises InvalidRequest where that contradicts itself."""
 
     wanted: Wanted
     target: Conninfo
@@ -43,11 +45,31 @@ class RestoreRequest:
     properties: bool = False
     """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
     choice: Choice = field(default_factory=Choice)
+    options: RestoreOptions = field(default_factory=RestoreOptions)
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """New owners, by the roles that owned things when they were backed up."""
     allow_nonempty: bool = False
     """Restore even where something is there; what collides with it still fails."""
+    allowed_errors: Sequence[str] = ()
+    """With ``options.keep_going``: regular expressions for the errors of pg_restore that are no failure."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+
+    def __post_init__(self) -> None:
+        if self.create and self.options.clean:
+            raise InvalidRequest("--clean drops what is there, and --create makes an empty database: say one of them.")
+        if self.create and not self.options.makes_tables:
+            raise InvalidRequest("--create makes an empty database, which lacks the tables that this restore needs.")
+        if self.options.single_transaction and self.limits.jobs > 1:
+            raise InvalidRequest("--single-transaction is for a single job: say --jobs 1.")
+        if self.allowed_errors and not self.options.keep_going:
+            raise InvalidRequest("--allow-error is about errors after which --keep-going goes on: say both.")
+        for pattern in self.allowed_errors:
+            try:
+                re.compile(pattern)
+            except re.error as exc:
+                raise InvalidRequest(f"{pattern!r} is not a regular expression: {exc}.") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +84,8 @@ class Restored:
     """Bytes of the archive that were restored, uncompressed."""
     fetched: int
     """Bytes read from the store."""
+    allowed_errors: int
+    """Errors that pg_restore went on after, as it was allowed to."""
 
 
 def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
@@ -69,15 +93,15 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
 
     A database that this made is dropped again if anything fails. Raises PipelineError or StorageError.
     """
-    limits = request.limits
+    limits, options = request.limits, request.options
     manifest = find_backup(store, request.wanted)
-    target = request.target.with_database(request.target.database or manifest.database)
+    target = request.target.with_database(request.target.database or manifest.database).acting_as(options.role)
     with Workers() as workers:
-        archive = open_archive(store, manifest, workers, limits)
+        archive = open_archive(store, manifest, workers, limits).reassigned(request.owners)
         chosen = archive.choose(request.choice)
-        files = archive.files_of(chosen)
-        with _target_database(target, archive, chosen, request, notify) as (server, program):
-            if chosen is not None:
+        files = archive.files_of(chosen) if options.loads_data else []
+        with _target_database(target, archive, chosen, files, request, workers, notify) as (server, program, before):
+            if request.choice.by_pattern and chosen is not None:
                 chosen = archive.with_schemas(chosen, present=server.schemas())
             reader = ObjectReader(store, manifest.objects, files, workers, limits)
             by_path = {file.path: file for file in files}
@@ -92,17 +116,18 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                     workspace.path / "archive",
                     jobs=limits.jobs,
                     name=f"pgstow {manifest.backup_id}",
-                    dump_ids=None
-                    if chosen is None
-                    else [plan.new_ids.get(id_, id_) for id_ in archive.in_order(chosen)],
+                    dump_ids=None if chosen is None else [plan.new_ids.get(id_, id_) for id_ in chosen],
+                    options=options,
                 )
                 _follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
-            notify(Started("Counting rows"))
-            check_rows(target, files, workers, limits.jobs, notify)
+                allowed_errors = _check_errors(restoration, request, notify)
+            if files:
+                notify(Started("Counting rows"))
+                check_rows(target, files, workers, limits.jobs, notify, before=before)
             if (request.create or request.properties) and chosen is None:
-                _restore_properties(server, archive)
-    if chosen is not None:
-        _tell_what_is_left_out(archive, chosen, notify)
+                _restore_properties(server, archive, options)
+    if request.choice.by_pattern and chosen is not None and options.makes_tables:
+        _tell_what_is_left_out(archive, frozenset(chosen), notify)
     tables = [file for file in files if file.kind == "table"]
     return Restored(
         manifest=manifest,
@@ -111,69 +136,59 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
         rows=sum(file.rows or 0 for file in tables),
         size=sum(file.size for file in files),
         fetched=archive.fetched + reader.fetched,
+        allowed_errors=allowed_errors,
     )
 
 
 @contextmanager
 def _target_database(
-    target: Conninfo, archive: Archive, chosen: frozenset[int] | None, request: RestoreRequest, notify: Notify
-) -> Iterator[tuple[Server, Program]]:
-    """A session on the database to restore into, which is new and empty, or free of what will come; and the pg_restore for it."""
+    target: Conninfo,
+    archive: Archive,
+    chosen: Sequence[int] | None,
+    files: Sequence[File],
+    request: RestoreRequest,
+    workers: Workers,
+    notify: Notify,
+) -> Iterator[tuple[Server, Program, Mapping[str, int]]]:
+    """A session on the database to restore into, which is new and empty, or fit for what will come; the pg_restore for it; and the rows
+    that are there in tables that get more of them."""
+    source, options = archive.manifest.source, request.options
     if not request.create:
         with Server(target) as server:
-            program = _find_pg_restore(server, archive, request)
+            program = find_pg_restore(server, source, request.programs)
             if not request.allow_nonempty:
-                _check_free(server, archive, chosen)
+                check_free(server, archive, chosen, options)
+            before = count_rows_before(target, archive, chosen, files, options, workers, request.limits)
+            if not request.allow_nonempty:
+                check_empty(server, files, before)
             try:
-                yield server, program
+                yield server, program, before
             except (PipelineError, StorageError) as exc:
-                raise type(exc)(f"{exc} The database {server.name} may hold a part of the backup now.") from exc
+                if options.single_transaction:
+                    raise
+                raise type(exc)(f"{exc} {_may_be_part(server.name)}") from exc
         return
     name = target.database or archive.manifest.database
     maintenance = target.with_database("postgres")
     with Server(maintenance) as server:
-        program = _find_pg_restore(server, archive, request)
-        server.create_database(name, archive.manifest.source)
+        program = find_pg_restore(server, source, request.programs)
+        server.create_database(name, source)
     try:
         with Server(target) as server:
-            yield server, program
-    except BaseException:
+            yield server, program, {}
+    except BaseException as exc:
+        if options.keep_going and isinstance(exc, RestoreFailed):
+            raise RestoreFailed(f"{exc} {_may_be_part(name)}") from exc
         try:
             with Server(maintenance) as server:
                 server.drop_database(name)
-        except ConnectionFailed as exc:
-            notify(Notice(f"The new database {name} is not whole and could not be dropped. {exc}"))
+        except ConnectionFailed as failure:
+            notify(Notice(f"The new database {name} is not whole and could not be dropped. {failure}"))
         raise
 
 
-def _find_pg_restore(server: Server, archive: Archive, request: RestoreRequest) -> Program:
-    """Raises ProgramMissing where there is none for this archive and this server."""
-    dumped_by = archive.manifest.source.pg_dump_version
-    program = find_program("pg_restore", at_least_major=max(server.major, major_of(dumped_by)), search=request.programs)
-    if not speaks_to(program.major, server.major):
-        raise ProgramMissing(
-            f"pg_restore {program.version} can't restore into a server older than 17, which this one is ({server.version}): install "
-            f"PostgreSQL {server.major}'s, which reads archives that were made by a pg_dump up to its own version (this one: {dumped_by})."
-        )
-    return program
-
-
-def _check_free(server: Server, archive: Archive, chosen: frozenset[int] | None) -> None:
-    """Raises TargetNotEmpty where something is in the way."""
-    if chosen is None:
-        if count := server.count_objects():
-            raise TargetNotEmpty(
-                f"The database {server.name} is not empty: it holds {count} tables, functions or other objects. Restore into a new one "
-                "with --create, or say --allow-nonempty."
-            )
-        return
-    there = server.relations()
-    names = dict.fromkeys((entry.namespace, entry.tag) for entry in archive.toc.entries if entry.dump_id in chosen)
-    if taken := [f"{schema}.{name}" for schema, name in names if (schema, name) in there]:
-        raise TargetNotEmpty(
-            f"The database {server.name} has {', '.join(taken[:5])}{', …' if len(taken) > 5 else ''} already. Drop or rename it first, "
-            "or restore into another database."
-        )
+def _may_be_part(database: str) -> str:
+    return f"The database {database} may hold a part of the backup now."
 
 
 def _follow(
@@ -213,10 +228,27 @@ def _follow(
         )
 
 
-def _restore_properties(server: Server, archive: Archive) -> None:
+def _check_errors(restoration: Restoration, request: RestoreRequest, notify: Notify) -> int:
+    """Tell each error that pg_restore went on after; the number of them. Raises RestoreFailed where one isn't allowed."""
+    errors = restoration.ignored_errors()
+    others = [
+        error for error in errors if not any(re.search(allowed, error.message) for allowed in request.allowed_errors)
+    ]
+    for error in errors:
+        notify(Notice(f"{'Not allowed' if error in others else 'Allowed'}: {error}"))
+    if others:
+        raise RestoreFailed(
+            f"pg_restore went on after {len(errors)} errors, of which {len(others)} are not allowed by --allow-error."
+        )
+    return len(errors)
+
+
+def _restore_properties(server: Server, archive: Archive, options: RestoreOptions) -> None:
     """What pg_restore leaves out, since it names the database: owner, settings, comment, grants."""
     try:
-        for statement in database_statements(archive.toc_data, server.name):
+        for statement in database_statements(
+            archive.toc_data, server.name, no_owner=options.no_owner, without=options.left_out
+        ):
             server.execute(statement)
     except ConnectionFailed as exc:
         raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
+from typing import TypeAlias
 
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
@@ -10,25 +12,43 @@ from pipeline.manifest import File
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 
-_Counts = dict[str, int]
+_Counts: TypeAlias = Mapping[str, int]
 """Rows in the server, by the table's file in the archive."""
 
 
-def check_rows(target: Conninfo, files: Sequence[File], workers: Workers, connections: int, notify: Notify) -> None:
-    """Count the tables' rows over several connections. Raises RestoreFailed where one has not the rows that the manifest says."""
-    tables = sorted((file for file in files if file.kind == "table"), key=lambda file: -file.size)
+def count_rows(target: Conninfo, tables: Sequence[File], workers: Workers, connections: int) -> dict[str, int]:
+    """Rows in the server by the table's file, counted over several connections. Raises RestoreFailed where a table isn't there."""
+    largest_first = sorted(tables, key=lambda file: -file.size)
     counting = workers.pool(connections, "count")
-    counts: _Counts = {}
+    counts: dict[str, int] = {}
     for first in range(connections):
-        counting.submit(partial(_count, target, tables[first::connections]), counts.update)
+        counting.submit(partial(_count, target, largest_first[first::connections]), counts.update)
     while counting.pending:
         workers.collect(timeout=1.0)
+    return counts
+
+
+def check_rows(
+    target: Conninfo,
+    files: Sequence[File],
+    workers: Workers,
+    connections: int,
+    notify: Notify,
+    *,
+    before: _Counts = MappingProxyType({}),
+) -> None:
+    """Count the tables' rows. Raises RestoreFailed where one has not the rows that the manifest says, more than there were ``before``."""
+    tables = [file for file in files if file.kind == "table"]
+    found = count_rows(target, tables, workers, connections)
+    counts = {path: count - before.get(path, 0) for path, count in found.items()}
     if not all(counts[file.path] == file.rows for file in tables):
         with Server(target) as server:
             wrong = _unexplained(server, tables, counts, notify)
         if wrong:
+            first = wrong[0]
+            more = " more than before" if before.get(first.path) else ""
             raise RestoreFailed(
-                f"{_shown(wrong[0])} has {counts[wrong[0].path]} rows where the backup has {wrong[0].rows} "
+                f"{_shown(first)} has {counts[first.path]} rows{more} where the backup has {first.rows} "
                 f"({len(wrong)} of {len(tables)} tables differ from the manifest)."
             )
 
@@ -38,7 +58,7 @@ def _count(target: Conninfo, tables: Sequence[File]) -> _Counts:
         return {file.path: server.count_rows(*_name(file)) for file in tables}
 
 
-def _unexplained(server: Server, tables: Sequence[File], counts: Mapping[str, int], notify: Notify) -> list[File]:
+def _unexplained(server: Server, tables: Sequence[File], counts: _Counts, notify: Notify) -> list[File]:
     """The tables whose rows differ for no reason that stock pg_dump and pg_restore have."""
     extensions, filtered, roots = server.extension_tables(), server.filtered_tables(), server.partition_roots()
     wrong = []

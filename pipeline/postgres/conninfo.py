@@ -1,6 +1,6 @@
 """How to reach a database: libpq's connection strings, with their secrets kept out of sight."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import psycopg
@@ -17,6 +17,8 @@ class Conninfo:
     """A connection string. What it leaves open, libpq takes from its environment, service file and password file."""
 
     parameters: dict[str, Any] = field(repr=False)
+    role: str | None = None
+    """What our own sessions act as, by SET ROLE; PostgreSQL's programs have an option for that."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -46,12 +48,16 @@ class Conninfo:
 
     def with_database(self, name: str) -> "Conninfo":
         """The same server, another database."""
-        return Conninfo({**self.parameters, "dbname": name})
+        return replace(self, parameters={**self.parameters, "dbname": name})
+
+    def acting_as(self, role: str | None) -> "Conninfo":
+        """The same database, for another role after login; None for the one that logs in."""
+        return replace(self, role=role)
 
     def at(self, host: str, address: str, port: int) -> "Conninfo":
         """The very server that a session got to, where names stand for several: ``address`` is empty for a socket's folder."""
         pinned = {"host": host, "port": port} | ({"hostaddr": address} if address else {})
-        return Conninfo({**self.parameters, **pinned})
+        return replace(self, parameters={**self.parameters, **pinned})
 
     def for_psycopg(self) -> str:
         """The whole of it, for a session that speaks UTF-8: of a database in SQL_ASCII, psycopg would make no text."""

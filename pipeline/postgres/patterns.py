@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.toc import Toc, TocEntry
 
-_RELATIONS = frozenset({"TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE"})
+RELATIONS = frozenset({"TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE"})
+"""Entries that make one: what ``-t`` may name."""
 _NAMED_AFTER_TABLE = frozenset(
     {"DEFAULT", "CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "TRIGGER", "RULE", "POLICY", "ROW SECURITY"}
 )
@@ -54,7 +55,7 @@ def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> s
         found = [
             entry
             for entry in toc.entries
-            if entry.description in _RELATIONS
+            if entry.description in RELATIONS
             and name.fullmatch(entry.tag)
             and (schema is None or schema.fullmatch(entry.namespace))
         ]
@@ -82,7 +83,7 @@ def belongs_elsewhere(entry: TocEntry) -> bool:
 
 def _add_partitions(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
     """With a partitioned table, its partitions, and theirs: it holds no rows itself."""
-    tables = {(entry.namespace, entry.tag): entry for entry in toc.entries if entry.description in _RELATIONS}
+    tables = {(entry.namespace, entry.tag): entry for entry in toc.entries if entry.description in RELATIONS}
     attachments = [entry for entry in toc.entries if entry.description == "TABLE ATTACH"]
     before = -1
     while before != len(chosen):
@@ -95,7 +96,7 @@ def _add_partitions(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
 
 
 def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
-    there = {entry.dump_id: (entry.namespace, entry.tag) for entry in toc.entries if entry.description in _RELATIONS}
+    there = {entry.dump_id: (entry.namespace, entry.tag) for entry in toc.entries if entry.description in RELATIONS}
     names = set(there.values())
     before = -1
     while before != len(chosen):  # a comment on an index of a table takes three rounds

@@ -1,17 +1,41 @@
 """pg_restore, from a folder into a database."""
 
+import re
+import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config import RestoreOptions
 from pipeline.errors import RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
 from pipeline.postgres.toc import Toc
+from pipeline.postgres.use_list import format_list
 from pipeline.postgres.workspace import Workspace, describe_failure, run
+
+_IGNORED = re.compile(r"^pg_restore: warning: errors ignored on restore: \d+$")
+"""In pg_restore.c."""
+_BEGINNINGS = ("error: ", "warning: ", "while ", "from TOC entry ", "detail: ", "hint: ")
+"""How what it says may begin (pg_log_generic_v() in logging.c)."""
+_LONGEST = 200  # characters of an error's command that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredError:
+    """An error after which pg_restore went on, in its own words."""
+
+    message: str
+    command: str | None = None
+    """The first line of the SQL that failed."""
+
+    def __str__(self) -> str:
+        command = textwrap.shorten(self.command or "", _LONGEST, placeholder=" …")
+        return f"{self.message} Command was: {command}" if command else self.message
 
 
 class Restoration:
-    """A running pg_restore. It stops at the first error, and never asks for a password.
+    """A running pg_restore. It never asks for a password.
 
     ``dump_ids`` are the entries to restore in the order to take them in; None for all. It holds ``jobs`` + 1 connections.
     """
@@ -26,37 +50,73 @@ class Restoration:
         jobs: int,
         name: str,
         dump_ids: Sequence[int] | None,
+        options: RestoreOptions,
     ) -> None:
         arguments = [
             "--format=directory",
             f"--jobs={jobs}",
-            "--exit-on-error",
             "--no-password",
+            *options.arguments(),
             f"--dbname={conninfo.for_program(workspace, name)}",
         ]
         if dump_ids is not None:
-            chosen = workspace.write_private("list", "".join(f"{dump_id};\n" for dump_id in dump_ids))
-            arguments.append(f"--use-list={chosen}")
+            arguments.append(f"--use-list={workspace.write_private('list', format_list(dump_ids))}")
+        self._keep_going = options.keep_going
         self._running = workspace.start(program, [*arguments, str(folder)], unset=conninfo.overrides)
 
     def has_ended(self) -> bool:
-        """Whether it ended, and well. Raises RestoreFailed with pg_restore's own words where it ended badly."""
+        """Whether it ended, having got to its end. Raises RestoreFailed with pg_restore's own words where it did not."""
         status = self._running.poll()
-        if status:
+        if status and not (self._keep_going and status == 1 and self._got_to_its_end()):
             raise RestoreFailed(describe_failure("pg_restore", status, self._running.messages()))
         return status is not None
+
+    def ignored_errors(self) -> list[IgnoredError]:
+        """Each error after which it went on. Raises RestoreFailed where they can't be told."""
+        found = parse_errors(self._running.messages())
+        if self._got_to_its_end() and not found:
+            raise RestoreFailed("pg_restore went on after errors of which it said nothing that pgstow understands.")
+        return found
+
+    def _got_to_its_end(self) -> bool:
+        """In spite of errors: then it says so last, with their number, which several jobs get wrong."""
+        return bool(_IGNORED.match(self._running.messages().rpartition("\n")[2]))
 
     def stop(self) -> None:
         """End it and its sessions on the server."""
         self._running.stop()
 
 
-def check_toc(program: Program, folder: Path, toc: Toc) -> None:
-    """Have pg_restore parse the table of contents in ``folder``. Raises RestoreFailed unless it finds the entries of ``toc``."""
+def parse_errors(messages: str) -> list[IgnoredError]:
+    """The errors among what pg_restore wrote to its standard error.
+
+    Raises RestoreFailed where several jobs wrote at once, so that one error may hide another: a message is written in three parts.
+    """
+    found = []
+    for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:
+        line = block.partition("\n")[0]
+        if not line.startswith(_BEGINNINGS) or "pg_restore: " in line:
+            raise RestoreFailed(
+                f"pg_restore's jobs spoke at once, and their errors can't be told apart ({line}): use --jobs 1."
+            )
+        if line.startswith("error: "):
+            command = re.search("^Command was: (.*)$", block, re.MULTILINE)
+            found.append(IgnoredError(" ".join(line.removeprefix("error: ").split()), command and command[1]))
+    return found
+
+
+def list_entries(program: Program, folder: Path) -> str:
+    """What ``pg_restore --list`` prints of the archive whose ``toc.dat`` is in ``folder``. Raises RestoreFailed."""
     listed = run(program, ["--list", str(folder)])
     if listed.returncode:
         raise RestoreFailed(describe_failure("pg_restore", listed.returncode, listed.stderr.decode("utf-8", "replace")))
-    found = {int(line.split(b";")[0]) for line in listed.stdout.splitlines() if line[:1].isdigit() and b";" in line}
+    return listed.stdout.decode("utf-8", "replace")
+
+
+def check_toc(program: Program, folder: Path, toc: Toc) -> None:
+    """Have pg_restore parse the table of contents in ``folder``. Raises RestoreFailed unless it finds the entries of ``toc``."""
+    lines = list_entries(program, folder).split("\n")  # names may hold other separators of lines
+    found = {int(line.split(";")[0]) for line in lines if line[:1].isdigit() and ";" in line}
     data = {entry.dump_id for entry in toc.data_entries}
     if not data <= found:
         raise RestoreFailed(f"pg_restore --list shows {len(data & found)} of the archive's {len(data)} data entries.")

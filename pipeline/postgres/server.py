@@ -10,7 +10,7 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from pipeline.errors import ConnectionFailed, TargetNotEmpty
+from pipeline.errors import ConnectionFailed, RestoreFailed, TargetNotEmpty
 from pipeline.manifest import Extension, Source
 from pipeline.postgres.conninfo import Conninfo
 
@@ -67,6 +67,8 @@ class Server:
             self.execute("SET idle_session_timeout = 0")
         if self.major >= 17:
             self.execute("SET transaction_timeout = 0")
+        if conninfo.role:
+            self.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(conninfo.role)))
 
     def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -179,10 +181,13 @@ class Server:
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
 
     def count_rows(self, schema: str, relation: str) -> int:
-        """Rows of one table itself, without those of its children."""
+        """Rows of one table itself, without those of its children. Raises RestoreFailed where it isn't there."""
         query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, relation))
         with self._errors():
-            row = self._connection.execute(query).fetchone()
+            try:
+                row = self._connection.execute(query).fetchone()
+            except psycopg.errors.UndefinedTable as exc:
+                raise RestoreFailed(f"The database {self.name} has no table {schema}.{relation}.") from exc
         return int(row[0]) if row else 0
 
     def partition_roots(self) -> dict[tuple[str, str], int]:

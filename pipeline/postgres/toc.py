@@ -7,11 +7,11 @@ taken apart again where a name holds spaces or newlines.
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from pipeline.errors import DumpFailed
+from pipeline.errors import DumpFailed, InvalidRequest
 
 TOC_NAME = "toc.dat"
 OLDEST, NEWEST = (1, 12), (1, 16)
@@ -109,16 +109,43 @@ def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
     return bytes(out + data[copied:])
 
 
-def database_statements(data: bytes, name: str) -> list[str]:
-    """The SQL that gives a database of this name what the archive's had as a whole: owner, settings, comment, grants.
+def reassign(data: bytes, owners: Mapping[str, str]) -> bytes:
+    """The same table of contents with other owners, by the ones that it has.
 
-    Of all entries, only these name the database itself, so pg_restore leaves them out unless it makes a database of the same name.
+    pg_restore makes ``ALTER … OWNER TO`` from this field of an entry (``_printTocEntry``). Grants and policies, which name roles within an
+    entry's SQL, stay. Raises InvalidRequest where nothing belongs to one of ``owners``.
     """
     reader = _Reader(data)
     _, count = reader.head()
     raw = [reader.entry() for _ in range(count)]
     encoding = _python_encoding(raw)
-    found = [(entry, (entry.definition or b"").decode(encoding)) for entry in raw if _is_of_the_database(entry)]
+    changed = {old.encode(encoding): new.encode(encoding) for old, new in owners.items()}
+    if absent := changed.keys() - {entry.owner for entry in raw}:
+        raise InvalidRequest(f"Nothing in the backup belongs to the role {absent.pop().decode(encoding)}.")
+    out, copied = bytearray(), 0
+    for entry in raw:
+        if entry.owner in changed:
+            owner = changed[entry.owner]
+            out += data[copied : entry.owner_start] + reader.encode_int(len(owner)) + owner
+            copied = entry.owner_start + 1 + reader.int_size + len(entry.owner)
+    return bytes(out + data[copied:])
+
+
+def database_statements(data: bytes, name: str, *, no_owner: bool = False, without: Collection[str] = ()) -> list[str]:
+    """The SQL that gives a database of this name what the archive's had as a whole: owner, settings, comment, grants.
+
+    Of all entries, only these name the database itself, so pg_restore leaves them out unless it makes a database of the same name.
+    ``without`` are descriptions of entries to leave out.
+    """
+    reader = _Reader(data)
+    _, count = reader.head()
+    raw = [reader.entry() for _ in range(count)]
+    encoding = _python_encoding(raw)
+    found = [
+        (entry, (entry.definition or b"").decode(encoding))
+        for entry in raw
+        if _is_of_the_database(entry) and (entry.description or b"").decode() not in without
+    ]
     databases = [entry for entry, _ in found if entry.description == b"DATABASE"]
     if not databases:
         return []
@@ -130,7 +157,7 @@ def database_statements(data: bytes, name: str) -> list[str]:
         rf'|ALTER ROLE (?:"(?:[^"]|"")+"|\w+) IN DATABASE )(?:{re.escape(_quoted(original))}|{re.escape(original)})(?=[ ;])',
         re.MULTILINE,
     )
-    statements = [f"ALTER DATABASE {_quoted(name)} OWNER TO {_quoted(owner)};"] if owner else []
+    statements = [f"ALTER DATABASE {_quoted(name)} OWNER TO {_quoted(owner)};"] if owner and not no_owner else []
     return statements + [
         named.sub(lambda match: match[1] + _quoted(name), definition)
         for entry, definition in found
@@ -160,6 +187,8 @@ class _RawEntry:
     definition: bytes | None
     namespace: bytes | None
     owner: bytes | None
+    owner_start: int
+    """Offset of the string that holds it."""
     filename: bytes | None
     dependencies: tuple[tuple[int, int], ...]
     """Dump ID and the offset of the string that holds it."""
@@ -211,6 +240,7 @@ class _Reader:
             self._str()  # table access method
         if self.version >= (1, 16):
             self._int()  # relkind
+        owner_start = self._at
         owner = self._str()
         self._str()  # with OIDs
         dependencies = []
@@ -222,7 +252,18 @@ class _Reader:
             dependencies.append((int(digits), at))
         filename = self._str()
         return _RawEntry(
-            start, dump_id, oid, tag, description, section, definition, namespace, owner, filename, tuple(dependencies)
+            start,
+            dump_id,
+            oid,
+            tag,
+            description,
+            section,
+            definition,
+            namespace,
+            owner,
+            owner_start,
+            filename,
+            tuple(dependencies),
         )
 
     def encode_int(self, value: int) -> bytes:

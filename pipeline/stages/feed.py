@@ -42,11 +42,12 @@ class FeedPlan:
 def plan_feed(
     toc_data: bytes, toc: Toc, files: Mapping[str, File], lists: Mapping[str, Sequence[str]], *, jobs: int
 ) -> FeedPlan:
-    """The order of a pg_restore with so many jobs: a single one follows the table of contents, several begin with the largest.
+    """The order of a pg_restore with so many jobs: a single one goes by the order of ``files``, several begin with the largest.
 
     ``files`` are the ones to feed, by path; ``lists`` has, for each list of large objects, the paths in it.
     """
-    entries = [entry for entry in toc.data_entries if entry.filename in files]
+    by_filename = {entry.filename: entry for entry in toc.data_entries}
+    entries = [by_filename[path] for path in files if path in by_filename]
     tables = [entry for entry in entries if entry.filename not in lists]
     large_objects = [entry for entry in entries if entry.filename in lists]
     new_ids: dict[int, int] = {}

@@ -16,6 +16,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
 from demo import compare
+from pipeline.errors import ProgramMissing
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 ODD = '"odd names/日本 %41"'
@@ -227,6 +228,20 @@ def test_a_role_that_may_not_create_databases(
         assert_one_sentence(result, 5, "permission denied")
     finally:
         database.execute("DROP ROLE humble")
+
+
+def test_into_a_server_of_a_newer_major_version(
+    stored_sample: StoredSample, postgres: ThrowawayCluster, spool_dir: Path
+) -> None:
+    try:
+        newer = ThrowawayCluster(at_least_major=postgres.major + 1)
+    except ProgramMissing as exc:
+        pytest.skip(str(exc))
+    with newer:
+        into = ("--into", newer.conninfo("moved"), "--create", "--spool-dir", spool_dir)
+        told = restored("--from", stored_sample.folder, *into)
+        assert (told["database"], told["rows"]) == ("moved", stored_sample.manifest.totals.rows)
+        assert compare.contents(newer.conninfo("moved")) == compare.contents(stored_sample.source)
 
 
 def test_which_backup(

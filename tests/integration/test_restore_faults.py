@@ -190,6 +190,20 @@ def test_pg_restore_killed(stuck: FaultySample, whom: str, postgres: ThrowawayCl
     assert_nothing_left(postgres, spool_dir)
 
 
+@pytest.mark.parametrize("whom", ["leader", "worker"])
+def test_pg_restore_killed_while_it_goes_on_after_errors(
+    stuck: FaultySample, whom: str, postgres: ThrowawayCluster, spool_dir: Path
+) -> None:
+    """That is no error to go on after. What there is remains, and it is told what it is."""
+    arguments = (*stuck.arguments, "--keep-going", "--allow-error", ".")
+    with start_pgstow("restore", "--from", stuck.url, *arguments) as process:
+        leader, *workers = wait_for_the_middle(stuck, spool_dir)
+        os.kill(leader if whom == "leader" else workers[0], signal.SIGKILL)
+        result = finish(process)
+    assert_one_sentence(result, 5, f"pg_restore.*The database {COPY} may hold a part of the backup now")
+    wait_until(lambda: not pg_restores(spool_dir), "pg_restore is gone")
+
+
 def test_the_session_ended_by_the_server(stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path) -> None:
     with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
         wait_for_the_middle(stuck, spool_dir)

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
-from pipeline.errors import DumpFailed
+from pipeline.errors import DumpFailed, InvalidRequest
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc, renumber
+from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc, reassign, renumber
 
 
 def dump(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str) -> bytes:
@@ -143,6 +143,32 @@ def test_pg_restore_reads_what_was_renumbered(postgres: ThrowawayCluster, sample
     assert [int(line.partition(";")[0]) for line in after] == [
         new_ids.get(int(line.partition(";")[0]), int(line.partition(";")[0])) for line in before
     ]
+
+
+def test_reassigning_changes_the_owners_and_nothing_else(
+    postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path
+) -> None:
+    new = "größe 日本, longer than the old one's name"
+    changed = reassign(sample_toc, {"postgres": new})
+    assert read_toc(changed) == read_toc(sample_toc)
+    assert reassign(changed, {new: "postgres"}) == sample_toc
+    assert reassign(sample_toc, {}) == sample_toc
+
+    before = listed_owners(postgres, tmp_path / "archive")
+    (tmp_path / "archive" / TOC_NAME).write_bytes(changed)
+    assert before.count("postgres") > 50
+    assert listed_owners(postgres, tmp_path / "archive") == [
+        owner.replace("postgres", new.rpartition(" ")[2]) for owner in before
+    ]
+    with pytest.raises(InvalidRequest, match="Nothing in the backup belongs to the role absent"):
+        reassign(sample_toc, {"postgres": new, "absent": "x"})
+
+
+def listed_owners(postgres: ThrowawayCluster, folder: Path) -> list[str]:
+    """The last word of each line that pg_restore lists."""
+    pg_restore = [postgres.bin_dir / "pg_restore", "--list", folder]
+    printed = subprocess.run(pg_restore, check=True, capture_output=True).stdout.decode()
+    return [line.rpartition(" ")[2] for line in printed.split("\n") if line[:1].isdigit()]
 
 
 def test_what_is_cut_short_is_refused(sample_toc: bytes) -> None:

@@ -1,0 +1,68 @@
+"""pg_restore's options, by its names; their meanings are in its manual."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+HOW = "As pg_restore has them"
+
+SchemaOnly: TypeAlias = Annotated[
+    bool, typer.Option("--schema-only", "-s", help="Definitions without data", rich_help_panel=HOW)
+]
+DataOnly: TypeAlias = Annotated[
+    bool, typer.Option("--data-only", "-a", help="Data into tables that are there", rich_help_panel=HOW)
+]
+Sections: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--section", metavar="SECTION", help="pre-data, data or post-data", rich_help_panel=HOW),
+]
+UseList: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--use-list",
+        "-L",
+        metavar="FILE",
+        help="Only the entries of this list, in its order; pgstow show --toc prints one to edit",
+        rich_help_panel=HOW,
+    ),
+]
+Clean: TypeAlias = Annotated[
+    bool, typer.Option("--clean", "-c", help="Drop what is restored before it is made anew", rich_help_panel=HOW)
+]
+IfExists: TypeAlias = Annotated[bool, typer.Option("--if-exists", help="With --clean", rich_help_panel=HOW)]
+NoOwner: TypeAlias = Annotated[bool, typer.Option("--no-owner", "-O", rich_help_panel=HOW)]
+NoPrivileges: TypeAlias = Annotated[bool, typer.Option("--no-privileges", "--no-acl", "-x", rich_help_panel=HOW)]
+NoComments: TypeAlias = Annotated[bool, typer.Option("--no-comments", rich_help_panel=HOW)]
+NoPublications: TypeAlias = Annotated[bool, typer.Option("--no-publications", rich_help_panel=HOW)]
+NoSubscriptions: TypeAlias = Annotated[bool, typer.Option("--no-subscriptions", rich_help_panel=HOW)]
+NoSecurityLabels: TypeAlias = Annotated[bool, typer.Option("--no-security-labels", rich_help_panel=HOW)]
+NoTablespaces: TypeAlias = Annotated[bool, typer.Option("--no-tablespaces", rich_help_panel=HOW)]
+Role: TypeAlias = Annotated[
+    str | None, typer.Option("--role", metavar="ROLE", help="SET ROLE to this after login", rich_help_panel=HOW)
+]
+DisableTriggers: TypeAlias = Annotated[
+    bool, typer.Option("--disable-triggers", help="With --data-only", rich_help_panel=HOW)
+]
+SingleTransaction: TypeAlias = Annotated[
+    bool, typer.Option("--single-transaction", "-1", help="All or nothing, in a single job", rich_help_panel=HOW)
+]
+KeepGoing: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--keep-going", help="Go on after errors, as pg_restore does without --exit-on-error", rich_help_panel=HOW
+    ),
+]
+AllowErrors: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-error",
+        metavar="PATTERN",
+        help="With --keep-going: errors that match this regular expression are no failure",
+        rich_help_panel=HOW,
+    ),
+]
+Owners: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--map-owner", metavar="OLD=NEW", help="What belonged to OLD belongs to NEW", rich_help_panel=HOW),
+]

@@ -1,0 +1,30 @@
+"""The list of entries that ``pg_restore --list`` prints and ``pg_restore --use-list`` takes, once somebody has edited it."""
+
+import re
+from collections.abc import Iterable
+
+from pipeline.errors import InvalidRequest
+
+
+def format_list(dump_ids: Iterable[int]) -> str:
+    """A list of these entries, in this order."""
+    return "".join(f"{dump_id};\n" for dump_id in dump_ids)
+
+
+def parse_list(text: str) -> tuple[int, ...]:
+    """The dump IDs of a list, in its order, each once. A semicolon begins a comment (``SortTocFromFile`` in pg_backup_archiver.c).
+
+    Raises InvalidRequest where it names no entry, or holds something else: pg_restore would leave that out with a warning.
+    """
+    dump_ids: dict[int, None] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        entry = line.partition(";")[0].strip()
+        if not entry:
+            continue
+        dump_id = re.match(r"\d+", entry)
+        if dump_id is None:
+            raise InvalidRequest(f"Line {number} of the list of entries begins with no dump ID: {line.strip()}.")
+        dump_ids[int(dump_id[0])] = None
+    if not dump_ids:
+        raise InvalidRequest("The list of entries names none.")
+    return tuple(dump_ids)

@@ -1,0 +1,91 @@
+"""Whether the database to restore into is fit for what will come, and which pg_restore is."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from pipeline.archive_reader import Archive
+from pipeline.concurrency import Workers
+from pipeline.config import Limits, RestoreOptions
+from pipeline.errors import ProgramMissing, TargetNotEmpty
+from pipeline.manifest import File, Source
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.patterns import RELATIONS
+from pipeline.postgres.programs import Program, find_program, major_of, speaks_to
+from pipeline.postgres.server import Server
+from pipeline.postgres.toc import TocEntry
+from pipeline.row_check import count_rows
+
+
+def find_pg_restore(server: Server, source: Source, search: Sequence[Path]) -> Program:
+    """Raises ProgramMissing where there is none for an archive of this source and for this server."""
+    dumped_by = source.pg_dump_version
+    program = find_program("pg_restore", at_least_major=max(server.major, major_of(dumped_by)), search=search)
+    if not speaks_to(program.major, server.major):
+        raise ProgramMissing(
+            f"pg_restore {program.version} can't restore into a server older than 17, which this one is ({server.version}): install "
+            f"PostgreSQL {server.major}'s, which reads archives that were made by a pg_dump up to its own version (this one: {dumped_by})."
+        )
+    return program
+
+
+def check_free(server: Server, archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> None:
+    """Raises TargetNotEmpty where something is in the way of what will be made."""
+    if options.clean or not options.makes_tables:
+        return
+    if chosen is None:
+        if count := server.count_objects():
+            raise TargetNotEmpty(
+                f"The database {server.name} is not empty: it holds {count} tables, functions or other objects. Restore into a new one "
+                "with --create, drop what collides with --clean, or say --allow-nonempty."
+            )
+        return
+    there = server.relations()
+    names = dict.fromkeys((entry.namespace, entry.tag) for entry in _made(archive, chosen, options))
+    if taken := [f"{schema}.{name}" for schema, name in names if (schema, name) in there]:
+        raise TargetNotEmpty(
+            f"The database {server.name} has {_some(taken)} already. Drop or rename it first, have it dropped with --clean, or restore into "
+            "another database."
+        )
+
+
+def count_rows_before(
+    target: Conninfo,
+    archive: Archive,
+    chosen: Collection[int] | None,
+    files: Sequence[File],
+    options: RestoreOptions,
+    workers: Workers,
+    limits: Limits,
+) -> dict[str, int]:
+    """The rows in those tables that get data and aren't made, by the table's file. Raises RestoreFailed where one isn't there."""
+    made = {(entry.namespace, entry.tag) for entry in _made(archive, chosen, options)}
+    # What has no entry of its own is an extension's, and comes with that.
+    known = {(entry.namespace, entry.tag) for entry in archive.toc.entries if entry.description in RELATIONS}
+    there = known - made
+    tables = [file for file in files if file.kind == "table" and (file.schema_name, file.relation) in there]
+    return count_rows(target, tables, workers, limits.jobs)
+
+
+def check_empty(server: Server, files: Sequence[File], before: dict[str, int]) -> None:
+    """Raises TargetNotEmpty where a table holds rows, which data would be added to."""
+    if filled := [f"{file.schema_name}.{file.relation}" for file in files if before.get(file.path)]:
+        raise TargetNotEmpty(
+            f"In the database {server.name}, {_some(filled)} {'hold' if len(filled) > 1 else 'holds'} rows already. Empty it first, or say "
+            "--allow-nonempty to add to them."
+        )
+
+
+def _made(archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> list[TocEntry]:
+    """The entries that make a table, a view or the like."""
+    if not options.makes_tables:
+        return []
+    wanted = None if chosen is None else frozenset(chosen)
+    return [
+        entry
+        for entry in archive.toc.entries
+        if entry.description in RELATIONS and (wanted is None or entry.dump_id in wanted)
+    ]
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
