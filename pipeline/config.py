@@ -78,13 +78,13 @@ class Limits:
 class Selection:
     """What of a database to take, in pg_dump's patterns."""
 
-    only: Literal["schema", "data"] | None = None
-    """The definitions without the rows, or the rows alone."""
     tables: tuple[str, ...] = ()
     exclude_tables: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
     exclude_schemas: tuple[str, ...] = ()
     exclude_table_data: tuple[str, ...] = ()
+    only: Literal["schema", "data"] | None = None
+    """The definitions without the rows, or the rows alone."""
 
     @property
     def is_all_tables(self) -> bool:
