@@ -56,7 +56,9 @@ class RestoreRequest:
 
     def __post_init__(self) -> None:
         if self.create and self.options.clean:
-            raise InvalidRequest("--clean drops what is there, and --create makes an empty database: say one of them.")
+            raise InvalidRequest(
+                "--create makes a new database, and pgstow drops none that is there: leave out --clean."
+            )
         if self.create and not self.options.makes_tables:
             raise InvalidRequest("--create makes an empty database, which lacks the tables that this restore needs.")
         if self.options.single_transaction and self.limits.jobs > 1:

@@ -423,7 +423,7 @@ def test_the_table_of_contents_is_all_that_is_fetched_for_it(library: Library, t
         (["--single-transaction", "--keep-going"], "first error"),
         (["--allow-error", "x"], "say both"),
         (["--keep-going", "--allow-error", "("], "not a regular expression"),
-        (["--create", "--clean"], "say one"),
+        (["--create", "--clean"], "leave out --clean"),
         (["--create", "--data-only"], "lacks the tables"),
         (["--create", "--section", "post-data"], "lacks the tables"),
         (["--map-owner", "x"], "OLD=NEW"),
