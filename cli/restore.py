@@ -67,7 +67,7 @@ def restore(
         typer.Option("--schema", "-n", metavar="PATTERN", help="Only these schemas", rich_help_panel=options.WHAT),
     ] = None,
     allow_nonempty: Annotated[
-        bool, typer.Option("--allow-nonempty", help="Restore into a database that holds something")
+        bool, typer.Option("--allow-nonempty", help="Restore into a database, or data into tables, that hold something")
     ] = False,
     schema_only: how.SchemaOnly = False,
     data_only: how.DataOnly = False,

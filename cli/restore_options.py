@@ -1,11 +1,11 @@
-"""pg_restore's options, by its names; their meanings are in its manual."""
+"""How to restore: pg_restore's options, by its names and as its manual explains them, and a few of pgstow's own."""
 
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
-HOW = "As pg_restore has them"
+HOW = "How to restore"
 
 SchemaOnly: TypeAlias = Annotated[
     bool, typer.Option("--schema-only", "-s", help="Definitions without data", rich_help_panel=HOW)

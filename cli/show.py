@@ -34,7 +34,10 @@ def show(
 ) -> None:
     """Explain one backup from its manifest; no data is read."""
     from pipeline.catalog import Wanted, find_backup
+    from pipeline.errors import InvalidRequest
 
+    if toc and json:
+        raise InvalidRequest("--toc prints pg_restore's list, which is no JSON: say one of both.")
     wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         manifest = find_backup(store, wanted)

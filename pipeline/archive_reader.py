@@ -1,6 +1,6 @@
 """An archive as it lies in a store: its table of contents, and which files belong to what."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from pipeline.concurrency import Workers
@@ -87,7 +87,7 @@ class Archive:
             entries = tuple(by_id[dump_id] for dump_id in dump_ids if dump_id in by_id)
         return [self.files[path] for entry in entries for path in (entry.filename, *self.lists.get(entry.filename, ()))]
 
-    def _in_order(self, dump_ids: Collection[int]) -> tuple[int, ...]:
+    def _in_order(self, dump_ids: Set[int]) -> tuple[int, ...]:
         """The archive's, in which pg_restore takes what it is given a list of."""
         return tuple(entry.dump_id for entry in self.toc.entries if entry.dump_id in dump_ids)
 

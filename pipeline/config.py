@@ -148,9 +148,9 @@ class RestoreOptions:
             )
         if self.schema_only + self.data_only + bool(self.sections) > 1:
             raise InvalidRequest("Say one of --schema-only, --data-only and --section.")
-        if self.clean and not self.makes_tables:
+        if self.clean and self.data_only:
             raise InvalidRequest(
-                "--clean drops what is made anew then: it can't go with a restore that makes no tables."
+                "--clean drops what is made anew then, and --data-only makes nothing: say one of them."
             )
         if self.if_exists and not self.clean:
             raise InvalidRequest("--if-exists is about what --clean drops: say both.")

@@ -58,7 +58,9 @@ class RestoreRequest:
 
     def __post_init__(self) -> None:
         if self.create and self.options.clean:
-            raise InvalidRequest("--clean drops what is there, and --create makes an empty database: say one of them.")
+            raise InvalidRequest(
+                "--create makes a new database, and pgstow drops none that is there: leave out --clean."
+            )
         if self.create and not self.options.makes_tables:
             raise InvalidRequest("--create makes an empty database, which lacks the tables that this restore needs.")
         if self.options.single_transaction and self.limits.jobs > 1:
@@ -91,7 +93,9 @@ class Restored:
 def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
     """Restore into the target, and count its rows against the manifest's.
 
-    A database that this made is dropped again if anything fails. Raises PipelineError or StorageError.
+    A database that this made is dropped again if anything fails, except for errors that pg_restore was to go on after.
+
+    Raises PipelineError or StorageError.
     """
     limits, options = request.limits, request.options
     manifest = find_backup(store, request.wanted)
@@ -237,9 +241,8 @@ def _check_errors(restoration: Restoration, request: RestoreRequest, notify: Not
     for error in errors:
         notify(Notice(f"{'Not allowed' if error in others else 'Allowed'}: {error}"))
     if others:
-        raise RestoreFailed(
-            f"pg_restore went on after {len(errors)} errors, of which {len(others)} are not allowed by --allow-error."
-        )
+        allowed = len(errors) - len(others)
+        raise RestoreFailed(f"pg_restore went on after errors: {len(errors)}, of which --allow-error allows {allowed}.")
     return len(errors)
 
 

@@ -21,7 +21,7 @@ def count_rows(target: Conninfo, tables: Sequence[File], workers: Workers, conne
     largest_first = sorted(tables, key=lambda file: -file.size)
     counting = workers.pool(connections, "count")
     counts: dict[str, int] = {}
-    for first in range(connections):
+    for first in range(min(connections, len(tables))):
         counting.submit(partial(_count, target, largest_first[first::connections]), counts.update)
     while counting.pending:
         workers.collect(timeout=1.0)

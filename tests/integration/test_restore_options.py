@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,10 @@ ALTER TABLE lib.author OWNER TO lib_owner;
 COMMENT ON TABLE lib.author IS 'who';
 GRANT SELECT ON lib.author TO lib_reader;
 CREATE PUBLICATION lib_out FOR TABLE lib.author;
+ALTER DATABASE library OWNER TO lib_owner;
+ALTER DATABASE library SET work_mem TO '5MB';
+COMMENT ON DATABASE library IS 'all of it';
+GRANT CONNECT ON DATABASE library TO lib_reader;
 CREATE SUBSCRIPTION lib_in CONNECTION 'dbname=nowhere' PUBLICATION lib_out WITH (connect = false);
 """
 FORGET_SUBSCRIPTION = """
@@ -166,6 +171,9 @@ def test_definitions_then_data_then_the_rest_make_the_whole(library: Library, ta
         assert told(library.pgstow(ours, "--section", section))["rows"] == (1400 if section == "data" else 0)
     library.pg_restore(theirs)
     assert library.dump(ours) == library.dump(theirs)
+    ours.execute("DROP INDEX lib.author_name; CREATE INDEX author_name ON lib.author (id)")
+    told(library.pgstow(ours, "--section", "post-data", "--clean", "--no-subscriptions"))
+    assert library.dump(ours) == library.dump(theirs)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -280,6 +288,33 @@ def test_a_new_database_belongs_to_the_role(library: Library, postgres: Throwawa
         server.execute("ALTER ROLE lib_heir NOCREATEDB; REVOKE lib_heir FROM lib_reader; ALTER ROLE lib_reader NOLOGIN")
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], ("lib_owner", True, "all of it")),
+        (["--no-owner"], ("postgres", True, "all of it")),
+        (["--no-privileges"], ("lib_owner", False, "all of it")),
+        (["--no-comments"], ("lib_owner", True, None)),
+        (["--map-owner", "lib_owner=lib_heir"], ("lib_heir", True, "all of it")),
+    ],
+    ids=str,
+)
+def test_options_hold_for_a_new_database_as_a_whole(
+    library: Library, postgres: ThrowawayCluster, options: list[str], expected: tuple[Any, ...]
+) -> None:
+    server = Database("postgres", postgres.conninfo())
+    try:
+        told(library.pgstow(Database("copy", postgres.conninfo("copy")), "--create", "--no-subscriptions", *options))
+        [found] = server.fetch(
+            "SELECT datdba::regrole::text, datacl::text LIKE '%lib_reader=c%', shobj_description(oid, 'pg_database'), "
+            "(SELECT setconfig FROM pg_db_role_setting WHERE setdatabase = d.oid) FROM pg_database d WHERE datname = 'copy'"
+        )
+        assert (found[0], bool(found[1]), found[2]) == expected
+        assert found[3] == ["work_mem=5MB"], "what no option is for comes always"
+    finally:
+        server.execute("DROP DATABASE IF EXISTS copy")
+
+
 def test_owners_may_be_others(library: Library, targets: list[Database]) -> None:
     """In what a dump says of each object's owner, not in its SQL."""
     ours, theirs = targets
@@ -356,6 +391,21 @@ def test_the_table_of_contents_is_as_pg_restore_prints_it(library: Library, post
     ).stdout
     assert run_pgstow("show", "--from", library.store, "--toc").stdout == stock
     assert "TABLE DATA lib author" in stock
+    assert_one_sentence(run_pgstow("show", "--from", library.store, "--toc", "--json"), 2, "no JSON")
+
+
+def test_the_table_of_contents_is_all_that_is_fetched_for_it(library: Library, tmp_path: Path) -> None:
+    manifest = json.loads(run_pgstow("show", "--from", library.store, "--json").stdout)
+    [toc] = [file for file in manifest["files"] if file["kind"] == "toc"]
+    needed = {manifest["objects"][segment["object"]]["key"] for segment in toc["segments"]}
+    store = tmp_path / "store"
+    shutil.copytree(library.store, store)
+    for stored in manifest["objects"]:
+        if stored["key"] not in needed:
+            (store / stored["key"]).unlink()
+    assert run_pgstow("show", "--from", store, "--toc").exit_code == 0
+    result = run_pgstow("restore", "--from", store, "--to-directory", tmp_path / "archive", "-q")
+    assert_one_sentence(result, 7, "is missing")
 
 
 @pytest.mark.parametrize(
@@ -367,11 +417,13 @@ def test_the_table_of_contents_is_as_pg_restore_prints_it(library: Library, post
         (["--data-only", "--clean"], "--clean"),
         (["--if-exists"], "say both"),
         (["--disable-triggers"], "--data-only"),
-        (["--single-transaction", "--jobs", "2"], "--jobs 1"),
+        (["-s", "-a"], "one of"),
+        (["-a", "-c"], "--data-only makes nothing"),
+        (["-1", "--jobs", "2"], "--jobs 1"),
         (["--single-transaction", "--keep-going"], "first error"),
         (["--allow-error", "x"], "say both"),
         (["--keep-going", "--allow-error", "("], "not a regular expression"),
-        (["--create", "--clean"], "say one"),
+        (["--create", "--clean"], "leave out --clean"),
         (["--create", "--data-only"], "lacks the tables"),
         (["--create", "--section", "post-data"], "lacks the tables"),
         (["--map-owner", "x"], "OLD=NEW"),

@@ -101,6 +101,17 @@ def test_what_is_read_from_the_pipes_is_what_was_dumped(
         assert places == sorted(places, key=lambda place: (place.object, place.offset))
 
 
+def test_a_single_job_is_fed_in_the_order_that_was_asked_for(stored_sample: StoredSample) -> None:
+    """A list of entries may say another one than the archive's; a file that nobody is ready to feed waits for serve_strays."""
+    with Workers() as workers:
+        archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits(jobs=1))
+    files = [file for file in archive.files_of(None) if file.kind == "table"]
+    for wanted in (files, files[::-1]):
+        by_path = {file.path: file for file in wanted}
+        plan = plan_feed(archive.toc_data, archive.toc, by_path, archive.lists, jobs=1)
+        assert [group for (group,) in plan.sequences[0]] == wanted
+
+
 def test_nobody_reads_and_every_thread_is_let_go(fed: Feeding, jobs: int) -> None:
     """pg_restore failed before it came to the data."""
     assert feeder_threads()
