@@ -1,6 +1,7 @@
 """``pgstow backup``."""
 
 import dataclasses
+import os
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,8 @@ from cli import display, options
 
 if TYPE_CHECKING:
     from pipeline.plan import BackupPlan
+
+_LONGEST_TIMEOUT = 2**31 // 1000 - 1  # seconds: PostgreSQL counts milliseconds, in 32 bits
 
 
 def backup(
@@ -41,6 +44,35 @@ def backup(
         ),
     ] = options.parse_size(options.OBJECT_DEFAULT),
     spool_dir: options.SpoolDir = None,
+    limit_rate: options.LimitRate = None,
+    nice: options.Nice = 0,
+    lock_wait_timeout: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            max=_LONGEST_TIMEOUT,
+            help="How long pg_dump may wait for somebody else's lock on a table; 0: for ever",
+            rich_help_panel=options.SERVER,
+        ),
+    ] = 300,
+    statement_timeout: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="How long a statement of pg_dump may run, such as the COPY of a table; 0: for ever",
+            rich_help_panel=options.SERVER,
+        ),
+    ] = 0,
+    retries: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How often to begin again, as a new backup, after a conflict with a standby's recovery, a restart of the server, or a lock",
+            rich_help_panel=options.SERVER,
+        ),
+    ] = 0,
     bin_dir: options.BinDir = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be backed up, and write nothing to the store")
@@ -49,7 +81,8 @@ def backup(
     quiet: options.Quiet = False,
 ) -> None:
     """Back a database up: dump, compress, checksum and upload at once, and commit with a manifest."""
-    from pipeline.backup import BackupRequest, back_up
+    from pipeline.attempts import back_up_patiently
+    from pipeline.backup import BackupRequest
     from pipeline.manifest import summarize
     from pipeline.plan import plan_backup
     from pipeline.postgres.conninfo import Conninfo
@@ -61,15 +94,18 @@ def backup(
         level=level,
         limits=options.make_limits(jobs, transfers, memory, spool_dir, spool=spool_limit, object_size=object_size),
         programs=tuple(bin_dir or ()),
+        lock_wait_timeout=lock_wait_timeout,
+        statement_timeout=statement_timeout,
     )
-    store = options.open_store(to, store_option, give_up_after)
+    os.nice(nice)
+    store = options.open_store(to, store_option, give_up_after, limit_rate)
     if dry_run:
         with closing(store):
             _print_plan(plan_backup(request), store.url, as_json=json)
         return
     started = time.monotonic()
     with closing(store), display.progress(quiet=quiet or json) as notify:
-        manifest = back_up(request, store, notify)
+        manifest = back_up_patiently(request, store, notify, retries=retries)
     if json:
         display.print_json(summarize(manifest))
         return

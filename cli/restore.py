@@ -1,5 +1,6 @@
 """``pgstow restore``."""
 
+import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -57,6 +58,8 @@ def restore(
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
+    limit_rate: options.LimitRate = None,
+    nice: options.Nice = 0,
     bin_dir: options.BinDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -74,7 +77,8 @@ def restore(
     wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at)
     choice = Choice(tables=tuple(table or ()), schemas=tuple(schema or ()))
     limits = options.make_limits(jobs, transfers, memory, spool_dir)
-    store = options.open_store(from_, store_option, give_up_after)
+    os.nice(nice)
+    store = options.open_store(from_, store_option, give_up_after, limit_rate)
     if to_directory is not None:
         _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
         return

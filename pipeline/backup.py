@@ -31,6 +31,7 @@ from pipeline.manifest import (
 )
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END, Dump
+from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.server import DatabaseFacts, Server, Snapshot
 from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc
@@ -39,6 +40,7 @@ from pipeline.progress import BackupProgress
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
 from pipeline.stages.spool import Spool
 from pipeline.stages.upload import upload
+from pipeline.watch import StatementWatch
 from storage_backends import AccessDenied, StorageBackend, StorageError
 
 _TICK = 0.02  # seconds between looks at the spool; at 1 GB/s pg_dump writes 20 MB meanwhile
@@ -56,6 +58,10 @@ class BackupRequest:
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    lock_wait_timeout: int = 300
+    """Seconds that pg_dump may wait for another session's lock on a table; 0 for ever."""
+    statement_timeout: int = 0
+    """Seconds that a statement of pg_dump may run; 0 for ever."""
 
     def __post_init__(self) -> None:
         self.limits.check_memory(self.limits.object_size)
@@ -64,17 +70,28 @@ class BackupRequest:
 def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Manifest:
     """Dump the database into the store and commit it.
 
-    The backup exists once this returns, and not before: its manifest is put last. Raises PipelineError or StorageError.
+    The backup exists once this returns, and not before: its manifest is put last. Raises PipelineError (BackupRunning where the database is
+    being backed up already) or StorageError.
     """
-    started_at, clock = datetime.now(UTC), time.monotonic()
+    started_at = datetime.now(UTC)
+    backup_id = new_backup_id(started_at)
+    with Server(request.source) as server, sole_backup(server, _session_name(backup_id)):
+        return _back_up_alone(request, store, notify, server, backup_id, started_at)
+
+
+def _back_up_alone(
+    request: BackupRequest, store: StorageBackend, notify: Notify, server: Server, backup_id: str, started_at: datetime
+) -> Manifest:
+    clock = time.monotonic()
     limits, compressor = request.limits, Compressor(request.level)
-    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(request.source) as server:
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
         facts = server.describe()
-        ref = BackupRef(request.cluster or default_cluster(server), facts.name, new_backup_id(started_at))
+        ref = BackupRef(request.cluster or default_cluster(server), facts.name, backup_id)
         snapshot = server.export_snapshot()
         notify(Started(f"Dumping {facts.name} with pg_dump {program.version}, {limits.jobs} jobs"))
         writer = ArchiveWriter(store, ref.data_prefix, workers, limits, compressor)
+        watch = StatementWatch(server, _session_name(backup_id), request.statement_timeout, workers)
         dump = Dump(
             program,
             request.source.at(server.host, server.hostaddr, server.port),
@@ -82,9 +99,11 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
             selection=request.selection,
             jobs=limits.jobs,
             snapshot=snapshot.name,
-            name=f"pgstow {ref.backup_id}",
+            name=_session_name(backup_id),
+            server=server,
+            lock_wait_timeout=request.lock_wait_timeout,
         )
-        toc = _drain(dump, server, writer, workers, limits, notify)
+        toc = _drain(dump, watch, server, writer, workers, limits, notify)
         dumped = time.monotonic()
         archived, objects = writer.finish()
     files = _describe_files(archived, toc)
@@ -113,13 +132,26 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
     return manifest
 
 
+def _session_name(backup_id: str) -> str:
+    """The application name of all sessions of one backup."""
+    return f"pgstow {backup_id}"
+
+
 def default_cluster(server: Server) -> str:
     """The name of a cluster that the user gave no name: its host, and its port where it isn't the usual one."""
     host = "localhost" if server.host.startswith("/") else server.host
     return host if server.port == 5432 else f"{host}-{server.port}"
 
 
-def _drain(dump: Dump, server: Server, writer: ArchiveWriter, workers: Workers, limits: Limits, notify: Notify) -> Toc:
+def _drain(
+    dump: Dump,
+    watch: StatementWatch,
+    server: Server,
+    writer: ArchiveWriter,
+    workers: Workers,
+    limits: Limits,
+    notify: Notify,
+) -> Toc:
     """Move all that pg_dump writes into the writer while it writes; pg_dump is stopped whenever the spool is full."""
     spool = Spool(dump.folder, limit=limits.spool, piece_size=limits.piece_size, open_files=dump.open_files)
     if not spool.punches_holes:
@@ -137,6 +169,8 @@ def _drain(dump: Dump, server: Server, writer: ArchiveWriter, workers: Workers, 
             spool.finish() if ended else spool.look()
             dump.pause_if(spool.full)
             next_look = math.inf if ended else time.monotonic() + _TICK
+            if not ended:
+                watch.look()
         for file in spool.ready():
             if not writer.has_room(min(limits.piece_size, file.unread)) or time.monotonic() >= next_look:
                 break
@@ -149,9 +183,9 @@ def _drain(dump: Dump, server: Server, writer: ArchiveWriter, workers: Workers, 
         dump.pause_if(spool.full)
         workers.collect(timeout=min(_TICK, max(0.0, next_look - time.monotonic())))
         progress.report(writer, spool)
-    while progress.asking:
+    while progress.asking or watch.asking:
         workers.collect(timeout=_TICK)
-    server.close()  # no worker of pg_dump has the snapshot still to take
+    server.release_snapshot()  # no worker of pg_dump has it still to take
     for line in dump.warnings():
         notify(Notice(line))
     return read_toc(bytes(toc_data))
