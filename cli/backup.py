@@ -1,11 +1,12 @@
 """``pgstow backup``."""
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pipeline.manifest import Manifest
     from pipeline.plan import BackupPlan
     from storage_backends import StorageBackend
+
+_LONGEST_TIMEOUT = 2**31 // 1000 - 1  # seconds: PostgreSQL counts milliseconds, in 32 bits
 
 
 def backup(
@@ -83,6 +86,35 @@ def backup(
         ),
     ] = options.parse_size(options.OBJECT_DEFAULT),
     spool_dir: options.SpoolDir = None,
+    limit_rate: options.LimitRate = None,
+    nice: options.Nice = 0,
+    lock_wait_timeout: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            max=_LONGEST_TIMEOUT,
+            help="How long pg_dump may wait for somebody else's lock on a table; 0: for ever",
+            rich_help_panel=options.SERVER,
+        ),
+    ] = 300,
+    statement_timeout: Annotated[
+        int,
+        typer.Option(
+            metavar="SECONDS",
+            min=0,
+            help="How long a statement of pg_dump may run, such as the COPY of a table; 0: for ever",
+            rich_help_panel=options.SERVER,
+        ),
+    ] = 0,
+    retries: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How often to begin again, as a new backup, after a conflict with a standby's recovery, a restart of the server, or a lock",
+            rich_help_panel=options.SERVER,
+        ),
+    ] = 0,
     bin_dir: options.BinDir = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be backed up, and write nothing to the store")
@@ -91,7 +123,8 @@ def backup(
     quiet: options.Quiet = False,
 ) -> None:
     """Back a database up, or a whole server: dump, compress, checksum and upload at once, and commit with a manifest."""
-    from pipeline.backup import BackupRequest, back_up
+    from pipeline.attempts import back_up_patiently
+    from pipeline.backup import BackupRequest
     from pipeline.cluster import ClusterRequest, back_up_cluster
     from pipeline.errors import InvalidRequest
     from pipeline.globals import GlobalsRequest, back_up_globals
@@ -120,38 +153,41 @@ def backup(
     if chosen and (dry_run or not (selection.is_all or (all_databases and selection.is_all_tables))):
         raise InvalidRequest(f"{chosen[0]} takes no part of a database, and has no dry run.")
     source = Conninfo.parse(conninfo)
-    common: dict[str, Any] = {
-        "cluster": cluster,
-        "level": level,
-        "limits": options.make_limits(jobs, transfers, memory, spool_dir, spool=spool_limit, object_size=object_size),
-        "programs": tuple(bin_dir or ()),
-    }
-    request = BackupRequest(source=source, selection=selection, **common)
-    of_server = source if source.database else source.with_database("postgres")
+    request = BackupRequest(
+        source=source if source.database or not chosen else source.with_database("postgres"),
+        cluster=cluster,
+        selection=selection,
+        level=level,
+        limits=options.make_limits(jobs, transfers, memory, spool_dir, spool=spool_limit, object_size=object_size),
+        programs=tuple(bin_dir or ()),
+        lock_wait_timeout=lock_wait_timeout,
+        statement_timeout=statement_timeout,
+    )
     match chosen:
         case []:
-            run: Callable[[StorageBackend, Notify], Manifest] = partial(back_up, request)
+            run: Callable[[StorageBackend, Notify], Manifest] = partial(back_up_patiently, request, retries=retries)
         case ["--all-databases"]:
-            run = partial(
-                back_up_cluster,
-                ClusterRequest(
-                    source=of_server,
-                    exclude=tuple(exclude_database or ()),
-                    only=selection.only,
-                    role_passwords=not no_role_passwords,
-                    at_once=at_once,
-                    **common,
-                ),
+            of_cluster = ClusterRequest(
+                each=request,
+                exclude=tuple(exclude_database or ()),
+                role_passwords=not no_role_passwords,
+                at_once=at_once,
+                retries=retries,
             )
+            run = partial(back_up_cluster, of_cluster)
         case _:
-            only: Literal["roles", "tablespaces"] | None = (
-                "roles" if roles_only else "tablespaces" if tablespaces_only else None
+            of_globals = GlobalsRequest(
+                source=request.source,
+                cluster=cluster,
+                only="roles" if roles_only else "tablespaces" if tablespaces_only else None,
+                role_passwords=not no_role_passwords,
+                level=level,
+                limits=request.limits,
+                programs=request.programs,
             )
-            run = partial(
-                back_up_globals,
-                GlobalsRequest(source=of_server, only=only, role_passwords=not no_role_passwords, **common),
-            )
-    store = options.open_store(to, store_option, give_up_after)
+            run = partial(back_up_globals, of_globals)
+    os.nice(nice)
+    store = options.open_store(to, store_option, give_up_after, limit_rate)
     if dry_run:
         with closing(store):
             _print_plan(plan_backup(request), store.url, as_json=json)

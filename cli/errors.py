@@ -27,12 +27,14 @@ class ExitCode(IntEnum):
     NOT_FOUND = 8
     MACHINE = 9
     CHECK = 10
+    BUSY = 11
 
 
 _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (pipeline_errors.InvalidRequest, ExitCode.BAD_INPUT),
     (storage_errors.InvalidStorageURL, ExitCode.BAD_INPUT),
     (pipeline_errors.ConnectionFailed, ExitCode.SERVER),
+    (pipeline_errors.BackupRunning, ExitCode.BUSY),
     (pipeline_errors.DumpFailed, ExitCode.DUMP),
     (pipeline_errors.RestoreFailed, ExitCode.RESTORE),
     (pipeline_errors.TargetNotEmpty, ExitCode.RESTORE),

@@ -22,6 +22,13 @@ def parse_size(text: str | int) -> int:
     return int(match[1]) * _UNITS[match[2].upper()]
 
 
+def parse_rate(text: str | int) -> int:
+    """Bytes a second, at least one."""
+    if (rate := parse_size(text)) == 0:
+        raise typer.BadParameter("at a rate of 0, nothing would ever be moved; leave the option out for no limit")
+    return rate
+
+
 def parse_moment(text: str) -> datetime:
     """An ISO 8601 time; local where it names no zone."""
     try:
@@ -35,6 +42,7 @@ SPOOL_DEFAULT = "256MiB"
 OBJECT_DEFAULT = "32MiB"
 STORE = "The store"
 LIMITS = "Limits"
+SERVER = "The server"
 WHAT = "What to take"
 SERVER = "A whole server"
 
@@ -152,13 +160,33 @@ SpoolDir: TypeAlias = Annotated[
         rich_help_panel=LIMITS,
     ),
 ]
+LimitRate: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SIZE",
+        parser=parse_rate,
+        help="Bytes a second to or from the store, all transfers together; no limit by default",
+        rich_help_panel=LIMITS,
+    ),
+]
+Nice: TypeAlias = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=19,
+        help="Raise the niceness of pgstow and of PostgreSQL's programs here, so that others get the processors first",
+        rich_help_panel=LIMITS,
+    ),
+]
 BinDir: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(metavar="FOLDER", help="Where PostgreSQL's programs are, if not in the usual places"),
 ]
 
 
-def open_store(url: str, options: list[str] | None, give_up_after: float) -> "StorageBackend":
+def open_store(
+    url: str, options: list[str] | None, give_up_after: float, limit_rate: int | None = None
+) -> "StorageBackend":
     """The store that the command line names."""
     from pipeline.errors import InvalidRequest
     from storage_backends import open_backend
@@ -167,7 +195,7 @@ def open_store(url: str, options: list[str] | None, give_up_after: float) -> "St
     for key, equals, _ in pairs:
         if not equals:
             raise InvalidRequest(f"--store-option {key} needs a value: write {key}=VALUE.")
-    return open_backend(url, {key: value for key, _, value in pairs}, give_up_after=give_up_after)
+    return open_backend(url, {key: value for key, _, value in pairs}, give_up_after=give_up_after, rate=limit_rate)
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":

@@ -1,5 +1,6 @@
 """``pgstow restore``."""
 
+import os
 import time
 from contextlib import closing
 from pathlib import Path
@@ -92,6 +93,8 @@ def restore(
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
+    limit_rate: options.LimitRate = None,
+    nice: options.Nice = 0,
     bin_dir: options.BinDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -134,7 +137,8 @@ def restore(
         keep_going=keep_going,
     )
     limits = options.make_limits(1 if single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
-    store = options.open_store(from_, store_option, give_up_after)
+    os.nice(nice)
+    store = options.open_store(from_, store_option, give_up_after, limit_rate)
     if all_databases or globals_only:
         if (
             to_directory is not None

@@ -1,5 +1,6 @@
 """``pgstow verify``."""
 
+import os
 import sys
 import time
 from contextlib import closing
@@ -34,6 +35,8 @@ def verify(
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
+    limit_rate: options.LimitRate = None,
+    nice: options.Nice = 0,
     bin_dir: options.BinDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -52,7 +55,8 @@ def verify(
         programs=tuple(bin_dir or ()),
     )
     started = time.monotonic()
-    store = options.open_store(from_, store_option, give_up_after)
+    os.nice(nice)
+    store = options.open_store(from_, store_option, give_up_after, limit_rate)
     with closing(store), display.progress(quiet=quiet or json) as notify:
         found = verify_backup(request, store, notify)
     if json:

@@ -16,6 +16,7 @@ from pipeline.layout import check_name
 from pipeline.manifest import DumpOptions, File, FileKind, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END, Dump
+from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc
@@ -23,6 +24,7 @@ from pipeline.postgres.workspace import Workspace
 from pipeline.progress import BackupProgress
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
 from pipeline.stages.spool import Spool
+from pipeline.watch import StatementWatch
 from storage_backends import StorageBackend
 
 _TICK = 0.02  # seconds between looks at the spool; at 1 GB/s pg_dump writes 20 MB meanwhile
@@ -40,6 +42,10 @@ class BackupRequest:
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    lock_wait_timeout: int = 300
+    """Seconds that pg_dump may wait for another session's lock on a table; 0 for ever."""
+    statement_timeout: int = 0
+    """Seconds that a statement of pg_dump may run; 0 for ever."""
 
     def __post_init__(self) -> None:
         self.limits.check_memory(self.limits.object_size)
@@ -48,16 +54,24 @@ class BackupRequest:
 def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Manifest:
     """Dump the database into the store and commit it.
 
-    The backup exists once this returns, and not before: its manifest is put last. Raises PipelineError or StorageError.
+    The backup exists once this returns, and not before: its manifest is put last. Raises PipelineError (BackupRunning where the database is
+    being backed up already) or StorageError.
     """
-    limits, compressor = request.limits, Compressor(request.level)
-    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(request.source) as server:
-        program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
+    with Server(request.source) as server:
         run = Run.begin(request.cluster or default_cluster(server), check_name(server.name))
+        with sole_backup(server, run.session_name):
+            return _back_up_alone(request, run, server, store, notify)
+
+
+def _back_up_alone(request: BackupRequest, run: Run, server: Server, store: StorageBackend, notify: Notify) -> Manifest:
+    limits, compressor = request.limits, Compressor(request.level)
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace:
+        program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
         snapshot = server.export_snapshot()
         source = describe_source(server, program, snapshot.wal_lsn)
         notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {limits.jobs} jobs"))
         writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, compressor)
+        watch = StatementWatch(server, run.session_name, request.statement_timeout, workers)
         dump = Dump(
             program,
             request.source.at(server.host, server.hostaddr, server.port),
@@ -65,9 +79,11 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
             selection=request.selection,
             jobs=limits.jobs,
             snapshot=snapshot.name,
-            name=f"pgstow {run.ref.backup_id}",
+            name=run.session_name,
+            server=server,
+            lock_wait_timeout=request.lock_wait_timeout,
         )
-        toc = _drain(dump, server, writer, workers, limits, notify)
+        toc = _drain(dump, watch, server, writer, workers, limits, notify)
         run.ended("dump")
         archived, objects = writer.finish()
     files = _describe_files(archived, toc)
@@ -86,7 +102,15 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
     )
 
 
-def _drain(dump: Dump, server: Server, writer: ArchiveWriter, workers: Workers, limits: Limits, notify: Notify) -> Toc:
+def _drain(
+    dump: Dump,
+    watch: StatementWatch,
+    server: Server,
+    writer: ArchiveWriter,
+    workers: Workers,
+    limits: Limits,
+    notify: Notify,
+) -> Toc:
     """Move all that pg_dump writes into the writer while it writes; pg_dump is stopped whenever the spool is full."""
     spool = Spool(dump.folder, limit=limits.spool, piece_size=limits.piece_size, open_files=dump.open_files)
     if not spool.punches_holes:
@@ -104,6 +128,8 @@ def _drain(dump: Dump, server: Server, writer: ArchiveWriter, workers: Workers, 
             spool.finish() if ended else spool.look()
             dump.pause_if(spool.full)
             next_look = math.inf if ended else time.monotonic() + _TICK
+            if not ended:
+                watch.look()
         for file in spool.ready():
             if not writer.has_room(min(limits.piece_size, file.unread)) or time.monotonic() >= next_look:
                 break
@@ -116,9 +142,9 @@ def _drain(dump: Dump, server: Server, writer: ArchiveWriter, workers: Workers, 
         dump.pause_if(spool.full)
         workers.collect(timeout=min(_TICK, max(0.0, next_look - time.monotonic())))
         progress.report(writer, spool)
-    while progress.asking:
+    while progress.asking or watch.asking:
         workers.collect(timeout=_TICK)
-    server.close()  # no worker of pg_dump has the snapshot still to take
+    server.release_snapshot()  # no worker of pg_dump has it still to take
     for line in dump.warnings():
         notify(Notice(line))
     return read_toc(bytes(toc_data))

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
-from pipeline.backup import BackupRequest, back_up
+from pipeline.attempts import back_up_patiently
+from pipeline.backup import BackupRequest
 from pipeline.catalog import Wanted, find_backup, read_manifest_bytes
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.config import Limits, Selection
+from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, BackupIncomplete, InvalidRequest, PipelineError, TargetNotEmpty
 from pipeline.events import Notice, Notify, Started
 from pipeline.globals import GlobalsRequest, back_up_globals, restore_globals
@@ -23,7 +23,6 @@ from pipeline.postgres.patterns import compile_name_pattern
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
 from pipeline.restore import RestoreRequest, restore
-from pipeline.stages.compress import DEFAULT_LEVEL
 from storage_backends import StorageBackend
 
 _ON_EVERY_SERVER = {"postgres", "template1"}
@@ -33,20 +32,15 @@ _ON_EVERY_SERVER = {"postgres", "template1"}
 class ClusterRequest:
     """A cluster to back up."""
 
-    source: Conninfo
-    """Any database of it."""
-    cluster: str | None = None
-    """The name to file it under; None for the server's host."""
+    each: BackupRequest
+    """How to back up each database; its source may be any of them."""
     exclude: tuple[str, ...] = ()
     """Patterns of databases to leave out."""
-    only: Literal["schema", "data"] | None = None
     role_passwords: bool = True
     at_once: int = 1
     """Databases to dump at once; jobs, memory, disk and transfers are shared out among them."""
-    level: int = DEFAULT_LEVEL
-    limits: Limits = field(default_factory=Limits)
-    programs: Sequence[Path] = ()
-    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    retries: int = 0
+    """How often a database's backup is begun again after what may pass."""
 
 
 def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Notify) -> Manifest:
@@ -55,9 +49,10 @@ def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Noti
     Each is a backup of its own from when it is committed; the record is put once all are. A database that can't be dumped doesn't keep
     the others from it. Raises BackupIncomplete then, or else PipelineError or StorageError.
     """
-    with Server(request.source) as server:
-        program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
-        cluster = request.cluster or default_cluster(server)
+    each = request.each
+    with Server(each.source) as server:
+        program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
+        cluster = each.cluster or default_cluster(server)
         run, source = Run.begin(cluster, WHOLE), describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
     globals_ = back_up_globals(_of_globals(request, cluster), store, notify)
@@ -83,12 +78,12 @@ def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Noti
         source=source,
         dump=DumpOptions(
             format="directory",
-            jobs=request.limits.jobs,
-            only=request.only,
+            jobs=each.limits.jobs,
+            only=each.selection.only,
             role_passwords=globals_.dump.role_passwords,
             exclude_databases=list(request.exclude),
         ),
-        level=request.level,
+        level=each.level,
         members=[one.member for one in done],
         totals=_sum([one.totals for one in done]),
     )
@@ -118,13 +113,14 @@ def _chosen(databases: Sequence[str], exclude: Sequence[str]) -> list[str]:
 
 
 def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
+    each = request.each
     return GlobalsRequest(
-        source=request.source,
+        source=each.source,
         cluster=cluster,
         role_passwords=request.role_passwords,
-        level=request.level,
-        limits=request.limits,
-        programs=request.programs,
+        level=each.level,
+        limits=each.limits,
+        programs=each.programs,
     )
 
 
@@ -132,27 +128,22 @@ def _back_up_each(
     request: ClusterRequest, cluster: str, databases: Sequence[str], store: StorageBackend, notify: Notify
 ) -> Iterator[tuple[str, _Done | PipelineError]]:
     """Each database with what its manifest says, or with why it has none. Raises StorageError, which would befall the others too."""
-    share = request.limits.shared_by(min(request.at_once, len(databases)))
+    limits = request.each.limits.shared_by(min(request.at_once, len(databases)))
     requests = {
-        name: BackupRequest(
-            source=request.source.with_database(name),
-            cluster=cluster,
-            selection=Selection(only=request.only),
-            level=request.level,
-            limits=share,
-            programs=request.programs,
-        )
+        name: replace(request.each, source=request.each.source.with_database(name), cluster=cluster, limits=limits)
         for name in databases
     }
     if request.at_once == 1:
         for name, one in requests.items():
-            yield name, _try(one, store, notify)
+            yield name, _try(one, store, notify, request.retries)
         return
     done: list[tuple[str, _Done | PipelineError]] = []
     with Workers() as workers:
         pool = workers.pool(request.at_once, "database")
         for name, one in requests.items():
-            pool.submit(partial(_try, one, store, _without_progress(notify)), partial(_add, done, name))
+            pool.submit(
+                partial(_try, one, store, _without_progress(notify), request.retries), partial(_add, done, name)
+            )
         while pool.pending or done:
             yield from done
             done.clear()
@@ -163,9 +154,9 @@ def _add(done: list[tuple[str, _Done | PipelineError]], name: str, outcome: _Don
     done.append((name, outcome))
 
 
-def _try(request: BackupRequest, store: StorageBackend, notify: Notify) -> _Done | PipelineError:
+def _try(request: BackupRequest, store: StorageBackend, notify: Notify, retries: int) -> _Done | PipelineError:
     try:
-        return _Done.of(back_up(request, store, notify))
+        return _Done.of(back_up_patiently(request, store, notify, retries=retries))
     except PipelineError as exc:
         return exc
 

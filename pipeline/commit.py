@@ -47,6 +47,11 @@ class Run:
         now = datetime.now(UTC)
         return cls(BackupRef(cluster, database, new_backup_id(now)), now)
 
+    @property
+    def session_name(self) -> str:
+        """The application name of all its sessions on the server."""
+        return f"pgstow {self.ref.backup_id}"
+
     def ended(self, stage: str) -> None:
         """A stage that began when the one before it ended."""
         now = time.monotonic()

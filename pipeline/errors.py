@@ -21,12 +21,24 @@ class ConnectionFailed(PipelineError):
     """The server cannot be reached, refuses the login, or went away."""
 
 
+class ServerUnavailable(ConnectionFailed):
+    """The same, in a way that may pass: the server is starting, stopping or full, or was restarted."""
+
+
+class BackupRunning(PipelineError):
+    """Another backup of the same database is under way."""
+
+
 class DumpFailed(PipelineError):
     """pg_dump ended badly, or what it left is not a whole archive."""
 
 
 class BackupIncomplete(DumpFailed):
     """Of several databases, some are backed up and some are not."""
+
+
+class DumpInterrupted(DumpFailed):
+    """The same, by something that may pass: a conflict with a standby's recovery, somebody else's lock, a restart of the server."""
 
 
 class RestoreFailed(PipelineError):

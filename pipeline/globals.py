@@ -61,7 +61,7 @@ def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Noti
             database=server.name,
             only=request.only,
             role_passwords=role_passwords,
-            name=f"pgstow {run.ref.backup_id}",
+            name=run.session_name,
         )
         run.ended("dump")
         writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, compressor)

@@ -52,6 +52,8 @@ def plan_backup(request: BackupRequest) -> BackupPlan:
             jobs=1,
             snapshot=server.export_snapshot().name,
             name="pgstow dry run",
+            server=server,
+            lock_wait_timeout=request.lock_wait_timeout,
         )
         toc = _await_toc(dump, request)
         dump.stop()

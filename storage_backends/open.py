@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from storage_backends.errors import InvalidStorageURL
+from storage_backends.limited import LimitedBackend
 
 if TYPE_CHECKING:
     from storage_backends.backend import StorageBackend
@@ -17,9 +18,10 @@ def open_backend(
     options: Mapping[str, str] | None = None,
     *,
     give_up_after: float = 300.0,
+    rate: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> "StorageBackend":
-    """The backend for ``url``, with retries for up to ``give_up_after`` seconds a call.
+    """The backend for ``url``, with retries for up to ``give_up_after`` seconds a call, and ``rate`` bytes a second where given.
 
     ========================  ====================================================================================
     URL                       options, in the URL's query or in ``options``, which win
@@ -32,7 +34,7 @@ def open_backend(
     ========================  ====================================================================================
 
     Bucket and prefix are taken as they are, without percent-decoding. Credentials come from the SDK's own chain, never
-    from the URL. ``sleep`` is :class:`RetryingBackend`'s.
+    from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s.
 
     Raises:
         InvalidStorageURL: an unknown scheme or option, a missing bucket, or credentials in the URL.
@@ -42,6 +44,8 @@ def open_backend(
     from storage_backends.retrying import RetryingBackend
 
     inner = _open(url, options or {})
+    if rate is not None:
+        inner = LimitedBackend(inner, rate, sleep=sleep)
     return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep)
 
 

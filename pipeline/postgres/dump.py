@@ -2,20 +2,28 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from contextlib import suppress
 
 from pipeline.config import Selection
-from pipeline.errors import DumpFailed, LocalResourceExhausted
+from pipeline.errors import ConnectionFailed, DumpFailed, DumpInterrupted, LocalResourceExhausted
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.diagnosis import explain_conflict, may_pass
+from pipeline.postgres.locks import find_blockers
 from pipeline.postgres.programs import Program
+from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import RunningProgram, Workspace, describe_failure
 
 ARCHIVE = "archive"
 """The folder in the workspace that pg_dump fills."""
 COPY_END = b"\\.\n\n\n"
 """What pg_dump ends a table's data with: dumpTableData_copy() in pg_dump.c."""
+
+# getTables() and lockTableForWorker() in pg_dump: the leader locks all tables, with a timeout; then each worker its own, without waiting.
+_LOCK_WAITED_FOR = re.compile(r"statement timeout\b.*\bLOCK TABLE", re.DOTALL)
+_LOCK_REFUSED = re.compile(r'could not obtain lock on relation "(?P<table>.+)"')
 
 CHECK_ADVICE = " Run pgstow check to see all that the role may not read."
 """At the end of a DumpFailed where that may help."""
@@ -26,6 +34,7 @@ class Dump:
 
     Files aren't compressed, since the pipeline does that, and aren't synced, since the spool is not the backup. It never asks
     for a password. It holds ``jobs`` + 1 connections (one for a single job), under the application name ``name``.
+    It waits ``lock_wait_timeout`` seconds for other sessions' locks, with 0 for ever. ``server`` is asked who held one too long.
     """
 
     def __init__(
@@ -38,10 +47,14 @@ class Dump:
         jobs: int,
         snapshot: str,
         name: str,
+        server: Server,
+        lock_wait_timeout: int,
     ) -> None:
         self.folder = workspace.path / ARCHIVE
         self.folder.mkdir(mode=0o700)
         self._paused = False
+        self._server = server
+        self._lock_wait_timeout = lock_wait_timeout
         self._running: RunningProgram = workspace.start(
             program,
             [
@@ -52,6 +65,7 @@ class Dump:
                 "--no-sync",
                 "--no-password",
                 f"--snapshot={snapshot}",
+                *([f"--lock-wait-timeout={lock_wait_timeout * 1000}"] if lock_wait_timeout else []),
                 *selection.arguments(),
                 f"--dbname={conninfo.for_program(workspace, name)}",
             ],
@@ -65,11 +79,12 @@ class Dump:
     def has_ended(self) -> bool:
         """Whether it ended, and well.
 
-        Raises DumpFailed with pg_dump's own words where it ended badly, or LocalResourceExhausted where that was for want of disk.
+        Raises DumpFailed with pg_dump's own words where it ended badly, DumpInterrupted where that may pass, or LocalResourceExhausted where
+        that was for want of disk.
         """
         status = self._running.poll()
         if status:
-            raise _failure(status, self._running.messages(), self.folder)
+            raise self._failure(status, self._running.messages())
         return status is not None
 
     def warnings(self) -> Sequence[str]:
@@ -88,15 +103,35 @@ class Dump:
         """End it and its sessions on the server."""
         self._running.stop()
 
+    def _failure(self, status: int, messages: str) -> Exception:
+        if (
+            any(os.strerror(number) in messages for number in (errno.ENOSPC, errno.EDQUOT))
+            or shutil.disk_usage(self.folder).free == 0
+        ):
+            return LocalResourceExhausted(
+                f"The spool's disk at {self.folder.parent} is full; free some space, name another folder, or lower the spool's limit."
+            )
+        if conflict := explain_conflict(messages):
+            return DumpInterrupted(conflict)
+        if _LOCK_WAITED_FOR.search(messages):
+            return DumpInterrupted(self._explain_wait(messages))
+        if refused := _LOCK_REFUSED.search(messages):
+            return DumpInterrupted(
+                f"Somebody else asked for a lock on {refused['table']} during the dump, so that pg_dump's worker could not get its own: "
+                "let that end first, and keep such changes out of the time of backups."
+            )
+        reason = describe_failure("pg_dump", status, messages)
+        if may_pass(messages):
+            return DumpInterrupted(reason)
+        advice = CHECK_ADVICE if "permission denied" in reason else ""
+        return DumpFailed(f"{reason}{advice}")
 
-def _failure(status: int, messages: str, folder: Path) -> Exception:
-    if (
-        any(os.strerror(number) in messages for number in (errno.ENOSPC, errno.EDQUOT))
-        or shutil.disk_usage(folder).free == 0
-    ):
-        return LocalResourceExhausted(
-            f"The spool's disk at {folder.parent} is full; free some space, name another folder, or lower the spool's limit."
+    def _explain_wait(self, messages: str) -> str:
+        blockers = []
+        with suppress(ConnectionFailed):
+            blockers = [blocker for blocker in find_blockers(self._server) if blocker.table in messages]
+        trouble = str(blockers[0]) if blockers else "Somebody else held a lock on one of the tables"
+        return (
+            f"{trouble}, for which pg_dump waited {self._lock_wait_timeout:,} s: wait until that transaction has ended, or end it, "
+            "or raise --lock-wait-timeout."
         )
-    reason = describe_failure("pg_dump", status, messages)
-    advice = CHECK_ADVICE if "permission denied" in reason else ""
-    return DumpFailed(f"{reason}{advice}")

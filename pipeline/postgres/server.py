@@ -1,7 +1,7 @@
 """A session on a server, and what it tells about itself."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
@@ -10,9 +10,10 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from pipeline.errors import ConnectionFailed, RestoreFailed, TargetNotEmpty
+from pipeline.errors import ConnectionFailed, RestoreFailed, ServerUnavailable, TargetNotEmpty
 from pipeline.manifest import Extension, Source
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.diagnosis import explain_conflict, may_pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Snapshot:
     """An exported snapshot and what is known of it."""
 
     name: str
-    """For ``pg_dump --snapshot``; valid while the session's transaction lasts."""
+    """For ``pg_dump --snapshot``; valid until it is released."""
     taken_at: datetime
     wal_lsn: str | None
 
@@ -43,13 +44,13 @@ class DatabaseFacts:
 
 
 class Server:
-    """One connection, in a ``with`` block. What goes wrong with it raises ConnectionFailed."""
+    """One connection, in a ``with`` block. What goes wrong with it raises ConnectionFailed, ServerUnavailable where that may pass."""
 
     def __init__(self, conninfo: Conninfo) -> None:
         try:
             self._connection = psycopg.connect(conninfo.for_psycopg(), autocommit=True)
         except psycopg.Error as exc:
-            raise ConnectionFailed(f"Cannot connect to the server: {_sentence(exc)}") from exc
+            raise _failed("Cannot connect to the server", exc) from exc
         info = self._connection.info
         self.host: str = info.host
         """As connected to; a socket's folder where it is one."""
@@ -104,11 +105,16 @@ class Server:
         )
 
     def export_snapshot(self) -> Snapshot:
-        """Begin a transaction that lasts until the connection is closed, and share its snapshot."""
+        """Begin a transaction that lasts until :meth:`release_snapshot`, and share its snapshot."""
         self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         [(name, taken_at, standby)] = self.fetch("SELECT pg_export_snapshot(), now(), pg_is_in_recovery()")
         position = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
         return Snapshot(name, taken_at.astimezone(UTC), self._fetch_if_allowed(f"SELECT {position}::text"))
+
+    def release_snapshot(self) -> None:
+        """End the snapshot's transaction, unless the session itself has ended."""
+        with suppress(ConnectionFailed):
+            self.execute("COMMIT")
 
     def databases(self) -> list[str]:
         """Names of the databases that can be connected to; template1 first, as pg_dumpall has them."""
@@ -253,7 +259,14 @@ class Server:
                 f"Cannot create the database: {_sentence(exc)} Drop it first, or restore without --create."
             ) from exc
         except psycopg.Error as exc:
-            raise ConnectionFailed(f"The server refused or went away: {_sentence(exc)}") from exc
+            raise _failed("The server refused or went away", exc) from exc
+
+
+def _failed(what: str, error: psycopg.Error) -> ConnectionFailed:
+    if conflict := explain_conflict(str(error)):
+        return ServerUnavailable(conflict)
+    kind = ServerUnavailable if may_pass(str(error)) else ConnectionFailed
+    return kind(f"{what}: {_sentence(error)}")
 
 
 def _sentence(error: psycopg.Error) -> str:

@@ -17,7 +17,7 @@ from support.pgstow import (
     start_pgstow,
     wait_until,
 )
-from support.postgres_fixtures import Database
+from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline import commit
 from pipeline.backup import BackupRequest, back_up
@@ -25,7 +25,7 @@ from pipeline.postgres.conninfo import Conninfo
 from storage_backends import ObjectAlreadyExists
 from storage_backends.memory import MemoryBackend
 
-BAD_INPUT, STORE = 2, 6
+BAD_INPUT, STORE, BUSY = 2, 6, 11
 SMALL_OBJECTS = ("--object-size", "64KiB")
 
 
@@ -160,10 +160,42 @@ def test_a_key_that_is_taken_is_not_overwritten(
     assert {info.key: store.get(info.key) for info in store.list()} == before
 
 
-def test_two_backups_of_one_database_at_once(sample_database: Database, s3: FaultyStore, spool_dir: Path) -> None:
-    command = ["backup", sample_database.conninfo, "--to", s3.url, "--spool-dir", spool_dir, "--quiet", *SMALL_OBJECTS]
+def slow_command(database: Database, s3: FaultyStore, spool_dir: Path) -> list[object]:
+    command: list[object] = ["backup", database.conninfo, "--to", s3.url, "--spool-dir", spool_dir, "--quiet"]
+    return [*command, *SMALL_OBJECTS, "-o", "read_timeout=1"]
+
+
+@pytest.mark.parametrize("stuck", ["data/", "manifests/"])
+def test_a_second_backup_of_the_same_database_is_refused(
+    sample_database: Database, s3: FaultyStore, spool_dir: Path, tmp_path: Path, stuck: str
+) -> None:
+    """From the first one's beginning until it is committed."""
+    s3.proxy.fail(with_=Fault.STALL, method="PUT", path=stuck, times=math.inf)
+    with start_pgstow(*slow_command(sample_database, s3, spool_dir)) as first:
+        wait_until(lambda: s3.proxy.count("PUT", stuck), "the first one sends what the store doesn't answer")
+        second = run_backup(sample_database, tmp_path / "other store", spool_dir)
+        named = r"\(pgstow 2\d+T\d+Z-\w+, process \d+ of the server\)"
+        assert_one_sentence(second, BUSY, f"Another backup of {sample_database.name} is running {named}: wait")
+        assert not (tmp_path / "other store").exists()
+        assert run_backup(sample_database, s3.url, spool_dir, "--dry-run").exit_code == 0
+        assert run_pgstow("check", sample_database.conninfo, "--to", tmp_path / "other store").exit_code == 0
+        s3.proxy.heal()
+        result = finish(first)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert_nothing_left(spool_dir, sample_database, s3.bucket.url)
+    assert len(committed_backups(s3.bucket.url)) == 1
+    assert run_backup(sample_database, s3.url, spool_dir).exit_code == 0
+
+
+def test_backups_of_two_databases_at_once(
+    sample_database: Database, make_database: DatabaseMaker, s3: FaultyStore, spool_dir: Path
+) -> None:
+    another = make_database(template="sample_template")
     s3.proxy.fail(with_=Fault.STALL, method="PUT", times=2)
-    with start_pgstow(*command, "-o", "read_timeout=1") as one, start_pgstow(*command, "-o", "read_timeout=1") as other:
+    with (
+        start_pgstow(*slow_command(sample_database, s3, spool_dir)) as one,
+        start_pgstow(*slow_command(another, s3, spool_dir)) as other,
+    ):
         wait_until(lambda: len(list(spool_dir.iterdir())) == 2, "both have begun")
         results = [finish(one), finish(other)]
     assert [(result.exit_code, result.stderr) for result in results] == [(0, ""), (0, "")]

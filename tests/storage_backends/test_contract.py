@@ -28,6 +28,7 @@ from storage_backends import (
     TransientStorageError,
 )
 from storage_backends.gcs import GCSBackend
+from storage_backends.limited import LimitedBackend
 from storage_backends.local import LocalBackend
 from storage_backends.memory import MemoryBackend
 from storage_backends.retrying import RetryingBackend
@@ -472,3 +473,17 @@ class TestRetrying(StorageContract):
     @pytest.fixture
     def raw(self, flaky: Flaky) -> Raw:
         return RawMemory(flaky)
+
+
+class TestLimited(StorageContract):
+    @pytest.fixture
+    def inner(self) -> MemoryBackend:
+        return MemoryBackend()
+
+    @pytest.fixture
+    def backend(self, inner: MemoryBackend) -> StorageBackend:
+        return LimitedBackend(inner, 1024 * 1024, sleep=lambda seconds: None)
+
+    @pytest.fixture
+    def raw(self, inner: MemoryBackend) -> Raw:
+        return RawMemory(inner)

@@ -1,0 +1,83 @@
+"""Who keeps whom waiting: the lock that keeps two backups of one database apart, and the locks that pg_dump waits for."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from pipeline.errors import BackupRunning, PipelineError
+from pipeline.postgres.server import Server
+
+_BACKUP = int.from_bytes(b"pgstow", "big")
+"""The advisory lock's number. PostgreSQL keeps such numbers apart by database."""
+
+
+@contextmanager
+def sole_backup(server: Server, name: str) -> Iterator[None]:
+    """Keep other backups of the session's database away while the block lasts. Raises BackupRunning where one is under way.
+
+    A standby has locks of its own, so a backup of it and one of its primary don't meet. ``name`` becomes the session's application name,
+    which everybody may see. A session whose client has vanished without a word is given up by the server after two minutes, and its lock
+    with it.
+    """
+    server.fetch(
+        "SELECT set_config('application_name', %s, false), set_config('tcp_keepalives_idle', '60', false), "
+        "set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', '6', false)",
+        [name],
+    )
+    [(alone,)] = server.fetch("SELECT pg_try_advisory_lock(%s)", [_BACKUP])
+    if not alone:
+        raise BackupRunning(
+            f"Another backup of {server.name} is running{_running(server)}: wait until it has ended, or stop it."
+        )
+    yield
+    # Where all went well, at once: the next one may begin before the server has seen this session end.
+    with suppress(PipelineError):
+        server.fetch("SELECT pg_advisory_unlock(%s)", [_BACKUP])
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that holds, or is next to get, a lock that lets nobody read a table."""
+
+    table: str
+    """Schema and name, as SQL takes them."""
+    process: int
+    role: str | None
+    """None for one of the server's own processes, as on a standby."""
+    application: str | None
+    holds: bool
+    """Whether it holds the lock, or waits for it and lets nobody else have one before."""
+
+    def __str__(self) -> str:
+        """The beginning of a sentence."""
+        names = (("role", self.role), ("application", self.application))
+        who = [f"process {self.process} of the server", *(f"{what} {name}" for what, name in names if name)]
+        return f"Somebody else ({', '.join(who)}) {'holds' if self.holds else 'waits for'} a lock on {self.table}"
+
+
+def find_blockers(server: Server) -> list[Blocker]:
+    """All of them in the session's database; those that hold a lock come before those that wait. Raises ConnectionFailed."""
+    server.fetch("SELECT pg_stat_clear_snapshot()")
+    return [Blocker(*row) for row in server.fetch(_BLOCKERS)]
+
+
+def _running(server: Server) -> str:
+    """The backup that has the lock, in words, as far as the server tells."""
+    rows = server.fetch(_RUNNING, [_BACKUP >> 32, _BACKUP & 0xFFFFFFFF])
+    return "".join(f" ({name}, process {process} of the server)" for name, process in rows[:1])
+
+
+_HERE = "l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+
+_RUNNING = f"""
+SELECT a.application_name, l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'advisory' AND {_HERE} AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 1
+"""  # noqa: S608 - constants
+
+_BLOCKERS = f"""
+SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), l.pid, a.usename, a.application_name, l.granted
+FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.locktype = 'relation' AND {_HERE} AND l.mode = 'AccessExclusiveLock'
+ORDER BY l.granted DESC, l.pid
+"""  # noqa: S608 - constants

@@ -1,0 +1,131 @@
+"""Backups of a hot standby, whose recovery comes before the queries of its clients."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from support.faulty_backups import FILL_LARGE, SMALL, FaultyStore, wait_for_backpressure
+from support.pgstow import (
+    assert_nothing_left,
+    assert_one_sentence,
+    committed_backups,
+    finish,
+    run_pgstow,
+    sessions,
+    start_pgstow,
+    wait_until,
+)
+from support.postgres_fixtures import Database
+from support.standby import Standby
+
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+DUMP, BUSY = 4, 11
+REMEDIES = "set hot_standby_feedback = on there, raise its max_standby_streaming_delay, or back up from the primary"
+
+# Each makes the standby choose at once between recovery and its clients' queries.
+OLD_ROWS = ("UPDATE small SET id = id", "VACUUM small")
+LOCKS = ("ALTER TABLE large ADD COLUMN note text; ALTER TABLE large DROP COLUMN note",)
+
+
+@pytest.fixture(scope="module")
+def primary_cluster() -> Iterator[ThrowawayCluster]:
+    with ThrowawayCluster(settings={"autovacuum": "off"}) as cluster:  # which might hold back our own
+        with closing(psycopg.connect(cluster.conninfo(), autocommit=True)) as connection:
+            connection.execute(FILL_LARGE.encode())
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def primary(primary_cluster: ThrowawayCluster) -> Database:
+    return Database("postgres", primary_cluster.conninfo())
+
+
+@pytest.fixture(scope="module")
+def standby(primary_cluster: ThrowawayCluster) -> Iterator[Database]:
+    """Which waits for no query of its clients."""
+    with Standby(primary_cluster, settings={"max_standby_streaming_delay": "0"}) as cluster:
+        yield Database("postgres", cluster.conninfo())
+
+
+def slow_backup(database: Database, s3: FaultyStore, spool_dir: Path, *more: object) -> list[object]:
+    command: list[object] = ["backup", database.conninfo, "--to", s3.url, "--spool-dir", spool_dir, "--quiet"]
+    return [*command, "-o", "read_timeout=1", *SMALL, *more]
+
+
+def provoke(primary: Database, standby: Database, statements: tuple[str, ...]) -> None:
+    """Make the standby choose between recovery and the sessions of a dump, until it has begun to end them, one after another.
+
+    It waits for one that can't be ended while its client takes no data.
+    """
+    before = len(sessions(standby))
+    for statement in statements:
+        primary.execute(statement)
+    wait_until(
+        lambda: recovery_waits(standby) or len(sessions(standby)) < before, "recovery is in conflict with a session"
+    )
+
+
+def recovery_waits(standby: Database) -> bool:
+    """Whether the standby's startup process says so in its title."""
+    [(process,)] = standby.fetch("SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'")
+    return b"waiting" in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("statements", "detail"),
+    [(OLD_ROWS, "row versions that must be removed"), (LOCKS, "holding a relation lock for too long")],
+    ids=["old rows", "locks"],
+)
+def test_a_conflict_with_recovery_is_named(
+    primary: Database,
+    standby: Database,
+    stuck_s3: FaultyStore,
+    spool_dir: Path,
+    statements: tuple[str, ...],
+    detail: str,
+) -> None:
+    with start_pgstow(*slow_backup(standby, stuck_s3, spool_dir)) as process:
+        wait_for_backpressure(spool_dir)
+        provoke(primary, standby, statements)
+        stuck_s3.proxy.heal()
+        result = finish(process)
+    assert_one_sentence(result, DUMP, rf"in conflict with recovery \(.*{detail}\): {REMEDIES}\.$")
+    assert_nothing_left(spool_dir, standby, stuck_s3.bucket.url)
+    assert committed_backups(stuck_s3.bucket.url) == []
+
+
+def test_a_new_backup_succeeds_once_the_conflict_is_over(
+    primary: Database, standby: Database, stuck_s3: FaultyStore, spool_dir: Path
+) -> None:
+    with start_pgstow(*slow_backup(standby, stuck_s3, spool_dir, "--retries", 1)) as process:
+        wait_for_backpressure(spool_dir)
+        provoke(primary, standby, OLD_ROWS)
+        stuck_s3.proxy.heal()
+        result = finish(process)
+    assert result.exit_code == 0, result
+    [notice] = result.stderr_lines
+    assert "in conflict with recovery" in notice
+    assert notice.endswith("A new backup begins in 5 s (retry 1 of 1).")
+    assert_nothing_left(spool_dir, standby, stuck_s3.bucket.url)
+    [backup_id] = committed_backups(stuck_s3.bucket.url)
+    assert backup_id in result.stdout
+    tries = {key.partition("/data/")[2].split("/")[2] for key in stuck_s3.keys if "/data/" in key}
+    assert len(tries) == 2
+    assert max(tries) == backup_id
+
+
+def test_a_second_backup_of_a_standby_is_refused_and_one_of_its_primary_is_not(
+    primary: Database, standby: Database, stuck_s3: FaultyStore, spool_dir: Path, tmp_path: Path
+) -> None:
+    elsewhere = ("--to", tmp_path / "store", "--spool-dir", spool_dir, "--quiet")
+    with start_pgstow(*slow_backup(standby, stuck_s3, spool_dir)) as process:
+        wait_for_backpressure(spool_dir)
+        second = run_pgstow("backup", standby.conninfo, *elsewhere)
+        assert_one_sentence(second, BUSY, "Another backup of postgres is running")
+        assert run_pgstow("backup", primary.conninfo, *elsewhere).exit_code == 0
+        stuck_s3.proxy.heal()
+        result = finish(process)
+    assert (result.exit_code, result.stderr) == (0, "")

@@ -1,0 +1,31 @@
+from contextlib import closing
+
+import psycopg
+from support.pgstow import wait_until
+from support.postgres_fixtures import Database
+
+from pipeline.postgres.activity import Statement, longest_statement
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.server import Server
+
+
+def test_the_statement_that_has_run_longest(database: Database) -> None:
+    with (
+        Server(Conninfo.parse(f"{database.conninfo} application_name='pgstow one'")) as server,
+        closing(psycopg.connect(database.conninfo, application_name="pgstow one")) as dump,
+        closing(psycopg.connect(database.conninfo, application_name="pgstow two")) as other,
+    ):
+        server.export_snapshot()
+        other.pgconn.send_query(b"SELECT pg_sleep(600)")
+        wait_until(lambda: longest_statement(server, "pgstow two"), "the other one is at work")
+        assert longest_statement(server, "pgstow one") is None, "neither its own nor the other's"
+
+        dump.pgconn.send_query(b"SELECT pg_sleep(601)")
+        seen: list[Statement | None] = []
+        wait_until(lambda: seen.append(longest_statement(server, "pgstow one")) or seen[-1], "the dump is at work")
+        later = longest_statement(server, "pgstow one")
+        assert later is not None
+        assert later.text == "SELECT pg_sleep(601)"
+        assert later.seconds > seen[-1].seconds, "though the transaction is the same"
+        dump.cancel()
+        other.cancel()

@@ -1,0 +1,90 @@
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+from support.pgstow import wait_until
+from support.postgres_fixtures import Database, DatabaseMaker
+
+from pipeline.errors import BackupRunning
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.locks import find_blockers, sole_backup
+from pipeline.postgres.server import Server
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+
+def connect(database: Database) -> Server:
+    return Server(Conninfo.parse(database.conninfo))
+
+
+def test_the_second_backup_is_told_of_the_first(database: Database) -> None:
+    with connect(database) as one, connect(database) as other, sole_backup(one, "pgstow one"):
+        [(process,)] = one.fetch("SELECT pg_backend_pid()")
+        with (
+            pytest.raises(BackupRunning, match=rf"of {database.name} is running \(pgstow one, process {process} of"),
+            sole_backup(other, "pgstow other"),
+        ):
+            pass
+
+
+def test_the_lock_outlives_the_snapshot_and_ends_with_the_block(database: Database) -> None:
+    with connect(database) as one, connect(database) as other:
+        with sole_backup(one, "pgstow one"):
+            one.export_snapshot()
+            one.release_snapshot()
+            with pytest.raises(BackupRunning), sole_backup(other, "pgstow other"):
+                pass
+        with sole_backup(other, "pgstow other"):
+            pass
+
+
+def test_another_database_is_another_matter(make_database: DatabaseMaker) -> None:
+    with (
+        connect(make_database()) as one,
+        connect(make_database()) as other,
+        sole_backup(one, "pgstow one"),
+        sole_backup(other, "pgstow other"),
+    ):
+        pass
+
+
+def test_a_session_that_was_lost_meanwhile_is_no_failure(database: Database) -> None:
+    with connect(database) as server, sole_backup(server, "pgstow one"):
+        server.export_snapshot()
+        database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgstow one'")
+        server.release_snapshot()
+
+
+@pytest.fixture
+def reached_by_tcp() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with ThrowawayCluster(port=port):
+        yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
+
+
+def test_the_server_soon_gives_up_a_client_that_vanished(reached_by_tcp: str) -> None:
+    with Server(Conninfo.parse(reached_by_tcp)) as server, sole_backup(server, "pgstow one"):
+        settings = [server.fetch(f"SHOW tcp_keepalives_{name}")[0][0] for name in ("idle", "interval", "count")]
+    assert settings == ["60", "10", "6"]
+
+
+def test_who_holds_a_lock_comes_before_who_waits_for_one(database: Database) -> None:
+    database.execute('CREATE TABLE "Some Table" (i int)')
+    with (
+        connect(database) as server,
+        closing(psycopg.connect(database.conninfo, application_name="migration")) as holder,
+        closing(psycopg.connect(database.conninfo)) as waiter,
+    ):
+        server.export_snapshot()
+        assert find_blockers(server) == []
+        holder.execute('LOCK TABLE "Some Table"')
+        waiter.pgconn.send_query(b'DROP TABLE "Some Table"')
+        wait_until(lambda: len(find_blockers(server)) == 2, "the other waits")
+        processes = [holder.info.backend_pid, waiter.info.backend_pid]
+        assert [str(blocker) for blocker in find_blockers(server)] == [
+            f"Somebody else (process {processes[0]} of the server, role postgres, application migration) holds a lock "
+            'on public."Some Table"',
+            f'Somebody else (process {processes[1]} of the server, role postgres) waits for a lock on public."Some Table"',
+        ]
