@@ -9,7 +9,7 @@ from pipeline.errors import BackupDamaged
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.toc import TOC_NAME, Toc, read_toc
-from pipeline.stages.download import ObjectReader
+from pipeline.stages.download import ObjectReader, check_content
 from storage_backends import StorageBackend
 
 
@@ -65,7 +65,7 @@ class Archive:
 
 
 def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> Archive:
-    """Read what tells the archive's structure. Raises BackupDamaged where the manifest lacks a file that it names."""
+    """Read what tells the archive's structure, and check it. Raises BackupDamaged, also where the manifest lacks a file that it names."""
     files = {file.path: file for file in manifest.files}
     structure = [file for file in manifest.files if file.kind in {"toc", "large_object_toc"}]
     reader = ObjectReader(store, manifest.objects, structure, workers, limits)
@@ -73,10 +73,12 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
         raise BackupDamaged(
             f"The manifest of {manifest.backup_id} names no {TOC_NAME}; nothing can be restored without it."
         )
-    toc_data = b"".join(reader.read(files[TOC_NAME]))
+    toc_data = b"".join(check_content(files[TOC_NAME], reader.read(files[TOC_NAME])))
     toc = read_toc(toc_data)
     lists = {
-        file.path: tuple(_listed_paths(reader.read(file))) for file in structure if file.kind == "large_object_toc"
+        file.path: tuple(_listed_paths(check_content(file, reader.read(file))))
+        for file in structure
+        if file.kind == "large_object_toc"
     }
     named = [entry.filename for entry in toc.data_entries] + [path for paths in lists.values() for path in paths]
     if missing := [path for path in named if path not in files]:

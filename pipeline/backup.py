@@ -213,6 +213,8 @@ def _describe_source(server: Server, facts: DatabaseFacts, snapshot: Snapshot, p
         port=server.port,
         standby=facts.standby,
         wal_lsn=snapshot.wal_lsn,
+        time_zone=facts.time_zone,
+        bytea_output=facts.bytea_output,
         extensions=list(facts.extensions),
     )
 

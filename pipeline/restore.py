@@ -12,13 +12,13 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import ConnectionFailed, PipelineError, ProgramMissing, RestoreFailed, TargetNotEmpty
 from pipeline.events import Notice, Notify, Progress, Started
-from pipeline.manifest import Manifest
+from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.patterns import belongs_elsewhere
 from pipeline.postgres.programs import Program, find_program, major_of, speaks_to
 from pipeline.postgres.restoration import Restoration
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import database_statements
+from pipeline.postgres.toc import TOC_NAME, database_statements
 from pipeline.postgres.workspace import Workspace
 from pipeline.row_check import check_rows
 from pipeline.stages.download import ObjectReader
@@ -43,6 +43,10 @@ class RestoreRequest:
     choice: Choice = field(default_factory=Choice)
     allow_nonempty: bool = False
     """Restore even where something is there; what collides with it still fails."""
+    tablespaces: bool = True
+    """Put tables into the tablespaces that they were in, which must be there; otherwise into the database's own."""
+    check_files: bool = False
+    """Check each file against its own SHA-256 and rows, and not only the objects that it lies in."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
@@ -53,7 +57,12 @@ class Restored:
     """What a restore brought back."""
 
     manifest: Manifest
+    program: Program
+    """The pg_restore that did it."""
+    server_version: str
     database: str
+    files: Sequence[File]
+    """Those of the archive that were restored; its table of contents too."""
     tables: int
     rows: int
     size: int
@@ -82,7 +91,9 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
             plan = plan_feed(archive.toc_data, archive.toc, by_path, archive.lists, jobs=limits.jobs)
             notify(Started(f"Restoring into {target.database} with pg_restore {program.version}, {limits.jobs} jobs"))
             with Workspace(limits.spool_parent) as workspace:
-                feed = Feed(workspace.path / "archive", plan, reader, workers, limits.jobs)
+                feed = Feed(
+                    workspace.path / "archive", plan, reader, workers, limits.jobs, check_files=request.check_files
+                )
                 restoration = Restoration(
                     program,
                     target,
@@ -93,6 +104,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                     dump_ids=None
                     if chosen is None
                     else [plan.new_ids.get(id_, id_) for id_ in archive.in_order(chosen)],
+                    tablespaces=request.tablespaces,
                 )
                 _follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
             notify(Started("Counting rows"))
@@ -104,7 +116,10 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
     tables = [file for file in files if file.kind == "table"]
     return Restored(
         manifest=manifest,
+        program=program,
+        server_version=server.version,
         database=target.database or manifest.database,
+        files=[archive.files[TOC_NAME], *files],
         tables=len(tables),
         rows=sum(file.rows or 0 for file in tables),
         size=sum(file.size for file in files),

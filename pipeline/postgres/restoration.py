@@ -13,7 +13,8 @@ from pipeline.postgres.workspace import Workspace, describe_failure, run
 class Restoration:
     """A running pg_restore. It stops at the first error, and never asks for a password.
 
-    ``dump_ids`` are the entries to restore in the order to take them in; None for all. It holds ``jobs`` + 1 connections.
+    ``dump_ids`` are the entries to restore in the order to take them in; None for all. Without ``tablespaces``, all goes into the database's
+    own. It holds ``jobs`` + 1 connections.
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class Restoration:
         jobs: int,
         name: str,
         dump_ids: Sequence[int] | None,
+        tablespaces: bool,
     ) -> None:
         arguments = [
             "--format=directory",
@@ -34,6 +36,8 @@ class Restoration:
             "--no-password",
             f"--dbname={conninfo.for_program(workspace, name)}",
         ]
+        if not tablespaces:
+            arguments.append("--no-tablespaces")
         if dump_ids is not None:
             chosen = workspace.write_private("list", "".join(f"{dump_id};\n" for dump_id in dump_ids))
             arguments.append(f"--use-list={chosen}")
