@@ -13,6 +13,7 @@ from collections.abc import Mapping
 PGSTOW = "pgstow"
 SEQUENTIAL = "pg_dump -Fd, zstd, aws s3 cp"
 PIPE = "pg_dump -Fc | zstd | aws s3 cp"
+PROOF = "pgstow verify --level restore"
 FLOOR = "pg_restore, local files"
 SCRIPTED_RESTORE = "aws s3 cp, zstd -d, pg_restore"
 
@@ -43,6 +44,7 @@ RESTORES: Mapping[str, str] = {
     PGSTOW: (
         f'pgstow restore latest --from {_URL} --database bench --into "$TARGET" --create --jobs $JOBS --spool-dir "$STAGE"'
     ),
+    PROOF: f'pgstow verify latest --from {_URL} --level restore --scratch "$ADMIN" --no-attest --jobs $JOBS --spool-dir "$STAGE"',
     SCRIPTED_RESTORE: (
         'aws s3 cp --recursive --quiet "s3://$BUCKET/$REMOTE" "$STAGE/packed" && mkdir "$STAGE/dump" && '
         'find "$STAGE/packed" -type f -print0 | xargs -0 -P $JOBS -n 100 zstd -q -d --output-dir-flat "$STAGE/dump" && '
@@ -51,7 +53,7 @@ RESTORES: Mapping[str, str] = {
     FLOOR: 'createdb --maintenance-db="$ADMIN" "$TARGET_NAME" && pg_restore -j $JOBS -d "$TARGET" "$LOCAL/dump"',
 }
 
-BACKUP_OF: Mapping[str, str] = {PGSTOW: PGSTOW, SCRIPTED_RESTORE: SEQUENTIAL, FLOOR: SEQUENTIAL}
+BACKUP_OF: Mapping[str, str] = {PGSTOW: PGSTOW, PROOF: PGSTOW, SCRIPTED_RESTORE: SEQUENTIAL, FLOOR: SEQUENTIAL}
 """Whose backup each restore reads; the floor reads none."""
 
 PREPARE = (

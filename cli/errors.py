@@ -74,11 +74,21 @@ def reported(*, debug: bool) -> Iterator[None]:
     except Exception as exc:
         if debug:
             traceback.print_exc()
-        code = next((code for kind, code in _CODES if isinstance(exc, kind)), ExitCode.UNEXPECTED)
+        code = exit_code_of(exc)
         sentence = " ".join(str(exc).split()) or type(exc).__name__
         if code is ExitCode.UNEXPECTED:
             sentence = f"Unexpected {type(exc).__name__}: {sentence} Please report this, with what --debug prints."
         _fail(sentence, code)
+
+
+def exit_code_of(error: Exception) -> ExitCode:
+    """What a command that ends with this error ends with."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.UNEXPECTED)
+
+
+def print_error(sentence: str) -> None:
+    """Say it on standard error."""
+    print(f"pgstow: {one_line(sentence)}", file=sys.stderr)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
@@ -93,5 +103,5 @@ def _go_on_stopping(_number: int, _frame: FrameType | None) -> None:
 
 
 def _fail(sentence: str, code: int) -> None:
-    print(f"pgstow: {one_line(sentence)}", file=sys.stderr)
+    print_error(sentence)
     sys.exit(code)

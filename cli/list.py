@@ -2,7 +2,7 @@
 
 import dataclasses
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -10,9 +10,11 @@ from cli import display, options
 from cli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from pipeline.attestation import Attestation
     from pipeline.catalog import CatalogEntry
+    from pipeline.layout import BackupRef
     from pipeline.manifest import Manifest
 
 
@@ -26,29 +28,38 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List the backups that a store holds, oldest first."""
+    from pipeline.attestation import latest_attestations
     from pipeline.catalog import list_backups, read_catalog
     from pipeline.manifest import summarize
 
-    with closing(options.open_store(from_, store_option, give_up_after)) as store:
+    with (
+        closing(options.open_store(from_, store_option, give_up_after)) as store,
+        display.progress(quiet=True) as notify,
+    ):
         entries = read_catalog(store, list_backups(store, cluster, database))
+        proven = latest_attestations(store, entries, cluster, database, notify)
     if json:
         display.print_json(
             [
-                summarize(entry.manifest)
+                {**summarize(entry.manifest), "proven": _summarize(proven.get(entry.ref) if proven else None)}
                 if entry.manifest
                 else {**dataclasses.asdict(entry.ref), "problem": entry.problem}
                 for entry in entries
             ]
         )
     elif entries:
-        _print_table(entries)
+        _print_table(entries, proven)
     else:
         print(f"No backups in {store.url}.")
     if any(entry.manifest is None for entry in entries):
         raise typer.Exit(ExitCode.DAMAGED)
 
 
-def _print_table(entries: "Sequence[CatalogEntry]") -> None:
+def _summarize(attestation: "Attestation | None") -> dict[str, Any] | None:
+    return attestation.model_dump(mode="json", include={"level", "good", "finished_at"}) if attestation else None
+
+
+def _print_table(entries: "Sequence[CatalogEntry]", proven: "Mapping[BackupRef, Attestation] | None") -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -57,14 +68,13 @@ def _print_table(entries: "Sequence[CatalogEntry]") -> None:
         table.add_column(heading, no_wrap=heading == "BACKUP")
     for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
         table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("PROVEN", no_wrap=True)
     table.add_column("")
     for entry in entries:
         names = [escape(display.one_line(name)) for name in (entry.ref.cluster, entry.ref.database)]
         manifest = entry.manifest
         if manifest is None:
-            table.add_row(
-                *names, entry.ref.backup_id, "", "", "", "", "", "", f"[red]{escape(entry.problem or '')}[/red]"
-            )
+            table.add_row(*names, entry.ref.backup_id, *[""] * 7, f"[red]{escape(entry.problem or '')}[/red]")
             continue
         totals = manifest.totals
         table.add_row(
@@ -76,6 +86,7 @@ def _print_table(entries: "Sequence[CatalogEntry]") -> None:
             display.format_size(totals.size),
             display.format_size(totals.stored_size),
             display.format_duration((manifest.finished_at - manifest.started_at).total_seconds()),
+            "unknown" if proven is None else _describe(proven.get(entry.ref)),
             _kind(manifest),
         )
     display.console().print(table)
@@ -92,3 +103,10 @@ def _kind(manifest: "Manifest") -> str:
             return f"{len(manifest.members) - 1} databases{partial}"
         case "database":
             return f"{dump.only} only" if dump.only else "partial" if dump.partial else ""
+
+
+def _describe(attestation: "Attestation | None") -> str:
+    if attestation is None:
+        return "never"
+    words = f"{attestation.finished_at.astimezone():%Y-%m-%d} {attestation.level}"
+    return words if attestation.good else f"[red]{words}: failed[/red]"

@@ -1,18 +1,23 @@
 """``pgstow verify``."""
 
 import os
-import sys
 import time
 from contextlib import closing
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli import display, options
-from cli.errors import ExitCode
+from cli.errors import ExitCode, exit_code_of, print_error
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.proof import Proof, ProofRequest
     from pipeline.verify import Verification
+
+PROOF = "What to prove by restoring"
 
 
 def verify(
@@ -25,13 +30,50 @@ def verify(
     database: options.Database = None,
     at: options.At = None,
     partial: options.Partial = False,
+    latest_of_each: Annotated[
+        bool, typer.Option("--latest-of-each", help="The latest backup of each database, one after the other")
+    ] = False,
     level: Annotated[
         str,
         typer.Option(
             metavar="LEVEL",
-            help="objects: all there, as the store reports; bytes: all read and hashed; archive: all decompressed and parsed too",
+            help="objects: all there, as the store reports; bytes: all read and hashed; archive: all decompressed and parsed too; "
+            "restore: all restored into a server",
         ),
     ] = "bytes",
+    scratch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONNINFO",
+            help="Where to restore: in a database of its own that is dropped again. By default on a server that is started for this",
+            rich_help_panel=PROOF,
+        ),
+    ] = None,
+    checksums: Annotated[
+        bool,
+        typer.Option(
+            "--checksums", help="Compare the content of each restored table with the archive", rich_help_panel=PROOF
+        ),
+    ] = False,
+    assertion: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--assert", metavar="SQL", help="This has to return one row, one value: true", rich_help_panel=PROOF
+        ),
+    ] = None,
+    sql_check: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="So has each statement in this file",
+            rich_help_panel=PROOF,
+        ),
+    ] = None,
+    attest: Annotated[
+        bool | None,
+        typer.Option("--attest/--no-attest", help="Put what was found into the store; at level restore by default"),
+    ] = None,
+    jobs: options.Jobs = None,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
@@ -41,57 +83,141 @@ def verify(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Verify that a backup is still what was stored."""
-    from pipeline.catalog import Wanted
+    """Verify that a backup is still what was stored, as far as restoring it."""
+    from pipeline.catalog import LATEST, Wanted, sources
+    from pipeline.errors import InvalidRequest, PipelineError
     from pipeline.verify import Level, VerifyRequest
     from pipeline.verify import verify as verify_backup
+    from storage_backends import StorageError
 
     if level not in list(Level):
         raise typer.BadParameter(f"{level!r} is none of {', '.join(Level)}", param_hint="--level")
-    request = VerifyRequest(
-        wanted=Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
-        level=Level(level),
-        limits=options.make_limits(None, transfers, memory, spool_dir),
-        programs=tuple(bin_dir or ()),
-    )
-    started = time.monotonic()
+    if level != Level.RESTORE and (scratch is not None or checksums or assertion or sql_check):
+        raise InvalidRequest("--scratch, --checksums, --assert and --sql-check need --level restore.")
+    if latest_of_each and backup != LATEST:
+        raise InvalidRequest(f"Verify either {backup} or --latest-of-each.")
+    proof = _proof_request(scratch, checksums, assertion or (), sql_check or ())
+    limits = options.make_limits(jobs, transfers, memory, spool_dir)
+    documents: list[dict[str, Any]] = []
+    codes: set[ExitCode] = set()
     os.nice(nice)
     store = options.open_store(from_, store_option, give_up_after, limit_rate)
     with closing(store), display.progress(quiet=quiet or json) as notify:
-        found = verify_backup(request, store, notify)
+        wanted = [Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)]
+        if latest_of_each:
+            wanted = [
+                Wanted(cluster=source, database=name, at=at, partial=partial)
+                for source, name in sources(store, cluster, database)
+            ]
+        for one in wanted:
+            request = VerifyRequest(
+                wanted=one,
+                level=Level(level),
+                limits=limits,
+                programs=tuple(bin_dir or ()),
+                proof=proof,
+                attest=attest,
+            )
+            started = time.monotonic()
+            try:
+                found = verify_backup(request, store, notify)
+            except (PipelineError, StorageError) as exc:
+                if not latest_of_each:
+                    raise
+                codes.add(exit_code_of(exc))
+                print_error(f"{one.cluster}/{one.database}: {exc}")
+                documents.append({"cluster": one.cluster, "database": one.database, "good": False, "error": str(exc)})
+                continue
+            codes |= {ExitCode.DAMAGED} if found.problems else set()
+            documents.append(_document(found))
+            if not json:
+                _print(found, time.monotonic() - started)
     if json:
-        display.print_json(
-            {
-                "backup_id": found.manifest.backup_id,
-                "level": found.level,
-                "good": not found.problems,
-                "objects": found.objects,
-                "objects_without_checksum": found.without_checksum,
-                "files": found.files,
-                "read": found.read,
-                "problems": found.problems,
-            }
-        )
-    else:
-        _print(found, time.monotonic() - started)
-    if found.problems:
-        raise typer.Exit(ExitCode.DAMAGED)
+        display.print_json(documents if latest_of_each else documents[0])
+    if codes:
+        raise typer.Exit(ExitCode.DAMAGED if ExitCode.DAMAGED in codes else min(codes))
+
+
+def _proof_request(
+    scratch: str | None, checksums: bool, statements: "Sequence[str]", files: "Sequence[Path]"
+) -> "ProofRequest":
+    from pipeline.errors import InvalidRequest
+    from pipeline.postgres.conninfo import Conninfo
+    from pipeline.proof import Assertion, ProofRequest
+
+    assertions = [Assertion(display.one_line(statement), statement) for statement in statements]
+    for file in files:
+        try:
+            assertions.append(Assertion(str(file), file.read_text("utf-8")))
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidRequest(f"Cannot read {file}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
+    return ProofRequest(None if scratch is None else Conninfo.parse(scratch), checksums, assertions)
+
+
+def _document(found: "Verification") -> dict[str, Any]:
+    manifest, proof = found.manifest, found.proof
+    restored = proof and proof.restored
+    return {
+        "cluster": manifest.cluster,
+        "database": manifest.database,
+        "backup_id": manifest.backup_id,
+        "level": found.level,
+        "good": not found.problems,
+        "objects": found.objects,
+        "objects_without_checksum": found.without_checksum,
+        "files": found.files,
+        "read": found.read,
+        "restored": proof
+        and restored
+        and {
+            "server_version": restored.server_version,
+            "tables": restored.tables,
+            "rows": restored.rows,
+            "compared": proof.compared,
+            "assertions": proof.assertions,
+        },
+        "problems": found.problems,
+        "attestation": found.attestation,
+    }
 
 
 def _print(found: "Verification", seconds: float) -> None:
     for problem in found.problems:
-        print(f"pgstow: {problem}", file=sys.stderr)
+        print_error(problem)
     name = f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}"
+    if found.problems and found.proof:
+        print(
+            f"{name} is NOT PROVEN, for {len(found.problems)} reasons."
+            if len(found.problems) > 1
+            else f"{name} is NOT PROVEN."
+        )
+        return
     if found.problems:
         print(f"{name} is DAMAGED: {len(found.problems)} of its objects or files are not what they were.")
         return
+    hashed = f"all {found.objects:,} objects and {found.files:,} files have their SHA-256, and "
     proof = {
         "objects": f"all {found.objects:,} objects are there, as the store reports them; no data was read",
         "bytes": f"all {found.objects:,} objects were read ({display.format_size(found.read)}) and have their SHA-256",
-        "archive": f"all {found.objects:,} objects and {found.files:,} files have their SHA-256, and pg_restore can parse the archive",
+        "archive": f"{hashed}pg_restore can parse the archive",
+        "restore": hashed + _describe_restore(found.proof),
     }[found.level]
     print(f"{name} is good: {proof} ({display.format_duration(seconds)}).")
     if found.without_checksum:
         print(
             f"For {found.without_checksum:,} objects the store reports no checksum: only their size is known at this level."
         )
+
+
+def _describe_restore(proof: "Proof | None") -> str:
+    if proof is None or proof.restored is None:
+        return ""
+    restored = proof.restored
+    words = [
+        f"PostgreSQL {restored.server_version} has all {restored.rows:,} rows of {restored.tables:,} tables restored"
+    ]
+    if proof.compared is not None:
+        words.append(f"the same content in {proof.compared:,} of these tables")
+    if proof.assertions:
+        words.append(f"what was asserted in {len(proof.assertions):,} places")
+    return ", ".join(words)

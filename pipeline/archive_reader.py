@@ -9,7 +9,7 @@ from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.toc import TOC_NAME, Toc, read_toc, reassign
-from pipeline.stages.download import ObjectReader
+from pipeline.stages.download import ObjectReader, check_content
 from storage_backends import StorageBackend
 
 
@@ -93,7 +93,7 @@ class Archive:
 
 
 def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> Archive:
-    """Read what tells the archive's structure. Raises BackupDamaged where the manifest lacks a file that it names."""
+    """Read what tells the archive's structure, and check it. Raises BackupDamaged, also where the manifest lacks a file that it names."""
     if manifest.kind != "database":
         raise InvalidRequest(
             f"{manifest.backup_id} is no backup of a database, but of "
@@ -106,10 +106,13 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     files = {file.path: file for file in manifest.files}
     structure = [file for file in manifest.files if file.kind in {"toc", "large_object_toc"}]
     reader = ObjectReader(store, manifest.objects, structure, workers, limits)
-    toc_data = b"".join(reader.read(_toc_file(manifest)))
+    toc_file = _toc_file(manifest)
+    toc_data = b"".join(check_content(toc_file, reader.read(toc_file)))
     toc = read_toc(toc_data)
     lists = {
-        file.path: tuple(_listed_paths(reader.read(file))) for file in structure if file.kind == "large_object_toc"
+        file.path: tuple(_listed_paths(check_content(file, reader.read(file))))
+        for file in structure
+        if file.kind == "large_object_toc"
     }
     named = [entry.filename for entry in toc.data_entries] + [path for paths in lists.values() for path in paths]
     if missing := [path for path in named if path not in files]:

@@ -1,5 +1,6 @@
 """Which backups a store holds: the manifests, and nothing else, say so."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +9,7 @@ from itertools import groupby
 
 from pipeline.concurrency import Workers
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
-from pipeline.layout import RESERVED, BackupRef, is_backup_id, manifests_prefix
+from pipeline.layout import RESERVED, WHOLE, BackupRef, is_backup_id, manifests_prefix
 from pipeline.manifest import Manifest, load_manifest
 from storage_backends import ObjectNotFound, StorageBackend
 
@@ -39,6 +40,16 @@ def list_backups(store: StorageBackend, cluster: str | None = None, database: st
     return refs
 
 
+def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
+    """Cluster and database of everything that there are backups of, the records of clusters left out. Raises BackupNotFound where there is none."""
+    refs = list_backups(store, cluster, database)
+    found = sorted({(ref.cluster, ref.database) for ref in refs if ref.database != WHOLE})
+    if not found:
+        described = _described(Wanted(cluster=cluster, database=database))
+        raise BackupNotFound(f"There is no backup {described}in {store.url}; pgstow list shows what there is.")
+    return found
+
+
 def read_manifest(store: StorageBackend, ref: BackupRef) -> Manifest:
     """The backup's manifest, checked. Raises BackupNotFound or ManifestInvalid."""
     return load_manifest(read_manifest_bytes(store, ref), ref.manifest_key)
@@ -61,6 +72,8 @@ class CatalogEntry:
     ref: BackupRef
     manifest: Manifest | None
     """Without its files and objects: of a year of backups, these would take gigabytes of memory."""
+    sha256: str | None
+    """Of the manifest's bytes, in hexadecimal."""
     problem: str | None
     """Why there is no manifest: one sentence."""
 
@@ -79,9 +92,11 @@ def read_catalog(store: StorageBackend, refs: Sequence[BackupRef]) -> list[Catal
 
 def _read_entry(store: StorageBackend, ref: BackupRef) -> CatalogEntry:
     try:
-        return CatalogEntry(ref, read_manifest(store, ref).model_copy(update={"files": [], "objects": []}), None)
+        data = read_manifest_bytes(store, ref)
+        manifest = load_manifest(data, ref.manifest_key).model_copy(update={"files": [], "objects": []})
     except (ManifestInvalid, BackupNotFound) as exc:
-        return CatalogEntry(ref, None, str(exc))
+        return CatalogEntry(ref, None, None, str(exc))
+    return CatalogEntry(ref, manifest, hashlib.sha256(data).hexdigest(), None)
 
 
 def find_backup(store: StorageBackend, wanted: Wanted) -> Manifest:

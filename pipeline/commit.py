@@ -125,6 +125,8 @@ def describe_source(server: Server, program: Program, wal_lsn: str | None) -> So
         port=server.port,
         standby=facts.standby,
         wal_lsn=wal_lsn,
+        time_zone=facts.time_zone,
+        bytea_output=facts.bytea_output,
         extensions=list(facts.extensions),
     )
 

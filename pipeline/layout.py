@@ -14,6 +14,7 @@ from pipeline.errors import InvalidRequest, ManifestInvalid
 
 MANIFESTS = "manifests/"
 DATA = "data/"
+ATTESTATIONS = "attestations/"
 CHECKSUMS_NAME = "SHA256SUMS"
 
 GLOBALS = "@globals"
@@ -78,6 +79,15 @@ class BackupRef:
         """What the keys of the objects that this backup wrote begin with."""
         return f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/{self.backup_id}/"
 
+    @property
+    def attestations_prefix(self) -> str:
+        """What the keys of the attestations of this backup begin with."""
+        return f"{attestations_prefix(self.cluster, self.database)}{self.backup_id}/"
+
+    def attestation_key(self, moment: datetime) -> str:
+        """The key of what was attested then; the keys of one backup sort by time."""
+        return f"{self.attestations_prefix}{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.json"
+
     @classmethod
     def of_manifest_key(cls, key: str) -> "BackupRef | None":
         """The backup whose commit record has this key; None where the key is not a commit record's."""
@@ -98,7 +108,15 @@ def check_prefixes(cluster: str) -> tuple[str, str]:
 
 def manifests_prefix(cluster: str | None = None, database: str | None = None) -> str:
     """What the keys of the manifests of a cluster, or of one database of it, begin with."""
+    return MANIFESTS + _below(cluster, database)
+
+
+def attestations_prefix(cluster: str | None = None, database: str | None = None) -> str:
+    """What the keys of attestations of a cluster's backups, or of those of one database of it, begin with."""
+    return ATTESTATIONS + _below(cluster, database)
+
+
+def _below(cluster: str | None, database: str | None) -> str:
     if cluster is None:
-        return MANIFESTS
-    prefix = f"{MANIFESTS}{encode_name(cluster)}/"
-    return prefix if database is None else f"{prefix}{encode_name(database)}/"
+        return ""
+    return f"{encode_name(cluster)}/" + (f"{encode_name(database)}/" if database is not None else "")

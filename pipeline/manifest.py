@@ -56,18 +56,20 @@ Moment = Annotated[
 ]
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """A part of a document that is stored, or the whole of one. Fields that this pgstow does not know are kept."""
+
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
-class Extension(_Model):
+class Extension(Model):
     """An extension that the database had."""
 
     name: str
     version: str
 
 
-class Source(_Model):
+class Source(Model):
     """The server, as the dump's snapshot saw it."""
 
     server_version: str
@@ -82,10 +84,12 @@ class Source(_Model):
     port: int
     standby: bool = Field(description="Whether the server was in recovery")
     wal_lsn: str | None = Field(description="Position in the write-ahead log at the snapshot")
+    time_zone: str | None = Field(default=None, description="That times with a zone are dumped in")
+    bytea_output: str | None = Field(default=None, description="How bytea is dumped: hex or escape")
     extensions: list[Extension]
 
 
-class DumpOptions(_Model):
+class DumpOptions(Model):
     """How pg_dump, or pg_dumpall, was run."""
 
     format: Literal["directory", "script"]
@@ -115,14 +119,14 @@ class DumpOptions(_Model):
         return self.only is not None or any(patterns)
 
 
-class Compression(_Model):
+class Compression(Model):
     """How objects are compressed."""
 
     algorithm: Literal["zstd"]
     level: int
 
 
-class Segment(_Model):
+class Segment(Model):
     """A run of whole zstd frames in one object; decompressed, it is the next part of the file."""
 
     object: Count = Field(description="Index into objects")
@@ -131,7 +135,7 @@ class Segment(_Model):
     size: Count = Field(description="Bytes once decompressed")
 
 
-class File(_Model):
+class File(Model):
     """One file of the archive."""
 
     path: ArchivePath
@@ -147,7 +151,7 @@ class File(_Model):
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
 
-class StoredObject(_Model):
+class StoredObject(Model):
     """One object in the store."""
 
     key: ObjectKey
@@ -157,7 +161,7 @@ class StoredObject(_Model):
     version: str | None = Field(description="The store's version id or generation")
 
 
-class Totals(_Model):
+class Totals(Model):
     """Sums over files and objects."""
 
     files: Count
@@ -168,14 +172,14 @@ class Totals(_Model):
     stored_size: Count = Field(description="Bytes of the objects")
 
 
-class Previous(_Model):
+class Previous(Model):
     """The manifest before this one of the same database, so that a removed or altered one shows."""
 
     backup_id: str
     sha256: Sha256
 
 
-class Member(_Model):
+class Member(Model):
     """A backup that is part of a cluster's."""
 
     database: str = Field(description="Or @globals")
@@ -183,7 +187,7 @@ class Member(_Model):
     sha256: Sha256 = Field(description="SHA-256 of its manifest")
 
 
-class Manifest(_Model):
+class Manifest(Model):
     """A committed backup."""
 
     manifest_version: str = Field(default=MANIFEST_VERSION, pattern=r"^\d+\.\d+$")
@@ -228,10 +232,7 @@ def summarize(manifest: Manifest) -> dict[str, Any]:
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """The manifest's canonical bytes, checksum included."""
-    content = manifest.model_dump(mode="json")
-    content.pop("manifest_checksum", None)
-    content["manifest_checksum"] = hashlib.sha256(_canonical(content)).hexdigest()
-    return _canonical(content)
+    return dump_document(manifest, "manifest_checksum")
 
 
 def load_manifest(data: bytes, key: str) -> Manifest:
@@ -242,14 +243,14 @@ def load_manifest(data: bytes, key: str) -> Manifest:
     """
     try:
         content = json.loads(data)
-        canonical = _canonical(content)
+        expected = canonical(content)
     except (ValueError, RecursionError) as exc:
         raise ManifestInvalid(f"The manifest {key} is damaged: it is not whole JSON ({exc}).") from exc
     if not isinstance(content, dict):
         raise ManifestInvalid(f"The manifest {key} is damaged: it is not a JSON object.")
     _check_version(content.get("manifest_version"), key)
     claimed = content.pop("manifest_checksum", None)
-    if canonical != data or claimed != hashlib.sha256(_canonical(content)).hexdigest():
+    if expected != data or claimed != hashlib.sha256(canonical(content)).hexdigest():
         raise ManifestInvalid(
             f"The manifest {key} was altered or damaged: its bytes do not match its manifest_checksum."
         )
@@ -268,15 +269,28 @@ def load_manifest(data: bytes, key: str) -> Manifest:
 
 def manifest_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a manifest, as published in docs/manifest.schema.json."""
-    schema = Manifest.model_json_schema(mode="serialization")
+    return document_schema(Manifest, f"pgstow backup manifest {MANIFEST_VERSION}", "manifest_checksum")
+
+
+def dump_document(document: Model, checksum: str) -> bytes:
+    """A document's canonical bytes, with the checksum of the rest under that name."""
+    content = document.model_dump(mode="json")
+    content.pop(checksum, None)
+    content[checksum] = hashlib.sha256(canonical(content)).hexdigest()
+    return canonical(content)
+
+
+def document_schema(model: type[Model], title: str, checksum: str) -> dict[str, Any]:
+    """The JSON Schema of what :func:`dump_document` writes."""
+    schema = model.model_json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = f"pgstow backup manifest {MANIFEST_VERSION}"
-    schema["properties"]["manifest_checksum"] = {
-        "description": "SHA-256, in hexadecimal, of this manifest's canonical bytes without this field",
+    schema["title"] = title
+    schema["properties"][checksum] = {
+        "description": f"SHA-256, in hexadecimal, of this {model.__name__.lower()}'s canonical bytes without this field",
         "pattern": "^[0-9a-f]{64}$",
         "type": "string",
     }
-    schema["required"] = sorted({*schema["required"], "manifest_checksum"})
+    schema["required"] = sorted({*schema["required"], checksum})
     return schema
 
 
@@ -291,6 +305,7 @@ def _check_version(version: object, key: str) -> None:
         )
 
 
-def _canonical(content: dict[str, Any]) -> bytes:
+def canonical(content: dict[str, Any]) -> bytes:
+    """The one way to write a JSON document that is stored: see the module's description."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"

@@ -19,7 +19,7 @@ from pipeline.postgres.patterns import belongs_elsewhere
 from pipeline.postgres.programs import Program
 from pipeline.postgres.restoration import Restoration
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import database_statements
+from pipeline.postgres.toc import TOC_NAME, database_statements
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore_target import check_empty, check_free, count_rows_before, find_pg_restore
 from pipeline.row_check import check_rows
@@ -52,6 +52,8 @@ class RestoreRequest:
     """Restore even where something is there; what collides with it still fails."""
     allowed_errors: Sequence[str] = ()
     """With ``options.keep_going``: regular expressions for the errors of pg_restore that are no failure."""
+    check_files: bool = False
+    """Check each file against its own SHA-256 and rows, and not only the objects that it lies in."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
@@ -79,7 +81,12 @@ class Restored:
     """What a restore brought back."""
 
     manifest: Manifest
+    program: Program
+    """The pg_restore that did it."""
+    server_version: str
     database: str
+    files: Sequence[File]
+    """Those of the archive that were restored; its table of contents too."""
     tables: int
     rows: int
     size: int
@@ -112,7 +119,9 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
             plan = plan_feed(archive.toc_data, archive.toc, by_path, archive.lists, jobs=limits.jobs)
             notify(Started(f"Restoring into {target.database} with pg_restore {program.version}, {limits.jobs} jobs"))
             with Workspace(limits.spool_parent) as workspace:
-                feed = Feed(workspace.path / "archive", plan, reader, workers, limits.jobs)
+                feed = Feed(
+                    workspace.path / "archive", plan, reader, workers, limits.jobs, check_files=request.check_files
+                )
                 restoration = Restoration(
                     program,
                     target,
@@ -135,7 +144,10 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
     tables = [file for file in files if file.kind == "table"]
     return Restored(
         manifest=manifest,
+        program=program,
+        server_version=server.version,
         database=target.database or manifest.database,
+        files=[archive.files[TOC_NAME], *files],
         tables=len(tables),
         rows=sum(file.rows or 0 for file in tables),
         size=sum(file.size for file in files),

@@ -1,25 +1,30 @@
 """Verify a backup: is what its manifest names still there, and still what it was?"""
 
+import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 from pipeline.archive_reader import Archive, open_archive
-from pipeline.catalog import Wanted, find_backup
+from pipeline.attestation import Attestation, store_attestation
+from pipeline.catalog import Wanted, find_backup, read_manifest_bytes
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, DumpFailed, InvalidRequest, RestoreFailed
-from pipeline.events import Notify, Progress, Started
+from pipeline.events import Notice, Notify, Progress, Started
+from pipeline.layout import BackupRef
 from pipeline.manifest import File, Manifest, StoredObject
 from pipeline.postgres.programs import Program, find_program, major_of
 from pipeline.postgres.restoration import check_toc
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
+from pipeline.proof import Proof, ProofRequest, prove
 from pipeline.stages.download import ObjectReader, check_content, download
-from storage_backends import ObjectNotFound, StorageBackend
+from storage_backends import AccessDenied, ObjectNotFound, StorageBackend, StorageError
 
 _INTERVAL = 0.2  # seconds between reports of progress
 
@@ -33,6 +38,8 @@ class Level(StrEnum):
     """Every object was read again, and has the SHA-256 that the manifest says."""
     ARCHIVE = "archive"
     """pg_restore parses the archive, and each of its files decompresses to its size, SHA-256 and rows."""
+    RESTORE = "restore"
+    """All of it was restored into a server, and had the rows there that the manifest says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,10 @@ class VerifyRequest:
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    proof: ProofRequest = field(default_factory=ProofRequest)
+    """For level restore."""
+    attest: bool | None = None
+    """Put what was found into the store; None for at level restore."""
 
 
 @dataclass(slots=True)
@@ -62,6 +73,10 @@ class Verification:
     """Objects for which the store reports no checksum, so that their presence and size is all that is known."""
     problems: list[str] = field(default_factory=list)
     """One sentence for each thing that is wrong; a backup without any is good as far as ``level`` goes."""
+    proof: Proof | None = None
+    """At level restore."""
+    attestation: str | None = None
+    """The key of what was put into the store about this."""
 
 
 def verify(request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
@@ -69,21 +84,28 @@ def verify(request: VerifyRequest, store: StorageBackend, notify: Notify) -> Ver
 
     Raises PipelineError where there is no such backup or its manifest is invalid, and StorageError where the store can't be asked.
     """
+    started_at = datetime.now(UTC)
     manifest = find_backup(store, request.wanted)
     if manifest.kind == "cluster":
         raise InvalidRequest(
             f"{manifest.backup_id} is a record of a cluster's backups, and has no data: verify these one by one."
         )
-    found = Verification(manifest, request.level)
-    notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {request.level}"))
+    # Roles and tablespaces can't be restored beside those of a server: their script is checked as far as the archive is.
+    level = Level.ARCHIVE if manifest.kind == "globals" and request.level is Level.RESTORE else request.level
+    found = Verification(manifest, level)
+    notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {level}"))
     with Workers() as workers:
-        match request.level:
+        match level:
             case Level.OBJECTS:
                 _verify_objects(store, manifest.objects, found, workers, request.limits, notify)
             case Level.BYTES:
                 _verify_bytes(store, manifest.objects, found, workers, request.limits, notify)
             case Level.ARCHIVE:
                 _verify_archive(store, request, found, workers, notify)
+            case Level.RESTORE:
+                _verify_restore(store, request, found, workers, notify)
+    if request.attest or (request.attest is None and request.level is Level.RESTORE):
+        found.attestation = _attest(store, found, started_at, notify)
     return found
 
 
@@ -161,12 +183,19 @@ def _read_object(store: StorageBackend, stored: StoredObject) -> str | None:
 
 
 def _verify_archive(
-    store: StorageBackend, request: VerifyRequest, found: Verification, workers: Workers, notify: Notify
+    store: StorageBackend,
+    request: VerifyRequest,
+    found: Verification,
+    workers: Workers,
+    notify: Notify,
+    checked: Collection[str] = (),
 ) -> None:
+    """Look into every file, but for those whose paths are ``checked`` already, and every object that lies in none."""
     manifest, limits = found.manifest, request.limits
     major = major_of(manifest.source.pg_dump_version)
     program = find_program("pg_restore", at_least_major=major, search=request.programs)
-    reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+    others = [file for file in manifest.files if file.path not in checked]
+    reader = ObjectReader(store, manifest.objects, others, workers, limits)
     reading = workers.pool(limits.threads, "archive")
     done, reported = 0, 0.0
 
@@ -176,21 +205,23 @@ def _verify_archive(
         done += file.size
         found.problems += [problem] if problem else []
 
-    for file in manifest.files:
+    found.files += len(manifest.files) - len(others)
+    for file in others:
         reading.submit(partial(_read_file, reader, file), partial(take, file))
     while reading.pending:
         workers.collect(timeout=_INTERVAL)
         if time.monotonic() - reported > _INTERVAL:
             reported = time.monotonic()
-            notify(Progress(done, manifest.totals.size, reader.fetched, ()))
+            notify(Progress(done, sum(file.size for file in others), reader.fetched, ()))
     read = reader.checked | reader.damaged.keys()
+    read |= {segment.object for file in manifest.files if file.path in checked for segment in file.segments}
     found.objects += len(read)
     found.read += reader.fetched
     # A file isn't read past the first object of it that is damaged, and the list of checksums belongs to no file.
     told = {problem.partition(": ")[2] for problem in found.problems}
     found.problems += [problem for problem in reader.damaged.values() if problem not in told]
-    others = [stored for index, stored in enumerate(manifest.objects) if index not in read]
-    _verify_bytes(store, others, found, workers, limits, notify)
+    remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]
+    _verify_bytes(store, remaining, found, workers, limits, notify)
     if not found.problems and manifest.kind == "database":
         try:
             _parse(program, open_archive(store, manifest, workers, limits), limits)
@@ -205,6 +236,46 @@ def _read_file(reader: ObjectReader, file: File) -> str | None:
     except BackupDamaged as exc:
         return f"{file.path}: {exc}"
     return None
+
+
+def _verify_restore(
+    store: StorageBackend, request: VerifyRequest, found: Verification, workers: Workers, notify: Notify
+) -> None:
+    proof = prove(found.manifest, request.proof, store, request.limits, request.programs, notify)
+    found.proof = proof
+    checked = [file.path for file in proof.restored.files] if proof.restored else []
+    found.read += proof.restored.fetched if proof.restored else 0
+    _verify_archive(store, request, found, workers, notify, checked)
+    # What a restore says of a damaged object, the archive's files say of all that are.
+    found.problems += [problem for problem in proof.problems if proof.restored or not found.problems]
+
+
+def _attest(store: StorageBackend, found: Verification, started_at: datetime, notify: Notify) -> str | None:
+    """The key of the attestation; None where the credentials can't write one, which must not hide what was found."""
+    manifest, proof = found.manifest, found.proof
+    ref = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
+    attestation = Attestation(
+        cluster=ref.cluster,
+        database=ref.database,
+        backup_id=ref.backup_id,
+        manifest_sha256=hashlib.sha256(read_manifest_bytes(store, ref)).hexdigest(),
+        level=found.level.value,
+        good=not found.problems,
+        problems=found.problems,
+        objects=found.objects,
+        objects_without_checksum=found.without_checksum,
+        files=found.files,
+        restore=proof.describe() if proof else None,
+        started_at=started_at,
+        finished_at=datetime.now(UTC),
+    )
+    try:
+        return store_attestation(store, attestation)
+    except StorageError as exc:
+        if not (found.problems or isinstance(exc, AccessDenied)):
+            raise
+        notify(Notice(f"What was found could not be put into the store. {exc}"))
+        return None
 
 
 def _parse(program: Program, archive: Archive, limits: Limits) -> None:

@@ -10,10 +10,12 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from pipeline.errors import ConnectionFailed, RestoreFailed, ServerUnavailable, TargetNotEmpty
+from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed, ServerUnavailable, TargetNotEmpty
 from pipeline.manifest import Extension, Source
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass
+
+_BATCH = 256 * 1024  # bytes of rows that are handed on at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,8 @@ class DatabaseFacts:
     """ICU's or the builtin provider's."""
     system_identifier: str | None
     standby: bool
+    time_zone: str
+    bytea_output: str
     extensions: tuple[Extension, ...]
 
 
@@ -87,9 +91,10 @@ class Server:
             self.major, "d.datlocale" if self.major > 16 else "NULL"
         )
         provider = "d.datlocprovider::text" if self.major >= 15 else "'c'"
-        name, encoding, collate, ctype, locprovider, icu, standby = self.fetch(
+        name, encoding, collate, ctype, locprovider, icu, standby, time_zone, bytea_output = self.fetch(
             f"SELECT d.datname, pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, {provider}, {locale}, "  # noqa: S608 - constants
-            "pg_is_in_recovery() FROM pg_database d WHERE d.datname = current_database()"
+            "pg_is_in_recovery(), current_setting('TimeZone'), current_setting('bytea_output') "
+            "FROM pg_database d WHERE d.datname = current_database()"
         )[0]
         extensions = self.fetch("SELECT extname, extversion FROM pg_extension ORDER BY extname")
         return DatabaseFacts(
@@ -101,6 +106,8 @@ class Server:
             locale=icu,
             system_identifier=self._system_identifier(),
             standby=standby,
+            time_zone=time_zone,
+            bytea_output=bytea_output,
             extensions=tuple(Extension(name=extname, version=version) for extname, version in extensions),
         )
 
@@ -195,6 +202,35 @@ class Server:
             except psycopg.errors.UndefinedTable as exc:
                 raise RestoreFailed(f"The database {self.name} has no table {schema}.{relation}.") from exc
         return int(row[0]) if row else 0
+
+    def copy_rows(self, schema: str, relation: str, columns: str, encoding: str) -> Iterator[bytes]:
+        """The rows of one table itself as COPY's text, many at a time; ``columns`` is a list in parentheses, or empty where it has none."""
+        query = sql.SQL("COPY {} {} TO STDOUT (ENCODING {})").format(
+            sql.Identifier(schema, relation), sql.SQL(columns), encoding
+        )
+        with self._errors(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
+            batch = bytearray()
+            for row in copy:
+                batch += row
+                if len(batch) >= _BATCH:
+                    yield bytes(batch)
+                    batch.clear()
+            yield bytes(batch)
+
+    def run_script(self, script: str) -> list[list[tuple[Any, ...]]]:
+        """The rows of each of a script's statements. Raises InvalidRequest where one of them fails."""
+        with self._errors():
+            try:
+                cursor = self._connection.execute(script.encode())
+            except psycopg.Error as exc:
+                if self._connection.closed:
+                    raise
+                raise InvalidRequest(_sentence(exc)) from exc
+            results = []
+            while True:
+                results.append(cursor.fetchall() if cursor.description else [])
+                if not cursor.nextset():
+                    return results
 
     def partition_roots(self) -> dict[tuple[str, str], int]:
         """Of each partition, by schema and name: its outermost partitioned table's OID."""

@@ -177,7 +177,7 @@ class ThrowawayCluster:
     def _complaint(self) -> str:
         lines = [line.strip() for line in self.log.splitlines() if line.strip()]
         serious = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "error:" in line]
-        return (serious or lines or ["it said nothing"])[-1]
+        return serious[0] if serious else (lines or ["it said nothing"])[-1]  # what follows an error is its consequence
 
 
 def _unprivileged_user() -> pwd.struct_passwd:

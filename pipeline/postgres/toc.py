@@ -43,6 +43,12 @@ class TocEntry:
     """The file of the archive that holds its data; empty where it has none."""
     dependencies: tuple[int, ...]
     """Dump IDs of what must be there first."""
+    owner: str
+    """The role that owns it; empty where it has none."""
+    definition: str
+    """The SQL that makes it; empty for data."""
+    copy_statement: str
+    """``COPY schema.name (columns) FROM stdin;`` of a table's data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,13 @@ class Toc:
     def data_entries(self) -> tuple[TocEntry, ...]:
         """The entries that have a file of their own."""
         return tuple(entry for entry in self.entries if entry.filename)
+
+    @property
+    def encoding(self) -> str:
+        """That of the tables' data, by PostgreSQL's name."""
+        definitions = [entry.definition for entry in self.entries if entry.description == "ENCODING"]
+        match = re.search(r"'([^']+)'", definitions[0]) if definitions else None
+        return match[1] if match else "UTF8"
 
 
 def read_toc(data: bytes) -> Toc:
@@ -79,6 +92,9 @@ def read_toc(data: bytes) -> Toc:
                 tag=text(entry.tag),
                 filename=text(entry.filename),
                 dependencies=tuple(dump_id for dump_id, _ in entry.dependencies),
+                owner=text(entry.owner),
+                definition=text(entry.definition),
+                copy_statement=text(entry.copy_statement),
             )
             for entry in raw
         )
@@ -185,6 +201,7 @@ class _RawEntry:
     description: bytes | None
     section: int
     definition: bytes | None
+    copy_statement: bytes | None
     namespace: bytes | None
     owner: bytes | None
     owner_start: int
@@ -233,8 +250,7 @@ class _Reader:
         section = self._int()
         definition = self._str()
         self._str()  # the statement that drops it
-        self._str()  # the COPY statement
-        namespace = self._str()
+        copy_statement, namespace = self._str(), self._str()
         self._str()  # tablespace
         if self.version >= (1, 14):
             self._str()  # table access method
@@ -252,18 +268,19 @@ class _Reader:
             dependencies.append((int(digits), at))
         filename = self._str()
         return _RawEntry(
-            start,
-            dump_id,
-            oid,
-            tag,
-            description,
-            section,
-            definition,
-            namespace,
-            owner,
-            owner_start,
-            filename,
-            tuple(dependencies),
+            start=start,
+            dump_id=dump_id,
+            oid=oid,
+            tag=tag,
+            description=description,
+            section=section,
+            definition=definition,
+            copy_statement=copy_statement,
+            namespace=namespace,
+            owner=owner,
+            owner_start=owner_start,
+            filename=filename,
+            dependencies=tuple(dependencies),
         )
 
     def encode_int(self, value: int) -> bytes:

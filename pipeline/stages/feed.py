@@ -9,7 +9,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from pathlib import Path
 from pipeline.concurrency import Workers
 from pipeline.manifest import File
 from pipeline.postgres.toc import TOC_NAME, Toc, renumber
-from pipeline.stages.download import ObjectReader
+from pipeline.stages.download import ObjectReader, check_content
 
 _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pipe(7))
 
@@ -84,12 +84,23 @@ class Feed:
     fetched already.
 
     pg_restore takes data in the plan's order, so what its jobs wait for is among the first groups that aren't done; should one wait for
-    another, :meth:`serve_strays` finds it. Where a file can't be fetched or isn't what it was, its pipe stays open until :meth:`close`:
-    pg_restore must not take what came for the whole.
+    another, :meth:`serve_strays` finds it. With ``check_files``, each file is checked against its own SHA-256, and not only the objects that it
+    lies in. Where a file can't be fetched or isn't what it was, its pipe stays open until :meth:`close`: pg_restore must not take what came for
+    the whole.
     """
 
-    def __init__(self, folder: Path, plan: FeedPlan, reader: ObjectReader, workers: Workers, jobs: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plan: FeedPlan,
+        reader: ObjectReader,
+        workers: Workers,
+        jobs: int,
+        *,
+        check_files: bool = False,
+    ) -> None:
         self._folder = folder
+        self._check_files = check_files
         self._reader = reader
         self._workers = workers
         self._closed = threading.Event()
@@ -109,7 +120,7 @@ class Feed:
         (folder / TOC_NAME).write_bytes(plan.toc)
         for file in plan.small:
             with (folder / file.path).open("wb") as stream:
-                stream.writelines(reader.read(file))
+                stream.writelines(self._read(file))
         for group in self._unclaimed.values():
             for file in group:
                 os.mkfifo(folder / file.path, 0o600)
@@ -170,6 +181,10 @@ class Feed:
         path.unlink()
         return True
 
+    def _read(self, file: File) -> Iterator[bytes]:
+        parts = self._reader.read(file)
+        return check_content(file, parts) if self._check_files else parts
+
     def _open(self, path: Path, held: int | None) -> RawIOBase | None:
         """Our end of the pipe, once pg_restore has opened the other; None where it has ended. Lets go of ``held``."""
         self._waiting.add(path)
@@ -187,7 +202,7 @@ class Feed:
         with suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         try:
-            for part in self._reader.read(file):
+            for part in self._read(file):
                 view = memoryview(part)
                 while view:
                     view = view[os.write(pipe, view) :]

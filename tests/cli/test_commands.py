@@ -125,6 +125,8 @@ def test_documents_for_machines(stored_sample: StoredSample, tmp_path: Path) -> 
 
     verified = json.loads(run_pgstow("verify", *store, "--level", "objects").stdout)
     assert verified == {
+        "cluster": "prod",
+        "database": "sample_template",
         "backup_id": manifest.backup_id,
         "level": "objects",
         "good": True,
@@ -132,7 +134,9 @@ def test_documents_for_machines(stored_sample: StoredSample, tmp_path: Path) -> 
         "objects_without_checksum": 0,
         "files": 0,
         "read": 0,
+        "restored": None,
         "problems": [],
+        "attestation": None,
     }
     extracted = json.loads(run_pgstow("restore", *store, "--to-directory", tmp_path / "out").stdout)
     assert extracted["files"] == len(manifest.files)

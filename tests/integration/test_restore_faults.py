@@ -1,5 +1,6 @@
 """A restore that is hurt at a moment when it is surely at work: it ends, says why, and leaves nothing behind."""
 
+import json
 import math
 import os
 import re
@@ -52,6 +53,10 @@ def faulty(
     with FaultyProxy(s3_bucket.endpoint) as proxy:
         yield FaultySample(s3_bucket.url_at(proxy.url), proxy, arguments)
     server.execute(f"DROP DATABASE IF EXISTS {COPY} WITH (FORCE)")
+
+
+def files_in(folder: Path) -> list[str]:
+    return [file for _, _, files in os.walk(folder) for file in files]
 
 
 def databases(cluster: ThrowawayCluster) -> set[str]:
@@ -247,6 +252,98 @@ def test_verify_that_is_stopped(stuck: FaultySample, spool_dir: Path) -> None:
         wait_until(lambda: stuck.proxy.count("GET", ON_ITS_WAY), "the object is asked for")
         process.send_signal(signal.SIGTERM)
         assert_one_sentence(finish(process), 143, "Stopped")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("where", ["own", "scratch"])
+def test_a_proof_that_is_stopped_leaves_no_server_and_no_database(
+    stuck: FaultySample, number: signal.Signals, where: str, postgres: ThrowawayCluster, spool_dir: Path
+) -> None:
+    """After kill -9, there is nobody left to drop the database on a scratch server."""
+    before = databases(postgres)
+    arguments = ("--from", stuck.url, "--level", "restore", "--spool-dir", spool_dir, "--jobs", 2, "-q")
+    scratch = ("--scratch", postgres.conninfo()) if where == "scratch" else ()
+    with start_pgstow("verify", *arguments, *scratch) as process:
+        wait_for_the_middle(stuck, spool_dir)
+        made = databases(postgres) - before
+        assert len(made) == (where == "scratch")
+        process.send_signal(number)
+        result = finish(process)
+    if number == signal.SIGTERM:
+        assert_one_sentence(result, 143, "Stopped by SIGTERM")
+    wait_until(lambda: not processes_naming(spool_dir), "pg_restore and the server are gone")
+    if number == signal.SIGKILL and made:
+        [name] = made
+        assert name.startswith("pgstow_proof_")
+        Database("postgres", postgres.conninfo()).execute(f"DROP DATABASE {name} WITH (FORCE)")
+    wait_until(lambda: not files_in(spool_dir), "the spool and the server's files are gone")
+    for empty in spool_dir.iterdir():  # which a server's user that isn't ours may not remove
+        empty.rmdir()
+    assert databases(postgres) == before
+    assert stuck.proxy.count("PUT", "/attestations/") == 0
+
+
+def test_a_proof_whose_server_dies_says_nothing_about_the_backup(stuck: FaultySample, spool_dir: Path) -> None:
+    arguments = ("--from", stuck.url, "--level", "restore", "--spool-dir", spool_dir, "--jobs", 2, "-q")
+    with start_pgstow("verify", *arguments) as process:
+        wait_for_the_middle(stuck, spool_dir)
+        [folder] = spool_dir.glob("pgstow-*/data")
+        os.kill(int((folder / "postmaster.pid").read_text().splitlines()[0]), signal.SIGQUIT)
+        result = finish(process)
+    assert result.exit_code == 9, result
+    assert result.stderr_lines[-1].startswith("pgstow: The throwaway server can't do it. ")
+    assert all("could not be dropped" in line for line in result.stderr_lines[:-1])
+    wait_until(lambda: not files_in(spool_dir), "the server's files are gone")
+    for empty in spool_dir.iterdir():
+        empty.rmdir()
+
+
+@pytest.mark.parametrize("fault", [Fault.FORBIDDEN, Fault.INTERNAL_ERROR], ids=str)
+def test_an_attestation_that_cannot_be_written(faulty: FaultySample, fault: Fault, spool_dir: Path) -> None:
+    """Of credentials that may not, it is told; a store that fails is a failure."""
+    faulty.proxy.fail(method="PUT", path="/attestations/", with_=fault, times=math.inf)
+    arguments = ("--from", faulty.url, "--level", "objects", "--attest", "--give-up-after", 1, "--spool-dir", spool_dir)
+    result = run_pgstow("verify", *arguments, "-q")
+    assert faulty.proxy.count("PUT", "/attestations/") >= 1
+    if fault is Fault.FORBIDDEN:
+        assert_one_sentence(result, 0, "could not be put into the store")
+        assert "is good" in result.stdout
+    else:
+        assert_one_sentence(result, 6)
+
+
+def test_an_attestation_is_created_and_never_overwritten(faulty: FaultySample, s3_bucket: StoreBucket) -> None:
+    seen: list[str] = []
+    for _ in range(2):
+        arguments = ("--from", faulty.url, "--level", "objects", "--json")
+        result = run_pgstow("verify", *arguments, "--attest")
+        assert result.exit_code == 0, result
+        seen.append(json.loads(result.stdout)["attestation"])
+    listed = s3_bucket.client.list_objects_v2(Bucket=s3_bucket.bucket, Prefix=f"{s3_bucket.prefix}/attestations/")
+    assert [entry["Key"].removeprefix(f"{s3_bucket.prefix}/") for entry in listed["Contents"]] == sorted(seen)
+    assert len(set(seen)) == 2
+
+
+def test_an_auditor_reads_manifests_and_attestations_alone(faulty: FaultySample) -> None:
+    assert run_pgstow("verify", "--from", faulty.url, "--level", "objects", "--attest", "-q").exit_code == 0
+    faulty.proxy.fail(path="[=/]data(/|%2F)", with_=Fault.FORBIDDEN, times=math.inf)
+    listed = run_pgstow("list", "--from", faulty.url)
+    assert listed.exit_code == 0
+    assert listed.stderr == ""
+    assert re.search(r"\d objects$", listed.stdout.rstrip())
+    assert faulty.proxy.count("GET", "attestations") == 2, "a LIST, and the newest one of the backup"
+
+
+@pytest.mark.parametrize("path", ["prefix=[^&]*attestations", "/attestations/"])
+def test_backups_are_listed_where_attestations_cannot_be_read(faulty: FaultySample, path: str) -> None:
+    assert run_pgstow("verify", "--from", faulty.url, "--level", "objects", "--attest", "-q").exit_code == 0
+    faulty.proxy.fail(method="GET", path=path, with_=Fault.FORBIDDEN, times=math.inf)
+    listed = run_pgstow("list", "--from", faulty.url)
+    assert listed.exit_code == 0
+    assert "13,363" in listed.stdout
+    assert "unknown" in listed.stdout
+    assert len(listed.stderr_lines) == 1
+    assert "can't be told" in listed.stderr
 
 
 def test_verify_cannot_tell_what_it_cannot_read(faulty: FaultySample, spool_dir: Path) -> None:

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from support.pgstow import PGSTOW, run_pgstow
@@ -72,9 +73,13 @@ def stored_sample(_stored_once: StoredSample, tmp_path: Path) -> StoredSample:
 
 
 @pytest.fixture
-def spool_dir(tmp_path: Path) -> Iterator[Path]:
-    """Where a test's runs of pgstow spool; nothing may be left in it."""
-    folder = tmp_path / "spool"
-    folder.mkdir()
-    yield folder
-    assert not list(folder.iterdir())
+def spool_dir() -> Iterator[Path]:
+    """Where a test's runs of pgstow spool, and put throwaway servers; nothing may be left in it.
+
+    Not in pytest's own folder, which a server's user may not enter when root runs the tests.
+    """
+    with TemporaryDirectory(prefix="pgstow-tests-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+        assert not list(folder.iterdir())

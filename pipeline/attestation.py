@@ -1,0 +1,150 @@
+"""Attestations: what a verification proved of a backup, kept beside it in the store.
+
+Written like manifests, in canonical bytes and create-only: none is ever changed, and a later verification adds its own.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.catalog import CatalogEntry
+from pipeline.concurrency import Workers
+from pipeline.errors import ManifestInvalid
+from pipeline.events import Notice, Notify
+from pipeline.layout import BackupRef, attestations_prefix
+from pipeline.manifest import Count, Model, Moment, Sha256, document_schema, dump_document
+from pipeline.stages.upload import upload
+from storage_backends import AccessDenied, ObjectNotFound, StorageBackend
+
+ATTESTATION_VERSION = "1.0"
+_READERS = 8  # attestations read at once
+
+
+class RestoreProof(Model):
+    """What restoring the backup showed."""
+
+    server_version: str = Field(description="Of the server that it was restored into")
+    pg_restore_version: str
+    tables: Count = Field(description="Tables whose rows were counted, and were as many as the manifest says")
+    rows: Count
+    compared: Count | None = Field(
+        description="Tables whose content was compared with the archive; null where that wasn't asked for"
+    )
+    assertions: list[str] = Field(
+        description="The user's assertions that were checked: SQL, or the name of a file of it"
+    )
+
+
+class Attestation(Model):
+    """What one verification of one backup found."""
+
+    attestation_version: str = Field(default=ATTESTATION_VERSION, pattern=r"^\d+\.\d+$")
+    cluster: str
+    database: str
+    backup_id: str
+    manifest_sha256: Sha256 = Field(
+        description="SHA-256 of the manifest's bytes: which backup this is about, beyond its name"
+    )
+    level: Literal["objects", "bytes", "archive", "restore"]
+    good: bool = Field(description="Whether nothing was wrong")
+    problems: list[str] = Field(description="One sentence for each thing that was wrong")
+    objects: Count = Field(description="Objects that were looked at")
+    objects_without_checksum: Count = Field(
+        description="Objects of which the store reported no checksum, and that weren't read"
+    )
+    files: Count = Field(description="Files of the archive that were decompressed and checked")
+    restore: RestoreProof | None = Field(description="At level restore, unless it failed to be restored")
+    started_at: Moment
+    finished_at: Moment
+    tool: str = Field(default=f"pgstow {version('pgstow')}", description="What wrote this")
+
+    @property
+    def ref(self) -> BackupRef:
+        """Which backup."""
+        return BackupRef(self.cluster, self.database, self.backup_id)
+
+
+def store_attestation(store: StorageBackend, attestation: Attestation) -> str:
+    """Put it into the store; its key. Raises StorageError."""
+    return upload(store, attestation.ref.attestation_key(attestation.finished_at), dump_attestation(attestation)).key
+
+
+def dump_attestation(attestation: Attestation) -> bytes:
+    """The attestation's canonical bytes, checksum included."""
+    return dump_document(attestation, "attestation_checksum")
+
+
+def load_attestation(data: bytes, key: str) -> Attestation:
+    """Parse and check an attestation. Raises ManifestInvalid, naming ``key``, where it isn't what was written."""
+    try:
+        attestation = Attestation.model_validate_json(data)
+    except ValueError as exc:
+        raise ManifestInvalid(
+            f"The attestation {key} is damaged, or of a version that this pgstow doesn't know."
+        ) from exc
+    if dump_attestation(attestation) != data:
+        raise ManifestInvalid(
+            f"The attestation {key} was altered or damaged: its bytes do not match its attestation_checksum."
+        )
+    if not key.startswith(attestation.ref.attestations_prefix):
+        raise ManifestInvalid(f"The attestation {key} is of another backup, {attestation.backup_id}: it was moved.")
+    return attestation
+
+
+def latest_attestations(
+    store: StorageBackend, entries: Sequence[CatalogEntry], cluster: str | None, database: str | None, notify: Notify
+) -> dict[BackupRef, Attestation] | None:
+    """Of each of the backups, the latest attestation, if it is about the manifest that is there; None where the credentials can't read them.
+
+    Costs one LIST per thousand attestations of the cluster or the database, and one GET for each backup that has one. What can't be
+    read, and why, is a notice. Raises StorageError.
+    """
+    wanted = {entry.ref.attestations_prefix: entry for entry in entries}
+    newest: dict[str, str] = {}
+    try:
+        for info in store.list(attestations_prefix(cluster, database if cluster is not None else None)):
+            prefix, slash, _ = info.key.rpartition("/")
+            if prefix + slash in wanted:
+                newest[prefix + slash] = info.key  # they come in order
+        return _read(store, {key: wanted[prefix] for prefix, key in newest.items()}, notify)
+    except AccessDenied as exc:
+        notify(Notice(f"When backups were last proven can't be told. {exc}"))
+        return None
+
+
+def _read(store: StorageBackend, keys: dict[str, CatalogEntry], notify: Notify) -> dict[BackupRef, Attestation]:
+    found: dict[BackupRef, Attestation] = {}
+
+    def take(entry: CatalogEntry, result: Attestation | str) -> None:
+        if isinstance(result, str):
+            notify(Notice(result))
+        elif entry.sha256 != result.manifest_sha256:
+            notify(
+                Notice(f"The attestation of {result.backup_id} is about another manifest than the one that is there.")
+            )
+        else:
+            found[entry.ref] = result
+
+    with Workers() as workers:
+        reading = workers.pool(_READERS, "attestation")
+        for key, entry in keys.items():
+            reading.submit(partial(_read_one, store, key), partial(take, entry))
+        while reading.pending:
+            workers.collect(timeout=1.0)
+    return found
+
+
+def _read_one(store: StorageBackend, key: str) -> Attestation | str:
+    """What is wrong with it, where it can't be read."""
+    try:
+        return load_attestation(store.get(key), key)
+    except (ManifestInvalid, ObjectNotFound) as exc:
+        return str(exc)
+
+
+def attestation_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of an attestation, as published in docs/attestation.schema.json."""
+    return document_schema(Attestation, f"pgstow attestation {ATTESTATION_VERSION}", "attestation_checksum")

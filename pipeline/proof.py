@@ -1,0 +1,221 @@
+"""Prove a backup by restoring it: into a server of its own for a while, or into a database of its own on a scratch server."""
+
+import errno
+import os
+import secrets
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.archive_reader import open_archive
+from pipeline.attestation import RestoreProof
+from pipeline.catalog import Wanted
+from pipeline.concurrency import Workers
+from pipeline.config import Limits, RestoreOptions
+from pipeline.content_check import check_comparable, compare_content
+from pipeline.errors import (
+    BackupDamaged,
+    ConnectionFailed,
+    DumpFailed,
+    InvalidRequest,
+    LocalResourceExhausted,
+    ProgramMissing,
+    RestoreFailed,
+)
+from pipeline.events import Notice, Notify, Started
+from pipeline.manifest import Manifest
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.prerequisites import make_roles, missing_extensions, missing_roles
+from pipeline.postgres.programs import major_of, speaks_to
+from pipeline.postgres.server import Server
+from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.postgres.toc import Toc
+from pipeline.restore import Restored, RestoreRequest, restore
+from storage_backends import StorageBackend
+
+_SETTINGS = {"wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
+"""Of a server that is thrown away: what is loaded into a new table isn't written to the log as well."""
+_LONGEST = 100  # characters of a value that is shown
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """SQL that says of the restored database what must be so: each statement returns one row with one value, which is true."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRequest:
+    """Where to restore a backup to prove it, and what to look at then."""
+
+    scratch: Conninfo | None = None
+    """A server on which to make a database, and to drop it again; None for a server of pgstow's own."""
+    checksums: bool = False
+    """Compare the content of each table with the archive."""
+    assertions: Sequence[Assertion] = ()
+
+
+@dataclass(slots=True)
+class Proof:
+    """What restoring a backup showed."""
+
+    problems: list[str] = field(default_factory=list)
+    """One sentence for each thing that is wrong."""
+    restored: Restored | None = None
+    """None where it could not be restored."""
+    compared: int | None = None
+    """Tables whose content was compared."""
+    assertions: tuple[str, ...] = ()
+    """The names of those that were checked."""
+
+    def describe(self) -> RestoreProof | None:
+        """The same as an attestation has it; None where it could not be restored."""
+        if (restored := self.restored) is None:
+            return None
+        return RestoreProof(
+            server_version=restored.server_version,
+            pg_restore_version=restored.program.version,
+            tables=restored.tables,
+            rows=restored.rows,
+            compared=self.compared,
+            assertions=list(self.assertions),
+        )
+
+
+def prove(
+    manifest: Manifest,
+    request: ProofRequest,
+    store: StorageBackend,
+    limits: Limits,
+    programs: Sequence[Path],
+    notify: Notify,
+) -> Proof:
+    """Restore a backup, look at what came of it, and leave nothing of that behind.
+
+    That the backup can't be restored is a problem in the result; that it can't be tried here, for want of a server, a role, an extension or
+    disk, is raised, and says nothing about the backup. Raises PipelineError or StorageError.
+    """
+    if request.checksums:
+        check_comparable(manifest)
+    proof = Proof()
+    try:
+        with Workers() as workers:
+            archive = open_archive(store, manifest, workers, limits)
+    except (BackupDamaged, DumpFailed) as exc:
+        proof.problems.append(str(exc))
+        return proof
+    with (
+        _scratch(request.scratch, archive.toc, notify)
+        if request.scratch
+        else _throwaway(manifest, archive.toc, limits, programs) as target
+    ):
+        restoring = RestoreRequest(
+            wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
+            target=target,
+            create=True,
+            options=RestoreOptions(no_tablespaces=True),
+            check_files=True,
+            limits=limits,
+            programs=programs,
+        )
+        try:
+            proof.restored = restore(restoring, store, notify)
+        except (BackupDamaged, RestoreFailed) as exc:
+            _check_server(target, exc)
+            partly = " The backup is of a part of the database, which may need what was left out."
+            proof.problems.append(f"{exc}{partly if manifest.dump.partial else ''}")
+            return proof
+        if request.checksums:
+            comparison = compare_content(target, archive, store, limits, notify)
+            proof.compared = comparison.compared
+            proof.problems += comparison.problems
+        for assertion in request.assertions:
+            notify(Started(f"Checking {assertion.name}"))
+            proof.problems += _check(assertion, target)
+        proof.assertions = tuple(assertion.name for assertion in request.assertions)
+    return proof
+
+
+def _check_server(target: Conninfo, failure: Exception) -> None:
+    """Raises PipelineError where it was the server that failed, or this machine, which says nothing about the backup."""
+    if os.strerror(errno.ENOSPC) in str(failure):
+        raise LocalResourceExhausted(f"The server's disk is full. {failure}") from failure
+    if "killed by signal" in str(failure):
+        raise failure
+    Server(target.with_database("postgres")).close()
+
+
+def _check(assertion: Assertion, target: Conninfo) -> list[str]:
+    """What is wrong with it."""
+    with Server(target) as server:
+        try:
+            results = server.run_script(assertion.sql)
+        except InvalidRequest as exc:
+            return [f"The assertion {assertion.name} fails: {exc}"]
+    return [
+        f"The assertion {assertion.name} doesn't hold{f' (statement {number})' if len(results) > 1 else ''}: {_returned(rows)}, "
+        "where one row with one value, true, was wanted."
+        for number, rows in enumerate(results, 1)
+        if not (len(rows) == 1 and len(rows[0]) == 1 and rows[0][0] is True)
+    ]
+
+
+def _returned(rows: Sequence[tuple[object, ...]]) -> str:
+    if len(rows) == 1 and len(rows[0]) == 1:
+        return f"it returned {textwrap.shorten(str(rows[0][0]), _LONGEST, placeholder=' …')}"
+    return f"it returned {len(rows)} rows of {len(rows[0]) if rows else 0} values"
+
+
+@contextmanager
+def _scratch(scratch: Conninfo, toc: Toc, notify: Notify) -> Iterator[Conninfo]:
+    """A name for a new database on the scratch server, where no database will have it in the end."""
+    maintenance, name = scratch.with_database("postgres"), f"pgstow_proof_{secrets.token_hex(6)}"
+    with Server(maintenance) as server:
+        if lacking := missing_roles(server, toc):
+            raise InvalidRequest(
+                f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "
+                "(pg_dumpall --roles-only prints how), or verify without --scratch."
+            )
+        if lacking := missing_extensions(server, toc):
+            raise InvalidRequest(
+                f"The scratch server lacks the backup's extensions: {', '.join(lacking)}. Install them."
+            )
+    try:
+        yield scratch.with_database(name)
+    finally:
+        try:
+            with Server(maintenance) as server:
+                server.drop_database(name)
+        except ConnectionFailed as exc:
+            notify(Notice(f"The database {name} could not be dropped. {exc}"))
+
+
+@contextmanager
+def _throwaway(manifest: Manifest, toc: Toc, limits: Limits, programs: Sequence[Path]) -> Iterator[Conninfo]:
+    """A new database's name on a server of our own, on which there are the roles that the archive names."""
+    major = _fitting_major(manifest)
+    with ThrowawayCluster(
+        at_least_major=major, search=programs, settings=_SETTINGS, directory=limits.spool_parent
+    ) as cluster:
+        own = Conninfo.parse(cluster.conninfo())
+        try:
+            with Server(own) as server:
+                if lacking := missing_extensions(server, toc):
+                    raise ProgramMissing(
+                        f"PostgreSQL {cluster.major} on this machine lacks the backup's extensions: {', '.join(lacking)}. Install them, or "
+                        "name a server that has them with --scratch."
+                    )
+                make_roles(server, missing_roles(server, toc))
+            yield own.with_database("pgstow_proof")
+        except ConnectionFailed as exc:
+            raise LocalResourceExhausted(f"The throwaway server can't do it. {exc}") from exc
+
+
+def _fitting_major(manifest: Manifest) -> int:
+    """The lowest major version, from the backed-up server's on, that a pg_restore can restore into that reads the archive."""
+    dumped_from, dumped_by = major_of(manifest.source.server_version), major_of(manifest.source.pg_dump_version)
+    return next((major for major in range(dumped_from, dumped_by) if speaks_to(dumped_by, major)), dumped_by)
