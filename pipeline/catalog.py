@@ -41,7 +41,7 @@ def list_backups(store: StorageBackend, cluster: str | None = None, database: st
 
 
 def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
-    """Cluster and database of everything that there are backups of, the records of clusters left out. Raises BackupNotFound where there is none."""
+    """Cluster and database of everything that there are backups of, but for records of clusters. Raises BackupNotFound where there is none."""
     refs = list_backups(store, cluster, database)
     found = sorted({(ref.cluster, ref.database) for ref in refs if ref.database != WHOLE})
     if not found:
