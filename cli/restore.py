@@ -70,6 +70,9 @@ def restore(
     allow_nonempty: Annotated[
         bool, typer.Option("--allow-nonempty", help="Restore into a database, or data into tables, that hold something")
     ] = False,
+    allow_older: Annotated[
+        bool, typer.Option("--allow-older", help="Restore into an older major version than was backed up")
+    ] = False,
     schema_only: how.SchemaOnly = False,
     data_only: how.DataOnly = False,
     section: how.Sections = None,
@@ -170,6 +173,7 @@ def restore(
         options=restore_options,
         owners=_parse_owners(map_owner or []),
         allow_nonempty=allow_nonempty,
+        allow_older=allow_older,
         allowed_errors=tuple(allow_error or ()),
         limits=limits,
         programs=tuple(bin_dir or ()),

@@ -23,6 +23,7 @@ from pipeline.postgres.patterns import compile_name_pattern
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
 from pipeline.restore import RestoreRequest, restore
+from pipeline.restore_target import refuse_older
 from storage_backends import StorageBackend
 
 _ON_EVERY_SERVER = {"postgres", "template1"}
@@ -195,6 +196,7 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
     record = find_backup(store, replace(wanted, database=WHOLE))
     globals_, databases = _read_members(store, record)
     with Server(target.server.with_database("postgres")) as server:
+        refuse_older(server, record.source)
         there = set(server.databases())
     if taken := [manifest.database for manifest in databases if manifest.database in there - _ON_EVERY_SERVER]:
         raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")

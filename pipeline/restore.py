@@ -21,7 +21,7 @@ from pipeline.postgres.restoration import Restoration
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, database_statements
 from pipeline.postgres.workspace import Workspace
-from pipeline.restore_target import check_empty, check_free, count_rows_before, find_pg_restore
+from pipeline.restore_target import check_empty, check_free, count_rows_before, find_pg_restore, refuse_older
 from pipeline.row_check import check_rows
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed, plan_feed
@@ -50,6 +50,8 @@ class RestoreRequest:
     """New owners, by the roles that owned things when they were backed up."""
     allow_nonempty: bool = False
     """Restore even where something is there; what collides with it still fails."""
+    allow_older: bool = False
+    """Try it even where the server is of an older major version than the one that was backed up."""
     allowed_errors: Sequence[str] = ()
     """With ``options.keep_going``: regular expressions for the errors of pg_restore that are no failure."""
     check_files: bool = False
@@ -171,6 +173,8 @@ def _target_database(
     source, options = archive.manifest.source, request.options
     if not request.create:
         with Server(target) as server:
+            if not request.allow_older:
+                refuse_older(server, source)
             program = find_pg_restore(server, source, request.programs)
             if not request.allow_nonempty:
                 check_free(server, archive, chosen, options)
@@ -187,6 +191,8 @@ def _target_database(
     name = target.database or archive.manifest.database
     maintenance = target.with_database("postgres")
     with Server(maintenance) as server:
+        if not request.allow_older:
+            refuse_older(server, source)
         program = find_pg_restore(server, source, request.programs)
         server.create_database(name, source)
     try:

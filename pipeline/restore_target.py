@@ -6,7 +6,7 @@ from pathlib import Path
 from pipeline.archive_reader import Archive
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
-from pipeline.errors import ProgramMissing, TargetNotEmpty
+from pipeline.errors import InvalidRequest, ProgramMissing, TargetNotEmpty
 from pipeline.manifest import File, Source
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.patterns import RELATIONS
@@ -14,6 +14,15 @@ from pipeline.postgres.programs import Program, find_program, major_of, speaks_t
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
 from pipeline.row_check import count_rows
+
+
+def refuse_older(server: Server, source: Source) -> None:
+    """Raises InvalidRequest where the server is of an older major version than the one that was backed up."""
+    if server.major < major_of(source.server_version):
+        raise InvalidRequest(
+            f"The backup is of PostgreSQL {source.server_version}, and the server to restore into is older ({server.version}), so it may not "
+            "understand what is in it: restore into a newer one, or say --allow-older to try."
+        )
 
 
 def find_pg_restore(server: Server, source: Source, search: Sequence[Path]) -> Program:

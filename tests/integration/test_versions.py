@@ -131,6 +131,18 @@ def test_a_newer_client_does_where_there_is_no_other(
     assert compare.contents(copy) == compare.contents(server.conninfo("sample"))
 
 
+def test_an_older_server_is_refused_unless_told(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    new, old = servers(16), servers(14)
+    assert pgstow("backup", new.conninfo("sample"), "--to", tmp_path).exit_code == 0
+    into = ("--from", tmp_path, "--into", old.conninfo("from_newer"), "--create")
+    assert_one_sentence(pgstow("restore", *into), 2, r"of PostgreSQL 16\.\d+.* is older \(14\.\d+\).*--allow-older")
+    assert Database("", old.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'from_newer'") == []
+    assert pgstow("restore", *into, "--allow-older").exit_code == 0
+    assert compare.contents(old.conninfo("from_newer")) == compare.contents(new.conninfo("sample"))
+
+
 def test_a_pg_restore_that_the_server_does_not_understand(
     servers: Servers, pgstow: Callable[..., Result], tmp_path: Path
 ) -> None:
