@@ -9,6 +9,7 @@ import typer
 from cli import errors
 from cli.backup import backup
 from cli.check import check
+from cli.export import export
 from cli.list import list_
 from cli.restore import restore
 from cli.show import show
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command("check")(check)
 app.command("backup")(backup)
 app.command("restore")(restore)
+app.command("export")(export)
 app.command("list")(list_)
 app.command("show")(show)
 app.command("verify")(verify)

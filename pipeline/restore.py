@@ -124,7 +124,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                 feed = Feed(
                     workspace.path / "archive", plan, reader, workers, limits.jobs, check_files=request.check_files
                 )
-                restoration = Restoration(
+                restoration = Restoration.into_database(
                     program,
                     target,
                     workspace,
@@ -134,7 +134,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                     dump_ids=None if chosen is None else [plan.new_ids.get(id_, id_) for id_ in chosen],
                     options=options,
                 )
-                _follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
+                follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
                 allowed_errors = _check_errors(restoration, request, notify)
             if files:
                 notify(Started("Counting rows"))
@@ -213,18 +213,18 @@ def _may_be_part(database: str) -> str:
     return f"The database {database} may hold a part of the backup now."
 
 
-def _follow(
+def follow(
     restoration: Restoration,
     feed: Feed,
     reader: ObjectReader,
-    server: Server,
+    server: Server | None,
     total: int,
     workers: Workers,
     notify: Notify,
 ) -> None:
     """See pg_restore to its end; a failure to fetch or to check what it is fed ends it at once.
 
-    So does the end of our own session: while pg_restore waits for data, it doesn't hear that the server is gone.
+    So does the end of our own session, where there is one: while pg_restore waits for data, it doesn't hear that the server is gone.
     """
     reported = 0.0
     looked = time.monotonic()
@@ -233,7 +233,8 @@ def _follow(
             workers.collect(timeout=_TICK)
             if time.monotonic() - looked > _LOOK_INTERVAL:
                 looked = time.monotonic()
-                server.execute("SELECT")
+                if server is not None:
+                    server.execute("SELECT")
                 feed.serve_strays()
             if time.monotonic() - reported > _INTERVAL:
                 reported = time.monotonic()

@@ -1,10 +1,12 @@
-"""pg_restore, from a folder into a database."""
+"""pg_restore, from a folder into a database or a script."""
 
 import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import DEVNULL
+from typing import Self
 
 from pipeline.config import RestoreOptions
 from pipeline.errors import RestoreFailed
@@ -35,13 +37,32 @@ class IgnoredError:
 
 
 class Restoration:
-    """A running pg_restore. It never asks for a password.
+    """A running pg_restore of a folder, either into a database or into a script.
 
-    ``dump_ids`` are the entries to restore in the order to take them in; None for all. It holds ``jobs`` + 1 connections.
+    ``dump_ids`` are the entries to restore in the order to take them in; None for all.
     """
 
     def __init__(
         self,
+        program: Program,
+        workspace: Workspace,
+        folder: Path,
+        *,
+        dump_ids: Sequence[int] | None,
+        options: RestoreOptions,
+        into: Sequence[str],
+        unset: Sequence[str] = (),
+        stdout: int = DEVNULL,
+    ) -> None:
+        arguments = ["--format=directory", *into, *options.arguments()]
+        if dump_ids is not None:
+            arguments.append(f"--use-list={workspace.write_private('list', format_list(dump_ids))}")
+        self._keep_going = options.keep_going
+        self._running = workspace.start(program, [*arguments, str(folder)], unset=unset, stdout=stdout)
+
+    @classmethod
+    def into_database(
+        cls,
         program: Program,
         conninfo: Conninfo,
         workspace: Workspace,
@@ -51,18 +72,27 @@ class Restoration:
         name: str,
         dump_ids: Sequence[int] | None,
         options: RestoreOptions,
-    ) -> None:
-        arguments = [
-            "--format=directory",
-            f"--jobs={jobs}",
-            "--no-password",
-            *options.arguments(),
-            f"--dbname={conninfo.for_program(workspace, name)}",
-        ]
-        if dump_ids is not None:
-            arguments.append(f"--use-list={workspace.write_private('list', format_list(dump_ids))}")
-        self._keep_going = options.keep_going
-        self._running = workspace.start(program, [*arguments, str(folder)], unset=conninfo.overrides)
+    ) -> Self:
+        """It never asks for a password, and holds ``jobs`` + 1 connections under the application name ``name``."""
+        connection = f"--dbname={conninfo.for_program(workspace, name)}"
+        into = ["--no-password", f"--jobs={jobs}", connection]
+        return cls(program, workspace, folder, dump_ids=dump_ids, options=options, into=into, unset=conninfo.overrides)
+
+    @classmethod
+    def into_script(
+        cls,
+        program: Program,
+        workspace: Workspace,
+        folder: Path,
+        output: int,
+        *,
+        create: bool,
+        dump_ids: Sequence[int] | None,
+        options: RestoreOptions,
+    ) -> Self:
+        """It writes to the file descriptor ``output``; with ``create``, the script makes the database too."""
+        into = ["--file=-", *(["--create"] if create else [])]
+        return cls(program, workspace, folder, dump_ids=dump_ids, options=options, into=into, stdout=output)
 
     def has_ended(self) -> bool:
         """Whether it ended, having got to its end. Raises RestoreFailed with pg_restore's own words where it did not."""

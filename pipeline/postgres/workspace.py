@@ -165,14 +165,19 @@ class Workspace:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         return path
 
-    def start(self, program: Program, arguments: Sequence[str], *, unset: Sequence[str] = ()) -> RunningProgram:
-        """Start one of PostgreSQL's programs, without the ``unset`` variables of the environment. What it creates is for its owner alone."""
+    def start(
+        self, program: Program, arguments: Sequence[str], *, unset: Sequence[str] = (), stdout: int = subprocess.DEVNULL
+    ) -> RunningProgram:
+        """Start one of PostgreSQL's programs, without the ``unset`` variables of the environment, and with ``stdout``, a file descriptor.
+
+        What it creates is for its owner alone.
+        """
         log = self._reserve_log(f"{program.path.name}-{len(self._programs)}.log")
         with log.open("r+b") as errors:
             process = subprocess.Popen(
                 ["/bin/sh", "-c", _PROGRAM, "pgstow-program", *_without(unset), str(program.path), *arguments],
                 stdin=self._guard_pipe(),
-                stdout=subprocess.DEVNULL,
+                stdout=stdout,
                 stderr=errors,
                 process_group=0,
                 umask=0o077,

@@ -1,0 +1,98 @@
+"""``pgstow export``."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from cli import display, options
+from cli import restore_options as how
+
+
+def export(
+    backup: options.BackupId = "latest",
+    *,
+    from_: options.From,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300.0,
+    cluster: options.Cluster = None,
+    database: options.Database = None,
+    at: options.At = None,
+    partial: options.Partial = False,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", metavar="FILE", help="Where to write the script; standard output by default"),
+    ] = None,
+    create: Annotated[bool, typer.Option("--create", "-C", help="Have the script make the database")] = False,
+    table: Annotated[
+        list[str] | None,
+        typer.Option("--table", "-t", metavar="PATTERN", help="Only these tables", rich_help_panel=options.WHAT),
+    ] = None,
+    schema: Annotated[
+        list[str] | None,
+        typer.Option("--schema", "-n", metavar="PATTERN", help="Only these schemas", rich_help_panel=options.WHAT),
+    ] = None,
+    schema_only: how.SchemaOnly = False,
+    data_only: how.DataOnly = False,
+    clean: how.Clean = False,
+    if_exists: how.IfExists = False,
+    no_owner: how.NoOwner = False,
+    no_privileges: how.NoPrivileges = False,
+    transfers: options.Transfers = 4,
+    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
+    spool_dir: options.SpoolDir = None,
+    bin_dir: options.BinDir = None,
+    quiet: options.Quiet = False,
+) -> None:
+    """Turn a backup into an SQL script for psql, without a server; every object is checked before a byte of it is used."""
+    from pipeline.archive_reader import Choice
+    from pipeline.catalog import Wanted
+    from pipeline.config import RestoreOptions
+    from pipeline.export import ExportRequest
+    from pipeline.export import export as export_backup
+
+    request = ExportRequest(
+        wanted=Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
+        choice=Choice(tables=tuple(table or ()), schemas=tuple(schema or ())),
+        options=RestoreOptions(
+            schema_only=schema_only,
+            data_only=data_only,
+            clean=clean,
+            if_exists=if_exists,
+            no_owner=no_owner,
+            no_privileges=no_privileges,
+        ),
+        create=create,
+        limits=options.make_limits(1, transfers, memory, spool_dir),
+        programs=tuple(bin_dir or ()),
+    )
+    store = options.open_store(from_, store_option, give_up_after)
+    with closing(store), display.progress(quiet=quiet) as notify, _output(file) as output:
+        export_backup(request, store, output, notify)
+
+
+@contextmanager
+def _output(file: Path | None) -> Iterator[BinaryIO]:
+    """Standard output, or a new file of mode 0600 that has its name once it is whole."""
+    if file is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    from pipeline.errors import LocalResourceExhausted
+
+    unfinished = file.with_name(f"{file.name}.partial")
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as exc:
+        raise LocalResourceExhausted(f"Cannot write to {unfinished}: {exc.strerror}.") from exc
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+        unfinished.rename(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
