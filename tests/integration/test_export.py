@@ -21,7 +21,7 @@ def test_into_psql(
     stored_sample: StoredSample, postgres: ThrowawayCluster, empty_target: Database, spool_dir: Path
 ) -> None:
     export = f"{PGSTOW} export --from {stored_sample.folder} --spool-dir {spool_dir} --quiet"
-    psql = f"{postgres.bin_dir}/psql --no-psqlrc --quiet --single-transaction -v ON_ERROR_STOP=1 -d '{empty_target.conninfo}'"
+    psql = f"{postgres.bin_dir}/psql --no-psqlrc --quiet -v ON_ERROR_STOP=1 -d '{empty_target.conninfo}'"
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{export} | {psql} >/dev/null"], capture_output=True, text=True, check=False
     )
