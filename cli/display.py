@@ -63,7 +63,7 @@ def console() -> "Console":
     """Standard output, as wide as it is; never narrower than a table needs where it is no terminal."""
     from rich.console import Console
 
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=160)
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
 
 
 @contextmanager

@@ -65,7 +65,7 @@ def _print_table(entries: "Sequence[CatalogEntry]", proven: "Mapping[BackupRef, 
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("CLUSTER", "DATABASE", "BACKUP", "DATA OF"):
-        table.add_column(heading, no_wrap=heading == "BACKUP")
+        table.add_column(heading, no_wrap=heading in {"BACKUP", "DATA OF"})
     for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("PROVEN", no_wrap=True)

@@ -195,12 +195,12 @@ def _print(found: "Verification", seconds: float) -> None:
     if found.problems:
         print(f"{name} is DAMAGED: {len(found.problems)} of its objects or files are not what they were.")
         return
-    hashed = f"all {found.objects:,} objects and {found.files:,} files have their SHA-256, and "
+    hashed = f"all {found.objects:,} objects and {found.files:,} files have their SHA-256"
     proof = {
         "objects": f"all {found.objects:,} objects are there, as the store reports them; no data was read",
         "bytes": f"all {found.objects:,} objects were read ({display.format_size(found.read)}) and have their SHA-256",
-        "archive": f"{hashed}pg_restore can parse the archive",
-        "restore": hashed + _describe_restore(found.proof),
+        "archive": f"{hashed}, and pg_restore can parse the archive" if found.manifest.kind == "database" else hashed,
+        "restore": f"{hashed}, and {_describe_restore(found.proof)}",
     }[found.level]
     print(f"{name} is good: {proof} ({display.format_duration(seconds)}).")
     if found.without_checksum:
