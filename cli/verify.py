@@ -1,5 +1,6 @@
 """``pgstow verify``."""
 
+import dataclasses
 import os
 import time
 from contextlib import closing
@@ -12,8 +13,9 @@ from cli import display, options
 from cli.errors import ExitCode, exit_code_of, print_error
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from pipeline.catalog import Wanted
     from pipeline.proof import Proof, ProofRequest
     from pipeline.verify import Verification
 
@@ -85,10 +87,9 @@ def verify(
 ) -> None:
     """Verify that a backup is still what was stored, as far as restoring it."""
     from pipeline.catalog import LATEST, Wanted, sources
-    from pipeline.errors import InvalidRequest, PipelineError
-    from pipeline.verify import Level, VerifyRequest
+    from pipeline.errors import InvalidRequest
+    from pipeline.verify import Level, Verification, VerifyRequest
     from pipeline.verify import verify as verify_backup
-    from storage_backends import StorageError
 
     if level not in list(Level):
         raise typer.BadParameter(f"{level!r} is none of {', '.join(Level)}", param_hint="--level")
@@ -96,46 +97,62 @@ def verify(
         raise InvalidRequest("--scratch, --checksums, --assert and --sql-check need --level restore.")
     if latest_of_each and backup != LATEST:
         raise InvalidRequest(f"Verify either {backup} or --latest-of-each.")
-    proof = _proof_request(scratch, checksums, assertion or (), sql_check or ())
-    limits = options.make_limits(jobs, transfers, memory, spool_dir)
-    documents: list[dict[str, Any]] = []
-    codes: set[ExitCode] = set()
+    request = VerifyRequest(
+        wanted=Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
+        level=Level(level),
+        limits=options.make_limits(jobs, transfers, memory, spool_dir),
+        programs=tuple(bin_dir or ()),
+        proof=_proof_request(scratch, checksums, assertion or (), sql_check or ()),
+        attest=attest,
+    )
+
+    def run(wanted: Wanted) -> Verification:
+        started = time.monotonic()
+        with display.progress(quiet=quiet or json) as notify:
+            found = verify_backup(dataclasses.replace(request, wanted=wanted), store, notify)
+        if not json:
+            _print(found, time.monotonic() - started)
+        return found
+
     os.nice(nice)
-    store = options.open_store(from_, store_option, give_up_after, limit_rate)
-    with closing(store), display.progress(quiet=quiet or json) as notify:
-        wanted = [Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)]
+    with closing(options.open_store(from_, store_option, give_up_after, limit_rate)) as store:
         if latest_of_each:
-            wanted = [
+            each = [
                 Wanted(cluster=source, database=name, at=at, partial=partial)
                 for source, name in sources(store, cluster, database)
             ]
-        for one in wanted:
-            request = VerifyRequest(
-                wanted=one,
-                level=Level(level),
-                limits=limits,
-                programs=tuple(bin_dir or ()),
-                proof=proof,
-                attest=attest,
-            )
-            started = time.monotonic()
-            try:
-                found = verify_backup(request, store, notify)
-            except (PipelineError, StorageError) as exc:
-                if not latest_of_each:
-                    raise
-                codes.add(exit_code_of(exc))
-                print_error(f"{one.cluster}/{one.database}: {exc}")
-                documents.append({"cluster": one.cluster, "database": one.database, "good": False, "error": str(exc)})
-                continue
-            codes |= {ExitCode.DAMAGED} if found.problems else set()
-            documents.append(_document(found))
-            if not json:
-                _print(found, time.monotonic() - started)
+            documents, codes = _run_each(run, each)
+        else:
+            found = run(request.wanted)
+            documents, codes = [_document(found)], {ExitCode.DAMAGED} if found.problems else set()
     if json:
         display.print_json(documents if latest_of_each else documents[0])
     if codes:
         raise typer.Exit(ExitCode.DAMAGED if ExitCode.DAMAGED in codes else min(codes))
+
+
+def _run_each(
+    run: "Callable[[Wanted], Verification]", each: "Sequence[Wanted]"
+) -> tuple[list[dict[str, Any]], set[ExitCode]]:
+    """What was found of each, and the exit codes of those that aren't good; a failure is told, and is no reason to stop."""
+    from pipeline.errors import PipelineError
+    from storage_backends import StorageError
+
+    documents: list[dict[str, Any]] = []
+    codes: set[ExitCode] = set()
+    for wanted in each:
+        try:
+            found = run(wanted)
+        except (PipelineError, StorageError, OSError) as exc:
+            print_error(f"{wanted.cluster}/{wanted.database}: {exc}")
+            codes.add(exit_code_of(exc))
+            documents.append(
+                {"cluster": wanted.cluster, "database": wanted.database, "good": False, "problems": [str(exc)]}
+            )
+        else:
+            codes |= {ExitCode.DAMAGED} if found.problems else set()
+            documents.append(_document(found))
+    return documents, codes
 
 
 def _proof_request(
@@ -187,9 +204,7 @@ def _print(found: "Verification", seconds: float) -> None:
     name = f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}"
     if found.problems and found.proof:
         print(
-            f"{name} is NOT PROVEN, for {len(found.problems)} reasons."
-            if len(found.problems) > 1
-            else f"{name} is NOT PROVEN."
+            f"{name} is NOT PROVEN: {len(found.problems)} {'things are' if len(found.problems) > 1 else 'thing is'} wrong."
         )
         return
     if found.problems:

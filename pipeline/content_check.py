@@ -66,9 +66,11 @@ def compare_content(
         others = [file for file in tables if digests[file.path] != file.checksum]
         with redump.session() as server:
             skipped = _incomparable(server, others, notify)
+            groups = _groups(server, [file for file in others if file not in skipped], tables)
+            again = [file for group in groups for file in group]
+            reader = ObjectReader(store, archive.manifest.objects, again, workers, limits)
             wrong = []
-            for group in _groups(server, [file for file in others if file not in skipped], tables):
-                reader = ObjectReader(store, archive.manifest.objects, group, workers, limits)
+            for group in groups:
                 stored, restored = LineDigest(), LineDigest()
                 for file in group:
                     stored.update_all(reader.read(file))

@@ -243,14 +243,14 @@ def load_manifest(data: bytes, key: str) -> Manifest:
     """
     try:
         content = json.loads(data)
-        expected = canonical(content)
+        canonical = _canonical(content)
     except (ValueError, RecursionError) as exc:
         raise ManifestInvalid(f"The manifest {key} is damaged: it is not whole JSON ({exc}).") from exc
     if not isinstance(content, dict):
         raise ManifestInvalid(f"The manifest {key} is damaged: it is not a JSON object.")
     _check_version(content.get("manifest_version"), key)
     claimed = content.pop("manifest_checksum", None)
-    if expected != data or claimed != hashlib.sha256(canonical(content)).hexdigest():
+    if canonical != data or claimed != hashlib.sha256(_canonical(content)).hexdigest():
         raise ManifestInvalid(
             f"The manifest {key} was altered or damaged: its bytes do not match its manifest_checksum."
         )
@@ -276,8 +276,8 @@ def dump_document(document: Model, checksum: str) -> bytes:
     """A document's canonical bytes, with the checksum of the rest under that name."""
     content = document.model_dump(mode="json")
     content.pop(checksum, None)
-    content[checksum] = hashlib.sha256(canonical(content)).hexdigest()
-    return canonical(content)
+    content[checksum] = hashlib.sha256(_canonical(content)).hexdigest()
+    return _canonical(content)
 
 
 def document_schema(model: type[Model], title: str, checksum: str) -> dict[str, Any]:
@@ -305,7 +305,6 @@ def _check_version(version: object, key: str) -> None:
         )
 
 
-def canonical(content: dict[str, Any]) -> bytes:
-    """The one way to write a JSON document that is stored: see the module's description."""
+def _canonical(content: dict[str, Any]) -> bytes:
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"

@@ -108,11 +108,12 @@ def prove(
     except (BackupDamaged, DumpFailed) as exc:
         proof.problems.append(str(exc))
         return proof
-    with (
+    place = (
         _scratch(request.scratch, archive.toc, notify)
         if request.scratch
-        else _throwaway(manifest, archive.toc, limits, programs) as target
-    ):
+        else _throwaway(manifest, archive.toc, limits, programs)
+    )
+    with place as target:
         restoring = RestoreRequest(
             wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
             target=target,
@@ -124,7 +125,10 @@ def prove(
         )
         try:
             proof.restored = restore(restoring, store, notify)
-        except (BackupDamaged, RestoreFailed) as exc:
+        except BackupDamaged as exc:
+            proof.problems.append(str(exc))
+            return proof
+        except RestoreFailed as exc:
             _check_server(target, exc)
             partly = " The backup is of a part of the database, which may need what was left out."
             proof.problems.append(f"{exc}{partly if manifest.dump.partial else ''}")

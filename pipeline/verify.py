@@ -246,8 +246,8 @@ def _verify_restore(
     checked = [file.path for file in proof.restored.files] if proof.restored else []
     found.read += proof.restored.fetched if proof.restored else 0
     _verify_archive(store, request, found, workers, notify, checked)
-    # What a restore says of a damaged object, the archive's files say of all that are.
-    found.problems += [problem for problem in proof.problems if proof.restored or not found.problems]
+    told = " ".join(found.problems)  # what the restore says of the first thing that is damaged, the archive says of all
+    found.problems += [problem for problem in proof.problems if problem not in told]
 
 
 def _attest(store: StorageBackend, found: Verification, started_at: datetime, notify: Notify) -> str | None:

@@ -153,7 +153,8 @@ class TestIncomplete:
                 case $argument in --file=*) place=${{argument#--file=}} ;; esac
             done
             {real} "$@" --file="$place.whole" || exit
-            cd "$place.whole" && eval "$DAMAGE" && mv -- * "$place"
+            cd "$place.whole" && eval "$DAMAGE" || exit
+            for file in *; do mv -- "$file" "$place" || exit; done  # of several, mv looks at each again where pgstow took it already
             """
         )
         path.chmod(0o755)

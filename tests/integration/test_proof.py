@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -105,7 +107,7 @@ def test_the_whole_is_restored_counted_compared_and_attested(
 
 
 def test_a_person_reads_what_was_proven(stored_sample: StoredSample, spool_dir: Path) -> None:
-    result = verify(stored_sample.folder, spool_dir, "--checksums", "-q", "--no-attest")
+    result = verify(stored_sample.folder, spool_dir, "--checksums", "--jobs", 1, "-q", "--no-attest")
     assert result.exit_code == 0
     assert "13,363 rows of 27 tables restored, the same content in 27 of these tables" in result.stdout
     assert attestations(stored_sample.folder) == []
@@ -292,6 +294,29 @@ def test_no_server_to_be_had(
     result = verify(stored_sample.folder, spool_dir, "--scratch", f"host={tmp_path}", "-q")
     assert_one_sentence(result, 3, "Cannot connect")
     assert attestations(stored_sample.folder) == []
+
+
+@pytest.fixture
+def small_disk(spool_dir: Path) -> Iterator[Path]:
+    """A disk on which a server starts, and not much more."""
+    folder = spool_dir / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=80m,mode=755", "pgstow-test", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        folder.rmdir()
+        pytest.skip("only root, where it may mount, can make a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+    folder.rmdir()
+
+
+def test_a_full_disk_says_nothing_about_the_backup(database: Database, small_disk: Path, tmp_path: Path) -> None:
+    database.execute("CREATE TABLE t AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 60000)")
+    store = tmp_path / "store"
+    assert run_pgstow("backup", database.conninfo, "--to", store, "-q").exit_code == 0
+    result = verify(store, small_disk, "-q")
+    assert_one_sentence(result, 9, "No space left on device")
+    assert attestations(store) == []
 
 
 def test_every_level_attests_when_asked_to(stored_sample: StoredSample, spool_dir: Path) -> None:
