@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.plan import BackupPlan
     from storage_backends import StorageBackend
 
-_LONGEST_TIMEOUT = 2**31 // 1000 - 1  # seconds: PostgreSQL counts milliseconds, in 32 bits
+_LONGEST_TIMEOUT = 2**31 // 1000  # seconds: PostgreSQL counts milliseconds, in 32 bits
 
 
 def backup(

@@ -20,7 +20,9 @@ _MAY_PASS = re.compile(
             "terminating connection because of crash of another server process",
             "server closed the connection unexpectedly",
             "SSL connection has been closed unexpectedly",
+            "SSL (SYSCALL error: EOF detected|error: unexpected eof while reading)",
             "Connection reset by peer",
+            "the connection is (closed|lost)",  # psycopg, of a session that had ended before
         )
     )
 )

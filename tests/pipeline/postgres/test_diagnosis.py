@@ -21,6 +21,8 @@ SERVER = "connection to server at "
         'FATAL:  too many connections for role "backup"',
         "pg_dump: error: query failed: FATAL:  terminating connection due to administrator command",
         "pg_dump: detail: Error message from server: server closed the connection unexpectedly",
+        "pg_dump: error: query failed: SSL SYSCALL error: EOF detected",
+        "pg_dump: error: query failed: SSL error: unexpected eof while reading",
     ],
 )
 def test_a_server_that_is_away_for_a_while(said: str) -> None:

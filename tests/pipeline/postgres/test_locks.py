@@ -7,7 +7,7 @@ import pytest
 from support.pgstow import wait_until
 from support.postgres_fixtures import Database, DatabaseMaker
 
-from pipeline.errors import BackupRunning
+from pipeline.errors import BackupRunning, ServerUnavailable
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.locks import find_blockers, sole_backup
 from pipeline.postgres.server import Server
@@ -54,6 +54,8 @@ def test_a_session_that_was_lost_meanwhile_is_no_failure(database: Database) -> 
         server.export_snapshot()
         database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgstow one'")
         server.release_snapshot()
+        with pytest.raises(ServerUnavailable):
+            server.fetch("SELECT 1")
 
 
 @pytest.fixture
