@@ -121,8 +121,11 @@ def test_nobody_reads_and_every_thread_is_let_go(fed: Feeding, jobs: int) -> Non
     assert fed.feed.unfinished > 0
 
 
-def test_who_stops_reading_in_the_middle_lets_the_thread_go(stored_sample: StoredSample, tmp_path: Path) -> None:
+def test_who_stops_reading_in_the_middle_lets_the_thread_go(
+    stored_sample: StoredSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """pg_restore was killed: a broken pipe is its failure to tell, not ours."""
+    monkeypatch.setattr("pipeline.stages.feed._PIPE_SIZE", 4096)  # else all of the table would fit into it
     with Workers() as workers:
         made = feeding(stored_sample, tmp_path / "feed", workers, jobs=2)
         path = made.path("telemetry.reading")
