@@ -97,19 +97,21 @@ class Restoration:
     def has_ended(self) -> bool:
         """Whether it ended, having got to its end. Raises RestoreFailed with pg_restore's own words where it did not."""
         status = self._running.poll()
-        if status and not (self._keep_going and status == 1 and self._got_to_its_end()):
+        if status and not (self._keep_going and status == 1 and self._went_on()):
             raise RestoreFailed(describe_failure("pg_restore", status, self._running.messages()))
         return status is not None
 
     def ignored_errors(self) -> list[IgnoredError]:
         """Each error after which it went on. Raises RestoreFailed where they can't be told."""
+        if not self._went_on():
+            return []
         found = parse_errors(self._running.messages())
-        if self._got_to_its_end() and not found:
+        if not found:
             raise RestoreFailed("pg_restore went on after errors of which it said nothing that pgstow understands.")
         return found
 
-    def _got_to_its_end(self) -> bool:
-        """In spite of errors: then it says so last, with their number, which several jobs get wrong."""
+    def _went_on(self) -> bool:
+        """Whether it got to its end in spite of errors: it says so last, with their number, which several jobs get wrong."""
         return bool(_IGNORED.match(self._running.messages().rpartition("\n")[2]))
 
     def stop(self) -> None:

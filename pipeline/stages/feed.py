@@ -192,6 +192,9 @@ class Feed:
             if self._closed.is_set():
                 return None
             pipe = path.open("wb", buffering=0)
+            if self._closed.is_set():  # it was close() that opened the other end
+                pipe.close()
+                return None
             self._opened.add(path)
             return pipe
         finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from support.pgstow import wait_until
+from support.pgstow import PATIENCE, wait_until
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
@@ -21,6 +21,7 @@ from pipeline.errors import BackupDamaged
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed, plan_feed
+from storage_backends.local import LocalBackend
 
 
 @dataclass
@@ -121,8 +122,40 @@ def test_nobody_reads_and_every_thread_is_let_go(fed: Feeding, jobs: int) -> Non
     assert fed.feed.unfinished > 0
 
 
-def test_who_stops_reading_in_the_middle_lets_the_thread_go(stored_sample: StoredSample, tmp_path: Path) -> None:
+class SilentBackend(LocalBackend):
+    """A store that answers when it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.answer = threading.Event()
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        assert self.answer.wait(PATIENCE)
+        return super().get(key, offset=offset, length=length)
+
+
+def test_who_is_let_go_waits_for_no_object(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """The workers stop, and what nobody has begun to fetch by then never comes."""
+    store, limits, workers = SilentBackend(stored_sample.folder), Limits(jobs=2, transfers=1), Workers()
+    archive = open_archive(stored_sample.store, stored_sample.manifest, workers, limits)
+    files = [file for file in archive.files_of(None) if file.kind == "table"]
+    reader = ObjectReader(store, stored_sample.manifest.objects, files, workers, limits)
+    plan = plan_feed(archive.toc_data, archive.toc, {file.path: file for file in files}, archive.lists, jobs=2)
+    feed = Feed(tmp_path / "feed", plan, reader, workers, jobs=2)
+    wait_until(lambda: len(feed._waiting) == 4, "all threads wait for somebody to open a pipe")
+    feed.close()
+    stopping = threading.Thread(target=workers.__exit__, args=(None, None, None), daemon=True)
+    stopping.start()
+    store.answer.set()
+    stopping.join(PATIENCE)
+    assert not stopping.is_alive()
+
+
+def test_who_stops_reading_in_the_middle_lets_the_thread_go(
+    stored_sample: StoredSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """pg_restore was killed: a broken pipe is its failure to tell, not ours."""
+    monkeypatch.setattr("pipeline.stages.feed._PIPE_SIZE", 4096)  # else all of the table would fit into it
     with Workers() as workers:
         made = feeding(stored_sample, tmp_path / "feed", workers, jobs=2)
         path = made.path("telemetry.reading")
