@@ -152,6 +152,8 @@ def backup(
         raise InvalidRequest(f"{chosen[0]} and {chosen[1]} exclude each other.")
     if chosen and (dry_run or not (selection.is_all or (all_databases and selection.is_all_tables))):
         raise InvalidRequest(f"{chosen[0]} takes no part of a database, and has no dry run.")
+    if (exclude_database or at_once > 1) and not all_databases:
+        raise InvalidRequest("--exclude-database and --databases-at-once go with --all-databases.")
     source = Conninfo.parse(conninfo)
     request = BackupRequest(
         source=source if source.database or not chosen else source.with_database("postgres"),

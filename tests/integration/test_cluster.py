@@ -278,6 +278,7 @@ def test_modes_that_exclude_each_other(tmp_path: Path) -> None:
         ("-A", "--dry-run"),
         ("-g", "-s"),
         ("-a", "-s"),
+        ("--exclude-database", "x"),
     ):
         assert_one_sentence(run_pgstow("backup", "--to", tmp_path, *arguments), 2)
     for arguments in (("-A", "-g"), ("-A", "--create"), ("-g", "-t", "x")):
