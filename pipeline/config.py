@@ -25,7 +25,8 @@ def _processors() -> int:
 class Limits:
     """How much of the machine pgstow may take.
 
-    Peak memory for data is ``memory``, whatever the database's size; the program itself takes about 100 MiB more.
+    Peak memory for data is ``memory``, whatever the database's size; the program itself takes about 100 MiB more, and
+    what the manifest says of each file comes on top.
     """
 
     jobs: int = field(default_factory=default_jobs)

@@ -1,6 +1,7 @@
 """A whole server: roles, tablespaces and every database, to the store and onto a new server."""
 
 import json
+import math
 import re
 import shutil
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from support.pgstow import Result, assert_one_sentence, run_pgstow
+from support.faulty_backups import FaultyStore
+from support.faulty_http import Fault
+from support.pgstow import Result, assert_one_sentence, run_pgstow, wait_until
 from support.postgres_fixtures import Database
 
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -165,6 +168,17 @@ def test_a_database_that_fails_keeps_no_other_from_it(
     assert_one_sentence(
         run_pgstow("restore", "-A", "--from", tmp_path / "store", "--into", "host=x", "-q"), 8, "no backup"
     )
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_store_that_refuses_ends_it(source: ThrowawayCluster, s3: FaultyStore, spool_dir: Path, at_once: int) -> None:
+    """It would refuse the other databases too; and what is stored is never taken for the whole."""
+    furnish(source)
+    s3.proxy.fail(method="PUT", path="/data/prod/shop/", with_=Fault.FORBIDDEN, times=math.inf)
+    where = ("--to", s3.url, "--spool-dir", spool_dir, *CLUSTER, "-q", "--databases-at-once", at_once)
+    assert_one_sentence(run_pgstow("backup", source.conninfo(), "-A", *where), 6, "data/prod/shop/.*access was denied")
+    assert not [key for key in s3.keys if "%40cluster" in key or "manifests/prod/shop/" in key]
+    wait_until(lambda: not list(spool_dir.iterdir()), "the spools are gone")
 
 
 def test_what_is_excluded_makes_it_partial(
