@@ -1,7 +1,7 @@
 """Backups of a hot standby, whose recovery comes before the queries of its clients."""
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psycopg
@@ -30,6 +30,21 @@ OLD_ROWS = ("UPDATE small SET id = id", "VACUUM small")
 LOCKS = ("ALTER TABLE large ADD COLUMN note text; ALTER TABLE large DROP COLUMN note",)
 
 
+class StandbyDatabase(Database):
+    """Whose queries recovery may cancel too. They are asked again."""
+
+    def fetch(self, query: str) -> list[tuple]:
+        answers: list[list[tuple]] = []
+
+        def answered() -> bool:
+            with suppress(psycopg.OperationalError):
+                answers.append(Database.fetch(self, query))
+            return bool(answers)
+
+        wait_until(answered, "recovery lets a query pass")
+        return answers[0]
+
+
 @pytest.fixture(scope="module")
 def primary_cluster() -> Iterator[ThrowawayCluster]:
     with ThrowawayCluster(settings={"autovacuum": "off"}) as cluster:  # which might hold back our own
@@ -47,7 +62,7 @@ def primary(primary_cluster: ThrowawayCluster) -> Database:
 def standby(primary_cluster: ThrowawayCluster) -> Iterator[Database]:
     """Which waits for no query of its clients."""
     with Standby(primary_cluster, settings={"max_standby_streaming_delay": "0"}) as cluster:
-        yield Database("postgres", cluster.conninfo())
+        yield StandbyDatabase("postgres", cluster.conninfo())
 
 
 def slow_backup(database: Database, s3: FaultyStore, spool_dir: Path, *more: object) -> list[object]:
