@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,7 +14,7 @@ from cli import display, options
 
 if TYPE_CHECKING:
     from pipeline.events import Notify
-    from pipeline.manifest import Manifest
+    from pipeline.manifest import Format, Manifest
     from pipeline.plan import BackupPlan
     from storage_backends import StorageBackend
 
@@ -33,6 +33,7 @@ def backup(
     schema: options.Schemas = None,
     exclude_schema: options.ExcludedSchemas = None,
     exclude_table_data: options.ExcludedTableData = None,
+    format_: options.DumpFormat = "directory",
     schema_only: Annotated[
         bool, typer.Option("--schema-only", "-s", help="Definitions, no rows", rich_help_panel=options.WHAT)
     ] = False,
@@ -154,11 +155,18 @@ def backup(
         raise InvalidRequest(f"{chosen[0]} takes no part of a database, and has no dry run.")
     if (exclude_database or at_once > 1) and not all_databases:
         raise InvalidRequest("--exclude-database and --databases-at-once go with --all-databases.")
+    if format_ != "directory" and (jobs or 1) > 1:
+        raise InvalidRequest("pg_dump has several jobs only in the directory format: leave out --jobs, or --format.")
+    if format_ != "directory" and chosen not in ([], ["--all-databases"]):
+        raise InvalidRequest(f"{chosen[0]} has the format that pg_dumpall writes: leave out --format.")
+    if format_ == "plain" and at_once > 1:
+        raise InvalidRequest("pg_dumpall dumps one database after another: leave out --databases-at-once, or --format.")
     source = Conninfo.parse(conninfo)
     request = BackupRequest(
         source=source if source.database or not chosen else source.with_database("postgres"),
         cluster=cluster,
         selection=selection,
+        format=cast("Format", format_),
         level=level,
         limits=options.make_limits(jobs, transfers, memory, spool_dir, spool=spool_limit, object_size=object_size),
         programs=tuple(bin_dir or ()),

@@ -5,12 +5,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
 from cli import display, options
 from cli import restore_options as how
+
+if TYPE_CHECKING:
+    from pipeline.manifest import Format
 
 
 def export(
@@ -25,8 +28,26 @@ def export(
     partial: options.Partial = False,
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", metavar="FILE", help="Where to write the script; standard output by default"),
+        typer.Option(
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="Where to write it, a folder for the directory format; standard output by default",
+        ),
     ] = None,
+    format_: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            "-F",
+            metavar="FORMAT",
+            parser=options.parse_format,
+            help="plain, or the backup's own for the archive as it was dumped: directory, custom or tar",
+        ),
+    ] = "plain",
+    list_: Annotated[
+        bool, typer.Option("--list", "-l", help="What pg_restore --list prints of the archive, instead")
+    ] = False,
     create: Annotated[bool, typer.Option("--create", "-C", help="Have the script make the database")] = False,
     table: Annotated[
         list[str] | None,
@@ -48,15 +69,19 @@ def export(
     bin_dir: options.BinDir = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn a backup into an SQL script for psql, without a server; every object is checked before a byte of it is used."""
+    """Turn a backup into an SQL script for psql, or the archive that it was; every object is checked before a byte of it is used."""
     from pipeline.archive_reader import Choice
-    from pipeline.catalog import Wanted
+    from pipeline.catalog import Wanted, find_backup
     from pipeline.config import RestoreOptions
+    from pipeline.errors import InvalidRequest
     from pipeline.export import ExportRequest
     from pipeline.export import export as export_backup
+    from pipeline.extract import ExtractRequest, extract
+    from pipeline.show_toc import show_toc
 
     request = ExportRequest(
         wanted=Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
+        format=cast("Format", format_),
         choice=Choice(tables=tuple(table or ()), schemas=tuple(schema or ())),
         options=RestoreOptions(
             schema_only=schema_only,
@@ -71,8 +96,18 @@ def export(
         programs=tuple(bin_dir or ()),
     )
     store = options.open_store(from_, store_option, give_up_after)
-    with closing(store), display.progress(quiet=quiet) as notify, _output(file) as output:
-        export_backup(request, store, output, notify)
+    if list_ and (not request.is_as_dumped or format_ != "plain"):
+        raise InvalidRequest("--list lists all that is in the archive: leave out the rest.")
+    with closing(store), display.progress(quiet=quiet) as notify:
+        if format_ == "directory" and file is not None and request.is_as_dumped:
+            extract(ExtractRequest(request.wanted, file, format="directory", limits=request.limits), store, notify)
+            return
+        with _output(file) as output:
+            if list_:
+                listed = show_toc(store, find_backup(store, request.wanted), request.programs)
+                output.write(listed.encode())
+            else:
+                export_backup(request, store, output, notify)
 
 
 @contextmanager

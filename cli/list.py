@@ -100,7 +100,8 @@ def _kind(manifest: "Manifest") -> str:
             return f"{dump.only} only" if dump.only else "roles and tablespaces"
         case "cluster":
             partial = f", {dump.only} only" if dump.only else ", partial" if dump.partial else ""
-            return f"{len(manifest.members) - 1} databases{partial}"
+            script = ", one script" if manifest.files else ""
+            return f"{len(manifest.databases)} databases{script}{partial}"
         case "database":
             return f"{dump.only} only" if dump.only else "partial" if dump.partial else ""
 

@@ -37,6 +37,14 @@ def parse_moment(text: str) -> datetime:
         raise typer.BadParameter(f"{text!r} is not a time; write 2026-11-23T02:00 or 2026-11-23T02:00:00Z") from exc
 
 
+def parse_format(text: str) -> str:
+    """A format of pg_dump's by its name or its first letter, as ``pg_dump --format`` takes it."""
+    for name in ("directory", "custom", "tar", "plain"):
+        if text in {name, name[0]}:
+            return name
+    raise typer.BadParameter(f"{text!r} is no format of pg_dump's; write directory, custom, tar or plain")
+
+
 MEMORY_DEFAULT = "192MiB"
 SPOOL_DEFAULT = "256MiB"
 OBJECT_DEFAULT = "32MiB"
@@ -138,6 +146,17 @@ Memory: TypeAlias = Annotated[
         help="Memory for data in flight",
         show_default=MEMORY_DEFAULT,
         rich_help_panel=LIMITS,
+    ),
+]
+DumpFormat: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        "-F",
+        metavar="FORMAT",
+        parser=parse_format,
+        help="pg_dump's: directory, custom, tar or plain; of all databases, plain is pg_dumpall's script",
+        rich_help_panel=WHAT,
     ),
 ]
 SpoolLimit: TypeAlias = Annotated[

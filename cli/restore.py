@@ -15,8 +15,8 @@ from cli.errors import Stopped
 if TYPE_CHECKING:
     from pipeline.archive_reader import Choice
     from pipeline.catalog import Wanted
-    from pipeline.cluster import ServerTarget
     from pipeline.config import Limits
+    from pipeline.globals import ServerTarget
     from storage_backends import StorageBackend
 
 
@@ -105,9 +105,9 @@ def restore(
     """Restore a database, or some tables of it; every object is checked before PostgreSQL sees a byte of it."""
     from pipeline.archive_reader import Choice
     from pipeline.catalog import Wanted
-    from pipeline.cluster import ServerTarget
     from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
+    from pipeline.globals import ServerTarget
     from pipeline.postgres.conninfo import Conninfo
     from pipeline.postgres.use_list import parse_list
     from pipeline.restore import RestoreRequest
@@ -228,14 +228,10 @@ def _restore_server(
         exc.consequence = "the server may hold a part of the backup now"
         raise
     if json:
-        display.print_json(
-            {"backup_id": restored.backup_id, "databases": [member.database for member in restored.members]}
-        )
+        display.print_json({"backup_id": restored.backup_id, "databases": restored.databases})
         return
     duration = display.format_duration(time.monotonic() - started)
-    what = (
-        "roles and tablespaces" if globals_only else f"roles, tablespaces and {len(restored.members) - 1:,} databases"
-    )
+    what = "roles and tablespaces" if globals_only else f"roles, tablespaces and {len(restored.databases):,} databases"
     print(f"Restored {restored.cluster} {restored.backup_id}, {what}, in {duration}.")
 
 
@@ -280,4 +276,10 @@ def _extract(
     print(
         f"Wrote {extracted.files:,} files, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
     )
-    print(f"Restore it with: pg_restore --dbname=… --jobs={limits.jobs} {listed}{folder}")
+    format_ = extracted.manifest.dump.format
+    path = folder if format_ == "directory" else folder / extracted.manifest.files[0].path
+    if format_ == "plain":
+        print(f"Restore it with: psql --dbname=… --set=ON_ERROR_STOP=1 --file={path}")
+    else:
+        jobs = "" if format_ == "tar" else f"--jobs={limits.jobs} "
+        print(f"Restore it with: pg_restore --dbname=… {jobs}{listed}{path}")

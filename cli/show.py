@@ -56,6 +56,8 @@ def _print(manifest: "Manifest", url: str, *, all_tables: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from pipeline.manifest import File, TableData
+
     source, totals, dump = manifest.source, manifest.totals, manifest.dump
     left_out = [f"--{dump.only}-only"] if dump.only else []
     left_out += [
@@ -82,6 +84,7 @@ def _print(manifest: "Manifest", url: str, *, all_tables: bool) -> None:
         "WAL position": source.wal_lsn or "not readable",
         "Encoding": f"{source.encoding}, collation {source.collation}",
         "Extensions": ", ".join(f"{extension.name} {extension.version}" for extension in source.extensions) or "none",
+        "Format": dump.format,
         "Selection": " ".join(left_out) or "everything",
         "Rows": f"{totals.rows:,} in {totals.tables:,} tables",
         "Size": f"{display.format_size(totals.size)} in {totals.files:,} files, {display.format_size(totals.stored_size)} stored "
@@ -98,20 +101,23 @@ def _print(manifest: "Manifest", url: str, *, all_tables: bool) -> None:
     stored = dict.fromkeys((file.path for file in manifest.files), 0)
     for file in manifest.files:
         stored[file.path] += sum(segment.length for segment in file.segments)
-    tables = sorted((file for file in manifest.files if file.kind == "table"), key=lambda file: -file.size)
+    rows_of: list[File | TableData] = [*manifest.tables, *(file for file in manifest.files if file.kind == "table")]
+    tables = sorted(rows_of, key=lambda table: -table.size)
     shown = tables if all_tables else tables[:_TABLES_SHOWN]
     listing = Table(box=None, pad_edge=False, header_style="bold")
     listing.add_column("TABLE")
     for heading in ("ROWS", "SIZE", "STORED"):
         listing.add_column(heading, justify="right")
     listing.add_column("FILE")
-    for file in shown:
+    for table in shown:
+        database = table.database if isinstance(table, TableData) else None
+        path = table.path if isinstance(table, File) else manifest.files[0].path
         listing.add_row(
-            escape(display.one_line(f"{file.schema_name}.{file.relation}")),
-            f"{file.rows or 0:,}",
-            display.format_size(file.size),
-            display.format_size(stored[file.path]),
-            file.path,
+            escape(display.one_line(".".join(filter(None, (database, table.schema_name, table.relation))))),
+            f"{table.rows or 0:,}",
+            display.format_size(table.size),
+            display.format_size(stored[path]) if isinstance(table, File) else "",
+            path,
         )
     out.print()
     out.print(listing)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from pipeline.catalog import Wanted
+    from pipeline.manifest import Manifest
     from pipeline.proof import Proof, ProofRequest
     from pipeline.verify import Verification
 
@@ -214,7 +215,7 @@ def _print(found: "Verification", seconds: float) -> None:
     proof = {
         "objects": f"all {found.objects:,} objects are there, as the store reports them; no data was read",
         "bytes": f"all {found.objects:,} objects were read ({display.format_size(found.read)}) and have their SHA-256",
-        "archive": f"{hashed}, and pg_restore can parse the archive" if found.manifest.kind == "database" else hashed,
+        "archive": f"{hashed}{_parsed(found.manifest)}",
         "restore": f"{hashed}, and {_describe_restore(found.proof)}",
     }[found.level]
     print(f"{name} is good: {proof} ({display.format_duration(seconds)}).")
@@ -222,6 +223,14 @@ def _print(found: "Verification", seconds: float) -> None:
         print(
             f"For {found.without_checksum:,} objects the store reports no checksum: only their size is known at this level."
         )
+
+
+def _parsed(manifest: "Manifest") -> str:
+    if manifest.kind == "globals":
+        return ""
+    if manifest.dump.format in {"plain", "script"}:
+        return ", and the script is whole"
+    return ", and pg_restore can parse the archive"
 
 
 def _describe_restore(proof: "Proof | None") -> str:

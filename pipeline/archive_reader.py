@@ -1,15 +1,18 @@
 """An archive as it lies in a store: its table of contents, and which files belong to what."""
 
-from collections.abc import Collection, Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from tarfile import BLOCKSIZE, HeaderError, TarInfo
 
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest
-from pipeline.manifest import File, Manifest
+from pipeline.manifest import File, Format, Manifest, TableData
 from pipeline.postgres.patterns import choose_entries
-from pipeline.postgres.toc import TOC_NAME, Toc, read_toc, reassign
+from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, read_toc, reassign
 from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
 from storage_backends import StorageBackend
 
 
@@ -51,8 +54,27 @@ class Archive:
     fetched: int
     """Bytes read from the store for this."""
 
+    @property
+    def format(self) -> Format:
+        """pg_dump's."""
+        return dump_format(self.manifest)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a single file: pg_restore, or for a script psql, reads that from its start, whatever of it is wanted."""
+        return self.format != "directory"
+
+    @property
+    def encoding(self) -> str:
+        """That of the tables' data, by PostgreSQL's name."""
+        return self.toc.encoding if self.toc_data else self.manifest.source.encoding
+
     def reassigned(self, owners: Mapping[str, str]) -> "Archive":
         """The same archive with other owners, by the ones that it has. Raises InvalidRequest where nothing belongs to one of those."""
+        if owners and self.is_stream:
+            raise InvalidRequest(
+                f"{self.manifest.backup_id} has the format {self.format}: owners are mapped only in the directory format."
+            )
         return replace(self, toc_data=reassign(self.toc_data, owners)) if owners else self
 
     def choose(self, choice: Choice) -> tuple[int, ...] | None:
@@ -62,6 +84,10 @@ class Archive:
         """
         if choice.is_all:
             return None
+        if self.format == "plain":
+            raise InvalidRequest(
+                f"{self.manifest.backup_id} is a plain script, which psql runs as a whole: no part of it can be chosen."
+            )
         if choice.by_pattern:
             return self._in_order(choose_entries(self.toc, choice.tables, choice.schemas))
         known = {entry.dump_id for entry in self.toc.entries}
@@ -80,12 +106,33 @@ class Archive:
         return self._in_order({*chosen, *(entry.dump_id for entry in schemas if entry.tag in needed)} - there)
 
     def files_of(self, dump_ids: Collection[int] | None) -> list[File]:
-        """The files that hold the data of the entries, in the order of the dump IDs; of all in the archive's, where None."""
+        """The files that hold the data of the entries, in the order of the dump IDs; of all in the archive's, where None.
+
+        An archive that is a single file holds all else in it, too.
+        """
+        if self.is_stream:
+            return self.manifest.files
         entries = self.toc.data_entries
         if dump_ids is not None:
             by_id = {entry.dump_id: entry for entry in entries}
             entries = tuple(by_id[dump_id] for dump_id in dump_ids if dump_id in by_id)
         return [self.files[path] for entry in entries for path in (entry.filename, *self.lists.get(entry.filename, ()))]
+
+    def tables_of(self, dump_ids: Collection[int] | None) -> Sequence[File | TableData]:
+        """The tables whose rows are among the data of the entries."""
+        if not self.is_stream:
+            return [file for file in self.files_of(dump_ids) if file.kind == "table"]
+        if dump_ids is None:
+            return self.manifest.tables
+        wanted, data = set(dump_ids), [entry for entry in self.toc.entries if entry.description == "TABLE DATA"]
+        names = {(entry.namespace, entry.tag) for entry in data if entry.dump_id in wanted}
+        return [table for table in self.manifest.tables if (table.schema_name, table.relation) in names]
+
+    def plan_feed(self, files: Sequence[File], *, jobs: int) -> FeedPlan:
+        """What pg_restore, with so many jobs, will read of these files, and in which order."""
+        if self.is_stream:
+            return plan_stream(files, self_terminated=self.format != "plain")
+        return plan_feed(self.toc_data, self.toc, {file.path: file for file in files}, self.lists, jobs=jobs)
 
     def _in_order(self, dump_ids: Set[int]) -> tuple[int, ...]:
         """The archive's, in which pg_restore takes what it is given a list of."""
@@ -104,6 +151,10 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
             )
         )
     files = {file.path: file for file in manifest.files}
+    if dump_format(manifest) != "directory":
+        reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+        toc_data, toc = (b"", Toc("", ())) if dump_format(manifest) == "plain" else _read_head(manifest, reader)[1:]
+        return Archive(manifest, toc_data, toc, files, {}, reader.fetched)
     structure = [file for file in manifest.files if file.kind in {"toc", "large_object_toc"}]
     reader = ObjectReader(store, manifest.objects, structure, workers, limits)
     toc_file = _toc_file(manifest)
@@ -120,10 +171,61 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     return Archive(manifest, toc_data, toc, files, lists, reader.fetched)
 
 
-def read_toc_data(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> bytes:
-    """An archive's ``toc.dat``; nothing else is fetched than the object that holds it."""
-    file = _toc_file(manifest)
-    return b"".join(ObjectReader(store, manifest.objects, [file], workers, limits).read(file))
+def dump_format(manifest: Manifest) -> Format:
+    """The format of the archive, or of the script, that the manifest is of."""
+    return "plain" if manifest.dump.format == "script" else manifest.dump.format
+
+
+def check_format(manifest: Manifest, wanted: Format | None) -> None:
+    """Raises InvalidRequest where an archive of one format is wanted in another, which pg_restore doesn't make."""
+    if wanted not in {None, dump_format(manifest)}:
+        raise InvalidRequest(
+            f"{manifest.backup_id} has the format {dump_format(manifest)}: it can be written as that, or as a plain script."
+        )
+
+
+def read_head(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> tuple[str, bytes]:
+    """The name and the bytes of what ``pg_restore --list`` needs of an archive: ``toc.dat``, or the beginning of the single file.
+
+    Nothing else is fetched than the objects that hold it. Raises InvalidRequest for a script.
+    """
+    match dump_format(manifest):
+        case "plain":
+            raise InvalidRequest(f"{manifest.backup_id} is a plain script, which has no table of contents.")
+        case "directory":
+            file = _toc_file(manifest)
+            return file.path, b"".join(ObjectReader(store, manifest.objects, [file], workers, limits).read(file))
+        case _:
+            reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+            return manifest.files[0].path, _read_head(manifest, reader)[0]
+
+
+def _read_head(manifest: Manifest, reader: ObjectReader) -> tuple[bytes, bytes, Toc]:
+    """Of an archive that is a single file: as much of it as has the table of contents, that itself, and what it says."""
+    [file] = manifest.files
+    head, tried = bytearray(), 0
+    for part in reader.read(file):
+        head += part
+        if len(head) < 2 * tried:  # so that a long one isn't parsed again and again
+            continue
+        tried = len(head)
+        with suppress(TocCutShort):
+            return _parse_head(bytes(head), dump_format(manifest))
+    return _parse_head(bytes(head), dump_format(manifest))
+
+
+def _parse_head(head: bytes, format_: Format) -> tuple[bytes, bytes, Toc]:
+    toc_data = _first_member(head) if format_ == "tar" else head
+    return head, toc_data, read_toc(toc_data)
+
+
+def _first_member(head: bytes) -> bytes:
+    """The content of a tar archive's first file, which is ``toc.dat``, as far as it is there."""
+    try:
+        size = TarInfo.frombuf(head[:BLOCKSIZE], "utf-8", "strict").size
+    except HeaderError as exc:
+        raise TocCutShort(f"The archive doesn't begin as a tar archive does: {exc}.") from exc
+    return head[BLOCKSIZE : BLOCKSIZE + size]
 
 
 def _toc_file(manifest: Manifest) -> File:

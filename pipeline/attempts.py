@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from pipeline.backup import BackupRequest, back_up
 from pipeline.errors import BackupRunning, DumpInterrupted, ServerUnavailable
@@ -21,7 +22,14 @@ def back_up_patiently(
     retries: int,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Manifest:
-    """:func:`back_up`, begun again up to ``retries`` times after a ServerUnavailable or a DumpInterrupted, and after no other error.
+    """:func:`back_up`, begun again as :func:`patiently` does it."""
+    return patiently(partial(back_up, request, store, notify), notify, retries=retries, sleep=sleep)
+
+
+def patiently(
+    attempt: Callable[[], Manifest], notify: Notify, *, retries: int, sleep: Callable[[float], None] = time.sleep
+) -> Manifest:
+    """A backup, begun again up to ``retries`` times after a ServerUnavailable or a DumpInterrupted, and after no other error.
 
     But for BackupRunning after a first try, whose own session the server may not have given up yet.
     Each time it is a new backup with an ID of its own. What the tries before left in the store has no manifest, so it is no backup.
@@ -29,11 +37,11 @@ def back_up_patiently(
     """
     for retry in range(1, retries + 1):
         try:
-            return back_up(request, store, notify)
+            return attempt()
         except (ServerUnavailable, DumpInterrupted, BackupRunning) as exc:
             if retry == 1 and isinstance(exc, BackupRunning):
                 raise
             wait = min(_FIRST_WAIT * 2 ** (retry - 1), _LONGEST_WAIT)
             notify(Notice(f"{exc} A new backup begins in {wait:.0f} s (retry {retry} of {retries})."))
         sleep(wait)
-    return back_up(request, store, notify)
+    return attempt()

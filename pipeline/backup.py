@@ -3,7 +3,9 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pipeline.archive_writer import ArchivedFile, ArchiveWriter
@@ -13,17 +15,20 @@ from pipeline.config import Limits, Selection
 from pipeline.errors import DumpFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import check_name
-from pipeline.manifest import DumpOptions, File, FileKind, Manifest
+from pipeline.manifest import DumpOptions, File, FileKind, Format, Manifest, TableData
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.dump import COPY_END, Dump
+from pipeline.postgres.dump import COPY_END, DirectoryDump, DumpCall, StreamDump
 from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.programs import find_program
+from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc
 from pipeline.postgres.workspace import Workspace
 from pipeline.progress import BackupProgress
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
+from pipeline.stages.read_along import ReadAlong
 from pipeline.stages.spool import Spool
+from pipeline.stream import STREAM_NAMES, describe_stream, pass_on
 from pipeline.watch import StatementWatch
 from storage_backends import StorageBackend
 
@@ -38,6 +43,8 @@ class BackupRequest:
     cluster: str | None = None
     """The name to file it under; None for the server's host."""
     selection: Selection = field(default_factory=Selection)
+    format: Format = "directory"
+    """pg_dump's; in the others it has a single job."""
     level: int = DEFAULT_LEVEL
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
@@ -64,29 +71,28 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
 
 
 def _back_up_alone(request: BackupRequest, run: Run, server: Server, store: StorageBackend, notify: Notify) -> Manifest:
-    limits, compressor = request.limits, Compressor(request.level)
+    limits = request.limits
     with Workers() as workers, Workspace(limits.spool_parent) as workspace:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
         snapshot = server.export_snapshot()
-        source = describe_source(server, program, snapshot.wal_lsn)
-        notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {limits.jobs} jobs"))
-        writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, compressor)
+        source = describe_source(server, program, snapshot.wal_lsn, with_roles=request.format == "plain")
+        dump = _describe_dump(request)
+        notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {dump.jobs} jobs"))
+        reached = request.source.at(server.host, server.hostaddr, server.port)
+        call = DumpCall(program, reached, workspace, server, run.session_name, request.lock_wait_timeout)
+        writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, Compressor(request.level))
         watch = StatementWatch(server, run.session_name, request.statement_timeout, workers)
-        dump = Dump(
-            program,
-            request.source.at(server.host, server.hostaddr, server.port),
-            workspace,
-            selection=request.selection,
-            jobs=limits.jobs,
-            snapshot=snapshot.name,
-            name=run.session_name,
-            server=server,
-            lock_wait_timeout=request.lock_wait_timeout,
-        )
-        toc = _drain(dump, watch, server, writer, workers, limits, notify)
-        run.ended("dump")
-        archived, objects = writer.finish()
-    files = _describe_files(archived, toc)
+        if request.format == "directory":
+            directory = DirectoryDump(call, request.selection, snapshot=snapshot.name, jobs=limits.jobs)
+            toc = _drain(directory, watch, server, writer, workers, limits, notify)
+            run.ended("dump")
+            archived, objects = writer.finish()
+            files, tables = _describe_files(archived, toc), list[TableData]()
+        else:
+            tables = _pass_stream(call, request, snapshot.name, watch, writer, workers, notify)
+            run.ended("dump")
+            archived, objects = writer.finish()
+            files = describe_stream(archived)
     run.ended("upload_after_dump")
     return commit(
         run,
@@ -95,15 +101,16 @@ def _back_up_alone(request: BackupRequest, run: Run, server: Server, store: Stor
         kind="database",
         snapshot_at=snapshot.taken_at,
         source=source,
-        dump=_describe_dump(request),
+        dump=dump,
         level=request.level,
         files=files,
+        tables=tables,
         objects=objects,
     )
 
 
 def _drain(
-    dump: Dump,
+    dump: DirectoryDump,
     watch: StatementWatch,
     server: Server,
     writer: ArchiveWriter,
@@ -148,6 +155,34 @@ def _drain(
     for line in dump.warnings():
         notify(Notice(line))
     return read_toc(bytes(toc_data))
+
+
+def _pass_stream(
+    call: DumpCall,
+    request: BackupRequest,
+    snapshot: str,
+    watch: StatementWatch,
+    writer: ArchiveWriter,
+    workers: Workers,
+    notify: Notify,
+) -> list[TableData]:
+    """Move all that pg_dump writes to its pipe into the writer; the tables whose rows passed."""
+    format_, server = request.format, call.server
+    reading = partial(ReadAlong, ScriptReader(), call.workspace)
+    if format_ != "plain":
+        pg_restore = find_program("pg_restore", at_least_major=call.program.major, search=request.programs)
+        reading = partial(reading, format_, pg_restore)
+    expected = server.estimated_size() if request.selection.is_all_tables else 0
+    with (
+        closing(StreamDump.of_database(call, request.selection, snapshot=snapshot, format_=format_)) as dump,
+        reading() as along,
+    ):
+        size = request.limits.piece_size
+        tables = pass_on(
+            dump, STREAM_NAMES[format_], along, watch, writer, workers, notify, piece_size=size, expected=expected
+        )
+    server.release_snapshot()
+    return tables
 
 
 def _describe_files(archived: Sequence[ArchivedFile], toc: Toc) -> list[File]:
@@ -195,8 +230,8 @@ def _kind(file: ArchivedFile, entries: Mapping[str, TocEntry]) -> FileKind:
 def _describe_dump(request: BackupRequest) -> DumpOptions:
     chosen = request.selection
     return DumpOptions(
-        format="directory",
-        jobs=request.limits.jobs,
+        format=request.format,
+        jobs=request.limits.jobs if request.format == "directory" else 1,
         only=chosen.only,
         tables=list(chosen.tables),
         exclude_tables=list(chosen.exclude_tables),

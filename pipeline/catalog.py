@@ -41,13 +41,24 @@ def list_backups(store: StorageBackend, cluster: str | None = None, database: st
 
 
 def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
-    """Cluster and database of everything that there are backups of, but for records of clusters. Raises BackupNotFound where there is none."""
-    refs = list_backups(store, cluster, database)
-    found = sorted({(ref.cluster, ref.database) for ref in refs if ref.database != WHOLE})
+    """Cluster and database of everything that there are backups of, but for clusters whose latest one is a record of others.
+
+    Raises BackupNotFound where there is none.
+    """
+    latest = {(ref.cluster, ref.database): ref for ref in list_backups(store, cluster, database)}
+    found = [source for source, ref in sorted(latest.items()) if ref.database != WHOLE or not _is_record(store, ref)]
     if not found:
         described = _described(Wanted(cluster=cluster, database=database))
         raise BackupNotFound(f"There is no backup {described}in {store.url}; pgstow list shows what there is.")
     return found
+
+
+def _is_record(store: StorageBackend, ref: BackupRef) -> bool:
+    """Whether a cluster's backup has no data of its own; one that can't be read may have."""
+    try:
+        return not read_manifest(store, ref).files
+    except ManifestInvalid:
+        return False
 
 
 def read_manifest(store: StorageBackend, ref: BackupRef) -> Manifest:

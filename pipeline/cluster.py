@@ -2,31 +2,27 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 
-from pipeline.attempts import back_up_patiently
+from pipeline.attempts import back_up_patiently, patiently
 from pipeline.backup import BackupRequest
 from pipeline.catalog import Wanted, find_backup, read_manifest_bytes
+from pipeline.cluster_script import ON_EVERY_SERVER, back_up_cluster_script, restore_cluster_script
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, BackupIncomplete, InvalidRequest, PipelineError, TargetNotEmpty
 from pipeline.events import Notice, Notify, Started
-from pipeline.globals import GlobalsRequest, back_up_globals, restore_globals
+from pipeline.globals import GlobalsRequest, ServerTarget, back_up_globals, restore_globals
 from pipeline.layout import GLOBALS, WHOLE, BackupRef
 from pipeline.manifest import DumpOptions, Manifest, Member, Totals, dump_manifest, load_manifest
-from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.patterns import compile_name_pattern
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
 from pipeline.restore import RestoreRequest, restore
 from pipeline.restore_target import refuse_older
 from storage_backends import StorageBackend
-
-_ON_EVERY_SERVER = {"postgres", "template1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +41,14 @@ class ClusterRequest:
 
 
 def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Notify) -> Manifest:
-    """Back up the globals and each database, and commit a record of them all.
+    """Back up the globals and each database, and commit a record of them all; in the plain format, as one script of pg_dumpall's.
 
     Each is a backup of its own from when it is committed; the record is put once all are. A database that can't be dumped doesn't keep
     the others from it. Raises BackupIncomplete then, or else PipelineError or StorageError.
     """
     each = request.each
+    if each.format == "plain":
+        return patiently(partial(_back_up_script, request, store, notify), notify, retries=request.retries)
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
         cluster = each.cluster or default_cluster(server)
@@ -78,8 +76,8 @@ def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Noti
         snapshot_at=min(one.snapshot_at for one in done),
         source=source,
         dump=DumpOptions(
-            format="directory",
-            jobs=each.limits.jobs,
+            format=each.format,
+            jobs=each.limits.jobs if each.format == "directory" else 1,
             only=each.selection.only,
             role_passwords=globals_.dump.role_passwords,
             exclude_databases=list(request.exclude),
@@ -87,6 +85,14 @@ def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Noti
         level=each.level,
         members=[one.member for one in done],
         totals=_sum([one.totals for one in done]),
+    )
+
+
+def _back_up_script(request: ClusterRequest, store: StorageBackend, notify: Notify) -> Manifest:
+    with Server(request.each.source) as server:
+        databases = _chosen(server.databases(), request.exclude)
+    return back_up_cluster_script(
+        request.each, databases, request.exclude, store, notify, role_passwords=request.role_passwords
     )
 
 
@@ -176,17 +182,6 @@ def _sum(totals: Sequence[Totals]) -> Totals:
     return Totals(**{name: sum(getattr(one, name) for one in totals) for name in Totals.model_fields})
 
 
-@dataclass(frozen=True, slots=True)
-class ServerTarget:
-    """The server to restore onto."""
-
-    server: Conninfo
-    """Any database of it."""
-    limits: Limits = field(default_factory=Limits)
-    programs: Sequence[Path] = ()
-    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
-
-
 def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
     """Make roles and tablespaces, then every database with what belongs to it as a whole, then its contents. Returns the cluster's record.
 
@@ -194,12 +189,12 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
     are on every server, and have to be empty); and PipelineError or StorageError. What was restored until then stays.
     """
     record = find_backup(store, replace(wanted, database=WHOLE))
+    if record.files:
+        _check_new_server(record, record.dump.databases, target)
+        restore_cluster_script(record, target, store, notify)
+        return record
     globals_, databases = _read_members(store, record)
-    with Server(target.server.with_database("postgres")) as server:
-        refuse_older(server, record.source)
-        there = set(server.databases())
-    if taken := [manifest.database for manifest in databases if manifest.database in there - _ON_EVERY_SERVER]:
-        raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")
+    there = _check_new_server(record, [manifest.database for manifest in databases], target)
     _restore_globals(globals_, target, store, notify)
     for manifest in databases:
         restore(
@@ -217,6 +212,16 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
     return record
 
 
+def _check_new_server(record: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
+    """The databases that the server has. Raises TargetNotEmpty where one to restore is among them."""
+    with Server(target.server.with_database("postgres")) as server:
+        refuse_older(server, record.source)
+        there = set(server.databases())
+    if taken := [name for name in databases if name in there - ON_EVERY_SERVER]:
+        raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")
+    return there
+
+
 def restore_latest_globals(wanted: Wanted, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
     """Make roles and tablespaces alone. Raises PipelineError or StorageError."""
     manifest = find_backup(store, replace(wanted, database=GLOBALS))
@@ -225,8 +230,7 @@ def restore_latest_globals(wanted: Wanted, target: ServerTarget, store: StorageB
 
 
 def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
-    maintenance = target.server.with_database("postgres")
-    restore_globals(manifest, maintenance, store, notify, limits=target.limits, programs=target.programs)
+    restore_globals(manifest, replace(target, server=target.server.with_database("postgres")), store, notify)
 
 
 def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, list[Manifest]]:

@@ -21,6 +21,7 @@ from pipeline.manifest import (
     Previous,
     Source,
     StoredObject,
+    TableData,
     Totals,
     dump_manifest,
     load_manifest,
@@ -70,13 +71,14 @@ def commit(
     dump: DumpOptions,
     level: int,
     files: Sequence[File] = (),
+    tables: Sequence[TableData] = (),
     objects: Sequence[StoredObject] = (),
     members: Sequence[Member] = (),
     totals: Totals | None = None,
 ) -> Manifest:
     """Store the manifest of a backup of which all objects are stored.
 
-    ``totals`` are the sums over ``files`` and ``objects`` where none are given. Raises StorageError.
+    ``totals`` are the sums over the rest where none are given. Raises StorageError.
     """
     notify(Started("Committing"))
     stored = [*objects, _store_checksums(store, run.ref, objects)] if objects else []
@@ -93,9 +95,10 @@ def commit(
         dump=dump,
         compression=Compression(algorithm="zstd", level=level),
         files=list(files),
+        tables=list(tables),
         objects=stored,
         members=list(members),
-        totals=totals or _totals(files, stored),
+        totals=totals or _totals(files, tables, stored),
         durations=run.durations,
         previous=_previous(store, run.ref, notify),
     )
@@ -109,8 +112,8 @@ def default_cluster(server: Server) -> str:
     return host if server.port == 5432 else f"{host}-{server.port}"
 
 
-def describe_source(server: Server, program: Program, wal_lsn: str | None) -> Source:
-    """The server and the database that a session is on, as the manifest has them."""
+def describe_source(server: Server, program: Program, wal_lsn: str | None, *, with_roles: bool = False) -> Source:
+    """The server and the database that a session is on, as the manifest has them; ``with_roles`` for a script."""
     facts = server.describe()
     return Source(
         server_version=server.version,
@@ -128,15 +131,16 @@ def describe_source(server: Server, program: Program, wal_lsn: str | None) -> So
         time_zone=facts.time_zone,
         bytea_output=facts.bytea_output,
         extensions=list(facts.extensions),
+        roles=server.roles() if with_roles else [],
     )
 
 
-def _totals(files: Sequence[File], objects: Sequence[StoredObject]) -> Totals:
-    tables = [file for file in files if file.kind == "table"]
+def _totals(files: Sequence[File], tables: Sequence[TableData], objects: Sequence[StoredObject]) -> Totals:
+    with_rows: Sequence[File | TableData] = tables or [file for file in files if file.kind == "table"]
     return Totals(
         files=len(files),
-        tables=len(tables),
-        rows=sum(file.rows or 0 for file in tables),
+        tables=len(with_rows),
+        rows=sum(table.rows or 0 for table in with_rows),
         size=sum(file.size for file in files),
         objects=len(objects),
         stored_size=sum(stored.size for stored in objects),

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from pipeline.archive_reader import Archive
 from pipeline.concurrency import Workers
@@ -15,7 +16,9 @@ from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END
 from pipeline.postgres.server import Server
+from pipeline.row_check import Table, name_of, shown
 from pipeline.stages.download import ObjectReader
+from pipeline.stream import read_stream
 from storage_backends import StorageBackend
 
 _INTERVAL = 0.2  # seconds between reports of progress
@@ -43,19 +46,24 @@ def check_comparable(manifest: Manifest) -> None:
 
 
 def compare_content(
-    target: Conninfo, archive: Archive, store: StorageBackend, limits: Limits, notify: Notify
+    target: Conninfo,
+    archive: Archive,
+    store: StorageBackend,
+    limits: Limits,
+    notify: Notify,
+    programs: Sequence[Path] = (),
 ) -> Comparison:
-    """Compare each table of a restored database with its file in the archive.
+    """Compare each table of a restored database with what of it is in the archive.
 
-    Dumped again, it usually is that very file, and so has the SHA-256 that the manifest says. Where it isn't, rows may just lie in another
-    order, or in another partition of the same table: then the archive's file is read from the store, and digests of both are compared that
+    Dumped again, it usually is that very text, and so has the SHA-256 that the manifest says. Where it isn't, rows may just lie in another
+    order, or in another partition of the same table: then the archive is read from the store, and digests of both are compared that
     don't depend on the order. Holds no more than a few rows in memory. Raises PipelineError or StorageError.
     """
-    tables = sorted((file for file in archive.files.values() if file.kind == "table"), key=lambda file: -file.size)
+    tables = sorted(archive.tables_of(None), key=lambda table: -table.size)
     notify(Started("Comparing the content of tables"))
     redump = _Redump(target, archive)
-    digests: dict[str, str] = {}
-    total = sum(file.size for file in tables)
+    digests: dict[tuple[str, str], str] = {}
+    total = sum(table.size for table in tables)
     with Workers() as workers:
         comparing = workers.pool(limits.jobs, "compare")
         for first in range(limits.jobs):
@@ -63,22 +71,50 @@ def compare_content(
         while comparing.pending:
             workers.collect(timeout=_INTERVAL)
             notify(Progress(redump.done, max(total, redump.done), 0, ()))
-        others = [file for file in tables if digests[file.path] != file.checksum]
+        others = [table for table in tables if digests[name_of(table)] != table.checksum]
         with redump.session() as server:
             skipped = _incomparable(server, others, notify)
-            groups = _groups(server, [file for file in others if file not in skipped], tables)
-            again = [file for group in groups for file in group]
-            reader = ObjectReader(store, archive.manifest.objects, again, workers, limits)
+            groups = _groups(server, [table for table in others if table not in skipped], tables)
+            again = [table for group in groups for table in group]
+            stored = _stored_rows(archive, again, store, workers, limits, programs)
             wrong = []
             for group in groups:
-                stored, restored = LineDigest(), LineDigest()
-                for file in group:
-                    stored.update_all(reader.read(file))
-                    restored.update_all(redump.read(server, file))
-                if stored.value != restored.value:
+                restored = LineDigest()
+                for table in group:
+                    restored.update_all(redump.read(server, table))
+                if restored.value != sum(stored[name_of(table)].value for table in group):
                     wrong.append(group)
-    problems = [f"{_shown(group[0])} doesn't have the content that was dumped{_with(group)}." for group in wrong]
+    problems = [f"{shown(group[0])} doesn't have the content that was dumped{_with(group)}." for group in wrong]
     return Comparison(len(tables) - len(skipped), problems)
+
+
+def _stored_rows(
+    archive: Archive,
+    tables: Sequence[Table],
+    store: StorageBackend,
+    workers: Workers,
+    limits: Limits,
+    programs: Sequence[Path],
+) -> Mapping[tuple[str, str], "LineDigest"]:
+    """Of what the archive has of each table, by its schema and name."""
+    digests = {name_of(table): LineDigest() for table in tables}
+    if not tables:
+        return digests
+    files = archive.manifest.files if archive.is_stream else [table for table in tables if isinstance(table, File)]
+    reader = ObjectReader(store, archive.manifest.objects, files, workers, limits)
+    if not archive.is_stream:
+        for file in files:
+            digests[name_of(file)].update_all(reader.read(file))
+        return digests
+
+    def take(schema: str, relation: str, rows: bytes) -> None:
+        if digest := digests.get((schema, relation)):
+            digest.update_all([rows])
+
+    read_stream(archive.manifest, reader, limits, programs, take)
+    for digest in digests.values():
+        digest.update_all([COPY_END])
+    return digests
 
 
 class LineDigest:
@@ -105,8 +141,10 @@ class _Redump:
     def __init__(self, target: Conninfo, archive: Archive) -> None:
         self._target = target
         self._source = archive.manifest.source
-        self._encoding = archive.toc.encoding
-        self._statements = {entry.filename: entry.copy_statement for entry in archive.toc.data_entries}
+        self._encoding = archive.encoding
+        self._columns = {
+            (entry.namespace, entry.tag): _columns(entry.copy_statement) for entry in archive.toc.data_entries
+        } | {name_of(table): table.columns for table in archive.manifest.tables}
         self.done = 0
         """Bytes, only shown: threads may lose a count to each other."""
 
@@ -125,62 +163,59 @@ class _Redump:
             server.fetch("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
         return server
 
-    def digests(self, tables: Sequence[File]) -> Mapping[str, str]:
-        """The SHA-256 that each table's file would have now, by path."""
+    def digests(self, tables: Sequence[Table]) -> Mapping[tuple[str, str], str]:
+        """The SHA-256 that each table's file in an archive would have now."""
         found = {}
         with self.session() as server:
-            for file in tables:
+            for table in tables:
                 digest = hashlib.sha256()
-                for part in self.read(server, file):
+                for part in self.read(server, table):
                     digest.update(part)
                     self.done += len(part)
-                found[file.path] = digest.hexdigest()
+                found[name_of(table)] = digest.hexdigest()
         return found
 
-    def read(self, server: Server, file: File) -> Iterator[bytes]:
-        """The table's file."""
-        match = _COPY.fullmatch(self._statements[file.path])
-        columns = (match and match["columns"]) or ""
-        yield from server.copy_rows(*_name(file), columns, self._encoding)
+    def read(self, server: Server, table: Table) -> Iterator[bytes]:
+        """The table's file in an archive of the directory format."""
+        yield from server.copy_rows(*name_of(table), self._columns[name_of(table)], self._encoding)
         yield COPY_END
 
 
-def _incomparable(server: Server, differing: Iterable[File], notify: Notify) -> list[File]:
+def _columns(copy_statement: str) -> str:
+    match = _COPY.fullmatch(copy_statement)
+    return (match and match["columns"]) or ""
+
+
+def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) -> list[Table]:
     """The tables that may differ for a reason that stock pg_dump and pg_restore have, or that this role doesn't see all of."""
     if not (differing := list(differing)):
         return []
     extensions, filtered = server.extension_tables(), server.filtered_tables()
     found = []
-    for file in differing:
-        if _name(file) in extensions:
-            notify(Notice(f"{_shown(file)} can't be compared: its extension fills it, too."))
-        elif _name(file) in filtered:
-            notify(Notice(f"{_shown(file)} can't be compared: its row security may hide rows from this role."))
+    for table in differing:
+        if name_of(table) in extensions:
+            notify(Notice(f"{shown(table)} can't be compared: its extension fills it, too."))
+        elif name_of(table) in filtered:
+            notify(Notice(f"{shown(table)} can't be compared: its row security may hide rows from this role."))
         else:
             continue
-        found.append(file)
+        found.append(table)
     return found
 
 
-def _groups(server: Server, differing: Iterable[File], tables: Sequence[File]) -> list[list[File]]:
+def _groups(server: Server, differing: Iterable[Table], tables: Sequence[Table]) -> list[list[Table]]:
     """Each table by itself, and a partition together with all others of its table."""
     if not (differing := list(differing)):
         return []
     roots = server.partition_roots()
-    groups: dict[object, list[File]] = {}
-    for file in differing:
-        root = roots.get(_name(file))
-        groups[root or file.path] = [other for other in tables if roots.get(_name(other)) == root] if root else [file]
+    groups: dict[object, list[Table]] = {}
+    for table in differing:
+        root = roots.get(name_of(table))
+        groups[root or name_of(table)] = (
+            [other for other in tables if roots.get(name_of(other)) == root] if root else [table]
+        )
     return list(groups.values())
 
 
-def _name(file: File) -> tuple[str, str]:
-    return file.schema_name or "", file.relation or ""
-
-
-def _shown(file: File) -> str:
-    return ".".join(_name(file))
-
-
-def _with(group: Sequence[File]) -> str:
+def _with(group: Sequence[Table]) -> str:
     return f" (nor do, together with it, the {len(group) - 1} other partitions)" if len(group) > 1 else ""

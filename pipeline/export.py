@@ -1,30 +1,36 @@
-"""Turn a backup into a script for psql, without a server."""
+"""Turn a backup into a script for psql, or back into the archive that it was, without a server."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tarfile import BLOCKSIZE, GNU_FORMAT, TarInfo
 from typing import BinaryIO
 
-from pipeline.archive_reader import Choice, open_archive
+from pipeline.archive_reader import Choice, check_format, dump_format, open_archive
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
+from pipeline.errors import InvalidRequest
 from pipeline.events import Notify, Started
-from pipeline.manifest import Manifest
+from pipeline.extract import where_it_lies
+from pipeline.follow import follow
+from pipeline.manifest import File, Format, Manifest
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.restoration import Restoration
+from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
-from pipeline.restore import follow
 from pipeline.stages.download import ObjectReader, check_content
-from pipeline.stages.feed import Feed, plan_feed
+from pipeline.stages.feed import Feed
 from storage_backends import StorageBackend
 
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """Which backup to turn into a script, and what of it."""
+    """Which backup to turn into a script, or into the archive that it was, and what of it."""
 
     wanted: Wanted
+    format: Format = "plain"
+    """A script; or the format that the backup has, for the archive as pg_dump wrote it."""
     choice: Choice = field(default_factory=Choice)
     options: RestoreOptions = field(default_factory=RestoreOptions)
     create: bool = False
@@ -33,41 +39,82 @@ class ExportRequest:
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
 
+    @property
+    def is_as_dumped(self) -> bool:
+        """Whether nothing is to be chosen or changed."""
+        return self.choice.is_all and self.options == RestoreOptions() and not self.create
+
 
 def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, notify: Notify) -> Manifest:
-    """Write the script, which stock pg_restore makes of the archive, or which roles and tablespaces are already.
+    """Write the script, which stock pg_restore makes of the archive, or which is stored already; or the archive itself.
 
-    Every object is checked before any of it is used. After a failure, what was written is only a part.
+    An archive of the directory format becomes a tar stream of its folder. Every object is checked before any of it is used. After a failure,
+    what was written is only a part.
 
     Raises PipelineError or StorageError.
     """
-    limits = request.limits
     manifest = find_backup(store, request.wanted)
+    format_ = dump_format(manifest)
+    if request.format != "plain":
+        check_format(manifest, request.format)
+    as_stored = request.format == format_ and not manifest.members
+    if as_stored and not request.is_as_dumped:
+        raise InvalidRequest(
+            f"{manifest.backup_id} has the format {format_} already, and is written as it is: leave out what would change it."
+        )
     with Workers() as workers:
-        if manifest.kind == "globals":
-            reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
-            for file in manifest.files:
-                output.writelines(check_content(file, reader.read(file)))
-            return manifest
-        archive = open_archive(store, manifest, workers, limits)
-        chosen = archive.choose(request.choice)
-        files = archive.files_of(chosen) if request.options.loads_data else []
-        dumped_by = manifest.source.pg_dump_version
-        program = find_program("pg_restore", at_least_major=major_of(dumped_by), search=request.programs)
-        reader = ObjectReader(store, manifest.objects, files, workers, limits)
-        plan = plan_feed(archive.toc_data, archive.toc, {file.path: file for file in files}, archive.lists, jobs=1)
-        notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
-        with Workspace(limits.spool_parent) as workspace:
-            folder = workspace.path / "archive"
-            feed = Feed(folder, plan, reader, workers, jobs=1)
-            scripting = Restoration.into_script(
-                program,
-                workspace,
-                folder,
-                output.fileno(),
-                create=request.create,
-                dump_ids=chosen,
-                options=request.options,
-            )
-            follow(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)
+        if as_stored:
+            reader = ObjectReader(store, manifest.objects, manifest.files, workers, request.limits)
+            notify(Started(f"Writing {manifest.database} in the format {format_}"))
+            (_write_folder if format_ == "directory" else _write_file)(manifest.files, reader, output)
+        else:
+            _write_script(request, manifest, store, output, workers, notify)
     return manifest
+
+
+def _write_file(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -> None:
+    for file in files:
+        output.writelines(check_content(file, reader.read(file)))
+
+
+def _write_folder(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -> None:
+    """As a tar stream; ``toc.dat``, without which it is no archive, comes last."""
+    for file in sorted(files, key=lambda file: (file.path == TOC_NAME, where_it_lies(file))):
+        member = TarInfo(file.path)
+        member.size, member.mode = file.size, 0o600
+        output.write(member.tobuf(GNU_FORMAT))
+        _write_file([file], reader, output)
+        output.write(bytes(-file.size % BLOCKSIZE))
+    output.write(bytes(2 * BLOCKSIZE))
+
+
+def _write_script(
+    request: ExportRequest,
+    manifest: Manifest,
+    store: StorageBackend,
+    output: BinaryIO,
+    workers: Workers,
+    notify: Notify,
+) -> None:
+    limits = request.limits
+    archive = open_archive(store, manifest, workers, limits)
+    chosen = archive.choose(request.choice)
+    files = archive.files_of(chosen) if request.options.loads_data or archive.is_stream else []
+    dumped_by = manifest.source.pg_dump_version
+    program = find_program("pg_restore", at_least_major=major_of(dumped_by), search=request.programs)
+    reader = ObjectReader(store, manifest.objects, files, workers, limits)
+    plan = archive.plan_feed(files, jobs=1)
+    notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
+    with Workspace(limits.spool_parent) as workspace:
+        feed = Feed(workspace.path / "archive", plan, reader, workers, jobs=1)
+        scripting = Restoration.into_script(
+            program,
+            workspace,
+            feed.path,
+            archive.format,
+            output.fileno(),
+            create=request.create,
+            dump_ids=chosen,
+            options=request.options,
+        )
+        follow(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)

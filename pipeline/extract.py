@@ -1,4 +1,4 @@
-"""Bring a backup back as a directory-format archive, for pg_restore by hand."""
+"""Bring a backup's archive back as it was dumped, for pg_restore by hand: a directory, or its single file in one."""
 
 import errno
 from collections.abc import Iterable, Iterator
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from pipeline.archive_reader import Choice, open_archive
+from pipeline.archive_reader import Choice, check_format, open_archive
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import InvalidRequest, LocalResourceExhausted
 from pipeline.events import Notify, Progress, Started
-from pipeline.manifest import File, Manifest
+from pipeline.manifest import File, Format, Manifest
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.use_list import format_list
 from pipeline.stages.download import ObjectReader, check_content
@@ -31,6 +31,8 @@ class ExtractRequest:
     folder: Path
     """Absent or empty."""
     choice: Choice = field(default_factory=Choice)
+    format: Format | None = None
+    """The format that it has to have; None for any."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -46,7 +48,7 @@ class Extracted:
 
 
 def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> Extracted:
-    """Write the archive, every file of it checked. ``toc.dat``, without which it is none, comes last; after a failure nothing is left.
+    """Write the archive, every file of it checked. ``toc.dat``, without which a directory is none, comes last; after a failure nothing is left.
 
     Raises PipelineError or StorageError.
     """
@@ -54,21 +56,24 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidRequest(f"{folder} is there and is not an empty folder; name another one.")
     manifest = find_backup(store, request.wanted)
+    check_format(manifest, request.format)
     with _filling(folder, manifest), Workers() as workers:
         archive = open_archive(store, manifest, workers, request.limits)
         chosen = archive.choose(request.choice)
-        # By where they lie, so that each object is fetched once.
-        files = sorted(
-            archive.files_of(chosen), key=lambda file: [(part.object, part.offset) for part in file.segments[:1]]
-        )
-        toc = archive.files[TOC_NAME]
-        reader = ObjectReader(store, manifest.objects, [*files, toc], workers, request.limits)
-        notify(Started(f"Writing {len(files) + 1} files to {folder}"))
+        files = sorted(archive.files_of(chosen), key=where_it_lies)
+        last = [] if archive.is_stream else [archive.files[TOC_NAME]]
+        reader = ObjectReader(store, manifest.objects, [*files, *last], workers, request.limits)
+        notify(Started(f"Writing {len(files) + len(last)} files to {folder}"))
         if chosen is not None:
             (folder / LIST_NAME).write_text(format_list(chosen))
         _write_files(folder, files, reader, workers, request.limits, notify)
-        _write_file(folder, toc, reader)
-    return Extracted(manifest, folder, len(files) + 1, sum(file.size for file in (*files, toc)))
+        _write_files(folder, last, reader, workers, request.limits, notify)
+    return Extracted(manifest, folder, len(files) + len(last), sum(file.size for file in (*files, *last)))
+
+
+def where_it_lies(file: File) -> list[tuple[int, int]]:
+    """To sort files by, so that each object is fetched once."""
+    return [(part.object, part.offset) for part in file.segments[:1]]
 
 
 @contextmanager

@@ -14,17 +14,15 @@ from pipeline.events import Notice, Notify, Started
 from pipeline.layout import GLOBALS
 from pipeline.manifest import DumpOptions, File, Manifest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.dumpall import SCRIPT_NAME, OnlyGlobals, dump_globals, run_script
+from pipeline.postgres.dumpall import SCRIPT_NAME, OnlyGlobals, dump_globals
 from pipeline.postgres.programs import find_program
+from pipeline.postgres.psql import run_script
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
 from pipeline.stages.download import ObjectReader, check_content
 from pipeline.stages.spool import Piece
 from storage_backends import StorageBackend
-
-_DUPLICATE_OBJECT = "42710"
-"""CREATE ROLE or CREATE TABLESPACE of what is there: the superuser that initdb made is in every script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +47,7 @@ def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Noti
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(request.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
         run = Run.begin(request.cluster or default_cluster(server), GLOBALS)
-        role_passwords = request.role_passwords and server.may_read_passwords()
-        if request.role_passwords and not role_passwords:
-            notify(Notice("Roles are taken without their passwords, which only a superuser may read."))
+        role_passwords = takes_passwords(server, notify, wanted=request.role_passwords)
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))
         script = dump_globals(
@@ -91,26 +87,39 @@ def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Noti
     )
 
 
-def restore_globals(
-    manifest: Manifest,
-    target: Conninfo,
-    store: StorageBackend,
-    notify: Notify,
-    *,
-    limits: Limits,
-    programs: Sequence[Path] = (),
-) -> None:
+def takes_passwords(server: Server, notify: Notify, *, wanted: bool) -> bool:
+    """Whether roles are taken with the hashes of their passwords, if that is ``wanted``."""
+    if wanted and not server.may_read_passwords():
+        notify(Notice("Roles are taken without their passwords, which only a superuser may read."))
+        return False
+    return wanted
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTarget:
+    """The server to restore onto."""
+
+    server: Conninfo
+    """Any database of it."""
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+
+
+def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
     """Make roles and tablespaces by psql, or change those of the same names to what they were.
 
     Raises RestoreFailed where the server refused any statement but the creation of what is there; what came before stays.
     """
-    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target) as server:
-        program = find_program("psql", at_least_major=server.major, search=programs)
+    limits = target.limits
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
+        program = find_program("psql", at_least_major=server.major, search=target.programs)
         notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
         script = b"".join(part for file in manifest.files for part in check_content(file, reader.read(file)))
-        refused = run_script(program, target, workspace, script, f"pgstow {manifest.backup_id}")
-    failed = [error for error in refused if error.sqlstate != _DUPLICATE_OBJECT]
+        path = workspace.write_private(SCRIPT_NAME, script)
+        refused = run_script(program, target.server, workspace, path, f"pgstow {manifest.backup_id}")
+    failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(
             f"{len(failed)} statements on roles and tablespaces failed, the first of them with: {failed[0].message.rstrip('.')}."

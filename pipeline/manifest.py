@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from pipeline.errors import ManifestInvalid
-from pipeline.layout import BackupRef
+from pipeline.layout import GLOBALS, BackupRef
 from storage_backends import StorageError
 from storage_backends.keys import check_key
 
@@ -40,7 +40,9 @@ def _in_utc(moment: datetime) -> datetime:
     return moment.astimezone(UTC)
 
 
-FileKind = Literal["toc", "table", "large_object", "large_object_toc", "script"]
+FileKind = Literal["toc", "table", "large_object", "large_object_toc", "archive", "script"]
+Format = Literal["directory", "custom", "tar", "plain"]
+"""pg_dump's."""
 Kind = Literal["database", "globals", "cluster"]
 Count = Annotated[int, Field(ge=0)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, in hexadecimal")]
@@ -87,12 +89,13 @@ class Source(Model):
     time_zone: str | None = Field(default=None, description="That times with a zone are dumped in")
     bytea_output: str | None = Field(default=None, description="How bytea is dumped: hex or escape")
     extensions: list[Extension]
+    roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
 
 
 class DumpOptions(Model):
     """How pg_dump, or pg_dumpall, was run."""
 
-    format: Literal["directory", "script"]
+    format: Format | Literal["script"] = Field(description="pg_dump's, or a script of pg_dumpall's")
     jobs: Count
     only: Literal["schema", "data", "roles", "tablespaces"] | None = Field(
         description="Definitions without rows, or rows alone; of globals, one kind of them; null for all"
@@ -102,6 +105,7 @@ class DumpOptions(Model):
     schemas: list[str] = []
     exclude_schemas: list[str] = []
     exclude_table_data: list[str] = []
+    databases: list[str] = Field(default=[], description="Of a cluster's script: the databases in it")
     exclude_databases: list[str] = Field(default=[], description="Of a cluster: patterns of databases left out")
     role_passwords: bool | None = Field(default=None, description="Whether globals have roles' password hashes")
 
@@ -147,6 +151,20 @@ class File(Model):
     schema_name: str | None = Field(default=None, alias="schema", description="The table's schema")
     relation: str | None = Field(default=None, description="The table's name")
     rows: Count | None = Field(default=None, description="Rows of the table in the dump's snapshot")
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class TableData(Model):
+    """The rows of a table."""
+
+    database: str | None = Field(default=None, description="In a script of a whole cluster")
+    schema_name: str = Field(alias="schema", description="The table's schema")
+    relation: str = Field(description="The table's name")
+    columns: str = Field(description="Those that COPY names, in parentheses; empty for none")
+    rows: Count = Field(description="Rows of the table in the dump's snapshot")
+    size: Count = Field(description="Bytes of its file, had it one in an archive of the directory format")
+    checksum: Sha256 = Field(description="SHA-256 of that file, in hexadecimal")
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
@@ -205,10 +223,19 @@ class Manifest(Model):
     encryption: None = None
     files: list[File]
     objects: list[StoredObject]
+    tables: list[TableData] = Field(
+        default=[],
+        description="Of a dump that is a single file, an archive or a script: the tables whose rows are in it",
+    )
     members: list[Member] = Field(default=[], description="Of a cluster: the backups of its globals and databases")
     totals: Totals
     durations: dict[str, float] = Field(description="Seconds by stage; stages overlap")
     previous: Previous | None
+
+    @property
+    def databases(self) -> list[str]:
+        """Of a cluster: those that are backed up."""
+        return self.dump.databases or [member.database for member in self.members if member.database != GLOBALS]
 
     @model_validator(mode="after")
     def _segments_fit(self) -> Self:
@@ -226,8 +253,8 @@ class Manifest(Model):
 
 
 def summarize(manifest: Manifest) -> dict[str, Any]:
-    """The manifest as JSON's types, without its files and objects."""
-    return manifest.model_dump(mode="json", exclude={"files", "objects"})
+    """The manifest as JSON's types, without its files, tables and objects."""
+    return manifest.model_dump(mode="json", exclude={"files", "objects", "tables"})
 
 
 def dump_manifest(manifest: Manifest) -> bytes:

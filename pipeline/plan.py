@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.backup import BackupRequest
 from pipeline.commit import default_cluster
-from pipeline.postgres.dump import Dump
+from pipeline.postgres.dump import DirectoryDump, DumpCall
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, Toc, read_toc
@@ -44,17 +44,8 @@ def plan_backup(request: BackupRequest) -> BackupPlan:
     """Start pg_dump as a backup would, and stop it as soon as its table of contents is there. Raises PipelineError."""
     with Workspace(request.limits.spool_parent) as workspace, Server(request.source) as server:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
-        dump = Dump(
-            program,
-            request.source,
-            workspace,
-            selection=request.selection,
-            jobs=1,
-            snapshot=server.export_snapshot().name,
-            name="pgstow dry run",
-            server=server,
-            lock_wait_timeout=request.lock_wait_timeout,
-        )
+        call = DumpCall(program, request.source, workspace, server, "pgstow dry run", request.lock_wait_timeout)
+        dump = DirectoryDump(call, request.selection, snapshot=server.export_snapshot().name, jobs=1)
         toc = _await_toc(dump, request)
         dump.stop()
         tables = [entry for entry in toc.data_entries if entry.description == "TABLE DATA"]
@@ -71,7 +62,7 @@ def plan_backup(request: BackupRequest) -> BackupPlan:
         )
 
 
-def _await_toc(dump: Dump, request: BackupRequest) -> Toc:
+def _await_toc(dump: DirectoryDump, request: BackupRequest) -> Toc:
     limits = request.limits
     spool = Spool(dump.folder, limit=limits.spool, piece_size=limits.piece_size, open_files=dump.open_files)
     while True:

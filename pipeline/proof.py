@@ -27,7 +27,7 @@ from pipeline.errors import (
 from pipeline.events import Notice, Notify, Started
 from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.prerequisites import make_roles, missing_extensions, missing_roles
+from pipeline.postgres.prerequisites import make_roles, missing_extensions, missing_roles, named_roles
 from pipeline.postgres.programs import major_of, speaks_to
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -118,7 +118,7 @@ def prove(
             wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
             target=target,
             create=True,
-            options=RestoreOptions(no_tablespaces=True),
+            options=RestoreOptions(no_tablespaces=archive.format != "plain"),
             check_files=True,
             limits=limits,
             programs=programs,
@@ -134,7 +134,7 @@ def prove(
             proof.problems.append(f"{exc}{partly if manifest.dump.partial else ''}")
             return proof
         if request.checksums:
-            comparison = compare_content(target, archive, store, limits, notify)
+            comparison = compare_content(target, archive, store, limits, notify, programs)
             proof.compared = comparison.compared
             proof.problems += comparison.problems
         for assertion in request.assertions:
@@ -179,7 +179,7 @@ def _scratch(scratch: Conninfo, toc: Toc, notify: Notify) -> Iterator[Conninfo]:
     """A name for a new database on the scratch server, where no database will have it in the end."""
     maintenance, name = scratch.with_database("postgres"), f"pgstow_proof_{secrets.token_hex(6)}"
     with Server(maintenance) as server:
-        if lacking := missing_roles(server, toc):
+        if lacking := missing_roles(server, named_roles(toc)):
             raise InvalidRequest(
                 f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "
                 "(pg_dumpall --roles-only prints how), or verify without --scratch."
@@ -213,7 +213,8 @@ def _throwaway(manifest: Manifest, toc: Toc, limits: Limits, programs: Sequence[
                         f"PostgreSQL {cluster.major} on this machine lacks the backup's extensions: {', '.join(lacking)}. Install them, or "
                         "name a server that has them with --scratch."
                     )
-                make_roles(server, missing_roles(server, toc))
+                # Of a script, no table of contents says which it names.
+                make_roles(server, missing_roles(server, named_roles(toc) | set(manifest.source.roles)))
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:
             raise LocalResourceExhausted(f"The throwaway server can't do it. {exc}") from exc

@@ -1,7 +1,6 @@
 """Restore a database, or part of one, from a store."""
 
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,25 +11,22 @@ from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
 from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError, RestoreFailed
-from pipeline.events import Notice, Notify, Progress, Started
+from pipeline.events import Notice, Notify, Started
+from pipeline.follow import follow
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.patterns import belongs_elsewhere
 from pipeline.postgres.programs import Program
-from pipeline.postgres.restoration import Restoration
+from pipeline.postgres.psql import ScriptRun
+from pipeline.postgres.restoration import IgnoredError, Restoration
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, database_statements
 from pipeline.postgres.workspace import Workspace
-from pipeline.restore_target import check_empty, check_free, count_rows_before, find_pg_restore, refuse_older
-from pipeline.row_check import check_rows
+from pipeline.restore_target import check_empty, check_free, count_rows_before, find_restorer, refuse_older
+from pipeline.row_check import Counts, Table, check_rows
 from pipeline.stages.download import ObjectReader
-from pipeline.stages.feed import Feed, plan_feed
+from pipeline.stages.feed import Feed
 from storage_backends import StorageBackend, StorageError
-
-_TICK = 0.05  # seconds between looks at pg_restore
-_INTERVAL = 0.2  # seconds between reports of progress
-_REPORT_TIMEOUT = 10.0  # seconds for a thread to say that it has fed all, after pg_restore has read it
-_LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that pg_restore opened out of turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,47 +107,38 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
     target = request.target.with_database(request.target.database or manifest.database).acting_as(options.role)
     with Workers() as workers:
         archive = open_archive(store, manifest, workers, limits).reassigned(request.owners)
+        if archive.format == "plain":
+            _refuse_options(request)
         chosen = archive.choose(request.choice)
-        files = archive.files_of(chosen) if options.loads_data else []
-        with _target_database(target, archive, chosen, files, request, workers, notify) as (server, program, before):
+        files = archive.files_of(chosen) if options.loads_data or archive.is_stream else []
+        tables = archive.tables_of(chosen) if options.loads_data else []
+        with _target_database(target, archive, chosen, tables, request, workers, notify) as (server, program, before):
             if request.choice.by_pattern and chosen is not None:
                 chosen = archive.with_schemas(chosen, present=server.schemas())
             reader = ObjectReader(store, manifest.objects, files, workers, limits)
-            by_path = {file.path: file for file in files}
-            plan = plan_feed(archive.toc_data, archive.toc, by_path, archive.lists, jobs=limits.jobs)
-            notify(Started(f"Restoring into {target.database} with pg_restore {program.version}, {limits.jobs} jobs"))
+            plan = archive.plan_feed(files, jobs=limits.jobs)
+            jobs = 1 if archive.is_stream else limits.jobs
+            notify(Started(f"Restoring into {target.database} with {program.path.name} {program.version}, {jobs} jobs"))
             with Workspace(limits.spool_parent) as workspace:
-                feed = Feed(
-                    workspace.path / "archive", plan, reader, workers, limits.jobs, check_files=request.check_files
-                )
-                restoration = Restoration.into_database(
-                    program,
-                    target,
-                    workspace,
-                    workspace.path / "archive",
-                    jobs=limits.jobs,
-                    name=f"pgstow {manifest.backup_id}",
-                    dump_ids=None if chosen is None else [plan.new_ids.get(id_, id_) for id_ in chosen],
-                    options=options,
-                )
+                feed = Feed(workspace.path / "archive", plan, reader, workers, jobs, check_files=request.check_files)
+                restoration = _start(archive, program, target, workspace, feed, plan.new_ids, chosen, request)
                 follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
-                allowed_errors = _check_errors(restoration, request, notify)
-            if files:
+                allowed_errors = _check_errors(restoration.ignored_errors(), request, notify)
+            if tables:
                 notify(Started("Counting rows"))
-                check_rows(target, files, workers, limits.jobs, notify, before=before)
-            if (request.create or request.properties) and chosen is None:
+                check_rows(target, tables, workers, limits.jobs, notify, before=before)
+            if (request.create or request.properties) and chosen is None and archive.toc_data:
                 _restore_properties(server, archive, options)
     if request.choice.by_pattern and chosen is not None and options.makes_tables:
         _tell_what_is_left_out(archive, frozenset(chosen), notify)
-    tables = [file for file in files if file.kind == "table"]
     return Restored(
         manifest=manifest,
         program=program,
         server_version=server.version,
         database=target.database or manifest.database,
-        files=[archive.files[TOC_NAME], *files],
+        files=files if archive.is_stream else [archive.files[TOC_NAME], *files],
         tables=len(tables),
-        rows=sum(file.rows or 0 for file in tables),
+        rows=sum(table.rows or 0 for table in tables),
         size=sum(file.size for file in files),
         fetched=archive.fetched + reader.fetched,
         allowed_errors=allowed_errors,
@@ -163,28 +150,28 @@ def _target_database(
     target: Conninfo,
     archive: Archive,
     chosen: Sequence[int] | None,
-    files: Sequence[File],
+    tables: Sequence[Table],
     request: RestoreRequest,
     workers: Workers,
     notify: Notify,
-) -> Iterator[tuple[Server, Program, Mapping[str, int]]]:
-    """A session on the database to restore into, which is new and empty, or fit for what will come; the pg_restore for it; and the rows
-    that are there in tables that get more of them."""
+) -> Iterator[tuple[Server, Program, Counts]]:
+    """A session on the database to restore into, which is new and empty, or fit for what will come; the program for it; and the rows that
+    are there in tables that get more of them."""
     source, options = archive.manifest.source, request.options
     if not request.create:
         with Server(target) as server:
             if not request.allow_older:
                 refuse_older(server, source)
-            program = find_pg_restore(server, source, request.programs)
+            program = find_restorer(server, archive, request.programs)
             if not request.allow_nonempty:
                 check_free(server, archive, chosen, options)
-            before = count_rows_before(target, archive, chosen, files, options, workers, request.limits)
+            before = count_rows_before(target, archive, chosen, tables, options, workers, request.limits)
             if not request.allow_nonempty:
-                check_empty(server, files, before)
+                check_empty(server, before)
             try:
                 yield server, program, before
             except (PipelineError, StorageError) as exc:
-                if options.single_transaction:
+                if _is_atomic(request, archive):
                     raise
                 raise type(exc)(f"{exc} {_may_be_part(server.name)}") from exc
         return
@@ -193,7 +180,7 @@ def _target_database(
     with Server(maintenance) as server:
         if not request.allow_older:
             refuse_older(server, source)
-        program = find_pg_restore(server, source, request.programs)
+        program = find_restorer(server, archive, request.programs)
         server.create_database(name, source)
     try:
         with Server(target) as server:
@@ -209,51 +196,53 @@ def _target_database(
         raise
 
 
+def _refuse_options(request: RestoreRequest) -> None:
+    """Raises InvalidRequest where more is asked for than to run a plain script as it is."""
+    options = request.options
+    if options != RestoreOptions(role=options.role, single_transaction=options.single_transaction):
+        raise InvalidRequest(
+            "The backup is a plain script, which psql runs as it is: leave out what would change that, or change what pgstow export writes."
+        )
+
+
+def _is_atomic(request: RestoreRequest, archive: Archive) -> bool:
+    """Whether a failure leaves nothing of it in a database that was there before. A new one is dropped then, and the lock table spared."""
+    return request.options.single_transaction or (archive.format == "plain" and not request.create)
+
+
 def _may_be_part(database: str) -> str:
     return f"The database {database} may hold a part of the backup now."
 
 
-def follow(
-    restoration: Restoration,
+def _start(
+    archive: Archive,
+    program: Program,
+    target: Conninfo,
+    workspace: Workspace,
     feed: Feed,
-    reader: ObjectReader,
-    server: Server | None,
-    total: int,
-    workers: Workers,
-    notify: Notify,
-) -> None:
-    """See pg_restore to its end; a failure to fetch or to check what it is fed ends it at once.
-
-    So does the end of our own session, where there is one: while pg_restore waits for data, it doesn't hear that the server is gone.
-    """
-    reported = 0.0
-    looked = time.monotonic()
-    try:
-        while not restoration.has_ended():
-            workers.collect(timeout=_TICK)
-            if time.monotonic() - looked > _LOOK_INTERVAL:
-                looked = time.monotonic()
-                if server is not None:
-                    server.execute("SELECT")
-                feed.serve_strays()
-            if time.monotonic() - reported > _INTERVAL:
-                reported = time.monotonic()
-                notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, tuple(feed.current)))
-    finally:
-        restoration.stop()
-        feed.close()
-    ended = time.monotonic()
-    while feed.unfinished and time.monotonic() - ended < _REPORT_TIMEOUT:
-        workers.collect(timeout=_TICK)
-    if feed.unfinished:
-        raise RestoreFailed(
-            f"pg_restore ended well, but did not read {feed.unfinished} of the archive's files to their end."
-        )
+    new_ids: Mapping[int, int],
+    chosen: Sequence[int] | None,
+    request: RestoreRequest,
+) -> Restoration | ScriptRun:
+    name = f"pgstow {archive.manifest.backup_id}"
+    if archive.format == "plain":
+        atomic = _is_atomic(request, archive)
+        return ScriptRun(program, target, workspace, feed.path, name=name, single_transaction=atomic)
+    return Restoration.into_database(
+        program,
+        target,
+        workspace,
+        feed.path,
+        archive.format,
+        jobs=request.limits.jobs,
+        name=name,
+        dump_ids=None if chosen is None else [new_ids.get(dump_id, dump_id) for dump_id in chosen],
+        options=request.options,
+    )
 
 
-def _check_errors(restoration: Restoration, request: RestoreRequest, notify: Notify) -> int:
+def _check_errors(errors: Sequence[IgnoredError], request: RestoreRequest, notify: Notify) -> int:
     """Tell each error that pg_restore went on after; the number of them. Raises RestoreFailed where one isn't allowed."""
-    errors = restoration.ignored_errors()
     others = [
         error for error in errors if not any(re.search(allowed, error.message) for allowed in request.allowed_errors)
     ]

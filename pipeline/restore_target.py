@@ -7,13 +7,13 @@ from pipeline.archive_reader import Archive
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
 from pipeline.errors import InvalidRequest, ProgramMissing, TargetNotEmpty
-from pipeline.manifest import File, Source
+from pipeline.manifest import Source
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.patterns import RELATIONS
 from pipeline.postgres.programs import Program, find_program, major_of, speaks_to
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
-from pipeline.row_check import count_rows
+from pipeline.row_check import Counts, Table, count_rows, name_of
 
 
 def refuse_older(server: Server, source: Source) -> None:
@@ -25,10 +25,13 @@ def refuse_older(server: Server, source: Source) -> None:
         )
 
 
-def find_pg_restore(server: Server, source: Source, search: Sequence[Path]) -> Program:
-    """Raises ProgramMissing where there is none for an archive of this source and for this server."""
-    dumped_by = source.pg_dump_version
-    program = find_program("pg_restore", at_least_major=max(server.major, major_of(dumped_by)), search=search)
+def find_restorer(server: Server, archive: Archive, search: Sequence[Path]) -> Program:
+    """The pg_restore for an archive, or the psql for a script, and for this server. Raises ProgramMissing where there is none."""
+    dumped_by = archive.manifest.source.pg_dump_version
+    least = max(server.major, major_of(dumped_by))
+    if archive.format == "plain":
+        return find_program("psql", at_least_major=least, search=search)
+    program = find_program("pg_restore", at_least_major=least, search=search)
     if not speaks_to(program.major, server.major):
         raise ProgramMissing(
             f"pg_restore {program.version} can't restore into a server older than 17, which this one is ({server.version}): install "
@@ -61,23 +64,22 @@ def count_rows_before(
     target: Conninfo,
     archive: Archive,
     chosen: Collection[int] | None,
-    files: Sequence[File],
+    tables: Sequence[Table],
     options: RestoreOptions,
     workers: Workers,
     limits: Limits,
-) -> dict[str, int]:
-    """The rows in those tables that get data and aren't made, by the table's file. Raises RestoreFailed where one isn't there."""
+) -> Counts:
+    """The rows in those tables that get data and aren't made. Raises RestoreFailed where one isn't there."""
     made = {(entry.namespace, entry.tag) for entry in _made(archive, chosen, options)}
     # What has no entry of its own is an extension's, and comes with that.
     known = {(entry.namespace, entry.tag) for entry in archive.toc.entries if entry.description in RELATIONS}
     there = known - made
-    tables = [file for file in files if file.kind == "table" and (file.schema_name, file.relation) in there]
-    return count_rows(target, tables, workers, limits.jobs)
+    return count_rows(target, [table for table in tables if name_of(table) in there], workers, limits.jobs)
 
 
-def check_empty(server: Server, files: Sequence[File], before: dict[str, int]) -> None:
+def check_empty(server: Server, before: Counts) -> None:
     """Raises TargetNotEmpty where a table holds rows, which data would be added to."""
-    if filled := [f"{file.schema_name}.{file.relation}" for file in files if before.get(file.path)]:
+    if filled := [".".join(name) for name, rows in before.items() if rows]:
         raise TargetNotEmpty(
             f"In the database {server.name}, {_some(filled)} {'hold' if len(filled) > 1 else 'holds'} rows already. Empty it first, or say "
             "--allow-nonempty to add to them."

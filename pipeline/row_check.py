@@ -8,19 +8,21 @@ from typing import TypeAlias
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notice, Notify
-from pipeline.manifest import File
+from pipeline.manifest import File, TableData
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 
-_Counts: TypeAlias = Mapping[str, int]
-"""Rows in the server, by the table's file in the archive."""
+Table: TypeAlias = File | TableData
+"""One that has rows in a backup: a file of its archive, or what lies in its script."""
+Counts: TypeAlias = Mapping[tuple[str, str], int]
+"""Rows in the server, by the table's schema and name."""
 
 
-def count_rows(target: Conninfo, tables: Sequence[File], workers: Workers, connections: int) -> dict[str, int]:
-    """Rows in the server by the table's file, counted over several connections. Raises RestoreFailed where a table isn't there."""
-    largest_first = sorted(tables, key=lambda file: -file.size)
+def count_rows(target: Conninfo, tables: Sequence[Table], workers: Workers, connections: int) -> Counts:
+    """Rows in the server, counted over several connections. Raises RestoreFailed where a table isn't there."""
+    largest_first = sorted(tables, key=lambda table: -table.size)
     counting = workers.pool(connections, "count")
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, str], int] = {}
     for first in range(min(connections, len(tables))):
         counting.submit(partial(_count, target, largest_first[first::connections]), counts.update)
     while counting.pending:
@@ -30,61 +32,62 @@ def count_rows(target: Conninfo, tables: Sequence[File], workers: Workers, conne
 
 def check_rows(
     target: Conninfo,
-    files: Sequence[File],
+    tables: Sequence[Table],
     workers: Workers,
     connections: int,
     notify: Notify,
     *,
-    before: _Counts = MappingProxyType({}),
+    before: Counts = MappingProxyType({}),
 ) -> None:
     """Count the tables' rows. Raises RestoreFailed where one has not the rows that the manifest says, more than there were ``before``."""
-    tables = [file for file in files if file.kind == "table"]
     found = count_rows(target, tables, workers, connections)
-    counts = {path: count - before.get(path, 0) for path, count in found.items()}
-    if not all(counts[file.path] == file.rows for file in tables):
+    counts = {name: count - before.get(name, 0) for name, count in found.items()}
+    if not all(counts[name_of(table)] == table.rows for table in tables):
         with Server(target) as server:
             wrong = _unexplained(server, tables, counts, notify)
         if wrong:
             first = wrong[0]
-            more = " more than before" if before.get(first.path) else ""
+            more = " more than before" if before.get(name_of(first)) else ""
             raise RestoreFailed(
-                f"{_shown(first)} has {counts[first.path]} rows{more} where the backup has {first.rows} "
+                f"{shown(first)} has {counts[name_of(first)]} rows{more} where the backup has {first.rows} "
                 f"({len(wrong)} of {len(tables)} tables differ from the manifest)."
             )
 
 
-def _count(target: Conninfo, tables: Sequence[File]) -> _Counts:
+def name_of(table: Table) -> tuple[str, str]:
+    """Schema and name."""
+    return table.schema_name or "", table.relation or ""
+
+
+def shown(table: Table) -> str:
+    """The same for people."""
+    return ".".join(name_of(table))
+
+
+def _count(target: Conninfo, tables: Sequence[Table]) -> Counts:
     with Server(target) as server:
-        return {file.path: server.count_rows(*_name(file)) for file in tables}
+        return {name_of(table): server.count_rows(*name_of(table)) for table in tables}
 
 
-def _unexplained(server: Server, tables: Sequence[File], counts: _Counts, notify: Notify) -> list[File]:
+def _unexplained(server: Server, tables: Sequence[Table], counts: Counts, notify: Notify) -> list[Table]:
     """The tables whose rows differ for no reason that stock pg_dump and pg_restore have."""
     extensions, filtered, roots = server.extension_tables(), server.filtered_tables(), server.partition_roots()
     wrong = []
-    for file in tables:
-        if counts[file.path] == file.rows:
+    for table in tables:
+        name = name_of(table)
+        if counts[name] == table.rows:
             continue
-        name = _name(file)
-        if name in extensions and counts[file.path] >= (file.rows or 0):
+        if name in extensions and counts[name] >= (table.rows or 0):
             continue  # CREATE EXTENSION filled it, and pg_dump left those rows out
         if name in filtered:
             notify(
-                Notice(f"The rows of {_shown(file)} can't be counted: its row security may hide some from this role.")
+                Notice(f"The rows of {shown(table)} can't be counted: its row security may hide some from this role.")
             )
             continue
         # Rows of a partition by an enum's hash are dumped for the partitioned table, since its values' OIDs change and so the hashes.
         root = roots.get(name)
-        siblings = [other for other in tables if root is not None and roots.get(_name(other)) == root]
-        surplus = sum(counts[other.path] - (other.rows or 0) for other in siblings)
+        siblings = [other for other in tables if root is not None and roots.get(name_of(other)) == root]
+        surplus = sum(counts[name_of(other)] - (other.rows or 0) for other in siblings)
         if not siblings or surplus != 0:
-            wrong.append(file)
+            wrong.append(table)
     return wrong
-
-
-def _name(file: File) -> tuple[str, str]:
-    return file.schema_name or "", file.relation or ""
-
-
-def _shown(file: File) -> str:
-    return ".".join(_name(file))

@@ -3,24 +3,24 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.archive_reader import read_toc_data
+from pipeline.archive_reader import dump_format, read_head
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.manifest import Manifest
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.restoration import list_entries
-from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
 from storage_backends import StorageBackend
 
 
 def show_toc(store: StorageBackend, manifest: Manifest, programs: Sequence[Path] = ()) -> str:
-    """What ``pg_restore --list`` prints of the archive, for ``--use-list`` once it is edited; of its objects, only that with ``toc.dat`` is
-    fetched. ``programs`` are folders to look for pg_restore in, instead of the usual places.
+    """What ``pg_restore --list`` prints of the archive, for ``--use-list`` once it is edited; of its objects, only those that hold
+    the table of contents are fetched. ``programs`` are folders to look for pg_restore in, instead of the usual places.
 
     Raises PipelineError or StorageError.
     """
     program = find_program("pg_restore", at_least_major=major_of(manifest.source.pg_dump_version), search=programs)
     with Workers() as workers, Workspace() as workspace:
-        workspace.write_private(TOC_NAME, read_toc_data(store, manifest, workers, Limits()))
-        return list_entries(program, workspace.path)
+        name, head = read_head(store, manifest, workers, Limits())
+        path, format_ = workspace.write_private(name, head), dump_format(manifest)
+        return list_entries(program, path.parent if format_ == "directory" else path, format_)

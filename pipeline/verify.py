@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from pipeline.archive_reader import Archive, open_archive
+from pipeline.archive_reader import Archive, dump_format, open_archive
 from pipeline.attestation import Attestation, store_attestation
 from pipeline.catalog import Wanted, find_backup, read_manifest_bytes
 from pipeline.concurrency import Workers
@@ -17,13 +17,14 @@ from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, DumpFailed, InvalidRequest, RestoreFailed
 from pipeline.events import Notice, Notify, Progress, Started
 from pipeline.layout import BackupRef
-from pipeline.manifest import File, Manifest, StoredObject
-from pipeline.postgres.programs import Program, find_program, major_of
+from pipeline.manifest import File, Manifest, StoredObject, TableData
+from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.restoration import check_toc
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
 from pipeline.proof import Proof, ProofRequest, prove
 from pipeline.stages.download import ObjectReader, check_content, download
+from pipeline.stream import read_stream
 from storage_backends import AccessDenied, ObjectNotFound, StorageBackend, StorageError
 
 _INTERVAL = 0.2  # seconds between reports of progress
@@ -86,12 +87,13 @@ def verify(request: VerifyRequest, store: StorageBackend, notify: Notify) -> Ver
     """
     started_at = datetime.now(UTC)
     manifest = find_backup(store, request.wanted)
-    if manifest.kind == "cluster":
+    if manifest.members:
         raise InvalidRequest(
             f"{manifest.backup_id} is a record of a cluster's backups, and has no data: verify these one by one."
         )
     # Roles and tablespaces can't be restored beside those of a server: their script is checked as far as the archive is.
-    level = Level.ARCHIVE if manifest.kind == "globals" and request.level is Level.RESTORE else request.level
+    of_server = manifest.kind != "database"
+    level = Level.ARCHIVE if of_server and request.level is Level.RESTORE else request.level
     found = Verification(manifest, level)
     notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {level}"))
     with Workers() as workers:
@@ -192,8 +194,6 @@ def _verify_archive(
 ) -> None:
     """Look into every file, but for those whose paths are ``checked`` already, and every object that lies in none."""
     manifest, limits = found.manifest, request.limits
-    major = major_of(manifest.source.pg_dump_version)
-    program = find_program("pg_restore", at_least_major=major, search=request.programs)
     others = [file for file in manifest.files if file.path not in checked]
     reader = ObjectReader(store, manifest.objects, others, workers, limits)
     reading = workers.pool(limits.threads, "archive")
@@ -206,8 +206,12 @@ def _verify_archive(
         found.problems += [problem] if problem else []
 
     found.files += len(manifest.files) - len(others)
+    is_directory = dump_format(manifest) == "directory"
     for file in others:
-        reading.submit(partial(_read_file, reader, file), partial(take, file))
+        read_file = (
+            _read_file if is_directory or manifest.kind == "globals" else partial(_read_stream, manifest, request)
+        )
+        reading.submit(partial(read_file, reader, file), partial(take, file))
     while reading.pending:
         workers.collect(timeout=_INTERVAL)
         if time.monotonic() - reported > _INTERVAL:
@@ -222,9 +226,9 @@ def _verify_archive(
     found.problems += [problem for problem in reader.damaged.values() if problem not in told]
     remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]
     _verify_bytes(store, remaining, found, workers, limits, notify)
-    if not found.problems and manifest.kind == "database":
+    if not found.problems and manifest.kind == "database" and is_directory:
         try:
-            _parse(program, open_archive(store, manifest, workers, limits), limits)
+            _parse(open_archive(store, manifest, workers, limits), request)
         except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
             found.problems.append(str(exc))
 
@@ -236,6 +240,21 @@ def _read_file(reader: ObjectReader, file: File) -> str | None:
     except BackupDamaged as exc:
         return f"{file.path}: {exc}"
     return None
+
+
+def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReader, file: File) -> str | None:
+    """The same for an archive or a script that is a single file, which must have in it what was in it, by pg_restore's account."""
+    try:
+        tables = read_stream(manifest, reader, request.limits, request.programs)
+    except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
+        return f"{file.path}: {exc}"
+    if [_digest(table) for table in tables] != [_digest(table) for table in manifest.tables]:
+        return f"{file.path} doesn't have the rows in it that the manifest says."
+    return None
+
+
+def _digest(table: TableData) -> tuple[str | None, str, str, int, str]:
+    return table.database, table.schema_name, table.relation, table.rows, table.checksum
 
 
 def _verify_restore(
@@ -278,8 +297,10 @@ def _attest(store: StorageBackend, found: Verification, started_at: datetime, no
         return None
 
 
-def _parse(program: Program, archive: Archive, limits: Limits) -> None:
+def _parse(archive: Archive, request: VerifyRequest) -> None:
     """Have pg_restore and pgstow parse the archive, and see that each of its data entries has a file."""
-    with Workspace(limits.spool_parent) as workspace:
+    major = major_of(archive.manifest.source.pg_dump_version)
+    program = find_program("pg_restore", at_least_major=major, search=request.programs)
+    with Workspace(request.limits.spool_parent) as workspace:
         workspace.write_private(TOC_NAME, archive.toc_data)
         check_toc(program, workspace.path, archive.toc)

@@ -1,14 +1,20 @@
-"""pg_dump, in the directory format, and what it says."""
+"""pg_dump and pg_dumpall, and what they say."""
 
 import errno
 import os
 import re
+import select
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from subprocess import DEVNULL
+from typing import Self
 
 from pipeline.config import Selection
 from pipeline.errors import ConnectionFailed, DumpFailed, DumpInterrupted, LocalResourceExhausted
+from pipeline.manifest import Format
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass
 from pipeline.postgres.locks import find_blockers
@@ -29,57 +35,39 @@ CHECK_ADVICE = " Run pgstow check to see all that the role may not read."
 """At the end of a DumpFailed where that may help."""
 
 
+@dataclass(frozen=True, slots=True)
+class DumpCall:
+    """Which program is to dump what."""
+
+    program: Program
+    source: Conninfo
+    workspace: Workspace
+    server: Server
+    """Is asked who held a lock for too long."""
+    name: str
+    """The application name of all sessions."""
+    lock_wait_timeout: int
+    """Seconds to wait for other sessions' locks; 0 for ever."""
+
+
 class Dump:
-    """A running pg_dump that fills :attr:`folder`.
+    """A running pg_dump or pg_dumpall, as :class:`DirectoryDump` and :class:`StreamDump` start it. It never asks for a password."""
 
-    Files aren't compressed, since the pipeline does that, and aren't synced, since the spool is not the backup. It never asks
-    for a password. It holds ``jobs`` + 1 connections (one for a single job), under the application name ``name``.
-    It waits ``lock_wait_timeout`` seconds for other sessions' locks, with 0 for ever. ``server`` is asked who held one too long.
-    """
-
-    def __init__(
-        self,
-        program: Program,
-        conninfo: Conninfo,
-        workspace: Workspace,
-        *,
-        selection: Selection,
-        jobs: int,
-        snapshot: str,
-        name: str,
-        server: Server,
-        lock_wait_timeout: int,
-    ) -> None:
-        self.folder = workspace.path / ARCHIVE
-        self.folder.mkdir(mode=0o700)
-        self._paused = False
-        self._server = server
-        self._lock_wait_timeout = lock_wait_timeout
-        self._running: RunningProgram = workspace.start(
-            program,
-            [
-                "--format=directory",
-                f"--file={self.folder}",
-                f"--jobs={jobs}",
-                "--compress=0",
-                "--no-sync",
-                "--no-password",
-                f"--snapshot={snapshot}",
-                *([f"--lock-wait-timeout={lock_wait_timeout * 1000}"] if lock_wait_timeout else []),
-                *selection.arguments(),
-                f"--dbname={conninfo.for_program(workspace, name)}",
-            ],
-            unset=conninfo.overrides,
+    def __init__(self, call: DumpCall, arguments: Sequence[str], *, stdout: int = DEVNULL) -> None:
+        self._call = call
+        timeout = [f"--lock-wait-timeout={call.lock_wait_timeout * 1000}"] if call.lock_wait_timeout else []
+        connection = f"--dbname={call.source.for_program(call.workspace, call.name)}"
+        self._running: RunningProgram = call.workspace.start(
+            call.program,
+            [*arguments, "--no-password", *timeout, connection],
+            unset=call.source.overrides,
+            stdout=stdout,
         )
-
-    def open_files(self) -> set[str] | None:
-        """Which files of the archive it is writing; None where the kernel doesn't tell."""
-        return self._running.open_files(self.folder)
 
     def has_ended(self) -> bool:
         """Whether it ended, and well.
 
-        Raises DumpFailed with pg_dump's own words where it ended badly, DumpInterrupted where that may pass, or LocalResourceExhausted where
+        Raises DumpFailed with its own words where it ended badly, DumpInterrupted where that may pass, or LocalResourceExhausted where
         that was for want of disk.
         """
         status = self._running.poll()
@@ -91,14 +79,6 @@ class Dump:
         """What it wrote to its standard error."""
         return self._running.messages().splitlines()
 
-    def pause_if(self, full: bool) -> None:
-        """Keep it stopped while ``full``."""
-        if full and not self._paused:
-            self._running.pause()
-        elif self._paused and not full:
-            self._running.resume()
-        self._paused = full
-
     def stop(self) -> None:
         """End it and its sessions on the server."""
         self._running.stop()
@@ -106,10 +86,10 @@ class Dump:
     def _failure(self, status: int, messages: str) -> Exception:
         if (
             any(os.strerror(number) in messages for number in (errno.ENOSPC, errno.EDQUOT))
-            or shutil.disk_usage(self.folder).free == 0
+            or shutil.disk_usage(self._call.workspace.path).free == 0
         ):
             return LocalResourceExhausted(
-                f"The spool's disk at {self.folder.parent} is full; free some space, name another folder, or lower the spool's limit."
+                f"The spool's disk at {self._call.workspace.path} is full; free some space, name another folder, or lower the spool's limit."
             )
         if conflict := explain_conflict(messages):
             return DumpInterrupted(conflict)
@@ -120,7 +100,7 @@ class Dump:
                 f"Somebody else asked for a lock on {refused['table']} during the dump, so that pg_dump's worker could not get its own: "
                 "let that end first, and keep such changes out of the time of backups."
             )
-        reason = describe_failure("pg_dump", status, messages)
+        reason = describe_failure(self._call.program.path.name, status, messages)
         if may_pass(messages):
             return DumpInterrupted(reason)
         advice = CHECK_ADVICE if "permission denied" in reason else ""
@@ -129,9 +109,69 @@ class Dump:
     def _explain_wait(self, messages: str) -> str:
         blockers = []
         with suppress(ConnectionFailed):
-            blockers = [blocker for blocker in find_blockers(self._server) if blocker.table in messages]
+            blockers = [blocker for blocker in find_blockers(self._call.server) if blocker.table in messages]
         trouble = str(blockers[0]) if blockers else "Somebody else held a lock on one of the tables"
         return (
-            f"{trouble}, for which pg_dump waited {self._lock_wait_timeout:,} s: wait until that transaction has ended, or end it, "
+            f"{trouble}, for which pg_dump waited {self._call.lock_wait_timeout:,} s: wait until that transaction has ended, or end it, "
             "or raise --lock-wait-timeout."
         )
+
+
+class DirectoryDump(Dump):
+    """A pg_dump that fills :attr:`folder`, and holds ``jobs`` + 1 connections (one for a single job).
+
+    Files aren't compressed, since the pipeline does that, and aren't synced, since the spool is not the backup.
+    """
+
+    def __init__(self, call: DumpCall, selection: Selection, *, snapshot: str, jobs: int) -> None:
+        self.folder = call.workspace.path / ARCHIVE
+        self.folder.mkdir(mode=0o700)
+        self._paused = False
+        arguments = ["--format=directory", f"--file={self.folder}", f"--jobs={jobs}", "--compress=0", "--no-sync"]
+        super().__init__(call, [*arguments, f"--snapshot={snapshot}", *selection.arguments()])
+
+    def open_files(self) -> set[str] | None:
+        """Which files of the archive it is writing; None where the kernel doesn't tell."""
+        return self._running.open_files(self.folder)
+
+    def pause_if(self, full: bool) -> None:
+        """Keep it stopped while ``full``."""
+        if full and not self._paused:
+            self._running.pause()
+        elif self._paused and not full:
+            self._running.resume()
+        self._paused = full
+
+
+class StreamDump(Dump):
+    """One that writes to a pipe, from which :meth:`read` takes."""
+
+    def __init__(self, call: DumpCall, arguments: Sequence[str]) -> None:
+        reading, writing = os.pipe()
+        self._output = os.fdopen(reading, "rb", buffering=0)
+        self._piece = bytearray()
+        self._at_end = False
+        with os.fdopen(writing, "wb", buffering=0):
+            super().__init__(call, arguments, stdout=writing)
+
+    @classmethod
+    def of_database(cls, call: DumpCall, selection: Selection, *, snapshot: str, format_: Format) -> Self:
+        """By pg_dump, over one connection."""
+        compression = ["--compress=0"] if format_ == "custom" else []  # the others know none
+        return cls(call, [f"--format={format_}", *compression, f"--snapshot={snapshot}", *selection.arguments()])
+
+    def read(self, size: int, *, timeout: float) -> tuple[bytes, bool] | None:
+        """The next ``size`` bytes, or what is left, and whether that is the end. None where they don't come within ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while len(self._piece) < size and not self._at_end:
+            if not select.select([self._output], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                return None
+            part = self._output.read(size - len(self._piece))
+            self._piece += part
+            self._at_end = not part
+        piece, self._piece = bytes(self._piece), bytearray()
+        return piece, self._at_end
+
+    def close(self) -> None:
+        """Read no more."""
+        self._output.close()

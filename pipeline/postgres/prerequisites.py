@@ -1,7 +1,7 @@
 """What an archive needs of the server around it, since no database's dump holds it: roles and extensions."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 
 from psycopg import sql
 
@@ -22,9 +22,9 @@ def named_roles(toc: Toc) -> set[str]:
     )
 
 
-def missing_roles(server: Server, toc: Toc) -> list[str]:
-    """Those of them that the server lacks. Raises ConnectionFailed."""
-    return sorted(named_roles(toc) - {name for (name,) in server.fetch("SELECT rolname FROM pg_roles")})
+def missing_roles(server: Server, needed: Set[str]) -> list[str]:
+    """Those that the server lacks. Raises ConnectionFailed."""
+    return sorted(needed - {name for (name,) in server.fetch("SELECT rolname FROM pg_roles")})
 
 
 def missing_extensions(server: Server, toc: Toc) -> list[str]:

@@ -1,4 +1,4 @@
-"""pg_restore, from a folder into a database or a script."""
+"""pg_restore, from an archive into a database or a script."""
 
 import re
 import textwrap
@@ -10,6 +10,7 @@ from typing import Self
 
 from pipeline.config import RestoreOptions
 from pipeline.errors import RestoreFailed
+from pipeline.manifest import Format
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
 from pipeline.postgres.toc import Toc
@@ -37,7 +38,7 @@ class IgnoredError:
 
 
 class Restoration:
-    """A running pg_restore of a folder, either into a database or into a script.
+    """A running pg_restore of an archive in that format, either into a database or into a script.
 
     ``dump_ids`` are the entries to restore in the order to take them in; None for all.
     """
@@ -46,7 +47,8 @@ class Restoration:
         self,
         program: Program,
         workspace: Workspace,
-        folder: Path,
+        archive: Path,
+        format_: Format,
         *,
         dump_ids: Sequence[int] | None,
         options: RestoreOptions,
@@ -54,11 +56,11 @@ class Restoration:
         unset: Sequence[str] = (),
         stdout: int = DEVNULL,
     ) -> None:
-        arguments = ["--format=directory", *into, *options.arguments()]
+        arguments = [f"--format={format_}", *into, *options.arguments()]
         if dump_ids is not None:
             arguments.append(f"--use-list={workspace.write_private('list', format_list(dump_ids))}")
         self._keep_going = options.keep_going
-        self._running = workspace.start(program, [*arguments, str(folder)], unset=unset, stdout=stdout)
+        self._running = workspace.start(program, [*arguments, str(archive)], unset=unset, stdout=stdout)
 
     @classmethod
     def into_database(
@@ -66,24 +68,35 @@ class Restoration:
         program: Program,
         conninfo: Conninfo,
         workspace: Workspace,
-        folder: Path,
+        archive: Path,
+        format_: Format,
         *,
         jobs: int,
         name: str,
         dump_ids: Sequence[int] | None,
         options: RestoreOptions,
     ) -> Self:
-        """It never asks for a password, and holds ``jobs`` + 1 connections under the application name ``name``."""
+        """It never asks for a password, and holds ``jobs`` + 1 connections under the application name ``name``; of a single file, one."""
         connection = f"--dbname={conninfo.for_program(workspace, name)}"
-        into = ["--no-password", f"--jobs={jobs}", connection]
-        return cls(program, workspace, folder, dump_ids=dump_ids, options=options, into=into, unset=conninfo.overrides)
+        into = ["--no-password", f"--jobs={jobs if format_ == 'directory' else 1}", connection]
+        return cls(
+            program,
+            workspace,
+            archive,
+            format_,
+            dump_ids=dump_ids,
+            options=options,
+            into=into,
+            unset=conninfo.overrides,
+        )
 
     @classmethod
     def into_script(
         cls,
         program: Program,
         workspace: Workspace,
-        folder: Path,
+        archive: Path,
+        format_: Format,
         output: int,
         *,
         create: bool,
@@ -92,7 +105,7 @@ class Restoration:
     ) -> Self:
         """It writes to the file descriptor ``output``; with ``create``, the script makes the database too."""
         into = ["--file=-", *(["--create"] if create else [])]
-        return cls(program, workspace, folder, dump_ids=dump_ids, options=options, into=into, stdout=output)
+        return cls(program, workspace, archive, format_, dump_ids=dump_ids, options=options, into=into, stdout=output)
 
     def has_ended(self) -> bool:
         """Whether it ended, having got to its end. Raises RestoreFailed with pg_restore's own words where it did not."""
@@ -137,9 +150,9 @@ def parse_errors(messages: str) -> list[IgnoredError]:
     return found
 
 
-def list_entries(program: Program, folder: Path) -> str:
-    """What ``pg_restore --list`` prints of the archive whose ``toc.dat`` is in ``folder``. Raises RestoreFailed."""
-    listed = run(program, ["--list", str(folder)])
+def list_entries(program: Program, archive: Path, format_: Format) -> str:
+    """What ``pg_restore --list`` prints of an archive, of which there need be no more than its table of contents. Raises RestoreFailed."""
+    listed = run(program, ["--list", f"--format={format_}", str(archive)])
     if listed.returncode:
         raise RestoreFailed(describe_failure("pg_restore", listed.returncode, listed.stderr.decode("utf-8", "replace")))
     return listed.stdout.decode("utf-8", "replace")
@@ -147,7 +160,7 @@ def list_entries(program: Program, folder: Path) -> str:
 
 def check_toc(program: Program, folder: Path, toc: Toc) -> None:
     """Have pg_restore parse the table of contents in ``folder``. Raises RestoreFailed unless it finds the entries of ``toc``."""
-    lines = list_entries(program, folder).split("\n")  # names may hold other separators of lines
+    lines = list_entries(program, folder, "directory").split("\n")  # names may hold other separators of lines
     found = {int(line.split(";")[0]) for line in lines if line[:1].isdigit() and ";" in line}
     data = {entry.dump_id for entry in toc.data_entries}
     if not data <= found:

@@ -130,6 +130,10 @@ class Server:
         )
         return [name for (name,) in rows]
 
+    def roles(self) -> list[str]:
+        """Names of the cluster's roles, those that every server has left out."""
+        return [name for (name,) in self.fetch("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
+
     def may_read_passwords(self) -> bool:
         """Whether the role may read the hashes of roles' passwords."""
         [(readable,)] = self.fetch("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')")
@@ -148,6 +152,15 @@ class Server:
             [list(oids)],
         )
         return dict(rows)
+
+    def estimated_size(self) -> int:
+        """The same of all tables together, the system's left out."""
+        [(size,)] = self.fetch(
+            "SELECT coalesce(sum(c.relpages::bigint + coalesce(t.relpages, 0)), 0)::bigint * current_setting('block_size')::bigint "
+            "FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid "
+            "WHERE c.relkind = 'r' AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)"
+        )
+        return int(size)
 
     def relations(self) -> set[tuple[str, str]]:
         """Schema and name of every table, view, sequence and the like that belongs to neither the system nor an extension."""

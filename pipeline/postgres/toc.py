@@ -1,4 +1,4 @@
-"""An archive's table of contents, ``toc.dat`` of the directory format.
+"""An archive's table of contents: ``toc.dat`` of the directory format and of the tar format, or the beginning of a custom-format archive.
 
 The format is PostgreSQL's: ``ReadHead`` and ``ReadToc`` in ``src/bin/pg_dump/pg_backup_archiver.c``, versions 1.12 (PostgreSQL 9)
 to 1.16 (PostgreSQL 17 and 18). ``pg_restore --list`` prints the same, but not the dependencies, and its lines cannot be
@@ -15,6 +15,12 @@ from pipeline.errors import DumpFailed, InvalidRequest
 
 TOC_NAME = "toc.dat"
 OLDEST, NEWEST = (1, 12), (1, 16)
+_CUSTOM = 1
+"""``archCustom`` in ``pg_backup_archiver.h``."""
+
+
+class TocCutShort(DumpFailed):
+    """A table of contents that ends too early."""
 
 
 class Section(IntEnum):
@@ -72,7 +78,10 @@ class Toc:
 
 
 def read_toc(data: bytes) -> Toc:
-    """Parse a ``toc.dat``. Raises DumpFailed where it is damaged, or of a version that is not known."""
+    """Parse a table of contents, after which there may be more.
+
+    Raises TocCutShort, or DumpFailed where it is damaged, or of a version that is not known.
+    """
     reader = _Reader(data)
     try:
         server_version, count = reader.head()
@@ -218,13 +227,15 @@ class _Reader:
         self._data = data
         self._at = 0
         self.int_size = 4
+        self._offset_size = 8
+        self._format = 0
         self.version = (0, 0)
 
     def head(self) -> tuple[bytes | None, int]:
         """Server's version, number of entries."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
-        major, minor, _revision, self.int_size, _offset_size, _format = self._take(6)
+        major, minor, _revision, self.int_size, self._offset_size, self._format = self._take(6)
         self.version = (major, minor)
         if not OLDEST <= self.version <= NEWEST:
             raise DumpFailed(
@@ -266,7 +277,11 @@ class _Reader:
             if digits is None:
                 break
             dependencies.append((int(digits), at))
-        filename = self._str()
+        if self._format == _CUSTOM:
+            filename = None
+            self._take(1 + self._offset_size)  # where its data lies, if that is known
+        else:
+            filename = self._str()
         return _RawEntry(
             start=start,
             dump_id=dump_id,
@@ -290,7 +305,7 @@ class _Reader:
     def _take(self, size: int) -> bytes:
         taken = self._data[self._at : self._at + size]
         if len(taken) != size:
-            raise DumpFailed("The archive's toc.dat is cut short.")
+            raise TocCutShort("The archive's toc.dat is cut short.")
         self._at += size
         return taken
 
@@ -309,9 +324,13 @@ def _python_encoding(entries: list[_RawEntry]) -> str:
     for entry in entries:
         if entry.description == b"ENCODING":
             match = re.search(rb"'([^']+)'", entry.definition or b"")
-            name = match[1].decode("ascii") if match else "UTF8"
-            try:
-                return codecs.lookup(re.sub(r"^KOI8", "koi8-", re.sub(r"^WIN(?=\d)", "cp", name))).name
-            except LookupError:
-                break
+            return python_codec(match[1].decode("ascii") if match else "UTF8")
     return "utf-8"
+
+
+def python_codec(encoding: str) -> str:
+    """Python's codec for an encoding by PostgreSQL's name; UTF-8's where there is none."""
+    try:
+        return codecs.lookup(re.sub(r"^KOI8", "koi8-", re.sub(r"^WIN(?=\d)", "cp", encoding))).name
+    except LookupError:
+        return "utf-8"

@@ -166,9 +166,16 @@ class Workspace:
         return path
 
     def start(
-        self, program: Program, arguments: Sequence[str], *, unset: Sequence[str] = (), stdout: int = subprocess.DEVNULL
+        self,
+        program: Program,
+        arguments: Sequence[str],
+        *,
+        unset: Sequence[str] = (),
+        stdout: int = subprocess.DEVNULL,
+        inherit: Sequence[int] = (),
     ) -> RunningProgram:
-        """Start one of PostgreSQL's programs, without the ``unset`` variables of the environment, and with ``stdout``, a file descriptor.
+        """Start one of PostgreSQL's programs, without the ``unset`` variables of the environment, and with ``stdout``, a file descriptor, and
+        those to ``inherit``.
 
         What it creates is for its owner alone.
         """
@@ -181,6 +188,7 @@ class Workspace:
                 stderr=errors,
                 process_group=0,
                 umask=0o077,
+                pass_fds=inherit,
             )
         running = RunningProgram(process, log)
         self._programs.append(running)

@@ -1,4 +1,4 @@
-"""An archive's folder for pg_restore that is never all there: each data file is a pipe, filled as pg_restore reads it.
+"""An archive for pg_restore, or a script for psql, that is never all there: each data file is a pipe, filled as it is read.
 
 pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO will do. It asks for the files'
 sizes, largest first, to choose what parallel jobs begin with; all FIFOs have size 0, and then it goes by dump ID
@@ -9,7 +9,8 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -28,8 +29,8 @@ _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pip
 class FeedPlan:
     """What pg_restore will read, in the order in which it will ask for it."""
 
-    toc: bytes
-    """The table of contents with the dump IDs that bring about that order."""
+    toc: bytes | None
+    """The table of contents with the dump IDs that bring about that order; None where there is a single file and no folder."""
     new_ids: Mapping[int, int]
     """Dump IDs in it, by the archive's own."""
     small: tuple[File, ...]
@@ -37,6 +38,8 @@ class FeedPlan:
     sequences: tuple[tuple[tuple[File, ...], ...], ...]
     """Groups of files that are pipes. One job of pg_restore opens those of a group one after another; the groups of a sequence are begun in
     its order; sequences go side by side."""
+    self_terminated: bool = False
+    """Whether pg_restore knows where what it wants of a file ends, and may leave the rest unread."""
 
 
 def plan_feed(
@@ -70,6 +73,11 @@ def plan_feed(
     )
 
 
+def plan_stream(files: Sequence[File], *, self_terminated: bool) -> FeedPlan:
+    """For an archive or a script that is a single file."""
+    return FeedPlan(toc=None, new_ids={}, small=(), sequences=((tuple(files),),), self_terminated=self_terminated)
+
+
 def _turn(file: File) -> tuple[int, int, int]:
     """Large files first, the largest of all foremost. Those in packs after them, pack by pack, since each is fetched whole: in any other
     order, and with more packs than memory has room for, packs would be fetched again and again."""
@@ -100,6 +108,7 @@ class Feed:
         check_files: bool = False,
     ) -> None:
         self._folder = folder
+        self._self_terminated = plan.self_terminated
         self._check_files = check_files
         self._reader = reader
         self._workers = workers
@@ -114,13 +123,13 @@ class Feed:
         """Groups of files that pg_restore has not read to their end."""
         self.current: list[str] = []
         """Files being read."""
+        self.path = folder if plan.toc is not None else next(iter(self._unclaimed))
+        """What to hand to pg_restore, or to psql."""
         folder.mkdir(mode=0o700)
-        for path in (TOC_NAME, *(file.path for file in plan.small)):
-            (folder / path).touch(mode=0o600)
-        (folder / TOC_NAME).write_bytes(plan.toc)
+        if plan.toc is not None:
+            _write_private(folder / TOC_NAME, [plan.toc])
         for file in plan.small:
-            with (folder / file.path).open("wb") as stream:
-                stream.writelines(self._read(file))
+            _write_private(folder / file.path, self._read(file))
         for group in self._unclaimed.values():
             for file in group:
                 os.mkfifo(folder / file.path, 0o600)
@@ -164,7 +173,7 @@ class Feed:
         return False
 
     def _feed(self, file: File, held: int | None = None) -> bool:
-        """Whether pg_restore took all of the file; if not, it has ended and says itself why."""
+        """Whether pg_restore took all that it wants of the file; if not, it has ended and says itself why."""
         path = self._folder / file.path
         self._reader.fetch_ahead(segment.object for segment in file.segments[:1])
         pipe = self._open(path, held)
@@ -175,7 +184,7 @@ class Feed:
             with pipe:
                 self._fill(pipe.fileno(), file)
         except BrokenPipeError:
-            return False
+            return self._self_terminated
         finally:
             self.current.remove(file.path)
         path.unlink()
@@ -204,17 +213,26 @@ class Feed:
     def _fill(self, pipe: int, file: File) -> None:
         with suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+        parts = self._read(file)
         try:
-            for part in self._read(file):
+            for part in parts:
                 view = memoryview(part)
                 while view:
                     view = view[os.write(pipe, view) :]
                 self.fed += len(part)
         except BrokenPipeError:
+            if self._check_files and self._self_terminated:
+                deque(parts, maxlen=0)
             raise
         except BaseException:
             self._broken.append(os.dup(pipe))
             raise
+
+
+def _write_private(path: Path, parts: Iterable[bytes]) -> None:
+    path.touch(mode=0o600)
+    with path.open("wb") as stream:
+        stream.writelines(parts)
 
 
 def _let_go(descriptor: int | None) -> None:

@@ -1,0 +1,126 @@
+"""Back up a whole server as the one script that pg_dumpall makes of it, and run that on a new one."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+
+from pipeline.archive_writer import ArchiveWriter
+from pipeline.backup import BackupRequest
+from pipeline.commit import Run, commit, default_cluster, describe_source
+from pipeline.concurrency import Workers
+from pipeline.errors import TargetNotEmpty
+from pipeline.events import Notify, Started
+from pipeline.follow import follow
+from pipeline.globals import ServerTarget, takes_passwords
+from pipeline.layout import WHOLE
+from pipeline.manifest import DumpOptions, Manifest
+from pipeline.postgres.dump import DumpCall, StreamDump
+from pipeline.postgres.locks import sole_backup
+from pipeline.postgres.programs import find_program, major_of
+from pipeline.postgres.psql import ScriptRun
+from pipeline.postgres.script import ScriptReader
+from pipeline.postgres.server import Server
+from pipeline.postgres.workspace import Workspace
+from pipeline.row_check import check_rows
+from pipeline.stages.compress import Compressor
+from pipeline.stages.download import ObjectReader
+from pipeline.stages.feed import Feed, plan_stream
+from pipeline.stages.read_along import ReadAlong
+from pipeline.stream import describe_stream, pass_on
+from pipeline.watch import StatementWatch
+from storage_backends import StorageBackend
+
+CLUSTER_SCRIPT = "cluster.sql"
+ON_EVERY_SERVER = frozenset({"postgres", "template1"})
+
+
+def back_up_cluster_script(
+    each: BackupRequest,
+    databases: Sequence[str],
+    exclude: Sequence[str],
+    store: StorageBackend,
+    notify: Notify,
+    *,
+    role_passwords: bool,
+) -> Manifest:
+    """Dump globals and ``databases``, all but those that match ``exclude``, one after another into one script, and commit it.
+
+    Raises PipelineError or StorageError.
+    """
+    limits = each.limits
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(each.source) as server:
+        run = Run.begin(each.cluster or default_cluster(server), WHOLE)
+        with sole_backup(server, run.session_name):
+            program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
+            source, taken_at = describe_source(server, program, None, with_roles=True), datetime.now(UTC)
+            dump = DumpOptions(
+                format="script",
+                jobs=1,
+                only=each.selection.only,
+                role_passwords=takes_passwords(server, notify, wanted=role_passwords),
+                databases=list(databases),
+                exclude_databases=list(exclude),
+            )
+            notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
+            reached = each.source.at(server.host, server.hostaddr, server.port)
+            call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
+            writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, Compressor(each.level))
+            watch = StatementWatch(server, run.session_name, each.statement_timeout, workers)
+            arguments = [
+                f"--database={server.name}",
+                *([f"--{dump.only}-only"] if dump.only else []),
+                *([] if dump.role_passwords else ["--no-role-passwords"]),
+                *(f"--exclude-database={pattern}" for pattern in exclude),
+            ]
+            with (
+                closing(StreamDump(call, arguments)) as stream,
+                ReadAlong(ScriptReader(of_cluster=True), workspace) as along,
+            ):
+                size = limits.piece_size
+                tables = pass_on(
+                    stream, CLUSTER_SCRIPT, along, watch, writer, workers, notify, piece_size=size, expected=0
+                )
+            run.ended("dump")
+            archived, objects = writer.finish()
+            run.ended("upload_after_dump")
+            return commit(
+                run,
+                store,
+                notify,
+                kind="cluster",
+                snapshot_at=taken_at,
+                source=source,
+                dump=dump,
+                level=each.level,
+                files=describe_stream(archived),
+                tables=tables,
+                objects=objects,
+            )
+
+
+def restore_cluster_script(record: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
+    """Have psql run the script on a server that has none of its databases, and count the rows.
+
+    What is there already of roles and tablespaces is passed over; the first other error ends it, and what came before stays.
+    Raises PipelineError or StorageError.
+    """
+    limits = target.limits
+    maintenance = target.server.with_database("postgres")
+    for name in ON_EVERY_SERVER.intersection(record.dump.databases):
+        with Server(target.server.with_database(name)) as server:
+            if server.count_objects():
+                raise TargetNotEmpty(f"The database {name} is not empty: a cluster is restored onto a new server.")
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(maintenance) as server:
+        least = max(server.major, major_of(record.source.pg_dump_version))
+        program = find_program("psql", at_least_major=least, search=target.programs)
+        notify(Started(f"Restoring {len(record.dump.databases)} databases with psql {program.version}"))
+        reader = ObjectReader(store, record.objects, record.files, workers, limits)
+        plan = plan_stream(record.files, self_terminated=False)
+        feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1)
+        name = f"pgstow {record.backup_id}"
+        run = ScriptRun(program, maintenance, workspace, feed.path, name=name, passes=lambda error: error.is_presence)
+        follow(run, feed, reader, server, record.totals.size, workers, notify)
+        notify(Started("Counting rows"))
+        for database in record.dump.databases:
+            tables = [table for table in record.tables if table.database == database]
+            check_rows(target.server.with_database(database), tables, workers, limits.jobs, notify)
