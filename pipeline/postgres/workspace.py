@@ -9,6 +9,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -224,7 +225,7 @@ def describe_failure(name: str, status: int, messages: str) -> str:
     """One sentence on why a program ended with ``status``, from what it wrote to its standard error."""
     if status < 0:
         return f"{name} was killed by signal {-status}."
-    lines = [line.removeprefix(f"{name}: ").strip() for line in messages.splitlines()]
+    lines = [re.sub(rf"^(?:{name}|pg_dump): ", "", line).strip() for line in messages.splitlines()]
     errors = [line for line in lines if line.startswith(("error:", "fatal:", "detail:"))] or lines[-1:]
     reason, *details = [line.split(":", 1)[-1].strip().rstrip(".;") for line in errors[:2]] or [f"exit status {status}"]
     words = f"{name} failed: {reason} ({details[0]})" if details else f"{name} failed: {reason}"

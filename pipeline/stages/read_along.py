@@ -7,11 +7,12 @@ and a backup that it can't read isn't committed.
 import os
 import time
 from functools import partial
+from tarfile import BLOCKSIZE, HeaderError, TarInfo
 from types import TracebackType
 from typing import Self
 
 from pipeline.concurrency import Workers
-from pipeline.errors import RestoreFailed
+from pipeline.errors import DumpFailed, RestoreFailed
 from pipeline.manifest import Format, TableData
 from pipeline.postgres.programs import Program
 from pipeline.postgres.script import ScriptReader
@@ -19,6 +20,37 @@ from pipeline.postgres.workspace import Workspace, describe_failure
 
 _PART = 1024 * 1024  # bytes
 _TICK = 0.01  # seconds
+
+
+class _TarEnd:
+    """Looks for the end of a tar archive; where that is missing, pg_restore looks for it for ever (``_tarPositionTo`` in pg_backup_tar.c)."""
+
+    def __init__(self) -> None:
+        self._header = bytearray()
+        self._ahead = 0
+        """Bytes before the next header."""
+        self.reached = False
+
+    def write(self, data: bytes) -> None:
+        """The next piece. Raises DumpFailed where a header is none."""
+        at = 0
+        while at < len(data) and not self.reached:
+            passed = min(self._ahead, len(data) - at)
+            self._ahead -= passed
+            at += passed
+            part = data[at : at + BLOCKSIZE - len(self._header)]
+            self._header += part
+            at += len(part)
+            if len(self._header) == BLOCKSIZE:
+                self.reached = not any(self._header)
+                self._ahead = 0 if self.reached else self._size_of_member()
+                self._header.clear()
+
+    def _size_of_member(self) -> int:
+        try:
+            return -(-TarInfo.frombuf(self._header, "utf-8", "strict").size // BLOCKSIZE) * BLOCKSIZE
+        except HeaderError as exc:
+            raise DumpFailed(f"The archive is no tar archive: {exc}.") from exc
 
 
 class ReadAlong:
@@ -32,6 +64,7 @@ class ReadAlong:
     ) -> None:
         self._script = script
         self._archive = None
+        self._tar_end = _TarEnd() if format_ == "tar" else None
         self._workers = Workers()
         if pg_restore is None:
             return
@@ -52,10 +85,12 @@ class ReadAlong:
         return self._script.current
 
     def write(self, data: bytes) -> None:
-        """The next piece. Raises RestoreFailed where pg_restore refuses it."""
+        """The next piece. Raises RestoreFailed or DumpFailed where it can't be part of such an archive."""
         if self._archive is None:
             self._script.write(data)
             return
+        if self._tar_end:
+            self._tar_end.write(data)
         view = memoryview(data)
         try:
             while view:
@@ -67,6 +102,8 @@ class ReadAlong:
         """The tables whose rows were in the stream. Raises RestoreFailed or DumpFailed where it isn't whole."""
         if self._archive is None:
             return self._script.finish()
+        if self._tar_end and not self._tar_end.reached:
+            raise DumpFailed("The archive is cut short.")
         self._archive.close()
         self._await_end()
         while self._reading.pending:

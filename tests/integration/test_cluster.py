@@ -119,6 +119,85 @@ def test_a_whole_server_comes_back(
     assert dump_all(target) == dump_all(source)
 
 
+def test_a_whole_server_in_the_custom_format(
+    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    furnish(source)
+    assert back_up(source, tmp_path / "store", spool_dir, "--format", "custom").exit_code == 0
+    formats = {backup["dump"]["format"] for name, [backup] in listed(tmp_path / "store").items() if name != "@globals"}
+    assert formats == {"custom"}
+    assert restore(tmp_path / "store", target, spool_dir).exit_code == 0
+    execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")  # can't be dumped
+    assert dump_all(target) == dump_all(source)
+
+
+class TestScript:
+    """All of a server as the one script that pg_dumpall makes of it."""
+
+    def test_it_comes_back(
+        self, source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+    ) -> None:
+        furnish(source)
+        store = tmp_path / "store"
+        made = back_up(source, store, spool_dir, "--format", "plain")
+        assert (made.exit_code, made.stderr) == (0, "")
+        [[backup]] = listed(store).values()
+        assert (backup["database"], backup["totals"]["rows"]) == ("@cluster", 1011)
+        assert backup["dump"]["databases"] == ["template1", "odd / n@me", "postgres", "shop"]
+        exported = run_pgstow("export", "--from", store, "--database", "@cluster", "-q").stdout
+        lines = [line for line in exported.splitlines() if line]
+        assert [line for line in lines if not line.startswith(("--", "\\restrict", "\\unrestrict"))] == dump_all(source)
+
+        for level in ("bytes", "archive"):
+            verified = run_pgstow("verify", "--from", store, "--latest-of-each", "--level", level, "--json")
+            assert verified.exit_code == 0
+            assert [found["database"] for found in json.loads(verified.stdout)] == ["@cluster"]
+
+        result = restore(store, target, spool_dir)
+        assert (result.exit_code, result.stderr) == (0, "")
+        execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")
+        assert dump_all(target) == dump_all(source)
+        assert_one_sentence(restore(store, target, spool_dir), 5, "has a database (odd|shop).* already")
+
+    def test_what_it_leaves_out(self, source: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
+        furnish(source)
+        more = ("--format", "plain", "--exclude-database", "odd*", "--schema-only", "--no-role-passwords")
+        assert back_up(source, tmp_path / "store", spool_dir, *more).exit_code == 0
+        [[backup]] = listed(tmp_path / "store").values()
+        assert backup["dump"]["databases"] == ["template1", "postgres", "shop"]
+        assert backup["totals"]["rows"] == 0
+        assert not backup["dump"]["role_passwords"]
+        assert_one_sentence(restore(tmp_path / "store", source, spool_dir), 8, "--partial")
+
+    def test_a_database_that_cannot_be_dumped(self, source: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
+        furnish(source)
+        execute(source, "postgres", "CREATE ROLE weak LOGIN")
+        conninfo = make_conninfo(source.conninfo(), user="weak")
+        where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
+        result = run_pgstow("backup", conninfo, "--all-databases", "-F", "plain", "--no-role-passwords", *where)
+        assert_one_sentence(result, 4, "pg_dumpall failed: .*permission denied")
+        assert not (tmp_path / "store" / "manifests").exists()
+
+    def test_an_error_ends_it(
+        self, source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+    ) -> None:
+        """Any but that a role is there."""
+        furnish(source)
+        assert back_up(source, tmp_path / "store", spool_dir, "--format", "plain").exit_code == 0
+        execute(target, "template1", "CREATE TABLE in_the_way (i integer)")
+        assert_one_sentence(restore(tmp_path / "store", target, spool_dir), 5, "The database template1 is not empty")
+
+        place = Path(tempfile.mkdtemp(dir="/tmp"))
+        give_to_server(source, place)
+        execute(source, "postgres", f"CREATE TABLESPACE fast LOCATION '{place}'")
+        assert back_up(source, tmp_path / "store", spool_dir, "--format", "plain").exit_code == 0
+        execute(source, "postgres", "DROP TABLESPACE fast")
+        place.rmdir()
+        execute(target, "template1", "DROP TABLE in_the_way")
+        result = restore(tmp_path / "store", target, spool_dir)
+        assert_one_sentence(result, 5, r"psql failed: directory .* does not exist\.$")
+
+
 def test_tablespaces_come_back(target: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
     place = Path(tempfile.mkdtemp(dir="/tmp"))
     try:

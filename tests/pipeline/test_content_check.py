@@ -115,8 +115,9 @@ def postgres_admin(database: Database) -> Database:
     return Database("postgres", make_conninfo(database.conninfo, dbname="postgres"))
 
 
+@pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
 def test_rows_that_change_their_partition(
-    database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+    database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, format_: str
 ) -> None:
     """As partitions by an enum's hash do, since the enum's OIDs are others after a restore."""
     tables = (
@@ -126,7 +127,7 @@ def test_rows_that_change_their_partition(
         "INSERT INTO parted SELECT i % 3, 'row ' || i FROM generate_series(1, 50) AS i"
     )
     database.execute(tables.format(0))
-    backup = ("backup", database.conninfo, "--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
+    backup = ("backup", database.conninfo, "-F", format_, "--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
     assert run_pgstow(*backup).exit_code == 0
     restored = make_database()
     restored.execute(tables.format(1))

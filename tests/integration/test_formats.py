@@ -1,0 +1,353 @@
+"""Dumps that are one stream: custom, tar, plain, and pg_dumpall's script of a whole server. The same promises as for a directory."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from support.faulty_backups import SMALL, FaultyStore
+from support.pgstow import (
+    PGSTOW,
+    Result,
+    assert_nothing_left,
+    assert_one_sentence,
+    committed_backups,
+    finish,
+    processes_naming,
+    run_pgstow,
+    start_pgstow,
+    wait_until,
+)
+from support.postgres_fixtures import Database, DatabaseMaker
+from support.stored_sample import OBJECT_SIZE, StoredSample
+
+from demo import compare
+from pipeline.catalog import Wanted, find_backup
+from pipeline.manifest import Manifest
+from pipeline.postgres.programs import find_program
+from pipeline.postgres.throwaway import ThrowawayCluster
+from storage_backends.local import LocalBackend
+
+INPUT, DUMP, RESTORE, DAMAGED = 2, 4, 5, 7
+FORMATS = ("custom", "tar", "plain")
+ARCHIVES = FORMATS[:2]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A store that holds one backup of the sample."""
+
+    format: str
+    folder: Path
+
+    @property
+    def manifest(self) -> Manifest:
+        return find_backup(LocalBackend(self.folder), Wanted())
+
+    def run(self, command: str, *arguments: object) -> Result:
+        """pgstow, on this store."""
+        return run_pgstow(command, "--from", self.folder, *arguments, "-q")
+
+
+def back_up(conninfo: str, format_: str, store: object, spool_dir: Path, *more: object) -> Result:
+    return run_pgstow("backup", conninfo, "-F", format_, "--to", store, "--spool-dir", spool_dir, "-q", *more)
+
+
+@pytest.fixture(scope="module")
+def stored_once(
+    postgres: ThrowawayCluster, _sample_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Stored]:
+    """A backup of the sample in each format."""
+    made = {}
+    for format_ in FORMATS:
+        made[format_] = Stored(format_, tmp_path_factory.mktemp(format_))
+        source, spool_dir = postgres.conninfo(_sample_template), tmp_path_factory.mktemp("spool")
+        done = back_up(source, format_, made[format_].folder, spool_dir, "--object-size", OBJECT_SIZE)
+        assert (done.exit_code, done.stderr) == (0, "")
+    return made
+
+
+@pytest.fixture(params=FORMATS)
+def stored(request: pytest.FixtureRequest, stored_once: dict[str, Stored]) -> Stored:
+    """In every format; only to read."""
+    return stored_once[request.param]
+
+
+@pytest.fixture(params=ARCHIVES)
+def stored_archive(request: pytest.FixtureRequest, stored_once: dict[str, Stored]) -> Stored:
+    """In every format of pg_restore's; only to read."""
+    return stored_once[request.param]
+
+
+def test_the_manifest_knows_each_table_as_that_of_a_directory_does(stored: Stored, stored_sample: StoredSample) -> None:
+    manifest, directory = stored.manifest, stored_sample.manifest
+    assert (manifest.dump.format, manifest.dump.jobs) == (stored.format, 1)
+    [file] = manifest.files
+    assert file.kind == ("script" if stored.format == "plain" else "archive")
+    assert len(manifest.objects) > 5
+    files = [file for file in directory.files if file.kind == "table"]
+    assert sorted(
+        (table.schema_name, table.relation, table.rows, table.checksum) for table in manifest.tables
+    ) == sorted((str(file.schema_name), str(file.relation), file.rows or 0, file.checksum) for file in files)
+    assert (manifest.totals.tables, manifest.totals.rows) == (directory.totals.tables, directory.totals.rows)
+
+
+def test_it_comes_back_whole(
+    stored: Stored,
+    stored_sample: StoredSample,
+    postgres: ThrowawayCluster,
+    make_database: DatabaseMaker,
+    spool_dir: Path,
+) -> None:
+    empty = make_database()
+    for into in ((empty.conninfo,), (postgres.conninfo(f"new_{stored.format}"), "--create")):
+        done = stored.run("restore", "--spool-dir", spool_dir, "--into", *into)
+        assert (done.exit_code, done.stderr) == (0, "")
+        assert compare.contents(into[0]) == compare.contents(stored_sample.source)
+        assert compare.definitions(into[0]) == compare.definitions(stored_sample.source)
+    assert_nothing_left(spool_dir, empty, stored.folder)
+    assert_one_sentence(stored.run("restore", "--into", empty.conninfo), RESTORE, "is not empty")
+
+
+@pytest.mark.parametrize("level", ["objects", "bytes", "archive", "restore"])
+def test_it_is_good_at_every_level(stored: Stored, spool_dir: Path, level: str) -> None:
+    more = ("--checksums",) if level == "restore" else ()
+    done = stored.run("verify", "--level", level, "--spool-dir", spool_dir, "--no-attest", "--json", *more)
+    assert done.exit_code == 0, done
+    found = json.loads(done.stdout)
+    assert found["objects"] == len(stored.manifest.objects)
+    if level == "restore":
+        assert found["restored"]["compared"] == stored.manifest.totals.tables
+
+
+def test_every_damage_is_found_and_nothing_of_it_restored(
+    stored: Stored, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+) -> None:
+    subprocess.run(["cp", "-r", stored.folder, tmp_path / "copy"], check=True)
+    copy, database = Stored(stored.format, tmp_path / "copy"), make_database()
+    middle = copy.manifest.objects[len(copy.manifest.objects) // 2]
+    path = copy.folder / middle.key
+    body = bytearray(path.read_bytes())
+    body[len(body) // 2] ^= 1
+    path.write_bytes(body)
+    for level in ("bytes", "archive", "restore"):
+        done = copy.run("verify", "--level", level, "--spool-dir", spool_dir, "--no-attest")
+        assert done.exit_code == DAMAGED
+        assert middle.key in done.stderr
+    into = ("--into", database.conninfo, "--spool-dir", spool_dir)
+    assert_one_sentence(copy.run("restore", *into), DAMAGED, middle.key)
+    if stored.format == "plain":  # one transaction
+        assert list(compare.contents(database.conninfo)) == ["large objects"]
+    assert_nothing_left(spool_dir, database, stored.folder)
+
+
+class TestPart:
+    """Of an archive that is a single file, pg_restore finds what is wanted as it passes."""
+
+    def test_a_table(
+        self, stored_archive: Stored, stored_sample: StoredSample, make_database: DatabaseMaker, spool_dir: Path
+    ) -> None:
+        database = make_database()
+        done = stored_archive.run(
+            "restore", "--into", database.conninfo, "-t", "telemetry.reading", "--spool-dir", spool_dir
+        )
+        assert done.exit_code == 0, done
+        assert list(compare.contents(database.conninfo)) == ["large objects", "telemetry.reading"]
+        assert (
+            compare.contents(database.conninfo)["telemetry.reading"]
+            == compare.contents(stored_sample.source)["telemetry.reading"]
+        )
+
+    def test_definitions_and_then_rows(
+        self, stored_archive: Stored, stored_sample: StoredSample, make_database: DatabaseMaker
+    ) -> None:
+        database = make_database()
+        into = ("restore", "--into", database.conninfo)
+        for sections in (("pre-data",), ("data",), ("post-data",)):
+            done = stored_archive.run(*into, *(word for section in sections for word in ("--section", section)))
+            assert done.exit_code == 0, done
+        assert compare.contents(database.conninfo) == compare.contents(stored_sample.source)
+        assert compare.definitions(database.conninfo) == compare.definitions(stored_sample.source)
+
+    def test_a_list_that_somebody_edited(
+        self, stored_archive: Stored, make_database: DatabaseMaker, tmp_path: Path
+    ) -> None:
+        database = make_database()
+        database.execute("CREATE SCHEMA shop")
+        listed = stored_archive.run("export", "--list").stdout
+        assert listed == run_pgstow("show", "--from", stored_archive.folder, "--toc").stdout
+        chosen = [line for line in listed.splitlines() if " shop product " in line and ("TABLE " in line)]
+        (tmp_path / "list").write_text("\n".join(chosen))
+        done = stored_archive.run("restore", "--into", database.conninfo, "-L", tmp_path / "list")
+        assert done.exit_code == 0, done
+        assert list(compare.contents(database.conninfo)) == ["large objects", "shop.product"]
+
+    def test_its_table_of_contents_may_be_long(
+        self, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+    ) -> None:
+        """Longer than what is looked at first."""
+        source, target = make_database(), make_database()
+        comment = "x" * 3000
+        source.execute(
+            f"DO $$ BEGIN FOR i IN 1..1000 LOOP EXECUTE format('CREATE TABLE t%s (i integer); COMMENT ON TABLE t%s IS %L', i, i, '{comment}'); "
+            "END LOOP; END $$; INSERT INTO t1000 VALUES (7)"
+        )
+        assert back_up(source.conninfo, "custom", tmp_path, spool_dir).exit_code == 0
+        done = Stored("custom", tmp_path).run("restore", "--into", target.conninfo, "-t", "t1000")
+        assert done.exit_code == 0, done
+        assert target.fetch("SELECT * FROM t1000") == [(7,)]
+
+    @pytest.mark.parametrize(
+        "part", [("-t", "shop.product"), ("--schema-only",), ("--no-owner",), ("--clean",), ("--keep-going",)]
+    )
+    def test_a_script_is_all_or_nothing(
+        self, stored_once: dict[str, Stored], empty_target: Database, part: tuple[str, ...]
+    ) -> None:
+        result = stored_once["plain"].run("restore", "--into", empty_target.conninfo, *part)
+        assert_one_sentence(result, INPUT, "script, which psql runs as")
+        assert list(compare.contents(empty_target.conninfo)) == ["large objects"]
+
+
+def test_a_script_that_the_server_refuses_leaves_nothing(
+    make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+) -> None:
+    source, target = make_database(), make_database()
+    source.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE b AS SELECT 2 AS i; CREATE VIEW c AS SELECT * FROM b")
+    target.execute("CREATE TABLE b (other text)")
+    assert back_up(source.conninfo, "plain", tmp_path, spool_dir).exit_code == 0
+    result = Stored("plain", tmp_path).run("restore", "--into", target.conninfo, "--allow-nonempty")
+    assert_one_sentence(result, RESTORE, r'^pgstow: psql failed: relation "b" already exists\.$')
+    assert target.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [("b",)]
+
+
+class TestExport:
+    def test_every_format_makes_the_same_script(self, stored: Stored, stored_sample: StoredSample) -> None:
+        scripts = [
+            [line for line in script.splitlines() if "restrict" not in line]
+            for script in (
+                stored.run("export").stdout,
+                run_pgstow("export", "--from", stored_sample.folder, "-q").stdout,
+            )
+        ]
+        assert scripts[0] == scripts[1]
+
+    def test_the_archive_as_it_was(self, stored_archive: Stored, postgres: ThrowawayCluster, tmp_path: Path) -> None:
+        done = stored_archive.run("export", "-F", stored_archive.format[0], "-f", tmp_path / "archive")
+        assert (done.exit_code, done.stderr) == (0, "")
+        listed = subprocess.run(
+            [postgres.bin_dir / "pg_restore", "--list", tmp_path / "archive"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert listed.stdout == stored_archive.run("export", "--list").stdout
+        result = stored_archive.run("export", "-F", "directory", "-f", tmp_path / "folder")
+        assert_one_sentence(result, INPUT, f"has the format {stored_archive.format}")
+        assert not (tmp_path / "folder").exists()
+
+    def test_a_directory_to_a_folder_and_as_a_stream(
+        self, stored_sample: StoredSample, postgres: ThrowawayCluster, empty_target: Database, tmp_path: Path
+    ) -> None:
+        export = ("export", "--from", stored_sample.folder, "-F", "directory", "-q")
+        assert run_pgstow(*export, "-f", tmp_path / "folder").exit_code == 0
+        stream = subprocess.run([PGSTOW, *export], capture_output=True, check=True).stdout
+        with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
+            tar.extractall(tmp_path / "streamed", filter="data")
+        folders = [
+            {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("folder", "streamed")
+        ]
+        assert folders[0] == folders[1]
+        restore = [postgres.bin_dir / "pg_restore", "-j2", "-d", empty_target.conninfo, tmp_path / "streamed"]
+        subprocess.run(restore, check=True)
+        assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
+
+    def test_what_a_script_cannot_become(self, stored_once: dict[str, Stored]) -> None:
+        plain = stored_once["plain"]
+        assert_one_sentence(plain.run("export", "--schema-only"), INPUT, "has the format plain already")
+        assert_one_sentence(plain.run("export", "-F", "custom"), INPUT, "has the format plain")
+        assert_one_sentence(plain.run("export", "--list"), INPUT, "has no table of contents")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+class TestFaults:
+    @pytest.fixture
+    def short_pg_dump(self, tmp_path: Path) -> Path:
+        """A folder with a pg_dump that exits 0 whatever becomes of its output, of which $KEEP bytes pass, and with the real pg_restore."""
+        real = find_program("pg_dump", at_least_major=12).path
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        (folder / "pg_restore").symlink_to(real.with_name("pg_restore"))
+        (folder / "pg_dump").write_text(
+            f'#!/bin/sh\n[ "$1" = --version ] && exec {real} --version\n{real} "$@" | head -c $KEEP\n'
+        )
+        (folder / "pg_dump").chmod(0o755)
+        return folder
+
+    @pytest.mark.parametrize("keep", [0, 100, 100_000, -2000])
+    def test_a_dump_that_is_cut_short_is_no_backup(
+        self, sample_database: Database, tmp_path: Path, spool_dir: Path, short_pg_dump: Path, format_: str, keep: int
+    ) -> None:
+        command = (
+            "backup",
+            sample_database.conninfo,
+            "-F",
+            format_,
+            "--to",
+            tmp_path / "store",
+            "--spool-dir",
+            spool_dir,
+        )
+        result = run_pgstow(*command, "-q", "--bin-dir", short_pg_dump, env={"KEEP": str(keep)})
+        assert_one_sentence(result, DUMP, "cut short|pg_restore can't read what pg_dump wrote")
+        assert_nothing_left(spool_dir, sample_database, tmp_path / "store")
+        assert committed_backups(tmp_path / "store") == []
+
+    def test_its_sessions_are_ended(
+        self, large_database: Database, stuck_s3: FaultyStore, spool_dir: Path, format_: str
+    ) -> None:
+        with self.stuck(large_database, stuck_s3, spool_dir, format_) as process:
+            large_database.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgstow 2%' "
+                "AND datname = current_database()"
+            )
+            stuck_s3.proxy.heal()
+            result = finish(process)
+        assert_one_sentence(result, DUMP, "terminating connection due to administrator command|server closed")
+        assert_nothing_left(spool_dir, large_database, stuck_s3.bucket.url)
+        assert committed_backups(stuck_s3.bucket.url) == []
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+    def test_pgstow_is_stopped(
+        self,
+        large_database: Database,
+        stuck_s3: FaultyStore,
+        spool_dir: Path,
+        tmp_path: Path,
+        format_: str,
+        number: signal.Signals,
+    ) -> None:
+        with self.stuck(large_database, stuck_s3, spool_dir, format_) as process:
+            os.kill(process.pid, number)
+            finish(process)
+        assert_nothing_left(spool_dir, large_database, stuck_s3.bucket.url)
+        wait_until(lambda: not processes_naming(spool_dir), "no program is left")
+        assert committed_backups(stuck_s3.bucket.url) == []
+        assert back_up(large_database.conninfo, format_, tmp_path / "store", spool_dir).exit_code == 0
+
+    @contextmanager
+    def stuck(
+        self, database: Database, s3: FaultyStore, spool_dir: Path, format_: str
+    ) -> Iterator[subprocess.Popen[str]]:
+        """A backup that is not done, since the store answers nothing."""
+        limits = [*SMALL[:-2], "-o", "read_timeout=1"]
+        command = ["backup", database.conninfo, "-F", format_, "--to", s3.url, "--spool-dir", spool_dir, "-q", *limits]
+        with start_pgstow(*command) as process:
+            wait_until(lambda: s3.proxy.count("PUT", "/data/"), "the first object is on its way")
+            yield process
