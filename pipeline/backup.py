@@ -89,7 +89,10 @@ def _back_up_alone(request: BackupRequest, run: Run, server: Server, store: Stor
             archived, objects = writer.finish()
             files, tables = _describe_files(archived, toc), list[TableData]()
         else:
-            tables = _pass_stream(call, request, snapshot.name, watch, writer, workers, notify)
+            script = ScriptReader()
+            tables = _pass_stream(call, request, snapshot.name, script, watch, writer, workers, notify)
+            if request.format == "plain":
+                dump = dump.model_copy(update={"large_objects": script.large_objects})
             run.ended("dump")
             archived, objects = writer.finish()
             files = describe_stream(archived)
@@ -161,14 +164,15 @@ def _pass_stream(
     call: DumpCall,
     request: BackupRequest,
     snapshot: str,
+    script: ScriptReader,
     watch: StatementWatch,
     writer: ArchiveWriter,
     workers: Workers,
     notify: Notify,
 ) -> list[TableData]:
-    """Move all that pg_dump writes to its pipe into the writer; the tables whose rows passed."""
+    """Move all that pg_dump writes to its pipe into the writer, and what it means into ``script``; the tables whose rows passed."""
     format_, server = request.format, call.server
-    reading = partial(ReadAlong, ScriptReader(), call.workspace)
+    reading = partial(ReadAlong, script, call.workspace)
     if format_ != "plain":
         pg_restore = find_program("pg_restore", at_least_major=call.program.major, search=request.programs)
         reading = partial(reading, format_, pg_restore)

@@ -105,6 +105,9 @@ class DumpOptions(Model):
     schemas: list[str] = []
     exclude_schemas: list[str] = []
     exclude_table_data: list[str] = []
+    large_objects: bool | None = Field(
+        default=None, description="Of a plain script: whether it has some, and therefore transactions of its own"
+    )
     databases: list[str] = Field(default=[], description="Of a cluster's script: the databases in it")
     exclude_databases: list[str] = Field(default=[], description="Of a cluster: patterns of databases left out")
     role_passwords: bool | None = Field(default=None, description="Whether globals have roles' password hashes")

@@ -108,7 +108,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
     with Workers() as workers:
         archive = open_archive(store, manifest, workers, limits).reassigned(request.owners)
         if archive.format == "plain":
-            _refuse_options(request)
+            _refuse_options(request, manifest)
         chosen = archive.choose(request.choice)
         files = archive.files_of(chosen) if options.loads_data or archive.is_stream else []
         tables = archive.tables_of(chosen) if options.loads_data else []
@@ -196,18 +196,23 @@ def _target_database(
         raise
 
 
-def _refuse_options(request: RestoreRequest) -> None:
+def _refuse_options(request: RestoreRequest, manifest: Manifest) -> None:
     """Raises InvalidRequest where more is asked for than to run a plain script as it is."""
     options = request.options
     if options != RestoreOptions(role=options.role, single_transaction=options.single_transaction):
         raise InvalidRequest(
             "The backup is a plain script, which psql runs as it is: leave out what would change that, or change what pgstow export writes."
         )
+    if options.single_transaction and manifest.dump.large_objects:
+        raise InvalidRequest(
+            "The script has large objects, for which it begins and ends transactions itself: leave out --single-transaction."
+        )
 
 
 def _is_atomic(request: RestoreRequest, archive: Archive) -> bool:
     """Whether a failure leaves nothing of it in a database that was there before. A new one is dropped then, and the lock table spared."""
-    return request.options.single_transaction or (archive.format == "plain" and not request.create)
+    script = archive.format == "plain" and not request.create and not archive.manifest.dump.large_objects
+    return request.options.single_transaction or script
 
 
 def _may_be_part(database: str) -> str:

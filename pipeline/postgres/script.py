@@ -59,6 +59,8 @@ class ScriptReader:
         self._database: str | None = None
         self._table: _Passing | None = None
         self._found: list[TableData] = []
+        self.large_objects = False
+        """Whether there are some in it. It has transactions of its own for them (``StartRestoreLOs`` in pg_backup_archiver.c)."""
 
     @property
     def current(self) -> str | None:
@@ -99,6 +101,8 @@ class ScriptReader:
             self._codec = python_codec(encoding[1].decode("ascii", "replace"))
         elif self._of_cluster and (database := _DATABASE.match(self._rest)) is not None:
             self._database = database[1].decode("utf-8", "backslashreplace")
+        elif b"; Type: BLOBS; " in self._rest[:end_of_line]:
+            self.large_objects = True
         self._rest = self._rest[end_of_line:]
         return True
 

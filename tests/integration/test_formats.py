@@ -22,6 +22,7 @@ from support.pgstow import (
     finish,
     processes_naming,
     run_pgstow,
+    sessions,
     start_pgstow,
     wait_until,
 )
@@ -143,8 +144,6 @@ def test_every_damage_is_found_and_nothing_of_it_restored(
         assert middle.key in done.stderr
     into = ("--into", database.conninfo, "--spool-dir", spool_dir)
     assert_one_sentence(copy.run("restore", *into), DAMAGED, middle.key)
-    if stored.format == "plain":  # one transaction
-        assert list(compare.contents(database.conninfo)) == ["large objects"]
     assert_nothing_left(spool_dir, database, stored.folder)
 
 
@@ -215,16 +214,43 @@ class TestPart:
         assert list(compare.contents(empty_target.conninfo)) == ["large objects"]
 
 
-def test_a_script_that_the_server_refuses_leaves_nothing(
-    make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
-) -> None:
-    source, target = make_database(), make_database()
-    source.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE b AS SELECT 2 AS i; CREATE VIEW c AS SELECT * FROM b")
-    target.execute("CREATE TABLE b (other text)")
-    assert back_up(source.conninfo, "plain", tmp_path, spool_dir).exit_code == 0
-    result = Stored("plain", tmp_path).run("restore", "--into", target.conninfo, "--allow-nonempty")
-    assert_one_sentence(result, RESTORE, r'^pgstow: psql failed: relation "b" already exists\.$')
-    assert target.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == [("b",)]
+class TestScript:
+    """Into a database that is there: one transaction, unless the script has its own."""
+
+    def test_what_the_server_refuses_leaves_nothing(
+        self, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+    ) -> None:
+        source, target = make_database(), make_database()
+        source.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE b AS SELECT 2 AS i")
+        target.execute("CREATE TABLE b (other text)")
+        restore = ("restore", "--into", target.conninfo, "--allow-nonempty")
+        assert back_up(source.conninfo, "plain", tmp_path / "one", spool_dir).exit_code == 0
+        result = Stored("plain", tmp_path / "one").run(*restore)
+        assert_one_sentence(result, RESTORE, r'^pgstow: psql failed: relation "b" already exists\.$')
+        assert tables_of(target) == ["b"]
+
+        source.execute("SELECT lo_from_bytea(0, 'large')")
+        assert back_up(source.conninfo, "plain", tmp_path / "two", spool_dir).exit_code == 0
+        with_large_objects = Stored("plain", tmp_path / "two")
+        assert_one_sentence(with_large_objects.run(*restore), RESTORE, f"The database {target.name} may hold a part")
+        assert_one_sentence(with_large_objects.run(*restore, "--single-transaction"), INPUT, "has large objects")
+
+    def test_nor_does_damage(
+        self, large_database: Database, empty_target: Database, tmp_path: Path, spool_dir: Path
+    ) -> None:
+        assert back_up(large_database.conninfo, "plain", tmp_path, spool_dir, "--object-size", "256KiB").exit_code == 0
+        stored = Stored("plain", tmp_path)
+        [*_, last, _sums] = stored.manifest.objects
+        (tmp_path / last.key).write_bytes(b"!")
+        assert_one_sentence(stored.run("restore", "--into", empty_target.conninfo), DAMAGED, last.key)
+        assert tables_of(empty_target) == []
+        assert sessions(empty_target) == []
+
+
+def tables_of(database: Database) -> list[str]:
+    return [
+        name for (name,) in database.fetch("SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+    ]
 
 
 class TestExport:

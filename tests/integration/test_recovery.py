@@ -13,7 +13,7 @@ import pytest
 from support.object_stores import StoreBucket
 from support.pgstow import run_pgstow
 from support.postgres_fixtures import Database
-from support.stored_sample import StoredSample
+from support.stored_sample import OBJECT_SIZE, StoredSample
 
 from demo import compare
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -101,6 +101,31 @@ def test_from_a_directory(stored_sample: StoredSample, empty_target: Database, t
     assert printed.split() == [f"{stored_sample.folder}/manifests/{variables['BACKUP']}.json"]
     assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
     assert compare.definitions(empty_target.conninfo) == compare.definitions(stored_sample.source)
+
+
+@pytest.mark.parametrize("format_", ["custom", "tar", "plain"])
+def test_a_single_file(
+    sample_database: Database,
+    empty_target: Database,
+    toolbox: Path,
+    tmp_path: Path,
+    spool_dir: Path,
+    postgres: ThrowawayCluster,
+    format_: str,
+) -> None:
+    store = tmp_path / "store"
+    where = ("--to", store, "--spool-dir", spool_dir, "--object-size", OBJECT_SIZE, "--json")
+    made = run_pgstow("backup", sample_database.conninfo, "--format", format_, *where)
+    (toolbox / "psql").symlink_to(postgres.bin_dir / "psql")
+    variables = {
+        "STORE": str(store),
+        "BACKUP": f"localhost/{sample_database.name}/{json.loads(made.stdout)['backup_id']}",
+        "TARGET": empty_target.conninfo,
+    }
+    steps = [commands("local"), step("3. Check it"), step("4. Put the archive together"), commands(format_)]
+    follow("\n".join(steps), toolbox, variables)
+    assert compare.contents(empty_target.conninfo) == compare.contents(sample_database.conninfo)
+    assert compare.definitions(empty_target.conninfo) == compare.definitions(sample_database.conninfo)
 
 
 def test_with_jq_to_look_closer(stored_sample: StoredSample, empty_target: Database, toolbox: Path) -> None:

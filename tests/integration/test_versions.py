@@ -100,6 +100,21 @@ def test_a_server_of_each_major_comes_back_by_its_own_programs(
     assert compare.definitions(copy) == compare.definitions(server.conninfo("sample"))
 
 
+@pytest.mark.parametrize("format_", ["custom", "tar", "plain"])
+@pytest.mark.parametrize("major", MAJORS)
+def test_in_every_format(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int, format_: str
+) -> None:
+    server = servers(major)
+    made = pgstow("backup", server.conninfo("sample"), "--format", format_, "--to", tmp_path)
+    assert (made.exit_code, made.stderr) == (0, "")
+    assert pgstow("verify", "--from", tmp_path, "--level", "archive").exit_code == 0
+    copy = server.conninfo(f"copy_{format_}")
+    restored = pgstow("restore", "--from", tmp_path, "--into", copy, "--create")
+    assert (restored.exit_code, restored.stderr) == (0, "")
+    assert compare.contents(copy) == compare.contents(server.conninfo("sample"))
+
+
 @pytest.mark.parametrize("major", MAJORS[:-1])
 def test_each_major_can_be_restored_into_the_newest(
     servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int
