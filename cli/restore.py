@@ -80,7 +80,7 @@ def restore(
     clean: how.Clean = False,
     if_exists: how.IfExists = False,
     no_owner: how.NoOwner = False,
-    map_owner: how.Owners = None,
+    map_role: how.Roles = None,
     no_privileges: how.NoPrivileges = False,
     role: how.Role = None,
     no_comments: how.NoComments = False,
@@ -151,7 +151,7 @@ def restore(
             or database
             or all_databases == globals_only
             or restore_options != RestoreOptions()
-            or map_owner
+            or map_role
             or allow_error
         ):
             raise InvalidRequest(
@@ -161,7 +161,7 @@ def restore(
         _restore_server(store, wanted, target, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
-        if restore_options != RestoreOptions() or map_owner or allow_error:
+        if restore_options != RestoreOptions() or map_role or allow_error:
             raise InvalidRequest("--to-directory restores nothing: give the pg_restore that does these options.")
         _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
         return
@@ -171,7 +171,7 @@ def restore(
         create=create,
         choice=choice,
         options=restore_options,
-        owners=_parse_owners(map_owner or []),
+        roles=_parse_roles(map_role or []),
         allow_nonempty=allow_nonempty,
         allow_older=allow_older,
         allowed_errors=tuple(allow_error or ()),
@@ -239,16 +239,16 @@ def _restore_server(
     print(f"Restored {restored.cluster} {restored.backup_id}, {what}, in {duration}.")
 
 
-def _parse_owners(pairs: list[str]) -> dict[str, str]:
+def _parse_roles(pairs: list[str]) -> dict[str, str]:
     from pipeline.errors import InvalidRequest
 
-    owners = {}
+    roles = {}
     for pair in pairs:
         old, _, new = pair.partition("=")
         if not (old and new):
-            raise InvalidRequest(f"--map-owner {pair} says no two roles: write OLD=NEW.")
-        owners[old] = new
-    return owners
+            raise InvalidRequest(f"--map-role {pair} says no two roles: write OLD=NEW.")
+        roles[old] = new
+    return roles
 
 
 def _extract(

@@ -8,7 +8,8 @@ from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.patterns import choose_entries
-from pipeline.postgres.toc import TOC_NAME, Toc, read_toc, reassign
+from pipeline.postgres.role_names import rename_roles
+from pipeline.postgres.toc import TOC_NAME, Toc, read_toc
 from pipeline.stages.download import ObjectReader, check_content
 from storage_backends import StorageBackend
 
@@ -51,9 +52,12 @@ class Archive:
     fetched: int
     """Bytes read from the store for this."""
 
-    def reassigned(self, owners: Mapping[str, str]) -> "Archive":
-        """The same archive with other owners, by the ones that it has. Raises InvalidRequest where nothing belongs to one of those."""
-        return replace(self, toc_data=reassign(self.toc_data, owners)) if owners else self
+    def with_roles(self, roles: Mapping[str, str]) -> "Archive":
+        """The same archive with other roles, by the ones that it names. Raises InvalidRequest where it names one of those nowhere."""
+        if not roles:
+            return self
+        toc_data = rename_roles(self.toc_data, roles)
+        return replace(self, toc_data=toc_data, toc=read_toc(toc_data))
 
     def choose(self, choice: Choice) -> tuple[int, ...] | None:
         """Dump IDs of the entries in the order to restore them in; None for all.

@@ -46,8 +46,8 @@ class RestoreRequest:
     """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
     choice: Choice = field(default_factory=Choice)
     options: RestoreOptions = field(default_factory=RestoreOptions)
-    owners: Mapping[str, str] = field(default_factory=dict)
-    """New owners, by the roles that owned things when they were backed up."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """New roles, by the ones that the backup names as owners, in grants, policies and the like."""
     allow_nonempty: bool = False
     """Restore even where something is there; what collides with it still fails."""
     allow_older: bool = False
@@ -110,7 +110,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
     manifest = find_backup(store, request.wanted)
     target = request.target.with_database(request.target.database or manifest.database).acting_as(options.role)
     with Workers() as workers:
-        archive = open_archive(store, manifest, workers, limits).reassigned(request.owners)
+        archive = open_archive(store, manifest, workers, limits).with_roles(request.roles)
         chosen = archive.choose(request.choice)
         files = archive.files_of(chosen) if options.loads_data else []
         with _target_database(target, archive, chosen, files, request, workers, notify) as (server, program, before):
