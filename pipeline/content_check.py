@@ -1,7 +1,6 @@
 """Whether what was restored has the content that was dumped: each table is copied out again, and must be the archive's file."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +18,6 @@ from pipeline.stages.download import ObjectReader
 from storage_backends import StorageBackend
 
 _INTERVAL = 0.2  # seconds between reports of progress
-_COPY = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.?){1,2} (?P<columns>\(.*\))? ?FROM stdin;\s*', re.DOTALL)
-"""``dumpTableData`` in pg_dump.c: the columns but for generated ones, in the order of the file; nothing for a table without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +103,7 @@ class _Redump:
         self._target = target
         self._source = archive.manifest.source
         self._encoding = archive.toc.encoding
-        self._statements = {entry.filename: entry.copy_statement for entry in archive.toc.data_entries}
+        self._columns = {entry.filename: entry.columns for entry in archive.toc.data_entries}
         self.done = 0
         """Bytes, only shown: threads may lose a count to each other."""
 
@@ -139,9 +136,7 @@ class _Redump:
 
     def read(self, server: Server, file: File) -> Iterator[bytes]:
         """The table's file."""
-        match = _COPY.fullmatch(self._statements[file.path])
-        columns = (match and match["columns"]) or ""
-        yield from server.copy_rows(*_name(file), columns, self._encoding)
+        yield from server.copy_rows(*_name(file), self._columns[file.path], self._encoding)
         yield COPY_END
 
 

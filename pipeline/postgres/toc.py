@@ -15,6 +15,8 @@ from pipeline.errors import DumpFailed
 
 TOC_NAME = "toc.dat"
 OLDEST, NEWEST = (1, 12), (1, 16)
+_COPY = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.?){1,2} (?P<columns>\(.*\))? ?FROM stdin;\s*', re.DOTALL)
+"""``dumpTableData`` in pg_dump.c: the columns but for generated ones."""
 
 
 class Section(IntEnum):
@@ -51,6 +53,12 @@ class TocEntry:
     """The SQL that drops it; empty where it goes with what it belongs to."""
     copy_statement: str
     """``COPY schema.name (columns) FROM stdin;`` of a table's data."""
+
+    @property
+    def columns(self) -> str:
+        """The columns of a table's data, in parentheses and in the order of its file; empty where it has none."""
+        match = _COPY.fullmatch(self.copy_statement)
+        return (match and match["columns"]) or ""
 
 
 @dataclass(frozen=True, slots=True)
