@@ -118,7 +118,7 @@ def restore(
     from pipeline.errors import InvalidRequest
     from pipeline.postgres.conninfo import Conninfo
     from pipeline.postgres.use_list import parse_list
-    from pipeline.relocation import Relocation
+    from pipeline.relocation_plan import Relocation
     from pipeline.restore import RestoreRequest
     from pipeline.restore import restore as restore_backup
 

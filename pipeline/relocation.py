@@ -7,8 +7,8 @@ table of contents for the files that the old one has.
 
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.archive_reader import Archive, Choice
@@ -17,33 +17,19 @@ from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import dump_definitions
-from pipeline.postgres.patterns import RELATIONS, Name, choose_entries
+from pipeline.postgres.patterns import Name
 from pipeline.postgres.prerequisites import missing_extensions
 from pipeline.postgres.programs import Program, find_program
-from pipeline.postgres.renaming import LONGEST_NAME, can_rename_schema, move_relations, rename_schema
+from pipeline.postgres.renaming import can_rename_schema, move_relations, rename_schema
 from pipeline.postgres.restoration import Restoration
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, TocEntry, read_toc
 from pipeline.postgres.workspace import Workspace
+from pipeline.relocation_plan import Move, Relocation, pattern_for, patterns_for, plan_move
 from pipeline.restore_target import find_pg_restore, refuse_older
 from pipeline.scratch import scratch_database
 
 _TICK = 0.02  # seconds between looks at pg_restore
-
-
-@dataclass(frozen=True, slots=True)
-class Relocation:
-    """Where to restore what was chosen, instead of where it was, or as what. Names are taken as they are. Raises InvalidRequest."""
-
-    schema: str | None = None
-    """For all that was chosen."""
-    name: str | None = None
-    """For the one table, view or the like that was chosen."""
-
-    def __post_init__(self) -> None:
-        for option, name in (("--to-schema", self.schema), ("--as", self.name)):
-            if name is not None and not 0 < len(name.encode()) <= LONGEST_NAME:
-                raise InvalidRequest(f"{option} needs a name of 1 to {LONGEST_NAME} bytes, not {name!r}.")
 
 
 def relocate(
@@ -62,15 +48,12 @@ def relocate(
 
     The scratch database is on the target's server, and dropped again in any case. Raises PipelineError.
     """
-    chosen = archive.choose(choice) or ()
-    renamed = _only_relation(archive, chosen) if relocation.name is not None else None
-    rename = (renamed, relocation.name) if renamed and relocation.name else None
+    move = plan_move(archive, choice, relocation)
     notify(Started("Moving the definitions in a scratch database"))
     with scratch_database(target, "scratch", notify) as scratch:
-        needed = _needed(archive, chosen)
-        pg_restore, pg_dump = _make_database(archive, needed, scratch, programs, allow_older=allow_older)
-        _restore_definitions(pg_restore, archive, needed, scratch, options, limits)
-        moved, new_choice = _move(archive, choice, chosen, scratch, relocation.schema, rename)
+        pg_restore, pg_dump = _make_database(archive, move.needed, scratch, programs, allow_older=allow_older)
+        _restore_definitions(pg_restore, archive, move.needed, scratch, options, limits)
+        moved, new_choice = _move(move, scratch)
         with Workspace(limits.spool_parent) as workspace:
             toc_data = dump_definitions(pg_dump, scratch, workspace, encoding=archive.toc.encoding, name=_name(archive))
     return _with_old_files(archive, toc_data, moved, pg_dump), new_choice
@@ -137,36 +120,28 @@ def _restore_definitions(
             raise RestoreFailed(f"The definitions can't be restored into a scratch database. {exc}") from exc
 
 
-def _move(
-    archive: Archive,
-    choice: Choice,
-    chosen: Collection[int],
-    scratch: Conninfo,
-    schema: str | None,
-    rename: tuple[Name, str] | None,
-) -> tuple[dict[Name, Name], Choice]:
-    """Where each of the chosen relations is now, by where it was; and the choice of all that was moved."""
-    relations = [(entry.namespace, entry.tag) for entry in _relations(archive, chosen).values()]
+def _move(move: Move, scratch: Conninfo) -> tuple[dict[Name, Name], Choice]:
+    """Where each of the relations is now, by where it was; and the choice of all that was moved."""
     try:
         with Server(scratch) as server:
-            old = _only_schema(archive, choice, chosen)
-            if schema and old and can_rename_schema(server, old, schema):
-                rename_schema(server, old, schema)
-                return {(old, name): (schema, name) for _, name in relations}, Choice(schemas=(_quoted(schema),))
-            _check_alone(archive, chosen, relations)
-            moved = move_relations(server, relations, schema=schema, rename=rename)
+            old, new = move.whole_schema, move.schema
+            if old and new and can_rename_schema(server, old, new):
+                rename_schema(server, old, new)
+                return {(old, name): (new, name) for _, name in move.relations}, Choice(schemas=(pattern_for(new),))
+            move.check_alone()
+            moved = move_relations(server, move.relations, schema=new, rename=move.rename)
     except ConnectionFailed as exc:
         raise RestoreFailed(f"What was chosen can't be moved. {exc}") from exc
-    return moved, Choice(tables=_patterns(moved.values()))
+    return moved, Choice(tables=patterns_for(moved.values()))
 
 
 def _with_old_files(archive: Archive, toc_data: bytes, moved: Mapping[Name, Name], pg_dump: Program) -> Archive:
     """The archive with that table of contents, for the data of what was moved."""
     toc = read_toc(toc_data)
     data = {
-        moved.get((entry.namespace, entry.tag)): entry
+        moved[entry.namespace, entry.tag]: entry
         for entry in archive.toc.data_entries
-        if entry.description == "TABLE DATA"
+        if entry.description == "TABLE DATA" and (entry.namespace, entry.tag) in moved
     }
     files = {TOC_NAME: archive.files[TOC_NAME]}
     for entry in toc.data_entries:
@@ -194,86 +169,9 @@ def _with_old_files(archive: Archive, toc_data: bytes, moved: Mapping[Name, Name
     )
 
 
-def _needed(archive: Archive, chosen: Collection[int]) -> set[int]:
-    """The chosen entries and all that they depend on, but for those that hold data."""
-    by_id = {entry.dump_id: entry for entry in archive.toc.entries if not entry.filename}
-    needed: set[int] = set()
-    waiting = [dump_id for dump_id in chosen if dump_id in by_id]
-    while waiting:
-        dump_id = waiting.pop()
-        if dump_id not in needed:
-            needed.add(dump_id)
-            waiting += [other for other in by_id[dump_id].dependencies if other in by_id]
-    return needed
-
-
-def _relations(archive: Archive, chosen: Collection[int]) -> dict[int, TocEntry]:
-    """Those that were chosen, by dump ID."""
-    wanted = frozenset(chosen)
-    return {
-        entry.dump_id: entry
-        for entry in archive.toc.entries
-        if entry.description in RELATIONS and entry.dump_id in wanted
-    }
-
-
-def _only_relation(archive: Archive, chosen: Collection[int]) -> Name:
-    """The one relation that was chosen; its partitions and sequences don't count. Raises InvalidRequest."""
-    relations = _relations(archive, chosen)
-    wanted = frozenset(chosen)
-    partitions = {
-        (entry.namespace, entry.tag)
-        for entry in archive.toc.entries
-        if entry.description == "TABLE ATTACH" and entry.dump_id in wanted
-    }
-    found = [
-        (entry.namespace, entry.tag)
-        for entry in relations.values()
-        if (entry.namespace, entry.tag) not in partitions
-        and not (entry.description == "SEQUENCE" and not relations.keys().isdisjoint(entry.dependencies))
-    ]
-    if len(found) != 1:
-        names = [f"{schema}.{name}" for schema, name in found[:5]]
-        raise InvalidRequest(f"--as is the new name of one table, and {len(found)} were chosen: {', '.join(names)}.")
-    return found[0]
-
-
-def _only_schema(archive: Archive, choice: Choice, chosen: Collection[int]) -> str | None:
-    """The schema that was chosen as a whole; None where something else was chosen, too."""
-    wanted = frozenset(chosen)
-    schemas = {entry.namespace for entry in archive.toc.entries if entry.dump_id in wanted and entry.namespace}
-    return schemas.pop() if not choice.tables and len(schemas) == 1 else None
-
-
-def _check_alone(archive: Archive, chosen: Collection[int], relations: Collection[Name]) -> None:
-    """Raises InvalidRequest where more was chosen than relations and what is part of them, or no relation at all."""
-    parts = choose_entries(archive.toc, _patterns(relations), ()) if relations else set()
-    others = frozenset(chosen) - parts
-    for entry in archive.toc.entries:
-        if entry.dump_id in others and entry.namespace and entry.description != "DEFAULT ACL":
-            raise InvalidRequest(
-                f"{entry.description} {entry.namespace}.{entry.tag} can't be moved: choose tables with -t, or one schema with -n and a name "
-                "for it that no schema of the backup has."
-            )
-    if not relations:
-        raise InvalidRequest("There is no table to move.")
-
-
-def _patterns(names: Iterable[Name]) -> tuple[str, ...]:
-    """Patterns for just these, one for each schema."""
-    by_schema: dict[str, list[str]] = {}
-    for schema, name in names:
-        by_schema.setdefault(schema, []).append(_quoted(name))
-    return tuple(f"{_quoted(schema)}.({'|'.join(quoted)})" for schema, quoted in by_schema.items())
-
-
 def _column_names(entry: TocEntry) -> list[str]:
     """Whether pg_dump quotes one depends on the key words that it knows."""
     return [quoted or plain for quoted, plain in re.findall(r'"((?:[^"]|"")+)"|([^\s(),"]+)', entry.columns)]
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _name(archive: Archive) -> str:

@@ -21,7 +21,8 @@ from pipeline.postgres.restoration import Restoration
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, database_statements
 from pipeline.postgres.workspace import Workspace
-from pipeline.relocation import Relocation, relocate
+from pipeline.relocation import relocate
+from pipeline.relocation_plan import Relocation
 from pipeline.restore_target import check_empty, check_free, count_rows_before, find_pg_restore, refuse_older
 from pipeline.row_check import check_rows
 from pipeline.stages.download import ObjectReader

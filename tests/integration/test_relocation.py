@@ -49,6 +49,10 @@ CREATE MATERIALIZED VIEW shop.top AS SELECT customer, sum(price) AS total FROM s
 CREATE UNIQUE INDEX top_customer ON shop.top (customer);
 CREATE MATERIALIZED VIEW shop.never AS SELECT 1 AS one WITH NO DATA;
 CREATE SEQUENCE shop.counter START 5; SELECT nextval('shop.counter'), nextval('shop.counter');
+CREATE PUBLICATION orders_out FOR TABLE shop.orders;
+CREATE FUNCTION public.refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF current_database() LIKE 'pgstow%' THEN RAISE 'not here'; END IF; END $$;
+CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION public.refuse();
 """
 
 
@@ -164,6 +168,7 @@ def test_both_at_once_and_once_more(shop: Shop) -> None:
     told(shop.restore(*move, "--clean"))
     contents = compare.contents(shop.database.conninfo)
     assert contents["aside.orders_old"] == contents["shop.orders"]
+    assert shop.database.fetch("SELECT schemaname, tablename FROM pg_publication_tables") == [("shop", "orders")]
 
 
 def relations(database: Database, schema: str) -> list[str]:
@@ -375,6 +380,32 @@ def test_the_schema_public(postgres: ThrowawayCluster, database: Database, tmp_p
     assert database.fetch("SELECT count(*) FROM public.t") == [(1,)]
 
 
+def test_operator_classes_of_an_extension(
+    postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path
+) -> None:
+    """An exclusion constraint needs some, of which the archive says nothing."""
+    [(available,)] = database.fetch("SELECT count(*) FROM pg_available_extensions WHERE name = 'btree_gist'")
+    if not available:
+        pytest.skip("the server lacks btree_gist")
+    database.execute(
+        "CREATE EXTENSION btree_gist; CREATE TABLE room (number integer, at int4range, EXCLUDE USING gist (number WITH =, at WITH &&));"
+        "INSERT INTO room VALUES (1, '[1,2]')"
+    )
+    stored = made(postgres, tmp_path, spool_dir, database)
+    told(stored.restore("-t", "room", "--as", "chamber"))
+    with pytest.raises(psycopg.errors.ExclusionViolation, match="chamber_number_at_excl"):
+        database.execute("INSERT INTO chamber VALUES (1, '[2,3]')")
+
+
+def test_the_only_table_of_a_schema(
+    postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path
+) -> None:
+    database.execute("CREATE SCHEMA one; CREATE TABLE one.t AS SELECT 1 AS i")
+    stored = made(postgres, tmp_path, spool_dir, database)
+    told(stored.restore("-n", "one", "--to-schema", "two", "--as", "u"))
+    assert compare.contents(database.conninfo).keys() == {"one.t", "two.u", "large objects"}
+
+
 def test_data_of_no_other_table_is_fetched(
     stored_sample: StoredSample, sample_database: Database, spool_dir: Path
 ) -> None:
@@ -436,6 +467,11 @@ def test_with_the_options_of_a_restore(shop: Shop, postgres: ThrowawayCluster, e
         (("-t", "shop.orders", "--to-schema", "é" * 32), "--to-schema needs a name"),
         (("-t", "shop.orders", "-t", "shop.item", "--as", "x"), r"2 were chosen: shop\.item, shop\.orders"),
         (("-n", "shop", "--as", "x"), "were chosen: "),
+        (("-t", "shop.orders_id_seq", "--as", "x"), r"sequence shop\.orders_id_seq belongs to shop\.orders"),
+        (
+            ("-t", "shop.orders_number_seq", "--to-schema", "x"),
+            r"sequence shop\.orders_number_seq belongs to shop\.orders",
+        ),
         (("-t", "shop.absent", "--as", "x"), "no table that matches"),
     ],
 )
@@ -481,6 +517,11 @@ def test_roles_with_and_without_the_right_to_it(
         assert_one_sentence(stored.restore("-t", "own.t", "--as", "u"), 3, "CREATEDB")
         server.execute("ALTER ROLE tenant CREATEDB")
         assert told(stored.restore("-t", "own.t", "--as", "u"))["rows"] == 9
+        as_tenant = ("-t", "own.t", "--to-schema", "other", "--role", "tenant", "--no-owner")
+        assert told(stored.restore(*as_tenant, into=database))["rows"] == 9
+        assert mine.fetch("SELECT relowner::regrole::text FROM pg_class WHERE oid = 'other.t'::regclass") == [
+            ("tenant",)
+        ]
         assert mine.fetch("SELECT relname, relowner::regrole::text FROM pg_class WHERE relname = 'u'") == [
             ("u", "tenant")
         ]
