@@ -63,7 +63,7 @@ def plan_move(archive: Archive, choice: Choice, relocation: Relocation) -> Move:
     entries = [entry for entry in archive.toc.entries if entry.dump_id in chosen]
     relations = _relations(archive, chosen)
     names = tuple((entry.namespace, entry.tag) for entry in relations.values())
-    schemas = {entry.namespace for entry in entries if entry.namespace}
+    schemas = {entry.tag if entry.description == "SCHEMA" else entry.namespace for entry in entries} - {""}
     parts = choose_entries(archive.toc, patterns_for(names), ()) if names else set()
     move = Move(
         schema=relocation.schema,

@@ -400,10 +400,11 @@ def test_operator_classes_of_an_extension(
 def test_the_only_table_of_a_schema(
     postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
-    database.execute("CREATE SCHEMA one; CREATE TABLE one.t AS SELECT 1 AS i")
+    database.execute("CREATE SCHEMA one; CREATE TABLE one.t AS SELECT 1 AS i; CREATE SCHEMA one_is_empty")
     stored = made(postgres, tmp_path, spool_dir, database)
     told(stored.restore("-n", "one", "--to-schema", "two", "--as", "u"))
-    assert compare.contents(database.conninfo).keys() == {"one.t", "two.u", "large objects"}
+    told(stored.restore("-n", "one*", "--to-schema", "three"))
+    assert compare.contents(database.conninfo).keys() == {"one.t", "two.u", "three.t", "large objects"}
 
 
 def test_data_of_no_other_table_is_fetched(
