@@ -67,6 +67,14 @@ def restore(
         list[str] | None,
         typer.Option("--schema", "-n", metavar="PATTERN", help="Only these schemas", rich_help_panel=options.WHAT),
     ] = None,
+    to_schema: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Put them into this schema instead", rich_help_panel=options.WHAT),
+    ] = None,
+    as_: Annotated[
+        str | None,
+        typer.Option("--as", metavar="NAME", help="Give the one table this name instead", rich_help_panel=options.WHAT),
+    ] = None,
     allow_nonempty: Annotated[
         bool, typer.Option("--allow-nonempty", help="Restore into a database, or data into tables, that hold something")
     ] = False,
@@ -80,7 +88,7 @@ def restore(
     clean: how.Clean = False,
     if_exists: how.IfExists = False,
     no_owner: how.NoOwner = False,
-    map_owner: how.Owners = None,
+    map_role: how.Roles = None,
     no_privileges: how.NoPrivileges = False,
     role: how.Role = None,
     no_comments: how.NoComments = False,
@@ -110,6 +118,7 @@ def restore(
     from pipeline.globals import ServerTarget
     from pipeline.postgres.conninfo import Conninfo
     from pipeline.postgres.use_list import parse_list
+    from pipeline.relocation_plan import Relocation
     from pipeline.restore import RestoreRequest
     from pipeline.restore import restore as restore_backup
 
@@ -121,6 +130,7 @@ def restore(
     except OSError as exc:
         raise InvalidRequest(f"Cannot read the list {use_list}: {exc.strerror}.") from exc
     choice = Choice(tables=tuple(table or ()), schemas=tuple(schema or ()), listed=listed)
+    relocation = None if to_schema is None and as_ is None else Relocation(to_schema, as_)
     restore_options = RestoreOptions(
         schema_only=schema_only,
         data_only=data_only,
@@ -148,10 +158,11 @@ def restore(
             or create
             or allow_nonempty
             or not choice.is_all
+            or relocation
             or database
             or all_databases == globals_only
             or restore_options != RestoreOptions()
-            or map_owner
+            or map_role
             or allow_error
         ):
             raise InvalidRequest(
@@ -161,7 +172,7 @@ def restore(
         _restore_server(store, wanted, target, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
-        if restore_options != RestoreOptions() or map_owner or allow_error:
+        if restore_options != RestoreOptions() or relocation or map_role or allow_error:
             raise InvalidRequest("--to-directory restores nothing: give the pg_restore that does these options.")
         _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
         return
@@ -170,8 +181,9 @@ def restore(
         target=Conninfo.parse(into or ""),
         create=create,
         choice=choice,
+        relocation=relocation,
         options=restore_options,
-        owners=_parse_owners(map_owner or []),
+        roles=_parse_roles(map_role or []),
         allow_nonempty=allow_nonempty,
         allow_older=allow_older,
         allowed_errors=tuple(allow_error or ()),
@@ -235,16 +247,16 @@ def _restore_server(
     print(f"Restored {restored.cluster} {restored.backup_id}, {what}, in {duration}.")
 
 
-def _parse_owners(pairs: list[str]) -> dict[str, str]:
+def _parse_roles(pairs: list[str]) -> dict[str, str]:
     from pipeline.errors import InvalidRequest
 
-    owners = {}
+    roles = {}
     for pair in pairs:
         old, _, new = pair.partition("=")
         if not (old and new):
-            raise InvalidRequest(f"--map-owner {pair} says no two roles: write OLD=NEW.")
-        owners[old] = new
-    return owners
+            raise InvalidRequest(f"--map-role {pair} says no two roles: write OLD=NEW.")
+        roles[old] = new
+    return roles
 
 
 def _extract(

@@ -62,7 +62,12 @@ AllowErrors: TypeAlias = Annotated[
         rich_help_panel=HOW,
     ),
 ]
-Owners: TypeAlias = Annotated[
+Roles: TypeAlias = Annotated[
     list[str] | None,
-    typer.Option("--map-owner", metavar="OLD=NEW", help="What belonged to OLD belongs to NEW", rich_help_panel=HOW),
+    typer.Option(
+        "--map-role",
+        metavar="OLD=NEW",
+        help="What belonged, was granted or applied to OLD goes to NEW",
+        rich_help_panel=HOW,
+    ),
 ]

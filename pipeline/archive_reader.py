@@ -10,7 +10,8 @@ from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.manifest import File, Format, Manifest, TableData
 from pipeline.postgres.patterns import choose_entries
-from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, read_toc, reassign
+from pipeline.postgres.role_names import rename_roles
+from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, read_toc
 from pipeline.stages.download import ObjectReader, check_content
 from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
 from storage_backends import StorageBackend
@@ -69,13 +70,20 @@ class Archive:
         """That of the tables' data, by PostgreSQL's name."""
         return self.toc.encoding if self.toc_data else self.manifest.source.encoding
 
-    def reassigned(self, owners: Mapping[str, str]) -> "Archive":
-        """The same archive with other owners, by the ones that it has. Raises InvalidRequest where nothing belongs to one of those."""
-        if owners and self.is_stream:
+    def check_directory(self, option: str) -> None:
+        """Raises InvalidRequest where ``option`` would change what stands in the single file of a stream."""
+        if self.is_stream:
             raise InvalidRequest(
-                f"{self.manifest.backup_id} has the format {self.format}: owners are mapped only in the directory format."
+                f"{self.manifest.backup_id} has the format {self.format}: {option} is for the directory format."
             )
-        return replace(self, toc_data=reassign(self.toc_data, owners)) if owners else self
+
+    def with_roles(self, roles: Mapping[str, str]) -> "Archive":
+        """The same archive with other roles, by the ones that it names. Raises InvalidRequest where it names one of those nowhere."""
+        if not roles:
+            return self
+        self.check_directory("--map-role")
+        toc_data = rename_roles(self.toc_data, roles)
+        return replace(self, toc_data=toc_data, toc=read_toc(toc_data))
 
     def choose(self, choice: Choice) -> tuple[int, ...] | None:
         """Dump IDs of the entries in the order to restore them in; None for all.

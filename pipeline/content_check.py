@@ -1,7 +1,6 @@
 """Whether what was restored has the content that was dumped: each table is copied out again, and must be the archive's file."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,8 +21,6 @@ from pipeline.stream import read_stream
 from storage_backends import StorageBackend
 
 _INTERVAL = 0.2  # seconds between reports of progress
-_COPY = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.?){1,2} (?P<columns>\(.*\))? ?FROM stdin;\s*', re.DOTALL)
-"""``dumpTableData`` in pg_dump.c: the columns but for generated ones, in the order of the file; nothing for a table without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +139,8 @@ class _Redump:
         self._target = target
         self._source = archive.manifest.source
         self._encoding = archive.encoding
-        self._columns = {
-            (entry.namespace, entry.tag): _columns(entry.copy_statement) for entry in archive.toc.data_entries
-        } | {name_of(table): table.columns for table in archive.manifest.tables}
+        self._columns = {(entry.namespace, entry.tag): entry.columns for entry in archive.toc.data_entries}
+        self._columns |= {name_of(table): table.columns for table in archive.manifest.tables}
         self.done = 0
         """Bytes, only shown: threads may lose a count to each other."""
 
@@ -179,11 +175,6 @@ class _Redump:
         """The table's file in an archive of the directory format."""
         yield from server.copy_rows(*name_of(table), self._columns[name_of(table)], self._encoding)
         yield COPY_END
-
-
-def _columns(copy_statement: str) -> str:
-    match = _COPY.fullmatch(copy_statement)
-    return (match and match["columns"]) or ""
 
 
 def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) -> list[Table]:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from pipeline.errors import (
     ProgramMissing,
     RestoreFailed,
 )
-from pipeline.events import Notice, Notify, Started
+from pipeline.events import Notify, Started
 from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.prerequisites import make_roles, missing_extensions, missing_roles, named_roles
@@ -33,6 +32,7 @@ from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import Toc
 from pipeline.restore import Restored, RestoreRequest, restore
+from pipeline.scratch import scratch_database
 from storage_backends import StorageBackend
 
 _SETTINGS = {"wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
@@ -176,9 +176,8 @@ def _returned(rows: Sequence[tuple[object, ...]]) -> str:
 
 @contextmanager
 def _scratch(scratch: Conninfo, toc: Toc, notify: Notify) -> Iterator[Conninfo]:
-    """A name for a new database on the scratch server, where no database will have it in the end."""
-    maintenance, name = scratch.with_database("postgres"), f"pgstow_proof_{secrets.token_hex(6)}"
-    with Server(maintenance) as server:
+    """A name for a new database on the scratch server, which has what the archive needs."""
+    with Server(scratch.with_database("postgres")) as server:
         if lacking := missing_roles(server, named_roles(toc)):
             raise InvalidRequest(
                 f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "
@@ -188,14 +187,8 @@ def _scratch(scratch: Conninfo, toc: Toc, notify: Notify) -> Iterator[Conninfo]:
             raise InvalidRequest(
                 f"The scratch server lacks the backup's extensions: {', '.join(lacking)}. Install them."
             )
-    try:
-        yield scratch.with_database(name)
-    finally:
-        try:
-            with Server(maintenance) as server:
-                server.drop_database(name)
-        except ConnectionFailed as exc:
-            notify(Notice(f"The database {name} could not be dropped. {exc}"))
+    with scratch_database(scratch, "proof", notify) as target:
+        yield target
 
 
 @contextmanager

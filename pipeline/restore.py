@@ -22,6 +22,8 @@ from pipeline.postgres.restoration import IgnoredError, Restoration
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, database_statements
 from pipeline.postgres.workspace import Workspace
+from pipeline.relocation import relocate
+from pipeline.relocation_plan import Relocation
 from pipeline.restore_target import check_empty, check_free, count_rows_before, find_restorer, refuse_older
 from pipeline.row_check import Counts, Table, check_rows
 from pipeline.stages.download import ObjectReader
@@ -41,9 +43,11 @@ class RestoreRequest:
     properties: bool = False
     """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
     choice: Choice = field(default_factory=Choice)
+    relocation: Relocation | None = None
+    """Restore what patterns choose into another schema, or under another name."""
     options: RestoreOptions = field(default_factory=RestoreOptions)
-    owners: Mapping[str, str] = field(default_factory=dict)
-    """New owners, by the roles that owned things when they were backed up."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """New roles, by the ones that the backup names as owners, in grants, policies and the like."""
     allow_nonempty: bool = False
     """Restore even where something is there; what collides with it still fails."""
     allow_older: bool = False
@@ -63,6 +67,8 @@ class RestoreRequest:
             )
         if self.create and not self.options.makes_tables:
             raise InvalidRequest("--create makes an empty database, which lacks the tables that this restore needs.")
+        if self.relocation and not self.choice.by_pattern:
+            raise InvalidRequest("--to-schema and --as are about what you choose with -t or -n.")
         if self.options.single_transaction and self.limits.jobs > 1:
             raise InvalidRequest("--single-transaction is for a single job: say --jobs 1.")
         if self.allowed_errors and not self.options.keep_going:
@@ -106,10 +112,23 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
     manifest = find_backup(store, request.wanted)
     target = request.target.with_database(request.target.database or manifest.database).acting_as(options.role)
     with Workers() as workers:
-        archive = open_archive(store, manifest, workers, limits).reassigned(request.owners)
+        archive = open_archive(store, manifest, workers, limits).with_roles(request.roles)
         if archive.format == "plain":
             _refuse_options(request, manifest)
-        chosen = archive.choose(request.choice)
+        choice = request.choice
+        if request.relocation is not None:
+            archive, choice = relocate(
+                archive,
+                choice,
+                request.relocation,
+                target,
+                options,
+                limits,
+                request.programs,
+                notify,
+                allow_older=request.allow_older,
+            )
+        chosen = archive.choose(choice)
         files = archive.files_of(chosen) if options.loads_data or archive.is_stream else []
         tables = archive.tables_of(chosen) if options.loads_data else []
         with _target_database(target, archive, chosen, tables, request, workers, notify) as (server, program, before):

@@ -9,8 +9,9 @@ from pipeline.config import Limits, RestoreOptions
 from pipeline.errors import InvalidRequest, ProgramMissing, TargetNotEmpty
 from pipeline.manifest import Source
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.patterns import RELATIONS
+from pipeline.postgres.patterns import RELATIONS, parts_made
 from pipeline.postgres.programs import Program, find_program, major_of, speaks_to
+from pipeline.postgres.renaming import named_objects
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
 from pipeline.row_check import Counts, Table, count_rows, name_of
@@ -51,11 +52,15 @@ def check_free(server: Server, archive: Archive, chosen: Collection[int] | None,
                 "with --create, drop what collides with --clean, or say --allow-nonempty."
             )
         return
-    there = server.relations()
-    names = dict.fromkeys((entry.namespace, entry.tag) for entry in _made(archive, chosen, options))
-    if taken := [f"{schema}.{name}" for schema, name in names if (schema, name) in there]:
+    there = named_objects(server)
+    tables = [("TABLE", entry.namespace, entry.tag) for entry in _made(archive, chosen, options)]
+    taken = [name for name in tables if name in there] or [
+        name for name in parts_made(archive.toc, chosen) if name in there
+    ]
+    if taken:
+        names = [f"{schema}.{name}" for _, schema, name in taken]
         raise TargetNotEmpty(
-            f"The database {server.name} has {_some(taken)} already. Drop or rename it first, have it dropped with --clean, or restore into "
+            f"The database {server.name} has {_some(names)} already. Drop or rename it first, have it dropped with --clean, or restore into "
             "another database."
         )
 

@@ -20,6 +20,7 @@ from pipeline.postgres.diagnosis import explain_conflict, may_pass
 from pipeline.postgres.locks import find_blockers
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
+from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import RunningProgram, Workspace, describe_failure
 
 ARCHIVE = "archive"
@@ -30,6 +31,8 @@ COPY_END = b"\\.\n\n\n"
 # getTables() and lockTableForWorker() in pg_dump: the leader locks all tables, with a timeout; then each worker its own, without waiting.
 _LOCK_WAITED_FOR = re.compile(r"statement timeout\b.*\bLOCK TABLE", re.DOTALL)
 _LOCK_REFUSED = re.compile(r'could not obtain lock on relation "(?P<table>.+)"')
+
+_TICK = 0.02  # seconds between looks at a pg_dump that is waited for
 
 CHECK_ADVICE = " Run pgstow check to see all that the role may not read."
 """At the end of a DumpFailed where that may help."""
@@ -175,3 +178,31 @@ class StreamDump(Dump):
     def close(self) -> None:
         """Read no more."""
         self._output.close()
+
+
+def dump_definitions(program: Program, conninfo: Conninfo, workspace: Workspace, *, encoding: str, name: str) -> bytes:
+    """The ``toc.dat`` of a whole archive of a database whose tables are empty, with its strings in that encoding. Raises DumpFailed.
+
+    Row security is no obstacle where there are no rows.
+    """
+    folder = workspace.path / ARCHIVE
+    running = workspace.start(
+        program,
+        [
+            "--format=directory",
+            f"--file={folder}",
+            "--compress=0",
+            "--no-sync",
+            "--no-password",
+            "--enable-row-security",
+            f"--encoding={encoding}",
+            *([f"--role={conninfo.role}"] if conninfo.role else []),
+            f"--dbname={conninfo.for_program(workspace, name)}",
+        ],
+        unset=conninfo.overrides,
+    )
+    while (status := running.poll()) is None:
+        time.sleep(_TICK)
+    if status:
+        raise DumpFailed(describe_failure("pg_dump", status, running.messages()))
+    return (folder / TOC_NAME).read_bytes()

@@ -5,7 +5,7 @@ lower case and take what is in them literally, a dot parts schema from name, and
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.toc import Toc, TocEntry
@@ -74,6 +74,21 @@ def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> s
     _add_partitions(toc, chosen, relations)
     _add_parts(toc, chosen, relations)
     return chosen - {entry.dump_id for entry in toc.entries if entry.description in _OF_A_PUBLICATION}
+
+
+def parts_made(toc: Toc, dump_ids: Collection[int]) -> list[tuple[str, str, str]]:
+    """What these entries make for a relation that has a name in its schema: kind (``TABLE`` for an index, or ``STATISTICS``), schema, name."""
+    names = {(entry.namespace, entry.tag) for entry in toc.entries if entry.description in RELATIONS}
+    wanted = frozenset(dump_ids)
+    made = []
+    for entry in toc.entries:
+        if entry.dump_id not in wanted:
+            continue
+        if entry.description in _BUILT_ON_A_RELATION:
+            made.append(("TABLE" if entry.description == "INDEX" else "STATISTICS", entry.namespace, entry.tag))
+        elif entry.description == "CONSTRAINT" and (own := _own_table(entry, names)):
+            made.append(("TABLE", entry.namespace, entry.tag.removeprefix(f"{own[1]} ")))  # its index has its name
+    return made
 
 
 def belongs_elsewhere(entry: TocEntry) -> bool:

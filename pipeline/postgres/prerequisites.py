@@ -1,25 +1,17 @@
 """What an archive needs of the server around it, since no database's dump holds it: roles and extensions."""
 
-import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 
 from psycopg import sql
 
+from pipeline.postgres.role_names import roles_of
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import Toc
-
-_NAMES_ROLES = frozenset({"ACL", "DEFAULT ACL", "DATABASE PROPERTIES", "POLICY", "USER MAPPING"})
-_TOKEN = re.compile(r"""'(?:[^']|'')*'|"(?P<quoted>(?:[^"]|"")+)"|(?P<word>[^\W\d][\w$]*)|(?P<mark>\S)""")
-_BEFORE_ROLES = frozenset({"TO", "FROM", "FOR", "ROLE", "AUTHORIZATION"})
-"""pg_dump writes key words in capitals, and a name that has capitals, or is a key word, in quotes (``fmtId`` in string_utils.c)."""
 
 
 def named_roles(toc: Toc) -> set[str]:
     """The roles that the archive names: owners, grantors and grantees, those of policies, settings and user mappings."""
-    owners = {entry.owner for entry in toc.entries if entry.owner}
-    return owners.union(
-        *(_roles_in(entry.definition, entry.description) for entry in toc.entries if entry.description in _NAMES_ROLES)
-    )
+    return set().union(*map(roles_of, toc.entries))
 
 
 def missing_roles(server: Server, needed: Set[str]) -> list[str]:
@@ -42,20 +34,3 @@ def make_roles(server: Server, names: Iterable[str]) -> None:
     for name in names:
         if not name.startswith("pg_"):  # reserved: either the server has it, or its version doesn't
             server.execute(sql.SQL("CREATE ROLE {} SUPERUSER NOLOGIN").format(sql.Identifier(name)))
-
-
-def _roles_in(definition: str, description: str) -> Iterator[str]:
-    tokens = list(_TOKEN.finditer(definition))
-    if description == "POLICY":  # its expressions come last, and may have any of the key words in them
-        ends = [index for index, token in enumerate(tokens) if token["word"] in {"USING", "WITH"}]
-        tokens = tokens[: ends[0]] if ends else tokens
-    expected = listing = False
-    for token in tokens:
-        name = token["quoted"].replace('""', '"') if token["quoted"] else token["word"]
-        if expected and name and (token["quoted"] or name == name.lower()):
-            yield name
-            expected, listing = False, True
-        elif listing and token["mark"] == ",":
-            expected = True
-        else:
-            expected, listing = token["word"] in _BEFORE_ROLES, False

@@ -10,12 +10,20 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 
-from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed, ServerUnavailable, TargetNotEmpty
+from pipeline.errors import (
+    ConnectionFailed,
+    InvalidRequest,
+    PipelineError,
+    RestoreFailed,
+    ServerUnavailable,
+    TargetNotEmpty,
+)
 from pipeline.manifest import Extension, Source
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass
 
 _BATCH = 256 * 1024  # bytes of rows that are handed on at once
+_CANCEL_TIMEOUT = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +205,17 @@ class Server:
             options.append(
                 sql.SQL("LOCALE_PROVIDER {} {} {}").format(sql.Identifier(provider), sql.SQL(option), like.locale)
             )
-        self.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(sql.Identifier(name), sql.SQL(" ").join(options))
-        )
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}")
+        try:
+            self.execute(statement.format(sql.Identifier(name), sql.SQL(" ").join(options)))
+        except PipelineError:
+            raise
+        except BaseException:  # a signal's: the server would go on, and whoever drops the database would come too early
+            with suppress(psycopg.Error):
+                self._connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
+                while self._connection.pgconn.get_result():
+                    pass
+            raise
 
     def drop_database(self, name: str) -> None:
         """Drop a database, and whoever is connected to it. Raises ConnectionFailed."""

@@ -7,16 +7,18 @@ taken apart again where a name holds spaces or newlines.
 
 import codecs
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from pipeline.errors import DumpFailed, InvalidRequest
+from pipeline.errors import DumpFailed
 
 TOC_NAME = "toc.dat"
 OLDEST, NEWEST = (1, 12), (1, 16)
 _CUSTOM = 1
 """``archCustom`` in ``pg_backup_archiver.h``."""
+_COPY = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.?){1,2} (?P<columns>\(.*\))? ?FROM stdin;\s*', re.DOTALL)
+"""``dumpTableData`` in pg_dump.c: the columns but for generated ones."""
 
 
 class TocCutShort(DumpFailed):
@@ -53,8 +55,16 @@ class TocEntry:
     """The role that owns it; empty where it has none."""
     definition: str
     """The SQL that makes it; empty for data."""
+    drop_statement: str
+    """The SQL that drops it; empty where it goes with what it belongs to."""
     copy_statement: str
     """``COPY schema.name (columns) FROM stdin;`` of a table's data."""
+
+    @property
+    def columns(self) -> str:
+        """The columns of a table's data, in parentheses and in the order of its file; empty where it has none."""
+        match = _COPY.fullmatch(self.copy_statement)
+        return (match and match["columns"]) or ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,29 +97,10 @@ def read_toc(data: bytes) -> Toc:
         server_version, count = reader.head()
         raw = [reader.entry() for _ in range(count)]
         encoding = _python_encoding(raw)
-
-        def text(value: bytes | None) -> str:
-            return (value or b"").decode(encoding, "backslashreplace")
-
-        entries = tuple(
-            TocEntry(
-                dump_id=entry.dump_id,
-                oid=int(entry.oid or 0),
-                description=text(entry.description),
-                section=Section(entry.section),
-                namespace=text(entry.namespace),
-                tag=text(entry.tag),
-                filename=text(entry.filename),
-                dependencies=tuple(dump_id for dump_id, _ in entry.dependencies),
-                owner=text(entry.owner),
-                definition=text(entry.definition),
-                copy_statement=text(entry.copy_statement),
-            )
-            for entry in raw
-        )
+        entries = tuple(entry.decoded(encoding, "backslashreplace") for entry in raw)
     except ValueError as exc:
         raise DumpFailed(f"The archive's toc.dat is damaged: {exc}.") from exc
-    return Toc(text(server_version), entries)
+    return Toc(_text(server_version, encoding, "backslashreplace"), entries)
 
 
 def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
@@ -134,25 +125,22 @@ def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
     return bytes(out + data[copied:])
 
 
-def reassign(data: bytes, owners: Mapping[str, str]) -> bytes:
-    """The same table of contents with other owners, by the ones that it has.
-
-    pg_restore makes ``ALTER … OWNER TO`` from this field of an entry (``_printTocEntry``). Grants and policies, which name roles within an
-    entry's SQL, stay. Raises InvalidRequest where nothing belongs to one of ``owners``.
-    """
+def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
+    """The same table of contents with the tags, definitions, statements that drop, and owners that ``change`` gives its entries."""
     reader = _Reader(data)
     _, count = reader.head()
     raw = [reader.entry() for _ in range(count)]
     encoding = _python_encoding(raw)
-    changed = {old.encode(encoding): new.encode(encoding) for old, new in owners.items()}
-    if absent := changed.keys() - {entry.owner for entry in raw}:
-        raise InvalidRequest(f"Nothing in the backup belongs to the role {absent.pop().decode(encoding)}.")
     out, copied = bytearray(), 0
     for entry in raw:
-        if entry.owner in changed:
-            owner = changed[entry.owner]
-            out += data[copied : entry.owner_start] + reader.encode_int(len(owner)) + owner
-            copied = entry.owner_start + 1 + reader.int_size + len(entry.owner)
+        before = entry.decoded(encoding, "surrogateescape")
+        after = change(before)
+        for name, start in entry.starts.items():
+            old, new = getattr(before, name), getattr(after, name)
+            if new != old:
+                value = new.encode(encoding, "surrogateescape")
+                out += data[copied:start] + reader.encode_int(len(value)) + value
+                copied = start + 1 + reader.int_size + len(getattr(entry, name) or b"")
     return bytes(out + data[copied:])
 
 
@@ -210,14 +198,40 @@ class _RawEntry:
     description: bytes | None
     section: int
     definition: bytes | None
+    drop_statement: bytes | None
     copy_statement: bytes | None
     namespace: bytes | None
     owner: bytes | None
-    owner_start: int
-    """Offset of the string that holds it."""
     filename: bytes | None
     dependencies: tuple[tuple[int, int], ...]
     """Dump ID and the offset of the string that holds it."""
+    starts: Mapping[str, int]
+    """Offsets of the strings that may be changed, in their order, by the name that they have here."""
+
+    def decoded(self, encoding: str, errors: str) -> TocEntry:
+        """``errors`` says what becomes of bytes that aren't of the encoding."""
+
+        def text(value: bytes | None) -> str:
+            return _text(value, encoding, errors)
+
+        return TocEntry(
+            dump_id=self.dump_id,
+            oid=int(self.oid or 0),
+            description=text(self.description),
+            section=Section(self.section),
+            namespace=text(self.namespace),
+            tag=text(self.tag),
+            filename=text(self.filename),
+            dependencies=tuple(dump_id for dump_id, _ in self.dependencies),
+            owner=text(self.owner),
+            definition=text(self.definition),
+            drop_statement=text(self.drop_statement),
+            copy_statement=text(self.copy_statement),
+        )
+
+
+def _text(value: bytes | None, encoding: str, errors: str) -> str:
+    return (value or b"").decode(encoding, errors)
 
 
 class _Reader:
@@ -257,17 +271,21 @@ class _Reader:
         dump_id = self._int()
         self._int()  # whether it had a dumper
         self._str()  # the catalog's OID
-        oid, tag, description = self._str(), self._str(), self._str()
+        oid = self._str()
+        starts = {"tag": self._at}
+        tag, description = self._str(), self._str()
         section = self._int()
+        starts["definition"] = self._at
         definition = self._str()
-        self._str()  # the statement that drops it
+        starts["drop_statement"] = self._at
+        drop_statement = self._str()
         copy_statement, namespace = self._str(), self._str()
         self._str()  # tablespace
         if self.version >= (1, 14):
             self._str()  # table access method
         if self.version >= (1, 16):
             self._int()  # relkind
-        owner_start = self._at
+        starts["owner"] = self._at
         owner = self._str()
         self._str()  # with OIDs
         dependencies = []
@@ -290,12 +308,13 @@ class _Reader:
             description=description,
             section=section,
             definition=definition,
+            drop_statement=drop_statement,
             copy_statement=copy_statement,
             namespace=namespace,
             owner=owner,
-            owner_start=owner_start,
             filename=filename,
             dependencies=tuple(dependencies),
+            starts=starts,
         )
 
     def encode_int(self, value: int) -> bytes:

@@ -127,6 +127,31 @@ def test_each_major_can_be_restored_into_the_newest(
     assert compare.contents(copy) == compare.contents(old.conninfo("sample"))
 
 
+@pytest.mark.parametrize(("old", "new"), [(14, 14), (14, 18), (16, 17), (18, 18)])
+def test_a_table_beside_the_one_that_is_there(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, old: int, new: int
+) -> None:
+    """The server that renames is the target's, and so is the pg_dump that says how it is now."""
+    assert pgstow("backup", servers(old).conninfo("sample"), "--to", tmp_path).exit_code == 0
+    target = Database("sample", servers(new).conninfo("sample"))
+    for options in (("-t", "shop.*", "--to-schema", "aside"), ("-t", "telemetry.reading", "--as", "before")):
+        result = pgstow("restore", "--from", tmp_path, "--into", target.conninfo, *options)
+        assert (result.exit_code, result.stderr) == (0, "")
+    contents = compare.contents(target.conninfo)
+    moved = {name: content for name, content in contents.items() if name.startswith(("aside.", "telemetry.before"))}
+    target.execute("DROP SCHEMA aside CASCADE; DROP TABLE telemetry.before")
+    source = compare.contents(servers(old).conninfo("sample"))
+    expected = {f"aside.{name[5:]}": content for name, content in source.items() if name.startswith("shop.")}
+    expected |= {
+        name.replace("reading", "before"): content
+        for name, content in source.items()
+        if name.startswith("telemetry.reading")
+    }
+    assert moved == expected
+    assert len(expected) > 5
+    assert target.fetch("SELECT FROM pg_database WHERE datname LIKE 'pgstow%'") == []
+
+
 def test_an_older_client_is_never_used(servers: Servers, pgstow: Callable[..., Result], tmp_path: Path) -> None:
     result = pgstow("backup", servers(17).conninfo("sample"), "--to", tmp_path / "store", having=(14, 16))
     assert_one_sentence(

@@ -1,0 +1,131 @@
+"""Relations in another schema, or under another name, with all that belongs to them and has a name of its own."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from pipeline.postgres.patterns import Name
+from pipeline.postgres.server import Server
+
+LONGEST_NAME = 63
+"""Bytes; PostgreSQL cuts off the rest (NAMEDATALEN)."""
+_PARTS = """
+WITH chosen AS (
+    SELECT c.oid, c.relnamespace, c.relname, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN unnest(%s::text[], %s::text[]) AS wanted (schema, name) ON n.nspname = wanted.schema AND c.relname = wanted.name
+), parts (kind, place, name, follows) AS (
+    SELECT 'TABLE', relnamespace, relname, relkind = 'S' AND EXISTS (
+        SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = chosen.oid
+        AND refclassid = 'pg_class'::regclass AND refobjsubid <> 0 AND deptype IN ('a', 'i'))
+    FROM chosen
+    UNION ALL
+    SELECT 'TABLE', i.relnamespace, i.relname, true FROM pg_index JOIN pg_class i ON i.oid = indexrelid JOIN chosen ON chosen.oid = indrelid
+    UNION ALL
+    SELECT 'STATISTICS', stxnamespace, stxname, false FROM pg_statistic_ext JOIN chosen ON chosen.oid = stxrelid
+)
+SELECT kind, nspname, name, follows FROM parts JOIN pg_namespace n ON n.oid = place ORDER BY follows, nspname, name
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    kind: str
+    """TABLE, as which ALTER takes every relation and index, or STATISTICS."""
+    schema: str
+    name: str
+    follows: bool
+    """Whether it goes to another schema with its table: a sequence that the table owns, an index."""
+
+
+def named_objects(server: Server) -> set[tuple[str, str, str]]:
+    """Kind (TABLE for every relation and index, or STATISTICS), schema and name of all that can be in the way of a new table."""
+    return {
+        (kind, schema, name)
+        for kind, schema, name in server.fetch(
+            "SELECT 'TABLE', nspname, relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+            "UNION ALL SELECT 'STATISTICS', nspname, stxname FROM pg_statistic_ext JOIN pg_namespace n ON n.oid = stxnamespace"
+        )
+    }
+
+
+def move_relations(
+    server: Server, relations: Collection[Name], *, schema: str | None, rename: tuple[Name, str] | None
+) -> dict[Name, Name]:
+    """Move relations to a schema, made where it isn't there, or leave them where they are for None; and ``rename`` one of them.
+
+    With that one, all others and all parts get new names, since the old ones are to stay beside them: what begins with the old name begins
+    with the new one then, anything else with ``_``. Returns where each relation is now, by where it was. Raises ConnectionFailed where the
+    server won't.
+    """
+    if schema is not None:
+        server.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    wanted = [[place for place, _ in relations], [name for _, name in relations]]
+    parts = [_Part(*row) for row in server.fetch(_PARTS, wanted)]
+    taken = named_objects(server)
+    moves: list[tuple[_Part, str, Name]] = []
+    for number, part in enumerate(parts):
+        # What is renamed goes under a name that nothing else has, so that it meets nothing in either schema.
+        on_the_way = part.name if rename is None else f"pgstow on the way {number}"
+        name = part.name if rename is None else _new_name(part, schema or part.schema, *rename, taken)
+        taken.add((part.kind, schema or part.schema, name))
+        moves.append((part, on_the_way, (schema or part.schema, name)))
+    for part, on_the_way, _ in moves:
+        _rename(server, part.kind, (part.schema, part.name), on_the_way)
+    for part, on_the_way, (place, _) in moves:
+        if place != part.schema and not part.follows:
+            _alter(server, part.kind, (part.schema, on_the_way), "SET SCHEMA", place)
+    for part, on_the_way, (place, name) in moves:
+        _rename(server, part.kind, (place, on_the_way), name)
+    moved = {(part.schema, part.name): there for part, _, there in moves if part.kind == "TABLE"}
+    return {relation: moved[relation] for relation in relations}
+
+
+def can_rename_schema(server: Server, old: str, new: str) -> bool:
+    """Whether a schema can get this name, and no extension is in it that can't be moved back out of it."""
+    fixed = server.fetch(
+        "SELECT FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = %s AND NOT extrelocatable",
+        [old],
+    )
+    return new not in server.schemas() and not fixed
+
+
+def rename_schema(server: Server, old: str, new: str) -> None:
+    """Rename a schema with all that is in it, but for extensions. Raises ConnectionFailed where the server won't."""
+    extensions = server.fetch(
+        "SELECT extname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = %s", [old]
+    )
+    server.execute(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
+    if extensions:
+        server.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(old)))
+    for (extension,) in extensions:
+        server.execute(
+            sql.SQL("ALTER EXTENSION {} SET SCHEMA {}").format(sql.Identifier(extension), sql.Identifier(old))
+        )
+
+
+def _new_name(part: _Part, place: str, renamed: Name, new: str, taken: set[tuple[str, str, str]]) -> str:
+    if part.kind == "TABLE" and (part.schema, part.name) == renamed:
+        return new
+    old = renamed[1]
+    name = new + part.name.removeprefix(old) if part.name.startswith(old) else f"_{part.name}"
+    fresh, number = _cut(name, LONGEST_NAME), 1
+    while (part.kind, place, fresh) in taken:
+        number += 1
+        fresh = f"{_cut(name, LONGEST_NAME - len(str(number)))}{number}"
+    return fresh
+
+
+def _cut(name: str, size: int) -> str:
+    return name.encode()[:size].decode(errors="ignore")
+
+
+def _rename(server: Server, kind: str, relation: Name, name: str) -> None:
+    if name != relation[1]:
+        _alter(server, kind, relation, "RENAME TO", name)
+
+
+def _alter(server: Server, kind: str, name: Name, action: str, to: str) -> None:
+    server.execute(
+        sql.SQL("ALTER {} {} {} {}").format(sql.SQL(kind), sql.Identifier(*name), sql.SQL(action), sql.Identifier(to))
+    )

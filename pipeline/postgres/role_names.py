@@ -1,0 +1,112 @@
+"""Where an archive names roles, and the same archive with other ones.
+
+Owners are a field of each entry. Other roles stand in the SQL of a few kinds of entries (``buildACLCommands`` in dumputils.c,
+``dumpPolicy`` and ``dumpUserMappings`` in pg_dump.c). That SQL is split into tokens, so that neither a literal nor another object of a
+role's name is taken for it.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from pipeline.errors import InvalidRequest
+from pipeline.postgres.toc import TocEntry, rewrite
+
+_NAMES_ROLES = frozenset({"ACL", "DEFAULT ACL", "DATABASE PROPERTIES", "POLICY", "USER MAPPING"})
+_TOKEN = re.compile(
+    r"""
+      [eE]'(?:[^'\\]|''|\\.)*'                            # a literal with escapes
+    | '(?:[^']|'')*'                                      # a literal
+    | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$         # a literal in dollars
+    | "(?P<quoted>(?:[^"]|"")+)"
+    | (?P<word>[^\W\d][\w$]*)
+    | (?P<mark>\S)
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+_BEFORE_ROLES = frozenset({"TO", "FROM", "FOR", "ROLE", "AUTHORIZATION", "BY"})
+"""pg_dump writes key words in capitals, and a name that has capitals, or is a key word, in quotes (``fmtId`` in string_utils.c)."""
+_EVERYBODY = "public"
+"""No role can have this name; pg_dump writes it in capitals, but in a user mapping."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Mention:
+    """A role's name in SQL, from ``start`` to before ``end``."""
+
+    role: str
+    start: int
+    end: int
+
+
+def roles_of(entry: TocEntry) -> set[str]:
+    """The roles that an entry names: its owner, grantors and grantees, those of policies, settings and user mappings."""
+    owner = {entry.owner} if entry.owner else set()
+    return owner | {mention.role for mention in _mentions(entry.definition, entry.description)}
+
+
+def rename_roles(data: bytes, roles: Mapping[str, str]) -> bytes:
+    """The same table of contents with other roles, by the ones that it names.
+
+    Only what pg_dump itself says of roles is changed, no code (functions, expressions) and no setting's value. Raises InvalidRequest
+    where one of ``roles`` is named nowhere.
+    """
+    found: set[str] = set()
+
+    def change(entry: TocEntry) -> TocEntry:
+        named = roles_of(entry)
+        found.update(named)
+        if named.isdisjoint(roles):
+            return entry
+        return replace(
+            entry,
+            owner=roles.get(entry.owner, entry.owner),
+            tag=_renamed_tag(entry, roles),
+            definition=_renamed(entry.definition, entry.description, roles),
+            drop_statement=_renamed(entry.drop_statement, entry.description, roles),
+        )
+
+    changed = rewrite(data, change)
+    if absent := sorted(roles.keys() - found):
+        raise InvalidRequest(f"Nothing in the backup belongs to the role {absent[0]}, and no grant or policy names it.")
+    return changed
+
+
+def _renamed(sql: str, description: str, roles: Mapping[str, str]) -> str:
+    parts, copied = [], 0
+    for mention in _mentions(sql, description):
+        if mention.role in roles:
+            parts += [sql[copied : mention.start], _quoted(roles[mention.role])]
+            copied = mention.end
+    return "".join([*parts, sql[copied:]])
+
+
+def _renamed_tag(entry: TocEntry, roles: Mapping[str, str]) -> str:
+    """Only a user mapping has a role in it: ``USER MAPPING role SERVER server``."""
+    if entry.description == "USER MAPPING":
+        for role in roles_of(entry) - {entry.owner}:
+            if role in roles and entry.tag.startswith(f"USER MAPPING {role} SERVER "):
+                return f"USER MAPPING {roles[role]}{entry.tag.removeprefix(f'USER MAPPING {role}')}"
+    return entry.tag
+
+
+def _mentions(sql: str, description: str) -> Iterator[_Mention]:
+    if description not in _NAMES_ROLES:
+        return
+    expected = listing = False
+    for token in _TOKEN.finditer(sql):
+        if description == "POLICY" and token["word"] in {"USING", "WITH"}:
+            return  # its expressions come last, and may have any of the key words in them
+        name = token["quoted"].replace('""', '"') if token["quoted"] else token["word"]
+        if expected and name and (token["quoted"] or name == name.lower()):
+            if name != _EVERYBODY:
+                yield _Mention(name, token.start(), token.end())
+            expected, listing = False, True
+        elif listing and token["mark"] == ",":
+            expected = True
+        else:
+            expected, listing = token["word"] in _BEFORE_ROLES, False
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
