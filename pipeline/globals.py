@@ -51,7 +51,7 @@ def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Noti
         run = Run.begin(request.cluster or default_cluster(server), GLOBALS)
         role_passwords = request.role_passwords and server.may_read_passwords()
         if request.role_passwords and not role_passwords:
-            notify(Notice("Roles are taken without their passwords, which only a superuser may read."))
+            notify(Notice("Roles are taken without their passwords, which this role may not read."))
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))
         script = dump_globals(
