@@ -15,7 +15,7 @@ import psutil
 import psycopg
 
 from benchmarks import sides, slow_link
-from benchmarks.database import LARGEST, SMALL_TABLES, Shape, build
+from benchmarks.database import DATABASES, LARGEST, ROWS_OF_FEW, SMALL_TABLES, Shape, build, build_many
 from benchmarks.report import Outcome, render
 from benchmarks.runs import SERVER_SETTINGS, Bench, Result, create_source
 from benchmarks.stores import Store
@@ -35,46 +35,57 @@ def main() -> None:
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # pgstow, rclone and aws
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=options.work_dir)))
         directory.chmod(0o755)
-        _say("Starting PostgreSQL")
-        cluster = stack.enter_context(ThrowawayCluster(settings=SERVER_SETTINGS, directory=directory))
-        shape = Shape(options.size_mb, options.largest)
-        database = _build(cluster, shape)
-        bench = Bench(cluster, directory, options.jobs)
-        _say("Making local dumps")
-        bench.prepare()
-        outcome = _measure(bench, options)
-        size = (bench.local / "dump.zst").stat().st_size
-        dumped = sum(path.stat().st_size for path in (bench.local / "dump").glob("*.dat"))
-        database += f"; {dumped / 1e6:.0f} MB as COPY text, which zstd brings down to {size / 1e6:.0f} MB ({dumped / size:.2f} : 1)."
-        report = render(outcome, command=_command(), database=database, runs=options.repeat, jobs=options.jobs)
+        outcome = Outcome(_time_help(), psutil.cpu_percent(interval=IDLE_SECONDS))
+        if options.only != "cluster":
+            _measure_large(outcome, _start_bench(stack, directory / "large", options), options)
+        if options.only in (None, "cluster"):
+            _measure_many(outcome, _start_bench(stack, directory / "many", options), options)
+        report = render(outcome, command=_command(), runs=options.repeat, jobs=options.jobs)
     print(report)
     if options.markdown:
         options.markdown.write_text(report, encoding="utf-8")
 
 
-def _measure(bench: Bench, options: argparse.Namespace) -> Outcome:
-    neighbours = psutil.cpu_percent(interval=IDLE_SECONDS)
-    backups = restores = link = None
+def _start_bench(stack: ExitStack, directory: Path, options: argparse.Namespace) -> Bench:
+    """A server that runs until the end, when nothing is measured any more: its files' removal would burden what is."""
+    _say("Starting PostgreSQL")
+    directory.mkdir()
+    cluster = stack.enter_context(ThrowawayCluster(settings=SERVER_SETTINGS, directory=directory))
+    return Bench(cluster, directory, options.jobs)
+
+
+def _measure_large(outcome: Outcome, bench: Bench, options: argparse.Namespace) -> None:
+    database = _build(bench.cluster, Shape(options.size_mb, options.largest))
+    _say("Making local dumps")
+    bench.prepare()
     commands = {**sides.BACKUPS, **sides.STAGES}
-    near = bench.directory / "near"
-    with Store(near) as store:
+    with Store(bench.directory / "near") as store:
         if options.only in (None, "backup"):
             _say("Backups")
-            backups = bench.back_up(store, commands, options.repeat)
+            outcome.backups = bench.back_up(store, commands, options.repeat)
         if options.only in (None, "restore"):
             _say("Restores")
-            restores = bench.restore(store, options.repeat)
-    problem = slow_link.why_not()
-    if options.only in (None, "link") and not problem:
-        _say("Backups over the shaped link")
-        link = _over_the_link(bench, commands, options.repeat)
-    return Outcome(
-        backups,
-        restores,
-        link,
-        link_problem=problem if options.only in (None, "link") else None,
-        help_seconds=_time_help(),
-        neighbours=neighbours,
+            outcome.restores = bench.restore(store, options.repeat)
+    if options.only in (None, "link"):
+        outcome.link_problem = slow_link.why_not()
+        if not outcome.link_problem:
+            _say("Backups over the shaped link")
+            outcome.link = _over_the_link(bench, commands, options.repeat)
+    size = (bench.local / "dump.zst").stat().st_size
+    dumped = sum(path.stat().st_size for path in (bench.local / "dump").glob("*.dat"))
+    outcome.databases.append(
+        f"{database}; {dumped / 1e6:.0f} MB as COPY text, which zstd brings down to {size / 1e6:.0f} MB ({dumped / size:.2f} : 1)."
+    )
+
+
+def _measure_many(outcome: Outcome, bench: Bench, options: argparse.Namespace) -> None:
+    _say(f"Building {DATABASES} small databases")
+    build_many(bench.cluster)
+    with Store(bench.directory / "near") as store:
+        _say("Backups of all of them")
+        outcome.cluster = bench.back_up(store, sides.CLUSTER, options.repeat)
+    outcome.databases.append(
+        f"on another server {DATABASES} small ones, each of {sum(ROWS_OF_FEW):,} rows in {len(ROWS_OF_FEW)} tables."
     )
 
 
@@ -116,7 +127,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size-mb", type=int, default=1100, help="10^6 bytes of COPY text (default %(default)s)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each side (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="for every side (default %(default)s)")
-    parser.add_argument("--only", choices=("backup", "restore", "link"))
+    parser.add_argument("--only", choices=("backup", "restore", "link", "cluster"))
     parser.add_argument(
         "--largest", choices=("first", "last"), default="last", help="when the largest table is created"
     )

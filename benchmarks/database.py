@@ -1,4 +1,4 @@
-"""A database that resembles real life: one table with 70% of the bytes, and 2,000 small ones.
+"""A database that resembles real life: one table with 70% of the bytes, and 2,000 small ones. And many small databases.
 
 Sizes are bytes of COPY text, which is what pg_dump writes with ``-Z0``. Rows hold words chosen as in a natural language
 (the r-th word of the vocabulary with a probability of 1/r), jsonb, uuids, timestamps and numerics.
@@ -13,8 +13,13 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
+from pipeline.postgres.throwaway import ThrowawayCluster
+
 LARGEST = "events"
 SMALL_TABLES = 2000
+DATABASES = 50
+ROWS_OF_FEW = (4000, 2000, 1000, 500, 200, 100, 50, 10)
+"""Rows of each table of a small database."""
 SESSIONS = 2
 """Connections that fill tables at the same time."""
 
@@ -136,6 +141,24 @@ def build(conninfo: str, shape: Shape) -> None:
         for statement in _constraints():
             connection.execute(statement)
         connection.execute("VACUUM (FREEZE, ANALYZE)")
+
+
+def build_many(cluster: ThrowawayCluster) -> None:
+    """Create the small databases, of a few tables each: the first one, and copies of it."""
+    first, *others = (sql.Identifier(f"small_{number:02}") for number in range(1, DATABASES + 1))
+    with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(first))
+        with psycopg.connect(cluster.conninfo("small_01"), autocommit=True) as one:
+            one.execute("SELECT setseed(0.5)")
+            one.execute(_WORDS)
+            for number, rows in enumerate(ROWS_OF_FEW, start=1):
+                one.execute(_statement(_CREATE_SMALL, number))
+                one.execute(_statement(_FILL_SMALL, number), {"rows": rows})
+                one.execute(_statement(_SECOND_INDEX, number))
+            one.execute("DROP TABLE word, phrase")
+            one.execute("VACUUM (FREEZE, ANALYZE)")
+        for other in others:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(other, first))
 
 
 def _fill(conninfo: str, shape: Shape, session: int) -> None:

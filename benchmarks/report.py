@@ -5,11 +5,12 @@ import platform
 import statistics
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 
 from benchmarks import sides
+from benchmarks.database import DATABASES
 from benchmarks.runs import LEVEL, SERVER_SETTINGS, Result
 
 _MIB = 1 << 20
@@ -43,21 +44,25 @@ class Target:
         return f"| {self.what} | ≤ {self.limit:g}{self.unit} | {self.figure:.3g}{self.unit} | {verdict} |"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """All that was measured; None for what was not asked for or can't be had."""
 
-    backups: Sequence[Result] | None
-    restores: Sequence[Result] | None
-    link: Sequence[Result] | None
-    link_problem: str | None
     help_seconds: Sequence[float] | None
     neighbours: float
     """How busy the machine was before the runs, in percent of all its cores: what others do here."""
+    databases: list[str] = field(default_factory=list)
+    """What was backed up, in words."""
+    backups: Sequence[Result] | None = None
+    restores: Sequence[Result] | None = None
+    cluster: Sequence[Result] | None = None
+    link: Sequence[Result] | None = None
+    link_problem: str | None = None
 
     def targets(self) -> Iterator[Target]:
         """What the issue asks for, with the figures."""
         backups, restores, link = (_by_name(results) for results in (self.backups, self.restores, self.link))
+        cluster = _by_name(self.cluster)
         yield Target("backup: wall ÷ the sequential script's", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7)
         yield Target("backup: wall ÷ the pipe's", _ratio(backups, sides.PGSTOW, sides.PIPE), 1.0)
         slowest = max(
@@ -68,8 +73,14 @@ class Outcome:
             _ratio(link, sides.PGSTOW, slowest),
             1.1,
         )
+        yield Target(
+            f"backup of {DATABASES} small databases: wall ÷ the script's",
+            _ratio(cluster, sides.PGSTOW, sides.ONE_BY_ONE),
+            0.7,
+        )
         yield Target("restore: wall ÷ the floor's", _ratio(restores, sides.PGSTOW, sides.FLOOR), 1.15)
-        costs = [run[sides.PGSTOW].cost for run in (backups, restores, link) if sides.PGSTOW in run]
+        yield Target("verify --level restore: wall ÷ restore's", _ratio(restores, sides.PROOF, sides.PGSTOW), 1.2)
+        costs = [run[sides.PGSTOW].cost for run in (backups, restores, cluster, link) if sides.PGSTOW in run]
         measured = [cost for cost in costs if cost]
         yield Target("spool: peak", max((cost.disk / _MIB for cost in measured), default=None), 256, " MiB")
         yield Target("memory: peak", max((cost.memory / _MIB for cost in measured), default=None), 400, " MiB")
@@ -81,17 +92,19 @@ class Outcome:
         yield Target("pgstow --help", statistics.median(self.help_seconds) if self.help_seconds else None, 0.3, " s")
 
 
-def render(outcome: Outcome, *, command: str, database: str, runs: int, jobs: int) -> str:
+def render(outcome: Outcome, *, command: str, runs: int, jobs: int) -> str:
     """The whole report."""
     parts = [
         "# Benchmarks",
         f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, misses included.",
-        _conditions(database, outcome.neighbours, runs, jobs),
+        _conditions(outcome, runs, jobs),
     ]
     if outcome.backups:
         parts += ["## Backup", _table(outcome.backups)]
     if outcome.restores:
         parts += ["## Restore", _table(outcome.restores)]
+    if outcome.cluster:
+        parts += [f"## Backup of a server with {DATABASES} small databases", _table(outcome.cluster)]
     if outcome.link:
         parts += ["## Backup over a link of 200 Mbit/s, 15 ms each way", _table(outcome.link)]
     elif outcome.link_problem:
@@ -119,7 +132,7 @@ def _table(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
-def _conditions(database: str, neighbours: float, runs: int, jobs: int) -> str:
+def _conditions(outcome: Outcome, runs: int, jobs: int) -> str:
     memory = psutil.virtual_memory().total / (1 << 30)
     versions = "; ".join(
         filter(None, (_version(*words) for words in (["pg_dump"], ["rclone"], ["aws"], ["zstd"], ["pgstow"])))
@@ -128,9 +141,9 @@ def _conditions(database: str, neighbours: float, runs: int, jobs: int) -> str:
     return "\n".join(
         (
             f"- Machine: {psutil.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}; "
-            f"database server, object store and the sides share it. Others kept it {neighbours:.0f}% busy before the runs.",
+            f"database server, object store and the sides share it. Others kept it {outcome.neighbours:.0f}% busy before the runs.",
             f"- Programs: {versions}; Python {platform.python_version()}.",
-            f"- Database: {database}",
+            *(f"- Database: {database}" for database in outcome.databases),
             f"- Sides in turn, {runs} run{'s' if runs != 1 else ''} each, beginning with another side each time; {jobs} jobs; zstd level "
             f"{LEVEL}; a CHECKPOINT and a sync before each run; source and local dumps in the page cache.",
             f"- Server: {settings}.",
@@ -144,9 +157,13 @@ def _commands() -> str:
         ("backup", sides.BACKUPS),
         ("stage", sides.STAGES),
         ("restore", sides.RESTORES),
+        (f"backup of {DATABASES} small databases", sides.CLUSTER),
     )
     lines = [f"# {kind}: {name}\n{command}" for kind, commands in kinds for name, command in commands.items()]
-    return "```sh\n" + "\n\n".join(line.replace(" && ", " &&\n  ") for line in lines) + "\n```"
+    broken = (
+        line.replace(" && ", " &&\n  ").replace("; do ", "; do\n  ").replace("; done", "\ndone") for line in lines
+    )
+    return "```sh\n" + "\n\n".join(broken) + "\n```"
 
 
 def _version(program: str) -> str | None:

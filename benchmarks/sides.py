@@ -16,6 +16,8 @@ PIPE = "pg_dump -Fc | zstd | aws s3 cp"
 PROOF = "pgstow verify --level restore"
 FLOOR = "pg_restore, local files"
 SCRIPTED_RESTORE = "aws s3 cp, zstd -d, pg_restore"
+ONE_BY_ONE = "pg_dumpall -g, then for each pg_dump | zstd, aws s3 cp"
+ALL_AT_ONCE = "pg_dumpall -g, for each pg_dump | zstd, then one aws s3 cp"
 
 DUMP_ALONE = "pg_dump alone"
 COMPRESS_ALONE = "zstd alone"
@@ -52,6 +54,21 @@ RESTORES: Mapping[str, str] = {
     ),
     FLOOR: 'createdb --maintenance-db="$ADMIN" "$TARGET_NAME" && pg_restore -j $JOBS -d "$TARGET" "$LOCAL/dump"',
 }
+
+_GLOBALS = 'pg_dumpall --globals-only -d "$ADMIN" | zstd -q -$LEVEL -T0 -o "$STAGE/globals.zst" && '
+_NAMES = 'psql -d "$ADMIN" -Atc "SELECT datname FROM pg_database WHERE datallowconn" | while read -r name; do '
+_DUMP = 'pg_dump -Fc -Z0 "$ADMIN dbname=$name" | zstd -q -$LEVEL -T0 -o "$STAGE/$name.zst"'
+
+CLUSTER: Mapping[str, str] = {
+    PGSTOW: f'pgstow backup "$ADMIN" --all-databases --databases-at-once 4 --to {_URL} --jobs $JOBS --spool-dir "$STAGE"',
+    ONE_BY_ONE: (
+        f'{_GLOBALS}aws s3 cp --quiet "$STAGE/globals.zst" "s3://$BUCKET/$REMOTE/globals.zst" && {_NAMES}{_DUMP} && '
+        'aws s3 cp --quiet "$STAGE/$name.zst" "s3://$BUCKET/$REMOTE/$name.zst" || exit 1; done'
+    ),
+    ALL_AT_ONCE: f'{_GLOBALS}{_NAMES}{_DUMP} || exit 1; done && aws s3 cp --recursive --quiet "$STAGE" "s3://$BUCKET/$REMOTE"',
+}
+"""Backups of a whole server with many small databases: these, postgres, template1 and the roles. The last one starts the AWS CLI once, which
+spares it most of what the one before it takes, but has all dumps on local disk, and nothing in the store if the last of them fails."""
 
 BACKUP_OF: Mapping[str, str] = {PGSTOW: PGSTOW, PROOF: PGSTOW, SCRIPTED_RESTORE: SEQUENTIAL, FLOOR: SEQUENTIAL}
 """Whose backup each restore reads; the floor reads none."""

@@ -1,6 +1,7 @@
 """``pgstow verify``."""
 
 import dataclasses
+import functools
 import os
 import time
 from contextlib import closing
@@ -15,7 +16,6 @@ from cli.errors import ExitCode, exit_code_of, print_error
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.catalog import Wanted
     from pipeline.manifest import Manifest
     from pipeline.proof import Proof, ProofRequest
     from pipeline.verify import Verification
@@ -86,11 +86,13 @@ def verify(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Verify that a backup is still what was stored, as far as restoring it."""
-    from pipeline.catalog import LATEST, Wanted, sources
+    """Verify that a backup is still what was stored, as far as restoring it; of a cluster's, each backup that it is made of."""
+    from pipeline.catalog import LATEST, Wanted, find_backup, sources
+    from pipeline.cluster import read_member
     from pipeline.errors import InvalidRequest
     from pipeline.verify import Level, Verification, VerifyRequest
     from pipeline.verify import verify as verify_backup
+    from pipeline.verify_cluster import ClusterVerification
 
     if level not in list(Level):
         raise typer.BadParameter(f"{level!r} is none of {', '.join(Level)}", param_hint="--level")
@@ -99,7 +101,6 @@ def verify(
     if latest_of_each and backup != LATEST:
         raise InvalidRequest(f"Verify either {backup} or --latest-of-each.")
     request = VerifyRequest(
-        wanted=Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
         level=Level(level),
         limits=options.make_limits(jobs, transfers, memory, spool_dir),
         programs=tuple(bin_dir or ()),
@@ -107,52 +108,75 @@ def verify(
         attest=attest,
     )
 
-    def run(wanted: Wanted) -> Verification:
+    def run(find: "Callable[[], Manifest]") -> Verification:
         started = time.monotonic()
         with display.progress(quiet=quiet or json) as notify:
-            found = verify_backup(dataclasses.replace(request, wanted=wanted), store, notify)
+            found = verify_backup(find(), request, store, notify)
         if not json:
             _print(found, time.monotonic() - started)
         return found
 
     os.nice(nice)
+    wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after, limit_rate)) as store:
         if latest_of_each:
             each = [
-                Wanted(cluster=source, database=name, at=at, partial=partial)
+                (
+                    source,
+                    name,
+                    functools.partial(find_backup, store, dataclasses.replace(wanted, cluster=source, database=name)),
+                )
                 for source, name in sources(store, cluster, database)
             ]
             documents, codes = _run_each(run, each)
+        elif (manifest := find_backup(store, wanted)).members:
+            whole = ClusterVerification(manifest, request)
+            each = [
+                (manifest.cluster, member.database, functools.partial(read_member, store, manifest, member))
+                for member in manifest.members
+            ]
+            documents, codes = _run_each(run, each, whole.take)
+            with display.progress(quiet=True) as notify:
+                conclusion = whole.conclude(store, notify)
+            if conclusion:
+                documents.append(_document(conclusion))
+                if not json:
+                    _print_whole(conclusion)
         else:
-            found = run(request.wanted)
+            found = run(lambda: manifest)
             documents, codes = [_document(found)], {ExitCode.DAMAGED} if found.problems else set()
     if json:
-        display.print_json(documents if latest_of_each else documents[0])
+        display.print_json(documents if latest_of_each or manifest.members else documents[0])
     if codes:
         raise typer.Exit(ExitCode.DAMAGED if ExitCode.DAMAGED in codes else min(codes))
 
 
 def _run_each(
-    run: "Callable[[Wanted], Verification]", each: "Sequence[Wanted]"
+    run: "Callable[[Callable[[], Manifest]], Verification]",
+    each: "Sequence[tuple[str, str, Callable[[], Manifest]]]",
+    take: "Callable[[str, Verification | Exception], None]" = lambda _database, _outcome: None,
 ) -> tuple[list[dict[str, Any]], set[ExitCode]]:
-    """What was found of each, and the exit codes of those that aren't good; a failure is told, and is no reason to stop."""
+    """What was found of each, and the exit codes of those that aren't good; a failure is told, and is no reason to stop.
+
+    ``each`` are clusters, databases, and what finds the backup; ``take`` gets each database with what was found of it, or its failure.
+    """
     from pipeline.errors import PipelineError
     from storage_backends import StorageError
 
     documents: list[dict[str, Any]] = []
     codes: set[ExitCode] = set()
-    for wanted in each:
+    for cluster, database, find in each:
         try:
-            found = run(wanted)
+            found = run(find)
         except (PipelineError, StorageError, OSError) as exc:
-            print_error(f"{wanted.cluster}/{wanted.database}: {exc}")
+            print_error(f"{cluster}/{database}: {exc}")
             codes.add(exit_code_of(exc))
-            documents.append(
-                {"cluster": wanted.cluster, "database": wanted.database, "good": False, "problems": [str(exc)]}
-            )
+            documents.append({"cluster": cluster, "database": database, "good": False, "problems": [str(exc)]})
+            take(database, exc)
         else:
             codes |= {ExitCode.DAMAGED} if found.problems else set()
             documents.append(_document(found))
+            take(database, found)
     return documents, codes
 
 
@@ -231,6 +255,15 @@ def _parsed(manifest: "Manifest") -> str:
     if manifest.dump.format in {"plain", "script"}:
         return ", and the script is whole"
     return ", and pg_restore can parse the archive"
+
+
+def _print_whole(found: "Verification") -> None:
+    """Of a cluster's backup, whose members' problems were told one by one."""
+    manifest = found.manifest
+    good = "NOT GOOD: not all" if found.problems else "good: all"
+    print(
+        f"{manifest.cluster}/{manifest.database} {manifest.backup_id} is {good} of its {len(manifest.members)} backups are."
+    )
 
 
 def _describe_restore(proof: "Proof | None") -> str:

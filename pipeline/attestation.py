@@ -56,7 +56,7 @@ class Attestation(Model):
         description="Objects of which the store reported no checksum, and that weren't read"
     )
     files: Count = Field(description="Files of the archive that were decompressed and checked")
-    restore: RestoreProof | None = Field(description="At level restore, unless it failed to be restored")
+    restore: RestoreProof | None = Field(description="At level restore, of a database, unless it failed to be restored")
     started_at: Moment
     finished_at: Moment
     tool: str = Field(default=f"pgstow {version('pgstow')}", description="What wrote this")

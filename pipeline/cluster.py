@@ -12,7 +12,14 @@ from pipeline.catalog import Wanted, find_backup, read_manifest_bytes
 from pipeline.cluster_script import ON_EVERY_SERVER, back_up_cluster_script, restore_cluster_script
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.errors import BackupDamaged, BackupIncomplete, InvalidRequest, PipelineError, TargetNotEmpty
+from pipeline.errors import (
+    BackupDamaged,
+    BackupIncomplete,
+    BackupNotFound,
+    InvalidRequest,
+    PipelineError,
+    TargetNotEmpty,
+)
 from pipeline.events import Notice, Notify, Started
 from pipeline.globals import GlobalsRequest, ServerTarget, back_up_globals, restore_globals
 from pipeline.layout import GLOBALS, WHOLE, BackupRef
@@ -235,13 +242,19 @@ def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBac
 
 def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, list[Manifest]]:
     """The manifests of a cluster's globals and of its databases. Raises BackupDamaged where one isn't the one that was recorded."""
-    manifests = {}
-    for member in record.members:
-        ref = BackupRef(record.cluster, member.database, member.backup_id)
-        data = read_manifest_bytes(store, ref)
-        if hashlib.sha256(data).hexdigest() != member.sha256:
-            raise BackupDamaged(f"{ref.manifest_key} is not the manifest that {record.backup_id} is made of.")
-        manifests[member.database] = load_manifest(data, ref.manifest_key)
+    manifests = {member.database: read_member(store, record, member) for member in record.members}
     if GLOBALS not in manifests:
         raise BackupDamaged(f"The record of the cluster's backup {record.backup_id} names no globals.")
     return manifests.pop(GLOBALS), list(manifests.values())
+
+
+def read_member(store: StorageBackend, record: Manifest, member: Member) -> Manifest:
+    """The manifest of one of the backups that a cluster's is made of. Raises BackupDamaged where it isn't there, or is another one."""
+    ref = BackupRef(record.cluster, member.database, member.backup_id)
+    try:
+        data = read_manifest_bytes(store, ref)
+    except BackupNotFound as exc:
+        raise BackupDamaged(f"{ref.manifest_key} is missing, of which {record.backup_id} is made.") from exc
+    if hashlib.sha256(data).hexdigest() != member.sha256:
+        raise BackupDamaged(f"{ref.manifest_key} is not the manifest that {record.backup_id} is made of.")
+    return load_manifest(data, ref.manifest_key)

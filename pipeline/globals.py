@@ -90,7 +90,7 @@ def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Noti
 def takes_passwords(server: Server, notify: Notify, *, wanted: bool) -> bool:
     """Whether roles are taken with the hashes of their passwords, if that is ``wanted``."""
     if wanted and not server.may_read_passwords():
-        notify(Notice("Roles are taken without their passwords, which only a superuser may read."))
+        notify(Notice("Roles are taken without their passwords, which this role may not read."))
         return False
     return wanted
 

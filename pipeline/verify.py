@@ -11,10 +11,10 @@ from pathlib import Path
 
 from pipeline.archive_reader import Archive, dump_format, open_archive
 from pipeline.attestation import Attestation, store_attestation
-from pipeline.catalog import Wanted, find_backup, read_manifest_bytes
+from pipeline.catalog import read_manifest_bytes
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
-from pipeline.errors import BackupDamaged, DumpFailed, InvalidRequest, RestoreFailed
+from pipeline.errors import BackupDamaged, DumpFailed, RestoreFailed
 from pipeline.events import Notice, Notify, Progress, Started
 from pipeline.layout import BackupRef
 from pipeline.manifest import File, Manifest, StoredObject, TableData
@@ -45,9 +45,8 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class VerifyRequest:
-    """Which backup to verify, and how far."""
+    """How far to verify a backup, and with what."""
 
-    wanted: Wanted
     level: Level = Level.BYTES
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
@@ -80,17 +79,12 @@ class Verification:
     """The key of what was put into the store about this."""
 
 
-def verify(request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
-    """Verify one backup, to its end even where something is wrong.
+def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
+    """Verify one backup, but no record of others, to its end even where something is wrong.
 
-    Raises PipelineError where there is no such backup or its manifest is invalid, and StorageError where the store can't be asked.
+    Raises PipelineError where it can't be tried, and StorageError where the store can't be asked.
     """
     started_at = datetime.now(UTC)
-    manifest = find_backup(store, request.wanted)
-    if manifest.members:
-        raise InvalidRequest(
-            f"{manifest.backup_id} is a record of a cluster's backups, and has no data: verify these one by one."
-        )
     # Roles and tablespaces can't be restored beside those of a server: their script is checked as far as the archive is.
     of_server = manifest.kind != "database"
     level = Level.ARCHIVE if of_server and request.level is Level.RESTORE else request.level
@@ -106,8 +100,7 @@ def verify(request: VerifyRequest, store: StorageBackend, notify: Notify) -> Ver
                 _verify_archive(store, request, found, workers, notify)
             case Level.RESTORE:
                 _verify_restore(store, request, found, workers, notify)
-    if request.attest or (request.attest is None and request.level is Level.RESTORE):
-        found.attestation = _attest(store, found, started_at, notify)
+    found.attestation = attest(request, found, started_at, store, notify)
     return found
 
 
@@ -269,8 +262,15 @@ def _verify_restore(
     found.problems += [problem for problem in proof.problems if problem not in told]
 
 
-def _attest(store: StorageBackend, found: Verification, started_at: datetime, notify: Notify) -> str | None:
-    """The key of the attestation; None where the credentials can't write one, which must not hide what was found."""
+def attest(
+    request: VerifyRequest, found: Verification, started_at: datetime, store: StorageBackend, notify: Notify
+) -> str | None:
+    """Put what was found into the store, if that is wanted; its key.
+
+    None also where the credentials can't write one, which must not hide what was found. Raises StorageError.
+    """
+    if not (request.attest or (request.attest is None and request.level is Level.RESTORE)):
+        return None
     manifest, proof = found.manifest, found.proof
     ref = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
     attestation = Attestation(

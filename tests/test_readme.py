@@ -1,4 +1,4 @@
-"""What README.md promises is what the command line has."""
+"""What README.md and docs/operations.md promise is what the command line has."""
 
 import re
 import shlex
@@ -13,22 +13,24 @@ from cli.main import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
-SHELL = ("sh", "console", "crontab")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
+SHELL = ("sh", "console", "crontab", "ini")
 STORE_VARIABLE = "PGSTOW_STORE"
+"""README names a store on each line; docs/operations.md has it in the environment."""
 
 
-def shell_lines() -> Iterator[str]:
-    """The lines to type in README's fenced blocks, without prompts."""
-    for language, block in re.findall(r"^```(\w+)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE):
+def shell_lines(page: str) -> Iterator[str]:
+    """The lines to type in a page's fenced blocks, without prompts."""
+    for language, block in re.findall(r"^ *```(\w+)\n(.*?)^ *```$", page, re.DOTALL | re.MULTILINE):
         if language in SHELL:
             lines = block.splitlines()
             yield from (line.removeprefix("$ ") for line in lines if language != "console" or line.startswith("$ "))
 
 
-def pgstow_command_lines() -> list[list[str]]:
+def pgstow_command_lines(page: str) -> list[list[str]]:
     """The arguments of each ``pgstow``, whatever stands before and after it."""
     found = []
-    for line in shell_lines():
+    for line in shell_lines(page):
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.wordchars += "@:%"
         words = list(lexer)
@@ -40,9 +42,20 @@ def pgstow_command_lines() -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize("arguments", pgstow_command_lines(), ids=shlex.join)
+@pytest.mark.parametrize("arguments", pgstow_command_lines(README), ids=shlex.join)
 def test_every_command_line_parses(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(STORE_VARIABLE, raising=False)
+    parse(arguments)
+
+
+@pytest.mark.parametrize("arguments", pgstow_command_lines(OPERATIONS), ids=shlex.join)
+def test_every_command_line_of_the_operators_page_parses(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(STORE_VARIABLE, "s3://my-backups/postgres")
+    parse(arguments)
+
+
+def parse(arguments: list[str]) -> None:
+    """As the command line does. Raises what it ends with."""
     program = get_command(app)
     if arguments == ["--version"]:
         return
@@ -53,9 +66,11 @@ def test_every_command_line_parses(arguments: list[str], monkeypatch: pytest.Mon
 
 
 def test_command_lines_are_found_at_all() -> None:
-    commands = {arguments[0] for arguments in pgstow_command_lines()}
+    commands = {arguments[0] for arguments in pgstow_command_lines(README)}
     assert commands >= set(get_command(app).commands), "each command has an example"
-    assert ["backup", "service=shop", "--to", "s3://my-backups/postgres", "--quiet"] in pgstow_command_lines()
+    assert ["backup", "service=shop", "--to", "s3://my-backups/postgres", "--quiet"] in pgstow_command_lines(README)
+    nightly = ["backup", "service=shop", "--all-databases", "--databases-at-once", "2", "--retries", "3", "--quiet"]
+    assert pgstow_command_lines(OPERATIONS).count(nightly) == 2, "by cron and by systemd"
 
 
 def test_a_wrong_option_would_be_found() -> None:
@@ -70,7 +85,7 @@ def test_the_table_of_exit_codes_is_complete() -> None:
 
 
 def test_make_targets_exist_and_ci_runs_the_same() -> None:
-    targets = {line.split()[1] for line in shell_lines() if line.startswith("make ")}
+    targets = {line.split()[1] for line in shell_lines(README) if line.startswith("make ")}
     defined = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     assert {"demo", "lint", "test"} <= targets <= defined
     run_by_ci = set(re.findall(r"^make (\w+)", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE))
@@ -81,4 +96,6 @@ def test_links_to_headings_lead_somewhere() -> None:
     headings = {
         re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in re.findall(r"^#+ (.*)$", README, re.M)
     }
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+    from_elsewhere = set(re.findall(r"\]\(\.\./README\.md#([^)]+)\)", OPERATIONS))
+    assert from_elsewhere
+    assert set(re.findall(r"\]\(#([^)]+)\)", README)) | from_elsewhere <= headings

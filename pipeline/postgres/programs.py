@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from pipeline.errors import ProgramMissing
@@ -107,7 +108,9 @@ def _packaged_directories() -> Iterator[Path]:
         yield from sorted(Path(location).glob("pginstall*/bin"))
 
 
+@cache
 def _version_of(path: Path) -> tuple[int, str] | None:
+    """Asked once of each: a backup of many databases looks for its program for every one."""
     try:
         answer = subprocess.run(
             [path, "--version"],

@@ -15,6 +15,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from support.faulty_backups import FaultyStore
 from support.faulty_http import Fault
+from support.manifests import canonical
 from support.pgstow import Result, assert_one_sentence, run_pgstow, wait_until
 from support.postgres_fixtures import Database
 
@@ -299,7 +300,7 @@ def test_a_member_that_is_another_is_refused(
     manifest.write_bytes(manifest.read_bytes().replace(b'"jobs"', b'"j0bs"'))
     assert_one_sentence(restore(store, target, spool_dir), 7, "is not the manifest that .* is made of")
     manifest.unlink()
-    assert_one_sentence(restore(store, target, spool_dir), 8, "no backup .* of prod/postgres")
+    assert_one_sentence(restore(store, target, spool_dir), 7, "manifests/prod/postgres/.* is missing, of which")
 
 
 def test_globals_alone(source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
@@ -328,11 +329,89 @@ def test_each_part_can_be_verified(source: ThrowawayCluster, tmp_path: Path, spo
         for database in ("@globals", "postgres"):
             arguments = ("--from", store, "--database", database, "--level", level, "--spool-dir", spool_dir)
             assert "is good" in run_pgstow("verify", *arguments).stdout
-    arguments = ("--from", store, "--database", "@cluster", "-q")
-    assert_one_sentence(run_pgstow("verify", *arguments), 2, "verify these one by one")
     [pack] = (store / "data/prod/%40globals").rglob("pack-*")
     pack.write_bytes(pack.read_bytes()[:-1])
     assert run_pgstow("verify", "--from", store, "--database", "@globals", "-q").exit_code == 7
+
+
+def verify(store: Path, spool_dir: Path, *more: object) -> tuple[int, dict[str, dict]]:
+    """The exit code, and what ``--json`` says of each part of the cluster's backup by its database."""
+    where = ("--from", store, "--database", "@cluster", "--spool-dir", spool_dir, "--json")
+    result = run_pgstow("verify", *where, *more)
+    return result.exit_code, {one["database"]: one for one in json.loads(result.stdout)}
+
+
+@pytest.fixture
+def whole(source: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> Path:
+    """A store that holds one backup of a furnished server."""
+    furnish(source)
+    store = tmp_path / "store"
+    assert back_up(source, store, spool_dir).exit_code == 0
+    return store
+
+
+@pytest.mark.parametrize("level", ["objects", "bytes", "archive", "restore"])
+def test_the_whole_can_be_verified(whole: Path, spool_dir: Path, level: str) -> None:
+    code, found = verify(whole, spool_dir, "--level", level, "--attest")
+    assert code == 0
+    assert list(found) == ["@globals", "template1", "odd / n@me", "postgres", "shop", "@cluster"]
+    assert all(one["good"] for one in found.values())
+    total = found.pop("@cluster")
+    assert total["objects"] == sum(one["objects"] for one in found.values()) > 0
+    assert found["@globals"]["level"] == ("archive" if level == "restore" else level)
+    assert {one["proven"]["level"] for one in listed(whole)["@cluster"]} == {level}
+
+
+def test_a_person_reads_what_was_found_of_the_whole(whole: Path, spool_dir: Path) -> None:
+    [record] = listed(whole)["@cluster"]
+    result = run_pgstow("verify", record["backup_id"], "--from", whole, "-q", "--spool-dir", spool_dir)
+    assert (result.exit_code, result.stderr) == (0, "")
+    *members, last = result.stdout.splitlines()
+    assert len(members) == 5
+    assert last == f"prod/@cluster {record['backup_id']} is good: all of its 5 backups are."
+    assert not (whole / "attestations").exists()
+
+
+def test_a_member_that_is_damaged_and_one_that_is_another(whole: Path, spool_dir: Path) -> None:
+    """It goes on to the others, and attests each that it could look at, and the whole."""
+    object_ = min((whole / "data/prod/shop").rglob("pack-*"))
+    object_.write_bytes(object_.read_bytes()[:-1])
+    [manifest] = (whole / "manifests/prod/postgres").iterdir()
+    changed = json.loads(manifest.read_bytes())
+    changed["tool"] = "another"
+    manifest.write_bytes(canonical(changed))  # in order by itself
+    (whole / "manifests/prod/template1" / listed(whole)["template1"][0]["backup_id"]).with_suffix(".json").unlink()
+
+    code, found = verify(whole, spool_dir, "--attest")
+    assert code == 7
+    good = {name for name, one in found.items() if one["good"]}
+    assert good == {"@globals", "odd / n@me"}
+    assert "is not the manifest that" in found["postgres"]["problems"][0]
+    assert "is missing, of which" in found["template1"]["problems"][0]
+    assert [problem.partition(": ")[0] for problem in found["@cluster"]["problems"]] == [
+        "template1",
+        "postgres",
+        "shop",
+    ]
+    attested = {path.parents[1].name for path in (whole / "attestations").rglob("*.json")}
+    assert attested == {"%40globals", "odd%20%2F%20n%40me", "shop", "%40cluster"}
+    [record] = listed(whole)["@cluster"]
+    assert record["proven"]["good"] is False
+
+    result = run_pgstow("verify", "--from", whole, "--database", "@cluster", "-q", "--spool-dir", spool_dir)
+    assert result.stdout.splitlines()[-1].endswith("is NOT GOOD: not all of its 5 backups are.")
+
+
+def test_a_member_that_cannot_be_tried_says_nothing_of_the_whole(
+    whole: Path, target: ThrowawayCluster, spool_dir: Path
+) -> None:
+    """The scratch server lacks the roles of one of the databases."""
+    code, found = verify(whole, spool_dir, "--level", "restore", "--scratch", target.conninfo())
+    assert code == 2
+    assert "lacks roles" in found["shop"]["problems"][0]
+    assert [name for name, one in found.items() if not one["good"]] == ["shop"]
+    assert "@cluster" not in found
+    assert [one["proven"] for one in listed(whole)["@cluster"]] == [None]
 
 
 def test_passwords_are_left_out_where_they_may_not_be_read(

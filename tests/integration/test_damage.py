@@ -75,8 +75,8 @@ def damaged_keys(stored: StoredSample, damage: Damage, victim: str) -> set[str]:
 
 
 def check(stored: StoredSample, level: Level, spool_dir: Path, store: StorageBackend | None = None) -> Verification:
-    request = VerifyRequest(Wanted(), level, Limits(spool_parent=spool_dir))
-    return verify(request, store or stored.store, lambda _: None)
+    request = VerifyRequest(level, Limits(spool_parent=spool_dir))
+    return verify(stored.manifest, request, store or stored.store, lambda _: None)
 
 
 def named(problems: list[str]) -> set[str]:
