@@ -68,7 +68,7 @@ class Archive:
     @property
     def encoding(self) -> str:
         """That of the tables' data, by PostgreSQL's name."""
-        return self.toc.encoding if self.toc_data else self.manifest.source.encoding
+        return self.manifest.dump.encoding or self.toc.encoding
 
     def check_directory(self, option: str) -> None:
         """Raises InvalidRequest where ``option`` would change what stands in the single file of a stream."""

@@ -92,7 +92,7 @@ def _back_up_alone(request: BackupRequest, run: Run, server: Server, store: Stor
             script = ScriptReader()
             tables = _pass_stream(call, request, snapshot.name, script, watch, writer, workers, notify)
             if request.format == "plain":
-                dump = dump.model_copy(update={"large_objects": script.large_objects})
+                dump = dump.model_copy(update={"encoding": script.encoding, "large_objects": script.large_objects})
             run.ended("dump")
             archived, objects = writer.finish()
             files = describe_stream(archived)

@@ -105,6 +105,7 @@ class DumpOptions(Model):
     schemas: list[str] = []
     exclude_schemas: list[str] = []
     exclude_table_data: list[str] = []
+    encoding: str | None = Field(default=None, description="Of a plain script: that of its text")
     large_objects: bool | None = Field(
         default=None, description="Of a plain script: whether it has some, and therefore transactions of its own"
     )

@@ -55,7 +55,8 @@ class ScriptReader:
         self._take = take
         self._rest = b"\n"
         """What isn't understood yet; a line's end comes first, outside of a table's rows."""
-        self._codec = "utf-8"
+        self.encoding = "UTF8"
+        """That of the script, by PostgreSQL's name; of a cluster's, that of the database that is passing."""
         self._database: str | None = None
         self._table: _Passing | None = None
         self._found: list[TableData] = []
@@ -98,7 +99,7 @@ class ScriptReader:
         if b"; Type: TABLE DATA; " in self._rest[:end_of_line] and len(self._rest) < _LONGEST_HEAD:
             return False  # the COPY statement is still to come
         if (encoding := _ENCODING.match(self._rest)) is not None:
-            self._codec = python_codec(encoding[1].decode("ascii", "replace"))
+            self.encoding = encoding[1].decode("ascii", "replace")
         elif self._of_cluster and (database := _DATABASE.match(self._rest)) is not None:
             self._database = database[1].decode("utf-8", "backslashreplace")
         elif b"; Type: BLOBS; " in self._rest[:end_of_line]:
@@ -107,8 +108,10 @@ class ScriptReader:
         return True
 
     def _begin(self, data: re.Match[bytes]) -> _Passing:
+        codec = python_codec(self.encoding)
+
         def text(group: str) -> str:
-            return (data[group] or b"").decode(self._codec, "backslashreplace")
+            return (data[group] or b"").decode(codec, "backslashreplace")
 
         columns = text("columns")
         if data["by_root"]:  # the statement names another table, to which the rows find back by themselves

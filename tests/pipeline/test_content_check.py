@@ -80,9 +80,10 @@ def test_a_session_that_shows_values_otherwise(stored_sample: StoredSample, samp
     assert compare(sample_database.conninfo, stored_sample.store) == (27, [], [])
 
 
+@pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
 def test_a_dump_by_a_session_with_settings_of_its_own(
-    encoding: str, make_database: DatabaseMaker, postgres_admin: Database, tmp_path: Path, spool_dir: Path
+    encoding: str, format_: str, make_database: DatabaseMaker, postgres_admin: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
     names = [f"settled_{encoding.lower()}_{number}" for number in (1, 2)]
     fill = (
@@ -98,7 +99,8 @@ def test_a_dump_by_a_session_with_settings_of_its_own(
         made[0].execute(f"ALTER DATABASE {names[0]} SET TimeZone = '-05:45'")
         made[0].execute(f"ALTER DATABASE {names[0]} SET bytea_output = 'escape'")
         store = tmp_path / "store"
-        backup = run_pgstow("backup", made[0].conninfo, "--to", store, "--spool-dir", spool_dir, "--json")
+        where = ("--to", store, "--spool-dir", spool_dir, "--json")
+        backup = run_pgstow("backup", made[0].conninfo, "-F", format_, *where)
         assert backup.exit_code == 0, backup
         assert json.loads(backup.stdout)["source"]["bytea_output"] == "escape"
         assert compare(made[1].conninfo, LocalBackend(store)) == (1, [], [])
