@@ -159,6 +159,10 @@ def backup(
         raise InvalidRequest("pg_dump has several jobs only in the directory format: leave out --jobs, or --format.")
     if format_ != "directory" and chosen not in ([], ["--all-databases"]):
         raise InvalidRequest(f"{chosen[0]} has the format that pg_dumpall writes: leave out --format.")
+    if format_ == "plain" and all_databases and data_only:
+        raise InvalidRequest(
+            "pg_dumpall's script of rows alone can't be restored onto a new server: leave out --data-only."
+        )
     if format_ == "plain" and at_once > 1:
         raise InvalidRequest("pg_dumpall dumps one database after another: leave out --databases-at-once, or --format.")
     source = Conninfo.parse(conninfo)

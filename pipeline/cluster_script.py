@@ -17,7 +17,7 @@ from pipeline.manifest import DumpOptions, Manifest
 from pipeline.postgres.dump import DumpCall, StreamDump
 from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.programs import find_program, major_of
-from pipeline.postgres.psql import ScriptRun
+from pipeline.postgres.psql import ScriptError, ScriptRun
 from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
@@ -118,9 +118,14 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
         plan = plan_stream(record.files, self_terminated=False)
         feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1)
         name = f"pgstow {record.backup_id}"
-        run = ScriptRun(program, maintenance, workspace, feed.path, name=name, passes=lambda error: error.is_presence)
+        run = ScriptRun(program, maintenance, workspace, feed.path, name=name, passes=_is_of_the_cluster)
         follow(run, feed, reader, server, record.totals.size, workers, notify)
         notify(Started("Counting rows"))
         for database in record.dump.databases:
             tables = [table for table in record.tables if table.database == database]
             check_rows(target.server.with_database(database), tables, workers, limits.jobs, notify)
+
+
+def _is_of_the_cluster(error: ScriptError) -> bool:
+    """Whether it is that a role or a tablespace is there; objects in databases have the same SQLSTATE."""
+    return error.is_presence and error.message.startswith(('role "', 'tablespace "'))

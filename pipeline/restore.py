@@ -218,7 +218,7 @@ def _target_database(
 def _refuse_options(request: RestoreRequest, manifest: Manifest) -> None:
     """Raises InvalidRequest where more is asked for than to run a plain script as it is."""
     options = request.options
-    if options != RestoreOptions(role=options.role, single_transaction=options.single_transaction):
+    if options != RestoreOptions(single_transaction=options.single_transaction):
         raise InvalidRequest(
             "The backup is a plain script, which psql runs as it is: leave out what would change that, or change what pgstow export writes."
         )

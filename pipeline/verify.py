@@ -87,6 +87,12 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
     started_at = datetime.now(UTC)
     # Roles and tablespaces can't be restored beside those of a server: their script is checked as far as the archive is.
     of_server = manifest.kind != "database"
+    if of_server and (request.proof.checksums or request.proof.assertions):
+        notify(
+            Notice(
+                f"{manifest.database} is a script of a whole server, which isn't restored: no content was compared, nothing asserted."
+            )
+        )
     level = Level.ARCHIVE if of_server and request.level is Level.RESTORE else request.level
     found = Verification(manifest, level)
     notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {level}"))

@@ -12,7 +12,8 @@ from pipeline.postgres.programs import Program
 from pipeline.postgres.restoration import IgnoredError
 from pipeline.postgres.workspace import Workspace, describe_failure
 
-_REFUSED = re.compile(r"^psql:.*?: (?:ERROR|FATAL):\s+(?P<sqlstate>\w{5}): (?P<message>.*)$", re.MULTILINE)
+# The severity comes in the server's language; notices and warnings have SQLSTATEs of the classes 00, 01 and 02.
+_REFUSED = re.compile(r"^psql:[^\n]*?: [^:\n]+:\s+(?P<sqlstate>(?!0[012])\w{5}): (?P<message>.*)$", re.MULTILINE)
 _DUPLICATE_OBJECT = "42710"
 _TICK = 0.02  # seconds
 
