@@ -49,6 +49,19 @@ def test_the_writer_backs_up_and_sees_what_is_there(applied: AppliedExample, bac
     assert backup in run_as(applied, "writer", "list", "--from", applied.url).stdout
 
 
+def test_pgstow_check_has_nothing_to_say_against_the_writer(applied: AppliedExample, sample_database: Database) -> None:
+    answer = run_as(
+        applied, "writer", "check", sample_database.conninfo, "--to", applied.url, "--cluster", "checked", "--json"
+    )
+    outcomes = {finding["name"]: finding["outcome"] for finding in json.loads(answer.stdout)["findings"]}
+    assert {name: outcomes[name] for name in ("store", "create-only", "reading", "deleting")} == {
+        "store": "ok",
+        "create-only": "ok",
+        "reading": "ok",
+        "deleting": "ok",
+    }
+
+
 def test_the_writer_reads_no_data(applied: AppliedExample, backup: str, tmp_path: Path) -> None:
     store = ("--from", applied.url, "--quiet")
     assert_denied(run_as(applied, "writer", "verify", backup, *store, "--level", "objects"))
