@@ -38,6 +38,17 @@ provider "aws" {
 }
 """
 
+_VARIABLES = {
+    "bucket_name": BUCKET,
+    "operators": '["arn:aws:iam::123456789012:role/operator"]',
+    "auditors": '["arn:aws:iam::123456789012:role/audit"]',
+    "image": "123456789012.dkr.ecr.eu-central-1.amazonaws.com/pgstow:0.1.0",
+    "database_host": "db.example.com",
+    "password_secret_arn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop-a1b2c3",
+    "subnet_ids": '["subnet-12345678"]',
+    "security_group_ids": '["sg-12345678"]',
+}
+
 
 @dataclass(frozen=True)
 class AppliedExample:
@@ -49,6 +60,8 @@ class AppliedExample:
     """By role, and those of ``admin``, who may do anything."""
     bucket_policy: Mapping[str, Any]
     """As the bucket had it. It was taken away then, since moto takes a statement that denies on a condition for one that always denies."""
+    task_definition: Mapping[str, Any]
+    """What the nightly schedule runs."""
     clients: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     @property
@@ -107,17 +120,11 @@ def apply_example(terraform: Terraform, endpoint: str) -> AppliedExample:
     (terraform.copy / EXAMPLE / "moto_override.tf").write_text(_OVERRIDE)
     anybody = {"AccessKeyId": "any", "SecretAccessKey": "any"}
     provider = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
-    Terraform(terraform.copy, provider).run(
-        EXAMPLE,
-        "apply",
-        "-auto-approve",
-        "-no-color",
-        f"-var=bucket_name={BUCKET}",
-        '-var=operators=["arn:aws:iam::123456789012:role/operator"]',
-        '-var=auditors=["arn:aws:iam::123456789012:role/audit"]',
-    )
+    variables = [f"-var={name}={value}" for name, value in _VARIABLES.items()]
+    Terraform(terraform.copy, provider).run(EXAMPLE, "apply", "-auto-approve", "-no-color", *variables)
     outputs = terraform.outputs(EXAMPLE)
-    iam, sts, s3 = (_client(endpoint, service, anybody) for service in ("iam", "sts", "s3"))
+    services = ("iam", "sts", "s3", "scheduler", "ecs")
+    iam, sts, s3, scheduler, ecs = clients = [_client(endpoint, service, anybody) for service in services]
     iam.create_user(UserName="admin")
     anything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     iam.put_user_policy(UserName="admin", PolicyName="anything", PolicyDocument=json.dumps(anything))
@@ -127,9 +134,14 @@ def apply_example(terraform: Terraform, endpoint: str) -> AppliedExample:
         credentials[role] = answer["Credentials"]
     bucket_policy = json.loads(s3.get_bucket_policy(Bucket=BUCKET)["Policy"])
     s3.delete_bucket_policy(Bucket=BUCKET)
+    target = scheduler.get_schedule(Name="pgstow")["Target"]
+    definition = ecs.describe_task_definition(taskDefinition=target["EcsParameters"]["TaskDefinitionArn"])
     reset = urllib.request.Request(f"{endpoint}/moto-api/reset-auth", data=b"0", headers={"Content-Type": "text/plain"})
     with urllib.request.urlopen(reset):
-        return AppliedExample(endpoint, outputs, credentials, bucket_policy)
+        pass
+    for client in clients:
+        client.close()
+    return AppliedExample(endpoint, outputs, credentials, bucket_policy, definition["taskDefinition"])
 
 
 def _client(endpoint: str, service: str, credentials: Mapping[str, str]) -> Any:

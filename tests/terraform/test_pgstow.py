@@ -53,7 +53,7 @@ def test_pgstow_check_has_nothing_to_say_against_the_writer(applied: AppliedExam
     answer = run_as(
         applied, "writer", "check", sample_database.conninfo, "--to", applied.url, "--cluster", "checked", "--json"
     )
-    outcomes = {finding["name"]: finding["outcome"] for finding in json.loads(answer.stdout)["findings"]}
+    outcomes = {finding["subject"]: finding["outcome"] for finding in json.loads(answer.stdout)["findings"]}
     assert {name: outcomes[name] for name in ("store", "create-only", "reading", "deleting")} == {
         "store": "ok",
         "create-only": "ok",
@@ -122,3 +122,10 @@ def test_what_is_put_is_encrypted_by_the_bucket_s_key_and_locked(applied: Applie
         head = applied.client("restorer").head_object(Bucket=BUCKET, Key=f"postgres/{stored['key']}")
         assert head["SSEKMSKeyId"] == applied.kms_key
         assert head["ObjectLockMode"] == "GOVERNANCE"
+
+
+def test_the_nightly_task_acts_as_the_writer(applied: AppliedExample) -> None:
+    [container] = applied.task_definition["containerDefinitions"]
+    assert applied.task_definition["taskRoleArn"] == applied.outputs["role_arns"]["writer"]
+    assert {"name": "PGSTOW_STORE", "value": applied.url} in container["environment"]
+    assert [secret["name"] for secret in container["secrets"]] == ["PGPASSWORD"]

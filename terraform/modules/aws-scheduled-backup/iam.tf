@@ -3,6 +3,12 @@ locals {
 
   # An ARN may go on with a key of the secret's JSON, a stage and a version: the right is to the secret.
   secret_arns = distinct([for arn in values(var.secrets) : join(":", slice(split(":", arn), 0, 7))])
+
+  # The image's repository, if it is one of ECR; others are public to ECS.
+  repositories = [
+    for found in regexall("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.amazonaws\\.com(?:\\.cn)?/([^:@]+)", var.image) :
+    "arn:${data.aws_partition.current.partition}:ecr:${found[1]}:${found[0]}:repository/${found[2]}"
+  ]
 }
 
 # What ECS itself needs to start the task: image, log, secrets.
@@ -21,25 +27,39 @@ resource "aws_iam_role" "execution" {
   })
 }
 
-resource "aws_iam_role_policy_attachment" "execution" {
-  role       = aws_iam_role.execution.name
-  policy_arn = "arn:${data.aws_partition.current.partition}:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
-}
-
-resource "aws_iam_role_policy" "secrets" {
-  count = length(local.secret_arns) == 0 ? 0 : 1
-  name  = "secrets"
-  role  = aws_iam_role.execution.id
+resource "aws_iam_role_policy" "execution" {
+  name = "start"
+  role = aws_iam_role.execution.id
 
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = concat(
       [{
+        Sid      = "Log"
+        Effect   = "Allow"
+        Action   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+        Resource = "${aws_cloudwatch_log_group.backups.arn}:*"
+      }],
+      [for repository in local.repositories : {
+        Sid      = "Pull"
+        Effect   = "Allow"
+        Action   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+        Resource = repository
+      }],
+      [for repository in local.repositories : {
+        Sid      = "LogInToPull"
+        Effect   = "Allow"
+        Action   = "ecr:GetAuthorizationToken"
+        Resource = "*"
+      }],
+      [for secrets in compact([join(",", local.secret_arns)]) : {
+        Sid      = "ReadSecrets"
         Effect   = "Allow"
         Action   = "secretsmanager:GetSecretValue"
         Resource = local.secret_arns
       }],
       [for keys in compact([join(",", var.secrets_kms_key_arns)]) : {
+        Sid      = "DecryptSecrets"
         Effect   = "Allow"
         Action   = "kms:Decrypt"
         Resource = var.secrets_kms_key_arns

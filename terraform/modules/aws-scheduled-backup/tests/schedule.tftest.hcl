@@ -17,6 +17,10 @@ mock_provider "aws" {
     defaults = { arn = "arn:aws:iam::123456789012:role/made" }
   }
 
+  mock_resource "aws_cloudwatch_log_group" {
+    defaults = { arn = "arn:aws:logs:eu-central-1:123456789012:log-group:/pgstow/pgstow" }
+  }
+
   mock_resource "aws_ecs_cluster" {
     defaults = { arn = "arn:aws:ecs:eu-central-1:123456789012:cluster/pgstow" }
   }
@@ -88,8 +92,12 @@ run "defaults" {
   }
 
   assert {
-    condition     = length(aws_iam_role_policy.secrets) == 0
-    error_message = "No right to any secret, if none is named."
+    condition = { for statement in jsondecode(aws_iam_role_policy.execution.policy).Statement : statement.Sid => statement.Resource } == {
+      Log         = "arn:aws:logs:eu-central-1:123456789012:log-group:/pgstow/pgstow:*"
+      Pull        = "arn:aws:ecr:eu-central-1:123456789012:repository/pgstow"
+      LogInToPull = "*"
+    }
+    error_message = "ECS may write this log and pull this image; no secret, if none is named."
   }
 
   assert {
@@ -131,9 +139,9 @@ run "everything_else" {
   }
 
   assert {
-    condition = jsondecode(aws_iam_role_policy.secrets[0].policy).Statement == [
-      { Effect = "Allow", Action = "secretsmanager:GetSecretValue", Resource = ["arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop-a1b2c3"] },
-      { Effect = "Allow", Action = "kms:Decrypt", Resource = ["arn:aws:kms:eu-central-1:123456789012:key/1"] },
+    condition = slice(jsondecode(aws_iam_role_policy.execution.policy).Statement, 3, 5) == [
+      { Sid = "ReadSecrets", Effect = "Allow", Action = "secretsmanager:GetSecretValue", Resource = ["arn:aws:secretsmanager:eu-central-1:123456789012:secret:shop-a1b2c3"] },
+      { Sid = "DecryptSecrets", Effect = "Allow", Action = "kms:Decrypt", Resource = ["arn:aws:kms:eu-central-1:123456789012:key/1"] },
     ]
     error_message = "ECS may read this secret, and no other."
   }
@@ -155,6 +163,17 @@ run "everything_else" {
   assert {
     condition     = aws_ecs_task_definition.backups.tags["team"] == "data" && aws_iam_role.schedule.tags["team"] == "data"
     error_message = "Everything is tagged."
+  }
+}
+
+run "an_image_of_another_registry" {
+  variables {
+    image = "ghcr.io/acme/pgstow@sha256:0000000000000000000000000000000000000000000000000000000000000000"
+  }
+
+  assert {
+    condition     = [for statement in jsondecode(aws_iam_role_policy.execution.policy).Statement : statement.Sid] == ["Log"]
+    error_message = "No right to ECR, if the image isn't there."
   }
 }
 
