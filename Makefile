@@ -14,6 +14,7 @@ demo: .venv/.runtime ## See pgstow at work on a PostgreSQL server of its own, in
 test: .venv/.development ## Run all tests
 	@tools/system-packages
 	@tools/postgresql-versions
+	@tools/terraform-providers
 	@$(BIN)/python -m pytest
 
 bench: .venv/.development ## Measure pgstow beside what people would use instead
@@ -38,7 +39,7 @@ schema: .venv/.runtime ## Write docs/*.schema.json anew, after a change of pipel
 	done
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .postgresql demo-output
+	rm -rf .venv .postgresql .terraform-tools demo-output
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

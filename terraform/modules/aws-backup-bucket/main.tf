@@ -1,0 +1,196 @@
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+locals {
+  account    = data.aws_caller_identity.current.account_id
+  partition  = data.aws_partition.current.partition
+  bucket_arn = "arn:${local.partition}:s3:::${var.bucket_name}"
+
+  data         = "${var.prefix}/data/"
+  manifests    = "${var.prefix}/manifests/"
+  attestations = "${var.prefix}/attestations/"
+}
+
+resource "aws_s3_bucket" "backups" {
+  #checkov:skip=CKV2_AWS_62:pgstow asks the bucket and waits for no events
+  #checkov:skip=CKV_AWS_144:Optional, by var.replication
+  bucket              = var.bucket_name
+  object_lock_enabled = var.object_lock != null
+  force_destroy       = false
+  tags                = var.tags
+}
+
+resource "aws_s3_bucket_versioning" "backups" {
+  bucket = aws_s3_bucket.backups.id
+
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_object_lock_configuration" "backups" {
+  count  = var.object_lock == null ? 0 : 1
+  bucket = aws_s3_bucket_versioning.backups.bucket
+
+  rule {
+    default_retention {
+      mode = var.object_lock.mode
+      days = var.object_lock.days
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "backups" {
+  bucket                  = aws_s3_bucket.backups.id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_ownership_controls" "backups" {
+  bucket = aws_s3_bucket.backups.id
+
+  rule {
+    object_ownership = "BucketOwnerEnforced"
+  }
+}
+
+resource "aws_kms_key" "backups" {
+  description             = "Backups in ${var.bucket_name}"
+  enable_key_rotation     = true
+  deletion_window_in_days = 30
+  tags                    = var.tags
+
+  # Who may use the key is up to IAM, as for the bucket.
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [{
+      Sid       = "AccountDecidesByIAM"
+      Effect    = "Allow"
+      Principal = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
+      Action    = "kms:*"
+      Resource  = "*"
+    }]
+  })
+}
+
+resource "aws_kms_alias" "backups" {
+  name          = "alias/${var.bucket_name}"
+  target_key_id = aws_kms_key.backups.key_id
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "backups" {
+  bucket = aws_s3_bucket.backups.id
+
+  rule {
+    # Without a bucket key, what is encrypted is named by its own ARN when the key is used, and so the roles' rights to the key go by
+    # prefix too. It costs one request to KMS for each object.
+    bucket_key_enabled = false
+
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = "aws:kms"
+      kms_master_key_id = aws_kms_key.backups.arn
+    }
+  }
+}
+
+resource "aws_s3_bucket_policy" "backups" {
+  # S3 refuses a policy while it doesn't know yet that no public one is wanted.
+  depends_on = [aws_s3_bucket_public_access_block.backups]
+  bucket     = aws_s3_bucket.backups.id
+
+  policy = jsonencode({
+    Version = "2012-10-17"
+    Statement = [
+      {
+        Sid       = "DenyWithoutTLS"
+        Effect    = "Deny"
+        Principal = { AWS = "*" }
+        Action    = "s3:*"
+        Resource  = [local.bucket_arn, "${local.bucket_arn}/*"]
+        Condition = { Bool = { "aws:SecureTransport" = "false" } }
+      },
+      {
+        Sid       = "DenyOldTLS"
+        Effect    = "Deny"
+        Principal = { AWS = "*" }
+        Action    = "s3:*"
+        Resource  = [local.bucket_arn, "${local.bucket_arn}/*"]
+        Condition = { NumericLessThan = { "s3:TlsVersion" = "1.2" } }
+      },
+      {
+        Sid       = "DenyOtherEncryption"
+        Effect    = "Deny"
+        Principal = { AWS = "*" }
+        Action    = "s3:PutObject"
+        Resource  = "${local.bucket_arn}/*"
+        Condition = {
+          # Without the header, the bucket's default encrypts.
+          Null            = { "s3:x-amz-server-side-encryption" = "false" }
+          StringNotEquals = { "s3:x-amz-server-side-encryption" = "aws:kms" }
+        }
+      },
+      {
+        Sid       = "DenyOtherKeys"
+        Effect    = "Deny"
+        Principal = { AWS = "*" }
+        Action    = "s3:PutObject"
+        Resource  = "${local.bucket_arn}/*"
+        Condition = {
+          Null            = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = "false" }
+          StringNotEquals = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = aws_kms_key.backups.arn }
+        }
+      },
+    ]
+  })
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "backups" {
+  #checkov:skip=CKV_AWS_300:The last rule aborts failed uploads; checkov doesn't see it beside a dynamic one
+  depends_on = [aws_s3_bucket_versioning.backups]
+  bucket     = aws_s3_bucket.backups.id
+
+  dynamic "rule" {
+    for_each = length(var.transitions) == 0 ? [] : [var.transitions]
+
+    content {
+      id     = "data-gets-colder"
+      status = "Enabled"
+
+      filter {
+        prefix = local.data
+      }
+
+      dynamic "transition" {
+        for_each = rule.value
+
+        content {
+          days          = transition.value.days
+          storage_class = transition.value.storage_class
+        }
+      }
+    }
+  }
+
+  # Current versions never expire by age: that would take the last good backup too. pgstow prune decides about them.
+  rule {
+    id     = "deleted-goes-away"
+    status = "Enabled"
+
+    filter {}
+
+    noncurrent_version_expiration {
+      noncurrent_days = var.noncurrent_days
+    }
+
+    expiration {
+      expired_object_delete_marker = true
+    }
+
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 7
+    }
+  }
+}

@@ -1,0 +1,218 @@
+variable "bucket_name" {
+  description = "Name of the bucket. The access logs' bucket, the key's alias and the roles are named after it."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,49}[a-z0-9]$", var.bucket_name))
+    error_message = "bucket_name must have 3 to 51 lower-case letters, digits and hyphens, and begin and end with a letter or a digit."
+  }
+}
+
+variable "prefix" {
+  description = "Folder in the bucket that pgstow's objects go under, without a slash at either end."
+  type        = string
+  default     = "postgres"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", var.prefix))
+    error_message = "prefix must be folder names of letters, digits, “_”, “.” and “-”, with single slashes between them and none at the ends."
+  }
+}
+
+variable "object_lock" {
+  description = <<-EOT
+    How long nobody can delete an object: every new one is locked for so many days. In GOVERNANCE mode an administrator with
+    s3:BypassGovernanceRetention still can; in COMPLIANCE mode nobody can, not even the account's root. Null for a bucket without
+    Object Lock; that can't be changed later without a new bucket.
+  EOT
+  type = object({
+    mode = string
+    days = number
+  })
+  default = {
+    mode = "GOVERNANCE"
+    days = 30
+  }
+
+  validation {
+    condition     = var.object_lock == null || contains(["GOVERNANCE", "COMPLIANCE"], try(var.object_lock.mode, ""))
+    error_message = "object_lock.mode must be GOVERNANCE or COMPLIANCE."
+  }
+
+  validation {
+    condition     = var.object_lock == null || try(var.object_lock.days >= 1 && var.object_lock.days <= 36500 && floor(var.object_lock.days) == var.object_lock.days, false)
+    error_message = "object_lock.days must be a whole number from 1 to 36500."
+  }
+}
+
+variable "transitions" {
+  description = <<-EOT
+    When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. GLACIER and
+    DEEP_ARCHIVE have to be brought back by S3's own restore, for hours, before pgstow can read them; GLACIER_IR need not.
+  EOT
+  type = list(object({
+    days          = number
+    storage_class = string
+  }))
+  default = [{ days = 30, storage_class = "GLACIER_IR" }]
+
+  validation {
+    condition = alltrue([
+      for step in var.transitions :
+      contains(["STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"], step.storage_class)
+    ])
+    error_message = "Each storage_class must be STANDARD_IA, ONEZONE_IA, INTELLIGENT_TIERING, GLACIER_IR, GLACIER or DEEP_ARCHIVE."
+  }
+
+  validation {
+    condition = alltrue([
+      for step in var.transitions :
+      step.days >= (contains(["STANDARD_IA", "ONEZONE_IA"], step.storage_class) ? 30 : 0) && floor(step.days) == step.days
+    ])
+    error_message = "Each transition's days must be a whole number, of 30 at least for STANDARD_IA and ONEZONE_IA."
+  }
+
+  validation {
+    condition     = alltrue([for at in range(1, max(1, length(var.transitions))) : var.transitions[at].days > var.transitions[at - 1].days])
+    error_message = "transitions must be in the order of their days, each later than the one before."
+  }
+}
+
+variable "noncurrent_days" {
+  description = "Days for which a deleted object can still be brought back: its version stays so long under the delete marker. A lock that lasts longer wins."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.noncurrent_days >= 1 && floor(var.noncurrent_days) == var.noncurrent_days
+    error_message = "noncurrent_days must be a whole number of 1 at least."
+  }
+}
+
+variable "access_log_bucket" {
+  description = "Name of a bucket that is there already and takes S3's access logs. Null to make one, named after the bucket."
+  type        = string
+  default     = null
+}
+
+variable "access_log_days" {
+  description = "Days after which the access logs in the bucket that this module makes are deleted."
+  type        = number
+  default     = 365
+
+  validation {
+    condition     = var.access_log_days >= 1 && floor(var.access_log_days) == var.access_log_days
+    error_message = "access_log_days must be a whole number of 1 at least."
+  }
+}
+
+variable "replication" {
+  description = <<-EOT
+    Bucket that every new object is copied to, best one that this same module made in another region and account, and its KMS key.
+    Deletions aren't copied. Null for none.
+  EOT
+  type = object({
+    bucket_arn    = string
+    kms_key_arn   = string
+    storage_class = optional(string, "STANDARD")
+  })
+  default = null
+
+  validation {
+    condition     = var.replication == null || can(regex("^arn:[a-z-]+:s3:::", var.replication.bucket_arn))
+    error_message = "replication.bucket_arn must be a bucket's ARN, such as the output bucket_arn of this module."
+  }
+
+  validation {
+    condition     = var.replication == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/", var.replication.kms_key_arn))
+    error_message = "replication.kms_key_arn must be a key's ARN, such as the output kms_key_arn of this module."
+  }
+}
+
+variable "trusted_by" {
+  description = <<-EOT
+    The roles to make, any of writer, restorer, auditor and pruner, and who may take each:
+    - ec2, ecs, pod_identity: true for EC2 instances, ECS tasks, or pods by EKS Pod Identity, of this account
+    - github: the ARN of GitHub's OIDC provider in this account, and subjects such as "repo:acme/ops:ref:refs/heads/main"
+    - irsa: the ARN of an EKS cluster's OIDC provider, and service accounts as "namespace:name"
+    - principals: ARNs of other roles or users
+  EOT
+  type = map(object({
+    ec2          = optional(bool, false)
+    ecs          = optional(bool, false)
+    pod_identity = optional(bool, false)
+    github = optional(object({
+      provider_arn = string
+      subjects     = list(string)
+    }))
+    irsa = optional(object({
+      provider_arn     = string
+      service_accounts = list(string)
+    }))
+    principals = optional(list(string), [])
+  }))
+
+  validation {
+    condition     = length(setsubtract(keys(var.trusted_by), ["writer", "restorer", "auditor", "pruner"])) == 0
+    error_message = "trusted_by has a role other than writer, restorer, auditor and pruner."
+  }
+
+  validation {
+    condition = alltrue([
+      for trust in values(var.trusted_by) :
+      trust.ec2 || trust.ecs || trust.pod_identity || trust.github != null || trust.irsa != null || length(trust.principals) > 0
+    ])
+    error_message = "Each role in trusted_by needs somebody who may take it: ec2, ecs, pod_identity, github, irsa or principals."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for trust in values(var.trusted_by) : [
+        for subject in try(trust.github.subjects, []) : can(regex("^repo:[^/*?]+/[^/*?:]+:.", subject))
+      ]
+    ]))
+    error_message = "Each subject in github must name one repository, as in repo:acme/ops:ref:refs/heads/main: a wildcard there would let any repository in."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for trust in values(var.trusted_by) : [
+        for account in try(trust.irsa.service_accounts, []) : can(regex("^[a-z0-9-]+:[a-z0-9.-]+$", account))
+      ]
+    ]))
+    error_message = "Each service account in irsa must be namespace:name, without wildcards."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for trust in values(var.trusted_by) : [
+        for arn in compact([try(trust.github.provider_arn, null), try(trust.irsa.provider_arn, null)]) :
+        can(regex("^arn:[a-z-]+:iam::[0-9]{12}:oidc-provider/.", arn))
+      ]
+    ]))
+    error_message = "provider_arn must be the ARN of an IAM OIDC provider, like arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for trust in values(var.trusted_by) : [for arn in trust.principals : can(regex("^arn:[a-z-]+:(iam|sts)::[0-9]{12}:.", arn))]]))
+    error_message = "principals must be ARNs of IAM, without wildcards for the account."
+  }
+}
+
+variable "cluster" {
+  description = "The name that the output pgstow_toml files backups under."
+  type        = string
+  default     = "prod"
+}
+
+variable "databases" {
+  description = "The databases in the output pgstow_toml, each with libpq's connection string, without a password."
+  type        = map(string)
+  default     = { shop = "service=shop" }
+}
+
+variable "tags" {
+  description = "Tags for everything that can have them."
+  type        = map(string)
+  default     = {}
+}

@@ -1,0 +1,100 @@
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
+data "aws_region" "current" {}
+
+resource "aws_ecs_cluster" "backups" {
+  name = var.name
+  tags = var.tags
+
+  setting {
+    name  = "containerInsights"
+    value = "enabled"
+  }
+}
+
+resource "aws_cloudwatch_log_group" "backups" {
+  #checkov:skip=CKV_AWS_158:CloudWatch encrypts it with a key of AWS's own; pgstow logs names, no data and no secrets
+  #checkov:skip=CKV_AWS_338:A year unless log_days says otherwise
+  name              = "/pgstow/${var.name}"
+  retention_in_days = var.log_days
+  tags              = var.tags
+}
+
+resource "aws_ecs_task_definition" "backups" {
+  family                   = var.name
+  requires_compatibilities = ["FARGATE"]
+  network_mode             = "awsvpc"
+  cpu                      = var.cpu
+  memory                   = var.memory
+  task_role_arn            = var.task_role_arn
+  execution_role_arn       = aws_iam_role.execution.arn
+  tags                     = var.tags
+
+  # The spool, on the task's ephemeral disk: the image has nothing else that can be written.
+  volume {
+    name = "spool"
+  }
+
+  container_definitions = jsonencode([{
+    name                   = "pgstow"
+    image                  = var.image
+    command                = var.command
+    essential              = true
+    readonlyRootFilesystem = true
+    environment            = [for name, value in merge(var.environment, { PGSTOW_STORE = var.store_url }) : { name = name, value = value }]
+    secrets                = [for name, arn in var.secrets : { name = name, valueFrom = arn }]
+    mountPoints            = [{ sourceVolume = "spool", containerPath = "/spool", readOnly = false }]
+    stopTimeout            = 120
+
+    linuxParameters = {
+      initProcessEnabled = true
+      capabilities       = { drop = ["ALL"] }
+    }
+
+    logConfiguration = {
+      logDriver = "awslogs"
+      options = {
+        awslogs-group         = aws_cloudwatch_log_group.backups.name
+        awslogs-region        = data.aws_region.current.name
+        awslogs-stream-prefix = "backup"
+      }
+    }
+  }])
+}
+
+resource "aws_scheduler_schedule" "backups" {
+  #checkov:skip=CKV_AWS_297:The schedule holds names alone; AWS encrypts it with a key of its own
+  name                         = var.name
+  schedule_expression          = var.schedule
+  schedule_expression_timezone = var.time_zone
+
+  flexible_time_window {
+    mode                      = "FLEXIBLE"
+    maximum_window_in_minutes = var.start_within_minutes
+  }
+
+  target {
+    arn      = aws_ecs_cluster.backups.arn
+    role_arn = aws_iam_role.schedule.arn
+
+    ecs_parameters {
+      task_definition_arn = aws_ecs_task_definition.backups.arn
+      launch_type         = "FARGATE"
+      task_count          = 1
+
+      network_configuration {
+        subnets          = var.subnet_ids
+        security_groups  = var.security_group_ids
+        assign_public_ip = false
+      }
+    }
+
+    # For a task that can't be started. One that fails isn't started again: pgstow has --retries of its own.
+    retry_policy {
+      maximum_event_age_in_seconds = 3600
+      maximum_retry_attempts       = 5
+    }
+  }
+}

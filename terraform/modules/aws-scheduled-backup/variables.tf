@@ -1,0 +1,160 @@
+variable "name" {
+  description = "What cluster, task, schedule, log group and roles are named."
+  type        = string
+  default     = "pgstow"
+
+  validation {
+    condition     = can(regex("^[A-Za-z][A-Za-z0-9-]{0,49}$", var.name))
+    error_message = "name must have 1 to 50 letters, digits and hyphens, and begin with a letter."
+  }
+}
+
+variable "image" {
+  description = "The container image, built from the Dockerfile of this repository, with a tag or a digest that stays what it is."
+  type        = string
+
+  validation {
+    condition     = can(regex("(@sha256:[0-9a-f]{64}|:[A-Za-z0-9_][A-Za-z0-9_.-]*)$", var.image)) && !endswith(var.image, ":latest")
+    error_message = "image must have a tag other than latest, or a digest."
+  }
+}
+
+variable "store_url" {
+  description = "Where backups go: the output url of aws-backup-bucket."
+  type        = string
+
+  validation {
+    condition     = can(regex("^(s3|gs)://", var.store_url))
+    error_message = "store_url must begin with s3:// or gs://."
+  }
+}
+
+variable "task_role_arn" {
+  description = "The role that the task acts as: the writer of aws-backup-bucket, trusted by ecs."
+  type        = string
+
+  validation {
+    condition     = can(regex("^arn:[a-z-]+:iam::[0-9]{12}:role/", var.task_role_arn))
+    error_message = "task_role_arn must be a role's ARN."
+  }
+}
+
+variable "command" {
+  description = "pgstow's arguments."
+  type        = list(string)
+  default     = ["backup"]
+}
+
+variable "environment" {
+  description = "libpq's environment: PGHOST, PGUSER, PGDATABASE, PGSSLMODE and the like. No secrets: whoever may see the task sees these."
+  type        = map(string)
+
+  validation {
+    condition     = !contains(keys(var.environment), "PGPASSWORD")
+    error_message = "PGPASSWORD belongs into secrets."
+  }
+}
+
+variable "secrets" {
+  description = "Environment variables whose values ECS takes from Secrets Manager, by ARN, such as { PGPASSWORD = \"arn:aws:secretsmanager:…\" }."
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for arn in values(var.secrets) : can(regex("^arn:[a-z-]+:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.", arn))])
+    error_message = "secrets must be ARNs of Secrets Manager's secrets."
+  }
+}
+
+variable "secrets_kms_key_arns" {
+  description = "Keys that the secrets are encrypted with, where these aren't AWS's own."
+  type        = list(string)
+  default     = []
+}
+
+variable "schedule" {
+  description = "When: EventBridge Scheduler's cron(…) or rate(…)."
+  type        = string
+  default     = "cron(30 2 * * ? *)"
+
+  validation {
+    condition     = can(regex("^(cron|rate)\\(.+\\)$", var.schedule))
+    error_message = "schedule must be cron(…) or rate(…)."
+  }
+}
+
+variable "time_zone" {
+  description = "The time zone that the schedule means."
+  type        = string
+  default     = "UTC"
+}
+
+variable "start_within_minutes" {
+  description = "The task begins at a random moment within so many minutes, so that not everything in the world begins at half past two."
+  type        = number
+  default     = 30
+
+  validation {
+    condition     = var.start_within_minutes >= 1 && var.start_within_minutes <= 1440 && floor(var.start_within_minutes) == var.start_within_minutes
+    error_message = "start_within_minutes must be a whole number from 1 to 1440."
+  }
+}
+
+variable "subnet_ids" {
+  description = "Private subnets, from which the server and, by NAT or VPC endpoints, S3, KMS, the image's registry, Secrets Manager and CloudWatch Logs can be reached."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.subnet_ids) > 0
+    error_message = "subnet_ids must name a subnet at least."
+  }
+}
+
+variable "security_group_ids" {
+  description = "Security groups of the task, which the server's has to let in."
+  type        = list(string)
+
+  validation {
+    condition     = length(var.security_group_ids) > 0
+    error_message = "security_group_ids must name a group at least: the default one lets too much out."
+  }
+}
+
+variable "cpu" {
+  description = "Fargate's CPU units: 1024 are one processor."
+  type        = number
+  default     = 1024
+
+  validation {
+    condition     = contains([256, 512, 1024, 2048, 4096, 8192, 16384], var.cpu)
+    error_message = "cpu must be 256, 512, 1024, 2048, 4096, 8192 or 16384."
+  }
+}
+
+variable "memory" {
+  description = "MiB of memory, out of those that Fargate has for cpu. pgstow takes --memory, zstd's buffers and pg_dump."
+  type        = number
+  default     = 2048
+
+  validation {
+    condition     = var.memory >= var.cpu && var.memory <= 8 * var.cpu && var.memory >= 512
+    error_message = "memory must be 512 MiB at least, and between 1 and 8 MiB for each CPU unit."
+  }
+}
+
+variable "log_days" {
+  description = "Days that the task's output is kept for."
+  type        = number
+  default     = 365
+
+  validation {
+    condition     = contains([30, 60, 90, 180, 365, 731, 1827, 3653], var.log_days)
+    error_message = "log_days must be 30, 60, 90, 180, 365, 731, 1827 or 3653."
+  }
+}
+
+variable "tags" {
+  description = "Tags for everything that can have them."
+  type        = map(string)
+  default     = {}
+}

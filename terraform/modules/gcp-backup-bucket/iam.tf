@@ -1,0 +1,101 @@
+locals {
+  # Objects are held to a prefix by their name, listings by the prefix that is asked for.
+  # https://cloud.google.com/iam/docs/conditions-attribute-reference
+  object = "resource.name.startsWith(\"projects/_/buckets/${var.bucket_name}/objects/%s\")"
+  listed = "api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"%s\")"
+
+  creates = { for name, prefix in local.prefixes : name => format(local.object, prefix) }
+  reads   = { for name, prefix in local.prefixes : name => "${format(local.object, prefix)} || ${format(local.listed, prefix)}" }
+  lists   = { for name, prefix in local.prefixes : name => format(local.listed, prefix) }
+
+  prefixes = {
+    everything   = "${var.prefix}/"
+    data         = local.data
+    manifests    = local.manifests
+    attestations = local.attestations
+  }
+
+  # Without storage.objects.delete, nothing can be replaced: objectCreator is create-only.
+  creator = "roles/storage.objectCreator"
+  viewer  = "roles/storage.objectViewer"
+
+  grants = {
+    writer = {
+      creates-data      = { role = local.creator, condition = local.creates.data }
+      creates-manifests = { role = local.creator, condition = local.creates.manifests }
+      reads-manifests   = { role = local.viewer, condition = local.reads.manifests }
+    }
+
+    restorer = {
+      reads                = { role = local.viewer, condition = local.reads.everything }
+      creates-attestations = { role = local.creator, condition = local.creates.attestations }
+    }
+
+    # A listing has each object's size, CRC32C and generation, and so the auditor sees data objects without the right to read one.
+    auditor = {
+      reads-manifests    = { role = local.viewer, condition = local.reads.manifests }
+      reads-attestations = { role = local.viewer, condition = local.reads.attestations }
+      lists              = { role = local.viewer, condition = local.lists.everything }
+    }
+
+    # The same, with when each object's retention ends.
+    pruner = {
+      reads-manifests    = { role = local.viewer, condition = local.reads.manifests }
+      reads-attestations = { role = local.viewer, condition = local.reads.attestations }
+      lists              = { role = local.viewer, condition = local.lists.everything }
+      deletes            = { role = one(google_project_iam_custom_role.pruner[*].id), condition = local.creates.everything }
+    }
+  }
+
+  granted = merge([
+    for role in keys(var.used_by) : {
+      for name, grant in local.grants[role] : "${role}-${name}" => merge(grant, { account = role })
+    }
+  ]...)
+}
+
+resource "google_service_account" "backups" {
+  for_each     = var.used_by
+  project      = var.project
+  account_id   = "${var.account_prefix}-${each.key}"
+  display_name = "pgstow's ${each.key} of ${var.bucket_name}/${var.prefix}"
+}
+
+resource "google_storage_bucket_iam_member" "backups" {
+  for_each = local.granted
+  bucket   = google_storage_bucket.backups.name
+  role     = each.value.role
+  member   = google_service_account.backups[each.value.account].member
+
+  condition {
+    title      = each.key
+    expression = each.value.condition
+  }
+}
+
+# No role of Google's own deletes without reading.
+resource "google_project_iam_custom_role" "pruner" {
+  count       = contains(keys(var.used_by), "pruner") ? 1 : 0
+  project     = var.project
+  role_id     = "${replace(var.account_prefix, "-", "_")}_pruner"
+  title       = "Deletes backups of ${var.bucket_name}"
+  permissions = ["storage.objects.delete"]
+}
+
+resource "google_service_account_iam_member" "principals" {
+  for_each = merge([
+    for role, by in var.used_by : { for member in by.principals : "${role} ${member}" => { account = role, member = member } }
+  ]...)
+  service_account_id = google_service_account.backups[each.value.account].name
+  role               = "roles/iam.serviceAccountTokenCreator"
+  member             = each.value.member
+}
+
+resource "google_service_account_iam_member" "workload_identities" {
+  for_each = merge([
+    for role, by in var.used_by : { for member in by.workload_identities : "${role} ${member}" => { account = role, member = member } }
+  ]...)
+  service_account_id = google_service_account.backups[each.value.account].name
+  role               = "roles/iam.workloadIdentityUser"
+  member             = each.value.member
+}

@@ -1,0 +1,124 @@
+data "google_storage_project_service_account" "storage" {
+  project = var.project
+}
+
+locals {
+  data         = "${var.prefix}/data/"
+  manifests    = "${var.prefix}/manifests/"
+  attestations = "${var.prefix}/attestations/"
+  day          = 24 * 60 * 60
+}
+
+resource "google_storage_bucket" "backups" {
+  project                     = var.project
+  name                        = var.bucket_name
+  location                    = upper(var.location)
+  storage_class               = "STANDARD"
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = false
+  labels                      = var.labels
+  rpo                         = var.dual_region == null ? null : var.dual_region.turbo ? "ASYNC_TURBO" : "DEFAULT"
+
+  # Storage encrypts as its own service account, which must be allowed to first.
+  depends_on = [google_kms_crypto_key_iam_member.storage]
+
+  encryption {
+    default_kms_key_name = google_kms_crypto_key.backups.id
+  }
+
+  # Where nothing can be replaced or deleted, there is nothing to keep versions of; and a bucket with both was long refused.
+  versioning {
+    enabled = var.retention == null
+  }
+
+  soft_delete_policy {
+    retention_duration_seconds = var.deleted_days * local.day
+  }
+
+  dynamic "retention_policy" {
+    for_each = var.retention[*]
+
+    content {
+      retention_period = retention_policy.value.days * local.day
+      is_locked        = retention_policy.value.locked
+    }
+  }
+
+  dynamic "custom_placement_config" {
+    for_each = var.dual_region[*]
+
+    content {
+      data_locations = [for region in custom_placement_config.value.regions : upper(region)]
+    }
+  }
+
+  logging {
+    log_bucket        = local.log_bucket
+    log_object_prefix = var.bucket_name
+  }
+
+  dynamic "lifecycle_rule" {
+    for_each = var.transitions
+
+    content {
+      action {
+        type          = "SetStorageClass"
+        storage_class = lifecycle_rule.value.storage_class
+      }
+
+      condition {
+        age            = lifecycle_rule.value.days
+        matches_prefix = [local.data]
+      }
+    }
+  }
+
+  # Live objects never expire by age: that would take the last good backup too. pgstow prune decides about them.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+
+    condition {
+      days_since_noncurrent_time = var.deleted_days
+      with_state                 = "ARCHIVED"
+    }
+  }
+
+  lifecycle_rule {
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+
+    condition {
+      age = 7
+    }
+  }
+}
+
+resource "google_kms_key_ring" "backups" {
+  project = var.project
+  name    = var.bucket_name
+
+  # A key is where its bucket is, but Europe's multi-region has another name there.
+  location = upper(var.location) == "EU" ? "europe" : lower(var.location)
+}
+
+resource "google_kms_crypto_key" "backups" {
+  #checkov:skip=CKV_GCP_82:prevent_destroy would stop the module's own tests from cleaning up; a version that is destroyed can be restored for 30 days
+  name            = "backups"
+  key_ring        = google_kms_key_ring.backups.id
+  purpose         = "ENCRYPT_DECRYPT"
+  rotation_period = "7776000s"
+  labels          = var.labels
+
+  # Without the key, every backup is lost: so long can its destruction be called off.
+  destroy_scheduled_duration = "${30 * local.day}s"
+}
+
+resource "google_kms_crypto_key_iam_member" "storage" {
+  crypto_key_id = google_kms_crypto_key.backups.id
+  role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
+  member        = "serviceAccount:${data.google_storage_project_service_account.storage.email_address}"
+}

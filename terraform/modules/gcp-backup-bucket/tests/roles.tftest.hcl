@@ -1,0 +1,140 @@
+# Which accounts there are, what each may do, and who may act as it.
+
+mock_provider "google" {
+  mock_resource "google_service_account" {
+    defaults = {
+      email  = "made@acme-data.iam.gserviceaccount.com"
+      member = "serviceAccount:made@acme-data.iam.gserviceaccount.com"
+      name   = "projects/acme-data/serviceAccounts/made@acme-data.iam.gserviceaccount.com"
+    }
+  }
+
+  mock_resource "google_project_iam_custom_role" {
+    defaults = { id = "projects/acme-data/roles/pgstow_pruner" }
+  }
+}
+
+variables {
+  project     = "acme-data"
+  bucket_name = "acme-backups"
+  location    = "europe-west3"
+}
+
+run "four_accounts" {
+  variables {
+    used_by = { writer = {}, restorer = {}, auditor = {}, pruner = {} }
+  }
+
+  assert {
+    condition = { for name, grant in google_storage_bucket_iam_member.backups : name => trimprefix(grant.role, "roles/storage.") } == {
+      writer-creates-data           = "objectCreator"
+      writer-creates-manifests      = "objectCreator"
+      writer-reads-manifests        = "objectViewer"
+      restorer-reads                = "objectViewer"
+      restorer-creates-attestations = "objectCreator"
+      auditor-reads-manifests       = "objectViewer"
+      auditor-reads-attestations    = "objectViewer"
+      auditor-lists                 = "objectViewer"
+      pruner-reads-manifests        = "objectViewer"
+      pruner-reads-attestations     = "objectViewer"
+      pruner-lists                  = "objectViewer"
+      pruner-deletes                = "projects/acme-data/roles/pgstow_pruner"
+    }
+    error_message = "Each has its grants, and no others."
+  }
+
+  assert {
+    condition = { for name, grant in google_storage_bucket_iam_member.backups : name => grant.condition[0].expression } == {
+      writer-creates-data           = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/data/\")"
+      writer-creates-manifests      = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\")"
+      writer-reads-manifests        = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/manifests/\")"
+      restorer-reads                = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/\")"
+      restorer-creates-attestations = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\")"
+      auditor-reads-manifests       = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/manifests/\")"
+      auditor-reads-attestations    = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/attestations/\")"
+      auditor-lists                 = "api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/\")"
+      pruner-reads-manifests        = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/manifests/\")"
+      pruner-reads-attestations     = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/attestations/\")"
+      pruner-lists                  = "api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/\")"
+      pruner-deletes                = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/\")"
+    }
+    error_message = "Each grant is held to its prefix."
+  }
+
+  assert {
+    condition     = google_project_iam_custom_role.pruner[0].permissions == toset(["storage.objects.delete"]) || google_project_iam_custom_role.pruner[0].permissions == tolist(["storage.objects.delete"])
+    error_message = "The pruner deletes, and does nothing else."
+  }
+
+  assert {
+    condition     = length(google_service_account_iam_member.principals) + length(google_service_account_iam_member.workload_identities) == 0
+    error_message = "Nobody may act as them, unless asked for."
+  }
+
+  assert {
+    condition     = keys(output.service_accounts) == ["auditor", "pruner", "restorer", "writer"]
+    error_message = "All four have an address."
+  }
+}
+
+run "who_may_act_as_them" {
+  variables {
+    used_by = {
+      writer = {
+        workload_identities = [
+          "serviceAccount:acme-data.svc.id.goog[backup/pgstow]",
+          "principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/github/attribute.repository/acme/ops",
+        ]
+      }
+      restorer = { principals = ["group:dba@example.com"] }
+    }
+  }
+
+  assert {
+    condition = toset([for binding in google_service_account_iam_member.workload_identities : "${binding.role} ${binding.member}"]) == toset([
+      "roles/iam.workloadIdentityUser serviceAccount:acme-data.svc.id.goog[backup/pgstow]",
+      "roles/iam.workloadIdentityUser principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/github/attribute.repository/acme/ops",
+    ])
+    error_message = "The workloads may act as the writer."
+  }
+
+  assert {
+    condition     = [for binding in google_service_account_iam_member.principals : "${binding.role} ${binding.member}"] == ["roles/iam.serviceAccountTokenCreator group:dba@example.com"]
+    error_message = "People may act as the restorer."
+  }
+
+  assert {
+    condition     = length(google_project_iam_custom_role.pruner) == 0
+    error_message = "There is no role for a pruner that there isn't."
+  }
+}
+
+run "an_unknown_role" {
+  command = plan
+
+  variables {
+    used_by = { admin = {} }
+  }
+
+  expect_failures = [var.used_by]
+}
+
+run "everybody" {
+  command = plan
+
+  variables {
+    used_by = { restorer = { principals = ["allAuthenticatedUsers"] } }
+  }
+
+  expect_failures = [var.used_by]
+}
+
+run "a_whole_pool" {
+  command = plan
+
+  variables {
+    used_by = { writer = { workload_identities = ["principalSet://iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/github/*"] } }
+  }
+
+  expect_failures = [var.used_by]
+}
