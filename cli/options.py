@@ -1,7 +1,7 @@
 """Options that several commands share, and how they are parsed."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -198,6 +198,25 @@ Nice: TypeAlias = Annotated[
         rich_help_panel=LIMITS,
     ),
 ]
+Tags: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag", metavar="NAME", help="A name for prune --keep-tag; may be given again", rich_help_panel=STORE
+    ),
+]
+RetainDays: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, max=36500, help="Have the store lock every object for so many days", rich_help_panel=STORE),
+]
+RetainUntil: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option(
+        metavar="TIME",
+        parser=parse_moment,
+        help="Have the store lock every object until then",
+        rich_help_panel=STORE,
+    ),
+]
 BinDir: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(metavar="FOLDER", help="Where PostgreSQL's programs are, if not in the usual places"),
@@ -208,14 +227,42 @@ def open_store(
     url: str, options: list[str] | None, give_up_after: float, limit_rate: int | None = None
 ) -> "StorageBackend":
     """The store that the command line names."""
-    from pipeline.errors import InvalidRequest
     from storage_backends import open_backend
+
+    return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate)
+
+
+def parse_store_options(options: list[str] | None) -> dict[str, str]:
+    """From ``KEY=VALUE``."""
+    from pipeline.errors import InvalidRequest
 
     pairs = [option.partition("=") for option in options or []]
     for key, equals, _ in pairs:
         if not equals:
             raise InvalidRequest(f"--store-option {key} needs a value: write {key}=VALUE.")
-    return open_backend(url, {key: value for key, _, value in pairs}, give_up_after=give_up_after, rate=limit_rate)
+    return {key: value for key, _, value in pairs}
+
+
+def lock_until(
+    url: str, options: list[str] | None, days: int | None, until: datetime | None
+) -> tuple[list[str], datetime | None]:
+    """The options of a store that locks what a backup puts into it, and until when, where that is asked for in any way."""
+    from pipeline.errors import InvalidRequest
+    from storage_backends.open import retained_until
+
+    if days is not None and until is not None:
+        raise InvalidRequest("Say either --retain-days or --retain-until.")
+    given = list(options or [])
+    if days is not None:
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+    if until is not None:
+        given.append(f"retain_until={until.isoformat()}")
+    moment = retained_until(url, parse_store_options(given))
+    if moment is None:
+        return given, None
+    if moment <= datetime.now(UTC):
+        raise InvalidRequest(f"Objects can't be locked until {moment:%Y-%m-%d %H:%M:%SZ}, which has passed.")
+    return [*given, f"retain_until={moment.isoformat()}"], moment
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":

@@ -88,7 +88,7 @@ class HoldContract:
         for _ in range(2):
             set_hold(plain, "key", held=True)
         assert plain.head("key").held
-        with pytest.raises(ObjectLocked, match="key is under a legal hold$") as caught:
+        with pytest.raises(ObjectLocked, match=r"key is under a legal hold$") as caught:
             plain.delete(["key"])
         assert caught.value.objects == {"key": None}
         assert keys(plain) == ["key"]
