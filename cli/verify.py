@@ -87,9 +87,10 @@ def verify(
     quiet: options.Quiet = False,
 ) -> None:
     """Verify that a backup is still what was stored, as far as restoring it."""
+    from pipeline.attestation import Level
     from pipeline.catalog import LATEST, Wanted, sources
     from pipeline.errors import InvalidRequest
-    from pipeline.verify import Level, Verification, VerifyRequest
+    from pipeline.verify import Verification, VerifyRequest
     from pipeline.verify import verify as verify_backup
 
     if level not in list(Level):
