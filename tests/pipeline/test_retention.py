@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.attestation import Level
@@ -236,6 +236,7 @@ def test_an_empty_policy_keeps_everything() -> None:
 MOMENTS = st.integers(0, 24 * 900).map(lambda hours: NOW + DAY - timedelta(hours=hours))
 """From two and a half years ago to a day ahead of now."""
 COUNTS = st.integers(0, 4)
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @st.composite
@@ -307,6 +308,7 @@ def is_good(one: Backup, policy: Policy, backups: Sequence[Backup]) -> bool:
     return one.verified is not None and levels.index(one.verified) >= least
 
 
+@UNHURRIED
 @given(stores(), policies())
 def test_the_newest_good_backup_of_each_series_stays(backups: list[Backup], policy: Policy) -> None:
     stays = kept(plan_prune(backups, policy, NOW))
@@ -318,6 +320,7 @@ def test_the_newest_good_backup_of_each_series_stays(backups: list[Backup], poli
     assert {one.ref for one in newest.values()} <= stays
 
 
+@UNHURRIED
 @given(stores(), policies())
 def test_a_series_without_a_good_backup_loses_none(backups: list[Backup], policy: Policy) -> None:
     stays = kept(plan_prune(backups, policy, NOW))
@@ -327,6 +330,7 @@ def test_a_series_without_a_good_backup_loses_none(backups: list[Backup], policy
             assert one.ref in stays
 
 
+@UNHURRIED
 @given(stores(), policies())
 def test_no_kept_backup_loses_what_it_uses(backups: list[Backup], policy: Policy) -> None:
     stays = kept(plan_prune(backups, policy, NOW))
@@ -336,6 +340,7 @@ def test_no_kept_backup_loses_what_it_uses(backups: list[Backup], policy: Policy
             assert (one.uses & there) <= stays
 
 
+@UNHURRIED
 @given(stores(), policies())
 def test_members_share_the_fate_of_their_cluster(backups: list[Backup], policy: Policy) -> None:
     stays = kept(plan_prune(backups, policy, NOW))
@@ -344,6 +349,7 @@ def test_members_share_the_fate_of_their_cluster(backups: list[Backup], policy: 
         assert {ref in stays for ref in one.members if ref in there} <= {one.ref in stays}
 
 
+@UNHURRIED
 @given(stores(), policies(), policies())
 def test_another_rule_never_drops_more(backups: list[Backup], policy: Policy, other: Policy) -> None:
     assume(not policy.is_empty)
@@ -358,6 +364,7 @@ def test_another_rule_never_drops_more(backups: list[Backup], policy: Policy, ot
     assert kept(plan_prune(backups, policy, NOW)) <= kept(plan_prune(backups, more, NOW))
 
 
+@UNHURRIED
 @given(stores(), policies())
 def test_pruning_again_drops_nothing(backups: list[Backup], policy: Policy) -> None:
     stays = kept(plan_prune(backups, policy, NOW))
@@ -365,6 +372,7 @@ def test_pruning_again_drops_nothing(backups: list[Backup], policy: Policy) -> N
     assert kept(plan_prune(left, policy, NOW)) == stays
 
 
+@UNHURRIED
 @given(stores(), policies())
 def test_whatever_the_future_holds_the_past_is_judged_the_same(backups: list[Backup], policy: Policy) -> None:
     """Backups by a clock that was ahead neither go nor take the place of others."""
@@ -375,6 +383,7 @@ def test_whatever_the_future_holds_the_past_is_judged_the_same(backups: list[Bac
     assert kept(plan) & {one.ref for one in past} == kept(plan_prune(past, policy, NOW))
 
 
+@UNHURRIED
 @given(stores(), policies(), st.integers(-2000, 2000))
 def test_however_wrong_the_clock_a_series_keeps_a_good_backup(backups: list[Backup], policy: Policy, days: int) -> None:
     unlocked = [replace(one, retained_until=None) for one in backups]
@@ -386,6 +395,7 @@ def test_however_wrong_the_clock_a_series_keeps_a_good_backup(backups: list[Back
             assert stays & {one.ref for one in good}
 
 
+@UNHURRIED
 @given(stores(), policies())
 def test_every_backup_is_decided_once_with_a_reason(backups: list[Backup], policy: Policy) -> None:
     plan = plan_prune(backups, policy, NOW)
