@@ -169,7 +169,13 @@ def open_s3(bucket: StoreBucket, **options: Any) -> S3Backend:
 
 
 class TestGCS(LockContract):
-    """fake-gcs-server keeps an object's retention, and would delete it all the same. It keeps no holds, so these are untested here."""
+    """fake-gcs-server keeps an object's retention, and would delete it all the same. It keeps no holds: what becomes of one is untested."""
+
+    def test_a_missing_object_cannot_be_held(self, plain: StorageBackend) -> None:
+        with pytest.raises(ObjectNotFound):
+            set_hold(plain, "missing", held=True)
+        put(plain, "key")
+        set_hold(plain, "key", held=True)
 
     @pytest.fixture
     def plain(self, gcs_bucket: StoreBucket) -> Iterator[StorageBackend]:
