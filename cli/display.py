@@ -63,7 +63,7 @@ def describe_removal(removed: "Removed") -> str:
     moments = [moment for moment in removed.locked.values() if moment]
     until = f" until {max(moments):%Y-%m-%d %H:%M}Z at the latest" if moments else ""
     holds = len(removed.locked) - len(moments)
-    held = f"{', ' if until else ' '}{holds:,} by a legal hold" if holds else ""
+    held = f", {holds:,} by a legal hold" if until and holds else " by a legal hold" if holds else ""
     return f"{words}; {len(removed.locked):,} stay, locked{until}{held}"
 
 

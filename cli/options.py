@@ -42,7 +42,7 @@ def parse_duration(text: str | timedelta) -> timedelta:
     """``36h``, ``30d`` or ``8w``."""
     if isinstance(text, timedelta):
         return text
-    match = re.fullmatch(r"(\d{1,6})([hdw])", text.strip())
+    match = re.fullmatch(r"([0-9]{1,6})([hdw])", text.strip())
     if match is None:
         raise typer.BadParameter(f"{text!r} is not a duration; write 36h, 30d or 8w")
     return int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]

@@ -39,7 +39,7 @@ def prune(
         typer.Option(
             metavar="DURATION",
             parser=options.parse_duration,
-            help="All that are so much older than the newest at most: 36h, 30d, 8w",
+            help="All that are older than the newest by less than that: 36h, 30d, 8w",
             show_default=False,
             rich_help_panel=KEEP,
         ),

@@ -203,9 +203,12 @@ class _Plan:
             for member in record.members:
                 if member in self.backups and not self.backups[member].members:
                     self.head[member] = record.ref
+        self.units: dict[BackupRef, list[BackupRef]] = defaultdict(list)
+        for ref, head in self.head.items():
+            self.units[head].append(ref)
         flaws = {backup.ref: _flaw(backup, policy, self.backups) for backup in backups}
         self.flaws = {ref: flaw for ref, flaw in flaws.items() if flaw}
-        self.reasons: dict[BackupRef, list[str]] = {ref: [] for ref, head in self.head.items() if ref == head}
+        self.reasons: dict[BackupRef, list[str]] = {head: [] for head in self.units}
 
     def series(self) -> Iterable[Sequence[Backup]]:
         found: dict[object, list[Backup]] = defaultdict(list)
@@ -230,13 +233,13 @@ class _Plan:
                     self._add(ref, f"perhaps used by {damaged.backup_id}, whose manifest can't be read")
 
     def keep_what_the_kept_use(self) -> None:
-        to_look_at = [ref for ref, head in self.head.items() if self.reasons[head]]
+        to_look_at = [ref for head, unit in self.units.items() if self.reasons[head] for ref in unit]
         while to_look_at:
             user = to_look_at.pop()
             needed = self.backups[user].uses.union(self.backups[user].members) & self.backups.keys()
             for ref in sorted(needed, key=lambda ref: ref.manifest_key):
                 if not self.reasons[self.head[ref]]:
-                    to_look_at += [other for other, head in self.head.items() if head == self.head[ref]]
+                    to_look_at += self.units[self.head[ref]]
                     self._add(ref, f"objects used by {user.backup_id}")
 
     def decisions(self) -> list[Decision]:
