@@ -145,7 +145,7 @@ def _judge(
     for backup in past:
         if not good:
             reasons[backup.ref].append("no good one yet")
-        elif backup not in good and backup.snapshot_at > good[0].snapshot_at:
+        elif backup.ref in flaws and backup.snapshot_at > good[0].snapshot_at:
             reasons[backup.ref].append("newer than the newest good")
     if good:
         reasons[good[0].ref].append("newest good")
