@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from cli import display, options
+from cli import retention_options as retention
 
 if TYPE_CHECKING:
     from pipeline.events import Notify
@@ -27,9 +28,9 @@ def backup(
     to: options.To,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300.0,
-    tag: options.Tags = None,
-    retain_days: options.RetainDays = None,
-    retain_until: options.RetainUntil = None,
+    tag: retention.Tags = None,
+    retain_days: retention.RetainDays = None,
+    retain_until: retention.RetainUntil = None,
     cluster: options.FiledUnder = None,
     table: options.Tables = None,
     exclude_table: options.ExcludedTables = None,
@@ -165,7 +166,7 @@ def backup(
         raise InvalidRequest(f"{chosen[0]} has the format that pg_dumpall writes: leave out --format.")
     if format_ == "plain" and at_once > 1:
         raise InvalidRequest("pg_dumpall dumps one database after another: leave out --databases-at-once, or --format.")
-    store_option, until = options.lock_until(to, store_option, retain_days, retain_until)
+    store_option, until = retention.lock_until(to, store_option, retain_days, retain_until)
     keep = Keep(tuple(tag or ()), until)
     source = Conninfo.parse(conninfo)
     request = BackupRequest(

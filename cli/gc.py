@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import display, options
+from cli import retention_options as retention
 from cli.errors import removing
 
 if TYPE_CHECKING:
@@ -27,13 +28,13 @@ def gc(
         timedelta,
         typer.Option(
             metavar="DURATION",
-            parser=options.parse_duration,
+            parser=retention.parse_duration,
             help="How long ago a backup must have begun and stored its last object to count as given up: 12h, 3d",
             show_default="24h",
         ),
     ] = timedelta(hours=24),
-    yes: options.Yes = False,
-    dry_run: options.DryRun = False,
+    yes: retention.Yes = False,
+    dry_run: retention.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -49,7 +50,7 @@ def gc(
             _print_table(leftovers)
         going = [one for one in leftovers if one.kept is None]
         question = f"Remove {sum(one.objects for one in going):,} objects from {store.url}?"
-        if going and options.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
+        if going and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
             with removing(), display.progress(quiet=quiet or json) as notify:
                 removed = collect(request, leftovers, store, notify, datetime.now(UTC))
     if json:

@@ -1,8 +1,7 @@
 """Options that several commands share, and how they are parsed."""
 
 import re
-import sys
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -36,16 +35,6 @@ def parse_moment(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except ValueError as exc:
         raise typer.BadParameter(f"{text!r} is not a time; write 2026-11-23T02:00 or 2026-11-23T02:00:00Z") from exc
-
-
-def parse_duration(text: str | timedelta) -> timedelta:
-    """``36h``, ``30d`` or ``8w``."""
-    if isinstance(text, timedelta):
-        return text
-    match = re.fullmatch(r"([0-9]{1,6})([hdw])", text.strip())
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is not a duration; write 36h, 30d or 8w")
-    return int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
 
 
 def parse_format(text: str) -> str:
@@ -139,8 +128,6 @@ Partial: TypeAlias = Annotated[
 BackupId: TypeAlias = Annotated[
     str, typer.Argument(metavar="BACKUP", help="A backup's ID, the beginning of one, or latest", show_default=False)
 ]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking")]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing")]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result")]
 Jobs: TypeAlias = Annotated[
@@ -211,25 +198,6 @@ Nice: TypeAlias = Annotated[
         rich_help_panel=LIMITS,
     ),
 ]
-Tags: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--tag", metavar="NAME", help="A name for prune --keep-tag; may be given again", rich_help_panel=STORE
-    ),
-]
-RetainDays: TypeAlias = Annotated[
-    int | None,
-    typer.Option(min=1, max=36500, help="Have the store lock every object for so many days", rich_help_panel=STORE),
-]
-RetainUntil: TypeAlias = Annotated[
-    datetime | None,
-    typer.Option(
-        metavar="TIME",
-        parser=parse_moment,
-        help="Have the store lock every object until then",
-        rich_help_panel=STORE,
-    ),
-]
 BinDir: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(metavar="FOLDER", help="Where PostgreSQL's programs are, if not in the usual places"),
@@ -254,42 +222,6 @@ def parse_store_options(options: list[str] | None) -> dict[str, str]:
         if not equals:
             raise InvalidRequest(f"--store-option {key} needs a value: write {key}=VALUE.")
     return {key: value for key, _, value in pairs}
-
-
-def lock_until(
-    url: str, options: list[str] | None, days: int | None, until: datetime | None
-) -> tuple[list[str], datetime | None]:
-    """The options of a store that locks what a backup puts into it, and until when, where that is asked for in any way."""
-    from pipeline.errors import InvalidRequest
-    from storage_backends.open import retained_until
-
-    if days is not None and until is not None:
-        raise InvalidRequest("Say either --retain-days or --retain-until.")
-    given = list(options or [])
-    if days is not None:
-        until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
-    if until is not None:
-        given.append(f"retain_until={until.isoformat()}")
-    moment = retained_until(url, parse_store_options(given))
-    if moment is None:
-        return given, None
-    if moment <= datetime.now(UTC):
-        raise InvalidRequest(f"Objects can't be locked until {moment:%Y-%m-%d %H:%M:%SZ}, which has passed.")
-    return [*given, f"retain_until={moment.isoformat()}"], moment
-
-
-def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool:
-    """Whether to go on and remove something: by --yes, or by whoever sits at the terminal; without one, the answer is no."""
-    if yes and not dry_run:
-        return True
-    if not dry_run and not json and sys.stdin.isatty() and sys.stderr.isatty():
-        if typer.confirm(question, default=False, err=True):
-            return True
-        print("Nothing was removed.", file=sys.stderr)
-        return False
-    why = "a dry run" if dry_run else "a dry run, since nobody is asked here: give --yes to remove it"
-    print(f"Nothing was removed: this was {why}.", file=sys.stderr)
-    return False
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import display, options
+from cli import retention_options as retention
 from cli.errors import ExitCode, removing
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def prune(
         timedelta,
         typer.Option(
             metavar="DURATION",
-            parser=options.parse_duration,
+            parser=retention.parse_duration,
             help="All that are older than the newest by less than that: 36h, 30d, 8w",
             show_default=False,
             rich_help_panel=KEEP,
@@ -56,8 +57,8 @@ def prune(
             rich_help_panel=KEEP,
         ),
     ] = None,
-    yes: options.Yes = False,
-    dry_run: options.DryRun = False,
+    yes: retention.Yes = False,
+    dry_run: retention.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -92,7 +93,7 @@ def prune(
             _print_plan(decisions)
         dropped = sum(not one.keep for one in decisions)
         question = f"Remove {dropped} of {len(decisions)} backups from {store.url}?"
-        if dropped and options.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
+        if dropped and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
             with removing(), display.progress(quiet=quiet or json) as notify:
                 pruned = prune_backups(request, decisions, store, notify, datetime.now(UTC))
     if json:
@@ -110,7 +111,7 @@ def _print_plan(decisions: "Sequence[Decision]") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("CLUSTER", "DATABASE", "BACKUP", "DATA OF", ""):
+    for heading in ("CLUSTER", "DATABASE", "BACKUP", "DATA OF", "", ""):
         table.add_column(heading, no_wrap=heading in {"BACKUP", "DATA OF", ""})
     table.add_column("WHY")
     for one in decisions:
@@ -118,7 +119,7 @@ def _print_plan(decisions: "Sequence[Decision]") -> None:
         verdict = "keep" if one.keep else "[red]drop[/red]"
         reasons = escape(display.one_line(", ".join(one.reasons)))
         names = [escape(display.one_line(name)) for name in (one.ref.cluster, one.ref.database)]
-        table.add_row(*names, one.ref.backup_id, moment, verdict, reasons)
+        table.add_row(*names, one.ref.backup_id, moment, "partial" if one.partial else "", verdict, reasons)
     if decisions:
         display.console().print(table)
 
@@ -130,6 +131,7 @@ def _document(decisions: "Sequence[Decision]", pruned: "Pruned | None") -> dict[
             {
                 **dataclasses.asdict(one.ref),
                 "snapshot_at": one.snapshot_at and f"{one.snapshot_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+                "partial": one.partial,
                 "keep": one.keep,
                 "reasons": one.reasons,
             }

@@ -107,6 +107,7 @@ def _describe_one(
         kind=manifest.kind,
         snapshot_at=manifest.snapshot_at,
         selection=selection_of(manifest.dump),
+        partial=manifest.dump.partial,
         tags=frozenset(manifest.tags),
         members=tuple(members),
         uses=entry.uses,

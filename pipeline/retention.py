@@ -69,6 +69,8 @@ class Backup:
     """In UTC."""
     selection: tuple[object, ...] = ()
     """What was taken of the database, or of the cluster; the same for all of a series."""
+    partial: bool = False
+    """Whether that isn't all of it."""
     tags: frozenset[str] = frozenset()
     members: tuple[BackupRef, ...] = ()
     """Of a cluster's record."""
@@ -108,6 +110,7 @@ class Decision:
     """The cluster's record whose fate it shares; itself, where it is no member of one."""
     snapshot_at: datetime | None = None
     """None where its manifest can't be read."""
+    partial: bool = False
 
 
 def plan_prune(
@@ -253,7 +256,7 @@ class _Plan:
                 )
             else:
                 reasons = tuple(self.reasons[ref]) or (self.flaws.get(ref, "no rule keeps it"),)
-            decided.append(Decision(ref, keep, reasons, head, backup.snapshot_at))
+            decided.append(Decision(ref, keep, reasons, head, backup.snapshot_at, backup.partial))
         return sorted(
             decided, key=lambda decision: (decision.ref.cluster, decision.ref.database, decision.ref.backup_id)
         )

@@ -26,7 +26,7 @@ from support.pgstow import (
 from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
-from cli import display, errors, options
+from cli import display, errors, options, retention_options
 from pipeline import errors as pipeline_errors
 from pipeline.manifest import Manifest
 from pipeline.removal import Removed
@@ -302,14 +302,16 @@ def test_moments() -> None:
 
 
 def test_durations() -> None:
-    assert [options.parse_duration(text) for text in ("36h", "30d", " 8w")] == [
+    assert [retention_options.parse_duration(text) for text in ("36h", "30d", " 8w")] == [
         timedelta(hours=36),
         timedelta(days=30),
         timedelta(weeks=8),
     ]
     for text in ("", "d", "1.5d", "-1d", "30", "1m", "٣d"):
         with pytest.raises(typer.BadParameter, match="is not a duration"):
-            options.parse_duration(text)
+            retention_options.parse_duration(text)
+    with pytest.raises(typer.BadParameter, match="more than a hundred years"):
+        retention_options.parse_duration("999999d")
 
 
 def test_words_for_what_was_removed() -> None:

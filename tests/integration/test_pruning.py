@@ -108,14 +108,16 @@ def test_what_is_kept_can_be_restored_and_nothing_else_is_left(
 
 def test_the_plan_in_words(tmp_path: Path, database: Database) -> None:
     first, second = back_up(database, tmp_path), back_up(database, tmp_path)
+    part = back_up(database, tmp_path, "--schema-only")
     result = run_pgstow("prune", "--from", tmp_path, "--keep-daily", 7)
     assert result.exit_code == 0, result
     assert re.search(rf"prod +{database.name} +{first} .*Z +drop +no rule keeps it", result.stdout)
     assert re.search(rf"prod +{database.name} +{second} .*Z +keep +newest good, daily \d{{4}}-\d\d-\d\d", result.stdout)
+    assert re.search(rf"prod +{database.name} +{part} .*Z +partial +keep +newest good, daily", result.stdout)
     assert "Nothing was removed: this was a dry run, since nobody is asked here: give --yes" in result.stderr
     result = run_pgstow("prune", "--from", tmp_path, "--keep-daily", 7, "--dry-run", "--yes")
     assert "Nothing was removed: this was a dry run.\n" in result.stderr
-    assert set(committed_backups(tmp_path)) == {first, second}
+    assert set(committed_backups(tmp_path)) == {first, second, part}
     result = run_pgstow("prune", "--from", tmp_path, "--keep-daily", 7, "--yes", "--quiet")
     assert re.search(r"Removed 1 backups: [1-9] objects \(.*\) are gone\.", result.stdout)
     assert result.stderr == ""
