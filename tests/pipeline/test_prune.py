@@ -285,6 +285,34 @@ class Interrupted(MemoryBackend):
                         self.broken.append(f"{key} lacks {stored.key}")
 
 
+def test_nothing_is_removed_before_all_was_listed_and_read() -> None:
+    store = Interrupted()
+    shelf = Shelf(store)
+    for age in (3, 2, 1):
+        shelf.attest(shelf.add(age * DAY))
+        shelf.objects(shelf.ref(age * DAY))
+    approved = plan(LAST, store, lambda _: None, NOW)
+    leftovers = find_leftovers(GcRequest(), store, lambda _: None, LATER)
+    before = shelf.all_keys()
+    for look, act in (
+        (lambda: plan(LAST, store, lambda _: None, NOW), lambda: prune(LAST, approved, store, lambda _: None, NOW)),
+        (
+            lambda: find_leftovers(GcRequest(), store, lambda _: None, LATER),
+            lambda: collect(GcRequest(), leftovers, store, lambda _: None, LATER),
+        ),
+    ):
+        store.calls_left = plenty = 10**6
+        look()
+        needed = plenty - store.calls_left
+        assert needed > 10
+        for calls in range(needed):
+            store.calls_left = calls
+            with pytest.raises(StorageError):
+                act()
+            store.calls_left = -1
+            assert shelf.all_keys() == before
+
+
 def test_interrupted_at_any_call_it_ends_the_same() -> None:
     def fill(shelf: Shelf) -> None:
         for age in (3, 2, 1):
