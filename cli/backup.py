@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from cli import display, options
+from cli import retention_options as retention
 
 if TYPE_CHECKING:
     from pipeline.events import Notify
@@ -27,6 +28,9 @@ def backup(
     to: options.To,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300.0,
+    tag: retention.Tags = None,
+    retain_days: retention.RetainDays = None,
+    retain_until: retention.RetainUntil = None,
     cluster: options.FiledUnder = None,
     table: options.Tables = None,
     exclude_table: options.ExcludedTables = None,
@@ -127,6 +131,7 @@ def backup(
     from pipeline.attempts import back_up_patiently
     from pipeline.backup import BackupRequest
     from pipeline.cluster import ClusterRequest, back_up_cluster
+    from pipeline.config import Keep
     from pipeline.errors import InvalidRequest
     from pipeline.globals import GlobalsRequest, back_up_globals
     from pipeline.manifest import summarize
@@ -165,6 +170,8 @@ def backup(
         )
     if format_ == "plain" and at_once > 1:
         raise InvalidRequest("pg_dumpall dumps one database after another: leave out --databases-at-once, or --format.")
+    store_option, until = retention.lock_until(to, store_option, retain_days, retain_until)
+    keep = Keep(tuple(tag or ()), until)
     source = Conninfo.parse(conninfo)
     request = BackupRequest(
         source=source if source.database or not chosen else source.with_database("postgres"),
@@ -176,6 +183,7 @@ def backup(
         programs=tuple(bin_dir or ()),
         lock_wait_timeout=lock_wait_timeout,
         statement_timeout=statement_timeout,
+        keep=keep,
     )
     match chosen:
         case []:
@@ -198,6 +206,7 @@ def backup(
                 level=level,
                 limits=request.limits,
                 programs=request.programs,
+                keep=keep,
             )
             run = partial(back_up_globals, of_globals)
     os.nice(nice)

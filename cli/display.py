@@ -13,6 +13,8 @@ from pipeline.events import Event, Notice, Notify, Progress, Started
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline.removal import Removed
+
 _PICTURES = (
     {code: 0x2400 + code for code in range(0x20)}
     | {0x0A: 0x2424, 0x7F: 0x2421}
@@ -51,6 +53,26 @@ def format_age(moment: datetime) -> str:
 def one_line(text: str) -> str:
     """A name from outside, with pictures of its control characters: it must neither break a line nor command a terminal."""
     return text.translate(_PICTURES)
+
+
+def describe_removal(removed: "Removed") -> str:
+    """What is gone, and what is locked, in words."""
+    words = f"{removed.objects:,} objects ({format_size(removed.size)}) are gone"
+    if not removed.locked:
+        return words
+    moments = [moment for moment in removed.locked.values() if moment]
+    until = f" until {max(moments):%Y-%m-%d %H:%M}Z at the latest" if moments else ""
+    holds = len(removed.locked) - len(moments)
+    held = f", {holds:,} by a legal hold" if until and holds else " by a legal hold" if holds else ""
+    return f"{words}; {len(removed.locked):,} stay, locked{until}{held}"
+
+
+def removal_document(removed: "Removed") -> dict[str, Any]:
+    """The same for machines."""
+    locked = [
+        {"key": key, "until": until and f"{until:%Y-%m-%dT%H:%M:%SZ}"} for key, until in sorted(removed.locked.items())
+    ]
+    return {"objects": removed.objects, "size": removed.size, "locked": locked}
 
 
 def print_json(document: Any) -> None:

@@ -81,6 +81,16 @@ def reported(*, debug: bool) -> Iterator[None]:
         _fail(sentence, code)
 
 
+@contextmanager
+def removing() -> Iterator[None]:
+    """While something is removed, say so where a signal asks to stop."""
+    try:
+        yield
+    except Stopped as exc:
+        exc.consequence = "what was removed until then is gone; do it again for the rest"
+        raise
+
+
 def exit_code_of(error: Exception) -> ExitCode:
     """What a command that ends with this error ends with."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.UNEXPECTED)

@@ -69,12 +69,17 @@ def _print_table(entries: "Sequence[CatalogEntry]", proven: "Mapping[BackupRef, 
     for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("PROVEN", no_wrap=True)
+    locks = any(entry.manifest and entry.manifest.retained_until for entry in entries)
+    if locks:
+        table.add_column("LOCKED UNTIL", no_wrap=True)
     table.add_column("")
     for entry in entries:
         names = [escape(display.one_line(name)) for name in (entry.ref.cluster, entry.ref.database)]
         manifest = entry.manifest
         if manifest is None:
-            table.add_row(*names, entry.ref.backup_id, *[""] * 7, f"[red]{escape(entry.problem or '')}[/red]")
+            table.add_row(
+                *names, entry.ref.backup_id, *[""] * (8 if locks else 7), f"[red]{escape(entry.problem or '')}[/red]"
+            )
             continue
         totals = manifest.totals
         table.add_row(
@@ -87,9 +92,14 @@ def _print_table(entries: "Sequence[CatalogEntry]", proven: "Mapping[BackupRef, 
             display.format_size(totals.stored_size),
             display.format_duration((manifest.finished_at - manifest.started_at).total_seconds()),
             "unknown" if proven is None else _describe(proven.get(entry.ref)),
+            *([_locked(manifest)] if locks else []),
             _kind(manifest),
         )
     display.console().print(table)
+
+
+def _locked(manifest: "Manifest") -> str:
+    return f"{manifest.retained_until.astimezone():%Y-%m-%d %H:%M}" if manifest.retained_until else ""
 
 
 def _kind(manifest: "Manifest") -> str:

@@ -10,7 +10,10 @@ from cli import errors
 from cli.backup import backup
 from cli.check import check
 from cli.export import export
+from cli.gc import gc
+from cli.hold import app as hold
 from cli.list import list_
+from cli.prune import prune
 from cli.restore import restore
 from cli.show import show
 from cli.verify import verify
@@ -29,6 +32,9 @@ app.command("export")(export)
 app.command("list")(list_)
 app.command("show")(show)
 app.command("verify")(verify)
+app.command("prune")(prune)
+app.command("gc")(gc)
+app.add_typer(hold, name="hold")
 
 
 def _print_version(wanted: bool) -> None:

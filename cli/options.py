@@ -105,7 +105,8 @@ StoreOptions: TypeAlias = Annotated[
         "--store-option",
         "-o",
         metavar="KEY=VALUE",
-        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project; as in the URL's query",
+        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, lock_mode; "
+        "as in the URL's query",
         rich_help_panel=STORE,
     ),
 ]
@@ -207,14 +208,20 @@ def open_store(
     url: str, options: list[str] | None, give_up_after: float, limit_rate: int | None = None
 ) -> "StorageBackend":
     """The store that the command line names."""
-    from pipeline.errors import InvalidRequest
     from storage_backends import open_backend
+
+    return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate)
+
+
+def parse_store_options(options: list[str] | None) -> dict[str, str]:
+    """From ``KEY=VALUE``."""
+    from pipeline.errors import InvalidRequest
 
     pairs = [option.partition("=") for option in options or []]
     for key, equals, _ in pairs:
         if not equals:
             raise InvalidRequest(f"--store-option {key} needs a value: write {key}=VALUE.")
-    return open_backend(url, {key: value for key, _, value in pairs}, give_up_after=give_up_after, rate=limit_rate)
+    return {key: value for key, _, value in pairs}
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":

@@ -9,6 +9,7 @@ from cli import display, options
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
+    from storage_backends import ObjectInfo, StorageBackend
 
 _TABLES_SHOWN = 20
 
@@ -41,18 +42,38 @@ def show(
     wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         manifest = find_backup(store, wanted)
+        lock = None if toc else _ask_for_lock(store, manifest)
         if toc:
             from pipeline.show_toc import show_toc
 
             print(show_toc(store, manifest, tuple(bin_dir or ())), end="")
             return
     if json:
-        display.print_json(manifest.model_dump(mode="json"))
+        told = lock and {"retained_until": lock.retained_until, "held": lock.held}
+        display.print_json({**manifest.model_dump(mode="json"), "lock": told})
     else:
-        _print(manifest, store.url, all_tables=all_tables)
+        _print(manifest, store.url, lock, all_tables=all_tables)
 
 
-def _print(manifest: "Manifest", url: str, *, all_tables: bool) -> None:
+def _ask_for_lock(store: "StorageBackend", manifest: "Manifest") -> "ObjectInfo | None":
+    """What the store says of the manifest itself; None where the credentials may not ask."""
+    from pipeline.layout import BackupRef
+    from storage_backends import AccessDenied
+
+    try:
+        return store.head(BackupRef(manifest.cluster, manifest.database, manifest.backup_id).manifest_key)
+    except AccessDenied:
+        return None
+
+
+def _describe_lock(manifest: "Manifest", lock: "ObjectInfo | None") -> str:
+    until = manifest.retained_until if lock is None else lock.retained_until
+    words = [f"until {until.astimezone():%Y-%m-%d %H:%M:%S %Z}"] if until else []
+    words += ["by a legal hold"] if lock and lock.held else []
+    return " and ".join(words) or "no"
+
+
+def _print(manifest: "Manifest", url: str, lock: "ObjectInfo | None", *, all_tables: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -90,6 +111,8 @@ def _print(manifest: "Manifest", url: str, *, all_tables: bool) -> None:
         "Size": f"{display.format_size(totals.size)} in {totals.files:,} files, {display.format_size(totals.stored_size)} stored "
         f"in {totals.objects:,} objects ({manifest.compression.algorithm} level {manifest.compression.level})",
         "Encryption": "none",
+        "Tags": ", ".join(manifest.tags) or "none",
+        "Locked": _describe_lock(manifest, lock),
         "Before this": f"{previous.backup_id} (SHA-256 of its manifest {previous.sha256})" if previous else "nothing",
     }
     grid = Table.grid(padding=(0, 2))

@@ -87,10 +87,11 @@ def verify(
     quiet: options.Quiet = False,
 ) -> None:
     """Verify that a backup is still what was stored, as far as restoring it; of a cluster's, each backup that it is made of."""
+    from pipeline.attestation import Level
     from pipeline.catalog import LATEST, Wanted, find_backup, sources
     from pipeline.cluster import read_member
     from pipeline.errors import InvalidRequest
-    from pipeline.verify import Level, Verification, VerifyRequest
+    from pipeline.verify import Verification, VerifyRequest
     from pipeline.verify import verify as verify_backup
     from pipeline.verify_cluster import ClusterVerification
 

@@ -4,6 +4,7 @@ Written like manifests, in canonical bytes and create-only: none is ever changed
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
 from typing import Any, Literal
@@ -21,6 +22,19 @@ from storage_backends import AccessDenied, ObjectNotFound, StorageBackend
 
 ATTESTATION_VERSION = "1.0"
 _READERS = 8  # attestations read at once
+
+
+class Level(StrEnum):
+    """How far a verification goes; each includes what the one before it proves."""
+
+    OBJECTS = "objects"
+    """Every object is there, with the size and the checksum that the store reports. Reads no data."""
+    BYTES = "bytes"
+    """Every object was read again, and has the SHA-256 that the manifest says."""
+    ARCHIVE = "archive"
+    """pg_restore parses the archive, and each of its files decompresses to its size, SHA-256 and rows."""
+    RESTORE = "restore"
+    """All of it was restored into a server, and had the rows there that the manifest says."""
 
 
 class RestoreProof(Model):

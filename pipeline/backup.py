@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.archive_writer import ArchivedFile, ArchiveWriter
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.config import Limits, Selection
+from pipeline.config import Keep, Limits, Selection
 from pipeline.errors import DumpFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import check_name
@@ -53,6 +53,7 @@ class BackupRequest:
     """Seconds that pg_dump may wait for another session's lock on a table; 0 for ever."""
     statement_timeout: int = 0
     """Seconds that a statement of pg_dump may run; 0 for ever."""
+    keep: Keep = field(default_factory=Keep)
 
     def __post_init__(self) -> None:
         self.limits.check_memory(self.limits.object_size)
@@ -65,7 +66,7 @@ def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Ma
     being backed up already) or StorageError.
     """
     with Server(request.source) as server:
-        run = Run.begin(request.cluster or default_cluster(server), check_name(server.name))
+        run = Run.begin(request.cluster or default_cluster(server), check_name(server.name), request.keep)
         with sole_backup(server, run.session_name):
             return _back_up_alone(request, run, server, store, notify)
 

@@ -82,11 +82,13 @@ class CatalogEntry:
 
     ref: BackupRef
     manifest: Manifest | None
-    """Without its files and objects: of a year of backups, these would take gigabytes of memory."""
+    """Without its files, tables and objects: of a year of backups, these would take gigabytes of memory."""
     sha256: str | None
     """Of the manifest's bytes, in hexadecimal."""
     problem: str | None
     """Why there is no manifest: one sentence."""
+    uses: frozenset[BackupRef] = frozenset()
+    """Other backups under which some of its objects lie."""
 
 
 def read_catalog(store: StorageBackend, refs: Sequence[BackupRef]) -> list[CatalogEntry]:
@@ -104,10 +106,17 @@ def read_catalog(store: StorageBackend, refs: Sequence[BackupRef]) -> list[Catal
 def _read_entry(store: StorageBackend, ref: BackupRef) -> CatalogEntry:
     try:
         data = read_manifest_bytes(store, ref)
-        manifest = load_manifest(data, ref.manifest_key).model_copy(update={"files": [], "objects": []})
+        manifest = load_manifest(data, ref.manifest_key)
     except (ManifestInvalid, BackupNotFound) as exc:
         return CatalogEntry(ref, None, None, str(exc))
-    return CatalogEntry(ref, manifest, hashlib.sha256(data).hexdigest(), None)
+    owners = {owner for stored in manifest.objects if (owner := BackupRef.of_key(stored.key))}
+    return CatalogEntry(
+        ref,
+        manifest.model_copy(update={"files": [], "objects": [], "tables": []}),
+        hashlib.sha256(data).hexdigest(),
+        None,
+        frozenset(owners - {ref}),
+    )
 
 
 def find_backup(store: StorageBackend, wanted: Wanted) -> Manifest:

@@ -59,7 +59,7 @@ def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Noti
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
         cluster = each.cluster or default_cluster(server)
-        run, source = Run.begin(cluster, WHOLE), describe_source(server, program, None)
+        run, source = Run.begin(cluster, WHOLE, each.keep), describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
     globals_ = back_up_globals(_of_globals(request, cluster), store, notify)
     done, failures = [_Done.of(globals_)], list[str]()
@@ -135,6 +135,7 @@ def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
         level=each.level,
         limits=each.limits,
         programs=each.programs,
+        keep=each.keep,
     )
 
 

@@ -49,7 +49,7 @@ def back_up_cluster_script(
     """
     limits = each.limits
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(each.source) as server:
-        run = Run.begin(each.cluster or default_cluster(server), WHOLE)
+        run = Run.begin(each.cluster or default_cluster(server), WHOLE, each.keep)
         with sole_backup(server, run.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, with_roles=True), datetime.now(UTC)

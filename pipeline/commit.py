@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from pipeline.catalog import list_backups, read_manifest_bytes
+from pipeline.config import Keep
 from pipeline.errors import PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import CHECKSUMS_NAME, BackupRef, new_backup_id
@@ -38,15 +39,16 @@ class Run:
 
     ref: BackupRef
     started_at: datetime
+    keep: Keep = field(default_factory=Keep)
     durations: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
     _clock: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def begin(cls, cluster: str, database: str) -> "Run":
+    def begin(cls, cluster: str, database: str, keep: Keep) -> "Run":
         """A new backup's, that begins now."""
         now = datetime.now(UTC)
-        return cls(BackupRef(cluster, database, new_backup_id(now)), now)
+        return cls(BackupRef(cluster, database, new_backup_id(now)), now, keep)
 
     @property
     def session_name(self) -> str:
@@ -101,6 +103,8 @@ def commit(
         totals=totals or _totals(files, tables, stored),
         durations=run.durations,
         previous=_previous(store, run.ref, notify),
+        tags=list(run.keep.tags),
+        retained_until=run.keep.retained_until,
     )
     upload(store, run.ref.manifest_key, dump_manifest(manifest))
     return manifest

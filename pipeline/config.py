@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -110,6 +111,21 @@ class Selection:
             ("--exclude-table-data", self.exclude_table_data),
         )
         return only + [f"{option}={pattern}" for option, patterns in spelled for pattern in patterns]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """What a backup is told about how long to keep it; its manifest says so."""
+
+    tags: tuple[str, ...] = ()
+    """Names for ``prune --keep-tag``."""
+    retained_until: datetime | None = None
+    """Until when the store was told to lock its objects."""
+
+    def __post_init__(self) -> None:
+        for tag in self.tags:
+            if not tag.strip() or not tag.isprintable():
+                raise InvalidRequest(f"{tag!r} can't be a tag: it is empty, or has characters that can't be printed.")
 
 
 SECTIONS = ("pre-data", "data", "post-data")

@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.archive_writer import ArchiveWriter
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.config import Limits
+from pipeline.config import Keep, Limits
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import GLOBALS
@@ -39,6 +39,7 @@ class GlobalsRequest:
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    keep: Keep = field(default_factory=Keep)
 
 
 def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Notify) -> Manifest:
@@ -46,7 +47,7 @@ def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Noti
     limits, compressor = request.limits, Compressor(request.level)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(request.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
-        run = Run.begin(request.cluster or default_cluster(server), GLOBALS)
+        run = Run.begin(request.cluster or default_cluster(server), GLOBALS, request.keep)
         role_passwords = takes_passwords(server, notify, wanted=request.role_passwords)
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))

@@ -16,6 +16,8 @@ MANIFESTS = "manifests/"
 DATA = "data/"
 ATTESTATIONS = "attestations/"
 CHECKSUMS_NAME = "SHA256SUMS"
+SIGNATURE_SUFFIX = ".sig"
+"""After a manifest's key, that of its detached signature."""
 
 GLOBALS = "@globals"
 """Roles and tablespaces of a cluster are filed as if they were a database of this name,"""
@@ -30,6 +32,11 @@ _BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
 def new_backup_id(now: datetime) -> str:
     """An ID that sorts by time and needs no coordination, such as ``20261123T020000Z-7f3a9c``."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def begun_at(backup_id: str) -> datetime:
+    """When the backup of this ID began, by the clock of the machine that made it."""
+    return datetime.strptime(backup_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def is_backup_id(text: str) -> bool:
@@ -80,6 +87,11 @@ class BackupRef:
         return f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/{self.backup_id}/"
 
     @property
+    def prefixes(self) -> tuple[str, ...]:
+        """What the keys begin with of all that was stored for this backup, apart from its manifest."""
+        return (self.manifest_key + SIGNATURE_SUFFIX, self.attestations_prefix, self.data_prefix)
+
+    @property
     def attestations_prefix(self) -> str:
         """What the keys of the attestations of this backup begin with."""
         return f"{attestations_prefix(self.cluster, self.database)}{self.backup_id}/"
@@ -95,6 +107,22 @@ class BackupRef:
         if len(parts) != 4 or not key.endswith(".json") or not is_backup_id(parts[3]):
             return None
         return cls(decode_name(parts[1]), decode_name(parts[2]), parts[3])
+
+    @classmethod
+    def of_key(cls, key: str) -> "BackupRef | None":
+        """The backup that an object was stored for, of whatever kind: data, an attestation, a manifest or its signature.
+
+        None where the key isn't one that pgstow gives to any of these.
+        """
+        if key.startswith(MANIFESTS):
+            return cls.of_manifest_key(key.removesuffix(SIGNATURE_SUFFIX))
+        parts = key.split("/")
+        if not key.startswith((DATA, ATTESTATIONS)) or len(parts) != 5 or not is_backup_id(parts[3]):
+            return None
+        try:
+            return cls(decode_name(parts[1]), decode_name(parts[2]), parts[3])
+        except ManifestInvalid:
+            return None
 
 
 def check_prefixes(cluster: str) -> tuple[str, str]:

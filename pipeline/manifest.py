@@ -235,6 +235,10 @@ class Manifest(Model):
     totals: Totals
     durations: dict[str, float] = Field(description="Seconds by stage; stages overlap")
     previous: Previous | None
+    tags: list[str] = Field(default=[], description="Names given to it, for prune --keep-tag")
+    retained_until: Moment | None = Field(
+        default=None, description="Until when the store was asked to lock its objects; null where it wasn't asked"
+    )
 
     @property
     def databases(self) -> list[str]:

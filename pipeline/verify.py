@@ -5,12 +5,11 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 from pipeline.archive_reader import Archive, dump_format, open_archive
-from pipeline.attestation import Attestation, store_attestation
+from pipeline.attestation import Attestation, Level, store_attestation
 from pipeline.catalog import read_manifest_bytes
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -28,19 +27,6 @@ from pipeline.stream import read_stream
 from storage_backends import AccessDenied, ObjectNotFound, StorageBackend, StorageError
 
 _INTERVAL = 0.2  # seconds between reports of progress
-
-
-class Level(StrEnum):
-    """How far a verification goes; each includes what the one before it proves."""
-
-    OBJECTS = "objects"
-    """Every object is there, with the size and the checksum that the store reports. Reads no data."""
-    BYTES = "bytes"
-    """Every object was read again, and has the SHA-256 that the manifest says."""
-    ARCHIVE = "archive"
-    """pg_restore parses the archive, and each of its files decompresses to its size, SHA-256 and rows."""
-    RESTORE = "restore"
-    """All of it was restored into a server, and had the rows there that the manifest says."""
 
 
 @dataclass(frozen=True, slots=True)

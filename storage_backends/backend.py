@@ -22,6 +22,10 @@ class ObjectInfo:
     """The store's own, as ``algorithm:lowercase hex`` (``sha256``, ``crc32c``, ``md5``); None if the answer has none."""
     version: str | None = None
     """S3's version id or GCS's generation; None where the store keeps no versions."""
+    retained_until: datetime | None = None
+    """Until when a lock keeps it from being deleted, in UTC; None for no lock, and where the answer doesn't say."""
+    held: bool | None = None
+    """Whether a legal hold keeps it from being deleted; None where the answer doesn't say."""
 
 
 class StorageBackend(Protocol):
@@ -61,13 +65,13 @@ class StorageBackend(Protocol):
         ...
 
     def head(self, key: str) -> ObjectInfo:
-        """Size, time, checksum and version, without the bytes. Raises ObjectNotFound."""
+        """Size, time, checksum, version, and what locks it, without the bytes. Raises ObjectNotFound."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object whose key starts with ``prefix``, in the order of the keys' UTF-8 bytes.
 
-        Writes under way are never listed. ``checksum`` and ``version`` may be None here.
+        Writes under way are never listed. ``checksum``, ``version``, ``retained_until`` and ``held`` may be None here.
         """
         ...
 
@@ -75,7 +79,9 @@ class StorageBackend(Protocol):
         """Remove the objects. A key that does not exist is no error.
 
         Raises:
-            AccessDenied: one of them may not be deleted, for want of a permission or for a lock; others may be gone.
+            ObjectLocked: a retention or a legal hold is on some of them; all the others are gone. Told before anything is
+                hidden, also where the store would only put a newer, deleted version above the locked one.
+            AccessDenied: one of them may not be deleted, for want of a permission; others may be gone.
         """
         ...
 

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 
-from storage_backends.backend import Body
+from storage_backends.backend import Body, ObjectInfo
 from storage_backends.errors import ChecksumMismatch, RangeNotSatisfiable, TransientStorageError
 
 
@@ -41,3 +42,13 @@ def read_range(
     if len(data) != end - offset:
         raise TransientStorageError(f"{where} gave {len(data)} bytes of {end - offset}")
     return data
+
+
+def is_locked(info: ObjectInfo) -> bool:
+    """Whether a retention or a legal hold keeps the object from being deleted now, as far as the store told."""
+    return bool(info.held) or (info.retained_until is not None and info.retained_until > datetime.now(UTC))
+
+
+def locked_until(info: ObjectInfo) -> datetime | None:
+    """Of a locked object: until when; None under a legal hold, which has no end."""
+    return None if info.held else info.retained_until

@@ -5,6 +5,8 @@ chained as ``__cause__``.
 """
 
 import textwrap
+from collections.abc import Mapping
+from datetime import datetime
 
 _LONGEST_QUOTE = 300
 
@@ -40,6 +42,18 @@ class ObjectAlreadyExists(StorageError):
 
 class AccessDenied(StorageError):
     """The credentials do not allow this, or the object is locked against it."""
+
+
+class ObjectLocked(AccessDenied):
+    """A retention or a legal hold keeps objects from being deleted."""
+
+    def __init__(self, store: str, objects: Mapping[str, datetime | None]) -> None:
+        self.objects = dict(objects)
+        """Their keys, and until when; None for a legal hold, or where that isn't known."""
+        key, until = next(iter(self.objects.items()))
+        more = f", and {len(self.objects) - 1:,} more" if len(self.objects) > 1 else ""
+        why = f"is locked until {until:%Y-%m-%d %H:%M:%SZ}" if until else "is under a legal hold"
+        super().__init__(f"{store}/{key} {why}{more}")
 
 
 class ChecksumMismatch(StorageError):

@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import google.auth
 import google_crc32c
@@ -18,13 +18,14 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage  # type: ignore[import-untyped]  # the SDK has no types
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import check_body, read_range
+from storage_backends.checks import check_body, is_locked, locked_until, read_range
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
     ChecksumMismatch,
     InvalidStorageURL,
     ObjectAlreadyExists,
+    ObjectLocked,
     ObjectNotFound,
     StorageError,
     TransientStorageError,
@@ -46,13 +47,17 @@ class GCSBackend:
     - Create-only by `ifGenerationMatch=0`_, which needs storage.objects.create and nothing more.
     - The body's CRC32C is sent with it, and GCS refuses `other bytes`_; the SHA-256, which GCS doesn't know, is checked
       before sending. The checksum is CRC32C and the version the generation.
-    - Objects are deleted one by one.
+    - With ``retain_until`` every put carries an `object retention`_ until then, unlocked (``lock_mode`` governance) or locked
+      (compliance); the bucket must have object retention, and the credentials storage.objects.setRetention. A legal hold is a temporary hold.
+    - Objects are deleted one by one, each after it was asked for its lock: where the bucket keeps versions, GCS itself would make a
+      locked object noncurrent. One that the credentials may not ask about is left to GCS.
 
     Credentials are the `application default`_ ones. An ``endpoint`` of http:// is an emulator, and is sent none; so is
     STORAGE_EMULATOR_HOST. ``project`` is billed for the requests, which `requester pays`_ buckets ask for.
     The SDK's own retries are off. ``connect_timeout`` and ``read_timeout`` are seconds of silence.
 
     .. _ifGenerationMatch=0: https://cloud.google.com/storage/docs/request-preconditions
+    .. _object retention: https://cloud.google.com/storage/docs/object-lock
     .. _other bytes: https://cloud.google.com/storage/docs/data-validation
     .. _application default: https://cloud.google.com/docs/authentication/application-default-credentials
     .. _requester pays: https://cloud.google.com/storage/docs/requester-pays
@@ -67,6 +72,8 @@ class GCSBackend:
         project: str | None = None,
         storage_class: str | None = None,
         kms_key: str | None = None,
+        retain_until: datetime | None = None,
+        lock_mode: Literal["governance", "compliance"] = "governance",
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
     ) -> None:
@@ -75,6 +82,8 @@ class GCSBackend:
         self._project = project
         self._storage_class = storage_class
         self._kms_key = kms_key
+        self._retain_until = retain_until
+        self._lock_mode = "Locked" if lock_mode == "compliance" else "Unlocked"
         self._timeout = (connect_timeout, read_timeout)
         with gcs_errors(self._url, missing=BucketNotFound):
             self._session = _session(endpoint or os.environ.get("STORAGE_EMULATOR_HOST"))
@@ -122,6 +131,7 @@ class GCSBackend:
             datetime.fromisoformat(created["timeCreated"]).astimezone(UTC),
             checksum=_checksum(crc32c),
             version=str(created["generation"]),
+            retained_until=self._retain_until,
         )
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
@@ -167,10 +177,26 @@ class GCSBackend:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects; see :meth:`StorageBackend.delete`."""
+        locked: dict[str, datetime | None] = {}
         for key in keys:
             name, where = self._locate(key)
+            with contextlib.suppress(AccessDenied, ObjectNotFound):
+                info = self.head(key)
+                if is_locked(info):
+                    locked[key] = locked_until(info)
+                    continue
             with contextlib.suppress(ObjectNotFound), gcs_errors(where, missing=ObjectNotFound):
                 self._bucket.blob(name).delete(timeout=self._timeout, retry=None)
+        if locked:
+            raise ObjectLocked(self._url, locked)
+
+    def set_hold(self, key: str, *, held: bool) -> None:
+        """Put a temporary hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
+        name, where = self._locate(key)
+        blob = self._bucket.blob(name)
+        blob.temporary_hold = held
+        with gcs_errors(where, missing=ObjectNotFound):
+            blob.patch(timeout=self._timeout, retry=None)
 
     def close(self) -> None:
         """Close the connections."""
@@ -188,7 +214,9 @@ class GCSBackend:
 
         .. _multipart upload: https://cloud.google.com/storage/docs/json_api/v1/objects/insert
         """
-        metadata = {"name": name, "crc32c": crc32c, "contentType": "application/octet-stream"}
+        metadata: dict[str, Any] = {"name": name, "crc32c": crc32c, "contentType": "application/octet-stream"}
+        if self._retain_until:
+            metadata["retention"] = {"mode": self._lock_mode, "retainUntilTime": self._retain_until.isoformat()}
         if self._storage_class:
             metadata["storageClass"] = self._storage_class
         query = {"uploadType": "multipart", "ifGenerationMatch": "0", "fields": _CREATED}
@@ -246,12 +274,16 @@ def _session(endpoint: str | None) -> AuthorizedSession:
 
 
 def _info(key: str, blob: Any) -> ObjectInfo:
+    # By the object's own retention, and by the bucket's policy.
+    until = [moment for moment in (blob.retention.retain_until_time, blob.retention_expiration_time) if moment]
     return ObjectInfo(
         key,
         blob.size,
         blob.time_created.astimezone(UTC),
         checksum=_checksum(blob.crc32c) if blob.crc32c else None,
         version=str(blob.generation),
+        retained_until=max(until).astimezone(UTC) if until else None,
+        held=bool(blob.temporary_hold or blob.event_based_hold),
     )
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
+from storage_backends.holds import set_hold
 
 
 class LimitedBackend:
@@ -65,6 +66,10 @@ class LimitedBackend:
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects; see :meth:`StorageBackend.delete`."""
         self._inner.delete(keys)
+
+    def set_hold(self, key: str, *, held: bool) -> None:
+        """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
+        set_hold(self._inner, key, held=held)
 
     def close(self) -> None:
         """Close the inner backend."""

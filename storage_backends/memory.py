@@ -4,20 +4,22 @@ import hashlib
 import itertools
 import threading
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import check_body, check_range
-from storage_backends.errors import ObjectAlreadyExists, ObjectNotFound
+from storage_backends.checks import check_body, check_range, is_locked, locked_until
+from storage_backends.errors import ObjectAlreadyExists, ObjectLocked, ObjectNotFound
 from storage_backends.keys import check_key, check_prefix
 
 _serial = itertools.count(1)
 
 
 class MemoryBackend:
-    """Objects in a dict. Its store checksum is SHA-256; it keeps no versions."""
+    """Objects in a dict, locked until ``retain_until`` where that is given. Its store checksum is SHA-256; it keeps no versions."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, retain_until: datetime | None = None) -> None:
+        self._retain_until = retain_until
         self._url = f"memory://{next(_serial)}"
         self._objects: dict[str, tuple[ObjectInfo, bytes]] = {}
         self._lock = threading.Lock()
@@ -33,7 +35,13 @@ class MemoryBackend:
         check_body(f"{self._url}/{key}", body, sha256)
         data = bytes(body)
         info = ObjectInfo(
-            key, len(data), datetime.now(UTC), checksum=f"sha256:{hashlib.sha256(data).hexdigest()}", version=None
+            key,
+            len(data),
+            datetime.now(UTC),
+            checksum=f"sha256:{hashlib.sha256(data).hexdigest()}",
+            version=None,
+            retained_until=self._retain_until,
+            held=False,
         )
         with self._lock:
             if key in self._objects:
@@ -61,10 +69,23 @@ class MemoryBackend:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects; see :meth:`StorageBackend.delete`."""
+        locked: dict[str, datetime | None] = {}
         for key in keys:
             check_key(key)
             with self._lock:
-                self._objects.pop(key, None)
+                info, _ = self._objects.get(key, (None, b""))
+                if info is not None and is_locked(info):
+                    locked[key] = locked_until(info)
+                else:
+                    self._objects.pop(key, None)
+        if locked:
+            raise ObjectLocked(self._url, locked)
+
+    def set_hold(self, key: str, *, held: bool) -> None:
+        """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
+        info, data = self._find(key)
+        with self._lock:
+            self._objects[key] = replace(info, held=held), data
 
     def close(self) -> None:
         """Nothing to let go of: the objects stay, as they do in any store."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -27,11 +28,14 @@ def open_backend(
     URL                       options, in the URL's query or in ``options``, which win
     ========================  ====================================================================================
     ``s3://bucket/prefix``    ``endpoint``, ``region``, ``profile``, ``path_style`` (true, false), ``storage_class``,
-                              ``kms_key``, ``checksum`` (sha256, md5), ``connect_timeout``, ``read_timeout`` (seconds)
+                              ``kms_key``, ``checksum`` (sha256, md5), ``connect_timeout``, ``read_timeout`` (seconds),
+                              ``retain_days``, ``retain_until``, ``lock_mode`` (governance, compliance)
     ``gs://bucket/prefix``    ``endpoint``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
-                              ``read_timeout``
+                              ``read_timeout``, ``retain_days``, ``retain_until``, ``lock_mode``
     ``file:///path`` or path  none; a path is taken as it is, a file URL is percent-decoded
     ========================  ====================================================================================
+
+    With ``retain_until`` (ISO 8601), or ``retain_days`` from now on, each object that is put is locked until then.
 
     Bucket and prefix are taken as they are, without percent-decoding. Credentials come from the SDK's own chain, never
     from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s.
@@ -47,6 +51,17 @@ def open_backend(
     if rate is not None:
         inner = LimitedBackend(inner, rate, sleep=sleep)
     return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep)
+
+
+def retained_until(url: str, options: Mapping[str, str] | None = None) -> datetime | None:
+    """Until when objects are locked that are put into the store that these open; None where they don't say.
+
+    Raises InvalidStorageURL.
+    """
+    given = {**(_query(url, _split(url)) if "://" in url else {}), **(options or {})}
+    return _parse(_LOCK_OPTIONS, {name: given[name] for name in given if name in _LOCK_OPTIONS}, of="a store").get(
+        "retain_until"
+    )
 
 
 def _open(url: str, options: Mapping[str, str]) -> "StorageBackend":
@@ -124,6 +139,8 @@ def _parse(known: Mapping[str, Callable[[str], Any]], given: Mapping[str, str], 
             parsed[name] = known[name](value)
         except ValueError as exc:
             raise InvalidStorageURL(f"the option {name} of {of} {exc}") from exc
+    if (by_days := parsed.pop("retain_days", None)) is not None:
+        parsed.setdefault("retain_until", by_days)
     return parsed
 
 
@@ -176,7 +193,34 @@ def _checksum(value: str) -> str:
     return value
 
 
-_COMMON: dict[str, Callable[[str], Any]] = {
+def _retain_days(value: str) -> datetime:
+    """Until when that is, from now on: a whole second, since S3 locks to no less."""
+    if not (value.isdecimal() and 0 < int(value) <= _MOST_DAYS):
+        raise ValueError(f"must be a number of days, up to {_MOST_DAYS}")
+    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=int(value), seconds=1)
+
+
+def _retain_until(value: str) -> datetime:
+    try:
+        return datetime.fromisoformat(value).astimezone(UTC)
+    except ValueError as exc:
+        raise ValueError("must be a time like 2026-12-31T00:00:00Z") from exc
+
+
+def _lock_mode(value: str) -> str:
+    if value not in ("governance", "compliance"):
+        raise ValueError("must be governance or compliance")
+    return value
+
+
+_MOST_DAYS = 36500
+"""A hundred years: the most that S3 and GCS take."""
+_LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "retain_days": _retain_days,
+    "retain_until": _retain_until,
+    "lock_mode": _lock_mode,
+}
+_COMMON: dict[str, Callable[[str], Any]] = _LOCK_OPTIONS | {
     "endpoint": _endpoint,
     "kms_key": _text,
     "connect_timeout": _seconds,

@@ -11,7 +11,8 @@ from typing import TypeVar
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
 
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
-from storage_backends.errors import AccessDenied, ObjectAlreadyExists, TransientStorageError
+from storage_backends.errors import AccessDenied, ObjectAlreadyExists, ObjectLocked, TransientStorageError
+from storage_backends.holds import set_hold
 
 _T = TypeVar("_T")
 
@@ -102,8 +103,18 @@ class RetryingBackend:
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects, a thousand to a call of the inner backend; see :meth:`StorageBackend.delete`."""
         remaining = iter(keys)
+        locked: dict[str, datetime | None] = {}
         while batch := tuple(itertools.islice(remaining, _LIST_STEP)):
-            self._call(partial(self._inner.delete, batch))
+            try:
+                self._call(partial(self._inner.delete, batch))
+            except ObjectLocked as exc:
+                locked |= exc.objects
+        if locked:
+            raise ObjectLocked(self.url, locked)
+
+    def set_hold(self, key: str, *, held: bool) -> None:
+        """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
+        self._call(lambda: set_hold(self._inner, key, held=held))
 
     def close(self) -> None:
         """Close the inner backend."""

@@ -15,10 +15,13 @@ import botocore.exceptions as aws
 from botocore.config import Config
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import check_body, read_range
+from storage_backends.checks import check_body, is_locked, locked_until, read_range
 from storage_backends.errors import (
+    AccessDenied,
     ChecksumMismatch,
     InvalidStorageURL,
+    ObjectLocked,
+    ObjectNotFound,
     StorageError,
     quote,
 )
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 _DELETE_BATCH = 1000
 """`DeleteObjects`_ takes no more. https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
+_NO_OBJECT_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchBucket", "NotImplemented", "MethodNotAllowed"}
 _CONNECTIONS = 64
 
 
@@ -43,13 +47,17 @@ class S3Backend:
       what it checked, or at least give an ETag that is the body's MD5. With ``"md5"``, for stores that refuse that
       header, it is sent Content-MD5, which every S3 store checks, and the SHA-256 is checked before sending.
     - A HEAD or GET of a key that doesn't exist is answered 403 (AccessDenied) unless s3:ListBucket is granted.
-    - In a versioned bucket, deleting adds a delete marker; Object Lock protects the versions below it.
+    - With ``retain_until`` every put carries an `Object Lock`_ until then, in ``lock_mode``; the bucket must have Object Lock.
+    - In a versioned bucket, deleting adds a delete marker, which S3 does above a locked version too. So where the bucket may have
+      Object Lock, each object is asked for its lock before (HEAD; S3 tells of it with s3:GetObjectRetention and
+      s3:GetObjectLegalHold). One that the credentials may not ask about is deleted: what is locked stays below the marker.
     - A bytes body is sent from where it lies; a memoryview is copied first.
 
     The SDK's own retries are off. ``connect_timeout`` and ``read_timeout`` are seconds of silence, not of the whole
     request.
 
     .. _If-None-Match: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+    .. _Object Lock: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
     .. _ChecksumSHA256: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
     """
 
@@ -65,6 +73,8 @@ class S3Backend:
         storage_class: str | None = None,
         kms_key: str | None = None,
         checksum: Literal["sha256", "md5"] = "sha256",
+        retain_until: datetime | None = None,
+        lock_mode: Literal["governance", "compliance"] = "governance",
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
     ) -> None:
@@ -75,6 +85,9 @@ class S3Backend:
         self._put_options: dict[str, Any] = {"StorageClass": storage_class} if storage_class else {}
         if kms_key:
             self._put_options |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+        self._retain_until = retain_until
+        if retain_until:
+            self._put_options |= {"ObjectLockMode": lock_mode.upper(), "ObjectLockRetainUntilDate": retain_until}
         config = Config(
             retries={"total_max_attempts": 1},
             # Every put carries a digest already; another, by default CRC32, would only cost a pass over the body, and
@@ -125,7 +138,12 @@ class S3Backend:
                 "use the option checksum=md5"
             )
         return ObjectInfo(
-            key, memoryview(body).nbytes, _answered_at(answer), checksum=confirmed, version=_version(answer)
+            key,
+            memoryview(body).nbytes,
+            _answered_at(answer),
+            checksum=confirmed,
+            version=_version(answer),
+            retained_until=self._retain_until,
         )
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
@@ -154,6 +172,8 @@ class S3Backend:
             answer["LastModified"].astimezone(UTC),
             checksum=_sha256_of(answer) or _md5_of(answer),
             version=_version(answer),
+            retained_until=_retained_until(answer),
+            held={"ON": True, "OFF": False}.get(answer.get("ObjectLockLegalHoldStatus", "")),
         )
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -171,7 +191,53 @@ class S3Backend:
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects, a thousand in a request; see :meth:`StorageBackend.delete`."""
-        names = (join_key(self._root, key) for key in keys)
+        locked: dict[str, datetime | None] = {}
+        self._delete_unlocked(self._unlocked(keys, locked))
+        if locked:
+            raise ObjectLocked(self._url, locked)
+
+    def set_hold(self, key: str, *, held: bool) -> None:
+        """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
+        name, where = self._locate(key)
+        with s3_errors(where):
+            self._client.put_object_legal_hold(
+                Bucket=self._bucket,
+                Key=name,
+                LegalHold={"Status": "ON" if held else "OFF"},
+                ChecksumAlgorithm="SHA256",
+            )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _unlocked(self, keys: Iterable[str], locked: dict[str, datetime | None]) -> Iterator[str]:
+        """The names of those that no lock keeps, as far as that is told; the others get into ``locked``."""
+        may_lock: bool | None = None
+        for key in keys:
+            name = join_key(self._root, key)
+            may_lock = self._may_lock() if may_lock is None else may_lock
+            if may_lock:
+                # One that may not be asked about, or is gone, is left to the store.
+                with contextlib.suppress(AccessDenied, ObjectNotFound):
+                    info = self.head(key)
+                    if is_locked(info):
+                        locked[key] = locked_until(info)
+                        continue
+            yield name
+
+    def _may_lock(self) -> bool:
+        """False where the bucket has no Object Lock for sure."""
+        try:
+            with s3_errors(self._url):
+                self._client.get_object_lock_configuration(Bucket=self._bucket)
+        except StorageError as exc:
+            return not isinstance(exc.__cause__, aws.ClientError) or (
+                exc.__cause__.response.get("Error", {}).get("Code") not in _NO_OBJECT_LOCK
+            )
+        return True
+
+    def _delete_unlocked(self, names: Iterator[str]) -> None:
         if self._checksum == "md5":
             # DeleteObjects must carry a checksum of its body, which is a CRC32 in boto3: what such stores refuse.
             for name in names:
@@ -188,10 +254,6 @@ class S3Backend:
                     raise s3_error(
                         self._where(error.get("Key", "")), error.get("Code", ""), 0, error.get("Message", "")
                     )
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
 
     def _locate(self, key: str) -> tuple[str, str]:
         name = join_key(self._root, key)
@@ -242,6 +304,11 @@ def _md5_of(answer: Any) -> str | None:
 def _version(answer: Any) -> str | None:
     version: str = answer.get("VersionId", "null")
     return None if version == "null" else version
+
+
+def _retained_until(answer: Any) -> datetime | None:
+    until: datetime | None = answer.get("ObjectLockRetainUntilDate")
+    return until and until.astimezone(UTC)
 
 
 def _answered_at(answer: Any) -> datetime:

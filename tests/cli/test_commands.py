@@ -26,9 +26,10 @@ from support.pgstow import (
 from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
-from cli import display, errors, options
+from cli import display, errors, options, retention_options
 from pipeline import errors as pipeline_errors
 from pipeline.manifest import Manifest
+from pipeline.removal import Removed
 from storage_backends import errors as storage_errors
 
 README = Path(__file__).parents[2] / "README.md"
@@ -120,6 +121,7 @@ def test_documents_for_machines(stored_sample: StoredSample, tmp_path: Path) -> 
     shown = json.loads(run_pgstow("show", *store).stdout)
     assert listed["backup_id"] == shown["backup_id"] == manifest.backup_id
     assert listed["totals"]["rows"] == sum(file.rows or 0 for file in manifest.files)
+    assert shown.pop("lock") == {"retained_until": None, "held": None}
     assert Manifest.model_validate(shown) == manifest
     assert {file["relation"] for file in shown["files"]} >= {"new\nline", "größe ∑ 名前 🐘", 'it\'s "quoted"'}
 
@@ -297,6 +299,31 @@ def test_moments() -> None:
     assert options.parse_moment("2026-11-23").tzinfo is not None
     with pytest.raises(typer.BadParameter, match="is not a time"):
         options.parse_moment("yesterday")
+
+
+def test_durations() -> None:
+    assert [retention_options.parse_duration(text) for text in ("36h", "30d", " 8w")] == [
+        timedelta(hours=36),
+        timedelta(days=30),
+        timedelta(weeks=8),
+    ]
+    for text in ("", "d", "1.5d", "-1d", "30", "1m", "٣d"):
+        with pytest.raises(typer.BadParameter, match="is not a duration"):
+            retention_options.parse_duration(text)
+    with pytest.raises(typer.BadParameter, match="more than a hundred years"):
+        retention_options.parse_duration("999999d")
+
+
+def test_words_for_what_was_removed() -> None:
+    until = datetime(2026, 12, 1, tzinfo=UTC)
+    assert display.describe_removal(Removed(1200, 2**20)) == "1,200 objects (1.0 MiB) are gone"
+    assert display.describe_removal(Removed(0, 0, {"a": until})) == (
+        "0 objects (0 B) are gone; 1 stay, locked until 2026-12-01 00:00Z at the latest"
+    )
+    assert display.describe_removal(Removed(0, 0, {"a": None})).endswith("; 1 stay, locked by a legal hold")
+    assert display.describe_removal(Removed(0, 0, {"a": until, "b": None})).endswith(
+        "; 2 stay, locked until 2026-12-01 00:00Z at the latest, 1 by a legal hold"
+    )
 
 
 def test_words_for_sizes_and_times() -> None:

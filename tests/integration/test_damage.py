@@ -16,6 +16,7 @@ from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
 from pipeline.archive_reader import Choice
+from pipeline.attestation import Level
 from pipeline.catalog import Wanted
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
@@ -24,7 +25,7 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.restore import RestoreRequest, restore
 from pipeline.stages.compress import Compressor
-from pipeline.verify import Level, Verification, VerifyRequest, verify
+from pipeline.verify import Verification, VerifyRequest, verify
 from storage_backends import ObjectInfo, StorageBackend
 from storage_backends.local import LocalBackend
 

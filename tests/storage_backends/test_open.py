@@ -1,11 +1,13 @@
 import hashlib
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from storage_backends import AccessDenied, InvalidStorageURL, StorageError, open_backend
+from storage_backends.open import retained_until
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,10 @@ def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> N
         ("s3://bucket?path_style=yes", {}, "path_style of an s3:// URL must be true or false"),
         ("s3://bucket?checksum=crc32", {}, "must be sha256 or md5"),
         ("s3://bucket?read_timeout=-1", {}, "must be a number of seconds above 0"),
+        ("s3://bucket?retain_days=0", {}, "retain_days of an s3:// URL must be a number of days, up to 36500"),
+        ("gs://bucket?retain_until=soon", {}, "must be a time like 2026-12-31T00:00:00Z"),
+        ("gs://bucket?lock_mode=Locked", {}, "must be governance or compliance"),
+        ("/tmp", {"retain_days": "7"}, "“retain_days” is no option of a local directory"),
         ("s3://bucket?region=", {}, "region of an s3:// URL is empty"),
         ("s3://bucket?region=a&region=b", {}, "given twice"),
         ("s3://bucket?region", {}, "can't be read"),
@@ -68,6 +74,17 @@ def test_secrets_in_a_url_are_refused_and_not_repeated(url: str) -> None:
 def test_options_win_over_the_query(aws_credentials: None) -> None:
     backend = open_backend("s3://bucket?path_style=nonsense", {"path_style": "true"})
     backend.close()
+
+
+def test_until_when_what_is_put_is_locked() -> None:
+    until = datetime(2099, 1, 1, tzinfo=UTC)
+    url = "s3://bucket?retain_days=30"
+    by_days = retained_until(url)
+    assert by_days is not None
+    assert timedelta(days=30) <= by_days - datetime.now(UTC) + timedelta(minutes=1) < timedelta(days=30, minutes=2)
+    assert retained_until(url, {"retain_until": "2099-01-01T01:00:00+01:00"}) == until
+    assert retained_until("gs://bucket?colour=red") is None
+    assert retained_until("/folder") is None
 
 
 @pytest.mark.parametrize("prefix", ["a/../b", "a//b"])

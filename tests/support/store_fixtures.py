@@ -49,6 +49,14 @@ def s3_bucket(s3_endpoint: str, s3_client: Any, aws_credentials: None) -> StoreB
 
 
 @pytest.fixture
+def s3_locking_bucket(s3_endpoint: str, s3_client: Any, aws_credentials: None) -> StoreBucket:
+    """An empty S3 bucket with Object Lock, of this test's own."""
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    s3_client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    return StoreBucket("s3", bucket, "some/prefix", s3_endpoint, s3_client)
+
+
+@pytest.fixture
 def gcs_bucket(gcs_endpoint: str) -> Iterator[StoreBucket]:
     """An empty GCS bucket of this test's own."""
     from google.auth.credentials import AnonymousCredentials

@@ -1,0 +1,96 @@
+"""``pgstow gc``."""
+
+import dataclasses
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import display, options
+from cli import retention_options as retention
+from cli.errors import removing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.gc import Leftover
+
+
+def gc(
+    *,
+    from_: options.From,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300.0,
+    cluster: options.Cluster = None,
+    database: options.Database = None,
+    grace: Annotated[
+        timedelta,
+        typer.Option(
+            metavar="DURATION",
+            parser=retention.parse_duration,
+            help="How long ago a backup must have begun and stored its last object to count as given up: 12h, 3d",
+            show_default="24h",
+        ),
+    ] = timedelta(hours=24),
+    yes: retention.Yes = False,
+    dry_run: retention.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Remove what interrupted runs left: objects of backups that have no manifest. Says what, and asks first."""
+    from pipeline.gc import GcRequest, collect, find_leftovers
+
+    request = GcRequest(grace, cluster, database)
+    removed = None
+    with closing(options.open_store(from_, store_option, give_up_after)) as store:
+        with display.progress(quiet=quiet or json) as notify:
+            leftovers = find_leftovers(request, store, notify, datetime.now(UTC))
+        if not json:
+            _print_table(leftovers)
+        going = [one for one in leftovers if one.kept is None]
+        question = f"Remove {sum(one.objects for one in going):,} objects from {store.url}?"
+        if going and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
+            with removing(), display.progress(quiet=quiet or json) as notify:
+                removed = collect(request, leftovers, store, notify, datetime.now(UTC))
+    if json:
+        listed = [{**dataclasses.asdict(one.ref), **_document(one)} for one in leftovers]
+        display.print_json({"leftovers": listed, "removed": removed and display.removal_document(removed)})
+    elif removed is not None:
+        print(f"Removed {display.describe_removal(removed)}.")
+    elif not going:
+        print("There is nothing to remove.")
+
+
+def _document(one: "Leftover") -> dict[str, object]:
+    return {
+        "objects": one.objects,
+        "size": one.size,
+        "newest": f"{one.newest:%Y-%m-%dT%H:%M:%S.%fZ}",
+        "kept": one.kept,
+    }
+
+
+def _print_table(leftovers: "Sequence[Leftover]") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("CLUSTER", "DATABASE", "BACKUP"):
+        table.add_column(heading, no_wrap=heading == "BACKUP")
+    for heading in ("OBJECTS", "SIZE"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("NEWEST", "", "WHY"):
+        table.add_column(heading, no_wrap=heading != "WHY")
+    for one in leftovers:
+        table.add_row(
+            *(escape(display.one_line(name)) for name in (one.ref.cluster, one.ref.database)),
+            one.ref.backup_id,
+            f"{one.objects:,}",
+            display.format_size(one.size),
+            f"{one.newest:%Y-%m-%d %H:%M}Z",
+            "keep" if one.kept else "[red]drop[/red]",
+            one.kept or "has no manifest",
+        )
+    if leftovers:
+        display.console().print(table)

@@ -1,0 +1,102 @@
+"""``pgstow hold``."""
+
+import dataclasses
+from contextlib import closing
+
+import typer
+
+from cli import display, options
+
+app = typer.Typer(
+    help="Legal holds: backups that nobody can delete until they are let go (S3 with Object Lock, Google Cloud Storage).",
+    no_args_is_help=True,
+)
+
+
+@app.command("add")
+def add(
+    backup: options.BackupId,
+    *,
+    from_: options.From,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300.0,
+    cluster: options.Cluster = None,
+    database: options.Database = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Put a legal hold on a backup: on its manifest and all its objects; of a whole server's, on all its members."""
+    _hold(backup, from_, store_option, give_up_after, cluster, database, held=True, json=json, quiet=quiet)
+
+
+@app.command("remove")
+def remove(
+    backup: options.BackupId,
+    *,
+    from_: options.From,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300.0,
+    cluster: options.Cluster = None,
+    database: options.Database = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Take a legal hold off a backup."""
+    _hold(backup, from_, store_option, give_up_after, cluster, database, held=False, json=json, quiet=quiet)
+
+
+@app.command("list")
+def list_(
+    *,
+    from_: options.From,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300.0,
+    cluster: options.Cluster = None,
+    database: options.Database = None,
+    json: options.Json = False,
+) -> None:
+    """List the backups that are under a legal hold."""
+    from pipeline.hold import held_backups
+
+    with closing(options.open_store(from_, store_option, give_up_after)) as store:
+        refs = held_backups(store, cluster, database)
+    if json:
+        display.print_json([dataclasses.asdict(ref) for ref in refs])
+        return
+    for ref in refs:
+        print(display.one_line(f"{ref.cluster}/{ref.database} {ref.backup_id}"))
+    if not refs:
+        print(f"No backup in {store.url} is under a legal hold.")
+
+
+def _hold(
+    backup: str,
+    url: str,
+    store_option: list[str] | None,
+    give_up_after: float,
+    cluster: str | None,
+    database: str | None,
+    *,
+    held: bool,
+    json: bool,
+    quiet: bool,
+) -> None:
+    from pipeline.catalog import Wanted
+    from pipeline.hold import hold
+
+    with (
+        closing(options.open_store(url, store_option, give_up_after)) as store,
+        display.progress(quiet=quiet or json) as notify,
+    ):
+        objects = hold(Wanted(backup, cluster, database), store, notify, held=held)
+    if json:
+        display.print_json(
+            [{**dataclasses.asdict(ref), "objects": number, "held": held} for ref, number in objects.items()]
+        )
+        return
+    meant, *members = objects
+    name = display.one_line(f"{meant.cluster}/{meant.database} {meant.backup_id}")
+    also = f" and its {len(members)} members" if members else ""
+    print(
+        f"{name}{also}: {sum(objects.values()):,} objects are {'under a legal hold now' if held else 'let go by their legal hold'}."
+    )

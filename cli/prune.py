@@ -1,0 +1,153 @@
+"""``pgstow prune``."""
+
+import dataclasses
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import display, options
+from cli import retention_options as retention
+from cli.errors import ExitCode, removing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline.prune import Pruned
+    from pipeline.retention import Decision
+
+KEEP = "What to keep, of each database and kind"
+
+
+def prune(
+    *,
+    from_: options.From,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300.0,
+    cluster: options.Cluster = None,
+    database: options.Database = None,
+    keep_last: Annotated[int, typer.Option(min=0, help="The newest so many", rich_help_panel=KEEP)] = 0,
+    keep_hourly: Annotated[
+        int, typer.Option(min=0, help="The newest of each of the last so many hours", rich_help_panel=KEEP)
+    ] = 0,
+    keep_daily: Annotated[int, typer.Option(min=0, help="… days, in UTC", rich_help_panel=KEEP)] = 0,
+    keep_weekly: Annotated[int, typer.Option(min=0, help="… weeks, from Monday on", rich_help_panel=KEEP)] = 0,
+    keep_monthly: Annotated[int, typer.Option(min=0, help="… months", rich_help_panel=KEEP)] = 0,
+    keep_yearly: Annotated[int, typer.Option(min=0, help="… years", rich_help_panel=KEEP)] = 0,
+    keep_within: Annotated[
+        timedelta,
+        typer.Option(
+            metavar="DURATION",
+            parser=retention.parse_duration,
+            help="All that are older than the newest by less than that: 36h, 30d, 8w",
+            show_default=False,
+            rich_help_panel=KEEP,
+        ),
+    ] = timedelta(),
+    keep_tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="All with this tag; may be given again", rich_help_panel=KEEP),
+    ] = None,
+    only_verified: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Rules count a backup only if its latest attestation says that it is good: at level objects, bytes, archive or restore",
+            rich_help_panel=KEEP,
+        ),
+    ] = None,
+    yes: retention.Yes = False,
+    dry_run: retention.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Remove the backups that no rule keeps; says which and why, and asks first."""
+    from pipeline.attestation import Level
+    from pipeline.errors import InvalidRequest
+    from pipeline.prune import PruneRequest, plan
+    from pipeline.prune import prune as prune_backups
+    from pipeline.retention import Policy
+
+    if only_verified is not None and only_verified not in list(Level):
+        raise typer.BadParameter(f"{only_verified!r} is none of {', '.join(Level)}", param_hint="--only-verified")
+    policy = Policy(
+        keep_last=keep_last,
+        keep_hourly=keep_hourly,
+        keep_daily=keep_daily,
+        keep_weekly=keep_weekly,
+        keep_monthly=keep_monthly,
+        keep_yearly=keep_yearly,
+        keep_within=keep_within,
+        keep_tagged=frozenset(keep_tag or ()),
+        only_verified=None if only_verified is None else Level(only_verified),
+    )
+    if policy.is_empty:
+        raise InvalidRequest("Say what to keep, such as --keep-daily 7: without a rule everything is kept.")
+    request = PruneRequest(policy, cluster, database)
+    pruned = None
+    with closing(options.open_store(from_, store_option, give_up_after)) as store:
+        with display.progress(quiet=quiet or json) as notify:
+            decisions = plan(request, store, notify, datetime.now(UTC))
+        if not json:
+            _print_plan(decisions)
+        dropped = sum(not one.keep for one in decisions)
+        question = f"Remove {dropped} of {len(decisions)} backups from {store.url}?"
+        if dropped and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
+            with removing(), display.progress(quiet=quiet or json) as notify:
+                pruned = prune_backups(request, decisions, store, notify, datetime.now(UTC))
+    if json:
+        display.print_json(_document(decisions, pruned))
+    elif pruned is not None:
+        _print_result(pruned)
+    elif not dropped:
+        print("There is nothing to remove.")
+    if any(one.snapshot_at is None for one in decisions):
+        raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _print_plan(decisions: "Sequence[Decision]") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("CLUSTER", "DATABASE", "BACKUP", "DATA OF", "", ""):
+        table.add_column(heading, no_wrap=heading in {"BACKUP", "DATA OF", ""})
+    table.add_column("WHY")
+    for one in decisions:
+        moment = f"{one.snapshot_at:%Y-%m-%d %H:%M}Z" if one.snapshot_at else ""
+        verdict = "keep" if one.keep else "[red]drop[/red]"
+        reasons = escape(display.one_line(", ".join(one.reasons)))
+        names = [escape(display.one_line(name)) for name in (one.ref.cluster, one.ref.database)]
+        table.add_row(*names, one.ref.backup_id, moment, "partial" if one.partial else "", verdict, reasons)
+    if decisions:
+        display.console().print(table)
+
+
+def _document(decisions: "Sequence[Decision]", pruned: "Pruned | None") -> dict[str, object]:
+    """For machines: the plan, and what became of it, which is null where nothing was removed."""
+    return {
+        "plan": [
+            {
+                **dataclasses.asdict(one.ref),
+                "snapshot_at": one.snapshot_at and f"{one.snapshot_at:%Y-%m-%dT%H:%M:%S.%fZ}",
+                "partial": one.partial,
+                "keep": one.keep,
+                "reasons": one.reasons,
+            }
+            for one in decisions
+        ],
+        "removed": pruned
+        and {
+            "backups": [ref.backup_id for ref in pruned.backups],
+            "spared": [ref.backup_id for ref in pruned.spared],
+            **display.removal_document(pruned.removed),
+        },
+    }
+
+
+def _print_result(pruned: "Pruned") -> None:
+    print(f"Removed {len(pruned.backups):,} backups: {display.describe_removal(pruned.removed)}.")
+    if pruned.spared:
+        names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
+        print(f"{len(pruned.spared):,} stay, since the store has changed meanwhile or has them locked: {names}.")

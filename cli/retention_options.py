@@ -1,0 +1,81 @@
+"""Options about how long to keep backups, and about removing them."""
+
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, TypeAlias
+
+import typer
+
+from cli.options import STORE, parse_moment, parse_store_options
+
+Tags: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag", metavar="NAME", help="A name for prune --keep-tag; may be given again", rich_help_panel=STORE
+    ),
+]
+RetainDays: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, max=36500, help="Have the store lock every object for so many days", rich_help_panel=STORE),
+]
+RetainUntil: TypeAlias = Annotated[
+    datetime | None,
+    typer.Option(
+        metavar="TIME",
+        parser=parse_moment,
+        help="Have the store lock every object until then",
+        rich_help_panel=STORE,
+    ),
+]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing")]
+
+
+def parse_duration(text: str | timedelta) -> timedelta:
+    """``36h``, ``30d`` or ``8w``, up to a hundred years."""
+    if isinstance(text, timedelta):
+        return text
+    match = re.fullmatch(r"([0-9]{1,6})([hdw])", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a duration; write 36h, 30d or 8w")
+    duration = int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
+    if duration > timedelta(days=36500):
+        raise typer.BadParameter(f"{text!r} is more than a hundred years")
+    return duration
+
+
+def lock_until(
+    url: str, options: list[str] | None, days: int | None, until: datetime | None
+) -> tuple[list[str], datetime | None]:
+    """The options of a store that locks what a backup puts into it, and until when, where that is asked for in any way."""
+    from pipeline.errors import InvalidRequest
+    from storage_backends.open import retained_until
+
+    if days is not None and until is not None:
+        raise InvalidRequest("Say either --retain-days or --retain-until.")
+    given = list(options or [])
+    if days is not None:
+        until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
+    if until is not None:
+        given.append(f"retain_until={until.isoformat()}")
+    moment = retained_until(url, parse_store_options(given))
+    if moment is None:
+        return given, None
+    if moment <= datetime.now(UTC):
+        raise InvalidRequest(f"Objects can't be locked until {moment:%Y-%m-%d %H:%M:%SZ}, which has passed.")
+    return [*given, f"retain_until={moment.isoformat()}"], moment
+
+
+def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool:
+    """Whether to go on and remove something: by --yes, or by whoever sits at the terminal; without one, the answer is no."""
+    if yes and not dry_run:
+        return True
+    if not dry_run and not json and sys.stdin.isatty() and sys.stderr.isatty():
+        if typer.confirm(question, default=False, err=True):
+            return True
+        print("Nothing was removed.", file=sys.stderr)
+        return False
+    why = "a dry run" if dry_run else "a dry run, since nobody is asked here: give --yes to remove it"
+    print(f"Nothing was removed: this was {why}.", file=sys.stderr)
+    return False

@@ -1,0 +1,110 @@
+"""Collect what interrupted runs left in a store: objects of backups that have no manifest.
+
+A store can't tell whether such a backup is still under way, but for two times: when it began, which its ID says, and when its newest object was
+stored, by the store's clock. While either is less than the grace period ago, nothing is touched.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pipeline.catalog import CatalogEntry, list_backups, read_catalog
+from pipeline.events import Notify, Started
+from pipeline.layout import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at
+from pipeline.removal import Removed, remove
+from storage_backends import StorageBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What there is of a backup that has no manifest."""
+
+    ref: BackupRef
+    objects: int
+    size: int
+    """Bytes."""
+    newest: datetime
+    """When the last of it was stored."""
+    kept: str | None
+    """Why it stays; None where it can go."""
+
+
+@dataclass(frozen=True, slots=True)
+class GcRequest:
+    """What to look at, and how long ago a backup must have been given up."""
+
+    grace: timedelta = timedelta(hours=24)
+    cluster: str | None = None
+    database: str | None = None
+
+
+def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Leftover]:
+    """What backups without a manifest left, in the order of their references; nothing is changed.
+
+    Raises StorageError where anything can't be listed or read, and ManifestInvalid on a manifest's key that no pgstow wrote.
+    """
+    notify(Started("Listing objects"))
+    stored = _list_objects(request, store)
+    # Listed after the objects: a backup that was committed meanwhile is seen.
+    entries = read_catalog(store, list_backups(store))
+    users = {ref: entry.ref for entry in entries for ref in entry.uses}
+    committed = {entry.ref for entry in entries}
+    return [
+        Leftover(ref, found.objects, found.size, found.newest, _why_kept(ref, found, request, now, users, entries))
+        for ref, found in sorted(stored.items(), key=lambda item: item[0].manifest_key)
+        if ref not in committed
+    ]
+
+
+def collect(
+    request: GcRequest, approved: Sequence[Leftover], store: StorageBackend, notify: Notify, now: datetime
+) -> Removed:
+    """Remove what ``approved`` lets go, if a new look at the store does so too. Raises as :func:`find_leftovers`, and StorageError."""
+    agreed = {one.ref for one in approved if one.kept is None}
+    doomed = [one.ref for one in find_leftovers(request, store, notify, now) if one.kept is None and one.ref in agreed]
+    notify(Started(f"Removing what {len(doomed)} runs left"))
+    removed = Removed()
+    for ref in doomed:
+        remove(store, (info for prefix in ref.prefixes for info in store.list(prefix)), removed)
+    return removed
+
+
+@dataclass(slots=True)
+class _Found:
+    newest: datetime
+    objects: int = 0
+    size: int = 0
+
+
+def _list_objects(request: GcRequest, store: StorageBackend) -> dict[BackupRef, _Found]:
+    """By backup, all that is stored but manifests. Keys that pgstow doesn't give to a backup's objects are passed over."""
+    stored: dict[BackupRef, _Found] = {}
+    for top in (DATA, ATTESTATIONS, MANIFESTS):
+        for info in store.list(top):
+            ref = BackupRef.of_key(info.key)
+            if ref is None or (top == MANIFESTS and not info.key.endswith(SIGNATURE_SUFFIX)):
+                continue
+            if request.cluster in (None, ref.cluster) and request.database in (None, ref.database):
+                found = stored.setdefault(ref, _Found(info.modified))
+                found.newest = max(found.newest, info.modified)
+                found.objects += 1
+                found.size += info.size
+    return stored
+
+
+def _why_kept(
+    ref: BackupRef,
+    found: _Found,
+    request: GcRequest,
+    now: datetime,
+    users: Mapping[BackupRef, BackupRef],
+    entries: Sequence[CatalogEntry],
+) -> str | None:
+    if user := users.get(ref):
+        return f"objects used by {user.backup_id}"
+    for entry in entries:
+        if entry.manifest is None and (entry.ref.cluster, entry.ref.database) == (ref.cluster, ref.database):
+            return f"perhaps used by {entry.ref.backup_id}, whose manifest can't be read"
+    if max(begun_at(ref.backup_id), found.newest) > now - request.grace:
+        return "perhaps under way"
+    return None

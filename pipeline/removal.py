@@ -1,0 +1,54 @@
+"""Removing objects, many at once; those that are locked stay, and are no error."""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+
+from pipeline.concurrency import Workers
+from storage_backends import ObjectInfo, ObjectLocked, StorageBackend
+
+_REMOVERS = 8  # requests at once
+_BATCH = 100
+"""Objects to a request: where a store has to be asked for each one's lock before, that is what a thread does meanwhile."""
+
+
+@dataclass(slots=True)
+class Removed:
+    """What is gone, and what had to stay."""
+
+    objects: int = 0
+    size: int = 0
+    """Bytes of these."""
+    locked: dict[str, datetime | None] = field(default_factory=dict)
+    """The keys of what is locked, and until when; None for a legal hold."""
+
+
+def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Removed) -> None:
+    """Delete the objects and add them to ``removed``. Raises StorageError; some are gone then."""
+    remaining = iter(objects)
+    with Workers() as workers:
+        removing = workers.pool(_REMOVERS, "removal")
+        while batch := tuple(itertools.islice(remaining, _BATCH)):
+            while removing.pending >= 2 * _REMOVERS:
+                workers.collect(timeout=1.0)
+            removing.submit(partial(_remove_batch, store, batch), partial(_add, removed, batch))
+        while removing.pending:
+            workers.collect(timeout=1.0)
+
+
+def _remove_batch(store: StorageBackend, batch: Iterable[ObjectInfo]) -> dict[str, datetime | None]:
+    try:
+        store.delete([info.key for info in batch])
+    except ObjectLocked as exc:
+        return exc.objects
+    return {}
+
+
+def _add(removed: Removed, batch: Iterable[ObjectInfo], locked: dict[str, datetime | None]) -> None:
+    removed.locked |= locked
+    for info in batch:
+        if info.key not in locked:
+            removed.objects += 1
+            removed.size += info.size

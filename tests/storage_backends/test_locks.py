@@ -1,0 +1,198 @@
+"""What locks an object: retention that a put asks for, and legal holds; on every backend that has them."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.object_stores import StoreBucket
+
+from storage_backends import ObjectLocked, ObjectNotFound, StorageBackend, StorageError
+from storage_backends.gcs import GCSBackend
+from storage_backends.holds import set_hold
+from storage_backends.limited import LimitedBackend
+from storage_backends.local import LocalBackend
+from storage_backends.memory import MemoryBackend
+from storage_backends.retrying import RetryingBackend
+from storage_backends.s3 import S3Backend
+
+UNTIL = datetime.now(UTC).replace(microsecond=0) + timedelta(days=3)
+
+
+def put(backend: StorageBackend, key: str) -> Any:
+    return backend.put(key, b"body", sha256=hashlib.sha256(b"body").digest())
+
+
+def keys(backend: StorageBackend) -> list[str]:
+    return [info.key for info in backend.list()]
+
+
+class LockContract:
+    """Subclass it with two backends on the same objects: ``locking`` locks until ``UNTIL`` what it puts, ``plain`` does not."""
+
+    @pytest.fixture
+    def locking(self) -> Any:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def plain(self) -> Any:
+        raise NotImplementedError
+
+    def test_what_is_put_is_locked_until_then(self, locking: StorageBackend, plain: StorageBackend) -> None:
+        assert put(locking, "a/b").retained_until == UNTIL
+        info = plain.head("a/b")
+        assert info.retained_until == UNTIL
+        assert info.retained_until.tzinfo is UTC
+        assert not info.held
+
+    def test_without_it_nothing_is_locked(self, plain: StorageBackend) -> None:
+        assert put(plain, "key").retained_until is None
+        info = plain.head("key")
+        assert info.retained_until is None
+        assert not info.held
+
+    def test_a_locked_object_stays_and_all_others_are_deleted(
+        self, locking: StorageBackend, plain: StorageBackend
+    ) -> None:
+        put(plain, "a")
+        put(locking, "b")
+        put(plain, "c")
+        with pytest.raises(ObjectLocked, match=f"/b is locked until {UNTIL:%Y-%m-%d %H:%M:%SZ}$") as caught:
+            plain.delete(["a", "b", "c", "missing"])
+        assert caught.value.objects == {"b": UNTIL}
+        assert keys(plain) == ["b"]
+        assert plain.get("b") == b"body"
+
+    def test_a_locked_object_is_told_beyond_a_thousand_others(
+        self, locking: StorageBackend, plain: StorageBackend
+    ) -> None:
+        put(locking, "a")
+        put(plain, "b")
+        with pytest.raises(ObjectLocked):
+            RetryingBackend(plain).delete(["a", *(f"missing/{number}" for number in range(1000)), "b"])
+        assert keys(plain) == ["a"]
+
+
+class HoldContract:
+    """Subclass it with ``plain``, a backend whose objects can be held."""
+
+    @pytest.fixture
+    def plain(self) -> Any:
+        raise NotImplementedError
+
+    def test_a_held_object_stays_until_it_is_let_go(self, plain: StorageBackend) -> None:
+        put(plain, "key")
+        for _ in range(2):
+            set_hold(plain, "key", held=True)
+        assert plain.head("key").held
+        with pytest.raises(ObjectLocked, match=r"key is under a legal hold$") as caught:
+            plain.delete(["key"])
+        assert caught.value.objects == {"key": None}
+        assert keys(plain) == ["key"]
+        for _ in range(2):
+            set_hold(plain, "key", held=False)
+        assert not plain.head("key").held
+        plain.delete(["key"])
+        assert keys(plain) == []
+
+    def test_a_hold_passes_through_what_is_around_a_store(self, plain: StorageBackend) -> None:
+        put(plain, "key")
+        set_hold(RetryingBackend(LimitedBackend(plain, 10**9)), "key", held=True)
+        assert plain.head("key").held
+        set_hold(plain, "key", held=False)
+
+
+class TestMemory(LockContract, HoldContract):
+    @pytest.fixture
+    def plain(self) -> StorageBackend:
+        return MemoryBackend()
+
+    @pytest.fixture
+    def locking(self, plain: MemoryBackend) -> StorageBackend:
+        locking = MemoryBackend(retain_until=UNTIL)
+        locking._objects = plain._objects
+        return locking
+
+    def test_a_missing_object_cannot_be_held(self, plain: StorageBackend) -> None:
+        """For moto that is a failure of its own."""
+        with pytest.raises(ObjectNotFound):
+            set_hold(plain, "missing", held=True)
+
+
+class TestS3(LockContract, HoldContract):
+    @pytest.fixture
+    def plain(self, s3_locking_bucket: StoreBucket) -> Iterator[StorageBackend]:
+        with closing(open_s3(s3_locking_bucket)) as backend:
+            yield backend
+
+    @pytest.fixture
+    def locking(self, s3_locking_bucket: StoreBucket) -> Iterator[StorageBackend]:
+        with closing(open_s3(s3_locking_bucket, retain_until=UNTIL)) as backend:
+            yield backend
+
+    def test_a_buckets_own_retention_is_told(self, plain: StorageBackend, s3_locking_bucket: StoreBucket) -> None:
+        rule = {"DefaultRetention": {"Mode": "COMPLIANCE", "Days": 2}}
+        s3_locking_bucket.client.put_object_lock_configuration(
+            Bucket=s3_locking_bucket.bucket,
+            ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule},
+        )
+        assert put(plain, "key").retained_until is None
+        until = plain.head("key").retained_until
+        assert until is not None
+        assert abs(until - datetime.now(UTC) - timedelta(days=2)) < timedelta(minutes=5)
+
+    def test_the_mode_is_asked_for(self, s3_locking_bucket: StoreBucket) -> None:
+        for mode in ("governance", "compliance"):
+            with closing(open_s3(s3_locking_bucket, retain_until=UNTIL, lock_mode=mode)) as backend:
+                put(backend, mode)
+            name = f"{s3_locking_bucket.prefix}/{mode}"
+            answer = s3_locking_bucket.client.head_object(Bucket=s3_locking_bucket.bucket, Key=name)
+            assert answer["ObjectLockMode"] == mode.upper()
+
+    def test_a_bucket_without_object_lock_refuses(self, s3_bucket: StoreBucket) -> None:
+        refused = pytest.raises(StorageError, match="ObjectLockConfiguration")
+        with closing(open_s3(s3_bucket, retain_until=UNTIL)) as backend, refused:
+            put(backend, "key")
+        with closing(open_s3(s3_bucket)) as backend:
+            put(backend, "key")
+            with refused:
+                set_hold(backend, "key", held=True)
+            backend.delete(["key"])
+            assert keys(backend) == []
+
+
+def open_s3(bucket: StoreBucket, **options: Any) -> S3Backend:
+    return S3Backend(bucket.bucket, bucket.prefix, endpoint=bucket.endpoint, path_style=True, **options)
+
+
+class TestGCS(LockContract):
+    """fake-gcs-server keeps an object's retention, and would delete it all the same. It keeps no holds: what becomes of one is untested."""
+
+    def test_a_missing_object_cannot_be_held(self, plain: StorageBackend) -> None:
+        with pytest.raises(ObjectNotFound):
+            set_hold(plain, "missing", held=True)
+        put(plain, "key")
+        set_hold(plain, "key", held=True)
+
+    @pytest.fixture
+    def plain(self, gcs_bucket: StoreBucket) -> Iterator[StorageBackend]:
+        backend = GCSBackend(gcs_bucket.bucket, gcs_bucket.prefix, endpoint=gcs_bucket.endpoint)
+        yield backend
+        backend.close()
+
+    @pytest.fixture
+    def locking(self, gcs_bucket: StoreBucket) -> Iterator[StorageBackend]:
+        backend = GCSBackend(gcs_bucket.bucket, gcs_bucket.prefix, endpoint=gcs_bucket.endpoint, retain_until=UNTIL)
+        yield backend
+        backend.close()
+
+
+def test_a_directory_has_no_holds(tmp_path: Path) -> None:
+    store = LocalBackend(tmp_path)
+    put(store, "key")
+    for backend in (store, RetryingBackend(store)):
+        with pytest.raises(StorageError, match="has no legal holds"):
+            set_hold(backend, "key", held=True)

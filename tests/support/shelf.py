@@ -1,0 +1,135 @@
+"""Stores full of small backups that no server was needed for: manifests as pgstow writes them, and the objects that they name."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pipeline.attestation import Attestation, Level, store_attestation
+from pipeline.layout import GLOBALS, WHOLE, BackupRef
+from pipeline.manifest import Compression, DumpOptions, Manifest, Member, Source, StoredObject, Totals, dump_manifest
+from pipeline.stages.upload import upload
+from storage_backends import StorageBackend
+
+NOW = datetime(2026, 11, 25, 4, tzinfo=UTC)
+
+_SOURCE = Source(
+    server_version="15.18",
+    system_identifier=None,
+    pg_dump_version="15.18",
+    encoding="UTF8",
+    collation="C",
+    character_type="C",
+    locale_provider="c",
+    locale=None,
+    host="localhost",
+    port=5432,
+    standby=False,
+    wal_lsn=None,
+    extensions=[],
+)
+
+
+class Shelf:
+    """Puts backups into a store."""
+
+    def __init__(self, store: StorageBackend) -> None:
+        self.store = store
+        self._number = 0
+
+    def ref(self, age: timedelta, database: str = "shop", cluster: str = "prod") -> BackupRef:
+        """A new one, that began so long before ``NOW``."""
+        self._number += 1
+        return BackupRef(cluster, database, f"{NOW - age:%Y%m%dT%H%M%SZ}-{self._number:06x}")
+
+    def objects(self, ref: BackupRef, number: int = 2) -> list[StoredObject]:
+        """Objects stored for a backup, as an interrupted one leaves them."""
+        return [upload(self.store, f"{ref.data_prefix}{each}.dat.00000.zst", b"data") for each in range(number)]
+
+    def add(
+        self,
+        age: timedelta,
+        database: str = "shop",
+        *,
+        members: Sequence[BackupRef] = (),
+        uses: Sequence[BackupRef] = (),
+        only: str | None = None,
+        **fields: Any,
+    ) -> BackupRef:
+        """A backup whose data is so much older than ``NOW``; ``uses`` are backups among whose objects some of its own are."""
+        ref = self.ref(age, database)
+        objects = [] if members else self.objects(ref)
+        for other in uses:
+            objects += [stored for stored in self.manifest(other).objects if stored.key.startswith(other.data_prefix)]
+        manifest = Manifest(
+            backup_id=ref.backup_id,
+            cluster=ref.cluster,
+            database=database,
+            kind={GLOBALS: "globals", WHOLE: "cluster"}.get(database, "database"),  # type: ignore[arg-type]
+            tool="a test",
+            started_at=NOW - age,
+            snapshot_at=NOW - age,
+            finished_at=NOW - age,
+            source=_SOURCE,
+            dump=DumpOptions(format="directory", jobs=1, only=only),  # type: ignore[arg-type]
+            compression=Compression(algorithm="zstd", level=3),
+            files=[],
+            objects=objects,
+            members=[
+                Member(database=member.database, backup_id=member.backup_id, sha256=self.digest(member))
+                for member in members
+            ],
+            totals=Totals(files=0, tables=0, rows=0, size=0, objects=len(objects), stored_size=4 * len(objects)),
+            durations={},
+            previous=None,
+            **fields,
+        )
+        upload(self.store, ref.manifest_key, dump_manifest(manifest))
+        return ref
+
+    def add_cluster(self, age: timedelta) -> list[BackupRef]:
+        """A whole server's: globals, one database, and the record of both, which comes last."""
+        members = [self.add(age, name) for name in (GLOBALS, "shop")]
+        return [*members, self.add(age, WHOLE, members=members)]
+
+    def attest(self, ref: BackupRef, level: Level = Level.RESTORE, *, good: bool = True) -> str:
+        """A verification's result."""
+        return store_attestation(
+            self.store,
+            Attestation(
+                cluster=ref.cluster,
+                database=ref.database,
+                backup_id=ref.backup_id,
+                manifest_sha256=self.digest(ref),
+                level=level.value,
+                good=good,
+                problems=[] if good else ["An object is missing."],
+                objects=2,
+                objects_without_checksum=0,
+                files=0,
+                restore=None,
+                started_at=NOW,
+                finished_at=NOW,
+            ),
+        )
+
+    def manifest(self, ref: BackupRef) -> Manifest:
+        """As it is in the store, unchecked."""
+        return Manifest.model_validate_json(self.store.get(ref.manifest_key))
+
+    def digest(self, ref: BackupRef) -> str:
+        """SHA-256 of its manifest."""
+        return hashlib.sha256(self.store.get(ref.manifest_key)).hexdigest()
+
+    def committed(self) -> set[BackupRef]:
+        """The backups that there are. Fails unless each has all its objects."""
+        keys = {info.key for info in self.store.list()}
+        refs = {ref for key in keys if (ref := BackupRef.of_manifest_key(key))}
+        for ref in refs:
+            missing = {stored.key for stored in self.manifest(ref).objects} - keys
+            assert not missing, f"{ref} lacks {missing}"
+        return refs
+
+    def all_keys(self) -> list[str]:
+        """All that there is."""
+        return [info.key for info in self.store.list()]
