@@ -110,7 +110,7 @@ def _kind(manifest: "Manifest") -> str:
             return f"{dump.only} only" if dump.only else "roles and tablespaces"
         case "cluster":
             partial = f", {dump.only} only" if dump.only else ", partial" if dump.partial else ""
-            script = ", one script" if manifest.files else ""
+            script = ", one script" if dump.format == "script" else ""
             return f"{len(manifest.databases)} databases{script}{partial}"
         case "database":
             return f"{dump.only} only" if dump.only else "partial" if dump.partial else ""

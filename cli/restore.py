@@ -157,6 +157,7 @@ def restore(
             to_directory is not None
             or create
             or allow_nonempty
+            or (globals_only and allow_older)
             or not choice.is_all
             or relocation
             or database
@@ -168,11 +169,12 @@ def restore(
             raise InvalidRequest(
                 "--all-databases and --globals-only go with --into, a cluster and a backup, and with nothing else."
             )
-        target = ServerTarget(Conninfo.parse(into or ""), limits, tuple(bin_dir or ()))
+        target = ServerTarget(Conninfo.parse(into or ""), limits, tuple(bin_dir or ()), allow_older)
         _restore_server(store, wanted, target, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
-        if restore_options != RestoreOptions() or relocation or map_role or allow_error:
+        made_there = create or allow_nonempty or allow_older
+        if restore_options != RestoreOptions() or relocation or map_role or allow_error or made_there:
             raise InvalidRequest("--to-directory restores nothing: give the pg_restore that does these options.")
         _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
         return

@@ -211,6 +211,7 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
                 target=target.server.with_database(manifest.database),
                 create=manifest.database not in there,
                 properties=True,
+                allow_older=target.allow_older,
                 limits=target.limits,
                 programs=target.programs,
             ),
@@ -223,7 +224,8 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
 def _check_new_server(record: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
     """The databases that the server has. Raises TargetNotEmpty where one to restore is among them."""
     with Server(target.server.with_database("postgres")) as server:
-        refuse_older(server, record.source)
+        if not target.allow_older:
+            refuse_older(server, record.source)
         there = set(server.databases())
     if taken := [name for name in databases if name in there - ON_EVERY_SERVER]:
         raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")

@@ -105,6 +105,8 @@ class ServerTarget:
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    allow_older: bool = False
+    """Try a cluster's restore even where the server is of an older major version than the one that was backed up."""
 
 
 def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:

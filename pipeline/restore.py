@@ -184,7 +184,7 @@ def _target_database(
             program = find_restorer(server, archive, request.programs)
             if not request.allow_nonempty:
                 check_free(server, archive, chosen, options)
-            before = count_rows_before(target, archive, chosen, tables, options, workers, request.limits)
+            before = count_rows_before(server, target, archive, chosen, tables, options, workers, request.limits)
             if not request.allow_nonempty:
                 check_empty(server, before)
             try:

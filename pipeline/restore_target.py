@@ -66,6 +66,7 @@ def check_free(server: Server, archive: Archive, chosen: Collection[int] | None,
 
 
 def count_rows_before(
+    server: Server,
     target: Conninfo,
     archive: Archive,
     chosen: Collection[int] | None,
@@ -76,9 +77,10 @@ def count_rows_before(
 ) -> Counts:
     """The rows in those tables that get data and aren't made. Raises RestoreFailed where one isn't there."""
     made = {(entry.namespace, entry.tag) for entry in _made(archive, chosen, options)}
-    # What has no entry of its own is an extension's, and comes with that.
-    known = {(entry.namespace, entry.tag) for entry in archive.toc.entries if entry.description in RELATIONS}
-    there = known - made
+    if archive.manifest.dump.only == "data":  # it makes nothing, and has no entries for its tables
+        there = {name_of(table) for table in tables} - server.extension_tables()
+    else:  # what has no entry of its own is an extension's, and comes with that
+        there = {(entry.namespace, entry.tag) for entry in archive.toc.entries if entry.description in RELATIONS} - made
     return count_rows(target, [table for table in tables if name_of(table) in there], workers, limits.jobs)
 
 

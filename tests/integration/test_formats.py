@@ -214,6 +214,25 @@ class TestPart:
         assert list(compare.contents(empty_target.conninfo)) == ["large objects"]
 
 
+@pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
+def test_rows_alone_are_not_added_to_others_unasked(
+    make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, format_: str
+) -> None:
+    """An archive of rows alone has no entries for its tables, which have to be there."""
+    source, target = make_database(), make_database()
+    source.execute("CREATE TABLE t AS SELECT generate_series(1, 3) AS i")
+    assert back_up(source.conninfo, format_, tmp_path, spool_dir, "--data-only").exit_code == 0
+    target.execute("CREATE TABLE t AS SELECT 9 AS i")
+    how = ("--allow-nonempty",) if format_ == "plain" else ("--data-only",)
+    restore = ("restore", "--partial", "--into", target.conninfo, *how)
+    if format_ != "plain":
+        assert_one_sentence(Stored(format_, tmp_path).run(*restore), RESTORE, r"public\.t holds rows already")
+        assert target.fetch("SELECT count(*) FROM t") == [(1,)]
+    done = Stored(format_, tmp_path).run(*restore, *(() if format_ == "plain" else ("--allow-nonempty",)))
+    assert done.exit_code == 0, done
+    assert target.fetch("SELECT count(*) FROM t") == [(4,)]
+
+
 class TestScript:
     """Into a database that is there: one transaction, unless the script has its own."""
 
