@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from tarfile import BLOCKSIZE, HeaderError, TarInfo
 
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -12,6 +11,7 @@ from pipeline.manifest import File, Format, Manifest, TableData
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.role_names import rename_roles
 from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, read_toc
+from pipeline.postgres.toc_head import parse_head
 from pipeline.stages.download import ObjectReader, check_content
 from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
 from storage_backends import StorageBackend
@@ -218,22 +218,8 @@ def _read_head(manifest: Manifest, reader: ObjectReader) -> tuple[bytes, bytes, 
             continue
         tried = len(head)
         with suppress(TocCutShort):
-            return _parse_head(bytes(head), dump_format(manifest))
-    return _parse_head(bytes(head), dump_format(manifest))
-
-
-def _parse_head(head: bytes, format_: Format) -> tuple[bytes, bytes, Toc]:
-    toc_data = _first_member(head) if format_ == "tar" else head
-    return head, toc_data, read_toc(toc_data)
-
-
-def _first_member(head: bytes) -> bytes:
-    """The content of a tar archive's first file, which is ``toc.dat``, as far as it is there."""
-    try:
-        size = TarInfo.frombuf(head[:BLOCKSIZE], "utf-8", "strict").size
-    except HeaderError as exc:
-        raise TocCutShort(f"The archive doesn't begin as a tar archive does: {exc}.") from exc
-    return head[BLOCKSIZE : BLOCKSIZE + size]
+            return bytes(head), *parse_head(bytes(head), dump_format(manifest))
+    return bytes(head), *parse_head(bytes(head), dump_format(manifest))
 
 
 def _toc_file(manifest: Manifest) -> File:

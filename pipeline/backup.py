@@ -177,6 +177,8 @@ def _pass_stream(
     if format_ != "plain":
         pg_restore = find_program("pg_restore", at_least_major=call.program.major, search=request.programs)
         reading = partial(reading, format_, pg_restore)
+    elif server.describe().encoding != "SQL_ASCII":  # whose names may be in any encoding, and not be found again
+        script.expect(server.tables())
     expected = server.estimated_size() if request.selection.is_all_tables else 0
     with (
         closing(StreamDump.of_database(call, request.selection, snapshot=snapshot, format_=format_)) as dump,

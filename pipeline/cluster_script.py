@@ -8,7 +8,7 @@ from pipeline.archive_writer import ArchiveWriter
 from pipeline.backup import BackupRequest
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.errors import TargetNotEmpty
+from pipeline.errors import DumpFailed, TargetNotEmpty
 from pipeline.events import Notify, Started
 from pipeline.follow import follow
 from pipeline.globals import ServerTarget, takes_passwords
@@ -80,6 +80,8 @@ def back_up_cluster_script(
                 tables = pass_on(
                     stream, CLUSTER_SCRIPT, along, watch, writer, workers, notify, piece_size=size, expected=0
                 )
+            if unknown := {table.database or "" for table in tables} - set(databases):
+                raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
             run.ended("dump")
             archived, objects = writer.finish()
             run.ended("upload_after_dump")

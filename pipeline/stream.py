@@ -84,6 +84,8 @@ def read_stream(
     major = major_of(manifest.source.pg_dump_version)
     pg_restore = find_program("pg_restore", at_least_major=major, search=programs) if format_ != "plain" else None
     script = ScriptReader(of_cluster=manifest.kind == "cluster", take=take)
+    if pg_restore is None:
+        script.expect({(table.schema_name, table.relation) for table in manifest.tables})
     with Workspace(limits.spool_parent) as workspace, ReadAlong(script, workspace, format_, pg_restore) as along:
         for part in check_content(file, reader.read(file)):
             along.write(part)

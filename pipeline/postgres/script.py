@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from pipeline.errors import DumpFailed
@@ -26,6 +27,7 @@ _DATA = re.compile(
 )
 """_printTocEntry() in pg_backup_archiver.c, and dumpTableData() in pg_dump.c."""
 _LONGEST_HEAD = 1024 * 1024  # bytes; a table has 1,600 columns at most, with names of 63 bytes
+_PART = 64 * 1024  # bytes
 _KEPT = 1000  # bytes in which a mark may begin, or the end be said
 _ENDS = {
     False: b"\n-- PostgreSQL database dump complete\n",  # _dumpEndMessage in RestoreArchive(), pg_backup_archiver.c
@@ -59,9 +61,16 @@ class ScriptReader:
         """That of the script, by PostgreSQL's name; of a cluster's, that of the database that is passing."""
         self._database: str | None = None
         self._table: _Passing | None = None
+        self._encoding_is_said = False
+        self._clusters_codec: str | None = None
+        self._known: Collection[tuple[str, str]] | None = None
         self._found: list[TableData] = []
         self.large_objects = False
         """Whether there are some in it. It has transactions of its own for them (``StartRestoreLOs`` in pg_backup_archiver.c)."""
+
+    def expect(self, names: Collection[tuple[str, str]]) -> None:
+        """Only tables of these schemas and names are in it: what looks like another's data is text, of a function or a comment."""
+        self._known = names
 
     @property
     def current(self) -> str | None:
@@ -70,9 +79,10 @@ class ScriptReader:
 
     def write(self, data: bytes) -> None:
         """The next piece."""
-        self._rest += data
-        while self._take_rows(self._table) if self._table else self._look_for_table():
-            pass
+        for start in range(0, len(data), _PART):  # what is left is copied at each table
+            self._rest += data[start : start + _PART]
+            while self._take_rows(self._table) if self._table else self._look_for_table():
+                pass
 
     def finish(self) -> list[TableData]:
         """The tables whose data was in the script, in its order. Raises DumpFailed where it isn't whole."""
@@ -80,6 +90,11 @@ class ScriptReader:
             raise DumpFailed(f"The script is cut short in the data of {self.current}.")
         if _ENDS[self._of_cluster] not in self._rest[-_KEPT:]:
             raise DumpFailed("The script is cut short.")
+        if twice := [name for name, times in Counter(map(_name, self._found)).items() if times > 1]:
+            raise DumpFailed(
+                f"The dump has the data of {'.'.join(filter(None, twice[0]))} twice, unless a function or a comment holds a piece of a dump: "
+                "use the directory format."
+            )
         return self._found
 
     def _look_for_table(self) -> bool:
@@ -93,15 +108,22 @@ class ScriptReader:
         if end_of_line < 0:
             return False
         if (data := _DATA.match(self._rest)) is not None:
-            self._table = self._begin(data)
-            self._rest = self._rest[data.end() :]
+            table = self._begin(data)
+            if self._known is None or (table.schema, table.relation) in self._known:
+                self._table = table
+                self._rest = self._rest[data.end() :]
+            else:
+                self._rest = self._rest[end_of_line:]
             return True
         if b"; Type: TABLE DATA; " in self._rest[:end_of_line] and len(self._rest) < _LONGEST_HEAD:
             return False  # the COPY statement is still to come
-        if (encoding := _ENCODING.match(self._rest)) is not None:
+        if not self._encoding_is_said and (encoding := _ENCODING.match(self._rest)) is not None:
+            self._encoding_is_said = True
             self.encoding = encoding[1].decode("ascii", "replace")
+            self._clusters_codec = self._clusters_codec or python_codec(self.encoding)
         elif self._of_cluster and (database := _DATABASE.match(self._rest)) is not None:
-            self._database = database[1].decode("utf-8", "backslashreplace")
+            self._encoding_is_said = False
+            self._database = database[1].decode(self._clusters_codec or "utf-8", "backslashreplace")
         elif b"; Type: BLOBS; " in self._rest[:end_of_line]:
             self.large_objects = True
         self._rest = self._rest[end_of_line:]
@@ -162,3 +184,7 @@ class ScriptReader:
 
 def _unquoted(identifier: str) -> str:
     return identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier
+
+
+def _name(table: TableData) -> tuple[str | None, str, str]:
+    return table.database, table.schema_name, table.relation

@@ -6,6 +6,7 @@ and a backup that it can't read isn't committed.
 
 import os
 import time
+from contextlib import suppress
 from functools import partial
 from tarfile import BLOCKSIZE, HeaderError, TarInfo
 from types import TracebackType
@@ -16,6 +17,8 @@ from pipeline.errors import DumpFailed, RestoreFailed
 from pipeline.manifest import Format, TableData
 from pipeline.postgres.programs import Program
 from pipeline.postgres.script import ScriptReader
+from pipeline.postgres.toc import TocCutShort
+from pipeline.postgres.toc_head import parse_head
 from pipeline.postgres.workspace import Workspace, describe_failure
 
 _PART = 1024 * 1024  # bytes
@@ -64,6 +67,9 @@ class ReadAlong:
     ) -> None:
         self._script = script
         self._archive = None
+        self._format = format_
+        self._head = bytearray()
+        self._expected: set[tuple[str, str]] | None = None
         self._tar_end = _TarEnd() if format_ == "tar" else None
         self._workers = Workers()
         if pg_restore is None:
@@ -91,6 +97,8 @@ class ReadAlong:
             return
         if self._tar_end:
             self._tar_end.write(data)
+        if self._expected is None:
+            self._look_for_contents(data)
         view = memoryview(data)
         try:
             while view:
@@ -108,7 +116,21 @@ class ReadAlong:
         self._await_end()
         while self._reading.pending:
             self._workers.collect(timeout=1.0)
+        found = {(table.schema_name, table.relation) for table in self._tables}
+        if missing := sorted((self._expected or set()) - found):
+            raise DumpFailed(f"The archive has no data of {'.'.join(missing[0])}, which its table of contents names.")
         return self._tables
+
+    def _look_for_contents(self, data: bytes) -> None:
+        """Tell the reader which tables there are, before pg_restore has all that it needs to begin with the first of them."""
+        self._head += data
+        with suppress(TocCutShort):
+            _, toc = parse_head(bytes(self._head), self._format)
+            self._expected = {
+                (entry.namespace, entry.tag) for entry in toc.entries if entry.description == "TABLE DATA"
+            }
+            self._script.expect(self._expected)
+            self._head.clear()
 
     def _await_end(self) -> None:
         while (status := self._running.poll()) is None:

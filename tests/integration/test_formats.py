@@ -147,6 +147,29 @@ def test_every_damage_is_found_and_nothing_of_it_restored(
     assert_nothing_left(spool_dir, database, stored.folder)
 
 
+PASTED = (
+    "E'x\\n-- Data for Name: x; Type: TABLE DATA; Schema: public; Owner: p\\n--\\n\\nCOPY public.x (a) FROM stdin;\\n1\\n\\\\.\\n"
+    "SET client_encoding = ''LATIN1'';\\n'"
+)
+"""A comment that holds a piece of a dump."""
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_text_that_looks_like_a_dump_is_text(
+    make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, format_: str
+) -> None:
+    source, target = make_database(), make_database()
+    source.execute(
+        f'CREATE TABLE t AS SELECT 1 AS i; COMMENT ON TABLE t IS {PASTED}; CREATE TABLE "tä" AS SELECT 2 AS i'
+    )
+    assert back_up(source.conninfo, format_, tmp_path, spool_dir).exit_code == 0
+    stored = Stored(format_, tmp_path)
+    assert sorted((table.relation, table.rows) for table in stored.manifest.tables) == [("t", 1), ("tä", 1)]
+    assert stored.run("verify", "--level", "archive").exit_code == 0
+    assert stored.run("restore", "--into", target.conninfo).exit_code == 0
+    assert target.fetch('SELECT i FROM "tä"') == [(2,)]
+
+
 class TestPart:
     """Of an archive that is a single file, pg_restore finds what is wanted as it passes."""
 
