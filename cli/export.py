@@ -1,6 +1,7 @@
 """``pgstow export``."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -11,6 +12,7 @@ import typer
 
 from cli import display, options
 from cli import restore_options as how
+from cli.errors import Stopped
 
 if TYPE_CHECKING:
     from pipeline.manifest import Format
@@ -114,9 +116,15 @@ def export(
 def _output(file: Path | None) -> Iterator[BinaryIO]:
     """Standard output, or a new file of mode 0600 that has its name once it is whole."""
     if file is None:
-        sys.stdout.flush()
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.flush()
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        except BrokenPipeError as exc:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python's own last flush may go
+            stopped = Stopped(signal.SIGPIPE)
+            stopped.consequence = "whoever read standard output has only a part"
+            raise stopped from exc
         return
     from pipeline.errors import LocalResourceExhausted
 

@@ -8,7 +8,7 @@ from pipeline.archive_writer import ArchiveWriter
 from pipeline.backup import BackupRequest
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.errors import DumpFailed, TargetNotEmpty
+from pipeline.errors import DumpFailed, PipelineError, TargetNotEmpty
 from pipeline.events import Notify, Started
 from pipeline.follow import follow
 from pipeline.globals import ServerTarget, takes_passwords
@@ -28,7 +28,7 @@ from pipeline.stages.feed import Feed, plan_stream
 from pipeline.stages.read_along import ReadAlong
 from pipeline.stream import describe_stream, pass_on
 from pipeline.watch import StatementWatch
-from storage_backends import StorageBackend
+from storage_backends import StorageBackend, StorageError
 
 CLUSTER_SCRIPT = "cluster.sql"
 ON_EVERY_SERVER = frozenset({"postgres", "template1"})
@@ -121,11 +121,14 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
         feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1)
         name = f"pgstow {record.backup_id}"
         run = ScriptRun(program, maintenance, workspace, feed.path, name=name, passes=_is_of_the_cluster)
-        follow(run, feed, reader, server, record.totals.size, workers, notify)
-        notify(Started("Counting rows"))
-        for database in record.dump.databases:
-            tables = [table for table in record.tables if table.database == database]
-            check_rows(target.server.with_database(database), tables, workers, limits.jobs, notify)
+        try:
+            follow(run, feed, reader, server, record.totals.size, workers, notify)
+            notify(Started("Counting rows"))
+            for database in record.dump.databases:
+                tables = [table for table in record.tables if table.database == database]
+                check_rows(target.server.with_database(database), tables, workers, limits.jobs, notify)
+        except (PipelineError, StorageError) as exc:
+            raise type(exc)(f"{exc} The server may hold a part of the backup now.") from exc
 
 
 def _is_of_the_cluster(error: ScriptError) -> bool:

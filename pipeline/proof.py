@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.archive_reader import open_archive
+from pipeline.archive_reader import Archive, open_archive
 from pipeline.attestation import RestoreProof
 from pipeline.catalog import Wanted
 from pipeline.concurrency import Workers
@@ -26,11 +26,10 @@ from pipeline.errors import (
 from pipeline.events import Notify, Started
 from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.prerequisites import make_roles, missing_extensions, missing_roles, named_roles
+from pipeline.postgres.prerequisites import make_roles, missing_extensions, missing_roles, named_extensions, named_roles
 from pipeline.postgres.programs import major_of, speaks_to
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import Toc
 from pipeline.restore import Restored, RestoreRequest, restore
 from pipeline.scratch import scratch_database
 from storage_backends import StorageBackend
@@ -108,11 +107,7 @@ def prove(
     except (BackupDamaged, DumpFailed) as exc:
         proof.problems.append(str(exc))
         return proof
-    place = (
-        _scratch(request.scratch, archive.toc, notify)
-        if request.scratch
-        else _throwaway(manifest, archive.toc, limits, programs)
-    )
+    place = _scratch(request.scratch, archive, notify) if request.scratch else _throwaway(archive, limits, programs)
     with place as target:
         restoring = RestoreRequest(
             wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
@@ -130,6 +125,10 @@ def prove(
             return proof
         except RestoreFailed as exc:
             _check_server(target, exc)
+            if archive.format == "plain" and "default_tablespace" in str(exc):  # an archive is restored without them
+                raise InvalidRequest(
+                    f"The script names a tablespace that the server for the proof lacks. {exc}"
+                ) from exc
             partly = " The backup is of a part of the database, which may need what was left out."
             proof.problems.append(f"{exc}{partly if manifest.dump.partial else ''}")
             return proof
@@ -174,16 +173,25 @@ def _returned(rows: Sequence[tuple[object, ...]]) -> str:
     return f"it returned {len(rows)} rows of {len(rows[0]) if rows else 0} values"
 
 
+def _needed(archive: Archive) -> tuple[set[str], set[str]]:
+    """The roles and extensions that it names; of a script, which has no table of contents, all that it may name."""
+    if archive.format == "plain":
+        source = archive.manifest.source
+        return set(source.roles), {extension.name for extension in source.extensions}
+    return named_roles(archive.toc), named_extensions(archive.toc)
+
+
 @contextmanager
-def _scratch(scratch: Conninfo, toc: Toc, notify: Notify) -> Iterator[Conninfo]:
+def _scratch(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Conninfo]:
     """A name for a new database on the scratch server, which has what the archive needs."""
+    roles, extensions = _needed(archive)
     with Server(scratch.with_database("postgres")) as server:
-        if lacking := missing_roles(server, named_roles(toc)):
+        if lacking := missing_roles(server, roles):
             raise InvalidRequest(
                 f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "
                 "(pg_dumpall --roles-only prints how), or verify without --scratch."
             )
-        if lacking := missing_extensions(server, toc):
+        if lacking := missing_extensions(server, extensions):
             raise InvalidRequest(
                 f"The scratch server lacks the backup's extensions: {', '.join(lacking)}. Install them."
             )
@@ -192,22 +200,22 @@ def _scratch(scratch: Conninfo, toc: Toc, notify: Notify) -> Iterator[Conninfo]:
 
 
 @contextmanager
-def _throwaway(manifest: Manifest, toc: Toc, limits: Limits, programs: Sequence[Path]) -> Iterator[Conninfo]:
+def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> Iterator[Conninfo]:
     """A new database's name on a server of our own, on which there are the roles that the archive names."""
-    major = _fitting_major(manifest)
+    roles, extensions = _needed(archive)
+    major = _fitting_major(archive.manifest)
     with ThrowawayCluster(
         at_least_major=major, search=programs, settings=_SETTINGS, directory=limits.spool_parent
     ) as cluster:
         own = Conninfo.parse(cluster.conninfo())
         try:
             with Server(own) as server:
-                if lacking := missing_extensions(server, toc):
+                if lacking := missing_extensions(server, extensions):
                     raise ProgramMissing(
                         f"PostgreSQL {cluster.major} on this machine lacks the backup's extensions: {', '.join(lacking)}. Install them, or "
                         "name a server that has them with --scratch."
                     )
-                # Of a script, no table of contents says which it names.
-                make_roles(server, missing_roles(server, named_roles(toc) | set(manifest.source.roles)))
+                make_roles(server, missing_roles(server, roles))
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:
             raise LocalResourceExhausted(f"The throwaway server can't do it. {exc}") from exc

@@ -18,7 +18,7 @@ from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import dump_definitions
 from pipeline.postgres.patterns import Name
-from pipeline.postgres.prerequisites import missing_extensions
+from pipeline.postgres.prerequisites import missing_extensions, named_extensions
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.renaming import can_rename_schema, move_relations, rename_schema
 from pipeline.postgres.restoration import Restoration
@@ -71,7 +71,7 @@ def _make_database(
         pg_restore = find_restorer(server, archive, search)
         pg_dump = find_program("pg_dump", at_least_major=pg_restore.major, search=search)
         entries = tuple(entry for entry in archive.toc.entries if entry.dump_id in needed)
-        if lacking := missing_extensions(server, replace(archive.toc, entries=entries)):
+        if lacking := missing_extensions(server, named_extensions(replace(archive.toc, entries=entries))):
             raise InvalidRequest(f"The server lacks extensions that this needs: {', '.join(lacking)}. Install them.")
         try:
             server.create_database(scratch.database or "", source)

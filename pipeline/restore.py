@@ -145,7 +145,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                 allowed_errors = _check_errors(restoration.ignored_errors(), request, notify)
             if tables:
                 notify(Started("Counting rows"))
-                check_rows(target, tables, workers, limits.jobs, notify, before=before)
+                _check_rows(target, tables, archive, request, workers, notify, before)
             if (request.create or request.properties) and chosen is None and archive.toc_data:
                 _restore_properties(server, archive, options)
     if request.choice.by_pattern and chosen is not None and options.makes_tables:
@@ -287,6 +287,25 @@ def _restore_properties(server: Server, archive: Archive, options: RestoreOption
             server.execute(statement)
     except ConnectionFailed as exc:
         raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
+
+
+def _check_rows(
+    target: Conninfo,
+    tables: Sequence[Table],
+    archive: Archive,
+    request: RestoreRequest,
+    workers: Workers,
+    notify: Notify,
+    before: Counts,
+) -> None:
+    try:
+        check_rows(target, tables, workers, request.limits.jobs, notify, before=before)
+    except RestoreFailed as exc:
+        if request.create or not _is_atomic(request, archive):
+            raise
+        raise RestoreFailed(
+            f"{exc} {_may_be_part(target.database or archive.manifest.database)}"
+        ) from exc  # it was committed
 
 
 def _tell_what_is_left_out(archive: Archive, chosen: frozenset[int], notify: Notify) -> None:

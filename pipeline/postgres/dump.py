@@ -91,9 +91,7 @@ class Dump:
             any(os.strerror(number) in messages for number in (errno.ENOSPC, errno.EDQUOT))
             or shutil.disk_usage(self._call.workspace.path).free == 0
         ):
-            return LocalResourceExhausted(
-                f"The spool's disk at {self._call.workspace.path} is full; free some space, name another folder, or lower the spool's limit."
-            )
+            return LocalResourceExhausted(self._full_disk())
         if conflict := explain_conflict(messages):
             return DumpInterrupted(conflict)
         if _LOCK_WAITED_FOR.search(messages):
@@ -108,6 +106,9 @@ class Dump:
             return DumpInterrupted(reason)
         advice = CHECK_ADVICE if "permission denied" in reason else ""
         return DumpFailed(f"{reason}{advice}")
+
+    def _full_disk(self) -> str:
+        return f"The spool's disk at {self._call.workspace.path} is full; free some space, name another folder, or lower the spool's limit."
 
     def _explain_wait(self, messages: str) -> str:
         blockers = []
@@ -174,6 +175,12 @@ class StreamDump(Dump):
             self._at_end = not part
         piece, self._piece = bytes(self._piece), bytearray()
         return piece, self._at_end
+
+    def _full_disk(self) -> str:
+        return (
+            "A disk is full. In the tar format, pg_dump keeps each table in the system's temporary folder first: free some space there, or use "
+            "another format."
+        )
 
     def close(self) -> None:
         """Read no more."""

@@ -19,9 +19,13 @@ def missing_roles(server: Server, needed: Set[str]) -> list[str]:
     return sorted(needed - {name for (name,) in server.fetch("SELECT rolname FROM pg_roles")})
 
 
-def missing_extensions(server: Server, toc: Toc) -> list[str]:
-    """The extensions in the archive that the server can't create. Raises ConnectionFailed."""
-    needed = {entry.tag for entry in toc.entries if entry.description == "EXTENSION"}
+def named_extensions(toc: Toc) -> set[str]:
+    """The extensions in the archive."""
+    return {entry.tag for entry in toc.entries if entry.description == "EXTENSION"}
+
+
+def missing_extensions(server: Server, needed: Set[str]) -> list[str]:
+    """Those that the server can't create. Raises ConnectionFailed."""
     return sorted(needed - {name for (name,) in server.fetch("SELECT name FROM pg_available_extensions")})
 
 

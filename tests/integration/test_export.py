@@ -80,3 +80,11 @@ def test_roles_and_tablespaces(postgres: ThrowawayCluster, tmp_path: Path, spool
         check=True,
     )
     assert lines_of(script) == lines_of(stock.stdout)
+
+
+def test_a_reader_that_has_seen_enough(stored_sample: StoredSample) -> None:
+    """Of what isn't written by pg_restore, which says itself that nobody reads."""
+    script = f"{PGSTOW} export --from {stored_sample.folder} -F directory -q | head -c 1000 >/dev/null; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + 13
+    assert done.stderr == "pgstow: Stopped by SIGPIPE; whoever read standard output has only a part.\n"

@@ -277,6 +277,19 @@ class TestScript:
         assert_one_sentence(with_large_objects.run(*restore), RESTORE, f"The database {target.name} may hold a part")
         assert_one_sentence(with_large_objects.run(*restore, "--single-transaction"), INPUT, "has large objects")
 
+    def test_what_a_server_lacks_is_no_damage(self, database: Database, tmp_path: Path, spool_dir: Path) -> None:
+        database.execute("CREATE ROLE gone")
+        try:
+            database.execute("CREATE TABLE t AS SELECT 1 AS i; ALTER TABLE t OWNER TO gone")
+            assert back_up(database.conninfo, "plain", tmp_path, spool_dir).exit_code == 0
+            database.execute("DROP TABLE t")
+        finally:
+            database.execute("DROP ROLE gone")
+        stored, prove = Stored("plain", tmp_path), ("verify", "--level", "restore", "--spool-dir", spool_dir)
+        assert_one_sentence(stored.run(*prove, "--scratch", database.conninfo), INPUT, "lacks roles .*gone")
+        assert not (tmp_path / "attestations").exists()
+        assert stored.run(*prove).exit_code == 0
+
     def test_nor_does_damage(
         self, large_database: Database, empty_target: Database, tmp_path: Path, spool_dir: Path
     ) -> None:
