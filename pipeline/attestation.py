@@ -13,10 +13,10 @@ from pydantic import Field
 
 from pipeline.catalog import CatalogEntry
 from pipeline.concurrency import Workers
+from pipeline.document import Count, Model, Moment, Sha256, document_schema, dump_document
 from pipeline.errors import ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.layout import BackupRef, attestations_prefix
-from pipeline.manifest import Count, Model, Moment, Sha256, document_schema, dump_document
 from pipeline.stages.upload import upload
 from storage_backends import AccessDenied, ObjectNotFound, StorageBackend
 

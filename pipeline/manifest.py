@@ -1,17 +1,16 @@
 """The manifest: a backup's commit record, and the only thing that says that a backup exists.
 
-It speaks PostgreSQL's words where PostgreSQL has them (``path``, ``size``, ``checksum`` of its own backup_manifest). Its bytes are
-canonical: UTF-8, keys sorted, no white space, a newline at the end. ``manifest_checksum`` is the SHA-256, in hexadecimal, of the
-same bytes with that field left out. Fields that this pgstow does not know are kept.
+It speaks PostgreSQL's words where PostgreSQL has them (``path``, ``size``, ``checksum`` of its own backup_manifest), and is written as
+:mod:`pipeline.document` says, with ``manifest_checksum``.
 """
 
 import hashlib
 import json
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.document import Count, Model, Moment, Sha256, canonical_bytes, document_schema, dump_document
 from pipeline.errors import ManifestInvalid
 from pipeline.layout import GLOBALS, BackupRef
 from storage_backends import StorageError
@@ -34,34 +33,14 @@ def _check_object_key(key: str) -> str:
     return key
 
 
-def _in_utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("a time needs its zone")
-    return moment.astimezone(UTC)
-
-
 FileKind = Literal["toc", "table", "large_object", "large_object_toc", "archive", "script"]
 Format = Literal["directory", "custom", "tar", "plain"]
 """pg_dump's."""
 Kind = Literal["database", "globals", "cluster"]
-Count = Annotated[int, Field(ge=0)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, in hexadecimal")]
 ArchivePath = Annotated[str, AfterValidator(_check_path), Field(description="Name within the archive's directory")]
 ObjectKey = Annotated[
     str, AfterValidator(_check_object_key), Field(description="Full key, relative to the store's URL")
 ]
-Moment = Annotated[
-    datetime,
-    AfterValidator(_in_utc),
-    PlainSerializer(lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z", return_type=str),
-    Field(description="RFC 3339, in UTC"),
-]
-
-
-class Model(BaseModel):
-    """A part of a document that is stored, or the whole of one. Fields that this pgstow does not know are kept."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class Extension(Model):
@@ -101,10 +80,10 @@ class DumpOptions(Model):
         description="Definitions without rows, or rows alone; of globals, one kind of them; null for all"
     )
     tables: list[str] = Field(default=[], description="Patterns, as for pg_dump --table")
-    exclude_tables: list[str] = []
-    schemas: list[str] = []
-    exclude_schemas: list[str] = []
-    exclude_table_data: list[str] = []
+    exclude_tables: list[str] = Field(default=[])
+    schemas: list[str] = Field(default=[])
+    exclude_schemas: list[str] = Field(default=[])
+    exclude_table_data: list[str] = Field(default=[])
     encoding: str | None = Field(default=None, description="Of a plain script: that of its text")
     large_objects: bool | None = Field(
         default=None, description="Of a plain script: whether it has some, and therefore transactions of its own"
@@ -278,14 +257,14 @@ def load_manifest(data: bytes, key: str) -> Manifest:
     """
     try:
         content = json.loads(data)
-        canonical = _canonical(content)
+        canonical = canonical_bytes(content)
     except (ValueError, RecursionError) as exc:
         raise ManifestInvalid(f"The manifest {key} is damaged: it is not whole JSON ({exc}).") from exc
     if not isinstance(content, dict):
         raise ManifestInvalid(f"The manifest {key} is damaged: it is not a JSON object.")
     _check_version(content.get("manifest_version"), key)
     claimed = content.pop("manifest_checksum", None)
-    if canonical != data or claimed != hashlib.sha256(_canonical(content)).hexdigest():
+    if canonical != data or claimed != hashlib.sha256(canonical_bytes(content)).hexdigest():
         raise ManifestInvalid(
             f"The manifest {key} was altered or damaged: its bytes do not match its manifest_checksum."
         )
@@ -307,28 +286,6 @@ def manifest_schema() -> dict[str, Any]:
     return document_schema(Manifest, f"pgstow backup manifest {MANIFEST_VERSION}", "manifest_checksum")
 
 
-def dump_document(document: Model, checksum: str) -> bytes:
-    """A document's canonical bytes, with the checksum of the rest under that name."""
-    content = document.model_dump(mode="json")
-    content.pop(checksum, None)
-    content[checksum] = hashlib.sha256(_canonical(content)).hexdigest()
-    return _canonical(content)
-
-
-def document_schema(model: type[Model], title: str, checksum: str) -> dict[str, Any]:
-    """The JSON Schema of what :func:`dump_document` writes."""
-    schema = model.model_json_schema(mode="serialization")
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = title
-    schema["properties"][checksum] = {
-        "description": f"SHA-256, in hexadecimal, of this {model.__name__.lower()}'s canonical bytes without this field",
-        "pattern": "^[0-9a-f]{64}$",
-        "type": "string",
-    }
-    schema["required"] = sorted({*schema["required"], checksum})
-    return schema
-
-
 def _check_version(version: object, key: str) -> None:
     major = str(version).partition(".")[0]
     if not major.isdecimal():
@@ -338,8 +295,3 @@ def _check_version(version: object, key: str) -> None:
         raise ManifestInvalid(
             f"The manifest {key} has version {version}, which is newer than this pgstow knows ({MANIFEST_VERSION}): upgrade pgstow."
         )
-
-
-def _canonical(content: dict[str, Any]) -> bytes:
-    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return text.encode() + b"\n"

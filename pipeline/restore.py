@@ -15,12 +15,13 @@ from pipeline.events import Notice, Notify, Started
 from pipeline.follow import follow
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.database_entries import database_statements
 from pipeline.postgres.patterns import belongs_elsewhere
 from pipeline.postgres.programs import Program
 from pipeline.postgres.psql import ScriptRun
 from pipeline.postgres.restoration import IgnoredError, Restoration
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import TOC_NAME, database_statements
+from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
 from pipeline.relocation import relocate
 from pipeline.relocation_plan import Relocation
@@ -282,7 +283,7 @@ def _restore_properties(server: Server, archive: Archive, options: RestoreOption
     """What pg_restore leaves out, since it names the database: owner, settings, comment, grants."""
     try:
         for statement in database_statements(
-            archive.toc_data, server.name, no_owner=options.no_owner, without=options.left_out
+            archive.toc, server.name, no_owner=options.no_owner, without=options.left_out
         ):
             server.execute(statement)
     except ConnectionFailed as exc:

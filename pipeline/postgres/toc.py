@@ -7,7 +7,7 @@ taken apart again where a name holds spaces or newlines.
 
 import codecs
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -142,50 +142,6 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
                 out += data[copied:start] + reader.encode_int(len(value)) + value
                 copied = start + 1 + reader.int_size + len(getattr(entry, name) or b"")
     return bytes(out + data[copied:])
-
-
-def database_statements(data: bytes, name: str, *, no_owner: bool = False, without: Collection[str] = ()) -> list[str]:
-    """The SQL that gives a database of this name what the archive's had as a whole: owner, settings, comment, grants.
-
-    Of all entries, only these name the database itself, so pg_restore leaves them out unless it makes a database of the same name.
-    ``without`` are descriptions of entries to leave out.
-    """
-    reader = _Reader(data)
-    _, count = reader.head()
-    raw = [reader.entry() for _ in range(count)]
-    encoding = _python_encoding(raw)
-    found = [
-        (entry, (entry.definition or b"").decode(encoding))
-        for entry in raw
-        if _is_of_the_database(entry) and (entry.description or b"").decode() not in without
-    ]
-    databases = [entry for entry, _ in found if entry.description == b"DATABASE"]
-    if not databases:
-        return []
-    original = (databases[0].tag or b"").decode(encoding)
-    owner = (databases[0].owner or b"").decode(encoding)
-    # pg_dump quotes a name only where it has to be (fmtId in string_utils.c).
-    named = re.compile(
-        r"^((?:ALTER|COMMENT ON) DATABASE |(?:GRANT|REVOKE) [A-Z, ]*?ON DATABASE |SECURITY LABEL FOR \S+ ON DATABASE "
-        rf'|ALTER ROLE (?:"(?:[^"]|"")+"|\w+) IN DATABASE )(?:{re.escape(_quoted(original))}|{re.escape(original)})(?=[ ;])',
-        re.MULTILINE,
-    )
-    statements = [f"ALTER DATABASE {_quoted(name)} OWNER TO {_quoted(owner)};"] if owner and not no_owner else []
-    return statements + [
-        named.sub(lambda match: match[1] + _quoted(name), definition)
-        for entry, definition in found
-        if entry.description != b"DATABASE"
-    ]
-
-
-def _is_of_the_database(entry: "_RawEntry") -> bool:
-    if entry.description in {b"COMMENT", b"ACL", b"SECURITY LABEL"}:
-        return (entry.tag or b"").startswith(b"DATABASE ") and not entry.namespace
-    return entry.description in {b"DATABASE", b"DATABASE PROPERTIES"}
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True, slots=True)
