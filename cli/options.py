@@ -1,5 +1,6 @@
 """Options that several commands share, and how they are parsed."""
 
+import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -48,6 +49,7 @@ def parse_format(text: str) -> str:
 MEMORY_DEFAULT = "192MiB"
 SPOOL_DEFAULT = "256MiB"
 OBJECT_DEFAULT = "32MiB"
+STORE_VARIABLE = "PGSTOW_STORE"
 STORE = "The store"
 LIMITS = "Limits"
 SERVER = "The server"
@@ -84,8 +86,18 @@ To: TypeAlias = Annotated[
     typer.Option(
         "--to",
         metavar="URL",
-        envvar="PGSTOW_STORE",
+        envvar=STORE_VARIABLE,
         help="s3://bucket/prefix, gs://bucket/prefix or a folder",
+        rich_help_panel=STORE,
+    ),
+]
+ToEach: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="URL",
+        help=f"s3://bucket/prefix, gs://bucket/prefix or a folder; several times for several stores, from one dump [env var: {STORE_VARIABLE}]",
+        show_default=False,
         rich_help_panel=STORE,
     ),
 ]
@@ -94,7 +106,7 @@ From: TypeAlias = Annotated[
     typer.Option(
         "--from",
         metavar="URL",
-        envvar="PGSTOW_STORE",
+        envvar=STORE_VARIABLE,
         help="s3://bucket/prefix, gs://bucket/prefix or a folder",
         rich_help_panel=STORE,
     ),
@@ -215,6 +227,22 @@ def open_store(
         if not equals:
             raise InvalidRequest(f"--store-option {key} needs a value: write {key}=VALUE.")
     return open_backend(url, {key: value for key, _, value in pairs}, give_up_after=give_up_after, rate=limit_rate)
+
+
+def open_stores(
+    urls: list[str] | None, options: list[str] | None, give_up_after: float, limit_rate: int | None
+) -> "list[StorageBackend]":
+    """The stores that the command line names, or else the one of the environment."""
+    from pipeline.errors import InvalidRequest
+
+    # typer itself would split the variable at its spaces, which a folder's name may have.
+    if not (named := urls or [url for url in [os.environ.get(STORE_VARIABLE)] if url]):
+        raise InvalidRequest(f"Say where the backup shall go: --to URL, or {STORE_VARIABLE} in the environment.")
+    if len(named) > 1 and options:
+        raise InvalidRequest("With several stores, options stand in each one's URL: leave out --store-option.")
+    if len(set(named)) < len(named):
+        raise InvalidRequest("A store is named twice: one copy there is all that can be.")
+    return [open_store(url, options, give_up_after, limit_rate) for url in named]
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":
