@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from cli import errors
+from cli import config, errors
 from cli.backup import backup
 from cli.check import check
 from cli.export import export
 from cli.list import list_
 from cli.restore import restore
+from cli.run import run
 from cli.show import show
 from cli.verify import verify
 
@@ -24,11 +25,13 @@ app = typer.Typer(
 )
 app.command("check")(check)
 app.command("backup")(backup)
+app.command("run")(run)
 app.command("restore")(restore)
 app.command("export")(export)
 app.command("list")(list_)
 app.command("show")(show)
 app.command("verify")(verify)
+app.add_typer(config.app, name="config")
 
 
 def _print_version(wanted: bool) -> None:

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from pipeline import config
+
 if TYPE_CHECKING:
     from pipeline.config import Limits, Selection
     from storage_backends import StorageBackend
 
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-
 
 def parse_size(text: str | int) -> int:
-    """Bytes from ``268435456``, ``256MiB``, ``256MB`` or ``256M``: all powers of 1024, as in PostgreSQL's settings."""
-    match = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", str(text).strip(), re.IGNORECASE)
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is not a size; write 268435456, 256MiB or 1GiB")
-    return int(match[1]) * _UNITS[match[2].upper()]
+    """Bytes, as :func:`pipeline.config.parse_size` takes them."""
+    try:
+        return config.parse_size(str(text))
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
 
 
 def parse_rate(text: str | int) -> int:
@@ -213,6 +213,38 @@ BinDir: TypeAlias = Annotated[
     list[Path] | None,
     typer.Option(metavar="FOLDER", help="Where PostgreSQL's programs are, if not in the usual places"),
 ]
+
+
+Config: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="PGSTOW_CONFIG",
+        help="Where pgstow.toml is; by default in the folder that you are in, or in /etc/pgstow",
+        show_default=False,
+    ),
+]
+_CONFIGS = (Path("pgstow.toml"), Path("/etc/pgstow/pgstow.toml"))
+
+
+def find_config(named: Path | None) -> Path:
+    """The configuration file that is meant."""
+    from pipeline.errors import InvalidRequest
+
+    if named is not None:
+        return named
+    if found := [path for path in _CONFIGS if path.exists()]:
+        return found[0]
+    raise InvalidRequest(f"There is no {' and no '.join(map(str, _CONFIGS))}: say where your file is with --config.")
+
+
+def parse_span(text: str | int) -> int:
+    """Seconds from ``90``, ``90s``, ``30m`` or ``2h``."""
+    match = re.fullmatch(r"(\d{1,6})([smh]?)", str(text).strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a span of time; write 90s, 30m or 2h")
+    return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def open_store(

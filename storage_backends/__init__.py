@@ -12,7 +12,7 @@ from storage_backends.errors import (
     StorageError,
     TransientStorageError,
 )
-from storage_backends.open import open_backend
+from storage_backends.open import check_url, open_backend
 
 __all__ = [
     "AccessDenied",
@@ -27,5 +27,6 @@ __all__ = [
     "StorageBackend",
     "StorageError",
     "TransientStorageError",
+    "check_url",
     "open_backend",
 ]
