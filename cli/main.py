@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import config, errors
+from cli import config, errors, schedule
 from cli.backup import backup
 from cli.check import check
 from cli.export import export
@@ -32,6 +32,7 @@ app.command("list")(list_)
 app.command("show")(show)
 app.command("verify")(verify)
 app.add_typer(config.app, name="config")
+app.add_typer(schedule.app, name="schedule")
 
 
 def _print_version(wanted: bool) -> None:

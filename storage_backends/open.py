@@ -50,7 +50,7 @@ def open_backend(
 
 
 def check_url(url: str) -> None:
-    """Raises InvalidStorageURL where :func:`open_backend` would, without asking for credentials or importing an SDK."""
+    """Raises InvalidStorageURL where :func:`open_backend` would for what the URL itself says; imports no SDK and asks for no credentials."""
     _read(url, {})
 
 

@@ -3,7 +3,6 @@
 import fcntl
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -129,16 +128,10 @@ def test_one_that_fails_keeps_no_other_from_its_backup(
     assert night.metric("last_success_timestamp_seconds")["shop", "nas"] > before["shop", "nas"]
 
 
-def test_a_destination_that_cannot_be_opened(
-    night: Night, sample_database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    nowhere = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/dev/null"}
-    nowhere["AWS_SHARED_CREDENTIALS_FILE"] = "/dev/null"
-    night.write({"shop": sample_database.conninfo}, {"offsite": "s3://bucket/prefix", "nas": tmp_path / "nas"})
-    result = night.run("--json", env=nowhere)
-    assert_one_sentence(result, STORE, "shop at offsite: .*credentials")
+def test_a_destination_that_cannot_be_opened(night: Night, sample_database: Database, tmp_path: Path) -> None:
+    stores = {"offsite": "s3://bucket/prefix?profile=no-such-profile", "nas": tmp_path / "nas"}
+    night.write({"shop": sample_database.conninfo}, stores)
+    assert_one_sentence(night.run("--json"), BAD_INPUT, r"shop at offsite: .*no-such-profile")
     assert len(committed_backups(tmp_path / "nas")) == 1
 
 
@@ -247,21 +240,6 @@ def test_hooks_are_told_and_make_nothing_fail(night: Night, database: Database, 
     assert json.loads((tmp_path / "told").read_text()) == json.loads(result.stdout)
 
 
-def test_a_password_from_a_file_reaches_the_server_alone(night: Night, tmp_path: Path, spool_dir: Path) -> None:
-    with ThrowawayCluster() as server:
-        night.write(
-            {"shop": server.conninfo()}, {"nas": tmp_path / "nas"}, more=f'password_file = "{tmp_path}/password"'
-        )
-        (tmp_path / "password").write_text("hunter2\n")
-        result = night.run("--log-format", "json", "--json")
-    assert result.exit_code == 0
-    written = [path.read_bytes() for path in tmp_path.rglob("*.json")] + [
-        result.stdout.encode(),
-        result.stderr.encode(),
-    ]
-    assert not any(b"hunter2" in content for content in written)
-
-
 class TestConfigCheck:
     def test_without_connecting(self, night: Night, tmp_path: Path) -> None:
         night.write({"shop": NOBODY_LISTENS}, {"nas": tmp_path / "nas"})
@@ -294,5 +272,5 @@ class TestConfigCheck:
         night.write({"shop": NOBODY_LISTENS}, {"nas": tmp_path / "nas"})
         assert run_pgstow("config", "check").stdout == "pgstow.toml is good: it lists shop.\n"
         monkeypatch.chdir(Path("/"))
-        if not os.path.exists("/etc/pgstow"):
+        if not Path("/etc/pgstow").exists():
             assert_one_sentence(run_pgstow("config", "check"), BAD_INPUT, "There is no pgstow.toml and no /etc/pgstow")
