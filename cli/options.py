@@ -96,7 +96,8 @@ ToEach: TypeAlias = Annotated[
     typer.Option(
         "--to",
         metavar="URL",
-        help=f"s3://bucket/prefix, gs://bucket/prefix or a folder; several times for several stores, from one dump [env var: {STORE_VARIABLE}]",
+        help="s3://bucket/prefix, gs://bucket/prefix or a folder; several times for several stores, from one dump; "
+        f"{STORE_VARIABLE} of the environment by default",
         show_default=False,
         rich_help_panel=STORE,
     ),
