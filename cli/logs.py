@@ -1,6 +1,7 @@
 """What a run says while it goes on, on standard error: for people, or as one JSON object a line."""
 
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,7 +86,7 @@ def logging(log_format: str, *, quiet: bool) -> Iterator[Log]:
     except typer.Exit:
         raise
     except Stopped as exc:
-        _log("error", "stopped", message=f"Stopped by signal {exc.number}; {exc.consequence}.")
+        _log("error", "stopped", message=f"Stopped by {signal.Signals(exc.number).name}; {exc.consequence}.")
         raise typer.Exit(128 + exc.number) from exc
     except Exception as exc:
         _log("error", "failed", message=" ".join(str(exc).split()), kind=type(exc).__name__)

@@ -14,9 +14,7 @@ from cli import display, logs, options
 from cli.errors import ExitCode, exit_code_of
 
 if TYPE_CHECKING:
-    from pipeline.nightly.jobs import Job
     from pipeline.nightly.outcome import Outcome
-    from pipeline.nightly.settings import Monitoring
 
 OVER = "Instead of what the file says"
 
@@ -98,7 +96,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
     """What came of it all, as a document."""
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.hooks import ping, tell
-    from pipeline.nightly.jobs import make_jobs
+    from pipeline.nightly.jobs import listed_pairs, make_jobs
     from pipeline.nightly.run import run as run_jobs
 
     file = ConfigFile(path)
@@ -110,9 +108,12 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
         outcomes: list[Outcome] = []
         if config.monitoring.ping and (trouble := ping(config.monitoring.ping, "start")):
             log.trouble(trouble)
-        for outcome in run_jobs(jobs, log.notify_of):
-            log.ended(outcome)
-            outcomes.append(outcome)
+        try:
+            for outcome in run_jobs(jobs, log.notify_of):
+                log.ended(outcome)
+                outcomes.append(outcome)
+        finally:  # a run that is stopped has done something too
+            _write_metrics(config.monitoring.textfile, outcomes, listed_pairs(config), log)
         code = _exit_code(outcomes)
         document = {
             "config": str(path),
@@ -122,25 +123,22 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
             "finished_at": datetime.now(UTC).isoformat(),
             "backups": [outcome.describe() for outcome in outcomes],
         }
-        _write_metrics(config.monitoring, outcomes, make_jobs(file, config, (), {}), log)
         for trouble in tell(config.monitoring, document, good=code is ExitCode.OK):
             log.trouble(trouble)
     return document
 
 
 def _write_metrics(
-    monitoring: "Monitoring", outcomes: "Sequence[Outcome]", jobs: "Sequence[Job]", log: logs.Log
+    textfile: str | None, outcomes: "Sequence[Outcome]", known: "Sequence[tuple[str, str]]", log: logs.Log
 ) -> None:
-    """``jobs`` are all that the file has."""
     from pipeline.nightly.metrics import write_textfile
 
-    if monitoring.textfile is None:
+    if textfile is None:
         return
     try:
-        known = [(job.name, destination) for job in jobs for destination in job.destinations]
-        write_textfile(Path(monitoring.textfile), outcomes, known)
+        write_textfile(Path(textfile), outcomes, known)
     except OSError as exc:
-        log.trouble(f"The metrics could not be written to {monitoring.textfile}: {exc.strerror}.")
+        log.trouble(f"The metrics could not be written to {textfile}: {exc.strerror}.")
 
 
 def _exit_code(outcomes: "Sequence[Outcome]") -> ExitCode:

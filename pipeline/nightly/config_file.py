@@ -68,13 +68,13 @@ class ConfigFile:
         tomllib tells no lines. But a file cut off between two statements is TOML too, and inside of one it is not: so the statement that
         brings the key is what lies between the last such cut without it and the first with it.
         """
-        lines = self._text.splitlines(keepends=True)
+        lines = self._text.split("\n")
         while key and not _has(self.content, key):
             key = key[:-1]
         before = 0
         for end in range(len(lines) + 1):
             try:
-                content = tomllib.loads("".join(lines[:end]))
+                content = tomllib.loads("\n".join(lines[:end]))
             except tomllib.TOMLDecodeError:
                 continue
             if _has(content, key):
@@ -111,9 +111,10 @@ def _wrong_names(content: Mapping[str, Any]) -> Iterator[Problem]:
         options = _table(content, *place)
         named = options.get("destinations")
         for name in named if isinstance(named, list) else []:
-            if name not in _table(content, "destinations"):
+            if isinstance(name, str) and name not in _table(content, "destinations"):
                 yield Problem((*place, "destinations"), f"there is no [destinations.{name}].")
-        if (name := options.get("retention")) is not None and name not in _table(content, "retention"):
+        name = options.get("retention")
+        if isinstance(name, str) and name not in _table(content, "retention"):
             yield Problem((*place, "retention"), f"there is no [retention.{name}].")
 
 

@@ -1,6 +1,6 @@
 """From a database's settings to what is run."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,6 +57,15 @@ def make_jobs(file: ConfigFile, config: Config, names: Sequence[str], overrides:
     return jobs
 
 
+def listed_pairs(config: Config) -> list[tuple[str, str]]:
+    """Each database of the file with each of its destinations."""
+    return [
+        (name, destination)
+        for name in config.databases
+        for destination in _effective(config, name, {}).destinations or config.destinations
+    ]
+
+
 def _effective(config: Config, name: str, overrides: Mapping[str, Any]) -> DatabaseSettings:
     """A database's settings, with the defaults where it has none."""
     database = config.databases[name]
@@ -74,11 +83,14 @@ def _make_job(name: str, settings: DatabaseSettings, config: Config) -> Job:
         if settings.exclude_databases:
             raise InvalidRequest("exclude_databases goes with all_databases = true.")
         back_up = partial(back_up_patiently, request, retries=retries)
+    destinations = {chosen: config.destinations[chosen] for chosen in settings.destinations or config.destinations}
+    if len({destination.url for destination in destinations.values()}) < len(destinations):
+        raise InvalidRequest("Two of its destinations have the same url: one copy there is all that can be.")
     return Job(
         name=name,
         request=request,
         back_up=back_up,
-        destinations={name: config.destinations[name] for name in settings.destinations or config.destinations},
+        destinations=destinations,
         verify=Level(settings.verify) if settings.verify and settings.verify != "none" else None,
         retention=config.retention.get(settings.retention or "default"),
     )
@@ -144,10 +156,3 @@ def _read_password(path: str) -> str:
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "it is not UTF-8"
         raise InvalidRequest(f"The password_file {path} can't be read: {reason}.") from exc
-
-
-def pairs(jobs: Sequence[Job]) -> Iterator[tuple[str, str]]:
-    """Each database with each of its destinations."""
-    for job in jobs:
-        for destination in job.destinations:
-            yield job.name, destination

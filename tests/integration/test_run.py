@@ -3,6 +3,7 @@
 import fcntl
 import json
 import math
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.faulty_backups import FaultyStore
 from support.faulty_http import Fault
 from support.object_stores import StoreBucket
-from support.pgstow import Result, assert_one_sentence, committed_backups, run_pgstow
+from support.pgstow import Result, assert_one_sentence, committed_backups, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -150,20 +151,23 @@ def test_a_backup_that_is_not_good_is_a_failure(
     assert list(night.metric("last_success_timestamp_seconds")) == [("shop", "nas")]
 
 
-def test_a_whole_server(night: Night, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("format_", "level", "names"),
+    [("directory", "restore", {"%40cluster", "%40globals", "postgres"}), ("plain", "archive", {"%40cluster"})],
+)
+def test_a_whole_server(night: Night, tmp_path: Path, format_: str, level: str, names: set[str]) -> None:
     with ThrowawayCluster() as server:
         night.write(
             {"server": server.conninfo()},
             {"nas": tmp_path / "nas", "other": tmp_path / "other"},
-            defaults='verify = "restore"\n',
+            defaults=f'verify = "restore"\nformat = "{format_}"\n',
             more='all_databases = true\nexclude_databases = ["template*"]',
         )
         result = night.run("--json")
     assert (result.exit_code, result.stderr) == (0, "")
     outcomes = night.outcomes(result)
-    assert {one["verified"] for one in outcomes.values()} == {"restore"}
-    names = {path.parent.name for path in (tmp_path / "other").rglob("manifests/**/*.json")}
-    assert names == {"%40cluster", "%40globals", "postgres"}
+    assert {one["verified"] for one in outcomes.values()} == {level}
+    assert {path.parent.name for path in (tmp_path / "other").rglob("manifests/**/*.json")} == names
 
 
 def test_retention_is_not_taken_for_done(night: Night, sample_database: Database, tmp_path: Path) -> None:
@@ -191,6 +195,29 @@ def test_flags_override_the_environment_overrides_the_file(night: Night, databas
     assert jobs_and_level("--jobs", 3, "--verify", "none", PGSTOW_JOBS="2", PGSTOW_VERIFY="bytes") == (3, None)
     assert not (tmp_path / "other").exists()
     assert set(night.metric("rows")) == {("small", "nas")}
+
+
+def test_a_run_that_is_stopped_tells_what_it_has_done(
+    night: Night, database: Database, sample_database: Database, stuck_s3: FaultyStore, tmp_path: Path
+) -> None:
+    destinations = {"nas": tmp_path / "nas", "offsite": stuck_s3.url}
+    night.write(
+        {"small": database.conninfo, "shop": sample_database.conninfo}, destinations, more='destinations = ["offsite"]'
+    )
+    night.path.write_text(
+        night.path.read_text().replace("[databases.shop]", 'destinations = ["nas"]\n[databases.shop]')
+    )
+    with start_pgstow("run", "--config", night.path, "--log-format", "json") as process:
+        wait_until(lambda: stuck_s3.proxy.count("PUT"), "the second one is under way")
+        process.terminate()
+        result = finish(process)
+    assert result.exit_code == 128 + signal.SIGTERM
+    last = json.loads(result.stderr_lines[-1])
+    assert (last["event"], last["message"]) == (
+        "stopped",
+        "Stopped by SIGTERM; nothing was committed that is not whole.",
+    )
+    assert night.metric("last_attempt_success") == {("small", "nas"): 1}
 
 
 def test_a_second_run_over_one_file(night: Night, database: Database, tmp_path: Path) -> None:

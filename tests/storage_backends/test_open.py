@@ -1,11 +1,12 @@
 import hashlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from storage_backends import AccessDenied, InvalidStorageURL, StorageError, open_backend
+from storage_backends import AccessDenied, InvalidStorageURL, StorageError, check_url, open_backend
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,16 @@ def test_what_is_not_understood_is_said_in_one_sentence(
         open_backend(url, options)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+    if not options:
+        with pytest.raises(InvalidStorageURL, match=re.escape(str(caught.value))):
+            check_url(url)
+
+
+@pytest.mark.parametrize("url", ["/some/folder", "file:///some/folder", "s3://no-such-bucket/x?region=eu", "gs://b"])
+def test_a_url_is_checked_without_opening_anything(url: str) -> None:
+    program = f"import sys; from storage_backends import check_url; check_url({url!r}); print('boto3' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("url", ["s3://id:hunter2@bucket/prefix", "s3://bucket?endpoint=https://id:hunter2@host"])

@@ -2,6 +2,7 @@
 
 import itertools
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,7 @@ keep_last = -1
 def test_what_contradicts_itself_is_told_of_each_database(path: Path) -> None:
     text = """\
 [defaults]
+destinations = ["nas"]
 memory = "1MiB"
 [destinations.nas]
 url = "/mnt/backups"
@@ -160,11 +162,18 @@ conninfo = ""
 memory = "1GiB"
 all_databases = true
 tables = ["shop.*"]
+[databases.twice]
+conninfo = ""
+memory = "1GiB"
+destinations = ["nas", "same"]
+[destinations.same]
+url = "/mnt/backups"
 """
     assert problems(path, text) == [
-        "5: databases.shop: The memory limit must hold two objects of 33554432 bytes at least, not 1048576 bytes in all.",
-        "7: databases.one: exclude_databases goes with all_databases = true.",
-        "11: databases.all: all_databases takes no part of a database: leave out tables, schemas and what excludes them.",
+        "6: databases.shop: The memory limit must hold two objects of 33554432 bytes at least, not 1048576 bytes in all.",
+        "8: databases.one: exclude_databases goes with all_databases = true.",
+        "12: databases.all: all_databases takes no part of a database: leave out tables, schemas and what excludes them.",
+        "17: databases.twice: Two of its destinations have the same url: one copy there is all that can be.",
     ]
 
 
@@ -262,3 +271,36 @@ def test_lines_are_those_of_the_keys(statements: list[tuple[str, str, str]]) -> 
         for deeper in itertools.chain([()], [("p",), ("nothing", 0), (0,)]):
             assert file.line_of(("t", key, *deeper)) == line
     assert file.line_of(("t", "nothing")) == 1
+
+
+def test_only_newlines_make_lines(path: Path) -> None:
+    text = "[destinations.nas]\r\nurl = '/a\u2028b'\r\nurls = ''\r\n[databases.a]\r\nconninfo = ''"
+    assert problems(path, text) == ["3: destinations.nas.urls: there is no such key; did you mean url?"]
+
+
+WORDS = [
+    "defaults",
+    "destinations",
+    "databases",
+    "retention",
+    "monitoring",
+    "a",
+    "url",
+    "env",
+    "conninfo",
+    "jobs",
+    "ping",
+]
+ANYTHING = st.recursive(
+    st.integers() | st.booleans() | st.floats() | st.sampled_from([*WORDS, "", "/a", "s3://a/b", "10MiB", "x=y=z"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=30,
+)
+
+
+@given(st.dictionaries(st.sampled_from(WORDS), ANYTHING, max_size=5))
+def test_whatever_it_says_it_is_told_in_sentences(content: dict[str, Any]) -> None:
+    file = ConfigFile(Path("/dev/null"))
+    file.content = content
+    with suppress(ConfigInvalid):
+        make_jobs(file, file.parse({"a": "/b"}), (), {})
