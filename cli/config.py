@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import display, options
+from cli import display, options, run_options
 from cli.check import print_findings, verdict
 from cli.errors import ExitCode, print_error
 
@@ -21,7 +21,7 @@ app = typer.Typer(help="Check the configuration file, or print its JSON Schema."
 @app.command("check")
 def check(
     *,
-    config: options.Config = None,
+    config: run_options.Config = None,
     connect: Annotated[
         bool,
         typer.Option("--connect", help="Examine each database and each of its destinations too, as pgstow check does"),
@@ -32,7 +32,7 @@ def check(
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.jobs import make_jobs
 
-    file = ConfigFile(options.find_config(config))
+    file = ConfigFile(run_options.find_config(config))
     settings = file.parse(os.environ)
     jobs = make_jobs(file, settings, (), {})
     print(f"{file.path} is good: it lists {', '.join(job.name for job in jobs)}.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from cli import display, logs, options
+from cli import display, logs, options, run_options
 from cli.errors import ExitCode, exit_code_of
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def run(
         typer.Argument(metavar="[NAME]…", help="Databases, by their names in the file; all of them by default"),
     ] = None,
     *,
-    config: options.Config = None,
+    config: run_options.Config = None,
     destination: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Only to this destination; several times for several", rich_help_panel=OVER),
@@ -63,7 +63,7 @@ def run(
         int,
         typer.Option(
             metavar="SPAN",
-            parser=options.parse_span,
+            parser=run_options.parse_span,
             help="Begin after a random wait of up to so long, such as 30m, so that not all hosts begin at once",
             show_default=False,
         ),
@@ -84,7 +84,7 @@ def run(
         "spool_dir": None if spool_dir is None else str(spool_dir),
     }
     with logs.logging(log_format, quiet=quiet or json) as log:
-        document = _run(options.find_config(config), names or [], overrides, spread, log)
+        document = _run(run_options.find_config(config), names or [], overrides, spread, log)
     if json:
         display.print_json(document)
     else:

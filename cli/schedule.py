@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 import typer
 
-from cli import options
+from cli import run_options
 
 if TYPE_CHECKING:
     from pipeline.nightly.schedule import Schedule
@@ -34,7 +34,7 @@ Spread: TypeAlias = Annotated[
     int,
     typer.Option(
         metavar="SPAN",
-        parser=options.parse_span,
+        parser=run_options.parse_span,
         help="Begin at a random moment within so long, so that not all hosts begin at once",
         show_default="30m",
     ),
