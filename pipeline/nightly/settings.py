@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
 from pipeline.config import parse_size
 from pipeline.errors import InvalidRequest
@@ -57,6 +57,12 @@ def _ping(value: Any, info: ValidationInfo) -> str:
     if parts.password and not referred:
         raise ValueError('a password may not stand in this file: take the URL from the environment by {env = "NAME"}')
     return str(text)
+
+
+def _textfile(path: str) -> str:
+    if not path.endswith(".prom"):
+        raise ValueError("must end in .prom: node_exporter reads no other file")
+    return path
 
 
 def _size(value: Any) -> Any:
@@ -185,7 +191,9 @@ class Retention(Settings):
 class Monitoring(Settings):
     """Who is told."""
 
-    textfile: str | None = Field(default=None, description="A file for node_exporter's textfile collector: *.prom")
+    textfile: Annotated[str, AfterValidator(_textfile)] | None = Field(
+        default=None, description="A file for node_exporter's textfile collector: *.prom"
+    )
     on_success: Command | None = Field(default=None, description="A command, which has the outcome on its input")
     on_failure: Command | None = Field(default=None, description="The same after a run that failed")
     hook_timeout: Count = Field(default=60, description="Seconds that such a command may take")

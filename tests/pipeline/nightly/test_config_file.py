@@ -120,6 +120,7 @@ dbname
 [monitoring]
 on_failure = []
 ping = "ftp://hc.example.com"
+textfile = "/var/lib/pgstow.txt"
 [retention.default]
 keep_within = "30 days"
 keep_last = -1
@@ -138,9 +139,10 @@ keep_last = -1
         "postgresql://user@host/database or as 'host=… dbname=…' (special characters in a URI percent-encoded).",
         "24: monitoring.on_failure: is empty.",
         "25: monitoring.ping: must be like https://host/path.",
-        "27: retention.default.keep_within: must be a number of hours, days or weeks, such as 36h, 30d or 8w.",
-        "28: retention.default.keep_last: should be greater than or equal to 0.",
-        "29: monitorin: there is no such key; did you mean monitoring?",
+        "26: monitoring.textfile: must end in .prom: node_exporter reads no other file.",
+        "28: retention.default.keep_within: must be a number of hours, days or weeks, such as 36h, 30d or 8w.",
+        "29: retention.default.keep_last: should be greater than or equal to 0.",
+        "30: monitorin: there is no such key; did you mean monitoring?",
     ]
 
 
