@@ -250,13 +250,12 @@ def test_a_store_that_fails_keeps_no_other_from_the_archive() -> None:
 
 def test_a_store_that_failed_is_not_waited_for() -> None:
     class Stalling(MemoryBackend):
-        over = threading.Event()
+        first, over = threading.Event(), threading.Event()
         puts = 0
 
         def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
             self.puts += 1
-            if ".00000." not in key:
-                self.over.wait(PATIENCE)
+            (self.first if ".00000." in key else self.over).wait(PATIENCE)
             raise AccessDenied(f"{key}: not allowed")
 
     stalling, good = Stalling(), MemoryBackend()
@@ -266,6 +265,9 @@ def test_a_store_that_failed_is_not_waited_for() -> None:
     with writing(destinations, Limits(transfers=3, memory=4096 * KIB, object_size=64 * KIB)) as (writer, workers):
         for piece in pieces_of("1.dat", files["1.dat"]):
             write(writer, workers, piece)
+        while writer._compressing.pending:
+            workers.collect(timeout=0.01)
+        stalling.first.set()
         archived = writer.finish()
         assert writer._uploading[failed].pending, "its puts still stall"
         stalling.over.set()
