@@ -3,8 +3,8 @@
 import dataclasses
 import os
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -12,10 +12,12 @@ import typer
 
 from cli import display, options
 from cli import retention_options as retention
+from cli.errors import exit_code_of
 
 if TYPE_CHECKING:
+    from pipeline.destinations import Copies
     from pipeline.events import Notify
-    from pipeline.manifest import Format, Manifest
+    from pipeline.manifest import Format
     from pipeline.plan import BackupPlan
     from storage_backends import StorageBackend
 
@@ -25,7 +27,7 @@ _LONGEST_TIMEOUT = 2**31 // 1000  # seconds: PostgreSQL counts milliseconds, in 
 def backup(
     conninfo: options.Source = "",
     *,
-    to: options.To,
+    to: options.ToEach = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300.0,
     tag: retention.Tags = None,
@@ -131,12 +133,11 @@ def backup(
     from pipeline.attempts import back_up_patiently
     from pipeline.backup import BackupRequest
     from pipeline.cluster import ClusterRequest, back_up_cluster
-    from pipeline.config import Keep
     from pipeline.errors import InvalidRequest
     from pipeline.globals import GlobalsRequest, back_up_globals
-    from pipeline.manifest import summarize
     from pipeline.plan import plan_backup
     from pipeline.postgres.conninfo import Conninfo
+    from storage_backends import StorageError
 
     selection = options.make_selection(
         table,
@@ -170,8 +171,7 @@ def backup(
         )
     if format_ == "plain" and at_once > 1:
         raise InvalidRequest("pg_dumpall dumps one database after another: leave out --databases-at-once, or --format.")
-    store_option, until = retention.lock_until(to, store_option, retain_days, retain_until)
-    keep = Keep(tuple(tag or ()), until)
+    lock, tags = retention.lock_options(retain_days, retain_until), tuple(tag or ())
     source = Conninfo.parse(conninfo)
     request = BackupRequest(
         source=source if source.database or not chosen else source.with_database("postgres"),
@@ -183,11 +183,13 @@ def backup(
         programs=tuple(bin_dir or ()),
         lock_wait_timeout=lock_wait_timeout,
         statement_timeout=statement_timeout,
-        keep=keep,
+        tags=tags,
     )
     match chosen:
         case []:
-            run: Callable[[StorageBackend, Notify], Manifest] = partial(back_up_patiently, request, retries=retries)
+            run: Callable[[Sequence[StorageBackend], Notify], Copies] = partial(
+                back_up_patiently, request, retries=retries
+            )
         case ["--all-databases"]:
             of_cluster = ClusterRequest(
                 each=request,
@@ -206,28 +208,55 @@ def backup(
                 level=level,
                 limits=request.limits,
                 programs=request.programs,
-                keep=keep,
+                tags=tags,
             )
             run = partial(back_up_globals, of_globals)
     os.nice(nice)
-    store = options.open_store(to, store_option, give_up_after, limit_rate)
-    if dry_run:
-        with closing(store):
-            _print_plan(plan_backup(request), store.url, as_json=json)
-        return
-    started = time.monotonic()
-    with closing(store), display.progress(quiet=quiet or json) as notify:
-        manifest = run(store, notify)
+    with ExitStack() as stack:
+        stores = [
+            stack.enter_context(closing(store))
+            for store in options.open_stores(to, store_option, give_up_after, limit_rate, lock)
+        ]
+        urls = [store.url for store in stores]
+        if dry_run:
+            _print_plan(plan_backup(request), " and ".join(urls), as_json=json)
+            return
+        started = time.monotonic()
+        with display.progress(quiet=quiet or json) as notify:
+            copies = run(stores, notify)
     if json:
-        display.print_json(summarize(manifest))
-        return
-    totals, seconds = manifest.totals, time.monotonic() - started
+        _print_json(copies, urls)
+    else:
+        _print(copies, urls, time.monotonic() - started)
+    if failures := [copy for copy in copies if isinstance(copy, StorageError)]:  # told when they happened
+        raise typer.Exit(exit_code_of(failures[0]))
+
+
+def _print_json(copies: "Copies", urls: "Sequence[str]") -> None:
+    """One document for one store, a list for several."""
+    from pipeline.manifest import summarize
+    from storage_backends import StorageError
+
+    documents = [
+        {"store": url, "problem": str(copy)} if isinstance(copy, StorageError) else {"store": url, **summarize(copy)}
+        for url, copy in zip(urls, copies, strict=True)
+    ]
+    display.print_json(documents if len(documents) > 1 else documents[0])
+
+
+def _print(copies: "Copies", urls: "Sequence[str]", seconds: float) -> None:
+    from pipeline.destinations import committed
+    from storage_backends import StorageError
+
+    manifest = committed(copies)[0]
+    places = [url for url, copy in zip(urls, copies, strict=True) if not isinstance(copy, StorageError)]
+    totals = manifest.totals
     print(
         f"Backed up {manifest.cluster}/{manifest.database} as {manifest.backup_id} in {display.format_duration(seconds)}."
     )
     print(
         f"{totals.rows:,} rows in {totals.tables:,} tables; {display.format_size(totals.size)} dumped, "
-        f"{display.format_size(totals.stored_size)} stored in {totals.objects:,} objects at {store.url}."
+        f"{display.format_size(totals.stored_size)} stored in {totals.objects:,} objects at {' and at '.join(places)}."
     )
 
 

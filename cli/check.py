@@ -58,14 +58,16 @@ def check(
     if json:
         display.print_json({"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
-        _print([finding for finding in findings if not quiet or finding.outcome in (Outcome.WARNING, Outcome.PROBLEM)])
-        print(_verdict(findings))
+        print_findings(
+            [finding for finding in findings if not quiet or finding.outcome in (Outcome.WARNING, Outcome.PROBLEM)]
+        )
+        print(verdict(findings))
     if not ready:
         raise typer.Exit(ExitCode.CHECK)
 
 
-def _print(findings: "Sequence[Finding]") -> None:
-    """Wrapped where there is a terminal, but for the statements, which are there to be copied."""
+def print_findings(findings: "Sequence[Finding]") -> None:
+    """One after another, wrapped where there is a terminal, but for the statements, which are there to be copied."""
     from rich.text import Text
 
     console = display.console()
@@ -93,7 +95,8 @@ def _lines(finding: "Finding", width: int) -> "Iterator[str]":
         yield f"      -- and {len(finding.sql) - _STATEMENTS:,} more: --json has them all"
 
 
-def _verdict(findings: "Sequence[Finding]") -> str:
+def verdict(findings: "Sequence[Finding]") -> str:
+    """In a sentence."""
     count = {outcome: sum(finding.outcome == outcome for finding in findings) for outcome in ("problem", "warning")}
     words = [f"{number} {name}{'s' if number > 1 else ''}" for name, number in count.items() if number]
     if count["problem"]:

@@ -75,6 +75,10 @@ def reported(*, debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         code = exit_code_of(exc)
+        if isinstance(exc, pipeline_errors.ConfigInvalid):
+            for problem in exc.problems[:-1]:
+                print_error(problem)
+            _fail(exc.problems[-1], code)
         sentence = " ".join(str(exc).split()) or type(exc).__name__
         if code is ExitCode.UNEXPECTED:
             sentence = f"Unexpected {type(exc).__name__}: {sentence} Please report this, with what --debug prints."

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import errors
+from cli import config, errors, schedule
 from cli.backup import backup
 from cli.check import check
 from cli.export import export
@@ -15,6 +15,7 @@ from cli.hold import app as hold
 from cli.list import list_
 from cli.prune import prune
 from cli.restore import restore
+from cli.run import run
 from cli.show import show
 from cli.verify import verify
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command("check")(check)
 app.command("backup")(backup)
+app.command("run")(run)
 app.command("restore")(restore)
 app.command("export")(export)
 app.command("list")(list_)
@@ -35,6 +37,8 @@ app.command("verify")(verify)
 app.command("prune")(prune)
 app.command("gc")(gc)
 app.add_typer(hold, name="hold")
+app.add_typer(config.app, name="config")
+app.add_typer(schedule.app, name="schedule")
 
 
 def _print_version(wanted: bool) -> None:

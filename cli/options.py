@@ -1,25 +1,26 @@
 """Options that several commands share, and how they are parsed."""
 
-import re
+import os
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from pipeline import config
+
 if TYPE_CHECKING:
     from pipeline.config import Limits, Selection
     from storage_backends import StorageBackend
 
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-
 
 def parse_size(text: str | int) -> int:
-    """Bytes from ``268435456``, ``256MiB``, ``256MB`` or ``256M``: all powers of 1024, as in PostgreSQL's settings."""
-    match = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", str(text).strip(), re.IGNORECASE)
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is not a size; write 268435456, 256MiB or 1GiB")
-    return int(match[1]) * _UNITS[match[2].upper()]
+    """Bytes, as :func:`pipeline.config.parse_size` takes them."""
+    try:
+        return config.parse_size(str(text))
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
 
 
 def parse_rate(text: str | int) -> int:
@@ -48,6 +49,7 @@ def parse_format(text: str) -> str:
 MEMORY_DEFAULT = "192MiB"
 SPOOL_DEFAULT = "256MiB"
 OBJECT_DEFAULT = "32MiB"
+STORE_VARIABLE = "PGSTOW_STORE"
 STORE = "The store"
 LIMITS = "Limits"
 SERVER = "The server"
@@ -84,8 +86,19 @@ To: TypeAlias = Annotated[
     typer.Option(
         "--to",
         metavar="URL",
-        envvar="PGSTOW_STORE",
+        envvar=STORE_VARIABLE,
         help="s3://bucket/prefix, gs://bucket/prefix or a folder",
+        rich_help_panel=STORE,
+    ),
+]
+ToEach: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to",
+        metavar="URL",
+        help="s3://bucket/prefix, gs://bucket/prefix or a folder; several times for several stores, from one dump; "
+        f"{STORE_VARIABLE} of the environment by default",
+        show_default=False,
         rich_help_panel=STORE,
     ),
 ]
@@ -94,7 +107,7 @@ From: TypeAlias = Annotated[
     typer.Option(
         "--from",
         metavar="URL",
-        envvar="PGSTOW_STORE",
+        envvar=STORE_VARIABLE,
         help="s3://bucket/prefix, gs://bucket/prefix or a folder",
         rich_help_panel=STORE,
     ),
@@ -222,6 +235,26 @@ def parse_store_options(options: list[str] | None) -> dict[str, str]:
         if not equals:
             raise InvalidRequest(f"--store-option {key} needs a value: write {key}=VALUE.")
     return {key: value for key, _, value in pairs}
+
+
+def open_stores(
+    urls: list[str] | None,
+    options: list[str] | None,
+    give_up_after: float,
+    limit_rate: int | None,
+    options_of_each: Sequence[str] = (),
+) -> "list[StorageBackend]":
+    """The stores that the command line names, or else the one of the environment."""
+    from pipeline.errors import InvalidRequest
+
+    # typer itself would split the variable at its spaces, which a folder's name may have.
+    if not (named := urls or [url for url in [os.environ.get(STORE_VARIABLE)] if url]):
+        raise InvalidRequest(f"Say where the backup shall go: --to URL, or {STORE_VARIABLE} in the environment.")
+    if len(named) > 1 and options:
+        raise InvalidRequest("With several stores, options stand in each one's URL: leave out --store-option.")
+    if len(set(named)) < len(named):
+        raise InvalidRequest("A store is named twice: one copy there is all that can be.")
+    return [open_store(url, [*(options or ()), *options_of_each], give_up_after, limit_rate) for url in named]
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":

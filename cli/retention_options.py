@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from cli.options import STORE, parse_moment, parse_store_options
+from cli.options import STORE, parse_moment
 
 Tags: TypeAlias = Annotated[
     list[str] | None,
@@ -45,26 +45,15 @@ def parse_duration(text: str | timedelta) -> timedelta:
     return duration
 
 
-def lock_until(
-    url: str, options: list[str] | None, days: int | None, until: datetime | None
-) -> tuple[list[str], datetime | None]:
-    """The options of a store that locks what a backup puts into it, and until when, where that is asked for in any way."""
+def lock_options(days: int | None, until: datetime | None) -> list[str]:
+    """The options of a store that locks what a backup puts into it, where that is asked for."""
     from pipeline.errors import InvalidRequest
-    from storage_backends.open import retained_until
 
     if days is not None and until is not None:
         raise InvalidRequest("Say either --retain-days or --retain-until.")
-    given = list(options or [])
     if days is not None:
         until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
-    if until is not None:
-        given.append(f"retain_until={until.isoformat()}")
-    moment = retained_until(url, parse_store_options(given))
-    if moment is None:
-        return given, None
-    if moment <= datetime.now(UTC):
-        raise InvalidRequest(f"Objects can't be locked until {moment:%Y-%m-%d %H:%M:%SZ}, which has passed.")
-    return [*given, f"retain_until={moment.isoformat()}"], moment
+    return [] if until is None else [f"retain_until={until.isoformat()}"]
 
 
 def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool:

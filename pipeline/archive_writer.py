@@ -6,13 +6,14 @@ from functools import partial
 
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
+from pipeline.destinations import Destination, Destinations
 from pipeline.manifest import Segment, StoredObject
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.stages.compress import Compressor
 from pipeline.stages.pack import Draft, Packer
 from pipeline.stages.spool import Piece
 from pipeline.stages.upload import upload
-from storage_backends import StorageBackend
+from storage_backends import StorageError
 
 _TAIL = 5  # bytes; as long as the end of COPY's data
 
@@ -42,17 +43,26 @@ class _Passing:
     next_frame: int = 0
 
 
+@dataclass(slots=True)
+class _OnItsWay:
+    size: int
+    """Bytes, which all stores are sent from the same memory."""
+    copies: int
+    """Stores that it is still being sent to."""
+
+
 class ArchiveWriter:
-    """Writes the objects of one backup under ``prefix``. All calls are from the thread that owns ``workers``.
+    """Writes the objects of one backup under ``prefix``, to each destination. All calls are from the thread that owns ``workers``.
 
     Bytes in flight (pieces to be compressed, frames that wait for an object to be full, objects on their way) stay under
-    ``limits.memory``. Any StorageError comes out of ``workers.collect``.
+    ``limits.memory``, whatever the number of destinations: the slowest one sets the pace. One that fails is dropped; the last one's
+    StorageError comes out of ``workers.collect``.
     """
 
     def __init__(
-        self, store: StorageBackend, prefix: str, workers: Workers, limits: Limits, compressor: Compressor
+        self, destinations: Destinations, prefix: str, workers: Workers, limits: Limits, compressor: Compressor
     ) -> None:
-        self._store = store
+        self._destinations = destinations
         self._workers = workers
         self._prefix = prefix
         self._memory = limits.memory
@@ -62,13 +72,13 @@ class ArchiveWriter:
         self._compressor = compressor
         self._packer = Packer(compressor, limits.object_size)
         self._compressing = workers.pool(threads, "compress")
-        self._uploading = workers.pool(limits.transfers, "upload")
+        self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
         self._passing: dict[str, _Passing] = {}
         self._files: dict[str, ArchivedFile] = {}
-        self._objects: dict[int, StoredObject] = {}
+        self._on_their_way: dict[int, _OnItsWay] = {}
         self._raw = self._waiting = self._sending = 0
         self.read = self.stored = 0
-        """Bytes that came in, and bytes that are stored."""
+        """Bytes that came in, and bytes that are stored, in all stores together."""
 
     def has_seen(self, path: str) -> bool:
         """Whether a piece of this file came in."""
@@ -80,7 +90,7 @@ class ArchiveWriter:
         in_flight = 2 * self._raw + self._waiting + self._packer.held + self._sending
         if not queue_is_long and in_flight + 2 * size <= self._memory:
             return True
-        idle = not self._compressing.pending and not self._uploading.pending
+        idle = not self._compressing.pending and not self._sends
         if idle and (draft := self._packer.cut_largest()):
             self._send(draft)
         return False
@@ -99,15 +109,20 @@ class ArchiveWriter:
         self._raw += len(piece.data)
         self._compressing.submit(partial(self._compressor.frame, piece.data), partial(self._take_frame, piece))
 
-    def finish(self) -> tuple[list[ArchivedFile], list[StoredObject]]:
-        """No more pieces: wait until all is stored. The files in the order in which they became whole, and the objects by index."""
+    def finish(self) -> list[ArchivedFile]:
+        """No more pieces: wait until each destination has all objects, or is dropped. The files in the order in which they became whole."""
         while self._compressing.pending:
             self._workers.collect(timeout=1.0)
         while draft := self._packer.cut_largest():
             self._send(draft)
-        while self._uploading.pending:
+        while self._sends:
             self._workers.collect(timeout=1.0)
-        return list(self._files.values()), [self._objects[number] for number in sorted(self._objects)]
+        return list(self._files.values())
+
+    @property
+    def _sends(self) -> bool:
+        """Whether a destination is still sent something; those that were dropped don't count."""
+        return any(self._uploading[destination].pending for destination in self._destinations.open)
 
     def _take_frame(self, piece: Piece, frame: bytes) -> None:
         size = len(piece.data)
@@ -132,11 +147,32 @@ class ArchiveWriter:
             del self._passing[path]
 
     def _send(self, draft: Draft) -> None:
+        key, destinations = self._prefix + draft.name, self._destinations.open
         self._sending += len(draft.body)
-        key = self._prefix + draft.name
-        self._uploading.submit(partial(upload, self._store, key, draft.body), partial(self._stored, draft.number))
+        self._on_their_way[draft.number] = _OnItsWay(len(draft.body), len(destinations))
+        for destination in destinations:
+            self._uploading[destination].submit(
+                partial(_upload, destination, key, draft.body), partial(self._sent, draft.number, destination)
+            )
 
-    def _stored(self, number: int, stored: StoredObject) -> None:
-        self._sending -= stored.size
-        self.stored += stored.size
-        self._objects[number] = stored
+    def _sent(self, number: int, destination: Destination, result: StoredObject | StorageError | None) -> None:
+        on_its_way = self._on_their_way[number]
+        on_its_way.copies -= 1
+        if not on_its_way.copies:
+            self._sending -= on_its_way.size
+            del self._on_their_way[number]
+        if isinstance(result, StoredObject):
+            self.stored += result.size
+            destination.objects[number] = result
+        elif result is not None and destination.outcome is None:
+            self._destinations.drop(destination, result)
+
+
+def _upload(destination: Destination, key: str, body: bytearray) -> StoredObject | StorageError | None:
+    """None where the destination was dropped while this waited for its turn."""
+    if destination.outcome is not None:
+        return None
+    try:
+        return upload(destination.store, key, body)
+    except StorageError as exc:
+        return exc

@@ -1,13 +1,13 @@
 """A backup that is begun again where what ended it may pass."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from pipeline.backup import BackupRequest, back_up
+from pipeline.destinations import Copies
 from pipeline.errors import BackupRunning, DumpInterrupted, ServerUnavailable
 from pipeline.events import Notice, Notify
-from pipeline.manifest import Manifest
 from storage_backends import StorageBackend
 
 _FIRST_WAIT = 5.0  # seconds; each wait is twice the one before
@@ -16,19 +16,19 @@ _LONGEST_WAIT = 300.0  # seconds
 
 def back_up_patiently(
     request: BackupRequest,
-    store: StorageBackend,
+    stores: Sequence[StorageBackend],
     notify: Notify,
     *,
     retries: int,
     sleep: Callable[[float], None] = time.sleep,
-) -> Manifest:
+) -> Copies:
     """:func:`back_up`, begun again as :func:`patiently` does it."""
-    return patiently(partial(back_up, request, store, notify), notify, retries=retries, sleep=sleep)
+    return patiently(partial(back_up, request, stores, notify), notify, retries=retries, sleep=sleep)
 
 
 def patiently(
-    attempt: Callable[[], Manifest], notify: Notify, *, retries: int, sleep: Callable[[float], None] = time.sleep
-) -> Manifest:
+    attempt: Callable[[], Copies], notify: Notify, *, retries: int, sleep: Callable[[float], None] = time.sleep
+) -> Copies:
     """A backup, begun again up to ``retries`` times after a ServerUnavailable or a DumpInterrupted, and after no other error.
 
     But for BackupRunning after a first try, whose own session the server may not have given up yet.

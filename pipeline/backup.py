@@ -11,11 +11,12 @@ from pathlib import Path
 from pipeline.archive_writer import ArchivedFile, ArchiveWriter
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.config import Keep, Limits, Selection
+from pipeline.config import Limits, Selection
+from pipeline.destinations import Copies, Destinations
 from pipeline.errors import DumpFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import check_name
-from pipeline.manifest import DumpOptions, File, FileKind, Format, Manifest, TableData
+from pipeline.manifest import DumpOptions, File, FileKind, Format, TableData
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END, DirectoryDump, DumpCall, StreamDump
 from pipeline.postgres.locks import sole_backup
@@ -53,25 +54,28 @@ class BackupRequest:
     """Seconds that pg_dump may wait for another session's lock on a table; 0 for ever."""
     statement_timeout: int = 0
     """Seconds that a statement of pg_dump may run; 0 for ever."""
-    keep: Keep = field(default_factory=Keep)
+    tags: tuple[str, ...] = ()
+    """Names for ``prune --keep-tag``."""
 
     def __post_init__(self) -> None:
         self.limits.check_memory(self.limits.object_size)
 
 
-def back_up(request: BackupRequest, store: StorageBackend, notify: Notify) -> Manifest:
-    """Dump the database into the store and commit it.
+def back_up(request: BackupRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
+    """Dump the database once, into each of the stores, and commit it there.
 
-    The backup exists once this returns, and not before: its manifest is put last. Raises PipelineError (BackupRunning where the database is
-    being backed up already) or StorageError.
+    The backup exists once this returns, and not before: its manifest is put last. A store that fails keeps no other from it. Raises
+    PipelineError (BackupRunning where the database is being backed up already), or StorageError where all stores fail.
     """
     with Server(request.source) as server:
-        run = Run.begin(request.cluster or default_cluster(server), check_name(server.name), request.keep)
+        run = Run.begin(request.cluster or default_cluster(server), check_name(server.name), request.tags)
         with sole_backup(server, run.session_name):
-            return _back_up_alone(request, run, server, store, notify)
+            return _back_up_alone(request, run, server, Destinations(stores, server.name, notify), notify)
 
 
-def _back_up_alone(request: BackupRequest, run: Run, server: Server, store: StorageBackend, notify: Notify) -> Manifest:
+def _back_up_alone(
+    request: BackupRequest, run: Run, server: Server, destinations: Destinations, notify: Notify
+) -> Copies:
     limits = request.limits
     with Workers() as workers, Workspace(limits.spool_parent) as workspace:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
@@ -81,26 +85,24 @@ def _back_up_alone(request: BackupRequest, run: Run, server: Server, store: Stor
         notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {dump.jobs} jobs"))
         reached = request.source.at(server.host, server.hostaddr, server.port)
         call = DumpCall(program, reached, workspace, server, run.session_name, request.lock_wait_timeout)
-        writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, Compressor(request.level))
+        writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, Compressor(request.level))
         watch = StatementWatch(server, run.session_name, request.statement_timeout, workers)
         if request.format == "directory":
             directory = DirectoryDump(call, request.selection, snapshot=snapshot.name, jobs=limits.jobs)
             toc = _drain(directory, watch, server, writer, workers, limits, notify)
             run.ended("dump")
-            archived, objects = writer.finish()
-            files, tables = _describe_files(archived, toc), list[TableData]()
+            files, tables = _describe_files(writer.finish(), toc), list[TableData]()
         else:
             script = ScriptReader()
             tables = _pass_stream(call, request, snapshot.name, script, watch, writer, workers, notify)
             if request.format == "plain":
                 dump = dump.model_copy(update={"encoding": script.encoding, "large_objects": script.large_objects})
             run.ended("dump")
-            archived, objects = writer.finish()
-            files = describe_stream(archived)
+            files = describe_stream(writer.finish())
     run.ended("upload_after_dump")
     return commit(
         run,
-        store,
+        destinations,
         notify,
         kind="database",
         snapshot_at=snapshot.taken_at,
@@ -109,7 +111,6 @@ def _back_up_alone(request: BackupRequest, run: Run, server: Server, store: Stor
         level=request.level,
         files=files,
         tables=tables,
-        objects=objects,
     )
 
 

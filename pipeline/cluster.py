@@ -12,6 +12,7 @@ from pipeline.catalog import Wanted, find_backup, read_manifest_bytes
 from pipeline.cluster_script import ON_EVERY_SERVER, back_up_cluster_script, restore_cluster_script
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
+from pipeline.destinations import Copies, Destination, Destinations, committed
 from pipeline.errors import (
     BackupDamaged,
     BackupIncomplete,
@@ -29,7 +30,7 @@ from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
 from pipeline.restore import RestoreRequest, restore
 from pipeline.restore_target import refuse_older
-from storage_backends import StorageBackend
+from storage_backends import StorageBackend, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,24 +48,28 @@ class ClusterRequest:
     """How often a database's backup is begun again after what may pass."""
 
 
-def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Notify) -> Manifest:
-    """Back up the globals and each database, and commit a record of them all; in the plain format, as one script of pg_dumpall's.
+def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
+    """Back up the globals and each database into the stores, and commit a record of them all; in the plain format, one script of pg_dumpall's.
 
     Each is a backup of its own from when it is committed; the record is put once all are. A database that can't be dumped doesn't keep
-    the others from it. Raises BackupIncomplete then, or else PipelineError or StorageError.
+    the others from it; a store that fails gets none of the databases that follow. Raises BackupIncomplete where a database failed, or else
+    PipelineError or StorageError.
     """
     each = request.each
     if each.format == "plain":
-        return patiently(partial(_back_up_script, request, store, notify), notify, retries=request.retries)
+        return patiently(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
         cluster = each.cluster or default_cluster(server)
-        run, source = Run.begin(cluster, WHOLE, each.keep), describe_source(server, program, None)
+        run, source = Run.begin(cluster, WHOLE, each.tags), describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
-    globals_ = back_up_globals(_of_globals(request, cluster), store, notify)
-    done, failures = [_Done.of(globals_)], list[str]()
-    for name, outcome in _back_up_each(request, cluster, databases, store, notify):
+    destinations = Destinations(stores, WHOLE, notify)
+    globals_ = back_up_globals(_of_globals(request, cluster), stores, notify)
+    done, failures = [_Done.of(destinations.open, globals_)], list[str]()
+    done[0].enter(destinations)
+    for name, outcome in _back_up_each(request, cluster, databases, destinations, notify):
         if isinstance(outcome, _Done):
+            outcome.enter(destinations)
             done.append(outcome)
         else:
             failures.append(f"{name}: {outcome}")
@@ -77,7 +82,7 @@ def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Noti
     run.ended("members")
     return commit(
         run,
-        store,
+        destinations,
         notify,
         kind="cluster",
         snapshot_at=min(one.snapshot_at for one in done),
@@ -86,36 +91,47 @@ def back_up_cluster(request: ClusterRequest, store: StorageBackend, notify: Noti
             format=each.format,
             jobs=each.limits.jobs if each.format == "directory" else 1,
             only=each.selection.only,
-            role_passwords=globals_.dump.role_passwords,
+            role_passwords=committed(globals_)[0].dump.role_passwords,
             exclude_databases=list(request.exclude),
         ),
         level=each.level,
-        members=[one.member for one in done],
         totals=_sum([one.totals for one in done]),
     )
 
 
-def _back_up_script(request: ClusterRequest, store: StorageBackend, notify: Notify) -> Manifest:
+def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
     with Server(request.each.source) as server:
         databases = _chosen(server.databases(), request.exclude)
     return back_up_cluster_script(
-        request.each, databases, request.exclude, store, notify, role_passwords=request.role_passwords
+        request.each, databases, request.exclude, stores, notify, role_passwords=request.role_passwords
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What the record needs of a member's manifest, whose list of files may be long."""
+    """What the record needs of a member's manifests, whose lists of files may be long."""
 
-    member: Member
     totals: Totals
     snapshot_at: datetime
+    copies: dict[Destination, Member | StorageError]
 
     @classmethod
-    def of(cls, manifest: Manifest) -> "_Done":
-        digest = hashlib.sha256(dump_manifest(manifest)).hexdigest()
-        member = Member(database=manifest.database, backup_id=manifest.backup_id, sha256=digest)
-        return cls(member, manifest.totals, manifest.snapshot_at)
+    def of(cls, places: Sequence[Destination], copies: Copies) -> "_Done":
+        manifest = committed(copies)[0]
+        members = (_member(copy) if isinstance(copy, Manifest) else copy for copy in copies)
+        return cls(manifest.totals, manifest.snapshot_at, dict(zip(places, members, strict=True)))
+
+    def enter(self, destinations: Destinations) -> None:
+        for place, copy in self.copies.items():
+            if isinstance(copy, Member):
+                place.members.append(copy)
+            elif place.outcome is None:
+                destinations.drop(place, copy)
+
+
+def _member(manifest: Manifest) -> Member:
+    digest = hashlib.sha256(dump_manifest(manifest)).hexdigest()
+    return Member(database=manifest.database, backup_id=manifest.backup_id, sha256=digest)
 
 
 def _chosen(databases: Sequence[str], exclude: Sequence[str]) -> list[str]:
@@ -135,14 +151,14 @@ def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
         level=each.level,
         limits=each.limits,
         programs=each.programs,
-        keep=each.keep,
+        tags=each.tags,
     )
 
 
 def _back_up_each(
-    request: ClusterRequest, cluster: str, databases: Sequence[str], store: StorageBackend, notify: Notify
+    request: ClusterRequest, cluster: str, databases: Sequence[str], destinations: Destinations, notify: Notify
 ) -> Iterator[tuple[str, _Done | PipelineError]]:
-    """Each database with what its manifest says, or with why it has none. Raises StorageError, which would befall the others too."""
+    """Each database with what its manifests say, or with why it has none. Raises StorageError, which would befall the others too."""
     limits = request.each.limits.shared_by(min(request.at_once, len(databases)))
     requests = {
         name: replace(request.each, source=request.each.source.with_database(name), cluster=cluster, limits=limits)
@@ -150,14 +166,15 @@ def _back_up_each(
     }
     if request.at_once == 1:
         for name, one in requests.items():
-            yield name, _try(one, store, notify, request.retries)
+            yield name, _try(one, destinations, notify, request.retries)
         return
     done: list[tuple[str, _Done | PipelineError]] = []
     with Workers() as workers:
         pool = workers.pool(request.at_once, "database")
         for name, one in requests.items():
             pool.submit(
-                partial(_try, one, store, _without_progress(notify), request.retries), partial(_add, done, name)
+                partial(_try, one, destinations, _without_progress(notify), request.retries),
+                partial(_add, done, name),
             )
         while pool.pending or done:
             yield from done
@@ -169,9 +186,11 @@ def _add(done: list[tuple[str, _Done | PipelineError]], name: str, outcome: _Don
     done.append((name, outcome))
 
 
-def _try(request: BackupRequest, store: StorageBackend, notify: Notify, retries: int) -> _Done | PipelineError:
+def _try(request: BackupRequest, destinations: Destinations, notify: Notify, retries: int) -> _Done | PipelineError:
     try:
-        return _Done.of(back_up_patiently(request, store, notify, retries=retries))
+        places = destinations.open
+        copies = back_up_patiently(request, [place.store for place in places], notify, retries=retries)
+        return _Done.of(places, copies)
     except PipelineError as exc:
         return exc
 

@@ -8,6 +8,7 @@ from pipeline.archive_writer import ArchiveWriter
 from pipeline.backup import BackupRequest
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
+from pipeline.destinations import Copies, Destinations
 from pipeline.errors import DumpFailed, PipelineError, TargetNotEmpty
 from pipeline.events import Notify, Started
 from pipeline.follow import follow
@@ -38,18 +39,18 @@ def back_up_cluster_script(
     each: BackupRequest,
     databases: Sequence[str],
     exclude: Sequence[str],
-    store: StorageBackend,
+    stores: Sequence[StorageBackend],
     notify: Notify,
     *,
     role_passwords: bool,
-) -> Manifest:
+) -> Copies:
     """Dump globals and ``databases``, all but those that match ``exclude``, one after another into one script, and commit it.
 
     Raises PipelineError or StorageError.
     """
-    limits = each.limits
+    limits, destinations = each.limits, Destinations(stores, WHOLE, notify)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(each.source) as server:
-        run = Run.begin(each.cluster or default_cluster(server), WHOLE, each.keep)
+        run = Run.begin(each.cluster or default_cluster(server), WHOLE, each.tags)
         with sole_backup(server, run.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, with_roles=True), datetime.now(UTC)
@@ -64,7 +65,7 @@ def back_up_cluster_script(
             notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
             reached = each.source.at(server.host, server.hostaddr, server.port)
             call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
-            writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, Compressor(each.level))
+            writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, Compressor(each.level))
             watch = StatementWatch(server, run.session_name, each.statement_timeout, workers)
             arguments = [
                 f"--database={server.name}",
@@ -83,20 +84,19 @@ def back_up_cluster_script(
             if unknown := {table.database or "" for table in tables} - set(databases):
                 raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
             run.ended("dump")
-            archived, objects = writer.finish()
+            files = describe_stream(writer.finish())
             run.ended("upload_after_dump")
             return commit(
                 run,
-                store,
+                destinations,
                 notify,
                 kind="cluster",
                 snapshot_at=taken_at,
                 source=source,
                 dump=dump,
                 level=each.level,
-                files=describe_stream(archived),
+                files=files,
                 tables=tables,
-                objects=objects,
             )
 
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from pipeline.catalog import list_backups, read_manifest_bytes
-from pipeline.config import Keep
-from pipeline.errors import PipelineError
+from pipeline.destinations import Copies, Destination, Destinations
+from pipeline.errors import InvalidRequest, PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.manifest import (
@@ -18,7 +18,6 @@ from pipeline.manifest import (
     File,
     Kind,
     Manifest,
-    Member,
     Previous,
     Source,
     StoredObject,
@@ -39,16 +38,19 @@ class Run:
 
     ref: BackupRef
     started_at: datetime
-    keep: Keep = field(default_factory=Keep)
+    tags: tuple[str, ...] = ()
     durations: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
     _clock: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def begin(cls, cluster: str, database: str, keep: Keep) -> "Run":
-        """A new backup's, that begins now."""
+    def begin(cls, cluster: str, database: str, tags: tuple[str, ...]) -> "Run":
+        """A new backup's, that begins now. Raises InvalidRequest where a tag is none."""
+        for tag in tags:
+            if not tag.strip() or not tag.isprintable():
+                raise InvalidRequest(f"{tag!r} can't be a tag: it is empty, or has characters that can't be printed.")
         now = datetime.now(UTC)
-        return cls(BackupRef(cluster, database, new_backup_id(now)), now, keep)
+        return cls(BackupRef(cluster, database, new_backup_id(now)), now, tags)
 
     @property
     def session_name(self) -> str:
@@ -64,7 +66,7 @@ class Run:
 
 def commit(
     run: Run,
-    store: StorageBackend,
+    destinations: Destinations,
     notify: Notify,
     *,
     kind: Kind,
@@ -74,40 +76,45 @@ def commit(
     level: int,
     files: Sequence[File] = (),
     tables: Sequence[TableData] = (),
-    objects: Sequence[StoredObject] = (),
-    members: Sequence[Member] = (),
     totals: Totals | None = None,
-) -> Manifest:
-    """Store the manifest of a backup of which all objects are stored.
+) -> Copies:
+    """Store the manifest of a backup, in each destination that has all its objects by now.
 
-    ``totals`` are the sums over the rest where none are given. Raises StorageError.
+    ``totals`` are the sums over the rest where none are given. Raises StorageError where it is committed nowhere.
     """
     notify(Started("Committing"))
-    stored = [*objects, _store_checksums(store, run.ref, objects)] if objects else []
-    manifest = Manifest(
-        backup_id=run.ref.backup_id,
-        cluster=run.ref.cluster,
-        database=run.ref.database,
-        kind=kind,
-        tool=f"pgstow {version('pgstow')}",
-        started_at=run.started_at,
-        snapshot_at=snapshot_at,
-        finished_at=datetime.now(UTC),
-        source=source,
-        dump=dump,
-        compression=Compression(algorithm="zstd", level=level),
-        files=list(files),
-        tables=list(tables),
-        objects=stored,
-        members=list(members),
-        totals=totals or _totals(files, tables, stored),
-        durations=run.durations,
-        previous=_previous(store, run.ref, notify),
-        tags=list(run.keep.tags),
-        retained_until=run.keep.retained_until,
-    )
-    upload(store, run.ref.manifest_key, dump_manifest(manifest))
-    return manifest
+    for destination in destinations.open:
+        store = destination.store
+        try:
+            stored = _finish_objects(destination, run.ref)
+            manifest = Manifest(
+                backup_id=run.ref.backup_id,
+                cluster=run.ref.cluster,
+                database=run.ref.database,
+                kind=kind,
+                tool=f"pgstow {version('pgstow')}",
+                started_at=run.started_at,
+                snapshot_at=snapshot_at,
+                finished_at=datetime.now(UTC),
+                source=source,
+                dump=dump,
+                compression=Compression(algorithm="zstd", level=level),
+                files=list(files),
+                tables=list(tables),
+                objects=stored,
+                members=destination.members,
+                totals=totals or _totals(files, tables, stored),
+                durations=run.durations,
+                previous=_previous(store, run.ref, notify),
+                tags=list(run.tags),
+                retained_until=store.retained_until,
+            )
+            upload(store, run.ref.manifest_key, dump_manifest(manifest))
+        except StorageError as exc:
+            destinations.drop(destination, exc)
+        else:
+            destination.outcome = manifest
+    return destinations.copies
 
 
 def default_cluster(server: Server) -> str:
@@ -151,10 +158,13 @@ def _totals(files: Sequence[File], tables: Sequence[TableData], objects: Sequenc
     )
 
 
-def _store_checksums(store: StorageBackend, ref: BackupRef, objects: Sequence[StoredObject]) -> StoredObject:
-    """A list for ``sha256sum -c``, beside the objects that it names."""
+def _finish_objects(destination: Destination, ref: BackupRef) -> list[StoredObject]:
+    """The destination's objects by index, with a list for ``sha256sum -c`` that is stored beside them."""
+    objects = [destination.objects[number] for number in sorted(destination.objects)]
+    if not objects:
+        return []
     lines = [f"{stored.sha256}  {stored.key.removeprefix(ref.data_prefix)}\n" for stored in objects]
-    return upload(store, ref.data_prefix + CHECKSUMS_NAME, "".join(lines).encode())
+    return [*objects, upload(destination.store, ref.data_prefix + CHECKSUMS_NAME, "".join(lines).encode())]
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:

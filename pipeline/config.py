@@ -1,8 +1,8 @@
 """What a backup or a restore is asked to do: frozen and checked before any of it begins."""
 
 import os
+import re
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +10,15 @@ from pipeline.errors import InvalidRequest
 
 MIB = 1024 * 1024
 _LEAST_SPOOL = 16 * MIB
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+def parse_size(text: str) -> int:
+    """Bytes from ``268435456``, ``256MiB``, ``256MB`` or ``256M``: all powers of 1024, as in PostgreSQL's settings. Raises ValueError."""
+    match = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; write 268435456, 256MiB or 1GiB")
+    return int(match[1]) * _UNITS[match[2].upper()]
 
 
 def default_jobs() -> int:
@@ -111,21 +120,6 @@ class Selection:
             ("--exclude-table-data", self.exclude_table_data),
         )
         return only + [f"{option}={pattern}" for option, patterns in spelled for pattern in patterns]
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """What a backup is told about how long to keep it; its manifest says so."""
-
-    tags: tuple[str, ...] = ()
-    """Names for ``prune --keep-tag``."""
-    retained_until: datetime | None = None
-    """Until when the store was told to lock its objects."""
-
-    def __post_init__(self) -> None:
-        for tag in self.tags:
-            if not tag.strip() or not tag.isprintable():
-                raise InvalidRequest(f"{tag!r} can't be a tag: it is empty, or has characters that can't be printed.")
 
 
 SECTIONS = ("pre-data", "data", "post-data")

@@ -4,6 +4,8 @@
 gives each class its documented exit code. What can go wrong in a store is in ``storage_backends/errors.py``.
 """
 
+from collections.abc import Sequence
+
 
 class PipelineError(Exception):
     """Base of everything that pgstow reports by itself."""
@@ -11,6 +13,15 @@ class PipelineError(Exception):
 
 class InvalidRequest(PipelineError):
     """What the user asked for contradicts itself, or matches nothing."""
+
+
+class ConfigInvalid(InvalidRequest):
+    """A configuration file that can't be right."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__(" ".join(problems))
+        self.problems = problems
+        """One sentence for each thing that is wrong, with its file, line and key."""
 
 
 class ProgramMissing(PipelineError):

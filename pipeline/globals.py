@@ -8,7 +8,8 @@ from pathlib import Path
 from pipeline.archive_writer import ArchiveWriter
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.config import Keep, Limits
+from pipeline.config import Limits
+from pipeline.destinations import Copies, Destinations
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import GLOBALS
@@ -39,15 +40,16 @@ class GlobalsRequest:
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
-    keep: Keep = field(default_factory=Keep)
+    tags: tuple[str, ...] = ()
+    """Names for ``prune --keep-tag``."""
 
 
-def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Notify) -> Manifest:
-    """Dump roles and tablespaces into the store and commit them. Raises PipelineError or StorageError."""
-    limits, compressor = request.limits, Compressor(request.level)
+def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
+    """Dump roles and tablespaces into the stores and commit them. Raises PipelineError or StorageError."""
+    limits, compressor, destinations = request.limits, Compressor(request.level), Destinations(stores, GLOBALS, notify)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(request.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
-        run = Run.begin(request.cluster or default_cluster(server), GLOBALS, request.keep)
+        run = Run.begin(request.cluster or default_cluster(server), GLOBALS, request.tags)
         role_passwords = takes_passwords(server, notify, wanted=request.role_passwords)
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))
@@ -61,17 +63,17 @@ def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Noti
             name=run.session_name,
         )
         run.ended("dump")
-        writer = ArchiveWriter(store, run.ref.data_prefix, workers, limits, compressor)
+        writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, compressor)
         for start in range(0, len(script), limits.piece_size):
             piece = script[start : start + limits.piece_size]
             while not writer.has_room(len(piece)):
                 workers.collect(timeout=1.0)
             writer.write(Piece(SCRIPT_NAME, start // limits.piece_size, piece, start + len(piece) == len(script)))
-        [file], objects = writer.finish()
+        [file] = writer.finish()
     run.ended("upload_after_dump")
     return commit(
         run,
-        store,
+        destinations,
         notify,
         kind="globals",
         snapshot_at=taken_at,
@@ -84,7 +86,6 @@ def back_up_globals(request: GlobalsRequest, store: StorageBackend, notify: Noti
         ),
         level=request.level,
         files=[File(path=file.path, kind="script", size=file.size, checksum=file.checksum, segments=file.segments)],
-        objects=objects,
     )
 
 

@@ -36,6 +36,8 @@ class Pruned:
     """Those that are gone."""
     spared: list[BackupRef] = field(default_factory=list)
     """Those that were to go, and stay: for a lock, or for what was committed or locked meanwhile."""
+    unreadable: list[BackupRef] = field(default_factory=list)
+    """Those that stay since their manifests can't be read."""
     removed: Removed = field(default_factory=Removed)
 
 
@@ -48,16 +50,22 @@ def plan(request: PruneRequest, store: StorageBackend, notify: Notify, now: date
 
 
 def prune(
-    request: PruneRequest, approved: Sequence[Decision], store: StorageBackend, notify: Notify, now: datetime
+    request: PruneRequest, approved: Sequence[Decision] | None, store: StorageBackend, notify: Notify, now: datetime
 ) -> Pruned:
     """Remove the backups that ``approved`` drops, and that a new plan drops too: other backups may have been committed meanwhile.
+
+    Without ``approved``, what that plan drops.
 
     Manifests go first, then what was stored for the backups. If this ends before it is done, do it again: what has no manifest any more is
     left to :mod:`pipeline.gc`. Raises as :func:`plan`, and StorageError where deleting fails.
     """
     fresh, backups = _plan(request, store, notify, now)
+    approved = fresh if approved is None else approved
     doomed = _doomed(approved, fresh)
-    pruned = Pruned(spared=[one.ref for one in approved if not one.keep and one.ref not in doomed])
+    pruned = Pruned(
+        spared=[one.ref for one in approved if not one.keep and one.ref not in doomed],
+        unreadable=[one.ref for one in fresh if one.snapshot_at is None],
+    )
     notify(Started(f"Removing {len(doomed)} backups"))
     for ref in doomed:
         (pruned.backups if _remove_manifest(store, ref, doomed, pruned) else pruned.spared).append(ref)

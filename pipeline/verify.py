@@ -17,6 +17,7 @@ from pipeline.errors import BackupDamaged, DumpFailed, RestoreFailed
 from pipeline.events import Notice, Notify, Progress, Started
 from pipeline.layout import BackupRef
 from pipeline.manifest import File, Manifest, StoredObject, TableData
+from pipeline.object_check import check_objects
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.restoration import check_toc
 from pipeline.postgres.toc import TOC_NAME
@@ -24,7 +25,7 @@ from pipeline.postgres.workspace import Workspace
 from pipeline.proof import Proof, ProofRequest, prove
 from pipeline.stages.download import ObjectReader, check_content, download
 from pipeline.stream import read_stream
-from storage_backends import AccessDenied, ObjectNotFound, StorageBackend, StorageError
+from storage_backends import AccessDenied, StorageBackend, StorageError
 
 _INTERVAL = 0.2  # seconds between reports of progress
 
@@ -85,7 +86,9 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
     with Workers() as workers:
         match level:
             case Level.OBJECTS:
-                _verify_objects(store, manifest.objects, found, workers, request.limits, notify)
+                check = check_objects(store, manifest.objects, workers, 4 * request.limits.transfers, notify)
+                found.objects, found.without_checksum = check.objects, check.without_checksum
+                found.problems += check.problems
             case Level.BYTES:
                 _verify_bytes(store, manifest.objects, found, workers, request.limits, notify)
             case Level.ARCHIVE:
@@ -94,48 +97,6 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
                 _verify_restore(store, request, found, workers, notify)
     found.attestation = attest(request, found, started_at, store, notify)
     return found
-
-
-def _verify_objects(
-    store: StorageBackend,
-    objects: Sequence[StoredObject],
-    found: Verification,
-    workers: Workers,
-    limits: Limits,
-    notify: Notify,
-) -> None:
-    asking = workers.pool(4 * limits.transfers, "head")
-
-    def take(result: str | bool) -> None:
-        found.objects += 1
-        if isinstance(result, str):
-            found.problems.append(result)
-        elif not result:
-            found.without_checksum += 1
-
-    for stored in objects:
-        asking.submit(partial(_ask, store, stored), take)
-    while asking.pending:
-        workers.collect(timeout=_INTERVAL)
-        notify(Progress(found.objects, len(objects), 0, ()))
-
-
-def _ask(store: StorageBackend, stored: StoredObject) -> str | bool:
-    """What is wrong with an object by the store's own account; else whether that account includes a checksum."""
-    try:
-        info = store.head(stored.key)
-    except ObjectNotFound:
-        return f"{stored.key} is missing from {store.url}."
-    if info.size != stored.size:
-        return f"{stored.key} has {info.size} bytes where the manifest says {stored.size}."
-    for expected in (stored.checksum, f"sha256:{stored.sha256}"):
-        if expected and info.checksum and expected.partition(":")[0] == info.checksum.partition(":")[0]:
-            if expected != info.checksum:
-                return (
-                    f"{stored.key} is not what was stored: the store reports {info.checksum}, the manifest {expected}."
-                )
-            return True
-    return False
 
 
 def _verify_bytes(

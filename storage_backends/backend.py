@@ -41,6 +41,11 @@ class StorageBackend(Protocol):
         """Where this is, for people and manifests: scheme, bucket and prefix; no options, no credentials."""
         ...
 
+    @property
+    def retained_until(self) -> datetime | None:
+        """Until when each object that is put is locked, in UTC; None where this isn't told to lock any."""
+        ...
+
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         """Create the object, whole or not at all.
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
 from storage_backends.holds import set_hold
@@ -40,6 +41,11 @@ class LimitedBackend:
     def url(self) -> str:
         """The inner backend's."""
         return self._inner.url
+
+    @property
+    def retained_until(self) -> datetime | None:
+        """The inner backend's."""
+        return self._inner.retained_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         """Create the object; see :meth:`StorageBackend.put`."""

@@ -56,6 +56,11 @@ class LocalBackend:
         """``file://`` and the absolute path, percent-encoded."""
         return self._root.as_uri()
 
+    @property
+    def retained_until(self) -> datetime | None:
+        """None: a folder has no locks."""
+        return None
+
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         """Create the object; see :meth:`StorageBackend.put`."""
         path = self._path(key)

@@ -29,6 +29,11 @@ class MemoryBackend:
         """``memory://`` and a number that tells one backend from the next; nothing opens it."""
         return self._url
 
+    @property
+    def retained_until(self) -> datetime | None:
+        """See :attr:`StorageBackend.retained_until`."""
+        return self._retain_until
+
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         """Create the object; see :meth:`StorageBackend.put`."""
         check_key(key)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from storage_backends.errors import InvalidStorageURL
@@ -53,51 +53,61 @@ def open_backend(
     return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep)
 
 
-def retained_until(url: str, options: Mapping[str, str] | None = None) -> datetime | None:
-    """Until when objects are locked that are put into the store that these open; None where they don't say.
-
-    Raises InvalidStorageURL.
-    """
-    given = {**(_query(url, _split(url)) if "://" in url else {}), **(options or {})}
-    return _parse(_LOCK_OPTIONS, {name: given[name] for name in given if name in _LOCK_OPTIONS}, of="a store").get(
-        "retain_until"
-    )
+def check_url(url: str) -> None:
+    """Raises InvalidStorageURL where :func:`open_backend` would for what the URL itself says; imports no SDK and asks for no credentials."""
+    _read(url, {})
 
 
 def _open(url: str, options: Mapping[str, str]) -> "StorageBackend":
+    place = _read(url, options)
+    match place.scheme:
+        case "s3":
+            from storage_backends.s3 import S3Backend
+
+            return S3Backend(place.bucket, place.path, **place.options)
+        case "gs":
+            from storage_backends.gcs import GCSBackend
+
+            return GCSBackend(place.bucket, place.path, **place.options)
+        case _:
+            from storage_backends.local import LocalBackend
+
+            return LocalBackend(Path(place.path))
+
+
+class _Place(NamedTuple):
+    scheme: str
+    bucket: str
+    path: str
+    options: dict[str, Any]
+
+
+def _read(url: str, options: Mapping[str, str]) -> _Place:
     if "://" not in url:
         _parse({}, options, of="a local directory")
-        return _open_local(url)
+        return _local(url)
     parts = _split(url)
     given = {**_query(url, parts), **options}
     match parts.scheme:
         case "s3":
-            parsed = _parse(_S3_OPTIONS, given, of="an s3:// URL")
-            from storage_backends.s3 import S3Backend
-
-            return S3Backend(_bucket(url, parts), parts.path, **parsed)
+            return _Place("s3", _bucket(url, parts), parts.path, _parse(_S3_OPTIONS, given, of="an s3:// URL"))
         case "gs":
-            parsed = _parse(_GCS_OPTIONS, given, of="a gs:// URL")
-            from storage_backends.gcs import GCSBackend
-
-            return GCSBackend(_bucket(url, parts), parts.path, **parsed)
+            return _Place("gs", _bucket(url, parts), parts.path, _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
         case "file":
             _parse({}, given, of="a file:// URL")
             if parts.netloc not in ("", "localhost"):
                 raise InvalidStorageURL(f"{url} names the host {parts.netloc}; a local directory is file:///path")
-            return _open_local(unquote(parts.path))
+            return _local(unquote(parts.path))
         case scheme:
             raise InvalidStorageURL(
                 f"{scheme}:// is no known store; use s3://bucket/prefix, gs://bucket/prefix or a path"
             )
 
 
-def _open_local(path: str) -> "StorageBackend":
+def _local(path: str) -> _Place:
     if not path or "\0" in path:
         raise InvalidStorageURL("the path of the local directory is empty or has a NUL character")
-    from storage_backends.local import LocalBackend
-
-    return LocalBackend(Path(path))
+    return _Place("file", "", path, {})
 
 
 def _split(url: str) -> SplitResult:

@@ -47,6 +47,11 @@ class RetryingBackend:
         """The inner backend's."""
         return self._inner.url
 
+    @property
+    def retained_until(self) -> datetime | None:
+        """The inner backend's."""
+        return self._inner.retained_until
+
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         """Create the object; see :meth:`StorageBackend.put`.
 

@@ -110,6 +110,11 @@ class S3Backend:
         """``s3://bucket/prefix``."""
         return self._url
 
+    @property
+    def retained_until(self) -> datetime | None:
+        """See :attr:`StorageBackend.retained_until`."""
+        return self._retain_until
+
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         """Create the object; see :meth:`StorageBackend.put`."""
         name, where = self._locate(key)

@@ -50,6 +50,15 @@ class Conninfo:
         """The same server, another database."""
         return replace(self, parameters={**self.parameters, "dbname": name})
 
+    def with_password(self, password: str) -> "Conninfo":
+        """The same, with a password that came from elsewhere."""
+        return replace(self, parameters={**self.parameters, "password": password})
+
+    @property
+    def secrets(self) -> list[str]:
+        """The names of the parameters in it that are secrets."""
+        return sorted(name for name in {"password", *_secret_parameters()} if self.parameters.get(name))
+
     def acting_as(self, role: str | None) -> "Conninfo":
         """The same database, for another role after login; None for the one that logs in."""
         return replace(self, role=role)

@@ -191,3 +191,20 @@ def assert_unseen(secret: str, result: Result, store: Path) -> None:
     assert secret not in result.stdout + result.stderr
     for path in store.rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes()
+
+
+def test_a_file_that_pgstow_toml_names(guarded: GuardedServer, spool_dir: Path, tmp_path: Path) -> None:
+    config, store = tmp_path / "pgstow.toml", tmp_path / "store"
+    config.write_text(
+        f'[destinations.nas]\nurl = "{store}"\n'
+        f'[databases.kept]\nconninfo = "{guarded.conninfo}"\nspool_dir = "{spool_dir}"\n'
+        f'password_file = "{tmp_path}/password"\n'
+    )
+    private(tmp_path / "password", "wrong\n")
+    assert_one_sentence(run_pgstow("run", "--config", config, "--json"), SERVER, "kept at nas: .*password")
+    private(tmp_path / "password", f"{PASSWORD}\n")
+    result = run_pgstow("run", "--config", config, "--json", "--log-format", "json")
+    assert result.exit_code == 0
+    assert len(committed_backups(store)) == 1
+    written = [path.read_text("utf-8") for path in store.rglob("*.json")] + [result.stdout, result.stderr]
+    assert not any(secret in text for text in written for secret in (PASSWORD, QUOTED))

@@ -21,6 +21,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline import commit
 from pipeline.backup import BackupRequest, back_up
+from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from storage_backends import ObjectAlreadyExists
 from storage_backends.memory import MemoryBackend
@@ -152,11 +153,12 @@ def test_a_key_that_is_taken_is_not_overwritten(
     monkeypatch.setattr(commit, "new_backup_id", lambda now: "20261123T020000Z-7f3a9c")
     store = MemoryBackend()
     request = BackupRequest(Conninfo.parse(sample_database.conninfo), cluster="prod")
-    first = back_up(request, store, lambda event: None)
+    [first] = back_up(request, [store], lambda event: None)
+    assert isinstance(first, Manifest)
     before = {info.key: store.get(info.key) for info in store.list()}
     sample_database.execute("DELETE FROM shop.review")
     with pytest.raises(ObjectAlreadyExists, match=first.backup_id):
-        back_up(request, store, lambda event: None)
+        back_up(request, [store], lambda event: None)
     assert {info.key: store.get(info.key) for info in store.list()} == before
 
 

@@ -14,6 +14,8 @@ from support.pgstow import PATIENCE
 from pipeline.archive_writer import ArchivedFile, ArchiveWriter
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
+from pipeline.destinations import Destination, Destinations
+from pipeline.events import Event, Notice
 from pipeline.manifest import StoredObject
 from pipeline.stages.compress import Compressor
 from pipeline.stages.pack import unpack
@@ -74,11 +76,18 @@ class UnevenCompressor(Compressor):
 
 
 @contextmanager
-def writing(
-    store: MemoryBackend, limits: Limits = LIMITS, compressor: Compressor | None = None
-) -> Iterator[tuple[ArchiveWriter, Workers]]:
+def writing(destinations: Destinations, limits: Limits = LIMITS) -> Iterator[tuple[ArchiveWriter, Workers]]:
     with Workers() as workers:
-        yield ArchiveWriter(store, "data/", workers, limits, compressor or Compressor()), workers
+        yield ArchiveWriter(destinations, "data/", workers, limits, Compressor()), workers
+
+
+def to(*stores: MemoryBackend) -> Destinations:
+    return Destinations(stores, "shop", lambda event: None)
+
+
+def objects_of(destination: Destination) -> list[StoredObject]:
+    assert sorted(destination.objects) == list(range(len(destination.objects)))
+    return [destination.objects[number] for number in sorted(destination.objects)]
 
 
 def pieces_of(name: str, data: bytes) -> Iterator[Piece]:
@@ -91,6 +100,13 @@ def write(writer: ArchiveWriter, workers: Workers, piece: Piece) -> None:
     while not writer.has_room(len(piece.data)):
         workers.collect(timeout=0.01)
     writer.write(piece)
+
+
+def write_noise(destinations: Destinations) -> None:
+    with writing(destinations) as (writer, workers):
+        for piece in pieces_of("1.dat", noise(1000 * KIB)):
+            write(writer, workers, piece)
+        writer.finish()
 
 
 def noise(size: int) -> bytes:
@@ -124,8 +140,9 @@ def test_files_in_any_order(data: st.DataObject) -> None:
     sizes = st.sampled_from([0, 1, 4, 5, 6, 1000, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 12 * PIECE + 7])
     files = {f"{number}.dat": noise(size) for number, size in enumerate(data.draw(st.lists(sizes, max_size=12)))}
     under_way = [pieces_of(name, content) for name, content in files.items()]
-    store, read = MemoryBackend(), 0
-    with writing(store) as (writer, workers):
+    stores, read = [MemoryBackend() for _ in range(data.draw(st.integers(1, 3)))], 0
+    destinations = to(*stores)
+    with writing(destinations) as (writer, workers):
         while under_way:
             pieces = under_way[data.draw(st.integers(0, len(under_way) - 1))]
             if (piece := next(pieces, None)) is None:
@@ -136,10 +153,12 @@ def test_files_in_any_order(data: st.DataObject) -> None:
             assert writer.read == read
             assert writer.has_seen(piece.name)
             workers.collect()
-        archived, objects = writer.finish()
-        assert writer.stored == sum(found.size for found in objects)
+        archived = writer.finish()
+        made = [objects_of(destination) for destination in destinations.open]
+        assert writer.stored == sum(found.size for objects in made for found in objects)
         assert not writer.has_seen("other.dat")
-    assert_stored(store, files, archived, objects)
+    for store, objects in zip(stores, made, strict=True):
+        assert_stored(store, files, archived, objects)
 
 
 def test_frames_that_come_back_out_of_order() -> None:
@@ -147,12 +166,13 @@ def test_frames_that_come_back_out_of_order() -> None:
     store = MemoryBackend()
     limits = Limits(transfers=1, memory=4096 * KIB, object_size=64 * KIB)
     with Workers() as workers:
-        writer = ArchiveWriter(store, "data/", workers, limits, UnevenCompressor())
+        destinations = to(store)
+        writer = ArchiveWriter(destinations, "data/", workers, limits, UnevenCompressor())
         writer._compressing = workers.pool(2, "compress")  # whatever this machine has
         for piece in pieces_of("1.dat", files["1.dat"]):
             writer.write(piece)
-        archived, objects = writer.finish()
-    assert_stored(store, files, archived, objects)
+        archived = writer.finish()
+    assert_stored(store, files, archived, objects_of(destinations.open[0]))
 
 
 @pytest.mark.parametrize("files_at_once", [1, 20])
@@ -163,7 +183,9 @@ def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_onc
     under_way = [pieces_of(name, content) for name, content in files.items()]
     pieces = [piece for turn in zip(*under_way, strict=True) for piece in turn]
     written = 0
-    with writing(store, limits) as (writer, workers):
+    others = [SlowStore() for _ in range(2)]
+    destinations = to(store, *others)
+    with writing(destinations, limits) as (writer, workers):
         while written < len(pieces):
             if writer.has_room(len(pieces[written].data)):
                 writer.write(pieces[written])
@@ -176,30 +198,91 @@ def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_onc
         assert writer.stored == 0
 
         store.let.set()
+        while writer._uploading[destinations.open[0]].pending:
+            workers.collect(timeout=0.01)
+        assert not writer.has_room(limits.memory // 2), "what the other stores don't take is still held"
+        for other in others:
+            other.let.set()
         for piece in pieces[written:]:
             write(writer, workers, piece)
-        archived, objects = writer.finish()
-    assert_stored(store, files, archived, objects)
+        archived = writer.finish()
+    assert_stored(store, files, archived, objects_of(destinations.open[0]))
 
 
 def test_what_compresses_well_is_bounded_before_it_is_compressed() -> None:
     store = SlowStore()
-    with writing(store) as (writer, workers):
+    destinations = to(store)
+    with writing(destinations) as (writer, workers):
         most = 0
         for piece in pieces_of("1.dat", bytes(20_000 * KIB)):
             write(writer, workers, piece)
             most = max(most, writer._raw)
         store.let.set()
-        _, objects = writer.finish()
+        writer.finish()
     assert most <= LIMITS.memory // 2
-    assert len(objects) <= 2
+    assert len(destinations.open[0].objects) <= 2
 
 
 def test_a_store_that_fails_ends_it_with_its_own_words() -> None:
     store = DenyingStore()
-    with pytest.raises(AccessDenied, match=r"data/1\.dat\.\d+\.zst: not allowed"), writing(store) as (writer, workers):  # noqa: PT012
-        for piece in pieces_of("1.dat", noise(1000 * KIB)):
-            write(writer, workers, piece)
-        writer.finish()
+    with pytest.raises(AccessDenied, match=r"data/1\.dat\.\d+\.zst: not allowed"):
+        write_noise(to(store))
     assert len(list(store.list())) <= 3
     store.over.set()
+
+
+def test_a_store_that_fails_keeps_no_other_from_the_archive() -> None:
+    denying, good = DenyingStore(), MemoryBackend()
+    denying.over.set()
+    told: list[Event] = []
+    destinations = Destinations([denying, good], "shop", told.append)
+    refused, other = destinations.open
+    files = {"1.dat": noise(1000 * KIB)}
+    with writing(destinations) as (writer, workers):
+        for piece in pieces_of("1.dat", files["1.dat"]):
+            write(writer, workers, piece)
+        archived = writer.finish()
+    assert destinations.open == [other]
+    assert isinstance(refused.outcome, AccessDenied)
+    assert [type(event) for event in told] == [Notice], "said once, however many objects fail"
+    assert_stored(good, files, archived, objects_of(other))
+
+
+def test_a_store_that_failed_is_not_waited_for() -> None:
+    class Stalling(MemoryBackend):
+        first, over = threading.Event(), threading.Event()
+        puts = 0
+
+        def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+            self.puts += 1
+            (self.first if ".00000." in key else self.over).wait(PATIENCE)
+            raise AccessDenied(f"{key}: not allowed")
+
+    stalling, good = Stalling(), MemoryBackend()
+    destinations = to(stalling, good)
+    failed, _ = destinations.open
+    files = {"1.dat": noise(300 * KIB)}
+    with writing(destinations, Limits(transfers=3, memory=4096 * KIB, object_size=64 * KIB)) as (writer, workers):
+        for piece in pieces_of("1.dat", files["1.dat"]):
+            write(writer, workers, piece)
+        while writer._compressing.pending:
+            workers.collect(timeout=0.01)
+        stalling.first.set()
+        archived = writer.finish()
+        assert writer._uploading[failed].pending, "its puts still stall"
+        stalling.over.set()
+        while writer._uploading[failed].pending:
+            workers.collect(timeout=0.01)
+    [other] = destinations.open
+    assert_stored(good, files, archived, objects_of(other))
+    assert stalling.puts <= 3 + 1 < len(other.objects), "what waited for its turn isn't tried any more"
+
+
+def test_the_last_store_that_fails_ends_it() -> None:
+    first, second = DenyingStore(), DenyingStore()
+    first.over.set()
+    second.over.set()
+    destinations = to(first, second)
+    with pytest.raises(AccessDenied, match="not allowed"):
+        write_noise(destinations)
+    assert destinations.open == []

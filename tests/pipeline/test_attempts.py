@@ -52,7 +52,9 @@ class Run:
             self.waits.append(seconds)
             meanwhile()
 
-        return back_up_patiently(self.request, self.store, self._notify, retries=retries, sleep=sleep)
+        [manifest] = back_up_patiently(self.request, [self.store], self._notify, retries=retries, sleep=sleep)
+        assert isinstance(manifest, Manifest)
+        return manifest
 
     def _notify(self, event: Event) -> None:
         if isinstance(event, Notice):

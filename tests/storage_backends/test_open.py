@@ -1,13 +1,14 @@
 import hashlib
+import re
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from storage_backends import AccessDenied, InvalidStorageURL, StorageError, open_backend
-from storage_backends.open import retained_until
+from storage_backends import AccessDenied, InvalidStorageURL, StorageError, check_url, open_backend
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,16 @@ def test_what_is_not_understood_is_said_in_one_sentence(
         open_backend(url, options)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+    if not options:
+        with pytest.raises(InvalidStorageURL, match=re.escape(str(caught.value))):
+            check_url(url)
+
+
+@pytest.mark.parametrize("url", ["/some/folder", "file:///some/folder", "s3://no-such-bucket/x?region=eu", "gs://b"])
+def test_a_url_is_checked_without_opening_anything(url: str) -> None:
+    program = f"import sys; from storage_backends import check_url; check_url({url!r}); print('boto3' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.parametrize("url", ["s3://id:hunter2@bucket/prefix", "s3://bucket?endpoint=https://id:hunter2@host"])
@@ -76,15 +87,15 @@ def test_options_win_over_the_query(aws_credentials: None) -> None:
     backend.close()
 
 
-def test_until_when_what_is_put_is_locked() -> None:
-    until = datetime(2099, 1, 1, tzinfo=UTC)
-    url = "s3://bucket?retain_days=30"
-    by_days = retained_until(url)
-    assert by_days is not None
-    assert timedelta(days=30) <= by_days - datetime.now(UTC) + timedelta(minutes=1) < timedelta(days=30, minutes=2)
-    assert retained_until(url, {"retain_until": "2099-01-01T01:00:00+01:00"}) == until
-    assert retained_until("gs://bucket?colour=red") is None
-    assert retained_until("/folder") is None
+def test_until_when_what_is_put_is_locked(aws_credentials: None) -> None:
+    with closing(open_backend("s3://bucket?retain_days=30", rate=1)) as by_days:
+        assert by_days.retained_until is not None
+        days = by_days.retained_until - datetime.now(UTC) + timedelta(minutes=1)
+    assert timedelta(days=30) <= days < timedelta(days=30, minutes=2)
+    with closing(open_backend("s3://bucket?retain_days=30", {"retain_until": "2099-01-01T01:00:00+01:00"})) as by_time:
+        assert by_time.retained_until == datetime(2099, 1, 1, tzinfo=UTC)
+    with closing(open_backend("/folder")) as folder:
+        assert folder.retained_until is None
 
 
 @pytest.mark.parametrize("prefix", ["a/../b", "a//b"])

@@ -62,6 +62,19 @@ def test_pgstow_check_has_nothing_to_say_against_the_writer(applied: AppliedExam
     }
 
 
+def test_the_printed_configuration_is_one(applied: AppliedExample, sample_database: Database, tmp_path: Path) -> None:
+    file = tmp_path / "pgstow.toml"
+    file.write_text(applied.outputs["pgstow_toml"])
+    answer = run_as(applied, "writer", "config", "check", "--config", file)
+    assert (answer.exit_code, answer.stderr) == (0, "")
+
+    file.write_text(file.read_text().replace('conninfo = "service=shop"', f'conninfo = "{sample_database.conninfo}"'))
+    answer = run_as(applied, "writer", "run", "--config", file, "--json")
+    assert answer.exit_code == 0, answer
+    [outcome] = json.loads(answer.stdout)["backups"]
+    assert outcome["backup_id"] in run_as(applied, "writer", "list", "--from", applied.url, "--cluster", "prod").stdout
+
+
 def test_the_writer_reads_no_data(applied: AppliedExample, backup: str, tmp_path: Path) -> None:
     store = ("--from", applied.url, "--quiet")
     assert_denied(run_as(applied, "writer", "verify", backup, *store, "--level", "objects"))
@@ -98,8 +111,33 @@ def test_who_looks_after_backups_reads_no_data(applied: AppliedExample, role: st
     assert backup in run_as(applied, role, "list", "--from", applied.url).stdout
     assert run_as(applied, role, "show", backup, "--from", applied.url).exit_code == 0
     assert_denied(run_as(applied, role, "restore", backup, *store, "--to-directory", tmp_path / "dump"))
-    # S3 tells an object's checksum only to those who may read it.
-    assert_denied(run_as(applied, role, "verify", backup, *store, "--level", "objects"))
+    assert_denied(run_as(applied, role, "verify", backup, *store, "--level", "bytes"))
+
+
+@pytest.mark.parametrize("role", ["auditor", "pruner"])
+def test_who_looks_after_backups_sees_that_all_is_there(applied: AppliedExample, role: str, backup: str) -> None:
+    """By the listing: S3 tells an object's checksum only to those who may read it."""
+    answer = run_as(applied, role, "verify", backup, "--from", applied.url, "--level", "objects", "--json")
+    assert answer.exit_code == 0, answer
+    found = json.loads(answer.stdout)
+    assert found["objects"] == found["without_checksum"] == len(manifest_of(applied, backup)["objects"])
+
+
+def test_the_pruner_prunes(applied: AppliedExample, sample_database: Database) -> None:
+    """moto lets everybody bypass a lock, so that even the locked ones go: pgstow itself has to look at the locks, and leave them."""
+    url = applied.url
+    made = ("--to", url, "--cluster", "pruned", "--json")
+    backups = [
+        json.loads(run_as(applied, "writer", "backup", sample_database.conninfo, *made).stdout)["backup_id"]
+        for _ in range(2)
+    ]
+    rules = ("--from", url, "--cluster", "pruned", "--keep-last", 1, "--json")
+    answer = run_as(applied, "pruner", "prune", *rules, "--yes")
+    assert answer.exit_code == 0, answer
+    kept = {one["backup_id"]: one["reasons"] for one in json.loads(answer.stdout)["plan"] if one["keep"]}
+    assert kept[backups[0]][0].startswith("locked until")
+    for role in ("writer", "restorer", "auditor"):
+        assert_denied(run_as(applied, role, "prune", *rules, "--yes"))
 
 
 def test_the_auditor_sees_that_every_object_is_the_one_that_was_confirmed(applied: AppliedExample, backup: str) -> None:

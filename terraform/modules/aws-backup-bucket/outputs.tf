@@ -34,7 +34,7 @@ output "instance_profiles" {
 }
 
 output "pgstow_toml" {
-  description = "A pgstow.toml for this bucket, which pgstow does not read yet."
+  description = "A pgstow.toml for this bucket, for pgstow run."
   value       = local.toml
 }
 

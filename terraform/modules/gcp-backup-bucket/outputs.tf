@@ -24,7 +24,7 @@ output "service_accounts" {
 }
 
 output "pgstow_toml" {
-  description = "A pgstow.toml for this bucket, which pgstow does not read yet."
+  description = "A pgstow.toml for this bucket, for pgstow run."
   value       = local.toml
 }
 

@@ -1,0 +1,72 @@
+"""``pgstow config``: what the configuration file says, and what it may say."""
+
+import os
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli import display, options, run_options
+from cli.check import print_findings, verdict
+from cli.errors import ExitCode, print_error
+
+if TYPE_CHECKING:
+    from pipeline.nightly.jobs import Job
+
+_PATIENCE = 20.0  # seconds to retry a request to a store, as pgstow check has it
+
+app = typer.Typer(help="Check the configuration file, or print its JSON Schema.", no_args_is_help=True)
+
+
+@app.command("check")
+def check(
+    *,
+    config: run_options.Config = None,
+    connect: Annotated[
+        bool,
+        typer.Option("--connect", help="Examine each database and each of its destinations too, as pgstow check does"),
+    ] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Say all that is wrong in the file, each with its line."""
+    from pipeline.nightly.config_file import ConfigFile
+    from pipeline.nightly.jobs import make_jobs
+
+    file = ConfigFile(run_options.find_config(config))
+    settings = file.parse(os.environ)
+    jobs = make_jobs(file, settings, (), {})
+    print(f"{file.path} is good: it lists {', '.join(job.name for job in jobs)}.")
+    if connect:
+        ready = [_examine(job, name, quiet=quiet) for job in jobs for name in job.destinations]
+        if not all(ready):
+            raise typer.Exit(ExitCode.CHECK)
+
+
+def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
+    """Whether a backup there would find all that it needs; what it wouldn't is told."""
+    from pipeline.check import check as examine
+    from pipeline.checks.finding import Outcome
+    from pipeline.errors import PipelineError
+    from storage_backends import StorageError, open_backend
+
+    print(f"\n{display.one_line(f'{job.name} to {destination}')}", flush=True)
+    try:
+        store = open_backend(job.destinations[destination].url, give_up_after=_PATIENCE)
+        with closing(store), display.progress(quiet=quiet) as notify:
+            findings = examine(job.request, store, notify)
+    except (PipelineError, StorageError) as exc:
+        print_error(str(exc))
+        return False
+    print_findings(
+        [finding for finding in findings if not quiet or finding.outcome in (Outcome.WARNING, Outcome.PROBLEM)]
+    )
+    print(verdict(findings))
+    return all(finding.outcome is not Outcome.PROBLEM for finding in findings)
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the file, for editors."""
+    from pipeline.nightly.settings import config_schema
+
+    display.print_json(config_schema())

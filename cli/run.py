@@ -1,0 +1,178 @@
+"""``pgstow run``."""
+
+import os
+import random
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from cli import display, logs, options, run_options
+from cli.errors import ExitCode, exit_code_of
+
+if TYPE_CHECKING:
+    from pipeline.nightly.outcome import Outcome
+
+OVER = "Instead of what the file says"
+
+
+def run(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]…", help="Databases, by their names in the file; all of them by default"),
+    ] = None,
+    *,
+    config: run_options.Config = None,
+    destination: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only to this destination; several times for several", rich_help_panel=OVER),
+    ] = None,
+    verify: Annotated[
+        Literal["objects", "bytes", "archive", "restore", "none"] | None,
+        typer.Option(envvar="PGSTOW_VERIFY", help="How far to verify each backup", rich_help_panel=OVER),
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, envvar="PGSTOW_JOBS", help="Parallel jobs", rich_help_panel=OVER),
+    ] = None,
+    memory: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SIZE",
+            parser=options.parse_size,
+            envvar="PGSTOW_MEMORY",
+            help="Memory for data in flight",
+            rich_help_panel=OVER,
+        ),
+    ] = None,
+    spool_dir: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            file_okay=False,
+            exists=True,
+            envvar="PGSTOW_SPOOL_DIR",
+            help="Where to spool",
+            rich_help_panel=OVER,
+        ),
+    ] = None,
+    spread: Annotated[
+        int,
+        typer.Option(
+            metavar="SPAN",
+            parser=run_options.parse_span,
+            help="Begin after a random wait of up to so long, such as 30m, so that not all hosts begin at once",
+            show_default=False,
+        ),
+    ] = 0,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(envvar="PGSTOW_LOG_FORMAT", help="On standard error: for people, or one JSON object a line"),
+    ] = "text",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Back up what pgstow.toml lists, to all its destinations, verify it there, and tell who is to be told."""
+    overrides = {
+        "destinations": destination or None,
+        "verify": verify,
+        "jobs": jobs,
+        "memory": memory,
+        "spool_dir": None if spool_dir is None else str(spool_dir),
+    }
+    with logs.logging(log_format, quiet=quiet or json) as log:
+        document = _run(run_options.find_config(config), names or [], overrides, spread, log)
+    if json:
+        display.print_json(document)
+    else:
+        _print(document["backups"])
+    raise typer.Exit(document["exit_code"])
+
+
+def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: int, log: logs.Log) -> dict[str, Any]:
+    """What came of it all, as a document."""
+    from pipeline.nightly.config_file import ConfigFile
+    from pipeline.nightly.hooks import ping, tell
+    from pipeline.nightly.jobs import listed_pairs, make_jobs
+    from pipeline.nightly.run import run as run_jobs
+
+    file = ConfigFile(path)
+    config = file.parse(os.environ)
+    jobs = make_jobs(file, config, names, overrides)
+    with file.sole_run():
+        time.sleep(random.uniform(0, spread))  # noqa: S311 - no secret
+        started_at = datetime.now(UTC)
+        outcomes: list[Outcome] = []
+        if config.monitoring.ping and (trouble := ping(config.monitoring.ping, "start")):
+            log.trouble(trouble)
+        try:
+            for outcome in run_jobs(jobs, log.notify_of):
+                log.ended(outcome)
+                outcomes.append(outcome)
+        finally:  # a run that is stopped has done something too
+            _write_metrics(config.monitoring.textfile, outcomes, listed_pairs(config), log)
+        code = _exit_code(outcomes)
+        document = {
+            "config": str(path),
+            "good": code is ExitCode.OK,
+            "exit_code": code.value,
+            "started_at": started_at.isoformat(),
+            "finished_at": datetime.now(UTC).isoformat(),
+            "backups": [outcome.describe() for outcome in outcomes],
+        }
+        for trouble in tell(config.monitoring, document, good=code is ExitCode.OK):
+            log.trouble(trouble)
+    return document
+
+
+def _write_metrics(
+    textfile: str | None, outcomes: "Sequence[Outcome]", known: "Sequence[tuple[str, str]]", log: logs.Log
+) -> None:
+    from pipeline.nightly.metrics import write_textfile
+
+    if textfile is None:
+        return
+    try:
+        write_textfile(Path(textfile), outcomes, known)
+    except OSError as exc:
+        log.trouble(f"The metrics could not be written to {textfile}: {exc.strerror}.")
+
+
+def _exit_code(outcomes: "Sequence[Outcome]") -> ExitCode:
+    """Damage before all else, as ``pgstow verify`` has it."""
+    codes = {exit_code_of(outcome.error) for outcome in outcomes if outcome.error is not None}
+    return ExitCode.DAMAGED if ExitCode.DAMAGED in codes else min(codes, default=ExitCode.OK)
+
+
+def _print(backups: "Sequence[dict[str, Any]]") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("DATABASE", "DESTINATION", "BACKUP"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("VERIFIED")
+    table.add_column("")
+    for one in backups:
+        names = [escape(display.one_line(one[name])) for name in ("database", "destination")]
+        result = "[green]good[/green]" if one["good"] else "[red]FAILED[/red]"
+        if one["backup_id"] is None:
+            table.add_row(*names, *[""] * 7, result)
+            continue
+        table.add_row(
+            *names,
+            one["backup_id"],
+            f"{one['tables']:,}",
+            f"{one['rows']:,}",
+            display.format_size(one["dumped_bytes"]),
+            display.format_size(one["stored_bytes"]),
+            display.format_duration(one["seconds"]),
+            one["verified"] or "no",
+            result,
+        )
+    display.console().print(table)

@@ -1,0 +1,38 @@
+"""Options of the commands that are about pgstow.toml."""
+
+import re
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+Config: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="PGSTOW_CONFIG",
+        help="Where pgstow.toml is; by default in the folder that you are in, or in /etc/pgstow",
+        show_default=False,
+    ),
+]
+_CONFIGS = (Path("pgstow.toml"), Path("/etc/pgstow/pgstow.toml"))
+
+
+def find_config(named: Path | None) -> Path:
+    """The configuration file that is meant."""
+    from pipeline.errors import InvalidRequest
+
+    if named is not None:
+        return named
+    if found := [path for path in _CONFIGS if path.exists()]:
+        return found[0]
+    raise InvalidRequest(f"There is no {' and no '.join(map(str, _CONFIGS))}: say where your file is with --config.")
+
+
+def parse_span(text: str | int) -> int:
+    """Seconds from ``90``, ``90s``, ``30m`` or ``2h``."""
+    match = re.fullmatch(r"(\d{1,6})([smh]?)", str(text).strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a span of time; write 90s, 30m or 2h")
+    return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]

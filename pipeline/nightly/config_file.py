@@ -1,0 +1,159 @@
+"""Read pgstow.toml: all that is wrong in it is told at once, each with its line."""
+
+import fcntl
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.errors import BackupRunning, ConfigInvalid, InvalidRequest
+from pipeline.nightly.settings import Config
+
+Key = tuple[str | int, ...]
+"""Where something stands: ``("databases", "shop", "jobs")``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong."""
+
+    key: Key
+    words: str
+    """A sentence, without the key."""
+
+
+class ConfigFile:
+    """The text of a file, which knows at which line each key stands."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises InvalidRequest where there is none that can be read, and ConfigInvalid where it is no TOML."""
+        self.path = path
+        try:
+            self._text = path.read_text("utf-8")
+            self.content = tomllib.loads(self._text)
+        except tomllib.TOMLDecodeError as exc:
+            raise ConfigInvalid([f"{path}: it is not TOML: {exc}."]) from exc
+        except (OSError, UnicodeDecodeError) as exc:
+            raise InvalidRequest(f"Cannot read {path}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
+
+    def parse(self, environment: Mapping[str, str]) -> Config:
+        """What it says, with what it refers to in the environment. Raises ConfigInvalid with all that is wrong."""
+        problems = list(_wrong_names(self.content))
+        try:
+            config = Config.model_validate(self.content, context=environment)
+        except ValidationError as exc:
+            raise self.invalid(
+                [_problem(error) for error in exc.errors()] + problems
+            ) from None  # a cause has the values
+        if problems:
+            raise self.invalid(problems)
+        return config
+
+    def invalid(self, problems: Sequence[Problem]) -> ConfigInvalid:
+        """The error that tells them, in the order of the file."""
+        lines = [(self.line_of(problem.key), problem) for problem in problems]
+        lines.sort(key=lambda found: found[0])
+        return ConfigInvalid(
+            [f"{self.path}:{line}: {'.'.join(map(str, problem.key))}: {problem.words}" for line, problem in lines]
+        )
+
+    def line_of(self, key: Key) -> int:
+        """The line, from 1, where a key stands, or else the table that it would belong to.
+
+        tomllib tells no lines. But a file cut off between two statements is TOML too, and inside of one it is not: so the statement that
+        brings the key is what lies between the last such cut without it and the first with it.
+        """
+        lines = self._text.split("\n")
+        while key and not _has(self.content, key):
+            key = key[:-1]
+        before = 0
+        for end in range(len(lines) + 1):
+            try:
+                content = tomllib.loads("\n".join(lines[:end]))
+            except tomllib.TOMLDecodeError:
+                continue
+            if _has(content, key):
+                break
+            before = end
+        return before + 1
+
+    @contextmanager
+    def sole_run(self) -> Iterator[None]:
+        """Keep other runs over this file away while the block lasts, however it ends. Raises BackupRunning where one is under way."""
+        with self.path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                raise BackupRunning(
+                    f"Another run over {self.path} is under way: wait until it has ended, or stop it."
+                ) from exc
+            yield
+
+
+def _has(content: Any, key: Key) -> bool:
+    for part in key:
+        try:
+            content = content[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
+
+
+def _wrong_names(content: Mapping[str, Any]) -> Iterator[Problem]:
+    """Destinations and retentions that are named where there is none of the name."""
+    databases = _table(content, "databases")
+    for place in [("defaults",), *(("databases", name) for name in databases)]:
+        options = _table(content, *place)
+        named = options.get("destinations")
+        for name in named if isinstance(named, list) else []:
+            if isinstance(name, str) and name not in _table(content, "destinations"):
+                yield Problem((*place, "destinations"), f"there is no [destinations.{name}].")
+        name = options.get("retention")
+        if isinstance(name, str) and name not in _table(content, "retention"):
+            yield Problem((*place, "retention"), f"there is no [retention.{name}].")
+
+
+def _table(content: Any, *place: str) -> Mapping[str, Any]:
+    for part in place:
+        content = content.get(part, {}) if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _problem(error: Any) -> Problem:
+    """In words; never with the value, which may be a secret in the wrong place."""
+    key: Key = error["loc"]
+    match error["type"]:
+        case "missing":
+            words = "is missing"
+        case "extra_forbidden":
+            close = get_close_matches(str(key[-1]), _known_keys(key[:-1]), n=1)
+            words = "there is no such key" + (f"; did you mean {close[0]}?" if close else "")
+        case "value_error":
+            words = str(error["ctx"]["error"])
+        case "too_short":
+            words = "is empty"
+        case _:
+            words = error["msg"].replace("Input should", "should", 1)
+    return Problem(key, words if words[-1] in ".?" else f"{words}.")
+
+
+def _known_keys(place: Key) -> list[str]:
+    """The keys that a table may have."""
+    model: type[BaseModel] = Config
+    for part in place:
+        if part in model.model_fields:
+            kinds = [kind for kind in _kinds(model.model_fields[str(part)].annotation) if issubclass(kind, BaseModel)]
+            model = kinds[0] if kinds else model
+    return list(model.model_fields)
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _kinds(argument)

@@ -1,0 +1,76 @@
+"""Who is told of a run: commands of the user's, and a dead man's switch. None of them can make a backup fail."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.nightly.settings import Monitoring
+
+_PATIENCE = 10.0  # seconds for a ping's answer
+_LONGEST_QUOTE = 300  # bytes of what a command that failed said
+
+
+def tell(monitoring: Monitoring, document: Mapping[str, Any], *, good: bool) -> list[str]:
+    """Tell all who are to be told of a run's end; ``document`` is what the commands get. Returns what went wrong in that, in sentences."""
+    troubles = []
+    if command := monitoring.on_success if good else monitoring.on_failure:
+        troubles.append(run_hook(command, document, monitoring.hook_timeout))
+    if monitoring.ping:
+        troubles.append(ping(monitoring.ping, "" if good else "fail"))
+    return [trouble for trouble in troubles if trouble]
+
+
+def run_hook(command: Sequence[str], document: Mapping[str, Any], timeout: float) -> str | None:
+    """Run a command with the document as JSON on its standard input, for ``timeout`` seconds at most.
+
+    Returns what went wrong, in a sentence.
+    """
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as said,
+    ):  # a pipe might be kept open by a grandchild
+        given.write(json.dumps(document, default=str).encode())
+        given.seek(0)
+        try:
+            process = subprocess.Popen(command, stdin=given, stdout=said, stderr=said, start_new_session=True)
+        except OSError as exc:
+            return f"The hook {command[0]} can't be run: {exc.strerror}."
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return f"The hook {command[0]} was stopped after {timeout:.0f} s."
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        if code == 0:
+            return None
+        said.seek(max(0, said.seek(0, os.SEEK_END) - _LONGEST_QUOTE))
+        words = " ".join(said.read().decode(errors="replace").split())
+        return f"The hook {command[0]} failed ({_ended(code)}){f': {words}' if words else '.'}"
+
+
+def _ended(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def ping(url: str, what: str = "") -> str | None:
+    """GET a switch's URL, with ``what`` ("start" or "fail") after its path.
+
+    Returns what went wrong, in a sentence without the URL: whoever knows it can ping, too.
+    """
+    parts = urlsplit(url)
+    whole = parts._replace(path=f"{parts.path.rstrip('/')}/{what}" if what else parts.path).geturl()
+    try:
+        with urllib.request.urlopen(whole, timeout=_PATIENCE):  # noqa: S310 - the file takes http and https alone
+            return None
+    except (OSError, HTTPException, ValueError) as exc:
+        reason = getattr(exc, "reason", None) or exc
+        return f"The ping to {parts.hostname} did not get through: {reason}."

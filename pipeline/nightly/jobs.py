@@ -1,0 +1,161 @@
+"""From a database's settings to what is run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipeline.attempts import back_up_patiently
+from pipeline.attestation import Level
+from pipeline.backup import BackupRequest
+from pipeline.cluster import ClusterRequest, back_up_cluster
+from pipeline.config import Limits, Selection
+from pipeline.destinations import Copies
+from pipeline.errors import InvalidRequest
+from pipeline.events import Notify
+from pipeline.nightly.config_file import ConfigFile, Problem
+from pipeline.nightly.settings import Config, DatabaseSettings, DestinationSettings
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.retention import Policy
+from storage_backends import StorageBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is done for one database, or one whole server, of the file."""
+
+    name: str
+    """In the file."""
+    request: BackupRequest
+    back_up: Callable[[Sequence[StorageBackend], Notify], Copies]
+    destinations: Mapping[str, DestinationSettings]
+    verify: Level | None
+    retention: Policy | None
+
+
+def make_jobs(file: ConfigFile, config: Config, names: Sequence[str], overrides: Mapping[str, Any]) -> list[Job]:
+    """The jobs of the databases that are named, of all where none is; ``overrides`` win against the file.
+
+    Raises InvalidRequest where there is no such database or destination, and ConfigInvalid where settings contradict each other.
+    """
+    if unknown := [name for name in names if name not in config.databases]:
+        raise InvalidRequest(
+            f"There is no [databases.{unknown[0]}] in {file.path}; it has {_listed(config.databases)}."
+        )
+    if unknown := [name for name in overrides.get("destinations") or () if name not in config.destinations]:
+        raise InvalidRequest(
+            f"There is no [destinations.{unknown[0]}] in {file.path}; it has {_listed(config.destinations)}."
+        )
+    jobs, problems = list[Job](), list[Problem]()
+    for name in [name for name in config.databases if name in names or not names]:
+        try:
+            jobs.append(_make_job(name, _effective(config, name, overrides), config))
+        except InvalidRequest as exc:
+            problems.append(Problem(("databases", name), str(exc)))
+    if problems:
+        raise file.invalid(problems)
+    return jobs
+
+
+def listed_pairs(config: Config) -> list[tuple[str, str]]:
+    """Each database of the file with each of its destinations."""
+    return [
+        (name, destination)
+        for name in config.databases
+        for destination in _effective(config, name, {}).destinations or config.destinations
+    ]
+
+
+def _effective(config: Config, name: str, overrides: Mapping[str, Any]) -> DatabaseSettings:
+    """A database's settings, with the defaults where it has none."""
+    database = config.databases[name]
+    defaults = {key: value for key, value in config.defaults if value is not None and getattr(database, key) is None}
+    given = {key: value for key, value in overrides.items() if value is not None}
+    return database.model_copy(update=defaults | given)
+
+
+def _make_job(name: str, settings: DatabaseSettings, config: Config) -> Job:
+    request = _make_request(settings)
+    retries = settings.retries or 0
+    if settings.all_databases:
+        back_up = partial(back_up_cluster, _make_cluster_request(settings, request, retries))
+    else:
+        if settings.exclude_databases:
+            raise InvalidRequest("exclude_databases goes with all_databases = true.")
+        back_up = partial(back_up_patiently, request, retries=retries)
+    destinations = {chosen: config.destinations[chosen] for chosen in settings.destinations or config.destinations}
+    if len({destination.url for destination in destinations.values()}) < len(destinations):
+        raise InvalidRequest("Two of its destinations have the same url: one copy there is all that can be.")
+    retention = config.retention.get(settings.retention or "default")
+    return Job(
+        name=name,
+        request=request,
+        back_up=back_up,
+        destinations=destinations,
+        verify=Level(settings.verify) if settings.verify and settings.verify != "none" else None,
+        retention=None if retention is None else retention.policy(),
+    )
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    return ", ".join(names)
+
+
+def _make_request(settings: DatabaseSettings) -> BackupRequest:
+    source = Conninfo.parse(settings.conninfo)
+    if settings.password_file is not None:
+        source = source.with_password(_read_password(settings.password_file))
+    if settings.all_databases and not source.database:
+        source = source.with_database("postgres")
+    return BackupRequest(
+        source=source,
+        cluster=settings.cluster,
+        selection=Selection(
+            only=settings.only,
+            tables=tuple(settings.tables),
+            exclude_tables=tuple(settings.exclude_tables),
+            schemas=tuple(settings.schemas),
+            exclude_schemas=tuple(settings.exclude_schemas),
+            exclude_table_data=tuple(settings.exclude_table_data),
+        ),
+        limits=_make_limits(settings),
+        programs=tuple(map(Path, settings.bin_dir or ())),
+        tags=tuple(settings.tags or ()),
+        **_given(settings, "format", "level", "lock_wait_timeout", "statement_timeout"),
+    )
+
+
+def _make_limits(settings: DatabaseSettings) -> Limits:
+    return Limits(
+        spool_parent=None if settings.spool_dir is None else Path(settings.spool_dir),
+        **_given(settings, "jobs", "transfers", "memory", "object_size"),
+        **({} if settings.spool_limit is None else {"spool": settings.spool_limit}),
+    )
+
+
+def _given(settings: DatabaseSettings, *names: str) -> dict[str, Any]:
+    """Those that the file has; the others have their usual values."""
+    return {name: value for name in names if (value := getattr(settings, name)) is not None}
+
+
+def _make_cluster_request(settings: DatabaseSettings, each: BackupRequest, retries: int) -> ClusterRequest:
+    if not each.selection.is_all_tables:
+        raise InvalidRequest(
+            "all_databases takes no part of a database: leave out tables, schemas and what excludes them."
+        )
+    return ClusterRequest(
+        each=each,
+        exclude=tuple(settings.exclude_databases),
+        role_passwords=settings.role_passwords,
+        at_once=settings.databases_at_once,
+        retries=retries,
+    )
+
+
+def _read_password(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = getattr(exc, "strerror", None) or "it is not UTF-8"
+        raise InvalidRequest(f"The password_file {path} can't be read: {reason}.") from exc

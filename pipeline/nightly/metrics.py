@@ -1,0 +1,117 @@
+"""What node_exporter's textfile collector is told: a file that survives each run, and is replaced at its end.
+
+What is told of the last success has to outlive the runs that fail, and those of some databases only. It is taken from the file itself:
+credentials that can only create can't ask the store.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.nightly.outcome import Outcome
+
+Pair = tuple[str, str]
+"""A database and a destination."""
+Samples = dict[Pair, dict[str, tuple[str, float]]]
+"""By pair and metric: the level, where the metric has one, and the value."""
+
+_LAST_VERIFIED = "pgstow_last_verified_timestamp_seconds"
+_HELP = {
+    "pgstow_last_attempt_timestamp_seconds": "When the last run ended, good or not.",
+    "pgstow_last_attempt_success": "Whether the last run did all that was asked: 1 or 0.",
+    "pgstow_last_success_timestamp_seconds": "When the last run ended that did all that was asked.",
+    "pgstow_snapshot_timestamp_seconds": "The moment that the data of the last backup is of.",
+    "pgstow_backup_duration_seconds": "What the last backup took, from its beginning to its manifest.",
+    "pgstow_dumped_bytes": "Bytes of the last backup, uncompressed.",
+    "pgstow_stored_bytes": "Bytes of the objects of the last backup.",
+    "pgstow_objects": "Objects of the last backup.",
+    "pgstow_tables": "Tables of the last backup.",
+    "pgstow_rows": "Rows of the last backup.",
+    "pgstow_retained_until_timestamp_seconds": "Until when the store keeps the last backup from being deleted; 0 where it locks nothing.",
+    _LAST_VERIFIED: "When a backup was last verified after it was made, and found good.",
+}
+_SAMPLE = re.compile(r'(\w+)\{database="((?:[^"\\]|\\.)*)",destination="((?:[^"\\]|\\.)*)"(?:,level="(\w+)")?\} (\S+)')
+
+
+def write_textfile(path: Path, outcomes: Iterable[Outcome], known: Iterable[Pair]) -> None:
+    """Replace the file by what it says with ``outcomes`` in it, and without pairs that aren't ``known`` any more.
+
+    It is replaced whole, so that no scrape sees half of it. Raises OSError.
+    """
+    samples = _read(path)
+    for outcome in outcomes:
+        samples.setdefault((outcome.database, outcome.destination), {}).update(_sample(outcome))
+    kept = set(known)
+    text = "".join(_lines({pair: values for pair, values in samples.items() if pair in kept}))
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # not *.prom: not read meanwhile
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(temporary).unlink()
+        raise
+
+
+def _sample(outcome: Outcome) -> dict[str, tuple[str, float]]:
+    ended = outcome.ended_at.timestamp()
+    values: dict[str, float | None] = {
+        "pgstow_last_attempt_timestamp_seconds": ended,
+        "pgstow_last_attempt_success": float(outcome.error is None),
+    }
+    if outcome.error is None:
+        values["pgstow_last_success_timestamp_seconds"] = ended
+    if outcome.manifest is not None:
+        totals, until = outcome.manifest.totals, outcome.manifest.retained_until
+        values |= {
+            "pgstow_snapshot_timestamp_seconds": outcome.manifest.snapshot_at.timestamp(),
+            "pgstow_backup_duration_seconds": outcome.seconds,
+            "pgstow_dumped_bytes": totals.size,
+            "pgstow_stored_bytes": totals.stored_size,
+            "pgstow_objects": totals.objects,
+            "pgstow_tables": totals.tables,
+            "pgstow_rows": totals.rows,
+            "pgstow_retained_until_timestamp_seconds": 0 if until is None else until.timestamp(),
+        }
+    samples = {name: ("", float(value)) for name, value in values.items() if value is not None}
+    if outcome.verified is not None:
+        samples[_LAST_VERIFIED] = outcome.verified.value, ended
+    return samples
+
+
+def _lines(samples: Samples) -> Iterator[str]:
+    for name, words in _HELP.items():
+        told = [(pair, *values[name]) for pair, values in sorted(samples.items()) if name in values]
+        if told:
+            yield f"# HELP {name} {words}\n# TYPE {name} gauge\n"
+        for (database, destination), level, value in told:
+            labels = f'database="{_escape(database)}",destination="{_escape(destination)}"'
+            labels += f',level="{level}"' if level else ""
+            yield f"{name}{{{labels}}} {value:.15g}\n"
+
+
+def _read(path: Path) -> Samples:
+    """What the file says; what isn't this pgstow's is passed over, and a file that isn't there says nothing."""
+    samples: Samples = {}
+    with suppress(FileNotFoundError):
+        for line in path.read_text("utf-8", "replace").splitlines():
+            if (match := _SAMPLE.fullmatch(line)) and match[1] in _HELP:
+                with suppress(ValueError):
+                    pair = _unescape(match[2]), _unescape(match[3])
+                    samples.setdefault(pair, {})[match[1]] = match[4] or "", float(match[5])
+    return samples
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _unescape(text: str) -> str:
+    return re.sub(r"\\(.)", lambda match: "\n" if match[1] == "n" else match[1], text)

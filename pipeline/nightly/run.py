@@ -1,0 +1,126 @@
+"""A night's run: back up each database to its destinations, verify what was made there, and remove what is no longer kept."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+
+from pipeline.attestation import Level
+from pipeline.cluster import read_member
+from pipeline.errors import BackupDamaged, PipelineError
+from pipeline.events import Notice, Notify
+from pipeline.manifest import Manifest
+from pipeline.nightly.jobs import Job
+from pipeline.nightly.outcome import Outcome
+from pipeline.nightly.settings import DestinationSettings
+from pipeline.prune import PruneRequest, prune
+from pipeline.retention import Policy
+from pipeline.verify import Verification, VerifyRequest, verify
+from pipeline.verify_cluster import ClusterVerification
+from storage_backends import StorageBackend, StorageError, open_backend
+
+_FAILURES = (PipelineError, StorageError, OSError)
+
+
+def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[Outcome]:
+    """Do the jobs one after another; a failure of one, or at one destination, keeps nothing else from being done.
+
+    ``notify_of`` gives, for a database's name, where its events go.
+    """
+    with ExitStack() as stack:
+        stores, unopened = _open({name: settings for job in jobs for name, settings in job.destinations.items()}, stack)
+        for job in jobs:
+            yield from _run(job, stores, unopened, notify_of(job.name))
+
+
+def _open(
+    destinations: Mapping[str, DestinationSettings], stack: ExitStack
+) -> tuple[dict[str, StorageBackend], dict[str, StorageError]]:
+    """The stores by the destinations' names, and why others can't be had."""
+    stores, unopened = dict[str, StorageBackend](), dict[str, StorageError]()
+    for name, settings in destinations.items():
+        try:
+            store = open_backend(settings.url, give_up_after=settings.give_up_after, rate=settings.limit_rate)
+        except StorageError as exc:
+            unopened[name] = exc
+        else:
+            stores[name] = stack.enter_context(closing(store))
+    return stores, unopened
+
+
+def _run(
+    job: Job, stores: Mapping[str, StorageBackend], unopened: Mapping[str, StorageError], notify: Notify
+) -> Iterator[Outcome]:
+    there = {name: stores[name] for name in job.destinations if name in stores}
+    made = _back_up(job, there, notify) | {name: unopened[name] for name in job.destinations if name in unopened}
+    for name in job.destinations:
+        manifest = made[name]
+        if isinstance(manifest, Manifest):
+            yield _look_after(job, name, manifest, stores[name], notify)
+        else:
+            yield Outcome(job.name, name, datetime.now(UTC), error=manifest)
+
+
+def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Manifest | Exception]:
+    """By destination, what was made there, or why nothing was."""
+    if not stores:
+        return {}
+    try:
+        return dict(zip(stores, job.back_up(list(stores.values()), notify), strict=True))
+    except _FAILURES as exc:
+        return dict.fromkeys(stores, exc)
+
+
+def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> Outcome:
+    """Verify what was made, and then remove what isn't kept any more, as far as the job says so."""
+    verified, removed, error = None, None, None
+    try:
+        if job.verify is not None:
+            verified = _verify(job, job.verify, made, store, notify)
+        if job.retention is not None:
+            removed = _apply_retention(job.retention, made, store, notify)
+    except _FAILURES as exc:
+        error = exc
+    manifest = made.model_copy(update={"files": [], "objects": [], "tables": []})
+    return Outcome(job.name, name, datetime.now(UTC), manifest, verified, removed, error)
+
+
+def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
+    """How far it is verified. Of a cluster's record, each member is. Raises BackupDamaged where something isn't good."""
+    request = VerifyRequest(
+        level=level,
+        limits=job.request.limits,
+        programs=job.request.programs,
+        attest=True if job.retention and job.retention.only_verified else None,  # which is how it is known later
+    )
+    found = _verify_members(made, request, store, notify) if made.members else verify(made, request, store, notify)
+    if found.problems:
+        more = f" ({len(found.problems)} things are wrong)" if len(found.problems) > 1 else ""
+        raise BackupDamaged(f"The backup {made.backup_id} of {made.database} is not good{more}: {found.problems[0]}")
+    return found.level
+
+
+def _verify_members(made: Manifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
+    whole, failures = ClusterVerification(made, request), list[Exception]()
+    for member in made.members:
+        try:
+            whole.take(member.database, verify(read_member(store, made, member), request, store, notify))
+        except _FAILURES as exc:
+            whole.take(member.database, exc)
+            failures.append(exc)
+    if (found := whole.conclude(store, notify)) is None:
+        raise next(failure for failure in failures if not isinstance(failure, BackupDamaged))
+    return found
+
+
+def _apply_retention(policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> int:
+    """Remove what isn't kept of the database, or the cluster, that was backed up; how many backups those were."""
+    pruned = prune(PruneRequest(policy, made.cluster, made.database), None, store, notify, datetime.now(UTC))
+    if pruned.spared:
+        names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
+        notify(Notice(f"{len(pruned.spared)} backups stay in {store.url}, since they are locked: {names}."))
+    if pruned.unreadable:
+        names = ", ".join(ref.manifest_key for ref in pruned.unreadable[:5])
+        notify(
+            Notice(f"{len(pruned.unreadable)} manifests in {store.url} can't be read, and their backups stay: {names}.")
+        )
+    return len(pruned.backups)

@@ -1,0 +1,200 @@
+"""Timers for ``pgstow run``, as text for whoever starts it: systemd, cron or Kubernetes."""
+
+import json
+import shlex
+from dataclasses import dataclass
+from typing import Literal
+
+Every = Literal["hour", "day", "week", "month"]
+
+_MEMORY = "1G"
+"""What a run takes at most with the usual limits: 192 MiB of data, pgstow itself, and pg_dump's processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When to run."""
+
+    hour: int
+    minute: int
+    every: Every
+    """Of an hour, only the minute counts; a week's day is Sunday, a month's the first."""
+    spread: int
+    """Seconds: each run begins at a random moment within so long."""
+    config: str
+    """The path of pgstow.toml, where it is run."""
+
+    @property
+    def cron(self) -> str:
+        """The five fields that cron and Kubernetes take."""
+        return {
+            "hour": f"{self.minute} * * * *",
+            "day": f"{self.minute} {self.hour} * * *",
+            "week": f"{self.minute} {self.hour} * * 0",
+            "month": f"{self.minute} {self.hour} 1 * *",
+        }[self.every]
+
+    @property
+    def calendar(self) -> str:
+        """systemd's OnCalendar."""
+        moment = f"{self.hour:02d}:{self.minute:02d}:00"
+        return {
+            "hour": f"*-*-* *:{self.minute:02d}:00",
+            "day": f"*-*-* {moment}",
+            "week": f"Sun *-*-* {moment}",
+            "month": f"*-*-01 {moment}",
+        }[self.every]
+
+
+def systemd_units(schedule: Schedule, program: str, *, user: str, on_failure: str | None) -> dict[str, str]:
+    """A service and its timer, by their files' names."""
+    service = f"""\
+[Unit]
+Description=Back up PostgreSQL with pgstow
+Wants=network-online.target
+After=network-online.target postgresql.service
+{f"OnFailure={on_failure}" if on_failure else "# OnFailure=  names a unit to start when a run fails"}
+
+[Service]
+# One that still runs is not started again: runs don't overlap.
+Type=oneshot
+ExecStart={_systemd_word(program)} run --config {_systemd_word(schedule.config)} --log-format json
+User={user}
+# Secrets that the file refers to, one NAME=value a line, mode 0600.
+EnvironmentFile=-/etc/pgstow/environment
+Nice=10
+IOSchedulingClass=best-effort
+IOSchedulingPriority=7
+MemoryMax={_MEMORY}
+TasksMax=512
+# The folders of stores and of the metrics have to stay writable: they are outside of /usr, /boot, /etc and /home.
+ProtectSystem=full
+ProtectHome=read-only
+# A server whose socket is in /tmp isn't found by it then: connect to localhost.
+PrivateTmp=yes
+PrivateDevices=yes
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictSUIDSGID=yes
+RestrictRealtime=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+UMask=0077
+"""
+    timer = f"""\
+[Unit]
+Description=When to back up PostgreSQL with pgstow
+
+[Timer]
+OnCalendar={schedule.calendar}
+RandomizedDelaySec={schedule.spread}
+# A run that was missed, since the machine was off, is made up for.
+Persistent=true
+
+[Install]
+WantedBy=timers.target
+"""
+    return {"pgstow.service": service, "pgstow.timer": timer}
+
+
+def _systemd_word(word: str) -> str:
+    """As ExecStart takes it: https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#Command%20lines."""
+    word = word.replace("%", "%%").replace("$", "$$")
+    if not word or set(word) & set(" \t\"'\\;"):
+        return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return word
+
+
+def crontab(schedule: Schedule, program: str) -> str:
+    """A line of a user's crontab. cron mails what the command says, which is nothing but errors."""
+    command = f"{shlex.quote(program)} run --config {shlex.quote(schedule.config)} --spread {schedule.spread}s --quiet"
+    escaped = command.replace("%", r"\%")  # which would end the command
+    return f"""\
+# Runs don't overlap: pgstow run locks its file, and a second one ends at once with exit code 11.
+# cron doesn't make up for a run that was missed; systemd's timer does.
+{schedule.cron} nice -n 10 {escaped} >/dev/null
+"""
+
+
+def cron_job(schedule: Schedule, *, image: str, time_zone: str | None) -> str:
+    """A CronJob, as YAML. It expects a ConfigMap and, where the file refers to the environment, a Secret of the name pgstow."""
+    zone = f"  timeZone: {json.dumps(time_zone)}\n" if time_zone else ""
+    return f"""\
+apiVersion: batch/v1
+kind: CronJob
+metadata:
+  name: pgstow
+  labels:
+    app.kubernetes.io/name: pgstow
+spec:
+  schedule: {json.dumps(schedule.cron)}
+{zone}  # A run that couldn't begin in time is made up for within four hours; none begins while another is under way.
+  startingDeadlineSeconds: {4 * 3600}
+  concurrencyPolicy: Forbid
+  successfulJobsHistoryLimit: 3
+  failedJobsHistoryLimit: 3
+  jobTemplate:
+    spec:
+      # pgstow itself begins again after what may pass, where the file says retries.
+      backoffLimit: 0
+      template:
+        metadata:
+          labels:
+            app.kubernetes.io/name: pgstow
+        spec:
+          restartPolicy: Never
+          # By its annotations or bindings, the store's credentials: EKS Pod Identity, IRSA, GKE Workload Identity.
+          serviceAccountName: pgstow
+          securityContext:
+            runAsNonRoot: true
+            runAsUser: 10001
+            runAsGroup: 10001
+            fsGroup: 10001
+            seccompProfile:
+              type: RuntimeDefault
+          containers:
+            - name: pgstow
+              image: {json.dumps(image)}
+              command: ["pgstow"]
+              args: {json.dumps(["run", "--config", schedule.config, "--log-format", "json", "--spread", f"{schedule.spread}s"])}
+              envFrom:
+                - secretRef:
+                    name: pgstow
+                    optional: true
+              resources:
+                requests:
+                  cpu: 500m
+                  memory: 512Mi
+                limits:
+                  memory: {_MEMORY}i
+                  ephemeral-storage: 1Gi
+              securityContext:
+                allowPrivilegeEscalation: false
+                readOnlyRootFilesystem: true
+                capabilities:
+                  drop: ["ALL"]
+              volumeMounts:
+                - name: config
+                  mountPath: {json.dumps(_folder(schedule.config))}
+                  readOnly: true
+                - name: spool
+                  mountPath: /tmp
+          volumes:
+            - name: config
+              configMap:
+                name: pgstow
+            - name: spool
+              emptyDir: {{}}
+"""
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0] or "/"

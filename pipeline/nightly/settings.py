@@ -1,0 +1,248 @@
+"""The model of pgstow.toml: every key that there is, and what may stand there. docs/configuration.md explains them."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+
+from pipeline.attestation import Level
+from pipeline.config import parse_size
+from pipeline.errors import InvalidRequest
+from pipeline.manifest import Format
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.retention import Policy
+from storage_backends import InvalidStorageURL, check_url
+
+
+def _referred(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
+    """The value, and whether it was taken from the environment, which ``info.context`` is."""
+    if not (isinstance(value, dict) and set(value) == {"env"} and isinstance(value["env"], str)):
+        if isinstance(value, str):
+            return value, False
+        raise ValueError('must be a text, or {env = "NAME"} for one from the environment')
+    name = value["env"]
+    if not (found := (info.context or {}).get(name)):
+        raise ValueError(f"the environment has no {name}")
+    return found, True
+
+
+def _conninfo(value: Any, info: ValidationInfo) -> str:
+    text, referred = _referred(value, info)
+    try:
+        secrets = Conninfo.parse(text).secrets
+    except InvalidRequest as exc:
+        raise ValueError(str(exc)) from None
+    if secrets and not referred:
+        raise ValueError(
+            f"{secrets[0]} may not stand in this file: keep it in libpq's password file (~/.pgpass) or service file, "
+            'name a file that has it by password_file, or take the whole from the environment by {env = "NAME"}'
+        )
+    return str(text)
+
+
+def _url(value: Any, info: ValidationInfo) -> str:
+    text, _ = _referred(value, info)
+    try:
+        check_url(text)
+    except InvalidStorageURL as exc:
+        raise ValueError(str(exc)) from None
+    return str(text)
+
+
+def _ping(value: Any, info: ValidationInfo) -> str:
+    text, referred = _referred(value, info)
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be like https://host/path")
+    if parts.password and not referred:
+        raise ValueError('a password may not stand in this file: take the URL from the environment by {env = "NAME"}')
+    return str(text)
+
+
+def _textfile(path: str) -> str:
+    if not path.endswith(".prom"):
+        raise ValueError("must end in .prom: node_exporter reads no other file")
+    return path
+
+
+def _size(value: Any) -> Any:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _duration(value: Any) -> timedelta:
+    match = re.fullmatch(r"([0-9]{1,6})([hdw])", value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a number of hours, days or weeks, such as 36h, 30d or 8w")
+    return int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
+
+
+def _or_from_environment(description: str) -> WithJsonSchema:
+    reference = {
+        "type": "object",
+        "properties": {"env": {"type": "string", "description": "A variable of the environment"}},
+        "required": ["env"],
+        "additionalProperties": False,
+    }
+    return WithJsonSchema({"anyOf": [{"type": "string"}, reference], "description": description})
+
+
+Count = Annotated[int, Field(ge=1)]
+Number = Annotated[int, Field(ge=0)]
+Seconds = Annotated[int, Field(ge=0, le=2**31 // 1000)]
+"""PostgreSQL counts milliseconds, in 32 bits."""
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    Field(ge=1),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+]
+Patterns = list[str]
+Command = Annotated[list[str], Field(min_length=1)]
+
+
+class Settings(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Options(Settings):
+    """How to back up: what [defaults] may say for every database, and each database for itself."""
+
+    cluster: str | None = Field(default=None, description="The name to file backups under; the server's host if absent")
+    destinations: Annotated[list[str], Field(min_length=1)] | None = Field(
+        default=None, description="Names of [destinations]; all of them if absent"
+    )
+    verify: Literal["objects", "bytes", "archive", "restore", "none"] | None = Field(
+        default=None, description="How far to verify each backup once it is made"
+    )
+    retention: str | None = Field(
+        default=None, description="A name of [retention]; the one named default if absent, where there is one"
+    )
+    format: Format | None = Field(default=None, description="pg_dump's; directory if absent")
+    jobs: Count | None = Field(default=None, description="Parallel jobs of pg_dump")
+    level: Annotated[int, Field(ge=1, le=19)] | None = Field(default=None, description="zstd's level")
+    transfers: Count | None = Field(default=None, description="Objects on their way to each store at once")
+    memory: Size | None = Field(default=None, description="Memory for data in flight, such as 192MiB")
+    spool_limit: Size | None = Field(default=None, description="Local disk for the spool")
+    object_size: Size | None = Field(default=None, description="The largest object to write")
+    spool_dir: str | None = Field(default=None, description="Where to spool; the system's temporary folder if absent")
+    lock_wait_timeout: Seconds | None = Field(default=None, description="Seconds for somebody else's lock; 0: for ever")
+    statement_timeout: Number | None = Field(
+        default=None, description="Seconds that a statement of pg_dump may run; 0: for ever"
+    )
+    tags: list[str] | None = Field(default=None, description="Names for keep_tagged")
+    retries: Number | None = Field(default=None, description="How often to begin again after what may pass")
+    bin_dir: list[str] | None = Field(default=None, description="Where PostgreSQL's programs are")
+
+
+class DatabaseSettings(Options):
+    """A database, or a whole server, to back up."""
+
+    conninfo: Annotated[
+        str, BeforeValidator(_conninfo), _or_from_environment("libpq's connection string, without a password")
+    ]
+    password_file: str | None = Field(default=None, description="A file that has the password, and nothing else")
+    all_databases: bool = Field(default=False, description="Roles, tablespaces and every database of the server")
+    exclude_databases: Patterns = Field(default=[], description="Of all databases, patterns of those to leave out")
+    role_passwords: bool = Field(default=True, description="Of all databases, take roles' password hashes along")
+    databases_at_once: Count = Field(default=1, description="Of all databases, dump so many at once")
+    tables: Patterns = Field(default=[], description="pg_dump's patterns of the tables to take")
+    exclude_tables: Patterns = []
+    schemas: Patterns = []
+    exclude_schemas: Patterns = []
+    exclude_table_data: Patterns = Field(default=[], description="Patterns of tables to take without their rows")
+    only: Literal["schema", "data"] | None = Field(default=None, description="Definitions, or rows, alone")
+
+
+class DestinationSettings(Settings):
+    """A store."""
+
+    url: Annotated[
+        str, BeforeValidator(_url), _or_from_environment("s3://bucket/prefix, gs://bucket/prefix or a folder")
+    ]
+    give_up_after: Annotated[float, Field(gt=0)] = Field(
+        default=300.0, description="Seconds to retry each request that fails"
+    )
+    limit_rate: Size | None = Field(default=None, description="Bytes a second to or from it")
+
+
+class Retention(Settings):
+    """Which backups to keep; all that no rule keeps may go."""
+
+    keep_last: Number = 0
+    keep_hourly: Number = 0
+    keep_daily: Number = 0
+    keep_weekly: Number = 0
+    keep_monthly: Number = 0
+    keep_yearly: Number = 0
+    keep_within: Annotated[
+        timedelta,
+        BeforeValidator(_duration),
+        WithJsonSchema(
+            {"type": "string", "pattern": "^[0-9]{1,6}[hdw]$", "description": "All of so long a time, such as 30d"}
+        ),
+    ] = timedelta()
+    keep_tagged: list[str] = []
+    only_verified: Literal["objects", "bytes", "archive", "restore"] | None = Field(
+        default=None, description="Count a backup only if it is verified so far"
+    )
+
+    @model_validator(mode="after")
+    def _has_rule(self) -> Self:
+        if self.policy().is_empty:
+            raise ValueError("says nothing to keep, such as keep_daily = 7")
+        return self
+
+    def policy(self) -> Policy:
+        """For :mod:`pipeline.prune`."""
+        level = None if self.only_verified is None else Level(self.only_verified)
+        rules = {
+            name: getattr(self, name) for name in Retention.model_fields if name not in ("keep_tagged", "only_verified")
+        }
+        return Policy(**rules, keep_tagged=frozenset(self.keep_tagged), only_verified=level)
+
+
+class Monitoring(Settings):
+    """Who is told."""
+
+    textfile: Annotated[str, AfterValidator(_textfile)] | None = Field(
+        default=None, description="A file for node_exporter's textfile collector: *.prom"
+    )
+    on_success: Command | None = Field(default=None, description="A command, which has the outcome on its input")
+    on_failure: Command | None = Field(default=None, description="The same after a run that failed")
+    hook_timeout: Count = Field(default=60, description="Seconds that such a command may take")
+    ping: (
+        Annotated[str, BeforeValidator(_ping), _or_from_environment("A dead man's switch, as healthchecks.io has it")]
+        | None
+    ) = None
+
+
+class Config(Settings):
+    """pgstow.toml."""
+
+    defaults: Options = Options()
+    destinations: Annotated[dict[str, DestinationSettings], Field(min_length=1)]
+    databases: Annotated[dict[str, DatabaseSettings], Field(min_length=1)]
+    retention: dict[str, Retention] = {}
+    monitoring: Monitoring = Monitoring()
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of the file, for editors, as published in docs/config.schema.json."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Config.model_json_schema(),
+        "title": "pgstow.toml",
+    }

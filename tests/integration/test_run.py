@@ -1,0 +1,363 @@
+"""``pgstow run``: what a file lists, by night."""
+
+import fcntl
+import json
+import math
+import signal
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from support.faulty_backups import FaultyStore
+from support.faulty_http import Fault
+from support.object_stores import StoreBucket
+from support.pgstow import Result, assert_one_sentence, committed_backups, finish, run_pgstow, start_pgstow, wait_until
+from support.postgres_fixtures import Database, DatabaseMaker
+
+from pipeline.postgres.throwaway import ThrowawayCluster
+
+BAD_INPUT, SERVER, STORE, DAMAGED, CHECK, BUSY = 2, 3, 6, 7, 10, 11
+NOBODY_LISTENS = "host=127.0.0.1 port=1 dbname=x"
+
+
+class Night:
+    """A configuration file, and runs over it."""
+
+    def __init__(self, folder: Path, spool_dir: Path) -> None:
+        self.folder = folder
+        self.path = folder / "pgstow.toml"
+        self.textfile = folder / "pgstow.prom"
+        self._defaults = f'spool_dir = "{spool_dir}"\njobs = 1\nobject_size = "64KiB"\n'
+
+    def write(
+        self,
+        databases: Mapping[str, str],
+        destinations: Mapping[str, object],
+        *,
+        defaults: str = "",
+        more: str = "",
+        monitoring: str = "",
+    ) -> None:
+        """``databases`` by their conninfo."""
+        lines = [f"[defaults]\n{self._defaults}{defaults}"]
+        lines += [f'[destinations.{name}]\nurl = "{url}"\ngive_up_after = 0.1' for name, url in destinations.items()]
+        lines += [f'[databases.{name}]\nconninfo = "{conninfo}"' for name, conninfo in databases.items()]
+        lines += [more, f'[monitoring]\ntextfile = "{self.textfile}"\n{monitoring}']
+        self.path.write_text("\n".join(lines), "utf-8")
+
+    def run(self, *arguments: object, env: Mapping[str, str] | None = None) -> Result:
+        return run_pgstow("run", "--config", self.path, *arguments, env=env)
+
+    def outcomes(self, result: Result) -> dict[tuple[str, str], dict[str, Any]]:
+        """Of a run with ``--json``, by database and destination."""
+        document = json.loads(result.stdout)
+        assert document["exit_code"] == result.exit_code
+        assert document["good"] == (result.exit_code == 0)
+        return {(one["database"], one["destination"]): one for one in document["backups"]}
+
+    def metric(self, name: str) -> dict[tuple[str, str], float]:
+        families = text_string_to_metric_families(self.textfile.read_text("utf-8"))
+        samples = [sample for family in families for sample in family.samples if sample.name == f"pgstow_{name}"]
+        return {(sample.labels["database"], sample.labels["destination"]): sample.value for sample in samples}
+
+
+@pytest.fixture
+def night(tmp_path: Path, spool_dir: Path) -> Night:
+    return Night(tmp_path, spool_dir)
+
+
+def test_several_databases_to_several_destinations(
+    night: Night, sample_database: Database, database: Database, s3_bucket: StoreBucket, tmp_path: Path
+) -> None:
+    database.execute("CREATE TABLE t AS SELECT 1 AS id")
+    night.write(
+        {"shop": sample_database.conninfo, "small": database.conninfo},
+        {"offsite": s3_bucket.url, "nas": tmp_path / "nas"},
+        defaults='cluster = "prod"\nverify = "archive"\n',
+        more='exclude_table_data = ["no.such"]\ndestinations = ["nas"]\nverify = "none"',
+    )
+    result = night.run("--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    outcomes = night.outcomes(result)
+    assert list(outcomes) == [("shop", "offsite"), ("shop", "nas"), ("small", "nas")]
+    assert {pair: one["verified"] for pair, one in outcomes.items()} == {
+        ("shop", "offsite"): "archive",
+        ("shop", "nas"): "archive",
+        ("small", "nas"): None,
+    }
+    assert outcomes["small", "nas"]["rows"] == 1
+    assert committed_backups(s3_bucket.url) == [outcomes["shop", "offsite"]["backup_id"]]
+    assert sorted(committed_backups(tmp_path / "nas")) == sorted(
+        [outcomes["shop", "nas"]["backup_id"], outcomes["small", "nas"]["backup_id"]]
+    )
+    assert night.metric("last_attempt_success") == dict.fromkeys(outcomes, 1)
+    assert night.metric("rows") == {pair: one["rows"] for pair, one in outcomes.items()}
+
+
+def test_one_that_fails_keeps_no_other_from_its_backup(
+    night: Night, sample_database: Database, s3: FaultyStore, tmp_path: Path
+) -> None:
+    night.write(
+        {"gone": NOBODY_LISTENS, "shop": sample_database.conninfo}, {"offsite": s3.url, "nas": tmp_path / "nas"}
+    )
+    s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", skip=3, times=math.inf)
+    result = night.run("--quiet")
+    assert result.exit_code == SERVER
+    assert len(committed_backups(tmp_path / "nas")) == 1
+    assert committed_backups(s3.bucket.url) == []
+    assert [line.partition(":")[2].partition(":")[0].strip() for line in result.stderr_lines if " at " in line] == [
+        "gone at offsite",
+        "gone at nas",
+        "shop at offsite",
+    ]
+    assert result.stdout.count("FAILED") == 3
+    assert night.metric("last_attempt_success") == {
+        ("gone", "nas"): 0,
+        ("gone", "offsite"): 0,
+        ("shop", "nas"): 1,
+        ("shop", "offsite"): 0,
+    }
+    before = night.metric("last_success_timestamp_seconds")
+    assert list(before) == [("shop", "nas")]
+
+    s3.proxy.heal()
+    result = night.run("shop", "--json")
+    assert (result.exit_code, list(night.outcomes(result))) == (0, [("shop", "offsite"), ("shop", "nas")])
+    assert night.metric("last_attempt_success")["gone", "nas"] == 0
+    assert night.metric("last_success_timestamp_seconds")["shop", "nas"] > before["shop", "nas"]
+
+
+def test_a_destination_that_cannot_be_opened(night: Night, sample_database: Database, tmp_path: Path) -> None:
+    stores = {"offsite": "s3://bucket/prefix?profile=no-such-profile", "nas": tmp_path / "nas"}
+    night.write({"shop": sample_database.conninfo}, stores)
+    assert_one_sentence(night.run("--json"), BAD_INPUT, r"shop at offsite: .*no-such-profile")
+    assert len(committed_backups(tmp_path / "nas")) == 1
+
+
+def test_a_backup_that_is_not_good_is_a_failure(
+    night: Night, sample_database: Database, s3: FaultyStore, tmp_path: Path
+) -> None:
+    s3.proxy.fail(with_=Fault.FLIP_RECEIVED, method="GET", path="data/", times=math.inf)
+    night.write({"shop": sample_database.conninfo}, {"offsite": s3.url, "nas": tmp_path / "nas"})
+    result = night.run("--json", "--verify", "bytes")
+    outcomes = night.outcomes(result)
+    assert_one_sentence(
+        result, DAMAGED, r"shop at offsite: The backup \S+ of \S+ is not good \(\d+ things are wrong\): "
+    )
+    assert outcomes["shop", "offsite"]["backup_id"] == outcomes["shop", "nas"]["backup_id"]
+    assert (outcomes["shop", "offsite"]["verified"], outcomes["shop", "nas"]["verified"]) == (None, "bytes")
+    assert list(night.metric("last_success_timestamp_seconds")) == [("shop", "nas")]
+
+
+@pytest.mark.parametrize(
+    ("format_", "level", "names"),
+    [("directory", "restore", {"%40cluster", "%40globals", "postgres"}), ("plain", "archive", {"%40cluster"})],
+)
+def test_a_whole_server(night: Night, tmp_path: Path, format_: str, level: str, names: set[str]) -> None:
+    with ThrowawayCluster() as server:
+        night.write(
+            {"server": server.conninfo()},
+            {"nas": tmp_path / "nas", "other": tmp_path / "other"},
+            defaults=f'verify = "restore"\nformat = "{format_}"\n',
+            more='all_databases = true\nexclude_databases = ["template*"]',
+        )
+        result = night.run("--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    outcomes = night.outcomes(result)
+    assert {one["verified"] for one in outcomes.values()} == {level}
+    assert {path.parent.name for path in (tmp_path / "other").rglob("manifests/**/*.json")} == names
+
+
+def test_what_retention_does_not_keep_is_removed(
+    night: Night, database: Database, sample_database: Database, tmp_path: Path
+) -> None:
+    more = 'tags = ["nightly"]\n[retention.default]\nkeep_last = 2\nonly_verified = "objects"'
+    stores = {"nas": tmp_path / "nas", "other": tmp_path / "other"}
+    night.write(
+        {"small": database.conninfo, "shop": sample_database.conninfo},
+        stores,
+        defaults='verify = "objects"\n',
+        more=more,
+    )
+    first = night.outcomes(night.run("--json"))
+    night.run("small")
+    # Of one destination, the manifest of a backup that would go can't be read: it stays, and that is told.
+    [broken] = (tmp_path / "other").rglob(f"manifests/**/{first['small', 'other']['backup_id']}.json")
+    broken.write_bytes(broken.read_bytes()[:-10])
+    result = night.run("small", "--json")
+    assert result.exit_code == 0, result
+    outcomes = night.outcomes(result)
+    assert {pair: one["removed"] for pair, one in outcomes.items()} == {("small", "nas"): 1, ("small", "other"): 0}
+    assert (
+        f"and their backups stay: {broken.relative_to(tmp_path / 'other')}., \n"
+        in night.run("small", "--destination", "other").stderr
+    )
+    kept = committed_backups(tmp_path / "nas")
+    assert len(kept) == 3
+    assert first["shop", "nas"]["backup_id"] in kept
+    assert first["small", "nas"]["backup_id"] not in kept
+    assert outcomes["small", "nas"]["backup_id"] in kept
+
+
+def test_a_whole_server_s_backups_are_removed_with_their_members(night: Night, tmp_path: Path) -> None:
+    with ThrowawayCluster() as server:
+        night.write(
+            {"server": server.conninfo()},
+            {"nas": tmp_path / "nas"},
+            defaults='verify = "objects"\nretention = "short"\n',
+            more='all_databases = true\n[retention.short]\nkeep_last = 1\nonly_verified = "objects"',
+        )
+        night.run()
+        before = committed_backups(tmp_path / "nas")
+        result = night.run("--json")
+    assert (result.exit_code, night.outcomes(result)["server", "nas"]["removed"]) == (0, len(before)), result
+    after = committed_backups(tmp_path / "nas")
+    assert len(after) == len(before) > 2
+    assert not set(after) & set(before)
+
+
+def test_a_locked_backup_stays_and_is_no_failure(
+    night: Night, database: Database, s3_locking_bucket: StoreBucket
+) -> None:
+    night.write(
+        {"small": database.conninfo},
+        {"offsite": s3_locking_bucket.url + "&retain_days=30"},
+        more="[retention.default]\nkeep_last = 1",
+    )
+    night.run()
+    result = night.run("--json")
+    [outcome] = night.outcomes(result).values()
+    assert (result.exit_code, outcome["removed"]) == (0, 0), result
+    until = datetime.fromisoformat(outcome["retained_until"])
+    assert timedelta(days=29) < until - datetime.now(UTC) < timedelta(days=31)
+    assert night.metric("retained_until_timestamp_seconds")["small", "offsite"] == until.timestamp()
+    assert len(committed_backups(s3_locking_bucket.url)) == 2
+
+
+def test_flags_override_the_environment_overrides_the_file(night: Night, database: Database, tmp_path: Path) -> None:
+    night.write(
+        {"small": database.conninfo},
+        {"nas": tmp_path / "nas", "other": tmp_path / "other"},
+        defaults='verify = "objects"\n',
+    )
+
+    def jobs_and_level(*arguments: object, **env: str) -> tuple[int, str]:
+        result = night.run("--json", "--destination", "nas", *arguments, env=env)
+        [one] = night.outcomes(result).values()
+        [path] = (tmp_path / "nas").rglob(f"{one['backup_id']}.json")
+        return json.loads(path.read_bytes())["dump"]["jobs"], one["verified"]
+
+    assert jobs_and_level() == (1, "objects")
+    assert jobs_and_level(PGSTOW_JOBS="2", PGSTOW_VERIFY="bytes") == (2, "bytes")
+    assert jobs_and_level("--jobs", 3, "--verify", "none", PGSTOW_JOBS="2", PGSTOW_VERIFY="bytes") == (3, None)
+    assert not (tmp_path / "other").exists()
+    assert set(night.metric("rows")) == {("small", "nas")}
+
+
+def test_a_run_that_is_stopped_tells_what_it_has_done(
+    night: Night, database: Database, sample_database: Database, stuck_s3: FaultyStore, tmp_path: Path
+) -> None:
+    destinations = {"nas": tmp_path / "nas", "offsite": stuck_s3.url}
+    night.write(
+        {"small": database.conninfo, "shop": sample_database.conninfo}, destinations, more='destinations = ["offsite"]'
+    )
+    night.path.write_text(
+        night.path.read_text().replace("[databases.shop]", 'destinations = ["nas"]\n[databases.shop]')
+    )
+    with start_pgstow("run", "--config", night.path, "--log-format", "json") as process:
+        wait_until(lambda: stuck_s3.proxy.count("PUT"), "the second one is under way")
+        process.terminate()
+        result = finish(process)
+    assert result.exit_code == 128 + signal.SIGTERM
+    last = json.loads(result.stderr_lines[-1])
+    assert (last["event"], last["message"]) == (
+        "stopped",
+        "Stopped by SIGTERM; nothing was committed that is not whole.",
+    )
+    assert night.metric("last_attempt_success") == {("small", "nas"): 1}
+
+
+def test_a_second_run_over_one_file(night: Night, database: Database, tmp_path: Path) -> None:
+    night.write({"small": database.conninfo}, {"nas": tmp_path / "nas"})
+    with night.path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert_one_sentence(night.run("--json"), BUSY, r"Another run over \S+pgstow\.toml is under way: wait")
+    assert not (tmp_path / "nas").exists()
+    assert night.run("--spread", "1s").exit_code == 0
+
+
+def test_logs_are_one_json_object_a_line(night: Night, database: Database, s3: FaultyStore, tmp_path: Path) -> None:
+    s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", times=math.inf)
+    night.write({"small": database.conninfo}, {"offsite": s3.url, "nas": tmp_path / "nas"})
+    result = night.run("--log-format", "json")
+    assert result.exit_code == STORE
+    lines = [json.loads(line) for line in result.stderr_lines]
+    assert all({"time", "level", "event"} <= set(line) for line in lines)
+    ended = {line["destination"]: line for line in lines if line["event"] == "ended"}
+    assert {name: (line["database"], line["level"], line["good"]) for name, line in ended.items()} == {
+        "offsite": ("small", "error", False),
+        "nas": ("small", "info", True),
+    }
+    assert "AccessDenied" in ended["offsite"]["problem"]
+    assert {"started", "notice"} <= {line["event"] for line in lines if line.get("database") == "small"}
+
+    night.path.write_text("[databases]")
+    result = night.run("--log-format", "json")
+    assert result.exit_code == BAD_INPUT
+    [line] = [json.loads(line) for line in result.stderr_lines]
+    assert (line["level"], line["event"], line["kind"]) == ("error", "failed", "ConfigInvalid")
+
+
+def test_hooks_are_told_and_make_nothing_fail(night: Night, database: Database, tmp_path: Path) -> None:
+    hook = json.dumps(["sh", "-c", f"cat > '{tmp_path}/told'; exit 5"])
+    monitoring = f'on_success = {hook}\nping = "http://127.0.0.1:1/uuid"'
+    night.write({"small": database.conninfo}, {"nas": tmp_path / "nas"}, monitoring=monitoring)
+    night.textfile = tmp_path / "none" / "x.prom"
+    night.path.write_text(night.path.read_text().replace("pgstow.prom", "none/x.prom"))
+    result = night.run("--json")
+    assert result.exit_code == 0
+    start, metrics, told, end = result.stderr_lines
+    assert start == end
+    assert start.startswith("pgstow: The ping to 127.0.0.1 did not get through: ")
+    assert metrics.startswith("pgstow: The metrics could not be written to ")
+    assert told == "pgstow: The hook sh failed (exit code 5)."
+    assert json.loads((tmp_path / "told").read_text()) == json.loads(result.stdout)
+
+
+class TestConfigCheck:
+    def test_without_connecting(self, night: Night, tmp_path: Path) -> None:
+        night.write({"shop": NOBODY_LISTENS}, {"nas": tmp_path / "nas"})
+        result = run_pgstow("config", "check", "--config", night.path)
+        assert (result.exit_code, result.stdout) == (0, f"{night.path} is good: it lists shop.\n")
+
+    def test_all_that_is_wrong(self, night: Night) -> None:
+        night.path.write_text("[defaults]\njob = 1\n[databases.a]\n[databases.b]\n")
+        result = run_pgstow("config", "check", env={"PGSTOW_CONFIG": str(night.path)})
+        assert result.exit_code == BAD_INPUT
+        assert result.stderr_lines == [
+            f"pgstow: {night.path}:1: destinations: is missing.",
+            f"pgstow: {night.path}:2: defaults.job: there is no such key; did you mean jobs?",
+            f"pgstow: {night.path}:3: databases.a.conninfo: is missing.",
+            f"pgstow: {night.path}:4: databases.b.conninfo: is missing.",
+        ]
+
+    def test_connecting(self, night: Night, make_database: DatabaseMaker, tmp_path: Path) -> None:
+        good = make_database()
+        night.write({"good": good.conninfo, "gone": NOBODY_LISTENS}, {"nas": tmp_path / "nas", "no": "/proc/no"})
+        result = run_pgstow("config", "check", "--config", night.path, "--connect", "--quiet")
+        assert result.exit_code == CHECK
+        parts = dict(part.split("\n", 1) for part in result.stdout.split("\n\n")[1:])
+        assert list(parts) == ["good to nas", "good to no", "gone to nas", "gone to no"]
+        assert "Ready to back up" in parts["good to nas"]
+        assert all("Not ready" in parts[name] for name in list(parts)[1:])
+
+    def test_where_the_file_is_looked_for(self, night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        night.write({"shop": NOBODY_LISTENS}, {"nas": tmp_path / "nas"})
+        assert run_pgstow("config", "check").stdout == "pgstow.toml is good: it lists shop.\n"
+        monkeypatch.chdir(Path("/"))
+        if not Path("/etc/pgstow").exists():
+            assert_one_sentence(run_pgstow("config", "check"), BAD_INPUT, "There is no pgstow.toml and no /etc/pgstow")

@@ -1,0 +1,320 @@
+"""pgstow.toml: what is right is taken, and all that is wrong is told at once, each with its line."""
+
+import itertools
+import tomllib
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.attestation import Level
+from pipeline.errors import BackupRunning, ConfigInvalid, InvalidRequest
+from pipeline.nightly.config_file import ConfigFile
+from pipeline.nightly.jobs import Job, make_jobs
+from pipeline.nightly.settings import Config
+from pipeline.retention import Policy
+
+LEAST = """
+[destinations.nas]
+url = "/mnt/backups"
+[databases.shop]
+conninfo = "service=shop"
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pgstow.toml"
+
+
+def parse(path: Path, text: str, **environment: str) -> Config:
+    path.write_text(text, "utf-8")
+    return ConfigFile(path).parse(environment)
+
+
+def problems(path: Path, text: str, **environment: str) -> list[str]:
+    """Without the file's name."""
+    path.write_text(text, "utf-8")
+    with pytest.raises(ConfigInvalid) as caught:
+        jobs(path, text, **environment)
+    assert all(problem.startswith(f"{path}:") for problem in caught.value.problems)
+    return [problem.removeprefix(f"{path}:") for problem in caught.value.problems]
+
+
+def jobs(path: Path, text: str, *names: str, overrides: dict[str, Any] | None = None, **environment: str) -> list[Job]:
+    config = parse(path, text, **environment)
+    return make_jobs(ConfigFile(path), config, names, overrides or {})
+
+
+def test_the_least_that_is_enough(path: Path) -> None:
+    [job] = jobs(path, LEAST)
+    assert (job.name, list(job.destinations), job.verify, job.retention) == ("shop", ["nas"], None, None)
+    assert job.request.source.parameters == {"service": "shop"}
+    assert job.request.format == "directory"
+
+
+def test_a_database_overrides_defaults_and_flags_override_both(path: Path) -> None:
+    text = """
+        [defaults]
+        cluster = "prod"
+        jobs = 4
+        memory = "1GiB"
+        destinations = ["offsite", "nas"]
+        verify = "archive"
+        [destinations.offsite]
+        url = "s3://my-backups/postgres?region=eu-central-1"
+        [destinations.nas]
+        url = "/mnt/backups"
+        [databases.shop]
+        conninfo = "service=shop"
+        jobs = 2
+        verify = "none"
+        [databases.server]
+        conninfo = "host=db.example.com user=backup"
+        all_databases = true
+        exclude_databases = ["test_*"]
+        destinations = ["nas"]
+        [retention.default]
+        keep_last = 3
+        keep_within = "8w"
+        keep_tagged = ["release"]
+        only_verified = "archive"
+    """
+    shop, server = jobs(path, text)
+    assert (shop.request.limits.jobs, shop.verify, list(shop.destinations)) == (2, None, ["offsite", "nas"])
+    assert (server.request.limits.jobs, server.verify, list(server.destinations)) == (4, Level.ARCHIVE, ["nas"])
+    assert server.request.source.database == "postgres"
+    assert {job.request.limits.memory for job in (shop, server)} == {1024**3}
+    assert {job.request.cluster for job in (shop, server)} == {"prod"}
+    assert shop.retention == Policy(
+        keep_last=3,
+        keep_within=timedelta(weeks=8),
+        keep_tagged=frozenset({"release"}),
+        only_verified=Level.ARCHIVE,
+    )
+    assert server.retention == shop.retention
+
+    [shop] = jobs(path, text, "shop", overrides={"jobs": 8, "destinations": ["nas"], "verify": "bytes", "memory": None})
+    assert (shop.request.limits.jobs, shop.verify, list(shop.destinations)) == (8, Level.BYTES, ["nas"])
+
+
+def test_all_that_is_wrong_is_told_at_once_with_its_line(path: Path) -> None:
+    text = """\
+[defaults]
+jobs = "4"
+destinations = [
+    "offsite",  # which there isn't
+    "nas",
+]
+[destinations.nas]
+url = "ftp://my-backups/postgres"
+
+[databases.shop]
+conninfo = "service=shop"
+exclude_tabledata = ["audit.*"]
+memory = "plenty"
+[databases.server]
+all_databases = true
+verify = "all"
+retention = "long"
+[databases.odd]
+conninfo = '''
+host=db.example.com
+dbname
+'''
+[monitoring]
+on_failure = []
+ping = "ftp://hc.example.com"
+textfile = "/var/lib/pgstow.txt"
+[retention.default]
+keep_within = "30 days"
+keep_last = -1
+[retention.none]
+only_verified = "bytes"
+[monitorin]
+"""
+    assert problems(path, text) == [
+        "2: defaults.jobs: should be a valid integer.",
+        "3: defaults.destinations: there is no [destinations.offsite].",
+        "8: destinations.nas.url: ftp:// is no known store; use s3://bucket/prefix, gs://bucket/prefix or a path.",
+        "12: databases.shop.exclude_tabledata: there is no such key; did you mean exclude_table_data?",
+        "13: databases.shop.memory: 'plenty' is not a size; write 268435456, 256MiB or 1GiB.",
+        "14: databases.server.conninfo: is missing.",
+        "16: databases.server.verify: should be 'objects', 'bytes', 'archive', 'restore' or 'none'.",
+        "17: databases.server.retention: there is no [retention.long].",
+        "19: databases.odd.conninfo: The connection string is not one that libpq understands; write it as "
+        "postgresql://user@host/database or as 'host=… dbname=…' (special characters in a URI percent-encoded).",
+        "24: monitoring.on_failure: is empty.",
+        "25: monitoring.ping: must be like https://host/path.",
+        "26: monitoring.textfile: must end in .prom: node_exporter reads no other file.",
+        "28: retention.default.keep_within: must be a number of hours, days or weeks, such as 36h, 30d or 8w.",
+        "29: retention.default.keep_last: should be greater than or equal to 0.",
+        "30: retention.none: says nothing to keep, such as keep_daily = 7.",
+        "32: monitorin: there is no such key; did you mean monitoring?",
+    ]
+
+
+def test_what_contradicts_itself_is_told_of_each_database(path: Path) -> None:
+    text = """\
+[defaults]
+destinations = ["nas"]
+memory = "1MiB"
+[destinations.nas]
+url = "/mnt/backups"
+[databases.shop]
+conninfo = "service=shop"
+[databases.one]
+conninfo = ""
+memory = "1GiB"
+exclude_databases = ["test_*"]
+[databases.all]
+conninfo = ""
+memory = "1GiB"
+all_databases = true
+tables = ["shop.*"]
+[databases.twice]
+conninfo = ""
+memory = "1GiB"
+destinations = ["nas", "same"]
+[destinations.same]
+url = "/mnt/backups"
+"""
+    assert problems(path, text) == [
+        "6: databases.shop: The memory limit must hold two objects of 33554432 bytes at least, not 1048576 bytes in all.",
+        "8: databases.one: exclude_databases goes with all_databases = true.",
+        "12: databases.all: all_databases takes no part of a database: leave out tables, schemas and what excludes them.",
+        "17: databases.twice: Two of its destinations have the same url: one copy there is all that can be.",
+    ]
+
+
+def test_nothing_to_do_is_no_configuration(path: Path) -> None:
+    assert problems(path, "") == ["1: destinations: is missing.", "1: databases: is missing."]
+
+
+def test_what_is_no_toml_tells_its_line(path: Path) -> None:
+    path.write_text("[defaults]\njobs = \n", "utf-8")
+    with pytest.raises(ConfigInvalid, match=r"it is not TOML: Invalid value \(at line 2, column 8\)\."):
+        ConfigFile(path)
+
+
+def test_a_file_that_is_not_there(path: Path) -> None:
+    with pytest.raises(InvalidRequest, match=r"Cannot read .*: No such file"):
+        ConfigFile(path)
+
+
+SECRET = "hunter2"
+
+
+class TestSecrets:
+    @pytest.mark.parametrize(
+        "conninfo",
+        [f"host=db password={SECRET}", f"postgresql://backup:{SECRET}@db/shop", f"host=db sslpassword={SECRET}"],
+    )
+    def test_none_may_stand_in_the_file(self, path: Path, conninfo: str) -> None:
+        [problem] = problems(path, LEAST.replace("service=shop", conninfo))
+        assert problem.startswith("5: databases.shop.conninfo: ")
+        assert "may not stand in this file: keep it in libpq's password file" in problem
+        assert SECRET not in problem
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ("/mnt/backups", f"s3://key:{SECRET}@bucket/prefix"),
+            ("service=shop", f"host = = {SECRET}"),
+            ("[databases", f'[monitoring]\nping = "https://me:{SECRET}@hc.example.com/x"\n[databases'),
+            ('"service=shop"', f'["{SECRET}"]'),
+            ('"service=shop"', f'{{ env = "X", password = "{SECRET}" }}'),
+        ],
+    )
+    def test_none_is_repeated(self, path: Path, old: str, new: str) -> None:
+        [problem] = problems(path, LEAST.replace(old, new, 1))
+        assert SECRET not in problem
+
+    def test_they_come_from_the_environment(self, path: Path) -> None:
+        text = LEAST.replace('"service=shop"', '{ env = "SHOP" }').replace('"/mnt/backups"', '{ env = "STORE" }')
+        config = parse(path, text, SHOP=f"host=db password={SECRET}", STORE="gs://bucket/prefix")
+        assert config.databases["shop"].conninfo == f"host=db password={SECRET}"
+        assert config.destinations["nas"].url == "gs://bucket/prefix"
+        assert problems(path, text, STORE="x://y") == [
+            "3: destinations.nas.url: x:// is no known store; use s3://bucket/prefix, gs://bucket/prefix or a path.",
+            "5: databases.shop.conninfo: the environment has no SHOP.",
+        ]
+
+    def test_they_come_from_a_file(self, path: Path, tmp_path: Path) -> None:
+        (tmp_path / "password").write_text(f"{SECRET}\n")
+        [job] = jobs(path, f"{LEAST}password_file = '{tmp_path}/password'")
+        assert job.request.source.parameters == {"service": "shop", "password": SECRET}
+        assert SECRET not in repr(job)
+        [problem] = problems(path, f"{LEAST}password_file = '{tmp_path}/none'")
+        assert problem.endswith("/none can't be read: No such file or directory.")
+
+
+def test_one_run_at_a_time(path: Path) -> None:
+    path.write_text(LEAST)
+    first, second = ConfigFile(path), ConfigFile(path)
+    words = r"Another run over .*pgstow\.toml is under way"
+    with first.sole_run(), pytest.raises(BackupRunning, match=words), second.sole_run():
+        pass
+    with second.sole_run():
+        pass
+
+
+KEYS = st.sampled_from(["a", "b", "'c d'", '"e.f"'])
+VALUES = st.sampled_from(["1", '"x # y"', "[\n  1,\n\n  2, # [t]\n]", '"""\na = 1\n[t]\n"""', "{ p = 1, q = [2] }"])
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", "# a = 1", "\n\n"]), KEYS, VALUES), max_size=4, unique_by=lambda one: one[1]
+    )
+)
+def test_lines_are_those_of_the_keys(statements: list[tuple[str, str, str]]) -> None:
+    text, expected = "[t]\n", {}
+    for before, key, value in statements:
+        text += f"{before}\n"
+        expected[next(iter(tomllib.loads(f"{key} = 1")))] = text.count("\n") + 1
+        text += f"{key} = {value}\n"
+    path = Path("/dev/null")
+    file = ConfigFile(path)
+    file._text, file.content = text, tomllib.loads(text)
+    for key, line in expected.items():
+        for deeper in itertools.chain([()], [("p",), ("nothing", 0), (0,)]):
+            assert file.line_of(("t", key, *deeper)) == line
+    assert file.line_of(("t", "nothing")) == 1
+
+
+def test_only_newlines_make_lines(path: Path) -> None:
+    text = "[destinations.nas]\r\nurl = '/a\u2028b'\r\nurls = ''\r\n[databases.a]\r\nconninfo = ''"
+    assert problems(path, text) == ["3: destinations.nas.urls: there is no such key; did you mean url?"]
+
+
+WORDS = [
+    "defaults",
+    "destinations",
+    "databases",
+    "retention",
+    "monitoring",
+    "a",
+    "url",
+    "env",
+    "conninfo",
+    "jobs",
+    "ping",
+]
+ANYTHING = st.recursive(
+    st.integers() | st.booleans() | st.floats() | st.sampled_from([*WORDS, "", "/a", "s3://a/b", "10MiB", "x=y=z"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=4),
+    max_leaves=30,
+)
+
+
+@given(st.dictionaries(st.sampled_from(WORDS), ANYTHING, max_size=5))
+def test_whatever_it_says_it_is_told_in_sentences(content: dict[str, Any]) -> None:
+    file = ConfigFile(Path("/dev/null"))
+    file.content = content
+    with suppress(ConfigInvalid):
+        make_jobs(file, file.parse({"a": "/b"}), (), {})

@@ -1,0 +1,132 @@
+"""Commands and pings: what they get, and that nothing they do is worse than a sentence."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from support.pgstow import PATIENCE, processes_naming
+
+from pipeline.nightly.hooks import ping, run_hook, tell
+from pipeline.nightly.settings import Monitoring
+
+
+class Switch(ThreadingHTTPServer):
+    """Takes pings, and answers with ``status``."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self.status = 200
+        super().__init__(("127.0.0.1", 0), Answer)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/secret-uuid"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Switch
+
+    def do_GET(self) -> None:
+        self.server.paths.append(self.path)
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def switch() -> Iterator[Switch]:
+    with Switch() as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def test_a_hook_gets_the_document(tmp_path: Path) -> None:
+    assert run_hook(["sh", "-c", f"cat > '{tmp_path}/got'"], {"good": True, "at": tmp_path}, PATIENCE) is None
+    assert json.loads((tmp_path / "got").read_text()) == {"good": True, "at": str(tmp_path)}
+
+
+def test_a_hook_need_not_read_it() -> None:
+    assert run_hook(["true"], {"long": "x" * 10**6}, PATIENCE) is None
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["/no/such/hook"], "The hook /no/such/hook can't be run: No such file or directory."),
+        (["sh", "-c", "exit 3"], "The hook sh failed (exit code 3)."),
+        (["sh", "-c", "echo no; echo mail >&2; exit 1"], "The hook sh failed (exit code 1): no mail"),
+        (["sh", "-c", "kill -9 $$"], "The hook sh failed (killed by SIGKILL)."),
+    ],
+)
+def test_a_hook_that_fails_is_told(command: list[str], words: str) -> None:
+    assert run_hook(command, {}, PATIENCE) == words
+
+
+def test_only_the_end_of_what_it_said_is_told() -> None:
+    told = run_hook([sys.executable, "-c", "print('x' * 10**6 + 'the end'); raise SystemExit(1)"], {}, PATIENCE)
+    assert told is not None
+    assert told.endswith("xthe end")
+    assert len(told) < 400
+
+
+def test_a_hook_that_takes_too_long_is_stopped_with_all_it_started(tmp_path: Path) -> None:
+    script = f"sh -c 'sleep 1000; : {tmp_path}' & sleep 1001"
+    assert run_hook(["sh", "-c", script], {}, 0.2) == "The hook sh was stopped after 0 s."
+    deadline = time.monotonic() + PATIENCE
+    while processes_naming(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert processes_naming(tmp_path) == []
+
+
+def test_what_a_hook_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+    started = time.monotonic()
+    assert run_hook(["sh", "-c", f"echo $$ > '{tmp_path}/pid'; sleep 100 & exit 0"], {}, PATIENCE) is None
+    assert time.monotonic() - started < PATIENCE
+    os.killpg(int((tmp_path / "pid").read_text()), 9)
+
+
+def test_pings(switch: Switch) -> None:
+    assert [ping(switch.url, what) for what in ("start", "", "fail")] == [None] * 3
+    assert ping(f"{switch.url}/?rid=1", "fail") is None
+    assert switch.paths == ["/secret-uuid/start", "/secret-uuid", "/secret-uuid/fail", "/secret-uuid/fail?rid=1"]
+
+
+def test_a_ping_that_does_not_get_through_is_told_without_the_url(switch: Switch) -> None:
+    switch.status = 404
+    assert ping(switch.url) == "The ping to 127.0.0.1 did not get through: Not Found."
+    switch.shutdown()
+    switch.server_close()
+    told = ping(switch.url)
+    assert told is not None
+    assert "Connection refused" in told
+    assert "secret-uuid" not in told
+
+
+@pytest.mark.parametrize(
+    ("good", "path", "hook"), [(True, "/secret-uuid", "good"), (False, "/secret-uuid/fail", "bad")]
+)
+def test_who_is_told_of_what(switch: Switch, tmp_path: Path, good: bool, path: str, hook: str) -> None:
+    monitoring = Monitoring(
+        ping=switch.url,
+        on_success=["touch", f"{tmp_path}/good"],
+        on_failure=["touch", f"{tmp_path}/bad"],
+    )
+    assert tell(monitoring, {}, good=good) == []
+    assert switch.paths == [path]
+    assert [entry.name for entry in tmp_path.iterdir()] == [hook]
+
+
+def test_one_that_fails_keeps_no_other_from_being_told(switch: Switch) -> None:
+    [trouble] = tell(Monitoring(ping=switch.url, on_failure=["false"]), {}, good=False)
+    assert trouble == "The hook false failed (exit code 1)."
+    assert switch.paths == ["/secret-uuid/fail"]
