@@ -192,7 +192,7 @@ def test_what_retention_does_not_keep_is_removed(
     outcomes = night.outcomes(result)
     assert {pair: one["removed"] for pair, one in outcomes.items()} == {("small", "nas"): 1, ("small", "other"): 0}
     assert (
-        f"and their backups stay: {broken.relative_to(tmp_path / 'other')}., \n"
+        f"and their backups stay: {broken.relative_to(tmp_path / 'other')}.\n"
         in night.run("small", "--destination", "other").stderr
     )
     kept = committed_backups(tmp_path / "nas")
