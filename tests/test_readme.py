@@ -70,7 +70,7 @@ def test_command_lines_are_found_at_all() -> None:
     assert commands >= set(get_command(app).commands), "each command has an example"
     assert ["backup", "service=shop", "--to", "s3://my-backups/postgres", "--quiet"] in pgstow_command_lines(README)
     nightly = ["backup", "service=shop", "--all-databases", "--databases-at-once", "2", "--retries", "3", "--quiet"]
-    assert pgstow_command_lines(OPERATIONS).count(nightly) == 2, "by cron and by systemd"
+    assert nightly in pgstow_command_lines(OPERATIONS), "by cron"
 
 
 def test_a_wrong_option_would_be_found() -> None:
