@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -10,11 +11,14 @@ from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.manifest import File, Format, Manifest, TableData
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.role_names import rename_roles
-from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, read_toc
+from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, TocEntry, read_toc
 from pipeline.postgres.toc_head import parse_head
 from pipeline.stages.download import ObjectReader, check_content
 from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
 from storage_backends import StorageBackend
+
+_WITH_DATA = {"TABLE DATA", "BLOBS"}
+"""Entries that have data in an archive, in pg_dump's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,13 @@ class Archive:
             )
         if choice.by_pattern:
             return self._in_order(choose_entries(self.toc, choice.tables, choice.schemas))
-        known = {entry.dump_id for entry in self.toc.entries}
+        known = {entry.dump_id: entry for entry in self.toc.entries}
         if unknown := [dump_id for dump_id in choice.listed if dump_id not in known]:
             raise InvalidRequest(
                 f"The backup {self.manifest.backup_id} holds no entry {unknown[0]}: the list is another's. pgstow show --toc prints its own."
             )
+        if self.is_stream:
+            self._check_order([known[dump_id] for dump_id in choice.listed if known[dump_id].description in _WITH_DATA])
         return choice.listed
 
     def with_schemas(self, dump_ids: Collection[int], *, present: Collection[str]) -> tuple[int, ...]:
@@ -141,6 +147,16 @@ class Archive:
         if self.is_stream:
             return plan_stream(files, self_terminated=self.format != "plain")
         return plan_feed(self.toc_data, self.toc, {file.path: file for file in files}, self.lists, jobs=jobs)
+
+    def _check_order(self, listed: Sequence[TocEntry]) -> None:
+        """Raises InvalidRequest unless these data entries come in the archive's order, in which pg_restore reads a single file."""
+        position = {entry.dump_id: number for number, entry in enumerate(self.toc.entries)}
+        for before, after in pairwise(listed):
+            if position[before.dump_id] > position[after.dump_id]:
+                raise InvalidRequest(
+                    f"The list has the data of {before.tag} ({before.dump_id}) before that of {after.tag} ({after.dump_id}), which comes "
+                    f"first in the archive. One in the {self.format} format is read from its start: leave the order of the data as it is."
+                )
 
     def _in_order(self, dump_ids: Set[int]) -> tuple[int, ...]:
         """The archive's, in which pg_restore takes what it is given a list of."""

@@ -50,6 +50,8 @@ class ScriptRun:
         passes: Callable[[ScriptError], bool] | None = None,
     ) -> None:
         self._passes = passes
+        self._refused: list[ScriptError] = []
+        self._read = 0  # bytes of psql's messages
         self._running = workspace.start(
             program,
             [
@@ -68,7 +70,14 @@ class ScriptRun:
     def has_ended(self) -> bool:
         """Whether it ended, having got to its end. Raises RestoreFailed with the server's words, or psql's own, where it did not."""
         status = self._running.poll()
-        if refused := [error for error in self.refused() if not (self._passes and self._passes(error))]:
+        told = self._running.lines(self._read)
+        self._read += len(told)
+        errors = [
+            ScriptError(match["sqlstate"], match["message"])
+            for match in _REFUSED.finditer(told.decode("utf-8", "replace"))
+        ]
+        self._refused += errors
+        if refused := [error for error in errors if not (self._passes and self._passes(error))]:
             raise RestoreFailed(f"psql failed: {refused[0].message.rstrip('.')}.")
         if status:
             raise RestoreFailed(describe_failure("psql", status, self._running.messages()))
@@ -79,10 +88,8 @@ class ScriptRun:
         return []
 
     def refused(self) -> Sequence[ScriptError]:
-        """What the server refused of the script until now."""
-        return [
-            ScriptError(match["sqlstate"], match["message"]) for match in _REFUSED.finditer(self._running.messages())
-        ]
+        """What the server refused of the script, as far as :meth:`has_ended` looked."""
+        return self._refused
 
     def stop(self) -> None:
         """End it and its session on the server."""

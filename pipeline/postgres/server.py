@@ -1,26 +1,20 @@
 """A session on a server, and what it tells about itself."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 
 from pipeline.errors import (
     ConnectionFailed,
-    InvalidRequest,
     PipelineError,
     RestoreFailed,
-    ServerUnavailable,
-    TargetNotEmpty,
 )
 from pipeline.manifest import Extension, Source
-from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.diagnosis import explain_conflict, may_pass
+from pipeline.postgres.session import Session
 
 _BATCH = 256 * 1024  # bytes of rows that are handed on at once
 _CANCEL_TIMEOUT = 5.0  # seconds
@@ -55,43 +49,8 @@ class DatabaseFacts:
     extensions: tuple[Extension, ...]
 
 
-class Server:
-    """One connection, in a ``with`` block. What goes wrong with it raises ConnectionFailed, ServerUnavailable where that may pass."""
-
-    def __init__(self, conninfo: Conninfo) -> None:
-        try:
-            self._connection = psycopg.connect(conninfo.for_psycopg(), autocommit=True)
-        except psycopg.Error as exc:
-            raise _failed("Cannot connect to the server", exc) from exc
-        info = self._connection.info
-        self.host: str = info.host
-        """As connected to; a socket's folder where it is one."""
-        self.hostaddr: str = info.hostaddr
-        """The address that the name stood for; empty for a socket."""
-        self.port: int = info.port
-        self.name: str = info.dbname
-        """The database's name."""
-        self.version: str = info.parameter_status("server_version") or "unknown"
-        """As the server says it: ``15.18``, with what the vendor adds."""
-        self.major: int = info.server_version // 10000
-        self.execute("SET statement_timeout = 0")
-        self.execute("SET idle_in_transaction_session_timeout = 0")
-        if self.major >= 14:
-            self.execute("SET idle_session_timeout = 0")
-        if self.major >= 17:
-            self.execute("SET transaction_timeout = 0")
-        if conninfo.role:
-            self.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(conninfo.role)))
-
-    def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
-        with self._errors():
-            return self._connection.execute(query.encode(), parameters or None).fetchall()
-
-    def execute(self, statement: sql.Composed | str) -> None:
-        """Run a statement for its effect."""
-        with self._errors():
-            self._connection.execute(statement.encode() if isinstance(statement, str) else statement)
+class Server(Session):
+    """A session, and what the server says of itself and of the database."""
 
     def describe(self) -> DatabaseFacts:
         """The facts of the database that this is connected to."""
@@ -124,7 +83,7 @@ class Server:
         self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         [(name, taken_at, standby)] = self.fetch("SELECT pg_export_snapshot(), now(), pg_is_in_recovery()")
         position = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
-        return Snapshot(name, taken_at.astimezone(UTC), self._fetch_if_allowed(f"SELECT {position}::text"))
+        return Snapshot(name, taken_at.astimezone(UTC), self.fetch_if_allowed(f"SELECT {position}::text"))
 
     def release_snapshot(self) -> None:
         """End the snapshot's transaction, unless the session itself has ended."""
@@ -214,7 +173,7 @@ class Server:
             )
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}")
         try:
-            self.execute(statement.format(sql.Identifier(name), sql.SQL(" ").join(options)))
+            self.execute(statement.format(self.quoted(name), sql.SQL(" ").join(options)))
         except PipelineError:
             raise
         except BaseException:  # a signal's: the server would go on, and whoever drops the database would come too early
@@ -227,12 +186,12 @@ class Server:
     def drop_database(self, name: str) -> None:
         """Drop a database, and whoever is connected to it. Raises ConnectionFailed."""
         force = " WITH (FORCE)" if self.major >= 13 else ""
-        self.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(sql.Identifier(name)))
+        self.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(self.quoted(name)))
 
     def count_rows(self, schema: str, relation: str) -> int:
         """Rows of one table itself, without those of its children. Raises RestoreFailed where it isn't there."""
-        query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, relation))
-        with self._errors():
+        query = sql.SQL("SELECT count(*) FROM ONLY {}").format(self.quoted(schema, relation))
+        with self.errors():
             try:
                 row = self._connection.execute(query).fetchone()
             except psycopg.errors.UndefinedTable as exc:
@@ -242,9 +201,9 @@ class Server:
     def copy_rows(self, schema: str, relation: str, columns: str, encoding: str) -> Iterator[bytes]:
         """The rows of one table itself as COPY's text, many at a time; ``columns`` is a list in parentheses, or empty where it has none."""
         query = sql.SQL("COPY {} {} TO STDOUT (ENCODING {})").format(
-            sql.Identifier(schema, relation), sql.SQL(columns), encoding
+            self.quoted(schema, relation), self.encoded(columns), encoding
         )
-        with self._errors(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
+        with self.errors(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
             batch = bytearray()
             for row in copy:
                 batch += row
@@ -252,21 +211,6 @@ class Server:
                     yield bytes(batch)
                     batch.clear()
             yield bytes(batch)
-
-    def run_script(self, script: str) -> list[list[tuple[Any, ...]]]:
-        """The rows of each of a script's statements. Raises InvalidRequest where one of them fails."""
-        with self._errors():
-            try:
-                cursor = self._connection.execute(script.encode())
-            except psycopg.Error as exc:
-                if self._connection.closed:
-                    raise
-                raise InvalidRequest(_sentence(exc)) from exc
-            results = []
-            while True:
-                results.append(cursor.fetchall() if cursor.description else [])
-                if not cursor.nextset():
-                    return results
 
     def partition_roots(self) -> dict[tuple[str, str], int]:
         """Of each partition, by schema and name: its outermost partitioned table's OID."""
@@ -293,55 +237,4 @@ class Server:
         return {(schema, name) for schema, name in rows}
 
     def _system_identifier(self) -> str | None:
-        return self._fetch_if_allowed("SELECT system_identifier::text FROM pg_control_system()")
-
-    def _fetch_if_allowed(self, query: str) -> str | None:
-        """One value, or None where the role may not ask for it (managed services)."""
-        refusals = (
-            psycopg.errors.InsufficientPrivilege,
-            psycopg.errors.UndefinedFunction,
-            psycopg.errors.FeatureNotSupported,
-        )
-        with self._errors():
-            try:
-                with self._connection.transaction():
-                    row = self._connection.execute(query.encode()).fetchone()
-            except refusals:
-                return None
-        return str(row[0]) if row and row[0] is not None else None
-
-    def close(self) -> None:
-        """End the session, and a transaction with it."""
-        self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.errors.DuplicateDatabase as exc:
-            raise TargetNotEmpty(
-                f"Cannot create the database: {_sentence(exc)} Drop it first, or restore without --create."
-            ) from exc
-        except psycopg.Error as exc:
-            raise _failed("The server refused or went away", exc) from exc
-
-
-def _failed(what: str, error: psycopg.Error) -> ConnectionFailed:
-    if conflict := explain_conflict(str(error)):
-        return ServerUnavailable(conflict)
-    kind = ServerUnavailable if may_pass(str(error)) else ConnectionFailed
-    return kind(f"{what}: {_sentence(error)}")
-
-
-def _sentence(error: psycopg.Error) -> str:
-    """libpq's message on one line."""
-    text = " ".join(str(error).split())
-    return text if text.endswith((".", "?", "!")) else f"{text}."
+        return self.fetch_if_allowed("SELECT system_identifier::text FROM pg_control_system()")

@@ -104,6 +104,13 @@ class RunningProgram:
         """What it wrote to its standard error so far."""
         return self._log.read_text("utf-8", "replace").rstrip("\0").strip()
 
+    def lines(self, offset: int) -> bytes:
+        """The whole lines that it wrote to its standard error after so many bytes."""
+        with self._log.open("rb") as log:
+            log.seek(offset)
+            data = log.read()
+        return data[: data.rfind(b"\n") + 1]
+
     def open_files(self, folder: Path) -> set[str] | None:
         """The names of the files in ``folder`` that the program or a worker of it has open; None where the kernel doesn't tell (no /proc)."""
         processes = _members(self._process.pid)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 from support.faulty_backups import SMALL, FaultyStore
 from support.pgstow import (
@@ -170,6 +171,45 @@ def test_text_that_looks_like_a_dump_is_text(
     assert target.fetch('SELECT i FROM "tä"') == [(2,)]
 
 
+ANY_BYTES = (
+    b'CREATE SCHEMA "s\xe9"; CREATE TABLE "s\xe9"."caf\xe9 ""x" ("pr\xe9is" integer PRIMARY KEY, t text); '
+    b'INSERT INTO "s\xe9"."caf\xe9 ""x" SELECT i, E\'gar\xe7on\' FROM generate_series(1, 9) i; '
+    b'CREATE TABLE "na\xc3\xafve" AS SELECT 1 AS i'
+)
+"""Names and text in LATIN1, and in UTF-8."""
+
+
+@pytest.mark.parametrize("format_", ["directory", *FORMATS])
+def test_a_database_that_takes_any_bytes(
+    postgres: ThrowawayCluster, tmp_path: Path, spool_dir: Path, format_: str
+) -> None:
+    ascii_like = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+    names = [f"any_bytes_{format_}", f"any_bytes_{format_}_restored"]
+    source, target = (Database(name, postgres.conninfo(name)) for name in names)
+    maintenance = Database("postgres", postgres.conninfo())
+    maintenance.execute(f"CREATE DATABASE {source.name} {ascii_like}")
+    try:
+        with psycopg.connect(source.conninfo, client_encoding="SQL_ASCII") as connection:
+            connection.execute(ANY_BYTES)
+        assert back_up(source.conninfo, format_, tmp_path, spool_dir).exit_code == 0
+        stored = Stored(format_, tmp_path)
+        assert stored.run("verify", "--level", "restore", "--checksums").exit_code == 0
+        assert stored.run("restore", "--into", target.conninfo, "--create").exit_code == 0
+        with psycopg.connect(target.conninfo, client_encoding="SQL_ASCII") as connection:
+            [row] = connection.execute(
+                b'SELECT count(*), min(t), max("pr\xe9is") FROM "s\xe9"."caf\xe9 ""x"'
+            ).fetchall()
+        assert row == (9, b"gar\xe7on", 9)
+        if format_ != "plain":
+            done = stored.run("restore", "--into", target.conninfo, "--data-only", "-t", "na*", "--allow-nonempty")
+            assert done.exit_code == 0, done
+        tables = stored.manifest.tables or [file for file in stored.manifest.files if file.kind == "table"]
+        assert ("s\\xe9", 'caf\\xe9 "x') in {(table.schema_name, table.relation) for table in tables}
+    finally:
+        for database in (source, target):
+            maintenance.execute(f"DROP DATABASE IF EXISTS {database.name}")
+
+
 class TestPart:
     """Of an archive that is a single file, pg_restore finds what is wanted as it passes."""
 
@@ -210,6 +250,23 @@ class TestPart:
         done = stored_archive.run("restore", "--into", database.conninfo, "-L", tmp_path / "list")
         assert done.exit_code == 0, done
         assert list(compare.contents(database.conninfo)) == ["large objects", "shop.product"]
+
+    def test_a_list_has_the_data_in_the_archive_s_order(
+        self, stored_archive: Stored, database: Database, tmp_path: Path
+    ) -> None:
+        listed = stored_archive.run("export", "--list").stdout.splitlines()
+        definitions = [line for line in listed if "TABLE DATA" not in line]
+        data = [line for line in listed if "TABLE DATA" in line]
+        (tmp_path / "list").write_text("\n".join([*definitions, *reversed(data)]))
+        done = stored_archive.run("restore", "--into", database.conninfo, "-L", tmp_path / "list")
+        assert_one_sentence(done, INPUT, "The list has the data of .* is read from its start")
+        assert database.fetch("SELECT count(*) FROM pg_namespace WHERE nspname = 'shop'") == [(0,)]
+
+        (tmp_path / "list").write_text("\n".join([*data, *definitions][:2]))
+        create = ("--section", "pre-data")
+        assert stored_archive.run("restore", "--into", database.conninfo, *create).exit_code == 0
+        done = stored_archive.run("restore", "--into", database.conninfo, "-L", tmp_path / "list", "--data-only")
+        assert done.exit_code == 0, done
 
     def test_its_table_of_contents_may_be_long(
         self, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path

@@ -1,0 +1,154 @@
+"""A session on a server: what is sent, what comes back, and what goes wrong with it."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg
+from psycopg import sql
+from psycopg.abc import Buffer
+
+from pipeline.errors import ConnectionFailed, InvalidRequest, ServerUnavailable, TargetNotEmpty
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.diagnosis import explain_conflict, may_pass
+
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
+_TEXTS = ("text", "name", "varchar", "bpchar")
+
+
+class _ShownText(psycopg.adapt.Loader):
+    """Text of a database that takes any bytes, with those that aren't UTF-8 escaped, as in a table of contents that was read."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "backslashreplace")
+
+
+class _Bytes(sql.Composable):
+    """SQL that is sent as it is."""
+
+    def as_bytes(self, context: object = None) -> bytes:
+        return bytes(self._obj)
+
+
+class Session:
+    """One connection, in a ``with`` block. What goes wrong with it raises ConnectionFailed, ServerUnavailable where that may pass."""
+
+    def __init__(self, conninfo: Conninfo) -> None:
+        try:
+            self._connection = psycopg.connect(conninfo.for_psycopg(), autocommit=True)
+        except psycopg.Error as exc:
+            raise _failed("Cannot connect to the server", exc) from exc
+        info = self._connection.info
+        self.host: str = info.host
+        """As connected to; a socket's folder where it is one."""
+        self.hostaddr: str = info.hostaddr
+        """The address that the name stood for; empty for a socket."""
+        self.port: int = info.port
+        self.name: str = info.dbname
+        """The database's name."""
+        self.version: str = info.parameter_status("server_version") or "unknown"
+        """As the server says it: ``15.18``, with what the vendor adds."""
+        self.major: int = info.server_version // 10000
+        self.execute("SET statement_timeout = 0")
+        self.execute("SET idle_in_transaction_session_timeout = 0")
+        if self.major >= 14:
+            self.execute("SET idle_session_timeout = 0")
+        if self.major >= 17:
+            self.execute("SET transaction_timeout = 0")
+        self._takes_any_bytes = info.parameter_status("server_encoding") == "SQL_ASCII"
+        if self._takes_any_bytes:
+            self.execute("SET client_encoding = 'SQL_ASCII'")
+            for name in _TEXTS:
+                self._connection.adapters.register_loader(name, _ShownText)
+        if conninfo.role:
+            self.execute(sql.SQL("SET ROLE {}").format(self.quoted(conninfo.role)))
+
+    def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with self.errors():
+            return self._connection.execute(query.encode(), parameters or None).fetchall()
+
+    def execute(self, statement: sql.Composed | str) -> None:
+        """Run a statement for its effect."""
+        with self.errors():
+            self._connection.execute(statement.encode() if isinstance(statement, str) else statement)
+
+    def run_script(self, script: str) -> list[list[tuple[Any, ...]]]:
+        """The rows of each of a script's statements. Raises InvalidRequest where one of them fails."""
+        with self.errors():
+            try:
+                cursor = self._connection.execute(script.encode())
+            except psycopg.Error as exc:
+                if self._connection.closed:
+                    raise
+                raise InvalidRequest(_sentence(exc)) from exc
+            results = []
+            while True:
+                results.append(cursor.fetchall() if cursor.description else [])
+                if not cursor.nextset():
+                    return results
+
+    def fetch_if_allowed(self, query: str) -> str | None:
+        """One value, or None where the role may not ask for it (managed services)."""
+        refusals = (
+            psycopg.errors.InsufficientPrivilege,
+            psycopg.errors.UndefinedFunction,
+            psycopg.errors.FeatureNotSupported,
+        )
+        with self.errors():
+            try:
+                with self._connection.transaction():
+                    row = self._connection.execute(query.encode()).fetchone()
+            except refusals:
+                return None
+        return str(row[0]) if row and row[0] is not None else None
+
+    def quoted(self, *names: str) -> sql.Composable:
+        """The name of a table and the like, and its schema's before it, for a statement."""
+        return sql.SQL(".").join(self.encoded('"' + name.replace('"', '""') + '"') for name in names)
+
+    def encoded(self, text: str) -> sql.Composable:
+        """A piece of SQL. Where the database takes any bytes, ``\\xe9`` stands for one that isn't UTF-8, as in what it says."""
+        data = text.encode()
+        if self._takes_any_bytes:
+            data = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), data)
+        return _Bytes(data)
+
+    def close(self) -> None:
+        """End the session, and a transaction with it."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """psycopg's exceptions as the pipeline's."""
+        try:
+            yield
+        except psycopg.errors.DuplicateDatabase as exc:
+            raise TargetNotEmpty(
+                f"Cannot create the database: {_sentence(exc)} Drop it first, or restore without --create."
+            ) from exc
+        except psycopg.Error as exc:
+            raise _failed("The server refused or went away", exc) from exc
+
+
+def _failed(what: str, error: psycopg.Error) -> ConnectionFailed:
+    if conflict := explain_conflict(str(error)):
+        return ServerUnavailable(conflict)
+    kind = ServerUnavailable if may_pass(str(error)) else ConnectionFailed
+    return kind(f"{what}: {_sentence(error)}")
+
+
+def _sentence(error: psycopg.Error) -> str:
+    """libpq's message on one line."""
+    text = " ".join(str(error).split())
+    return text if text.endswith((".", "?", "!")) else f"{text}."
