@@ -15,7 +15,7 @@ test: .venv/.development ## Run all tests
 	@tools/system-packages
 	@tools/postgresql-versions
 	@tools/terraform-providers
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 bench: .venv/.development ## Measure pgstow beside what people would use instead
 	@tools/system-packages
