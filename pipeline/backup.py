@@ -80,7 +80,7 @@ def _back_up_alone(
     with Workers() as workers, Workspace(limits.spool_parent) as workspace:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
         snapshot = server.export_snapshot()
-        source = describe_source(server, program, snapshot.wal_lsn, with_roles=request.format == "plain")
+        source = describe_source(server, program, snapshot.wal_lsn, for_script=request.format == "plain")
         dump = _describe_dump(request)
         notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {dump.jobs} jobs"))
         reached = request.source.at(server.host, server.hostaddr, server.port)

@@ -53,7 +53,7 @@ def back_up_cluster_script(
         run = Run.begin(each.cluster or default_cluster(server), WHOLE, each.tags)
         with sole_backup(server, run.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
-            source, taken_at = describe_source(server, program, None, with_roles=True), datetime.now(UTC)
+            source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
             dump = DumpOptions(
                 format="script",
                 jobs=1,

@@ -123,8 +123,8 @@ def default_cluster(server: Server) -> str:
     return host if server.port == 5432 else f"{host}-{server.port}"
 
 
-def describe_source(server: Server, program: Program, wal_lsn: str | None, *, with_roles: bool = False) -> Source:
-    """The server and the database that a session is on, as the manifest has them; ``with_roles`` for a script."""
+def describe_source(server: Server, program: Program, wal_lsn: str | None, *, for_script: bool = False) -> Source:
+    """The server and the database that a session is on, as the manifest has them; with what a script may name of the server ``for_script``."""
     facts = server.describe()
     return Source(
         server_version=server.version,
@@ -142,7 +142,8 @@ def describe_source(server: Server, program: Program, wal_lsn: str | None, *, wi
         time_zone=facts.time_zone,
         bytea_output=facts.bytea_output,
         extensions=list(facts.extensions),
-        roles=server.roles() if with_roles else [],
+        roles=server.roles() if for_script else [],
+        tablespaces=server.tablespaces() if for_script else [],
     )
 
 

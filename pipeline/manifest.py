@@ -69,6 +69,7 @@ class Source(Model):
     bytea_output: str | None = Field(default=None, description="How bytea is dumped: hex or escape")
     extensions: list[Extension]
     roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
+    tablespaces: list[str] = Field(default=[], description="The same")
 
 
 class DumpOptions(Model):

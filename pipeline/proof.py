@@ -26,7 +26,14 @@ from pipeline.errors import (
 from pipeline.events import Notify, Started
 from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.prerequisites import make_roles, missing_extensions, missing_roles, named_extensions, named_roles
+from pipeline.postgres.prerequisites import (
+    make_roles,
+    make_tablespaces,
+    missing_extensions,
+    missing_roles,
+    named_extensions,
+    named_roles,
+)
 from pipeline.postgres.programs import major_of, speaks_to
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -125,10 +132,8 @@ def prove(
             return proof
         except RestoreFailed as exc:
             _check_server(target, exc)
-            if archive.format == "plain" and "default_tablespace" in str(exc):  # an archive is restored without them
-                raise InvalidRequest(
-                    f"The script names a tablespace that the server for the proof lacks. {exc}"
-                ) from exc
+            if request.scratch and archive.format == "plain" and "default_tablespace" in str(exc):
+                raise InvalidRequest(f"The script names a tablespace that the scratch server lacks. {exc}") from exc
             partly = " The backup is of a part of the database, which may need what was left out."
             proof.problems.append(f"{exc}{partly if manifest.dump.partial else ''}")
             return proof
@@ -201,7 +206,7 @@ def _scratch(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Co
 
 @contextmanager
 def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> Iterator[Conninfo]:
-    """A new database's name on a server of our own, on which there are the roles that the archive names."""
+    """A new database's name on a server of our own, on which there are the roles, and for a script the tablespaces, that it may name."""
     roles, extensions = _needed(archive)
     major = _fitting_major(archive.manifest)
     with ThrowawayCluster(
@@ -216,6 +221,7 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
                         "name a server that has them with --scratch."
                     )
                 make_roles(server, missing_roles(server, roles))
+                make_tablespaces(server, archive.manifest.source.tablespaces, cluster.make_folder)
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:
             raise LocalResourceExhausted(f"The throwaway server can't do it. {exc}") from exc

@@ -1,6 +1,7 @@
-"""What an archive needs of the server around it, since no database's dump holds it: roles and extensions."""
+"""What an archive needs of the server around it, since no database's dump holds it: roles, extensions and tablespaces."""
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
+from pathlib import Path
 
 from psycopg import sql
 
@@ -38,3 +39,10 @@ def make_roles(server: Server, names: Iterable[str]) -> None:
     for name in names:
         if not name.startswith("pg_"):  # reserved: either the server has it, or its version doesn't
             server.execute(sql.SQL("CREATE ROLE {} SUPERUSER NOLOGIN").format(sql.Identifier(name)))
+
+
+def make_tablespaces(server: Server, names: Iterable[str], make_folder: Callable[[], Path]) -> None:
+    """Make tablespaces, each in a folder that the server may write to. Raises ConnectionFailed."""
+    for name in names:
+        location = sql.Literal(str(make_folder()))
+        server.execute(sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(sql.Identifier(name), location))

@@ -101,6 +101,10 @@ class Server(Session):
         """Names of the cluster's roles, those that every server has left out."""
         return [name for (name,) in self.fetch("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
 
+    def tablespaces(self) -> list[str]:
+        """Names of the cluster's tablespaces, those that every server has left out."""
+        return [name for (name,) in self.fetch("SELECT spcname FROM pg_tablespace WHERE spcname !~ '^pg_' ORDER BY 1")]
+
     def may_read_passwords(self) -> bool:
         """Whether the role may read the hashes of roles' passwords."""
         [(readable,)] = self.fetch("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')")

@@ -99,6 +99,13 @@ class ThrowawayCluster:
         """A libpq connection string to one of the cluster's databases."""
         return make_conninfo(host=str(self._sockets), port=self._port, user=_SUPERUSER, dbname=dbname)
 
+    def make_folder(self) -> Path:
+        """A new empty folder that is the server's, and goes with it."""
+        folder = Path(tempfile.mkdtemp(dir=self._home))
+        if self._owner:
+            os.chown(folder, self._owner.pw_uid, self._owner.pw_gid)
+        return folder
+
     @property
     def log(self) -> str:
         """What the server has said so far, and initdb before it."""

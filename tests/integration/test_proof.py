@@ -113,8 +113,9 @@ def test_a_person_reads_what_was_proven(stored_sample: StoredSample, spool_dir: 
     assert attestations(stored_sample.folder) == []
 
 
+@pytest.mark.parametrize("format_", ["directory", "plain"])
 def test_roles_and_tablespaces_that_are_nowhere_else(
-    server: Database, database: Database, tmp_path: Path, spool_dir: Path, postgres: ThrowawayCluster
+    server: Database, database: Database, tmp_path: Path, spool_dir: Path, postgres: ThrowawayCluster, format_: str
 ) -> None:
     """A server of pgstow's own has them made; a scratch server has to have them, and is told which it lacks."""
     if postgres.major < 15:
@@ -134,7 +135,8 @@ def test_roles_and_tablespaces_that_are_nowhere_else(
         server.execute(
             f'ALTER DATABASE {database.name} OWNER TO landlord; GRANT CREATE ON DATABASE {database.name} TO "Gu est"'
         )
-        assert run_pgstow("backup", database.conninfo, "--to", store, "--spool-dir", spool_dir, "-q").exit_code == 0
+        to = ("--to", store, "--spool-dir", spool_dir, "-F", format_, "-q")
+        assert run_pgstow("backup", database.conninfo, *to).exit_code == 0
         assert proven(store, spool_dir, "--checksums", "--scratch", server.conninfo)["restored"]["rows"] == 10
     finally:
         database.execute(
@@ -149,6 +151,17 @@ def test_roles_and_tablespaces_that_are_nowhere_else(
     assert_one_sentence(result, 2, "lacks roles that the backup's owners and grants name: Gu est, landlord, watch")
     assert databases(server) == before
     assert server.fetch("SELECT FROM pg_roles WHERE rolname = 'landlord'") == []
+
+    server.execute('CREATE ROLE landlord; CREATE ROLE "Gu est"; CREATE ROLE watch SUPERUSER')
+    try:
+        result = verify(store, spool_dir, "--scratch", server.conninfo, "-q", "--no-attest")
+    finally:
+        server.execute('DROP ROLE landlord; DROP ROLE "Gu est"; DROP ROLE watch')
+    if format_ == "plain":
+        assert_one_sentence(result, 2, "The script names a tablespace that the scratch server lacks")
+    else:
+        assert result.exit_code == 0, result
+    assert databases(server) == before
 
 
 @pytest.mark.parametrize("where", ["own", "scratch"])
