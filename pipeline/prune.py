@@ -1,6 +1,6 @@
 """Prune a store: decide which backups to keep, and remove the others, manifests first."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -26,6 +26,8 @@ class PruneRequest:
     cluster: str | None = None
     database: str | None = None
     """Of whose backups alone; the members of a cluster's backup go with its record, ``@cluster``."""
+    series_of: BackupRef | None = None
+    """Of the series of this backup alone: those of the same database, kind and selection."""
 
 
 @dataclass(slots=True)
@@ -85,13 +87,17 @@ def _plan(
     backups = _describe(store, entries, notify)
     unreadable = [entry.ref for entry in entries if entry.manifest is None]
     decide = partial(plan_prune, policy=request.policy, now=now, unreadable=unreadable)
-    dropped = {one.ref for one in decide(backups) if not one.keep and _is_asked_for(request, one)}
+    series = {backup.ref: backup.series for backup in backups}
+    dropped = {one.ref for one in decide(backups) if not one.keep and _is_asked_for(request, one, series)}
     backups = _with_locks(store, backups, dropped)
-    return [one for one in decide(backups) if _is_asked_for(request, one)], backups
+    return [one for one in decide(backups) if _is_asked_for(request, one, series)], backups
 
 
-def _is_asked_for(request: PruneRequest, decision: Decision) -> bool:
-    return request.cluster in (None, decision.head.cluster) and request.database in (None, decision.head.database)
+def _is_asked_for(request: PruneRequest, decision: Decision, series: Mapping[BackupRef, tuple[object, ...]]) -> bool:
+    """What series a manifest is of that can't be read, nobody can tell."""
+    named = request.cluster in (None, decision.head.cluster) and request.database in (None, decision.head.database)
+    like, own = request.series_of and series.get(request.series_of), series.get(decision.head)
+    return named and (request.series_of is None or own is None or own == like)
 
 
 def _describe(store: StorageBackend, entries: Sequence[CatalogEntry], notify: Notify) -> list[Backup]:

@@ -85,6 +85,11 @@ class Backup:
     held: bool = False
     """Whether a legal hold is on its manifest."""
 
+    @property
+    def series(self) -> tuple[object, ...]:
+        """Those of the same database, kind and selection have the same."""
+        return self.ref.cluster, self.ref.database, self.kind, self.selection
+
 
 def selection_of(dump: DumpOptions) -> tuple[object, ...]:
     """What tells the series of a database, or of a cluster, apart: the selection, and whether it is one script."""
@@ -217,7 +222,7 @@ class _Plan:
         found: dict[object, list[Backup]] = defaultdict(list)
         for ref in self.reasons:
             backup = self.backups[ref]
-            found[ref.cluster, ref.database, backup.kind, backup.selection].append(backup)
+            found[backup.series].append(backup)
         return found.values()
 
     def keep_what_is_locked(self, now: datetime) -> None:

@@ -8,6 +8,7 @@ from pipeline.attestation import Level
 from pipeline.cluster import read_member
 from pipeline.errors import BackupDamaged, PipelineError
 from pipeline.events import Notice, Notify
+from pipeline.layout import BackupRef
 from pipeline.manifest import Manifest
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import Outcome
@@ -113,8 +114,10 @@ def _verify_members(made: Manifest, request: VerifyRequest, store: StorageBacken
 
 
 def _apply_retention(policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> int:
-    """Remove what isn't kept of the database, or the cluster, that was backed up; how many backups those were."""
-    pruned = prune(PruneRequest(policy, made.cluster, made.database), None, store, notify, datetime.now(UTC))
+    """Remove what isn't kept of the backups like the one that was made; how many those were."""
+    ref = BackupRef(made.cluster, made.database, made.backup_id)
+    request = PruneRequest(policy, made.cluster, made.database, series_of=ref)
+    pruned = prune(request, None, store, notify, datetime.now(UTC))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
         notify(Notice(f"{len(pruned.spared)} backups stay in {store.url}, since they are locked: {names}."))

@@ -202,6 +202,19 @@ def test_what_retention_does_not_keep_is_removed(
     assert outcomes["small", "nas"]["backup_id"] in kept
 
 
+def test_other_backups_of_the_same_database_are_let_be(night: Night, sample_database: Database, tmp_path: Path) -> None:
+    """Each database of the file has a retention of its own, and two may be parts of one."""
+    part = f'[databases.part]\nconninfo = "{sample_database.conninfo}"\ntables = ["shop.product"]\nretention = "short"'
+    more = f'retention = "long"\n{part}\n[retention.long]\nkeep_last = 3\n[retention.short]\nkeep_last = 1'
+    night.write({"shop": sample_database.conninfo}, {"nas": tmp_path / "nas"}, more=more)
+    for _ in range(2):
+        result = night.run("--json")
+        assert result.exit_code == 0, result
+    removed = {database: one["removed"] for (database, _), one in night.outcomes(result).items()}
+    assert removed == {"shop": 0, "part": 1}
+    assert len(committed_backups(tmp_path / "nas")) == 3
+
+
 def test_a_whole_server_s_backups_are_removed_with_their_members(night: Night, tmp_path: Path) -> None:
     with ThrowawayCluster() as server:
         night.write(
