@@ -3,6 +3,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -29,8 +30,8 @@ with ThrowawayCluster(directory=Path(sys.argv[1])) as cluster:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory that the server's user may enter, which pytest's own is not when root runs the tests."""
     directory = tmp_path_factory.mktemp("throwaway")
-    for parent in (directory, *directory.parents[:2]):
-        if parent.stat().st_uid == os.geteuid() and parent != Path("/tmp"):
+    for parent in (directory, *directory.parents):
+        if Path(tempfile.gettempdir()) in parent.parents:
             parent.chmod(parent.stat().st_mode | 0o055)
     return directory
 
