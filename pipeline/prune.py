@@ -68,7 +68,7 @@ def prune(
         spared=[one.ref for one in approved if not one.keep and one.ref not in doomed],
         unreadable=[one.ref for one in fresh if one.snapshot_at is None],
     )
-    notify(Started(f"Removing {len(doomed)} backups"))
+    notify(Started(f"Removing {len(doomed)} {'backup' if len(doomed) == 1 else 'backups'}"))
     for ref in doomed:
         (pruned.backups if _remove_manifest(store, ref, doomed, pruned) else pruned.spared).append(ref)
     staying = [backup for backup in backups if backup.ref not in pruned.backups]
