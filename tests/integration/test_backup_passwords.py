@@ -1,7 +1,6 @@
 """A server that asks for a password: libpq's own ways to give one all work, and it is seen nowhere else."""
 
 import shutil
-import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -21,6 +20,7 @@ from support.pgstow import (
     start_pgstow,
     wait_until,
 )
+from support.ports import free_port
 from support.postgres_fixtures import Database
 
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -47,8 +47,7 @@ class GuardedServer:
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[GuardedServer]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     rules = Path(tempfile.mkdtemp(dir="/tmp"))  # the server's user may not look into pytest's own folders
     rules.chmod(0o755)
     (rules / "pg_hba.conf").write_text(RULES)

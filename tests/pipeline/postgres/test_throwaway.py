@@ -1,6 +1,5 @@
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from support.ports import free_port
 
 from pipeline.errors import LocalResourceExhausted, ProgramMissing
 from pipeline.postgres.programs import find_program
@@ -67,19 +67,13 @@ def test_settings_and_no_tcp_unless_asked_for(place: Path) -> None:
         assert ask(cluster, "SHOW listen_addresses") == ""
 
 
-def test_by_tcp_when_asked_for(place: Path, unused_port: int) -> None:
+def test_by_tcp_when_asked_for(place: Path) -> None:
+    port = free_port()
     with (
-        ThrowawayCluster(directory=place, port=unused_port),
-        psycopg.connect(host="127.0.0.1", port=unused_port, user="postgres", dbname="postgres") as connection,
+        ThrowawayCluster(directory=place, port=port),
+        psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres") as connection,
     ):
         assert connection.execute("SELECT 1").fetchone() == (1,)
-
-
-@pytest.fixture
-def unused_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def test_a_path_too_long_for_a_socket(place: Path) -> None:
