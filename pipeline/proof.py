@@ -26,6 +26,7 @@ from pipeline.errors import (
 from pipeline.events import Notify, Started
 from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.encodings import ANY_BYTES
 from pipeline.postgres.prerequisites import (
     make_roles,
     make_tablespaces,
@@ -210,7 +211,11 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
     roles, extensions = _needed(archive)
     major = _fitting_major(archive.manifest)
     with ThrowawayCluster(
-        at_least_major=major, search=programs, settings=_SETTINGS, directory=limits.spool_parent
+        at_least_major=major,
+        search=programs,
+        settings=_SETTINGS,
+        directory=limits.spool_parent,
+        encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
     ) as cluster:
         own = Conninfo.parse(cluster.conninfo())
         try:

@@ -285,7 +285,7 @@ def _restore_properties(server: Server, archive: Archive, options: RestoreOption
         for statement in database_statements(
             archive.toc, server.name, no_owner=options.no_owner, without=options.left_out
         ):
-            server.execute(statement)
+            server.execute(server.encoded(statement))
     except ConnectionFailed as exc:
         raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
 

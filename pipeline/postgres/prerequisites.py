@@ -38,11 +38,11 @@ def make_roles(server: Server, names: Iterable[str]) -> None:
     """
     for name in names:
         if not name.startswith("pg_"):  # reserved: either the server has it, or its version doesn't
-            server.execute(sql.SQL("CREATE ROLE {} SUPERUSER NOLOGIN").format(sql.Identifier(name)))
+            server.execute(sql.SQL("CREATE ROLE {} SUPERUSER NOLOGIN").format(server.quoted(name)))
 
 
 def make_tablespaces(server: Server, names: Iterable[str], make_folder: Callable[[], Path]) -> None:
     """Make tablespaces, each in a folder that the server may write to. Raises ConnectionFailed."""
     for name in names:
         location = sql.Literal(str(make_folder()))
-        server.execute(sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(sql.Identifier(name), location))
+        server.execute(sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(server.quoted(name), location))

@@ -59,7 +59,7 @@ def move_relations(
     server won't.
     """
     if schema is not None:
-        server.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+        server.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(server.quoted(schema)))
     wanted = [[place for place, _ in relations], [name for _, name in relations]]
     parts = [_Part(*row) for row in server.fetch(_PARTS, wanted)]
     taken = named_objects(server)
@@ -95,13 +95,11 @@ def rename_schema(server: Server, old: str, new: str) -> None:
     extensions = server.fetch(
         "SELECT extname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = %s", [old]
     )
-    server.execute(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(sql.Identifier(old), sql.Identifier(new)))
+    server.execute(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(server.quoted(old), server.quoted(new)))
     if extensions:
-        server.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(old)))
+        server.execute(sql.SQL("CREATE SCHEMA {}").format(server.quoted(old)))
     for (extension,) in extensions:
-        server.execute(
-            sql.SQL("ALTER EXTENSION {} SET SCHEMA {}").format(sql.Identifier(extension), sql.Identifier(old))
-        )
+        server.execute(sql.SQL("ALTER EXTENSION {} SET SCHEMA {}").format(server.quoted(extension), server.quoted(old)))
 
 
 def _new_name(part: _Part, place: str, renamed: Name, new: str, taken: set[tuple[str, str, str]]) -> str:
@@ -127,5 +125,5 @@ def _rename(server: Server, kind: str, relation: Name, name: str) -> None:
 
 def _alter(server: Server, kind: str, name: Name, action: str, to: str) -> None:
     server.execute(
-        sql.SQL("ALTER {} {} {} {}").format(sql.SQL(kind), sql.Identifier(*name), sql.SQL(action), sql.Identifier(to))
+        sql.SQL("ALTER {} {} {} {}").format(sql.SQL(kind), server.quoted(*name), sql.SQL(action), server.quoted(to))
     )

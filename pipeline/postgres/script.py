@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pipeline.errors import DumpFailed
 from pipeline.manifest import TableData
 from pipeline.postgres.dump import COPY_END
-from pipeline.postgres.toc import python_codec
+from pipeline.postgres.encodings import python_codec, shown
 
 Take = Callable[[str, str, bytes], None]
 """Called with schema, name and some bytes of a table's rows."""
@@ -130,10 +130,8 @@ class ScriptReader:
         return True
 
     def _begin(self, data: re.Match[bytes]) -> _Passing:
-        codec = python_codec(self.encoding)
-
         def text(group: str) -> str:
-            return (data[group] or b"").decode(codec, "backslashreplace")
+            return shown(data[group] or b"", self.encoding)
 
         columns = text("columns")
         if data["by_root"]:  # the statement names another table, to which the rows find back by themselves

@@ -1,6 +1,5 @@
 """A session on a server: what is sent, what comes back, and what goes wrong with it."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -9,12 +8,13 @@ from typing import Any, Self
 import psycopg
 from psycopg import sql
 from psycopg.abc import Buffer
+from psycopg.types.string import StrDumperUnknown
 
 from pipeline.errors import ConnectionFailed, InvalidRequest, ServerUnavailable, TargetNotEmpty
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass
+from pipeline.postgres.encodings import ANY_BYTES, shown, unshown
 
-_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 _TEXTS = ("text", "name", "varchar", "bpchar")
 
 
@@ -22,7 +22,14 @@ class _ShownText(psycopg.adapt.Loader):
     """Text of a database that takes any bytes, with those that aren't UTF-8 escaped, as in a table of contents that was read."""
 
     def load(self, data: Buffer) -> str:
-        return bytes(data).decode("utf-8", "backslashreplace")
+        return shown(bytes(data), ANY_BYTES)
+
+
+class _TakenText(StrDumperUnknown):
+    """The same text as a parameter."""
+
+    def dump(self, obj: str) -> Buffer:
+        return unshown(obj)
 
 
 class _Bytes(sql.Composable):
@@ -57,11 +64,12 @@ class Session:
             self.execute("SET idle_session_timeout = 0")
         if self.major >= 17:
             self.execute("SET transaction_timeout = 0")
-        self._takes_any_bytes = info.parameter_status("server_encoding") == "SQL_ASCII"
+        self._takes_any_bytes = info.parameter_status("server_encoding") == ANY_BYTES
         if self._takes_any_bytes:
             self.execute("SET client_encoding = 'SQL_ASCII'")
             for name in _TEXTS:
                 self._connection.adapters.register_loader(name, _ShownText)
+            self._connection.adapters.register_dumper(str, _TakenText)
         if conninfo.role:
             self.execute(sql.SQL("SET ROLE {}").format(self.quoted(conninfo.role)))
 
@@ -70,10 +78,12 @@ class Session:
         with self.errors():
             return self._connection.execute(query.encode(), parameters or None).fetchall()
 
-    def execute(self, statement: sql.Composed | str) -> None:
+    def execute(self, statement: sql.Composable | str) -> None:
         """Run a statement for its effect."""
         with self.errors():
-            self._connection.execute(statement.encode() if isinstance(statement, str) else statement)
+            self._connection.execute(
+                statement.encode() if isinstance(statement, str) else statement.as_bytes(self._connection)
+            )
 
     def run_script(self, script: str) -> list[list[tuple[Any, ...]]]:
         """The rows of each of a script's statements. Raises InvalidRequest where one of them fails."""
@@ -111,10 +121,7 @@ class Session:
 
     def encoded(self, text: str) -> sql.Composable:
         """A piece of SQL. Where the database takes any bytes, ``\\xe9`` stands for one that isn't UTF-8, as in what it says."""
-        data = text.encode()
-        if self._takes_any_bytes:
-            data = _ESCAPED.sub(lambda match: bytes.fromhex(match[1].decode()), data)
-        return _Bytes(data)
+        return _Bytes(unshown(text) if self._takes_any_bytes else text.encode())
 
     def close(self) -> None:
         """End the session, and a transaction with it."""

@@ -57,6 +57,7 @@ class ThrowawayCluster:
         settings: server settings over :data:`NOT_DURABLE`, as in postgresql.conf.
         directory: where the cluster's own directory is made; by default the system's place for temporary files.
         port: a TCP port; None for none.
+        encoding: of its first databases. With SQL_ASCII, the cluster's roles and tablespaces may have names of any bytes.
 
     Raises:
         ProgramMissing: ``initdb`` is not there in such a version.
@@ -71,6 +72,7 @@ class ThrowawayCluster:
         settings: Mapping[str, str] | None = None,
         directory: Path | None = None,
         port: int | None = None,
+        encoding: str = "UTF8",
     ) -> None:
         program = find_program("initdb", at_least_major=at_least_major, search=search)
         self.bin_dir = program.path.resolve().parent  # a link to initdb need not have the others beside it
@@ -78,6 +80,7 @@ class ThrowawayCluster:
         self._settings = {**NOT_DURABLE, "listen_addresses": "127.0.0.1" if port else "", **(settings or {})}
         self._directory = directory
         self._port = port or _DEFAULT_PORT
+        self._encoding = encoding
         self._owner = _unprivileged_user() if os.geteuid() == 0 else None
         self._cleanup = ExitStack()
 
@@ -135,7 +138,13 @@ class ThrowawayCluster:
         return self.bin_dir
 
     def _run_initdb(self, programs: Path) -> None:
-        options = ["--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8", f"--username={_SUPERUSER}"]
+        options = [
+            "--auth=trust",
+            "--no-sync",
+            f"--encoding={self._encoding}",
+            "--locale=C.UTF-8",
+            f"--username={_SUPERUSER}",
+        ]
         if self._popen([programs / "initdb", *options, f"--pgdata={self._home / 'data'}"]).wait():
             raise LocalResourceExhausted(f"A throwaway PostgreSQL cannot be set up: {self._complaint()}")
 

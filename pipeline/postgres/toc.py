@@ -5,13 +5,14 @@ to 1.16 (PostgreSQL 17 and 18). ``pg_restore --list`` prints the same, but not t
 taken apart again where a name holds spaces or newlines.
 """
 
-import codecs
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 
 from pipeline.errors import DumpFailed
+from pipeline.postgres.encodings import python_codec, shown
 
 TOC_NAME = "toc.dat"
 OLDEST, NEWEST = (1, 12), (1, 16)
@@ -96,11 +97,11 @@ def read_toc(data: bytes) -> Toc:
     try:
         server_version, count = reader.head()
         raw = [reader.entry() for _ in range(count)]
-        encoding = _python_encoding(raw)
-        entries = tuple(entry.decoded(encoding, "backslashreplace") for entry in raw)
+        text = partial(shown, encoding=_encoding(raw))
+        entries = tuple(entry.decoded(text) for entry in raw)
     except ValueError as exc:
         raise DumpFailed(f"The archive's toc.dat is damaged: {exc}.") from exc
-    return Toc(_text(server_version, encoding, "backslashreplace"), entries)
+    return Toc(text(server_version or b""), entries)
 
 
 def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
@@ -130,15 +131,15 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
     reader = _Reader(data)
     _, count = reader.head()
     raw = [reader.entry() for _ in range(count)]
-    encoding = _python_encoding(raw)
+    codec = python_codec(_encoding(raw))
     out, copied = bytearray(), 0
     for entry in raw:
-        before = entry.decoded(encoding, "surrogateescape")
+        before = entry.decoded(lambda value: value.decode(codec, "surrogateescape"))
         after = change(before)
         for name, start in entry.starts.items():
             old, new = getattr(before, name), getattr(after, name)
             if new != old:
-                value = new.encode(encoding, "surrogateescape")
+                value = new.encode(codec, "surrogateescape")
                 out += data[copied:start] + reader.encode_int(len(value)) + value
                 copied = start + 1 + reader.int_size + len(getattr(entry, name) or b"")
     return bytes(out + data[copied:])
@@ -164,11 +165,11 @@ class _RawEntry:
     starts: Mapping[str, int]
     """Offsets of the strings that may be changed, in their order, by the name that they have here."""
 
-    def decoded(self, encoding: str, errors: str) -> TocEntry:
-        """``errors`` says what becomes of bytes that aren't of the encoding."""
+    def decoded(self, decode: Callable[[bytes], str]) -> TocEntry:
+        """With its strings as ``decode`` has them."""
 
         def text(value: bytes | None) -> str:
-            return _text(value, encoding, errors)
+            return decode(value or b"")
 
         return TocEntry(
             dump_id=self.dump_id,
@@ -184,10 +185,6 @@ class _RawEntry:
             drop_statement=text(self.drop_statement),
             copy_statement=text(self.copy_statement),
         )
-
-
-def _text(value: bytes | None, encoding: str, errors: str) -> str:
-    return (value or b"").decode(encoding, errors)
 
 
 class _Reader:
@@ -294,18 +291,10 @@ class _Reader:
         return None if size < 0 else self._take(size)
 
 
-def _python_encoding(entries: list[_RawEntry]) -> str:
-    """The codec of the archive's strings, which are in the client encoding that its ENCODING entry sets."""
+def _encoding(entries: list[_RawEntry]) -> str:
+    """That of the archive's strings, by PostgreSQL's name: the client encoding that its ENCODING entry sets."""
     for entry in entries:
         if entry.description == b"ENCODING":
             match = re.search(rb"'([^']+)'", entry.definition or b"")
-            return python_codec(match[1].decode("ascii") if match else "UTF8")
-    return "utf-8"
-
-
-def python_codec(encoding: str) -> str:
-    """Python's codec for an encoding by PostgreSQL's name; UTF-8's where there is none."""
-    try:
-        return codecs.lookup(re.sub(r"^KOI8", "koi8-", re.sub(r"^WIN(?=\d)", "cp", encoding))).name
-    except LookupError:
-        return "utf-8"
+            return match[1].decode("ascii") if match else "UTF8"
+    return "UTF8"

@@ -171,12 +171,16 @@ def test_text_that_looks_like_a_dump_is_text(
     assert target.fetch('SELECT i FROM "tä"') == [(2,)]
 
 
+COMMENT_ON_DATABASE = (
+    b"SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+)
 ANY_BYTES = (
     b'CREATE SCHEMA "s\xe9"; CREATE TABLE "s\xe9"."caf\xe9 ""x" ("pr\xe9is" integer PRIMARY KEY, t text); '
     b'INSERT INTO "s\xe9"."caf\xe9 ""x" SELECT i, E\'gar\xe7on\' FROM generate_series(1, 9) i; '
-    b'CREATE TABLE "na\xc3\xafve" AS SELECT 1 AS i'
+    b'CREATE TABLE "na\xc3\xafve" AS SELECT 1 AS i; CREATE TABLE "\xe9" AS SELECT 1 AS "\xe9"; '
+    rb'CREATE TABLE "\xe9" AS SELECT i AS "\xe9" FROM generate_series(1, 2) i'
 )
-"""Names and text in LATIN1, and in UTF-8."""
+"""Names and text in LATIN1, and in UTF-8; and names that look as pgstow shows those in LATIN1."""
 
 
 @pytest.mark.parametrize("format_", ["directory", *FORMATS])
@@ -191,6 +195,7 @@ def test_a_database_that_takes_any_bytes(
     try:
         with psycopg.connect(source.conninfo, client_encoding="SQL_ASCII") as connection:
             connection.execute(ANY_BYTES)
+            connection.execute(f"COMMENT ON DATABASE {source.name} IS ".encode() + b"'caf\xe9'")
         assert back_up(source.conninfo, format_, tmp_path, spool_dir).exit_code == 0
         stored = Stored(format_, tmp_path)
         assert stored.run("verify", "--level", "restore", "--checksums").exit_code == 0
@@ -199,15 +204,35 @@ def test_a_database_that_takes_any_bytes(
             [row] = connection.execute(
                 b'SELECT count(*), min(t), max("pr\xe9is") FROM "s\xe9"."caf\xe9 ""x"'
             ).fetchall()
+            [comment] = connection.execute(COMMENT_ON_DATABASE).fetchall()
         assert row == (9, b"gar\xe7on", 9)
-        if format_ != "plain":
+        if format_ != "plain":  # a script has nothing of the database as a whole
+            assert comment == (b"caf\xe9",)
             done = stored.run("restore", "--into", target.conninfo, "--data-only", "-t", "na*", "--allow-nonempty")
             assert done.exit_code == 0, done
         tables = stored.manifest.tables or [file for file in stored.manifest.files if file.kind == "table"]
-        assert ("s\\xe9", 'caf\\xe9 "x') in {(table.schema_name, table.relation) for table in tables}
+        shown = {(table.schema_name, table.relation) for table in tables}
+        assert {("s\\xe9", 'caf\\xe9 "x'), ("public", "\\xe9"), ("public", "\\x5cxe9")} <= shown
+        if format_ == "directory":
+            done = stored.run("restore", "--into", target.conninfo, "-t", "*.caf*", "--to-schema", "elsewhere")
+            assert done.exit_code == 0, done
+            with psycopg.connect(target.conninfo, client_encoding="SQL_ASCII") as connection:
+                assert connection.execute(b'SELECT count(*) FROM elsewhere."caf\xe9 ""x"').fetchall() == [(9,)]
     finally:
         for database in (source, target):
             maintenance.execute(f"DROP DATABASE IF EXISTS {database.name}")
+
+
+@pytest.mark.parametrize("format_", ["directory", *FORMATS])
+def test_roles_and_tablespaces_of_any_bytes(tmp_path: Path, spool_dir: Path, format_: str) -> None:
+    with ThrowawayCluster(encoding="SQL_ASCII") as cluster:
+        with psycopg.connect(cluster.conninfo(), client_encoding="SQL_ASCII", autocommit=True) as connection:
+            connection.execute(b'CREATE ROLE "r\xe9"')
+            connection.execute(b'CREATE TABLESPACE "t\xe9" LOCATION ' + f"'{cluster.make_folder()}'".encode())
+            connection.execute(b'CREATE TABLE t TABLESPACE "t\xe9" AS SELECT 1 AS i; ALTER TABLE t OWNER TO "r\xe9"')
+        assert back_up(cluster.conninfo(), format_, tmp_path, spool_dir).exit_code == 0
+        done = Stored(format_, tmp_path).run("verify", "--level", "restore")
+        assert done.exit_code == 0, done
 
 
 class TestPart:
