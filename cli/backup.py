@@ -133,6 +133,7 @@ def backup(
     from pipeline.attempts import back_up_patiently
     from pipeline.backup import BackupRequest
     from pipeline.cluster import ClusterRequest, back_up_cluster
+    from pipeline.config import Labels
     from pipeline.errors import InvalidRequest
     from pipeline.globals import GlobalsRequest, back_up_globals
     from pipeline.plan import plan_backup
@@ -165,13 +166,7 @@ def backup(
         raise InvalidRequest("pg_dump has several jobs only in the directory format: leave out --jobs, or --format.")
     if format_ != "directory" and chosen not in ([], ["--all-databases"]):
         raise InvalidRequest(f"{chosen[0]} has the format that pg_dumpall writes: leave out --format.")
-    if format_ == "plain" and all_databases and data_only:
-        raise InvalidRequest(
-            "pg_dumpall's script of rows alone can't be restored onto a new server: leave out --data-only."
-        )
-    if format_ == "plain" and at_once > 1:
-        raise InvalidRequest("pg_dumpall dumps one database after another: leave out --databases-at-once, or --format.")
-    lock, tags = retention.lock_options(retain_days, retain_until), tuple(tag or ())
+    lock, labels = retention.lock_options(retain_days, retain_until), Labels(tuple(tag or ()))
     source = Conninfo.parse(conninfo)
     request = BackupRequest(
         source=source if source.database or not chosen else source.with_database("postgres"),
@@ -183,7 +178,7 @@ def backup(
         programs=tuple(bin_dir or ()),
         lock_wait_timeout=lock_wait_timeout,
         statement_timeout=statement_timeout,
-        tags=tags,
+        labels=labels,
     )
     match chosen:
         case []:
@@ -208,7 +203,7 @@ def backup(
                 level=level,
                 limits=request.limits,
                 programs=request.programs,
-                tags=tags,
+                labels=labels,
             )
             run = partial(back_up_globals, of_globals)
     os.nice(nice)

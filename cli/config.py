@@ -29,12 +29,15 @@ def check(
     quiet: options.Quiet = False,
 ) -> None:
     """Say all that is wrong in the file, each with its line."""
+    from pipeline.errors import InvalidRequest
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.jobs import make_jobs
 
     file = ConfigFile(run_options.find_config(config))
     settings = file.parse(os.environ)
     jobs = make_jobs(file, settings, (), {})
+    if settings.monitoring.ping == "":
+        raise InvalidRequest(f"The environment lacks the variable that [monitoring] of {file.path} names for its ping.")
     print(f"{file.path} is good: it lists {', '.join(job.name for job in jobs)}.")
     if connect:
         ready = [_examine(job, name, quiet=quiet) for job in jobs for name in job.destinations]

@@ -246,13 +246,14 @@ def open_stores(
 ) -> "list[StorageBackend]":
     """The stores that the command line names, or else the one of the environment."""
     from pipeline.errors import InvalidRequest
+    from storage_backends import place_of
 
     # typer itself would split the variable at its spaces, which a folder's name may have.
     if not (named := urls or [url for url in [os.environ.get(STORE_VARIABLE)] if url]):
         raise InvalidRequest(f"Say where the backup shall go: --to URL, or {STORE_VARIABLE} in the environment.")
     if len(named) > 1 and options:
         raise InvalidRequest("With several stores, options stand in each one's URL: leave out --store-option.")
-    if len(set(named)) < len(named):
+    if len(set(map(place_of, named))) < len(named):
         raise InvalidRequest("A store is named twice: one copy there is all that can be.")
     return [open_store(url, [*(options or ()), *options_of_each], give_up_after, limit_rate) for url in named]
 

@@ -1,6 +1,5 @@
 """Options about how long to keep backups, and about removing them."""
 
-import re
 import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeAlias
@@ -8,6 +7,7 @@ from typing import Annotated, TypeAlias
 import typer
 
 from cli.options import STORE, parse_moment
+from pipeline import config
 
 Tags: TypeAlias = Annotated[
     list[str] | None,
@@ -33,16 +33,13 @@ DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Say what wou
 
 
 def parse_duration(text: str | timedelta) -> timedelta:
-    """``36h``, ``30d`` or ``8w``, up to a hundred years."""
+    """As :func:`pipeline.config.parse_duration` takes it."""
     if isinstance(text, timedelta):
         return text
-    match = re.fullmatch(r"([0-9]{1,6})([hdw])", text.strip())
-    if match is None:
-        raise typer.BadParameter(f"{text!r} is not a duration; write 36h, 30d or 8w")
-    duration = int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
-    if duration > timedelta(days=36500):
-        raise typer.BadParameter(f"{text!r} is more than a hundred years")
-    return duration
+    try:
+        return config.parse_duration(text)
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
 
 
 def lock_options(days: int | None, until: datetime | None) -> list[str]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli import display, logs, options, run_options
-from cli.errors import ExitCode, exit_code_of
+from cli.errors import ExitCode, Stopped, exit_code_of
 
 if TYPE_CHECKING:
+    from pipeline.nightly.jobs import Job
     from pipeline.nightly.outcome import Outcome
 
 OVER = "Instead of what the file says"
@@ -97,6 +98,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.hooks import ping, tell
     from pipeline.nightly.jobs import listed_pairs, make_jobs
+    from pipeline.nightly.outcome import Outcome
     from pipeline.nightly.run import run as run_jobs
 
     file = ConfigFile(path)
@@ -105,27 +107,49 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
     with file.sole_run():
         time.sleep(random.uniform(0, spread))  # noqa: S311 - no secret
         started_at = datetime.now(UTC)
-        outcomes: list[Outcome] = []
-        if config.monitoring.ping and (trouble := ping(config.monitoring.ping, "start")):
+        outcomes, stopped = list[Outcome](), None
+        whole = not names and not overrides["destinations"]  # what is done by hand says nothing to a dead man's switch
+        if config.monitoring.ping == "":
+            log.trouble("Nobody is pinged: the environment lacks the variable that [monitoring] names for it.")
+        elif whole and config.monitoring.ping and (trouble := ping(config.monitoring.ping, "start")):
             log.trouble(trouble)
         try:
             for outcome in run_jobs(jobs, log.notify_of):
                 log.ended(outcome)
                 outcomes.append(outcome)
-        finally:  # a run that is stopped has done something too
-            _write_metrics(config.monitoring.textfile, outcomes, listed_pairs(config), log)
-        code = _exit_code(outcomes)
+        except BaseException as exc:
+            stopped = exc
+            outcomes += _undone(jobs, outcomes)
+        _write_metrics(config.monitoring.textfile, outcomes, listed_pairs(config), log)
+        code = _exit_code(outcomes, stopped)
         document = {
             "config": str(path),
-            "good": code is ExitCode.OK,
-            "exit_code": code.value,
+            "good": code == 0,
+            "exit_code": code,
             "started_at": started_at.isoformat(),
             "finished_at": datetime.now(UTC).isoformat(),
             "backups": [outcome.describe() for outcome in outcomes],
         }
-        for trouble in tell(config.monitoring, document, good=code is ExitCode.OK):
+        for trouble in tell(config.monitoring, document, good=code == 0, ping_too=whole):
             log.trouble(trouble)
+        if stopped is not None:
+            raise stopped
     return document
+
+
+def _undone(jobs: "Sequence[Job]", outcomes: "Sequence[Outcome]") -> "list[Outcome]":
+    """What a run that is stopped leaves."""
+    from pipeline.errors import PipelineError
+    from pipeline.nightly.outcome import Outcome
+
+    done = {(outcome.database, outcome.destination) for outcome in outcomes}
+    error = PipelineError("The run was stopped before this was done.")
+    return [
+        Outcome(job.name, name, datetime.now(UTC), error=error)
+        for job in jobs
+        for name in job.destinations
+        if (job.name, name) not in done
+    ]
 
 
 def _write_metrics(
@@ -141,8 +165,12 @@ def _write_metrics(
         log.trouble(f"The metrics could not be written to {textfile}: {exc.strerror}.")
 
 
-def _exit_code(outcomes: "Sequence[Outcome]") -> ExitCode:
+def _exit_code(outcomes: "Sequence[Outcome]", stopped: BaseException | None) -> int:
     """Damage before all else, as ``pgstow verify`` has it."""
+    if isinstance(stopped, Stopped):
+        return 128 + stopped.number
+    if isinstance(stopped, Exception):
+        return exit_code_of(stopped)
     codes = {exit_code_of(outcome.error) for outcome in outcomes if outcome.error is not None}
     return ExitCode.DAMAGED if ExitCode.DAMAGED in codes else min(codes, default=ExitCode.OK)
 

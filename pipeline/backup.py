@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.archive_writer import ArchivedFile, ArchiveWriter
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.config import Limits, Selection
+from pipeline.config import Labels, Limits, Selection
 from pipeline.destinations import Copies, Destinations
 from pipeline.errors import DumpFailed
 from pipeline.events import Notice, Notify, Started
@@ -54,8 +54,7 @@ class BackupRequest:
     """Seconds that pg_dump may wait for another session's lock on a table; 0 for ever."""
     statement_timeout: int = 0
     """Seconds that a statement of pg_dump may run; 0 for ever."""
-    tags: tuple[str, ...] = ()
-    """Names for ``prune --keep-tag``."""
+    labels: Labels = field(default_factory=Labels)
 
     def __post_init__(self) -> None:
         self.limits.check_memory(self.limits.object_size)
@@ -68,7 +67,7 @@ def back_up(request: BackupRequest, stores: Sequence[StorageBackend], notify: No
     PipelineError (BackupRunning where the database is being backed up already), or StorageError where all stores fail.
     """
     with Server(request.source) as server:
-        run = Run.begin(request.cluster or default_cluster(server), check_name(server.name), request.tags)
+        run = Run.begin(request.cluster or default_cluster(server), check_name(server.name), request.labels)
         with sole_backup(server, run.session_name):
             return _back_up_alone(request, run, server, Destinations(stores, server.name, notify), notify)
 

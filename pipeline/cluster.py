@@ -47,6 +47,18 @@ class ClusterRequest:
     retries: int = 0
     """How often a database's backup is begun again after what may pass."""
 
+    def __post_init__(self) -> None:
+        if not self.each.selection.is_all_tables:
+            raise InvalidRequest(
+                "A backup of all databases takes no part of one: leave out tables, schemas and what excludes them."
+            )
+        if self.each.format == "plain" and self.each.selection.only == "data":
+            raise InvalidRequest(
+                "pg_dumpall's script of rows alone can't be restored onto a new server: take all of it."
+            )
+        if self.each.format == "plain" and self.at_once > 1:
+            raise InvalidRequest("pg_dumpall dumps one database after another: take another format, or one at once.")
+
 
 def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
     """Back up the globals and each database into the stores, and commit a record of them all; in the plain format, one script of pg_dumpall's.
@@ -61,7 +73,7 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
         cluster = each.cluster or default_cluster(server)
-        run, source = Run.begin(cluster, WHOLE, each.tags), describe_source(server, program, None)
+        run, source = Run.begin(cluster, WHOLE, each.labels), describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
     destinations = Destinations(stores, WHOLE, notify)
     globals_ = back_up_globals(_of_globals(request, cluster), stores, notify)
@@ -151,7 +163,7 @@ def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
         level=each.level,
         limits=each.limits,
         programs=each.programs,
-        tags=each.tags,
+        labels=each.labels,
     )
 
 
@@ -168,22 +180,32 @@ def _back_up_each(
         for name, one in requests.items():
             yield name, _try(one, destinations, notify, request.retries)
         return
-    done: list[tuple[str, _Done | PipelineError]] = []
+    done, failures = list[tuple[str, _Done | PipelineError]](), list[StorageError]()
+
+    def attempt(one: BackupRequest) -> _Done | PipelineError | StorageError:
+        if failures:
+            return failures[0]
+        try:
+            return _try(one, destinations, _without_progress(notify), request.retries)
+        except StorageError as exc:
+            return exc
+
+    def take(name: str, outcome: _Done | PipelineError | StorageError) -> None:
+        if isinstance(outcome, StorageError):
+            failures.append(outcome)
+        else:
+            done.append((name, outcome))
+
     with Workers() as workers:
         pool = workers.pool(request.at_once, "database")
         for name, one in requests.items():
-            pool.submit(
-                partial(_try, one, destinations, _without_progress(notify), request.retries),
-                partial(_add, done, name),
-            )
-        while pool.pending or done:
+            pool.submit(partial(attempt, one), partial(take, name))
+        while pool.pending or done:  # what has begun is seen to its end: nothing may go on unseen after this
             yield from done
             done.clear()
             workers.collect(timeout=1.0)
-
-
-def _add(done: list[tuple[str, _Done | PipelineError]], name: str, outcome: _Done | PipelineError) -> None:
-    done.append((name, outcome))
+    if failures:
+        raise failures[0]
 
 
 def _try(request: BackupRequest, destinations: Destinations, notify: Notify, retries: int) -> _Done | PipelineError:

@@ -50,7 +50,7 @@ def back_up_cluster_script(
     """
     limits, destinations = each.limits, Destinations(stores, WHOLE, notify)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(each.source) as server:
-        run = Run.begin(each.cluster or default_cluster(server), WHOLE, each.tags)
+        run = Run.begin(each.cluster or default_cluster(server), WHOLE, each.labels)
         with sole_backup(server, run.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)

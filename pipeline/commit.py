@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from pipeline.catalog import list_backups, read_manifest_bytes
+from pipeline.config import Labels
 from pipeline.destinations import Copies, Destination, Destinations
-from pipeline.errors import InvalidRequest, PipelineError
+from pipeline.errors import PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.manifest import (
@@ -38,19 +39,16 @@ class Run:
 
     ref: BackupRef
     started_at: datetime
-    tags: tuple[str, ...] = ()
+    labels: Labels
     durations: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
     _clock: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def begin(cls, cluster: str, database: str, tags: tuple[str, ...]) -> "Run":
-        """A new backup's, that begins now. Raises InvalidRequest where a tag is none."""
-        for tag in tags:
-            if not tag.strip() or not tag.isprintable():
-                raise InvalidRequest(f"{tag!r} can't be a tag: it is empty, or has characters that can't be printed.")
+    def begin(cls, cluster: str, database: str, labels: Labels) -> "Run":
+        """A new backup's, that begins now."""
         now = datetime.now(UTC)
-        return cls(BackupRef(cluster, database, new_backup_id(now)), now, tags)
+        return cls(BackupRef(cluster, database, new_backup_id(now)), now, labels)
 
     @property
     def session_name(self) -> str:
@@ -106,7 +104,8 @@ def commit(
                 totals=totals or _totals(files, tables, stored),
                 durations=run.durations,
                 previous=_previous(store, run.ref, notify),
-                tags=list(run.tags),
+                tags=list(run.labels.tags),
+                job=run.labels.job,
                 retained_until=store.retained_until,
             )
             upload(store, run.ref.manifest_key, dump_manifest(manifest))

@@ -3,6 +3,7 @@
 import os
 import re
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,17 @@ def parse_size(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size; write 268435456, 256MiB or 1GiB")
     return int(match[1]) * _UNITS[match[2].upper()]
+
+
+def parse_duration(text: str) -> timedelta:
+    """``36h``, ``30d`` or ``8w``, up to a hundred years. Raises ValueError."""
+    match = re.fullmatch(r"([0-9]{1,6})([hdw])", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a duration; write 36h, 30d or 8w")
+    duration = int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
+    if duration > timedelta(days=36500):
+        raise ValueError(f"{text!r} is more than a hundred years")
+    return duration
 
 
 def default_jobs() -> int:
@@ -120,6 +132,21 @@ class Selection:
             ("--exclude-table-data", self.exclude_table_data),
         )
         return only + [f"{option}={pattern}" for option, patterns in spelled for pattern in patterns]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a backup's manifest says for whoever prunes. Raises InvalidRequest where a tag is none."""
+
+    tags: tuple[str, ...] = ()
+    """Names for ``prune --keep-tag``."""
+    job: str | None = None
+    """The database's name in the pgstow.toml that it is backed up by."""
+
+    def __post_init__(self) -> None:
+        for tag in self.tags:
+            if not tag.strip() or not tag.isprintable():
+                raise InvalidRequest(f"{tag!r} can't be a tag: it is empty, or has characters that can't be printed.")
 
 
 SECTIONS = ("pre-data", "data", "post-data")

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notice, Notify
 from pipeline.manifest import Manifest, Member, StoredObject
-from storage_backends import StorageBackend, StorageError
+from storage_backends import InvalidStorageURL, StorageBackend, StorageError
 
 Copies: TypeAlias = list[Manifest | StorageError]
 """What came of a backup in each of the stores, in the order in which they were given: its manifest there, or why it has none. One
@@ -39,14 +39,14 @@ class Destinations:
     def __init__(self, stores: Sequence[StorageBackend], database: str, notify: Notify) -> None:
         if not stores:
             raise InvalidRequest("A backup needs a store to go to.")
-        for store in stores:
-            if store.retained_until is not None and store.retained_until <= datetime.now(UTC):
-                raise InvalidRequest(
-                    f"Objects in {store.url} can't be locked until {store.retained_until:%Y-%m-%d %H:%M:%SZ}, which has passed."
-                )
         self._all = [Destination(store) for store in stores]
         self._database = database
         self._notify = notify
+        for destination in self._all:
+            until = destination.store.retained_until
+            if until is not None and until <= datetime.now(UTC):
+                words = f"can't be locked until {until:%Y-%m-%d %H:%M:%SZ}, which has passed"
+                self.drop(destination, InvalidStorageURL(f"Objects in {destination.store.url} {words}."))
 
     @property
     def open(self) -> list[Destination]:

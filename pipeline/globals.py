@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.archive_writer import ArchiveWriter
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
-from pipeline.config import Limits
+from pipeline.config import Labels, Limits
 from pipeline.destinations import Copies, Destinations
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notice, Notify, Started
@@ -40,8 +40,7 @@ class GlobalsRequest:
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
-    tags: tuple[str, ...] = ()
-    """Names for ``prune --keep-tag``."""
+    labels: Labels = field(default_factory=Labels)
 
 
 def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
@@ -49,7 +48,7 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
     limits, compressor, destinations = request.limits, Compressor(request.level), Destinations(stores, GLOBALS, notify)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(request.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
-        run = Run.begin(request.cluster or default_cluster(server), GLOBALS, request.tags)
+        run = Run.begin(request.cluster or default_cluster(server), GLOBALS, request.labels)
         role_passwords = takes_passwords(server, notify, wanted=request.role_passwords)
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))

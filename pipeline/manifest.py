@@ -216,6 +216,10 @@ class Manifest(Model):
     durations: dict[str, float] = Field(description="Seconds by stage; stages overlap")
     previous: Previous | None
     tags: list[str] = Field(default=[], description="Names given to it, for prune --keep-tag")
+    job: str | None = Field(
+        default=None,
+        description="Of pgstow run: the database's name in pgstow.toml; prune counts those of each by themselves",
+    )
     retained_until: Moment | None = Field(
         default=None, description="Until when the store was asked to lock its objects; null where it wasn't asked"
     )

@@ -26,8 +26,8 @@ class PruneRequest:
     cluster: str | None = None
     database: str | None = None
     """Of whose backups alone; the members of a cluster's backup go with its record, ``@cluster``."""
-    series_of: BackupRef | None = None
-    """Of the series of this backup alone: those of the same database, kind and selection."""
+    job: str | None = None
+    """Of this job of pgstow.toml alone."""
 
 
 @dataclass(slots=True)
@@ -87,17 +87,17 @@ def _plan(
     backups = _describe(store, entries, notify)
     unreadable = [entry.ref for entry in entries if entry.manifest is None]
     decide = partial(plan_prune, policy=request.policy, now=now, unreadable=unreadable)
-    series = {backup.ref: backup.series for backup in backups}
-    dropped = {one.ref for one in decide(backups) if not one.keep and _is_asked_for(request, one, series)}
+    jobs = {backup.ref: backup.job for backup in backups}
+    dropped = {one.ref for one in decide(backups) if not one.keep and _is_asked_for(request, one, jobs)}
     backups = _with_locks(store, backups, dropped)
-    return [one for one in decide(backups) if _is_asked_for(request, one, series)], backups
+    return [one for one in decide(backups) if _is_asked_for(request, one, jobs)], backups
 
 
-def _is_asked_for(request: PruneRequest, decision: Decision, series: Mapping[BackupRef, tuple[object, ...]]) -> bool:
-    """What series a manifest is of that can't be read, nobody can tell."""
-    named = request.cluster in (None, decision.head.cluster) and request.database in (None, decision.head.database)
-    like, own = request.series_of and series.get(request.series_of), series.get(decision.head)
-    return named and (request.series_of is None or own is None or own == like)
+def _is_asked_for(request: PruneRequest, decision: Decision, jobs: Mapping[BackupRef, str | None]) -> bool:
+    head = decision.head
+    named = request.cluster in (None, head.cluster) and request.database in (None, head.database)
+    # Of which job a manifest is that can't be read, nobody can tell.
+    return named and (request.job is None or head not in jobs or jobs[head] == request.job)
 
 
 def _describe(store: StorageBackend, entries: Sequence[CatalogEntry], notify: Notify) -> list[Backup]:
@@ -123,6 +123,7 @@ def _describe_one(
         selection=selection_of(manifest.dump),
         partial=manifest.dump.partial,
         tags=frozenset(manifest.tags),
+        job=manifest.job,
         members=tuple(members),
         uses=entry.uses,
         verified=Level(attestation.level) if attestation and attestation.good else None,

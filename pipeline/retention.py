@@ -1,9 +1,9 @@
 """Which backups to keep: a plan, made of what is known of the backups and of nothing else.
 
-Backups of the same database and kind form a series, those of a part of it (by what was selected) another. The rules count
-within a series, newest first, and a backup stays that any of them keeps. Days, weeks and so on are UTC's, and a backup belongs to
-that of its snapshot. As in `restic forget`_, of each of the last N days that have a backup, the newest one stays; and a duration is
-counted back from the newest backup, not from now, so that a series which ended is not worn away.
+Backups of the same database and kind form a series, those of a part of it (by what was selected) another, and so do those of each job
+of pgstow.toml. The rules count within a series, newest first, and a backup stays that any of them keeps. Days, weeks and so on are UTC's,
+and a backup belongs to that of its snapshot. As in `restic forget`_, of each of the last N days that have a backup, the newest one stays;
+and a duration is counted back from the newest backup, not from now, so that a series which ended is not worn away.
 
 .. _restic forget: https://restic.readthedocs.io/en/stable/060_forget.html
 """
@@ -72,6 +72,8 @@ class Backup:
     partial: bool = False
     """Whether that isn't all of it."""
     tags: frozenset[str] = frozenset()
+    job: str | None = None
+    """The name in pgstow.toml of what it was made for."""
     members: tuple[BackupRef, ...] = ()
     """Of a cluster's record."""
     uses: frozenset[BackupRef] = frozenset()
@@ -87,8 +89,8 @@ class Backup:
 
     @property
     def series(self) -> tuple[object, ...]:
-        """Those of the same database, kind and selection have the same."""
-        return self.ref.cluster, self.ref.database, self.kind, self.selection
+        """Those of the same database, kind, selection and job have the same."""
+        return self.ref.cluster, self.ref.database, self.kind, self.selection, self.job
 
 
 def selection_of(dump: DumpOptions) -> tuple[object, ...]:

@@ -13,7 +13,7 @@ from storage_backends.errors import (
     StorageError,
     TransientStorageError,
 )
-from storage_backends.open import check_url, open_backend
+from storage_backends.open import open_backend, place_of
 
 __all__ = [
     "AccessDenied",
@@ -29,6 +29,6 @@ __all__ = [
     "StorageBackend",
     "StorageError",
     "TransientStorageError",
-    "check_url",
     "open_backend",
+    "place_of",
 ]

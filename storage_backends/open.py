@@ -53,9 +53,15 @@ def open_backend(
     return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep)
 
 
-def check_url(url: str) -> None:
-    """Raises InvalidStorageURL where :func:`open_backend` would for what the URL itself says; imports no SDK and asks for no credentials."""
-    _read(url, {})
+def place_of(url: str) -> str:
+    """Where a URL points, in words that are the same for each way to write it.
+
+    Raises InvalidStorageURL where :func:`open_backend` would for what the URL itself says; imports no SDK and asks for no credentials.
+    """
+    place = _read(url, {})
+    if place.scheme == "file":
+        return str(Path(place.path).resolve())
+    return f"{place.scheme}://{place.bucket}/{place.path.strip('/')} at {place.options.get('endpoint', 'the usual endpoint')}"
 
 
 def _open(url: str, options: Mapping[str, str]) -> "StorageBackend":

@@ -17,12 +17,12 @@ _PATIENCE = 10.0  # seconds for a ping's answer
 _LONGEST_QUOTE = 300  # bytes of what a command that failed said
 
 
-def tell(monitoring: Monitoring, document: Mapping[str, Any], *, good: bool) -> list[str]:
+def tell(monitoring: Monitoring, document: Mapping[str, Any], *, good: bool, ping_too: bool) -> list[str]:
     """Tell all who are to be told of a run's end; ``document`` is what the commands get. Returns what went wrong in that, in sentences."""
     troubles = []
     if command := monitoring.on_success if good else monitoring.on_failure:
         troubles.append(run_hook(command, document, monitoring.hook_timeout))
-    if monitoring.ping:
+    if monitoring.ping and ping_too:
         troubles.append(ping(monitoring.ping, "" if good else "fail"))
     return [trouble for trouble in troubles if trouble]
 
@@ -40,8 +40,8 @@ def run_hook(command: Sequence[str], document: Mapping[str, Any], timeout: float
         given.seek(0)
         try:
             process = subprocess.Popen(command, stdin=given, stdout=said, stderr=said, start_new_session=True)
-        except OSError as exc:
-            return f"The hook {command[0]} can't be run: {exc.strerror}."
+        except (OSError, ValueError) as exc:
+            return f"The hook {command[0]} can't be run: {getattr(exc, 'strerror', None) or exc}."
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -58,7 +58,7 @@ def run_hook(command: Sequence[str], document: Mapping[str, Any], timeout: float
 
 
 def _ended(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
 
 def ping(url: str, what: str = "") -> str | None:
@@ -71,6 +71,8 @@ def ping(url: str, what: str = "") -> str | None:
     try:
         with urllib.request.urlopen(whole, timeout=_PATIENCE):  # noqa: S310 - the file takes http and https alone
             return None
-    except (OSError, HTTPException, ValueError) as exc:
+    except OSError as exc:
         reason = getattr(exc, "reason", None) or exc
-        return f"The ping to {parts.hostname} did not get through: {reason}."
+    except (HTTPException, ValueError) as exc:  # whose words may have the URL in them
+        reason = type(exc).__name__
+    return f"The ping to {parts.hostname} did not get through: {reason}."

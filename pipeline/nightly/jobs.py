@@ -10,7 +10,7 @@ from pipeline.attempts import back_up_patiently
 from pipeline.attestation import Level
 from pipeline.backup import BackupRequest
 from pipeline.cluster import ClusterRequest, back_up_cluster
-from pipeline.config import Limits, Selection
+from pipeline.config import Labels, Limits, Selection
 from pipeline.destinations import Copies
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notify
@@ -18,7 +18,7 @@ from pipeline.nightly.config_file import ConfigFile, Problem
 from pipeline.nightly.settings import Config, DatabaseSettings, DestinationSettings
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.retention import Policy
-from storage_backends import StorageBackend
+from storage_backends import StorageBackend, place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +76,17 @@ def _effective(config: Config, name: str, overrides: Mapping[str, Any]) -> Datab
 
 
 def _make_job(name: str, settings: DatabaseSettings, config: Config) -> Job:
-    request = _make_request(settings)
+    request = _make_request(name, settings)
     retries = settings.retries or 0
     if settings.all_databases:
         back_up = partial(back_up_cluster, _make_cluster_request(settings, request, retries))
     else:
-        if settings.exclude_databases:
-            raise InvalidRequest("exclude_databases goes with all_databases = true.")
+        for key in ("exclude_databases", "databases_at_once", "role_passwords"):
+            if getattr(settings, key) != DatabaseSettings.model_fields[key].default:
+                raise InvalidRequest(f"{key} goes with all_databases = true.")
         back_up = partial(back_up_patiently, request, retries=retries)
     destinations = {chosen: config.destinations[chosen] for chosen in settings.destinations or config.destinations}
-    if len({destination.url for destination in destinations.values()}) < len(destinations):
+    if len({place_of(destination.url) for destination in destinations.values()}) < len(destinations):
         raise InvalidRequest("Two of its destinations have the same url: one copy there is all that can be.")
     retention = config.retention.get(settings.retention or "default")
     return Job(
@@ -102,7 +103,7 @@ def _listed(names: Mapping[str, object]) -> str:
     return ", ".join(names)
 
 
-def _make_request(settings: DatabaseSettings) -> BackupRequest:
+def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
     source = Conninfo.parse(settings.conninfo)
     if settings.password_file is not None:
         source = source.with_password(_read_password(settings.password_file))
@@ -121,7 +122,7 @@ def _make_request(settings: DatabaseSettings) -> BackupRequest:
         ),
         limits=_make_limits(settings),
         programs=tuple(map(Path, settings.bin_dir or ())),
-        tags=tuple(settings.tags or ()),
+        labels=Labels(tuple(settings.tags or ()), name),
         **_given(settings, "format", "level", "lock_wait_timeout", "statement_timeout"),
     )
 
@@ -140,10 +141,6 @@ def _given(settings: DatabaseSettings, *names: str) -> dict[str, Any]:
 
 
 def _make_cluster_request(settings: DatabaseSettings, each: BackupRequest, retries: int) -> ClusterRequest:
-    if not each.selection.is_all_tables:
-        raise InvalidRequest(
-            "all_databases takes no part of a database: leave out tables, schemas and what excludes them."
-        )
     return ClusterRequest(
         each=each,
         exclude=tuple(settings.exclude_databases),
@@ -155,7 +152,10 @@ def _make_cluster_request(settings: DatabaseSettings, each: BackupRequest, retri
 
 def _read_password(path: str) -> str:
     try:
-        return Path(path).read_text("utf-8").rstrip("\r\n")
+        password = Path(path).read_text("utf-8").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as exc:
         reason = getattr(exc, "strerror", None) or "it is not UTF-8"
         raise InvalidRequest(f"The password_file {path} can't be read: {reason}.") from exc
+    if "\0" in password:
+        raise InvalidRequest(f"The password_file {path} has a NUL character in it.")
+    return password

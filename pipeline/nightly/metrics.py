@@ -19,10 +19,11 @@ Samples = dict[Pair, dict[str, tuple[str, float]]]
 """By pair and metric: the level, where the metric has one, and the value."""
 
 _LAST_VERIFIED = "pgstow_last_verified_timestamp_seconds"
+_LAST_SUCCESS = "pgstow_last_success_timestamp_seconds"
 _HELP = {
     "pgstow_last_attempt_timestamp_seconds": "When the last run ended, good or not.",
     "pgstow_last_attempt_success": "Whether the last run did all that was asked: 1 or 0.",
-    "pgstow_last_success_timestamp_seconds": "When the last run ended that did all that was asked.",
+    _LAST_SUCCESS: "When the last run ended that did all that was asked; 0 for never.",
     "pgstow_snapshot_timestamp_seconds": "The moment that the data of the last backup is of.",
     "pgstow_backup_duration_seconds": "What the last backup took, from its beginning to its manifest.",
     "pgstow_dumped_bytes": "Bytes of the last backup, uncompressed.",
@@ -45,6 +46,8 @@ def write_textfile(path: Path, outcomes: Iterable[Outcome], known: Iterable[Pair
     for outcome in outcomes:
         samples.setdefault((outcome.database, outcome.destination), {}).update(_sample(outcome))
     kept = set(known)
+    for pair in kept:  # so that what never succeeded is as old as can be
+        samples.setdefault(pair, {}).setdefault(_LAST_SUCCESS, ("", 0.0))
     text = "".join(_lines({pair: values for pair, values in samples.items() if pair in kept}))
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # not *.prom: not read meanwhile
     try:
@@ -67,7 +70,7 @@ def _sample(outcome: Outcome) -> dict[str, tuple[str, float]]:
         "pgstow_last_attempt_success": float(outcome.error is None),
     }
     if outcome.error is None:
-        values["pgstow_last_success_timestamp_seconds"] = ended
+        values[_LAST_SUCCESS] = ended
     if outcome.manifest is not None:
         totals, until = outcome.manifest.totals, outcome.manifest.retained_until
         values |= {

@@ -5,21 +5,20 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 
 from pipeline.attestation import Level
+from pipeline.catalog import read_manifest_bytes
 from pipeline.cluster import read_member
 from pipeline.errors import BackupDamaged, PipelineError
 from pipeline.events import Notice, Notify
 from pipeline.layout import BackupRef
-from pipeline.manifest import Manifest
+from pipeline.manifest import Manifest, dump_manifest
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import Outcome
 from pipeline.nightly.settings import DestinationSettings
-from pipeline.prune import PruneRequest, prune
+from pipeline.prune import Pruned, PruneRequest, prune
 from pipeline.retention import Policy
 from pipeline.verify import Verification, VerifyRequest, verify
 from pipeline.verify_cluster import ClusterVerification
 from storage_backends import StorageBackend, StorageError, open_backend
-
-_FAILURES = (PipelineError, StorageError, OSError)
 
 
 def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[Outcome]:
@@ -67,19 +66,22 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
         return {}
     try:
         return dict(zip(stores, job.back_up(list(stores.values()), notify), strict=True))
-    except _FAILURES as exc:
+    except Exception as exc:
         return dict.fromkeys(stores, exc)
 
 
 def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> Outcome:
     """Verify what was made, and then remove what isn't kept any more, as far as the job says so."""
-    verified, removed, error = None, None, None
+    verified, removed = None, None
+    error: Exception | None = None
     try:
         if job.verify is not None:
             verified = _verify(job, job.verify, made, store, notify)
         if job.retention is not None:
-            removed = _apply_retention(job.retention, made, store, notify)
-    except _FAILURES as exc:
+            pruned = _apply_retention(job, job.retention, made, store, notify)
+            removed = len(pruned.backups)
+            error = _unreadable(pruned, store)
+    except Exception as exc:
         error = exc
     manifest = made.model_copy(update={"files": [], "objects": [], "tables": []})
     return Outcome(job.name, name, datetime.now(UTC), manifest, verified, removed, error)
@@ -87,6 +89,9 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
 
 def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
     """How far it is verified. Of a cluster's record, each member is. Raises BackupDamaged where something isn't good."""
+    ref = BackupRef(made.cluster, made.database, made.backup_id)
+    if read_manifest_bytes(store, ref) != dump_manifest(made):
+        raise BackupDamaged(f"{ref.manifest_key} in {store.url} is not the manifest that was put there.")
     request = VerifyRequest(
         level=level,
         limits=job.request.limits,
@@ -105,7 +110,7 @@ def _verify_members(made: Manifest, request: VerifyRequest, store: StorageBacken
     for member in made.members:
         try:
             whole.take(member.database, verify(read_member(store, made, member), request, store, notify))
-        except _FAILURES as exc:
+        except (PipelineError, StorageError, OSError) as exc:
             whole.take(member.database, exc)
             failures.append(exc)
     if (found := whole.conclude(store, notify)) is None:
@@ -113,17 +118,19 @@ def _verify_members(made: Manifest, request: VerifyRequest, store: StorageBacken
     return found
 
 
-def _apply_retention(policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> int:
-    """Remove what isn't kept of the backups like the one that was made; how many those were."""
-    ref = BackupRef(made.cluster, made.database, made.backup_id)
-    request = PruneRequest(policy, made.cluster, made.database, series_of=ref)
+def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> Pruned:
+    """Remove what isn't kept of the job's backups: of a whole server, also of those that have no record, since a database failed then."""
+    request = PruneRequest(policy, made.cluster, None if made.members else made.database, job=job.name)
     pruned = prune(request, None, store, notify, datetime.now(UTC))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
         notify(Notice(f"{len(pruned.spared)} backups stay in {store.url}, since they are locked: {names}."))
-    if pruned.unreadable:
-        names = ", ".join(ref.manifest_key for ref in pruned.unreadable[:5])
-        notify(
-            Notice(f"{len(pruned.unreadable)} manifests in {store.url} can't be read, and their backups stay: {names}.")
-        )
-    return len(pruned.backups)
+    return pruned
+
+
+def _unreadable(pruned: Pruned, store: StorageBackend) -> BackupDamaged | None:
+    if not pruned.unreadable:
+        return None
+    names = ", ".join(ref.manifest_key for ref in pruned.unreadable[:5])
+    number = len(pruned.unreadable)
+    return BackupDamaged(f"{number} manifests in {store.url} can't be read; what they may need is kept: {names}.")

@@ -17,12 +17,12 @@ from pydantic import (
 )
 
 from pipeline.attestation import Level
-from pipeline.config import parse_size
+from pipeline.config import parse_duration, parse_size
 from pipeline.errors import InvalidRequest
 from pipeline.manifest import Format
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.retention import Policy
-from storage_backends import InvalidStorageURL, check_url
+from storage_backends import InvalidStorageURL, place_of
 
 
 def _referred(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
@@ -54,19 +54,22 @@ def _conninfo(value: Any, info: ValidationInfo) -> str:
 def _url(value: Any, info: ValidationInfo) -> str:
     text, _ = _referred(value, info)
     try:
-        check_url(text)
+        place_of(text)
     except InvalidStorageURL as exc:
         raise ValueError(str(exc)) from None
     return str(text)
 
 
 def _ping(value: Any, info: ValidationInfo) -> str:
-    text, referred = _referred(value, info)
+    """Empty where the environment lacks it: monitoring keeps no backup from being made."""
+    if isinstance(value, dict) and set(value) == {"env"} and not (info.context or {}).get(value["env"]):
+        return ""
+    text, _ = _referred(value, info)
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or not re.fullmatch("[!-~]+", text):
         raise ValueError("must be like https://host/path")
-    if parts.password and not referred:
-        raise ValueError('a password may not stand in this file: take the URL from the environment by {env = "NAME"}')
+    if "@" in parts.netloc:
+        raise ValueError("can't have a user or a password: let its path be the secret")
     return str(text)
 
 
@@ -81,10 +84,7 @@ def _size(value: Any) -> Any:
 
 
 def _duration(value: Any) -> timedelta:
-    match = re.fullmatch(r"([0-9]{1,6})([hdw])", value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("must be a number of hours, days or weeks, such as 36h, 30d or 8w")
-    return int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
+    return parse_duration(str(value))
 
 
 def _or_from_environment(description: str) -> WithJsonSchema:

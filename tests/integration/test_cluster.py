@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 from support.faulty_backups import FaultyStore
 from support.faulty_http import Fault
 from support.manifests import canonical
-from support.pgstow import Result, assert_one_sentence, run_pgstow, wait_until
+from support.pgstow import Result, assert_one_sentence, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import Database
 
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -248,6 +248,26 @@ def test_a_database_that_fails_keeps_no_other_from_it(
     assert_one_sentence(
         run_pgstow("restore", "-A", "--from", tmp_path / "store", "--into", "host=x", "-q"), 8, "no backup"
     )
+
+
+def test_a_store_that_refuses_one_database_lets_end_what_has_begun(
+    source: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    """Nothing goes on unseen after the command has ended, or, in pgstow run, while the next database is backed up."""
+    furnish(source)
+    store = tmp_path / "store"
+    (store / "data" / "prod").mkdir(parents=True)
+    (store / "data" / "prod" / "postgres").touch()
+    with closing(psycopg.connect(source.conninfo("shop"))) as holder:
+        holder.execute("LOCK TABLE sales.item")
+        where = ("--to", store, "--cluster", "prod", "--spool-dir", spool_dir, *CLUSTER, "-q", "--databases-at-once", 8)
+        with start_pgstow("backup", source.conninfo(), "--all-databases", *where) as process:
+            wait_until(lambda: len(list(store.rglob("manifests/prod/template1/*.json"))) == 1, "another one is done")
+            holder.rollback()
+            result = finish(process)
+    assert result.exit_code == 6, result
+    assert len(list(store.rglob("manifests/prod/shop/*.json"))) == 1
+    assert list(store.rglob("manifests/prod/%40cluster/*")) == []
 
 
 @pytest.mark.parametrize("at_once", [1, 3])

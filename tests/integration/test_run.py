@@ -3,6 +3,7 @@
 import fcntl
 import json
 import math
+import re
 import signal
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -121,7 +122,7 @@ def test_one_that_fails_keeps_no_other_from_its_backup(
         ("shop", "offsite"): 0,
     }
     before = night.metric("last_success_timestamp_seconds")
-    assert list(before) == [("shop", "nas")]
+    assert [pair for pair, moment in before.items() if moment] == [("shop", "nas")]
 
     s3.proxy.heal()
     result = night.run("shop", "--json")
@@ -149,7 +150,46 @@ def test_a_backup_that_is_not_good_is_a_failure(
     )
     assert outcomes["shop", "offsite"]["backup_id"] == outcomes["shop", "nas"]["backup_id"]
     assert (outcomes["shop", "offsite"]["verified"], outcomes["shop", "nas"]["verified"]) == (None, "bytes")
-    assert list(night.metric("last_success_timestamp_seconds")) == [("shop", "nas")]
+    last = night.metric("last_success_timestamp_seconds")
+    assert [pair for pair, moment in last.items() if moment] == [("shop", "nas")]
+
+
+def test_a_manifest_that_is_another_than_was_put(night: Night, sample_database: Database, s3: FaultyStore) -> None:
+    s3.proxy.fail(with_=Fault.FLIP_RECEIVED, method="GET", path="manifests/", times=math.inf)
+    night.write({"shop": sample_database.conninfo}, {"offsite": s3.url}, defaults='verify = "objects"\n')
+    assert_one_sentence(night.run("--json"), DAMAGED, "is not the manifest that was put there")
+
+
+def test_a_destination_whose_lock_has_passed(
+    night: Night, database: Database, s3_locking_bucket: StoreBucket, tmp_path: Path
+) -> None:
+    passed = s3_locking_bucket.url + "&retain_until=2026-01-01"
+    night.write({"small": database.conninfo}, {"offsite": passed, "nas": tmp_path / "nas"})
+    result = night.run("--json")
+    assert result.exit_code == BAD_INPUT
+    assert {pair: one["good"] for pair, one in night.outcomes(result).items()} == {
+        ("small", "offsite"): False,
+        ("small", "nas"): True,
+    }
+
+
+def test_what_nights_left_on_which_a_database_failed(night: Night, tmp_path: Path) -> None:
+    with ThrowawayCluster() as server:
+        admin = Database("postgres", server.conninfo())
+        admin.execute("CREATE ROLE nightly LOGIN IN ROLE pg_read_all_data")
+        admin.execute("CREATE DATABASE closed")
+        admin.execute("REVOKE CONNECT ON DATABASE closed FROM PUBLIC")
+        conninfo = f"{server.conninfo()} user=nightly"
+        more = "all_databases = true\n[retention.default]\nkeep_last = 1"
+        night.write({"server": conninfo}, {"nas": tmp_path / "nas"}, more=more)
+        for _ in range(2):
+            assert night.run().exit_code == 4
+        orphans = committed_backups(tmp_path / "nas")
+        admin.execute("GRANT CONNECT ON DATABASE closed TO nightly")
+        assert night.run().exit_code == 0
+    left = set(orphans) & set(committed_backups(tmp_path / "nas"))
+    assert len(orphans) == 6
+    assert len(left) == 3, "the newest of each database stays, as one that is alone"
 
 
 @pytest.mark.parametrize(
@@ -188,13 +228,11 @@ def test_what_retention_does_not_keep_is_removed(
     [broken] = (tmp_path / "other").rglob(f"manifests/**/{first['small', 'other']['backup_id']}.json")
     broken.write_bytes(broken.read_bytes()[:-10])
     result = night.run("small", "--json")
-    assert result.exit_code == 0, result
+    assert result.exit_code == DAMAGED, result
+    told = r"small at other: 1 manifests in \S+ can't be read; what they may need is kept: "
+    assert re.search(told + str(broken.relative_to(tmp_path / "other")), result.stderr)
     outcomes = night.outcomes(result)
     assert {pair: one["removed"] for pair, one in outcomes.items()} == {("small", "nas"): 1, ("small", "other"): 0}
-    assert (
-        f"and their backups stay: {broken.relative_to(tmp_path / 'other')}.\n"
-        in night.run("small", "--destination", "other").stderr
-    )
     kept = committed_backups(tmp_path / "nas")
     assert len(kept) == 3
     assert first["shop", "nas"]["backup_id"] in kept
@@ -204,15 +242,17 @@ def test_what_retention_does_not_keep_is_removed(
 
 def test_other_backups_of_the_same_database_are_let_be(night: Night, sample_database: Database, tmp_path: Path) -> None:
     """Each database of the file has a retention of its own, and two may be parts of one."""
+    script = f'[databases.script]\nconninfo = "{sample_database.conninfo}"\nformat = "plain"\nretention = "short"'
     part = f'[databases.part]\nconninfo = "{sample_database.conninfo}"\ntables = ["shop.product"]\nretention = "short"'
-    more = f'retention = "long"\n{part}\n[retention.long]\nkeep_last = 3\n[retention.short]\nkeep_last = 1'
+    more = f'retention = "long"\n{part}\n{script}\n[retention.long]\nkeep_last = 3\n[retention.short]\nkeep_last = 1'
     night.write({"shop": sample_database.conninfo}, {"nas": tmp_path / "nas"}, more=more)
     for _ in range(2):
         result = night.run("--json")
         assert result.exit_code == 0, result
+    night.run("script")
     removed = {database: one["removed"] for (database, _), one in night.outcomes(result).items()}
-    assert removed == {"shop": 0, "part": 1}
-    assert len(committed_backups(tmp_path / "nas")) == 3
+    assert removed == {"shop": 0, "part": 1, "script": 1}
+    assert len(committed_backups(tmp_path / "nas")) == 4
 
 
 def test_a_whole_server_s_backups_are_removed_with_their_members(night: Night, tmp_path: Path) -> None:
@@ -275,7 +315,10 @@ def test_a_run_that_is_stopped_tells_what_it_has_done(
 ) -> None:
     destinations = {"nas": tmp_path / "nas", "offsite": stuck_s3.url}
     night.write(
-        {"small": database.conninfo, "shop": sample_database.conninfo}, destinations, more='destinations = ["offsite"]'
+        {"small": database.conninfo, "shop": sample_database.conninfo},
+        destinations,
+        more='destinations = ["offsite"]',
+        monitoring=f"on_failure = {json.dumps(['sh', '-c', f'cat > {tmp_path}/told'])}",
     )
     night.path.write_text(
         night.path.read_text().replace("[databases.shop]", 'destinations = ["nas"]\n[databases.shop]')
@@ -290,7 +333,11 @@ def test_a_run_that_is_stopped_tells_what_it_has_done(
         "stopped",
         "Stopped by SIGTERM; nothing was committed that is not whole.",
     )
-    assert night.metric("last_attempt_success") == {("small", "nas"): 1}
+    assert night.metric("last_attempt_success") == {("small", "nas"): 1, ("shop", "offsite"): 0}
+    assert night.metric("last_success_timestamp_seconds")["shop", "offsite"] == 0
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["good"], told["exit_code"]) == (False, 128 + signal.SIGTERM)
+    assert told["backups"][1]["problem"] == "The run was stopped before this was done."
 
 
 def test_a_second_run_over_one_file(night: Night, database: Database, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_backends import AccessDenied, InvalidStorageURL, StorageError, check_url, open_backend
+from storage_backends import AccessDenied, InvalidStorageURL, StorageError, open_backend, place_of
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,22 @@ def test_what_is_not_understood_is_said_in_one_sentence(
     assert "\n" not in str(caught.value)
     if not options:
         with pytest.raises(InvalidStorageURL, match=re.escape(str(caught.value))):
-            check_url(url)
+            place_of(url)
 
 
 @pytest.mark.parametrize("url", ["/some/folder", "file:///some/folder", "s3://no-such-bucket/x?region=eu", "gs://b"])
 def test_a_url_is_checked_without_opening_anything(url: str) -> None:
-    program = f"import sys; from storage_backends import check_url; check_url({url!r}); print('boto3' in sys.modules)"
+    program = f"import sys; from storage_backends import place_of; place_of({url!r}); print('boto3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_place_is_the_same_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    folders = [str(tmp_path), f"{tmp_path}/", f"file://{tmp_path}", f"{tmp_path}/link"]
+    assert {place_of(folder) for folder in folders} == {str(tmp_path)}
+    assert place_of("s3://b/x?region=eu") == place_of("s3://b/x/")
+    assert len({place_of(url) for url in ("s3://b/x", "s3://b/y", "gs://b/x", "s3://b/x?endpoint=http://h")}) == 4
 
 
 @pytest.mark.parametrize("url", ["s3://id:hunter2@bucket/prefix", "s3://bucket?endpoint=https://id:hunter2@host"])

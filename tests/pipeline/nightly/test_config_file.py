@@ -151,7 +151,7 @@ only_verified = "bytes"
         "24: monitoring.on_failure: is empty.",
         "25: monitoring.ping: must be like https://host/path.",
         "26: monitoring.textfile: must end in .prom: node_exporter reads no other file.",
-        "28: retention.default.keep_within: must be a number of hours, days or weeks, such as 36h, 30d or 8w.",
+        "28: retention.default.keep_within: '30 days' is not a duration; write 36h, 30d or 8w.",
         "29: retention.default.keep_last: should be greater than or equal to 0.",
         "30: retention.none: says nothing to keep, such as keep_daily = 7.",
         "32: monitorin: there is no such key; did you mean monitoring?",
@@ -176,19 +176,39 @@ conninfo = ""
 memory = "1GiB"
 all_databases = true
 tables = ["shop.*"]
+[databases.rows]
+conninfo = ""
+memory = "1GiB"
+all_databases = true
+format = "plain"
+only = "data"
+[databases.tagged]
+conninfo = ""
+memory = "1GiB"
+tags = [" "]
+role_passwords = false
 [databases.twice]
 conninfo = ""
 memory = "1GiB"
 destinations = ["nas", "same"]
 [destinations.same]
-url = "/mnt/backups"
+url = "file:///mnt/backups"
 """
     assert problems(path, text) == [
         "6: databases.shop: The memory limit must hold two objects of 33554432 bytes at least, not 1048576 bytes in all.",
         "8: databases.one: exclude_databases goes with all_databases = true.",
-        "12: databases.all: all_databases takes no part of a database: leave out tables, schemas and what excludes them.",
-        "17: databases.twice: Two of its destinations have the same url: one copy there is all that can be.",
+        "12: databases.all: A backup of all databases takes no part of one: leave out tables, schemas and what excludes them.",
+        "17: databases.rows: pg_dumpall's script of rows alone can't be restored onto a new server: take all of it.",
+        "23: databases.tagged: ' ' can't be a tag: it is empty, or has characters that can't be printed.",
+        "28: databases.twice: Two of its destinations have the same url: one copy there is all that can be.",
     ]
+
+
+def test_what_the_environment_lacks_for_a_ping_keeps_no_backup_from_being_made(path: Path) -> None:
+    text = f'{LEAST}\n[monitoring]\nping = {{ env = "PGSTOW_PING" }}'
+    assert parse(path, text).monitoring.ping == ""
+    assert parse(path, text, PGSTOW_PING="https://hc.example.com/x").monitoring.ping == "https://hc.example.com/x"
+    assert "can't have a user" in str(problems(path, text, PGSTOW_PING="https://me:x@hc.example.com/x"))
 
 
 def test_nothing_to_do_is_no_configuration(path: Path) -> None:

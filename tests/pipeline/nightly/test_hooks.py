@@ -64,8 +64,10 @@ def test_a_hook_need_not_read_it() -> None:
     [
         (["/no/such/hook"], "The hook /no/such/hook can't be run: No such file or directory."),
         (["sh", "-c", "exit 3"], "The hook sh failed (exit code 3)."),
+        (["sh", "-c", "kill -35 $$"], "The hook sh failed (killed by signal 35)."),
+        (["tr\0ue"], "The hook tr\0ue can't be run: embedded null byte."),
         (["sh", "-c", "echo no; echo mail >&2; exit 1"], "The hook sh failed (exit code 1): no mail"),
-        (["sh", "-c", "kill -9 $$"], "The hook sh failed (killed by SIGKILL)."),
+        (["sh", "-c", "kill -9 $$"], "The hook sh failed (killed by signal 9)."),
     ],
 )
 def test_a_hook_that_fails_is_told(command: list[str], words: str) -> None:
@@ -112,6 +114,20 @@ def test_a_ping_that_does_not_get_through_is_told_without_the_url(switch: Switch
     assert "secret-uuid" not in told
 
 
+@pytest.mark.parametrize("url", ["https://me:hunter2@hc.example.com/uuid", "http://localhost/hunter2 x"])
+def test_no_secret_of_a_url_is_told_that_cannot_be_used(url: str) -> None:
+    told = ping(url)
+    assert told is not None
+    assert "hunter2" not in told
+
+
+def test_what_is_done_by_hand_is_no_sign_of_life(switch: Switch, tmp_path: Path) -> None:
+    monitoring = Monitoring(ping=switch.url, on_success=["touch", f"{tmp_path}/good"])
+    assert tell(monitoring, {}, good=True, ping_too=False) == []
+    assert switch.paths == []
+    assert (tmp_path / "good").exists()
+
+
 @pytest.mark.parametrize(
     ("good", "path", "hook"), [(True, "/secret-uuid", "good"), (False, "/secret-uuid/fail", "bad")]
 )
@@ -121,12 +137,12 @@ def test_who_is_told_of_what(switch: Switch, tmp_path: Path, good: bool, path: s
         on_success=["touch", f"{tmp_path}/good"],
         on_failure=["touch", f"{tmp_path}/bad"],
     )
-    assert tell(monitoring, {}, good=good) == []
+    assert tell(monitoring, {}, good=good, ping_too=True) == []
     assert switch.paths == [path]
     assert [entry.name for entry in tmp_path.iterdir()] == [hook]
 
 
 def test_one_that_fails_keeps_no_other_from_being_told(switch: Switch) -> None:
-    [trouble] = tell(Monitoring(ping=switch.url, on_failure=["false"]), {}, good=False)
+    [trouble] = tell(Monitoring(ping=switch.url, on_failure=["false"]), {}, good=False, ping_too=True)
     assert trouble == "The hook false failed (exit code 1)."
     assert switch.paths == ["/secret-uuid/fail"]

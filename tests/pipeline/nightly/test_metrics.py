@@ -143,7 +143,7 @@ def test_a_run_of_some_databases_keeps_the_others_and_drops_what_is_gone(path: P
 def test_a_backup_that_is_not_good_is_no_success(path: Path) -> None:
     made = Outcome("shop", "nas", MOMENT, manifest(5), error=DumpFailed("The verification failed."))
     write_textfile(path, [made], [("shop", "nas")])
-    assert "last_success_timestamp_seconds" not in values(path)
+    assert values(path)["last_success_timestamp_seconds"] == 0
     assert values(path)["rows"] == 5
 
 
