@@ -13,7 +13,7 @@ from storage_backends import StorageBackend
 
 NOW = datetime(2026, 11, 25, 4, tzinfo=UTC)
 
-_SOURCE = Source(
+SOURCE = Source(
     server_version="15.18",
     system_identifier=None,
     pg_dump_version="15.18",
@@ -70,7 +70,7 @@ class Shelf:
             started_at=NOW - age,
             snapshot_at=NOW - age,
             finished_at=NOW - age,
-            source=_SOURCE,
+            source=SOURCE,
             dump=DumpOptions(format="directory", jobs=1, only=only),  # type: ignore[arg-type]
             compression=Compression(algorithm="zstd", level=3),
             files=[],

@@ -10,29 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+from support.shelf import SOURCE
 
 from pipeline.attestation import Level
 from pipeline.errors import DumpFailed
-from pipeline.manifest import Compression, DumpOptions, Manifest, Source, Totals
+from pipeline.manifest import Compression, DumpOptions, Manifest, Totals
 from pipeline.nightly.metrics import write_textfile
 from pipeline.nightly.outcome import Outcome
 
 MOMENT = datetime(2026, 11, 25, 2, 30, tzinfo=UTC)
-SOURCE = Source(
-    server_version="16.1",
-    system_identifier=None,
-    pg_dump_version="16.1",
-    encoding="UTF8",
-    collation="C",
-    character_type="C",
-    locale_provider="c",
-    locale=None,
-    host="db",
-    port=5432,
-    standby=False,
-    wal_lsn=None,
-    extensions=[],
-)
 
 
 def manifest(rows: int) -> Manifest:
