@@ -211,6 +211,17 @@ def test_what_the_environment_lacks_for_a_ping_keeps_no_backup_from_being_made(p
     assert "can't have a user" in str(problems(path, text, PGSTOW_PING="https://me:x@hc.example.com/x"))
 
 
+def test_a_duration_has_to_be_one_that_can_be_counted_back(path: Path) -> None:
+    [problem] = problems(path, f'{LEAST}\n[retention.default]\nkeep_within = "999999d"')
+    assert problem.endswith("retention.default.keep_within: '999999d' is more than a hundred years.")
+
+
+def test_a_password_file_with_a_nul_character(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "password").write_bytes(b"pass\0word\n")
+    text = f'{LEAST}\npassword_file = "{tmp_path}/password"'
+    assert "has a NUL character in it." in str(problems(path, text))
+
+
 def test_nothing_to_do_is_no_configuration(path: Path) -> None:
     assert problems(path, "") == ["1: destinations: is missing.", "1: databases: is missing."]
 
