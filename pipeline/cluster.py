@@ -76,12 +76,12 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
         run, source = Run.begin(cluster, WHOLE, each.labels), describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
     destinations = Destinations(stores, WHOLE, notify)
-    globals_ = back_up_globals(_of_globals(request, cluster), stores, notify)
-    done, failures = [_Done.of(destinations.open, globals_)], list[str]()
+    places = destinations.open
+    globals_ = back_up_globals(_of_globals(request, cluster), [place.store for place in places], notify)
+    done, failures = [_Done.of(places, globals_)], list[str]()
     done[0].enter(destinations)
     for name, outcome in _back_up_each(request, cluster, databases, destinations, notify):
         if isinstance(outcome, _Done):
-            outcome.enter(destinations)
             done.append(outcome)
         else:
             failures.append(f"{name}: {outcome}")
@@ -170,7 +170,10 @@ def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
 def _back_up_each(
     request: ClusterRequest, cluster: str, databases: Sequence[str], destinations: Destinations, notify: Notify
 ) -> Iterator[tuple[str, _Done | PipelineError]]:
-    """Each database with what its manifests say, or with why it has none. Raises StorageError, which would befall the others too."""
+    """Each database with what its manifests say, which the destinations have then, or with why it has none.
+
+    Raises StorageError, which would befall the others too, once what has begun is at its end.
+    """
     limits = request.each.limits.shared_by(min(request.at_once, len(databases)))
     requests = {
         name: replace(request.each, source=request.each.source.with_database(name), cluster=cluster, limits=limits)
@@ -178,7 +181,10 @@ def _back_up_each(
     }
     if request.at_once == 1:
         for name, one in requests.items():
-            yield name, _try(one, destinations, notify, request.retries)
+            outcome = _try(one, destinations, notify, request.retries)
+            if isinstance(outcome, _Done):
+                outcome.enter(destinations)
+            yield name, outcome
         return
     done, failures = list[tuple[str, _Done | PipelineError]](), list[StorageError]()
 
@@ -193,6 +199,12 @@ def _back_up_each(
     def take(name: str, outcome: _Done | PipelineError | StorageError) -> None:
         if isinstance(outcome, StorageError):
             failures.append(outcome)
+            return
+        try:
+            if isinstance(outcome, _Done):
+                outcome.enter(destinations)
+        except StorageError as exc:
+            failures.append(exc)
         else:
             done.append((name, outcome))
 

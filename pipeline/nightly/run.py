@@ -1,13 +1,13 @@
 """A night's run: back up each database to its destinations, verify what was made there, and remove what is no longer kept."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 
 from pipeline.attestation import Level
 from pipeline.catalog import read_manifest_bytes
 from pipeline.cluster import read_member
-from pipeline.errors import BackupDamaged, PipelineError
+from pipeline.errors import BackupDamaged, BackupNotFound, PipelineError
 from pipeline.events import Notice, Notify
 from pipeline.layout import BackupRef
 from pipeline.manifest import Manifest, dump_manifest
@@ -90,7 +90,10 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
 def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
     """How far it is verified. Of a cluster's record, each member is. Raises BackupDamaged where something isn't good."""
     ref = BackupRef(made.cluster, made.database, made.backup_id)
-    if read_manifest_bytes(store, ref) != dump_manifest(made):
+    stored = None
+    with suppress(BackupNotFound):
+        stored = read_manifest_bytes(store, ref)
+    if stored != dump_manifest(made):
         raise BackupDamaged(f"{ref.manifest_key} in {store.url} is not the manifest that was put there.")
     request = VerifyRequest(
         level=level,

@@ -250,24 +250,30 @@ def test_a_database_that_fails_keeps_no_other_from_it(
     )
 
 
-def test_a_store_that_refuses_one_database_lets_end_what_has_begun(
-    source: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+@pytest.mark.parametrize("refused", [["postgres"], ["postgres", "template1"]])
+def test_stores_that_refuse_a_database_let_end_what_has_begun(
+    source: ThrowawayCluster, tmp_path: Path, spool_dir: Path, refused: list[str]
 ) -> None:
-    """Nothing goes on unseen after the command has ended, or, in pgstow run, while the next database is backed up."""
+    """Each store another one. Nothing goes on unseen after the command has ended, or, in pgstow run, while the next is backed up."""
     furnish(source)
-    store = tmp_path / "store"
-    (store / "data" / "prod").mkdir(parents=True)
-    (store / "data" / "prod" / "postgres").touch()
+    stores = [tmp_path / f"store of all but {name}" for name in refused]
+    for name, store in zip(refused, stores, strict=True):
+        (store / "data" / "prod").mkdir(parents=True)
+        (store / "data" / "prod" / name).touch()
+    to = [word for store in stores for word in ("--to", store)]
+    where = ("--cluster", "prod", "--spool-dir", spool_dir, "-q", "--databases-at-once", 8)
     with closing(psycopg.connect(source.conninfo("shop"))) as holder:
         holder.execute("LOCK TABLE sales.item")
-        where = ("--to", store, "--cluster", "prod", "--spool-dir", spool_dir, *CLUSTER, "-q", "--databases-at-once", 8)
-        with start_pgstow("backup", source.conninfo(), "--all-databases", *where) as process:
-            wait_until(lambda: len(list(store.rglob("manifests/prod/template1/*.json"))) == 1, "another one is done")
+        with start_pgstow("backup", source.conninfo(), "--all-databases", *to, *where) as process:
+            wait_until(lambda: list(stores[0].rglob("manifests/prod/odd*/*.json")), "another one is done")
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(5)  # what is abandoned gets a second
             holder.rollback()
             result = finish(process)
     assert result.exit_code == 6, result
-    assert len(list(store.rglob("manifests/prod/shop/*.json"))) == 1
-    assert list(store.rglob("manifests/prod/%40cluster/*")) == []
+    for store in stores:
+        assert len(list(store.rglob("manifests/prod/shop/*.json"))) == 1
+        assert list(store.rglob("manifests/prod/%40cluster/*")) == []
 
 
 @pytest.mark.parametrize("at_once", [1, 3])

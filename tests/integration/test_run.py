@@ -160,17 +160,22 @@ def test_a_manifest_that_is_another_than_was_put(night: Night, sample_database: 
     assert_one_sentence(night.run("--json"), DAMAGED, "is not the manifest that was put there")
 
 
+@pytest.mark.parametrize("whole_server", [False, True])
 def test_a_destination_whose_lock_has_passed(
-    night: Night, database: Database, s3_locking_bucket: StoreBucket, tmp_path: Path
+    night: Night, s3_locking_bucket: StoreBucket, tmp_path: Path, whole_server: bool
 ) -> None:
     passed = s3_locking_bucket.url + "&retain_until=2026-01-01"
-    night.write({"small": database.conninfo}, {"offsite": passed, "nas": tmp_path / "nas"})
-    result = night.run("--json")
-    assert result.exit_code == BAD_INPUT
-    assert {pair: one["good"] for pair, one in night.outcomes(result).items()} == {
+    more = "all_databases = true" if whole_server else ""
+    with ThrowawayCluster() as server:
+        night.write({"small": server.conninfo()}, {"offsite": passed, "nas": tmp_path / "nas"}, more=more)
+        result = night.run("--json")
+    assert result.exit_code == BAD_INPUT, result
+    outcomes = night.outcomes(result)
+    assert {pair: one["good"] for pair, one in outcomes.items()} == {
         ("small", "offsite"): False,
         ("small", "nas"): True,
     }
+    assert "which has passed" in outcomes["small", "offsite"]["problem"]
 
 
 def test_what_nights_left_on_which_a_database_failed(night: Night, tmp_path: Path) -> None:
