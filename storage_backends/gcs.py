@@ -12,6 +12,7 @@ from typing import Any, Literal
 import google.auth
 import google_crc32c
 import requests
+import urllib3
 from google.api_core.exceptions import from_http_response
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
@@ -19,6 +20,7 @@ from google.cloud import storage  # type: ignore[import-untyped]  # the SDK has 
 
 from storage_backends.backend import Body, ObjectInfo
 from storage_backends.checks import check_body, is_locked, locked_until, read_range
+from storage_backends.connections import patient_pools, socket_options
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
@@ -38,6 +40,7 @@ _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _CONNECTIONS = 64
 _CRC32C_PIECE = 1024 * 1024
 _LISTED = "items(name,size,timeCreated,crc32c,generation),nextPageToken"
+_POOLS = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
 _CREATED = "name,size,timeCreated,crc32c,generation"
 
 
@@ -54,7 +57,8 @@ class GCSBackend:
 
     Credentials are the `application default`_ ones. An ``endpoint`` of http:// is an emulator, and is sent none; so is
     STORAGE_EMULATOR_HOST. ``project`` is billed for the requests, which `requester pays`_ buckets ask for.
-    The SDK's own retries are off. ``connect_timeout`` and ``read_timeout`` are seconds of silence.
+    The SDK's own retries are off. ``connect_timeout`` is seconds for a connection to come up, ``read_timeout`` seconds in
+    which the store neither takes nor sends a byte; no limit is on the whole request.
 
     .. _ifGenerationMatch=0: https://cloud.google.com/storage/docs/request-preconditions
     .. _object retention: https://cloud.google.com/storage/docs/object-lock
@@ -86,7 +90,7 @@ class GCSBackend:
         self._lock_mode = "Locked" if lock_mode == "compliance" else "Unlocked"
         self._timeout = (connect_timeout, read_timeout)
         with gcs_errors(self._url, missing=BucketNotFound):
-            self._session = _session(endpoint or os.environ.get("STORAGE_EMULATOR_HOST"))
+            self._session = _session(endpoint or os.environ.get("STORAGE_EMULATOR_HOST"), read_timeout)
             try:
                 self._client = storage.Client(
                     project=project,
@@ -267,14 +271,34 @@ class _Related:
         return iter(self._parts)
 
 
-def _session(endpoint: str | None) -> AuthorizedSession:
+class _PatientAdapter(requests.adapters.HTTPAdapter):
+    """requests' own adapter, with connections that send in pieces."""
+
+    def __init__(self, read_timeout: float) -> None:
+        self._read_timeout = read_timeout
+        super().__init__(pool_maxsize=_CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options | {"socket_options": socket_options()})
+        self._make_patient(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **options | {"socket_options": socket_options()})
+        self._make_patient(manager)
+        return manager
+
+    def _make_patient(self, manager: urllib3.PoolManager) -> None:
+        manager.pool_classes_by_scheme = patient_pools(_POOLS, self._read_timeout)
+
+
+def _session(endpoint: str | None, read_timeout: float) -> AuthorizedSession:
     if endpoint and not endpoint.startswith("https://"):
         credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
     else:
         credentials, _ = google.auth.default(scopes=[_SCOPE])
     session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
     for scheme in ("https://", "http://"):
-        session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS))
+        session.mount(scheme, _PatientAdapter(read_timeout))
     return session
 
 

@@ -67,6 +67,8 @@ def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
         if exc.retryable or isinstance(exc.__cause__ or exc.__context__, TransportError):
             raise TransientStorageError(f"{where}: {quote(exc)}") from exc
         raise AccessDenied(f"{where}: Google refused the credentials ({quote(exc)})") from exc
+    except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as exc:
+        raise TransientStorageError(f"{where}: the store was silent for too long; see read_timeout") from exc
     except requests.exceptions.SSLError as exc:
         kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
         raise kind(f"{where}: {quote(exc)}") from exc

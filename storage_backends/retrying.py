@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
 from storage_backends.errors import AccessDenied, ObjectAlreadyExists, ObjectLocked, TransientStorageError
@@ -18,6 +18,8 @@ _T = TypeVar("_T")
 
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 20.0
+_LONGEST_SILENCE = 60.0
+"""Seconds: what counts, of an attempt that failed, as time in which nothing went forward. It is the default read timeout."""
 _LIST_STEP = 1000
 """Objects listed between two points from which a listing can be taken up again: S3's and GCS's page."""
 
@@ -26,21 +28,27 @@ class RetryingBackend:
     """``inner``, with every call repeated while it raises TransientStorageError, and no other error.
 
     Waits grow exponentially with `full jitter`_, from half a second to twenty. No attempt is begun ``give_up_after``
-    seconds after the first; the error then raised says how many there were. A listing has that long for each thousand
-    objects, not for all of them.
+    seconds after the first failure; the error then raised says how many attempts there were. A later attempt counts with its
+    last minute at most: before that it was sending, however slowly. A listing has that long for each thousand objects, not for all of them.
 
     ``sleep`` is called with the seconds to wait between attempts: to cut a wait short, give one that returns early or
-    raises, as one that waits for a cancellation does.
+    raises, as one that waits for a cancellation does. ``clock`` counts in seconds.
 
     .. _full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
 
     def __init__(
-        self, inner: StorageBackend, *, give_up_after: float = 300.0, sleep: Callable[[float], None] = time.sleep
+        self,
+        inner: StorageBackend,
+        *,
+        give_up_after: float = 300.0,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._inner = inner
         self._give_up_after = give_up_after
         self._sleep = sleep
+        self._clock = clock
 
     @property
     def url(self) -> str:
@@ -143,18 +151,42 @@ class RetryingBackend:
         return info if same else None
 
     def _call(self, call: Callable[[], _T]) -> _T:
+        patience = _Patience(self._give_up_after, self._clock)
         retrying = Retrying(
             retry=retry_if_exception_type(TransientStorageError),
             wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
-            stop=stop_before_delay(self._give_up_after),
+            before=patience.begin,
+            stop=patience.is_over,
             sleep=self._sleep,
-            retry_error_callback=_give_up,
+            retry_error_callback=patience.give_up,
         )
         return retrying(call)
 
 
-def _give_up(state: RetryCallState) -> object:
-    assert state.outcome is not None  # noqa: S101  (tenacity calls this only after a failed attempt)
-    error = state.outcome.exception()
-    attempts = "1 attempt" if state.attempt_number == 1 else f"{state.attempt_number} attempts"
-    raise TransientStorageError(f"{error} (gave up after {attempts} in {state.seconds_since_start:.0f} s)") from error
+class _Patience:
+    """How long one call has been failing; each method is a hook of tenacity's."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._first = self._begun = clock()
+        self._failing_since: float | None = None
+
+    def begin(self, _: RetryCallState) -> None:
+        self._begun = self._clock()
+
+    def is_over(self, state: RetryCallState) -> bool:
+        now = self._clock()
+        if self._failing_since is None:
+            self._failing_since = now
+        else:
+            # The time in which the attempt went forward, however slowly, doesn't count.
+            self._failing_since += max(0.0, now - self._begun - _LONGEST_SILENCE)
+        return now - self._failing_since + state.upcoming_sleep >= self._seconds
+
+    def give_up(self, state: RetryCallState) -> object:
+        assert state.outcome is not None  # noqa: S101  (tenacity calls this only after a failed attempt)
+        error = state.outcome.exception()
+        attempts = "1 attempt" if state.attempt_number == 1 else f"{state.attempt_number} attempts"
+        took = self._clock() - self._first
+        raise TransientStorageError(f"{error} (gave up after {attempts} in {took:.0f} s)") from error

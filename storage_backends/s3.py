@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
 import botocore.exceptions as aws
+import botocore.session
 from botocore.config import Config
 
 from storage_backends.backend import Body, ObjectInfo
@@ -27,6 +28,7 @@ from storage_backends.errors import (
 )
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
 from storage_backends.s3_errors import s3_error, s3_errors
+from storage_backends.s3_transport import S3Transport
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -53,8 +55,8 @@ class S3Backend:
       s3:GetObjectLegalHold). One that the credentials may not ask about is deleted: what is locked stays below the marker.
     - A bytes body is sent from where it lies; a memoryview is copied first.
 
-    The SDK's own retries are off. ``connect_timeout`` and ``read_timeout`` are seconds of silence, not of the whole
-    request.
+    The SDK's own retries are off. ``connect_timeout`` is seconds for a connection to come up, ``read_timeout`` seconds in
+    which the store neither takes nor sends a byte; no limit is on the whole request.
 
     .. _If-None-Match: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     .. _Object Lock: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
@@ -94,14 +96,18 @@ class S3Backend:
             # stores other than Amazon's often refuse it.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            connect_timeout=connect_timeout,
-            read_timeout=read_timeout,
-            max_pool_connections=_CONNECTIONS,
             s3={"addressing_style": "path"} if path_style else None,
         )
         try:
-            session = boto3.session.Session(profile_name=profile, region_name=region)
+            core = botocore.session.Session(profile=profile)
+            session = boto3.session.Session(region_name=region, botocore_session=core)
             self._client: S3Client = session.client("s3", endpoint_url=endpoint, config=config)
+            self._transport = S3Transport(
+                self._client,
+                timeout=(connect_timeout, read_timeout),
+                connections=_CONNECTIONS,
+                ca_bundle=core.get_config_variable("ca_bundle"),
+            )
         except (aws.BotoCoreError, ValueError) as exc:
             raise InvalidStorageURL(f"{self._url} can't be opened: {quote(exc)}") from exc
 
@@ -214,6 +220,7 @@ class S3Backend:
 
     def close(self) -> None:
         """Close the connections."""
+        self._transport.close()
         self._client.close()
 
     def _unlocked(self, keys: Iterable[str], locked: dict[str, datetime | None]) -> Iterator[str]:

@@ -95,6 +95,8 @@ def s3_errors(where: str) -> Iterator[None]:
             f"{where}: no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
             f"this machine a role ({quote(exc)})"
         ) from exc
+    except (aws.ReadTimeoutError, urllib3.exceptions.ReadTimeoutError) as exc:
+        raise TransientStorageError(f"{where}: the store was silent for too long; see read_timeout") from exc
     except aws.SSLError as exc:
         kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
         raise kind(f"{where}: {quote(exc)}") from exc

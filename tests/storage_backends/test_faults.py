@@ -11,6 +11,7 @@ from support.object_stores import StoreBucket
 
 from storage_backends import (
     AccessDenied,
+    Body,
     BucketNotFound,
     ChecksumMismatch,
     ObjectAlreadyExists,
@@ -167,6 +168,24 @@ def test_a_put_is_a_success_only_if_the_store_confirms_the_bytes(store: Store, f
         store.backend.put("key", BODY, sha256=SHA256)
     assert store.proxy.count(store.put) == 1
     assert store.raw_keys() == []
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+def test_a_slow_upload_is_one_request_however_long_it_takes(store: Store, kind: Callable[[bytes], Body]) -> None:
+    """Each pause of the store is longer than the connect timeout, and the whole takes several times the read timeout."""
+    backend = store.open(connect_timeout="0.2", read_timeout="1")
+    store.proxy.fail(method=store.put, with_=Fault.SLOW_READ)
+    body = BODY * 12
+    assert backend.put("key", kind(body), sha256=hashlib.sha256(body).digest()).size == len(body)
+    assert len(store.proxy.requests) == 1
+
+
+def test_a_store_that_takes_no_more_bytes_is_given_up_on(store: Store) -> None:
+    backend = store.open(give_up_after=0, read_timeout="0.5")
+    store.proxy.fail(method=store.put, with_=Fault.DEAF)
+    body = bytes(32 * 1024 * 1024)
+    with pytest.raises(TransientStorageError, match=r"some/prefix/key: the store was silent for too long"):
+        backend.put("key", bytearray(body), sha256=hashlib.sha256(body).digest())
 
 
 def test_every_object_is_one_request_however_large(store: Store) -> None:

@@ -1,9 +1,10 @@
 import hashlib
+import math
 from collections.abc import Iterator
 
 import pytest
 
-from storage_backends import ObjectAlreadyExists, ObjectInfo, StorageError, TransientStorageError
+from storage_backends import Body, ObjectAlreadyExists, ObjectInfo, StorageError, TransientStorageError
 from storage_backends.memory import MemoryBackend
 from storage_backends.retrying import RetryingBackend
 
@@ -43,6 +44,38 @@ def test_the_last_error_is_raised_with_the_count_of_attempts() -> None:
     ) as caught:
         RetryingBackend(Failing(error), give_up_after=0).head("key")
     assert caught.value.__cause__ is error
+
+
+def test_patience_counts_failing_and_not_sending() -> None:
+    """An upload of an hour that fails at its end is made again; one that always fails ends."""
+
+    class Slow(MemoryBackend):
+        failures = 0.0
+        now = 0.0
+
+        def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+            self.now += 3600
+            if self.failures:
+                self.failures -= 1
+                raise TransientStorageError("s3://bucket/key: the connection was reset")
+            return super().put(key, body, sha256=sha256)
+
+        def sleep(self, seconds: float) -> None:
+            self.now += seconds
+
+    slow = Slow()
+    store = RetryingBackend(slow, give_up_after=30, sleep=slow.sleep, clock=lambda: slow.now)
+    slow.failures = 1
+    store.put("key", b"", sha256=EMPTY)
+    assert slow.now >= 7200
+    slow.failures = math.inf
+    with pytest.raises(TransientStorageError, match=r"gave up after 2 attempts in 72\d\d s"):
+        store.put("other", b"", sha256=EMPTY)
+    patient = RetryingBackend(slow, give_up_after=300, sleep=slow.sleep, clock=lambda: slow.now)
+    begun = slow.now
+    with pytest.raises(TransientStorageError, match=r"gave up after [4-6] attempts in"):
+        patient.put("other", b"", sha256=EMPTY)
+    assert slow.now - begun < 6 * 3600 + 300
 
 
 def test_other_errors_are_not_repeated() -> None:

@@ -49,6 +49,10 @@ class Fault(Enum):
     """The store does what it was asked, and answers with no checksum and an opaque ETag."""
     NO_CONDITION = auto()
     """The store does what it was asked, without regard to If-None-Match."""
+    SLOW_READ = auto()
+    """The request's body is read at about 1 MiB/s, with a pause of half a second after each half MiB; then it is forwarded."""
+    DEAF = auto()
+    """Nothing of the request's body is read after its first half MiB, and nothing is answered until the proxy closes."""
 
 
 class Request(NamedTuple):
@@ -184,8 +188,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         proxy = self.server.proxy
-        body = b"".join(self._body())
         fault, message = proxy.rule_for(Request(self.command, self.path))
+        if fault in (Fault.SLOW_READ, Fault.DEAF):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
+        body = b"".join(self._body(fault))
         match fault:
             case Fault.RESET:
                 self._reset()
@@ -207,9 +213,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815  (http.server's names)
 
-    def _body(self) -> Iterator[bytes]:
+    def _body(self, fault: Fault | None) -> Iterator[bytes]:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-            yield self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            left = int(self.headers.get("Content-Length", 0))
+            while left and fault in (Fault.SLOW_READ, Fault.DEAF):
+                yield self.rfile.read(size := min(left, _READ_AT_ONCE))
+                left -= size
+                self.server.proxy.closing.wait(_PAUSE if fault is Fault.SLOW_READ else None)
+            yield self.rfile.read(left)
             return
         while size := int(self.rfile.readline().split(b";")[0], 16):
             yield self.rfile.read(size)
@@ -294,6 +305,9 @@ class _Handler(BaseHTTPRequestHandler):
         return all(self.headers[name] == base64.b64encode(digest).decode() for name, digest in expected)
 
 
+_SMALL_BUFFER = 64 * 1024
+_READ_AT_ONCE = 512 * 1024
+_PAUSE = 0.5  # seconds
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect", "host"}
 
 

@@ -1,0 +1,66 @@
+"""How urllib3, the HTTP client below both SDKs, sends a body: in pieces, so that a timeout means silence, not slowness."""
+
+import functools
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import ReadTimeoutError
+
+_PIECE = 64 * 1024
+"""Bytes. A timeout bounds a whole ``sendall``, so no call of it may have more than goes through a slow link at once."""
+_UNSENT = 128 * 1024
+"""Bytes that may wait in the kernel of one connection."""
+
+
+@functools.cache
+def socket_options() -> tuple[tuple[int, int, int], ...]:
+    """Return urllib3's own socket option, and one that bounds what waits in the kernel: `TCP_NOTSENT_LOWAT`_.
+
+    The wait for the answer begins when the kernel has taken the last piece. The kernel would take 4 MB and more, which a
+    slow link needs longer for than the read timeout. This option, unlike SO_SNDBUF, doesn't bound what is under way.
+
+    .. _TCP_NOTSENT_LOWAT: https://docs.kernel.org/networking/ip-sysctl.html
+    """
+    options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        bounded = (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
+        try:
+            with socket.socket() as probe:
+                probe.setsockopt(*bounded)
+        except OSError:  # a sandbox's kernel may not know the option
+            return tuple(options)
+        options.append(bounded)
+    return tuple(options)
+
+
+def patient_pools(pools: Mapping[str, type[HTTPConnectionPool]], silence: float) -> dict[str, type[HTTPConnectionPool]]:
+    """Return ``pools`` (by scheme, as ``PoolManager.pool_classes_by_scheme`` has them) whose connections send in pieces.
+
+    urllib3 bounds sending by the connect timeout. These connections raise ReadTimeoutError when they could send nothing for
+    ``silence`` seconds.
+    """
+    return {scheme: _patient(pool, silence) for scheme, pool in pools.items()}
+
+
+def _patient(pool: type[HTTPConnectionPool], silence: float) -> type[HTTPConnectionPool]:
+    class Connection(pool.ConnectionCls):  # type: ignore[name-defined,misc]  # mypy knows no base that is a variable
+        def send(self, data: Any) -> None:
+            if self.sock is None or hasattr(data, "read"):
+                super().send(data)  # connects before it sends the headers, within the connect timeout
+                return
+            self.sock.settimeout(silence)
+            try:
+                # Each view is released at once: an error's traceback would keep the caller's buffer locked.
+                with memoryview(data) as whole, whole.cast("B") as view:
+                    for start in range(0, len(view), _PIECE):
+                        with view[start : start + _PIECE] as piece:
+                            super().send(piece)
+            except TimeoutError as exc:
+                raise ReadTimeoutError(pool, self.host, f"nothing could be sent for {silence:g} s") from exc  # type: ignore[arg-type]
+
+    class Pool(pool):  # type: ignore[valid-type,misc]
+        ConnectionCls = Connection
+
+    return Pool
