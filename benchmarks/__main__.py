@@ -17,13 +17,20 @@ import psycopg
 from benchmarks import sides, slow_link
 from benchmarks.database import DATABASES, LARGEST, ROWS_OF_FEW, SMALL_TABLES, Shape, build, build_many
 from benchmarks.report import Outcome, render
-from benchmarks.runs import SERVER_SETTINGS, Bench, Result, create_source
+from benchmarks.runs import SERVER_SETTINGS, Bench, create_source
 from benchmarks.stores import Store
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 HELP_RUNS = 5
+FAST_LINK = slow_link.Link(200.0, 15.0)
+SLOW_LINK = slow_link.Link(20.0, 20.0)
+_SLOW_SHARE = 5
+"""The database that goes over the slow link is so many times smaller: its runs take bearable time."""
 IDLE_SECONDS = 5.0
 """How long to look at what others do on this machine, before the runs."""
+
+
+_COMMANDS = {**sides.BACKUPS, **sides.STAGES}
 
 
 def main() -> None:
@@ -38,6 +45,8 @@ def main() -> None:
         outcome = Outcome(_time_help(), psutil.cpu_percent(interval=IDLE_SECONDS))
         if options.only != "cluster":
             _measure_large(outcome, _start_bench(stack, directory / "large", options), options)
+        if options.only in (None, "link") and not outcome.link_problem:
+            _measure_slow(outcome, _start_bench(stack, directory / "slow", options), options)
         if options.only in (None, "cluster"):
             _measure_many(outcome, _start_bench(stack, directory / "many", options), options)
         report = render(outcome, command=_command(), runs=options.repeat, jobs=options.jobs)
@@ -58,19 +67,28 @@ def _measure_large(outcome: Outcome, bench: Bench, options: argparse.Namespace) 
     database = _build(bench.cluster, Shape(options.size_mb, options.largest))
     _say("Making local dumps")
     bench.prepare()
-    commands = {**sides.BACKUPS, **sides.STAGES}
     with Store(bench.directory / "near") as store:
         if options.only in (None, "backup"):
             _say("Backups")
-            outcome.backups = bench.back_up(store, commands, options.repeat)
+            outcome.backups = bench.back_up(store, _COMMANDS, options.repeat)
         if options.only in (None, "restore"):
             _say("Restores")
             outcome.restores = bench.restore(store, options.repeat)
     if options.only in (None, "link"):
         outcome.link_problem = slow_link.why_not()
         if not outcome.link_problem:
-            _say("Backups over the shaped link")
-            outcome.link = _over_the_link(bench, commands, options.repeat)
+            _over_the_link(outcome, bench, FAST_LINK, options.repeat)
+    _describe(outcome, bench, database)
+
+
+def _measure_slow(outcome: Outcome, bench: Bench, options: argparse.Namespace) -> None:
+    database = _build(bench.cluster, Shape(options.size_mb // _SLOW_SHARE, options.largest))
+    bench.prepare()
+    _over_the_link(outcome, bench, SLOW_LINK, options.repeat)
+    _describe(outcome, bench, f"over the link of {SLOW_LINK.rate:g} Mbit/s, {database}")
+
+
+def _describe(outcome: Outcome, bench: Bench, database: str) -> None:
     size = (bench.local / "dump.zst").stat().st_size
     dumped = sum(path.stat().st_size for path in (bench.local / "dump").glob("*.dat"))
     outcome.databases.append(
@@ -89,9 +107,13 @@ def _measure_many(outcome: Outcome, bench: Bench, options: argparse.Namespace) -
     )
 
 
-def _over_the_link(bench: Bench, commands: dict[str, str], repeat: int) -> list[Result]:
-    with slow_link.slow_link() as prefix, Store(bench.directory / "far", address=slow_link.FAR, prefix=prefix) as store:
-        return bench.back_up(store, commands, repeat)
+def _over_the_link(outcome: Outcome, bench: Bench, link: slow_link.Link, repeat: int) -> None:
+    _say(f"Backups over a link of {link}")
+    with (
+        slow_link.slow_link(link) as prefix,
+        Store(bench.directory / "far", address=slow_link.FAR, prefix=prefix) as store,
+    ):
+        outcome.links[str(link)] = bench.back_up(store, _COMMANDS, repeat)
 
 
 def _build(cluster: ThrowawayCluster, shape: Shape) -> str:

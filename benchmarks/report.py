@@ -56,23 +56,21 @@ class Outcome:
     backups: Sequence[Result] | None = None
     restores: Sequence[Result] | None = None
     cluster: Sequence[Result] | None = None
-    link: Sequence[Result] | None = None
+    links: dict[str, Sequence[Result]] = field(default_factory=dict)
+    """By what the link is like, in words."""
     link_problem: str | None = None
 
     def targets(self) -> Iterator[Target]:
         """What the issue asks for, with the figures."""
-        backups, restores, link = (_by_name(results) for results in (self.backups, self.restores, self.link))
-        cluster = _by_name(self.cluster)
+        backups, restores, cluster = (_by_name(results) for results in (self.backups, self.restores, self.cluster))
+        links = {name: _by_name(results) for name, results in self.links.items()}
         yield Target("backup: wall ÷ the sequential script's", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7)
         yield Target("backup: wall ÷ the pipe's", _ratio(backups, sides.PGSTOW, sides.PIPE), 1.0)
-        slowest = max(
-            (name for name in sides.STAGES if _wall(link, name)), key=lambda name: _wall(link, name) or 0, default=""
-        )
-        yield Target(
-            f"backup over the shaped link: wall ÷ the slowest stage's ({slowest or 'none'})",
-            _ratio(link, sides.PGSTOW, slowest),
-            1.1,
-        )
+        for name, link in links.items():
+            slowest = max(sides.STAGES, key=lambda stage, link=link: _wall(link, stage) or 0)
+            yield Target(
+                f"backup over {name}: wall ÷ the slowest stage's ({slowest})", _ratio(link, sides.PGSTOW, slowest), 1.1
+            )
         yield Target(
             f"backup of {DATABASES} small databases: wall ÷ the script's",
             _ratio(cluster, sides.PGSTOW, sides.ONE_BY_ONE),
@@ -80,11 +78,11 @@ class Outcome:
         )
         yield Target("restore: wall ÷ the floor's", _ratio(restores, sides.PGSTOW, sides.FLOOR), 1.15)
         yield Target("verify --level restore: wall ÷ restore's", _ratio(restores, sides.PROOF, sides.PGSTOW), 1.2)
-        costs = [run[sides.PGSTOW].cost for run in (backups, restores, cluster, link) if sides.PGSTOW in run]
+        costs = [run[sides.PGSTOW].cost for run in (backups, restores, cluster, *links.values()) if sides.PGSTOW in run]
         measured = [cost for cost in costs if cost]
         yield Target("spool: peak", max((cost.disk / _MIB for cost in measured), default=None), 256, " MiB")
         yield Target("memory: peak", max((cost.memory / _MIB for cost in measured), default=None), 400, " MiB")
-        pgstow = backups.get(sides.PGSTOW) or link.get(sides.PGSTOW)
+        pgstow = next((run[sides.PGSTOW] for run in (backups, *links.values()) if sides.PGSTOW in run), None)
         allowed = pgstow.stored / (32 * _MIB) + 10 if pgstow else 10
         yield Target(
             "PUTs: stored bytes ÷ 32 MiB + 10", pgstow.puts if pgstow and pgstow.cost else None, round(allowed, 1)
@@ -105,10 +103,10 @@ def render(outcome: Outcome, *, command: str, runs: int, jobs: int) -> str:
         parts += ["## Restore", _table(outcome.restores)]
     if outcome.cluster:
         parts += [f"## Backup of a server with {DATABASES} small databases", _table(outcome.cluster)]
-    if outcome.link:
-        parts += ["## Backup over a link of 200 Mbit/s, 15 ms each way", _table(outcome.link)]
-    elif outcome.link_problem:
-        parts += ["## Backup over a link of 200 Mbit/s", f"Not measured: {outcome.link_problem}."]
+    for link, results in outcome.links.items():
+        parts += [f"## Backup over a link of {link}", _table(results)]
+    if outcome.link_problem:
+        parts += ["## Backup over slow links", f"Not measured: {outcome.link_problem}."]
     lines = ["| target | limit | figure | |", "|---|---|---|---|", *(target.line() for target in outcome.targets())]
     parts += ["## Targets", "\n".join(lines), "## How to read the columns", _COLUMNS, "## The commands", _commands()]
     return "\n\n".join(parts) + "\n"

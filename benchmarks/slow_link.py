@@ -16,12 +16,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-RATE = 200.0
-"""Mbit/s, each way."""
-DELAY = 15.0
-"""Milliseconds, one way."""
 FAR = "198.18.0.2"
 _NEAR = "198.18.0.1"
 
@@ -29,6 +26,19 @@ _TUN = Path("/dev/net/tun")
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 _QUEUE = 0.1  # seconds
 _MTU = 9000
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a link is like, in each direction."""
+
+    rate: float
+    """Mbit/s."""
+    delay: float
+    """Milliseconds, one way."""
+
+    def __str__(self) -> str:
+        return f"{self.rate:g} Mbit/s, {self.delay:g} ms each way"
 
 
 def why_not() -> str | None:
@@ -43,15 +53,15 @@ def why_not() -> str | None:
 
 
 @contextmanager
-def slow_link() -> Iterator[Sequence[str]]:
+def slow_link(link: Link) -> Iterator[Sequence[str]]:
     """A link to :data:`FAR`, in a network namespace of its own; gives the words to put before a command that is to run there."""
     namespace = f"bench{os.getpid()}"
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     try:
         # A process of its own, so that it doesn't wait for this one's interpreter lock. It ends when its input does.
-        command = [sys.executable, "-m", "benchmarks.slow_link", namespace]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as link:
-            if link.stdout is None or not link.stdout.readline():
+        command = [sys.executable, "-m", "benchmarks.slow_link", namespace, str(link.rate), str(link.delay)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            if process.stdout is None or not process.stdout.readline():
                 raise RuntimeError("the slow link did not come up")
             yield ("ip", "netns", "exec", namespace)
     finally:
@@ -98,7 +108,10 @@ def _forward(source: int, target: int, delay: float, bytes_per_second: float) ->
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("namespace")
-    namespace = parser.parse_args().namespace
+    parser.add_argument("rate", type=float, help="Mbit/s")
+    parser.add_argument("delay", type=float, help="milliseconds, one way")
+    options = parser.parse_args()
+    namespace = options.namespace
     names = f"near{os.getpid()}", f"far{os.getpid()}"
     near, far = (_open_tun(name) for name in names)
     inside = ("ip", "netns", "exec", namespace)
@@ -107,7 +120,7 @@ def _main() -> None:
         subprocess.run([*words, "ip", "addr", "add", f"{address}/30", "dev", name], check=True)
         subprocess.run([*words, "ip", "link", "set", name, "mtu", str(_MTU), "txqueuelen", "2000", "up"], check=True)
     for source, target in ((near, far), (far, near)):
-        _forward(source, target, DELAY / 1000, RATE * 1e6 / 8)
+        _forward(source, target, options.delay / 1000, options.rate * 1e6 / 8)
     print("up", flush=True)
     sys.stdin.read()
 

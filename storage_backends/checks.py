@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.errors import ChecksumMismatch, RangeNotSatisfiable, TransientStorageError
+from storage_backends.errors import ChecksumMismatch, RangeNotSatisfiable, StorageError, TransientStorageError
 
 
 def check_body(where: str, body: Body, sha256: bytes) -> None:
@@ -42,6 +42,34 @@ def read_range(
     if len(data) != end - offset:
         raise TransientStorageError(f"{where} gave {len(data)} bytes of {end - offset}")
     return data
+
+
+class ListingCheck:
+    """Sees that the names of one listing begin with ``prefix`` and come in the order of their UTF-8 bytes, each once.
+
+    A listing that doesn't is of something else, or can't be taken up again where it broke off.
+    """
+
+    def __init__(self, where: str, prefix: str) -> None:
+        self._where = where
+        self._prefix = prefix
+        self._last = ""
+        self._tokens: set[str] = set()
+
+    def take(self, name: str) -> None:
+        """Raise StorageError if ``name`` can't be the next one."""
+        if not name.startswith(self._prefix):
+            raise StorageError(f"{self._where}: the store lists {name!r}, which isn't what it was asked for")
+        if name <= self._last:  # code points order as their UTF-8 bytes do
+            raise StorageError(f"{self._where}: the store lists {name!r} after {self._last!r}, out of order")
+        self._last = name
+
+    def turn(self, token: str) -> str:
+        """Return the token of the next page, or raise StorageError if it was given before: the listing would never end."""
+        if token in self._tokens:
+            raise StorageError(f"{self._where}: the store gives the same page of the listing again and again")
+        self._tokens.add(token)
+        return token
 
 
 def is_locked(info: ObjectInfo) -> bool:

@@ -1,4 +1,4 @@
-"""How urllib3, the HTTP client below both SDKs, sends a body: in pieces, so that a timeout means silence, not slowness."""
+"""What both SDKs have below them: urllib3 sends a body in pieces, so that a timeout means silence, and whoever answers must be the store."""
 
 import functools
 import socket
@@ -7,6 +7,18 @@ from typing import Any
 
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import ReadTimeoutError
+
+
+class Misanswered(Exception):
+    """What came over HTTP is no answer of the store's own: a redirect, a login page, a proxy's error. Its text is a clause on what came."""
+
+    def __init__(self, clause: str, status: int = 0) -> None:
+        super().__init__(clause)
+        self.status = status
+        """The HTTP status of an error, else 0."""
+
+
+REMEDY = "check the endpoint, and whether a proxy or a login page answers in the store's place"
 
 _PIECE = 64 * 1024
 """Bytes. A timeout bounds a whole ``sendall``, so no call of it may have more than goes through a slow link at once."""
@@ -39,7 +51,7 @@ def patient_pools(pools: Mapping[str, type[HTTPConnectionPool]], silence: float)
     """Return ``pools`` (by scheme, as ``PoolManager.pool_classes_by_scheme`` has them) whose connections send in pieces.
 
     urllib3 bounds sending by the connect timeout. These connections raise ReadTimeoutError when they could send nothing for
-    ``silence`` seconds.
+    ``silence`` seconds. They follow no redirects.
     """
     return {scheme: _patient(pool, silence) for scheme, pool in pools.items()}
 
@@ -62,5 +74,8 @@ def _patient(pool: type[HTTPConnectionPool], silence: float) -> type[HTTPConnect
 
     class Pool(pool):  # type: ignore[valid-type,misc]
         ConnectionCls = Connection
+
+        def urlopen(self, *args: Any, **options: Any) -> Any:
+            return super().urlopen(*args, **options | {"redirect": False})
 
     return Pool

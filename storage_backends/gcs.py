@@ -12,15 +12,13 @@ from typing import Any, Literal
 import google.auth
 import google_crc32c
 import requests
-import urllib3
-from google.api_core.exceptions import from_http_response
+from google.api_core.exceptions import NotFound, from_http_response
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage  # type: ignore[import-untyped]  # the SDK has no types
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import check_body, is_locked, locked_until, read_range
-from storage_backends.connections import patient_pools, socket_options
+from storage_backends.checks import ListingCheck, check_body, is_locked, locked_until, read_range
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
@@ -30,17 +28,15 @@ from storage_backends.errors import (
     ObjectLocked,
     ObjectNotFound,
     StorageError,
-    TransientStorageError,
     quote,
 )
 from storage_backends.gcs_errors import gcs_errors
+from storage_backends.gcs_transport import GCSAdapter
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
-_CONNECTIONS = 64
 _CRC32C_PIECE = 1024 * 1024
-_LISTED = "items(name,size,timeCreated,crc32c,generation),nextPageToken"
-_POOLS = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
+_LISTED = "kind,items(name,size,timeCreated,crc32c,generation),nextPageToken"
 _CREATED = "name,size,timeCreated,crc32c,generation"
 
 
@@ -149,14 +145,21 @@ class GCSBackend:
 
         def fetch() -> bytes:
             with gcs_errors(where, missing=ObjectNotFound):
-                data: bytes = self._bucket.blob(name).download_as_bytes(
-                    start=offset or None,
-                    end=None if length is None else offset + length - 1,
-                    raw_download=True,
-                    checksum=None,
-                    timeout=self._timeout,
-                    retry=None,
-                )
+                try:
+                    data: bytes = self._bucket.blob(name).download_as_bytes(
+                        start=offset or None,
+                        end=None if length is None else offset + length - 1,
+                        raw_download=True,
+                        checksum=None,
+                        timeout=self._timeout,
+                        retry=None,
+                    )
+                except NotFound as exc:
+                    # A download's error is plain text. What is missing, the answer on the metadata says, which needs the same permission.
+                    self.head(key)
+                    raise StorageError(
+                        f"{where}: the store describes the object, but answers 404 to a download"
+                    ) from exc
             return data
 
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
@@ -172,17 +175,25 @@ class GCSBackend:
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object under ``prefix`` in key order, with checksums; see :meth:`StorageBackend.list`."""
         check_prefix(prefix)
-        with gcs_errors(f"{self._url}/{prefix}", missing=BucketNotFound):
-            for blob in self._client.list_blobs(
-                self._bucket,
-                prefix=f"{self._root}/{prefix}" if self._root else prefix,
-                fields=_LISTED,
-                timeout=self._timeout,
-                retry=None,
-            ):
+        asked, where = f"{self._root}/{prefix}" if self._root else prefix, f"{self._url}/{prefix}"
+        check = ListingCheck(where, asked)
+        pages = self._client.list_blobs(
+            self._bucket, prefix=asked, fields=_LISTED, timeout=self._timeout, retry=None
+        ).pages
+        while True:
+            with gcs_errors(where, missing=BucketNotFound):
+                page = next(pages, None)
+            if page is None:
+                return
+            for blob in page:
+                check.take(blob.name)
                 key = relative_key(self._root, blob.name)
                 if key is not None:
-                    yield _info(key, blob)
+                    with gcs_errors(where, missing=BucketNotFound):
+                        info = _info(key, blob)
+                    yield info
+            if token := page.raw_page.get("nextPageToken"):
+                check.turn(token)
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects; see :meth:`StorageBackend.delete`."""
@@ -243,11 +254,7 @@ class GCSBackend:
         )
         if response.status_code != requests.codes.ok:
             raise from_http_response(response)  # type: ignore[no-untyped-call]
-        created = response.json()
-        if not isinstance(created, dict) or "generation" not in created:
-            raise TransientStorageError(
-                f"gs://{self._bucket.name}/{name}: the store's answer to the upload made no sense"
-            )
+        created: dict[str, Any] = response.json()
         return created
 
 
@@ -271,26 +278,6 @@ class _Related:
         return iter(self._parts)
 
 
-class _PatientAdapter(requests.adapters.HTTPAdapter):
-    """requests' own adapter, with connections that send in pieces."""
-
-    def __init__(self, read_timeout: float) -> None:
-        self._read_timeout = read_timeout
-        super().__init__(pool_maxsize=_CONNECTIONS)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, **options | {"socket_options": socket_options()})
-        self._make_patient(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        manager = super().proxy_manager_for(proxy, **options | {"socket_options": socket_options()})
-        self._make_patient(manager)
-        return manager
-
-    def _make_patient(self, manager: urllib3.PoolManager) -> None:
-        manager.pool_classes_by_scheme = patient_pools(_POOLS, self._read_timeout)
-
-
 def _session(endpoint: str | None, read_timeout: float) -> AuthorizedSession:
     if endpoint and not endpoint.startswith("https://"):
         credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
@@ -298,7 +285,7 @@ def _session(endpoint: str | None, read_timeout: float) -> AuthorizedSession:
         credentials, _ = google.auth.default(scopes=[_SCOPE])
     session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
     for scheme in ("https://", "http://"):
-        session.mount(scheme, _PatientAdapter(read_timeout))
+        session.mount(scheme, GCSAdapter(read_timeout))
     return session
 
 

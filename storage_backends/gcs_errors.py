@@ -9,6 +9,7 @@ import urllib3
 from google.api_core.exceptions import GoogleAPICallError
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, TransportError
 
+from storage_backends.connections import Misanswered
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
@@ -40,6 +41,11 @@ def _error(where: str, exc: GoogleAPICallError, missing: type[StorageError]) -> 
     # The SDK's message is “METHOD URL: what the store said”.
     status, message = int(exc.code or 0), quote(exc.message).partition(": ")[2]
     if status == 404:
+        # GCS's own error says so in JSON; a proxy's 404 doesn't. https://cloud.google.com/storage/docs/json_api/v1/status-codes#404-not-found
+        if not any(_reason(error) == "notfound" for error in exc.errors):
+            return StorageError(
+                f"{where}: the store answers 404, but doesn't say that the object is missing ({message})"
+            )
         if missing is BucketNotFound or "bucket does not exist" in message:
             return BucketNotFound(f"{where}: the bucket does not exist")
         return ObjectNotFound(f"{where}: the object does not exist")
@@ -49,6 +55,11 @@ def _error(where: str, exc: GoogleAPICallError, missing: type[StorageError]) -> 
     return kind(f"{where}: {phrase} ({status}: {message})")
 
 
+def _reason(error: object) -> str:
+    """Return an error's reason in one spelling: GCS writes notFound, fake-gcs-server Not Found."""
+    return str(error.get("reason")).replace(" ", "").lower() if isinstance(error, dict) else ""
+
+
 @contextlib.contextmanager
 def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
     """Turn the SDK's exceptions into the contract's words; ``missing`` is what a 404 means here."""
@@ -56,6 +67,9 @@ def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
         yield
     except GoogleAPICallError as exc:
         raise _error(where, exc, missing) from exc
+    except Misanswered as exc:
+        kind, _ = _BY_STATUS.get(exc.status, (StorageError, ""))
+        raise kind(f"{where}: {exc}") from exc
     except TransportError as exc:
         raise TransientStorageError(f"{where}: {quote(exc)}") from exc
     except DefaultCredentialsError as exc:
@@ -74,3 +88,5 @@ def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
         raise kind(f"{where}: {quote(exc)}") from exc
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as exc:
         raise TransientStorageError(f"{where}: {quote(exc)}") from exc
+    except (ValueError, TypeError, AttributeError) as exc:  # the SDK doesn't check what else an answer has in it
+        raise StorageError(f"{where}: the store's answer made no sense ({quote(exc)})") from exc

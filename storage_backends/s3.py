@@ -2,12 +2,9 @@
 
 import base64
 import contextlib
-import hashlib
 import itertools
-import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import boto3
@@ -16,7 +13,8 @@ import botocore.session
 from botocore.config import Config
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import check_body, is_locked, locked_until, read_range
+from storage_backends.checks import ListingCheck, check_body, is_locked, locked_until, read_range
+from storage_backends.connections import REMEDY
 from storage_backends.errors import (
     AccessDenied,
     ChecksumMismatch,
@@ -27,7 +25,17 @@ from storage_backends.errors import (
     quote,
 )
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
-from storage_backends.s3_errors import s3_error, s3_errors
+from storage_backends.s3_answers import (
+    answered_at,
+    check_page,
+    confirmed_checksum,
+    md5,
+    md5_of,
+    retained_until,
+    sha256_of,
+    version_of,
+)
+from storage_backends.s3_errors import s3_error, s3_errors, status_of
 from storage_backends.s3_transport import S3Transport
 
 if TYPE_CHECKING:
@@ -130,7 +138,7 @@ class S3Backend:
         }
         if self._checksum == "md5":
             check_body(where, body, sha256)
-            digest = {"ContentMD5": base64.b64encode(_md5(body)).decode()}
+            digest = {"ContentMD5": base64.b64encode(md5(body)).decode()}
         data = bytes(body) if isinstance(body, memoryview) else body
         with s3_errors(where):
             answer = self._client.put_object(
@@ -141,7 +149,11 @@ class S3Backend:
                 **digest,
                 **self._put_options,
             )
-        confirmed = f"md5:{_md5(body).hex()}" if self._checksum == "md5" else _confirmed(answer, body, sha256)
+        if "ETag" not in answer:
+            raise StorageError(
+                f"{where}: the store's answer to the put has no ETag, so the object may not be there; {REMEDY}"
+            )
+        confirmed = f"md5:{md5(body).hex()}" if self._checksum == "md5" else confirmed_checksum(answer, body, sha256)
         if confirmed is None:
             self._withdraw(name)
             raise ChecksumMismatch(
@@ -151,9 +163,9 @@ class S3Backend:
         return ObjectInfo(
             key,
             memoryview(body).nbytes,
-            _answered_at(answer),
+            answered_at(answer),
             checksum=confirmed,
-            version=_version(answer),
+            version=version_of(answer),
             retained_until=self._retain_until,
         )
 
@@ -168,6 +180,8 @@ class S3Backend:
             with s3_errors(where):
                 answer = self._client.get_object(Bucket=self._bucket, Key=name, **span)
                 with contextlib.closing(answer["Body"]) as stream:
+                    if span and "ContentRange" not in answer:
+                        raise StorageError(f"{where}: the store gives the whole object where part of it was asked for")
                     return stream.read()
 
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
@@ -175,30 +189,43 @@ class S3Backend:
     def head(self, key: str) -> ObjectInfo:
         """What is known of the object; see :meth:`StorageBackend.head`."""
         name, where = self._locate(key)
-        with s3_errors(where):
-            answer = self._client.head_object(Bucket=self._bucket, Key=name, ChecksumMode="ENABLED")
+        try:
+            with s3_errors(where):
+                answer = self._client.head_object(Bucket=self._bucket, Key=name, ChecksumMode="ENABLED")
+        except StorageError as exc:
+            if isinstance(exc.__cause__, aws.ClientError) and status_of(exc.__cause__) == 404:
+                self._confirm_missing(name, where)
+            raise
+        if "ContentLength" not in answer:
+            raise StorageError(f"{where}: the store's answer has no size; {REMEDY}")
         return ObjectInfo(
             key,
             answer["ContentLength"],
             answer["LastModified"].astimezone(UTC),
-            checksum=_sha256_of(answer) or _md5_of(answer),
-            version=_version(answer),
-            retained_until=_retained_until(answer),
+            checksum=sha256_of(answer) or md5_of(answer),
+            version=version_of(answer),
+            retained_until=retained_until(answer),
             held={"ON": True, "OFF": False}.get(answer.get("ObjectLockLegalHoldStatus", "")),
         )
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object under ``prefix`` in key order, without checksums; see :meth:`StorageBackend.list`."""
         check_prefix(prefix)
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=f"{self._root}/{prefix}" if self._root else prefix
-        )
-        with s3_errors(f"{self._url}/{prefix}"):
-            for page in pages:
-                for entry in page.get("Contents", ()):
-                    key = relative_key(self._root, entry["Key"])
-                    if key is not None:
-                        yield ObjectInfo(key, entry["Size"], entry["LastModified"].astimezone(UTC))
+        asked, where = f"{self._root}/{prefix}" if self._root else prefix, f"{self._url}/{prefix}"
+        check = ListingCheck(where, asked)
+        following: dict[str, Any] = {}
+        while True:
+            with s3_errors(where):
+                page = self._client.list_objects_v2(Bucket=self._bucket, Prefix=asked, **following)
+            check_page(where, page, asked)
+            for entry in page.get("Contents", ()):
+                check.take(entry["Key"])
+                key = relative_key(self._root, entry["Key"])
+                if key is not None:
+                    yield ObjectInfo(key, entry["Size"], entry["LastModified"].astimezone(UTC))
+            if not page["IsTruncated"]:
+                return
+            following = {"ContinuationToken": check.turn(page["NextContinuationToken"])}
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects, a thousand in a request; see :meth:`StorageBackend.delete`."""
@@ -253,7 +280,7 @@ class S3Backend:
         if self._checksum == "md5":
             # DeleteObjects must carry a checksum of its body, which is a CRC32 in boto3: what such stores refuse.
             for name in names:
-                with s3_errors(self._where(name)):
+                with contextlib.suppress(ObjectNotFound), s3_errors(self._where(name)):
                     self._client.delete_object(Bucket=self._bucket, Key=name)
             return
         while batch := list(itertools.islice(names, _DELETE_BATCH)):
@@ -267,6 +294,18 @@ class S3Backend:
                         self._where(error.get("Key", "")), error.get("Code", ""), 0, error.get("Message", "")
                     )
 
+    def _confirm_missing(self, name: str, where: str) -> None:
+        """Raise what a GET says of a HEAD's 404, which has no body and so no code. Needs the same permission."""
+        with s3_errors(where):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=name, Range="bytes=0-0")
+            except aws.ClientError as exc:
+                if status_of(exc) != 416:  # the object is there, and empty
+                    raise
+            else:
+                answer["Body"].close()
+        raise StorageError(f"{where}: the store answers HEAD with 404, and GET as if the object was there")
+
     def _locate(self, key: str) -> tuple[str, str]:
         name = join_key(self._root, key)
         return name, self._where(name)
@@ -278,53 +317,3 @@ class S3Backend:
         # Credentials that can only create can't; the error that follows says enough.
         with contextlib.suppress(StorageError), s3_errors(self._where(name)):
             self._client.delete_object(Bucket=self._bucket, Key=name)
-
-
-def _md5(body: Body) -> bytes:
-    return hashlib.md5(body, usedforsecurity=False).digest()
-
-
-def _confirmed(answer: Any, body: Body, sha256: bytes) -> str | None:
-    """The checksum by which the store confirmed ``body``, None where it confirmed nothing or something else."""
-    if checked := _sha256_of(answer):
-        return checked if checked == f"sha256:{sha256.hex()}" else None
-    etag = _md5_of(answer)
-    if etag == f"md5:{_md5(body).hex()}" and hashlib.sha256(body).digest() == sha256:
-        return etag
-    return None
-
-
-def _sha256_of(answer: Any) -> str | None:
-    encoded = answer.get("ChecksumSHA256", "")
-    # “…-3” is a digest over the digests of a multipart upload's parts, not over the bytes.
-    if not encoded or "-" in encoded:
-        return None
-    return f"sha256:{base64.b64decode(encoded).hex()}"
-
-
-def _md5_of(answer: Any) -> str | None:
-    """The MD5 that an ETag is: of a single put, unless KMS or a customer's key encrypts it.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
-    """
-    etag = answer.get("ETag", "").strip('"')
-    if answer.get("ServerSideEncryption", "AES256") != "AES256" or answer.get("SSECustomerAlgorithm"):
-        return None
-    return f"md5:{etag}" if re.fullmatch("[0-9a-f]{32}", etag) else None
-
-
-def _version(answer: Any) -> str | None:
-    version: str = answer.get("VersionId", "null")
-    return None if version == "null" else version
-
-
-def _retained_until(answer: Any) -> datetime | None:
-    until: datetime | None = answer.get("ObjectLockRetainUntilDate")
-    return until and until.astimezone(UTC)
-
-
-def _answered_at(answer: Any) -> datetime:
-    """The store's clock; a put's answer has no other time."""
-    with contextlib.suppress(KeyError, ValueError):
-        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
-    return datetime.now(UTC)

@@ -8,6 +8,7 @@ import botocore.exceptions as aws
 import urllib3
 from botocore.parsers import ResponseParserError
 
+from storage_backends.connections import Misanswered
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
@@ -43,10 +44,10 @@ _BY_CODE: Final[dict[str, type[StorageError]]] = {
     "InternalError": TransientStorageError,
     "ServiceUnavailable": TransientStorageError,
 }
+# A 404 is no “missing” by itself: a proxy answers so, and a store whose key service has lost a key.
 _BY_STATUS: Final[dict[int, type[StorageError]]] = {
     401: AccessDenied,
     403: AccessDenied,
-    404: ObjectNotFound,
     408: TransientStorageError,
     412: ObjectAlreadyExists,
     416: RangeNotSatisfiable,
@@ -76,9 +77,16 @@ _NO_CREDENTIALS = (
 def s3_error(where: str, code: str, status: int, message: str) -> StorageError:
     """What a refusal with this code and HTTP status means, in one sentence on ``where``."""
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, StorageError)
-    said = quote(f"{code}: {message}".removesuffix(": "))
+    said = quote(f"{code or status}: {message}".removesuffix(": "))
     phrase = _PHRASES.get(kind, "the store failed")
+    if status == 404 and kind is StorageError:
+        phrase = "the store answers 404, but doesn't say that the object is missing"
     return kind(f"{where}: {phrase} ({said})" if said else f"{where}: {phrase}")
+
+
+def status_of(exc: aws.ClientError) -> int:
+    """Return the HTTP status of an answer that boto3 raised; 0 if it has none."""
+    return exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
 @contextlib.contextmanager
@@ -88,8 +96,12 @@ def s3_errors(where: str) -> Iterator[None]:
         yield
     except aws.ClientError as exc:
         error = exc.response.get("Error", {})
-        status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        raise s3_error(where, error.get("Code", ""), status, error.get("Message", "")) from exc
+        region = exc.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
+        if 300 <= status_of(exc) < 400:
+            raise StorageError(f"{where}: the bucket is in another region; set region={region}") from exc
+        raise s3_error(where, error.get("Code", ""), status_of(exc), error.get("Message", "")) from exc
+    except Misanswered as exc:
+        raise StorageError(f"{where}: {exc}") from exc
     except _NO_CREDENTIALS as exc:
         raise AccessDenied(
             f"{where}: no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
@@ -110,3 +122,5 @@ def s3_errors(where: str) -> Iterator[None]:
         raise TransientStorageError(f"{where}: {quote(exc)}") from exc
     except aws.BotoCoreError as exc:
         raise StorageError(f"{where}: {quote(exc)}") from exc
+    except ValueError as exc:  # botocore doesn't check the numbers and times of an answer
+        raise StorageError(f"{where}: the store's answer made no sense ({quote(exc)})") from exc

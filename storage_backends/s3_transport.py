@@ -1,12 +1,19 @@
-"""How boto3's requests go over the network: by botocore's own HTTP session, with connections that send in pieces."""
+"""How boto3's requests go over the network: by botocore's own HTTP session, with connections that send in pieces.
 
+Each answer is looked at before botocore reads it: botocore takes any page for an empty answer, and follows redirects for ever.
+"""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.endpoint import EndpointCreator
+from botocore.exceptions import IncompleteReadError
 from botocore.httpsession import URLLib3Session
 
-from storage_backends.connections import patient_pools, socket_options
+from storage_backends.connections import REMEDY, Misanswered, patient_pools, socket_options
+from storage_backends.errors import quote
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -49,6 +56,87 @@ class S3Transport:
         """Close the connections."""
         self._session.close()
 
-    def _send(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
+    def _send(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
         answer: AWSResponse = self._session.send(request)
+        try:
+            _check_answer(event_name.rpartition(".")[2], answer)
+        except BaseException:
+            answer.raw.close()
+            raise
         return answer
+
+
+_ROOTS: Mapping[str, str] = {
+    "ListObjectsV2": "ListBucketResult",
+    "DeleteObjects": "DeleteResult",
+    "GetObjectLockConfiguration": "ObjectLockConfiguration",
+}
+"""The root element of an operation's answer. Of the other answers, only an object has a body."""
+_PAGES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
+"""What no object of pgstow's is."""
+
+
+def _check_answer(operation: str, answer: AWSResponse) -> None:
+    """Raise Misanswered if this isn't an answer of S3's, and IncompleteReadError if some of it is missing.
+
+    S3's own errors pass, those that come with status 200 too.
+    """
+    status = answer.status_code
+    if 300 <= status < 400 and "x-amz-bucket-region" not in answer.headers:
+        # With the region, botocore asks there, once. Without, it would ask for the region, and be redirected again.
+        raise Misanswered(
+            f"the store redirects to {quote(answer.headers.get('Location', 'elsewhere'))} ({status}), which pgstow doesn't follow; "
+            "set endpoint and region to where the bucket is"
+        )
+    if status >= 300:
+        return
+    if operation in ("GetObject", "HeadObject"):
+        _check_object(operation, answer)
+    else:
+        _check_document(operation, answer)
+
+
+def _check_object(operation: str, answer: AWSResponse) -> None:
+    kind = _kind(answer)
+    if operation == "GetObject" and kind in _PAGES:
+        root = _root_of(answer.content)
+        if root is not None and _local_name(root) == "Error":
+            answer.status_code = 500  # as botocore has it for an error that comes with status 200
+            return
+    if kind in _PAGES or not {"etag", "last-modified"} <= {name.lower() for name in answer.headers}:
+        raise Misanswered(f"the answer is no object, but {kind or 'something else'}; {REMEDY}")
+
+
+def _check_document(operation: str, answer: AWSResponse) -> None:
+    body, expected = answer.content, int(answer.headers.get("Content-Length") or 0)
+    if len(body) < expected:
+        raise IncompleteReadError(actual_bytes=len(body), expected_bytes=expected)
+    wanted = _ROOTS.get(operation)
+    if not (body or wanted):
+        return
+    root = _root_of(body)
+    name = None if root is None else _local_name(root)
+    if root is None or name not in ("Error", wanted):
+        what = f"{_kind(answer) or 'data'} of {len(body):,} bytes" if body else "empty"
+        raise Misanswered(f"the answer to {operation} is none of S3's, but {what}; {REMEDY}")
+    # botocore takes whatever isn't “true” for the end of the listing.
+    if name == "ListBucketResult" and root.findtext("{*}IsTruncated", "").strip() not in ("true", "false"):
+        raise Misanswered("a page of the listing doesn't say whether it is the last one")
+
+
+def _root_of(body: bytes) -> ET.Element | None:
+    """Return the root of the XML; None if this isn't XML."""
+    try:
+        return ET.fromstring(body)  # noqa: S314  (botocore parses the same bytes in the same way)
+    except (ET.ParseError, ValueError):
+        return None
+
+
+def _local_name(element: ET.Element) -> str:
+    """Return the name without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
+def _kind(answer: AWSResponse) -> str:
+    kind: str = answer.headers.get("Content-Type", "")
+    return kind.partition(";")[0].strip().lower()

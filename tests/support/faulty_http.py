@@ -55,6 +55,23 @@ class Fault(Enum):
     """Nothing of the request's body is read after its first half MiB, and nothing is answered until the proxy closes."""
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What is answered in the store's place, which never hears of the request."""
+
+    status: int = 200
+    body: bytes = b""
+    kind: str = "text/html; charset=utf-8"
+    """The Content-Type."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+LOGIN_PAGE = Answer(body=b"<!DOCTYPE html><html><head><title>Log in<br></title></head><body>Welcome!</body></html>")
+XHTML_PAGE = Answer(
+    body=b"<?xml version='1.0'?><html xmlns='http://www.w3.org/1999/xhtml'><body/></html>", kind="text/xml"
+)
+
+
 class Request(NamedTuple):
     """One request that reached the proxy."""
 
@@ -69,7 +86,7 @@ class _Rule:
     path: re.Pattern[str]
     skip: int
     times: float
-    fault: Fault
+    fault: Fault | Answer
     message: str
 
     def takes(self, request: Request) -> bool:
@@ -108,7 +125,7 @@ class FaultyProxy:
     def fail(
         self,
         *,
-        with_: Fault,
+        with_: Fault | Answer,
         method: str = ".*",
         path: str = "",
         times: float = 1,
@@ -134,7 +151,7 @@ class FaultyProxy:
         with self._lock:
             return sum(request.method == method and bool(re.search(path, request.path)) for request in self.requests)
 
-    def rule_for(self, request: Request) -> tuple[Fault | None, str]:
+    def rule_for(self, request: Request) -> tuple[Fault | Answer | None, str]:
         """Log the request and say what shall happen to it, and in which words."""
         with self._lock:
             self.requests.append(request)
@@ -193,6 +210,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
         body = b"".join(self._body(fault))
         match fault:
+            case Answer(status, answer, kind, headers):
+                self._answer(status, {"Content-Type": kind, **dict(headers)}, answer, None)
             case Fault.RESET:
                 self._reset()
             case Fault.STALL:
@@ -211,9 +230,9 @@ class _Handler(BaseHTTPRequestHandler):
             case _:
                 self._forward(_flip(body) if fault is Fault.FLIP_SENT else body, fault)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _serve  # noqa: N815  (http.server's names)
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = _serve  # noqa: N815  (http.server's names)
 
-    def _body(self, fault: Fault | None) -> Iterator[bytes]:
+    def _body(self, fault: Fault | Answer | None) -> Iterator[bytes]:
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
             left = int(self.headers.get("Content-Length", 0))
             while left and fault in (Fault.SLOW_READ, Fault.DEAF):
@@ -227,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
 
-    def _forward(self, body: bytes, fault: Fault | None) -> None:
+    def _forward(self, body: bytes, fault: Fault | Answer | None) -> None:
         proxy = self.server.proxy
         if proxy.verify_digests and self.command == "PUT" and not self._digests_match(body):
             self._refuse(400, "BadDigest", "The digest did not match.")

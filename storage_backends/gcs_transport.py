@@ -1,0 +1,131 @@
+"""How requests to Google Cloud Storage go over the network: connections that send in pieces, and answers that are looked at.
+
+Google's SDK takes any JSON for an answer, and requests follows redirects, on which a POST becomes a GET.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from storage_backends.connections import REMEDY, Misanswered, patient_pools, socket_options
+from storage_backends.errors import quote
+
+_CONNECTIONS = 64
+_POOLS = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
+_DESCRIPTION = ("name", "size", "timeCreated", "generation")
+"""What is needed of an object, of all that GCS says."""
+_PATCHED = ("name", "size", "generation")
+"""What fake-gcs-server says of them in its answer to a change."""
+
+
+class GCSAdapter(requests.adapters.HTTPAdapter):
+    """requests' own adapter, but what it returns is an answer of `GCS's JSON API`_, or an error in JSON or not.
+
+    Raises Misanswered for anything else. ``read_timeout`` is seconds of silence.
+
+    .. _GCS's JSON API: https://cloud.google.com/storage/docs/json_api/v1/objects
+    """
+
+    def __init__(self, read_timeout: float) -> None:
+        self._read_timeout = read_timeout
+        super().__init__(pool_maxsize=_CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        """Make the connections' pools."""
+        super().init_poolmanager(*args, **options | {"socket_options": socket_options()})
+        self._make_patient(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
+        """Return the pools of the connections to a proxy."""
+        manager = super().proxy_manager_for(proxy, **options | {"socket_options": socket_options()})
+        self._make_patient(manager)
+        return manager
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        """Send the request, and return the answer if it is one."""
+        answer = super().send(request, *args, **options)
+        try:
+            _check_answer(request, answer)
+        except BaseException:
+            answer.close()
+            raise
+        return answer
+
+    def _make_patient(self, manager: urllib3.PoolManager) -> None:
+        manager.pool_classes_by_scheme = patient_pools(_POOLS, self._read_timeout)
+
+
+def _check_answer(request: requests.PreparedRequest, answer: requests.Response) -> None:
+    status, kind = answer.status_code, answer.headers.get("Content-Type", "")
+    if 300 <= status < 400:
+        raise Misanswered(
+            f"the store redirects to {quote(answer.headers.get('Location', 'elsewhere'))} ({status}), which pgstow doesn't follow; "
+            "set endpoint to where the bucket is"
+        )
+    if status >= 400:
+        _check_refusal(answer)
+        return
+    what = quote(kind) or "something else"
+    url = urlsplit(request.url or "")
+    if "alt=media" in str(url.query) and "X-Goog-Generation" in answer.headers:
+        if "Range" in request.headers and status != requests.codes.partial:
+            raise Misanswered("the store gives the whole object where part of it was asked for")
+        return
+    said = _json(answer)
+    if isinstance(said, dict) and "error" in said:
+        raise Misanswered("the store answers with an error, and says 200", status=500)
+    if "alt=media" in str(url.query):
+        raise Misanswered(f"the answer is no object, but {what}; {REMEDY}")
+    if request.method == "DELETE":
+        if answer.content.strip() not in (b"", b"null"):  # which fake-gcs-server answers
+            raise Misanswered(f"the answer is no confirmation, but {what}; {REMEDY}")
+        return
+    is_listing = request.method == "GET" and str(url.path).endswith("/o")
+    if not isinstance(said, dict) or (is_listing and said.get("kind") != "storage#objects"):
+        raise Misanswered(f"the answer is none of Google Cloud Storage's, but {what}; {REMEDY}")
+    if is_listing:
+        _check_page(said)
+    else:
+        _check_descriptions([said], needed=_DESCRIPTION if request.method != "PATCH" else _PATCHED)
+
+
+def _check_refusal(answer: requests.Response) -> None:
+    """Raise Misanswered for an error of which the SDK couldn't make an exception."""
+    said = _json(answer)
+    error = said.get("error", {}) if isinstance(said, dict) else said
+    if said is _NO_JSON or (isinstance(error, dict) and isinstance(error.get("errors", []), list)):
+        return
+    raise Misanswered(
+        f"the store answers {answer.status_code} in words that aren't its own; {REMEDY}", answer.status_code
+    )
+
+
+def _check_page(page: Mapping[str, Any]) -> None:
+    items, token = page.get("items", []), page.get("nextPageToken")
+    if not isinstance(items, list):
+        raise Misanswered("a page of the listing has something else than a list of objects")
+    if "nextPageToken" in page and not (isinstance(token, str) and token):
+        raise Misanswered("a page of the listing doesn't say how it goes on")
+    _check_descriptions(items)
+
+
+def _check_descriptions(items: Iterable[Any], needed: Sequence[str] = _DESCRIPTION) -> None:
+    for item in items:
+        if not (isinstance(item, dict) and all(isinstance(item.get(name), str) for name in needed)):
+            raise Misanswered("the store describes an object without its name, size, time or generation")
+        if not re.fullmatch("[0-9]+", item["size"]):
+            raise Misanswered("the store describes an object whose size is no number")
+
+
+_NO_JSON = object()
+
+
+def _json(answer: requests.Response) -> Any:
+    try:
+        return answer.json()
+    except ValueError:
+        return _NO_JSON

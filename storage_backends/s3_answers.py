@@ -1,0 +1,85 @@
+"""What S3's answers say, and whether they say what they must."""
+
+import base64
+import contextlib
+import hashlib
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import unquote_plus
+
+from storage_backends.backend import Body
+from storage_backends.errors import StorageError
+
+
+def check_page(where: str, page: Any, prefix: str) -> None:
+    """Raise StorageError unless ``page`` has what `a page of a listing`_ must have.
+
+    The answer of a store that knows only the first version of ListObjects will do if it is complete.
+
+    .. _a page of a listing: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
+    """
+    # Some stores write a space as “+” in what they echo.
+    if unquote_plus(page.get("Prefix", prefix)) not in (prefix, unquote_plus(prefix)):
+        raise StorageError(f"{where}: the store lists {page['Prefix']!r} instead of what it was asked for")
+    if page["IsTruncated"] and not page.get("NextContinuationToken"):
+        raise StorageError(
+            f"{where}: the listing is cut off, and the store doesn't say how it goes on: it may lack ListObjectsV2, which pgstow needs"
+        )
+    if any(not {"Key", "Size", "LastModified"} <= entry.keys() for entry in page.get("Contents", ())):
+        raise StorageError(f"{where}: the store lists an object without its key, size or time")
+
+
+def md5(body: Body) -> bytes:
+    """Return the MD5 of the body, 16 bytes."""
+    return hashlib.md5(body, usedforsecurity=False).digest()
+
+
+def confirmed_checksum(answer: Any, body: Body, sha256: bytes) -> str | None:
+    """The checksum by which the store confirmed ``body``, None where it confirmed nothing or something else."""
+    if checked := sha256_of(answer):
+        return checked if checked == f"sha256:{sha256.hex()}" else None
+    etag = md5_of(answer)
+    if etag == f"md5:{md5(body).hex()}" and hashlib.sha256(body).digest() == sha256:
+        return etag
+    return None
+
+
+def sha256_of(answer: Any) -> str | None:
+    """Return the SHA-256 that the store says, as :attr:`ObjectInfo.checksum` has it."""
+    encoded = answer.get("ChecksumSHA256", "")
+    # “…-3” is a digest over the digests of a multipart upload's parts, not over the bytes.
+    if not encoded or "-" in encoded:
+        return None
+    return f"sha256:{base64.b64decode(encoded).hex()}"
+
+
+def md5_of(answer: Any) -> str | None:
+    """The MD5 that an ETag is: of a single put, unless KMS or a customer's key encrypts it.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    """
+    etag = answer.get("ETag", "").strip('"')
+    if answer.get("ServerSideEncryption", "AES256") != "AES256" or answer.get("SSECustomerAlgorithm"):
+        return None
+    return f"md5:{etag}" if re.fullmatch("[0-9a-f]{32}", etag) else None
+
+
+def version_of(answer: Any) -> str | None:
+    """Return the version; None where the bucket keeps none."""
+    version: str = answer.get("VersionId", "null")
+    return None if version == "null" else version
+
+
+def retained_until(answer: Any) -> datetime | None:
+    """Return until when the object is locked, in UTC."""
+    until: datetime | None = answer.get("ObjectLockRetainUntilDate")
+    return until and until.astimezone(UTC)
+
+
+def answered_at(answer: Any) -> datetime:
+    """The store's clock; a put's answer has no other time."""
+    with contextlib.suppress(KeyError, ValueError):
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
+    return datetime.now(UTC)
