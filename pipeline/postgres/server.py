@@ -133,6 +133,23 @@ class Server(Session):
         )
         return int(size)
 
+    def large_object_sizes(self, oids: Sequence[int]) -> dict[int, int]:
+        """Bytes of each large object, for a role that may read them, on a standby too.
+
+        lo_open(…, INV_READ) reads with the transaction's snapshot, and lo_lseek64(…, SEEK_END) looks at the last page alone.
+        """
+        rows = self.fetch(
+            "SELECT oid::bigint, pg_catalog.lo_lseek64(fd, 0, 2), pg_catalog.lo_close(fd) FROM "
+            "(SELECT oid, pg_catalog.lo_open(oid, 262144) AS fd FROM pg_catalog.unnest(%s::oid[]) AS oid OFFSET 0) AS opened",
+            [list(oids)],
+        )
+        return {oid: size for oid, size, _ in rows}
+
+    def count_large_objects(self) -> int:
+        """Large objects in the database, whoever they belong to."""
+        [(count,)] = self.fetch("SELECT count(*) FROM pg_largeobject_metadata")
+        return int(count)
+
     def tables(self) -> set[tuple[str, str]]:
         """Schema and name of every table that holds rows itself, whoever it belongs to."""
         rows = self.fetch(
