@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg import sql
@@ -16,6 +16,7 @@ from pipeline.errors import (
 from pipeline.manifest import Extension, Source
 from pipeline.postgres.session import Session
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _BATCH = 256 * 1024  # bytes of rows that are handed on at once
 _CANCEL_TIMEOUT = 5.0  # seconds
 
@@ -81,9 +82,12 @@ class Server(Session):
     def export_snapshot(self) -> Snapshot:
         """Begin a transaction that lasts until :meth:`release_snapshot`, and share its snapshot."""
         self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        [(name, taken_at, standby)] = self.fetch("SELECT pg_export_snapshot(), now(), pg_is_in_recovery()")
+        [(name, microseconds, standby)] = self.fetch(
+            "SELECT pg_export_snapshot(), (extract(epoch FROM now()) * 1000000)::bigint, pg_is_in_recovery()"
+        )
         position = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
-        return Snapshot(name, taken_at.astimezone(UTC), self.fetch_if_allowed(f"SELECT {position}::text"))
+        taken_at = _EPOCH + timedelta(microseconds=microseconds)
+        return Snapshot(name, taken_at, self.fetch_if_allowed(f"SELECT {position}::text"))
 
     def release_snapshot(self) -> None:
         """End the snapshot's transaction, unless the session itself has ended."""
