@@ -35,6 +35,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (storage_errors.InvalidStorageURL, ExitCode.BAD_INPUT),
     (pipeline_errors.ConnectionFailed, ExitCode.SERVER),
     (pipeline_errors.BackupRunning, ExitCode.BUSY),
+    (pipeline_errors.BackupBroken, ExitCode.UNEXPECTED),
     (pipeline_errors.DumpFailed, ExitCode.DUMP),
     (pipeline_errors.RestoreFailed, ExitCode.RESTORE),
     (pipeline_errors.TargetNotEmpty, ExitCode.RESTORE),
@@ -81,7 +82,7 @@ def reported(*, debug: bool) -> Iterator[None]:
             _fail(exc.problems[-1], code)
         sentence = " ".join(str(exc).split()) or type(exc).__name__
         if code is ExitCode.UNEXPECTED:
-            sentence = f"Unexpected {type(exc).__name__}: {sentence} Please report this, with what --debug prints."
+            sentence = f"Unexpected {type(exc.__cause__ or exc).__name__}: {sentence} Please report this, with what --debug prints."
         _fail(sentence, code)
 
 

@@ -15,6 +15,7 @@ from pipeline.config import Labels, Limits, Selection
 from pipeline.destinations import Copies, Destinations
 from pipeline.errors import DumpFailed
 from pipeline.events import Notice, Notify, Started
+from pipeline.large_object_check import LargeObjectCheck
 from pipeline.layout import check_name
 from pipeline.manifest import DumpOptions, File, FileKind, Format, TableData
 from pipeline.postgres.conninfo import Conninfo
@@ -131,7 +132,7 @@ def _drain(
             )
         )
     toc_data = bytearray()
-    progress = BackupProgress(notify, workers)
+    progress, large_objects = BackupProgress(notify, workers), LargeObjectCheck(server, workers)
     ended, next_look = False, 0.0
     while not (ended and not spool.files):
         if time.monotonic() >= next_look:
@@ -149,16 +150,20 @@ def _drain(
                 toc_data += piece.data
                 if piece.last:
                     progress.expect(bytes(toc_data), server)
+            if piece.last:
+                large_objects.passed(piece.name, file.taken)
             writer.write(piece)
         dump.pause_if(spool.full)
         workers.collect(timeout=min(_TICK, max(0.0, next_look - time.monotonic())))
         progress.report(writer, spool)
-    while progress.asking or watch.asking:
+    toc = read_toc(bytes(toc_data))
+    large_objects.finish(toc)
+    while progress.asking or watch.asking or large_objects.asking:
         workers.collect(timeout=_TICK)
     server.release_snapshot()  # no worker of pg_dump has it still to take
     for line in dump.warnings():
         notify(Notice(line))
-    return read_toc(bytes(toc_data))
+    return toc
 
 
 def _pass_stream(

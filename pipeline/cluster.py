@@ -1,10 +1,11 @@
 """Back up and restore a whole cluster: its globals, and every database of it."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from typing import TypeAlias
 
 from pipeline.attempts import back_up_patiently, patiently
 from pipeline.backup import BackupRequest
@@ -14,6 +15,7 @@ from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
 from pipeline.destinations import Copies, Destination, Destinations, committed
 from pipeline.errors import (
+    BackupBroken,
     BackupDamaged,
     BackupIncomplete,
     BackupNotFound,
@@ -31,6 +33,10 @@ from pipeline.postgres.server import Server
 from pipeline.restore import RestoreRequest, restore
 from pipeline.restore_target import refuse_older
 from storage_backends import StorageBackend, StorageError
+
+_EXPECTED = (PipelineError, OSError)
+_BackUp: TypeAlias = Callable[..., Copies]
+"""Takes the stores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +69,9 @@ class ClusterRequest:
 def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
     """Back up the globals and each database into the stores, and commit a record of them all; in the plain format, one script of pg_dumpall's.
 
-    Each is a backup of its own from when it is committed; the record is put once all are. A database that can't be dumped doesn't keep
-    the others from it; a store that fails gets none of the databases that follow. Raises BackupIncomplete where a database failed, or else
-    PipelineError or StorageError.
+    Each is a backup of its own from when it is committed; the record is put once all are. If one can't be made, for whatever reason, the
+    others still are; a store that fails gets none of the databases that follow. Raises BackupIncomplete where one failed (BackupBroken where
+    that is a bug), or else PipelineError or StorageError.
     """
     each = request.each
     if each.format == "plain":
@@ -76,21 +82,16 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
         run, source = Run.begin(cluster, WHOLE, each.labels), describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
     destinations = Destinations(stores, WHOLE, notify)
-    places = destinations.open
-    globals_ = back_up_globals(_of_globals(request, cluster), [place.store for place in places], notify)
-    done, failures = [_Done.of(places, globals_)], list[str]()
-    done[0].enter(destinations)
+    done, failures = list[_Done](), dict[str, Exception]()
     for name, outcome in _back_up_each(request, cluster, databases, destinations, notify):
         if isinstance(outcome, _Done):
             done.append(outcome)
         else:
-            failures.append(f"{name}: {outcome}")
-            notify(Notice(f"The database {name} is not backed up. {outcome}"))
+            failures[name] = outcome
+            what = f"The database {name} is" if name != GLOBALS else "Roles and tablespaces are"
+            notify(Notice(f"{what} not backed up. {_told(outcome)}"))
     if failures:
-        raise BackupIncomplete(
-            f"{len(failures)} of {len(databases)} databases could not be backed up, so there is no record of the whole cluster; the others "
-            f"are backed up one by one. {failures[0]}"
-        )
+        raise _incomplete(failures, databases)
     run.ended("members")
     return commit(
         run,
@@ -103,7 +104,7 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
             format=each.format,
             jobs=each.limits.jobs if each.format == "directory" else 1,
             only=each.selection.only,
-            role_passwords=committed(globals_)[0].dump.role_passwords,
+            role_passwords=next(one.role_passwords for one in done if one.role_passwords is not None),
             exclude_databases=list(request.exclude),
         ),
         level=each.level,
@@ -125,13 +126,16 @@ class _Done:
 
     totals: Totals
     snapshot_at: datetime
+    role_passwords: bool | None
+    """Of globals."""
     copies: dict[Destination, Member | StorageError]
 
     @classmethod
     def of(cls, places: Sequence[Destination], copies: Copies) -> "_Done":
         manifest = committed(copies)[0]
         members = (_member(copy) if isinstance(copy, Manifest) else copy for copy in copies)
-        return cls(manifest.totals, manifest.snapshot_at, dict(zip(places, members, strict=True)))
+        copies_of = dict(zip(places, members, strict=True))
+        return cls(manifest.totals, manifest.snapshot_at, manifest.dump.role_passwords, copies_of)
 
     def enter(self, destinations: Destinations) -> None:
         for place, copy in self.copies.items():
@@ -139,6 +143,24 @@ class _Done:
                 place.members.append(copy)
             elif place.outcome is None:
                 destinations.drop(place, copy)
+
+
+def _incomplete(failures: Mapping[str, Exception], databases: Sequence[str]) -> BackupIncomplete:
+    lacking = [f"{number} of {len(databases)} databases"] if (number := len(failures.keys() - {GLOBALS})) else []
+    lacking += ["roles and tablespaces"] if GLOBALS in failures else []
+    name, first = next(iter(failures.items()))
+    words = (
+        f"{' and '.join(lacking)} could not be backed up, so there is no record of the whole cluster; the others are backed up one by one. "
+        f"{name}: {_told(first)}"
+    )
+    bug = next((error for error in failures.values() if not isinstance(error, _EXPECTED)), None)
+    incomplete = BackupIncomplete(words) if bug is None else BackupBroken(words)
+    incomplete.__cause__ = bug or first
+    return incomplete
+
+
+def _told(error: Exception) -> str:
+    return str(error) if isinstance(error, _EXPECTED) else f"Unexpected {type(error).__name__}: {error}"
 
 
 def _member(manifest: Manifest) -> Member:
@@ -169,11 +191,16 @@ def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
 
 def _back_up_each(
     request: ClusterRequest, cluster: str, databases: Sequence[str], destinations: Destinations, notify: Notify
-) -> Iterator[tuple[str, _Done | PipelineError]]:
-    """Each database with what its manifests say, which the destinations have then, or with why it has none.
+) -> Iterator[tuple[str, _Done | Exception]]:
+    """The globals and each database with what its manifests say, which the destinations have then, or with why it has none.
 
     Raises StorageError, which would befall the others too, once what has begun is at its end.
     """
+    back_up_it = partial(back_up_globals, _of_globals(request, cluster), notify=notify)
+    outcome = _try(back_up_it, destinations)
+    if isinstance(outcome, _Done):
+        outcome.enter(destinations)
+    yield GLOBALS, outcome
     limits = request.each.limits.shared_by(min(request.at_once, len(databases)))
     requests = {
         name: replace(request.each, source=request.each.source.with_database(name), cluster=cluster, limits=limits)
@@ -181,22 +208,22 @@ def _back_up_each(
     }
     if request.at_once == 1:
         for name, one in requests.items():
-            outcome = _try(one, destinations, notify, request.retries)
+            outcome = _try(_patiently(one, request, notify), destinations)
             if isinstance(outcome, _Done):
                 outcome.enter(destinations)
             yield name, outcome
         return
-    done, failures = list[tuple[str, _Done | PipelineError]](), list[StorageError]()
+    done, failures = list[tuple[str, _Done | Exception]](), list[StorageError]()
 
-    def attempt(one: BackupRequest) -> _Done | PipelineError | StorageError:
+    def attempt(one: BackupRequest) -> _Done | Exception:
         if failures:
             return failures[0]
         try:
-            return _try(one, destinations, _without_progress(notify), request.retries)
+            return _try(_patiently(one, request, _without_progress(notify)), destinations)
         except StorageError as exc:
             return exc
 
-    def take(name: str, outcome: _Done | PipelineError | StorageError) -> None:
+    def take(name: str, outcome: _Done | Exception) -> None:
         if isinstance(outcome, StorageError):
             failures.append(outcome)
             return
@@ -220,12 +247,18 @@ def _back_up_each(
         raise failures[0]
 
 
-def _try(request: BackupRequest, destinations: Destinations, notify: Notify, retries: int) -> _Done | PipelineError:
+def _patiently(one: BackupRequest, request: ClusterRequest, notify: Notify) -> _BackUp:
+    return partial(back_up_patiently, one, notify=notify, retries=request.retries)
+
+
+def _try(back_up_it: _BackUp, destinations: Destinations) -> _Done | Exception:
+    """What came of it. Raises StorageError."""
     try:
         places = destinations.open
-        copies = back_up_patiently(request, [place.store for place in places], notify, retries=retries)
-        return _Done.of(places, copies)
-    except PipelineError as exc:
+        return _Done.of(places, back_up_it(stores=[place.store for place in places]))
+    except StorageError:
+        raise
+    except Exception as exc:  # an unknown bug that one database meets is no reason to leave the others without a backup
         return exc
 
 

@@ -48,6 +48,10 @@ class BackupIncomplete(DumpFailed):
     """Of several databases, some are backed up and some are not."""
 
 
+class BackupBroken(BackupIncomplete):
+    """The same, by an error that nobody expected: a bug, which is its cause."""
+
+
 class DumpInterrupted(DumpFailed):
     """The same, by something that may pass: a conflict with a standby's recovery, somebody else's lock, a restart of the server."""
 

@@ -8,9 +8,8 @@ from pipeline.commit import default_cluster
 from pipeline.postgres.dump import DirectoryDump, DumpCall
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import TOC_NAME, Toc, read_toc
+from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, read_toc
 from pipeline.postgres.workspace import Workspace
-from pipeline.stages.spool import Spool
 
 _TICK = 0.01  # seconds
 
@@ -46,7 +45,7 @@ def plan_backup(request: BackupRequest) -> BackupPlan:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
         call = DumpCall(program, request.source, workspace, server, "pgstow dry run", request.lock_wait_timeout)
         dump = DirectoryDump(call, request.selection, snapshot=server.export_snapshot().name, jobs=1)
-        toc = _await_toc(dump, request)
+        toc = _await_toc(dump)
         dump.stop()
         tables = [entry for entry in toc.data_entries if entry.description == "TABLE DATA"]
         sizes = server.relation_sizes([entry.oid for entry in tables])
@@ -62,12 +61,14 @@ def plan_backup(request: BackupRequest) -> BackupPlan:
         )
 
 
-def _await_toc(dump: DirectoryDump, request: BackupRequest) -> Toc:
-    limits = request.limits
-    spool = Spool(dump.folder, limit=limits.spool, piece_size=limits.piece_size, open_files=dump.open_files)
+def _await_toc(dump: DirectoryDump) -> Toc:
+    """Its table of contents, as soon as that is whole: pg_dump writes it before any data. Raises DumpFailed."""
+    path = dump.folder / TOC_NAME
     while True:
-        spool.finish() if dump.has_ended() else spool.look()
-        toc = next((file for file in spool.files if file.name == TOC_NAME and file.whole), None)
-        if toc is not None:
-            return read_toc(toc.path.read_bytes())
+        ended = dump.has_ended()
+        try:
+            return read_toc(path.read_bytes() if path.exists() else b"")
+        except TocCutShort:
+            if ended:
+                raise
         time.sleep(_TICK)

@@ -160,7 +160,7 @@ def _check_server(target: Conninfo, failure: Exception) -> None:
 
 def _check(assertion: Assertion, target: Conninfo) -> list[str]:
     """What is wrong with it."""
-    with Server(target) as server:
+    with Server(target, users_settings=True) as server:
         try:
             results = server.run_script(assertion.sql)
         except InvalidRequest as exc:
@@ -217,7 +217,7 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
         directory=limits.spool_parent,
         encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
     ) as cluster:
-        own = Conninfo.parse(cluster.conninfo())
+        own = Conninfo.parse(f"{cluster.conninfo()} options=''")  # PGOPTIONS is meant for other servers
         try:
             with Server(own) as server:
                 if lacking := missing_extensions(server, extensions):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pipeline.attestation import Level
 from pipeline.catalog import read_manifest_bytes
 from pipeline.cluster import read_member
-from pipeline.errors import BackupDamaged, BackupNotFound, PipelineError
+from pipeline.errors import BackupDamaged, BackupNotFound
 from pipeline.events import Notice, Notify
 from pipeline.layout import BackupRef
 from pipeline.manifest import Manifest, dump_manifest
@@ -18,7 +18,7 @@ from pipeline.prune import Pruned, PruneRequest, prune
 from pipeline.retention import Policy
 from pipeline.verify import Verification, VerifyRequest, verify
 from pipeline.verify_cluster import ClusterVerification
-from storage_backends import StorageBackend, StorageError, open_backend
+from storage_backends import StorageBackend, open_backend
 
 
 def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[Outcome]:
@@ -34,13 +34,13 @@ def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[Out
 
 def _open(
     destinations: Mapping[str, DestinationSettings], stack: ExitStack
-) -> tuple[dict[str, StorageBackend], dict[str, StorageError]]:
+) -> tuple[dict[str, StorageBackend], dict[str, Exception]]:
     """The stores by the destinations' names, and why others can't be had."""
-    stores, unopened = dict[str, StorageBackend](), dict[str, StorageError]()
+    stores, unopened = dict[str, StorageBackend](), dict[str, Exception]()
     for name, settings in destinations.items():
         try:
             store = open_backend(settings.url, give_up_after=settings.give_up_after, rate=settings.limit_rate)
-        except StorageError as exc:
+        except Exception as exc:
             unopened[name] = exc
         else:
             stores[name] = stack.enter_context(closing(store))
@@ -48,7 +48,7 @@ def _open(
 
 
 def _run(
-    job: Job, stores: Mapping[str, StorageBackend], unopened: Mapping[str, StorageError], notify: Notify
+    job: Job, stores: Mapping[str, StorageBackend], unopened: Mapping[str, Exception], notify: Notify
 ) -> Iterator[Outcome]:
     there = {name: stores[name] for name in job.destinations if name in stores}
     made = _back_up(job, there, notify) | {name: unopened[name] for name in job.destinations if name in unopened}
@@ -113,7 +113,7 @@ def _verify_members(made: Manifest, request: VerifyRequest, store: StorageBacken
     for member in made.members:
         try:
             whole.take(member.database, verify(read_member(store, made, member), request, store, notify))
-        except (PipelineError, StorageError, OSError) as exc:
+        except Exception as exc:
             whole.take(member.database, exc)
             failures.append(exc)
     if (found := whole.conclude(store, notify)) is None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 from psycopg import sql
@@ -16,6 +16,7 @@ from pipeline.errors import (
 from pipeline.manifest import Extension, Source
 from pipeline.postgres.session import Session
 
+_EPOCH = datetime.fromtimestamp(0, UTC)
 _BATCH = 256 * 1024  # bytes of rows that are handed on at once
 _CANCEL_TIMEOUT = 5.0  # seconds
 
@@ -81,9 +82,12 @@ class Server(Session):
     def export_snapshot(self) -> Snapshot:
         """Begin a transaction that lasts until :meth:`release_snapshot`, and share its snapshot."""
         self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        [(name, taken_at, standby)] = self.fetch("SELECT pg_export_snapshot(), now(), pg_is_in_recovery()")
+        [(name, microseconds, standby)] = self.fetch(
+            "SELECT pg_export_snapshot(), (extract(epoch FROM now()) * 1000000)::bigint, pg_is_in_recovery()"
+        )
         position = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
-        return Snapshot(name, taken_at.astimezone(UTC), self.fetch_if_allowed(f"SELECT {position}::text"))
+        taken_at = _EPOCH + timedelta(microseconds=microseconds)
+        return Snapshot(name, taken_at, self.fetch_if_allowed(f"SELECT {position}::text"))
 
     def release_snapshot(self) -> None:
         """End the snapshot's transaction, unless the session itself has ended."""
@@ -132,6 +136,23 @@ class Server(Session):
             "WHERE c.relkind = 'r' AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)"
         )
         return int(size)
+
+    def large_object_sizes(self, oids: Sequence[int]) -> dict[int, int]:
+        """Bytes of each large object, for a role that may read them, on a standby too.
+
+        lo_open(…, INV_READ) reads with the transaction's snapshot, and lo_lseek64(…, SEEK_END) looks at the last page alone.
+        """
+        rows = self.fetch(
+            "SELECT oid::bigint, pg_catalog.lo_lseek64(fd, 0, 2), pg_catalog.lo_close(fd) FROM "
+            "(SELECT oid, pg_catalog.lo_open(oid, 262144) AS fd FROM pg_catalog.unnest(%s::oid[]) AS oid OFFSET 0) AS opened",
+            [list(oids)],
+        )
+        return {oid: size for oid, size, _ in rows}
+
+    def count_large_objects(self) -> int:
+        """Large objects in the database, whoever they belong to."""
+        [(count,)] = self.fetch("SELECT count(*) FROM pg_largeobject_metadata")
+        return int(count)
 
     def tables(self) -> set[tuple[str, str]]:
         """Schema and name of every table that holds rows itself, whoever it belongs to."""

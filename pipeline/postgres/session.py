@@ -1,21 +1,34 @@
 """A session on a server: what is sent, what comes back, and what goes wrong with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
 import psycopg
 from psycopg import sql
 from psycopg.abc import Buffer
+from psycopg.pq.abc import PGresult
 from psycopg.types.string import StrDumperUnknown
 
 from pipeline.errors import ConnectionFailed, InvalidRequest, ServerUnavailable, TargetNotEmpty
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass
 from pipeline.postgres.encodings import ANY_BYTES, shown, unshown
+from pipeline.postgres.session_settings import english_messages, settings_script
 
+_TRIES = 100
+"""Of the first statements, which are under the very timeout that they end."""
+_BOOL = 16
+"""The type's OID."""
 _TEXTS = ("text", "name", "varchar", "bpchar")
+
+
+class _LenientText(psycopg.adapt.Loader):
+    """Text that should be UTF-8. The names of databases and roles needn't be: all databases share them, whatever their encodings."""
+
+    def load(self, data: Buffer) -> str:
+        return bytes(data).decode("utf-8", "backslashreplace")
 
 
 class _ShownText(psycopg.adapt.Loader):
@@ -40,9 +53,12 @@ class _Bytes(sql.Composable):
 
 
 class Session:
-    """One connection, in a ``with`` block. What goes wrong with it raises ConnectionFailed, ServerUnavailable where that may pass."""
+    """One connection, in a ``with`` block. What goes wrong with it raises ConnectionFailed, ServerUnavailable where that may pass.
 
-    def __init__(self, conninfo: Conninfo) -> None:
+    It has settings of its own, or with ``users_settings`` those that the database's users have, but for limits of time.
+    """
+
+    def __init__(self, conninfo: Conninfo, *, users_settings: bool = False) -> None:
         try:
             self._connection = psycopg.connect(conninfo.for_psycopg(), autocommit=True)
         except psycopg.Error as exc:
@@ -58,20 +74,24 @@ class Session:
         self.version: str = info.parameter_status("server_version") or "unknown"
         """As the server says it: ``15.18``, with what the vendor adds."""
         self.major: int = info.server_version // 10000
-        self.execute("SET statement_timeout = 0")
-        self.execute("SET idle_in_transaction_session_timeout = 0")
-        if self.major >= 14:
-            self.execute("SET idle_session_timeout = 0")
-        if self.major >= 17:
-            self.execute("SET transaction_timeout = 0")
+        self._settle(users_settings=users_settings)
         self._takes_any_bytes = info.parameter_status("server_encoding") == ANY_BYTES
+        for name in _TEXTS:
+            self._connection.adapters.register_loader(name, _ShownText if self._takes_any_bytes else _LenientText)
         if self._takes_any_bytes:
             self.execute("SET client_encoding = 'SQL_ASCII'")
-            for name in _TEXTS:
-                self._connection.adapters.register_loader(name, _ShownText)
             self._connection.adapters.register_dumper(str, _TakenText)
         if conninfo.role:
             self.execute(sql.SQL("SET ROLE {}").format(self.quoted(conninfo.role)))
+
+    def _settle(self, *, users_settings: bool) -> None:
+        script = settings_script(self.major, users=users_settings)
+        for _ in range(_TRIES):
+            with self.errors(), suppress(psycopg.errors.QueryCanceled):
+                self._connection.execute(script.encode())
+                break
+        if not users_settings:
+            self.fetch(english_messages(self.major))
 
     def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
@@ -85,8 +105,11 @@ class Session:
                 statement.encode() if isinstance(statement, str) else statement.as_bytes(self._connection)
             )
 
-    def run_script(self, script: str) -> list[list[tuple[Any, ...]]]:
-        """The rows of each of a script's statements. Raises InvalidRequest where one of them fails."""
+    def run_script(self, script: str) -> list[list[tuple[bool | str | None, ...]]]:
+        """The rows of each of a script's statements, with values other than true and false as the server writes them.
+
+        Raises InvalidRequest where a statement fails.
+        """
         with self.errors():
             try:
                 cursor = self._connection.execute(script.encode())
@@ -96,7 +119,7 @@ class Session:
                 raise InvalidRequest(_sentence(exc)) from exc
             results = []
             while True:
-                results.append(cursor.fetchall() if cursor.description else [])
+                results.append(_rows(cursor.pgresult) if cursor.pgresult else [])
                 if not cursor.nextset():
                     return results
 
@@ -146,6 +169,17 @@ class Session:
             ) from exc
         except psycopg.Error as exc:
             raise _failed("The server refused or went away", exc) from exc
+
+
+def _rows(result: PGresult) -> list[tuple[bool | str | None, ...]]:
+    """Without psycopg's loaders, which know not every date, and no date in another style than ISO."""
+
+    def value(row: int, column: int) -> bool | str | None:
+        if (data := result.get_value(row, column)) is None:
+            return None
+        return data == b"t" if result.ftype(column) == _BOOL else data.decode("utf-8", "backslashreplace")
+
+    return [tuple(value(row, column) for column in range(result.nfields)) for row in range(result.ntuples)]
 
 
 def _failed(what: str, error: psycopg.Error) -> ConnectionFailed:

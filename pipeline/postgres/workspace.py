@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.processes import files_open_in, living_members
 from pipeline.postgres.programs import Program
 
 PREFIX = "pgstow-work-"
@@ -35,10 +36,14 @@ _LONGEST = 500  # characters of a failure's description; a query that locks all 
 _GRACE = 10.0  # seconds for a program to end after SIGTERM
 
 # Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A service manager that stops pgstow may send its
-# signal to the guard as well, which must not go first. Zombies don't count, since in many a container nobody reaps them.
+# signal to the guard as well, which must not go first. Zombies don't count, since in many a container nobody reaps them; a /proc that doesn't
+# show the guard itself by its own number doesn't show them either.
 _GUARD = """
 trap '' HUP INT TERM
 lives() {
+    own=
+    read -r own _ </proc/self/stat
+    [ "$own" = $$ ] || { kill -0 "-$group"; return; }
     for stat in /proc/[0-9]*/stat; do
         read -r line <"$stat" || continue
         set -- ${line##*) }
@@ -95,7 +100,7 @@ class RunningProgram:
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
         deadline = time.monotonic() + _GRACE
-        while (self.poll() is None or _living(self._process.pid)) and time.monotonic() < deadline:
+        while (self.poll() is None or living_members(self._process.pid)) and time.monotonic() < deadline:
             time.sleep(0.005)
         self._signal(signal.SIGKILL)
         self._process.wait()
@@ -112,19 +117,8 @@ class RunningProgram:
         return data[: data.rfind(b"\n") + 1]
 
     def open_files(self, folder: Path) -> set[str] | None:
-        """The names of the files in ``folder`` that the program or a worker of it has open; None where the kernel doesn't tell (no /proc)."""
-        processes = _members(self._process.pid)
-        if processes is None:
-            return None
-        prefix = f"{folder}/"
-        found: set[str] = set()
-        for process in processes:
-            try:
-                targets = _open_by(process)
-            except PermissionError:
-                return None
-            found.update(target.removeprefix(prefix) for target in targets if target.startswith(prefix))
-        return found
+        """The names of the files in ``folder`` that the program or a worker of it has open; None where the kernel doesn't tell."""
+        return files_open_in(folder, self._process.pid)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -263,42 +257,3 @@ def remove_abandoned(parent: Path) -> None:
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run one of PostgreSQL's programs to its end and keep what it printed."""
     return subprocess.run([str(program.path), *arguments], input=stdin, capture_output=True, check=False)
-
-
-def _members(leader: int) -> list[int] | None:
-    """The processes of the group that ``leader`` leads; None without /proc.
-
-    All of them descend from it (proc_pid_task_pid_children(5)); a kernel built without that file has every process's group in field 5 of
-    its stat (proc_pid_stat(5)).
-    """
-    members = [leader]
-    with contextlib.suppress(OSError):
-        for process in members:
-            members += map(int, Path(f"/proc/{process}/task/{process}/children").read_bytes().split())
-        return members
-    return _living(leader)
-
-
-def _open_by(process: int) -> list[str]:
-    """What a process has open; nothing where it has ended. Raises PermissionError where the kernel doesn't tell."""
-    targets = []
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for descriptor in os.scandir(f"/proc/{process}/fd"):
-            with contextlib.suppress(FileNotFoundError):  # it was closed meanwhile; the others count all the same
-                targets.append(str(Path(descriptor.path).readlink()))
-    return targets
-
-
-def _living(group: int) -> list[int] | None:
-    """The processes of a group, zombies left out; None without /proc."""
-    living = []
-    try:
-        for entry in os.scandir("/proc"):
-            if entry.name.isdigit():
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    state, _, its_group = Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[:3]
-                    if int(its_group) == group and state != b"Z":
-                        living.append(int(entry.name))
-    except FileNotFoundError:
-        return None
-    return living

@@ -5,6 +5,7 @@ end is removed. A file is whole once the program that writes the archive has it 
 start to its end (``pg_backup_directory.c``). The kernel's table of open files says so, which cannot miss an event as a queue of
 notifications can, however late it is asked. One thing it does not say: a file's name is in the folder a moment before the file is in that
 table. So a file counts as closed only if it was seen open, or had bytes before the table was read: who wrote them had it open.
+And the table counts only once it has named a file of the folder: it may be that of another machine than the one that the program writes on.
 """
 
 import ctypes
@@ -62,8 +63,8 @@ class Piece:
 class Spool:
     """Reads the folder that a program fills.
 
-    ``open_files`` names the files that the program has open, or is None where that can't be told: then no file is whole before
-    :meth:`finish`. ``limit`` bounds the bytes on disk as long as whoever fills the folder is paused while :attr:`full`.
+    ``open_files`` names the files that the program has open, or is None where that can't be told. Before it has named one, no file is whole;
+    nor is any then, before :meth:`finish`. ``limit`` bounds the bytes on disk as long as whoever fills the folder is paused while :attr:`full`.
     """
 
     def __init__(self, folder: Path, *, limit: int, piece_size: int, open_files: Callable[[], set[str] | None]) -> None:
@@ -72,6 +73,8 @@ class Spool:
         self._piece_size = piece_size
         self._open_files = open_files
         self._files: dict[str, SpoolFile] = {}
+        self._named_one = False
+        """Whether ``open_files`` did."""
         self._finished = False
         self.punches_holes = can_punch_holes(folder.parent / "hole")
 
@@ -99,10 +102,11 @@ class Spool:
         for file in growing:
             file.opened = file.opened or file.path.stat().st_size > 0
         still_open = set() if self._finished else self._open_files()
+        self._named_one = self._named_one or self._finished or bool(still_open)
         for file in growing:
             # In this order: a file that was closed before its size is read has its final size.
             file.opened = file.opened or self._finished or (still_open is not None and file.name in still_open)
-            file.whole = file.opened and still_open is not None and file.name not in still_open
+            file.whole = self._named_one and file.opened and still_open is not None and file.name not in still_open
             size = file.path.stat().st_size
             if size < file.size:
                 raise _shrunk(file)

@@ -179,6 +179,13 @@ class TestIncomplete:
             ("f=$(ls -S [0-9]*.dat | head -1); head -c 10000 $f > x; mv x $f", "cut short"),
             ("f=$(ls -S [0-9]*.dat | head -1); : > $f", "cut short"),
             ("rm $(ls blob_*.dat | head -1)", "large objects"),
+            ("rm $(ls blob_*.dat | head -1); sed -i 1d blobs*.toc", r"left \d+ of \d+ large objects"),
+            (
+                "f=$(ls -S blob_*.dat | head -1); head -c 10 $f > x; mv x $f",
+                r"large object \d+ is not whole: 10 bytes of",
+            ),
+            ("rm blob_*.dat; : > $(ls blobs*.toc)", r"left 0 of \d+ large objects"),
+            ("f=$(ls blob_*.dat | head -1); echo more >> $f", r"large object \d+ is not whole"),
             ("rm blobs*.toc", r"left no blobs.*\.toc"),
             ("head -c 3000 toc.dat > x; mv x toc.dat", "toc.dat is cut short"),
             (": > toc.dat", "toc.dat"),

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import unquote
 
 import psycopg
 import pytest
@@ -19,7 +20,15 @@ from support.manifests import canonical
 from support.pgstow import Result, assert_one_sentence, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import Database
 
+from cli.errors import exit_code_of
+from pipeline.backup import BackupRequest
+from pipeline.cluster import ClusterRequest, back_up_cluster
+from pipeline.config import Limits
+from pipeline.errors import BackupBroken
+from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.throwaway import ThrowawayCluster
+from storage_backends.backend import Body, ObjectInfo
+from storage_backends.local import LocalBackend
 
 CLUSTER = ("--cluster", "prod")
 
@@ -238,16 +247,47 @@ def test_a_database_that_fails_keeps_no_other_from_it(
     execute(source, "postgres", 'CREATE ROLE keeper LOGIN; GRANT pg_read_all_data TO keeper; GRANT "Re ader" TO keeper')
     execute(source, "shop", "SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
     execute(source, "odd / n@me", "ALTER TABLE t ENABLE ROW LEVEL SECURITY")
+    # Its name is in LATIN1, as this database is.
+    execute(source, "shop", "SET client_encoding = 'UTF8'", 'CREATE DATABASE "café" TEMPLATE template0')
     where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, *CLUSTER, "-q")
     result = run_pgstow("backup", make_conninfo(source.conninfo(), user="keeper"), "-A", *where)
     assert result.exit_code == 4
     *notices, sentence = result.stderr_lines
-    assert "1 of 4 databases could not be backed up" in sentence
+    assert "2 of 5 databases could not be backed up" in sentence
+    assert any(r"The database caf\xe9 is not backed up" in notice for notice in notices), notices
     assert any("odd / n@me is not backed up. pg_dump failed: query failed" in notice for notice in notices), notices
     assert set(listed(tmp_path / "store")) == {"@globals", "postgres", "template1", "shop"}
     assert_one_sentence(
         run_pgstow("restore", "-A", "--from", tmp_path / "store", "--into", "host=x", "-q"), 8, "no backup"
     )
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+@pytest.mark.parametrize("part", ["odd%20%2F%20n%40me", "%40globals"])
+def test_nor_does_a_bug_keep_another_from_it(
+    source: ThrowawayCluster, tmp_path: Path, spool_dir: Path, at_once: int, part: str
+) -> None:
+    class Broken(LocalBackend):
+        """A store that does what no store should do, with the objects of a part of the cluster."""
+
+        def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+            if f"/{part}/" in key:
+                raise NotImplementedError("can't parse this")
+            return super().put(key, body, sha256=sha256)
+
+    furnish(source)
+    each = BackupRequest(Conninfo.parse(source.conninfo()), cluster="prod", limits=Limits(spool_parent=spool_dir))
+    told: list[object] = []
+    words = "roles and tablespaces" if "globals" in part else "1 of 4 databases"
+    with pytest.raises(
+        BackupBroken, match=f"^{words} could not be backed up.*: Unexpected NotImplementedError"
+    ) as raised:
+        back_up_cluster(ClusterRequest(each, at_once=at_once), [Broken(tmp_path / "store")], told.append)
+    assert exit_code_of(raised.value) == 1
+    assert isinstance(raised.value.__cause__, NotImplementedError)
+    assert [str(event) for event in told if "not backed up. Unexpected NotImplementedError" in str(event)]
+    everything = {"@globals", "odd / n@me", "postgres", "template1", "shop"}
+    assert set(listed(tmp_path / "store")) == everything - {unquote(part)}
 
 
 @pytest.mark.parametrize("refused", [["postgres"], ["postgres", "template1"]])

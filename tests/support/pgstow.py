@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,11 @@ from storage_backends import open_backend
 PGSTOW = Path(sys.executable).with_name("pgstow")
 PATIENCE = 30.0
 """Seconds after which something that should have happened never will: long, so that no busy machine decides a test."""
+
+ANOTHER_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
+"""A command that runs another one where /proc shows other processes than its own."""
+NO_PROC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh")
+"""The same where /proc is empty."""
 
 
 @dataclass(frozen=True)
@@ -36,17 +41,21 @@ class Result:
         return [line for line in self.stderr.splitlines() if line.strip()]
 
 
-def run_pgstow(*arguments: object, timeout: float = 120.0, env: Mapping[str, str] | None = None) -> Result:
-    """Run it to its end. ``env`` is set over this process's environment."""
-    with start_pgstow(*arguments, env=env) as process:
+def run_pgstow(
+    *arguments: object, timeout: float = 120.0, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+) -> Result:
+    """Run it to its end. ``env`` is set over this process's environment; ``within`` is a command that runs the command after it."""
+    with start_pgstow(*arguments, env=env, within=within) as process:
         return finish(process, timeout)
 
 
 @contextmanager
-def start_pgstow(*arguments: object, env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+def start_pgstow(
+    *arguments: object, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+) -> Iterator[subprocess.Popen[str]]:
     """Run it beside the test; what still runs at the block's end is killed."""
     with subprocess.Popen(
-        [PGSTOW, *map(str, arguments)],
+        [*within, PGSTOW, *map(str, arguments)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -7,12 +7,12 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.pgstow import wait_until
+from support.pgstow import ANOTHER_NAMESPACE, NO_PROC, wait_until
 
 from pipeline.errors import LocalResourceExhausted
 from pipeline.postgres.programs import Program
@@ -31,6 +31,19 @@ if sys.argv[3] == "paused":
     running.pause()
 print(workspace.path, running._process.pid, flush=True)
 time.sleep(1000)
+"""
+
+OPEN_FILES = """
+import sys, time
+from pathlib import Path
+from pipeline.postgres.processes import living_members
+from pipeline.postgres.programs import Program
+from pipeline.postgres.workspace import Workspace
+with Workspace(Path(sys.argv[1])) as workspace:
+    running = workspace.start(Program(Path(sys.argv[2]), 15, "15.0"), [])
+    while "started" not in running.messages():
+        time.sleep(0.01)
+    print(running.open_files(Path(sys.argv[1])), living_members(running._process.pid))
 """
 
 MakeProgram = Callable[[str], Program]
@@ -236,6 +249,32 @@ def test_descriptors_that_may_not_be_read_are_not_taken_for_closed(
 
         monkeypatch.setattr(os, "scandir", forbidden)
         assert running.open_files(workspace.path) is None
+
+
+@pytest.mark.parametrize("within", [ANOTHER_NAMESPACE, NO_PROC], ids=["another_namespace", "no_proc"])
+def test_where_proc_shows_other_processes_nothing_is_told(
+    place: Path, make_program: MakeProgram, within: Sequence[str]
+) -> None:
+    if subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
+        pytest.skip(f"this machine lets nobody run {within[0]} {within[1]}")
+    program = make_program("exec 3>open; echo started >&2; sleep 1000")
+    command = [*within, sys.executable, "-c", OPEN_FILES, str(place), str(program.path)]
+    assert subprocess.run(command, cwd=place, check=True, capture_output=True, text=True).stdout == "None None\n"
+    wait_until(lambda: not [path for path in place.iterdir() if path.name != "open"], "the folder is gone")
+
+
+def test_a_leader_that_has_ended_answers_for_none_of_its_workers(place: Path, make_program: MakeProgram) -> None:
+    """Nobody lists them as its children any more."""
+    with Workspace(place) as workspace:
+        running = workspace.start(
+            make_program(f"( exec 3>{workspace.path}/file; sleep 1000 ) & echo started >&2; wait"), []
+        )
+        await_message(running, "started")
+        wait_until(lambda: running.open_files(workspace.path) == {"file", running._log.name}, "the worker has it open")
+        os.kill(running._process.pid, signal.SIGKILL)
+        wait_until(lambda: running.poll() is not None, "the leader ends")
+        assert running.open_files(workspace.path) is None
+        running._signal(signal.SIGKILL)
 
 
 class TestAbandoned:

@@ -134,6 +134,7 @@ def test_an_empty_file_that_nobody_was_seen_to_open_waits_for_the_end(writer: Wr
 def test_a_file_that_ends_with_a_piece_ends_with_it(writer: Writer, spool: Spool) -> None:
     writer.write("1.dat", bytes(2 * PIECE))
     writer.close("1.dat")
+    writer.write("2.dat", b"")
     spool.look()
     assert sizes(take(spool)) == [("1.dat", 0, PIECE, False), ("1.dat", 1, PIECE, True)]
 
@@ -194,6 +195,21 @@ def test_no_file_is_whole_before_the_end_where_the_kernel_does_not_tell(writer: 
     assert sizes(take(spool)) == [("2.dat", 0, PIECE, False)]
     spool.finish()
     assert sizes(take(spool)) == [("1.dat", 0, 3, True), ("2.dat", 1, 1, True)]
+
+
+def test_a_kernel_that_never_names_a_file_is_not_believed(writer: Writer, spool: Spool) -> None:
+    """It knows of no process that writes here: the program may run in a container, or on another machine."""
+    for name in ("1.dat", "2.dat"):
+        writer.write(name, bytes(PIECE + 1))
+    writer.open = set()
+    spool.look()
+    assert sizes(take(spool)) == [("1.dat", 0, PIECE, False), ("2.dat", 0, PIECE, False)]
+    writer.write("1.dat", b"abc")
+    writer.open = {"2.dat"}
+    spool.look()
+    assert sizes(take(spool)) == [("1.dat", 1, 4, True)]
+    spool.finish()
+    assert sizes(take(spool)) == [("2.dat", 1, 1, True)]
 
 
 def test_a_burst_of_files_that_nobody_watched(writer: Writer, spool: Spool) -> None:

@@ -1,0 +1,66 @@
+"""Whether each large object came whole, by the server's word: its file doesn't say where it ends, as that of a table does."""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+
+from pipeline.concurrency import Workers
+from pipeline.errors import DumpFailed
+from pipeline.postgres.server import Server
+from pipeline.postgres.toc import Toc
+
+_FILE = re.compile(r"blob_(\d+)\.dat")
+"""_StartLO() in pg_backup_directory.c."""
+_BATCH = 1000  # large objects; the server takes some 10 ms for them
+
+
+class LargeObjectCheck:
+    """Compares the size of each large object's file with the one that the server has in the session's transaction.
+
+    The session is the one that exported the dump's snapshot, and asks while the dump goes on. ``workers.collect`` raises DumpFailed
+    where one isn't whole.
+    """
+
+    def __init__(self, server: Server, workers: Workers) -> None:
+        self._server = server
+        self._asking = workers.pool(1, "large objects")
+        self._sizes: dict[int, int] = {}
+        self._passed = 0
+
+    @property
+    def asking(self) -> bool:
+        """True if the server is still being asked."""
+        return self._asking.pending > 0
+
+    def passed(self, file: str, size: int) -> None:
+        """A file of the archive has passed, with so many bytes in all."""
+        if (match := _FILE.fullmatch(file)) is None:
+            return
+        self._sizes[int(match[1])] = size
+        self._passed += 1
+        if len(self._sizes) >= _BATCH:
+            self._ask()
+
+    def finish(self, toc: Toc) -> None:
+        """All files have passed. An archive with large objects has all of them: pg_dump can't choose among them."""
+        self._ask()
+        if any(entry.description == "BLOBS" for entry in toc.data_entries):
+            self._asking.submit(self._server.count_large_objects, partial(_compare_count, self._passed))
+
+    def _ask(self) -> None:
+        sizes, self._sizes = self._sizes, {}
+        if sizes:
+            self._asking.submit(partial(self._server.large_object_sizes, list(sizes)), partial(_compare, sizes))
+
+
+def _compare(dumped: Mapping[int, int], there: Mapping[int, int]) -> None:
+    for oid, size in dumped.items():
+        if there[oid] != size:
+            raise DumpFailed(
+                f"pg_dump ended well, but the large object {oid} is not whole: {size:,} bytes of {there[oid]:,} came. Back up again."
+            )
+
+
+def _compare_count(dumped: int, there: int) -> None:
+    if there != dumped:
+        raise DumpFailed(f"pg_dump ended well, but left {dumped:,} of {there:,} large objects. Back up again.")
