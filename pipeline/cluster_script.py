@@ -133,4 +133,4 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
 
 def _is_of_the_cluster(error: ScriptError) -> bool:
     """Whether it is that a role or a tablespace is there; objects in databases have the same SQLSTATE."""
-    return error.is_presence and error.message.startswith(('role "', 'tablespace "'))
+    return error.is_presence and error.statement.startswith(("CREATE ROLE ", "CREATE TABLESPACE "))
