@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import RestoreFailed
+from pipeline.errors import RefusedStatement, RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
 from pipeline.postgres.restoration import IgnoredError
@@ -112,7 +112,11 @@ class ScriptRun:
         errors = self._messages.errors(told.decode("utf-8", "replace"))
         self._refused += errors
         if refused := [error for error in errors if not (self._passes and self._passes(error))]:
-            raise RestoreFailed(f"psql failed: {refused[0].message.rstrip('.')}.")
+            first = refused[0]
+            raise RestoreFailed(
+                f"psql failed: {first.message.rstrip('.')}.",
+                RefusedStatement(first.message, statement=first.statement, sqlstate=first.sqlstate),
+            )
         if status:
             said = (
                 "" if self._refused else self._running.messages()
