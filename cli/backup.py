@@ -169,7 +169,7 @@ def backup(
     lock, labels = retention.lock_options(retain_days, retain_until), Labels(tuple(tag or ()))
     source = Conninfo.parse(conninfo)
     request = BackupRequest(
-        source=source if source.database or not chosen else source.with_database("postgres"),
+        source=source,
         cluster=cluster,
         selection=selection,
         format=cast("Format", format_),

@@ -37,6 +37,14 @@ def restore(
     create: Annotated[
         bool, typer.Option("--create", "-C", help="Make that database, like the one that was backed up")
     ] = False,
+    maintenance_db: Annotated[
+        str | None,
+        typer.Option(
+            "--maintenance-db",
+            metavar="NAME",
+            help="The database to connect to for making another; by default postgres, or else template1",
+        ),
+    ] = None,
     all_databases: Annotated[
         bool,
         typer.Option(
@@ -169,7 +177,9 @@ def restore(
             raise InvalidRequest(
                 "--all-databases and --globals-only go with --into, a cluster and a backup, and with nothing else."
             )
-        target = ServerTarget(Conninfo.parse(into or ""), limits, tuple(bin_dir or ()), allow_older)
+        target = ServerTarget(
+            Conninfo.parse(into or "").maintained_in(maintenance_db), limits, tuple(bin_dir or ()), allow_older
+        )
         _restore_server(store, wanted, target, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
@@ -180,7 +190,7 @@ def restore(
         return
     request = RestoreRequest(
         wanted=wanted,
-        target=Conninfo.parse(into or ""),
+        target=Conninfo.parse(into or "").maintained_in(maintenance_db),
         create=create,
         choice=choice,
         relocation=relocation,

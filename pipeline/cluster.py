@@ -27,6 +27,7 @@ from pipeline.events import Notice, Notify, Started
 from pipeline.globals import GlobalsRequest, ServerTarget, back_up_globals, restore_globals
 from pipeline.layout import GLOBALS, WHOLE, BackupRef
 from pipeline.manifest import DumpOptions, Manifest, Member, Totals, dump_manifest, load_manifest
+from pipeline.postgres.maintenance import any_database, maintenance_database
 from pipeline.postgres.patterns import compile_name_pattern
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
@@ -73,7 +74,8 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
     others still are; a store that fails gets none of the databases that follow. Raises BackupIncomplete where one failed (BackupBroken where
     that is a bug), or else PipelineError or StorageError.
     """
-    each = request.each
+    each = replace(request.each, source=any_database(request.each.source))
+    request = replace(request, each=each)
     if each.format == "plain":
         return patiently(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)
     with Server(each.source) as server:
@@ -283,6 +285,8 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
     are on every server, and have to be empty); and PipelineError or StorageError. What was restored until then stays.
     """
     record = find_backup(store, replace(wanted, database=WHOLE))
+    maintenance = maintenance_database(target.server)
+    target = replace(target, server=maintenance.maintained_in(maintenance.database))
     if record.files:
         _check_new_server(record, record.dump.databases, target)
         restore_cluster_script(record, target, store, notify)
@@ -309,7 +313,7 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
 
 def _check_new_server(record: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
     """The databases that the server has. Raises TargetNotEmpty where one to restore is among them."""
-    with Server(target.server.with_database("postgres")) as server:
+    with Server(target.server) as server:
         if not target.allow_older:
             refuse_older(server, record.source)
         there = set(server.databases())
@@ -326,7 +330,7 @@ def restore_latest_globals(wanted: Wanted, target: ServerTarget, store: StorageB
 
 
 def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
-    restore_globals(manifest, replace(target, server=target.server.with_database("postgres")), store, notify)
+    restore_globals(manifest, replace(target, server=maintenance_database(target.server)), store, notify)
 
 
 def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, list[Manifest]]:

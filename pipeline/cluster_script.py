@@ -101,18 +101,17 @@ def back_up_cluster_script(
 
 
 def restore_cluster_script(record: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
-    """Have psql run the script on a server that has none of its databases, and count the rows.
+    """Have psql run the script on a server that has none of its databases, from the target's on, and count the rows.
 
     What is there already of roles and tablespaces is passed over; the first other error ends it, and what came before stays.
     Raises PipelineError or StorageError.
     """
     limits = target.limits
-    maintenance = target.server.with_database("postgres")
     for name in ON_EVERY_SERVER.intersection(record.dump.databases):
         with Server(target.server.with_database(name)) as server:
             if server.count_objects():
                 raise TargetNotEmpty(f"The database {name} is not empty: a cluster is restored onto a new server.")
-    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(maintenance) as server:
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
         least = max(server.major, major_of(record.source.pg_dump_version))
         program = find_program("psql", at_least_major=least, search=target.programs)
         notify(Started(f"Restoring {len(record.dump.databases)} databases with psql {program.version}"))
@@ -120,7 +119,7 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
         plan = plan_stream(record.files, self_terminated=False)
         feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1)
         name = f"pgstow {record.backup_id}"
-        run = ScriptRun(program, maintenance, workspace, feed.path, name=name, passes=_is_of_the_cluster)
+        run = ScriptRun(program, target.server, workspace, feed.path, name=name, passes=_is_of_the_cluster)
         try:
             follow(run, feed, reader, server, record.totals.size, workers, notify)
             notify(Started("Counting rows"))
@@ -133,4 +132,4 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
 
 def _is_of_the_cluster(error: ScriptError) -> bool:
     """Whether it is that a role or a tablespace is there; objects in databases have the same SQLSTATE."""
-    return error.is_presence and error.message.startswith(('role "', 'tablespace "'))
+    return error.is_presence and error.statement.startswith(("CREATE ROLE ", "CREATE TABLESPACE "))

@@ -5,6 +5,7 @@ gives each class its documented exit code. What can go wrong in a store is in ``
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 
 class PipelineError(Exception):
@@ -36,6 +37,10 @@ class ServerUnavailable(ConnectionFailed):
     """The same, in a way that may pass: the server is starting, stopping or full, or was restarted."""
 
 
+class DatabaseLeft(ConnectionFailed):
+    """A database that pgstow made for a while is still on the server."""
+
+
 class BackupRunning(PipelineError):
     """Another backup of the same database is under way."""
 
@@ -56,8 +61,27 @@ class DumpInterrupted(DumpFailed):
     """The same, by something that may pass: a conflict with a standby's recovery, somebody else's lock, a restart of the server."""
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedStatement:
+    """What a server refused while a backup was restored."""
+
+    message: str
+    """The reason; the server's words are in its own language."""
+    statement: str = field(default="", repr=False)
+    """The beginning of the SQL, which is not for others to read; empty where it was rows."""
+    relation: str = ""
+    """The name of the table whose rows they were."""
+    sqlstate: str = ""
+    """Empty where nobody says it, as pg_restore doesn't."""
+
+
 class RestoreFailed(PipelineError):
     """pg_restore ended badly, or what it restored is not what was backed up."""
+
+    def __init__(self, sentence: str, refused: RefusedStatement | None = None) -> None:
+        super().__init__(sentence)
+        self.refused = refused
+        """The first thing that the server refused, as far as that is known."""
 
 
 class TargetNotEmpty(PipelineError):

@@ -16,6 +16,7 @@ from pipeline.layout import GLOBALS
 from pipeline.manifest import DumpOptions, File, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dumpall import SCRIPT_NAME, OnlyGlobals, dump_globals
+from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.psql import run_script
 from pipeline.postgres.server import Server
@@ -46,7 +47,8 @@ class GlobalsRequest:
 def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
     """Dump roles and tablespaces into the stores and commit them. Raises PipelineError or StorageError."""
     limits, compressor, destinations = request.limits, Compressor(request.level), Destinations(stores, GLOBALS, notify)
-    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(request.source) as server:
+    source_database = any_database(request.source)
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(source_database) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
         run = Run.begin(request.cluster or default_cluster(server), GLOBALS, request.labels)
         role_passwords = takes_passwords(server, notify, wanted=request.role_passwords)
@@ -54,7 +56,7 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))
         script = dump_globals(
             program,
-            request.source.at(server.host, server.hostaddr, server.port),
+            source_database.at(server.host, server.hostaddr, server.port),
             workspace,
             database=server.name,
             only=request.only,

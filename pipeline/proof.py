@@ -17,16 +17,19 @@ from pipeline.content_check import check_comparable, compare_content
 from pipeline.errors import (
     BackupDamaged,
     ConnectionFailed,
+    DatabaseLeft,
     DumpFailed,
     InvalidRequest,
     LocalResourceExhausted,
+    PipelineError,
     ProgramMissing,
     RestoreFailed,
 )
-from pipeline.events import Notify, Started
+from pipeline.events import Notice, Notify, Started
 from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.encodings import ANY_BYTES
+from pipeline.postgres.maintenance import maintenance_database
 from pipeline.postgres.prerequisites import (
     make_roles,
     make_tablespaces,
@@ -37,6 +40,7 @@ from pipeline.postgres.prerequisites import (
 )
 from pipeline.postgres.programs import major_of, speaks_to
 from pipeline.postgres.server import Server
+from pipeline.postgres.shortage import is_shortage
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.restore import Restored, RestoreRequest, restore
 from pipeline.scratch import scratch_database
@@ -78,6 +82,10 @@ class Proof:
     """Tables whose content was compared."""
     assertions: tuple[str, ...] = ()
     """The names of those that were checked."""
+    hindrance: PipelineError | None = None
+    """Why the backup could not be tried to the end, for a reason that says nothing about it."""
+    left: DatabaseLeft | None = None
+    """Why the scratch server still has the database."""
 
     def describe(self) -> RestoreProof | None:
         """The same as an attestation has it; None where it could not be restored."""
@@ -104,24 +112,41 @@ def prove(
     """Restore a backup, look at what came of it, and leave nothing of that behind.
 
     That the backup can't be restored is a problem in the result; that it can't be tried here, for want of a server, a role, an extension or
-    disk, is raised, and says nothing about the backup. Raises PipelineError or StorageError.
+    disk, is raised, and says nothing about the backup; or it is in the result, where the restore had begun. Raises PipelineError or
+    StorageError.
     """
     if request.checksums:
         check_comparable(manifest)
     proof = Proof()
     try:
+        _prove(manifest, request, store, limits, programs, notify, proof)
+    except DatabaseLeft as exc:
+        proof.left = exc
+    return proof
+
+
+def _prove(
+    manifest: Manifest,
+    request: ProofRequest,
+    store: StorageBackend,
+    limits: Limits,
+    programs: Sequence[Path],
+    notify: Notify,
+    proof: Proof,
+) -> None:
+    try:
         with Workers() as workers:
             archive = open_archive(store, manifest, workers, limits)
     except (BackupDamaged, DumpFailed) as exc:
         proof.problems.append(str(exc))
-        return proof
+        return
     place = _scratch(request.scratch, archive, notify) if request.scratch else _throwaway(archive, limits, programs)
     with place as target:
         restoring = RestoreRequest(
             wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
             target=target,
             create=True,
-            options=RestoreOptions(no_tablespaces=archive.format != "plain"),
+            options=_options(archive, notify),
             check_files=True,
             limits=limits,
             programs=programs,
@@ -130,14 +155,17 @@ def prove(
             proof.restored = restore(restoring, store, notify)
         except BackupDamaged as exc:
             proof.problems.append(str(exc))
-            return proof
+            return
         except RestoreFailed as exc:
             _check_server(target, exc)
+            if _is_shortage(exc, archive, target, own=request.scratch is None):
+                proof.hindrance = _hindrance(exc, scratch=request.scratch is not None)
+                return
             if request.scratch and archive.format == "plain" and "default_tablespace" in str(exc):
                 raise InvalidRequest(f"The script names a tablespace that the scratch server lacks. {exc}") from exc
             partly = " The backup is of a part of the database, which may need what was left out."
             proof.problems.append(f"{exc}{partly if manifest.dump.partial else ''}")
-            return proof
+            return
         if request.checksums:
             comparison = compare_content(target, archive, store, limits, notify, programs)
             proof.compared = comparison.compared
@@ -146,7 +174,42 @@ def prove(
             notify(Started(f"Checking {assertion.name}"))
             proof.problems += _check(assertion, target)
         proof.assertions = tuple(assertion.name for assertion in request.assertions)
-    return proof
+
+
+def _options(archive: Archive, notify: Notify) -> RestoreOptions:
+    """How to restore for a proof: without the tablespaces, and without the subscriptions, which would know other servers and their slots."""
+    if archive.format == "plain":  # its SQL makes subscriptions that neither connect nor are enabled
+        return RestoreOptions()
+    tags = [entry.tag for entry in archive.toc.entries if entry.description == "SUBSCRIPTION"]
+    # A pg_restore of before August 2025 leaves them out, but not the comments on them, and fails.
+    leave_out = bool(tags) and not any(entry.tag.startswith("SUBSCRIPTION ") for entry in archive.toc.entries)
+    if leave_out:
+        notify(Notice(f"Subscriptions aren't restored for a proof: {', '.join(tags)}."))
+    return RestoreOptions(no_tablespaces=True, no_subscriptions=leave_out)
+
+
+def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo, *, own: bool) -> bool:
+    """True if the server lacks something that no backup holds. Raises ConnectionFailed."""
+    if isinstance(
+        failure.__cause__, ConnectionFailed
+    ):  # it refused the settings of the database, which depend on locales and libraries
+        return True
+    versions = {extension.name: extension.version for extension in archive.manifest.source.extensions}
+    with Server(maintenance_database(target)) as server:
+        return is_shortage(str(failure), failure.refused, archive.toc, versions, server, own=own)
+
+
+def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
+    """The same failure as one that says nothing about the backup."""
+    if scratch:
+        return InvalidRequest(
+            "The scratch server lacks something that the backup needs, which says nothing about the backup. "
+            f"{failure} Install or allow it there."
+        )
+    return ProgramMissing(
+        "PostgreSQL on this machine lacks something that the backup needs, which says nothing about the backup. "
+        f"{failure} Install it, or name a server that has it with --scratch."
+    )
 
 
 def _check_server(target: Conninfo, failure: Exception) -> None:
@@ -155,7 +218,7 @@ def _check_server(target: Conninfo, failure: Exception) -> None:
         raise LocalResourceExhausted(f"The server's disk is full. {failure}") from failure
     if "killed by signal" in str(failure):
         raise failure
-    Server(target.with_database("postgres")).close()
+    maintenance_database(target)
 
 
 def _check(assertion: Assertion, target: Conninfo) -> list[str]:
@@ -191,7 +254,7 @@ def _needed(archive: Archive) -> tuple[set[str], set[str]]:
 def _scratch(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Conninfo]:
     """A name for a new database on the scratch server, which has what the archive needs."""
     roles, extensions = _needed(archive)
-    with Server(scratch.with_database("postgres")) as server:
+    with Server(maintenance_database(scratch)) as server:
         if lacking := missing_roles(server, roles):
             raise InvalidRequest(
                 f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "
@@ -201,8 +264,18 @@ def _scratch(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Co
             raise InvalidRequest(
                 f"The scratch server lacks the backup's extensions: {', '.join(lacking)}. Install them."
             )
-    with scratch_database(scratch, "proof", notify) as target:
+    with scratch_database(_in_english(scratch), "proof", notify) as target:
         yield target
+
+
+def _in_english(server: Conninfo) -> Conninfo:
+    """The same server, with messages in English where the role may choose: those of a database may be in any language."""
+    english = server.with_setting("lc_messages", "C")
+    try:
+        maintenance_database(english)
+    except ConnectionFailed:
+        return server
+    return english
 
 
 @contextmanager
@@ -217,7 +290,8 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
         directory=limits.spool_parent,
         encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
     ) as cluster:
-        own = Conninfo.parse(f"{cluster.conninfo()} options=''")  # PGOPTIONS is meant for other servers
+        # PGOPTIONS is meant for other servers.
+        own = Conninfo.parse(f"{cluster.conninfo()} options=''").with_setting("lc_messages", "C")
         try:
             with Server(own) as server:
                 if lacking := missing_extensions(server, extensions):
@@ -229,7 +303,9 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
                 make_tablespaces(server, archive.manifest.source.tablespaces, cluster.make_folder)
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:
-            raise LocalResourceExhausted(f"The throwaway server can't do it. {exc}") from exc
+            raise LocalResourceExhausted(
+                f"The throwaway server can't do it, which says nothing about the backup. {exc} A server that can is named with --scratch."
+            ) from exc
 
 
 def _fitting_major(manifest: Manifest) -> int:

@@ -17,6 +17,7 @@ from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import dump_definitions
+from pipeline.postgres.maintenance import maintenance_database
 from pipeline.postgres.patterns import Name
 from pipeline.postgres.prerequisites import missing_extensions, named_extensions
 from pipeline.postgres.programs import Program, find_program
@@ -64,7 +65,7 @@ def _make_database(
     archive: Archive, needed: Collection[int], scratch: Conninfo, search: Sequence[Path], *, allow_older: bool
 ) -> tuple[Program, Program]:
     """Make it like the one that was backed up. Returns the pg_restore for it, and the pg_dump."""
-    with Server(scratch.with_database("postgres")) as server:
+    with Server(maintenance_database(scratch)) as server:
         source = archive.manifest.source
         if not allow_older:
             refuse_older(server, source)

@@ -16,6 +16,7 @@ from pipeline.follow import follow
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.database_entries import database_statements
+from pipeline.postgres.maintenance import drop_database, maintenance_database
 from pipeline.postgres.patterns import belongs_elsewhere
 from pipeline.postgres.programs import Program
 from pipeline.postgres.psql import ScriptRun
@@ -196,7 +197,7 @@ def _target_database(
                 raise type(exc)(f"{exc} {_may_be_part(server.name)}") from exc
         return
     name = target.database or archive.manifest.database
-    maintenance = target.with_database("postgres")
+    maintenance = maintenance_database(target)
     with Server(maintenance) as server:
         if not request.allow_older:
             refuse_older(server, source)
@@ -209,8 +210,7 @@ def _target_database(
         if options.keep_going and isinstance(exc, RestoreFailed):
             raise RestoreFailed(f"{exc} {_may_be_part(name)}") from exc
         try:
-            with Server(maintenance) as server:
-                server.drop_database(name)
+            drop_database(maintenance, name)
         except ConnectionFailed as failure:
             notify(Notice(f"The new database {name} is not whole and could not be dropped. {failure}"))
         raise

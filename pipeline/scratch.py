@@ -4,21 +4,34 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.errors import ConnectionFailed
+from pipeline.errors import ConnectionFailed, DatabaseLeft
 from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.server import Server
+from pipeline.postgres.maintenance import drop_database, maintenance_database
 
 
 @contextmanager
 def scratch_database(server: Conninfo, purpose: str, notify: Notify) -> Iterator[Conninfo]:
-    """A name for a new database, ``pgstow_<purpose>_…``, where no database will have it in the end."""
+    """A name for a new database, ``pgstow_<purpose>_…``, where no database will have it in the end.
+
+    Raises ConnectionFailed, and DatabaseLeft at the end where the database can't be dropped. Where something else failed before, that is
+    what is raised, and the database is told of.
+    """
     name = f"pgstow_{purpose}_{secrets.token_hex(6)}"
+    maintenance = maintenance_database(server)
     try:
-        yield server.with_database(name)
-    finally:
+        yield server.with_database(name).maintained_in(maintenance.database)
+    except BaseException:
         try:
-            with Server(server.with_database("postgres")) as maintenance:
-                maintenance.drop_database(name)
-        except ConnectionFailed as exc:
-            notify(Notice(f"The database {name} could not be dropped. {exc}"))
+            _drop(maintenance, name)
+        except DatabaseLeft as exc:
+            notify(Notice(str(exc)))
+        raise
+    _drop(maintenance, name)
+
+
+def _drop(maintenance: Conninfo, name: str) -> None:
+    try:
+        drop_database(maintenance, name)
+    except ConnectionFailed as exc:
+        raise DatabaseLeft(f"The database {name} could not be dropped, so drop it by hand. {exc}") from exc

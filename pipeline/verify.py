@@ -13,7 +13,7 @@ from pipeline.attestation import Attestation, Level, store_attestation
 from pipeline.catalog import read_manifest_bytes
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
-from pipeline.errors import BackupDamaged, DumpFailed, RestoreFailed
+from pipeline.errors import BackupDamaged, DatabaseLeft, DumpFailed, RestoreFailed
 from pipeline.events import Notice, Notify, Progress, Started
 from pipeline.layout import BackupRef
 from pipeline.manifest import File, Manifest, StoredObject, TableData
@@ -95,7 +95,13 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
                 _verify_archive(store, request, found, workers, notify)
             case Level.RESTORE:
                 _verify_restore(store, request, found, workers, notify)
+    if found.proof and found.proof.hindrance and not found.problems:
+        raise found.proof.hindrance
     found.attestation = attest(request, found, started_at, store, notify)
+    if found.proof and (left := found.proof.left):
+        if not found.problems:
+            raise DatabaseLeft(f"The backup {manifest.backup_id} is proven. {left}") from left
+        notify(Notice(str(left)))
     return found
 
 
@@ -213,6 +219,8 @@ def _verify_restore(
     _verify_archive(store, request, found, workers, notify, checked)
     told = " ".join(found.problems)  # what the restore says of the first thing that is damaged, the archive says of all
     found.problems += [problem for problem in proof.problems if problem not in told]
+    if proof.hindrance and found.problems:
+        notify(Notice(str(proof.hindrance)))
 
 
 def attest(

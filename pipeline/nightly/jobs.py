@@ -107,8 +107,6 @@ def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
     source = Conninfo.parse(settings.conninfo)
     if settings.password_file is not None:
         source = source.with_password(_read_password(settings.password_file))
-    if settings.all_databases and not source.database:
-        source = source.with_database("postgres")
     return BackupRequest(
         source=source,
         cluster=settings.cluster,

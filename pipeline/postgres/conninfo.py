@@ -19,6 +19,8 @@ class Conninfo:
     parameters: dict[str, Any] = field(repr=False)
     role: str | None = None
     """What our own sessions act as, by SET ROLE; PostgreSQL's programs have an option for that."""
+    maintenance: str | None = None
+    """The database to connect to for what concerns the whole server; None for one that is usually there."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -38,17 +40,31 @@ class Conninfo:
     def database(self) -> str | None:
         """The database that it names, itself or by libpq's environment and service file."""
         # libpq alone knows all of these. Without any it takes the user's name; a user of no real name tells that from the rest.
+        name, _ = self._resolved()
+        return None if name in {"", _NOBODY} else name
+
+    def with_setting(self, name: str, value: str) -> "Conninfo":
+        """The same, with a setting of the server's for each session, above those of the database and of the role."""
+        return replace(
+            self, parameters={**self.parameters, "options": f"{self._resolved()[1]} -c {name}={value}".strip()}
+        )
+
+    def _resolved(self) -> tuple[str, str]:
+        """The database and the options that libpq would take."""
         nowhere = {**self.parameters, "host": "/nonexistent", "hostaddr": "", "user": _NOBODY}
         connection = psycopg.pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
         try:
-            name = connection.db.decode("utf-8", "replace")
+            return connection.db.decode("utf-8", "replace"), connection.options.decode("utf-8", "replace")
         finally:
             connection.finish()
-        return None if name in {"", _NOBODY} else name
 
     def with_database(self, name: str) -> "Conninfo":
         """The same server, another database."""
         return replace(self, parameters={**self.parameters, "dbname": name})
+
+    def maintained_in(self, name: str | None) -> "Conninfo":
+        """The same, with a database to connect to for what concerns the whole server."""
+        return replace(self, maintenance=name)
 
     def with_password(self, password: str) -> "Conninfo":
         """The same, with a password that came from elsewhere."""

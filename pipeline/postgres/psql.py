@@ -3,32 +3,67 @@
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import RestoreFailed
+from pipeline.errors import RefusedStatement, RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
 from pipeline.postgres.restoration import IgnoredError
 from pipeline.postgres.workspace import Workspace, describe_failure
 
-# The severity comes in the server's language; notices and warnings have SQLSTATEs of the classes 00, 01 and 02.
-_REFUSED = re.compile(r"^psql:[^\n]*?: [^:\n]+:\s+(?P<sqlstate>(?!0[012])\w{5}): (?P<message>.*)$", re.MULTILINE)
 _DUPLICATE_OBJECT = "42710"
+_LOST = "connection to server was lost"
+"""What psql says after the server's last words."""
+_UNKNOWN_TO_OLDER = ("invalid command \\restrict", "invalid command \\unrestrict")
+"""What pg_dump writes around a script since August 2025; a psql of before does well without it."""
 _TICK = 0.02  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptError:
-    """A statement that the server refused."""
+    """A statement that the server refused, or something that psql itself could not do."""
 
     sqlstate: str
+    """Empty where it is psql's own."""
     message: str
+    statement: str = field(default="", repr=False)
+    """The first line of the SQL, which may hold the hash of a password; empty where it is psql's own."""
 
     @property
     def is_presence(self) -> bool:
         """Whether it is that what was to be made is there: the superuser that initdb made is in every script of pg_dumpall's."""
         return self.sqlstate == _DUPLICATE_OBJECT
+
+
+class ScriptMessages:
+    """Finds the errors among what psql says of the script at ``path``, with ``--echo-errors`` and ``VERBOSITY=verbose``.
+
+    The server's word for a severity is in the server's language, and notices and warnings may have any SQLSTATE. But psql echoes each
+    statement that failed after the message about it, and no other (``SendQuery`` in psql's common.c); what it says itself is in English.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._line = re.compile(
+            rf"^psql:{re.escape(str(path))}:\d+: (?:error: (?P<own>.*)|STATEMENT:  (?P<statement>.*)"
+            r"|[^:\n]+:\s+(?P<sqlstate>\w{5}): (?P<message>.*))$",
+            re.MULTILINE,
+        )
+        self._last = ("", "")
+
+    def errors(self, lines: str) -> list[ScriptError]:
+        """The errors in the next whole lines."""
+        found = []
+        for match in self._line.finditer(lines):
+            if match["message"] is not None:
+                self._last = match["sqlstate"], match["message"]
+            elif match["statement"] is not None:
+                found.append(ScriptError(*self._last, match["statement"]))
+                self._last = "", ""
+            elif not match["own"].startswith(_UNKNOWN_TO_OLDER):
+                reason = f" ({self._last[1]})" if self._last[1] and match["own"] == _LOST else ""
+                found.append(ScriptError("", f"{match['own']}{reason}"))
+        return found
 
 
 class ScriptRun:
@@ -50,6 +85,7 @@ class ScriptRun:
         passes: Callable[[ScriptError], bool] | None = None,
     ) -> None:
         self._passes = passes
+        self._messages = ScriptMessages(path)
         self._refused: list[ScriptError] = []
         self._read = 0  # bytes of psql's messages
         self._running = workspace.start(
@@ -59,6 +95,7 @@ class ScriptRun:
                 "--quiet",
                 "--no-password",
                 "--variable=VERBOSITY=verbose",
+                "--echo-errors",
                 *([] if passes else ["--variable=ON_ERROR_STOP=1"]),
                 *(["--single-transaction"] if single_transaction else []),
                 f"--file={path}",
@@ -72,15 +109,19 @@ class ScriptRun:
         status = self._running.poll()
         told = self._running.lines(self._read)
         self._read += len(told)
-        errors = [
-            ScriptError(match["sqlstate"], match["message"])
-            for match in _REFUSED.finditer(told.decode("utf-8", "replace"))
-        ]
+        errors = self._messages.errors(told.decode("utf-8", "replace"))
         self._refused += errors
         if refused := [error for error in errors if not (self._passes and self._passes(error))]:
-            raise RestoreFailed(f"psql failed: {refused[0].message.rstrip('.')}.")
+            first = refused[0]
+            raise RestoreFailed(
+                f"psql failed: {first.message.rstrip('.')}.",
+                RefusedStatement(first.message, statement=first.statement, sqlstate=first.sqlstate),
+            )
         if status:
-            raise RestoreFailed(describe_failure("psql", status, self._running.messages()))
+            said = (
+                "" if self._refused else self._running.messages()
+            )  # what it echoed of a statement isn't for others to read
+            raise RestoreFailed(describe_failure("psql", status, said))
         return status is not None
 
     def ignored_errors(self) -> list[IgnoredError]:

@@ -9,7 +9,7 @@ from subprocess import DEVNULL
 from typing import Self
 
 from pipeline.config import RestoreOptions
-from pipeline.errors import RestoreFailed
+from pipeline.errors import RefusedStatement, RestoreFailed
 from pipeline.manifest import Format
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
@@ -21,6 +21,10 @@ _IGNORED = re.compile(r"^pg_restore: warning: errors ignored on restore: \d+$")
 """In pg_restore.c."""
 _BEGINNINGS = ("error: ", "warning: ", "while ", "from TOC entry ", "detail: ", "hint: ")
 """How what it says may begin (pg_log_generic_v() in logging.c)."""
+_REFUSED = re.compile(
+    r'error: (?P<message>(?:COPY failed for table "(?P<relation>.*?)": )?[^\n]*)(?:.*?^Command was: (?P<statement>.*))?',
+    re.DOTALL | re.MULTILINE,
+)
 _LONGEST = 200  # characters of an error's command that are shown
 
 
@@ -111,7 +115,8 @@ class Restoration:
         """Whether it ended, having got to its end. Raises RestoreFailed with pg_restore's own words where it did not."""
         status = self._running.poll()
         if status and not (self._keep_going and status == 1 and self._went_on()):
-            raise RestoreFailed(describe_failure("pg_restore", status, self._running.messages()))
+            messages = self._running.messages()
+            raise RestoreFailed(describe_failure("pg_restore", status, messages), find_refused(messages))
         return status is not None
 
     def ignored_errors(self) -> list[IgnoredError]:
@@ -130,6 +135,18 @@ class Restoration:
     def stop(self) -> None:
         """End it and its sessions on the server."""
         self._running.stop()
+
+
+def find_refused(messages: str) -> RefusedStatement | None:
+    """The first thing that the server refused, among what pg_restore wrote to its standard error; None where it was something else.
+
+    Which entry it was of, pg_restore only says with ``--verbose``, which says much more than that.
+    """
+    for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:
+        if (match := _REFUSED.match(block)) and (match["relation"] or match["statement"]):
+            statement = (match["statement"] or "").strip().removesuffix("...")  # it shows 1,020 bytes of it
+            return RefusedStatement(match["message"], statement, match["relation"] or "")
+    return None
 
 
 def parse_errors(messages: str) -> list[IgnoredError]:

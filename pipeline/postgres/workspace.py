@@ -28,6 +28,8 @@ from pipeline.postgres.processes import files_open_in, living_members
 from pipeline.postgres.programs import Program
 
 PREFIX = "pgstow-work-"
+_COLOR = "PG_COLOR"
+"""With it, a program's messages have escape sequences in them, and pgstow would not understand them (logging.c)."""
 _LOCK = "pgstow.lock"
 """In every working folder; nothing else is ever taken for one."""
 _SETTLED = 60.0  # seconds after which whoever made a working folder has locked it
@@ -219,7 +221,7 @@ class Workspace:
 
 
 def _without(variables: Sequence[str]) -> list[str]:
-    return ["env", *(word for variable in variables for word in ("-u", variable))] if variables else []
+    return ["env", *(word for variable in (_COLOR, *variables) for word in ("-u", variable))]
 
 
 def describe_failure(name: str, status: int, messages: str) -> str:
@@ -256,4 +258,4 @@ def remove_abandoned(parent: Path) -> None:
 
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run one of PostgreSQL's programs to its end and keep what it printed."""
-    return subprocess.run([str(program.path), *arguments], input=stdin, capture_output=True, check=False)
+    return subprocess.run([*_without(()), str(program.path), *arguments], input=stdin, capture_output=True, check=False)

@@ -16,6 +16,7 @@ import pytest
 from psycopg.conninfo import make_conninfo
 from support.faulty_backups import FaultyStore
 from support.faulty_http import Fault
+from support.locales import server_with_locales
 from support.manifests import canonical
 from support.pgstow import Result, assert_one_sentence, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import Database
@@ -52,6 +53,13 @@ def target() -> Iterator[ThrowawayCluster]:
         yield cluster
 
 
+@pytest.fixture
+def german_target() -> Iterator[ThrowawayCluster]:
+    """A server whose messages are in German, where its package has them in German."""
+    with server_with_locales("de_DE", lc_messages="de_DE.UTF-8") as cluster:
+        yield cluster
+
+
 def execute(cluster: ThrowawayCluster, database: str, *statements: str) -> None:
     with closing(psycopg.connect(cluster.conninfo(database), autocommit=True)) as connection:
         for statement in statements:
@@ -73,6 +81,7 @@ def furnish(cluster: ThrowawayCluster) -> None:
         'CREATE ROLE "Re ader" NOLOGIN CONNECTION LIMIT 3',
         'GRANT "Re ader" TO owner WITH ADMIN OPTION',
         "ALTER ROLE owner SET work_mem TO '5MB'",
+        "ALTER ROLE owner SET default_tablespace TO 'gone'",  # a NOTICE with an error's SQLSTATE, 42704
         "COMMENT ON ROLE owner IS 'it''s theirs'",
         "CREATE DATABASE shop OWNER owner ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
         """CREATE DATABASE "odd / n@me" TEMPLATE template0""",
@@ -91,6 +100,8 @@ def furnish(cluster: ThrowawayCluster) -> None:
         "CREATE TABLE sales.item AS SELECT i, 'item ' || i AS name FROM generate_series(1, 1000) AS i",
         'ALTER TABLE sales.item OWNER TO owner; GRANT SELECT ON sales.item TO "Re ader"',
         "SELECT lo_from_bytea(0, 'large')",
+        "CREATE PUBLICATION news FOR TABLE sales.item",  # a WARNING with an error's SQLSTATE, 55000
+        'GRANT SELECT (i), UPDATE (name) ON sales.item TO "Re ader" WITH GRANT OPTION; REVOKE ALL ON sales.item FROM owner',
     )
     execute(cluster, "odd / n@me", "CREATE TABLE t AS SELECT generate_series(1, 10) AS i")
     execute(cluster, "template1", "CREATE TABLE in_every_new_one (i integer)")
@@ -116,17 +127,18 @@ def listed(store: Path) -> dict[str, list[dict]]:
 
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_a_whole_server_comes_back(
-    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path, at_once: int
+    source: ThrowawayCluster, german_target: ThrowawayCluster, tmp_path: Path, spool_dir: Path, at_once: int
 ) -> None:
     furnish(source)
     made = back_up(source, tmp_path / "store", spool_dir, "--databases-at-once", at_once)
     assert (made.exit_code, made.stderr) == (0, "")
     assert set(listed(tmp_path / "store")) == {"@globals", "@cluster", "postgres", "template1", "shop", "odd / n@me"}
 
-    result = restore(tmp_path / "store", target, spool_dir)
+    result = restore(tmp_path / "store", german_target, spool_dir)
     assert result.exit_code == 0, result
-    execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")  # can't be dumped
-    assert dump_all(target) == dump_all(source)
+    closed = "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false"  # can't be dumped
+    execute(german_target, "postgres", closed)
+    assert dump_all(german_target) == dump_all(source)
 
 
 def test_a_whole_server_in_the_custom_format(
@@ -144,9 +156,11 @@ def test_a_whole_server_in_the_custom_format(
 class TestScript:
     """All of a server as the one script that pg_dumpall makes of it."""
 
+    @pytest.mark.parametrize("where", ["target", "german_target"])
     def test_it_comes_back(
-        self, source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+        self, source: ThrowawayCluster, where: str, request: pytest.FixtureRequest, tmp_path: Path, spool_dir: Path
     ) -> None:
+        target: ThrowawayCluster = request.getfixturevalue(where)
         furnish(source)
         store = tmp_path / "store"
         made = back_up(source, store, spool_dir, "--format", "plain")
@@ -189,9 +203,10 @@ class TestScript:
         assert not (tmp_path / "store" / "manifests").exists()
 
     def test_an_error_ends_it(
-        self, source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+        self, source: ThrowawayCluster, german_target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
     ) -> None:
         """Any but that a role is there."""
+        target = german_target
         furnish(source)
         assert back_up(source, tmp_path / "store", spool_dir, "--format", "plain").exit_code == 0
         execute(target, "template1", "CREATE TABLE in_the_way (i integer)")
@@ -205,7 +220,7 @@ class TestScript:
         place.rmdir()
         execute(target, "template1", "DROP TABLE in_the_way")
         result = restore(tmp_path / "store", target, spool_dir)
-        assert_one_sentence(result, 5, r"psql failed: directory .* does not exist\. The server may hold a part")
+        assert_one_sentence(result, 5, r"psql failed: (directory|Verzeichnis) .*\. The server may hold a part")
 
 
 def test_tablespaces_come_back(target: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:

@@ -345,10 +345,18 @@ class TestScript:
         self, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
     ) -> None:
         source, target = make_database(), make_database()
-        source.execute("CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE b AS SELECT 2 AS i")
+        source.execute(
+            "CREATE TABLE a AS SELECT 1 AS i; CREATE TABLE b AS SELECT 2 AS i; CREATE PUBLICATION p FOR TABLE a;"
+            "GRANT SELECT (i) ON a TO pg_monitor; REVOKE ALL ON a FROM postgres"
+        )
         target.execute("CREATE TABLE b (other text)")
         restore = ("restore", "--into", target.conninfo, "--allow-nonempty")
         assert back_up(source.conninfo, "plain", tmp_path / "one", spool_dir).exit_code == 0
+        whole = run_pgstow(
+            *("restore", "--from", tmp_path / "one", "--into", make_database().conninfo, "-q"),
+            env={"PG_COLOR": "always"},
+        )
+        assert (whole.exit_code, whole.stderr) == (0, ""), whole  # a publication's WARNING has an error's SQLSTATE
         result = Stored("plain", tmp_path / "one").run(*restore)
         assert_one_sentence(result, RESTORE, r'^pgstow: psql failed: relation "b" already exists\.$')
         assert tables_of(target) == ["b"]

@@ -442,3 +442,46 @@ def test_a_scratch_server_by_a_role_that_may_not_create_databases(
         assert_one_sentence(result, 3, "permission denied to create database")
     finally:
         server.execute("DROP ROLE humble")
+
+
+@pytest.mark.parametrize("format_", ["directory", "plain"])
+def test_subscriptions_neither_contact_anybody_nor_stay(
+    database: Database, server: Database, format_: str, tmp_path: Path, spool_dir: Path
+) -> None:
+    """A server drops no database with a subscription in it, nor one that is a template."""
+    subscription = "CREATE SUBSCRIPTION news CONNECTION 'host=/nowhere dbname=x' PUBLICATION p WITH (connect = false)"
+    database.execute(subscription)
+    database.execute(f"CREATE TABLE t AS SELECT 1 AS i; ALTER DATABASE {database.name} IS_TEMPLATE true")
+    before = databases(server)
+    try:
+        backup = ("backup", database.conninfo, "--to", tmp_path, "--spool-dir", spool_dir, "-q", "-F", format_)
+        assert run_pgstow(*backup).exit_code == 0
+        result = verify(tmp_path, spool_dir, "--scratch", server.conninfo, "-q")
+        assert result.exit_code == 0, result
+        assert databases(server) == before
+        assert [attestation["good"] for attestation in attestations(tmp_path)] == [True]
+        assert server.fetch("SELECT subname, datname FROM pg_subscription s JOIN pg_database d ON d.oid = subdbid") == [
+            ("news", database.name)
+        ]
+    finally:
+        database.execute(f"ALTER DATABASE {database.name} IS_TEMPLATE false")
+        for change in ("ALTER SUBSCRIPTION news SET (slot_name = NONE)", "DROP SUBSCRIPTION news"):
+            database.execute(change)
+
+
+def test_a_scratch_database_that_cannot_be_dropped_is_told(database: Database, tmp_path: Path, spool_dir: Path) -> None:
+    """A transaction that somebody prepared there keeps the server from it."""
+    database.execute("CREATE EXTENSION dblink; CREATE TABLE t AS SELECT 1 AS i")
+    assert run_pgstow("backup", database.conninfo, "--to", tmp_path, "--spool-dir", spool_dir, "-q").exit_code == 0
+    assertion = (
+        "SELECT dblink_exec(format('host=%s port=%s dbname=%s user=postgres', current_setting('unix_socket_directories'), "
+        "current_setting('port'), current_database()), 'BEGIN; CREATE TABLE p (); PREPARE TRANSACTION ''p''') LIKE 'PREPARE%'"
+    )
+    with ThrowawayCluster(settings={"max_prepared_transactions": "1"}) as cluster:
+        scratch = cluster.conninfo()
+        result = verify(tmp_path, spool_dir, "--scratch", scratch, "--assert", assertion, "-q")
+        assert result.exit_code == 3, result
+        [left] = databases(Database("postgres", scratch)) - {"postgres", "template0", "template1"}
+    sentence = assert_one_sentence(result, 3, r"is proven\. The database pgstow_proof_\w+ could not be dropped")
+    assert left in sentence
+    assert [attestation["good"] for attestation in attestations(tmp_path)] == [True]

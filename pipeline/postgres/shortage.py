@@ -1,0 +1,128 @@
+"""Whether a restore failed for want of something that a server has and no backup holds: a library, a locale, a file, another version.
+
+pg_restore passes on no SQLSTATE, and a server may speak any language. So it is the kind of the entry that decides first, then what the server
+lacks of what the entry names, and only then the words.
+"""
+
+import re
+from collections.abc import Mapping
+
+from pipeline.errors import RefusedStatement
+from pipeline.postgres.server import Server
+from pipeline.postgres.toc import Toc
+
+_KINDS = frozenset(
+    {
+        "ACCESS METHOD",
+        "COLLATION",
+        "CONVERSION",
+        "EXTENSION",
+        "FOREIGN DATA WRAPPER",
+        "PROCEDURAL LANGUAGE",
+        "SECURITY LABEL",  # its provider has to be preloaded
+        "SERVER",  # the wrapper's library checks its options, and those of a user mapping
+        "USER MAPPING",
+        "SUBSCRIPTION",
+        "TEXT SEARCH DICTIONARY",
+        "TEXT SEARCH PARSER",
+        "TEXT SEARCH TEMPLATE",
+        "TRANSFORM",
+    }
+)
+"""Entries that need a library or a file of the server's machine, a locale, or a right."""
+_STATEMENT = re.compile(r"(?:CREATE|ALTER|COMMENT ON)(?: OR REPLACE| TRUSTED)* (?P<words>[A-Z ]+)")
+_FUNCTION = re.compile("CREATE (?:FUNCTION|PROCEDURE) ")
+_LANGUAGE = re.compile(r'\bLANGUAGE (?P<name>\w+|"[^"]+")')
+_BUILT_IN = frozenset({"sql", "plpgsql"})
+_COLLATION = re.compile(r'\bCOLLATE pg_catalog\.(?P<name>\w+|"(?:[^"]|"")+")')
+_SQLSTATES = re.compile("53...|58...|F0000|57P..")
+"""Out of resources, files, configuration files, shut down (errcodes-appendix.html in PostgreSQL's manual)."""
+_UNDEFINED = re.compile("42...")
+_DENIED = "42501"
+_WORDS = re.compile(
+    r"(?:^|ERROR:  )(?:"
+    r"could not (?:access|load|open|find function) .*"
+    r"|.* (?:must|can only) be (?:pre)?loaded .*"
+    r'|invalid value for parameter "(?:lc_|TimeZone|session_preload|local_preload).*'
+    r'|collation ".*" for encoding ".*" does not exist'
+    r"|security label provider .* not loaded"
+    r"|ICU is not supported .*"
+    r")"
+)
+_WORDS_OF_DENIAL = re.compile(r"ERROR:  (?:permission denied|must be |must have |only superuser|Only roles with)")
+_NO_CONNECTION = re.compile(r"(?:pg_restore|psql) failed: (?:connection to |could not connect to )")
+
+
+def is_shortage(
+    sentence: str, refused: RefusedStatement | None, toc: Toc, versions: Mapping[str, str], server: Server, *, own: bool
+) -> bool:
+    """True if the failure is no evidence against the backup.
+
+    ``versions`` are the backed-up database's extensions. ``own`` is a server of pgstow's, where pgstow may do anything.
+    Raises ConnectionFailed.
+    """
+    if refused is None:
+        return _NO_CONNECTION.match(sentence) is not None  # a setting of the database may keep every session out
+    if _WORDS.search(refused.message) or _SQLSTATES.fullmatch(refused.sqlstate):
+        return True
+    if not own and _is_denied(refused, server):
+        return True
+    if _kind_of(refused.statement) in _KINDS or _needs_library(refused.statement):
+        return True
+    return _lacks_collation(refused.statement, server) or bool(
+        _other_versions(versions, server) & _extensions_of(refused, toc, versions)
+    )
+
+
+def _kind_of(statement: str) -> str:
+    """What a statement makes or changes, in pg_dump's words; empty where it is none of the kinds above."""
+    match = _STATEMENT.match(statement)
+    words = match["words"] if match else statement
+    return next((kind for kind in _KINDS if re.match(rf"{kind}\b", words)), "")
+
+
+def _needs_library(statement: str) -> bool:
+    language = _LANGUAGE.search(statement) if _FUNCTION.match(statement) else None
+    return language is not None and language["name"] not in _BUILT_IN
+
+
+def _is_denied(refused: RefusedStatement, server: Server) -> bool:
+    """True if the role lacks a right, and also if only words would tell that are in a language that pgstow doesn't read."""
+    if refused.sqlstate:
+        return refused.sqlstate == _DENIED
+    [(language,)] = server.fetch("SHOW lc_messages")
+    unreadable = not refused.relation and not re.match(r"C\b|POSIX|en|$", str(language))
+    return unreadable or _WORDS_OF_DENIAL.search(refused.message) is not None
+
+
+def _lacks_collation(statement: str, server: Server) -> bool:
+    """True if it names one of the collations that initdb makes of the machine's locales, which the server lacks."""
+    named = {match["name"].strip('"').replace('""', '"') for match in _COLLATION.finditer(statement)}
+    return bool(named and named - {name for (name,) in server.fetch("SELECT collname FROM pg_collation")})
+
+
+def _other_versions(versions: Mapping[str, str], server: Server) -> set[str]:
+    """The extensions of which the server has another version than was backed up."""
+    rows = server.fetch("SELECT name, default_version FROM pg_available_extensions")
+    return {name for name, version in rows if versions.get(name, version) != version}
+
+
+def _extensions_of(refused: RefusedStatement, toc: Toc, versions: Mapping[str, str]) -> set[str]:
+    """The extensions that something depends on, by the archive's own account; of a script, which has none, all where a name isn't known.
+
+    Of rows, only an extension counts that makes their table.
+    """
+    if not toc.entries:
+        return set(versions) if _UNDEFINED.fullmatch(refused.sqlstate) else set()
+    by_id = {entry.dump_id: entry for entry in toc.entries}
+    if refused.relation:
+        rows = [entry for entry in toc.entries if (entry.description, entry.tag) == ("TABLE DATA", refused.relation)]
+        found = [by_id[dump_id] for entry in rows for dump_id in entry.dependencies if dump_id in by_id]
+    else:
+        found = [entry for entry in toc.entries if entry.definition.strip().startswith(refused.statement)]
+        seen = {entry.dump_id for entry in found}
+        for entry in found:
+            fresh = {dump_id for dump_id in entry.dependencies if dump_id in by_id} - seen
+            seen |= fresh
+            found += [by_id[dump_id] for dump_id in fresh]
+    return {entry.tag for entry in found if entry.description == "EXTENSION"}
