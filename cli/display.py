@@ -77,7 +77,7 @@ def removal_document(removed: "Removed") -> dict[str, Any]:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", default=str)
     sys.stdout.write("\n")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import display, options
-from cli.errors import ExitCode, exit_code_of, print_error
+from cli.errors import ExitCode, exit_code_of, print_error, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -146,8 +146,9 @@ def verify(
         else:
             found = run(lambda: manifest)
             documents, codes = [_document(found)], {ExitCode.DAMAGED} if found.problems else set()
-    if json:
-        display.print_json(documents if latest_of_each or manifest.members else documents[0])
+    with result_of(_describe_all(documents)):
+        if json:
+            display.print_json(documents if latest_of_each or manifest.members else documents[0])
     if codes:
         raise typer.Exit(ExitCode.DAMAGED if ExitCode.DAMAGED in codes else min(codes))
 
@@ -222,6 +223,11 @@ def _document(found: "Verification") -> dict[str, Any]:
         "problems": found.problems,
         "attestation": found.attestation,
     }
+
+
+def _describe_all(documents: "Sequence[dict[str, Any]]") -> str:
+    good = ", ".join(f"{one['database']} {one['backup_id']}" for one in documents if one["good"])
+    return display.one_line(f"{good or 'No backup'} is good, of {len(documents)} that were verified.")
 
 
 def _print(found: "Verification", seconds: float) -> None:
