@@ -13,6 +13,7 @@ from pipeline.events import Event, Notice, Notify, Progress, Started
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline.attestation import Attestation
     from pipeline.removal import Removed
 
 _PICTURES = (
@@ -53,6 +54,16 @@ def format_age(moment: datetime) -> str:
 def one_line(text: str) -> str:
     """A name from outside, with pictures of its control characters: it must neither break a line nor command a terminal."""
     return text.translate(_PICTURES)
+
+
+def describe_attestation(attestation: "Attestation | None") -> str:
+    """What the latest verification of a backup came to, in words."""
+    if attestation is None:
+        return "never"
+    words = f"{attestation.finished_at.astimezone():%Y-%m-%d} {attestation.level}"
+    if attestation.good:
+        return words
+    return f"{words}: {'could not be read' if attestation.unproven else 'failed'}"
 
 
 def describe_removal(removed: "Removed") -> str:

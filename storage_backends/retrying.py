@@ -42,6 +42,10 @@ class RetryingBackend:
         self._give_up_after = give_up_after
         self._sleep = sleep
 
+    def with_patience(self, seconds: float) -> "RetryingBackend":
+        """The same over the same ``inner``, which gives up after so many seconds if that is sooner."""
+        return RetryingBackend(self._inner, give_up_after=min(seconds, self._give_up_after), sleep=self._sleep)
+
     @property
     def url(self) -> str:
         """The inner backend's."""
@@ -151,6 +155,11 @@ class RetryingBackend:
             retry_error_callback=_give_up,
         )
         return retrying(call)
+
+
+def with_patience(store: StorageBackend, seconds: float) -> StorageBackend:
+    """``store``, with no call repeated for longer than so many seconds; itself, where it repeats none."""
+    return store.with_patience(seconds) if isinstance(store, RetryingBackend) else store
 
 
 def _give_up(state: RetryCallState) -> object:
