@@ -12,7 +12,7 @@ import typer
 
 from cli import display, options
 from cli import retention_options as retention
-from cli.errors import exit_code_of
+from cli.errors import exit_code_of, result_of
 
 if TYPE_CHECKING:
     from pipeline.destinations import Copies
@@ -134,6 +134,7 @@ def backup(
     from pipeline.backup import BackupRequest
     from pipeline.cluster import ClusterRequest, back_up_cluster
     from pipeline.config import Labels
+    from pipeline.destinations import committed
     from pipeline.errors import InvalidRequest
     from pipeline.globals import GlobalsRequest, back_up_globals
     from pipeline.plan import plan_backup
@@ -219,10 +220,12 @@ def backup(
         started = time.monotonic()
         with display.progress(quiet=quiet or json) as notify:
             copies = run(stores, notify)
-    if json:
-        _print_json(copies, urls)
-    else:
-        _print(copies, urls, time.monotonic() - started)
+    made = committed(copies)[0]
+    with result_of(f"The backup of {made.cluster}/{made.database} is made: {made.backup_id}."):
+        if json:
+            _print_json(copies, urls)
+        else:
+            _print(copies, urls, time.monotonic() - started)
     if failures := [copy for copy in copies if isinstance(copy, StorageError)]:  # told when they happened
         raise typer.Exit(exit_code_of(failures[0]))
 

@@ -13,6 +13,7 @@ from pipeline.events import Event, Notice, Notify, Progress, Started
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline.attestation import Attestation
     from pipeline.removal import Removed
 
 _PICTURES = (
@@ -55,6 +56,16 @@ def one_line(text: str) -> str:
     return text.translate(_PICTURES)
 
 
+def describe_attestation(attestation: "Attestation | None") -> str:
+    """What the latest verification of a backup came to, in words."""
+    if attestation is None:
+        return "never"
+    words = f"{attestation.finished_at.astimezone():%Y-%m-%d} {attestation.level}"
+    if attestation.good:
+        return words
+    return f"{words}: {'could not be read' if attestation.unproven else 'failed'}"
+
+
 def describe_removal(removed: "Removed") -> str:
     """What is gone, and what is locked, in words."""
     words = f"{removed.objects:,} objects ({format_size(removed.size)}) are gone"
@@ -77,7 +88,7 @@ def removal_document(removed: "Removed") -> dict[str, Any]:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=False, default=str)
+    json.dump(document, sys.stdout, indent=2, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", default=str)
     sys.stdout.write("\n")
 
 

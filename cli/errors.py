@@ -1,5 +1,6 @@
 """From what went wrong to what a person reads and what a script gets: the only place that exits."""
 
+import errno
 import signal
 import sys
 import traceback
@@ -8,6 +9,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from types import FrameType
 
+from cli import stdio
 from cli.display import one_line
 from pipeline import errors as pipeline_errors
 from storage_backends import errors as storage_errors
@@ -70,6 +72,10 @@ def reported(*, debug: bool) -> Iterator[None]:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
+    except SystemExit as exc:
+        if failure := stdio.unwritten():  # what was printed is all that this command was for
+            raise SystemExit(exc.code or _code_of_unwritten(failure)) from exc
+        raise
     except Stopped as exc:
         _fail(f"Stopped by {signal.Signals(exc.number).name}; {exc.consequence}.", 128 + exc.number)
     except Exception as exc:
@@ -84,6 +90,17 @@ def reported(*, debug: bool) -> Iterator[None]:
         if code is ExitCode.UNEXPECTED:
             sentence = f"Unexpected {type(exc.__cause__ or exc).__name__}: {sentence} Please report this, with what --debug prints."
         _fail(sentence, code)
+
+
+@contextmanager
+def result_of(work: str) -> Iterator[None]:
+    """Print the result of work that is done; ``work`` says in a sentence what was done.
+
+    Where standard output doesn't take the result, standard error says so, and the exit code stays the work's.
+    """
+    yield
+    if failure := stdio.unwritten():
+        print_error(f"{work} The result could not be written to standard output: {failure.strerror}.")
 
 
 @contextmanager
@@ -115,6 +132,14 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 def _go_on_stopping(_number: int, _frame: FrameType | None) -> None:
     """Unlike SIG_IGN, not complained about by Python where the signal is there already, and not inherited by programs."""
+
+
+def _code_of_unwritten(failure: OSError) -> int:
+    """Say it, unless the reader has had enough, as head has."""
+    if failure.errno == errno.EPIPE:
+        return 128 + signal.SIGPIPE
+    print_error(f"Standard output could not be written: {failure.strerror}.")
+    return ExitCode.MACHINE
 
 
 def _fail(sentence: str, code: int) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +15,8 @@ from cli.errors import Stopped
 
 if TYPE_CHECKING:
     from pipeline.manifest import Format
+
+_STANDARD_OUTPUT = 1  # its descriptor
 
 
 def export(
@@ -115,19 +116,22 @@ def export(
 @contextmanager
 def _output(file: Path | None) -> Iterator[BinaryIO]:
     """Standard output, or a new file of mode 0600 that has its name once it is whole."""
+    from pipeline.errors import LocalResourceExhausted
+
     if file is None:
         try:
-            sys.stdout.flush()
-            yield sys.stdout.buffer
-            sys.stdout.buffer.flush()
+            os.write(_STANDARD_OUTPUT, b"")  # fails where it is closed, before anything is fetched
+            with open(_STANDARD_OUTPUT, "wb", closefd=False) as stream:
+                yield stream
         except BrokenPipeError as exc:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # where Python's own last flush may go
             stopped = Stopped(signal.SIGPIPE)
             stopped.consequence = "whoever read standard output has only a part"
             raise stopped from exc
+        except OSError as exc:
+            if exc.filename is None:
+                raise LocalResourceExhausted(f"Standard output could not be written: {exc.strerror}.") from exc
+            raise
         return
-    from pipeline.errors import LocalResourceExhausted
-
     unfinished = file.with_name(f"{file.name}.partial")
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,7 +1,7 @@
 """``pgstow gc``."""
 
 import dataclasses
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +9,7 @@ import typer
 
 from cli import display, options
 from cli import retention_options as retention
-from cli.errors import removing
+from cli.errors import removing, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,13 +53,13 @@ def gc(
         if going and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
             with removing(), display.progress(quiet=quiet or json) as notify:
                 removed = collect(request, leftovers, store, notify, datetime.now(UTC))
-    if json:
-        listed = [{**dataclasses.asdict(one.ref), **_document(one)} for one in leftovers]
-        display.print_json({"leftovers": listed, "removed": removed and display.removal_document(removed)})
-    elif removed is not None:
-        print(f"Removed {display.describe_removal(removed)}.")
-    elif not going:
-        print("There is nothing to remove.")
+    done = "There is nothing to remove." if removed is None else f"Removed {display.describe_removal(removed)}."
+    with result_of(done) if removed is not None else nullcontext():
+        if json:
+            listed = [{**dataclasses.asdict(one.ref), **_document(one)} for one in leftovers]
+            display.print_json({"leftovers": listed, "removed": removed and display.removal_document(removed)})
+        elif removed is not None or not going:
+            print(done)
 
 
 def _document(one: "Leftover") -> dict[str, object]:

@@ -6,6 +6,7 @@ from contextlib import closing
 import typer
 
 from cli import display, options
+from cli.errors import result_of
 
 app = typer.Typer(
     help="Legal holds: backups that nobody can delete until they are let go (S3 with Object Lock, Google Cloud Storage).",
@@ -89,14 +90,14 @@ def _hold(
         display.progress(quiet=quiet or json) as notify,
     ):
         objects = hold(Wanted(backup, cluster, database), store, notify, held=held)
-    if json:
-        display.print_json(
-            [{**dataclasses.asdict(ref), "objects": number, "held": held} for ref, number in objects.items()]
-        )
-        return
     meant, *members = objects
     name = display.one_line(f"{meant.cluster}/{meant.database} {meant.backup_id}")
     also = f" and its {len(members)} members" if members else ""
-    print(
-        f"{name}{also}: {sum(objects.values()):,} objects are {'under a legal hold now' if held else 'let go by their legal hold'}."
-    )
+    done = f"{name}{also}: {sum(objects.values()):,} objects are {'under a legal hold now' if held else 'let go by their legal hold'}."
+    with result_of(done):
+        if json:
+            display.print_json(
+                [{**dataclasses.asdict(ref), "objects": number, "held": held} for ref, number in objects.items()]
+            )
+        else:
+            print(done)

@@ -56,7 +56,11 @@ def list_(
 
 
 def _summarize(attestation: "Attestation | None") -> dict[str, Any] | None:
-    return attestation.model_dump(mode="json", include={"level", "good", "finished_at"}) if attestation else None
+    return (
+        attestation.model_dump(mode="json", include={"level", "good", "unreadable", "finished_at"})
+        if attestation
+        else None
+    )
 
 
 def _print_table(entries: "Sequence[CatalogEntry]", proven: "Mapping[BackupRef, Attestation] | None") -> None:
@@ -117,7 +121,5 @@ def _kind(manifest: "Manifest") -> str:
 
 
 def _describe(attestation: "Attestation | None") -> str:
-    if attestation is None:
-        return "never"
-    words = f"{attestation.finished_at.astimezone():%Y-%m-%d} {attestation.level}"
-    return words if attestation.good else f"[red]{words}: failed[/red]"
+    words = display.describe_attestation(attestation)
+    return words if attestation is None or attestation.good else f"[red]{words}[/red]"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import config, errors, schedule
+from cli import config, errors, schedule, stdio
 from cli.backup import backup
 from cli.check import check
 from cli.export import export
@@ -60,6 +60,7 @@ def options(
 
 def main() -> None:
     """Run the command line and exit with a documented code."""
+    stdio.take_over()
     os.environ["LC_MESSAGES"] = "C"  # pgstow reads what PostgreSQL's programs say
     os.environ.pop("LC_ALL", None)
     with errors.reported(debug="--debug" in sys.argv[1:]):

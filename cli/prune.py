@@ -1,7 +1,7 @@
 """``pgstow prune``."""
 
 import dataclasses
-from contextlib import closing
+from contextlib import closing, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +9,7 @@ import typer
 
 from cli import display, options
 from cli import retention_options as retention
-from cli.errors import ExitCode, removing
+from cli.errors import ExitCode, removing, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,12 +96,13 @@ def prune(
         if dropped and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
             with removing(), display.progress(quiet=quiet or json) as notify:
                 pruned = prune_backups(request, decisions, store, notify, datetime.now(UTC))
-    if json:
-        display.print_json(_document(decisions, pruned))
-    elif pruned is not None:
-        _print_result(pruned)
-    elif not dropped:
-        print("There is nothing to remove.")
+    with result_of(_describe_result(pruned)) if pruned is not None else nullcontext():
+        if json:
+            display.print_json(_document(decisions, pruned))
+        elif pruned is not None:
+            _print_result(pruned)
+        elif not dropped:
+            print("There is nothing to remove.")
     if any(one.snapshot_at is None for one in decisions):
         raise typer.Exit(ExitCode.DAMAGED)
 
@@ -146,8 +147,12 @@ def _document(decisions: "Sequence[Decision]", pruned: "Pruned | None") -> dict[
     }
 
 
+def _describe_result(pruned: "Pruned") -> str:
+    return f"Removed {len(pruned.backups):,} backups: {display.describe_removal(pruned.removed)}."
+
+
 def _print_result(pruned: "Pruned") -> None:
-    print(f"Removed {len(pruned.backups):,} backups: {display.describe_removal(pruned.removed)}.")
+    print(_describe_result(pruned))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
         print(f"{len(pruned.spared):,} stay, since the store has changed meanwhile or has them locked: {names}.")

@@ -10,7 +10,7 @@ import typer
 
 from cli import display, options
 from cli import restore_options as how
-from cli.errors import Stopped
+from cli.errors import Stopped, result_of
 
 if TYPE_CHECKING:
     from pipeline.archive_reader import Choice
@@ -212,31 +212,30 @@ def restore(
         raise
     seconds = time.monotonic() - started
     manifest = restored.manifest
-    if json:
-        display.print_json(
-            {
-                "backup_id": manifest.backup_id,
-                "database": restored.database,
-                "tables": restored.tables,
-                "rows": restored.rows,
-                "size": restored.size,
-                "fetched": restored.fetched,
-                "allowed_errors": restored.allowed_errors,
-                "seconds": round(seconds, 3),
-            }
+    done = f"Restored {manifest.cluster}/{manifest.database} {manifest.backup_id} into {restored.database}"
+    with result_of(f"{done}."):
+        if json:
+            display.print_json(
+                {
+                    "backup_id": manifest.backup_id,
+                    "database": restored.database,
+                    "tables": restored.tables,
+                    "rows": restored.rows,
+                    "size": restored.size,
+                    "fetched": restored.fetched,
+                    "allowed_errors": restored.allowed_errors,
+                    "seconds": round(seconds, 3),
+                }
+            )
+            return
+        print(f"{done} in {display.format_duration(seconds)}.")
+        if not restore_options.loads_data:
+            print("No data was asked for, and so none was counted.")
+            return
+        print(
+            f"{restored.rows:,} rows in {restored.tables:,} tables, as the manifest says; "
+            f"{display.format_size(restored.fetched)} fetched, {display.format_size(restored.size)} restored."
         )
-        return
-    print(
-        f"Restored {manifest.cluster}/{manifest.database} {manifest.backup_id} into {restored.database} "
-        f"in {display.format_duration(seconds)}."
-    )
-    if not restore_options.loads_data:
-        print("No data was asked for, and so none was counted.")
-        return
-    print(
-        f"{restored.rows:,} rows in {restored.tables:,} tables, as the manifest says; "
-        f"{display.format_size(restored.fetched)} fetched, {display.format_size(restored.size)} restored."
-    )
 
 
 def _restore_server(
@@ -251,12 +250,14 @@ def _restore_server(
     except Stopped as exc:
         exc.consequence = "the server may hold a part of the backup now"
         raise
-    if json:
-        display.print_json({"backup_id": restored.backup_id, "databases": restored.databases})
-        return
     duration = display.format_duration(time.monotonic() - started)
     what = "roles and tablespaces" if globals_only else f"roles, tablespaces and {len(restored.databases):,} databases"
-    print(f"Restored {restored.cluster} {restored.backup_id}, {what}, in {duration}.")
+    done = f"Restored {restored.cluster} {restored.backup_id}, {what}, in {duration}."
+    with result_of(done):
+        if json:
+            display.print_json({"backup_id": restored.backup_id, "databases": restored.databases})
+        else:
+            print(done)
 
 
 def _parse_roles(pairs: list[str]) -> dict[str, str]:
@@ -286,24 +287,24 @@ def _extract(
     request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
     with closing(store), display.progress(quiet=quiet or json) as notify:
         extracted = extract(request, store, notify)
-    if json:
-        display.print_json(
-            {
-                "backup_id": extracted.manifest.backup_id,
-                "folder": str(extracted.folder),
-                "files": extracted.files,
-                "size": extracted.size,
-            }
-        )
-        return
-    listed = "" if choice.is_all else f"--use-list={folder / LIST_NAME} "
-    print(
-        f"Wrote {extracted.files:,} files, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
-    )
+    done = f"Wrote {extracted.files:,} files, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
     format_ = extracted.manifest.dump.format
     path = folder if format_ == "directory" else folder / extracted.manifest.files[0].path
-    if format_ == "plain":
-        print(f"Restore it with: psql --dbname=… --set=ON_ERROR_STOP=1 --file={path}")
-    else:
-        jobs = "" if format_ == "tar" else f"--jobs={limits.jobs} "
-        print(f"Restore it with: pg_restore --dbname=… {jobs}{listed}{path}")
+    with result_of(done):
+        if json:
+            display.print_json(
+                {
+                    "backup_id": extracted.manifest.backup_id,
+                    "folder": str(extracted.folder),
+                    "files": extracted.files,
+                    "size": extracted.size,
+                }
+            )
+            return
+        print(done)
+        if format_ == "plain":
+            print(f"Restore it with: psql --dbname=… --set=ON_ERROR_STOP=1 --file={path}")
+        else:
+            listed = "" if choice.is_all else f"--use-list={folder / LIST_NAME} "
+            jobs = "" if format_ == "tar" else f"--jobs={limits.jobs} "
+            print(f"Restore it with: pg_restore --dbname=… {jobs}{listed}{path}")

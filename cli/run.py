@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli import display, logs, options, run_options
-from cli.errors import ExitCode, Stopped, exit_code_of
+from cli.errors import ExitCode, Stopped, exit_code_of, result_of
 
 if TYPE_CHECKING:
     from pipeline.nightly.jobs import Job
@@ -86,10 +86,11 @@ def run(
     }
     with logs.logging(log_format, quiet=quiet or json) as log:
         document = _run(run_options.find_config(config), names or [], overrides, spread, log)
-    if json:
-        display.print_json(document)
-    else:
-        _print(document["backups"])
+    with result_of(_describe(document["backups"])):
+        if json:
+            display.print_json(document)
+        else:
+            _print(document["backups"])
     raise typer.Exit(document["exit_code"])
 
 
@@ -173,6 +174,12 @@ def _exit_code(outcomes: "Sequence[Outcome]", stopped: BaseException | None) -> 
         return exit_code_of(stopped)
     codes = {exit_code_of(outcome.error) for outcome in outcomes if outcome.error is not None}
     return ExitCode.DAMAGED if ExitCode.DAMAGED in codes else min(codes, default=ExitCode.OK)
+
+
+def _describe(backups: "Sequence[dict[str, Any]]") -> str:
+    made = [display.one_line(f"{one['database']} {one['backup_id']}") for one in backups if one["backup_id"]]
+    bad = sum(not one["good"] for one in backups)
+    return f"The run is done: {', '.join(made) or 'no backup'} was made, and {bad or 'nothing'} failed."
 
 
 def _print(backups: "Sequence[dict[str, Any]]") -> None:

@@ -43,6 +43,7 @@ def show(
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         manifest = find_backup(store, wanted)
         lock = None if toc else _ask_for_lock(store, manifest)
+        proven = None if toc else _proven(store, manifest)
         if toc:
             from pipeline.show_toc import show_toc
 
@@ -52,7 +53,7 @@ def show(
         told = lock and {"retained_until": lock.retained_until, "held": lock.held}
         display.print_json({**manifest.model_dump(mode="json"), "lock": told})
     else:
-        _print(manifest, store.url, lock, all_tables=all_tables)
+        _print(manifest, store.url, lock, proven or "unknown", all_tables=all_tables)
 
 
 def _ask_for_lock(store: "StorageBackend", manifest: "Manifest") -> "ObjectInfo | None":
@@ -66,6 +67,18 @@ def _ask_for_lock(store: "StorageBackend", manifest: "Manifest") -> "ObjectInfo 
         return None
 
 
+def _proven(store: "StorageBackend", manifest: "Manifest") -> str | None:
+    """What its latest attestation says; None where that can't be told, which is a notice."""
+    from pipeline.attestation import latest_attestations
+    from pipeline.catalog import read_catalog
+    from pipeline.layout import BackupRef
+
+    ref = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
+    with display.progress(quiet=True) as notify:
+        found = latest_attestations(store, read_catalog(store, [ref]), ref.cluster, ref.database, notify)
+    return None if found is None else display.describe_attestation(found.get(ref))
+
+
 def _describe_lock(manifest: "Manifest", lock: "ObjectInfo | None") -> str:
     until = manifest.retained_until if lock is None else lock.retained_until
     words = [f"until {until.astimezone():%Y-%m-%d %H:%M:%S %Z}"] if until else []
@@ -73,7 +86,7 @@ def _describe_lock(manifest: "Manifest", lock: "ObjectInfo | None") -> str:
     return " and ".join(words) or "no"
 
 
-def _print(manifest: "Manifest", url: str, lock: "ObjectInfo | None", *, all_tables: bool) -> None:
+def _print(manifest: "Manifest", url: str, lock: "ObjectInfo | None", proven: str, *, all_tables: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -112,6 +125,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectInfo | None", *, all_tab
         f"in {totals.objects:,} objects ({manifest.compression.algorithm} level {manifest.compression.level})",
         "Encryption": "none",
         "Tags": ", ".join(manifest.tags) or "none",
+        "Proven": proven,
         "Locked": _describe_lock(manifest, lock),
         "Before this": f"{previous.backup_id} (SHA-256 of its manifest {previous.sha256})" if previous else "nothing",
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import display, options
-from cli.errors import ExitCode, exit_code_of, print_error
+from cli.errors import ExitCode, exit_code_of, print_error, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipeline.verify import Verification
 
 PROOF = "What to prove by restoring"
+_NAMED = 20  # objects that could not be read, named on standard error
 
 
 def verify(
@@ -145,9 +146,10 @@ def verify(
                     _print_whole(conclusion)
         else:
             found = run(lambda: manifest)
-            documents, codes = [_document(found)], {ExitCode.DAMAGED} if found.problems else set()
-    if json:
-        display.print_json(documents if latest_of_each or manifest.members else documents[0])
+            documents, codes = [_document(found)], _codes(found)
+    with result_of(_describe_all(documents)):
+        if json:
+            display.print_json(documents if latest_of_each or manifest.members else documents[0])
     if codes:
         raise typer.Exit(ExitCode.DAMAGED if ExitCode.DAMAGED in codes else min(codes))
 
@@ -175,10 +177,15 @@ def _run_each(
             documents.append({"cluster": cluster, "database": database, "good": False, "problems": [str(exc)]})
             take(database, exc)
         else:
-            codes |= {ExitCode.DAMAGED} if found.problems else set()
+            codes |= _codes(found)
             documents.append(_document(found))
             take(database, found)
     return documents, codes
+
+
+def _codes(found: "Verification") -> set[ExitCode]:
+    """The exit codes that it asks for."""
+    return ({ExitCode.DAMAGED} if found.problems else set()) | ({ExitCode.STORE} if found.unreadable else set())
 
 
 def _proof_request(
@@ -205,7 +212,7 @@ def _document(found: "Verification") -> dict[str, Any]:
         "database": manifest.database,
         "backup_id": manifest.backup_id,
         "level": found.level,
-        "good": not found.problems,
+        "good": found.good,
         "objects": found.objects,
         "objects_without_checksum": found.without_checksum,
         "files": found.files,
@@ -220,13 +227,23 @@ def _document(found: "Verification") -> dict[str, Any]:
             "assertions": proof.assertions,
         },
         "problems": found.problems,
+        "unreadable": found.unreadable,
         "attestation": found.attestation,
     }
+
+
+def _describe_all(documents: "Sequence[dict[str, Any]]") -> str:
+    good = ", ".join(f"{one['database']} {one['backup_id']}" for one in documents if one["good"])
+    return display.one_line(f"{good or 'No backup'} is good, of {len(documents)} that were verified.")
 
 
 def _print(found: "Verification", seconds: float) -> None:
     for problem in found.problems:
         print_error(problem)
+    for sentence in found.unreadable[:_NAMED]:
+        print_error(sentence)
+    if len(found.unreadable) > _NAMED:
+        print_error(f"… and {len(found.unreadable) - _NAMED} more: --json has them all.")
     name = f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}"
     if found.problems and found.proof:
         print(
@@ -235,6 +252,9 @@ def _print(found: "Verification", seconds: float) -> None:
         return
     if found.problems:
         print(f"{name} is DAMAGED: {len(found.problems)} of its objects or files are not what they were.")
+        return
+    if found.unreadable:
+        print(f"{name} is NOT PROVEN: {len(found.unreadable)} of its objects could not be read; no damage was found.")
         return
     hashed = f"all {found.objects:,} objects and {found.files:,} files have their SHA-256"
     proof = {
@@ -261,7 +281,7 @@ def _parsed(manifest: "Manifest") -> str:
 def _print_whole(found: "Verification") -> None:
     """Of a cluster's backup, whose members' problems were told one by one."""
     manifest = found.manifest
-    good = "NOT GOOD: not all" if found.problems else "good: all"
+    good = "good: all" if found.good else "NOT GOOD: not all"
     print(
         f"{manifest.cluster}/{manifest.database} {manifest.backup_id} is {good} of its {len(manifest.members)} backups are."
     )

@@ -13,14 +13,14 @@ from pydantic import Field
 
 from pipeline.catalog import CatalogEntry
 from pipeline.concurrency import Workers
-from pipeline.document import Count, Model, Moment, Sha256, document_schema, dump_document
+from pipeline.document import Count, Model, Moment, Sha256, document_schema, dump_document, load_document
 from pipeline.errors import ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.layout import BackupRef, attestations_prefix
 from pipeline.stages.upload import upload
 from storage_backends import AccessDenied, ObjectNotFound, StorageBackend
 
-ATTESTATION_VERSION = "1.0"
+ATTESTATION_VERSION = "1.1"
 _READERS = 8  # attestations read at once
 
 
@@ -63,8 +63,13 @@ class Attestation(Model):
         description="SHA-256 of the manifest's bytes: which backup this is about, beyond its name"
     )
     level: Literal["objects", "bytes", "archive", "restore"]
-    good: bool = Field(description="Whether nothing was wrong")
+    good: bool = Field(description="Whether nothing was wrong, and all could be read")
     problems: list[str] = Field(description="One sentence for each thing that was wrong")
+    unreadable: list[str] = Field(
+        default=[],
+        description="One sentence for each object that the store failed to give, though it answered otherwise. "
+        "With no problems, the backup is neither good nor damaged, but unproven. Since 1.1",
+    )
     objects: Count = Field(description="Objects that were looked at")
     objects_without_checksum: Count = Field(
         description="Objects of which the store reported no checksum, and that weren't read"
@@ -74,6 +79,11 @@ class Attestation(Model):
     started_at: Moment
     finished_at: Moment
     tool: str = Field(default=f"pgstow {version('pgstow')}", description="What wrote this")
+
+    @property
+    def unproven(self) -> bool:
+        """True if nothing was found wrong, but not all could be read."""
+        return not self.good and bool(self.unreadable) and not self.problems
 
     @property
     def ref(self) -> BackupRef:
@@ -99,10 +109,12 @@ def load_attestation(data: bytes, key: str) -> Attestation:
         raise ManifestInvalid(
             f"The attestation {key} is damaged, or of a version that this pgstow doesn't know."
         ) from exc
-    if dump_attestation(attestation) != data:
+    try:
+        load_document(data, "attestation_checksum")
+    except ValueError as exc:
         raise ManifestInvalid(
             f"The attestation {key} was altered or damaged: its bytes do not match its attestation_checksum."
-        )
+        ) from exc
     if not key.startswith(attestation.ref.attestations_prefix):
         raise ManifestInvalid(f"The attestation {key} is of another backup, {attestation.backup_id}: it was moved.")
     return attestation

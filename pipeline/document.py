@@ -42,6 +42,16 @@ def dump_document(document: Model, checksum: str) -> bytes:
     return canonical_bytes(content)
 
 
+def load_document(data: bytes, checksum: str) -> dict[str, Any]:
+    """The content that :func:`dump_document` was given, unless ``data`` was altered since, by as much as white space. Raises ValueError."""
+    content = json.loads(data)
+    if not isinstance(content, dict) or canonical_bytes(content) != data:
+        raise ValueError("the bytes are not canonical")
+    if content.pop(checksum, None) != hashlib.sha256(canonical_bytes(content)).hexdigest():
+        raise ValueError("the checksum is another")
+    return content
+
+
 def document_schema(model: type[Model], title: str, checksum: str) -> dict[str, Any]:
     """The JSON Schema of what :func:`dump_document` writes."""
     schema = model.model_json_schema(mode="serialization")

@@ -1,5 +1,7 @@
 """Turn a backup into a script for psql, or back into the archive that it was, without a server."""
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +12,7 @@ from pipeline.archive_reader import Choice, check_format, dump_format, open_arch
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
-from pipeline.errors import InvalidRequest
+from pipeline.errors import InvalidRequest, LocalResourceExhausted, RestoreFailed
 from pipeline.events import Notify, Started
 from pipeline.extract import where_it_lies
 from pipeline.follow import follow
@@ -117,4 +119,9 @@ def _write_script(
             dump_ids=chosen,
             options=request.options,
         )
-        follow(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)
+        try:
+            follow(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)
+        except RestoreFailed as exc:
+            if any(os.strerror(reason) in str(exc) for reason in (errno.ENOSPC, errno.EFBIG)):
+                raise LocalResourceExhausted(f"The script could not be written. {exc}") from exc
+            raise

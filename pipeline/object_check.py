@@ -7,6 +7,7 @@ from functools import partial
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Progress
 from pipeline.manifest import StoredObject
+from pipeline.unreadable import ObjectUnreadable
 from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, StorageBackend
 
 _INTERVAL = 0.2  # seconds between reports of progress
@@ -23,12 +24,12 @@ class ObjectCheck:
     problems: list[str] = field(default_factory=list)
     """One sentence for each object that isn't there, or isn't what the manifest says."""
 
-    def take(self, outcome: str | bool) -> None:
-        """What is wrong with one; else whether its checksum was compared."""
-        self.objects += 1
+    def take(self, outcome: str | bool | None) -> None:
+        """What is wrong with one; else whether its checksum was compared; None where the store didn't say."""
+        self.objects += outcome is not None
         if isinstance(outcome, str):
             self.problems.append(outcome)
-        elif not outcome:
+        elif outcome is False:
             self.without_checksum += 1
 
 
@@ -58,11 +59,13 @@ def _ask_each(
     return check
 
 
-def _ask(store: StorageBackend, stored: StoredObject) -> str | bool:
+def _ask(store: StorageBackend, stored: StoredObject) -> str | bool | None:
     try:
         return _compare(store, stored, store.head(stored.key))
     except ObjectNotFound:
         return _compare(store, stored, None)
+    except ObjectUnreadable:
+        return None
 
 
 def _look_up(store: StorageBackend, objects: Sequence[StoredObject]) -> ObjectCheck:

@@ -127,8 +127,9 @@ def _describe_one(
         members=tuple(members),
         uses=entry.uses,
         verified=Level(attestation.level) if attestation and attestation.good else None,
-        damaged=(attestation is not None and not attestation.good)
+        damaged=(attestation is not None and not attestation.good and not attestation.unproven)
         or any(digests.get(ref, sha256) != sha256 for ref, sha256 in members.items()),
+        unread_at=attestation.finished_at if attestation and attestation.unproven else None,
         retained_until=manifest.retained_until,
     )
 

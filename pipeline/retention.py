@@ -9,8 +9,8 @@ and a duration is counted back from the newest backup, not from now, so that a s
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pipeline.attestation import Level
@@ -82,6 +82,8 @@ class Backup:
     """How far its latest attestation says that it is good."""
     damaged: bool = False
     """Its latest attestation says that it isn't, or a member is another than was recorded."""
+    unread_at: datetime | None = None
+    """When its latest attestation found that it could not all be read, and nothing else: it is neither good nor damaged."""
     retained_until: datetime | None = None
     """Until when its manifest is locked."""
     held: bool = False
@@ -130,7 +132,7 @@ def plan_prune(
     """
     plan = _Plan(backups, policy, unreadable)
     for series in plan.series():
-        plan.reasons |= _judge(series, policy, now, plan.flaws)
+        plan.reasons |= _judge(series, policy, now, plan.flaws, plan.unproven)
     plan.keep_what_is_locked(now)
     plan.keep_what_the_unreadable_may_need()
     plan.keep_what_the_kept_use()
@@ -138,9 +140,12 @@ def plan_prune(
 
 
 def _judge(
-    series: Sequence[Backup], policy: Policy, now: datetime, flaws: Mapping[BackupRef, str]
+    series: Sequence[Backup], policy: Policy, now: datetime, flaws: Mapping[BackupRef, str], unproven: Set[BackupRef]
 ) -> dict[BackupRef, list[str]]:
-    """Why to keep each of the backups of a series; those that no rule keeps have no reason."""
+    """Why to keep each of the backups of a series; those that no rule keeps have no reason.
+
+    What is ``unproven`` has a flaw, and takes no good one's place; but it stays where a rule would keep it if it were good.
+    """
     reasons: dict[BackupRef, list[str]] = {backup.ref: [] for backup in series}
     if policy.is_empty:
         return {ref: ["there is no rule"] for ref in reasons}
@@ -159,15 +164,24 @@ def _judge(
             reasons[backup.ref].append("newer than the newest good")
     if good:
         reasons[good[0].ref].append("newest good")
-    for backup in good[: policy.keep_last]:
-        reasons[backup.ref].append(f"last {policy.keep_last}")
-    for rule, span_of in _BUCKETS.items():
-        for span, backup in _newest_of_each(good, span_of)[: policy.spans(rule)]:
-            reasons[backup.ref].append(f"{rule} {span}")
-    for backup in good:
-        if policy.keep_within and backup.snapshot_at > good[0].snapshot_at - policy.keep_within:
-            reasons[backup.ref].append(f"within {_describe(policy.keep_within)}")
+    for ref, reason in _apply_rules(good, policy):
+        reasons[ref].append(reason)
+    for ref, reason in _apply_rules([one for one in past if one.ref not in flaws or one.ref in unproven], policy):
+        if ref in unproven:
+            reasons[ref].append(f"{reason}, though {flaws[ref]}")
     return reasons
+
+
+def _apply_rules(newest_first: Sequence[Backup], policy: Policy) -> Iterator[tuple[BackupRef, str]]:
+    """What the rules keep of these, each with the rule."""
+    for backup in newest_first[: policy.keep_last]:
+        yield backup.ref, f"last {policy.keep_last}"
+    for rule, span_of in _BUCKETS.items():
+        for span, backup in _newest_of_each(newest_first, span_of)[: policy.spans(rule)]:
+            yield backup.ref, f"{rule} {span}"
+    for backup in newest_first:
+        if policy.keep_within and backup.snapshot_at > newest_first[0].snapshot_at - policy.keep_within:
+            yield backup.ref, f"within {_describe(policy.keep_within)}"
 
 
 def _flaw(backup: Backup, policy: Policy, backups: Mapping[BackupRef, Backup]) -> str | None:
@@ -178,7 +192,12 @@ def _flaw(backup: Backup, policy: Policy, backups: Mapping[BackupRef, Backup]) -
         members = [backups.get(ref) for ref in backup.members]
         if None in members:
             return "a member is missing"
-        return next((flaw for member in members if member and (flaw := _flaw(member, policy, {}))), None)
+        if flaw := next((flaw for member in members if member and (flaw := _flaw(member, policy, {}))), None):
+            return flaw
+    if backup.unread_at:
+        return f"not all of it could be read on {backup.unread_at:%Y-%m-%d}"
+    if backup.members:
+        return None
     if (wanted := policy.only_verified) is None:
         return None
     if backup.kind != "database":  # roles, tablespaces and scripts of a server are verified no further
@@ -218,6 +237,8 @@ class _Plan:
             self.units[head].append(ref)
         flaws = {backup.ref: _flaw(backup, policy, self.backups) for backup in backups}
         self.flaws = {ref: flaw for ref, flaw in flaws.items() if flaw}
+        read = {backup.ref: replace(backup, unread_at=None) for backup in backups}
+        self.unproven = {ref for ref in self.flaws if _flaw(read[ref], policy, read) is None}
         self.reasons: dict[BackupRef, list[str]] = {head: [] for head in self.units}
 
     def series(self) -> Iterable[Sequence[Backup]]:

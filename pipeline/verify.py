@@ -2,7 +2,8 @@
 
 import hashlib
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -10,10 +11,10 @@ from pathlib import Path
 
 from pipeline.archive_reader import Archive, dump_format, open_archive
 from pipeline.attestation import Attestation, Level, store_attestation
-from pipeline.catalog import read_manifest_bytes
+from pipeline.catalog import list_backups, read_manifest, read_manifest_bytes
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
-from pipeline.errors import BackupDamaged, DatabaseLeft, DumpFailed, RestoreFailed
+from pipeline.errors import BackupDamaged, BackupNotFound, DatabaseLeft, DumpFailed, ManifestInvalid, RestoreFailed
 from pipeline.events import Notice, Notify, Progress, Started
 from pipeline.layout import BackupRef
 from pipeline.manifest import File, Manifest, StoredObject, TableData
@@ -25,9 +26,11 @@ from pipeline.postgres.workspace import Workspace
 from pipeline.proof import Proof, ProofRequest, prove
 from pipeline.stages.download import ObjectReader, check_content, download
 from pipeline.stream import read_stream
+from pipeline.unreadable import ObjectUnreadable, UnreadableTracker
 from storage_backends import AccessDenied, StorageBackend, StorageError
 
 _INTERVAL = 0.2  # seconds between reports of progress
+_OTHERS = 3  # backups that are asked for an object, where the one that is verified gives none
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +62,24 @@ class Verification:
     without_checksum: int = 0
     """Objects for which the store reports no checksum, so that their presence and size is all that is known."""
     problems: list[str] = field(default_factory=list)
-    """One sentence for each thing that is wrong; a backup without any is good as far as ``level`` goes."""
+    """One sentence for each thing that is wrong."""
+    unreadable: list[str] = field(default_factory=list)
+    """One sentence for each object that the store failed to give, though it answered otherwise."""
     proof: Proof | None = None
     """At level restore."""
     attestation: str | None = None
     """The key of what was put into the store about this."""
 
+    @property
+    def good(self) -> bool:
+        """True if nothing is wrong and all could be read, as far as ``level`` goes."""
+        return not (self.problems or self.unreadable)
+
 
 def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
-    """Verify one backup, but no record of others, to its end even where something is wrong.
+    """Verify one backup, but no record of others, to its end even where something is wrong or can't be read.
 
-    Raises PipelineError where it can't be tried, and StorageError where the store can't be asked.
+    Raises PipelineError where it can't be tried, and StorageError where the store can't be asked, as where it is down.
     """
     started_at = datetime.now(UTC)
     # Roles and tablespaces can't be restored beside those of a server: their script is checked as far as the archive is.
@@ -83,19 +93,21 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
     level = Level.ARCHIVE if of_server and request.level is Level.RESTORE else request.level
     found = Verification(manifest, level)
     notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {level}"))
+    tracker = UnreadableTracker(store, [stored.key for stored in manifest.objects])
     with Workers() as workers:
         match level:
             case Level.OBJECTS:
-                check = check_objects(store, manifest.objects, workers, 4 * request.limits.transfers, notify)
+                check = check_objects(tracker, manifest.objects, workers, 4 * request.limits.transfers, notify)
                 found.objects, found.without_checksum = check.objects, check.without_checksum
                 found.problems += check.problems
             case Level.BYTES:
-                _verify_bytes(store, manifest.objects, found, workers, request.limits, notify)
+                _verify_bytes(tracker, manifest.objects, found, workers, request.limits, notify)
             case Level.ARCHIVE:
-                _verify_archive(store, request, found, workers, notify)
+                _verify_archive(tracker, request, found, workers, notify)
             case Level.RESTORE:
-                _verify_restore(store, request, found, workers, notify)
-    if found.proof and found.proof.hindrance and not found.problems:
+                _verify_restore(tracker, request, found, workers, notify)
+    found.unreadable = tracker.conclude(_objects_of_others(store, manifest))
+    if found.proof and found.proof.hindrance and not (found.problems or found.unreadable):
         raise found.proof.hindrance
     found.attestation = attest(request, found, started_at, store, notify)
     if found.proof and (left := found.proof.left):
@@ -103,6 +115,19 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
             raise DatabaseLeft(f"The backup {manifest.backup_id} is proven. {left}") from left
         notify(Notice(str(left)))
     return found
+
+
+def _objects_of_others(store: StorageBackend, manifest: Manifest) -> Iterator[str]:
+    """The key of the smallest object of a few other backups, those of the same database first, from the newest on. Raises StorageError."""
+    own = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
+    others = [ref for ref in list_backups(store) if ref != own]
+    others.sort(
+        key=lambda ref: ((ref.cluster, ref.database) == (own.cluster, own.database), ref.backup_id), reverse=True
+    )
+    for ref in others[:_OTHERS]:
+        with suppress(ManifestInvalid, BackupNotFound):
+            if objects := read_manifest(store, ref).objects:
+                yield min(objects, key=lambda stored: stored.size).key
 
 
 def _verify_bytes(
@@ -115,10 +140,11 @@ def _verify_bytes(
 ) -> None:
     reading = workers.pool(limits.transfers, "read")
 
-    def take(stored: StoredObject, problem: str | None) -> None:
-        found.objects += 1
-        found.read += stored.size
-        found.problems += [problem] if problem else []
+    def take(stored: StoredObject, outcome: str | bool) -> None:
+        if outcome is not False:
+            found.objects += 1
+            found.read += stored.size
+        found.problems += [outcome] if isinstance(outcome, str) else []
 
     for stored in objects:
         reading.submit(partial(_read_object, store, stored), partial(take, stored))
@@ -128,16 +154,19 @@ def _verify_bytes(
         notify(Progress(found.read, total, found.read, ()))
 
 
-def _read_object(store: StorageBackend, stored: StoredObject) -> str | None:
+def _read_object(store: StorageBackend, stored: StoredObject) -> str | bool:
+    """What is wrong with it; else whether it could be read."""
     try:
         download(store, stored)
     except BackupDamaged as exc:
         return str(exc)
-    return None
+    except ObjectUnreadable:
+        return False
+    return True
 
 
 def _verify_archive(
-    store: StorageBackend,
+    store: UnreadableTracker,
     request: VerifyRequest,
     found: Verification,
     workers: Workers,
@@ -151,11 +180,11 @@ def _verify_archive(
     reading = workers.pool(limits.threads, "archive")
     done, reported = 0, 0.0
 
-    def take(file: File, problem: str | None) -> None:
+    def take(file: File, outcome: str | bool) -> None:
         nonlocal done
-        found.files += 1
+        found.files += outcome is not False
         done += file.size
-        found.problems += [problem] if problem else []
+        found.problems += [outcome] if isinstance(outcome, str) else []
 
     found.files += len(manifest.files) - len(others)
     is_directory = dump_format(manifest) == "directory"
@@ -178,31 +207,36 @@ def _verify_archive(
     found.problems += [problem for problem in reader.damaged.values() if problem not in told]
     remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]
     _verify_bytes(store, remaining, found, workers, limits, notify)
-    if not found.problems and manifest.kind == "database" and is_directory:
+    if not (found.problems or store.any_unreadable) and manifest.kind == "database" and is_directory:
         try:
             _parse(open_archive(store, manifest, workers, limits), request)
         except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
             found.problems.append(str(exc))
 
 
-def _read_file(reader: ObjectReader, file: File) -> str | None:
+def _read_file(reader: ObjectReader, file: File) -> str | bool:
+    """What is wrong with it; else whether all of it could be read."""
     try:
         for _ in check_content(file, reader.read(file)):
             pass
     except BackupDamaged as exc:
         return f"{file.path}: {exc}"
-    return None
+    except ObjectUnreadable:
+        return False
+    return True
 
 
-def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReader, file: File) -> str | None:
+def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReader, file: File) -> str | bool:
     """The same for an archive or a script that is a single file, which must have in it what was in it, by pg_restore's account."""
     try:
         tables = read_stream(manifest, reader, request.limits, request.programs)
     except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
         return f"{file.path}: {exc}"
+    except ObjectUnreadable:
+        return False
     if [_digest(table) for table in tables] != [_digest(table) for table in manifest.tables]:
         return f"{file.path} doesn't have the rows in it that the manifest says."
-    return None
+    return True
 
 
 def _digest(table: TableData) -> tuple[str | None, str, str, int, str]:
@@ -210,9 +244,12 @@ def _digest(table: TableData) -> tuple[str | None, str, str, int, str]:
 
 
 def _verify_restore(
-    store: StorageBackend, request: VerifyRequest, found: Verification, workers: Workers, notify: Notify
+    store: UnreadableTracker, request: VerifyRequest, found: Verification, workers: Workers, notify: Notify
 ) -> None:
-    proof = prove(found.manifest, request.proof, store, request.limits, request.programs, notify)
+    try:
+        proof = prove(found.manifest, request.proof, store, request.limits, request.programs, notify)
+    except ObjectUnreadable:
+        proof = Proof()  # the others are read all the same
     found.proof = proof
     checked = [file.path for file in proof.restored.files] if proof.restored else []
     found.read += proof.restored.fetched if proof.restored else 0
@@ -240,8 +277,9 @@ def attest(
         backup_id=ref.backup_id,
         manifest_sha256=hashlib.sha256(read_manifest_bytes(store, ref)).hexdigest(),
         level=found.level.value,
-        good=not found.problems,
+        good=found.good,
         problems=found.problems,
+        unreadable=found.unreadable,
         objects=found.objects,
         objects_without_checksum=found.without_checksum,
         files=found.files,
@@ -252,7 +290,7 @@ def attest(
     try:
         return store_attestation(store, attestation)
     except StorageError as exc:
-        if not (found.problems or isinstance(exc, AccessDenied)):
+        if found.good and not isinstance(exc, AccessDenied):
             raise
         notify(Notice(f"What was found could not be put into the store. {exc}"))
         return None

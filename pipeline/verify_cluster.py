@@ -28,6 +28,7 @@ class ClusterVerification:
                 found.read += outcome.read
                 found.without_checksum += outcome.without_checksum
                 found.problems += [f"{database}: {problem}" for problem in outcome.problems]
+                found.unreadable += [f"{database}: {sentence}" for sentence in outcome.unreadable]
             case BackupDamaged():
                 found.problems.append(f"{database}: {outcome}")
             case _:

@@ -50,6 +50,11 @@ class RetryingBackend:
         self._sleep = sleep
         self._clock = clock
 
+    def with_patience(self, seconds: float) -> "RetryingBackend":
+        """The same over the same ``inner``, which gives up after so many seconds if that is sooner."""
+        patience = min(seconds, self._give_up_after)
+        return RetryingBackend(self._inner, give_up_after=patience, sleep=self._sleep, clock=self._clock)
+
     @property
     def url(self) -> str:
         """The inner backend's."""
@@ -161,6 +166,11 @@ class RetryingBackend:
             retry_error_callback=patience.give_up,
         )
         return retrying(call)
+
+
+def with_patience(store: StorageBackend, seconds: float) -> StorageBackend:
+    """``store``, with no call repeated for longer than so many seconds; itself, where it repeats none."""
+    return store.with_patience(seconds) if isinstance(store, RetryingBackend) else store
 
 
 class _Patience:

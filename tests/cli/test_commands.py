@@ -138,6 +138,7 @@ def test_documents_for_machines(stored_sample: StoredSample, tmp_path: Path) -> 
         "read": 0,
         "restored": None,
         "problems": [],
+        "unreadable": [],
         "attestation": None,
     }
     extracted = json.loads(run_pgstow("restore", *store, "--to-directory", tmp_path / "out").stdout)

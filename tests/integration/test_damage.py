@@ -16,7 +16,7 @@ from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
 from pipeline.archive_reader import Choice
-from pipeline.attestation import Level
+from pipeline.attestation import Level, load_attestation
 from pipeline.catalog import Wanted
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
@@ -26,7 +26,7 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.restore import RestoreRequest, restore
 from pipeline.stages.compress import Compressor
 from pipeline.verify import Verification, VerifyRequest, verify
-from storage_backends import ObjectInfo, StorageBackend
+from storage_backends import ObjectInfo, StorageBackend, TransientStorageError
 from storage_backends.local import LocalBackend
 
 DAMAGED = 7
@@ -126,6 +126,42 @@ def test_verify_goes_on_to_the_end_and_lists_every_problem(
 
     assert named(found.problems) == hurt
     assert found.objects == len(objects)
+
+
+class LosingStore(LocalBackend):
+    """Fails to give one object, as a disk with a bad sector does, and gives all others."""
+
+    lost = ""
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        if key == self.lost:
+            raise TransientStorageError(f"{key}: Input/output error")
+        return super().get(key, offset=offset, length=length)
+
+
+@victims
+@pytest.mark.parametrize("level", [Level.BYTES, Level.ARCHIVE, Level.RESTORE])
+def test_what_cannot_be_read_is_not_damaged_and_hides_no_damage(
+    stored_sample: StoredSample, victim: str, level: Level, spool_dir: Path
+) -> None:
+    [key] = damaged_keys(stored_sample, flip, victim)
+    objects = stored_sample.manifest.objects
+    store = LosingStore(stored_sample.folder)
+
+    store.lost = key
+    found = check(stored_sample, level, spool_dir, store)
+    assert found.problems == []
+    assert named(found.unreadable) == {key}
+    assert not found.good
+    assert found.objects == len(objects) - 1
+    if level is Level.RESTORE:
+        assert found.attestation is not None
+        assert load_attestation(store.get(found.attestation), found.attestation).unproven
+
+    store.lost = next(thing.key for thing in objects if thing.key not in {key} and "toc.dat" not in thing.key)
+    found = check(stored_sample, level, spool_dir, store)
+    assert named(found.problems) == {key}
+    assert named(found.unreadable) == {store.lost}
 
 
 def test_the_list_of_checksums_is_verified_too(stored_sample: StoredSample, spool_dir: Path) -> None:

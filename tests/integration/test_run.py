@@ -154,6 +154,20 @@ def test_a_backup_that_is_not_good_is_a_failure(
     assert [pair for pair, moment in last.items() if moment] == [("shop", "nas")]
 
 
+def test_a_backup_that_cannot_all_be_read_is_not_proven(
+    night: Night, sample_database: Database, s3: FaultyStore, tmp_path: Path
+) -> None:
+    s3.proxy.fail(with_=Fault.INTERNAL_ERROR, method="GET", path="data/.*pack-00000", times=math.inf)
+    night.write({"shop": sample_database.conninfo}, {"offsite": s3.url})
+    result = night.run("--json", "--verify", "bytes")
+    assert_one_sentence(
+        result, STORE, r"The backup \S+ of \S+ is not proven: an object could not be read. .*pack-00000"
+    )
+    assert night.outcomes(result)["shop", "offsite"]["verified"] is None
+    assert night.metric("last_attempt_success")["shop", "offsite"] == 0
+    assert night.metric("last_success_timestamp_seconds")["shop", "offsite"] == 0
+
+
 def test_a_manifest_that_is_another_than_was_put(night: Night, sample_database: Database, s3: FaultyStore) -> None:
     s3.proxy.fail(with_=Fault.FLIP_RECEIVED, method="GET", path="manifests/", times=math.inf)
     night.write({"shop": sample_database.conninfo}, {"offsite": s3.url}, defaults='verify = "objects"\n')

@@ -85,6 +85,15 @@ def test_fields_of_a_later_minor_version_are_kept() -> None:
     assert dump_attestation(load_attestation(data, REF.attestation_key(MOMENT))) == data
 
 
+def test_one_of_version_1_0_says_what_it_said() -> None:
+    content = json.loads(dump_attestation(made()))
+    for later in ("attestation_checksum", "unreadable"):
+        del content[later]
+    old = load_attestation(_sealed({**content, "attestation_version": "1.0"}), REF.attestation_key(MOMENT))
+    assert old.good
+    assert not old.unproven
+
+
 def _sealed(content: dict[str, Any]) -> bytes:
     checksum = hashlib.sha256(canonical(content, checksum=False)).hexdigest()
     return canonical({**content, "attestation_checksum": checksum}, checksum=False)

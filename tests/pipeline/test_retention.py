@@ -175,6 +175,35 @@ def test_a_damaged_one_is_not_the_newest_good() -> None:
     assert why(plan, nights[2]) == ("damaged",)
 
 
+def test_what_could_not_be_read_takes_nobodys_place_and_is_not_given_up() -> None:
+    newest, second, third, fourth = daily(4)
+    unread: dict[str, Any] = {"unread_at": NOW}
+
+    plan = plan_prune([replace(newest, **unread), second, third, fourth], Policy(keep_last=1), NOW)
+    assert kept(plan) == {newest.ref, second.ref}
+    unproven = "not all of it could be read on 2026-11-25"
+    assert why(plan, newest) == ("newer than the newest good", f"last 1, though {unproven}")
+
+    plan = plan_prune([newest, replace(second, **unread), third, fourth], Policy(keep_last=2), NOW)
+    assert kept(plan) == {newest.ref, second.ref, third.ref}
+    assert why(plan, second) == (f"last 2, though {unproven}",)
+
+    plan = plan_prune([newest, second, replace(third, **unread), fourth], Policy(keep_last=2), NOW)
+    assert kept(plan) == {newest.ref, second.ref}
+    assert why(plan, third) == (unproven,)
+
+    plan = plan_prune([replace(one, **unread) for one in daily(4)], Policy(keep_last=1), NOW)
+    assert all(one.keep for one in plan)
+
+
+def test_a_record_of_a_member_that_could_not_be_read() -> None:
+    old, new = ([backup(moment, name) for name in (GLOBALS, "shop")] for moment in (NOW - DAY, NOW))
+    new[1] = replace(new[1], unread_at=NOW)
+    records = [backup(two[0].snapshot_at, WHOLE, members=tuple(one.ref for one in two)) for two in (old, new)]
+    plan = plan_prune([*old, *new, *records], Policy(keep_last=1), NOW)
+    assert all(one.keep for one in plan)
+
+
 def test_what_is_locked_stays() -> None:
     nights = daily(4)
     nights[1] = replace(nights[1], retained_until=NOW + DAY)
@@ -268,6 +297,7 @@ def stores(draw: st.DrawFn) -> list[Backup]:
             tags=draw(st.frozensets(st.sampled_from("xy"), max_size=1)),
             verified=draw(st.sampled_from([None, *Level])),
             damaged=draw(st.booleans()) and draw(st.booleans()),
+            unread_at=draw(st.sampled_from([None, None, NOW])),
             held=draw(st.integers(0, 9)) == 0,
             retained_until=draw(st.sampled_from([None, None, None, NOW - DAY, NOW + DAY])),
             uses=frozenset({draw(st.sampled_from(found)).ref})
@@ -295,7 +325,7 @@ def heads(backups: Sequence[Backup]) -> list[Backup]:
 def is_good(one: Backup, policy: Policy, backups: Sequence[Backup]) -> bool:
     """In this test's own words."""
     by_ref = {each.ref: each for each in backups}
-    if one.damaged:
+    if one.damaged or one.unread_at:
         return False
     if one.members:
         return all(ref in by_ref and is_good(by_ref[ref], policy, ()) for ref in one.members)

@@ -54,11 +54,15 @@ class Shelf:
         members: Sequence[BackupRef] = (),
         uses: Sequence[BackupRef] = (),
         only: str | None = None,
+        number: int = 2,
         **fields: Any,
     ) -> BackupRef:
-        """A backup whose data is so much older than ``NOW``; ``uses`` are backups among whose objects some of its own are."""
+        """A backup whose data is so much older than ``NOW``; ``uses`` are backups among whose objects some of its own are.
+
+        ``number`` is of its own objects.
+        """
         ref = self.ref(age, database)
-        objects = [] if members else self.objects(ref)
+        objects = [] if members else self.objects(ref, number)
         for other in uses:
             objects += [stored for stored in self.manifest(other).objects if stored.key.startswith(other.data_prefix)]
         manifest = Manifest(

@@ -1,0 +1,77 @@
+"""Standard output and standard error: closed, on a full disk, or read by nobody, they must not undo a command's work."""
+
+import io
+import os
+import select
+import sys
+from typing import Any, TextIO
+
+
+def take_over() -> None:
+    """Give this process three open descriptors, and streams over them that never fail. Call it before anything else is opened.
+
+    The next file or socket that is opened gets a closed descriptor's number, and a child or a library would write into that file. So /dev/null
+    takes the number. Python has no stream for a closed descriptor; ``print(file=None)`` would write messages to standard output.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Writing to a closed standard output has to fail, so it is open for reading alone.
+            os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)  # the lowest number that is free
+            os.set_inheritable(number, True)
+    if sys.stdin is None:
+        sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115 - open as long as the process is
+    sys.stdout = _text(_Result(1, "w", closefd=False), sys.stdout)
+    sys.stderr = _text(_Messages(2, "w", closefd=False), sys.stderr)
+
+
+def unwritten() -> OSError | None:
+    """Why standard output didn't take all that was printed since the last call; None where it did."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.take_failure() if isinstance(raw, _Result) else None
+
+
+class _Messages(io.FileIO):
+    """What can't be written is dropped: messages are not the work."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            written = super().write(data)
+        except OSError:
+            written = None
+        return memoryview(data).nbytes if written is None else written
+
+
+class _Result(io.FileIO):
+    """What comes after the first failure is dropped, so that the work goes on; whoever prints asks for the failure afterwards."""
+
+    _broken = False
+    _failure: OSError | None = None
+
+    def write(self, data: Any, /) -> int:
+        if not self._broken:
+            try:
+                while (written := super().write(data)) is None:  # a pipe that doesn't block, and is full
+                    select.select([], [self], [])
+            except OSError as exc:
+                self._broken, self._failure = True, exc
+            else:
+                return written
+        return memoryview(data).nbytes
+
+    def take_failure(self) -> OSError | None:
+        """The failure, once."""
+        failure, self._failure = self._failure, None
+        return failure
+
+
+def _text(raw: io.FileIO, replaced: TextIO | None) -> TextIO:
+    """A text stream over ``raw`` as Python made the one that it replaces; what its encoding lacks is escaped."""
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding=replaced.encoding if replaced else "utf-8",
+        errors="backslashreplace",
+        line_buffering=getattr(replaced, "line_buffering", True) or getattr(replaced, "write_through", True),
+    )

@@ -1,0 +1,123 @@
+"""Objects that a store fails to give, for good, while it answers otherwise: neither good nor damaged, but not proven."""
+
+import itertools
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import datetime
+from typing import TypeVar
+
+from storage_backends import ObjectInfo, ObjectNotFound, StorageBackend, StorageError, TransientStorageError
+from storage_backends.backend import Body
+from storage_backends.retrying import with_patience
+
+MOST = 100
+"""Objects of one backup that are found unreadable; after that, those that are left aren't tried."""
+_HURRY = 5.0  # seconds for each object after the first that used up its patience, which would else add up
+
+_T = TypeVar("_T")
+
+
+class ObjectUnreadable(StorageError):
+    """The store failed to give one object, again and again, and answered for others."""
+
+
+class UnreadableTracker:
+    """``inner``, for as long as one backup is verified: notes which of its objects can't be read, and lets the others be read.
+
+    An object is unreadable, and :class:`ObjectUnreadable` is raised, where the store failed for as long as its patience goes. After the
+    first, the others are given a few seconds alone, so that many don't take many times as long. Safe to use from many threads.
+    """
+
+    def __init__(self, inner: StorageBackend, keys: Collection[str]) -> None:
+        self._inner = inner
+        self._hurried = with_patience(inner, _HURRY)
+        self._keys = frozenset(keys)
+        self._lock = threading.Lock()
+        self._unreadable: dict[str, TransientStorageError] = {}
+        self._answered: list[str] = []
+        self._gave_up = False
+
+    def conclude(self, others: Iterable[str]) -> list[str]:
+        """One sentence for each object that can't be read, once all were asked for.
+
+        ``others`` are keys of objects of other backups. Raises TransientStorageError unless the store still gives an object that it gave
+        before, or one of the others: where it gives none, it is down, and that says nothing about the backup.
+        """
+        if not self._unreadable:
+            return []
+        if not any(map(self._is_given, itertools.chain(self._answered, others))):
+            raise next(iter(self._unreadable.values()))
+        more = [f"More than {MOST} objects could not be read; those that were left weren't tried."]
+        return [*map(str, self._unreadable.values()), *(more if self._gave_up else [])]
+
+    @property
+    def any_unreadable(self) -> bool:
+        """True if an object can't be read."""
+        return bool(self._unreadable)
+
+    @property
+    def url(self) -> str:
+        """The inner backend's."""
+        return self._inner.url
+
+    @property
+    def retained_until(self) -> datetime | None:
+        """The inner backend's."""
+        return self._inner.retained_until
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        """The object's bytes; see :meth:`StorageBackend.get`."""
+        return self._ask(key, lambda store: store.get(key, offset=offset, length=length))
+
+    def head(self, key: str) -> ObjectInfo:
+        """What is known of the object; see :meth:`StorageBackend.head`."""
+        return self._ask(key, lambda store: store.head(key))
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        """Create the object; see :meth:`StorageBackend.put`."""
+        return self._inner.put(key, body, sha256=sha256)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
+        return self._inner.list(prefix)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove the objects; see :meth:`StorageBackend.delete`."""
+        self._inner.delete(keys)
+
+    def close(self) -> None:
+        """Close the inner backend."""
+        self._inner.close()
+
+    def _ask(self, key: str, call: Callable[[StorageBackend], _T]) -> _T:
+        if key not in self._keys:
+            return call(self._inner)
+        try:
+            answer = call(self._store_for(key))
+        except ObjectNotFound:
+            self._answered = [key]
+            raise
+        except TransientStorageError as exc:
+            with self._lock:
+                self._unreadable[key] = exc
+            raise ObjectUnreadable(str(exc)) from exc
+        self._answered = [key]
+        return answer
+
+    def _store_for(self, key: str) -> StorageBackend:
+        with self._lock:
+            if key in self._unreadable:
+                raise ObjectUnreadable(str(self._unreadable[key]))
+            if len(self._unreadable) >= MOST:
+                self._gave_up = True
+                raise ObjectUnreadable(f"{key} was not tried: more than {MOST} objects could not be read.")
+            return self._hurried if self._unreadable else self._inner
+
+    def _is_given(self, key: str) -> bool:
+        try:
+            self._hurried.get(key)
+        except ObjectNotFound:
+            return True  # which is an answer
+        except StorageError:
+            return False
+        return True

@@ -1,0 +1,172 @@
+"""Standard output and standard error that are closed, on a full disk, or read by nobody: the work is done all the same."""
+
+import itertools
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+from support.pgstow import PGSTOW, Result, committed_backups
+from support.postgres_fixtures import Database
+from support.stored_sample import StoredSample
+
+BROKEN = ("closed", "full", "unread")
+
+
+def run(*arguments: object, stdin: str = "", stdout: str = "", stderr: str = "") -> Result:
+    """Run pgstow with streams that are broken in these ways."""
+    redirections = {"closed": "{}>&-", "full": "{}>/dev/full"}
+    shell = " ".join(
+        redirections[how].format(number) for number, how in enumerate((stdin, stdout, stderr)) if how in redirections
+    )
+    with unread_pipe() as pipe:
+        done = subprocess.run(
+            ["sh", "-c", f'exec "$@" {shell}', "sh", PGSTOW, *map(str, arguments)],
+            stdin=subprocess.DEVNULL,
+            stdout=pipe if stdout == "unread" else subprocess.PIPE,
+            stderr=pipe if stderr == "unread" else subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    return Result(done.returncode, done.stdout or "", done.stderr or "")
+
+
+@contextmanager
+def unread_pipe() -> Iterator[IO[str]]:
+    """A pipe's end for writing, whose reader has gone away."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as pipe:
+        yield pipe
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_backup_is_made_whatever_becomes_of_messages(broken: str, database: Database, tmp_path: Path) -> None:
+    """Also where all three streams are closed, whose numbers the next files and sockets would get."""
+    database.execute("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+    backup = ("backup", database.conninfo, "--to", tmp_path, "--statement-timeout", 60)
+    made = run(*backup, stderr=broken)
+    assert made.exit_code == 0, made
+    assert made.stdout.startswith("Backed up ")
+    assert len(committed_backups(tmp_path)) == 1
+
+    made = run(*backup, stdin="closed", stdout=broken, stderr=broken)
+    assert made.exit_code == 0, made
+    assert made.stdout == ""
+    assert len(committed_backups(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(("broken", "options"), [("closed", ()), ("full", ("--json",)), ("unread", ())])
+def test_the_exit_code_of_work_is_the_works(
+    broken: str, options: tuple[str, ...], database: Database, tmp_path: Path
+) -> None:
+    """And one sentence says what was done, since standard output couldn't."""
+    database.execute("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
+    store = tmp_path / "store"
+    made = run("backup", database.conninfo, "--to", store, "-q", *options, stdout=broken)
+    [backup_id] = committed_backups(store)
+    assert_told(made, f"The backup of localhost/{database.name} is made: {backup_id}")
+
+    told = run("verify", backup_id, "--from", store, "--attest", "-q", *options, stdout=broken)
+    assert_told(told, f"{database.name} {backup_id} is good")
+    assert len(list((store / "attestations").rglob("*.json"))) == 1
+    told = run("restore", backup_id, "--from", store, "--to-directory", tmp_path / "out", "-q", *options, stdout=broken)
+    assert_told(told, backup_id)
+    assert (tmp_path / "out" / "toc.dat").exists()
+
+    shutil.copytree(
+        store / "data" / "localhost" / database.name / backup_id, store / "data/a/b/20200101T000000Z-abcdef"
+    )
+    for leftover in (store / "data/a/b").rglob("*"):
+        os.utime(leftover, (0, 0))
+    told = run("gc", "--from", store, "--yes", "-q", *options, stdout=broken)
+    assert_told(told, "Removed .* objects")
+    assert not (store / "data/a").exists() or not list((store / "data/a").rglob("*.zst"))
+
+    assert run("backup", database.conninfo, "--to", store, "-q").exit_code == 0
+    told = run("prune", "--from", store, "--keep-last", 1, "--yes", "-q", *options, stdout=broken)
+    assert_told(told, "Removed 1 backups")
+    assert len(committed_backups(store)) == 1
+
+
+def assert_told(result: Result, done: str) -> None:
+    assert result.exit_code == 0, result
+    assert len(result.stderr_lines) == 1, result
+    assert re.search(f"{done}.* The result could not be written to standard output: ", result.stderr), result
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_run_is_done_whatever_becomes_of_its_words(broken: str, database: Database, tmp_path: Path) -> None:
+    config = tmp_path / "pgstow.toml"
+    config.write_text(
+        f'[destinations.here]\nurl = "{tmp_path / "store"}"\n[databases.{database.name}]\nconninfo = "{database.conninfo}"\n'
+    )
+    assert run("run", "--config", config, "--log-format", "json", stderr=broken).exit_code == 0
+    told = run("run", "--config", config, stdout=broken)
+    assert told.exit_code == 0, told
+    assert f"{database.name} {committed_backups(tmp_path / 'store')[-1]} was made" in told.stderr
+    assert "Traceback" not in told.stderr
+    assert len(committed_backups(tmp_path / "store")) == 2
+
+
+PRODUCTS = (
+    ("list",),
+    ("list", "--json"),
+    ("show",),
+    ("show", "--json"),
+    ("show", "--toc"),
+    ("prune", "--keep-last", "1"),
+    ("hold", "list"),
+    ("config", "schema"),
+    ("schedule", "cron"),
+    ("--help",),
+    ("--version",),
+)
+
+
+def test_output_that_is_all_that_was_wanted(stored_sample: StoredSample) -> None:
+    """A full disk and a closed stream are a failure of the machine; a reader that has had enough is a quiet one, as in a shell."""
+    for product, broken in zip(PRODUCTS, itertools.cycle(BROKEN), strict=False):
+        reads = product[0] in ("list", "show", "prune", "hold")
+        result = run(*product, *(["--from", stored_sample.folder] if reads else []), stdout=broken)
+        lines = [line for line in result.stderr_lines if "dry run" not in line and not line.endswith("…")]
+        assert result.exit_code == (141 if broken == "unread" else 9), (product, broken, result)
+        assert len(lines) == (0 if broken == "unread" else 1), (product, broken, result)
+        assert all(line.startswith("pgstow: Standard output could not be written: ") for line in lines), result
+
+
+@pytest.mark.parametrize(("broken", "format_"), [("closed", "plain"), ("full", "plain"), ("full", "directory")])
+def test_an_export_that_nothing_takes(broken: str, format_: str, stored_sample: StoredSample) -> None:
+    result = run("export", "--from", stored_sample.folder, "-q", "-F", format_, stdout=broken)
+    assert result.exit_code == 9, result
+    assert len(result.stderr_lines) == 1, result
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_failure_has_its_exit_code_without_words(broken: str, tmp_path: Path) -> None:
+    for arguments, exit_code in (
+        (("show", "--from", tmp_path), 8),
+        (("--debug", "show", "--from", tmp_path), 8),
+        (("frobnicate",), 2),
+        (("list", "--from", tmp_path, "--frobnicate"), 2),
+        ((), 2),
+        (("backup", "host=/nowhere dbname=x", "--to", tmp_path), 3),
+        (("run", "--config", tmp_path / "none.toml", "--log-format", "json"), 2),
+    ):
+        result = run(*arguments, stderr=broken)
+        assert result.exit_code == exit_code, (arguments, result)
+        assert result.stdout == "" or arguments == (), result
+
+
+def test_what_standard_output_cannot_encode(stored_sample: StoredSample, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    assert run("show", "--all", "--from", stored_sample.folder).exit_code == 0
+    shown = json.loads(run("show", "--json", "--from", stored_sample.folder).stdout)
+    assert "größe ∑ 名前 🐘" in {file["relation"] for file in shown["files"]}
