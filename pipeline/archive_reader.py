@@ -142,11 +142,15 @@ class Archive:
         names = {(entry.namespace, entry.tag) for entry in data if entry.dump_id in wanted}
         return [table for table in self.manifest.tables if (table.schema_name, table.relation) in names]
 
-    def plan_feed(self, files: Sequence[File], *, jobs: int) -> FeedPlan:
-        """What pg_restore, with so many jobs, will read of these files, and in which order."""
+    def plan_feed(self, files: Sequence[File], *, jobs: int, triggers_fire: bool = True) -> FeedPlan:
+        """What pg_restore, with so many jobs, will read of these files, and in which order.
+
+        Unless ``triggers_fire``, no foreign key is checked that is there before the data.
+        """
         if self.is_stream:
             return plan_stream(files, self_terminated=self.format != "plain")
-        return plan_feed(self.toc_data, self.toc, {file.path: file for file in files}, self.lists, jobs=jobs)
+        by_path = {file.path: file for file in files}
+        return plan_feed(self.toc_data, self.toc, by_path, self.lists, jobs=jobs, triggers_fire=triggers_fire)
 
     def _check_order(self, listed: Sequence[TocEntry]) -> None:
         """Raises InvalidRequest unless these data entries come in the archive's order, in which pg_restore reads a single file."""

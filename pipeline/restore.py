@@ -136,7 +136,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
             if request.choice.by_pattern and chosen is not None:
                 chosen = archive.with_schemas(chosen, present=server.schemas())
             reader = ObjectReader(store, manifest.objects, files, workers, limits)
-            plan = archive.plan_feed(files, jobs=limits.jobs)
+            plan = archive.plan_feed(files, jobs=limits.jobs, triggers_fire=not options.disable_triggers)
             jobs = 1 if archive.is_stream else limits.jobs
             notify(Started(f"Restoring into {target.database} with {program.path.name} {program.version}, {jobs} jobs"))
             with Workspace(limits.spool_parent) as workspace:
