@@ -9,6 +9,7 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.manifest import File, Format, Manifest, TableData
+from pipeline.postgres.loading import names_money
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.role_names import rename_roles
 from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, TocEntry, read_toc
@@ -141,6 +142,12 @@ class Archive:
         wanted, data = set(dump_ids), [entry for entry in self.toc.entries if entry.description == "TABLE DATA"]
         names = {(entry.namespace, entry.tag) for entry in data if entry.dump_id in wanted}
         return [table for table in self.manifest.tables if (table.schema_name, table.relation) in names]
+
+    def uses_money(self, dump_ids: Collection[int] | None) -> bool:
+        """True if one of the entries, or of all where None, has the type money, or if that can't be told here, as of a script."""
+        wanted = None if dump_ids is None else frozenset(dump_ids)
+        entries = [entry for entry in self.toc.entries if wanted is None or entry.dump_id in wanted]
+        return self.format == "plain" or names_money(entries)
 
     def plan_feed(self, files: Sequence[File], *, jobs: int, triggers_fire: bool = True) -> FeedPlan:
         """What pg_restore, with so many jobs, will read of these files, and in which order.

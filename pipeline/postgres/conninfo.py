@@ -38,13 +38,24 @@ class Conninfo:
     def database(self) -> str | None:
         """The database that it names, itself or by libpq's environment and service file."""
         # libpq alone knows all of these. Without any it takes the user's name; a user of no real name tells that from the rest.
+        name, _ = self._resolved()
+        return None if name in {"", _NOBODY} else name
+
+    def with_setting(self, name: str, value: str) -> "Conninfo":
+        """The same, with a setting of the server's for each session, above those of the database and of the role."""
+        escaped = value.replace("\\", "\\\\").replace(" ", "\\ ")
+        return replace(
+            self, parameters={**self.parameters, "options": f"{self._resolved()[1]} -c {name}={escaped}".strip()}
+        )
+
+    def _resolved(self) -> tuple[str, str]:
+        """The database and the options that libpq would take."""
         nowhere = {**self.parameters, "host": "/nonexistent", "hostaddr": "", "user": _NOBODY}
         connection = psycopg.pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
         try:
-            name = connection.db.decode("utf-8", "replace")
+            return connection.db.decode("utf-8", "replace"), connection.options.decode("utf-8", "replace")
         finally:
             connection.finish()
-        return None if name in {"", _NOBODY} else name
 
     def with_database(self, name: str) -> "Conninfo":
         """The same server, another database."""
