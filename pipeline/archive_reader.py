@@ -9,6 +9,7 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.manifest import File, Format, Manifest, TableData
+from pipeline.postgres.loading import names_money
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.role_names import rename_roles
 from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, TocEntry, read_toc
@@ -142,11 +143,21 @@ class Archive:
         names = {(entry.namespace, entry.tag) for entry in data if entry.dump_id in wanted}
         return [table for table in self.manifest.tables if (table.schema_name, table.relation) in names]
 
-    def plan_feed(self, files: Sequence[File], *, jobs: int) -> FeedPlan:
-        """What pg_restore, with so many jobs, will read of these files, and in which order."""
+    def uses_money(self, dump_ids: Collection[int] | None) -> bool:
+        """True if one of the entries, or of all where None, has the type money, or if that can't be told here, as of a script."""
+        wanted = None if dump_ids is None else frozenset(dump_ids)
+        entries = [entry for entry in self.toc.entries if wanted is None or entry.dump_id in wanted]
+        return self.format == "plain" or names_money(entries)
+
+    def plan_feed(self, files: Sequence[File], *, jobs: int, triggers_fire: bool = True) -> FeedPlan:
+        """What pg_restore, with so many jobs, will read of these files, and in which order.
+
+        Unless ``triggers_fire``, no foreign key is checked that is there before the data.
+        """
         if self.is_stream:
             return plan_stream(files, self_terminated=self.format != "plain")
-        return plan_feed(self.toc_data, self.toc, {file.path: file for file in files}, self.lists, jobs=jobs)
+        by_path = {file.path: file for file in files}
+        return plan_feed(self.toc_data, self.toc, by_path, self.lists, jobs=jobs, triggers_fire=triggers_fire)
 
     def _check_order(self, listed: Sequence[TocEntry]) -> None:
         """Raises InvalidRequest unless these data entries come in the archive's order, in which pg_restore reads a single file."""

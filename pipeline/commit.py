@@ -27,6 +27,7 @@ from pipeline.manifest import (
     dump_manifest,
     load_manifest,
 )
+from pipeline.postgres.loading import has_money, session_default
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
 from pipeline.stages.upload import upload
@@ -140,6 +141,8 @@ def describe_source(server: Server, program: Program, wal_lsn: str | None, *, fo
         wal_lsn=wal_lsn,
         time_zone=facts.time_zone,
         bytea_output=facts.bytea_output,
+        lc_monetary=session_default(server, "lc_monetary") if not for_script or has_money(server) else None,
+        quote_all_identifiers=session_default(server, "quote_all_identifiers") == "on",
         extensions=list(facts.extensions),
         roles=server.roles() if for_script else [],
         tablespaces=server.tablespaces() if for_script else [],

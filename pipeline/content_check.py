@@ -14,6 +14,7 @@ from pipeline.events import Notice, Notify, Progress, Started
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END
+from pipeline.postgres.loading import as_dumped
 from pipeline.postgres.server import Server
 from pipeline.row_check import Table, name_of, shown
 from pipeline.stages.download import ObjectReader
@@ -58,7 +59,7 @@ def compare_content(
     """
     tables = sorted(archive.tables_of(None), key=lambda table: -table.size)
     notify(Started("Comparing the content of tables"))
-    redump = _Redump(target, archive)
+    redump = _Redump(as_dumped(target, archive.manifest.source, money=archive.uses_money(None)), archive)
     digests: dict[tuple[str, str], str] = {}
     total = sum(table.size for table in tables)
     with Workers() as workers:
@@ -155,6 +156,7 @@ class _Redump:
             ("synchronize_seqscans", "off"),
             ("TimeZone", self._source.time_zone),
             ("bytea_output", self._source.bytea_output),
+            ("quote_all_identifiers", "on" if self._source.quote_all_identifiers else "off"),
         ):
             server.fetch("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
         return server

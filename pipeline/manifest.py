@@ -16,7 +16,7 @@ from pipeline.layout import GLOBALS, BackupRef
 from storage_backends import StorageError
 from storage_backends.keys import check_key
 
-MANIFEST_VERSION = "1.0"
+MANIFEST_VERSION = "1.1"
 
 
 def _check_path(path: str) -> str:
@@ -67,6 +67,12 @@ class Source(Model):
     wal_lsn: str | None = Field(description="Position in the write-ahead log at the snapshot")
     time_zone: str | None = Field(default=None, description="That times with a zone are dumped in")
     bytea_output: str | None = Field(default=None, description="How bytea is dumped: hex or escape")
+    lc_monetary: str | None = Field(
+        default=None, description="The locale that money is dumped in; of a script null where the database has no money"
+    )
+    quote_all_identifiers: bool | None = Field(
+        default=None, description="Whether names of tables, types and the like among the data are all in quotes"
+    )
     extensions: list[Extension]
     roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
     tablespaces: list[str] = Field(default=[], description="The same")

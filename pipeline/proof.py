@@ -44,6 +44,7 @@ from pipeline.postgres.shortage import is_shortage
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.restore import Restored, RestoreRequest, restore
 from pipeline.scratch import scratch_database
+from pipeline.view_check import compare_views
 from storage_backends import StorageBackend
 
 _SETTINGS = {"wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
@@ -170,6 +171,7 @@ def _prove(
             comparison = compare_content(target, archive, store, limits, notify, programs)
             proof.compared = comparison.compared
             proof.problems += comparison.problems
+            proof.problems += compare_views(target, archive, notify)
         for assertion in request.assertions:
             notify(Started(f"Checking {assertion.name}"))
             proof.problems += _check(assertion, target)

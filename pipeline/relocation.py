@@ -13,10 +13,12 @@ from pathlib import Path
 
 from pipeline.archive_reader import Archive, Choice
 from pipeline.config import Limits, RestoreOptions
+from pipeline.database_properties import try_settings
 from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import dump_definitions
+from pipeline.postgres.loading import as_dumped
 from pipeline.postgres.maintenance import maintenance_database
 from pipeline.postgres.patterns import Name
 from pipeline.postgres.prerequisites import missing_extensions, named_extensions
@@ -53,18 +55,25 @@ def relocate(
     move = plan_move(archive, choice, relocation)
     notify(Started("Moving the definitions in a scratch database"))
     with scratch_database(target, "scratch", notify) as scratch:
-        pg_restore, pg_dump = _make_database(archive, move.needed, scratch, programs, allow_older=allow_older)
-        _restore_definitions(pg_restore, archive, move.needed, scratch, options, limits)
+        pg_restore, pg_dump = _make_database(archive, move.needed, scratch, programs, notify, allow_older=allow_older)
+        loading = as_dumped(scratch, archive.manifest.source, money=archive.uses_money(move.needed))
+        _restore_definitions(pg_restore, archive, move.needed, loading, options, limits)
         moved, new_choice = _move(move, scratch)
         with Workspace(limits.spool_parent) as workspace:
-            toc_data = dump_definitions(pg_dump, scratch, workspace, encoding=archive.toc.encoding, name=_name(archive))
+            toc_data = dump_definitions(pg_dump, loading, workspace, encoding=archive.toc.encoding, name=_name(archive))
     return _with_old_files(archive, toc_data, moved, pg_dump), new_choice
 
 
 def _make_database(
-    archive: Archive, needed: Collection[int], scratch: Conninfo, search: Sequence[Path], *, allow_older: bool
+    archive: Archive,
+    needed: Collection[int],
+    scratch: Conninfo,
+    search: Sequence[Path],
+    notify: Notify,
+    *,
+    allow_older: bool,
 ) -> tuple[Program, Program]:
-    """Make it like the one that was backed up. Returns the pg_restore for it, and the pg_dump."""
+    """Make it like the one that was backed up, with its settings. Returns the pg_restore for it, and the pg_dump."""
     with Server(maintenance_database(scratch)) as server:
         source = archive.manifest.source
         if not allow_older:
@@ -80,6 +89,7 @@ def _make_database(
             raise ConnectionFailed(
                 f"{exc} pgstow restores definitions into a database of their own first, to rename them there: it needs CREATEDB."
             ) from exc
+        try_settings(server, archive, scratch.database or "", notify)
     return pg_restore, pg_dump
 
 

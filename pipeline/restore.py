@@ -10,12 +10,13 @@ from pipeline.archive_reader import Archive, Choice, open_archive
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
+from pipeline.database_properties import apply_rest, apply_settings
 from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError, RestoreFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.follow import follow
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.database_entries import database_statements
+from pipeline.postgres.loading import as_dumped
 from pipeline.postgres.maintenance import drop_database, maintenance_database
 from pipeline.postgres.patterns import belongs_elsewhere
 from pipeline.postgres.programs import Program
@@ -40,7 +41,7 @@ class RestoreRequest:
     wanted: Wanted
     target: Conninfo
     create: bool = False
-    """Make the target database, with the encoding and the locale that the backed-up one had; of a whole backup also its owner, settings and
+    """Make the target database, with the encoding, the locale and the settings that the backed-up one had; of a whole backup also its owner and
     grants."""
     properties: bool = False
     """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
@@ -137,19 +138,20 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
             if request.choice.by_pattern and chosen is not None:
                 chosen = archive.with_schemas(chosen, present=server.schemas())
             reader = ObjectReader(store, manifest.objects, files, workers, limits)
-            plan = archive.plan_feed(files, jobs=limits.jobs)
+            loading = as_dumped(target, manifest.source, money=archive.uses_money(chosen))
+            plan = archive.plan_feed(files, jobs=limits.jobs, triggers_fire=not options.disable_triggers)
             jobs = 1 if archive.is_stream else limits.jobs
             notify(Started(f"Restoring into {target.database} with {program.path.name} {program.version}, {jobs} jobs"))
             with Workspace(limits.spool_parent) as workspace:
                 feed = Feed(workspace.path / "archive", plan, reader, workers, jobs, check_files=request.check_files)
-                restoration = _start(archive, program, target, workspace, feed, plan.new_ids, chosen, request)
+                restoration = _start(archive, program, loading, workspace, feed, plan.new_ids, chosen, request)
                 follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
                 allowed_errors = _check_errors(restoration.ignored_errors(), request, notify)
             if tables:
                 notify(Started("Counting rows"))
                 _check_rows(target, tables, archive, request, workers, notify, before)
-            if (request.create or request.properties) and chosen is None and archive.toc_data:
-                _restore_properties(server, archive, options)
+            if request.create or request.properties:
+                apply_rest(server, archive, server.name, options, whole=chosen is None)
     if request.choice.by_pattern and chosen is not None and options.makes_tables:
         _tell_what_is_left_out(archive, frozenset(chosen), notify)
     return Restored(
@@ -189,6 +191,8 @@ def _target_database(
             before = count_rows_before(server, target, archive, chosen, tables, options, workers, request.limits)
             if not request.allow_nonempty:
                 check_empty(server, before)
+            if request.properties:
+                apply_settings(server, archive, server.name)
             try:
                 yield server, program, before
             except (PipelineError, StorageError) as exc:
@@ -204,6 +208,8 @@ def _target_database(
         program = find_restorer(server, archive, request.programs)
         server.create_database(name, source)
     try:
+        with Server(maintenance) as server:
+            apply_settings(server, archive, name)
         with Server(target) as server:
             yield server, program, {}
     except BaseException as exc:
@@ -277,17 +283,6 @@ def _check_errors(errors: Sequence[IgnoredError], request: RestoreRequest, notif
         allowed = len(errors) - len(others)
         raise RestoreFailed(f"pg_restore went on after errors: {len(errors)}, of which --allow-error allows {allowed}.")
     return len(errors)
-
-
-def _restore_properties(server: Server, archive: Archive, options: RestoreOptions) -> None:
-    """What pg_restore leaves out, since it names the database: owner, settings, comment, grants."""
-    try:
-        for statement in database_statements(
-            archive.toc, server.name, no_owner=options.no_owner, without=options.left_out
-        ):
-            server.execute(server.encoded(statement))
-    except ConnectionFailed as exc:
-        raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
 
 
 def _check_rows(

@@ -18,7 +18,7 @@ from pipeline.prune import Pruned, PruneRequest, prune
 from pipeline.retention import Policy
 from pipeline.verify import Verification, VerifyRequest, verify
 from pipeline.verify_cluster import ClusterVerification
-from storage_backends import StorageBackend, open_backend
+from storage_backends import StorageBackend, StorageError, open_backend
 
 
 def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[Outcome]:

@@ -45,8 +45,9 @@ class Conninfo:
 
     def with_setting(self, name: str, value: str) -> "Conninfo":
         """The same, with a setting of the server's for each session, above those of the database and of the role."""
+        escaped = value.replace("\\", "\\\\").replace(" ", "\\ ")
         return replace(
-            self, parameters={**self.parameters, "options": f"{self._resolved()[1]} -c {name}={value}".strip()}
+            self, parameters={**self.parameters, "options": f"{self._resolved()[1]} -c {name}={escaped}".strip()}
         )
 
     def _resolved(self) -> tuple[str, str]:

@@ -1,34 +1,115 @@
 """What an archive says of its database as a whole: owner, settings, comment, grants."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 from pipeline.postgres.toc import Toc, TocEntry
 
+_NAME = r'(?:"(?:[^"]|"")+"|[\w.$]+)'
+_STATEMENT = re.compile(r"""\s*((?:[^;'"]|'(?:[^']|'')*'|"(?:[^"]|"")*")+;)""")
+"""pg_dump doubles quotes and backslashes in a literal (``appendStringLiteral`` in string_utils.c)."""
+_SETTING = re.compile(
+    rf"ALTER (?:DATABASE {_NAME}|ROLE {_NAME} IN DATABASE {_NAME}) SET (?P<name>{_NAME}) TO ", re.IGNORECASE
+)
+"""``makeAlterConfigCommand`` in dumputils.c."""
+_LAST = frozenset(
+    {
+        # A session that only reads restores nothing.
+        "default_transaction_read_only",
+        "transaction_read_only",
+        # Sessions that build indexes and check foreign keys side by side would fail for each other's sake; content doesn't depend on it.
+        "default_transaction_isolation",
+        "transaction_isolation",
+        "default_transaction_deferrable",
+        "transaction_deferrable",
+        # Off, it has COPY take a NULL in an array for a text.
+        "array_nulls",
+        # The restore's own role makes the objects, and may need rights that another one lacks.
+        "role",
+        "session_authorization",
+        # A library that isn't there, or that expects its extension, ends each session before it begins.
+        "session_preload_libraries",
+        "local_preload_libraries",
+        # pg_restore sets these itself, unless it is to name no tablespace: then it is to use none.
+        "search_path",
+        "default_table_access_method",
+        "default_tablespace",
+        "temp_tablespaces",
+        # pg_restore may go on after errors, and pgstow reads them.
+        "exit_on_error",
+        "lc_messages",
+        # Jobs of pg_restore are idle while others work. pg_restore itself turns off most limits of time, but not all.
+        "client_connection_check_interval",
+    }
+)
+"""Settings that a restore is no better for, or would fail by."""
 
-def database_statements(toc: Toc, name: str, *, no_owner: bool = False, without: Collection[str] = ()) -> list[str]:
-    """The SQL that gives a database of this name what the archive's had as a whole.
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatements:
+    """The SQL that gives a database what another one had as a whole."""
+
+    first: tuple[str, ...] = ()
+    """Settings that what is restored may depend on: the format of money, the time zone, what functions and views read."""
+    last: tuple[str, ...] = ()
+    """Settings that would be in the way of a restore."""
+    others: tuple[str, ...] = ()
+    """Owner, comment, grants and the like, to come after all else: without the grants that a database has, its owner alone may connect."""
+
+
+def database_statements(
+    toc: Toc, name: str, *, no_owner: bool = False, without: Collection[str] = ()
+) -> DatabaseStatements:
+    """Return the SQL that gives a database of this name what the archive's had as a whole.
 
     Of all entries, only these name the database itself, so pg_restore leaves them out unless it makes a database of the same name.
-    ``without`` are descriptions of entries to leave out.
+    pg_restore applies the settings before anything else. ``without`` are descriptions of entries to leave out.
     """
     found = [entry for entry in toc.entries if _is_of_the_database(entry) and entry.description not in without]
     databases = [entry for entry in found if entry.description == "DATABASE"]
     if not databases:
-        return []
+        return DatabaseStatements()
     original, owner = databases[0].tag, databases[0].owner
     # pg_dump quotes a name only where it has to be (fmtId in string_utils.c).
     named = re.compile(
-        r"^((?:ALTER|COMMENT ON) DATABASE |(?:GRANT|REVOKE) [A-Z, ]*?ON DATABASE |SECURITY LABEL FOR \S+ ON DATABASE "
-        rf'|ALTER ROLE (?:"(?:[^"]|"")+"|\w+) IN DATABASE )(?:{re.escape(_quoted(original))}|{re.escape(original)})(?=[ ;])',
-        re.MULTILINE,
+        r"((?:ALTER|COMMENT ON) DATABASE |(?:GRANT|REVOKE) [A-Z, ]*?ON DATABASE |SECURITY LABEL FOR \S+ ON DATABASE "
+        rf'|ALTER ROLE (?:"(?:[^"]|"")+"|\w+) IN DATABASE )(?:{re.escape(_quoted(original))}|{re.escape(original)})(?=[ ;])'
     )
-    statements = [f"ALTER DATABASE {_quoted(name)} OWNER TO {_quoted(owner)};"] if owner and not no_owner else []
-    return statements + [
-        named.sub(lambda match: match[1] + _quoted(name), entry.definition)
+    statements = [
+        named.sub(lambda match: match[1] + _quoted(name), statement, count=1) if named.match(statement) else statement
         for entry in found
         if entry.description != "DATABASE"
+        for statement in _statements(entry.definition)
     ]
+    settings = {statement: setting for statement in statements if (setting := setting_name(statement))}
+    last = tuple(statement for statement, setting in settings.items() if _comes_last(setting))
+    new_owner = (f"ALTER DATABASE {_quoted(name)} OWNER TO {_quoted(owner)};",) if owner and not no_owner else ()
+    return DatabaseStatements(
+        first=tuple(statement for statement in settings if statement not in last),
+        last=last,
+        others=new_owner + tuple(statement for statement in statements if statement not in settings),
+    )
+
+
+def setting_name(statement: str) -> str | None:
+    """Return the setting that a statement gives a database, or a role in a database; None for another statement."""
+    match = _SETTING.match(statement)
+    return match["name"].strip('"') if match else None
+
+
+def is_of_a_role(statement: str) -> bool:
+    """True if the setting is for one role alone."""
+    return statement.startswith("ALTER ROLE ")
+
+
+def _comes_last(setting: str) -> bool:
+    return setting.lower() in _LAST or setting.lower().endswith("_timeout")
+
+
+def _statements(definition: str) -> Iterator[str]:
+    """Comments on what follows are left out, too."""
+    return (match[1] for match in _STATEMENT.finditer(definition))
 
 
 def _is_of_the_database(entry: TocEntry) -> bool:

@@ -225,9 +225,14 @@ class Server(Session):
 
     def copy_rows(self, schema: str, relation: str, columns: str, encoding: str) -> Iterator[bytes]:
         """The rows of one table itself as COPY's text, many at a time; ``columns`` is a list in parentheses, or empty where it has none."""
-        query = sql.SQL("COPY {} {} TO STDOUT (ENCODING {})").format(
-            self.quoted(schema, relation), self.encoded(columns), encoding
-        )
+        rows = sql.SQL("{} {}").format(self.quoted(schema, relation), self.encoded(columns))
+        return self._copy(sql.SQL("COPY {} TO STDOUT (ENCODING {})").format(rows, encoding))
+
+    def copy_view(self, schema: str, view: str) -> Iterator[bytes]:
+        """The same of a view, or of a materialized one, in the session's encoding."""
+        return self._copy(sql.SQL("COPY (TABLE {}) TO STDOUT").format(self.quoted(schema, view)))
+
+    def _copy(self, query: sql.Composed) -> Iterator[bytes]:
         with self.errors(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
             batch = bytearray()
             for row in copy:

@@ -6,10 +6,11 @@ taken apart again where a name holds spaces or newlines.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
+from types import MappingProxyType
 
 from pipeline.errors import DumpFailed
 from pipeline.postgres.encodings import python_codec, shown
@@ -104,11 +105,14 @@ def read_toc(data: bytes) -> Toc:
     return Toc(text(server_version or b""), entries)
 
 
-def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
-    """The same table of contents with other dump IDs, in the entries and in the dependencies on them.
+def renumber(
+    data: bytes, new_ids: Mapping[int, int], more: Mapping[int, Sequence[int]] = MappingProxyType({})
+) -> bytes:
+    """The same table of contents with other dump IDs, in the entries and in the dependencies on them, and with ``more`` dependencies.
 
     A dump ID is only a label within one archive, but parallel pg_restore starts entries of equal size in the order of their dump IDs
-    (``TocEntrySizeCompare``); so a permutation of the IDs chooses that order. Order and content of the entries stay.
+    (``TocEntrySizeCompare``); so a permutation of the IDs chooses that order. Order and content of the entries stay. ``more`` has the
+    archive's own dump IDs; they come after an entry's others, since the first dependency of a table's data is its table.
     """
     reader = _Reader(data)
     _, count = reader.head()
@@ -120,9 +124,11 @@ def renumber(data: bytes, new_ids: Mapping[int, int]) -> bytes:
             copied = entry.start + 1 + reader.int_size
         for dump_id, start in entry.dependencies:
             if dump_id in new_ids:
-                digits = str(new_ids[dump_id]).encode()
-                out += data[copied:start] + reader.encode_int(len(digits)) + digits
+                out += data[copied:start] + reader.encode_dependency(new_ids[dump_id])
                 copied = start + 1 + reader.int_size + len(str(dump_id))
+        for dump_id in more.get(entry.dump_id, ()):
+            out += data[copied : entry.end_of_dependencies] + reader.encode_dependency(new_ids.get(dump_id, dump_id))
+            copied = entry.end_of_dependencies
     return bytes(out + data[copied:])
 
 
@@ -162,6 +168,8 @@ class _RawEntry:
     filename: bytes | None
     dependencies: tuple[tuple[int, int], ...]
     """Dump ID and the offset of the string that holds it."""
+    end_of_dependencies: int
+    """Offset of what ends their list."""
     starts: Mapping[str, int]
     """Offsets of the strings that may be changed, in their order, by the name that they have here."""
 
@@ -267,12 +275,18 @@ class _Reader:
             owner=owner,
             filename=filename,
             dependencies=tuple(dependencies),
+            end_of_dependencies=at,
             starts=starts,
         )
 
     def encode_int(self, value: int) -> bytes:
         """``WriteInt``: a sign byte, then the magnitude, lowest byte first."""
         return bytes([value < 0]) + abs(value).to_bytes(self.int_size, "little")
+
+    def encode_dependency(self, dump_id: int) -> bytes:
+        """``WriteStr`` of the digits."""
+        digits = str(dump_id).encode()
+        return self.encode_int(len(digits)) + digits
 
     def _take(self, size: int) -> bytes:
         taken = self._data[self._at : self._at + size]

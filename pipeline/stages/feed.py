@@ -2,7 +2,8 @@
 
 pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO will do. It asks for the files'
 sizes, largest first, to choose what parallel jobs begin with; all FIFOs have size 0, and then it goes by dump ID
-(``TocEntrySizeCompare``). So the copy of ``toc.dat`` that it gets has its dump IDs dealt out anew, in the order of the real sizes.
+(``TocEntrySizeCompare``). So the copy of ``toc.dat`` that it gets has its dump IDs dealt out anew, in the order of the real sizes. For several
+jobs it also has the dependencies that pg_dump left to that order (:mod:`pipeline.postgres.load_order`).
 """
 
 import fcntl
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from pipeline.concurrency import Workers
 from pipeline.manifest import File
+from pipeline.postgres.load_order import missing_dependencies, outside_tables
 from pipeline.postgres.toc import TOC_NAME, Toc, renumber
 from pipeline.stages.download import ObjectReader, check_content
 
@@ -43,29 +45,43 @@ class FeedPlan:
 
 
 def plan_feed(
-    toc_data: bytes, toc: Toc, files: Mapping[str, File], lists: Mapping[str, Sequence[str]], *, jobs: int
+    toc_data: bytes,
+    toc: Toc,
+    files: Mapping[str, File],
+    lists: Mapping[str, Sequence[str]],
+    *,
+    jobs: int,
+    triggers_fire: bool = True,
 ) -> FeedPlan:
     """The order of a pg_restore with so many jobs: a single one goes by the order of ``files``, several begin with the largest.
 
-    ``files`` are the ones to feed, by path; ``lists`` has, for each list of large objects, the paths in it.
+    ``files`` are the ones to feed, by path; ``lists`` has, for each list of large objects, the paths in it. Where ``triggers_fire``,
+    foreign keys that are there before the data are checked while these come.
     """
     by_filename = {entry.filename: entry for entry in toc.data_entries}
     entries = [by_filename[path] for path in files if path in by_filename]
     tables = [entry for entry in entries if entry.filename not in lists]
     large_objects = [entry for entry in entries if entry.filename in lists]
     new_ids: dict[int, int] = {}
+    missing: Mapping[int, Sequence[int]] = {}
+    in_turn: list[str] = []
     if jobs > 1:
+        missing = missing_dependencies(toc, triggers_fire=triggers_fire)
+        if triggers_fire:
+            in_turn = [entry.filename for entry in outside_tables(toc) if entry.filename in files]
         tables.sort(key=lambda entry: _turn(files[entry.filename]))
         dump_ids = [entry.dump_id for entry in tables]
         new_ids = dict(zip(dump_ids, sorted(dump_ids), strict=True))
         # Up to 16 there is one list, and it goes first; from 17 on each waits for the entry that makes its objects, after most tables.
         large_objects.sort(key=lambda entry: entry.dump_id)
+    outside = frozenset(in_turn)
     return FeedPlan(
-        toc=renumber(toc_data, new_ids),
+        toc=renumber(toc_data, new_ids, missing),
         new_ids=new_ids,
         small=tuple(files[entry.filename] for entry in large_objects),
         sequences=(
-            tuple((files[entry.filename],) for entry in tables),
+            tuple((files[entry.filename],) for entry in tables if entry.filename not in outside),
+            tuple((files[filename],) for filename in in_turn),  # each waits for the one before it
             tuple(
                 tuple(files[path] for path in lists[entry.filename]) for entry in large_objects if lists[entry.filename]
             ),

@@ -1,0 +1,55 @@
+"""What a database has as a whole, given to the one that is restored into: settings first, as pg_restore does, the rest last."""
+
+from collections.abc import Sequence
+
+from pipeline.archive_reader import Archive
+from pipeline.config import RestoreOptions
+from pipeline.errors import ConnectionFailed, RestoreFailed
+from pipeline.events import Notice, Notify
+from pipeline.postgres.database_entries import database_statements, is_of_a_role, setting_name
+from pipeline.postgres.server import Server
+
+
+def apply_settings(server: Server, archive: Archive, database: str) -> None:
+    """Give a database the settings that what will be restored may depend on. New sessions have them.
+
+    ``server`` is a session on any database of that server. Raises RestoreFailed where the server refuses one.
+    """
+    _apply(server, database_statements(archive.toc, database).first, database)
+
+
+def try_settings(server: Server, archive: Archive, database: str, notify: Notify) -> None:
+    """Do the same for a database that is dropped again: a setting that is refused is told, and those of single roles are left out."""
+    for statement in database_statements(archive.toc, database).first:
+        if is_of_a_role(statement):
+            continue
+        try:
+            server.execute(server.encoded(statement))
+        except ConnectionFailed as exc:
+            notify(Notice(f"The scratch database goes without the setting {setting_name(statement)}. {exc}"))
+
+
+def apply_rest(server: Server, archive: Archive, database: str, options: RestoreOptions, *, whole: bool) -> None:
+    """Give a database the settings that would have been in the way, and of a ``whole`` backup its owner, comment and grants.
+
+    Raises RestoreFailed where the server refuses something.
+    """
+    statements = database_statements(archive.toc, database, no_owner=options.no_owner, without=options.left_out)
+    _apply(server, statements.last, database)
+    if whole:
+        _apply(server, statements.others, database)
+
+
+def _apply(server: Server, statements: Sequence[str], database: str) -> None:
+    for statement in statements:
+        try:
+            server.execute(server.encoded(statement))
+        except ConnectionFailed as exc:
+            if (setting := setting_name(statement)) is None:
+                raise RestoreFailed(
+                    f"The owner, the comment and the grants of the database {database} could not be restored. {exc}"
+                ) from exc
+            raise RestoreFailed(
+                f"The server refuses the setting {setting} that the database had. {exc} Restore as a superuser onto a server that knows "
+                "the value, or make the database yourself and restore into it without --create."
+            ) from exc

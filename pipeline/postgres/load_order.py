@@ -1,0 +1,123 @@
+"""What an entry of an archive must wait for in a parallel restore, though pg_dump wrote no dependency for it.
+
+An entry of post-data that depends on a table waits for that table's own data (``repoint_table_dependencies`` in
+``src/bin/pg_dump/pg_backup_archiver.c``). A partitioned table has none, so its triggers and foreign keys are ready before any row of its
+partitions is in. Stock pg_restore starts them last only because it starts with the largest files, and pipes have no size.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
+
+from pipeline.postgres.toc import Section, Toc, TocEntry
+
+_TABLES = frozenset({"TABLE", "FOREIGN TABLE"})
+_MADE_OF = _TABLES | {"DOMAIN", "TYPE"}
+"""A table is made of its parents, if it is a partition or inherits, and of the types of its columns."""
+_BY_ROOT = "-- load via partition root "
+"""How the definition of a table's data begins whose rows pg_dump has find their partition anew (``dumpTableData`` in pg_dump.c)."""
+_COPY_TARGET = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.)?(?P<name>"(?:[^"]|"")+"|[^\s".(]+) ')
+
+
+def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, tuple[int, ...]]:
+    """Return the dump IDs of the data that each entry must wait for besides its dependencies, by the entry's dump ID.
+
+    An entry of post-data that alters a table or a domain waits for the data of all tables that are made of it: partitions and theirs, children,
+    and tables with a column of the domain. If rows find their partition anew, an entry on any partition waits for the whole table's data.
+
+    Tables that the archive doesn't make come with an extension, or are there before. Their foreign keys are there before their data,
+    so these data wait for each other in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
+    ``processExtensionTables``). Without ``triggers_fire``, no foreign key is checked.
+    """
+    by_id = {entry.dump_id: entry for entry in toc.entries}
+    data = [entry for entry in toc.entries if entry.description == "TABLE DATA"]
+    data_of = {entry.dependencies[0]: entry for entry in data if entry.dependencies}
+    wanted = _data_by_base(toc, by_id, data_of)
+    missing = {
+        entry.dump_id: more
+        for entry in toc.entries
+        if entry.section == Section.POST_DATA and (more := _missing(entry, wanted, data_of))
+    }
+    if triggers_fire:
+        chain = outside_tables(toc)
+        missing |= {after.dump_id: (before.dump_id,) for before, after in pairwise(chain)}
+    return missing
+
+
+def outside_tables(toc: Toc) -> list[TocEntry]:
+    """Return the data entries of tables that the archive doesn't make, in its order."""
+    made = {entry.dump_id for entry in toc.entries if entry.description in _TABLES}
+    return [
+        entry
+        for entry in toc.entries
+        if entry.description == "TABLE DATA" and entry.dependencies and entry.dependencies[0] not in made
+    ]
+
+
+def _data_by_base(
+    toc: Toc, by_id: Mapping[int, TocEntry], data_of: Mapping[int, TocEntry]
+) -> Mapping[int, Collection[int]]:
+    """Return the dump IDs of all data that an entry on a table or a domain must wait for, by the dump ID of that."""
+    bases: dict[int, list[int]] = defaultdict(list)
+    parents: dict[int, int] = {}
+    for entry in toc.entries:
+        if entry.description in _MADE_OF:
+            bases[entry.dump_id] += [
+                other for other in entry.dependencies if other in by_id and by_id[other].description in _MADE_OF
+            ]
+        elif (
+            entry.description == "TABLE ATTACH" and len(entry.dependencies) > 1
+        ):  # attachPartition(): partition, parent
+            partition, parent = entry.dependencies[:2]
+            bases[partition].append(parent)
+            parents[partition] = parent
+    wanted: dict[int, dict[int, None]] = defaultdict(dict)  # dicts keep their order: the same archive, the same bytes
+    for table, entry in data_of.items():
+        for base in _reached(table, bases):
+            wanted[base][entry.dump_id] = None
+    members = defaultdict(list)
+    for partition in parents:
+        members[_root(partition, parents)].append(partition)
+    for root in {_root(table, parents) for table, entry in data_of.items() if _finds_its_partition_anew(entry)}:
+        for member in members[root]:
+            wanted[member] = wanted[root]
+    return wanted
+
+
+def _missing(
+    entry: TocEntry, wanted: Mapping[int, Collection[int]], data_of: Mapping[int, TocEntry]
+) -> tuple[int, ...]:
+    there = {data_of[other].dump_id for other in entry.dependencies if other in data_of} | set(entry.dependencies)
+    found = {data: None for other in entry.dependencies if other in wanted for data in wanted[other]}
+    return tuple(data for data in found if data not in there)
+
+
+def _reached(start: int, edges: Mapping[int, Sequence[int]]) -> Iterable[int]:
+    """Return a node and all that can be reached from it."""
+    seen, waiting = {start}, [start]
+    while waiting:
+        for other in edges.get(waiting.pop(), ()):
+            if other not in seen:
+                seen.add(other)
+                waiting.append(other)
+    return seen
+
+
+def _root(table: int, parents: Mapping[int, int]) -> int:
+    seen = {table}
+    while (parent := parents.get(table)) is not None and parent not in seen:
+        seen.add(parent)
+        table = parent
+    return table
+
+
+def _finds_its_partition_anew(entry: TocEntry) -> bool:
+    """``is_load_via_partition_root`` in pg_backup_archiver.c; dumps of before 2023 say it by COPY's target alone."""
+    if entry.definition.startswith(_BY_ROOT):
+        return True
+    target = _COPY_TARGET.match(entry.copy_statement)
+    if target is None:
+        return False
+    name = target["name"]
+    return (name[1:-1].replace('""', '"') if name.startswith('"') else name) != entry.tag

@@ -1,0 +1,83 @@
+"""Whether materialized views have the content that their queries give: a backup holds none of it, and the restore runs the queries."""
+
+import re
+
+from pipeline.archive_reader import Archive
+from pipeline.content_check import LineDigest
+from pipeline.errors import ConnectionFailed
+from pipeline.events import Notice, Notify, Started
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.loading import as_dumped
+from pipeline.postgres.server import Server
+
+_OTHER_PLAN = ("enable_hashagg", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan", "enable_incremental_sort")
+"""Where the order of rows is free, another plan gives another one."""
+_BY_THE_CLOCK = re.compile(
+    r"\bnow\(|\bCURRENT_(?:DATE|TIME)|\bLOCALTIME|_timestamp\(|\btimeofday\(|\bage\(|\bpg_(?:catalog\.)?\w*(?:size|stat)",
+    re.IGNORECASE,
+)
+
+
+def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[str]:
+    """Refresh each materialized view that is filled, in a new session under the database's own settings, and undo that.
+
+    Returns one sentence for each view whose content changed by that. A view whose query doesn't give the same each time is told, and passed
+    over. Memory is bounded by a few rows; the server's disk has a second copy of one view at a time. Raises ConnectionFailed.
+    """
+    with Server(target) as server:
+        views = server.fetch(
+            "SELECT n.nspname, c.relname, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated "
+            "AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+            "AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1, 2"
+        )
+    if not views:
+        return []
+    notify(Started("Comparing the content of materialized views"))
+    target = as_dumped(target, archive.manifest.source, money=archive.uses_money(None))
+    problems = []
+    for schema, name, query in views:
+        try:
+            restored, refreshed = _refreshed(target, schema, name)
+            if restored == refreshed:
+                continue
+            others = {_refreshed(target, schema, name)[1], _refreshed(target, schema, name, other_plan=True)[1]}
+        except ConnectionFailed as exc:
+            Server(target).close()  # raises where it is the server that failed
+            notify(Notice(f"The materialized view {schema}.{name} can't be compared. {exc}"))
+            continue
+        if others != {refreshed} or _BY_THE_CLOCK.search(query):
+            notify(
+                Notice(
+                    f"The materialized view {schema}.{name} can't be compared: its query doesn't give the same each time."
+                )
+            )
+            continue
+        problems.append(
+            f"The materialized view {schema}.{name} doesn't have the content that its query gives under the database's settings."
+        )
+    return problems
+
+
+def _refreshed(target: Conninfo, schema: str, name: str, *, other_plan: bool = False) -> tuple[int, int]:
+    """The content's digest, whatever its order, before and after a refresh."""
+    # A refresh, and not the query itself, since that would run with the rights of this role.
+    with Server(target) as server:
+        server.execute("RESET ALL")
+        server.execute("SET statement_timeout = 0")
+        server.execute("SET lock_timeout = 0")
+        server.execute("SET idle_in_transaction_session_timeout = 0")
+        server.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        if other_plan:
+            server.execute("SET max_parallel_workers_per_gather = 0")
+            for setting in _OTHER_PLAN:
+                server.execute(f"SET {setting} = off")
+        before = _digest(server, schema, name)
+        server.execute(server.encoded("REFRESH MATERIALIZED VIEW ") + server.quoted(schema, name))
+        return before, _digest(server, schema, name)  # the end of the session undoes the refresh
+
+
+def _digest(server: Server, schema: str, name: str) -> int:
+    digest = LineDigest()
+    digest.update_all(server.copy_view(schema, name))
+    return digest.value

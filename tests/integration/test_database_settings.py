@@ -1,0 +1,208 @@
+"""A restore has the settings of the database before anything depends on them, and reads what it is given as it was written."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.locales import server_with_locales
+from support.pgstow import Result, assert_one_sentence, run_pgstow
+from support.postgres_fixtures import Database
+
+from demo import compare
+from pipeline.catalog import Wanted, find_backup
+from pipeline.postgres.throwaway import ThrowawayCluster
+from storage_backends.local import LocalBackend
+
+PRICES = r"""
+CREATE TABLE price (id int PRIMARY KEY, amount money DEFAULT '5,50'::money, since timestamptz, tags text[], body text, tenant text);
+INSERT INTO price SELECT i, (i || ',99')::money, '2026-01-01 23:30:00+00'::timestamptz + i * interval '1 day', ARRAY[NULL, 'a'], 'the cats',
+    'tenant ' || i % 2 FROM generate_series(1, 100) AS i;
+CREATE DOMAIN fee AS money CHECK (VALUE > '0,10'::money);
+CREATE TYPE pair AS (a fee, b int);
+CREATE TABLE paid (pair pair); INSERT INTO paid VALUES (ROW('1,10', 1)::pair);
+CREATE TABLE unpriced AS SELECT 1 AS "money", 'x AS money'::text AS t;
+"""
+VIEWS = r"""
+CREATE MATERIALIZED VIEW shown AS
+    SELECT id, amount::text AS amount, since::date AS day, since::text AS at, to_tsvector(body) AS words FROM price;
+CREATE MATERIALIZED VIEW own AS SELECT id FROM price WHERE tenant = current_setting('app.tenant');
+"""
+FIRST = {
+    "lc_monetary": "'es_AR.UTF-8'",
+    "timezone": "'Asia/Tokyo'",
+    "default_text_search_config": "'pg_catalog.english'",
+    "app.tenant": "'tenant 1'",
+}
+LAST = {
+    "search_path": "nowhere, public",
+    "default_transaction_isolation": "serializable",
+    "array_nulls": "off",
+    "default_transaction_read_only": "on",
+}
+"""They would be in the way of a restore."""
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ThrowawayCluster]:
+    """One that knows es_AR, in which 19.99 is 19,99."""
+    with server_with_locales("es_AR") as cluster:
+        yield cluster
+
+
+def make(server: ThrowawayCluster, name: str) -> Database:
+    Database("", server.conninfo()).execute(f"CREATE DATABASE {name}")
+    return Database(name, server.conninfo(name))
+
+
+def configure(database: Database, settings: dict[str, str]) -> None:
+    with closing(psycopg.connect(make_conninfo(database.conninfo, dbname="postgres"), autocommit=True)) as connection:
+        for setting, value in settings.items():
+            connection.execute(f'ALTER DATABASE {database.name} SET "{setting}" TO {value}'.encode())
+
+
+@pytest.fixture(scope="module")
+def configured(server: ThrowawayCluster) -> Database:
+    """A database with settings that its content depends on, and with some that would be in the way of a restore."""
+    database = make(server, "configured")
+    configure(database, FIRST)
+    database.execute(PRICES)
+    database.execute(VIEWS)
+    configure(database, LAST)
+    return database
+
+
+@pytest.fixture(scope="module")
+def store(configured: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A backup of that, in the directory format."""
+    store = tmp_path_factory.mktemp("store")
+    made = run_pgstow("backup", configured.conninfo, "--to", store, "-q")
+    assert (made.exit_code, made.stderr) == (0, "")
+    return store
+
+
+@pytest.fixture
+def pgstow(spool_dir: Path) -> Callable[..., Result]:
+    return lambda command, *arguments: run_pgstow(command, *arguments, "--spool-dir", spool_dir, "-q")
+
+
+def settings_of(database: Database) -> list[tuple[object, ...]]:
+    return database.fetch(
+        "SELECT unnest(setconfig) FROM pg_db_role_setting JOIN pg_database d ON d.oid = setdatabase "
+        "WHERE datname = current_database() ORDER BY 1"
+    )
+
+
+@pytest.mark.parametrize(("format_", "jobs"), [("directory", 1), ("directory", 4), ("custom", 1)])
+def test_what_depends_on_the_settings_comes_back_as_it_was(
+    server: ThrowawayCluster,
+    configured: Database,
+    store: Path,
+    pgstow: Callable[..., Result],
+    tmp_path: Path,
+    format_: str,
+    jobs: int,
+) -> None:
+    if format_ != "directory":
+        store = tmp_path
+        assert pgstow("backup", configured.conninfo, "--format", format_, "--to", store).exit_code == 0
+    assert find_backup(LocalBackend(store), Wanted()).source.lc_monetary == "es_AR.UTF-8"
+
+    target = Database("", server.conninfo(f"copy_{format_}_{jobs}"))
+    restored = pgstow("restore", "--from", store, "--into", target.conninfo, "--create", "--jobs", jobs)
+    assert (restored.exit_code, restored.stderr) == (0, "")
+
+    assert settings_of(target) == settings_of(configured)
+    assert target.fetch("SELECT amount::numeric FROM price WHERE id = 19") == [(Decimal("19.99"),)]
+    assert target.fetch("SELECT count(*) FROM price WHERE tags[1] IS NULL") == [(100,)]
+    assert compare.contents(target.conninfo) == compare.contents(configured.conninfo)
+    assert compare.definitions(target.conninfo) == compare.definitions(configured.conninfo)
+    assert target.fetch("SELECT count(*) FROM own") == [(50,)]
+
+
+def test_a_proof_has_them_too_and_compares_materialized_views(
+    server: ThrowawayCluster, store: Path, pgstow: Callable[..., Result]
+) -> None:
+    proof = ("verify", "--from", store, "--level", "restore", "--checksums", "--scratch", server.conninfo())
+    proven = pgstow(*proof)
+    assert (proven.exit_code, proven.stderr) == (0, "")
+
+
+def test_a_materialized_view_that_is_not_what_its_query_gives(
+    server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    database = make(server, "viewed")
+    database.execute(
+        "CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) AS i; CREATE MATERIALIZED VIEW good AS SELECT i * 2 FROM t;"
+        "CREATE MATERIALIZED VIEW chance AS SELECT i, random() FROM t; CREATE MATERIALIZED VIEW unfilled AS SELECT i FROM t WITH NO DATA;"
+        "CREATE MATERIALIZED VIEW moment AS SELECT i FROM t WHERE now() > 'epoch'; CREATE MATERIALIZED VIEW of_view AS SELECT * FROM good;"
+        "CREATE MATERIALIZED VIEW asker AS SELECT current_setting('application_name'); CREATE MATERIALIZED VIEW none AS SELECT"
+    )
+    assert pgstow("backup", database.conninfo, "--to", tmp_path).exit_code == 0
+    scratch = ("--level", "restore", "--scratch", server.conninfo())
+    assert pgstow("verify", "--from", tmp_path, *scratch).exit_code == 0
+    result = pgstow("verify", "--from", tmp_path, *scratch, "--checksums", "--json")
+    assert result.exit_code == 7
+    [problem] = json.loads(result.stdout)["problems"]
+    assert problem.startswith("The materialized view public.asker doesn't have the content that its query gives")
+    assert "public.chance can't be compared: its query doesn't give the same each time" in result.stderr
+    assert "public.good" not in result.stderr
+
+
+@pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
+def test_money_is_read_in_the_format_in_which_it_was_written(
+    server: ThrowawayCluster, postgres: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, format_: str
+) -> None:
+    """The format is a role's or a server's, and no dump says it. A server that doesn't know it is told so, where there is money."""
+    name = f"money_{format_}"
+    database = make(server, name)
+    argentine = make_conninfo(database.conninfo, options="-c lc_monetary=es_AR.UTF-8")
+    Database(name, argentine).execute(PRICES)
+    assert pgstow("backup", argentine, "--format", format_, "--to", tmp_path / "store").exit_code == 0
+    target = Database("", server.conninfo(f"{name}_copy"))
+    into = ("restore", "--from", tmp_path / "store", "--create", "--into")
+    assert (result := pgstow(*into, target.conninfo)).exit_code == 0, result
+    assert target.fetch(
+        "SELECT amount::numeric, (SELECT (pair).a::money::numeric FROM paid) FROM price WHERE id = 19"
+    ) == [(Decimal("19.99"), Decimal("1.10"))]
+    target.execute("INSERT INTO price (id) VALUES (0)")
+    assert target.fetch("SELECT amount::numeric FROM price WHERE id = 0") == [(Decimal("5.50"),)]
+    assert target.fetch("SELECT current_setting('lc_monetary')") == [("C.UTF-8",)]
+    scratch = ("--level", "restore", "--checksums", "--scratch", server.conninfo())
+    assert (result := pgstow("verify", "--from", tmp_path / "store", *scratch)).exit_code == 0, result
+
+    elsewhere = postgres.conninfo(f"{name}_copy")
+    assert_one_sentence(
+        pgstow(*into, elsewhere), 5, r"money is written as in the locale es_AR\.UTF-8, which the server doesn't know"
+    )
+    assert Database("", postgres.conninfo()).fetch(f"SELECT FROM pg_database WHERE datname = '{name}_copy'") == []
+    if format_ != "plain":
+        assert pgstow(*into, elsewhere, "-t", "unpriced").exit_code == 0
+        Database("", postgres.conninfo()).execute(f"DROP DATABASE {name}_copy")
+
+
+def test_a_table_elsewhere_has_the_values_that_it_had(
+    server: ThrowawayCluster, store: Path, pgstow: Callable[..., Result]
+) -> None:
+    target = make(server, "elsewhere")
+    into = ("restore", "--from", store, "--into", target.conninfo, "-t", "price", "-t", "shown", "--to-schema", "aside")
+    target.execute("CREATE SCHEMA aside")
+    restored = pgstow(*into)
+    assert (restored.exit_code, restored.stderr) == (0, "")
+    target.execute("INSERT INTO aside.price (id) VALUES (0)")
+    assert target.fetch("SELECT id, amount::numeric FROM aside.price WHERE id IN (0, 19) ORDER BY 1") == [
+        (0, Decimal("5.50")),
+        (19, Decimal("19.99")),
+    ]
+
+
+def test_a_setting_that_is_refused(server: ThrowawayCluster, store: Path, pgstow: Callable[..., Result]) -> None:
+    Database("", server.conninfo()).execute("CREATE ROLE maker LOGIN CREATEDB")
+    into = make_conninfo(server.conninfo("refused"), user="maker")
+    result = pgstow("restore", "--from", store, "--into", into, "--create", "--no-owner")
+    assert_one_sentence(result, 5, r"The server refuses the setting app\.tenant .* permission denied to set parameter")
+    assert Database("", server.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'refused'") == []

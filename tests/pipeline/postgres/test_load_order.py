@@ -1,0 +1,134 @@
+"""In the table of contents that parallel pg_restore gets, nothing acts on a table whose data isn't in."""
+
+from pathlib import Path
+
+import pytest
+from support.loading import awaited, dumped_toc, early
+from support.postgres_fixtures import Database
+
+from pipeline.postgres.load_order import missing_dependencies, outside_tables
+from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.postgres.toc import Section, Toc, TocEntry, read_toc, renumber
+
+TREES = r"""
+CREATE SCHEMA app;
+CREATE FUNCTION app.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END';
+CREATE TABLE app."p 1" (a int, b int) PARTITION BY LIST (a);
+CREATE TABLE app.p1 PARTITION OF app."p 1" FOR VALUES IN (1) PARTITION BY LIST (b);
+CREATE TABLE app.p11 PARTITION OF app.p1 FOR VALUES IN (1);
+CREATE TABLE app.p_rest PARTITION OF app."p 1" DEFAULT;
+CREATE UNIQUE INDEX ON app."p 1" (a, b);
+CREATE TRIGGER t AFTER INSERT ON app."p 1" FOR EACH ROW EXECUTE FUNCTION app.f();
+CREATE TRIGGER below BEFORE INSERT ON app.p1 FOR EACH ROW EXECUTE FUNCTION app.f();
+CREATE TABLE app.refers (a int, b int, FOREIGN KEY (a, b) REFERENCES app."p 1" (a, b));
+CREATE STATISTICS app.st ON a, b FROM app."p 1";
+CREATE POLICY own ON app."p 1"; ALTER TABLE app."p 1" ENABLE ROW LEVEL SECURITY;
+CREATE RULE quiet AS ON DELETE TO app."p 1" DO INSTEAD NOTHING;
+CREATE TYPE app.mood AS ENUM ('sad', 'glad');
+CREATE TABLE app.mooded (mood app.mood PRIMARY KEY) PARTITION BY HASH (mood);
+CREATE TABLE app.mooded_0 PARTITION OF app.mooded FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+CREATE TABLE app.mooded_1 PARTITION OF app.mooded FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+CREATE TRIGGER one AFTER INSERT ON app.mooded_1 FOR EACH ROW EXECUTE FUNCTION app.f();
+CREATE TABLE app.base (a int); CREATE TABLE app.child () INHERITS (app.base);
+CREATE TABLE app.grandchild () INHERITS (app.child);
+INSERT INTO app.grandchild VALUES (1);
+ALTER TABLE app.base ADD CONSTRAINT large CHECK (a > 5) NOT VALID;
+CREATE DOMAIN app.d AS int; CREATE TYPE app.pair AS (a app.d, b int);
+CREATE TABLE app.paired (pairs app.pair[]); INSERT INTO app.paired VALUES (ARRAY[(1, 1)::app.pair]);
+ALTER DOMAIN app.d ADD CONSTRAINT "more than 5" CHECK (VALUE > 5) NOT VALID;
+CREATE TABLE app.alone (a int PRIMARY KEY); CREATE INDEX ON app.alone (a);
+"""
+
+
+@pytest.fixture
+def trees(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> Toc:
+    """The table of contents of the schema above, with what pg_dump left out."""
+    database.execute(TREES)
+    data = dumped_toc(postgres, database.conninfo, tmp_path / "archive")
+    return read_toc(renumber(data, {}, missing_dependencies(read_toc(data))))
+
+
+def named(toc: Toc, description: str, tag: str) -> TocEntry:
+    [entry] = [entry for entry in toc.entries if (entry.description, entry.tag) == (description, tag)]
+    return entry
+
+
+def data_before(toc: Toc, description: str, tag: str) -> set[str]:
+    waits = awaited(toc)[named(toc, description, tag).dump_id]
+    return {entry.tag for entry in toc.entries if entry.dump_id in waits}
+
+
+@pytest.mark.parametrize("schema", ["trees", "sample"])
+def test_nothing_acts_on_a_table_whose_data_is_not_in(
+    postgres: ThrowawayCluster, sample_database: Database, database: Database, tmp_path: Path, schema: str
+) -> None:
+    database.execute(TREES)
+    source = database if schema == "trees" else sample_database
+    data = dumped_toc(postgres, source.conninfo, tmp_path / "archive")
+    toc = read_toc(data)
+    assert early(toc, source) != []  # as pg_dump has it
+
+    more = missing_dependencies(toc)
+    changed = read_toc(renumber(data, {}, more))
+
+    assert early(changed, source) == []
+    for before, after in zip(toc.entries, changed.entries, strict=True):
+        assert after.dependencies == before.dependencies + more.get(before.dump_id, ())
+
+
+def test_all_that_acts_on_partitions_waits_for_them(trees: Toc) -> None:
+    for description, tag in (
+        ("TRIGGER", "p 1 t"),
+        ("FK CONSTRAINT", "refers refers_a_b_fkey"),
+        ("RULE", "p 1 quiet"),
+        ("POLICY", "p 1 own"),
+        ("ROW SECURITY", "p 1"),
+    ):
+        assert data_before(trees, description, tag) >= {"p11", "p_rest"}
+    assert data_before(trees, "TRIGGER", "p1 below") == {"p11"}
+
+
+def test_rows_that_find_their_partition_anew_are_in_before_any_partition_gets_a_trigger(trees: Toc) -> None:
+    assert data_before(trees, "TRIGGER", "mooded_1 one") == {"mooded_0", "mooded_1"}
+
+
+def test_constraints_that_new_rows_alone_must_meet_come_after_the_old_rows(trees: Toc) -> None:
+    assert data_before(trees, "CHECK CONSTRAINT", "base large") == {"base", "child", "grandchild"}
+    assert data_before(trees, "CHECK CONSTRAINT", "d more than 5") == {"paired"}
+
+
+def test_the_indexes_of_a_table_wait_for_no_other(trees: Toc) -> None:
+    for description, tag in (("INDEX", "alone_a_idx"), ("CONSTRAINT", "alone alone_pkey")):
+        assert data_before(trees, description, tag) == {"alone"}
+
+
+def test_data_of_tables_that_come_from_elsewhere_is_taken_in_turn(
+    postgres: ThrowawayCluster, database: Database, tmp_path: Path
+) -> None:
+    """Of an archive of data alone, all are: pg_dump has them in the order of the foreign keys, but says so nowhere."""
+    database.execute(
+        "CREATE TABLE z (id int PRIMARY KEY); CREATE TABLE y (id int PRIMARY KEY REFERENCES z); CREATE TABLE x (id int REFERENCES y)"
+    )
+    data = dumped_toc(postgres, database.conninfo, tmp_path / "archive", "--data-only")
+    toc = read_toc(data)
+    assert [entry.tag for entry in outside_tables(toc)] == ["z", "y", "x"]
+    more = missing_dependencies(toc)
+    changed = read_toc(renumber(data, {}, more))
+    assert [len(awaited(changed)[entry.dump_id]) for entry in outside_tables(changed)] == [0, 1, 2]
+    for before, after in zip(toc.entries, changed.entries, strict=True):
+        assert after.dependencies[:1] == before.dependencies[:1]  # of a table's data, the table (buildTocEntryArrays)
+    assert missing_dependencies(toc, triggers_fire=False) == {}
+
+
+def test_added_dependencies_are_renumbered_too(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> None:
+    database.execute(TREES)
+    data = dumped_toc(postgres, database.conninfo, tmp_path / "archive")
+    toc = read_toc(data)
+    ids = sorted(entry.dump_id for entry in toc.data_entries)
+    new_ids = dict(zip(ids, ids[::-1], strict=True))
+    more = missing_dependencies(toc)
+    changed = read_toc(renumber(data, new_ids, more))
+    for before, after in zip(toc.entries, changed.entries, strict=True):
+        wanted = before.dependencies + more.get(before.dump_id, ())
+        assert after.dependencies == tuple(new_ids.get(other, other) for other in wanted)
+    assert any(entry.section == Section.POST_DATA and entry.dump_id in more for entry in toc.entries)
