@@ -12,7 +12,7 @@ from pipeline.catalog import CatalogEntry, list_backups, read_catalog
 from pipeline.events import Notify, Started
 from pipeline.layout import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at
 from pipeline.removal import Removed, remove
-from storage_backends import StorageBackend
+from storage_backends import ObjectNotFound, StorageBackend, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class GcRequest:
 def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Leftover]:
     """What backups without a manifest left, in the order of their references; nothing is changed.
 
-    Raises StorageError where anything can't be listed or read, and ManifestInvalid on a manifest's key that no pgstow wrote.
+    Raises StorageError where anything can't be listed or read, or where a listing left out a manifest that is there; and
+    ManifestInvalid on a manifest's key that no pgstow wrote.
     """
     notify(Started("Listing objects"))
     stored = _list_objects(request, store)
@@ -49,11 +50,15 @@ def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, no
     entries = read_catalog(store, list_backups(store))
     users = {ref: entry.ref for entry in entries for ref in entry.uses}
     committed = {entry.ref for entry in entries}
-    return [
+    leftovers = [
         Leftover(ref, found.objects, found.size, found.newest, _why_kept(ref, found, request, now, users, entries))
         for ref, found in sorted(stored.items(), key=lambda item: item[0].manifest_key)
         if ref not in committed
     ]
+    for one in leftovers:
+        if one.kept is None:
+            _require_no_manifest(store, one.ref)
+    return leftovers
 
 
 def collect(
@@ -67,6 +72,17 @@ def collect(
     for ref in doomed:
         remove(store, (info for prefix in ref.prefixes for info in store.list(prefix)), removed)
     return removed
+
+
+def _require_no_manifest(store: StorageBackend, ref: BackupRef) -> None:
+    """Raise StorageError if the manifest is there, or can't be read: a listing that leaves it out would make a good backup a leftover."""
+    try:
+        store.get(ref.manifest_key, length=1)
+    except ObjectNotFound:
+        return
+    raise StorageError(
+        f"{store.url} has {ref.manifest_key}, but doesn't list it: what it lists can't be relied on, so nothing was removed."
+    )
 
 
 @dataclass(slots=True)

@@ -106,6 +106,7 @@ class LocalBackend:
         with _errors(str(self._root)):
             self._require_root()
             yield from self._walk("", prefix)
+            self._require_root()  # whose volume may be gone meanwhile, and with it what was not listed yet
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects and the folders that this empties; see :meth:`StorageBackend.delete`."""
@@ -153,6 +154,7 @@ class LocalBackend:
             try:
                 fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
             except (FileNotFoundError, NotADirectoryError) as exc:
+                self._require_root()
                 raise ObjectNotFound(f"{path} does not exist") from exc
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):

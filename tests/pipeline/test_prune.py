@@ -235,6 +235,33 @@ def test_a_backup_that_is_committed_while_gc_asks_is_spared(shelf: Shelf) -> Non
     assert shelf.committed() == {ref}
 
 
+def test_gc_stops_where_a_listing_leaves_out_a_manifest() -> None:
+    class Lying(MemoryBackend):
+        hidden = ""
+
+        def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+            return (info for info in super().list(prefix) if not (self.hidden and info.key.startswith(self.hidden)))
+
+    store = Lying()
+    shelf = Shelf(store)
+    ref, leftover = shelf.add(DAY), shelf.ref(2 * DAY)
+    shelf.objects(leftover)
+    approved = find_leftovers(GcRequest(), store, lambda _: None, LATER)
+    assert [one.ref for one in approved] == [leftover]
+    before = shelf.all_keys()
+    for hidden in ("manifests/", ref.manifest_key):
+        store.hidden = hidden
+        for attempt in (
+            lambda: run_gc(store),
+            lambda: collect(GcRequest(), approved, store, lambda _: None, LATER),
+        ):
+            with pytest.raises(StorageError, match=f"has {ref.manifest_key}, but doesn't list it"):
+                attempt()
+        store.hidden = ""
+        assert shelf.all_keys() == before
+    assert run_gc(store).objects == 2
+
+
 class Interrupted(MemoryBackend):
     """Fails for good at a call, and looks after each deletion whether every backup that there is still has its objects."""
 

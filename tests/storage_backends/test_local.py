@@ -185,3 +185,17 @@ def test_names_that_are_no_keys_are_not_listed_silently(backend: LocalBackend, r
     Path(os.fsdecode(os.fsencode(root) + b"/\xff")).write_bytes(b"")
     with pytest.raises(StorageError, match="not valid Unicode"):
         list(backend.list())
+
+
+def test_a_root_that_vanishes_while_it_is_listed_is_no_short_listing(tmp_path: Path) -> None:
+    backend = LocalBackend(tmp_path / "root")
+    for key in ("a/1", "b/1"):
+        backend.put(key, b"", sha256=hashlib.sha256(b"").digest())
+    listing = backend.list()
+    assert next(listing).key == "a/1"
+    (tmp_path / "root").rename(tmp_path / "elsewhere")
+    with pytest.raises(BucketNotFound, match="no longer exists"):
+        list(listing)
+    (tmp_path / "root").mkdir()
+    with pytest.raises(BucketNotFound, match="no longer the same"):
+        list(backend.list())
