@@ -17,6 +17,7 @@ from pipeline.events import Notify, Started
 from pipeline.extract import where_it_lies
 from pipeline.follow import follow
 from pipeline.manifest import File, Format, Manifest
+from pipeline.postgres.partitions import attachments_left_out, tell_alone
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.restoration import Restoration
 from pipeline.postgres.toc import TOC_NAME
@@ -101,6 +102,8 @@ def _write_script(
     limits = request.limits
     archive = open_archive(store, manifest, workers, limits)
     chosen = archive.choose(request.choice)
+    if request.options.makes_tables:
+        tell_alone(attachments_left_out(archive.toc, chosen or ()), notify)
     files = archive.files_of(chosen) if request.options.loads_data or archive.is_stream else []
     dumped_by = manifest.source.pg_dump_version
     program = find_program("pg_restore", at_least_major=major_of(dumped_by), search=request.programs)

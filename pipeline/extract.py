@@ -14,6 +14,7 @@ from pipeline.config import Limits
 from pipeline.errors import InvalidRequest, LocalResourceExhausted
 from pipeline.events import Notify, Progress, Started
 from pipeline.manifest import File, Format, Manifest
+from pipeline.postgres.partitions import attachments_left_out, tell_alone
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.use_list import format_list
 from pipeline.stages.download import ObjectReader, check_content
@@ -60,6 +61,7 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
     with _filling(folder, manifest), Workers() as workers:
         archive = open_archive(store, manifest, workers, request.limits)
         chosen = archive.choose(request.choice)
+        tell_alone(attachments_left_out(archive.toc, chosen or ()), notify)
         files = sorted(archive.files_of(chosen), key=where_it_lies)
         last = [] if archive.is_stream else [archive.files[TOC_NAME]]
         reader = ObjectReader(store, manifest.objects, [*files, *last], workers, request.limits)

@@ -18,6 +18,7 @@ from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.loading import as_dumped
 from pipeline.postgres.maintenance import drop_database, maintenance_database
+from pipeline.postgres.partitions import attach, attachable, attachments_left_out, tell_alone
 from pipeline.postgres.patterns import belongs_elsewhere
 from pipeline.postgres.programs import Program
 from pipeline.postgres.psql import ScriptRun
@@ -119,6 +120,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
         if archive.format == "plain":
             _refuse_options(request, manifest)
         choice = request.choice
+        alone = attachments_left_out(archive.toc, archive.choose(choice) or ()) if options.makes_tables else []
         if request.relocation is not None:
             archive, choice = relocate(
                 archive,
@@ -137,6 +139,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
         with _target_database(target, archive, chosen, tables, request, workers, notify) as (server, program, before):
             if request.choice.by_pattern and chosen is not None:
                 chosen = archive.with_schemas(chosen, present=server.schemas())
+            to_attach = attachable(server, alone) if _attaches(request) else []
             reader = ObjectReader(store, manifest.objects, files, workers, limits)
             loading = as_dumped(target, manifest.source, money=archive.uses_money(chosen))
             plan = archive.plan_feed(files, jobs=limits.jobs, triggers_fire=not options.disable_triggers)
@@ -150,8 +153,10 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
             if tables:
                 notify(Started("Counting rows"))
                 _check_rows(target, tables, archive, request, workers, notify, before)
+            attach(server, to_attach)
             if request.create or request.properties:
                 apply_rest(server, archive, server.name, options, whole=chosen is None)
+    tell_alone([one for one in alone if one not in to_attach], notify)
     if request.choice.by_pattern and chosen is not None and options.makes_tables:
         _tell_what_is_left_out(archive, frozenset(chosen), notify)
     return Restored(
@@ -239,6 +244,12 @@ def _is_atomic(request: RestoreRequest, archive: Archive) -> bool:
     """Whether a failure leaves nothing of it in a database that was there before. A new one is dropped then, and the lock table spared."""
     script = archive.format == "plain" and not request.create and not archive.manifest.dump.large_objects
     return request.options.single_transaction or script
+
+
+def _attaches(request: RestoreRequest) -> bool:
+    """Whether partitions are attached to a table that is there: not under other names, and not where a list says what to restore."""
+    sections = request.options.sections
+    return request.choice.by_pattern and request.relocation is None and (not sections or "post-data" in sections)
 
 
 def _may_be_part(database: str) -> str:

@@ -20,6 +20,8 @@ _BUILT_ON_A_RELATION = frozenset({"INDEX", "STATISTICS"})
 """They depend on their table, and may depend on other parts: an index of a partition on that of the partitioned table."""
 _OF_A_PUBLICATION = frozenset({"PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"})
 """They belong to their publication as much as to the table or schema, and can't be without it."""
+_ATTACHMENTS = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
+"""They depend on the partition or its index, and on that of the partitioned table."""
 _OTHER_PARTS = frozenset(
     {
         "TABLE DATA",
@@ -73,7 +75,8 @@ def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> s
         chosen.update(entry.dump_id for entry in found)
     _add_partitions(toc, chosen, relations)
     _add_parts(toc, chosen, relations)
-    return chosen - {entry.dump_id for entry in toc.entries if entry.description in _OF_A_PUBLICATION}
+    indexes = _indexes(toc)
+    return chosen - {entry.dump_id for entry in toc.entries if _needs_another(entry, chosen, indexes)}
 
 
 def parts_made(toc: Toc, dump_ids: Collection[int]) -> list[tuple[str, str, str]]:
@@ -96,6 +99,24 @@ def belongs_elsewhere(entry: TocEntry) -> bool:
     return entry.description == "FK CONSTRAINT" or entry.description in _OF_A_PUBLICATION
 
 
+def _needs_another(entry: TocEntry, chosen: set[int], indexes: set[int]) -> bool:
+    """Whether it makes something a part of what isn't chosen, which may not be there, or has to be made part of that in another way."""
+    if entry.description in _ATTACHMENTS:
+        return not _joins_chosen(entry, chosen, indexes)
+    return entry.description in _OF_A_PUBLICATION
+
+
+def _joins_chosen(entry: TocEntry, chosen: set[int], indexes: set[int]) -> bool:
+    """Whether both a partition and its table are chosen, or both of their indexes. An index's attachment names the tables' tables' too."""
+    if entry.description == "TABLE ATTACH":
+        return chosen.issuperset(entry.dependencies)
+    return len(chosen.intersection(entry.dependencies) & indexes) > 1
+
+
+def _indexes(toc: Toc) -> set[int]:
+    return {entry.dump_id for entry in toc.entries if entry.description in {"INDEX", "CONSTRAINT"}}
+
+
 def _add_partitions(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
     """With a partitioned table, its partitions, and theirs: it holds no rows itself."""
     tables = {(entry.namespace, entry.tag): entry for entry in toc.entries if entry.description in RELATIONS}
@@ -112,7 +133,7 @@ def _add_partitions(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
 
 def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
     there = {entry.dump_id: (entry.namespace, entry.tag) for entry in toc.entries if entry.description in RELATIONS}
-    names = set(there.values())
+    names, indexes = set(there.values()), _indexes(toc)
     before = -1
     while before != len(chosen):  # a comment on an index of a table takes three rounds
         before = len(chosen)
@@ -120,8 +141,8 @@ def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
             if entry.dump_id in chosen or chosen.isdisjoint(entry.dependencies):
                 continue
             match entry.description:
-                case "INDEX ATTACH" | "TABLE ATTACH":
-                    is_part = chosen.issuperset(entry.dependencies)
+                case kind if kind in _ATTACHMENTS:
+                    is_part = _joins_chosen(entry, chosen, indexes)
                 case kind if kind in _NAMED_AFTER_TABLE:
                     is_part = _own_table(entry, names) in relations
                 case kind if kind in _BUILT_ON_A_RELATION:

@@ -41,7 +41,7 @@ _UNDEFINED = re.compile("42...")
 _DENIED = "42501"
 _WORDS = re.compile(
     r"(?:^|ERROR:  )(?:"
-    r"could not (?:access|load|open|find function) .*"
+    r"could not (?:access file|load library|open (?:.* )?file|find function) .*"
     r"|.* (?:must|can only) be (?:pre)?loaded .*"
     r'|invalid value for parameter "(?:lc_|TimeZone|session_preload|local_preload).*'
     r'|collation ".*" for encoding ".*" does not exist'

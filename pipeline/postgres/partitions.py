@@ -1,0 +1,86 @@
+"""Partitions that are restored without the table that they are a part of.
+
+An archive attaches a partition before it has indexes, and attaches these afterwards, one by one. A partitioned table that is there would make
+indexes of its own for a partition without any. So a partition is attached last: the server then takes the indexes and constraints that it
+has (https://www.postgresql.org/docs/current/sql-altertable.html, ATTACH PARTITION).
+"""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import ConnectionFailed, RestoreFailed
+from pipeline.events import Notice, Notify
+from pipeline.postgres.server import Server
+from pipeline.postgres.toc import Toc
+
+_NAME = r'(?:"(?:[^"]|"")+"|[^\s".]+)'
+_ATTACH = re.compile(
+    rf"\s*ALTER TABLE ONLY (?P<table>{_NAME}\.{_NAME}) ATTACH PARTITION (?P<partition>{_NAME}\.{_NAME}) "
+)
+"""``dumpTableAttach`` in pg_dump.c."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """What makes a table a partition of another."""
+
+    partition: str
+    """Its name as in SQL, with its schema's."""
+    table: str
+    """The partitioned table's."""
+    definition: str
+    """The SQL."""
+
+
+def attachments_left_out(toc: Toc, chosen: Collection[int]) -> list[Attachment]:
+    """Those of the chosen tables whose partitioned table isn't chosen."""
+    wanted = frozenset(chosen)
+    tables = {
+        (entry.namespace, entry.tag)
+        for entry in toc.entries
+        if _makes_table(entry.description) and entry.dump_id in wanted
+    }
+    found = []
+    for entry in toc.entries:
+        if entry.description != "TABLE ATTACH" or entry.dump_id in wanted or (entry.namespace, entry.tag) not in tables:
+            continue
+        if match := _ATTACH.match(entry.definition):
+            found.append(Attachment(match["partition"], match["table"], entry.definition))
+    return found
+
+
+def _makes_table(description: str) -> bool:
+    return description in {"TABLE", "FOREIGN TABLE"}
+
+
+def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attachment]:
+    """Those whose partitioned table the database has. Raises RestoreFailed where it is a table that has no partitions."""
+    found = []
+    for one in attachments:
+        [(kind,)] = server.fetch("SELECT (SELECT relkind FROM pg_class WHERE oid = to_regclass(%s))", [one.table])
+        if kind not in {None, "p"}:
+            raise RestoreFailed(
+                f"{one.table} in the database {server.name} isn't partitioned, so {one.partition} can't become a partition of it again: "
+                "restore it under another name with --as, or into another database."
+            )
+        if kind:
+            found.append(one)
+    return found
+
+
+def attach(server: Server, attachments: Sequence[Attachment]) -> None:
+    """Make restored tables partitions again. Raises RestoreFailed where the server refuses, which changes nothing of the restored rows."""
+    for one in attachments:
+        try:
+            server.execute(server.encoded(one.definition))
+        except ConnectionFailed as exc:
+            raise RestoreFailed(
+                f"{one.partition} is restored, but can't become a partition of {one.table} again, and stands alone. {exc}"
+            ) from exc
+
+
+def tell_alone(attachments: Collection[Attachment], notify: Notify) -> None:
+    """Say of each table that it is no partition now."""
+    for one in attachments:
+        notify(Notice(f"{one.partition} stands alone: it was a partition of {one.table}, to which it isn't attached."))
