@@ -16,6 +16,7 @@ from pipeline.globals import ServerTarget, takes_passwords
 from pipeline.layout import WHOLE
 from pipeline.manifest import DumpOptions, Manifest
 from pipeline.postgres.dump import DumpCall, StreamDump
+from pipeline.postgres.loading import as_dumped, has_money, session_default
 from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.psql import ScriptError, ScriptRun
@@ -54,6 +55,7 @@ def back_up_cluster_script(
         with sole_backup(server, run.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
+            source = source.model_copy(update={"lc_monetary": _money_locale(server, each, databases)})
             dump = DumpOptions(
                 format="script",
                 jobs=1,
@@ -119,7 +121,10 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
         plan = plan_stream(record.files, self_terminated=False)
         feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1)
         name = f"pgstow {record.backup_id}"
-        run = ScriptRun(program, target.server, workspace, feed.path, name=name, passes=_is_of_the_cluster)
+        # Above the settings that the script gives its databases before it fills them; psql keeps the options when it connects anew.
+        loading = as_dumped(target.server, record.source, money=True)
+        loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
+        run = ScriptRun(program, loading, workspace, feed.path, name=name, passes=_is_of_the_cluster)
         try:
             follow(run, feed, reader, server, record.totals.size, workers, notify)
             notify(Started("Counting rows"))
@@ -128,6 +133,21 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
                 check_rows(target.server.with_database(database), tables, workers, limits.jobs, notify)
         except (PipelineError, StorageError) as exc:
             raise type(exc)(f"{exc} The server may hold a part of the backup now.") from exc
+
+
+def _money_locale(server: Server, each: BackupRequest, databases: Sequence[str]) -> str | None:
+    """The locale that money is written in, where one holds for all databases; None where there is no money, or where they set their own."""
+    [(own,)] = server.fetch(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS setting "
+        "WHERE setdatabase <> 0 AND pg_catalog.lower(pg_catalog.split_part(setting, '=', 1)) = 'lc_monetary')"
+    )
+    if own:
+        return None
+    for name in databases:
+        with Server(each.source.with_database(name)) as database:
+            if has_money(database):
+                return session_default(server, "lc_monetary")
+    return None
 
 
 def _is_of_the_cluster(error: ScriptError) -> bool:

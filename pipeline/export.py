@@ -13,10 +13,11 @@ from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
 from pipeline.errors import InvalidRequest, LocalResourceExhausted, RestoreFailed
-from pipeline.events import Notify, Started
+from pipeline.events import Notice, Notify, Started
 from pipeline.extract import where_it_lies
 from pipeline.follow import follow
 from pipeline.manifest import File, Format, Manifest
+from pipeline.postgres.loading import money_setting
 from pipeline.postgres.partitions import attachments_left_out, tell_alone
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.restoration import Restoration
@@ -110,6 +111,17 @@ def _write_script(
     reader = ObjectReader(store, manifest.objects, files, workers, limits)
     plan = archive.plan_feed(files, jobs=1)
     notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
+    if (locale := money_setting(manifest.source)) and archive.uses_money(chosen):
+        if request.create:  # the script connects anew, and loses what is set before
+            notify(
+                Notice(
+                    f"Run the script with PGOPTIONS='-c lc_monetary={locale}': the money in it is written in that format."
+                )
+            )
+        else:
+            quoted = locale.replace("'", "''")
+            output.write(f"SET lc_monetary = '{quoted}';\n\n".encode())
+            output.flush()
     with Workspace(limits.spool_parent) as workspace:
         feed = Feed(workspace.path / "archive", plan, reader, workers, jobs=1)
         scripting = Restoration.into_script(

@@ -79,6 +79,11 @@ def as_dumped(target: Conninfo, source: Source, *, money: bool) -> Conninfo:
     return target
 
 
+def money_setting(source: Source) -> str | None:
+    """Return the locale that a script has to set by itself for its money; None where each server reads it alike, or nobody knows."""
+    return source.lc_monetary if source.lc_monetary and not _LIKE_C.fullmatch(source.lc_monetary) else None
+
+
 def _same_money(one: str, other: str) -> bool:
     """True if both locales are known to write money alike."""
     return _normalized(one) == _normalized(other)

@@ -1,6 +1,7 @@
 """A restore has the settings of the database before anything depends on them, and reads what it is given as it was written."""
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from decimal import Decimal
@@ -206,3 +207,39 @@ def test_a_setting_that_is_refused(server: ThrowawayCluster, store: Path, pgstow
     result = pgstow("restore", "--from", store, "--into", into, "--create", "--no-owner")
     assert_one_sentence(result, 5, r"The server refuses the setting app\.tenant .* permission denied to set parameter")
     assert Database("", server.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'refused'") == []
+
+
+def test_a_script_says_the_format_of_its_money(
+    server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    database = make(server, "exported")
+    argentine = make_conninfo(database.conninfo, options="-c lc_monetary=es_AR.UTF-8")
+    Database("exported", argentine).execute(PRICES)
+    assert pgstow("backup", argentine, "--to", tmp_path / "store").exit_code == 0
+    script, target = tmp_path / "script.sql", make(server, "from_script")
+    assert pgstow("export", "--from", tmp_path / "store", "--file", script).exit_code == 0
+    psql = [server.bin_dir / "psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", target.conninfo, "-f", script]
+    subprocess.run(psql, check=True, capture_output=True)
+    assert target.fetch("SELECT amount::numeric FROM price WHERE id = 19") == [(Decimal("19.99"),)]
+
+    creating = pgstow("export", "--from", tmp_path / "store", "--file", script, "--create")
+    assert "PGOPTIONS='-c lc_monetary=es_AR.UTF-8'" in creating.stderr
+    assert pgstow("export", "--from", tmp_path / "store", "--file", script, "--create", "-t", "unpriced").stderr == ""
+
+
+@pytest.mark.parametrize("format_", ["directory", "plain"])
+def test_a_whole_server(server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, format_: str) -> None:
+    """Stock programs can't restore a database that is read-only, nor read the NULL of an array under its own ``array_nulls``."""
+    with server_with_locales("es_AR", lc_monetary="es_AR.UTF-8") as source:
+        database = make(source, "shop")
+        database.execute(PRICES)
+        configure(database, LAST)
+        made = pgstow("backup", source.conninfo(), "--all-databases", "--format", format_, "--to", tmp_path)
+        assert (made.exit_code, made.stderr) == (0, "")
+    with server_with_locales("es_AR") as new:
+        restored = pgstow("restore", "--from", tmp_path, "--all-databases", "--into", new.conninfo())
+        assert (restored.exit_code, restored.stderr) == (0, "")
+        target = Database("shop", new.conninfo("shop"))
+        assert target.fetch("SELECT amount::numeric FROM public.price WHERE id = 19") == [(Decimal("19.99"),)]
+        assert target.fetch("SELECT count(*) FROM public.price WHERE tags[1] IS NULL") == [(100,)]
+        assert target.fetch("SELECT current_setting('default_transaction_read_only')") == [("on",)]
