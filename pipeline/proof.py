@@ -121,6 +121,7 @@ def prove(
             wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
             target=target,
             create=True,
+            database_tablespace=False,
             options=RestoreOptions(no_tablespaces=archive.format != "plain"),
             check_files=True,
             limits=limits,
