@@ -129,6 +129,9 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectInfo | None", proven: st
         "Locked": _describe_lock(manifest, lock),
         "Before this": f"{previous.backup_id} (SHA-256 of its manifest {previous.sha256})" if previous else "nothing",
     }
+    if dump.unlogged_left_out:
+        names = ", ".join(dump.unlogged_left_out)
+        facts["Left out"] = f"the rows and values of what is unlogged, which a standby doesn't have: {names}"
     grid = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         grid.add_row(f"[bold]{name}[/bold]", escape(display.one_line(value)))

@@ -25,6 +25,7 @@ from pipeline.postgres.programs import find_program
 from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc
+from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
 from pipeline.postgres.workspace import Workspace
 from pipeline.progress import BackupProgress
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
@@ -81,7 +82,9 @@ def _back_up_alone(
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
         snapshot = server.export_snapshot()
         source = describe_source(server, program, snapshot.wal_lsn, for_script=request.format == "plain")
-        dump = _describe_dump(request)
+        dump = _describe_dump(request, unlogged_left_out(server, request.selection))
+        if dump.unlogged_left_out:
+            notify(Notice(describe_left_out(dump.unlogged_left_out)))
         notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {dump.jobs} jobs"))
         reached = request.source.at(server.host, server.hostaddr, server.port)
         call = DumpCall(program, reached, workspace, server, run.session_name, request.lock_wait_timeout)
@@ -239,7 +242,7 @@ def _kind(file: ArchivedFile, entries: Mapping[str, TocEntry]) -> FileKind:
     return "table" if entry.description == "TABLE DATA" else "large_object_toc"
 
 
-def _describe_dump(request: BackupRequest) -> DumpOptions:
+def _describe_dump(request: BackupRequest, unlogged_left_out: list[str]) -> DumpOptions:
     chosen = request.selection
     return DumpOptions(
         format=request.format,
@@ -250,4 +253,5 @@ def _describe_dump(request: BackupRequest) -> DumpOptions:
         schemas=list(chosen.schemas),
         exclude_schemas=list(chosen.exclude_schemas),
         exclude_table_data=list(chosen.exclude_table_data),
+        unlogged_left_out=unlogged_left_out,
     )

@@ -10,7 +10,7 @@ from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
 from pipeline.destinations import Copies, Destinations
 from pipeline.errors import DumpFailed, PipelineError, TargetNotEmpty
-from pipeline.events import Notify, Started
+from pipeline.events import Notice, Notify, Started
 from pipeline.follow import follow
 from pipeline.globals import ServerTarget, takes_passwords
 from pipeline.layout import WHOLE
@@ -22,6 +22,7 @@ from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.psql import ScriptError, ScriptRun
 from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
+from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
 from pipeline.postgres.workspace import Workspace
 from pipeline.row_check import check_rows
 from pipeline.stages.compress import Compressor
@@ -63,7 +64,10 @@ def back_up_cluster_script(
                 role_passwords=takes_passwords(server, notify, wanted=role_passwords),
                 databases=list(databases),
                 exclude_databases=list(exclude),
+                unlogged_left_out=_unlogged_left_out(each, databases) if source.standby else [],
             )
+            if dump.unlogged_left_out:
+                notify(Notice(describe_left_out(dump.unlogged_left_out)))
             notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
             reached = each.source.at(server.host, server.hostaddr, server.port)
             call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
@@ -148,6 +152,14 @@ def _money_locale(server: Server, each: BackupRequest, databases: Sequence[str])
             if has_money(database):
                 return session_default(server, "lc_monetary")
     return None
+
+
+def _unlogged_left_out(each: BackupRequest, databases: Sequence[str]) -> list[str]:
+    found = []
+    for name in databases:
+        with Server(each.source.with_database(name)) as server:
+            found += [f"{name}.{relation}" for relation in unlogged_left_out(server, each.selection)]
+    return found
 
 
 def _is_of_the_cluster(error: ScriptError) -> bool:

@@ -135,6 +135,8 @@ def describe_source(server: Server, program: Program, wal_lsn: str | None, *, fo
         character_type=facts.character_type,
         locale_provider=facts.locale_provider,
         locale=facts.locale,
+        icu_rules=facts.icu_rules,
+        tablespace=facts.tablespace,
         host=server.host,
         port=server.port,
         standby=facts.standby,

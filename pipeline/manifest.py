@@ -61,6 +61,8 @@ class Source(Model):
     character_type: str = Field(description="LC_CTYPE")
     locale_provider: str = Field(description="c (libc), i (ICU) or b (builtin)")
     locale: str | None = Field(description="The ICU or builtin provider's")
+    icu_rules: str | None = Field(default=None, description="Added to the ICU locale's own (ICU_RULES)")
+    tablespace: str | None = Field(default=None, description="The database's own; null for pg_default")
     host: str = Field(description="As connected to: a name, an address, or the folder of a socket")
     port: int
     standby: bool = Field(description="Whether the server was in recovery")
@@ -91,6 +93,10 @@ class DumpOptions(Model):
     schemas: list[str] = Field(default=[])
     exclude_schemas: list[str] = Field(default=[])
     exclude_table_data: list[str] = Field(default=[])
+    unlogged_left_out: list[str] = Field(
+        default=[],
+        description="Of a standby, where they are empty: the unlogged tables and sequences whose rows and values pg_dump left out",
+    )
     encoding: str | None = Field(default=None, description="Of a plain script: that of its text")
     large_objects: bool | None = Field(
         default=None, description="Of a plain script: whether it has some, and therefore transactions of its own"

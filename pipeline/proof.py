@@ -148,6 +148,7 @@ def _prove(
             target=target,
             create=True,
             options=_options(archive, notify),
+            database_tablespace=False,
             check_files=True,
             limits=limits,
             programs=programs,

@@ -42,8 +42,10 @@ class RestoreRequest:
     wanted: Wanted
     target: Conninfo
     create: bool = False
-    """Make the target database, with the encoding, the locale and the settings that the backed-up one had; of a whole backup also its owner and
-    grants."""
+    """Make the target database, with the encoding, the locale, the tablespace and the settings that the backed-up one had; of a whole backup
+    also its owner and grants."""
+    database_tablespace: bool = True
+    """With ``create``: in that tablespace, unless ``options`` say that there are none."""
     properties: bool = False
     """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
     choice: Choice = field(default_factory=Choice)
@@ -211,7 +213,8 @@ def _target_database(
         if not request.allow_older:
             refuse_older(server, source)
         program = find_restorer(server, archive, request.programs)
-        server.create_database(name, source)
+        in_tablespace = request.database_tablespace and not options.no_tablespaces
+        server.create_database(name, source, in_tablespace=in_tablespace)
     try:
         with Server(maintenance) as server:
             apply_settings(server, archive, name)

@@ -10,6 +10,7 @@ from pipeline.errors import ProgramMissing
 from pipeline.postgres.condition import Condition, SessionLimit, read_condition
 from pipeline.postgres.programs import OLDEST_MAJOR, find_program, speaks_to
 from pipeline.postgres.server import Server
+from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
 
 _RAISE = {
     "server": "the server's max_connections",
@@ -33,6 +34,7 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
     yield find_programs(server, request.programs)
     yield judge_sessions(condition.sessions, request.limits.jobs)
     yield from judge_interruptions(condition)
+    yield from judge_unlogged(unlogged_left_out(server, request.selection))
     yield from examine_privileges(server, condition, request.selection)
 
 
@@ -108,3 +110,10 @@ def judge_interruptions(condition: Condition) -> Iterator[Finding]:
             f"old_snapshot_threshold is {condition.snapshot_threshold:,} minutes: a dump that takes longer fails.",
             "Set old_snapshot_threshold = -1, its default, and restart the server.",
         )
+
+
+def judge_unlogged(left_out: Sequence[str]) -> Iterator[Finding]:
+    """What a standby doesn't have."""
+    if left_out:
+        remedy = "Back up from the primary, or ALTER TABLE … SET LOGGED what is to be kept."
+        yield Finding("unlogged tables", Outcome.WARNING, describe_left_out(left_out), remedy)

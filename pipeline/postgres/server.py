@@ -14,6 +14,7 @@ from pipeline.errors import (
     RestoreFailed,
 )
 from pipeline.manifest import Extension, Source
+from pipeline.postgres.locales import locale_options
 from pipeline.postgres.session import Session
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -43,6 +44,9 @@ class DatabaseFacts:
     """``c`` (libc), ``i`` (ICU) or ``b`` (builtin)."""
     locale: str | None
     """ICU's or the builtin provider's."""
+    icu_rules: str | None
+    tablespace: str | None
+    """The database's own; None for pg_default."""
     system_identifier: str | None
     standby: bool
     time_zone: str
@@ -59,11 +63,14 @@ class Server(Session):
             self.major, "d.datlocale" if self.major > 16 else "NULL"
         )
         provider = "d.datlocprovider::text" if self.major >= 15 else "'c'"
-        name, encoding, collate, ctype, locprovider, icu, standby, time_zone, bytea_output = self.fetch(
-            f"SELECT d.datname, pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, {provider}, {locale}, "  # noqa: S608 - constants
-            "pg_is_in_recovery(), current_setting('TimeZone'), current_setting('bytea_output') "
-            "FROM pg_database d WHERE d.datname = current_database()"
-        )[0]
+        rules = "d.daticurules" if self.major >= 16 else "NULL"
+        name, encoding, collate, ctype, locprovider, icu, icu_rules, tablespace, standby, time_zone, bytea_output = (
+            self.fetch(
+                f"SELECT d.datname, pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, {provider}, {locale}, {rules}, "  # noqa: S608 - constants
+                "nullif(t.spcname, 'pg_default'), pg_is_in_recovery(), current_setting('TimeZone'), current_setting('bytea_output') "
+                "FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()"
+            )[0]
+        )
         extensions = self.fetch("SELECT extname, extversion FROM pg_extension ORDER BY extname")
         return DatabaseFacts(
             name=name,
@@ -72,6 +79,8 @@ class Server(Session):
             character_type=ctype,
             locale_provider=locprovider,
             locale=icu,
+            icu_rules=icu_rules,
+            tablespace=tablespace,
             system_identifier=self._system_identifier(),
             standby=standby,
             time_zone=time_zone,
@@ -184,18 +193,19 @@ class Server(Session):
         )
         return len(self.relations()) + int(functions) + int(large_objects)
 
-    def create_database(self, name: str, like: Source) -> None:
-        """An empty database with the encoding and locale of another one. Raises ConnectionFailed where the server won't."""
-        options = [
-            sql.SQL("ENCODING {}").format(like.encoding),
-            sql.SQL("LC_COLLATE {}").format(like.collation),
-            sql.SQL("LC_CTYPE {}").format(like.character_type),
-        ]
-        if self.major >= 15 and like.locale_provider != "c" and like.locale:
-            provider, option = {"i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}[like.locale_provider]
-            options.append(
-                sql.SQL("LOCALE_PROVIDER {} {} {}").format(sql.Identifier(provider), sql.SQL(option), like.locale)
-            )
+    def create_database(self, name: str, like: Source, *, in_tablespace: bool = False) -> None:
+        """An empty database with the encoding and locale of another one, and in a tablespace of the same name where that is wanted.
+
+        Raises RestoreFailed where there is no such tablespace, or ConnectionFailed where the server won't.
+        """
+        options = locale_options(like, self.major)
+        if in_tablespace and like.tablespace is not None:
+            if like.tablespace not in self.tablespaces():
+                raise RestoreFailed(
+                    f"The server has no tablespace {like.tablespace}, in which the database was: make it (restore --globals-only makes all of "
+                    "them), or leave all tablespaces out with --no-tablespaces."
+                )
+            options.append(sql.SQL("TABLESPACE {}").format(self.quoted(like.tablespace)))
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}")
         try:
             self.execute(statement.format(self.quoted(name), sql.SQL(" ").join(options)))

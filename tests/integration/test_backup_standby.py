@@ -1,5 +1,6 @@
 """Backups of a hot standby, whose recovery comes before the queries of its clients."""
 
+import json
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -144,3 +145,56 @@ def test_a_second_backup_of_a_standby_is_refused_and_one_of_its_primary_is_not(
         stuck_s3.proxy.heal()
         result = finish(process)
     assert (result.exit_code, result.stderr) == (0, "")
+
+
+@pytest.fixture
+def unlogged(primary_cluster: ThrowawayCluster, primary: Database, standby: Database) -> Iterator[StandbyDatabase]:
+    """A database on the standby with unlogged tables, which are empty there, and a large object."""
+    primary.execute("CREATE DATABASE unlogged TEMPLATE template0")
+    Database("unlogged", primary_cluster.conninfo("unlogged")).execute(
+        """CREATE UNLOGGED TABLE cache AS SELECT i FROM generate_series(1, 10) AS i;
+           CREATE UNLOGGED TABLE "Sess ion" AS SELECT 1 AS i;
+           CREATE TABLE kept AS SELECT i FROM generate_series(1, 5) AS i;
+           SELECT lo_from_bytea(4711, decode(repeat('ab', 100000), 'hex'))"""
+    )
+    copy = StandbyDatabase("unlogged", standby.conninfo.replace("dbname=postgres", "dbname=unlogged"))
+    wait_until(lambda: copy.fetch("SELECT FROM pg_largeobject_metadata"), "the standby has it")
+    yield copy
+    primary.execute("DROP DATABASE unlogged WITH (FORCE)")
+
+
+def test_what_a_standby_does_not_have_is_told(
+    unlogged: StandbyDatabase, primary_cluster: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    """pg_dump leaves out the rows of unlogged tables there, and says nothing. The backup is as good as it can be, and not partial."""
+    store, both = tmp_path / "store", ['public."Sess ion"', "public.cache"]
+    where = ("--to", store, "--spool-dir", spool_dir)
+    examined = json.loads(run_pgstow("check", unlogged.conninfo, *where, "--json").stdout)
+    assert examined["ready"]
+    [finding] = [found for found in examined["findings"] if found["subject"] == "unlogged tables"]
+    assert finding["outcome"] == "warning"
+    assert ", ".join(both) in finding["sentence"]
+
+    for format_ in ("directory", "custom", "plain"):
+        made = run_pgstow("backup", unlogged.conninfo, *where, "--format", format_, "--quiet")
+        assert made.exit_code == 0
+        [notice] = made.stderr_lines
+        assert f"leaves out the rows and values of {', '.join(both)}." in notice
+        shown = json.loads(run_pgstow("show", "--from", store, "--json").stdout)
+        assert (shown["dump"]["format"], shown["dump"]["unlogged_left_out"]) == (format_, both)
+        assert f"{', '.join(both)}" in run_pgstow("show", "--from", store).stdout
+        proven = run_pgstow("verify", "--from", store, "--level", "restore", "--checksums", "--spool-dir", spool_dir)
+        assert proven.exit_code == 0, proven
+
+    for *chosen, left_out in (("-t", "cache", both[1:]), ("-t", "kept", []), ("--exclude-table-data", "c*", both[:1])):
+        made = run_pgstow("backup", unlogged.conninfo, *where, *chosen, "--quiet")
+        assert (made.exit_code, bool(made.stderr)) == (0, bool(left_out))
+        shown = json.loads(run_pgstow("show", "--from", store, "--partial", "--json").stdout)
+        assert shown["dump"]["unlogged_left_out"] == left_out
+    assert run_pgstow("backup", unlogged.conninfo, *where, "--schema-only", "--quiet").stderr == ""
+
+    whole = run_pgstow("backup", unlogged.conninfo, *where, "--all-databases", "--format", "plain", "--quiet")
+    assert whole.exit_code == 0
+    assert f"unlogged.{both[0]}, unlogged.{both[1]}" in whole.stderr
+    on_primary = run_pgstow("backup", primary_cluster.conninfo("unlogged"), *where, "--quiet")
+    assert (on_primary.exit_code, on_primary.stderr) == (0, "")

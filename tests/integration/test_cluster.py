@@ -230,6 +230,8 @@ def test_tablespaces_come_back(target: ThrowawayCluster, tmp_path: Path, spool_d
             give_to_server(source, place)
             execute(source, "postgres", f"CREATE TABLESPACE fast LOCATION '{place}' WITH (random_page_cost = 1.5)")
             execute(source, "postgres", "CREATE TABLE quick TABLESPACE fast AS SELECT 1 AS id")
+            execute(source, "postgres", "CREATE DATABASE all_of_it TABLESPACE fast")
+            execute(source, "all_of_it", "CREATE TABLE t AS SELECT 1 AS id")
             assert back_up(source, tmp_path / "store", spool_dir).exit_code == 0
             before = dump_all(source)
         for path in place.iterdir():
@@ -239,6 +241,30 @@ def test_tablespaces_come_back(target: ThrowawayCluster, tmp_path: Path, spool_d
     finally:
         target.__exit__(None, None, None)
         shutil.rmtree(place)
+
+
+def test_a_database_in_a_tablespace_that_is_not_there(
+    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+) -> None:
+    place = source.make_folder()
+    execute(source, "postgres", f"CREATE TABLESPACE fast LOCATION '{place}'", "CREATE DATABASE shop TABLESPACE fast")
+    execute(source, "shop", "CREATE TABLE t AS SELECT 1 AS id")
+    where = ("--spool-dir", spool_dir, "-q")
+    for format_ in ("directory", "plain"):
+        store = tmp_path / format_
+        assert run_pgstow("backup", source.conninfo("shop"), "--to", store, "-F", format_, *where).exit_code == 0
+        for scratch in ((), ("--scratch", target.conninfo())):
+            proven = run_pgstow("verify", "--from", store, "--level", "restore", *scratch, *where)
+            assert proven.exit_code == 0, proven
+        into = ("--from", store, "--into", target.conninfo("shop"), "--create", *where)
+        assert_one_sentence(run_pgstow("restore", *into), 5, "no tablespace fast, .*--globals-only .*--no-tablespaces")
+        again = ("--from", store, "--into", source.conninfo(f"in_{format_}"), "--create", *where)
+        assert run_pgstow("restore", *again).exit_code == 0
+    assert run_pgstow("restore", "--from", tmp_path / "directory", *into[2:], "--no-tablespaces").exit_code == 0
+    place_of = "SELECT spcname FROM pg_database d JOIN pg_tablespace t ON t.oid = dattablespace WHERE datname = '{}'"
+    for name, tablespace in (("shop", "fast"), ("in_directory", "fast"), ("in_plain", "fast")):
+        assert Database("", source.conninfo()).fetch(place_of.format(name)) == [(tablespace,)]
+    assert Database("", target.conninfo()).fetch(place_of.format("shop")) == [("pg_default",)]
 
 
 def test_a_tablespace_that_has_no_place_is_told(

@@ -216,3 +216,16 @@ def test_a_pg_restore_that_the_server_does_not_understand(
     result = pgstow("restore", "--from", tmp_path, "--into", old.conninfo("never"), "--create", having=(18,))
     assert_one_sentence(result, 9, r"pg_restore 18\.\d+ can't restore into a server older than 17")
     assert Database("", old.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'never'") == []
+
+
+@pytest.mark.parametrize("major", [16, NEWEST])
+def test_icu_rules_are_kept(servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int) -> None:
+    """These servers were built without ICU: that they get the rules shows by what they say to them."""
+    server = servers(major)
+    administered = Database("postgres", server.conninfo())
+    administered.execute("CREATE DATABASE ruled")
+    administered.execute("UPDATE pg_database SET daticurules = '&a < g' WHERE datname = 'ruled'")
+    assert pgstow("backup", server.conninfo("ruled"), "--to", tmp_path).exit_code == 0
+    assert find_backup(LocalBackend(tmp_path), Wanted()).source.icu_rules == "&a < g"
+    result = pgstow("restore", "--from", tmp_path, "--into", server.conninfo("ruled_too"), "--create")
+    assert_one_sentence(result, 3, "ICU rules cannot be specified unless locale provider is ICU")

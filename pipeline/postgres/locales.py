@@ -1,0 +1,29 @@
+"""The encoding and the locale of a database, as CREATE DATABASE takes them."""
+
+from psycopg import sql
+
+from pipeline.manifest import Source
+
+_PROVIDERS = {"c": ("libc", None), "i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
+"""By pg_database.datlocprovider: the provider's name, and the option for its locale."""
+
+
+def locale_options(like: Source, major: int) -> list[sql.Composable]:
+    """The options that give a new database on a server of this major version the encoding and locale of another one.
+
+    They are those of pg_dump --create (dumpDatabase() in pg_dump.c). The provider is always named where there are several: template0's is the
+    server's own. A server that lacks one, or knows none of its options, refuses them.
+    """
+    provider, locale_option = _PROVIDERS[like.locale_provider]
+    options: list[sql.Composable] = [
+        sql.SQL("ENCODING {}").format(like.encoding),
+        sql.SQL("LC_COLLATE {}").format(like.collation),
+        sql.SQL("LC_CTYPE {}").format(like.character_type),
+    ]
+    if locale_option is not None or major >= 15:
+        options.append(sql.SQL("LOCALE_PROVIDER {}").format(sql.Identifier(provider)))
+    if locale_option is not None and like.locale is not None:
+        options.append(sql.SQL("{} {}").format(sql.SQL(locale_option), like.locale))
+    if like.icu_rules is not None:
+        options.append(sql.SQL("ICU_RULES {}").format(like.icu_rules))
+    return options

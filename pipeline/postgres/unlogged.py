@@ -1,0 +1,50 @@
+"""Unlogged tables and sequences, which a standby has without what is in them: they aren't in the write-ahead log.
+
+So pg_dump leaves out their rows and values on a standby, and says nothing (``no_unlogged_table_data`` in main(), pg_dump.c).
+"""
+
+from collections.abc import Sequence
+
+from pipeline.config import Selection
+from pipeline.errors import InvalidRequest
+from pipeline.postgres.privileges import relations_to_dump, without_excluded_data
+from pipeline.postgres.server import Server
+
+_SHOWN = 10
+
+# Of an extension's tables, pg_dump dumps only the rows of those that the extension names.
+_UNLOGGED = """
+SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE pg_is_in_recovery() AND c.relpersistence = 'u' AND c.relkind IN ('r', 'S')
+  AND NOT EXISTS (
+      SELECT FROM pg_depend d LEFT JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid
+      WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' AND NOT c.oid = ANY (coalesce(e.extconfig, '{}'))
+  )
+ORDER BY 2
+"""
+
+
+def unlogged_left_out(server: Server, selection: Selection) -> list[str]:
+    """The tables and sequences of the selection whose rows and values are left out, as SQL takes their names; none on a primary.
+
+    Raises ConnectionFailed.
+    """
+    unlogged: dict[int, str] = dict(server.fetch(_UNLOGGED)) if selection.only != "schema" else {}
+    if not unlogged or selection.is_all_tables:
+        return list(unlogged.values())
+    try:
+        relations = relations_to_dump(server, selection)
+    except InvalidRequest:  # a pattern that pg_dump understands, and pgstow doesn't: it may mean all of them
+        return list(unlogged.values())
+    chosen = {table.oid for table in without_excluded_data(relations, selection)}
+    chosen |= {relation.oid for relation in relations if relation.sequence}
+    return [name for oid, name in unlogged.items() if oid in chosen]
+
+
+def describe_left_out(names: Sequence[str]) -> str:
+    """A sentence on what :func:`unlogged_left_out` found."""
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    return (
+        "The server is a standby, where unlogged tables and sequences are empty, so pg_dump leaves out the rows and values of "
+        f"{', '.join(names[:_SHOWN])}{more}."
+    )
