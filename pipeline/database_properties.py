@@ -50,6 +50,6 @@ def _apply(server: Server, statements: Sequence[str], database: str) -> None:
                     f"The owner, the comment and the grants of the database {database} could not be restored. {exc}"
                 ) from exc
             raise RestoreFailed(
-                f"The server refuses the setting {setting} that the database had. {exc} Restore as a superuser onto a server that knows "
-                "the value, or make the database yourself and restore into it without --create."
+                f"The server refuses the setting {setting} that the database had. {exc} Restore as a superuser onto a server that has "
+                "what the setting names, or make the database yourself and restore into it without --create."
             ) from exc

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from tarfile import BLOCKSIZE, GNU_FORMAT, TarInfo
 from typing import BinaryIO
 
@@ -113,11 +114,8 @@ def _write_script(
     notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
     if (locale := money_setting(manifest.source)) and archive.uses_money(chosen):
         if request.create:  # the script connects anew, and loses what is set before
-            notify(
-                Notice(
-                    f"Run the script with PGOPTIONS='-c lc_monetary={locale}': the money in it is written in that format."
-                )
-            )
+            options = quote(f"-c lc_monetary={locale}")
+            notify(Notice(f"Run the script with PGOPTIONS={options}: the money in it is written in that format."))
         else:
             quoted = locale.replace("'", "''")
             output.write(f"SET lc_monetary = '{quoted}';\n\n".encode())

@@ -12,6 +12,10 @@ from pipeline.postgres.server import Server
 
 _OTHER_PLAN = ("enable_hashagg", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan", "enable_incremental_sort")
 """Where the order of rows is free, another plan gives another one."""
+_NO_LIMITS = (
+    "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings "
+    "WHERE name ~ '^(statement|lock|idle.*|transaction)_timeout$'"
+)
 _BY_THE_CLOCK = re.compile(
     r"\bnow\(|\bCURRENT_(?:DATE|TIME)|\bLOCALTIME|_timestamp\(|\btimeofday\(|\bage\(|\bpg_(?:catalog\.)?\w*(?:size|stat)",
     re.IGNORECASE,
@@ -64,9 +68,7 @@ def _refreshed(target: Conninfo, schema: str, name: str, *, other_plan: bool = F
     # A refresh, and not the query itself, since that would run with the rights of this role.
     with Server(target) as server:
         server.execute("RESET ALL")
-        server.execute("SET statement_timeout = 0")
-        server.execute("SET lock_timeout = 0")
-        server.execute("SET idle_in_transaction_session_timeout = 0")
+        server.fetch(_NO_LIMITS)
         server.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         if other_plan:
             server.execute("SET max_parallel_workers_per_gather = 0")

@@ -1,5 +1,6 @@
 """How to reach a database: libpq's connection strings, with their secrets kept out of sight."""
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -45,7 +46,7 @@ class Conninfo:
 
     def with_setting(self, name: str, value: str) -> "Conninfo":
         """The same, with a setting of the server's for each session, above those of the database and of the role."""
-        escaped = value.replace("\\", "\\\\").replace(" ", "\\ ")
+        escaped = re.sub(r"([\s\\])", r"\\\1", value)  # pg_split_opts() in postinit.c
         return replace(
             self, parameters={**self.parameters, "options": f"{self._resolved()[1]} -c {name}={escaped}".strip()}
         )
