@@ -88,7 +88,8 @@ def reported(*, debug: bool) -> Iterator[None]:
             _fail(exc.problems[-1], code)
         sentence = " ".join(str(exc).split()) or type(exc).__name__
         if code is ExitCode.UNEXPECTED:
-            sentence = f"Unexpected {type(exc.__cause__ or exc).__name__}: {sentence} Please report this, with what --debug prints."
+            bug = exc.__cause__ if isinstance(exc, pipeline_errors.BackupBroken) else exc
+            sentence = f"Unexpected {type(bug).__name__}: {sentence} Please report this, with what --debug prints."
         _fail(sentence, code)
 
 

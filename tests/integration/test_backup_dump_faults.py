@@ -178,6 +178,7 @@ class TestIncomplete:
             ("rm $(ls -S [0-9]*.dat | head -1)", r"left no \d+\.dat \(1 of its files are missing\)"),
             ("f=$(ls -S [0-9]*.dat | head -1); head -c 10000 $f > x; mv x $f", "cut short"),
             ("f=$(ls -S [0-9]*.dat | head -1); : > $f", "cut short"),
+            (r"f=$(ls -S [0-9]*.dat | head -1); printf 'a row\n\\\\.\n\n\n' > $f", "cut short"),
             ("rm $(ls blob_*.dat | head -1)", "large objects"),
             ("rm $(ls blob_*.dat | head -1); sed -i 1d blobs*.toc", r"left \d+ of \d+ large objects"),
             (

@@ -125,7 +125,7 @@ def assert_stored(
     assert {file.path: read_back(store, file, objects) for file in archived} == files
     for file in archived:
         data = files[file.path]
-        assert (file.size, file.lines, file.tail) == (len(data), data.count(b"\n"), data[-5:])
+        assert (file.size, file.lines, file.tail) == (len(data), data.count(b"\n"), data[-6:])
         assert file.checksum == hashlib.sha256(data).hexdigest()
     stored = {info.key: store.get(info.key) for info in store.list()}
     assert {found.key for found in objects} == set(stored)
