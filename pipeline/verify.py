@@ -95,13 +95,14 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
                 _verify_archive(store, request, found, workers, notify)
             case Level.RESTORE:
                 _verify_restore(store, request, found, workers, notify)
-    if found.proof and found.proof.hindrance and not found.problems:
-        raise found.proof.hindrance
+    proof = found.proof
+    if proof and proof.left and (proof.hindrance or found.problems):
+        notify(Notice(str(proof.left)))  # the other failure decides the exit code
+    if proof and proof.hindrance and not found.problems:
+        raise proof.hindrance
     found.attestation = attest(request, found, started_at, store, notify)
-    if found.proof and (left := found.proof.left):
-        if not found.problems:
-            raise DatabaseLeft(f"The backup {manifest.backup_id} is proven. {left}") from left
-        notify(Notice(str(left)))
+    if proof and proof.left and not found.problems:
+        raise DatabaseLeft(f"The backup {manifest.backup_id} is proven. {proof.left}") from proof.left
     return found
 
 
