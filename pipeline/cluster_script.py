@@ -18,6 +18,7 @@ from pipeline.manifest import DumpOptions, Manifest
 from pipeline.postgres.dump import DumpCall, StreamDump
 from pipeline.postgres.loading import as_dumped, has_money, session_default
 from pipeline.postgres.locks import sole_backup
+from pipeline.postgres.maintenance import make_usual_database
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.psql import ScriptError, ScriptRun
 from pipeline.postgres.script import ScriptReader
@@ -113,7 +114,8 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
     Raises PipelineError or StorageError.
     """
     limits = target.limits
-    for name in ON_EVERY_SERVER.intersection(record.dump.databases):
+    for name in sorted(ON_EVERY_SERVER.intersection(record.dump.databases)):
+        make_usual_database(target.server, name)
         with Server(target.server.with_database(name)) as server:
             if server.count_objects():
                 raise TargetNotEmpty(f"The database {name} is not empty: a cluster is restored onto a new server.")

@@ -193,9 +193,8 @@ def _options(archive: Archive, notify: Notify) -> RestoreOptions:
 
 def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo, *, own: bool) -> bool:
     """True if the server lacks something that no backup holds. Raises ConnectionFailed."""
-    if isinstance(
-        failure.__cause__, ConnectionFailed
-    ):  # it refused the settings of the database, which depend on locales and libraries
+    # Its settings depend on locales and libraries, and pgstow's own session makes them.
+    if isinstance(failure.__cause__, ConnectionFailed):
         return True
     versions = {extension.name: extension.version for extension in archive.manifest.source.extensions}
     with Server(maintenance_database(target)) as server:

@@ -107,13 +107,14 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
             case Level.RESTORE:
                 _verify_restore(tracker, request, found, workers, notify)
     found.unreadable = tracker.conclude(_objects_of_others(store, manifest))
-    if found.proof and found.proof.hindrance and not (found.problems or found.unreadable):
-        raise found.proof.hindrance
+    proof, not_good = found.proof, bool(found.problems or found.unreadable)
+    if proof and proof.left and (proof.hindrance or not_good):
+        notify(Notice(str(proof.left)))  # the other failure decides the exit code
+    if proof and proof.hindrance and not not_good:
+        raise proof.hindrance
     found.attestation = attest(request, found, started_at, store, notify)
-    if found.proof and (left := found.proof.left):
-        if not found.problems:
-            raise DatabaseLeft(f"The backup {manifest.backup_id} is proven. {left}") from left
-        notify(Notice(str(left)))
+    if proof and proof.left and not not_good:
+        raise DatabaseLeft(f"The backup {manifest.backup_id} is proven. {proof.left}") from proof.left
     return found
 
 

@@ -42,6 +42,13 @@ def any_database(server: Conninfo) -> Conninfo:
     return server if server.database else maintenance_database(server)
 
 
+def make_usual_database(maintenance: Conninfo, name: str) -> None:
+    """Make a database that initdb makes on every server, where this one lacks it. Raises ConnectionFailed."""
+    with Server(maintenance) as server:
+        if not server.fetch("SELECT FROM pg_database WHERE datname = %s", [name]):
+            server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(server.quoted(name)))
+
+
 def drop_database(maintenance: Conninfo, name: str) -> None:
     """Drop a database that pgstow made, if it is there, and whoever is connected to it. Raises ConnectionFailed.
 

@@ -57,6 +57,23 @@ def test_what_concerns_the_whole_server(managed: ThrowawayCluster, tmp_path: Pat
     assert databases(managed) == {*before, "another"}
     default.execute("UPDATE pg_database SET datallowconn = true WHERE datname = 'template1'")
 
+    Database("", managed.conninfo("template1")).execute("CREATE DATABASE postgres")
+    script = ("--to", tmp_path / "script", "--cluster", "prod", *work, "-F", "plain")
+    assert run_pgstow("backup", managed.conninfo(), "--all-databases", *script).exit_code == 0
+    with ThrowawayCluster() as fresh:
+        Database("", fresh.conninfo("template1")).execute("DROP DATABASE postgres")
+        into = (
+            "--from",
+            tmp_path / "script",
+            "--cluster",
+            "prod",
+            "--into",
+            make_conninfo(fresh.conninfo(), dbname=""),
+        )
+        whole = run_pgstow("restore", "--all-databases", *into, *work)
+        assert whole.exit_code == 0, whole
+        assert {"postgres", "defaultdb"} < databases(fresh)
+
     with ThrowawayCluster() as fresh:
         Database("", fresh.conninfo("template1")).execute("DROP DATABASE postgres")
         target = make_conninfo(fresh.conninfo(), dbname="")

@@ -36,7 +36,6 @@ def poor() -> Iterator[Installation]:
     with own_installation() as installation:
         for library in ("hstore", "autoinc", "auto_explain"):
             (installation.lib / f"{library}.so").unlink()
-        (installation.share / "tsearch_data/ispell_sample.dict").unlink()
         preloaded = "DO $$ BEGIN RAISE EXCEPTION 'seg can only be loaded via shared_preload_libraries'; END $$;\n"
         (installation.share / "extension/seg--1.1.sql").write_text(preloaded)
         control = installation.share / "extension/pg_trgm.control"
@@ -51,15 +50,9 @@ def poor() -> Iterator[Installation]:
         ("plain", "CREATE EXTENSION hstore", "hstore"),
         ("directory", "CREATE EXTENSION seg", "can only be loaded via shared_preload_libraries"),
         ("custom", "CREATE FUNCTION f() RETURNS trigger LANGUAGE c AS '$libdir/autoinc', 'autoinc'", "autoinc"),
-        (
-            "directory",
-            "CREATE TEXT SEARCH DICTIONARY d (TEMPLATE = ispell, DictFile = ispell_sample, AffFile = ispell_sample)",
-            "ispell_sample",
-        ),
         ("directory", TRIGRAMS, "strict_word"),
-        ("plain", TRIGRAMS, "strict_word"),
     ],
-    ids=["library", "script", "preload", "function", "dictionary", "version", "version-script"],
+    ids=["library", "script", "preload", "function", "version"],
 )
 def test_an_installation_that_lacks_it(
     poor: Installation, database: Database, format_: str, has: str, lacks: str, tmp_path: Path, spool_dir: Path
@@ -127,11 +120,10 @@ def german() -> Iterator[ThrowawayCluster]:
     ("makes", "has", "lacks"),
     [
         ("", "ALTER DATABASE shop SET lc_monetary = 'de_DE.UTF-8'", "lc_monetary"),
-        ("", "ALTER DATABASE shop SET lc_time = 'de_DE.UTF-8'", "lc_time"),
         ("", "CREATE COLLATION g (LOCALE = 'de_DE.UTF-8'); CREATE TABLE c (x text COLLATE g)", "de_DE"),
         ("LC_COLLATE 'de_DE.UTF-8'", "CREATE TABLE c (x text)", "de_DE"),
     ],
-    ids=["money", "time", "collation", "database"],
+    ids=["money", "collation", "database"],
 )
 def test_a_machine_that_lacks_the_locale(
     german: ThrowawayCluster,
