@@ -56,17 +56,24 @@ def list_(
     database: options.Database = None,
     json: options.Json = False,
 ) -> None:
-    """List the backups that are under a legal hold."""
-    from pipeline.hold import held_backups
+    """List the backups that are under a legal hold, and say of how many that can't be told."""
+    from pipeline.hold import find_holds
 
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
-        refs = held_backups(store, cluster, database)
+        locks = find_holds(store, cluster, database)
     if json:
-        display.print_json([dataclasses.asdict(ref) for ref in refs])
+        display.print_json(
+            [{**dataclasses.asdict(ref), "held": lock.held, "needs": lock.needs} for ref, lock in locks.items()]
+        )
         return
-    for ref in refs:
-        print(display.one_line(f"{ref.cluster}/{ref.database} {ref.backup_id}"))
-    if not refs:
+    untold = [lock for lock in locks.values() if lock.held is None]
+    for ref, lock in locks.items():
+        if lock.held:
+            print(display.one_line(f"{ref.cluster}/{ref.database} {ref.backup_id}"))
+    if untold:
+        backups = f"{len(untold)} backups are" if len(untold) > 1 else "1 backup is"
+        print(f"Whether {backups} under a legal hold can't be told: needs {' and '.join(untold[0].needs)}.")
+    elif not locks:
         print(f"No backup in {store.url} is under a legal hold.")
 
 

@@ -1,6 +1,8 @@
 """``pgstow show``."""
 
+import dataclasses
 from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +11,8 @@ from cli import display, options
 
 if TYPE_CHECKING:
     from pipeline.manifest import Manifest
-    from storage_backends import ObjectInfo, StorageBackend
+    from storage_backends import StorageBackend
+    from storage_backends.holds import ObjectLock
 
 _TABLES_SHOWN = 20
 
@@ -36,35 +39,24 @@ def show(
     """Explain one backup from its manifest; no data is read."""
     from pipeline.catalog import Wanted, find_backup
     from pipeline.errors import InvalidRequest
+    from pipeline.hold import manifest_lock
+    from pipeline.layout import BackupRef
 
     if toc and json:
         raise InvalidRequest("--toc prints pg_restore's list, which is no JSON: say one of both.")
     wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         manifest = find_backup(store, wanted)
-        lock = None if toc else _ask_for_lock(store, manifest)
-        proven = None if toc else _proven(store, manifest)
         if toc:
             from pipeline.show_toc import show_toc
 
             print(show_toc(store, manifest, tuple(bin_dir or ())), end="")
             return
-    if json:
-        told = lock and {"retained_until": lock.retained_until, "held": lock.held}
-        display.print_json({**manifest.model_dump(mode="json"), "lock": told})
-    else:
-        _print(manifest, store.url, lock, proven or "unknown", all_tables=all_tables)
-
-
-def _ask_for_lock(store: "StorageBackend", manifest: "Manifest") -> "ObjectInfo | None":
-    """What the store says of the manifest itself; None where the credentials may not ask."""
-    from pipeline.layout import BackupRef
-    from storage_backends import AccessDenied
-
-    try:
-        return store.head(BackupRef(manifest.cluster, manifest.database, manifest.backup_id).manifest_key)
-    except AccessDenied:
-        return None
+        lock = manifest_lock(store, BackupRef(manifest.cluster, manifest.database, manifest.backup_id))
+        if json:
+            display.print_json({**manifest.model_dump(mode="json"), "lock": dataclasses.asdict(lock)})
+        else:
+            _print(manifest, store.url, lock, _proven(store, manifest) or "unknown", all_tables=all_tables)
 
 
 def _proven(store: "StorageBackend", manifest: "Manifest") -> str | None:
@@ -79,14 +71,24 @@ def _proven(store: "StorageBackend", manifest: "Manifest") -> str | None:
     return None if found is None else display.describe_attestation(found.get(ref))
 
 
-def _describe_lock(manifest: "Manifest", lock: "ObjectInfo | None") -> str:
-    until = manifest.retained_until if lock is None else lock.retained_until
-    words = [f"until {until.astimezone():%Y-%m-%d %H:%M:%S %Z}"] if until else []
-    words += ["by a legal hold"] if lock and lock.held else []
-    return " and ".join(words) or "no"
+def _describe_lock(manifest: "Manifest", lock: "ObjectLock") -> str:
+    words = [f"until {_moment(lock.retained_until)}"] if lock.retained_until else []
+    words += ["by a legal hold"] if lock.held else []
+    told = " and ".join(words)
+    if not lock.needs:
+        return told or "no"
+    lacking = f"can't be told: needs {' and '.join(lock.needs)}"
+    if told:
+        return f"{told}; the rest {lacking}"
+    asked = manifest.retained_until
+    return f"{lacking}; a lock until {_moment(asked)} was asked for" if asked else lacking
 
 
-def _print(manifest: "Manifest", url: str, lock: "ObjectInfo | None", proven: str, *, all_tables: bool) -> None:
+def _moment(moment: datetime) -> str:
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, all_tables: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -110,7 +112,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectInfo | None", proven: st
         "Backup": manifest.backup_id,
         "Database": f"{manifest.database} of cluster {manifest.cluster}",
         "Store": url,
-        "Data of": f"{manifest.snapshot_at.astimezone():%Y-%m-%d %H:%M:%S %Z} ({display.format_age(manifest.snapshot_at)})",
+        "Data of": f"{_moment(manifest.snapshot_at)} ({display.format_age(manifest.snapshot_at)})",
         "Taken": f"in {display.format_duration((manifest.finished_at - manifest.started_at).total_seconds())} by {manifest.tool}, "
         f"pg_dump {source.pg_dump_version}, {dump.jobs} jobs",
         "Server": f"PostgreSQL {source.server_version} at {source.host}:{source.port}{', a standby' if source.standby else ''}",

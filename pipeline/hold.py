@@ -7,7 +7,7 @@ from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
 from pipeline.layout import BackupRef
 from storage_backends import ObjectNotFound, StorageBackend
-from storage_backends.holds import set_hold
+from storage_backends.holds import ObjectLock, lock_of, set_hold
 
 _REQUESTS = 8  # at once
 
@@ -36,26 +36,27 @@ def hold(wanted: Wanted, store: StorageBackend, notify: Notify, *, held: bool) -
     return {ref: len(named) + 1 for ref, named in objects.items()}
 
 
-def held_backups(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[BackupRef]:
-    """The backups whose manifest is under a legal hold, as far as the store tells; asks for each one. Raises StorageError."""
+def find_holds(
+    store: StorageBackend, cluster: str | None = None, database: str | None = None
+) -> dict[BackupRef, ObjectLock]:
+    """The backups whose manifest is under a legal hold, and those of which that can't be told: their lock's ``held`` is None.
+
+    Asks for each backup. Raises StorageError.
+    """
     refs = list_backups(store, cluster, database)
-    held: set[BackupRef] = set()
+    locks: dict[BackupRef, ObjectLock] = {}
     with Workers() as workers:
         asking = workers.pool(_REQUESTS, "hold")
         for ref in refs:
-            asking.submit(partial(_is_held, store, ref), partial(_note, held, ref))
+            asking.submit(partial(manifest_lock, store, ref), partial(locks.__setitem__, ref))
         while asking.pending:
             workers.collect(timeout=1.0)
-    return [ref for ref in refs if ref in held]
+    return {ref: locks[ref] for ref in refs if locks[ref].held is not False}
 
 
-def _is_held(store: StorageBackend, ref: BackupRef) -> bool:
+def manifest_lock(store: StorageBackend, ref: BackupRef) -> ObjectLock:
+    """What locks a backup's manifest; no lock where it is gone. Raises StorageError."""
     try:
-        return bool(store.head(ref.manifest_key).held)
+        return lock_of(store, ref.manifest_key)
     except ObjectNotFound:
-        return False
-
-
-def _note(held: set[BackupRef], ref: BackupRef, is_held: bool) -> None:
-    if is_held:
-        held.add(ref)
+        return ObjectLock()

@@ -9,11 +9,13 @@ from pipeline.attestation import Attestation, Level, latest_attestations
 from pipeline.catalog import CatalogEntry, list_backups, read_catalog
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
+from pipeline.hold import manifest_lock
 from pipeline.layout import BackupRef
 from pipeline.manifest import Manifest
 from pipeline.removal import Removed, remove
 from pipeline.retention import Backup, Decision, Policy, plan_prune, selection_of
-from storage_backends import AccessDenied, ObjectInfo, ObjectLocked, ObjectNotFound, StorageBackend
+from storage_backends import AccessDenied, ObjectLocked, StorageBackend
+from storage_backends.holds import ObjectLock
 
 _ASKERS = 8  # manifests asked for their locks at once
 
@@ -136,35 +138,24 @@ def _describe_one(
 
 def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Collection[BackupRef]) -> list[Backup]:
     """The backups with what the store says of the manifests' locks, which is asked only for some."""
-    found: dict[BackupRef, ObjectInfo] = {}
+    found: dict[BackupRef, ObjectLock] = {}
     with Workers() as workers:
         asking = workers.pool(_ASKERS, "lock")
         for ref in which:
-            asking.submit(partial(_ask, store, ref), partial(_note, found, ref))
+            asking.submit(partial(manifest_lock, store, ref), partial(found.__setitem__, ref))
         while asking.pending:
             workers.collect(timeout=1.0)
     return [
         replace(
             backup,
-            held=bool(info.held),
-            retained_until=max(filter(None, (backup.retained_until, info.retained_until)), default=None),
+            held=bool(lock.held),
+            retained_until=max(filter(None, (backup.retained_until, lock.retained_until)), default=None),
+            lock_needs=lock.needs,
         )
-        if (info := found.get(backup.ref))
+        if (lock := found.get(backup.ref))
         else backup
         for backup in backups
     ]
-
-
-def _ask(store: StorageBackend, ref: BackupRef) -> ObjectInfo | None:
-    try:
-        return store.head(ref.manifest_key)
-    except ObjectNotFound:
-        return None
-
-
-def _note(found: dict[BackupRef, ObjectInfo], ref: BackupRef, info: ObjectInfo | None) -> None:
-    if info is not None:
-        found[ref] = info
 
 
 def _doomed(approved: Sequence[Decision], fresh: Sequence[Decision]) -> list[BackupRef]:

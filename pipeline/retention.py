@@ -87,7 +87,9 @@ class Backup:
     retained_until: datetime | None = None
     """Until when its manifest is locked."""
     held: bool = False
-    """Whether a legal hold is on its manifest."""
+    """Whether a legal hold is on its manifest, as far as that can be told."""
+    lock_needs: tuple[str, ...] = ()
+    """The permissions that are lacking to tell whether its manifest is locked."""
 
     @property
     def series(self) -> tuple[object, ...]:
@@ -284,6 +286,8 @@ class _Plan:
                 )
             else:
                 reasons = tuple(self.reasons[ref]) or (self.flaws.get(ref, "no rule keeps it"),)
+            if not keep and backup.lock_needs:
+                reasons += (f"whether it is locked can't be told: needs {' and '.join(backup.lock_needs)}",)
             decided.append(Decision(ref, keep, reasons, head, backup.snapshot_at, backup.partial))
         return sorted(
             decided, key=lambda decision: (decision.ref.cluster, decision.ref.database, decision.ref.backup_id)

@@ -6,6 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -32,6 +33,7 @@ from storage_backends.errors import (
 )
 from storage_backends.gcs_errors import gcs_errors
 from storage_backends.gcs_transport import GCSAdapter
+from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -190,7 +192,7 @@ class GCSBackend:
                 key = relative_key(self._root, blob.name)
                 if key is not None:
                     with gcs_errors(where, missing=BucketNotFound):
-                        info = _info(key, blob)
+                        info = replace(_info(key, blob), held=None)  # which isn't listed
                     yield info
             if token := page.raw_page.get("nextPageToken"):
                 check.turn(token)
@@ -217,6 +219,14 @@ class GCSBackend:
         blob.temporary_hold = held
         with gcs_errors(where, missing=ObjectNotFound):
             blob.patch(timeout=self._timeout, retry=None)
+
+    def lock_of(self, key: str) -> ObjectLock:
+        """What locks the object; see :meth:`HoldingBackend.lock_of`. Who may get its metadata is told all of it."""
+        try:
+            info = self.head(key)
+        except AccessDenied:
+            return ObjectLock(None, None, ("storage.objects.get",))
+        return ObjectLock(info.retained_until, info.held)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,9 +1,23 @@
-"""Legal holds: what some stores can do beyond the storage contract."""
+"""Locks and legal holds: what some stores can do beyond the storage contract."""
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from storage_backends.backend import StorageBackend
 from storage_backends.errors import StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """What keeps an object from being deleted, and what of that can't be told."""
+
+    retained_until: datetime | None = None
+    """In UTC; None for no retention, and where it can't be told."""
+    held: bool | None = False
+    """Whether a legal hold is on it; None where that can't be told."""
+    needs: tuple[str, ...] = ()
+    """The permissions that the credentials lack to tell the rest; empty where all was told."""
 
 
 @runtime_checkable
@@ -20,9 +34,23 @@ class HoldingBackend(Protocol):
         """
         ...
 
+    def lock_of(self, key: str) -> ObjectLock:
+        """What locks the object, as far as the credentials may ask.
+
+        Raises:
+            ObjectNotFound: no such object.
+            StorageError: what any call may raise, but no AccessDenied.
+        """
+        ...
+
 
 def set_hold(store: StorageBackend, key: str, *, held: bool) -> None:
     """:meth:`HoldingBackend.set_hold` of ``store``. Raises StorageError where it is a store without holds."""
     if not isinstance(store, HoldingBackend):
         raise StorageError(f"{store.url} has no legal holds: Amazon S3 has, with Object Lock, and Google Cloud Storage")
     store.set_hold(key, held=held)
+
+
+def lock_of(store: StorageBackend, key: str) -> ObjectLock:
+    """:meth:`HoldingBackend.lock_of` of ``store``; no lock where it is a store without any."""
+    return store.lock_of(key) if isinstance(store, HoldingBackend) else ObjectLock()

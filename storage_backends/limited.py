@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
-from storage_backends.holds import set_hold
+from storage_backends.holds import ObjectLock, lock_of, set_hold
 
 
 class LimitedBackend:
@@ -76,6 +76,10 @@ class LimitedBackend:
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
         set_hold(self._inner, key, held=held)
+
+    def lock_of(self, key: str) -> ObjectLock:
+        """What locks the object; see :meth:`HoldingBackend.lock_of`."""
+        return lock_of(self._inner, key)
 
     def close(self) -> None:
         """Close the inner backend."""

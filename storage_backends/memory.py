@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from storage_backends.backend import Body, ObjectInfo
 from storage_backends.checks import check_body, check_range, is_locked, locked_until
 from storage_backends.errors import ObjectAlreadyExists, ObjectLocked, ObjectNotFound
+from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_key, check_prefix
 
 _serial = itertools.count(1)
@@ -91,6 +92,11 @@ class MemoryBackend:
         info, data = self._find(key)
         with self._lock:
             self._objects[key] = replace(info, held=held), data
+
+    def lock_of(self, key: str) -> ObjectLock:
+        """What locks the object; see :meth:`HoldingBackend.lock_of`."""
+        info = self.head(key)
+        return ObjectLock(info.retained_until, bool(info.held))
 
     def close(self) -> None:
         """Nothing to let go of: the objects stay, as they do in any store."""

@@ -24,6 +24,7 @@ from storage_backends.errors import (
     StorageError,
     quote,
 )
+from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
 from storage_backends.s3_answers import (
     answered_at,
@@ -36,6 +37,7 @@ from storage_backends.s3_answers import (
     version_of,
 )
 from storage_backends.s3_errors import s3_error, s3_errors, status_of
+from storage_backends.s3_locks import lock_of
 from storage_backends.s3_transport import S3Transport
 
 if TYPE_CHECKING:
@@ -244,6 +246,14 @@ class S3Backend:
                 LegalHold={"Status": "ON" if held else "OFF"},
                 ChecksumAlgorithm="SHA256",
             )
+
+    def lock_of(self, key: str) -> ObjectLock:
+        """What locks the object; see :meth:`HoldingBackend.lock_of`. Costs a HEAD, and a request for each lock that it doesn't tell of."""
+        name, _ = self._locate(key)
+        info = None
+        with contextlib.suppress(AccessDenied):
+            info = self.head(key)
+        return lock_of(self._client, self._bucket, name, info, self._may_lock)
 
     def close(self) -> None:
         """Close the connections."""

@@ -1,6 +1,7 @@
 """Retention as a person uses it: backups, then prune, gc and holds, and what is kept can be restored."""
 
 import json
+import math
 import os
 import pty
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faulty_http import Fault, FaultyProxy
 from support.object_stores import StoreBucket
 from support.pgstow import PATIENCE, PGSTOW, Result, assert_one_sentence, committed_backups, run_pgstow
 from support.postgres_fixtures import Database, DatabaseMaker
@@ -230,6 +232,26 @@ def test_a_legal_hold_stays_until_it_is_taken_off(s3_locking_bucket: StoreBucket
     assert "are let go by their legal hold" in result.stdout
     assert "No backup in" in run_pgstow("hold", "list", "--from", url).stdout
     assert prune(url, "--keep-last", 1, "--yes")["removed"]["backups"] == [first]
+
+
+def test_credentials_that_may_not_ask_for_a_legal_hold(s3_locking_bucket: StoreBucket, database: Database) -> None:
+    """What can't be told is not "no"."""
+    first, second = (back_up(database, s3_locking_bucket.url) for _ in range(2))
+    with FaultyProxy(s3_locking_bucket.endpoint) as proxy:
+        proxy.fail(with_=Fault.FORBIDDEN, path=r"\?legal-hold", times=math.inf)
+        url = s3_locking_bucket.url_at(proxy.url)
+        listed = run_pgstow("hold", "list", "--from", url)
+        assert listed.exit_code == 0
+        assert listed.stdout == "Whether 2 backups are under a legal hold can't be told: needs s3:GetObjectLegalHold.\n"
+        unknown = json.loads(run_pgstow("hold", "list", "--from", url, "--json").stdout)
+        assert [(one["backup_id"], one["held"]) for one in unknown] == [(first, None), (second, None)]
+        assert {tuple(one["needs"]) for one in unknown} == {("s3:GetObjectLegalHold",)}
+        shown = run_pgstow("show", second, "--from", url)
+        assert re.search(r"Locked +can't be told: needs s3:GetObjectLegalHold +\n", shown.stdout), shown
+        lock = json.loads(run_pgstow("show", second, "--from", url, "--json").stdout)["lock"]
+        assert lock == {"retained_until": None, "held": None, "needs": ["s3:GetObjectLegalHold"]}
+        told = "whether it is locked can't be told: needs s3:GetObjectLegalHold"
+        assert reasons(prune(url, "--keep-last", 1))[first] == ["no rule keeps it", told]
 
 
 def test_a_directory_has_neither_locks_nor_holds(tmp_path: Path, database: Database) -> None:

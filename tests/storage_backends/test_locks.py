@@ -1,6 +1,7 @@
 """What locks an object: retention that a put asks for, and legal holds; on every backend that has them."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -8,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.faulty_http import Fault, FaultyProxy
 from support.object_stores import StoreBucket
 
-from storage_backends import ObjectLocked, ObjectNotFound, StorageBackend, StorageError
+from storage_backends import ObjectLocked, ObjectNotFound, StorageBackend, StorageError, open_backend
 from storage_backends.gcs import GCSBackend
-from storage_backends.holds import set_hold
+from storage_backends.holds import ObjectLock, lock_of, set_hold
 from storage_backends.limited import LimitedBackend
 from storage_backends.local import LocalBackend
 from storage_backends.memory import MemoryBackend
@@ -47,12 +49,16 @@ class LockContract:
         assert info.retained_until == UNTIL
         assert info.retained_until.tzinfo is UTC
         assert not info.held
+        assert lock_of(RetryingBackend(LimitedBackend(plain, 10**9)), "a/b") == ObjectLock(UNTIL, False)
 
     def test_without_it_nothing_is_locked(self, plain: StorageBackend) -> None:
         assert put(plain, "key").retained_until is None
         info = plain.head("key")
         assert info.retained_until is None
         assert not info.held
+        assert lock_of(plain, "key") == ObjectLock(None, False)
+        with pytest.raises(ObjectNotFound):
+            lock_of(plain, "missing")
 
     def test_a_locked_object_stays_and_all_others_are_deleted(
         self, locking: StorageBackend, plain: StorageBackend
@@ -88,6 +94,7 @@ class HoldContract:
         for _ in range(2):
             set_hold(plain, "key", held=True)
         assert plain.head("key").held
+        assert lock_of(plain, "key").held
         with pytest.raises(ObjectLocked, match=r"key is under a legal hold$") as caught:
             plain.delete(["key"])
         assert caught.value.objects == {"key": None}
@@ -164,6 +171,53 @@ class TestS3(LockContract, HoldContract):
             assert keys(backend) == []
 
 
+class TestAsking:
+    """Credentials that may not ask what locks an object: S3 leaves it out of a HEAD's answer, which then looks as if nothing did."""
+
+    HOLD, RETENTION = "s3:GetObjectLegalHold", "s3:GetObjectRetention"
+
+    @pytest.fixture
+    def proxy(self, s3_endpoint: str) -> Iterator[FaultyProxy]:
+        with FaultyProxy(s3_endpoint) as proxy:
+            yield proxy
+
+    def ask(self, bucket: StoreBucket, proxy: FaultyProxy, *denied: str) -> ObjectLock:
+        """Of an object without a lock, by credentials that are denied these requests."""
+        proxy.heal()
+        for request in denied:
+            proxy.fail(with_=Fault.FORBIDDEN, path=request, times=math.inf)
+        with closing(open_backend(bucket.url_at(proxy.url))) as backend:
+            return lock_of(backend, "key")
+
+    def test_what_cannot_be_told(self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        with closing(open_s3(s3_locking_bucket)) as backend:
+            put(backend, "key")
+            nothing = self.ask(s3_locking_bucket, proxy)
+            assert nothing == ObjectLock(None, False, ())
+            assert self.ask(s3_locking_bucket, proxy, r"\?legal-hold") == ObjectLock(None, None, (self.HOLD,))
+            assert self.ask(s3_locking_bucket, proxy, r"\?retention") == ObjectLock(None, False, (self.RETENTION,))
+            everything = self.ask(s3_locking_bucket, proxy, "")
+            assert everything == ObjectLock(None, None, (self.HOLD, self.RETENTION))
+
+    def test_a_bucket_that_locks_nothing(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        """It needs no right, if its own configuration may be asked for."""
+        with closing(open_s3(s3_bucket)) as backend:
+            put(backend, "key")
+            assert self.ask(s3_bucket, proxy, r"\?legal-hold", r"\?retention") == ObjectLock()
+            assert self.ask(s3_bucket, proxy, "").held is None
+
+    @pytest.mark.parametrize("answer", [Fault.NO_OBJECT_LOCK, Fault.NO_BUCKET_LOCK])
+    def test_what_s3_answers_where_nothing_locks(
+        self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy, answer: Fault
+    ) -> None:
+        """moto has answers of its own."""
+        with closing(open_s3(s3_locking_bucket)) as backend:
+            put(backend, "key")
+        proxy.fail(with_=answer, path=r"\?(legal-hold|retention)", times=2)
+        with closing(open_backend(s3_locking_bucket.url_at(proxy.url))) as backend:
+            assert lock_of(backend, "key") == ObjectLock(None, False, ())
+
+
 def open_s3(bucket: StoreBucket, **options: Any) -> S3Backend:
     return S3Backend(bucket.bucket, bucket.prefix, endpoint=bucket.endpoint, path_style=True, **options)
 
@@ -193,6 +247,7 @@ class TestGCS(LockContract):
 def test_a_directory_has_no_holds(tmp_path: Path) -> None:
     store = LocalBackend(tmp_path)
     put(store, "key")
+    assert lock_of(RetryingBackend(store), "key") == ObjectLock()
     for backend in (store, RetryingBackend(store)):
         with pytest.raises(StorageError, match="has no legal holds"):
             set_hold(backend, "key", held=True)

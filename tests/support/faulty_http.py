@@ -35,6 +35,10 @@ class Fault(Enum):
     """503."""
     FORBIDDEN = auto()
     """403."""
+    NO_OBJECT_LOCK = auto()
+    """404, as S3 answers where an object has no retention or legal hold."""
+    NO_BUCKET_LOCK = auto()
+    """400, as S3 answers the same where the bucket has no Object Lock."""
     BAD_DIGEST = auto()
     """400, as a store answers that received other bytes than the checksum says."""
     ERROR_IN_200 = auto()
@@ -223,6 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(503, "SlowDown", message)
             case Fault.FORBIDDEN:
                 self._refuse(403, "AccessDenied", message)
+            case Fault.NO_OBJECT_LOCK:
+                self._refuse(404, "NoSuchObjectLockConfiguration", message)
+            case Fault.NO_BUCKET_LOCK:
+                self._refuse(400, "InvalidRequest", message)
             case Fault.BAD_DIGEST:
                 self._refuse(400, "BadDigest", "Provided CRC32C doesn't match calculated CRC32C.")
             case Fault.ERROR_IN_200:

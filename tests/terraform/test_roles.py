@@ -128,6 +128,8 @@ DECISIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
     "list versions elsewhere": ("s3:ListBucketVersions", ARN, {"s3:prefix": "other/"}, ""),
     "read a version of data": ("s3:GetObjectVersion", f"{ARN}/{DATA}", {}, ""),
     "read a lock": ("s3:GetObjectRetention", f"{ARN}/{DATA}", {}, "pruner"),
+    "read a manifest's lock": ("s3:GetObjectRetention", f"{ARN}/{MANIFEST}", {}, "restorer auditor pruner"),
+    "read a manifest's legal hold": ("s3:GetObjectLegalHold", f"{ARN}/{MANIFEST}", {}, "restorer auditor pruner"),
     "read the default lock": ("s3:GetBucketObjectLockConfiguration", ARN, {}, "pruner"),
     "delete a version": ("s3:DeleteObjectVersion", f"{ARN}/{DATA}", {}, "pruner"),
     "share an object": ("s3:PutObjectAcl", f"{ARN}/{DATA}", {}, ""),

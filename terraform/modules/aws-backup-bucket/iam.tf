@@ -52,6 +52,7 @@ locals {
         Resource  = local.bucket_arn
         Condition = { StringLike = { "s3:prefix" = ["${var.prefix}/*"] } }
       },
+      local.read_manifest_locks,
       {
         Sid       = "CreateAttestations"
         Effect    = "Allow"
@@ -78,6 +79,7 @@ locals {
     # S3 shows an object's checksum only to those who may read it. What the auditor sees in its place is the listing of versions: a manifest
     # names the version of each object that S3 confirmed by SHA-256, and the bytes of a version never change.
     auditor = concat(local.read_records, [
+      local.read_manifest_locks,
       {
         Sid       = "ListVersions"
         Effect    = "Allow"
@@ -119,6 +121,14 @@ locals {
 
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
   create_only = { Null = { "s3:if-none-match" = "false" } }
+
+  # Without these, S3 answers as if nothing were locked or held. They read no content.
+  read_manifest_locks = {
+    Sid      = "ReadLocksOfManifests"
+    Effect   = "Allow"
+    Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+    Resource = "${local.bucket_arn}/${local.manifests}*"
+  }
 
   read_records = [
     {

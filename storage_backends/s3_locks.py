@@ -1,0 +1,67 @@
+"""What locks an object in S3, asked for by the requests that are refused where the credentials may not ask.
+
+A HEAD leaves the answer out then, just as it does where nothing locks the object. So it can say yes, but never no.
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeVar
+
+from storage_backends.backend import ObjectInfo
+from storage_backends.errors import AccessDenied, StorageError
+from storage_backends.holds import ObjectLock
+from storage_backends.s3_errors import s3_errors
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectLegalHold.html; InvalidRequest: the bucket has no Object Lock
+_NO_LOCK = {"NoSuchObjectLockConfiguration", "InvalidRequest", "NotImplemented", "MethodNotAllowed"}
+
+_T = TypeVar("_T")
+
+
+def lock_of(
+    client: "S3Client", bucket: str, name: str, info: ObjectInfo | None, may_lock: Callable[[], bool]
+) -> ObjectLock:
+    """What locks the object ``name``. ``info`` is what a HEAD said, if it was allowed. Raises ObjectNotFound or StorageError."""
+    where = f"s3://{bucket}/{name}"
+    held, until = (info.held, info.retained_until) if info else (None, None)
+    needs: list[str] = []
+    if held is None:
+        try:
+            held = _ask(where, lambda: _is_on(client, bucket, name), False)
+        except AccessDenied:
+            needs.append("s3:GetObjectLegalHold")
+    if until is None:
+        try:
+            until = _ask(where, lambda: _until(client, bucket, name), None)
+        except AccessDenied:
+            needs.append("s3:GetObjectRetention")
+    if needs and not may_lock():
+        return ObjectLock()
+    return ObjectLock(until, held, tuple(needs))
+
+
+def _is_on(client: "S3Client", bucket: str, name: str) -> bool:
+    return client.get_object_legal_hold(Bucket=bucket, Key=name).get("LegalHold", {}).get("Status") == "ON"
+
+
+def _until(client: "S3Client", bucket: str, name: str) -> datetime | None:
+    until = client.get_object_retention(Bucket=bucket, Key=name).get("Retention", {}).get("RetainUntilDate")
+    return until and until.astimezone(UTC)
+
+
+def _ask(where: str, ask: Callable[[], _T], without_lock: _T) -> _T:
+    try:
+        with s3_errors(where):
+            return ask()
+    except StorageError as exc:
+        answer = getattr(exc.__cause__, "response", {})
+        # A store that doesn't know the request answers with the object itself, which botocore takes for an error; but an error has no ETag.
+        # Then HEAD has said all that there is.
+        is_object = "etag" in answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        if is_object or answer.get("Error", {}).get("Code") in _NO_LOCK:
+            return without_lock
+        raise
