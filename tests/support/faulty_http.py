@@ -49,6 +49,8 @@ class Fault(Enum):
     """The store does what it was asked, and answers with no checksum and an opaque ETag."""
     NO_CONDITION = auto()
     """The store does what it was asked, without regard to If-None-Match."""
+    NO_CONDITIONS = auto()
+    """501, as a store answers that knows no conditional puts; without If-None-Match it does what it is asked."""
     SLOW_READ = auto()
     """The request's body is read at about 1 MiB/s, with a pause of half a second after each half MiB; then it is forwarded."""
     DEAF = auto()
@@ -225,6 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(403, "AccessDenied", message)
             case Fault.BAD_DIGEST:
                 self._refuse(400, "BadDigest", "Provided CRC32C doesn't match calculated CRC32C.")
+            case Fault.NO_CONDITIONS if "If-None-Match" in self.headers:
+                self._refuse(
+                    501, "NotImplemented", "A header you provided implies functionality that is not implemented."
+                )
             case Fault.ERROR_IN_200:
                 self._refuse(200, "InternalError", message)
             case _:
