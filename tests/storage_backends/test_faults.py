@@ -12,7 +12,6 @@ from support.object_stores import StoreBucket
 
 from storage_backends import (
     AccessDenied,
-    Body,
     BucketNotFound,
     ChecksumMismatch,
     ObjectAlreadyExists,
@@ -174,13 +173,12 @@ def test_a_put_is_a_success_only_if_the_store_confirms_the_bytes(store: Store, f
     assert store.raw_keys() == []
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray])
-def test_a_slow_upload_is_one_request_however_long_it_takes(store: Store, kind: Callable[[bytes], Body]) -> None:
+def test_a_slow_upload_is_one_request_however_long_it_takes(store: Store) -> None:
     """Each pause of the store is longer than the connect timeout, and the whole takes several times the read timeout."""
-    backend = store.open(connect_timeout="0.2", read_timeout="1")
+    backend = store.open(connect_timeout="0.2", read_timeout="1.5")
     store.proxy.fail(method=store.put, with_=Fault.SLOW_READ)
-    body = BODY * 12
-    assert backend.put("key", kind(body), sha256=hashlib.sha256(body).digest()).size == len(body)
+    body = bytearray(BODY * 20)
+    assert backend.put("key", body, sha256=hashlib.sha256(body).digest()).size == len(body)
     assert len(store.proxy.requests) == 1
 
 
