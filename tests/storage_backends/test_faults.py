@@ -182,6 +182,15 @@ def test_a_slow_upload_is_one_request_however_long_it_takes(store: Store) -> Non
     assert len(store.proxy.requests) == 1
 
 
+def test_a_slow_download_is_one_request_however_long_it_takes(store: Store) -> None:
+    store.backend.put("key", BODY, sha256=SHA256)
+    backend = store.open(connect_timeout="0.2", read_timeout="1.5")
+    store.proxy.requests.clear()
+    store.proxy.fail(method="GET", with_=Fault.SLOW_WRITE)
+    assert backend.get("key") == BODY
+    assert len(store.proxy.requests) == 1
+
+
 def test_a_store_that_takes_no_more_bytes_is_given_up_on(store: Store) -> None:
     backend = store.open(give_up_after=0, read_timeout="0.5")
     store.proxy.fail(method=store.put, with_=Fault.DEAF)
