@@ -43,6 +43,7 @@ def check(
     from pipeline.check import check as examine
     from pipeline.checks.finding import Outcome
     from pipeline.postgres.conninfo import Conninfo
+    from storage_backends import looks_first
 
     request = BackupRequest(
         source=Conninfo.parse(conninfo),
@@ -53,7 +54,9 @@ def check(
     )
     store = options.open_store(to, store_option, give_up_after)
     with closing(store), display.progress(quiet=quiet or json) as notify:
-        findings = examine(request, store, notify)
+        findings = examine(
+            request, store, notify, looks_first=looks_first(to, options.parse_store_options(store_option))
+        )
     ready = all(finding.outcome is not Outcome.PROBLEM for finding in findings)
     if json:
         display.print_json({"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]})

@@ -16,11 +16,12 @@ from pipeline.postgres.server import Server
 from storage_backends import StorageBackend
 
 
-def check(request: BackupRequest, store: StorageBackend, notify: Notify) -> list[Finding]:
+def check(request: BackupRequest, store: StorageBackend, notify: Notify, *, looks_first: bool = False) -> list[Finding]:
     """What is right and what is wrong for this backup into this store.
 
     Reads no data and makes no backup, but leaves a few small objects in the store where the credentials can't delete them.
-    Raises InvalidRequest on a bad pattern; all that fails otherwise is a finding.
+    ``looks_first`` says that the store is opened with create_only=look. Raises InvalidRequest on a bad pattern; all that fails
+    otherwise is a finding.
     """
     findings: list[Finding] = []
     cluster = request.cluster or _host(request.source)
@@ -44,7 +45,7 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify) -> list
         notify(Started("Starting pg_dump, and stopping it once it has locked its tables"))
         findings.append(try_dump(request))
     notify(Started("Trying the store"))
-    findings.extend(examine_store(store, cluster))
+    findings.extend(examine_store(store, cluster, looks_first=looks_first))
     return findings
 
 

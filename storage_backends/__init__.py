@@ -13,7 +13,7 @@ from storage_backends.errors import (
     StorageError,
     TransientStorageError,
 )
-from storage_backends.open import open_backend, place_of
+from storage_backends.open import looks_first, open_backend, place_of
 
 __all__ = [
     "AccessDenied",
@@ -29,6 +29,7 @@ __all__ = [
     "StorageBackend",
     "StorageError",
     "TransientStorageError",
+    "looks_first",
     "open_backend",
     "place_of",
 ]

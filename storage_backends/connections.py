@@ -59,10 +59,13 @@ def patient_pools(pools: Mapping[str, type[HTTPConnectionPool]], silence: float)
 def _patient(pool: type[HTTPConnectionPool], silence: float) -> type[HTTPConnectionPool]:
     class Connection(pool.ConnectionCls):  # type: ignore[name-defined,misc]  # mypy knows no base that is a variable
         def send(self, data: Any) -> None:
-            if self.sock is None or hasattr(data, "read"):
-                super().send(data)  # connects before it sends the headers, within the connect timeout
+            if self.sock is None:
+                super().send(data)  # connects, within the connect timeout, and sends the headers
                 return
             self.sock.settimeout(silence)
+            if hasattr(data, "read"):  # which http.client sends in pieces itself
+                super().send(data)
+                return
             try:
                 # Each view is released at once: an error's traceback would keep the caller's buffer locked.
                 with memoryview(data) as whole, whole.cast("B") as view:

@@ -15,7 +15,6 @@ from storage_backends.connections import REMEDY, Misanswered, patient_pools, soc
 from storage_backends.errors import quote
 
 _CONNECTIONS = 64
-_POOLS = {"http": urllib3.HTTPConnectionPool, "https": urllib3.HTTPSConnectionPool}
 _DESCRIPTION = ("name", "size", "timeCreated", "generation")
 """What is needed of an object, of all that GCS says."""
 _PATCHED = ("name", "size", "generation")
@@ -41,8 +40,10 @@ class GCSAdapter(requests.adapters.HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """Return the pools of the connections to a proxy."""
+        is_new = proxy not in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **options | {"socket_options": socket_options()})
-        self._make_patient(manager)
+        if is_new:
+            self._make_patient(manager)
         return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
@@ -56,7 +57,7 @@ class GCSAdapter(requests.adapters.HTTPAdapter):
         return answer
 
     def _make_patient(self, manager: urllib3.PoolManager) -> None:
-        manager.pool_classes_by_scheme = patient_pools(_POOLS, self._read_timeout)
+        manager.pool_classes_by_scheme = patient_pools(manager.pool_classes_by_scheme, self._read_timeout)
 
 
 def _check_answer(request: requests.PreparedRequest, answer: requests.Response) -> None:

@@ -28,8 +28,9 @@ def open_backend(
     URL                       options, in the URL's query or in ``options``, which win
     ========================  ====================================================================================
     ``s3://bucket/prefix``    ``endpoint``, ``region``, ``profile``, ``path_style`` (true, false), ``storage_class``,
-                              ``kms_key``, ``checksum`` (sha256, md5), ``connect_timeout``, ``read_timeout`` (seconds),
-                              ``retain_days``, ``retain_until``, ``lock_mode`` (governance, compliance)
+                              ``kms_key``, ``checksum`` (sha256, md5), ``create_only`` (condition, look),
+                              ``connect_timeout``, ``read_timeout`` (seconds), ``retain_days``, ``retain_until``,
+                              ``lock_mode`` (governance, compliance)
     ``gs://bucket/prefix``    ``endpoint``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
                               ``read_timeout``, ``retain_days``, ``retain_until``, ``lock_mode``
     ``file:///path`` or path  none; a path is taken as it is, a file URL is percent-decoded
@@ -62,6 +63,11 @@ def place_of(url: str) -> str:
     if place.scheme == "file":
         return str(Path(place.path).resolve())
     return f"{place.scheme}://{place.bucket}/{place.path.strip('/')} at {place.options.get('endpoint', 'the usual endpoint')}"
+
+
+def looks_first(url: str, options: Mapping[str, str]) -> bool:
+    """Return whether a put to the store asks first whether the key is taken, instead of sending a condition. Raises InvalidStorageURL."""
+    return bool(_read(url, options).options.get("create_only") == "look")
 
 
 def _open(url: str, options: Mapping[str, str]) -> "StorageBackend":
@@ -203,10 +209,13 @@ def _endpoint(value: str) -> str:
     return value.rstrip("/")
 
 
-def _checksum(value: str) -> str:
-    if value not in ("sha256", "md5"):
-        raise ValueError("must be sha256 or md5")
-    return value
+def _one_of(first: str, second: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in (first, second):
+            raise ValueError(f"must be {first} or {second}")
+        return value
+
+    return parse
 
 
 def _retain_days(value: str) -> datetime:
@@ -223,18 +232,12 @@ def _retain_until(value: str) -> datetime:
         raise ValueError("must be a time like 2026-12-31T00:00:00Z") from exc
 
 
-def _lock_mode(value: str) -> str:
-    if value not in ("governance", "compliance"):
-        raise ValueError("must be governance or compliance")
-    return value
-
-
 _MOST_DAYS = 36500
 """A hundred years: the most that S3 and GCS take."""
 _LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {
     "retain_days": _retain_days,
     "retain_until": _retain_until,
-    "lock_mode": _lock_mode,
+    "lock_mode": _one_of("governance", "compliance"),
 }
 _COMMON: dict[str, Callable[[str], Any]] = _LOCK_OPTIONS | {
     "endpoint": _endpoint,
@@ -247,6 +250,7 @@ _S3_OPTIONS = _COMMON | {
     "profile": _text,
     "path_style": _flag,
     "storage_class": _s3_storage_class,
-    "checksum": _checksum,
+    "checksum": _one_of("sha256", "md5"),
+    "create_only": _one_of("condition", "look"),
 }
 _GCS_OPTIONS = _COMMON | {"project": _text, "storage_class": _text}

@@ -19,6 +19,7 @@ from storage_backends.errors import (
     AccessDenied,
     ChecksumMismatch,
     InvalidStorageURL,
+    ObjectAlreadyExists,
     ObjectLocked,
     ObjectNotFound,
     StorageError,
@@ -55,6 +56,8 @@ class S3Backend:
 
     - Create-only by `If-None-Match`_, which needs s3:PutObject and nothing more. A store that ignores the header (some
       gateways do) overwrites; nothing here can notice.
+    - With ``create_only="look"``, for stores that refuse the header, a put asks first whether the key is taken, and is sent
+      without it. That is as safe if no other writer has the key, as pgstow's have not. It needs s3:GetObject and s3:ListBucket.
     - With ``checksum="sha256"`` the store is sent `ChecksumSHA256`_, refuses other bytes, and must say in its answer
       what it checked, or at least give an ETag that is the body's MD5. With ``"md5"``, for stores that refuse that
       header, it is sent Content-MD5, which every S3 store checks, and the SHA-256 is checked before sending.
@@ -85,6 +88,7 @@ class S3Backend:
         storage_class: str | None = None,
         kms_key: str | None = None,
         checksum: Literal["sha256", "md5"] = "sha256",
+        create_only: Literal["condition", "look"] = "condition",
         retain_until: datetime | None = None,
         lock_mode: Literal["governance", "compliance"] = "governance",
         connect_timeout: float = 10.0,
@@ -94,6 +98,7 @@ class S3Backend:
         self._root = check_root(prefix)
         self._url = f"s3://{bucket}/{self._root}".rstrip("/")
         self._checksum = checksum
+        self._looks = create_only == "look"
         self._put_options: dict[str, Any] = {"StorageClass": storage_class} if storage_class else {}
         if kms_key:
             self._put_options |= {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
@@ -141,13 +146,17 @@ class S3Backend:
         if self._checksum == "md5":
             check_body(where, body, sha256)
             digest = {"ContentMD5": base64.b64encode(md5(body)).decode()}
+        condition: dict[str, Any] = {"IfNoneMatch": "*"}
+        if self._looks:
+            self._require_free(key, where)
+            condition = {}
         data = bytes(body) if isinstance(body, memoryview) else body
         with s3_errors(where):
             answer = self._client.put_object(
                 Bucket=self._bucket,
                 Key=name,
                 Body=data,  # type: ignore[arg-type]  # the stubs leave out bytearray, which boto3 takes
-                IfNoneMatch="*",
+                **condition,
                 **digest,
                 **self._put_options,
             )
@@ -303,6 +312,16 @@ class S3Backend:
                     raise s3_error(
                         self._where(error.get("Key", "")), error.get("Code", ""), 0, error.get("Message", "")
                     )
+
+    def _require_free(self, key: str, where: str) -> None:
+        """Raise ObjectAlreadyExists unless the store says that there is no such object."""
+        try:
+            self.head(key)
+        except ObjectNotFound:
+            return
+        except AccessDenied as exc:
+            raise AccessDenied(f"{exc}; create_only=look needs s3:GetObject and s3:ListBucket") from exc
+        raise ObjectAlreadyExists(f"{where}: the object exists already")
 
     def _confirm_missing(self, name: str, where: str) -> None:
         """Raise what a GET says of a HEAD's 404, which has no body and so no code. Needs the same permission."""

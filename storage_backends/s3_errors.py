@@ -79,6 +79,8 @@ def s3_error(where: str, code: str, status: int, message: str) -> StorageError:
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, StorageError)
     said = quote(f"{code or status}: {message}".removesuffix(": "))
     phrase = _PHRASES.get(kind, "the store failed")
+    if code == "NotImplemented" or status == 501:
+        phrase = "the store doesn't know how; if it refuses conditional puts, set create_only=look"
     if status == 404 and kind is StorageError:
         phrase = "the store answers 404, but doesn't say that the object is missing"
     return kind(f"{where}: {phrase} ({said})" if said else f"{where}: {phrase}")

@@ -24,15 +24,18 @@ _SKEW = timedelta(minutes=5)
 """What is worth a warning: stores refuse requests that are signed 15 minutes off."""
 
 
-def examine_store(store: StorageBackend, cluster: str) -> Iterator[Finding]:
-    """Try it, with a few small objects of fixed keys, which are removed again where that is allowed."""
+def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = False) -> Iterator[Finding]:
+    """Try it, with a few small objects of fixed keys, which are removed again where that is allowed.
+
+    ``looks_first`` says that the store is opened with create_only=look.
+    """
     try:
-        yield from _examine(store, *check_prefixes(cluster))
+        yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
     except StorageError as exc:
         yield Finding("store", Outcome.PROBLEM, said(exc), _advice(exc))
 
 
-def _examine(store: StorageBackend, data: str, manifests: str) -> Iterator[Finding]:
+def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: bool) -> Iterator[Finding]:
     probe, record = f"{data}probe", f"{manifests}probe"
     created, denied = {}, {}
     for area, key in ((DATA, probe), (MANIFESTS, record)):
@@ -43,7 +46,7 @@ def _examine(store: StorageBackend, data: str, manifests: str) -> Iterator[Findi
     yield _judge_creation(store, denied)
     yield from judge_clock(created, datetime.now(UTC))
     if DATA not in denied:
-        yield _try_overwriting(store, probe)
+        yield _try_overwriting(store, probe, looks_first=looks_first)
         yield _try_wrong_checksum(store, f"{data}wrong-checksum")
     if store.url.startswith("file:"):
         store.delete([probe, record, f"{data}wrong-checksum"])
@@ -77,7 +80,7 @@ def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> F
     )
 
 
-def _try_overwriting(store: StorageBackend, key: str) -> Finding:
+def _try_overwriting(store: StorageBackend, key: str, *, looks_first: bool) -> Finding:
     # Twice, since RetryingBackend takes what it meets after a broken connection, and may not read, for its own.
     if all(_overwrites(store, key, other) for other in _OTHERS):
         return Finding(
@@ -86,6 +89,13 @@ def _try_overwriting(store: StorageBackend, key: str) -> Finding:
             "The store lets an object be overwritten by one that asked not to (it ignores If-None-Match): a second writer, "
             "or a retry, could damage a backup.",
             "Use a store, or a version or setting of it, that honours conditional writes.",
+        )
+    if looks_first:
+        return Finding(
+            "create-only",
+            Outcome.NOTE,
+            "pgstow asks whether a key is taken before each put (create_only=look). The store itself refuses no overwriting.",
+            "Leave create_only=look out if the store takes conditional puts; else let the bucket keep versions.",
         )
     return Finding("create-only", Outcome.OK, "An object that exists can't be overwritten.")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from support.faulty_backups import FaultyStore
-from support.faulty_http import Fault, FaultyProxy
+from support.faulty_http import LOGIN_PAGE, Answer, Fault, FaultyProxy
 from support.object_stores import StoreBucket
 from support.pgstow import (
     Result,
@@ -203,3 +203,36 @@ def test_backups_of_two_databases_at_once(
     assert [(result.exit_code, result.stderr) for result in results] == [(0, ""), (0, "")]
     assert_nothing_left(spool_dir, sample_database, s3.bucket.url)
     assert len(set(committed_backups(s3.bucket.url))) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(
+            404, b"<Error><Code>kms:KeyNotFound</Code><Message>The key is gone</Message></Error>", "application/xml"
+        ),
+        Answer(404, b"<html>Not Found</html>"),
+        LOGIN_PAGE,
+    ],
+    ids=["kms", "404 of a proxy", "login page"],
+)
+def test_what_the_store_fails_to_read_is_neither_damaged_nor_missing(
+    sample_database: Database, s3: FaultyStore, spool_dir: Path, answer: Answer
+) -> None:
+    assert run_backup(sample_database, s3.url, spool_dir).exit_code == 0
+    before = s3.keys
+    quick = ("--from", s3.url, "--give-up-after", "0.1")
+    for level in ("objects", "bytes", "archive"):
+        # MinIO answers HEAD with 200 where the key of an object is lost; so does level objects, which reads nothing.
+        s3.proxy.fail(with_=answer, method="GET" if level != "objects" else "GET|HEAD", path="/data/", times=math.inf)
+        result = run_pgstow("verify", *quick, "--level", level, "--attest", "--quiet")
+        assert_one_sentence(result, STORE, "/data/")
+        s3.proxy.heal()
+    s3.proxy.fail(with_=answer, method="GET", path=r"/manifests/.*\.json", times=math.inf)
+    for command in (("verify", "latest"), ("list",), ("show",), ("prune", "--keep-last", "1", "--yes", "--quiet")):
+        assert_one_sentence(run_pgstow(*command, *quick), STORE, r"/manifests/.*\.json")
+    s3.proxy.heal()
+    s3.proxy.fail(with_=answer, method="GET", path="list-type", times=math.inf)
+    for command in (("verify", "latest"), ("list",), ("gc", "--grace", "0h", "--yes", "--quiet")):
+        assert_one_sentence(run_pgstow(*command, *quick), STORE, "404|none of S3's")
+    assert s3.keys == before

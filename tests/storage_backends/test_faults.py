@@ -3,15 +3,15 @@
 import hashlib
 import math
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import pytest
-from support.faulty_http import Fault, FaultyProxy
+from support.faulty_http import Answer, Fault, FaultyProxy
 from support.object_stores import StoreBucket
 
 from storage_backends import (
     AccessDenied,
-    Body,
     BucketNotFound,
     ChecksumMismatch,
     ObjectAlreadyExists,
@@ -173,13 +173,21 @@ def test_a_put_is_a_success_only_if_the_store_confirms_the_bytes(store: Store, f
     assert store.raw_keys() == []
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray])
-def test_a_slow_upload_is_one_request_however_long_it_takes(store: Store, kind: Callable[[bytes], Body]) -> None:
+def test_a_slow_upload_is_one_request_however_long_it_takes(store: Store) -> None:
     """Each pause of the store is longer than the connect timeout, and the whole takes several times the read timeout."""
-    backend = store.open(connect_timeout="0.2", read_timeout="1")
+    backend = store.open(connect_timeout="0.2", read_timeout="1.5")
     store.proxy.fail(method=store.put, with_=Fault.SLOW_READ)
-    body = BODY * 12
-    assert backend.put("key", kind(body), sha256=hashlib.sha256(body).digest()).size == len(body)
+    body = bytearray(BODY * 20)
+    assert backend.put("key", body, sha256=hashlib.sha256(body).digest()).size == len(body)
+    assert len(store.proxy.requests) == 1
+
+
+def test_a_slow_download_is_one_request_however_long_it_takes(store: Store) -> None:
+    store.backend.put("key", BODY, sha256=SHA256)
+    backend = store.open(connect_timeout="0.2", read_timeout="1.5")
+    store.proxy.requests.clear()
+    store.proxy.fail(method="GET", with_=Fault.SLOW_WRITE)
+    assert backend.get("key") == BODY
     assert len(store.proxy.requests) == 1
 
 
@@ -216,6 +224,35 @@ class TestS3Alone:
         backend.delete(["key", "other"])
         assert list(backend.list()) == []
         backend.close()
+
+    def test_a_store_without_conditional_puts_is_looked_at_first(
+        self, s3_bucket: StoreBucket, proxy: FaultyProxy
+    ) -> None:
+        proxy.fail(method="PUT", times=math.inf, with_=Fault.NO_CONDITIONS)
+        with (
+            closing(open_backend(s3_bucket.url_at(proxy.url))) as backend,
+            pytest.raises(StorageError, match="set create_only=look"),
+        ):
+            backend.put("key", BODY, sha256=SHA256)
+        looking = s3_bucket.url_at(proxy.url) + "&create_only=look"
+        with closing(open_backend(looking, sleep=lambda seconds: None)) as backend:
+            backend.put("key", BODY, sha256=SHA256)
+            with pytest.raises(ObjectAlreadyExists, match="key"):
+                backend.put("key", b"other", sha256=hashlib.sha256(b"other").digest())
+            assert backend.get("key") == BODY
+            proxy.heal()
+            proxy.fail(method="PUT", with_=Fault.RESET_AFTER)
+            assert backend.put("unseen", BODY, sha256=SHA256).size == len(BODY)
+            assert proxy.count("PUT", "unseen") == 1
+            proxy.heal()
+            # A 404 that isn't the store's own doesn't say that the key is free.
+            proxy.fail(method="HEAD|GET", times=math.inf, with_=Answer(404, b"<html>"))
+            with pytest.raises(StorageError, match="404"):
+                backend.put("another", BODY, sha256=SHA256)
+            proxy.heal()
+            proxy.fail(method="HEAD|GET", times=math.inf, with_=Fault.FORBIDDEN)
+            with pytest.raises(AccessDenied, match="create_only=look needs s3:GetObject"):
+                backend.put("another", BODY, sha256=SHA256)
 
     def test_a_missing_bucket_is_asked_for_once(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
         backend = open_backend(f"s3://no-such-bucket?path_style=true&endpoint={proxy.url}")

@@ -43,6 +43,8 @@ def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> N
         ("/tmp", {"region": "x"}, "“region” is no option of a local directory"),
         ("s3://bucket?path_style=yes", {}, "path_style of an s3:// URL must be true or false"),
         ("s3://bucket?checksum=crc32", {}, "must be sha256 or md5"),
+        ("s3://bucket?create_only=hope", {}, "create_only of an s3:// URL must be condition or look"),
+        ("gs://bucket?create_only=look", {}, "“create_only” is no option of a gs:// URL"),
         ("s3://bucket?read_timeout=-1", {}, "must be a number of seconds above 0"),
         ("s3://bucket?retain_days=0", {}, "retain_days of an s3:// URL must be a number of days, up to 36500"),
         ("gs://bucket?retain_until=soon", {}, "must be a time like 2026-12-31T00:00:00Z"),

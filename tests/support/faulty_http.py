@@ -53,8 +53,12 @@ class Fault(Enum):
     """The store does what it was asked, and answers with no checksum and an opaque ETag."""
     NO_CONDITION = auto()
     """The store does what it was asked, without regard to If-None-Match."""
+    NO_CONDITIONS = auto()
+    """501, as a store answers that knows no conditional puts; without If-None-Match it does what it is asked."""
     SLOW_READ = auto()
     """The request's body is read at about 1 MiB/s, with a pause of half a second after each half MiB; then it is forwarded."""
+    SLOW_WRITE = auto()
+    """The answer's body comes in five parts, with a pause of half a second before each."""
     DEAF = auto()
     """Nothing of the request's body is read after its first half MiB, and nothing is answered until the proxy closes."""
 
@@ -233,6 +237,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._refuse(400, "InvalidRequest", message)
             case Fault.BAD_DIGEST:
                 self._refuse(400, "BadDigest", "Provided CRC32C doesn't match calculated CRC32C.")
+            case Fault.NO_CONDITIONS if "If-None-Match" in self.headers:
+                self._refuse(
+                    501, "NotImplemented", "A header you provided implies functionality that is not implemented."
+                )
             case Fault.ERROR_IN_200:
                 self._refuse(200, "InternalError", message)
             case _:
@@ -288,10 +296,19 @@ class _Handler(BaseHTTPRequestHandler):
                 headers, received = _checksum_replaced(headers, received, None)
             case _:
                 pass
-        self._answer(status, headers, received, length, truncate=fault is Fault.TRUNCATE)
+        self._answer(
+            status, headers, received, length, truncate=fault is Fault.TRUNCATE, slow=fault is Fault.SLOW_WRITE
+        )
 
     def _answer(
-        self, status: int, headers: dict[str, str], body: bytes, length: str | None, *, truncate: bool = False
+        self,
+        status: int,
+        headers: dict[str, str],
+        body: bytes,
+        length: str | None,
+        *,
+        truncate: bool = False,
+        slow: bool = False,
     ) -> None:
         self.send_response_only(status)
         for name, value in headers.items():
@@ -299,7 +316,11 @@ class _Handler(BaseHTTPRequestHandler):
         if status != http.client.NO_CONTENT:
             self.send_header("Content-Length", length or str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
+        step = len(body) // 5 + 1
+        for start in range(0, len(body), step) if slow else ():
+            self.server.proxy.closing.wait(_PAUSE)
+            self.wfile.write(body[start : start + step])
+        if self.command != "HEAD" and not slow:
             self.wfile.write(body[: len(body) // 2] if truncate else body)
         self.close_connection = self.close_connection or truncate
 

@@ -13,7 +13,7 @@ from support.object_stores import StoreBucket
 
 from pipeline.checks.finding import Finding, Outcome
 from pipeline.checks.store import examine_store
-from storage_backends import ObjectInfo, open_backend
+from storage_backends import ObjectInfo, looks_first, open_backend
 from storage_backends.memory import MemoryBackend
 
 
@@ -93,6 +93,16 @@ def test_each_area_must_take_objects(examined: Callable[[], dict[str, Finding]],
 def test_a_store_that_overwrites(examined: Callable[[], dict[str, Finding]], proxy: FaultyProxy) -> None:
     proxy.fail(with_=Fault.NO_CONDITION, method="PUT", times=math.inf)
     assert list(problems(examined().values())) == ["create-only"]
+
+
+def test_a_store_that_is_looked_at_first(s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+    proxy.fail(with_=Fault.NO_CONDITION, method="PUT", times=math.inf)
+    url = f"{s3_bucket.url_at(proxy.url)}&create_only=look"
+    with closing(open_backend(url, give_up_after=0)) as store:
+        found = by_subject(examine_store(store, "prod", looks_first=looks_first(url, {})))
+    assert not problems(found.values())
+    assert found["create-only"].outcome is Outcome.NOTE
+    assert "refuses no overwriting" in found["create-only"].sentence
 
 
 def test_a_reset_is_not_taken_for_an_overwriting_store(s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
