@@ -1,16 +1,13 @@
-"""Amazon S3, and stores that speak its API. The one place that imports boto3."""
+"""Amazon S3, and stores that speak its API."""
 
 import base64
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-import boto3
 import botocore.exceptions as aws
-import botocore.session
-from botocore.config import Config
 
 from storage_backends.backend import Body, ObjectInfo
 from storage_backends.checks import ListingCheck, check_body, is_locked, locked_until, read_range
@@ -41,14 +38,10 @@ from storage_backends.s3_errors import s3_error, s3_errors, status_of
 from storage_backends.s3_locks import lock_of
 from storage_backends.s3_transport import S3Transport
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
 _DELETE_BATCH = 1000
 """`DeleteObjects`_ takes no more. https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 
 _NO_OBJECT_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchBucket", "NotImplemented", "MethodNotAllowed"}
-_CONNECTIONS = 64
 
 
 class S3Backend:
@@ -105,26 +98,13 @@ class S3Backend:
         self._retain_until = retain_until
         if retain_until:
             self._put_options |= {"ObjectLockMode": lock_mode.upper(), "ObjectLockRetainUntilDate": retain_until}
-        config = Config(
-            retries={"total_max_attempts": 1},
-            # Every put carries a digest already; another, by default CRC32, would only cost a pass over the body, and
-            # stores other than Amazon's often refuse it.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            s3={"addressing_style": "path"} if path_style else None,
-        )
         try:
-            core = botocore.session.Session(profile=profile)
-            session = boto3.session.Session(region_name=region, botocore_session=core)
-            self._client: S3Client = session.client("s3", endpoint_url=endpoint, config=config)
             self._transport = S3Transport(
-                self._client,
-                timeout=(connect_timeout, read_timeout),
-                connections=_CONNECTIONS,
-                ca_bundle=core.get_config_variable("ca_bundle"),
+                endpoint, region, profile, path_style=path_style, timeout=(connect_timeout, read_timeout)
             )
         except (aws.BotoCoreError, ValueError) as exc:
             raise InvalidStorageURL(f"{self._url} can't be opened: {quote(exc)}") from exc
+        self._client = self._transport.client
 
     @property
     def url(self) -> str:
@@ -267,7 +247,6 @@ class S3Backend:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
-        self._client.close()
 
     def _unlocked(self, keys: Iterable[str], locked: dict[str, datetime | None]) -> Iterator[str]:
         """The names of those that no lock keeps, as far as that is told; the others get into ``locked``."""

@@ -1,4 +1,4 @@
-"""How boto3's requests go over the network: by botocore's own HTTP session, with connections that send in pieces.
+"""boto3, and how its requests go over the network: by botocore's own HTTP session, with connections that send in pieces.
 
 Each answer is looked at before botocore reads it: botocore takes any page for an empty answer, and follows redirects for ever.
 """
@@ -7,7 +7,10 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import boto3
+import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
 from botocore.endpoint import EndpointCreator
 from botocore.exceptions import IncompleteReadError
 from botocore.httpsession import URLLib3Session
@@ -17,6 +20,9 @@ from storage_backends.errors import quote
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+
+_CONNECTIONS = 64
 
 
 class _PatientSession(URLLib3Session):
@@ -31,30 +37,49 @@ class _PatientSession(URLLib3Session):
 
 
 class S3Transport:
-    """Sends all requests of ``client``, in botocore's place: a handler of before-send may answer a request.
+    """Sends all requests of its ``client``, in botocore's place: a handler of before-send may answer a request.
 
-    ``timeout`` is seconds for a connection to come up, and seconds of silence. ``ca_bundle`` is the client's own.
+    ``timeout`` is seconds for a connection to come up, and seconds of silence. The SDK's own retries are off. Raises BotoCoreError
+    or ValueError for options that boto3 doesn't take.
     """
 
     def __init__(
-        self, client: "S3Client", *, timeout: tuple[float, float], connections: int, ca_bundle: str | None
+        self,
+        endpoint: str | None,
+        region: str | None,
+        profile: str | None,
+        *,
+        path_style: bool,
+        timeout: tuple[float, float],
     ) -> None:
-        options: dict[str, Any] = {"timeout": timeout, "verify": ca_bundle}  # the stubs allow less than botocore takes
-        # The creator adds what the environment says of proxies and certificates.
-        endpoint = EndpointCreator(client.meta.events).create_endpoint(
-            client.meta.service_model,
-            client.meta.region_name,
-            client.meta.endpoint_url,
-            max_pool_connections=connections,
+        config = Config(
+            retries={"total_max_attempts": 1},
+            # Every put carries a digest already; another, by default CRC32, would only cost a pass over the body, and
+            # stores other than Amazon's often refuse it.
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            s3={"addressing_style": "path"} if path_style else None,
+        )
+        core = botocore.session.Session(profile=profile)
+        session = boto3.session.Session(region_name=region, botocore_session=core)
+        self.client: S3Client = session.client("s3", endpoint_url=endpoint, config=config)
+        # The creator adds what the environment says of proxies. The stubs allow less than botocore takes.
+        options: dict[str, Any] = {"timeout": timeout, "verify": core.get_config_variable("ca_bundle")}
+        own = EndpointCreator(self.client.meta.events).create_endpoint(
+            self.client.meta.service_model,
+            self.client.meta.region_name,
+            self.client.meta.endpoint_url,
+            max_pool_connections=_CONNECTIONS,
             http_session_cls=_PatientSession,
             **options,
         )
-        self._session: Any = endpoint.http_session
-        client.meta.events.register("before-send.s3", self._send)  # type: ignore[arg-type]  # it may return something
+        self._session: Any = own.http_session
+        self.client.meta.events.register("before-send.s3", self._send)  # type: ignore[arg-type]  # it may return something
 
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+        self.client.close()
 
     def _send(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
         answer: AWSResponse = self._session.send(request)
