@@ -359,7 +359,7 @@ def test_list_says_when_and_how_each_was_proven_last(stored_sample: StoredSample
     assert run_pgstow("verify", *store, *spool, "--level", "archive", "--attest").exit_code == 0
     newest = attestations(stored_sample.folder)[-1]
     assert f"{newest['finished_at'][:10]} archive" in column()
-    assert document() == {"level": "archive", "good": True, "finished_at": newest["finished_at"]}
+    assert document() == {"level": "archive", "good": True, "unreadable": [], "finished_at": newest["finished_at"]}
 
     stored_sample.path(stored_sample.manifest.objects[0]).unlink()
     assert run_pgstow("verify", *store, *spool, "--attest").exit_code == 7
