@@ -55,9 +55,7 @@ def _apply(server: Server, statements: Sequence[str]) -> None:
             server.execute(server.encoded(statement))
         except ConnectionFailed as exc:
             if (setting := setting_name(statement)) is None:
-                raise RestoreFailed(
-                    f"The owner, the comment and the grants of the database {server.name} could not be restored. {exc}"
-                ) from exc
+                raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
             raise RestoreFailed(
                 f"The server refuses the setting {setting} that the database had. {exc} Restore as a superuser onto a server that has "
                 "what the setting names, or make the database yourself and restore into it without --create."
