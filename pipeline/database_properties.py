@@ -7,15 +7,24 @@ from pipeline.config import RestoreOptions
 from pipeline.errors import ConnectionFailed, RestoreFailed
 from pipeline.events import Notice, Notify
 from pipeline.postgres.database_entries import database_statements, is_of_a_role, setting_name
+from pipeline.postgres.restoration import IgnoredError
 from pipeline.postgres.server import Server
 
 
-def apply_settings(server: Server, archive: Archive, database: str) -> None:
-    """Give a database the settings that what will be restored may depend on. New sessions have them.
+def apply_settings(server: Server, archive: Archive, options: RestoreOptions) -> list[IgnoredError]:
+    """Give the session's database the settings that what will be restored may depend on. New sessions have them.
 
-    ``server`` is a session on any database of that server. Raises RestoreFailed where the server refuses one.
+    Returns the settings that the server refused, if the restore is to go on after errors. Raises RestoreFailed if it isn't.
     """
-    _apply(server, database_statements(archive.toc, database).first, database)
+    refused = []
+    for statement in database_statements(archive.toc, server.name).first:
+        try:
+            _apply(server, [statement])
+        except RestoreFailed as exc:
+            if not options.keep_going:
+                raise
+            refused.append(IgnoredError(str(exc), statement))
+    return refused
 
 
 def try_settings(server: Server, archive: Archive, database: str, notify: Notify) -> None:
@@ -29,26 +38,24 @@ def try_settings(server: Server, archive: Archive, database: str, notify: Notify
             notify(Notice(f"The scratch database goes without the setting {setting_name(statement)}. {exc}"))
 
 
-def apply_rest(server: Server, archive: Archive, database: str, options: RestoreOptions, *, whole: bool) -> None:
-    """Give a database the settings that would have been in the way, and of a ``whole`` backup its owner, comment and grants.
+def apply_rest(server: Server, archive: Archive, options: RestoreOptions, *, whole: bool) -> None:
+    """Give the session's database the settings that would have been in the way, and of a ``whole`` backup its owner, comment and grants.
 
     Raises RestoreFailed where the server refuses something.
     """
-    statements = database_statements(archive.toc, database, no_owner=options.no_owner, without=options.left_out)
-    _apply(server, statements.last, database)
+    statements = database_statements(archive.toc, server.name, no_owner=options.no_owner, without=options.left_out)
+    _apply(server, statements.last)
     if whole:
-        _apply(server, statements.others, database)
+        _apply(server, statements.others)
 
 
-def _apply(server: Server, statements: Sequence[str], database: str) -> None:
+def _apply(server: Server, statements: Sequence[str]) -> None:
     for statement in statements:
         try:
             server.execute(server.encoded(statement))
         except ConnectionFailed as exc:
             if (setting := setting_name(statement)) is None:
-                raise RestoreFailed(
-                    f"The owner, the comment and the grants of the database {database} could not be restored. {exc}"
-                ) from exc
+                raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
             raise RestoreFailed(
                 f"The server refuses the setting {setting} that the database had. {exc} Restore as a superuser onto a server that has "
                 "what the setting names, or make the database yourself and restore into it without --create."

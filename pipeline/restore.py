@@ -143,6 +143,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                 chosen = archive.with_schemas(chosen, present=server.schemas())
             to_attach = attachable(server, alone) if _attaches(request) else []
             reader = ObjectReader(store, manifest.objects, files, workers, limits)
+            refused = apply_settings(server, archive, options) if request.create or request.properties else []
             loading = as_dumped(target, manifest.source, money=archive.uses_money(chosen))
             plan = archive.plan_feed(files, jobs=limits.jobs, triggers_fire=not options.disable_triggers)
             jobs = 1 if archive.is_stream else limits.jobs
@@ -151,13 +152,13 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                 feed = Feed(workspace.path / "archive", plan, reader, workers, jobs, check_files=request.check_files)
                 restoration = _start(archive, program, loading, workspace, feed, plan.new_ids, chosen, request)
                 follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
-                allowed_errors = _check_errors(restoration.ignored_errors(), request, notify)
+                allowed_errors = _check_errors([*refused, *restoration.ignored_errors()], request, notify)
             if tables:
                 notify(Started("Counting rows"))
                 _check_rows(target, tables, archive, request, workers, notify, before)
             attach(server, to_attach)
             if request.create or request.properties:
-                apply_rest(server, archive, server.name, options, whole=chosen is None)
+                apply_rest(server, archive, options, whole=chosen is None)
     tell_alone([one for one in alone if one not in to_attach], notify)
     if request.choice.by_pattern and chosen is not None and options.makes_tables:
         _tell_what_is_left_out(archive, frozenset(chosen), notify)
@@ -198,8 +199,6 @@ def _target_database(
             before = count_rows_before(server, target, archive, chosen, tables, options, workers, request.limits)
             if not request.allow_nonempty:
                 check_empty(server, before)
-            if request.properties:
-                apply_settings(server, archive, server.name)
             try:
                 yield server, program, before
             except (PipelineError, StorageError) as exc:
@@ -216,8 +215,6 @@ def _target_database(
         in_tablespace = request.database_tablespace and not options.no_tablespaces
         server.create_database(name, source, in_tablespace=in_tablespace)
     try:
-        with Server(maintenance) as server:
-            apply_settings(server, archive, name)
         with Server(target) as server:
             yield server, program, {}
     except BaseException as exc:
@@ -287,7 +284,7 @@ def _start(
 
 
 def _check_errors(errors: Sequence[IgnoredError], request: RestoreRequest, notify: Notify) -> int:
-    """Tell each error that pg_restore went on after; the number of them. Raises RestoreFailed where one isn't allowed."""
+    """Tell each error that was no reason to stop; the number of them. Raises RestoreFailed where one isn't allowed."""
     others = [
         error for error in errors if not any(re.search(allowed, error.message) for allowed in request.allowed_errors)
     ]

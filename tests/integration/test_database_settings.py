@@ -166,7 +166,8 @@ def test_money_is_read_in_the_format_in_which_it_was_written(
     assert pgstow("backup", argentine, "--format", format_, "--to", tmp_path / "store").exit_code == 0
     target = Database("", server.conninfo(f"{name}_copy"))
     into = ("restore", "--from", tmp_path / "store", "--create", "--into")
-    assert (result := pgstow(*into, target.conninfo)).exit_code == 0, result
+    result = pgstow(*into, target.conninfo)
+    assert result.exit_code == 0, result
     assert target.fetch(
         "SELECT amount::numeric, (SELECT (pair).a::money::numeric FROM paid) FROM price WHERE id = 19"
     ) == [(Decimal("19.99"), Decimal("1.10"))]
@@ -174,7 +175,8 @@ def test_money_is_read_in_the_format_in_which_it_was_written(
     assert target.fetch("SELECT amount::numeric FROM price WHERE id = 0") == [(Decimal("5.50"),)]
     assert target.fetch("SELECT current_setting('lc_monetary')") == [("C.UTF-8",)]
     scratch = ("--level", "restore", "--checksums", "--scratch", server.conninfo())
-    assert (result := pgstow("verify", "--from", tmp_path / "store", *scratch)).exit_code == 0, result
+    result = pgstow("verify", "--from", tmp_path / "store", *scratch)
+    assert result.exit_code == 0, result
 
     elsewhere = postgres.conninfo(f"{name}_copy")
     assert_one_sentence(
@@ -207,6 +209,11 @@ def test_a_setting_that_is_refused(server: ThrowawayCluster, store: Path, pgstow
     result = pgstow("restore", "--from", store, "--into", into, "--create", "--no-owner")
     assert_one_sentence(result, 5, r"The server refuses the setting app\.tenant .* permission denied to set parameter")
     assert Database("", server.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'refused'") == []
+
+    more = ("--no-owner", "-t", "unpriced", "--keep-going", "--allow-error", r"setting app\.tenant")
+    result = pgstow("restore", "--from", store, "--into", into, "--create", *more)
+    assert result.exit_code == 0, result
+    assert Database("", server.conninfo("refused")).fetch("SELECT count(*) FROM unpriced") == [(1,)]
 
 
 def test_a_script_says_the_format_of_its_money(
