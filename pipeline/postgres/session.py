@@ -1,7 +1,7 @@
 """A session on a server: what is sent, what comes back, and what goes wrong with it."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -85,11 +85,15 @@ class Session:
             self.execute(sql.SQL("SET ROLE {}").format(self.quoted(conninfo.role)))
 
     def _settle(self, *, users_settings: bool) -> None:
-        script = settings_script(self.major, users=users_settings)
-        for _ in range(_TRIES):
-            with self.errors(), suppress(psycopg.errors.QueryCanceled):
-                self._connection.execute(script.encode())
-                break
+        script = settings_script(self.major, users=users_settings).encode()
+        with self.errors():
+            for tries_left in reversed(range(_TRIES)):
+                try:
+                    self._connection.execute(script)
+                    break
+                except psycopg.errors.QueryCanceled:
+                    if not tries_left:
+                        raise
         if not users_settings:
             self.fetch(english_messages(self.major))
 
