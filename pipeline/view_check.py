@@ -12,10 +12,6 @@ from pipeline.postgres.server import Server
 
 _OTHER_PLAN = ("enable_hashagg", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan", "enable_incremental_sort")
 """Where the order of rows is free, another plan gives another one."""
-_NO_LIMITS = (
-    "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings "
-    "WHERE name ~ '^(statement|lock|idle.*|transaction)_timeout$'"
-)
 _BY_THE_CLOCK = re.compile(
     r"\bnow\(|\bCURRENT_(?:DATE|TIME)|\bLOCALTIME|_timestamp\(|\btimeofday\(|\bage\(|\bpg_(?:catalog\.)?\w*(?:size|stat)",
     re.IGNORECASE,
@@ -66,9 +62,7 @@ def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[st
 def _refreshed(target: Conninfo, schema: str, name: str, *, other_plan: bool = False) -> tuple[int, int]:
     """The content's digest, whatever its order, before and after a refresh."""
     # A refresh, and not the query itself, since that would run with the rights of this role.
-    with Server(target) as server:
-        server.execute("RESET ALL")
-        server.fetch(_NO_LIMITS)
+    with Server(target, users_settings=True) as server:
         server.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         if other_plan:
             server.execute("SET max_parallel_workers_per_gather = 0")
