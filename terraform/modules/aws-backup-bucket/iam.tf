@@ -122,7 +122,7 @@ locals {
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
   create_only = { Null = { "s3:if-none-match" = "false" } }
 
-  # Without these, S3 answers as if nothing were locked or held. They read no content.
+  # Without these rights, S3 answers as if nothing were locked or held. They give no access to content.
   read_manifest_locks = {
     Sid      = "ReadLocksOfManifests"
     Effect   = "Allow"
