@@ -25,7 +25,7 @@ HELP_RUNS = 5
 FAST_LINK = slow_link.Link(200.0, 15.0)
 SLOW_LINK = slow_link.Link(20.0, 20.0)
 _SLOW_SHARE = 5
-"""The database that goes over the slow link is so many times smaller: its runs take bearable time."""
+"""How many times smaller the database is that goes over the slow link, so that its runs take bearable time."""
 IDLE_SECONDS = 5.0
 """How long to look at what others do on this machine, before the runs."""
 

@@ -57,7 +57,7 @@ class Outcome:
     restores: Sequence[Result] | None = None
     cluster: Sequence[Result] | None = None
     links: dict[str, Sequence[Result]] = field(default_factory=dict)
-    """By what the link is like, in words."""
+    """Results by the link's description in words."""
     link_problem: str | None = None
 
     def targets(self) -> Iterator[Target]:

@@ -30,7 +30,7 @@ _MTU = 9000
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a link is like, in each direction."""
+    """A link's speed and delay, the same in each direction."""
 
     rate: float
     """Mbit/s."""
@@ -54,7 +54,7 @@ def why_not() -> str | None:
 
 @contextmanager
 def slow_link(link: Link) -> Iterator[Sequence[str]]:
-    """A link to :data:`FAR`, in a network namespace of its own; gives the words to put before a command that is to run there."""
+    """Make a link to :data:`FAR`, in a network namespace of its own. Yield the words to put before a command that is to run there."""
     namespace = f"bench{os.getpid()}"
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     try:

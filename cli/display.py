@@ -57,7 +57,7 @@ def one_line(text: str) -> str:
 
 
 def describe_attestation(attestation: "Attestation | None") -> str:
-    """What the latest verification of a backup came to, in words."""
+    """Return the outcome of a backup's latest verification, in words."""
     if attestation is None:
         return "never"
     words = f"{attestation.finished_at.astimezone():%Y-%m-%d} {attestation.level}"

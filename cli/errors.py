@@ -73,7 +73,7 @@ def reported(*, debug: bool) -> Iterator[None]:
     try:
         yield
     except SystemExit as exc:
-        if failure := stdio.unwritten():  # what was printed is all that this command was for
+        if failure := stdio.unwritten():  # the command did nothing but print
             raise SystemExit(exc.code or _code_of_unwritten(failure)) from exc
         raise
     except Stopped as exc:
@@ -95,9 +95,9 @@ def reported(*, debug: bool) -> Iterator[None]:
 
 @contextmanager
 def result_of(work: str) -> Iterator[None]:
-    """Print the result of work that is done; ``work`` says in a sentence what was done.
+    """Run the block, which prints the result of work that is done. ``work`` is a sentence that says what was done.
 
-    Where standard output doesn't take the result, standard error says so, and the exit code stays the work's.
+    If standard output can't take the result, print ``work`` on standard error. The exit code is still that of the work.
     """
     yield
     if failure := stdio.unwritten():
@@ -136,7 +136,7 @@ def _go_on_stopping(_number: int, _frame: FrameType | None) -> None:
 
 
 def _code_of_unwritten(failure: OSError) -> int:
-    """Say it, unless the reader has had enough, as head has."""
+    """Return the exit code. Report the failure, unless the reader has gone away, as ``head`` does."""
     if failure.errno == errno.EPIPE:
         return 128 + signal.SIGPIPE
     print_error(f"Standard output could not be written: {failure.strerror}.")

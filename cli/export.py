@@ -120,7 +120,7 @@ def _output(file: Path | None) -> Iterator[BinaryIO]:
 
     if file is None:
         try:
-            os.write(_STANDARD_OUTPUT, b"")  # fails where it is closed, before anything is fetched
+            os.write(_STANDARD_OUTPUT, b"")  # if standard output is closed, this fails before anything is fetched
             with open(_STANDARD_OUTPUT, "wb", closefd=False) as stream:
                 yield stream
         except BrokenPipeError as exc:

@@ -56,7 +56,7 @@ def list_(
     database: options.Database = None,
     json: options.Json = False,
 ) -> None:
-    """List the backups that are under a legal hold, and say of how many that can't be told."""
+    """List the backups under a legal hold, and say for how many backups this can't be told."""
     from pipeline.hold import find_holds
 
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
@@ -71,8 +71,8 @@ def list_(
         if lock.held:
             print(display.one_line(f"{ref.cluster}/{ref.database} {ref.backup_id}"))
     if untold:
-        backups = f"{len(untold)} backups are" if len(untold) > 1 else "1 backup is"
-        print(f"Whether {backups} under a legal hold can't be told: needs {' and '.join(untold[0].needs)}.")
+        backups = "1 backup" if len(untold) == 1 else f"{len(untold)} backups"
+        print(f"Legal holds of {backups} can't be told: needs {' and '.join(untold[0].needs)}.")
     elif not locks:
         print(f"No backup in {store.url} is under a legal hold.")
 

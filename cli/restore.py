@@ -42,7 +42,7 @@ def restore(
         typer.Option(
             "--maintenance-db",
             metavar="NAME",
-            help="The database to connect to for making another; by default postgres, or else template1",
+            help="The database to connect to when pgstow makes another; by default postgres, else template1, else the one in --into",
         ),
     ] = None,
     all_databases: Annotated[

@@ -179,7 +179,7 @@ def _exit_code(outcomes: "Sequence[Outcome]", stopped: BaseException | None) -> 
 def _describe(backups: "Sequence[dict[str, Any]]") -> str:
     made = [display.one_line(f"{one['database']} {one['backup_id']}") for one in backups if one["backup_id"]]
     bad = sum(not one["good"] for one in backups)
-    return f"The run is done: {', '.join(made) or 'no backup'} was made, and {bad or 'nothing'} failed."
+    return f"The run is done. Backups made: {', '.join(made) or 'none'}. Failures: {bad}."
 
 
 def _print(backups: "Sequence[dict[str, Any]]") -> None:

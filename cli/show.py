@@ -60,7 +60,7 @@ def show(
 
 
 def _proven(store: "StorageBackend", manifest: "Manifest") -> str | None:
-    """What its latest attestation says; None where that can't be told, which is a notice."""
+    """Return what the backup's latest attestation says. Return None, and print a notice, if the credentials can't read it."""
     from pipeline.attestation import latest_attestations
     from pipeline.catalog import read_catalog
     from pipeline.layout import BackupRef
@@ -133,7 +133,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
     }
     if dump.unlogged_left_out:
         names = ", ".join(dump.unlogged_left_out)
-        facts["Left out"] = f"the rows and values of what is unlogged, which a standby doesn't have: {names}"
+        facts["Left out"] = f"rows and values of unlogged tables and sequences, which a standby doesn't have: {names}"
     grid = Table.grid(padding=(0, 2))
     for name, value in facts.items():
         grid.add_row(f"[bold]{name}[/bold]", escape(display.one_line(value)))

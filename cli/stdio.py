@@ -1,4 +1,4 @@
-"""Standard output and standard error: closed, on a full disk, or read by nobody, they must not undo a command's work."""
+"""Standard output and standard error. They may be closed, on a full disk, or read by nobody; that must not undo a command's work."""
 
 import io
 import os
@@ -10,8 +10,8 @@ from typing import Any, TextIO
 def take_over() -> None:
     """Give this process three open descriptors, and streams over them that never fail. Call it before anything else is opened.
 
-    The next file or socket that is opened gets a closed descriptor's number, and a child or a library would write into that file. So /dev/null
-    takes the number. Python has no stream for a closed descriptor; ``print(file=None)`` would write messages to standard output.
+    The next file or socket to be opened gets the number of a closed descriptor, and a child or a library would write into that file. So
+    /dev/null takes the number. Python has no stream for a closed descriptor, and ``print(file=None)`` would write messages to standard output.
     """
     for number in range(3):
         try:
@@ -27,14 +27,14 @@ def take_over() -> None:
 
 
 def unwritten() -> OSError | None:
-    """Why standard output didn't take all that was printed since the last call; None where it did."""
+    """Return why standard output refused some of what was printed since the last call; None if it took everything."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.take_failure() if isinstance(raw, _Result) else None
 
 
 class _Messages(io.FileIO):
-    """What can't be written is dropped: messages are not the work."""
+    """A stream that drops what it can't write: messages are not the work."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -45,7 +45,7 @@ class _Messages(io.FileIO):
 
 
 class _Result(io.FileIO):
-    """What comes after the first failure is dropped, so that the work goes on; whoever prints asks for the failure afterwards."""
+    """A stream that drops everything from its first failure on, so that the work goes on. The caller asks for the failure afterwards."""
 
     _broken = False
     _failure: OSError | None = None
@@ -62,13 +62,13 @@ class _Result(io.FileIO):
         return memoryview(data).nbytes
 
     def take_failure(self) -> OSError | None:
-        """The failure, once."""
+        """Return the failure, and forget it."""
         failure, self._failure = self._failure, None
         return failure
 
 
 def _text(raw: io.FileIO, replaced: TextIO | None) -> TextIO:
-    """A text stream over ``raw`` as Python made the one that it replaces; what its encoding lacks is escaped."""
+    """Return a text stream over ``raw``, like the stream that it replaces. Characters that the encoding lacks are escaped."""
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=replaced.encoding if replaced else "utf-8",

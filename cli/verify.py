@@ -184,7 +184,7 @@ def _run_each(
 
 
 def _codes(found: "Verification") -> set[ExitCode]:
-    """The exit codes that it asks for."""
+    """Return the exit codes that the result asks for."""
     return ({ExitCode.DAMAGED} if found.problems else set()) | ({ExitCode.STORE} if found.unreadable else set())
 
 
@@ -234,7 +234,8 @@ def _document(found: "Verification") -> dict[str, Any]:
 
 def _describe_all(documents: "Sequence[dict[str, Any]]") -> str:
     good = ", ".join(f"{one['database']} {one['backup_id']}" for one in documents if one["good"])
-    return display.one_line(f"{good or 'No backup'} is good, of {len(documents)} that were verified.")
+    backups = "1 backup" if len(documents) == 1 else f"{len(documents)} backups"
+    return display.one_line(f"Verified {backups}. Good: {good or 'none'}.")
 
 
 def _print(found: "Verification", seconds: float) -> None:
@@ -243,7 +244,7 @@ def _print(found: "Verification", seconds: float) -> None:
     for sentence in found.unreadable[:_NAMED]:
         print_error(sentence)
     if len(found.unreadable) > _NAMED:
-        print_error(f"… and {len(found.unreadable) - _NAMED} more: --json has them all.")
+        print_error(f"… and {len(found.unreadable) - _NAMED} more objects: --json names them all.")
     name = f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}"
     if found.problems and found.proof:
         print(

@@ -144,15 +144,15 @@ class Archive:
         return [table for table in self.manifest.tables if (table.schema_name, table.relation) in names]
 
     def uses_money(self, dump_ids: Collection[int] | None) -> bool:
-        """True if one of the entries, or of all where None, has the type money, or if that can't be told here, as of a script."""
+        """True if one of the entries (None: any entry) has the type money. True also for a script, whose entries aren't known."""
         wanted = None if dump_ids is None else frozenset(dump_ids)
         entries = [entry for entry in self.toc.entries if wanted is None or entry.dump_id in wanted]
         return self.format == "plain" or names_money(entries)
 
     def plan_feed(self, files: Sequence[File], *, jobs: int, triggers_fire: bool = True) -> FeedPlan:
-        """What pg_restore, with so many jobs, will read of these files, and in which order.
+        """Return which of these files pg_restore will read with so many jobs, and in which order.
 
-        Unless ``triggers_fire``, no foreign key is checked that is there before the data.
+        ``triggers_fire`` is true if foreign keys that exist before the data are checked.
         """
         if self.is_stream:
             return plan_stream(files, self_terminated=self.format != "plain")

@@ -15,7 +15,7 @@ from pipeline.stages.spool import Piece
 from pipeline.stages.upload import upload
 from storage_backends import StorageError
 
-_TAIL = 6  # bytes; as long as the end of COPY's data, and of the line before it
+_TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
 
 
 @dataclass(slots=True)

@@ -63,12 +63,12 @@ class Attestation(Model):
         description="SHA-256 of the manifest's bytes: which backup this is about, beyond its name"
     )
     level: Literal["objects", "bytes", "archive", "restore"]
-    good: bool = Field(description="Whether nothing was wrong, and all could be read")
+    good: bool = Field(description="True if nothing was wrong and everything could be read")
     problems: list[str] = Field(description="One sentence for each thing that was wrong")
     unreadable: list[str] = Field(
         default=[],
-        description="One sentence for each object that the store failed to give, though it answered otherwise. "
-        "With no problems, the backup is neither good nor damaged, but unproven. Since 1.1",
+        description="One sentence for each object that the store failed to give, though it gave others. "
+        "If problems is empty, the backup is neither good nor damaged, but unproven. Since 1.1",
     )
     objects: Count = Field(description="Objects that were looked at")
     objects_without_checksum: Count = Field(
@@ -82,7 +82,7 @@ class Attestation(Model):
 
     @property
     def unproven(self) -> bool:
-        """True if nothing was found wrong, but not all could be read."""
+        """True if nothing was found wrong, but some objects could not be read."""
         return not self.good and bool(self.unreadable) and not self.problems
 
     @property

@@ -221,7 +221,7 @@ def _describe_file(file: ArchivedFile, entries: Mapping[str, TocEntry]) -> File:
         return described
     if kind == "large_object_toc":
         return described.model_copy(update={"dump_id": entry.dump_id})
-    # A value that ends with \\. is no end, though empty lines may follow it.
+    # The mark must be a whole line: a value may end with \\. too, and empty lines may follow it.
     if file.tail.removeprefix(b"\n") != COPY_END:
         raise DumpFailed(f"pg_dump ended well, but the data of {entry.namespace}.{entry.tag} is cut short.")
     return described.model_copy(

@@ -20,8 +20,8 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, *, look
     """What is right and what is wrong for this backup into this store.
 
     Reads no data and makes no backup, but leaves a few small objects in the store where the credentials can't delete them.
-    ``looks_first`` says that the store is opened with create_only=look. Raises InvalidRequest on a bad pattern; all that fails
-    otherwise is a finding.
+    ``looks_first`` is true if the store is opened with create_only=look. Raises InvalidRequest on a bad pattern. Every other failure
+    is a finding.
     """
     findings: list[Finding] = []
     cluster = request.cluster or _host(request.source)

@@ -37,7 +37,7 @@ from storage_backends import StorageBackend, StorageError
 
 _EXPECTED = (PipelineError, OSError)
 _BackUp: TypeAlias = Callable[..., Copies]
-"""Takes the stores."""
+"""Backs up into the stores that it is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ class ClusterRequest:
 def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
     """Back up the globals and each database into the stores, and commit a record of them all; in the plain format, one script of pg_dumpall's.
 
-    Each is a backup of its own from when it is committed; the record is put once all are. If one can't be made, for whatever reason, the
-    others still are; a store that fails gets none of the databases that follow. Raises BackupIncomplete where one failed (BackupBroken where
-    that is a bug), or else PipelineError or StorageError.
+    Each database becomes a backup of its own as soon as it is committed. The record is put once all are. If one backup can't be made, for
+    whatever reason, the others still are. pgstow sends no later database to a store that failed. Raises BackupIncomplete if a backup failed
+    (BackupBroken if a bug was the cause), or else PipelineError or StorageError.
     """
     each = replace(request.each, source=any_database(request.each.source))
     request = replace(request, each=each)
@@ -129,7 +129,7 @@ class _Done:
     totals: Totals
     snapshot_at: datetime
     role_passwords: bool | None
-    """Of globals."""
+    """Whether the backup of globals has the hashes of passwords; None for a database."""
     copies: dict[Destination, Member | StorageError]
 
     @classmethod
@@ -194,7 +194,7 @@ def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
 def _back_up_each(
     request: ClusterRequest, cluster: str, databases: Sequence[str], destinations: Destinations, notify: Notify
 ) -> Iterator[tuple[str, _Done | Exception]]:
-    """The globals and each database with what its manifests say, which the destinations have then, or with why it has none.
+    """Yield the globals and each database with what its manifests say, once the destinations have them, or with the error instead.
 
     Raises StorageError, which would befall the others too, once what has begun is at its end.
     """
@@ -254,13 +254,13 @@ def _patiently(one: BackupRequest, request: ClusterRequest, notify: Notify) -> _
 
 
 def _try(back_up_it: _BackUp, destinations: Destinations) -> _Done | Exception:
-    """What came of it. Raises StorageError."""
+    """Return what was backed up, or the error if it is none of a store's. Raises StorageError."""
     try:
         places = destinations.open
         return _Done.of(places, back_up_it(stores=[place.store for place in places]))
     except StorageError:
         raise
-    except Exception as exc:  # an unknown bug that one database meets is no reason to leave the others without a backup
+    except Exception as exc:  # a bug in the backup of one database must not stop the backup of the others
         return exc
 
 

@@ -108,7 +108,7 @@ def back_up_cluster_script(
 
 
 def restore_cluster_script(record: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
-    """Have psql run the script on a server that has none of its databases, from the target's on, and count the rows.
+    """Have psql run the script on a server that has none of its databases, and count the rows. psql begins in the target's database.
 
     What is there already of roles and tablespaces is passed over; the first other error ends it, and what came before stays.
     Raises PipelineError or StorageError.
@@ -127,7 +127,7 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
         plan = plan_stream(record.files, self_terminated=False)
         feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1)
         name = f"pgstow {record.backup_id}"
-        # Above the settings that the script gives its databases before it fills them; psql keeps the options when it connects anew.
+        # Options of the connection win over the settings that the script gives its databases. psql keeps them when it connects anew.
         loading = as_dumped(target.server, record.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
         run = ScriptRun(program, loading, workspace, feed.path, name=name, passes=_is_of_the_cluster)
@@ -142,7 +142,7 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
 
 
 def _money_locale(server: Server, each: BackupRequest, databases: Sequence[str]) -> str | None:
-    """The locale that money is written in, where one holds for all databases; None where there is no money, or where they set their own."""
+    """Return the locale in which all databases write money; None if there is no money, or if databases set locales of their own."""
     [(own,)] = server.fetch(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS setting "
         "WHERE setdatabase <> 0 AND pg_catalog.lower(pg_catalog.split_part(setting, '=', 1)) = 'lc_monetary')"
@@ -165,5 +165,5 @@ def _unlogged_left_out(each: BackupRequest, databases: Sequence[str]) -> list[st
 
 
 def _is_of_the_cluster(error: ScriptError) -> bool:
-    """Whether it is that a role or a tablespace is there; objects in databases have the same SQLSTATE."""
+    """True if a role or a tablespace exists already. Objects in databases have the same SQLSTATE."""
     return error.is_presence and error.statement.startswith(("CREATE ROLE ", "CREATE TABLESPACE "))

@@ -1,4 +1,4 @@
-"""What a database has as a whole, given to the one that is restored into: settings first, as pg_restore does, the rest last."""
+"""Gives a restored database what the backed-up one had as a whole: settings first, as pg_restore does, the rest last."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from pipeline.postgres.server import Server
 
 
 def apply_settings(server: Server, archive: Archive, options: RestoreOptions) -> list[IgnoredError]:
-    """Give the session's database the settings that what will be restored may depend on. New sessions have them.
+    """Give the session's database the settings on which restored objects may depend. New sessions have them.
 
-    Returns the settings that the server refused, if the restore is to go on after errors. Raises RestoreFailed if it isn't.
+    Return the settings that the server refused, if the restore goes on after errors. Otherwise raise RestoreFailed at the first.
     """
     refused = []
     for statement in database_statements(archive.toc, server.name).first:
@@ -28,20 +28,20 @@ def apply_settings(server: Server, archive: Archive, options: RestoreOptions) ->
 
 
 def try_settings(server: Server, archive: Archive, database: str, notify: Notify) -> None:
-    """Do the same for a database that is dropped again: a setting that is refused is told, and those of single roles are left out."""
+    """Do the same for a scratch database. A refused setting is only a notice, and settings of single roles are left out."""
     for statement in database_statements(archive.toc, database).first:
         if is_of_a_role(statement):
             continue
         try:
             server.execute(server.encoded(statement))
         except ConnectionFailed as exc:
-            notify(Notice(f"The scratch database goes without the setting {setting_name(statement)}. {exc}"))
+            notify(Notice(f"The scratch database does without the setting {setting_name(statement)}. {exc}"))
 
 
 def apply_rest(server: Server, archive: Archive, options: RestoreOptions, *, whole: bool) -> None:
-    """Give the session's database the settings that would have been in the way, and of a ``whole`` backup its owner, comment and grants.
+    """Give the session's database the settings that would have disturbed the restore. From a ``whole`` backup, add owner, comment and grants.
 
-    Raises RestoreFailed where the server refuses something.
+    Raises RestoreFailed if the server refuses a statement.
     """
     statements = database_statements(archive.toc, server.name, no_owner=options.no_owner, without=options.left_out)
     _apply(server, statements.last)

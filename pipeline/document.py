@@ -43,7 +43,7 @@ def dump_document(document: Model, checksum: str) -> bytes:
 
 
 def load_document(data: bytes, checksum: str) -> dict[str, Any]:
-    """The content that :func:`dump_document` was given, unless ``data`` was altered since, by as much as white space. Raises ValueError."""
+    """Return the content without its checksum. Raises ValueError if ``data`` isn't as :func:`dump_document` wrote it, down to white space."""
     content = json.loads(data)
     if not isinstance(content, dict) or canonical_bytes(content) != data:
         raise ValueError("the bytes are not canonical")

@@ -54,7 +54,7 @@ class BackupIncomplete(DumpFailed):
 
 
 class BackupBroken(BackupIncomplete):
-    """The same, by an error that nobody expected: a bug, which is its cause."""
+    """A backup of the cluster failed by an unexpected error: a bug, which is the cause."""
 
 
 class DumpInterrupted(DumpFailed):
@@ -66,13 +66,13 @@ class RefusedStatement:
     """What a server refused while a backup was restored."""
 
     message: str
-    """The reason; the server's words are in its own language."""
+    """The reason, in the server's language."""
     statement: str = field(default="", repr=False)
-    """The beginning of the SQL, which is not for others to read; empty where it was rows."""
+    """The beginning of the SQL, which may hold secrets; empty if the server refused rows."""
     relation: str = ""
-    """The name of the table whose rows they were."""
+    """The name of the table whose rows were refused."""
     sqlstate: str = ""
-    """Empty where nobody says it, as pg_restore doesn't."""
+    """Empty if unknown: pg_restore doesn't say it."""
 
 
 class RestoreFailed(PipelineError):
@@ -81,7 +81,7 @@ class RestoreFailed(PipelineError):
     def __init__(self, sentence: str, refused: RefusedStatement | None = None) -> None:
         super().__init__(sentence)
         self.refused = refused
-        """The first thing that the server refused, as far as that is known."""
+        """The first statement or rows that the server refused, if known."""
 
 
 class TargetNotEmpty(PipelineError):

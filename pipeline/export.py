@@ -113,9 +113,9 @@ def _write_script(
     plan = archive.plan_feed(files, jobs=1)
     notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
     if (locale := money_setting(manifest.source)) and archive.uses_money(chosen):
-        if request.create:  # the script connects anew, and loses what is set before
+        if request.create:  # the script connects anew, and a SET before that would be lost
             options = quote(f"-c lc_monetary={locale}")
-            notify(Notice(f"Run the script with PGOPTIONS={options}: the money in it is written in that format."))
+            notify(Notice(f"Run the script with PGOPTIONS={options}, since its money is written in that format."))
         else:
             quoted = locale.replace("'", "''")
             output.write(f"SET lc_monetary = '{quoted}';\n\n".encode())

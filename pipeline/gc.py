@@ -41,7 +41,7 @@ class GcRequest:
 def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Leftover]:
     """What backups without a manifest left, in the order of their references; nothing is changed.
 
-    Raises StorageError where anything can't be listed or read, or where a listing left out a manifest that is there; and
+    Raises StorageError if anything can't be listed or read, or if a listing left out a manifest that exists. Raises
     ManifestInvalid on a manifest's key that no pgstow wrote.
     """
     notify(Started("Listing objects"))
@@ -75,13 +75,13 @@ def collect(
 
 
 def _require_no_manifest(store: StorageBackend, ref: BackupRef) -> None:
-    """Raise StorageError if the manifest is there, or can't be read: a listing that leaves it out would make a good backup a leftover."""
+    """Raise StorageError if the manifest exists or can't be read: a listing that left it out would make a good backup a leftover."""
     try:
         store.get(ref.manifest_key, length=1)
     except ObjectNotFound:
         return
     raise StorageError(
-        f"{store.url} has {ref.manifest_key}, but doesn't list it: what it lists can't be relied on, so nothing was removed."
+        f"{store.url} has {ref.manifest_key}, but doesn't list it. Its listings can't be trusted, so nothing was removed."
     )
 
 

@@ -39,9 +39,9 @@ def hold(wanted: Wanted, store: StorageBackend, notify: Notify, *, held: bool) -
 def find_holds(
     store: StorageBackend, cluster: str | None = None, database: str | None = None
 ) -> dict[BackupRef, ObjectLock]:
-    """The backups whose manifest is under a legal hold, and those of which that can't be told: their lock's ``held`` is None.
+    """Return the backups whose manifest is under a legal hold. Include those for which this can't be told: their lock's ``held`` is None.
 
-    Asks for each backup. Raises StorageError.
+    Costs a request or more for each backup. Raises StorageError.
     """
     refs = list_backups(store, cluster, database)
     locks: dict[BackupRef, ObjectLock] = {}
@@ -55,7 +55,7 @@ def find_holds(
 
 
 def manifest_lock(store: StorageBackend, ref: BackupRef) -> ObjectLock:
-    """What locks a backup's manifest; no lock where it is gone. Raises StorageError."""
+    """Return what locks a backup's manifest; no lock if the manifest is gone. Raises StorageError."""
     try:
         return lock_of(store, ref.manifest_key)
     except ObjectNotFound:

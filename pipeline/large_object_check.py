@@ -1,4 +1,4 @@
-"""Whether each large object came whole, by the server's word: its file doesn't say where it ends, as that of a table does."""
+"""Checks by the server's word that each large object is whole. Its file, unlike a table's, has no mark at its end."""
 
 import re
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ _BATCH = 1000  # large objects; the server takes some 10 ms for them
 
 
 class LargeObjectCheck:
-    """Compares the size of each large object's file with the one that the server has in the session's transaction.
+    """Compares the size of each large object's file with the size in the session's transaction.
 
-    The session is the one that exported the dump's snapshot, and asks while the dump goes on. ``workers.collect`` raises DumpFailed
-    where one isn't whole.
+    The session exported the dump's snapshot, and asks while the dump goes on. ``workers.collect`` raises DumpFailed if a large
+    object isn't whole.
     """
 
     def __init__(self, server: Server, workers: Workers) -> None:
@@ -33,7 +33,7 @@ class LargeObjectCheck:
         return self._asking.pending > 0
 
     def passed(self, file: str, size: int) -> None:
-        """A file of the archive has passed, with so many bytes in all."""
+        """Take note that a file of the archive has passed. ``size`` is its bytes in all."""
         if (match := _FILE.fullmatch(file)) is None:
             return
         self._sizes[int(match[1])] = size
@@ -42,7 +42,7 @@ class LargeObjectCheck:
             self._ask()
 
     def finish(self, toc: Toc) -> None:
-        """All files have passed. An archive with large objects has all of them: pg_dump can't choose among them."""
+        """Ask about the rest, once all files have passed. An archive with large objects has all of them: pg_dump can't choose among them."""
         self._ask()
         if any(entry.description == "BLOBS" for entry in toc.data_entries):
             self._asking.submit(self._server.count_large_objects, partial(_compare_count, self._passed))
@@ -57,10 +57,10 @@ def _compare(dumped: Mapping[int, int], there: Mapping[int, int]) -> None:
     for oid, size in dumped.items():
         if there[oid] != size:
             raise DumpFailed(
-                f"pg_dump ended well, but the large object {oid} is not whole: {size:,} bytes of {there[oid]:,} came. Back up again."
+                f"pg_dump ended well, but the large object {oid} is not whole: {size:,} bytes of {there[oid]:,} were dumped. Back up again."
             )
 
 
 def _compare_count(dumped: int, there: int) -> None:
     if there != dumped:
-        raise DumpFailed(f"pg_dump ended well, but left {dumped:,} of {there:,} large objects. Back up again.")
+        raise DumpFailed(f"pg_dump ended well, but dumped {dumped:,} of {there:,} large objects. Back up again.")

@@ -70,10 +70,11 @@ class Source(Model):
     time_zone: str | None = Field(default=None, description="That times with a zone are dumped in")
     bytea_output: str | None = Field(default=None, description="How bytea is dumped: hex or escape")
     lc_monetary: str | None = Field(
-        default=None, description="The locale that money is dumped in; of a script null where the database has no money"
+        default=None,
+        description="The locale in which money is dumped; of a script, null without money or where databases set their own",
     )
     quote_all_identifiers: bool | None = Field(
-        default=None, description="Whether names of tables, types and the like among the data are all in quotes"
+        default=None, description="Whether names of tables, types and the like in the data are always quoted"
     )
     extensions: list[Extension]
     roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
@@ -95,7 +96,7 @@ class DumpOptions(Model):
     exclude_table_data: list[str] = Field(default=[])
     unlogged_left_out: list[str] = Field(
         default=[],
-        description="Of a standby, where they are empty: the unlogged tables and sequences whose rows and values pg_dump left out",
+        description="Unlogged tables and sequences of a standby, where they are empty: pg_dump left out their rows and values",
     )
     encoding: str | None = Field(default=None, description="Of a plain script: that of its text")
     large_objects: bool | None = Field(

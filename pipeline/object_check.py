@@ -25,7 +25,7 @@ class ObjectCheck:
     """One sentence for each object that isn't there, or isn't what the manifest says."""
 
     def take(self, outcome: str | bool | None) -> None:
-        """What is wrong with one; else whether its checksum was compared; None where the store didn't say."""
+        """Take one object's outcome: what is wrong with it, or else whether its checksum was compared; None if the store failed to say."""
         self.objects += outcome is not None
         if isinstance(outcome, str):
             self.problems.append(outcome)

@@ -62,7 +62,7 @@ def plan_backup(request: BackupRequest) -> BackupPlan:
 
 
 def _await_toc(dump: DirectoryDump) -> Toc:
-    """Its table of contents, as soon as that is whole: pg_dump writes it before any data. Raises DumpFailed."""
+    """Return the table of contents as soon as it is whole: pg_dump writes it before any data. Raises DumpFailed."""
     path = dump.folder / TOC_NAME
     while True:
         ended = dump.has_ended()

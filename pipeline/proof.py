@@ -84,9 +84,9 @@ class Proof:
     assertions: tuple[str, ...] = ()
     """The names of those that were checked."""
     hindrance: PipelineError | None = None
-    """Why the backup could not be tried to the end, for a reason that says nothing about it."""
+    """Why the backup could not be tried to the end, if the reason says nothing about the backup."""
     left: DatabaseLeft | None = None
-    """Why the scratch server still has the database."""
+    """Why the scratch server still has the database; None if the database is gone."""
 
     def describe(self) -> RestoreProof | None:
         """The same as an attestation has it; None where it could not be restored."""
@@ -112,9 +112,9 @@ def prove(
 ) -> Proof:
     """Restore a backup, look at what came of it, and leave nothing of that behind.
 
-    That the backup can't be restored is a problem in the result; that it can't be tried here, for want of a server, a role, an extension or
-    disk, is raised, and says nothing about the backup; or it is in the result, where the restore had begun. Raises PipelineError or
-    StorageError.
+    If the backup can't be restored, the result names the problem. If the backup can't be tried here, for want of a server, a role, an
+    extension or disk, that says nothing about it: PipelineError is raised, or is the result's ``hindrance`` if the restore had begun.
+    Raises StorageError, too.
     """
     if request.checksums:
         check_comparable(manifest)
@@ -180,11 +180,11 @@ def _prove(
 
 
 def _options(archive: Archive, notify: Notify) -> RestoreOptions:
-    """How to restore for a proof: without the tablespaces, and without the subscriptions, which would know other servers and their slots."""
+    """Return how to restore for a proof: without tablespaces, and without subscriptions, which know other servers and their slots."""
     if archive.format == "plain":  # its SQL makes subscriptions that neither connect nor are enabled
         return RestoreOptions()
     tags = [entry.tag for entry in archive.toc.entries if entry.description == "SUBSCRIPTION"]
-    # A pg_restore of before August 2025 leaves them out, but not the comments on them, and fails.
+    # A pg_restore from before August 2025 leaves out subscriptions, but not the comments on them, and fails.
     leave_out = bool(tags) and not any(entry.tag.startswith("SUBSCRIPTION ") for entry in archive.toc.entries)
     if leave_out:
         notify(Notice(f"Subscriptions aren't restored for a proof: {', '.join(tags)}."))
@@ -193,7 +193,7 @@ def _options(archive: Archive, notify: Notify) -> RestoreOptions:
 
 def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo, *, own: bool) -> bool:
     """True if the server lacks something that no backup holds. Raises ConnectionFailed."""
-    # Its settings depend on locales and libraries, and pgstow's own session makes them.
+    # pgstow's own session makes the database's settings, which depend on locales and libraries.
     if isinstance(failure.__cause__, ConnectionFailed):
         return True
     versions = {extension.name: extension.version for extension in archive.manifest.source.extensions}
@@ -202,15 +202,15 @@ def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo, *, 
 
 
 def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
-    """The same failure as one that says nothing about the backup."""
+    """Return the same failure as an error that says nothing about the backup."""
     if scratch:
         return InvalidRequest(
             "The scratch server lacks something that the backup needs, which says nothing about the backup. "
-            f"{failure} Install or allow it there."
+            f"{failure} Install what is missing there, or grant the right."
         )
     return ProgramMissing(
         "PostgreSQL on this machine lacks something that the backup needs, which says nothing about the backup. "
-        f"{failure} Install it, or name a server that has it with --scratch."
+        f"{failure} Install what is missing, or name a server that has it with --scratch."
     )
 
 
@@ -271,7 +271,7 @@ def _scratch(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Co
 
 
 def _in_english(server: Conninfo) -> Conninfo:
-    """The same server, with messages in English where the role may choose: those of a database may be in any language."""
+    """Return the same server, with messages in English if the role may choose. A database may set any language."""
     english = server.with_setting("lc_messages", "C")
     try:
         maintenance_database(english)
@@ -306,7 +306,7 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:
             raise LocalResourceExhausted(
-                f"The throwaway server can't do it, which says nothing about the backup. {exc} A server that can is named with --scratch."
+                f"The throwaway server can't prepare the proof, which says nothing about the backup. {exc} Name another server with --scratch."
             ) from exc
 
 

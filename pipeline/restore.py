@@ -42,10 +42,10 @@ class RestoreRequest:
     wanted: Wanted
     target: Conninfo
     create: bool = False
-    """Make the target database, with the encoding, the locale, the tablespace and the settings that the backed-up one had; of a whole backup
-    also its owner and grants."""
+    """Make the target database with the encoding, locale, tablespace and settings of the backed-up one. From a whole backup, add its owner
+    and grants."""
     database_tablespace: bool = True
-    """With ``create``: in that tablespace, unless ``options`` say that there are none."""
+    """With ``create``: use that tablespace, unless ``options`` leave out tablespaces."""
     properties: bool = False
     """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
     choice: Choice = field(default_factory=Choice)
@@ -247,7 +247,7 @@ def _is_atomic(request: RestoreRequest, archive: Archive) -> bool:
 
 
 def _attaches(request: RestoreRequest) -> bool:
-    """Whether partitions are attached to a table that is there: not under other names, and not where a list says what to restore."""
+    """True if partitions are attached to a table that exists: not under other names, and not if a list says what to restore."""
     sections = request.options.sections
     return request.choice.by_pattern and request.relocation is None and (not sections or "post-data" in sections)
 
@@ -284,7 +284,7 @@ def _start(
 
 
 def _check_errors(errors: Sequence[IgnoredError], request: RestoreRequest, notify: Notify) -> int:
-    """Tell each error that was no reason to stop; the number of them. Raises RestoreFailed where one isn't allowed."""
+    """Tell each error after which the restore went on, and return their number. Raises RestoreFailed if one isn't allowed."""
     others = [
         error for error in errors if not any(re.search(allowed, error.message) for allowed in request.allowed_errors)
     ]

@@ -83,13 +83,13 @@ class Backup:
     damaged: bool = False
     """Its latest attestation says that it isn't, or a member is another than was recorded."""
     unread_at: datetime | None = None
-    """When its latest attestation found that it could not all be read, and nothing else: it is neither good nor damaged."""
+    """When its latest attestation says that it could not all be read, if nothing else was wrong. It is neither good nor damaged."""
     retained_until: datetime | None = None
     """Until when its manifest is locked."""
     held: bool = False
-    """Whether a legal hold is on its manifest, as far as that can be told."""
+    """True if a legal hold is known to be on its manifest."""
     lock_needs: tuple[str, ...] = ()
-    """The permissions that are lacking to tell whether its manifest is locked."""
+    """The permissions that are missing to tell whether its manifest is locked."""
 
     @property
     def series(self) -> tuple[object, ...]:
@@ -144,9 +144,9 @@ def plan_prune(
 def _judge(
     series: Sequence[Backup], policy: Policy, now: datetime, flaws: Mapping[BackupRef, str], unproven: Set[BackupRef]
 ) -> dict[BackupRef, list[str]]:
-    """Why to keep each of the backups of a series; those that no rule keeps have no reason.
+    """Return the reasons to keep each backup of a series; a backup that no rule keeps has none.
 
-    What is ``unproven`` has a flaw, and takes no good one's place; but it stays where a rule would keep it if it were good.
+    An ``unproven`` backup has a flaw, and takes no good one's place. But it stays if a rule would keep it as a good one.
     """
     reasons: dict[BackupRef, list[str]] = {backup.ref: [] for backup in series}
     if policy.is_empty:
@@ -175,7 +175,7 @@ def _judge(
 
 
 def _apply_rules(newest_first: Sequence[Backup], policy: Policy) -> Iterator[tuple[BackupRef, str]]:
-    """What the rules keep of these, each with the rule."""
+    """Yield each of these backups that a rule keeps, with the rule."""
     for backup in newest_first[: policy.keep_last]:
         yield backup.ref, f"last {policy.keep_last}"
     for rule, span_of in _BUCKETS.items():

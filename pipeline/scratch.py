@@ -12,10 +12,10 @@ from pipeline.postgres.maintenance import drop_database, maintenance_database
 
 @contextmanager
 def scratch_database(server: Conninfo, purpose: str, notify: Notify) -> Iterator[Conninfo]:
-    """A name for a new database, ``pgstow_<purpose>_…``, where no database will have it in the end.
+    """Yield a name for a new database, ``pgstow_<purpose>_…``, and drop the database at the end.
 
-    Raises ConnectionFailed, and DatabaseLeft at the end where the database can't be dropped. Where something else failed before, that is
-    what is raised, and the database is told of.
+    Raises ConnectionFailed, and DatabaseLeft if the database can't be dropped. If something else failed before, that failure is raised,
+    and a notice names the database.
     """
     name = f"pgstow_{purpose}_{secrets.token_hex(6)}"
     maintenance = maintenance_database(server)
@@ -34,4 +34,4 @@ def _drop(maintenance: Conninfo, name: str) -> None:
     try:
         drop_database(maintenance, name)
     except ConnectionFailed as exc:
-        raise DatabaseLeft(f"The database {name} could not be dropped, so drop it by hand. {exc}") from exc
+        raise DatabaseLeft(f"The database {name} could not be dropped; drop it by hand. {exc}") from exc

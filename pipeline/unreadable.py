@@ -1,4 +1,4 @@
-"""Objects that a store fails to give, for good, while it answers otherwise: neither good nor damaged, but not proven."""
+"""Objects that a store keeps failing to give, though it gives others: neither good nor damaged, but unproven."""
 
 import itertools
 import threading
@@ -11,21 +11,21 @@ from storage_backends.backend import Body
 from storage_backends.retrying import with_patience
 
 MOST = 100
-"""Objects of one backup that are found unreadable; after that, those that are left aren't tried."""
-_HURRY = 5.0  # seconds for each object after the first that used up its patience, which would else add up
+"""Unreadable objects of one backup. After so many, the rest of its objects aren't tried."""
+_HURRY = 5.0  # seconds to retry each object after the first unreadable one, lest many objects take many times --give-up-after
 
 _T = TypeVar("_T")
 
 
 class ObjectUnreadable(StorageError):
-    """The store failed to give one object, again and again, and answered for others."""
+    """The store failed to give one object for as long as a request is repeated."""
 
 
 class UnreadableTracker:
-    """``inner``, for as long as one backup is verified: notes which of its objects can't be read, and lets the others be read.
+    """``inner`` while one backup is verified: remembers which of its objects can't be read, so that the others still are.
 
-    An object is unreadable, and :class:`ObjectUnreadable` is raised, where the store failed for as long as its patience goes. After the
-    first, the others are given a few seconds alone, so that many don't take many times as long. Safe to use from many threads.
+    An object is unreadable if the store failed to give it for as long as a request is repeated; :class:`ObjectUnreadable` is raised. After
+    the first, each object is retried for a few seconds only. Safe to use from many threads.
     """
 
     def __init__(self, inner: StorageBackend, keys: Collection[str]) -> None:
@@ -38,16 +38,16 @@ class UnreadableTracker:
         self._gave_up = False
 
     def conclude(self, others: Iterable[str]) -> list[str]:
-        """One sentence for each object that can't be read, once all were asked for.
+        """Return one sentence for each object that can't be read, once all were asked for.
 
-        ``others`` are keys of objects of other backups. Raises TransientStorageError unless the store still gives an object that it gave
-        before, or one of the others: where it gives none, it is down, and that says nothing about the backup.
+        ``others`` are keys of objects of other backups. Raises TransientStorageError if the store gives neither an object that it gave
+        before nor one of the others: then it is down, which says nothing about the backup.
         """
         if not self._unreadable:
             return []
         if not any(map(self._is_given, itertools.chain(self._answered, others))):
             raise next(iter(self._unreadable.values()))
-        more = [f"More than {MOST} objects could not be read; those that were left weren't tried."]
+        more = [f"More than {MOST} objects could not be read; the rest weren't tried."]
         return [*map(str, self._unreadable.values()), *(more if self._gave_up else [])]
 
     @property
@@ -117,7 +117,7 @@ class UnreadableTracker:
         try:
             self._hurried.get(key)
         except ObjectNotFound:
-            return True  # which is an answer
+            return True  # the store answers
         except StorageError:
             return False
         return True

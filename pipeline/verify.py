@@ -64,7 +64,7 @@ class Verification:
     problems: list[str] = field(default_factory=list)
     """One sentence for each thing that is wrong."""
     unreadable: list[str] = field(default_factory=list)
-    """One sentence for each object that the store failed to give, though it answered otherwise."""
+    """One sentence for each object that the store failed to give, though it gave others."""
     proof: Proof | None = None
     """At level restore."""
     attestation: str | None = None
@@ -72,14 +72,14 @@ class Verification:
 
     @property
     def good(self) -> bool:
-        """True if nothing is wrong and all could be read, as far as ``level`` goes."""
+        """True if nothing is wrong and everything that ``level`` asks for could be read."""
         return not (self.problems or self.unreadable)
 
 
 def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
     """Verify one backup, but no record of others, to its end even where something is wrong or can't be read.
 
-    Raises PipelineError where it can't be tried, and StorageError where the store can't be asked, as where it is down.
+    Raises PipelineError if the backup can't be tried, and StorageError if the store is down or refuses.
     """
     started_at = datetime.now(UTC)
     # Roles and tablespaces can't be restored beside those of a server: their script is checked as far as the archive is.
@@ -119,7 +119,7 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
 
 
 def _objects_of_others(store: StorageBackend, manifest: Manifest) -> Iterator[str]:
-    """The key of the smallest object of a few other backups, those of the same database first, from the newest on. Raises StorageError."""
+    """Yield the key of the smallest object of each of a few other backups, newest first, same database first. Raises StorageError."""
     own = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
     others = [ref for ref in list_backups(store) if ref != own]
     others.sort(

@@ -1,4 +1,4 @@
-"""Whether materialized views have the content that their queries give: a backup holds none of it, and the restore runs the queries."""
+"""Checks that materialized views have the rows that their queries give. A backup holds none of these rows; a restore runs the queries."""
 
 import re
 
@@ -11,7 +11,7 @@ from pipeline.postgres.loading import as_dumped
 from pipeline.postgres.server import Server
 
 _OTHER_PLAN = ("enable_hashagg", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan", "enable_incremental_sort")
-"""Where the order of rows is free, another plan gives another one."""
+"""Without these, the server chooses another plan, which gives other rows if the query depends on the order of rows."""
 _BY_THE_CLOCK = re.compile(
     r"\bnow\(|\bCURRENT_(?:DATE|TIME)|\bLOCALTIME|_timestamp\(|\btimeofday\(|\bage\(|\bpg_(?:catalog\.)?\w*(?:size|stat)",
     re.IGNORECASE,
@@ -19,10 +19,10 @@ _BY_THE_CLOCK = re.compile(
 
 
 def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[str]:
-    """Refresh each materialized view that is filled, in a new session under the database's own settings, and undo that.
+    """Refresh each filled materialized view in a new session under the database's settings, and undo the refresh.
 
-    Returns one sentence for each view whose content changed by that. A view whose query doesn't give the same each time is told, and passed
-    over. Memory is bounded by a few rows; the server's disk has a second copy of one view at a time. Raises ConnectionFailed.
+    Return one sentence for each view whose rows a refresh changed. A view whose query gives other rows each time is only a notice. Memory
+    is bounded by a few rows; the server's disk holds a second copy of one view at a time. Raises ConnectionFailed.
     """
     with Server(target) as server:
         views = server.fetch(
@@ -43,25 +43,25 @@ def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[st
                 continue
             others = {_refreshed(target, schema, name)[1], _refreshed(target, schema, name, other_plan=True)[1]}
         except ConnectionFailed as exc:
-            Server(target).close()  # raises where it is the server that failed
+            Server(target).close()  # raises if the server itself failed
             notify(Notice(f"The materialized view {schema}.{name} can't be compared. {exc}"))
             continue
         if others != {refreshed} or _BY_THE_CLOCK.search(query):
             notify(
                 Notice(
-                    f"The materialized view {schema}.{name} can't be compared: its query doesn't give the same each time."
+                    f"The materialized view {schema}.{name} can't be compared: its query doesn't give the same rows each time."
                 )
             )
             continue
         problems.append(
-            f"The materialized view {schema}.{name} doesn't have the content that its query gives under the database's settings."
+            f"The materialized view {schema}.{name} doesn't have the rows that its query gives under the database's settings."
         )
     return problems
 
 
 def _refreshed(target: Conninfo, schema: str, name: str, *, other_plan: bool = False) -> tuple[int, int]:
-    """The content's digest, whatever its order, before and after a refresh."""
-    # A refresh, and not the query itself, since that would run with the rights of this role.
+    """Return a digest of the rows, whatever their order, before and after a refresh."""
+    # A refresh runs with the rights of the view's owner. The query itself would run with the rights of this role.
     with Server(target, users_settings=True) as server:
         server.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
         if other_plan:

@@ -63,20 +63,20 @@ class StorageBackend(Protocol):
         """The object's bytes from ``offset``, ``length`` of them or up to the end.
 
         Raises:
-            ObjectNotFound: no such object, in the store's own words. An answer that isn't the store's is a StorageError.
+            ObjectNotFound: the store itself says that there is no such object. An answer that isn't the store's raises StorageError.
             TransientStorageError: also when fewer bytes arrived than the store announced.
             RangeNotSatisfiable: the range reaches beyond the object's end.
         """
         ...
 
     def head(self, key: str) -> ObjectInfo:
-        """Size, time, checksum, version, and what locks it, without the bytes. Raises ObjectNotFound as :meth:`get`."""
+        """Return size, time, checksum, version and lock, without the bytes. Raises ObjectNotFound as :meth:`get` does."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Every object whose key starts with ``prefix``, in the order of the keys' UTF-8 bytes.
 
-        Raises StorageError for what is no listing, is another one, or is cut off: never ends early without saying so.
+        Raises StorageError if the answer is no listing, lists something else, or is cut off. A listing never ends early in silence.
         Writes under way are never listed. ``checksum``, ``version``, ``retained_until`` and ``held`` may be None here.
         """
         ...

@@ -45,9 +45,9 @@ def read_range(
 
 
 class ListingCheck:
-    """Sees that the names of one listing begin with ``prefix`` and come in the order of their UTF-8 bytes, each once.
+    """Checks that the names of one listing begin with ``prefix`` and come in the order of their UTF-8 bytes, each once.
 
-    A listing that doesn't is of something else, or can't be taken up again where it broke off.
+    A listing that fails the check lists something else, or could not be taken up again after a break.
     """
 
     def __init__(self, where: str, prefix: str) -> None:
@@ -59,7 +59,7 @@ class ListingCheck:
     def take(self, name: str) -> None:
         """Raise StorageError if ``name`` can't be the next one."""
         if not name.startswith(self._prefix):
-            raise StorageError(f"{self._where}: the store lists {name!r}, which isn't what it was asked for")
+            raise StorageError(f"{self._where}: the store lists {name!r}, for which pgstow didn't ask")
         if name <= self._last:  # code points order as their UTF-8 bytes do
             raise StorageError(f"{self._where}: the store lists {name!r} after {self._last!r}, out of order")
         self._last = name

@@ -1,4 +1,4 @@
-"""What both SDKs have below them: urllib3 sends a body in pieces, so that a timeout means silence, and whoever answers must be the store."""
+"""urllib3's connections, which both SDKs use. They send a body in pieces, so that a timeout means silence."""
 
 import functools
 import socket
@@ -10,7 +10,7 @@ from urllib3.exceptions import ReadTimeoutError
 
 
 class Misanswered(Exception):
-    """What came over HTTP is no answer of the store's own: a redirect, a login page, a proxy's error. Its text is a clause on what came."""
+    """The answer isn't the store's own: a redirect, a login page, a proxy's error. The text is a clause that describes the answer."""
 
     def __init__(self, clause: str, status: int = 0) -> None:
         super().__init__(clause)
@@ -21,17 +21,17 @@ class Misanswered(Exception):
 REMEDY = "check the endpoint, and whether a proxy or a login page answers in the store's place"
 
 _PIECE = 64 * 1024
-"""Bytes. A timeout bounds a whole ``sendall``, so no call of it may have more than goes through a slow link at once."""
+"""Bytes for one ``sendall``. A timeout bounds the whole call, so a slow link must be able to take these bytes within it."""
 _UNSENT = 128 * 1024
 """Bytes that may wait in the kernel of one connection."""
 
 
 @functools.cache
 def socket_options() -> tuple[tuple[int, int, int], ...]:
-    """Return urllib3's own socket option, and one that bounds what waits in the kernel: `TCP_NOTSENT_LOWAT`_.
+    """Return urllib3's own socket option, and `TCP_NOTSENT_LOWAT`_, which bounds the unsent bytes in the kernel.
 
-    The wait for the answer begins when the kernel has taken the last piece. The kernel would take 4 MB and more, which a
-    slow link needs longer for than the read timeout. This option, unlike SO_SNDBUF, doesn't bound what is under way.
+    The wait for the answer begins when the kernel has taken the last piece. Without a bound, the kernel takes 4 MB and more. A slow
+    link needs longer for these than the read timeout. Unlike SO_SNDBUF, this option doesn't bound the bytes under way.
 
     .. _TCP_NOTSENT_LOWAT: https://docs.kernel.org/networking/ip-sysctl.html
     """
@@ -48,7 +48,7 @@ def socket_options() -> tuple[tuple[int, int, int], ...]:
 
 
 def patient_pools(pools: Mapping[str, type[HTTPConnectionPool]], silence: float) -> dict[str, type[HTTPConnectionPool]]:
-    """Return ``pools`` (by scheme, as ``PoolManager.pool_classes_by_scheme`` has them) whose connections send in pieces.
+    """Return classes of pools whose connections send in pieces, by scheme, as ``PoolManager.pool_classes_by_scheme`` has them.
 
     urllib3 bounds sending by the connect timeout. These connections raise ReadTimeoutError when they could send nothing for
     ``silence`` seconds. They follow no redirects.

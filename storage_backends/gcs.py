@@ -55,8 +55,8 @@ class GCSBackend:
 
     Credentials are the `application default`_ ones. An ``endpoint`` of http:// is an emulator, and is sent none; so is
     STORAGE_EMULATOR_HOST. ``project`` is billed for the requests, which `requester pays`_ buckets ask for.
-    The SDK's own retries are off. ``connect_timeout`` is seconds for a connection to come up, ``read_timeout`` seconds in
-    which the store neither takes nor sends a byte; no limit is on the whole request.
+    The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
+    most seconds in which the store neither takes nor sends a byte. The whole request has no limit.
 
     .. _ifGenerationMatch=0: https://cloud.google.com/storage/docs/request-preconditions
     .. _object retention: https://cloud.google.com/storage/docs/object-lock
@@ -157,7 +157,7 @@ class GCSBackend:
                         retry=None,
                     )
                 except NotFound as exc:
-                    # A download's error is plain text. What is missing, the answer on the metadata says, which needs the same permission.
+                    # A download's error is plain text. The request for metadata needs the same permission, and says what is missing.
                     self.head(key)
                     raise StorageError(
                         f"{where}: the store describes the object, but answers 404 to a download"
@@ -192,7 +192,7 @@ class GCSBackend:
                 key = relative_key(self._root, blob.name)
                 if key is not None:
                     with gcs_errors(where, missing=BucketNotFound):
-                        info = replace(_info(key, blob), held=None)  # which isn't listed
+                        info = replace(_info(key, blob), held=None)  # a listing doesn't tell holds
                     yield info
             if token := page.raw_page.get("nextPageToken"):
                 check.turn(token)
@@ -221,7 +221,7 @@ class GCSBackend:
             blob.patch(timeout=self._timeout, retry=None)
 
     def lock_of(self, key: str) -> ObjectLock:
-        """What locks the object; see :meth:`HoldingBackend.lock_of`. Who may get its metadata is told all of it."""
+        """Return what locks the object; see :meth:`HoldingBackend.lock_of`. Credentials that may get the metadata see all locks."""
         try:
             info = self.head(key)
         except AccessDenied:

@@ -56,7 +56,7 @@ def _error(where: str, exc: GoogleAPICallError, missing: type[StorageError]) -> 
 
 
 def _reason(error: object) -> str:
-    """Return an error's reason in one spelling: GCS writes notFound, fake-gcs-server Not Found."""
+    """Return an error's reason in one spelling. GCS writes notFound, and fake-gcs-server Not Found."""
     return str(error.get("reason")).replace(" ", "").lower() if isinstance(error, dict) else ""
 
 
@@ -88,5 +88,5 @@ def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
         raise kind(f"{where}: {quote(exc)}") from exc
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as exc:
         raise TransientStorageError(f"{where}: {quote(exc)}") from exc
-    except (ValueError, TypeError, AttributeError) as exc:  # the SDK doesn't check what else an answer has in it
+    except (ValueError, TypeError, AttributeError) as exc:  # the SDK doesn't check the values in an answer
         raise StorageError(f"{where}: the store's answer made no sense ({quote(exc)})") from exc

@@ -1,6 +1,6 @@
-"""How requests to Google Cloud Storage go over the network: connections that send in pieces, and answers that are looked at.
+"""How requests go to Google Cloud Storage: over connections that send in pieces, and with a check of each answer.
 
-Google's SDK takes any JSON for an answer, and requests follows redirects, on which a POST becomes a GET.
+Google's SDK takes any JSON for an answer. The requests library follows redirects, and makes a POST a GET on the way.
 """
 
 import re
@@ -16,15 +16,15 @@ from storage_backends.errors import quote
 
 _CONNECTIONS = 64
 _DESCRIPTION = ("name", "size", "timeCreated", "generation")
-"""What is needed of an object, of all that GCS says."""
+"""The fields that a description of an object must have."""
 _PATCHED = ("name", "size", "generation")
-"""What fake-gcs-server says of them in its answer to a change."""
+"""The fields that the answer to a PATCH must have: fake-gcs-server gives no more."""
 
 
 class GCSAdapter(requests.adapters.HTTPAdapter):
-    """requests' own adapter, but what it returns is an answer of `GCS's JSON API`_, or an error in JSON or not.
+    """An adapter of requests that returns only answers of `GCS's JSON API`_, and errors.
 
-    Raises Misanswered for anything else. ``read_timeout`` is seconds of silence.
+    Raises Misanswered for any other answer. ``read_timeout`` is seconds of silence.
 
     .. _GCS's JSON API: https://cloud.google.com/storage/docs/json_api/v1/objects
     """
@@ -39,7 +39,7 @@ class GCSAdapter(requests.adapters.HTTPAdapter):
         self._make_patient(self.poolmanager)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """Return the pools of the connections to a proxy."""
+        """Return the pools of connections to a proxy."""
         is_new = proxy not in self.proxy_manager
         manager = super().proxy_manager_for(proxy, **options | {"socket_options": socket_options()})
         if is_new:
@@ -47,7 +47,7 @@ class GCSAdapter(requests.adapters.HTTPAdapter):
         return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        """Send the request, and return the answer if it is one."""
+        """Send the request, and return the answer if it is the store's."""
         answer = super().send(request, *args, **options)
         try:
             _check_answer(request, answer)
@@ -74,7 +74,7 @@ def _check_answer(request: requests.PreparedRequest, answer: requests.Response) 
     url = urlsplit(request.url or "")
     if "alt=media" in str(url.query) and "X-Goog-Generation" in answer.headers:
         if "Range" in request.headers and status != requests.codes.partial:
-            raise Misanswered("the store gives the whole object where part of it was asked for")
+            raise Misanswered("pgstow asked for a part of the object, but the store gives the whole")
         return
     said = _json(answer)
     if isinstance(said, dict) and "error" in said:
@@ -82,7 +82,7 @@ def _check_answer(request: requests.PreparedRequest, answer: requests.Response) 
     if "alt=media" in str(url.query):
         raise Misanswered(f"the answer is no object, but {what}; {REMEDY}")
     if request.method == "DELETE":
-        if answer.content.strip() not in (b"", b"null"):  # which fake-gcs-server answers
+        if answer.content.strip() not in (b"", b"null"):  # fake-gcs-server answers null
             raise Misanswered(f"the answer is no confirmation, but {what}; {REMEDY}")
         return
     is_listing = request.method == "GET" and str(url.path).endswith("/o")
@@ -95,7 +95,7 @@ def _check_answer(request: requests.PreparedRequest, answer: requests.Response) 
 
 
 def _check_refusal(answer: requests.Response) -> None:
-    """Raise Misanswered for an error of which the SDK couldn't make an exception."""
+    """Raise Misanswered for an error that the SDK couldn't turn into an exception."""
     said = _json(answer)
     error = said.get("error", {}) if isinstance(said, dict) else said
     if said is _NO_JSON or (isinstance(error, dict) and isinstance(error.get("errors", []), list)):
@@ -108,7 +108,7 @@ def _check_refusal(answer: requests.Response) -> None:
 def _check_page(page: Mapping[str, Any]) -> None:
     items, token = page.get("items", []), page.get("nextPageToken")
     if not isinstance(items, list):
-        raise Misanswered("a page of the listing has something else than a list of objects")
+        raise Misanswered("a page of the listing has no list of objects")
     if "nextPageToken" in page and not (isinstance(token, str) and token):
         raise Misanswered("a page of the listing doesn't say how it goes on")
     _check_descriptions(items)

@@ -10,14 +10,14 @@ from storage_backends.errors import StorageError
 
 @dataclass(frozen=True, slots=True)
 class ObjectLock:
-    """What keeps an object from being deleted, and what of that can't be told."""
+    """What keeps an object from being deleted, and which rights are missing to tell."""
 
     retained_until: datetime | None = None
-    """In UTC; None for no retention, and where it can't be told."""
+    """In UTC; None if there is no retention, or if it can't be told."""
     held: bool | None = False
-    """Whether a legal hold is on it; None where that can't be told."""
+    """True if a legal hold is on the object; None if that can't be told."""
     needs: tuple[str, ...] = ()
-    """The permissions that the credentials lack to tell the rest; empty where all was told."""
+    """The permissions that the credentials lack to tell the rest; empty if everything was told."""
 
 
 @runtime_checkable
@@ -35,11 +35,11 @@ class HoldingBackend(Protocol):
         ...
 
     def lock_of(self, key: str) -> ObjectLock:
-        """What locks the object, as far as the credentials may ask.
+        """Return what locks the object, as far as the credentials may ask.
 
         Raises:
             ObjectNotFound: no such object.
-            StorageError: what any call may raise, but no AccessDenied.
+            StorageError: as any call does, but no AccessDenied.
         """
         ...
 
@@ -52,5 +52,5 @@ def set_hold(store: StorageBackend, key: str, *, held: bool) -> None:
 
 
 def lock_of(store: StorageBackend, key: str) -> ObjectLock:
-    """:meth:`HoldingBackend.lock_of` of ``store``; no lock where it is a store without any."""
+    """Return :meth:`HoldingBackend.lock_of` of ``store``; no lock if the store has none."""
     return store.lock_of(key) if isinstance(store, HoldingBackend) else ObjectLock()

@@ -78,7 +78,7 @@ class LimitedBackend:
         set_hold(self._inner, key, held=held)
 
     def lock_of(self, key: str) -> ObjectLock:
-        """What locks the object; see :meth:`HoldingBackend.lock_of`."""
+        """Return what locks the object; see :meth:`HoldingBackend.lock_of`."""
         return lock_of(self._inner, key)
 
     def close(self) -> None:

@@ -106,7 +106,7 @@ class LocalBackend:
         with _errors(str(self._root)):
             self._require_root()
             yield from self._walk("", prefix)
-            self._require_root()  # whose volume may be gone meanwhile, and with it what was not listed yet
+            self._require_root()  # if its volume went away meanwhile, the listing may be cut short
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects and the folders that this empties; see :meth:`StorageBackend.delete`."""

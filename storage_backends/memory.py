@@ -94,7 +94,7 @@ class MemoryBackend:
             self._objects[key] = replace(info, held=held), data
 
     def lock_of(self, key: str) -> ObjectLock:
-        """What locks the object; see :meth:`HoldingBackend.lock_of`."""
+        """Return what locks the object; see :meth:`HoldingBackend.lock_of`."""
         info = self.head(key)
         return ObjectLock(info.retained_until, bool(info.held))
 

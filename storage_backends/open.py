@@ -66,7 +66,7 @@ def place_of(url: str) -> str:
 
 
 def looks_first(url: str, options: Mapping[str, str]) -> bool:
-    """Return whether a put to the store asks first whether the key is taken, instead of sending a condition. Raises InvalidStorageURL."""
+    """True if a put asks first whether the key is taken, instead of sending a condition. Raises InvalidStorageURL."""
     return bool(_read(url, options).options.get("create_only") == "look")
 
 

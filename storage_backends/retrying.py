@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 20.0
 _LONGEST_SILENCE = 60.0
-"""Seconds: what counts, of an attempt that failed, as time in which nothing went forward. It is the default read timeout."""
+"""Seconds of a failed attempt that count, at most, as time without progress: the default read timeout."""
 _LIST_STEP = 1000
 """Objects listed between two points from which a listing can be taken up again: S3's and GCS's page."""
 
@@ -28,8 +28,8 @@ class RetryingBackend:
     """``inner``, with every call repeated while it raises TransientStorageError, and no other error.
 
     Waits grow exponentially with `full jitter`_, from half a second to twenty. No attempt is begun ``give_up_after``
-    seconds after the first failure; the error then raised says how many attempts there were. A later attempt counts with its
-    last minute at most: before that it was sending, however slowly. A listing has that long for each thousand objects, not for all of them.
+    seconds after the first failure; the error then raised says how many attempts there were. Of each later attempt, at most one
+    minute counts, since it was sending before, however slowly. A listing has ``give_up_after`` for each thousand objects.
 
     ``sleep`` is called with the seconds to wait between attempts: to cut a wait short, give one that returns early or
     raises, as one that waits for a cancellation does. ``clock`` counts in seconds.
@@ -51,7 +51,7 @@ class RetryingBackend:
         self._clock = clock
 
     def with_patience(self, seconds: float) -> "RetryingBackend":
-        """The same over the same ``inner``, which gives up after so many seconds if that is sooner."""
+        """Return a backend over the same ``inner`` that gives up after so many seconds, or sooner if this one does."""
         patience = min(seconds, self._give_up_after)
         return RetryingBackend(self._inner, give_up_after=patience, sleep=self._sleep, clock=self._clock)
 
@@ -135,7 +135,7 @@ class RetryingBackend:
         self._call(lambda: set_hold(self._inner, key, held=held))
 
     def lock_of(self, key: str) -> ObjectLock:
-        """What locks the object; see :meth:`HoldingBackend.lock_of`."""
+        """Return what locks the object; see :meth:`HoldingBackend.lock_of`."""
         return self._call(lambda: lock_of(self._inner, key))
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class RetryingBackend:
 
 
 def with_patience(store: StorageBackend, seconds: float) -> StorageBackend:
-    """``store``, with no call repeated for longer than so many seconds; itself, where it repeats none."""
+    """Return a store that repeats no call for longer than so many seconds; ``store`` itself if it repeats none."""
     return store.with_patience(seconds) if isinstance(store, RetryingBackend) else store
 
 
@@ -194,7 +194,7 @@ class _Patience:
         if self._failing_since is None:
             self._failing_since = now
         else:
-            # The time in which the attempt went forward, however slowly, doesn't count.
+            # Time in which the attempt made progress, however slowly, doesn't count.
             self._failing_since += max(0.0, now - self._begun - _LONGEST_SILENCE)
         return now - self._failing_since + state.upcoming_sleep >= self._seconds
 

@@ -50,7 +50,7 @@ class S3Backend:
     - Create-only by `If-None-Match`_, which needs s3:PutObject and nothing more. A store that ignores the header (some
       gateways do) overwrites; nothing here can notice.
     - With ``create_only="look"``, for stores that refuse the header, a put asks first whether the key is taken, and is sent
-      without it. That is as safe if no other writer has the key, as pgstow's have not. It needs s3:GetObject and s3:ListBucket.
+      without the header. A put is as safe so if no other writer uses the key; pgstow's keys are fresh. It needs s3:GetObject and s3:ListBucket.
     - With ``checksum="sha256"`` the store is sent `ChecksumSHA256`_, refuses other bytes, and must say in its answer
       what it checked, or at least give an ETag that is the body's MD5. With ``"md5"``, for stores that refuse that
       header, it is sent Content-MD5, which every S3 store checks, and the SHA-256 is checked before sending.
@@ -61,8 +61,8 @@ class S3Backend:
       s3:GetObjectLegalHold). One that the credentials may not ask about is deleted: what is locked stays below the marker.
     - A bytes body is sent from where it lies; a memoryview is copied first.
 
-    The SDK's own retries are off. ``connect_timeout`` is seconds for a connection to come up, ``read_timeout`` seconds in
-    which the store neither takes nor sends a byte; no limit is on the whole request.
+    The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
+    most seconds in which the store neither takes nor sends a byte. The whole request has no limit.
 
     .. _If-None-Match: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     .. _Object Lock: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
@@ -172,7 +172,9 @@ class S3Backend:
                 answer = self._client.get_object(Bucket=self._bucket, Key=name, **span)
                 with contextlib.closing(answer["Body"]) as stream:
                     if span and "ContentRange" not in answer:
-                        raise StorageError(f"{where}: the store gives the whole object where part of it was asked for")
+                        raise StorageError(
+                            f"{where}: pgstow asked for a part of the object, but the store gives the whole"
+                        )
                     return stream.read()
 
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
@@ -237,7 +239,7 @@ class S3Backend:
             )
 
     def lock_of(self, key: str) -> ObjectLock:
-        """What locks the object; see :meth:`HoldingBackend.lock_of`. Costs a HEAD, and a request for each lock that it doesn't tell of."""
+        """Return what locks the object; see :meth:`HoldingBackend.lock_of`. Costs a HEAD, and a request for each lock not shown."""
         name, _ = self._locate(key)
         info = None
         with contextlib.suppress(AccessDenied):
@@ -264,7 +266,7 @@ class S3Backend:
             yield name
 
     def _may_lock(self) -> bool:
-        """False where the bucket has no Object Lock for sure."""
+        """False if the bucket surely has no Object Lock."""
         try:
             with s3_errors(self._url):
                 self._client.get_object_lock_configuration(Bucket=self._bucket)
@@ -303,7 +305,7 @@ class S3Backend:
         raise ObjectAlreadyExists(f"{where}: the object exists already")
 
     def _confirm_missing(self, name: str, where: str) -> None:
-        """Raise what a GET says of a HEAD's 404, which has no body and so no code. Needs the same permission."""
+        """Raise what a GET answers, since a HEAD's 404 has no body and so no code. Needs the same permission as HEAD."""
         with s3_errors(where):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=name, Range="bytes=0-0")

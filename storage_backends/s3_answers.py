@@ -1,4 +1,4 @@
-"""What S3's answers say, and whether they say what they must."""
+"""Reads S3's answers, and checks that they are complete."""
 
 import base64
 import contextlib
@@ -16,16 +16,16 @@ from storage_backends.errors import StorageError
 def check_page(where: str, page: Any, prefix: str) -> None:
     """Raise StorageError unless ``page`` has what `a page of a listing`_ must have.
 
-    The answer of a store that knows only the first version of ListObjects will do if it is complete.
+    A complete answer of a store that knows only the first version of ListObjects passes.
 
     .. _a page of a listing: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
     """
     # Some stores write a space as “+” in what they echo.
     if unquote_plus(page.get("Prefix", prefix)) not in (prefix, unquote_plus(prefix)):
-        raise StorageError(f"{where}: the store lists {page['Prefix']!r} instead of what it was asked for")
+        raise StorageError(f"{where}: the store lists {page['Prefix']!r}, for which pgstow didn't ask")
     if page["IsTruncated"] and not page.get("NextContinuationToken"):
         raise StorageError(
-            f"{where}: the listing is cut off, and the store doesn't say how it goes on: it may lack ListObjectsV2, which pgstow needs"
+            f"{where}: the listing is cut off, and the store doesn't say how to go on; it may lack ListObjectsV2, which pgstow needs"
         )
     if any(not {"Key", "Size", "LastModified"} <= entry.keys() for entry in page.get("Contents", ())):
         raise StorageError(f"{where}: the store lists an object without its key, size or time")
@@ -37,7 +37,7 @@ def md5(body: Body) -> bytes:
 
 
 def confirmed_checksum(answer: Any, body: Body, sha256: bytes) -> str | None:
-    """The checksum by which the store confirmed ``body``, None where it confirmed nothing or something else."""
+    """Return the checksum by which the store confirmed ``body``; None if it confirmed nothing or something else."""
     if checked := sha256_of(answer):
         return checked if checked == f"sha256:{sha256.hex()}" else None
     etag = md5_of(answer)
@@ -56,7 +56,7 @@ def sha256_of(answer: Any) -> str | None:
 
 
 def md5_of(answer: Any) -> str | None:
-    """The MD5 that an ETag is: of a single put, unless KMS or a customer's key encrypts it.
+    """Return the object's MD5, which the ETag of a single put is unless KMS or a customer's key encrypts the object; else None.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
     """
@@ -79,7 +79,7 @@ def retained_until(answer: Any) -> datetime | None:
 
 
 def answered_at(answer: Any) -> datetime:
-    """The store's clock; a put's answer has no other time."""
+    """Return the time by the store's clock, in UTC: a put's answer has no other time."""
     with contextlib.suppress(KeyError, ValueError):
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
     return datetime.now(UTC)

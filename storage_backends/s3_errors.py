@@ -44,7 +44,7 @@ _BY_CODE: Final[dict[str, type[StorageError]]] = {
     "InternalError": TransientStorageError,
     "ServiceUnavailable": TransientStorageError,
 }
-# A 404 is no “missing” by itself: a proxy answers so, and a store whose key service has lost a key.
+# A 404 alone doesn't mean that an object is missing: a proxy may answer 404, and so may a store whose key service lost a key.
 _BY_STATUS: Final[dict[int, type[StorageError]]] = {
     401: AccessDenied,
     403: AccessDenied,
@@ -80,7 +80,7 @@ def s3_error(where: str, code: str, status: int, message: str) -> StorageError:
     said = quote(f"{code or status}: {message}".removesuffix(": "))
     phrase = _PHRASES.get(kind, "the store failed")
     if code == "NotImplemented" or status == 501:
-        phrase = "the store doesn't know how; if it refuses conditional puts, set create_only=look"
+        phrase = "the store doesn't support this request; if it refuses conditional puts, set create_only=look"
     if status == 404 and kind is StorageError:
         phrase = "the store answers 404, but doesn't say that the object is missing"
     return kind(f"{where}: {phrase} ({said})" if said else f"{where}: {phrase}")
@@ -124,5 +124,5 @@ def s3_errors(where: str) -> Iterator[None]:
         raise TransientStorageError(f"{where}: {quote(exc)}") from exc
     except aws.BotoCoreError as exc:
         raise StorageError(f"{where}: {quote(exc)}") from exc
-    except ValueError as exc:  # botocore doesn't check the numbers and times of an answer
+    except ValueError as exc:  # botocore doesn't check the numbers and times in an answer
         raise StorageError(f"{where}: the store's answer made no sense ({quote(exc)})") from exc

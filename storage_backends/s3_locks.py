@@ -1,6 +1,6 @@
-"""What locks an object in S3, asked for by the requests that are refused where the credentials may not ask.
+"""What locks an object in S3, asked by requests that S3 refuses if the credentials may not ask.
 
-A HEAD leaves the answer out then, just as it does where nothing locks the object. So it can say yes, but never no.
+The answer to a HEAD leaves out a lock that the credentials may not ask about. So a HEAD can show a lock, but never its absence.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
 """
 
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 def lock_of(
     client: "S3Client", bucket: str, name: str, info: ObjectInfo | None, may_lock: Callable[[], bool]
 ) -> ObjectLock:
-    """What locks the object ``name``. ``info`` is what a HEAD said, if it was allowed. Raises ObjectNotFound or StorageError."""
+    """Return what locks the object ``name``. ``info`` is HEAD's answer, or None if HEAD was refused. Raises ObjectNotFound or StorageError."""
     where = f"s3://{bucket}/{name}"
     held, until = (info.held, info.retained_until) if info else (None, None)
     needs: list[str] = []
@@ -59,8 +59,8 @@ def _ask(where: str, ask: Callable[[], _T], without_lock: _T) -> _T:
             return ask()
     except StorageError as exc:
         answer = getattr(exc.__cause__, "response", {})
-        # A store that doesn't know the request answers with the object itself, which botocore takes for an error; but an error has no ETag.
-        # Then HEAD has said all that there is.
+        # A store that doesn't know the request answers with the object itself. botocore takes that for an error, but no error has an ETag.
+        # Such a store has no more locks than HEAD shows.
         is_object = "etag" in answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         if is_object or answer.get("Error", {}).get("Code") in _NO_LOCK:
             return without_lock

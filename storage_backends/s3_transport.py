@@ -1,6 +1,6 @@
 """boto3, and how its requests go over the network: by botocore's own HTTP session, with connections that send in pieces.
 
-Each answer is looked at before botocore reads it: botocore takes any page for an empty answer, and follows redirects for ever.
+pgstow checks each answer before botocore reads it: botocore takes any page for an empty answer, and follows redirects for ever.
 """
 
 import xml.etree.ElementTree as ET
@@ -26,7 +26,7 @@ _CONNECTIONS = 64
 
 
 class _PatientSession(URLLib3Session):
-    """botocore's session. It takes other pools only by its own dict of them, which the stubs leave out."""
+    """botocore's session, with other pools. It takes these only by a dict that the stubs leave out."""
 
     _pool_classes_by_scheme: dict[str, Any]
 
@@ -37,10 +37,10 @@ class _PatientSession(URLLib3Session):
 
 
 class S3Transport:
-    """Sends all requests of its ``client``, in botocore's place: a handler of before-send may answer a request.
+    """Sends all requests of its ``client`` in botocore's place, as a handler of before-send, which may answer a request.
 
-    ``timeout`` is seconds for a connection to come up, and seconds of silence. The SDK's own retries are off. Raises BotoCoreError
-    or ValueError for options that boto3 doesn't take.
+    ``timeout`` has the most seconds to wait for a connection, and the most seconds of silence. The SDK's own retries are off. Raises
+    BotoCoreError or ValueError for options that boto3 doesn't take.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class S3Transport:
         core = botocore.session.Session(profile=profile)
         session = boto3.session.Session(region_name=region, botocore_session=core)
         self.client: S3Client = session.client("s3", endpoint_url=endpoint, config=config)
-        # The creator adds what the environment says of proxies. The stubs allow less than botocore takes.
+        # The creator adds the environment's proxies. The stubs allow less than botocore takes.
         options: dict[str, Any] = {"timeout": timeout, "verify": core.get_config_variable("ca_bundle")}
         own = EndpointCreator(self.client.meta.events).create_endpoint(
             self.client.meta.service_model,
@@ -96,19 +96,19 @@ _ROOTS: Mapping[str, str] = {
     "DeleteObjects": "DeleteResult",
     "GetObjectLockConfiguration": "ObjectLockConfiguration",
 }
-"""The root element of an operation's answer. Of the other answers, only an object has a body."""
+"""The root element of each operation's answer. The other operations' answers have no body, but for an object's."""
 _PAGES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
-"""What no object of pgstow's is."""
+"""Types that no object of pgstow's has."""
 
 
 def _check_answer(operation: str, answer: AWSResponse) -> None:
-    """Raise Misanswered if this isn't an answer of S3's, and IncompleteReadError if some of it is missing.
+    """Raise Misanswered if the answer isn't S3's, and IncompleteReadError if some of it is missing.
 
-    S3's own errors pass, those that come with status 200 too.
+    S3's own errors pass, even with status 200.
     """
     status = answer.status_code
     if 300 <= status < 400 and "x-amz-bucket-region" not in answer.headers:
-        # With the region, botocore asks there, once. Without, it would ask for the region, and be redirected again.
+        # If the answer names the region, botocore asks there once. Otherwise it would ask for the region, and be redirected again.
         raise Misanswered(
             f"the store redirects to {quote(answer.headers.get('Location', 'elsewhere'))} ({status}), which pgstow doesn't follow; "
             "set endpoint and region to where the bucket is"
@@ -126,7 +126,7 @@ def _check_object(operation: str, answer: AWSResponse) -> None:
     if operation == "GetObject" and kind in _PAGES:
         root = _root_of(answer.content)
         if root is not None and _local_name(root) == "Error":
-            answer.status_code = 500  # as botocore has it for an error that comes with status 200
+            answer.status_code = 500  # botocore does the same with an error that has status 200
             return
     if kind in _PAGES or not {"etag", "last-modified"} <= {name.lower() for name in answer.headers}:
         raise Misanswered(f"the answer is no object, but {kind or 'something else'}; {REMEDY}")
@@ -144,13 +144,13 @@ def _check_document(operation: str, answer: AWSResponse) -> None:
     if root is None or name not in ("Error", wanted):
         what = f"{_kind(answer) or 'data'} of {len(body):,} bytes" if body else "empty"
         raise Misanswered(f"the answer to {operation} is none of S3's, but {what}; {REMEDY}")
-    # botocore takes whatever isn't “true” for the end of the listing.
+    # botocore ends the listing at any value but “true”.
     if name == "ListBucketResult" and root.findtext("{*}IsTruncated", "").strip() not in ("true", "false"):
         raise Misanswered("a page of the listing doesn't say whether it is the last one")
 
 
 def _root_of(body: bytes) -> ET.Element | None:
-    """Return the root of the XML; None if this isn't XML."""
+    """Return the root of the XML; None if the body isn't XML."""
     try:
         return ET.fromstring(body)  # noqa: S314  (botocore parses the same bytes in the same way)
     except (ET.ParseError, ValueError):

@@ -113,7 +113,7 @@ def judge_interruptions(condition: Condition) -> Iterator[Finding]:
 
 
 def judge_unlogged(left_out: Sequence[str]) -> Iterator[Finding]:
-    """What a standby doesn't have."""
+    """Yield a finding for unlogged tables, whose rows a standby doesn't have."""
     if left_out:
-        remedy = "Back up from the primary, or ALTER TABLE … SET LOGGED what is to be kept."
+        remedy = "Back up from the primary, or keep their rows by ALTER TABLE … SET LOGGED."
         yield Finding("unlogged tables", Outcome.WARNING, describe_left_out(left_out), remedy)

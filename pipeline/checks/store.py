@@ -27,7 +27,7 @@ _SKEW = timedelta(minutes=5)
 def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = False) -> Iterator[Finding]:
     """Try it, with a few small objects of fixed keys, which are removed again where that is allowed.
 
-    ``looks_first`` says that the store is opened with create_only=look.
+    ``looks_first`` is true if the store is opened with create_only=look.
     """
     try:
         yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
@@ -94,8 +94,8 @@ def _try_overwriting(store: StorageBackend, key: str, *, looks_first: bool) -> F
         return Finding(
             "create-only",
             Outcome.NOTE,
-            "pgstow asks whether a key is taken before each put (create_only=look). The store itself refuses no overwriting.",
-            "Leave create_only=look out if the store takes conditional puts; else let the bucket keep versions.",
+            "pgstow asks before each put whether the key is taken (create_only=look). The store itself would overwrite.",
+            "Leave create_only=look out if the store takes conditional puts. Otherwise let the bucket keep versions.",
         )
     return Finding("create-only", Outcome.OK, "An object that exists can't be overwritten.")
 

@@ -21,7 +21,7 @@ class Conninfo:
     role: str | None = None
     """What our own sessions act as, by SET ROLE; PostgreSQL's programs have an option for that."""
     maintenance: str | None = None
-    """The database to connect to for what concerns the whole server; None for one that is usually there."""
+    """The database to connect to for work on the whole server; None for one that usually exists."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -45,14 +45,14 @@ class Conninfo:
         return None if name in {"", _NOBODY} else name
 
     def with_setting(self, name: str, value: str) -> "Conninfo":
-        """The same, with a setting of the server's for each session, above those of the database and of the role."""
+        """Return the same with a setting for each session, which wins over the settings of the database and the role."""
         escaped = re.sub(r"([\s\\])", r"\\\1", value)  # pg_split_opts() in postinit.c
         return replace(
             self, parameters={**self.parameters, "options": f"{self._resolved()[1]} -c {name}={escaped}".strip()}
         )
 
     def _resolved(self) -> tuple[str, str]:
-        """The database and the options that libpq would take."""
+        """Return the database and the options that libpq would use."""
         nowhere = {**self.parameters, "host": "/nonexistent", "hostaddr": "", "user": _NOBODY}
         connection = psycopg.pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
         try:
@@ -65,7 +65,7 @@ class Conninfo:
         return replace(self, parameters={**self.parameters, "dbname": name})
 
     def maintained_in(self, name: str | None) -> "Conninfo":
-        """The same, with a database to connect to for what concerns the whole server."""
+        """Return the same with a database to connect to for work on the whole server."""
         return replace(self, maintenance=name)
 
     def with_password(self, password: str) -> "Conninfo":

@@ -15,23 +15,23 @@ _SETTING = re.compile(
 """``makeAlterConfigCommand`` in dumputils.c."""
 _LAST = frozenset(
     {
-        # A session that only reads restores nothing.
+        # A read-only session restores nothing.
         "default_transaction_read_only",
         "transaction_read_only",
-        # Sessions that build indexes and check foreign keys side by side would fail for each other's sake; content doesn't depend on it.
+        # Parallel sessions that build indexes and check foreign keys would make each other fail. Content doesn't depend on these.
         "default_transaction_isolation",
         "transaction_isolation",
         "default_transaction_deferrable",
         "transaction_deferrable",
-        # Off, it has COPY take a NULL in an array for a text.
+        # When it is off, COPY reads a NULL in an array as a text.
         "array_nulls",
-        # The restore's own role makes the objects, and may need rights that another one lacks.
+        # The restore's own role makes the objects, and may need rights that another role lacks.
         "role",
         "session_authorization",
-        # A library that isn't there, or that expects its extension, ends each session before it begins.
+        # A library that is missing, or that expects its extension, ends each session before it begins.
         "session_preload_libraries",
         "local_preload_libraries",
-        # pg_restore sets these itself, unless it is to name no tablespace: then it is to use none.
+        # pg_restore sets these itself. Without tablespaces it doesn't, and no tablespace shall be used.
         "search_path",
         "default_table_access_method",
         "default_tablespace",
@@ -39,11 +39,11 @@ _LAST = frozenset(
         # pg_restore may go on after errors, and pgstow reads them.
         "exit_on_error",
         "lc_messages",
-        # Jobs of pg_restore are idle while others work. pg_restore itself turns off most limits of time, but not all.
+        # Some jobs of pg_restore are idle while others work. pg_restore turns off most limits of time, but not all.
         "client_connection_check_interval",
     }
 )
-"""Settings that a restore is no better for, or would fail by."""
+"""Settings that a restore doesn't need, or that would make it fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,11 @@ class DatabaseStatements:
     """The SQL that gives a database what another one had as a whole."""
 
     first: tuple[str, ...] = ()
-    """Settings that what is restored may depend on: the format of money, the time zone, what functions and views read."""
+    """Settings on which restored objects may depend: the format of money, the time zone, custom settings that functions and views read."""
     last: tuple[str, ...] = ()
-    """Settings that would be in the way of a restore."""
+    """Settings that would disturb a restore."""
     others: tuple[str, ...] = ()
-    """Owner, comment, grants and the like, to come after all else: without the grants that a database has, its owner alone may connect."""
+    """Owner, comment, grants and the like. They come after all else, since they decide who may connect."""
 
 
 def database_statements(
@@ -93,7 +93,7 @@ def database_statements(
 
 
 def setting_name(statement: str) -> str | None:
-    """Return the setting that a statement gives a database, or a role in a database; None for another statement."""
+    """Return the name of the setting that a statement gives a database, or a role in a database; None for another statement."""
     match = _SETTING.match(statement)
     return match["name"].strip('"') if match else None
 
@@ -108,7 +108,7 @@ def _comes_last(setting: str) -> bool:
 
 
 def _statements(definition: str) -> Iterator[str]:
-    """Comments on what follows are left out, too."""
+    """Return the statements of a definition, without comments."""
     return (match[1] for match in _STATEMENT.finditer(definition))
 
 

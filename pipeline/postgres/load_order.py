@@ -1,8 +1,8 @@
-"""What an entry of an archive must wait for in a parallel restore, though pg_dump wrote no dependency for it.
+"""The data for which an entry of an archive must wait in a parallel restore, though pg_dump wrote no dependency.
 
 An entry of post-data that depends on a table waits for that table's own data (``repoint_table_dependencies`` in
-``src/bin/pg_dump/pg_backup_archiver.c``). A partitioned table has none, so its triggers and foreign keys are ready before any row of its
-partitions is in. Stock pg_restore starts them last only because it starts with the largest files, and pipes have no size.
+``src/bin/pg_dump/pg_backup_archiver.c``). A partitioned table has none, so its triggers and foreign keys are ready before the rows of its
+partitions are there. Stock pg_restore starts them last only because it starts with the largest files, and pipes have no size.
 """
 
 import re
@@ -14,21 +14,22 @@ from pipeline.postgres.toc import Section, Toc, TocEntry
 
 _TABLES = frozenset({"TABLE", "FOREIGN TABLE"})
 _MADE_OF = _TABLES | {"DOMAIN", "TYPE"}
-"""A table is made of its parents, if it is a partition or inherits, and of the types of its columns."""
+"""Kinds of entries that can be made of each other: a table of its parents and of its columns' types, a type of other types."""
 _BY_ROOT = "-- load via partition root "
-"""How the definition of a table's data begins whose rows pg_dump has find their partition anew (``dumpTableData`` in pg_dump.c)."""
+"""The beginning of a definition of table data whose rows find their partition anew (``dumpTableData`` in pg_dump.c)."""
 _COPY_TARGET = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.)?(?P<name>"(?:[^"]|"")+"|[^\s".(]+) ')
 
 
 def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, tuple[int, ...]]:
-    """Return the dump IDs of the data that each entry must wait for besides its dependencies, by the entry's dump ID.
+    """Return by dump ID, for each entry, the dump IDs of the data for which it must wait besides its dependencies.
 
-    An entry of post-data that alters a table or a domain waits for the data of all tables that are made of it: partitions and theirs, children,
-    and tables with a column of the domain. If rows find their partition anew, an entry on any partition waits for the whole table's data.
+    An entry of post-data that alters a table or a domain waits for the data of all tables that are made of it: partitions at every level,
+    children, and tables with a column of the domain. If rows find their partition anew, an entry on any partition waits for the whole
+    table's data.
 
-    Tables that the archive doesn't make come with an extension, or are there before. Their foreign keys are there before their data,
-    so these data wait for each other in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
-    ``processExtensionTables``). Without ``triggers_fire``, no foreign key is checked.
+    Some tables aren't made by the archive: an extension makes them, or they exist before. Their foreign keys exist before their data. So
+    their data wait for each other in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
+    ``processExtensionTables``). If ``triggers_fire`` is false, no foreign key is checked, and no data wait.
     """
     by_id = {entry.dump_id: entry for entry in toc.entries}
     data = [entry for entry in toc.entries if entry.description == "TABLE DATA"]
@@ -58,7 +59,7 @@ def outside_tables(toc: Toc) -> list[TocEntry]:
 def _data_by_base(
     toc: Toc, by_id: Mapping[int, TocEntry], data_of: Mapping[int, TocEntry]
 ) -> Mapping[int, Collection[int]]:
-    """Return the dump IDs of all data that an entry on a table or a domain must wait for, by the dump ID of that."""
+    """Return by dump ID, for each table and domain, the dump IDs of all data for which an entry on it must wait."""
     bases: dict[int, list[int]] = defaultdict(list)
     parents: dict[int, int] = {}
     for entry in toc.entries:
@@ -113,7 +114,8 @@ def _root(table: int, parents: Mapping[int, int]) -> int:
 
 
 def _finds_its_partition_anew(entry: TocEntry) -> bool:
-    """``is_load_via_partition_root`` in pg_backup_archiver.c; dumps of before 2023 say it by COPY's target alone."""
+    """True if rows find their partition anew (``is_load_via_partition_root`` in pg_backup_archiver.c). Dumps from before 2023 show it only
+    by COPY's target."""
     if entry.definition.startswith(_BY_ROOT):
         return True
     target = _COPY_TARGET.match(entry.copy_statement)

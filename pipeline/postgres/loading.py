@@ -1,8 +1,8 @@
-"""Settings of the sessions that restore, which decide what the text of a dump means and that neither pg_dump nor pg_restore sets.
+"""Settings of restoring sessions that decide what the text of a dump means, and that neither pg_dump nor pg_restore makes.
 
-``setup_connection`` in pg_dump.c and ``_doSetFixedOutputState`` in pg_backup_archiver.c set the others: DateStyle, IntervalStyle,
-extra_float_digits, xmloption, search_path, row_security, standard_conforming_strings, the client's encoding. A time with a zone has its
-offset, and bytea its format in it; dates in ISO style and intervals in PostgreSQL's are read alike under each style.
+``setup_connection`` in pg_dump.c and ``_doSetFixedOutputState`` in pg_backup_archiver.c make the others: DateStyle, IntervalStyle,
+extra_float_digits, xmloption, search_path, row_security, standard_conforming_strings, the client's encoding. The text of a time with a
+zone holds its offset, and the text of bytea shows its format. Dates in ISO style and intervals in PostgreSQL's read alike everywhere.
 """
 
 import re
@@ -19,22 +19,22 @@ _OF_MONEY = {
     "TYPE": r"""^\s+(?:"(?:[^"]|"")+"|[^\s"(),]+) money\b(?!\.)|\bsubtype = money\b""",
     "DOMAIN": r"\bAS money\b(?!\.)",
 }
-"""How definitions name the type. pg_dump writes the schema before the name of any type that isn't the system's."""
+"""How definitions name the type money. pg_dump writes the schema before the name of any type that isn't the system's."""
 _CAST = r"::money\b"
 _NEVER_READ = frozenset({"COMMENT", "FUNCTION", "PROCEDURE"})
-"""Entries that hold text which a restore doesn't look into."""
+"""Entries whose text a restore doesn't read."""
 _LIKE_C = re.compile(r"(?:C|POSIX|en_US)(?:\.[\w-]+)?(?:@\w+)?", re.IGNORECASE)
-"""Locales in which money is written alike, so that C, which each server has, will do for them (``cash_out`` in cash.c)."""
+"""Locales that write money alike (``cash_out`` in cash.c). C, which each server has, stands for them all."""
 
 
 def session_default(server: Server, setting: str) -> str:
-    """Return what a setting is in new sessions like this one, whatever this session set it to."""
+    """Return a setting's value in new sessions like this one, whatever this session's own value is."""
     [(value,)] = server.fetch("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = %s", [setting])
     return str(value)
 
 
 def names_money(entries: Iterable[TocEntry]) -> bool:
-    """True if something in an archive has the type money, whose text is in the format of ``lc_monetary``."""
+    """True if an entry has the type money, whose text is in the format of ``lc_monetary``."""
     return any("money" in entry.definition and _names_money(entry) for entry in entries)
 
 
@@ -46,7 +46,7 @@ def _names_money(entry: TocEntry) -> bool:
 
 
 def has_money(server: Server) -> bool:
-    """True if something in the database, but for the system's own, has the type money or is made of it."""
+    """True if a relation or a range type of the database, apart from the system's, has the type money or a type made of it."""
     [(found,)] = server.fetch(
         "WITH RECURSIVE money (oid) AS (VALUES ('pg_catalog.money'::pg_catalog.regtype::pg_catalog.oid) UNION "
         "SELECT t.oid FROM money m JOIN pg_catalog.pg_type t ON m.oid IN (t.typelem, t.typbasetype)) "
@@ -57,10 +57,10 @@ def has_money(server: Server) -> bool:
 
 
 def as_dumped(target: Conninfo, source: Source, *, money: bool) -> Conninfo:
-    """Return the target for sessions in which the text of the dump means what it meant where it was dumped.
+    """Return the target with settings under which the dump's text means the same as at the source.
 
-    Settings that the target's sessions have anyway aren't set: some poolers take no options. Raises RestoreFailed where the server lacks
-    the locale that ``money`` is written in.
+    Settings that the target's sessions have anyway are left out, since some poolers take no options. ``money`` is true if the dump holds
+    money. Raises RestoreFailed if the server lacks the locale in which that money is written.
     """
     with Server(target) as server:
         if session_default(server, "array_nulls") != "on":
@@ -72,15 +72,15 @@ def as_dumped(target: Conninfo, source: Source, *, money: bool) -> Conninfo:
                 server.fetch("SELECT pg_catalog.set_config('lc_monetary', %s, true)", [locale])
             except ConnectionFailed as exc:
                 raise RestoreFailed(
-                    f"The backup's money is written as in the locale {wanted}, which the server doesn't know, and would be read wrong: install "
-                    "that locale on the server's machine, and restart the server."
+                    f"The backup's money is written as in the locale {wanted}, which the server doesn't know, so it would be read wrong. "
+                    "Install that locale on the server's machine, and restart the server."
                 ) from exc
             target = target.with_setting("lc_monetary", locale)
     return target
 
 
 def money_setting(source: Source) -> str | None:
-    """Return the locale that a script has to set by itself for its money; None where each server reads it alike, or nobody knows."""
+    """Return the locale that a script must set for its money; None if each server reads the money alike, or if the locale is unknown."""
     return source.lc_monetary if source.lc_monetary and not _LIKE_C.fullmatch(source.lc_monetary) else None
 
 
@@ -90,5 +90,5 @@ def _same_money(one: str, other: str) -> bool:
 
 
 def _normalized(locale: str) -> str:
-    """The encoding's name is spelled in more than one way."""
+    """Return one spelling of a locale: the name of its encoding has several."""
     return "C" if _LIKE_C.fullmatch(locale) else locale.lower().replace("-", "")

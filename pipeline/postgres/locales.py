@@ -9,10 +9,10 @@ _PROVIDERS = {"c": ("libc", None), "i": ("icu", "ICU_LOCALE"), "b": ("builtin", 
 
 
 def locale_options(like: Source, major: int) -> list[sql.Composable]:
-    """The options that give a new database on a server of this major version the encoding and locale of another one.
+    """Return the options that give a new database the encoding and locale of another one, on a server of this major version.
 
-    They are those of pg_dump --create (dumpDatabase() in pg_dump.c). The provider is always named where there are several: template0's is the
-    server's own. A server that lacks one, or knows none of its options, refuses them.
+    They are those of pg_dump --create (dumpDatabase() in pg_dump.c). From version 15 on, the provider is always named, since template0 has
+    the server's own. A server that lacks the provider, or doesn't know one of its options, refuses them.
     """
     provider, locale_option = _PROVIDERS[like.locale_provider]
     options: list[sql.Composable] = [

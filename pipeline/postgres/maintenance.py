@@ -1,4 +1,4 @@
-"""A database to connect to for what concerns a server as a whole, and how a database that pgstow made is dropped again."""
+"""The database to connect to for work on a whole server, and how to drop a database that pgstow made."""
 
 from contextlib import suppress
 
@@ -9,13 +9,14 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 
 _USUAL = ("postgres", "template1")
-"""Where createdb and dropdb connect to, in this order (``connectMaintenanceDatabase`` in connect_utils.c)."""
+"""Databases to which createdb and dropdb connect, in this order (``connectMaintenanceDatabase`` in connect_utils.c)."""
 
 
 def maintenance_database(server: Conninfo) -> Conninfo:
-    """The database that is named for this, or else the first of postgres, template1 and the connection string's own that lets us in.
+    """Return the maintenance database that the user named, or else the first of postgres, template1 and the connection string's own that
+    lets us in.
 
-    A server need not have any of the usual ones, as managed services show. Raises ConnectionFailed where there is none.
+    A managed service may lack the usual ones. Raises ConnectionFailed if no database lets us in.
     """
     own = server.database
     usual = [*_USUAL, *([own] if own and own not in _USUAL else [])]
@@ -27,32 +28,32 @@ def maintenance_database(server: Conninfo) -> Conninfo:
             Server(candidate).close()
         except ServerUnavailable:
             raise
-        except ConnectionFailed as exc:  # in the server's language, so the reason can't be told
+        except ConnectionFailed as exc:  # the reason is in the server's language, which pgstow can't read
             failures.append(exc)
         else:
             return candidate
     raise ConnectionFailed(
-        f"{failures[0]} pgstow needs a database that is there, and tried {', '.join(names)}: name one in the connection string, or for a "
-        "new database with --maintenance-db."
+        f"{failures[0]} pgstow needs a database to connect to, and tried {', '.join(names)}. Name one in the connection string, or for "
+        "restore with --maintenance-db."
     ) from failures[0]
 
 
 def any_database(server: Conninfo) -> Conninfo:
-    """The same where it names a database, and otherwise with one to connect to. Raises ConnectionFailed."""
+    """Return the same if it names a database, and otherwise with a maintenance database. Raises ConnectionFailed."""
     return server if server.database else maintenance_database(server)
 
 
 def make_usual_database(maintenance: Conninfo, name: str) -> None:
-    """Make a database that initdb makes on every server, where this one lacks it. Raises ConnectionFailed."""
+    """Make one of initdb's databases if the server lacks it. Raises ConnectionFailed."""
     with Server(maintenance) as server:
         if not server.fetch("SELECT FROM pg_database WHERE datname = %s", [name]):
             server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(server.quoted(name)))
 
 
 def drop_database(maintenance: Conninfo, name: str) -> None:
-    """Drop a database that pgstow made, if it is there, and whoever is connected to it. Raises ConnectionFailed.
+    """Drop a database that pgstow made, if it exists, and end all sessions in it. Raises ConnectionFailed.
 
-    Its subscriptions go first, without a word to their publishers, whose replication slots stay.
+    If the server refuses, drop its subscriptions first, without a word to their publishers, whose replication slots stay.
     """
     with Server(maintenance) as server:
         server.execute("SET default_transaction_read_only = off")
@@ -64,7 +65,7 @@ def drop_database(maintenance: Conninfo, name: str) -> None:
 
 
 def _make_droppable(server: Server, database: Conninfo, name: str) -> None:
-    """As far as that is possible; what is still in the way, the server says when the database is dropped."""
+    """Remove what keeps a database from being dropped, as far as possible. The server names the rest when the database is dropped."""
     for change in ("IS_TEMPLATE false", "ALLOW_CONNECTIONS true", "CONNECTION LIMIT -1", "RESET ALL"):
         with suppress(ConnectionFailed):  # a setting may keep everybody out
             server.execute(sql.SQL("ALTER DATABASE {} " + change).format(server.quoted(name)))

@@ -1,8 +1,8 @@
-"""Partitions that are restored without the table that they are a part of.
+"""Partitions that are restored without their partitioned table.
 
-An archive attaches a partition before it has indexes, and attaches these afterwards, one by one. A partitioned table that is there would make
-indexes of its own for a partition without any. So a partition is attached last: the server then takes the indexes and constraints that it
-has (https://www.postgresql.org/docs/current/sql-altertable.html, ATTACH PARTITION).
+An archive attaches a partition before it has indexes, and attaches the indexes afterwards, one by one. A partitioned table that exists
+already would make indexes of its own for a partition without any. So pgstow attaches the partition last. The server then takes the
+partition's indexes and constraints (https://www.postgresql.org/docs/current/sql-altertable.html, ATTACH PARTITION).
 """
 
 import re
@@ -26,15 +26,15 @@ class Attachment:
     """What makes a table a partition of another."""
 
     partition: str
-    """Its name as in SQL, with its schema's."""
+    """The partition's name as in SQL, with its schema."""
     table: str
-    """The partitioned table's."""
+    """The partitioned table's name, likewise."""
     definition: str
-    """The SQL."""
+    """The SQL that attaches it."""
 
 
 def attachments_left_out(toc: Toc, chosen: Collection[int]) -> list[Attachment]:
-    """Those of the chosen tables whose partitioned table isn't chosen."""
+    """Return the attachments of chosen tables whose partitioned table isn't chosen."""
     wanted = frozenset(chosen)
     tables = {
         (entry.namespace, entry.tag)
@@ -55,14 +55,14 @@ def _makes_table(description: str) -> bool:
 
 
 def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attachment]:
-    """Those whose partitioned table the database has. Raises RestoreFailed where it is a table that has no partitions."""
+    """Return the attachments whose partitioned table the database has. Raises RestoreFailed if that table isn't partitioned."""
     found = []
     for one in attachments:
         [(kind,)] = server.fetch("SELECT (SELECT relkind FROM pg_class WHERE oid = to_regclass(%s))", [one.table])
         if kind not in {None, "p"}:
             raise RestoreFailed(
-                f"{one.table} in the database {server.name} isn't partitioned, so {one.partition} can't become a partition of it again: "
-                "restore it under another name with --as, or into another database."
+                f"{one.table} in the database {server.name} isn't partitioned, so {one.partition} can't become its partition again. "
+                "Restore it under another name with --as, or into another database."
             )
         if kind:
             found.append(one)
@@ -70,7 +70,7 @@ def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attach
 
 
 def attach(server: Server, attachments: Sequence[Attachment]) -> None:
-    """Make restored tables partitions again. Raises RestoreFailed where the server refuses, which changes nothing of the restored rows."""
+    """Make restored tables partitions again. Raises RestoreFailed if the server refuses; the restored rows stay."""
     for one in attachments:
         try:
             server.execute(server.encoded(one.definition))
@@ -81,6 +81,6 @@ def attach(server: Server, attachments: Sequence[Attachment]) -> None:
 
 
 def tell_alone(attachments: Collection[Attachment], notify: Notify) -> None:
-    """Say of each table that it is no partition now."""
+    """Tell of each table that it isn't attached as a partition."""
     for one in attachments:
-        notify(Notice(f"{one.partition} stands alone: it was a partition of {one.table}, to which it isn't attached."))
+        notify(Notice(f"{one.partition} stands alone: it was a partition of {one.table}, and isn't attached to it."))

@@ -21,7 +21,7 @@ _BUILT_ON_A_RELATION = frozenset({"INDEX", "STATISTICS"})
 _OF_A_PUBLICATION = frozenset({"PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"})
 """They belong to their publication as much as to the table or schema, and can't be without it."""
 _ATTACHMENTS = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
-"""They depend on the partition or its index, and on that of the partitioned table."""
+"""They depend on the partition and its table, or on the indexes of both."""
 _OTHER_PARTS = frozenset(
     {
         "TABLE DATA",
@@ -100,14 +100,14 @@ def belongs_elsewhere(entry: TocEntry) -> bool:
 
 
 def _needs_another(entry: TocEntry, chosen: set[int], indexes: set[int]) -> bool:
-    """Whether it makes something a part of what isn't chosen, which may not be there, or has to be made part of that in another way."""
+    """True if the entry attaches an object to one that isn't chosen. That one may be missing, or the attachment must be made in another way."""
     if entry.description in _ATTACHMENTS:
         return not _joins_chosen(entry, chosen, indexes)
     return entry.description in _OF_A_PUBLICATION
 
 
 def _joins_chosen(entry: TocEntry, chosen: set[int], indexes: set[int]) -> bool:
-    """Whether both a partition and its table are chosen, or both of their indexes. An index's attachment names the tables' tables' too."""
+    """True if a partition and its table are both chosen, or the indexes of both. An index's attachment names further indexes, too."""
     if entry.description == "TABLE ATTACH":
         return chosen.issuperset(entry.dependencies)
     return len(chosen.intersection(entry.dependencies) & indexes) > 1

@@ -1,7 +1,7 @@
-"""What Linux's ``/proc`` tells of a program and of the workers that it forked: which of them live, and which files they have open.
+"""Linux's ``/proc`` on a program and the workers that it forked: which of them live, and which files they have open.
 
-An answer is None wherever it could be wrong: no ``/proc``, one of another PID namespace, a process that it hides or whose files it may not
-show, a process that came or went meanwhile. https://man7.org/linux/man-pages/man5/proc.5.html
+The answer is None if it could be wrong: there is no ``/proc``, it belongs to another PID namespace, it hides a process or its files, or a
+process came or went meanwhile. https://man7.org/linux/man-pages/man5/proc.5.html
 """
 
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 
 
 def files_open_in(folder: Path, leader: int) -> set[str] | None:
-    """The names of the files in ``folder`` that a child of this process, or a descendant of it, has open; None where that can't be told."""
+    """Return the names of the files in ``folder`` that ``leader``, a child of this process, or its descendants have open; None if unknown."""
     if not _shows_us():
         return None
     prefix = f"{folder}/"
     try:
         processes = _descent(leader)
         targets = [target for process in processes for target in _open_by(process)]
-        # Whoever forked, or ended, meanwhile may have had a file open that nobody was asked for.
+        # A process that was forked or ended meanwhile may have had another file open.
         if _descent(leader) != processes or _is_zombie(leader):
             return None
     except OSError:
@@ -26,12 +26,12 @@ def files_open_in(folder: Path, leader: int) -> set[str] | None:
 
 
 def living_members(group: int) -> list[int] | None:
-    """The processes of a group, zombies left out; None where that can't be told."""
+    """Return the processes of a group, without zombies; None if unknown."""
     return _members(group) if _shows_us() else None
 
 
 def _shows_us() -> bool:
-    """True if ``/proc`` shows our own PID namespace: this process has the number there that it knows itself by, and no second one."""
+    """True if ``/proc`` shows our own PID namespace: this process has its own number there, and no second one."""
     own = str(os.getpid())
     try:
         status = Path("/proc/self/status").read_text("utf-8", "replace")
@@ -44,9 +44,9 @@ def _shows_us() -> bool:
 
 
 def _descent(leader: int) -> list[int]:
-    """``leader`` and its descendants. Raises OSError where one of them can't be seen, or has just ended.
+    """Return ``leader`` and its descendants. Raises OSError if one of them can't be seen, or has just ended.
 
-    A kernel may be built without the files ``children`` (CONFIG_PROC_CHILDREN); then it is the group that ``leader`` leads.
+    A kernel may be built without the files ``children`` (CONFIG_PROC_CHILDREN). Then the group that ``leader`` leads is returned.
     """
     processes = [leader]
     try:
@@ -60,16 +60,16 @@ def _descent(leader: int) -> list[int]:
 
 
 def _open_by(process: int) -> list[str]:
-    """What a process has open. Raises OSError where the kernel doesn't tell."""
+    """Return the paths that a process has open. Raises OSError if the kernel doesn't tell."""
     targets = []
     for descriptor in os.scandir(f"/proc/{process}/fd"):
-        with suppress(FileNotFoundError):  # it was closed meanwhile; the others count all the same
+        with suppress(FileNotFoundError):  # this one was closed meanwhile
             targets.append(str(Path(descriptor.path).readlink()))
     return targets
 
 
 def _members(group: int) -> list[int]:
-    """By field 5 of each process's stat; zombies are left out. Raises OSError without /proc."""
+    """Return the processes of a group, by field 5 of their stat, without zombies. Raises OSError without /proc."""
     members = []
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -85,5 +85,5 @@ def _is_zombie(process: int) -> bool:
 
 
 def _stat(process: int | str) -> list[bytes]:
-    """The fields of a process's stat after its name: state, parent, group, …"""
+    """Return the fields of a process's stat after its name: state, parent, group, …"""
     return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()

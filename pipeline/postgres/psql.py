@@ -14,21 +14,21 @@ from pipeline.postgres.workspace import Workspace, describe_failure
 
 _DUPLICATE_OBJECT = "42710"
 _LOST = "connection to server was lost"
-"""What psql says after the server's last words."""
+"""psql's words after the server's last message."""
 _UNKNOWN_TO_OLDER = ("invalid command \\restrict", "invalid command \\unrestrict")
-"""What pg_dump writes around a script since August 2025; a psql of before does well without it."""
+"""pg_dump writes these commands around a script since August 2025. An older psql doesn't need them."""
 _TICK = 0.02  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptError:
-    """A statement that the server refused, or something that psql itself could not do."""
+    """A statement that the server refused, or a failure of psql itself."""
 
     sqlstate: str
-    """Empty where it is psql's own."""
+    """Empty for psql's own failure."""
     message: str
     statement: str = field(default="", repr=False)
-    """The first line of the SQL, which may hold the hash of a password; empty where it is psql's own."""
+    """The first line of the SQL, which may hold the hash of a password; empty for psql's own failure."""
 
     @property
     def is_presence(self) -> bool:
@@ -37,10 +37,10 @@ class ScriptError:
 
 
 class ScriptMessages:
-    """Finds the errors among what psql says of the script at ``path``, with ``--echo-errors`` and ``VERBOSITY=verbose``.
+    """Finds the errors in psql's messages on the script at ``path``, with ``--echo-errors`` and ``VERBOSITY=verbose``.
 
-    The server's word for a severity is in the server's language, and notices and warnings may have any SQLSTATE. But psql echoes each
-    statement that failed after the message about it, and no other (``SendQuery`` in psql's common.c); what it says itself is in English.
+    The server names severities in its own language, and notices and warnings may have any SQLSTATE. But after an error's message, psql
+    echoes the failed statement, and no other statement (``SendQuery`` in psql's common.c). psql's own messages are in English.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,7 +52,7 @@ class ScriptMessages:
         self._last = ("", "")
 
     def errors(self, lines: str) -> list[ScriptError]:
-        """The errors in the next whole lines."""
+        """Return the errors in the next whole lines."""
         found = []
         for match in self._line.finditer(lines):
             if match["message"] is not None:
@@ -118,9 +118,7 @@ class ScriptRun:
                 RefusedStatement(first.message, statement=first.statement, sqlstate=first.sqlstate),
             )
         if status:
-            said = (
-                "" if self._refused else self._running.messages()
-            )  # what it echoed of a statement isn't for others to read
+            said = "" if self._refused else self._running.messages()  # an echoed statement may hold secrets
             raise RestoreFailed(describe_failure("psql", status, said))
         return status is not None
 

@@ -138,13 +138,13 @@ class Restoration:
 
 
 def find_refused(messages: str) -> RefusedStatement | None:
-    """The first thing that the server refused, among what pg_restore wrote to its standard error; None where it was something else.
+    """Return the first statement or rows that the server refused, by pg_restore's messages; None if the failure was another.
 
-    Which entry it was of, pg_restore only says with ``--verbose``, which says much more than that.
+    pg_restore names the entry only with ``--verbose``, which says much more than that.
     """
     for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:
         if (match := _REFUSED.match(block)) and (match["relation"] or match["statement"]):
-            statement = (match["statement"] or "").strip().removesuffix("...")  # it shows 1,020 bytes of it
+            statement = (match["statement"] or "").strip().removesuffix("...")  # pg_restore shows its first 1,020 bytes
             return RefusedStatement(match["message"], statement, match["relation"] or "")
     return None
 

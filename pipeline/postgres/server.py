@@ -147,9 +147,9 @@ class Server(Session):
         return int(size)
 
     def large_object_sizes(self, oids: Sequence[int]) -> dict[int, int]:
-        """Bytes of each large object, for a role that may read them, on a standby too.
+        """Return the bytes of each large object. The role must be allowed to read them. It works on a standby, too.
 
-        lo_open(…, INV_READ) reads with the transaction's snapshot, and lo_lseek64(…, SEEK_END) looks at the last page alone.
+        lo_open(…, INV_READ) reads with the transaction's snapshot, and lo_lseek64(…, SEEK_END) looks only at the last page.
         """
         rows = self.fetch(
             "SELECT oid::bigint, pg_catalog.lo_lseek64(fd, 0, 2), pg_catalog.lo_close(fd) FROM "
@@ -159,7 +159,7 @@ class Server(Session):
         return {oid: size for oid, size, _ in rows}
 
     def count_large_objects(self) -> int:
-        """Large objects in the database, whoever they belong to."""
+        """Return the number of large objects in the database, of all owners."""
         [(count,)] = self.fetch("SELECT count(*) FROM pg_largeobject_metadata")
         return int(count)
 
@@ -194,16 +194,16 @@ class Server(Session):
         return len(self.relations()) + int(functions) + int(large_objects)
 
     def create_database(self, name: str, like: Source, *, in_tablespace: bool = False) -> None:
-        """An empty database with the encoding and locale of another one, and in a tablespace of the same name where that is wanted.
+        """Make an empty database with the encoding and locale of another one; with ``in_tablespace``, in a tablespace of the same name, too.
 
-        Raises RestoreFailed where there is no such tablespace, or ConnectionFailed where the server won't.
+        Raises RestoreFailed if there is no such tablespace, and ConnectionFailed if the server refuses.
         """
         options = locale_options(like, self.major)
         if in_tablespace and like.tablespace is not None:
             if like.tablespace not in self.tablespaces():
                 raise RestoreFailed(
-                    f"The server has no tablespace {like.tablespace}, in which the database was: make it (restore --globals-only makes all of "
-                    "them), or leave all tablespaces out with --no-tablespaces."
+                    f"The server has no tablespace {like.tablespace}, in which the database was. Make it (restore --globals-only makes all "
+                    "tablespaces), or leave tablespaces out with --no-tablespaces."
                 )
             options.append(sql.SQL("TABLESPACE {}").format(self.quoted(like.tablespace)))
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}")
@@ -239,7 +239,7 @@ class Server(Session):
         return self._copy(sql.SQL("COPY {} TO STDOUT (ENCODING {})").format(rows, encoding))
 
     def copy_view(self, schema: str, view: str) -> Iterator[bytes]:
-        """The same of a view, or of a materialized one, in the session's encoding."""
+        """Return the rows of a view, or of a materialized view, as COPY's text in the session's encoding."""
         return self._copy(sql.SQL("COPY (TABLE {}) TO STDOUT").format(self.quoted(schema, view)))
 
     def _copy(self, query: sql.Composed) -> Iterator[bytes]:

@@ -18,14 +18,14 @@ from pipeline.postgres.encodings import ANY_BYTES, shown, unshown
 from pipeline.postgres.session_settings import english_messages, settings_script
 
 _TRIES = 100
-"""Of the first statements, which are under the very timeout that they end."""
+"""Tries of the first statements: the timeout that they turn off may cancel them."""
 _BOOL = 16
 """The type's OID."""
 _TEXTS = ("text", "name", "varchar", "bpchar")
 
 
 class _LenientText(psycopg.adapt.Loader):
-    """Text that should be UTF-8. The names of databases and roles needn't be: all databases share them, whatever their encodings."""
+    """Text that should be UTF-8. Names of databases and roles may not be: all databases share them, whatever their encodings."""
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode("utf-8", "backslashreplace")
@@ -53,9 +53,9 @@ class _Bytes(sql.Composable):
 
 
 class Session:
-    """One connection, in a ``with`` block. What goes wrong with it raises ConnectionFailed, ServerUnavailable where that may pass.
+    """One connection, in a ``with`` block. A failure raises ConnectionFailed, or ServerUnavailable if it may pass.
 
-    It has settings of its own, or with ``users_settings`` those that the database's users have, but for limits of time.
+    The session has settings of its own. With ``users_settings`` it has those of the database's users, but no limits of time.
     """
 
     def __init__(self, conninfo: Conninfo, *, users_settings: bool = False) -> None:
@@ -110,9 +110,9 @@ class Session:
             )
 
     def run_script(self, script: str) -> list[list[tuple[bool | str | None, ...]]]:
-        """The rows of each of a script's statements, with values other than true and false as the server writes them.
+        """Return the rows of each statement of a script. Booleans are bool, and other values are text as the server writes it.
 
-        Raises InvalidRequest where a statement fails.
+        Raises InvalidRequest if a statement fails.
         """
         with self.errors():
             try:
@@ -176,7 +176,7 @@ class Session:
 
 
 def _rows(result: PGresult) -> list[tuple[bool | str | None, ...]]:
-    """Without psycopg's loaders, which know not every date, and no date in another style than ISO."""
+    """Return the rows without psycopg's loaders, which don't know every date, and only ISO style."""
 
     def value(row: int, column: int) -> bool | str | None:
         if (data := result.get_value(row, column)) is None:

@@ -8,22 +8,22 @@ _NO_LIMITS = {
     "transaction_timeout": "0",
 }
 _OWN = {
-    # How a transaction is: a deferrable serializable one may wait for ever, and a standby has none.
+    # Transactions: a deferrable serializable one may wait for ever, and a standby has no serializable ones.
     "default_transaction_isolation": "'read committed'",
     "default_transaction_deferrable": "off",
     "default_transaction_read_only": "off",
-    # How values are written: as pg_dump sets it in setup_connection(), since psycopg and the comparison of content read them.
+    # The text of values, as pg_dump sets it in setup_connection(): psycopg and the comparison of content read it.
     "DateStyle": "ISO",
     "IntervalStyle": "postgres",
     "extra_float_digits": "3",
     "quote_all_identifiers": "off",
     "synchronize_seqscans": "off",
-    # How statements are read.
+    # The meaning of statements.
     "standard_conforming_strings": "on",
     "array_nulls": "on",
     "transform_null_equals": "off",
     "xmloption": "content",
-    # pg_dump turns it off, to fail where a policy hides rows. pgstow asks for policies, and says what it couldn't compare.
+    # pg_dump turns it off, so that it fails if a policy hides rows. pgstow asks for policies, and says what it couldn't compare.
     "row_security": "on",
     "default_tablespace": "''",
     "client_min_messages": "warning",
@@ -33,14 +33,14 @@ _OWN = {
 }
 _SINCE = {"idle_session_timeout": 14, "transaction_timeout": 17, "debug_parallel_query": 16}
 _UNTIL = {"force_parallel_mode": 15}
-"""The major versions that know a setting which not all do."""
+"""The last major version that knows a setting, as _SINCE has the first."""
 
 
 def settings_script(major: int, *, users: bool) -> str:
-    """The statements for a session on a server of this major version. With ``users``, values look as the database's users see them.
+    """Return the statements for a session on a server of this major version. With ``users``, values look as the database's users see them.
 
-    Nothing but SET, which needs no snapshot: a serializable one may have to be waited for, and a standby has none. The time zone and the
-    format of bytea stay, since pg_dump dumps with them and the manifest names them.
+    All statements are SET, which needs no snapshot: a session may have to wait for a serializable one, and a standby has none. The time zone
+    and the format of bytea stay, since pg_dump dumps with them and the manifest names them.
     """
     wanted = _NO_LIMITS if users else _NO_LIMITS | _OWN
     known = {name: value for name, value in wanted.items() if _SINCE.get(name, 0) <= major <= _UNTIL.get(name, major)}
@@ -48,7 +48,7 @@ def settings_script(major: int, *, users: bool) -> str:
 
 
 def english_messages(major: int) -> str:
-    """A query that has the server speak English, by which pgstow tells what may pass, if the role may change that."""
+    """Return a query that makes the server speak English if the role may choose. pgstow tells by the words which failures may pass."""
     may = (
         "pg_catalog.has_parameter_privilege('lc_messages', 'SET')"
         if major >= 15

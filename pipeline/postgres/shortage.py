@@ -1,7 +1,7 @@
-"""Whether a restore failed for want of something that a server has and no backup holds: a library, a locale, a file, another version.
+"""Tells whether a restore failed because the server lacks something that no backup holds: a library, a locale, a file, an extension's version.
 
-pg_restore passes on no SQLSTATE, and a server may speak any language. So it is the kind of the entry that decides first, then what the server
-lacks of what the entry names, and only then the words.
+pg_restore passes on no SQLSTATE, and a server may speak any language. So the words of the message alone don't decide: the kind of the statement
+counts, too, and whether the server has the collations and extensions that the statement needs.
 """
 
 import re
@@ -29,7 +29,7 @@ _KINDS = frozenset(
         "TRANSFORM",
     }
 )
-"""Entries that need a library or a file of the server's machine, a locale, or a right."""
+"""Kinds of entries that need a library or a file on the server's machine, a locale, or a right."""
 _STATEMENT = re.compile(r"(?:CREATE|ALTER|COMMENT ON)(?: OR REPLACE| TRUSTED)* (?P<words>[A-Z ]+)")
 _FUNCTION = re.compile("CREATE (?:FUNCTION|PROCEDURE) ")
 _LANGUAGE = re.compile(r'\bLANGUAGE (?P<name>\w+|"[^"]+")')
@@ -58,8 +58,8 @@ def is_shortage(
 ) -> bool:
     """True if the failure is no evidence against the backup.
 
-    ``versions`` are the backed-up database's extensions. ``own`` is a server of pgstow's, where pgstow may do anything.
-    Raises ConnectionFailed.
+    ``versions`` has the versions of the backed-up database's extensions, by name. ``own`` is true for a server of pgstow's own, where
+    pgstow may do anything. Raises ConnectionFailed.
     """
     if refused is None:
         return _NO_CONNECTION.match(sentence) is not None  # a setting of the database may keep every session out
@@ -75,7 +75,7 @@ def is_shortage(
 
 
 def _kind_of(statement: str) -> str:
-    """What a statement makes or changes, in pg_dump's words; empty where it is none of the kinds above."""
+    """Return the kind of object that a statement makes or changes, in pg_dump's words; empty if it is none of the kinds above."""
     match = _STATEMENT.match(statement)
     words = match["words"] if match else statement
     return next((kind for kind in _KINDS if re.match(rf"{kind}\b", words)), "")
@@ -87,7 +87,7 @@ def _needs_library(statement: str) -> bool:
 
 
 def _is_denied(refused: RefusedStatement, server: Server) -> bool:
-    """True if the role lacks a right, and also if only words would tell that are in a language that pgstow doesn't read."""
+    """True if the role lacks a right. True also if pgstow can't read the language of the message, unless rows were refused."""
     if refused.sqlstate:
         return refused.sqlstate == _DENIED
     [(language,)] = server.fetch("SHOW lc_messages")
@@ -96,21 +96,22 @@ def _is_denied(refused: RefusedStatement, server: Server) -> bool:
 
 
 def _lacks_collation(statement: str, server: Server) -> bool:
-    """True if it names one of the collations that initdb makes of the machine's locales, which the server lacks."""
+    """True if the statement names a collation that initdb makes of the machine's locales, and the server lacks it."""
     named = {match["name"].strip('"').replace('""', '"') for match in _COLLATION.finditer(statement)}
     return bool(named and named - {name for (name,) in server.fetch("SELECT collname FROM pg_collation")})
 
 
 def _other_versions(versions: Mapping[str, str], server: Server) -> set[str]:
-    """The extensions of which the server has another version than was backed up."""
+    """Return the extensions that the server has in another version than the backed-up one."""
     rows = server.fetch("SELECT name, default_version FROM pg_available_extensions")
     return {name for name, version in rows if versions.get(name, version) != version}
 
 
 def _extensions_of(refused: RefusedStatement, toc: Toc, versions: Mapping[str, str]) -> set[str]:
-    """The extensions that something depends on, by the archive's own account; of a script, which has none, all where a name isn't known.
+    """Return the extensions on which the refused statement or rows depend, by the archive's dependencies.
 
-    Of rows, only an extension counts that makes their table.
+    A script has no dependencies: return all extensions if a name is undefined, or else none. For rows, only the extension counts that makes
+    their table.
     """
     if not toc.entries:
         return set(versions) if _UNDEFINED.fullmatch(refused.sqlstate) else set()

@@ -108,11 +108,11 @@ def read_toc(data: bytes) -> Toc:
 def renumber(
     data: bytes, new_ids: Mapping[int, int], more: Mapping[int, Sequence[int]] = MappingProxyType({})
 ) -> bytes:
-    """The same table of contents with other dump IDs, in the entries and in the dependencies on them, and with ``more`` dependencies.
+    """Return the same table of contents with other dump IDs, in the entries and in the dependencies on them, and with ``more`` dependencies.
 
     A dump ID is only a label within one archive, but parallel pg_restore starts entries of equal size in the order of their dump IDs
     (``TocEntrySizeCompare``); so a permutation of the IDs chooses that order. Order and content of the entries stay. ``more`` has the
-    archive's own dump IDs; they come after an entry's others, since the first dependency of a table's data is its table.
+    archive's old dump IDs. Its dependencies come last in each entry, since the first dependency of a table's data is its table.
     """
     reader = _Reader(data)
     _, count = reader.head()
@@ -169,7 +169,7 @@ class _RawEntry:
     dependencies: tuple[tuple[int, int], ...]
     """Dump ID and the offset of the string that holds it."""
     end_of_dependencies: int
-    """Offset of what ends their list."""
+    """Offset of the string that ends the list of dependencies."""
     starts: Mapping[str, int]
     """Offsets of the strings that may be changed, in their order, by the name that they have here."""
 
@@ -284,7 +284,7 @@ class _Reader:
         return bytes([value < 0]) + abs(value).to_bytes(self.int_size, "little")
 
     def encode_dependency(self, dump_id: int) -> bytes:
-        """``WriteStr`` of the digits."""
+        """Return a dependency as the file has it: ``WriteStr`` of the digits."""
         digits = str(dump_id).encode()
         return self.encode_int(len(digits)) + digits
 

@@ -1,4 +1,4 @@
-"""Unlogged tables and sequences, which a standby has without what is in them: they aren't in the write-ahead log.
+"""Unlogged tables and sequences, which are empty on a standby: the write-ahead log has none of their rows and values.
 
 So pg_dump leaves out their rows and values on a standby, and says nothing (``no_unlogged_table_data`` in main(), pg_dump.c).
 """
@@ -12,7 +12,7 @@ from pipeline.postgres.server import Server
 
 _SHOWN = 10
 
-# Of an extension's tables, pg_dump dumps only the rows of those that the extension names.
+# pg_dump dumps the rows of an extension's table only if the extension names the table.
 _UNLOGGED = """
 SELECT c.oid::bigint, format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE pg_is_in_recovery() AND c.relpersistence = 'u' AND c.relkind IN ('r', 'S')
@@ -25,7 +25,7 @@ ORDER BY 2
 
 
 def unlogged_left_out(server: Server, selection: Selection) -> list[str]:
-    """The tables and sequences of the selection whose rows and values are left out, as SQL takes their names; none on a primary.
+    """Return the selected tables and sequences whose rows and values are left out, as names in SQL; none on a primary.
 
     Raises ConnectionFailed.
     """
@@ -34,7 +34,7 @@ def unlogged_left_out(server: Server, selection: Selection) -> list[str]:
         return list(unlogged.values())
     try:
         relations = relations_to_dump(server, selection)
-    except InvalidRequest:  # a pattern that pg_dump understands, and pgstow doesn't: it may mean all of them
+    except InvalidRequest:  # pg_dump may understand a pattern that pgstow doesn't, and it may match all of them
         return list(unlogged.values())
     chosen = {table.oid for table in without_excluded_data(relations, selection)}
     chosen |= {relation.oid for relation in relations if relation.sequence}
@@ -42,9 +42,9 @@ def unlogged_left_out(server: Server, selection: Selection) -> list[str]:
 
 
 def describe_left_out(names: Sequence[str]) -> str:
-    """A sentence on what :func:`unlogged_left_out` found."""
+    """Return a sentence that names the result of :func:`unlogged_left_out`."""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     return (
-        "The server is a standby, where unlogged tables and sequences are empty, so pg_dump leaves out the rows and values of "
+        "Unlogged tables and sequences are empty on a standby, so pg_dump leaves out the rows and values of "
         f"{', '.join(names[:_SHOWN])}{more}."
     )

@@ -29,7 +29,7 @@ from pipeline.postgres.programs import Program
 
 PREFIX = "pgstow-work-"
 _COLOR = "PG_COLOR"
-"""With it, a program's messages have escape sequences in them, and pgstow would not understand them (logging.c)."""
+"""This variable puts escape sequences into a program's messages, and pgstow could not read them (logging.c)."""
 _LOCK = "pgstow.lock"
 """In every working folder; nothing else is ever taken for one."""
 _SETTLED = 60.0  # seconds after which whoever made a working folder has locked it
@@ -38,8 +38,8 @@ _LONGEST = 500  # characters of a failure's description; a query that locks all 
 _GRACE = 10.0  # seconds for a program to end after SIGTERM
 
 # Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A service manager that stops pgstow may send its
-# signal to the guard as well, which must not go first. Zombies don't count, since in many a container nobody reaps them; a /proc that doesn't
-# show the guard itself by its own number doesn't show them either.
+# signal to the guard as well, which must not go first. Zombies don't count, since in many a container nobody reaps them. If /proc doesn't show
+# the guard under its own number, it doesn't show zombies either, and kill -0 must do.
 _GUARD = """
 trap '' HUP INT TERM
 lives() {
@@ -119,7 +119,7 @@ class RunningProgram:
         return data[: data.rfind(b"\n") + 1]
 
     def open_files(self, folder: Path) -> set[str] | None:
-        """The names of the files in ``folder`` that the program or a worker of it has open; None where the kernel doesn't tell."""
+        """Return the names of the files in ``folder`` that the program or a worker of it has open; None if the kernel doesn't tell."""
         return files_open_in(folder, self._process.pid)
 
     def _signal(self, number: int) -> None:

@@ -3,7 +3,7 @@
 pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO will do. It asks for the files'
 sizes, largest first, to choose what parallel jobs begin with; all FIFOs have size 0, and then it goes by dump ID
 (``TocEntrySizeCompare``). So the copy of ``toc.dat`` that it gets has its dump IDs dealt out anew, in the order of the real sizes. For several
-jobs it also has the dependencies that pg_dump left to that order (:mod:`pipeline.postgres.load_order`).
+jobs, the copy also has dependencies that pg_dump left out (:mod:`pipeline.postgres.load_order`).
 """
 
 import fcntl
@@ -55,8 +55,8 @@ def plan_feed(
 ) -> FeedPlan:
     """The order of a pg_restore with so many jobs: a single one goes by the order of ``files``, several begin with the largest.
 
-    ``files`` are the ones to feed, by path; ``lists`` has, for each list of large objects, the paths in it. Where ``triggers_fire``,
-    foreign keys that are there before the data are checked while these come.
+    ``files`` are the ones to feed, by path; ``lists`` has, for each list of large objects, the paths in it. ``triggers_fire`` is true if
+    foreign keys that exist before the data are checked.
     """
     by_filename = {entry.filename: entry for entry in toc.data_entries}
     entries = [by_filename[path] for path in files if path in by_filename]

@@ -5,7 +5,7 @@ end is removed. A file is whole once the program that writes the archive has it 
 start to its end (``pg_backup_directory.c``). The kernel's table of open files says so, which cannot miss an event as a queue of
 notifications can, however late it is asked. One thing it does not say: a file's name is in the folder a moment before the file is in that
 table. So a file counts as closed only if it was seen open, or had bytes before the table was read: who wrote them had it open.
-And the table counts only once it has named a file of the folder: it may be that of another machine than the one that the program writes on.
+The table counts only once it has named a file of the folder: the program may write on another machine, with a table of its own.
 """
 
 import ctypes
@@ -63,8 +63,9 @@ class Piece:
 class Spool:
     """Reads the folder that a program fills.
 
-    ``open_files`` names the files that the program has open, or is None where that can't be told. Before it has named one, no file is whole;
-    nor is any then, before :meth:`finish`. ``limit`` bounds the bytes on disk as long as whoever fills the folder is paused while :attr:`full`.
+    ``open_files`` returns the names of the files that the program has open, or None if that can't be told. Until it has named one, and
+    whenever it returns None, no file becomes whole before :meth:`finish`. ``limit`` bounds the bytes on disk as long as whoever fills the
+    folder is paused while :attr:`full`.
     """
 
     def __init__(self, folder: Path, *, limit: int, piece_size: int, open_files: Callable[[], set[str] | None]) -> None:
@@ -74,7 +75,7 @@ class Spool:
         self._open_files = open_files
         self._files: dict[str, SpoolFile] = {}
         self._named_one = False
-        """Whether ``open_files`` did."""
+        """True if ``open_files`` has named a file."""
         self._finished = False
         self.punches_holes = can_punch_holes(folder.parent / "hole")
 

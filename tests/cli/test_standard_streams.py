@@ -67,7 +67,7 @@ def test_a_backup_is_made_whatever_becomes_of_messages(broken: str, database: Da
 def test_the_exit_code_of_work_is_the_works(
     broken: str, options: tuple[str, ...], database: Database, tmp_path: Path
 ) -> None:
-    """And one sentence says what was done, since standard output couldn't."""
+    """One sentence on standard error says what was done, since standard output couldn't take the result."""
     database.execute("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
     store = tmp_path / "store"
     made = run("backup", database.conninfo, "--to", store, "-q", *options, stdout=broken)
@@ -75,7 +75,7 @@ def test_the_exit_code_of_work_is_the_works(
     assert_told(made, f"The backup of localhost/{database.name} is made: {backup_id}")
 
     told = run("verify", backup_id, "--from", store, "--attest", "-q", *options, stdout=broken)
-    assert_told(told, f"{database.name} {backup_id} is good")
+    assert_told(told, f"Verified 1 backup. Good: {database.name} {backup_id}.")
     assert len(list((store / "attestations").rglob("*.json"))) == 1
     told = run("restore", backup_id, "--from", store, "--to-directory", tmp_path / "out", "-q", *options, stdout=broken)
     assert_told(told, backup_id)
@@ -111,7 +111,7 @@ def test_a_run_is_done_whatever_becomes_of_its_words(broken: str, database: Data
     assert run("run", "--config", config, "--log-format", "json", stderr=broken).exit_code == 0
     told = run("run", "--config", config, stdout=broken)
     assert told.exit_code == 0, told
-    assert f"{database.name} {committed_backups(tmp_path / 'store')[-1]} was made" in told.stderr
+    assert f"Backups made: {database.name} {committed_backups(tmp_path / 'store')[-1]}. Failures: 0." in told.stderr
     assert "Traceback" not in told.stderr
     assert len(committed_backups(tmp_path / "store")) == 2
 
@@ -132,7 +132,7 @@ PRODUCTS = (
 
 
 def test_output_that_is_all_that_was_wanted(stored_sample: StoredSample) -> None:
-    """A full disk and a closed stream are a failure of the machine; a reader that has had enough is a quiet one, as in a shell."""
+    """A full disk and a closed stream are failures of the machine. A reader that has gone away ends the command quietly, as in a shell."""
     for product, broken in zip(PRODUCTS, itertools.cycle(BROKEN), strict=False):
         reads = product[0] in ("list", "show", "prune", "hold")
         result = run(*product, *(["--from", stored_sample.folder] if reads else []), stdout=broken)
