@@ -57,6 +57,6 @@ def _apply(server: Server, statements: Sequence[str]) -> None:
             if (setting := setting_name(statement)) is None:
                 raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
             raise RestoreFailed(
-                f"The server refuses the setting {setting} that the database had. {exc} Restore as a superuser onto a server that has "
-                "what the setting names, or make the database yourself and restore into it without --create."
+                f"The server refuses the setting {setting} that the database had. {exc} Restore as a superuser, onto a server that has "
+                "what the setting needs, or make the database yourself and restore into it without --create."
             ) from exc

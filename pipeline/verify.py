@@ -77,7 +77,7 @@ class Verification:
 
 
 def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
-    """Verify one backup, but no record of others, to its end even where something is wrong or can't be read.
+    """Verify one backup, but no record of others, to its end, even if something is wrong or can't be read.
 
     Raises PipelineError if the backup can't be tried, and StorageError if the store is down or refuses.
     """
