@@ -69,7 +69,9 @@ class Outcome:
         for name, link in links.items():
             slowest = max(sides.STAGES, key=lambda stage, link=link: _wall(link, stage) or 0)
             yield Target(
-                f"backup over {name}: wall ÷ the slowest stage's ({slowest})", _ratio(link, sides.PGSTOW, slowest), 1.1
+                f"backup over a link of {name}: wall ÷ the slowest stage's ({slowest})",
+                _ratio(link, sides.PGSTOW, slowest),
+                1.1,
             )
         yield Target(
             f"backup of {DATABASES} small databases: wall ÷ the script's",
