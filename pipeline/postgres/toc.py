@@ -6,7 +6,7 @@ taken apart again where a name holds spaces or newlines.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -80,6 +80,17 @@ class Toc:
     def data_entries(self) -> tuple[TocEntry, ...]:
         """The entries that have a file of their own."""
         return tuple(entry for entry in self.entries if entry.filename)
+
+    def with_needed(self, dump_ids: Iterable[int]) -> tuple[TocEntry, ...]:
+        """The entries of these dump IDs, and all that they depend on, directly or not."""
+        by_id = {entry.dump_id: entry for entry in self.entries}
+        found = {dump_id: None for dump_id in dump_ids if dump_id in by_id}
+        waiting = list(found)
+        while waiting:
+            fresh = [other for other in by_id[waiting.pop()].dependencies if other in by_id and other not in found]
+            found |= dict.fromkeys(fresh)
+            waiting += fresh
+        return tuple(by_id[dump_id] for dump_id in found)
 
     @property
     def encoding(self) -> str:
