@@ -139,6 +139,8 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
         files = archive.files_of(chosen) if options.loads_data or archive.is_stream else []
         tables = archive.tables_of(chosen) if options.loads_data else []
         with _target_database(target, archive, chosen, tables, request, workers, notify) as (server, program, before):
+            if archive.toc.backslashes_escape:
+                server.execute("SET standard_conforming_strings = off")  # this session runs SQL of the archive
             if request.choice.by_pattern and chosen is not None:
                 chosen = archive.with_schemas(chosen, present=server.schemas())
             to_attach = attachable(server, alone) if _attaches(request) else []

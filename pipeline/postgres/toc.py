@@ -99,6 +99,11 @@ class Toc:
         match = re.search(r"'([^']+)'", definitions[0]) if definitions else None
         return match[1] if match else "UTF8"
 
+    @property
+    def backslashes_escape(self) -> bool:
+        """True if the SQL was written with ``standard_conforming_strings`` off, which doubles each backslash in a literal."""
+        return any(entry.description == "STDSTRINGS" and "'off'" in entry.definition for entry in self.entries)
+
 
 def read_toc(data: bytes) -> Toc:
     """Parse a table of contents, after which there may be more.

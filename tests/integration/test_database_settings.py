@@ -216,6 +216,28 @@ def test_money_whose_type_is_not_among_what_is_restored(
     assert target.fetch(rows) == 2 * [(Decimal("19.99"),)]
 
 
+def test_backslashes_are_read_as_they_were_written(
+    server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    """pg_dump doubles them where ``standard_conforming_strings`` is off."""
+    database = make(server, "backslashes")
+    configure(database, {"standard_conforming_strings": "off"})
+    database.execute(
+        r"COMMENT ON DATABASE backslashes IS E'it''s a\\b'; CREATE TABLE p (t text) PARTITION BY LIST (t);"
+        r"CREATE TABLE p1 PARTITION OF p FOR VALUES IN (E'a\\b'); INSERT INTO p VALUES (E'a\\b')"
+    )
+    assert pgstow("backup", database.conninfo, "--to", tmp_path).exit_code == 0
+    target = Database("", server.conninfo("backslashes_copy"))
+    into = ("restore", "--from", tmp_path, "--into", target.conninfo)
+    assert pgstow(*into, "--create").exit_code == 0
+    comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
+    assert target.fetch(comment) == [("it's a\\b",)]
+    target.execute("DROP TABLE p1")
+    result = pgstow(*into, "-t", "p1")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert target.fetch("SELECT * FROM p") == [("a\\b",)]
+
+
 def test_a_table_elsewhere_has_the_values_that_it_had(
     server: ThrowawayCluster, store: Path, pgstow: Callable[..., Result]
 ) -> None:
