@@ -19,6 +19,8 @@ _OTHER_PLANS = (
     ("enable_seqscan", "enable_sort"),
 )
 """Settings that are turned off. If the order of rows is free, another plan gives another one: statistics may bring one at any time."""
+_NO_SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', '', false)"
+"""As pg_restore has it: a view may write names of tables, with their schemas or without."""
 _BY_THE_CLOCK = re.compile(
     r"\bnow\(|\bCURRENT_(?:DATE|TIME)|\bLOCALTIME|_timestamp\(|\btimeofday\(|\bage\(|\bpg_(?:catalog\.)?\w*(?:size|stat)",
     re.IGNORECASE,
@@ -32,6 +34,7 @@ def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[st
     over. Memory is bounded by a few rows; the server's disk has a second copy of one view at a time. Raises ConnectionFailed.
     """
     with Server(target) as server:
+        server.fetch(_NO_SEARCH_PATH)
         views = server.fetch(
             "SELECT n.nspname, c.relname, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c "
             "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated "
@@ -72,9 +75,7 @@ def _refreshed(target: Conninfo, schema: str, name: str, *, without: Sequence[st
     # A refresh, and not the query itself, since that would run with the rights of this role.
     with Server(target, users_settings=True) as server:
         server.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        server.fetch(
-            "SELECT pg_catalog.set_config('search_path', '', true)"
-        )  # as pg_restore's; names are written by it
+        server.fetch(_NO_SEARCH_PATH)
         for setting in without:
             server.execute(f"SET max_parallel_workers_per_gather = 0; SET {setting} = off")
         before = _digest(server, schema, name)

@@ -55,7 +55,6 @@ def drop_database(maintenance: Conninfo, name: str) -> None:
     Its subscriptions go first, without a word to their publishers, whose replication slots stay.
     """
     with Server(maintenance) as server:
-        server.execute("SET default_transaction_read_only = off")
         try:
             server.drop_database(name)
         except ConnectionFailed:
