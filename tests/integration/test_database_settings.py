@@ -15,8 +15,13 @@ from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
 
 from demo import compare
+from pipeline.archive_reader import open_archive
 from pipeline.catalog import Wanted, find_backup
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.view_check import compare_views
 from storage_backends.local import LocalBackend
 
 PRICES = r"""
@@ -153,6 +158,25 @@ def test_a_materialized_view_that_is_not_what_its_query_gives(
     assert problem.startswith("The materialized view public.asker doesn't have the content that its query gives")
     assert "public.chance can't be compared: its query doesn't give the same each time" in result.stderr
     assert "public.good" not in result.stderr
+
+
+def test_a_materialized_view_whose_rows_another_plan_orders_otherwise(
+    server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Autovacuum may bring another plan between the restore and the comparison."""
+    database = make(server, "planned")
+    database.execute(
+        "CREATE TABLE t AS SELECT 5000 - i AS id, repeat('x', 500) AS pad FROM generate_series(1, 5000) AS i; CREATE INDEX ON t (id);"
+        "CREATE MATERIALIZED VIEW ids AS SELECT array_agg(id) FROM t"
+    )
+    store = LocalBackend(tmp_path)
+    assert pgstow("backup", database.conninfo, "--to", tmp_path).exit_code == 0
+    database.execute("VACUUM ANALYZE t")
+    told: list[object] = []
+    with Workers() as workers:
+        archive = open_archive(store, find_backup(store, Wanted()), workers, Limits())
+    assert compare_views(Conninfo.parse(database.conninfo), archive, told.append) == []
+    assert "public.ids can't be compared" in str(told)
 
 
 @pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
