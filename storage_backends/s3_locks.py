@@ -8,16 +8,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from botocore.exceptions import ClientError
+
 from storage_backends.backend import ObjectInfo
 from storage_backends.errors import AccessDenied, StorageError
 from storage_backends.holds import ObjectLock
-from storage_backends.s3_errors import s3_errors
+from storage_backends.s3_errors import s3_errors, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectLegalHold.html; InvalidRequest: the bucket has no Object Lock
-_NO_LOCK = {"NoSuchObjectLockConfiguration", "InvalidRequest", "NotImplemented", "MethodNotAllowed"}
+_NO_LOCK = {"NoSuchObjectLockConfiguration", "InvalidRequest", "MethodNotAllowed"}
 
 _T = TypeVar("_T")
 
@@ -58,10 +60,10 @@ def _ask(where: str, ask: Callable[[], _T], without_lock: _T) -> _T:
         with s3_errors(where):
             return ask()
     except StorageError as exc:
-        answer = getattr(exc.__cause__, "response", {})
-        # A store that doesn't know the request answers with the object itself, which botocore takes for an error; but an error has no ETag.
-        # Then HEAD has said all that there is.
-        is_object = "etag" in answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        if is_object or answer.get("Error", {}).get("Code") in _NO_LOCK:
+        refused = exc.__cause__
+        # Where the store doesn't know the request (501), HEAD has said all that there is.
+        if isinstance(refused, ClientError) and (
+            status_of(refused) == 501 or refused.response.get("Error", {}).get("Code") in _NO_LOCK
+        ):
             return without_lock
         raise

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.faulty_http import Fault, FaultyProxy
+from support.faulty_http import Answer, Fault, FaultyProxy
 from support.object_stores import StoreBucket
 
 from storage_backends import ObjectLocked, ObjectNotFound, StorageBackend, StorageError, open_backend
@@ -215,6 +215,25 @@ class TestAsking:
             put(backend, "key")
         proxy.fail(with_=answer, path=r"\?(legal-hold|retention)", times=2)
         with closing(open_backend(s3_locking_bucket.url_at(proxy.url))) as backend:
+            assert lock_of(backend, "key") == ObjectLock(None, False, ())
+
+    def test_what_the_store_says_where_head_is_denied(self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        """moto answers nothing of its own to ?retention."""
+        with closing(open_s3(s3_locking_bucket)) as backend:
+            put(backend, "key")
+            set_hold(backend, "key", held=True)
+        until = f"<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>{UNTIL.isoformat()}</RetainUntilDate></Retention>"
+        proxy.fail(with_=Answer(200, until.encode(), "application/xml"), path=r"\?retention")
+        proxy.fail(with_=Fault.FORBIDDEN, method="HEAD", times=math.inf)
+        with closing(open_backend(s3_locking_bucket.url_at(proxy.url))) as backend:
+            assert lock_of(backend, "key") == ObjectLock(UNTIL, True, ())
+
+    def test_a_store_that_takes_the_question_for_a_get(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        headers = (("ETag", '"841a2d689ad86bd1611447453c22c6fc"'), ("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT"))
+        object_itself = Answer(200, b"body", "application/octet-stream", headers)
+        proxy.fail(with_=object_itself, path=r"\?(legal-hold|retention)", times=2)
+        with closing(open_backend(s3_bucket.url_at(proxy.url))) as backend:
+            put(backend, "key")
             assert lock_of(backend, "key") == ObjectLock(None, False, ())
 
 
