@@ -18,8 +18,10 @@ from storage_backends.s3_errors import s3_errors, status_of
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectLegalHold.html; InvalidRequest: the bucket has no Object Lock
-_NO_LOCK = {"NoSuchObjectLockConfiguration", "InvalidRequest", "MethodNotAllowed"}
+_UNLOCKED = "NoSuchObjectLockConfiguration"
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-configure.html"""
+_UNASKED = (400, 405, 501)
+"""The bucket has no Object Lock (S3: 400, InvalidRequest), or the store doesn't know the request. Then a HEAD has said all that there is."""
 
 _T = TypeVar("_T")
 
@@ -61,9 +63,8 @@ def _ask(where: str, ask: Callable[[], _T], without_lock: _T) -> _T:
             return ask()
     except StorageError as exc:
         refused = exc.__cause__
-        # Where the store doesn't know the request (501), HEAD has said all that there is.
-        if isinstance(refused, ClientError) and (
-            status_of(refused) == 501 or refused.response.get("Error", {}).get("Code") in _NO_LOCK
-        ):
+        if type(exc) is not StorageError or not isinstance(refused, ClientError):
+            raise
+        if status_of(refused) in _UNASKED or refused.response.get("Error", {}).get("Code") == _UNLOCKED:
             return without_lock
         raise

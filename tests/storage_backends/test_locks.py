@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.faulty_http import Answer, Fault, FaultyProxy
+from support.faulty_http import LOGIN_PAGE, Answer, Fault, FaultyProxy
 from support.object_stores import StoreBucket
 
 from storage_backends import ObjectLocked, ObjectNotFound, StorageBackend, StorageError, open_backend
@@ -206,9 +206,11 @@ class TestAsking:
             assert self.ask(s3_bucket, proxy, r"\?legal-hold", r"\?retention") == ObjectLock()
             assert self.ask(s3_bucket, proxy, "").held is None
 
-    @pytest.mark.parametrize("answer", [Fault.NO_OBJECT_LOCK, Fault.NO_BUCKET_LOCK])
+    UNKNOWN = Answer(400, b"<Error><Code>InvalidArgument</Code></Error>", "application/xml")
+
+    @pytest.mark.parametrize("answer", [Fault.NO_OBJECT_LOCK, Fault.NO_BUCKET_LOCK, UNKNOWN])
     def test_what_s3_answers_where_nothing_locks(
-        self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy, answer: Fault
+        self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy, answer: Fault | Answer
     ) -> None:
         """moto has answers of its own."""
         with closing(open_s3(s3_locking_bucket)) as backend:
@@ -235,6 +237,16 @@ class TestAsking:
         with closing(open_backend(s3_bucket.url_at(proxy.url))) as backend:
             put(backend, "key")
             assert lock_of(backend, "key") == ObjectLock(None, False, ())
+
+    def test_a_failure_says_nothing_of_locks(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        for answer in (Fault.INTERNAL_ERROR, Answer(404, b"<html/>"), LOGIN_PAGE):
+            proxy.heal()
+            with closing(open_backend(s3_bucket.url_at(proxy.url), give_up_after=0)) as backend:
+                backend.delete(["key"])
+                put(backend, "key")
+                proxy.fail(with_=answer, path=r"\?(legal-hold|retention)", times=math.inf)
+                with pytest.raises(StorageError):
+                    lock_of(backend, "key")
 
 
 def open_s3(bucket: StoreBucket, **options: Any) -> S3Backend:
