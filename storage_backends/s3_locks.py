@@ -48,6 +48,17 @@ def lock_of(
     return ObjectLock(until, held, tuple(needs))
 
 
+def require_holds(client: "S3Client", bucket: str, name: str) -> None:
+    """Raise StorageError if the store knows no legal holds: it would take the request that sets one for a put, and overwrite the object."""
+    where = f"s3://{bucket}/{name}"
+    with s3_errors(where):
+        try:
+            client.get_object_legal_hold(Bucket=bucket, Key=name)
+        except ClientError as exc:
+            if status_of(exc) == 501:
+                raise StorageError(f"{where}: the store has no legal holds") from exc
+
+
 def _is_on(client: "S3Client", bucket: str, name: str) -> bool:
     return client.get_object_legal_hold(Bucket=bucket, Key=name).get("LegalHold", {}).get("Status") == "ON"
 

@@ -175,6 +175,11 @@ class TestAsking:
     """Credentials that may not ask what locks an object: S3 leaves it out of a HEAD's answer, which then looks as if nothing did."""
 
     HOLD, RETENTION = "s3:GetObjectLegalHold", "s3:GetObjectRetention"
+    OBJECT = Answer(
+        body=b"body",
+        kind="application/octet-stream",
+        headers=(("ETag", '"841a2d689ad86bd1611447453c22c6fc"'), ("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")),
+    )
 
     @pytest.fixture
     def proxy(self, s3_endpoint: str) -> Iterator[FaultyProxy]:
@@ -231,12 +236,23 @@ class TestAsking:
             assert lock_of(backend, "key") == ObjectLock(UNTIL, True, ())
 
     def test_a_store_that_takes_the_question_for_a_get(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
-        headers = (("ETag", '"841a2d689ad86bd1611447453c22c6fc"'), ("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT"))
-        object_itself = Answer(200, b"body", "application/octet-stream", headers)
-        proxy.fail(with_=object_itself, path=r"\?(legal-hold|retention)", times=2)
+        proxy.fail(with_=self.OBJECT, path=r"\?(legal-hold|retention)", times=2)
         with closing(open_backend(s3_bucket.url_at(proxy.url))) as backend:
             put(backend, "key")
             assert lock_of(backend, "key") == ObjectLock(None, False, ())
+
+    def test_a_hold_is_asked_only_of_a_store_that_has_holds(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        """Another would take the request for a put, and overwrite the object with it."""
+        for answer in (self.OBJECT, Answer(501)):
+            proxy.heal()
+            with closing(open_backend(s3_bucket.url_at(proxy.url))) as backend:
+                backend.delete(["key"])
+                put(backend, "key")
+                proxy.fail(with_=answer, method="GET", path=r"\?legal-hold")
+                with pytest.raises(StorageError, match=r"key: the store has no legal holds$"):
+                    set_hold(backend, "key", held=True)
+                assert proxy.count("PUT", r"\?legal-hold") == 0
+                assert backend.get("key") == b"body"
 
     def test_a_failure_says_nothing_of_locks(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
         for answer in (Fault.INTERNAL_ERROR, Answer(404, b"<html/>"), LOGIN_PAGE):
