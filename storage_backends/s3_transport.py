@@ -95,8 +95,12 @@ _ROOTS: Mapping[str, str] = {
     "ListObjectsV2": "ListBucketResult",
     "DeleteObjects": "DeleteResult",
     "GetObjectLockConfiguration": "ObjectLockConfiguration",
+    "GetObjectLegalHold": "LegalHold",
+    "GetObjectRetention": "Retention",
 }
 """The root element of an operation's answer. Of the other answers, only an object has a body."""
+_ABOUT_AN_OBJECT = ("GetObjectLegalHold", "GetObjectRetention")
+"""Requests that a store which doesn't know them takes for a GET of the object."""
 _PAGES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
 """What no object of pgstow's is."""
 
@@ -117,6 +121,8 @@ def _check_answer(operation: str, answer: AWSResponse) -> None:
         return
     if operation in ("GetObject", "HeadObject"):
         _check_object(operation, answer)
+    elif operation in _ABOUT_AN_OBJECT and "etag" in answer.headers:
+        answer.status_code = 501  # in the words of a store that says it
     else:
         _check_document(operation, answer)
 
