@@ -58,8 +58,6 @@ def back_up_cluster_script(
         with sole_backup(server, run.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
-            found = [_look_into(each, name) for name in databases]
-            source = source.model_copy(update={"lc_monetary": _money_locale(found, notify)})
             dump = DumpOptions(
                 format="script",
                 jobs=1,
@@ -67,10 +65,7 @@ def back_up_cluster_script(
                 role_passwords=takes_passwords(server, notify, wanted=role_passwords),
                 databases=list(databases),
                 exclude_databases=list(exclude),
-                unlogged_left_out=[name for one in found for name in one.unlogged_left_out],
             )
-            if dump.unlogged_left_out:
-                notify(Notice(describe_left_out(dump.unlogged_left_out)))
             notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
             reached = each.source.at(server.host, server.hostaddr, server.port)
             call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
@@ -92,6 +87,12 @@ def back_up_cluster_script(
                 )
             if unknown := {table.database or "" for table in tables} - set(databases):
                 raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
+            found = [_look_into(each, name) for name in databases]
+            source = source.model_copy(update={"lc_monetary": _money_locale(found, notify)})
+            unlogged = [name for one in found for name in one.unlogged_left_out]
+            dump = dump.model_copy(update={"unlogged_left_out": unlogged})
+            if dump.unlogged_left_out:
+                notify(Notice(describe_left_out(dump.unlogged_left_out)))
             run.ended("dump")
             files = describe_stream(writer.finish())
             run.ended("upload_after_dump")
