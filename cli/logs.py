@@ -71,7 +71,8 @@ def _log_event(database: str, event: Event) -> None:
 
 def _log(level: str, event: str, **more: Any) -> None:
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event, **more}
-    print(json.dumps(line, ensure_ascii=False, default=str), file=sys.stderr, flush=True)
+    as_it_is = sys.stderr.encoding.lower() == "utf-8"
+    print(json.dumps(line, ensure_ascii=not as_it_is, default=str), file=sys.stderr, flush=True)
 
 
 @contextmanager

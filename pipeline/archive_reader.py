@@ -144,9 +144,11 @@ class Archive:
         return [table for table in self.manifest.tables if (table.schema_name, table.relation) in names]
 
     def uses_money(self, dump_ids: Collection[int] | None) -> bool:
-        """True if one of the entries (None: any entry) has the type money. True also for a script, whose entries aren't known."""
-        wanted = None if dump_ids is None else frozenset(dump_ids)
-        entries = [entry for entry in self.toc.entries if wanted is None or entry.dump_id in wanted]
+        """True if one of the entries (None: any entry) has the type money, itself or by a domain or table on which it depends.
+
+        True also for a script, whose entries aren't known. A partial backup may lack the types of its tables: see :func:`has_types_of_money`.
+        """
+        entries = self.toc.entries if dump_ids is None else self.toc.with_needed(dump_ids)
         return self.format == "plain" or names_money(entries)
 
     def plan_feed(self, files: Sequence[File], *, jobs: int, triggers_fire: bool = True) -> FeedPlan:

@@ -3,6 +3,7 @@
 Written like manifests, in canonical bytes and create-only: none is ever changed, and a later verification adds its own.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
@@ -123,52 +124,70 @@ def load_attestation(data: bytes, key: str) -> Attestation:
 def latest_attestations(
     store: StorageBackend, entries: Sequence[CatalogEntry], cluster: str | None, database: str | None, notify: Notify
 ) -> dict[BackupRef, Attestation] | None:
-    """Of each of the backups, the latest attestation, if it is about the manifest that is there; None where the credentials can't read them.
+    """Return, for each of the backups, the attestation that counts; None if the credentials can't read attestations.
 
-    Costs one LIST per thousand attestations of the cluster or the database, and one GET for each backup that has one. What can't be
-    read, and why, is a notice. Raises StorageError.
+    That is the latest; but an earlier one that isn't good counts until one of its level or above is: what went less far doesn't refute it.
+    One that is about another manifest than the one that is there counts for nothing.
+
+    Costs one LIST per thousand attestations of the cluster or the database, and for each backup that has any, one GET for each from the
+    latest back to the first that is of level restore or not good. What can't be read, and why, is a notice. Raises StorageError.
     """
     wanted = {entry.ref.attestations_prefix: entry for entry in entries}
-    newest: dict[str, str] = {}
+    keys = defaultdict[str, list[str]](list)
     try:
         for info in store.list(attestations_prefix(cluster, database if cluster is not None else None)):
             prefix, slash, _ = info.key.rpartition("/")
             if prefix + slash in wanted:
-                newest[prefix + slash] = info.key  # they come in order
-        return _read(store, {key: wanted[prefix] for prefix, key in newest.items()}, notify)
+                keys[prefix + slash].insert(0, info.key)  # they come oldest first
+        return _read(store, [(wanted[prefix], newest_first) for prefix, newest_first in keys.items()], notify)
     except AccessDenied as exc:
         notify(Notice(f"When backups were last proven can't be told. {exc}"))
         return None
 
 
-def _read(store: StorageBackend, keys: dict[str, CatalogEntry], notify: Notify) -> dict[BackupRef, Attestation]:
+def _read(
+    store: StorageBackend, histories: Sequence[tuple[CatalogEntry, Sequence[str]]], notify: Notify
+) -> dict[BackupRef, Attestation]:
     found: dict[BackupRef, Attestation] = {}
 
-    def take(entry: CatalogEntry, result: Attestation | str) -> None:
-        if isinstance(result, str):
-            notify(Notice(result))
-        elif entry.sha256 != result.manifest_sha256:
-            notify(
-                Notice(f"The attestation of {result.backup_id} is about another manifest than the one that is there.")
-            )
-        else:
-            found[entry.ref] = result
+    def take(ref: BackupRef, result: tuple[Attestation | None, str | None]) -> None:
+        attestation, problem = result
+        if problem:
+            notify(Notice(problem))
+        if attestation:
+            found[ref] = attestation
 
     with Workers() as workers:
         reading = workers.pool(_READERS, "attestation")
-        for key, entry in keys.items():
-            reading.submit(partial(_read_one, store, key), partial(take, entry))
+        for entry, keys in histories:
+            reading.submit(partial(_read_history, store, entry, keys), partial(take, entry.ref))
         while reading.pending:
             workers.collect(timeout=1.0)
     return found
 
 
-def _read_one(store: StorageBackend, key: str) -> Attestation | str:
-    """What is wrong with it, where it can't be read."""
-    try:
-        return load_attestation(store.get(key), key)
-    except (ManifestInvalid, ObjectNotFound) as exc:
-        return str(exc)
+def _read_history(
+    store: StorageBackend, entry: CatalogEntry, newest_first: Sequence[str]
+) -> tuple[Attestation | None, str | None]:
+    """Return the attestation that counts, and a sentence on the first one that can't be used."""
+    levels, counting, proven = list(Level), None, -1
+    for key in newest_first:
+        try:
+            attestation = load_attestation(store.get(key), key)
+        except (ManifestInvalid, ObjectNotFound) as exc:
+            return counting, str(exc)
+        if entry.sha256 != attestation.manifest_sha256:
+            words = "is about another manifest than the one that is there."
+            return counting, f"The attestation of {attestation.backup_id} {words}"
+        level = levels.index(Level(attestation.level))
+        if level <= proven:
+            continue
+        if counting is None or not attestation.good:
+            counting = attestation
+        proven = level
+        if not attestation.good or levels[level] is Level.RESTORE:
+            break
+    return counting, None
 
 
 def attestation_schema() -> dict[str, Any]:

@@ -74,10 +74,10 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
     whatever reason, the others still are. pgstow sends no later database to a store that failed. Raises BackupIncomplete if a backup failed
     (BackupBroken if a bug was the cause), or else PipelineError or StorageError.
     """
+    if request.each.format == "plain":
+        return patiently(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)
     each = replace(request.each, source=any_database(request.each.source))
     request = replace(request, each=each)
-    if each.format == "plain":
-        return patiently(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
         cluster = each.cluster or default_cluster(server)
@@ -115,10 +115,11 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
 
 
 def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
-    with Server(request.each.source) as server:
+    each = replace(request.each, source=any_database(request.each.source))
+    with Server(each.source) as server:
         databases = _chosen(server.databases(), request.exclude)
     return back_up_cluster_script(
-        request.each, databases, request.exclude, stores, notify, role_passwords=request.role_passwords
+        each, databases, request.exclude, stores, notify, role_passwords=request.role_passwords
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipeline.archive_writer import ArchiveWriter
@@ -16,7 +17,7 @@ from pipeline.globals import ServerTarget, takes_passwords
 from pipeline.layout import WHOLE
 from pipeline.manifest import DumpOptions, Manifest
 from pipeline.postgres.dump import DumpCall, StreamDump
-from pipeline.postgres.loading import as_dumped, has_money, session_default
+from pipeline.postgres.loading import as_dumped, has_money, session_default, writes_money_alike
 from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.maintenance import make_usual_database
 from pipeline.postgres.programs import find_program, major_of
@@ -57,7 +58,6 @@ def back_up_cluster_script(
         with sole_backup(server, run.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
-            source = source.model_copy(update={"lc_monetary": _money_locale(server, each, databases)})
             dump = DumpOptions(
                 format="script",
                 jobs=1,
@@ -65,10 +65,7 @@ def back_up_cluster_script(
                 role_passwords=takes_passwords(server, notify, wanted=role_passwords),
                 databases=list(databases),
                 exclude_databases=list(exclude),
-                unlogged_left_out=_unlogged_left_out(each, databases) if source.standby else [],
             )
-            if dump.unlogged_left_out:
-                notify(Notice(describe_left_out(dump.unlogged_left_out)))
             notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
             reached = each.source.at(server.host, server.hostaddr, server.port)
             call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
@@ -90,6 +87,12 @@ def back_up_cluster_script(
                 )
             if unknown := {table.database or "" for table in tables} - set(databases):
                 raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
+            found = [_look_into(each, name) for name in databases]
+            source = source.model_copy(update={"lc_monetary": _money_locale(found, notify)})
+            unlogged = [name for one in found for name in one.unlogged_left_out]
+            dump = dump.model_copy(update={"unlogged_left_out": unlogged})
+            if dump.unlogged_left_out:
+                notify(Notice(describe_left_out(dump.unlogged_left_out)))
             run.ended("dump")
             files = describe_stream(writer.finish())
             run.ended("upload_after_dump")
@@ -141,27 +144,38 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
             raise type(exc)(f"{exc} The server may hold a part of the backup now.") from exc
 
 
-def _money_locale(server: Server, each: BackupRequest, databases: Sequence[str]) -> str | None:
-    """Return the locale in which all databases write money; None if there is no money, or if databases set locales of their own."""
-    [(own,)] = server.fetch(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS setting "
-        "WHERE setdatabase <> 0 AND pg_catalog.lower(pg_catalog.split_part(setting, '=', 1)) = 'lc_monetary')"
-    )
-    if own:
+@dataclass(frozen=True, slots=True)
+class _Database:
+    """Facts about one database that the script doesn't hold."""
+
+    name: str
+    lc_monetary: str | None
+    """The locale in which it writes money; None if it has no money."""
+    unlogged_left_out: Sequence[str]
+
+
+def _look_into(each: BackupRequest, name: str) -> _Database:
+    with Server(each.source.with_database(name)) as server:
+        locale = session_default(server, "lc_monetary") if has_money(server) else None
+        return _Database(name, locale, [f"{name}.{one}" for one in unlogged_left_out(server, each.selection)])
+
+
+def _money_locale(databases: Sequence[_Database], notify: Notify) -> str | None:
+    """Return the locale in which all databases with money write it; None if there is no money, or if the locales differ."""
+    locales = {one.name: one.lc_monetary for one in databases if one.lc_monetary is not None}
+    first = next(iter(locales.items()), None)
+    if first is None:
         return None
-    for name in databases:
-        with Server(each.source.with_database(name)) as database:
-            if has_money(database):
-                return session_default(server, "lc_monetary")
+    other = next((one for one in locales.items() if not writes_money_alike(one[1], first[1])), None)
+    if other is None:
+        return first[1]
+    notify(
+        Notice(
+            f"The databases write money in several locales ({first[0]}: {first[1]}, {other[0]}: {other[1]}), and one script can't say so. "
+            "Restore it only onto a server with the same lc_monetary as this one, or back up in another format."
+        )
+    )
     return None
-
-
-def _unlogged_left_out(each: BackupRequest, databases: Sequence[str]) -> list[str]:
-    found = []
-    for name in databases:
-        with Server(each.source.with_database(name)) as server:
-            found += [f"{name}.{relation}" for relation in unlogged_left_out(server, each.selection)]
-    return found
 
 
 def _is_of_the_cluster(error: ScriptError) -> bool:

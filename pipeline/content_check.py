@@ -146,14 +146,10 @@ class _Redump:
         """Bytes, only shown: threads may lose a count to each other."""
 
     def session(self) -> Server:
-        """One in which values look as they did to pg_dump (``setup_connection`` in pg_dump.c)."""
+        """Return a session in which values look as they did to pg_dump (``setup_connection`` in pg_dump.c)."""
         server = Server(self._target)
         for name, value in (
-            ("DateStyle", "ISO"),
-            ("IntervalStyle", "postgres"),
-            ("extra_float_digits", "3"),
             ("search_path", ""),
-            ("synchronize_seqscans", "off"),
             ("TimeZone", self._source.time_zone),
             ("bytea_output", self._source.bytea_output),
             ("quote_all_identifiers", "on" if self._source.quote_all_identifiers else "off"),

@@ -128,7 +128,7 @@ def _describe_one(
         job=manifest.job,
         members=tuple(members),
         uses=entry.uses,
-        verified=Level(attestation.level) if attestation and attestation.good else None,
+        verified=Level(attestation.level) if attestation and (attestation.good or attestation.unproven) else None,
         damaged=(attestation is not None and not attestation.good and not attestation.unproven)
         or any(digests.get(ref, sha256) != sha256 for ref, sha256 in members.items()),
         unread_at=attestation.finished_at if attestation and attestation.unproven else None,

@@ -16,7 +16,7 @@ from pipeline.events import Notice, Notify, Started
 from pipeline.follow import follow
 from pipeline.manifest import File, Manifest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.loading import as_dumped
+from pipeline.postgres.loading import as_dumped, has_types_of_money
 from pipeline.postgres.maintenance import drop_database, maintenance_database
 from pipeline.postgres.partitions import attach, attachable, attachments_left_out, tell_alone
 from pipeline.postgres.patterns import belongs_elsewhere
@@ -139,12 +139,15 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
         files = archive.files_of(chosen) if options.loads_data or archive.is_stream else []
         tables = archive.tables_of(chosen) if options.loads_data else []
         with _target_database(target, archive, chosen, tables, request, workers, notify) as (server, program, before):
+            if archive.toc.backslashes_escape:
+                server.execute("SET standard_conforming_strings = off")  # this session runs SQL of the archive
             if request.choice.by_pattern and chosen is not None:
                 chosen = archive.with_schemas(chosen, present=server.schemas())
             to_attach = attachable(server, alone) if _attaches(request) else []
             reader = ObjectReader(store, manifest.objects, files, workers, limits)
             refused = apply_settings(server, archive, options) if request.create or request.properties else []
-            loading = as_dumped(target, manifest.source, money=archive.uses_money(chosen))
+            money = archive.uses_money(chosen) or (manifest.dump.partial and has_types_of_money(server))
+            loading = as_dumped(target, manifest.source, money=money)
             plan = archive.plan_feed(files, jobs=limits.jobs, triggers_fire=not options.disable_triggers)
             jobs = 1 if archive.is_stream else limits.jobs
             notify(Started(f"Restoring into {target.database} with {program.path.name} {program.version}, {jobs} jobs"))

@@ -79,7 +79,7 @@ class Backup:
     uses: frozenset[BackupRef] = frozenset()
     """The backups, other than this one, that its objects lie under."""
     verified: Level | None = None
-    """How far its latest attestation says that it is good."""
+    """The level of the attestation that counts, if it found nothing wrong."""
     damaged: bool = False
     """Its latest attestation says that it isn't, or a member is another than was recorded."""
     unread_at: datetime | None = None

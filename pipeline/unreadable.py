@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 from storage_backends import ObjectInfo, ObjectNotFound, StorageBackend, StorageError, TransientStorageError
@@ -30,10 +31,12 @@ class UnreadableTracker:
 
     def __init__(self, inner: StorageBackend, keys: Collection[str]) -> None:
         self._inner = inner
-        self._hurried = with_patience(inner, _HURRY)
+        self.hurried = with_patience(inner, _HURRY)
+        """Return ``inner`` with a few seconds of retries for each call."""
         self._keys = frozenset(keys)
         self._lock = threading.Lock()
         self._unreadable: dict[str, TransientStorageError] = {}
+        self._first: Callable[[StorageBackend], object] | None = None
         self._answered: list[str] = []
         self._gave_up = False
 
@@ -41,12 +44,16 @@ class UnreadableTracker:
         """Return one sentence for each object that can't be read, once all were asked for.
 
         ``others`` are keys of objects of other backups. Raises TransientStorageError if the store gives neither an object that it gave
-        before nor one of the others: then it is down, which says nothing about the backup.
+        before nor one of the others: then it is down, which says nothing about the backup. Raises it, too, if the store now gives the first
+        object that it failed to give: then it was down for a while.
         """
-        if not self._unreadable:
+        if self._first is None:
             return []
-        if not any(map(self._is_given, itertools.chain(self._answered, others))):
-            raise next(iter(self._unreadable.values()))
+        error = next(iter(self._unreadable.values()))
+        if not any(self._answers(partial(_get, key)) for key in itertools.chain(self._answered, others)):
+            raise error
+        if self._answers(self._first):
+            raise TransientStorageError(f"{error}; the store gives it now, so verify again") from error
         more = [f"More than {MOST} objects could not be read; the rest weren't tried."]
         return [*map(str, self._unreadable.values()), *(more if self._gave_up else [])]
 
@@ -100,6 +107,7 @@ class UnreadableTracker:
         except TransientStorageError as exc:
             with self._lock:
                 self._unreadable[key] = exc
+                self._first = self._first or call
             raise ObjectUnreadable(str(exc)) from exc
         self._answered = [key]
         return answer
@@ -111,13 +119,18 @@ class UnreadableTracker:
             if len(self._unreadable) >= MOST:
                 self._gave_up = True
                 raise ObjectUnreadable(f"{key} was not tried: more than {MOST} objects could not be read.")
-            return self._hurried if self._unreadable else self._inner
+            return self.hurried if self._unreadable else self._inner
 
-    def _is_given(self, key: str) -> bool:
+    def _answers(self, call: Callable[[StorageBackend], object]) -> bool:
+        """True if the store answers this call now."""
         try:
-            self._hurried.get(key)
+            call(self.hurried)
         except ObjectNotFound:
             return True  # the store answers
         except StorageError:
             return False
         return True
+
+
+def _get(key: str, store: StorageBackend) -> bytes:
+    return store.get(key)

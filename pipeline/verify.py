@@ -27,7 +27,7 @@ from pipeline.proof import Proof, ProofRequest, prove
 from pipeline.stages.download import ObjectReader, check_content, download
 from pipeline.stream import read_stream
 from pipeline.unreadable import ObjectUnreadable, UnreadableTracker
-from storage_backends import AccessDenied, StorageBackend, StorageError
+from storage_backends import AccessDenied, StorageBackend, StorageError, TransientStorageError
 
 _INTERVAL = 0.2  # seconds between reports of progress
 _OTHERS = 3  # backups that are asked for an object, where the one that is verified gives none
@@ -106,7 +106,12 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
                 _verify_archive(tracker, request, found, workers, notify)
             case Level.RESTORE:
                 _verify_restore(tracker, request, found, workers, notify)
-    found.unreadable = tracker.conclude(_objects_of_others(store, manifest))
+    try:
+        found.unreadable = tracker.conclude(_objects_of_others(tracker.hurried, manifest))
+    except TransientStorageError as exc:
+        if not found.problems:
+            raise
+        notify(Notice(str(exc)))  # the damage that was found decides the exit code
     proof, not_good = found.proof, bool(found.problems or found.unreadable)
     if proof and proof.left and (proof.hindrance or not_good):
         notify(Notice(str(proof.left)))  # the other failure decides the exit code
@@ -126,7 +131,7 @@ def _objects_of_others(store: StorageBackend, manifest: Manifest) -> Iterator[st
         key=lambda ref: ((ref.cluster, ref.database) == (own.cluster, own.database), ref.backup_id), reverse=True
     )
     for ref in others[:_OTHERS]:
-        with suppress(ManifestInvalid, BackupNotFound):
+        with suppress(ManifestInvalid, BackupNotFound, TransientStorageError):
             if objects := read_manifest(store, ref).objects:
                 yield min(objects, key=lambda stored: stored.size).key
 
@@ -272,23 +277,23 @@ def attest(
         return None
     manifest, proof = found.manifest, found.proof
     ref = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
-    attestation = Attestation(
-        cluster=ref.cluster,
-        database=ref.database,
-        backup_id=ref.backup_id,
-        manifest_sha256=hashlib.sha256(read_manifest_bytes(store, ref)).hexdigest(),
-        level=found.level.value,
-        good=found.good,
-        problems=found.problems,
-        unreadable=found.unreadable,
-        objects=found.objects,
-        objects_without_checksum=found.without_checksum,
-        files=found.files,
-        restore=proof.describe() if proof else None,
-        started_at=started_at,
-        finished_at=datetime.now(UTC),
-    )
     try:
+        attestation = Attestation(
+            cluster=ref.cluster,
+            database=ref.database,
+            backup_id=ref.backup_id,
+            manifest_sha256=hashlib.sha256(read_manifest_bytes(store, ref)).hexdigest(),
+            level=found.level.value,
+            good=found.good,
+            problems=found.problems,
+            unreadable=found.unreadable,
+            objects=found.objects,
+            objects_without_checksum=found.without_checksum,
+            files=found.files,
+            restore=proof.describe() if proof else None,
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+        )
         return store_attestation(store, attestation)
     except StorageError as exc:
         if found.good and not isinstance(exc, AccessDenied):

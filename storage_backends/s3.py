@@ -35,7 +35,7 @@ from storage_backends.s3_answers import (
     version_of,
 )
 from storage_backends.s3_errors import s3_error, s3_errors, status_of
-from storage_backends.s3_locks import lock_of
+from storage_backends.s3_locks import lock_of, require_holds
 from storage_backends.s3_transport import S3Transport
 
 _DELETE_BATCH = 1000
@@ -230,6 +230,7 @@ class S3Backend:
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
         name, where = self._locate(key)
+        require_holds(self._client, self._bucket, name)
         with s3_errors(where):
             self._client.put_object_legal_hold(
                 Bucket=self._bucket,

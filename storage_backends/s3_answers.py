@@ -20,8 +20,8 @@ def check_page(where: str, page: Any, prefix: str) -> None:
 
     .. _a page of a listing: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
     """
-    # Some stores write a space as “+” in what they echo.
-    if unquote_plus(page.get("Prefix", prefix)) not in (prefix, unquote_plus(prefix)):
+    # Some stores write a space as “+” in what they echo, and some echo nothing.
+    if unquote_plus(page.get("Prefix") or prefix) not in (prefix, unquote_plus(prefix)):
         raise StorageError(f"{where}: the store lists {page['Prefix']!r}, for which pgstow didn't ask")
     if page["IsTruncated"] and not page.get("NextContinuationToken"):
         raise StorageError(

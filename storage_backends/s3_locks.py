@@ -8,16 +8,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from botocore.exceptions import ClientError
+
 from storage_backends.backend import ObjectInfo
 from storage_backends.errors import AccessDenied, StorageError
 from storage_backends.holds import ObjectLock
-from storage_backends.s3_errors import s3_errors
+from storage_backends.s3_errors import s3_errors, status_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObjectLegalHold.html; InvalidRequest: the bucket has no Object Lock
-_NO_LOCK = {"NoSuchObjectLockConfiguration", "InvalidRequest", "NotImplemented", "MethodNotAllowed"}
+_UNLOCKED = "NoSuchObjectLockConfiguration"
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-configure.html"""
+_UNASKED = (400, 405, 501)
+"""The bucket has no Object Lock (S3: 400, InvalidRequest), or the store doesn't know the request. Then HEAD shows all locks."""
 
 _T = TypeVar("_T")
 
@@ -44,6 +48,17 @@ def lock_of(
     return ObjectLock(until, held, tuple(needs))
 
 
+def require_holds(client: "S3Client", bucket: str, name: str) -> None:
+    """Raise StorageError if the store knows no legal holds: it would take the request that sets one for a put, and overwrite the object."""
+    where = f"s3://{bucket}/{name}"
+    with s3_errors(where):
+        try:
+            client.get_object_legal_hold(Bucket=bucket, Key=name)
+        except ClientError as exc:
+            if status_of(exc) == 501:
+                raise StorageError(f"{where}: the store has no legal holds") from exc
+
+
 def _is_on(client: "S3Client", bucket: str, name: str) -> bool:
     return client.get_object_legal_hold(Bucket=bucket, Key=name).get("LegalHold", {}).get("Status") == "ON"
 
@@ -58,10 +73,9 @@ def _ask(where: str, ask: Callable[[], _T], without_lock: _T) -> _T:
         with s3_errors(where):
             return ask()
     except StorageError as exc:
-        answer = getattr(exc.__cause__, "response", {})
-        # A store that doesn't know the request answers with the object itself. botocore takes that for an error, but no error has an ETag.
-        # Such a store has no more locks than HEAD shows.
-        is_object = "etag" in answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        if is_object or answer.get("Error", {}).get("Code") in _NO_LOCK:
+        refused = exc.__cause__
+        if type(exc) is not StorageError or not isinstance(refused, ClientError):
+            raise
+        if status_of(refused) in _UNASKED or refused.response.get("Error", {}).get("Code") == _UNLOCKED:
             return without_lock
         raise

@@ -95,8 +95,12 @@ _ROOTS: Mapping[str, str] = {
     "ListObjectsV2": "ListBucketResult",
     "DeleteObjects": "DeleteResult",
     "GetObjectLockConfiguration": "ObjectLockConfiguration",
+    "GetObjectLegalHold": "LegalHold",
+    "GetObjectRetention": "Retention",
 }
 """The root element of each operation's answer. The other operations' answers have no body, but for an object's."""
+_ABOUT_AN_OBJECT = ("GetObjectLegalHold", "GetObjectRetention")
+"""Requests that a store may take for a GET of the object, if it doesn't know them."""
 _PAGES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
 """Types that no object of pgstow's has."""
 
@@ -117,6 +121,8 @@ def _check_answer(operation: str, answer: AWSResponse) -> None:
         return
     if operation in ("GetObject", "HeadObject"):
         _check_object(operation, answer)
+    elif operation in _ABOUT_AN_OBJECT and "etag" in answer.headers:
+        answer.status_code = 501  # Not Implemented, as another store would say
     else:
         _check_document(operation, answer)
 

@@ -25,7 +25,7 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
 
     An entry of post-data that alters a table or a domain waits for the data of all tables that are made of it: partitions at every level,
     children, and tables with a column of the domain. If rows find their partition anew, an entry on any partition waits for the whole
-    table's data.
+    table's data. Only the first such entry waits for these data themselves. The others wait for that entry, lest dependencies be too many.
 
     Some tables aren't made by the archive: an extension makes them, or they exist before. Their foreign keys exist before their data. So
     their data wait for each other in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
@@ -34,12 +34,22 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
     by_id = {entry.dump_id: entry for entry in toc.entries}
     data = [entry for entry in toc.entries if entry.description == "TABLE DATA"]
     data_of = {entry.dependencies[0]: entry for entry in data if entry.dependencies}
-    wanted = _data_by_base(toc, by_id, data_of)
-    missing = {
-        entry.dump_id: more
-        for entry in toc.entries
-        if entry.section == Section.POST_DATA and (more := _missing(entry, wanted, data_of))
-    }
+    wanted, roots = _data_by_base(toc, by_id, data_of)
+    missing = dict[int, tuple[int, ...]]()
+    gates = dict[int, int]()
+    for entry in toc.entries:
+        # An index is attached after both indexes are made, which wait themselves.
+        if entry.section == Section.POST_DATA and entry.description != "INDEX ATTACH":
+            there = {data_of[other].dump_id for other in entry.dependencies if other in data_of} | set(
+                entry.dependencies
+            )
+            found = dict[int, None]()
+            for other in entry.dependencies:
+                root = roots.get(other)
+                gate = entry.dump_id if root is None else gates.setdefault(root, entry.dump_id)
+                found |= dict.fromkeys(wanted.get(other, ()) if gate == entry.dump_id else [gate])
+            if more := tuple(data for data in found if data not in there):
+                missing[entry.dump_id] = more
     if triggers_fire:
         chain = outside_tables(toc)
         missing |= {after.dump_id: (before.dump_id,) for before, after in pairwise(chain)}
@@ -58,8 +68,11 @@ def outside_tables(toc: Toc) -> list[TocEntry]:
 
 def _data_by_base(
     toc: Toc, by_id: Mapping[int, TocEntry], data_of: Mapping[int, TocEntry]
-) -> Mapping[int, Collection[int]]:
-    """Return by dump ID, for each table and domain, the dump IDs of all data for which an entry on it must wait."""
+) -> tuple[Mapping[int, Collection[int]], Mapping[int, int]]:
+    """Return by dump ID, for each table and domain, the dump IDs of all data for which an entry on it must wait.
+
+    Also return the outermost table of each table whose rows find their partition anew, by dump IDs.
+    """
     bases: dict[int, list[int]] = defaultdict(list)
     parents: dict[int, int] = {}
     for entry in toc.entries:
@@ -80,18 +93,12 @@ def _data_by_base(
     members = defaultdict(list)
     for partition in parents:
         members[_root(partition, parents)].append(partition)
+    roots = {}
     for root in {_root(table, parents) for table, entry in data_of.items() if _finds_its_partition_anew(entry)}:
-        for member in members[root]:
+        for member in (root, *members[root]):
             wanted[member] = wanted[root]
-    return wanted
-
-
-def _missing(
-    entry: TocEntry, wanted: Mapping[int, Collection[int]], data_of: Mapping[int, TocEntry]
-) -> tuple[int, ...]:
-    there = {data_of[other].dump_id for other in entry.dependencies if other in data_of} | set(entry.dependencies)
-    found = {data: None for other in entry.dependencies if other in wanted for data in wanted[other]}
-    return tuple(data for data in found if data not in there)
+            roots[member] = root
+    return wanted, roots
 
 
 def _reached(start: int, edges: Mapping[int, Sequence[int]]) -> Iterable[int]:

@@ -23,6 +23,10 @@ _OF_MONEY = {
 _CAST = r"::money\b"
 _NEVER_READ = frozenset({"COMMENT", "FUNCTION", "PROCEDURE"})
 """Entries whose text a restore doesn't read."""
+_MADE_OF_MONEY = (
+    "WITH RECURSIVE money (oid) AS (VALUES ('pg_catalog.money'::pg_catalog.regtype::pg_catalog.oid) UNION "
+    "SELECT t.oid FROM money m JOIN pg_catalog.pg_type t ON m.oid IN (t.typelem, t.typbasetype))"
+)
 _LIKE_C = re.compile(r"(?:C|POSIX|en_US)(?:\.[\w-]+)?(?:@\w+)?", re.IGNORECASE)
 """Locales that write money alike (``cash_out`` in cash.c). C, which each server has, stands for them all."""
 
@@ -48,9 +52,19 @@ def _names_money(entry: TocEntry) -> bool:
 def has_money(server: Server) -> bool:
     """True if a relation or a range type of the database, apart from the system's, has the type money or a type made of it."""
     [(found,)] = server.fetch(
-        "WITH RECURSIVE money (oid) AS (VALUES ('pg_catalog.money'::pg_catalog.regtype::pg_catalog.oid) UNION "
-        "SELECT t.oid FROM money m JOIN pg_catalog.pg_type t ON m.oid IN (t.typelem, t.typbasetype)) "
+        f"{_MADE_OF_MONEY} "  # noqa: S608 - constants
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid >= 16384 AND atttypid IN (TABLE money)) "
+        "OR EXISTS (SELECT FROM pg_catalog.pg_range WHERE rngtypid >= 16384 AND rngsubtype IN (TABLE money))"
+    )
+    return bool(found)
+
+
+def has_types_of_money(server: Server) -> bool:
+    """True if the database has a domain, a composite type or a range of money, of which tables to restore may be made."""
+    [(found,)] = server.fetch(
+        f"{_MADE_OF_MONEY} SELECT EXISTS (SELECT FROM money WHERE oid >= 16384) "  # noqa: S608 - constants
+        "OR EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid "
+        "WHERE c.oid >= 16384 AND c.relkind = 'c' AND a.atttypid IN (TABLE money)) "
         "OR EXISTS (SELECT FROM pg_catalog.pg_range WHERE rngtypid >= 16384 AND rngsubtype IN (TABLE money))"
     )
     return bool(found)
@@ -66,7 +80,7 @@ def as_dumped(target: Conninfo, source: Source, *, money: bool) -> Conninfo:
         if session_default(server, "array_nulls") != "on":
             target = target.with_setting("array_nulls", "on")
         wanted = source.lc_monetary
-        if money and wanted is not None and not _same_money(wanted, session_default(server, "lc_monetary")):
+        if money and wanted is not None and not writes_money_alike(wanted, session_default(server, "lc_monetary")):
             locale = "C" if _LIKE_C.fullmatch(wanted) else wanted
             try:
                 server.fetch("SELECT pg_catalog.set_config('lc_monetary', %s, true)", [locale])
@@ -84,7 +98,7 @@ def money_setting(source: Source) -> str | None:
     return source.lc_monetary if source.lc_monetary and not _LIKE_C.fullmatch(source.lc_monetary) else None
 
 
-def _same_money(one: str, other: str) -> bool:
+def writes_money_alike(one: str, other: str) -> bool:
     """True if both locales are known to write money alike."""
     return _normalized(one) == _normalized(other)
 

@@ -56,7 +56,6 @@ def drop_database(maintenance: Conninfo, name: str) -> None:
     If the server refuses, drop its subscriptions first, without a word to their publishers, whose replication slots stay.
     """
     with Server(maintenance) as server:
-        server.execute("SET default_transaction_read_only = off")
         try:
             server.drop_database(name)
         except ConnectionFailed:

@@ -5,11 +5,11 @@ counts, too, and whether the server has the collations and extensions that the s
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from pipeline.errors import RefusedStatement
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import Toc
+from pipeline.postgres.toc import Toc, TocEntry
 
 _KINDS = frozenset(
     {
@@ -115,15 +115,13 @@ def _extensions_of(refused: RefusedStatement, toc: Toc, versions: Mapping[str, s
     """
     if not toc.entries:
         return set(versions) if _UNDEFINED.fullmatch(refused.sqlstate) else set()
-    by_id = {entry.dump_id: entry for entry in toc.entries}
+    found: Iterable[TocEntry]
     if refused.relation:
         rows = [entry for entry in toc.entries if (entry.description, entry.tag) == ("TABLE DATA", refused.relation)]
-        found = [by_id[dump_id] for entry in rows for dump_id in entry.dependencies if dump_id in by_id]
+        tables = {dump_id for entry in rows for dump_id in entry.dependencies}
+        found = [entry for entry in toc.entries if entry.dump_id in tables]
     else:
-        found = [entry for entry in toc.entries if entry.definition.strip().startswith(refused.statement)]
-        seen = {entry.dump_id for entry in found}
-        for entry in found:
-            fresh = {dump_id for dump_id in entry.dependencies if dump_id in by_id} - seen
-            seen |= fresh
-            found += [by_id[dump_id] for dump_id in fresh]
+        found = toc.with_needed(
+            entry.dump_id for entry in toc.entries if entry.definition.strip().startswith(refused.statement)
+        )
     return {entry.tag for entry in found if entry.description == "EXTENSION"}

@@ -6,7 +6,7 @@ taken apart again where a name holds spaces or newlines.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -81,12 +81,28 @@ class Toc:
         """The entries that have a file of their own."""
         return tuple(entry for entry in self.entries if entry.filename)
 
+    def with_needed(self, dump_ids: Iterable[int]) -> tuple[TocEntry, ...]:
+        """Return the entries with these dump IDs, and all entries on which they depend, directly or not."""
+        by_id = {entry.dump_id: entry for entry in self.entries}
+        found = {dump_id: None for dump_id in dump_ids if dump_id in by_id}
+        waiting = list(found)
+        while waiting:
+            fresh = [other for other in by_id[waiting.pop()].dependencies if other in by_id and other not in found]
+            found |= dict.fromkeys(fresh)
+            waiting += fresh
+        return tuple(by_id[dump_id] for dump_id in found)
+
     @property
     def encoding(self) -> str:
         """That of the tables' data, by PostgreSQL's name."""
         definitions = [entry.definition for entry in self.entries if entry.description == "ENCODING"]
         match = re.search(r"'([^']+)'", definitions[0]) if definitions else None
         return match[1] if match else "UTF8"
+
+    @property
+    def backslashes_escape(self) -> bool:
+        """True if the SQL was written with ``standard_conforming_strings`` off, which doubles each backslash in a literal."""
+        return any(entry.description == "STDSTRINGS" and "'off'" in entry.definition for entry in self.entries)
 
 
 def read_toc(data: bytes) -> Toc:

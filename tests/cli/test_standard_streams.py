@@ -170,3 +170,15 @@ def test_what_standard_output_cannot_encode(stored_sample: StoredSample, monkeyp
     assert run("show", "--all", "--from", stored_sample.folder).exit_code == 0
     shown = json.loads(run("show", "--json", "--from", stored_sample.folder).stdout)
     assert "größe ∑ 名前 🐘" in {file["relation"] for file in shown["files"]}
+
+
+def test_what_standard_error_cannot_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line of a log in JSON is JSON in any encoding."""
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    config = tmp_path / "pgstow.toml"
+    config.write_text(
+        f'[destinations.here]\nurl = "{tmp_path / "store"}"\n[databases."größe 🐘"]\nconninfo = "host=/nowhere dbname=x"\n'
+    )
+    result = run("run", "--config", config, "--log-format", "json")
+    assert result.exit_code == 3, result
+    assert {json.loads(line).get("database") for line in result.stderr_lines} == {"größe 🐘"}

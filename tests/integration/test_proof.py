@@ -83,7 +83,7 @@ def test_the_whole_is_restored_counted_compared_and_attested(
     assert told["attestation"].startswith(f"attestations/prod/sample_template/{manifest.backup_id}/")
     assert (stored_sample.folder / told["attestation"]).is_file()
     assert attestation == {
-        "attestation_version": "1.0",
+        "attestation_version": "1.1",
         "cluster": "prod",
         "database": "sample_template",
         "backup_id": manifest.backup_id,
@@ -91,6 +91,7 @@ def test_the_whole_is_restored_counted_compared_and_attested(
         "level": "restore",
         "good": True,
         "problems": [],
+        "unreadable": [],
         "objects": len(manifest.objects),
         "objects_without_checksum": 0,
         "files": len(manifest.files),

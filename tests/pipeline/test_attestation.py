@@ -114,6 +114,34 @@ def test_the_newest_of_each_backup_and_no_other_is_read() -> None:
     assert told == []
 
 
+@pytest.mark.parametrize(
+    ("history", "counts"),
+    [
+        (["bytes bad", "objects good"], 0),
+        (["bytes unread", "objects good"], 0),
+        (["bytes bad", "objects good", "objects good"], 0),
+        (["restore bad", "objects good", "bytes good"], 0),
+        (["bytes bad", "bytes good"], 1),
+        (["bytes bad", "restore good", "objects good"], 2),
+        (["objects bad", "bytes good"], 1),
+        (["bytes good", "objects bad"], 1),
+        (["restore good", "objects good"], 1),
+    ],
+)
+def test_what_went_less_far_refutes_nothing(history: list[str], counts: int) -> None:
+    store = MemoryBackend()
+    for hours, (level, result) in enumerate(map(str.split, history)):
+        found = {
+            "good": result == "good",
+            "problems": ["Damaged."] if result == "bad" else [],
+            "unreadable": ["Not given."] if result == "unread" else [],
+        }
+        store_attestation(store, made(level=level, finished_at=MOMENT + timedelta(hours=hours), files=hours, **found))
+    attested = latest_attestations(store, [CatalogEntry(REF, None, "0" * 64, None)], None, None, lambda _: None)
+    assert attested is not None
+    assert attested[REF].files == counts
+
+
 def test_the_published_schema_and_reference_are_up_to_date() -> None:
     assert json.loads((DOCS / "attestation.schema.json").read_text()) == attestation_schema(), "make schema"
     reference = (DOCS / "attestations.md").read_text()

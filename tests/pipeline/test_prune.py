@@ -103,6 +103,17 @@ def test_what_was_proven_counts(shelf: Shelf) -> None:
     assert run(shelf.store, PruneRequest(Policy(keep_last=1, only_verified=Level.BYTES))).backups == refs[:2]
 
 
+def test_a_bad_night_of_the_store_costs_no_backup_that_was_proven(shelf: Shelf) -> None:
+    oldest, older, newest = (shelf.add(age * DAY) for age in (2, 1, 0))
+    for ref in (oldest, older, newest):
+        shelf.attest(ref, Level.BYTES, unreadable=[] if ref == newest else ["The store failed."])
+    two = Policy(keep_last=2, only_verified=Level.BYTES)
+    assert run(shelf.store, PruneRequest(two)).backups == [oldest]
+    assert shelf.committed() == {older, newest}
+    higher = Policy(keep_last=2, only_verified=Level.RESTORE)
+    assert run(shelf.store, PruneRequest(higher)).backups == []
+
+
 def test_a_backup_that_was_committed_meanwhile_counts(shelf: Shelf) -> None:
     old, new = shelf.add(2 * DAY), shelf.add(DAY)
     approved = plan(LAST, shelf.store, lambda _: None, NOW)

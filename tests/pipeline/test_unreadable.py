@@ -116,6 +116,39 @@ def test_a_store_that_is_down_says_nothing_about_any_backup(flaky: Flaky, answer
     assert [flaky.attestations(ref) for ref in refs] == [[], [], []]
 
 
+def test_damage_that_was_found_before_the_store_went_down_is_told(flaky: Flaky) -> None:
+    ref = flaky.shelf.add(DAY, number=4)
+    flaky.proxy.fail(with_=Fault.FLIP_RECEIVED, method="GET", path=f"{ref.backup_id}/0.dat")
+    flaky.lose("/data/", method="GET")
+    found = flaky.verify("--transfers", 1, *BYTES)
+    assert found.exit_code == 7, found
+    assert f"{ref.backup_id}/0.dat" in found.stderr
+    assert "InternalError" in found.stderr
+    [attested] = flaky.attestations(ref)
+    assert (len(attested.problems), attested.unreadable) == (1, [])
+
+
+def test_a_store_that_was_down_for_a_while_says_nothing_about_any_backup(flaky: Flaky) -> None:
+    """Though it is well again at the end: what it failed to give then, it gives now."""
+    ref = flaky.shelf.add(DAY, number=4)
+    flaky.proxy.fail(with_=Fault.INTERNAL_ERROR, method="GET", path=f"{ref.backup_id}/[12].dat", times=2)
+    found = flaky.verify("--transfers", 1, *BYTES[:-1], 0.1)
+    assert found.exit_code == 6, found
+    assert len(found.stderr_lines) == 1, found
+    assert flaky.attestations(ref) == []
+
+
+def test_another_backup_whose_manifest_is_lost_too(flaky: Flaky) -> None:
+    """It is no witness of what the store gives, so the next one is asked."""
+    flaky.shelf.add(3 * DAY)
+    lost, ref = flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY)
+    flaky.lose(f"manifests/.*{lost.backup_id}")
+    flaky.lose(f"/data/.*{ref.backup_id}", method="GET")
+    found = flaky.verify("latest", *BYTES)
+    assert found.exit_code == 6, found
+    assert [one.unproven for one in flaky.attestations(ref)] == [True]
+
+
 @pytest.mark.parametrize("others", [0, 1])
 def test_a_backup_of_which_nothing_can_be_read(flaky: Flaky, others: int) -> None:
     """It is not proven where the store gives an object of another backup; without another, the store may be down."""

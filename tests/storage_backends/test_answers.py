@@ -220,6 +220,8 @@ def test_a_complete_page_of_the_first_version_of_listobjects_will_do(store: Stor
         page(f"{WHOLE}<Prefix>some%2Fprefix%2F</Prefix><EncodingType>url</EncodingType>{entry('some/prefix/a%2Bb')}")
     )
     assert [info.key for info in store.backend.list()] == ["a+b"]
+    store.always(page(f"{WHOLE}<Prefix/>{entry('some/prefix/a')}"))
+    assert [info.key for info in store.backend.list()] == ["a"]
 
 
 def test_a_listing_that_is_cut_off_is_asked_for_again(store: Store) -> None:

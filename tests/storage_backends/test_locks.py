@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.faulty_http import Fault, FaultyProxy
+from support.faulty_http import LOGIN_PAGE, Answer, Fault, FaultyProxy
 from support.object_stores import StoreBucket
 
 from storage_backends import ObjectLocked, ObjectNotFound, StorageBackend, StorageError, open_backend
@@ -175,6 +175,11 @@ class TestAsking:
     """Credentials that may not ask what locks an object: S3 leaves it out of a HEAD's answer, which then looks as if nothing did."""
 
     HOLD, RETENTION = "s3:GetObjectLegalHold", "s3:GetObjectRetention"
+    OBJECT = Answer(
+        body=b"body",
+        kind="application/octet-stream",
+        headers=(("ETag", '"841a2d689ad86bd1611447453c22c6fc"'), ("Last-Modified", "Thu, 01 Jan 2026 00:00:00 GMT")),
+    )
 
     @pytest.fixture
     def proxy(self, s3_endpoint: str) -> Iterator[FaultyProxy]:
@@ -206,9 +211,11 @@ class TestAsking:
             assert self.ask(s3_bucket, proxy, r"\?legal-hold", r"\?retention") == ObjectLock()
             assert self.ask(s3_bucket, proxy, "").held is None
 
-    @pytest.mark.parametrize("answer", [Fault.NO_OBJECT_LOCK, Fault.NO_BUCKET_LOCK])
+    UNKNOWN = Answer(400, b"<Error><Code>InvalidArgument</Code></Error>", "application/xml")
+
+    @pytest.mark.parametrize("answer", [Fault.NO_OBJECT_LOCK, Fault.NO_BUCKET_LOCK, UNKNOWN])
     def test_what_s3_answers_where_nothing_locks(
-        self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy, answer: Fault
+        self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy, answer: Fault | Answer
     ) -> None:
         """moto has answers of its own."""
         with closing(open_s3(s3_locking_bucket)) as backend:
@@ -216,6 +223,46 @@ class TestAsking:
         proxy.fail(with_=answer, path=r"\?(legal-hold|retention)", times=2)
         with closing(open_backend(s3_locking_bucket.url_at(proxy.url))) as backend:
             assert lock_of(backend, "key") == ObjectLock(None, False, ())
+
+    def test_what_the_store_says_where_head_is_denied(self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        """moto answers nothing of its own to ?retention."""
+        with closing(open_s3(s3_locking_bucket)) as backend:
+            put(backend, "key")
+            set_hold(backend, "key", held=True)
+        until = f"<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>{UNTIL.isoformat()}</RetainUntilDate></Retention>"
+        proxy.fail(with_=Answer(200, until.encode(), "application/xml"), path=r"\?retention")
+        proxy.fail(with_=Fault.FORBIDDEN, method="HEAD", times=math.inf)
+        with closing(open_backend(s3_locking_bucket.url_at(proxy.url))) as backend:
+            assert lock_of(backend, "key") == ObjectLock(UNTIL, True, ())
+
+    def test_a_store_that_takes_the_question_for_a_get(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        proxy.fail(with_=self.OBJECT, path=r"\?(legal-hold|retention)", times=2)
+        with closing(open_backend(s3_bucket.url_at(proxy.url))) as backend:
+            put(backend, "key")
+            assert lock_of(backend, "key") == ObjectLock(None, False, ())
+
+    def test_a_hold_is_asked_only_of_a_store_that_has_holds(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        """Another would take the request for a put, and overwrite the object with it."""
+        for answer in (self.OBJECT, Answer(501)):
+            proxy.heal()
+            with closing(open_backend(s3_bucket.url_at(proxy.url))) as backend:
+                backend.delete(["key"])
+                put(backend, "key")
+                proxy.fail(with_=answer, method="GET", path=r"\?legal-hold")
+                with pytest.raises(StorageError, match=r"key: the store has no legal holds$"):
+                    set_hold(backend, "key", held=True)
+                assert proxy.count("PUT", r"\?legal-hold") == 0
+                assert backend.get("key") == b"body"
+
+    def test_a_failure_says_nothing_of_locks(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        for answer in (Fault.INTERNAL_ERROR, Answer(404, b"<html/>"), LOGIN_PAGE):
+            proxy.heal()
+            with closing(open_backend(s3_bucket.url_at(proxy.url), give_up_after=0)) as backend:
+                backend.delete(["key"])
+                put(backend, "key")
+                proxy.fail(with_=answer, path=r"\?(legal-hold|retention)", times=math.inf)
+                with pytest.raises(StorageError):
+                    lock_of(backend, "key")
 
 
 def open_s3(bucket: StoreBucket, **options: Any) -> S3Backend:

@@ -96,8 +96,10 @@ class Shelf:
         members = [self.add(age, name) for name in (GLOBALS, "shop")]
         return [*members, self.add(age, WHOLE, members=members)]
 
-    def attest(self, ref: BackupRef, level: Level = Level.RESTORE, *, good: bool = True) -> str:
-        """A verification's result."""
+    def attest(
+        self, ref: BackupRef, level: Level = Level.RESTORE, *, good: bool = True, unreadable: Sequence[str] = ()
+    ) -> str:
+        """A verification's result; with ``unreadable`` and no damage where the store didn't give all."""
         return store_attestation(
             self.store,
             Attestation(
@@ -106,8 +108,9 @@ class Shelf:
                 backup_id=ref.backup_id,
                 manifest_sha256=self.digest(ref),
                 level=level.value,
-                good=good,
+                good=good and not unreadable,
                 problems=[] if good else ["An object is missing."],
+                unreadable=list(unreadable),
                 objects=2,
                 objects_without_checksum=0,
                 files=0,

@@ -92,6 +92,36 @@ def test_rows_that_find_their_partition_anew_are_in_before_any_partition_gets_a_
     assert data_before(trees, "TRIGGER", "mooded_1 one") == {"mooded_0", "mooded_1"}
 
 
+def test_many_partitions_have_no_more_dependencies_than_entries(
+    postgres: ThrowawayCluster, database: Database, tmp_path: Path
+) -> None:
+    """Each entry on each partition would wait for all data: 10 million dependencies of 1,000 partitions with 10 indexes."""
+    database.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TABLE mooded (mood mood PRIMARY KEY, i int) PARTITION BY HASH (mood);"
+        "CREATE INDEX ON mooded (i); CREATE INDEX ON mooded (i, mood);"
+        "CREATE TABLE ranged (i int PRIMARY KEY, j int) PARTITION BY RANGE (i); CREATE INDEX ON ranged (j); CREATE INDEX ON ranged (j, i);"
+    )
+    for number in range(30):
+        database.execute(
+            f"CREATE TABLE mooded_{number} PARTITION OF mooded FOR VALUES WITH (MODULUS 30, REMAINDER {number});"
+            f"CREATE TABLE ranged_{number} PARTITION OF ranged FOR VALUES FROM ({number}) TO ({number + 1})"
+        )
+    data = dumped_toc(postgres, database.conninfo, tmp_path / "archive")
+    toc = read_toc(data)
+    more = missing_dependencies(toc)
+    assert sum(map(len, more.values())) < len(toc.entries)
+    waits = awaited(read_toc(renumber(data, {}, more)))
+    rows = {entry.dump_id for entry in toc.data_entries if entry.tag.startswith("mooded")}
+    indexes = [
+        entry for entry in toc.entries if entry.description in {"INDEX", "CONSTRAINT"} and "mooded" in entry.definition
+    ]
+    assert len(indexes) == 93
+    assert all(waits[entry.dump_id] >= rows for entry in indexes)
+    attached = [entry for entry in toc.entries if entry.description == "INDEX ATTACH"]
+    assert len(attached) == 180
+    assert all(len(waits[entry.dump_id]) >= 30 for entry in attached)
+
+
 def test_constraints_that_new_rows_alone_must_meet_come_after_the_old_rows(trees: Toc) -> None:
     assert data_before(trees, "CHECK CONSTRAINT", "base large") == {"base", "child", "grandchild"}
     assert data_before(trees, "CHECK CONSTRAINT", "d more than 5") == {"paired"}
