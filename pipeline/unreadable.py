@@ -3,10 +3,14 @@
 import itertools
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
+from pipeline.catalog import list_backups, read_manifest
+from pipeline.errors import BackupNotFound, ManifestInvalid
+from pipeline.layout import BackupRef
 from storage_backends import ObjectInfo, ObjectNotFound, StorageBackend, StorageError, TransientStorageError
 from storage_backends.backend import Body
 from storage_backends.retrying import with_patience
@@ -14,6 +18,7 @@ from storage_backends.retrying import with_patience
 MOST = 100
 """Unreadable objects of one backup. After so many, the rest of its objects aren't tried."""
 _HURRY = 5.0  # seconds to retry each object after the first unreadable one, lest many objects take many times --give-up-after
+_OTHERS = 3  # backups that are asked for an object, if the backup that is verified gives none
 
 _T = TypeVar("_T")
 
@@ -130,6 +135,18 @@ class UnreadableTracker:
         except StorageError:
             return False
         return True
+
+
+def objects_of_others(store: StorageBackend, own: BackupRef) -> Iterator[str]:
+    """The key of the smallest object of a few other backups, those of the same database first, from the newest on. Raises StorageError."""
+    others = [ref for ref in list_backups(store) if ref != own]
+    others.sort(
+        key=lambda ref: ((ref.cluster, ref.database) == (own.cluster, own.database), ref.backup_id), reverse=True
+    )
+    for ref in others[:_OTHERS]:
+        with suppress(ManifestInvalid, BackupNotFound, TransientStorageError):
+            if objects := read_manifest(store, ref).objects:
+                yield min(objects, key=lambda stored: stored.size).key
 
 
 def _get(key: str, store: StorageBackend) -> bytes:

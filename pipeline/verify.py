@@ -2,8 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -11,10 +10,10 @@ from pathlib import Path
 
 from pipeline.archive_reader import Archive, dump_format, open_archive
 from pipeline.attestation import Attestation, Level, store_attestation
-from pipeline.catalog import list_backups, read_manifest, read_manifest_bytes
+from pipeline.catalog import read_manifest_bytes
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
-from pipeline.errors import BackupDamaged, BackupNotFound, DatabaseLeft, DumpFailed, ManifestInvalid, RestoreFailed
+from pipeline.errors import BackupDamaged, DatabaseLeft, DumpFailed, RestoreFailed
 from pipeline.events import Notice, Notify, Progress, Started
 from pipeline.layout import BackupRef
 from pipeline.manifest import File, Manifest, StoredObject, TableData
@@ -26,11 +25,10 @@ from pipeline.postgres.workspace import Workspace
 from pipeline.proof import Proof, ProofRequest, prove
 from pipeline.stages.download import ObjectReader, check_content, download
 from pipeline.stream import read_stream
-from pipeline.unreadable import ObjectUnreadable, UnreadableTracker
+from pipeline.unreadable import ObjectUnreadable, UnreadableTracker, objects_of_others
 from storage_backends import AccessDenied, StorageBackend, StorageError, TransientStorageError
 
 _INTERVAL = 0.2  # seconds between reports of progress
-_OTHERS = 3  # backups that are asked for an object, where the one that is verified gives none
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +91,30 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
     level = Level.ARCHIVE if of_server and request.level is Level.RESTORE else request.level
     found = Verification(manifest, level)
     notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {level}"))
+    try:
+        _examine(request, found, store, notify)
+        found.attestation = attest(request, found, started_at, store, notify)
+    except BaseException:
+        _tell_left(found, notify)
+        raise
+    if found.proof and found.proof.left and found.good:
+        raise DatabaseLeft(f"The backup {manifest.backup_id} is proven. {found.proof.left}") from found.proof.left
+    _tell_left(found, notify)
+    return found
+
+
+def _tell_left(found: Verification, notify: Notify) -> None:
+    """Tell of a database that is still there, where something else decides the exit code."""
+    if found.proof and found.proof.left:
+        notify(Notice(str(found.proof.left)))
+
+
+def _examine(request: VerifyRequest, found: Verification, store: StorageBackend, notify: Notify) -> None:
+    """Look at the backup as far as its level goes, and put what that says into ``found``. Raises as :func:`verify`."""
+    manifest = found.manifest
     tracker = UnreadableTracker(store, [stored.key for stored in manifest.objects])
     with Workers() as workers:
-        match level:
+        match found.level:
             case Level.OBJECTS:
                 check = check_objects(tracker, manifest.objects, workers, 4 * request.limits.transfers, notify)
                 found.objects, found.without_checksum = check.objects, check.without_checksum
@@ -106,34 +125,15 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
                 _verify_archive(tracker, request, found, workers, notify)
             case Level.RESTORE:
                 _verify_restore(tracker, request, found, workers, notify)
+    own = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
     try:
-        found.unreadable = tracker.conclude(_objects_of_others(tracker.hurried, manifest))
+        found.unreadable = tracker.conclude(objects_of_others(tracker.hurried, own))
     except TransientStorageError as exc:
         if not found.problems:
             raise
         notify(Notice(str(exc)))  # the damage that was found decides the exit code
-    proof, not_good = found.proof, bool(found.problems or found.unreadable)
-    if proof and proof.left and (proof.hindrance or not_good):
-        notify(Notice(str(proof.left)))  # the other failure decides the exit code
-    if proof and proof.hindrance and not not_good:
-        raise proof.hindrance
-    found.attestation = attest(request, found, started_at, store, notify)
-    if proof and proof.left and not not_good:
-        raise DatabaseLeft(f"The backup {manifest.backup_id} is proven. {proof.left}") from proof.left
-    return found
-
-
-def _objects_of_others(store: StorageBackend, manifest: Manifest) -> Iterator[str]:
-    """Yield the key of the smallest object of each of a few other backups, newest first, same database first. Raises StorageError."""
-    own = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
-    others = [ref for ref in list_backups(store) if ref != own]
-    others.sort(
-        key=lambda ref: ((ref.cluster, ref.database) == (own.cluster, own.database), ref.backup_id), reverse=True
-    )
-    for ref in others[:_OTHERS]:
-        with suppress(ManifestInvalid, BackupNotFound, TransientStorageError):
-            if objects := read_manifest(store, ref).objects:
-                yield min(objects, key=lambda stored: stored.size).key
+    if found.proof and found.proof.hindrance and found.good:
+        raise found.proof.hindrance
 
 
 def _verify_bytes(

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -483,6 +485,14 @@ def test_a_scratch_database_that_cannot_be_dropped_is_told(database: Database, t
         result = verify(tmp_path, spool_dir, "--scratch", scratch, "--assert", assertion, "-q")
         assert result.exit_code == 3, result
         [left] = databases(Database("postgres", scratch)) - {"postgres", "template0", "template1"}
+        Database(left, cluster.conninfo(left)).execute("ROLLBACK PREPARED 'p'")
+
+        attested = attestations(tmp_path)
+        shutil.rmtree(tmp_path / "attestations")
+        (tmp_path / "attestations").touch()
+        failed = verify(tmp_path, spool_dir, "--scratch", scratch, "--assert", assertion, "-q")
+        assert failed.exit_code == 6, failed
+        assert re.search(r"^pgstow: The database pgstow_proof_\w+ could not be dropped", failed.stderr, re.MULTILINE)
     sentence = assert_one_sentence(result, 3, r"is proven\. The database pgstow_proof_\w+ could not be dropped")
     assert left in sentence
-    assert [attestation["good"] for attestation in attestations(tmp_path)] == [True]
+    assert [attestation["good"] for attestation in attested] == [True]
