@@ -1,12 +1,13 @@
 """Gives a restored database what the backed-up one had as a whole: settings first, as pg_restore does, the rest last."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pipeline.archive_reader import Archive
 from pipeline.config import RestoreOptions
 from pipeline.errors import ConnectionFailed, RestoreFailed
 from pipeline.events import Notice, Notify
-from pipeline.postgres.database_entries import database_statements, is_of_a_role, setting_name
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.database_entries import database_statements, is_of_a_role, setting_name, text_search_default
 from pipeline.postgres.restoration import IgnoredError
 from pipeline.postgres.server import Server
 
@@ -36,6 +37,27 @@ def try_settings(server: Server, archive: Archive, database: str, notify: Notify
             server.execute(server.encoded(statement))
         except ConnectionFailed as exc:
             notify(Notice(f"The scratch database does without the setting {setting_name(statement)}. {exc}"))
+
+
+def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> None:
+    """Refresh the restored materialized views again, if the database's default text search configuration is its own.
+
+    The session of a single pg_restore begins before the configuration is there, and goes without it to its end. Raises RestoreFailed.
+    """
+    own = {entry.tag for entry in archive.toc.entries if entry.description == "TEXT SEARCH CONFIGURATION"}
+    settings = database_statements(archive.toc, archive.manifest.database).first
+    if own.isdisjoint(name for statement in settings if (name := text_search_default(statement))):
+        return
+    if not options.loads_data or (options.sections and "post-data" not in options.sections):
+        return
+    with Server(target, users_settings=True) as server:
+        server.execute("SET search_path = ''")
+        for entry in archive.toc.entries:
+            if entry.description == "MATERIALIZED VIEW DATA" and (chosen is None or entry.dump_id in chosen):
+                try:
+                    server.execute(server.encoded(entry.definition))
+                except ConnectionFailed as exc:
+                    raise RestoreFailed(f"{entry.namespace}.{entry.tag} can't be refreshed. {exc}") from exc
 
 
 def apply_rest(server: Server, archive: Archive, options: RestoreOptions, *, whole: bool) -> None:

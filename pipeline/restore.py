@@ -10,7 +10,7 @@ from pipeline.archive_reader import Archive, Choice, open_archive
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
-from pipeline.database_properties import apply_rest, apply_settings
+from pipeline.database_properties import apply_rest, apply_settings, refresh_views
 from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError, RestoreFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.follow import follow
@@ -156,6 +156,8 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
                 restoration = _start(archive, program, loading, workspace, feed, plan.new_ids, chosen, request)
                 follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
                 allowed_errors = _check_errors([*refused, *restoration.ignored_errors()], request, notify)
+            if (request.create or request.properties) and jobs == 1:
+                refresh_views(loading, archive, chosen, options)
             if tables:
                 notify(Started("Counting rows"))
                 _check_rows(target, tables, archive, request, workers, notify, before)

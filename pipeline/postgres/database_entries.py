@@ -98,6 +98,14 @@ def setting_name(statement: str) -> str | None:
     return match["name"].strip('"') if match else None
 
 
+def text_search_default(statement: str) -> str | None:
+    """Return the name, without its schema, of the text search configuration that a statement makes the default; None for another statement."""
+    if setting_name(statement) != "default_text_search_config":
+        return None
+    value = statement.rpartition(" TO ")[2].strip("';")
+    return value.rpartition(".")[2].strip('"')
+
+
 def is_of_a_role(statement: str) -> bool:
     """True if the setting is for one role alone."""
     return statement.startswith("ALTER ROLE ")

@@ -240,6 +240,28 @@ def test_money_whose_type_is_not_among_what_is_restored(
     assert target.fetch(rows) == 2 * [(Decimal("19.99"),)]
 
 
+@pytest.mark.parametrize(("format_", "jobs"), [("directory", 1), ("directory", 4), ("custom", 1)])
+def test_a_text_search_configuration_of_the_database_itself(
+    server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, format_: str, jobs: int
+) -> None:
+    """A session that begins before the configuration is there doesn't have it."""
+    name = f"words_{format_}_{jobs}"
+    database = make(server, name)
+    database.execute("CREATE TEXT SEARCH CONFIGURATION mine (COPY = german)")
+    configure(database, {"default_text_search_config": "'public.mine'"})
+    database.execute(
+        "CREATE TABLE t AS SELECT 'die Katzen' AS body; CREATE MATERIALIZED VIEW words AS SELECT to_tsvector(body) AS words FROM t;"
+        "CREATE MATERIALIZED VIEW long AS SELECT length(words) FROM words"
+    )
+    assert pgstow("backup", database.conninfo, "--format", format_, "--to", tmp_path).exit_code == 0
+    target = Database("", server.conninfo(f"{name}_copy"))
+    restored = pgstow("restore", "--from", tmp_path, "--into", target.conninfo, "--create", "--jobs", jobs)
+    assert (restored.exit_code, restored.stderr) == (0, "")
+    assert target.fetch("SELECT words::text, length FROM words, long") == [("'katz':2", 1)]
+    proof = ("verify", "--from", tmp_path, "--level", "restore", "--checksums", "--scratch", server.conninfo())
+    assert pgstow(*proof, "--jobs", jobs).exit_code == 0
+
+
 def test_backslashes_are_read_as_they_were_written(
     server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path
 ) -> None:
