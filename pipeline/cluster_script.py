@@ -10,7 +10,7 @@ from pipeline.backup import BackupRequest
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
 from pipeline.destinations import Copies, Destinations
-from pipeline.errors import DumpFailed, PipelineError, TargetNotEmpty
+from pipeline.errors import ConnectionFailed, DumpFailed, PipelineError, ServerUnavailable, TargetNotEmpty
 from pipeline.events import Notice, Notify, Started
 from pipeline.follow import follow
 from pipeline.globals import ServerTarget, takes_passwords
@@ -154,7 +154,13 @@ class _Database:
 
 
 def _look_into(each: BackupRequest, name: str) -> _Database:
-    with Server(each.source.with_database(name)) as server:
+    try:
+        session = Server(each.source.with_database(name))
+    except ServerUnavailable:
+        raise
+    except ConnectionFailed:  # pg_dumpall can't either, and says why
+        return _Database(name, None, ())
+    with session as server:
         locale = session_default(server, "lc_monetary") if has_money(server) else None
         return _Database(name, locale, [f"{name}.{one}" for one in unlogged_left_out(server, each.selection)])
 
