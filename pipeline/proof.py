@@ -306,7 +306,7 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:
             raise LocalResourceExhausted(
-                f"The throwaway server can't prepare the proof, which says nothing about the backup. {exc} Name another server with --scratch."
+                f"The throwaway server failed, which says nothing about the backup. {exc} Name another server with --scratch."
             ) from exc
 
 
