@@ -120,29 +120,13 @@ def prove(
         check_comparable(manifest)
     proof = Proof()
     try:
-        _prove(manifest, request, store, limits, programs, notify, proof)
-    except DatabaseLeft as exc:
-        proof.left = exc
-    return proof
-
-
-def _prove(
-    manifest: Manifest,
-    request: ProofRequest,
-    store: StorageBackend,
-    limits: Limits,
-    programs: Sequence[Path],
-    notify: Notify,
-    proof: Proof,
-) -> None:
-    try:
         with Workers() as workers:
             archive = open_archive(store, manifest, workers, limits)
     except (BackupDamaged, DumpFailed) as exc:
         proof.problems.append(str(exc))
-        return
+        return proof
     place = _scratch(request.scratch, archive, notify) if request.scratch else _throwaway(archive, limits, programs)
-    with place as target:
+    with _note_what_is_left(proof), place as target:
         restoring = RestoreRequest(
             wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
             target=target,
@@ -157,17 +141,17 @@ def _prove(
             proof.restored = restore(restoring, store, notify)
         except BackupDamaged as exc:
             proof.problems.append(str(exc))
-            return
+            return proof
         except RestoreFailed as exc:
             _check_server(target, exc)
             if _is_shortage(exc, archive, target, own=request.scratch is None):
                 proof.hindrance = _hindrance(exc, scratch=request.scratch is not None)
-                return
+                return proof
             if request.scratch and archive.format == "plain" and "default_tablespace" in str(exc):
                 raise InvalidRequest(f"The script names a tablespace that the scratch server lacks. {exc}") from exc
             partly = " The backup is of a part of the database, which may need what was left out."
             proof.problems.append(f"{exc}{partly if manifest.dump.partial else ''}")
-            return
+            return proof
         if request.checksums:
             comparison = compare_content(target, archive, store, limits, notify, programs)
             proof.compared = comparison.compared
@@ -177,6 +161,16 @@ def _prove(
             notify(Started(f"Checking {assertion.name}"))
             proof.problems += _check(assertion, target)
         proof.assertions = tuple(assertion.name for assertion in request.assertions)
+    return proof
+
+
+@contextmanager
+def _note_what_is_left(proof: Proof) -> Iterator[None]:
+    """Keep DatabaseLeft for the result: what the proof showed still holds."""
+    try:
+        yield
+    except DatabaseLeft as exc:
+        proof.left = exc
 
 
 def _options(archive: Archive, notify: Notify) -> RestoreOptions:

@@ -37,7 +37,7 @@ class UnreadableTracker:
     def __init__(self, inner: StorageBackend, keys: Collection[str]) -> None:
         self._inner = inner
         self.hurried = with_patience(inner, _HURRY)
-        """Return ``inner`` with a few seconds of retries for each call."""
+        """``inner``, but each call is retried for a few seconds only."""
         self._keys = frozenset(keys)
         self._lock = threading.Lock()
         self._unreadable: dict[str, TransientStorageError] = {}
@@ -138,7 +138,7 @@ class UnreadableTracker:
 
 
 def objects_of_others(store: StorageBackend, own: BackupRef) -> Iterator[str]:
-    """The key of the smallest object of a few other backups, those of the same database first, from the newest on. Raises StorageError."""
+    """Yield the key of the smallest object of each of a few other backups, newest first, same database first. Raises StorageError."""
     others = [ref for ref in list_backups(store) if ref != own]
     others.sort(
         key=lambda ref: ((ref.cluster, ref.database) == (own.cluster, own.database), ref.backup_id), reverse=True

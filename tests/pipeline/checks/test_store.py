@@ -102,7 +102,7 @@ def test_a_store_that_is_looked_at_first(s3_bucket: StoreBucket, proxy: FaultyPr
         found = by_subject(examine_store(store, "prod", looks_first=looks_first(url, {})))
     assert not problems(found.values())
     assert found["create-only"].outcome is Outcome.NOTE
-    assert "refuses no overwriting" in found["create-only"].sentence
+    assert "itself would overwrite" in found["create-only"].sentence
 
 
 def test_a_reset_is_not_taken_for_an_overwriting_store(s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
