@@ -120,7 +120,7 @@ class GCSBackend:
         crc32c = _crc32c(body)
         try:
             with gcs_errors(where, missing=BucketNotFound):
-                created = self._upload(name, body, crc32c)
+                created = self._upload(name, body, crc32c, {"ifGenerationMatch": "0"})
         except AccessDenied as exc:
             # Creating asks for this permission only where it would overwrite.
             # https://cloud.google.com/storage/docs/access-control/iam-json
@@ -220,6 +220,12 @@ class GCSBackend:
         with gcs_errors(where, missing=ObjectNotFound):
             blob.patch(timeout=self._timeout, retry=None)
 
+    def overwrite(self, key: str, body: bytes) -> None:
+        """Put without a condition; see :meth:`OverwritingBackend.overwrite`. GCS allows it only with storage.objects.delete."""
+        name, where = self._locate(key)
+        with gcs_errors(where, missing=BucketNotFound):
+            self._upload(name, body, _crc32c(body), {})
+
     def lock_of(self, key: str) -> ObjectLock:
         """Return what locks the object; see :meth:`HoldingBackend.lock_of`. Credentials that may get the metadata see all locks."""
         try:
@@ -236,7 +242,7 @@ class GCSBackend:
         name = join_key(self._root, key)
         return name, f"gs://{self._bucket.name}/{name}"
 
-    def _upload(self, name: str, body: Body, crc32c: str) -> dict[str, Any]:
+    def _upload(self, name: str, body: Body, crc32c: str, condition: dict[str, str]) -> dict[str, Any]:
         """One `multipart upload`_: metadata and body in one request, however large the body.
 
         The SDK's own upload turns into a resumable one above 8 MiB: two requests at least, and a session that a failure
@@ -249,7 +255,7 @@ class GCSBackend:
             metadata["retention"] = {"mode": self._lock_mode, "retainUntilTime": self._retain_until.isoformat()}
         if self._storage_class:
             metadata["storageClass"] = self._storage_class
-        query = {"uploadType": "multipart", "ifGenerationMatch": "0", "fields": _CREATED}
+        query = {"uploadType": "multipart", "fields": _CREATED, **condition}
         if self._kms_key:
             query["kmsKeyName"] = self._kms_key
         if self._project:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
 from storage_backends.holds import ObjectLock, lock_of, set_hold
+from storage_backends.overwriting import overwrite
 
 
 class LimitedBackend:
@@ -76,6 +77,10 @@ class LimitedBackend:
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
         set_hold(self._inner, key, held=held)
+
+    def overwrite(self, key: str, body: bytes) -> None:
+        """Put without a condition; see :meth:`OverwritingBackend.overwrite`."""
+        overwrite(self._inner, key, body)
 
     def lock_of(self, key: str) -> ObjectLock:
         """Return what locks the object; see :meth:`HoldingBackend.lock_of`."""

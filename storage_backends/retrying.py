@@ -13,6 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_ran
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
 from storage_backends.errors import AccessDenied, ObjectAlreadyExists, ObjectLocked, TransientStorageError
 from storage_backends.holds import ObjectLock, lock_of, set_hold
+from storage_backends.overwriting import overwrite
 
 _T = TypeVar("_T")
 
@@ -133,6 +134,10 @@ class RetryingBackend:
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
         self._call(lambda: set_hold(self._inner, key, held=held))
+
+    def overwrite(self, key: str, body: bytes) -> None:
+        """Put without a condition; see :meth:`OverwritingBackend.overwrite`."""
+        self._call(lambda: overwrite(self._inner, key, body))
 
     def lock_of(self, key: str) -> ObjectLock:
         """Return what locks the object; see :meth:`HoldingBackend.lock_of`."""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -17,6 +18,7 @@ from storage_backends import (
     StorageError,
     TransientStorageError,
 )
+from storage_backends.overwriting import overwrites
 
 _PROBE = b'{"pgstow": "Written by pgstow check, to try what its credentials may do here. It may be deleted."}\n'
 _OTHERS = (b'{"pgstow": "This store lets objects be overwritten."}\n', b'{"pgstow": "And again."}\n')
@@ -36,6 +38,7 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
 
 
 def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: bool) -> Iterator[Finding]:
+    folders = {DATA: data, MANIFESTS: manifests}
     probe, record = f"{data}probe", f"{manifests}probe"
     created, denied = {}, {}
     for area, key in ((DATA, probe), (MANIFESTS, record)):
@@ -46,7 +49,7 @@ def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: b
     yield _judge_creation(store, denied)
     yield from judge_clock(created, datetime.now(UTC))
     if DATA not in denied:
-        yield _try_overwriting(store, probe, looks_first=looks_first)
+        yield _try_creating_again(store, probe, looks_first=looks_first)
         yield _try_wrong_checksum(store, f"{data}wrong-checksum")
     if store.url.startswith("file:"):
         store.delete([probe, record, f"{data}wrong-checksum"])
@@ -58,7 +61,10 @@ def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: b
         )
         return
     yield _try_reading(store, probe, record, manifests)
-    yield _try_deleting(store, {DATA: [probe, f"{data}wrong-checksum"], MANIFESTS: [record]})
+    yield _try_overwriting(store, {area: f"{folder}probe" for area, folder in folders.items() if area not in denied})
+    with suppress(AccessDenied):
+        store.delete([probe, record, f"{data}wrong-checksum"])
+    yield _try_deleting(store, folders)
 
 
 def _create(store: StorageBackend, key: str) -> ObjectInfo | None:
@@ -80,9 +86,9 @@ def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> F
     )
 
 
-def _try_overwriting(store: StorageBackend, key: str, *, looks_first: bool) -> Finding:
+def _try_creating_again(store: StorageBackend, key: str, *, looks_first: bool) -> Finding:
     # Twice, since RetryingBackend takes what it meets after a broken connection, and may not read, for its own.
-    if all(_overwrites(store, key, other) for other in _OTHERS):
+    if all(_creates_again(store, key, other) for other in _OTHERS):
         return Finding(
             "create-only",
             Outcome.PROBLEM,
@@ -97,10 +103,10 @@ def _try_overwriting(store: StorageBackend, key: str, *, looks_first: bool) -> F
             "pgstow asks before each put whether the key is taken (create_only=look). The store itself would overwrite.",
             "Leave create_only=look out if the store takes conditional puts. Otherwise let the bucket keep versions.",
         )
-    return Finding("create-only", Outcome.OK, "An object that exists can't be overwritten.")
+    return Finding("create-only", Outcome.OK, "The store refuses to create an object that exists.")
 
 
-def _overwrites(store: StorageBackend, key: str, body: bytes) -> bool:
+def _creates_again(store: StorageBackend, key: str, body: bytes) -> bool:
     try:
         store.put(key, body, sha256=hashlib.sha256(body).digest())
     except ObjectAlreadyExists:
@@ -145,8 +151,24 @@ def _try_reading(store: StorageBackend, probe: str, record: str, manifests: str)
     )
 
 
-def _try_deleting(store: StorageBackend, probes: dict[str, list[str]]) -> Finding:
-    areas = [area for area, keys in probes.items() if _allowed(partial(store.delete, keys))]
+def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Finding:
+    """Put the probes again as an attacker would: without a condition."""
+    areas = [area for area, key in probes.items() if overwrites(store, key, _PROBE)]
+    if areas:
+        return Finding(
+            "overwriting",
+            Outcome.WARNING,
+            f"These credentials can overwrite under {' and '.join(areas)}, by a put without a condition: whoever takes this host can "
+            "replace its backups, or hide them, where the bucket keeps versions.",
+            "Let the policy refuse puts without s3:if-none-match, as README's does (GCS: don't grant storage.objects.delete). Where the "
+            "store knows no such policy, let the bucket keep versions, under Object Lock.",
+        )
+    return Finding("overwriting", Outcome.OK, "These credentials can't overwrite an object that exists.")
+
+
+def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
+    """Delete what isn't there, which the store refuses by the credentials alone: a lock would protect only an object that exists."""
+    areas = [area for area, folder in folders.items() if _allowed(partial(store.delete, [f"{folder}nothing"]))]
     if areas:
         return Finding(
             "deleting",

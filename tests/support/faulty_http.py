@@ -35,6 +35,8 @@ class Fault(Enum):
     """503."""
     FORBIDDEN = auto()
     """403."""
+    CONDITION_REQUIRED = auto()
+    """403 without If-None-Match, as by a bucket's policy; with it the store does what it is asked."""
     NO_OBJECT_LOCK = auto()
     """404, as S3 answers where an object has no retention or legal hold."""
     NO_BUCKET_LOCK = auto()
@@ -230,6 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
             case Fault.SLOW_DOWN:
                 self._refuse(503, "SlowDown", message)
             case Fault.FORBIDDEN:
+                self._refuse(403, "AccessDenied", message)
+            case Fault.CONDITION_REQUIRED if "If-None-Match" not in self.headers:
                 self._refuse(403, "AccessDenied", message)
             case Fault.NO_OBJECT_LOCK:
                 self._refuse(404, "NoSuchObjectLockConfiguration", message)

@@ -19,6 +19,7 @@ from storage_backends.memory import MemoryBackend
 
 def refuse_all_but_creating(proxy: FaultyProxy) -> None:
     proxy.fail(with_=Fault.FORBIDDEN, method="GET|HEAD|POST|DELETE", times=math.inf)
+    proxy.fail(with_=Fault.CONDITION_REQUIRED, method="PUT", times=math.inf)
 
 
 @pytest.fixture
@@ -50,6 +51,7 @@ def test_credentials_that_can_do_all(examined: Callable[[], dict[str, Finding]],
             "create-only": Outcome.OK,
             "checksums": Outcome.OK,
             "reading": Outcome.NOTE,
+            "overwriting": Outcome.WARNING,
             "deleting": Outcome.WARNING,
         }
         assert keys(s3_bucket) == []
@@ -67,6 +69,7 @@ def test_credentials_that_can_only_create(
             Outcome.OK,
             Outcome.NOTE,
             Outcome.OK,
+            Outcome.OK,
         ]
         assert "can't list and read manifests" in found["reading"].sentence
         # What can't be removed is at least the same each time.
@@ -79,7 +82,33 @@ def test_credentials_that_can_only_create(
 def test_a_backup_host_may_read_manifests(examined: Callable[[], dict[str, Finding]], proxy: FaultyProxy) -> None:
     proxy.fail(with_=Fault.FORBIDDEN, method="GET", path="/data/", times=math.inf)
     proxy.fail(with_=Fault.FORBIDDEN, method="POST|DELETE", times=math.inf)
+    proxy.fail(with_=Fault.CONDITION_REQUIRED, method="PUT", times=math.inf)
     assert all(finding.outcome is Outcome.OK for finding in examined().values())
+
+
+@pytest.mark.parametrize("area", ["data", "manifests"])
+def test_a_put_without_a_condition_overwrites(
+    examined: Callable[[], dict[str, Finding]], proxy: FaultyProxy, area: str
+) -> None:
+    other = {"data": "manifests", "manifests": "data"}[area]
+    proxy.fail(with_=Fault.CONDITION_REQUIRED, method="PUT", path=f"/{other}/", times=math.inf)
+    found = examined()
+    assert found["create-only"].outcome is Outcome.OK
+    assert found["overwriting"].outcome is Outcome.WARNING
+    assert f"overwrite under {area}/, by" in found["overwriting"].sentence
+
+
+def test_a_lock_on_the_probe_is_not_taken_for_a_refusal(s3_bucket: StoreBucket) -> None:
+    locked = dataclasses.replace(s3_bucket, bucket=f"locked-{s3_bucket.bucket}")
+    locked.client.create_bucket(Bucket=locked.bucket, ObjectLockEnabledForBucket=True)
+    retention = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    locked.client.put_object_lock_configuration(
+        Bucket=locked.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": retention}
+    )
+    with closing(open_backend(locked.url)) as store:
+        found = by_subject(examine_store(store, "prod"))
+    assert found["deleting"].outcome is Outcome.WARNING
+    assert "under data/ and manifests/" in found["deleting"].sentence
 
 
 @pytest.mark.parametrize("area", ["data", "manifests"])
@@ -139,6 +168,7 @@ def test_a_gcs_bucket(gcs_bucket: StoreBucket) -> None:
         found = by_subject(examine_store(store, "prod"))
     assert not problems(found.values())
     assert found["deleting"].outcome is Outcome.WARNING
+    assert found["overwriting"].outcome is Outcome.WARNING
 
 
 def test_a_folder_is_fine_but_protects_nothing(tmp_path: Path) -> None:
