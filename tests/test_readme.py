@@ -17,6 +17,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 SHELL = ("sh", "console", "crontab", "ini")
 STORE_VARIABLE = "PGSTOW_STORE"
 """README names a store on each line; docs/operations.md has it in the environment."""
+PROGRAM = get_command(app)
 
 
 def shell_lines(page: str) -> Iterator[str]:
@@ -56,18 +57,17 @@ def test_every_command_line_of_the_operators_page_parses(arguments: list[str], m
 
 def parse(arguments: list[str]) -> None:
     """As the command line does. Raises what it ends with."""
-    program = get_command(app)
     if arguments == ["--version"]:
         return
-    context = program.make_context("pgstow", list(arguments))
-    name, command, rest = program.resolve_command(context, list(arguments))
+    context = PROGRAM.make_context("pgstow", list(arguments))
+    name, command, rest = PROGRAM.resolve_command(context, list(arguments))
     assert command is not None
     command.make_context(name, rest, parent=context)
 
 
 def test_command_lines_are_found_at_all() -> None:
     commands = {arguments[0] for arguments in pgstow_command_lines(README)}
-    assert commands >= set(get_command(app).commands), "each command has an example"
+    assert commands >= set(PROGRAM.commands), "each command has an example"
     assert ["backup", "service=shop", "--to", "s3://my-backups/postgres", "--quiet"] in pgstow_command_lines(README)
     nightly = ["backup", "service=shop", "--all-databases", "--databases-at-once", "2", "--retries", "3", "--quiet"]
     assert nightly in pgstow_command_lines(OPERATIONS), "by cron"
@@ -75,7 +75,7 @@ def test_command_lines_are_found_at_all() -> None:
 
 def test_a_wrong_option_would_be_found() -> None:
     with pytest.raises(Exception, match="No such option"):
-        get_command(app).commands["backup"].make_context("backup", ["shop", "--to", "x", "--no-such"])
+        PROGRAM.commands["backup"].make_context("backup", ["shop", "--to", "x", "--no-such"])
 
 
 def test_the_table_of_exit_codes_is_complete() -> None:
