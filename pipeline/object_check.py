@@ -72,11 +72,14 @@ def _look_up(store: StorageBackend, objects: Sequence[StoredObject]) -> ObjectCh
     check, folders = ObjectCheck(), {stored.key.rpartition("/")[0] for stored in objects}
     there = {info.key: info for folder in sorted(folders) for info in store.list(f"{folder}/")}
     for stored in objects:
-        check.take(_compare(store, stored, there.get(stored.key)))
+        check.take(_compare(store, stored, there.get(stored.key), listed=True))
     return check
 
 
-def _compare(store: StorageBackend, stored: StoredObject, info: ObjectInfo | None) -> str | bool:
+def _compare(
+    store: StorageBackend, stored: StoredObject, info: ObjectInfo | None, *, listed: bool = False
+) -> str | bool:
+    """What is wrong with the object, or else whether its checksum was compared. A listing may leave out checksums and versions."""
     if info is None:
         return f"{stored.key} is missing from {store.url}."
     if info.size != stored.size:
@@ -88,4 +91,16 @@ def _compare(store: StorageBackend, stored: StoredObject, info: ObjectInfo | Non
                     f"{stored.key} is not what was stored: the store reports {info.checksum}, the manifest {expected}."
                 )
             return True
+    if listed or (info.version and info.version == stored.version):
+        return False
+    if stored.checksum:
+        return (
+            f"{stored.key} may have been overwritten: the store confirmed {stored.checksum} when it was stored, and reports "
+            f"{info.checksum or 'no checksum'}. verify --level bytes tells."
+        )
+    if info.version and stored.version:
+        return (
+            f"{stored.key} may have been overwritten: it is version {info.version}, and {stored.version} was stored. "
+            "verify --level bytes tells."
+        )
     return False

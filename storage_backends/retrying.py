@@ -74,7 +74,7 @@ class RetryingBackend:
 
         Where the credentials may create but not read, nothing can be compared, and the object is taken for this
         call's own: a caller who gives every object a fresh key has no other writer to confuse it with, and the store
-        checked what it took. The info returned is then of what was sent, without a version.
+        checked what it took. The info returned is then of what was sent, without a checksum of the store's and without a version.
         """
         tries = itertools.count(1)
 
@@ -161,7 +161,7 @@ class RetryingBackend:
                 else hashlib.sha256(self._inner.get(key)).digest() == sha256
             )
         except AccessDenied:
-            return ObjectInfo(key, size, datetime.now(UTC), checksum=f"sha256:{sha256.hex()}")
+            return ObjectInfo(key, size, datetime.now(UTC))
         return info if same else None
 
     def _call(self, call: Callable[[], _T]) -> _T:

@@ -191,7 +191,12 @@ def test_objects_is_what_the_store_reports_and_no_more(stored_sample: StoredSamp
     assert named(check(stored_sample, Level.BYTES, spool_dir, store).problems) == keys
 
 
-def test_objects_says_where_a_store_reports_no_checksum(stored_sample: StoredSample, spool_dir: Path) -> None:
+def test_objects_says_where_a_store_never_reported_a_checksum(stored_sample: StoredSample, spool_dir: Path) -> None:
+    def without_checksums(manifest: dict[str, Any]) -> None:
+        for stored in manifest["objects"]:
+            stored["checksum"] = None
+
+    edit_manifest(stored_sample.folder, without_checksums)
     store = ForgetfulStore(stored_sample.folder)
     store.reported = {
         thing.key: replace(stored_sample.store.head(thing.key), checksum=None)
@@ -200,6 +205,19 @@ def test_objects_says_where_a_store_reports_no_checksum(stored_sample: StoredSam
     found = check(stored_sample, Level.OBJECTS, spool_dir, store)
     assert found.problems == []
     assert found.without_checksum == len(stored_sample.manifest.objects)
+
+
+@pytest.mark.parametrize("checksum", [None, f"md5:{'0' * 32}"])
+def test_an_object_that_lost_its_checksum_is_not_good(
+    stored_sample: StoredSample, spool_dir: Path, checksum: str | None
+) -> None:
+    store = ForgetfulStore(stored_sample.folder)
+    store.reported = {thing.key: stored_sample.store.head(thing.key) for thing in stored_sample.manifest.objects}
+    [key, *_] = store.reported
+    store.reported = {**store.reported, key: replace(store.reported[key], checksum=checksum)}
+    [problem] = check(stored_sample, Level.OBJECTS, spool_dir, store).problems
+    assert key in problem
+    assert "may have been overwritten" in problem
 
 
 def test_archive_finds_what_the_objects_checksums_cannot(stored_sample: StoredSample, spool_dir: Path) -> None:

@@ -98,9 +98,8 @@ def test_a_put_without_a_condition_overwrites(
     assert f"overwrite under {area}/, by" in found["overwriting"].sentence
 
 
-def test_a_lock_on_the_probe_is_not_taken_for_a_refusal(s3_bucket: StoreBucket) -> None:
-    locked = dataclasses.replace(s3_bucket, bucket=f"locked-{s3_bucket.bucket}")
-    locked.client.create_bucket(Bucket=locked.bucket, ObjectLockEnabledForBucket=True)
+def test_a_lock_on_the_probe_is_not_taken_for_a_refusal(s3_locking_bucket: StoreBucket) -> None:
+    locked = s3_locking_bucket
     retention = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
     locked.client.put_object_lock_configuration(
         Bucket=locked.bucket, ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": retention}
