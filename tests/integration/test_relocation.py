@@ -1,5 +1,6 @@
 """--to-schema and --as: what was backed up comes back beside what is there."""
 
+import itertools
 import json
 import re
 import signal
@@ -293,8 +294,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("new", ['q"uo.ted; 🐘 %s', "UPPER", LONG + "y", "select"])
-def test_odd_names(postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path, new: str) -> None:
+def test_odd_names(postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path) -> None:
     tables = [f"{schema}.{table}" for schema, names in ODD.items() for table in names]
     for schema in ODD:
         database.execute(f"CREATE SCHEMA {schema}")
@@ -305,8 +305,9 @@ def test_odd_names(postgres: ThrowawayCluster, database: Database, tmp_path: Pat
         )
     stored, contents = made(postgres, tmp_path, spool_dir, database), compare.contents(database.conninfo)
     before = set(compare.definitions(database.conninfo))
-    quoted = '"' + new.replace('"', '""') + '"'
-    for table in tables:
+    odd = ['q"uo.ted; 🐘 %s', "UPPER", LONG + "y", "select"]
+    for table, new in zip(tables, itertools.cycle(odd), strict=False):
+        quoted = '"' + new.replace('"', '""') + '"'
         told(stored.restore("-t", table, "--as", new))
         schema = next(schema for schema in ODD if table.startswith(schema))
         [(name,)] = database.fetch(f"SELECT $x${schema}.{quoted}$x$::regclass::text")
@@ -315,9 +316,10 @@ def test_odd_names(postgres: ThrowawayCluster, database: Database, tmp_path: Pat
         database.execute(f"DROP TABLE {schema}.{quoted}")
         assert set(compare.definitions(database.conninfo)) == before
     copies = [word for table in tables for word in ("-t", table)]
-    assert told(stored.restore(*copies[2:], "--to-schema", new))["tables"] == len(tables) - 1
-    found = {name for name in compare.contents(database.conninfo) if name not in contents}
-    assert len(found) == len(tables) - 1
+    for count, new in enumerate(odd, 1):
+        assert told(stored.restore(*copies[2:], "--to-schema", new))["tables"] == len(tables) - 1
+        found = {name for name in compare.contents(database.conninfo) if name not in contents}
+        assert len(found) == count * (len(tables) - 1)
 
 
 def test_a_whole_schema(shop: Shop, empty_target: Database) -> None:

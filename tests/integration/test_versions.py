@@ -1,5 +1,6 @@
 """Servers of every major version that there are programs for, each with the client that fits it, and upgrades from one to the next."""
 
+import itertools
 import shutil
 import subprocess
 import tempfile
@@ -124,8 +125,10 @@ def test_several_jobs_load_rows_before_what_acts_on_them_and_referenced_tables_f
     assert came == was
 
 
-@pytest.mark.parametrize("format_", ["custom", "tar", "plain"])
-@pytest.mark.parametrize("major", MAJORS)
+@pytest.mark.parametrize(
+    ("major", "format_"),
+    [*((major, "custom") for major in MAJORS), *itertools.product((MAJORS[0], NEWEST), ("tar", "plain"))],
+)
 def test_in_every_format(
     servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int, format_: str
 ) -> None:

@@ -128,7 +128,9 @@ def test_a_stalled_answer_is_given_up_and_asked_for_again(store: Store) -> None:
 def test_giving_up_says_so(store: Store) -> None:
     store.proxy.fail(times=math.inf, with_=Fault.SLOW_DOWN)
     backend = store.open(give_up_after=0)
-    with pytest.raises(TransientStorageError, match=r"some/prefix/key: .*\(gave up after 1 attempt in 0 s\)") as caught:
+    with pytest.raises(
+        TransientStorageError, match=r"some/prefix/key: .*\(gave up after 1 attempt in \d+ s\)"
+    ) as caught:
         backend.put("key", BODY, sha256=SHA256)
     assert "\n" not in str(caught.value)
 

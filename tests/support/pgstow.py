@@ -18,7 +18,7 @@ from support.postgres_fixtures import Database
 from storage_backends import open_backend
 
 PGSTOW = Path(sys.executable).with_name("pgstow")
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which something that should have happened never will: long, so that no busy machine decides a test."""
 
 ANOTHER_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
