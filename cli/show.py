@@ -155,13 +155,13 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
     listing.add_column("FILE")
     for table in shown:
         database = table.database if isinstance(table, TableData) else None
-        path = table.path if isinstance(table, File) else manifest.files[0].path
+        path = table.path if isinstance(table, File) else next((file.path for file in manifest.files), "")
         listing.add_row(
             escape(display.one_line(".".join(filter(None, (database, table.schema_name, table.relation))))),
             f"{table.rows or 0:,}",
             display.format_size(table.size),
             display.format_size(stored[path]) if isinstance(table, File) else "",
-            path,
+            escape(display.one_line(path)),
         )
     out.print()
     out.print(listing)

@@ -22,7 +22,7 @@ from pipeline.postgres.restoration import check_toc
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
 from pipeline.proof import Proof, ProofRequest, prove
-from pipeline.stages.download import ObjectReader, check_content, download
+from pipeline.stages.download import ObjectReader, check_content, download, objects_at_once
 from pipeline.stream import read_stream
 from pipeline.unreadable import ObjectUnreadable, UnreadableTracker, objects_of_others
 from storage_backends import AccessDenied, StorageBackend, StorageError, TransientStorageError
@@ -153,7 +153,7 @@ def _verify_bytes(
     limits: Limits,
     notify: Notify,
 ) -> None:
-    reading = workers.pool(limits.transfers, "read")
+    reading = workers.pool(min(limits.transfers, objects_at_once(objects, limits)), "read")
 
     def take(stored: StoredObject, outcome: str | bool) -> None:
         if outcome is not False:
