@@ -20,8 +20,10 @@ _PICTURES = (
     {code: 0x2400 + code for code in range(0x20)}
     | {0x0A: 0x2424, 0x7F: 0x2421}
     | dict.fromkeys(range(0x80, 0xA0), 0xFFFD)
+    | dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
+    | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 )
-"""Unicode's symbols for the control characters that have one."""
+"""Unicode's symbols for the control characters that have one. What turns the direction of text, ends a line or is half a character has none."""
 _LINE_INTERVAL = 10.0  # seconds between lines of progress where there is no terminal
 
 
@@ -51,6 +53,14 @@ def format_age(moment: datetime) -> str:
     return "just now"
 
 
+def local_time(moment: datetime) -> datetime:
+    """The same moment in this machine's time zone; in UTC if its year is 10000 there."""
+    try:
+        return moment.astimezone()
+    except OverflowError:
+        return moment
+
+
 def one_line(text: str) -> str:
     """A name from outside, with pictures of its control characters: it must neither break a line nor command a terminal."""
     return text.translate(_PICTURES)
@@ -60,7 +70,7 @@ def describe_attestation(attestation: "Attestation | None") -> str:
     """Return the outcome of a backup's latest verification, in words."""
     if attestation is None:
         return "never"
-    words = f"{attestation.finished_at.astimezone():%Y-%m-%d} {attestation.level}"
+    words = f"{local_time(attestation.finished_at):%Y-%m-%d} {attestation.level}"
     if attestation.good:
         return words
     return f"{words}: {'could not be read' if attestation.unproven else 'failed'}"
@@ -69,6 +79,10 @@ def describe_attestation(attestation: "Attestation | None") -> str:
 def describe_removal(removed: "Removed") -> str:
     """What is gone, and what is locked, in words."""
     words = f"{removed.objects:,} objects ({format_size(removed.size)}) are gone"
+    if removed.odd:
+        words += (
+            f"; {len(removed.odd):,} stay, since their names are none of pgstow's, such as {one_line(removed.odd[0])}"
+        )
     if not removed.locked:
         return words
     moments = [moment for moment in removed.locked.values() if moment]
@@ -83,7 +97,7 @@ def removal_document(removed: "Removed") -> dict[str, Any]:
     locked = [
         {"key": key, "until": until and f"{until:%Y-%m-%dT%H:%M:%SZ}"} for key, until in sorted(removed.locked.items())
     ]
-    return {"objects": removed.objects, "size": removed.size, "locked": locked}
+    return {"objects": removed.objects, "size": removed.size, "locked": locked, "odd": removed.odd}
 
 
 def print_json(document: Any) -> None:

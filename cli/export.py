@@ -107,7 +107,7 @@ def export(
             return
         with _output(file) as output:
             if list_:
-                listed = show_toc(store, find_backup(store, request.wanted), request.programs)
+                listed = show_toc(store, find_backup(store, request.wanted, notify), request.programs)
                 output.write(listed.encode())
             else:
                 export_backup(request, store, output, notify)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from pipeline.layout import BackupRef
     from pipeline.manifest import Manifest
 
+_ODD = "no name that pgstow gives to a manifest"
+
 
 def list_(
     *,
@@ -29,30 +32,37 @@ def list_(
 ) -> None:
     """List the backups that a store holds, oldest first."""
     from pipeline.attestation import latest_attestations
-    from pipeline.catalog import list_backups, read_catalog
-    from pipeline.manifest import summarize
+    from pipeline.catalog import list_manifests, read_catalog
 
     with (
         closing(options.open_store(from_, store_option, give_up_after)) as store,
         display.progress(quiet=True) as notify,
     ):
-        entries = read_catalog(store, list_backups(store, cluster, database))
-        proven = latest_attestations(store, entries, cluster, database, notify)
+        listing = list_manifests(store, cluster, database)
+        entries = read_catalog(store, listing.manifests, datetime.now(UTC))
+        proven = latest_attestations(store, {entry.ref: entry.sha256 for entry in entries}, cluster, database, notify)
     if json:
         display.print_json(
             [
-                {**summarize(entry.manifest), "proven": _summarize(proven.get(entry.ref) if proven else None)}
-                if entry.manifest
-                else {**dataclasses.asdict(entry.ref), "problem": entry.problem}
-                for entry in entries
+                *(_document(entry, proven.get(entry.ref) if proven else None) for entry in entries),
+                *({"key": key, "problem": _ODD} for key in listing.odd),
             ]
         )
-    elif entries:
-        _print_table(entries, proven)
+    elif entries or listing.odd:
+        _print_table(entries, listing.odd, proven)
     else:
         print(f"No backups in {store.url}.")
-    if any(entry.manifest is None for entry in entries):
+    if listing.odd or any(entry.problem for entry in entries):
         raise typer.Exit(ExitCode.DAMAGED)
+
+
+def _document(entry: "CatalogEntry", attestation: "Attestation | None") -> dict[str, Any]:
+    from pipeline.manifest import summarize
+
+    problem = {"problem": entry.problem} if entry.problem else {}
+    if entry.manifest is None:
+        return {**dataclasses.asdict(entry.ref), **problem}
+    return {**summarize(entry.manifest), "proven": _summarize(attestation), **problem}
 
 
 def _summarize(attestation: "Attestation | None") -> dict[str, Any] | None:
@@ -63,7 +73,9 @@ def _summarize(attestation: "Attestation | None") -> dict[str, Any] | None:
     )
 
 
-def _print_table(entries: "Sequence[CatalogEntry]", proven: "Mapping[BackupRef, Attestation] | None") -> None:
+def _print_table(
+    entries: "Sequence[CatalogEntry]", odd: "Sequence[str]", proven: "Mapping[BackupRef, Attestation] | None"
+) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -82,14 +94,17 @@ def _print_table(entries: "Sequence[CatalogEntry]", proven: "Mapping[BackupRef, 
         manifest = entry.manifest
         if manifest is None:
             table.add_row(
-                *names, entry.ref.backup_id, *[""] * (8 if locks else 7), f"[red]{escape(entry.problem or '')}[/red]"
+                *names,
+                entry.ref.backup_id,
+                *[""] * (8 if locks else 7),
+                f"[red]{escape(display.one_line(entry.problem or ''))}[/red]",
             )
             continue
         totals = manifest.totals
         table.add_row(
             *names,
             manifest.backup_id,
-            f"{manifest.snapshot_at.astimezone():%Y-%m-%d %H:%M} ({display.format_age(manifest.snapshot_at)})",
+            f"{display.local_time(manifest.snapshot_at):%Y-%m-%d %H:%M} ({display.format_age(manifest.snapshot_at)})",
             f"{totals.tables:,}",
             f"{totals.rows:,}",
             display.format_size(totals.size),
@@ -97,13 +112,15 @@ def _print_table(entries: "Sequence[CatalogEntry]", proven: "Mapping[BackupRef, 
             display.format_duration((manifest.finished_at - manifest.started_at).total_seconds()),
             "unknown" if proven is None else _describe(proven.get(entry.ref)),
             *([_locked(manifest)] if locks else []),
-            _kind(manifest),
+            f"[red]{escape(display.one_line(entry.problem))}[/red]" if entry.problem else _kind(manifest),
         )
+    for key in odd:
+        table.add_row(*[""] * (len(table.columns) - 1), f"[red]{escape(display.one_line(key))}: {_ODD}[/red]")
     display.console().print(table)
 
 
 def _locked(manifest: "Manifest") -> str:
-    return f"{manifest.retained_until.astimezone():%Y-%m-%d %H:%M}" if manifest.retained_until else ""
+    return f"{display.local_time(manifest.retained_until):%Y-%m-%d %H:%M}" if manifest.retained_until else ""
 
 
 def _kind(manifest: "Manifest") -> str:

@@ -103,7 +103,7 @@ def prune(
             _print_result(pruned)
         elif not dropped:
             print("There is nothing to remove.")
-    if any(one.snapshot_at is None for one in decisions):
+    if any(one.doubtful for one in decisions):
         raise typer.Exit(ExitCode.DAMAGED)
 
 

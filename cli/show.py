@@ -10,6 +10,7 @@ import typer
 from cli import display, options
 
 if TYPE_CHECKING:
+    from pipeline.catalog import StoredManifest
     from pipeline.manifest import Manifest
     from storage_backends import StorageBackend
     from storage_backends.holds import ObjectLock
@@ -37,7 +38,7 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Explain one backup from its manifest; no data is read."""
-    from pipeline.catalog import Wanted, find_backup
+    from pipeline.catalog import Wanted, find_stored
     from pipeline.errors import InvalidRequest
     from pipeline.hold import manifest_lock
     from pipeline.layout import BackupRef
@@ -46,7 +47,9 @@ def show(
         raise InvalidRequest("--toc prints pg_restore's list, which is no JSON: say one of both.")
     wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
-        manifest = find_backup(store, wanted)
+        with display.progress(quiet=True) as notify:
+            stored = find_stored(store, wanted, notify)
+        manifest = stored.manifest
         if toc:
             from pipeline.show_toc import show_toc
 
@@ -56,18 +59,17 @@ def show(
         if json:
             display.print_json({**manifest.model_dump(mode="json"), "lock": dataclasses.asdict(lock)})
         else:
-            _print(manifest, store.url, lock, _proven(store, manifest) or "unknown", all_tables=all_tables)
+            _print(manifest, store.url, lock, _proven(store, stored) or "unknown", all_tables=all_tables)
 
 
-def _proven(store: "StorageBackend", manifest: "Manifest") -> str | None:
+def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
     """Return what the backup's latest attestation says. Return None, and print a notice, if the credentials can't read it."""
     from pipeline.attestation import latest_attestations
-    from pipeline.catalog import read_catalog
     from pipeline.layout import BackupRef
 
-    ref = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
+    ref = BackupRef(stored.manifest.cluster, stored.manifest.database, stored.manifest.backup_id)
     with display.progress(quiet=True) as notify:
-        found = latest_attestations(store, read_catalog(store, [ref]), ref.cluster, ref.database, notify)
+        found = latest_attestations(store, {ref: stored.sha256}, ref.cluster, ref.database, notify)
     return None if found is None else display.describe_attestation(found.get(ref))
 
 
@@ -85,7 +87,7 @@ def _describe_lock(manifest: "Manifest", lock: "ObjectLock") -> str:
 
 
 def _moment(moment: datetime) -> str:
-    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    return f"{display.local_time(moment):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, all_tables: bool) -> None:
@@ -153,13 +155,13 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
     listing.add_column("FILE")
     for table in shown:
         database = table.database if isinstance(table, TableData) else None
-        path = table.path if isinstance(table, File) else manifest.files[0].path
+        path = table.path if isinstance(table, File) else next((file.path for file in manifest.files), "")
         listing.add_row(
             escape(display.one_line(".".join(filter(None, (database, table.schema_name, table.relation))))),
             f"{table.rows or 0:,}",
             display.format_size(table.size),
             display.format_size(stored[path]) if isinstance(table, File) else "",
-            path,
+            escape(display.one_line(path)),
         )
     out.print()
     out.print(listing)

@@ -16,6 +16,7 @@ from cli.errors import ExitCode, exit_code_of, print_error, result_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pipeline.catalog import StoredManifest
     from pipeline.manifest import Manifest
     from pipeline.proof import Proof, ProofRequest
     from pipeline.verify import Verification
@@ -89,7 +90,7 @@ def verify(
 ) -> None:
     """Verify that a backup is still what was stored, as far as restoring it; of a cluster's, each backup that it is made of."""
     from pipeline.attestation import Level
-    from pipeline.catalog import LATEST, Wanted, find_backup, sources
+    from pipeline.catalog import LATEST, Wanted, find_stored, sources
     from pipeline.cluster import read_member
     from pipeline.errors import InvalidRequest
     from pipeline.verify import Verification, VerifyRequest
@@ -110,7 +111,7 @@ def verify(
         attest=attest,
     )
 
-    def run(find: "Callable[[], Manifest]") -> Verification:
+    def run(find: "Callable[[], StoredManifest]") -> Verification:
         started = time.monotonic()
         with display.progress(quiet=quiet or json) as notify:
             found = verify_backup(find(), request, store, notify)
@@ -126,13 +127,13 @@ def verify(
                 (
                     source,
                     name,
-                    functools.partial(find_backup, store, dataclasses.replace(wanted, cluster=source, database=name)),
+                    functools.partial(find_stored, store, dataclasses.replace(wanted, cluster=source, database=name)),
                 )
                 for source, name in sources(store, cluster, database)
             ]
             documents, codes = _run_each(run, each)
-        elif (manifest := find_backup(store, wanted)).members:
-            whole = ClusterVerification(manifest, request)
+        elif (manifest := (stored := find_stored(store, wanted)).manifest).members:
+            whole = ClusterVerification(stored, request)
             each = [
                 (manifest.cluster, member.database, functools.partial(read_member, store, manifest, member))
                 for member in manifest.members
@@ -145,7 +146,7 @@ def verify(
                 if not json:
                     _print_whole(conclusion)
         else:
-            found = run(lambda: manifest)
+            found = run(lambda: stored)
             documents, codes = [_document(found)], _codes(found)
     with result_of(_describe_all(documents)):
         if json:
@@ -155,8 +156,8 @@ def verify(
 
 
 def _run_each(
-    run: "Callable[[Callable[[], Manifest]], Verification]",
-    each: "Sequence[tuple[str, str, Callable[[], Manifest]]]",
+    run: "Callable[[Callable[[], StoredManifest]], Verification]",
+    each: "Sequence[tuple[str, str, Callable[[], StoredManifest]]]",
     take: "Callable[[str, Verification | Exception], None]" = lambda _database, _outcome: None,
 ) -> tuple[list[dict[str, Any]], set[ExitCode]]:
     """What was found of each, and the exit codes of those that aren't good; a failure is told, and is no reason to stop.

@@ -1,6 +1,6 @@
 """An archive as it lies in a store: its table of contents, and which files belong to what."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,7 +14,7 @@ from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.role_names import rename_roles
 from pipeline.postgres.toc import TOC_NAME, Toc, TocCutShort, TocEntry, read_toc
 from pipeline.postgres.toc_head import parse_head
-from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.download import LARGEST_WHOLE, ObjectReader, read_whole
 from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
 from storage_backends import StorageBackend
 
@@ -189,16 +189,17 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
         )
     files = {file.path: file for file in manifest.files}
     if dump_format(manifest) != "directory":
+        single_file(manifest)
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
         toc_data, toc = (b"", Toc("", ())) if dump_format(manifest) == "plain" else _read_head(manifest, reader)[1:]
         return Archive(manifest, toc_data, toc, files, {}, reader.fetched)
     structure = [file for file in manifest.files if file.kind in {"toc", "large_object_toc"}]
     reader = ObjectReader(store, manifest.objects, structure, workers, limits)
     toc_file = _toc_file(manifest)
-    toc_data = b"".join(check_content(toc_file, reader.read(toc_file)))
+    toc_data = read_whole(toc_file, reader)
     toc = read_toc(toc_data)
     lists = {
-        file.path: tuple(_listed_paths(check_content(file, reader.read(file))))
+        file.path: tuple(_listed_paths(file.path, read_whole(file, reader)))
         for file in structure
         if file.kind == "large_object_toc"
     }
@@ -231,24 +232,33 @@ def read_head(store: StorageBackend, manifest: Manifest, workers: Workers, limit
             raise InvalidRequest(f"{manifest.backup_id} is a plain script, which has no table of contents.")
         case "directory":
             file = _toc_file(manifest)
-            return file.path, b"".join(ObjectReader(store, manifest.objects, [file], workers, limits).read(file))
+            return file.path, read_whole(file, ObjectReader(store, manifest.objects, [file], workers, limits))
         case _:
             reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
-            return manifest.files[0].path, _read_head(manifest, reader)[0]
+            return single_file(manifest).path, _read_head(manifest, reader)[0]
 
 
 def _read_head(manifest: Manifest, reader: ObjectReader) -> tuple[bytes, bytes, Toc]:
     """Of an archive that is a single file: as much of it as has the table of contents, that itself, and what it says."""
-    [file] = manifest.files
+    file = single_file(manifest)
     head, tried = bytearray(), 0
     for part in reader.read(file):
         head += part
+        if len(head) > LARGEST_WHOLE:
+            raise BackupDamaged(f"{file.path} has no table of contents in its first {LARGEST_WHOLE} bytes.")
         if len(head) < 2 * tried:  # so that a long one isn't parsed again and again
             continue
         tried = len(head)
         with suppress(TocCutShort):
             return bytes(head), *parse_head(bytes(head), dump_format(manifest))
     return bytes(head), *parse_head(bytes(head), dump_format(manifest))
+
+
+def single_file(manifest: Manifest) -> File:
+    """The file of a backup that has one alone. Raises BackupDamaged where the manifest doesn't name it."""
+    if len(manifest.files) != 1:
+        raise BackupDamaged(f"The manifest of {manifest.backup_id} names {len(manifest.files)} files in place of one.")
+    return manifest.files[0]
 
 
 def _toc_file(manifest: Manifest) -> File:
@@ -260,6 +270,10 @@ def _toc_file(manifest: Manifest) -> File:
     return found
 
 
-def _listed_paths(parts: Iterable[bytes]) -> list[str]:
-    """``blobs.toc`` has a line for each large object: its OID and its file's name."""
-    return [line.split(b" ", 1)[1].decode() for line in b"".join(parts).splitlines()]
+def _listed_paths(path: str, data: bytes) -> list[str]:
+    """``blobs.toc`` has a line for each large object: its OID and its file's name. Raises BackupDamaged."""
+    names = [line.partition(b" ")[2] for line in data.splitlines()]
+    try:
+        return [name.decode("ascii") for name in names]
+    except UnicodeDecodeError as exc:
+        raise BackupDamaged(f"{path} is no list of large objects: it names files that pg_dump doesn't write.") from exc

@@ -4,7 +4,8 @@ Written like manifests, in canonical bytes and create-only: none is ever changed
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import version
@@ -12,17 +13,19 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.catalog import CatalogEntry
 from pipeline.concurrency import Workers
 from pipeline.document import Count, Model, Moment, Sha256, document_schema, dump_document, load_document
 from pipeline.errors import ManifestInvalid
 from pipeline.events import Notice, Notify
-from pipeline.layout import BackupRef, attestations_prefix
+from pipeline.layout import BackupRef, attestations_prefix, is_attestation_name
+from pipeline.plausibility import doubt_time
 from pipeline.stages.upload import upload
-from storage_backends import AccessDenied, ObjectNotFound, StorageBackend
+from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, ObjectTooLarge, StorageBackend
 
 ATTESTATION_VERSION = "1.1"
 _READERS = 8  # attestations read at once
+_LONGEST = 16 * 1024 * 1024  # bytes
+_MOST_PROBLEMS = 1000  # in an attestation, so that it never is longer
 
 
 class Level(StrEnum):
@@ -65,7 +68,9 @@ class Attestation(Model):
     )
     level: Literal["objects", "bytes", "archive", "restore"]
     good: bool = Field(description="True if nothing was wrong and everything could be read")
-    problems: list[str] = Field(description="One sentence for each thing that was wrong")
+    problems: list[str] = Field(
+        description="One sentence for each thing that was wrong; after a thousand, how many more there were"
+    )
     unreadable: list[str] = Field(
         default=[],
         description="One sentence for each object that the store failed to give, though it gave others. "
@@ -97,6 +102,12 @@ def store_attestation(store: StorageBackend, attestation: Attestation) -> str:
     return upload(store, attestation.ref.attestation_key(attestation.finished_at), dump_attestation(attestation)).key
 
 
+def shortened(problems: Sequence[str]) -> list[str]:
+    """The problems as an attestation has them: if there are very many, only the number of the last ones."""
+    left = len(problems) - _MOST_PROBLEMS
+    return [*problems[:_MOST_PROBLEMS], *([f"{left} more things are wrong."] if left > 0 else [])]
+
+
 def dump_attestation(attestation: Attestation) -> bytes:
     """The attestation's canonical bytes, checksum included."""
     return dump_document(attestation, "attestation_checksum")
@@ -104,81 +115,85 @@ def dump_attestation(attestation: Attestation) -> bytes:
 
 def load_attestation(data: bytes, key: str) -> Attestation:
     """Parse and check an attestation. Raises ManifestInvalid, naming ``key``, where it isn't what was written."""
-    try:
-        attestation = Attestation.model_validate_json(data)
-    except ValueError as exc:
-        raise ManifestInvalid(
-            f"The attestation {key} is damaged, or of a version that this pgstow doesn't know."
-        ) from exc
-    try:
-        load_document(data, "attestation_checksum")
-    except ValueError as exc:
-        raise ManifestInvalid(
-            f"The attestation {key} was altered or damaged: its bytes do not match its attestation_checksum."
-        ) from exc
-    if not key.startswith(attestation.ref.attestations_prefix):
+    attestation = load_document(data, Attestation, key, version=ATTESTATION_VERSION)
+    if attestation.ref.attestation_key(attestation.finished_at) != key:
         raise ManifestInvalid(f"The attestation {key} is of another backup, {attestation.backup_id}: it was moved.")
     return attestation
 
 
 def latest_attestations(
-    store: StorageBackend, entries: Sequence[CatalogEntry], cluster: str | None, database: str | None, notify: Notify
+    store: StorageBackend,
+    digests: Mapping[BackupRef, str | None],
+    cluster: str | None,
+    database: str | None,
+    notify: Notify,
 ) -> dict[BackupRef, Attestation] | None:
     """Return, for each of the backups, the attestation that counts; None if the credentials can't read attestations.
 
+    ``digests`` are the SHA-256 of the backups' manifests, in hexadecimal; None if one can't be read.
+
     That is the latest; but an earlier one that isn't good counts until one of its level or above is: what went less far doesn't refute it.
-    One that is about another manifest than the one that is there counts for nothing.
+    One that can't be read or believed, or that is about another manifest than the one that is there, counts for nothing: it hides none.
 
     Costs one LIST per thousand attestations of the cluster or the database, and for each backup that has any, one GET for each from the
     latest back to the first that is of level restore or not good. What can't be read, and why, is a notice. Raises StorageError.
     """
-    wanted = {entry.ref.attestations_prefix: entry for entry in entries}
-    keys = defaultdict[str, list[str]](list)
+    wanted = {ref.attestations_prefix: (ref, sha256) for ref, sha256 in digests.items() if sha256 is not None}
+    histories = defaultdict[BackupRef, list[ObjectInfo]](list)
     try:
         for info in store.list(attestations_prefix(cluster, database if cluster is not None else None)):
-            prefix, slash, _ = info.key.rpartition("/")
-            if prefix + slash in wanted:
-                keys[prefix + slash].insert(0, info.key)  # they come oldest first
-        return _read(store, [(wanted[prefix], newest_first) for prefix, newest_first in keys.items()], notify)
+            folder, slash, name = info.key.rpartition("/")
+            if folder + slash not in wanted:
+                continue
+            ref, _ = wanted[folder + slash]
+            if is_attestation_name(name):
+                histories[ref].append(info)
+            else:
+                notify(
+                    Notice(
+                        f"{info.key!r} is no name that pgstow gives to an attestation. It counts for nothing, and stays."
+                    )
+                )
+        return _read(store, [(ref, digests[ref], found) for ref, found in histories.items()], notify)
     except AccessDenied as exc:
         notify(Notice(f"When backups were last proven can't be told. {exc}"))
         return None
 
 
 def _read(
-    store: StorageBackend, histories: Sequence[tuple[CatalogEntry, Sequence[str]]], notify: Notify
+    store: StorageBackend, histories: Sequence[tuple[BackupRef, str | None, Sequence[ObjectInfo]]], notify: Notify
 ) -> dict[BackupRef, Attestation]:
     found: dict[BackupRef, Attestation] = {}
 
-    def take(ref: BackupRef, result: tuple[Attestation | None, str | None]) -> None:
-        attestation, problem = result
-        if problem:
-            notify(Notice(problem))
+    def take(ref: BackupRef, result: tuple[Attestation | None, Sequence[str]]) -> None:
+        attestation, problems = result
+        if problems:
+            more = f" So it is with {len(problems) - 1} more of its attestations." if len(problems) > 1 else ""
+            notify(Notice(problems[0] + more))
         if attestation:
             found[ref] = attestation
 
     with Workers() as workers:
         reading = workers.pool(_READERS, "attestation")
-        for entry, keys in histories:
-            reading.submit(partial(_read_history, store, entry, keys), partial(take, entry.ref))
+        for ref, sha256, oldest_first in histories:
+            reading.submit(partial(_read_history, store, sha256, oldest_first), partial(take, ref))
         while reading.pending:
             workers.collect(timeout=1.0)
     return found
 
 
 def _read_history(
-    store: StorageBackend, entry: CatalogEntry, newest_first: Sequence[str]
-) -> tuple[Attestation | None, str | None]:
-    """Return the attestation that counts, and a sentence on the first one that can't be used."""
+    store: StorageBackend, sha256: str | None, oldest_first: Sequence[ObjectInfo]
+) -> tuple[Attestation | None, Sequence[str]]:
+    """Return the attestation that counts, and a sentence on each one that can't be used."""
     levels, counting, proven = list(Level), None, -1
-    for key in newest_first:
+    problems: list[str] = []
+    for info in reversed(oldest_first):
         try:
-            attestation = load_attestation(store.get(key), key)
-        except (ManifestInvalid, ObjectNotFound) as exc:
-            return counting, str(exc)
-        if entry.sha256 != attestation.manifest_sha256:
-            words = "is about another manifest than the one that is there."
-            return counting, f"The attestation of {attestation.backup_id} {words}"
+            attestation = _read_one(store, info, sha256)
+        except (ManifestInvalid, ObjectNotFound, ObjectTooLarge) as exc:
+            problems.append(str(exc))  # it must hide none that is older
+            continue
         level = levels.index(Level(attestation.level))
         if level <= proven:
             continue
@@ -187,7 +202,19 @@ def _read_history(
         proven = level
         if not attestation.good or levels[level] is Level.RESTORE:
             break
-    return counting, None
+    return counting, problems
+
+
+def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str | None) -> Attestation:
+    """Raises ManifestInvalid if it can't be believed, or isn't about the manifest with this SHA-256; and as ``store.get``."""
+    attestation = load_attestation(store.get(info.key, at_most=_LONGEST), info.key)
+    if reason := doubt_time(attestation.finished_at, info.modified, datetime.now(UTC)):
+        raise ManifestInvalid(f"The attestation {info.key} is not believed: {reason}.")
+    if attestation.manifest_sha256 != sha256:
+        raise ManifestInvalid(
+            f"The attestation of {attestation.backup_id} is about another manifest than the one that is there."
+        )
+    return attestation
 
 
 def attestation_schema() -> dict[str, Any]:

@@ -3,18 +3,21 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 
 from pipeline.concurrency import Workers
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
-from pipeline.layout import RESERVED, WHOLE, BackupRef, is_backup_id, manifests_prefix
-from pipeline.manifest import Manifest, load_manifest
-from storage_backends import ObjectNotFound, StorageBackend
+from pipeline.events import Notice, Notify
+from pipeline.layout import MANIFESTS, RESERVED, WHOLE, BackupRef, is_backup_id, is_odd, manifests_prefix
+from pipeline.manifest import LONGEST_MANIFEST, Manifest, load_manifest
+from pipeline.plausibility import doubt, doubt_ref
+from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 
 LATEST = "latest"
 _READERS = 8  # manifests read at once
+_ODD_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +34,58 @@ class Wanted:
     """With ``latest``: also one that something was left out of."""
 
 
+@dataclass(frozen=True, slots=True)
+class ListedManifest:
+    """A manifest that a listing names."""
+
+    ref: BackupRef
+    stored_at: datetime
+    """When it was stored, by the store's clock, in UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The manifests that a store names."""
+
+    manifests: Sequence[ListedManifest]
+    """In the order of their keys: oldest first within each database."""
+    odd: Sequence[str]
+    """Keys that look like a manifest's, and that pgstow never writes. They are no backups, and stop nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it was read, once, from a store."""
+
+    manifest: Manifest
+    sha256: str
+    """Of its bytes, in hexadecimal."""
+    doubt: str | None = None
+    """Why no backup can have made it; None if one can."""
+
+
+def list_manifests(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> Listing:
+    """Every committed backup. Costs one LIST per thousand. Raises StorageError."""
+    found, odd = list[ListedManifest](), list[str]()
+    for info in store.list(manifests_prefix(cluster, database if cluster is not None else None)):
+        if is_odd(info.key):
+            odd.append(info.key)
+        elif (ref := BackupRef.of_manifest_key(info.key)) and database in (None, ref.database):
+            found.append(ListedManifest(ref, info.modified))
+    return Listing(found, odd)
+
+
 def list_backups(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[BackupRef]:
-    """Every committed backup, oldest first within each database. Costs one LIST per thousand."""
-    prefix = manifests_prefix(cluster, database if cluster is not None else None)
-    refs = [ref for info in store.list(prefix) if (ref := BackupRef.of_manifest_key(info.key))]
-    if database is not None:
-        refs = [ref for ref in refs if ref.database == database]
-    return refs
+    """Every committed backup, oldest first within each database. Raises StorageError."""
+    return [listed.ref for listed in list_manifests(store, cluster, database).manifests]
+
+
+def tell_odd(listing: Listing, notify: Notify) -> None:
+    """Tell of the keys that are no backup's, by name as far as there are few."""
+    for key in listing.odd[:_ODD_NAMED]:
+        notify(Notice(f"{key!r} is no name that pgstow gives to a manifest. It is no backup, and stays."))
+    if (more := len(listing.odd) - _ODD_NAMED) > 0:
+        notify(Notice(f"{more} more names under {MANIFESTS} are none that pgstow gives."))
 
 
 def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
@@ -45,19 +93,19 @@ def sources(store: StorageBackend, cluster: str | None = None, database: str | N
 
     Raises BackupNotFound where there is none.
     """
-    latest = {(ref.cluster, ref.database): ref for ref in list_backups(store, cluster, database)}
-    found = [source for source, ref in sorted(latest.items()) if ref.database != WHOLE or not _is_record(store, ref)]
+    all_sources = sorted({(ref.cluster, ref.database) for ref in list_backups(store, cluster, database)})
+    found = [source for source in all_sources if source[1] != WHOLE or not _latest_is_record(store, source[0])]
     if not found:
         described = _described(Wanted(cluster=cluster, database=database))
         raise BackupNotFound(f"There is no backup {described}in {store.url}; pgstow list shows what there is.")
     return found
 
 
-def _is_record(store: StorageBackend, ref: BackupRef) -> bool:
+def _latest_is_record(store: StorageBackend, cluster: str) -> bool:
     """Whether a cluster's backup has no data of its own; one that can't be read may have."""
     try:
-        return not read_manifest(store, ref).files
-    except ManifestInvalid:
+        return bool(find_backup(store, Wanted(cluster=cluster, database=WHOLE, partial=True)).members)
+    except (ManifestInvalid, BackupNotFound):
         return False
 
 
@@ -67,12 +115,16 @@ def read_manifest(store: StorageBackend, ref: BackupRef) -> Manifest:
 
 
 def read_manifest_bytes(store: StorageBackend, ref: BackupRef) -> bytes:
-    """The manifest as it is stored. Raises BackupNotFound."""
+    """The manifest as it is stored. Raises BackupNotFound, or ManifestInvalid if it is longer than any that pgstow writes."""
     try:
-        return store.get(ref.manifest_key)
+        return store.get(ref.manifest_key, at_most=LONGEST_MANIFEST)
     except ObjectNotFound as exc:
         raise BackupNotFound(
             f"There is no backup {ref.backup_id} of {ref.cluster}/{ref.database} in {store.url}."
+        ) from exc
+    except ObjectTooLarge as exc:
+        raise ManifestInvalid(
+            f"The manifest {ref.manifest_key} is longer than the {LONGEST_MANIFEST} bytes that pgstow reads."
         ) from exc
 
 
@@ -86,70 +138,130 @@ class CatalogEntry:
     sha256: str | None
     """Of the manifest's bytes, in hexadecimal."""
     problem: str | None
-    """Why there is no manifest: one sentence."""
+    """Why there is no manifest, or why it can't be believed: one sentence."""
     uses: frozenset[BackupRef] = frozenset()
     """Other backups under which some of its objects lie."""
 
 
-def read_catalog(store: StorageBackend, refs: Sequence[BackupRef]) -> list[CatalogEntry]:
-    """The backups' manifests, several at once. Raises StorageError, but tells of an invalid manifest in its entry."""
+def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> list[CatalogEntry]:
+    """The backups' manifests, several at once. Raises StorageError, but tells of what can't be read or believed in its entry."""
     entries: dict[BackupRef, CatalogEntry] = {}
     with Workers() as workers:
         reading = workers.pool(_READERS, "manifest")
-        for ref in refs:
-            reading.submit(partial(_read_entry, store, ref), lambda entry: entries.update({entry.ref: entry}))
+        for one in listed:
+            reading.submit(partial(_read_entry, store, one, now), lambda entry: entries.update({entry.ref: entry}))
         while reading.pending:
             workers.collect(timeout=1.0)
-    return [entries[ref] for ref in refs]
+    return [entries[one.ref] for one in listed]
 
 
-def _read_entry(store: StorageBackend, ref: BackupRef) -> CatalogEntry:
+def _read_entry(store: StorageBackend, listed: ListedManifest, now: datetime) -> CatalogEntry:
+    ref = listed.ref
     try:
-        data = read_manifest_bytes(store, ref)
-        manifest = load_manifest(data, ref.manifest_key)
+        stored = _read_stored(store, listed, now)
     except (ManifestInvalid, BackupNotFound) as exc:
         return CatalogEntry(ref, None, None, str(exc))
-    owners = {owner for stored in manifest.objects if (owner := BackupRef.of_key(stored.key))}
+    manifest = stored.manifest
+    owners = {owner for one in manifest.objects if (owner := BackupRef.of_key(one.key))}
     return CatalogEntry(
         ref,
         manifest.model_copy(update={"files": [], "objects": [], "tables": []}),
-        hashlib.sha256(data).hexdigest(),
-        None,
+        stored.sha256,
+        stored.doubt and _not_believed(ref, stored.doubt),
         frozenset(owners - {ref}),
     )
 
 
-def find_backup(store: StorageBackend, wanted: Wanted) -> Manifest:
-    """The one backup that ``wanted`` means.
+def _read_stored(store: StorageBackend, listed: ListedManifest, now: datetime) -> StoredManifest:
+    data = read_manifest_bytes(store, listed.ref)
+    manifest = load_manifest(data, listed.ref.manifest_key)
+    return StoredManifest(manifest, hashlib.sha256(data).hexdigest(), doubt(manifest, listed.stored_at, now))
 
-    Raises BackupNotFound where there is none, and InvalidRequest where several databases or backups fit.
+
+def _not_believed(ref: BackupRef, reason: str) -> str:
+    return f"The manifest {ref.manifest_key} is not believed: {reason}."
+
+
+def find_backup(store: StorageBackend, wanted: Wanted, notify: Notify | None = None) -> Manifest:
+    """The one backup that ``wanted`` means. Raises as :func:`find_stored`."""
+    return find_stored(store, wanted, notify).manifest
+
+
+def find_stored(store: StorageBackend, wanted: Wanted, notify: Notify | None = None) -> StoredManifest:
+    """The one backup that ``wanted`` means, and of which bytes its manifest was made.
+
+    The latest is never one that can't be believed. One that is named by its ID is returned all the same: a machine whose clock was wrong
+    made it, perhaps. ``notify`` is told why it isn't believed.
+
+    Raises BackupNotFound where there is none, ManifestInvalid where it can't be read, and InvalidRequest where several databases or
+    backups fit.
     """
     if wanted.backup != LATEST and wanted.at is not None:
         raise InvalidRequest(f"Say which backup either by {wanted.backup} or by --at, not by both.")
-    refs = list_backups(store, wanted.cluster, wanted.database)
+    now = datetime.now(UTC)
+    listed = list_manifests(store, wanted.cluster, wanted.database).manifests
     if wanted.database is None and wanted.backup == LATEST:
-        refs = [ref for ref in refs if ref.database not in RESERVED]
+        listed = [one for one in listed if one.ref.database not in RESERVED]
     if wanted.backup != LATEST:
-        refs = [ref for ref in refs if ref.backup_id.startswith(wanted.backup)]
-    if not refs:
+        listed = [one for one in listed if one.ref.backup_id.startswith(wanted.backup)]
+    if not listed:
         raise BackupNotFound(f"There is no backup {_described(wanted)}in {store.url}; pgstow list shows what there is.")
-    _check_unambiguous(refs, wanted)
-    if wanted.backup != LATEST:
-        return read_manifest(store, refs[0])
-    by_second = groupby(sorted(refs, key=_second, reverse=True), key=_second)
-    passed_over: list[Manifest] = []
-    for _, same_second in by_second:
-        manifests = [read_manifest(store, ref) for ref in same_second]
-        timely = [manifest for manifest in manifests if wanted.at is None or manifest.snapshot_at <= wanted.at]
-        if fitting := [manifest for manifest in timely if wanted.partial or not manifest.dump.partial]:
-            return max(fitting, key=lambda manifest: manifest.snapshot_at)
-        passed_over += timely
-    if passed_over:
+    _check_unambiguous([one.ref for one in listed], wanted)
+    if wanted.backup == LATEST:
+        return _find_latest(store, listed, wanted, now)
+    found = _read_stored(store, listed[0], now)
+    if found.doubt and notify:
+        notify(Notice(_not_believed(listed[0].ref, found.doubt)))
+    return found
+
+
+def _find_latest(
+    store: StorageBackend, listed: Sequence[ListedManifest], wanted: Wanted, now: datetime
+) -> StoredManifest:
+    partials, doubted = list[Manifest](), list[str]()
+    for _, same_second in groupby(sorted(listed, key=_second, reverse=True), key=_second):
+        timely = list[StoredManifest]()
+        for one in same_second:
+            if reason := doubt_ref(one.ref, one.stored_at, now):
+                doubted.append(_not_believed(one.ref, reason))
+                continue
+            stored = _read_stored(store, one, now)
+            if stored.doubt:
+                doubted.append(_not_believed(one.ref, stored.doubt))
+            elif wanted.at is None or stored.manifest.snapshot_at <= wanted.at:
+                timely.append(stored)
+        if fitting := [stored for stored in timely if wanted.partial or not stored.manifest.dump.partial]:
+            return max(fitting, key=lambda stored: stored.manifest.snapshot_at)
+        partials += [stored.manifest for stored in timely]
+    if partials:
         raise BackupNotFound(
-            f"There are only partial backups {_described(wanted)}in {store.url}, such as {passed_over[0].backup_id}: say which by its ID, "
+            f"There are only partial backups {_described(wanted)}in {store.url}, such as {partials[0].backup_id}: say which by its ID, "
             "or --partial for the latest of them."
         )
+    if doubted:
+        raise BackupNotFound(
+            f"There is no backup {_described(wanted)}in {store.url} that can be believed. {doubted[0]} If one is yours, say which by its ID."
+        )
     raise BackupNotFound(f"There is no backup {_described(wanted)}in {store.url}; pgstow list shows what there is.")
+
+
+def newest_believed(store: StorageBackend, cluster: str, database: str, notify: Notify) -> StoredManifest | None:
+    """The newest backup of a database whose manifest can be read and believed; None if there is none. Raises StorageError.
+
+    ``notify`` is told of the newer ones that can't be read.
+    """
+    now = datetime.now(UTC)
+    for one in reversed(list_manifests(store, cluster, database).manifests):
+        if doubt_ref(one.ref, one.stored_at, now):
+            continue
+        try:
+            stored = _read_stored(store, one, now)
+        except (ManifestInvalid, BackupNotFound) as exc:
+            notify(Notice(str(exc)))
+            continue
+        if not stored.doubt:
+            return stored
+    return None
 
 
 def _check_unambiguous(refs: Sequence[BackupRef], wanted: Wanted) -> None:
@@ -163,9 +275,9 @@ def _check_unambiguous(refs: Sequence[BackupRef], wanted: Wanted) -> None:
         raise InvalidRequest(f"{len(refs)} backups begin with {wanted.backup}; give more of the ID.")
 
 
-def _second(ref: BackupRef) -> str:
+def _second(listed: ListedManifest) -> str:
     """The part of a backup's ID that says when it began."""
-    return ref.backup_id.partition("-")[0]
+    return listed.ref.backup_id.partition("-")[0]
 
 
 def _described(wanted: Wanted) -> str:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from pipeline.attempts import back_up_patiently, patiently
 from pipeline.backup import BackupRequest
-from pipeline.catalog import Wanted, find_backup, read_manifest_bytes
+from pipeline.catalog import StoredManifest, Wanted, find_backup, read_manifest_bytes
 from pipeline.cluster_script import ON_EVERY_SERVER, back_up_cluster_script, restore_cluster_script
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
@@ -20,6 +20,7 @@ from pipeline.errors import (
     BackupIncomplete,
     BackupNotFound,
     InvalidRequest,
+    ManifestInvalid,
     PipelineError,
     TargetNotEmpty,
 )
@@ -31,7 +32,7 @@ from pipeline.postgres.maintenance import any_database, maintenance_database
 from pipeline.postgres.patterns import compile_name_pattern
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
-from pipeline.restore import RestoreRequest, restore
+from pipeline.restore import RestoreRequest, restore_manifest
 from pipeline.restore_target import refuse_older
 from storage_backends import StorageBackend, StorageError
 
@@ -285,7 +286,7 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
     Raises TargetNotEmpty before anything is changed, where the server has one of the databases already (``postgres`` and ``template1``
     are on every server, and have to be empty); and PipelineError or StorageError. What was restored until then stays.
     """
-    record = find_backup(store, replace(wanted, database=WHOLE))
+    record = find_backup(store, replace(wanted, database=WHOLE), notify)
     maintenance = maintenance_database(target.server)
     target = replace(target, server=maintenance.maintained_in(maintenance.database))
     if record.files:
@@ -296,7 +297,8 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
     there = _check_new_server(record, [manifest.database for manifest in databases], target)
     _restore_globals(globals_, target, store, notify)
     for manifest in databases:
-        restore(
+        restore_manifest(
+            manifest,
             RestoreRequest(
                 wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
                 target=target.server.with_database(manifest.database),
@@ -325,7 +327,7 @@ def _check_new_server(record: Manifest, databases: Sequence[str], target: Server
 
 def restore_latest_globals(wanted: Wanted, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
     """Make roles and tablespaces alone. Raises PipelineError or StorageError."""
-    manifest = find_backup(store, replace(wanted, database=GLOBALS))
+    manifest = find_backup(store, replace(wanted, database=GLOBALS), notify)
     _restore_globals(manifest, target, store, notify)
     return manifest
 
@@ -336,19 +338,24 @@ def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBac
 
 def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, list[Manifest]]:
     """The manifests of a cluster's globals and of its databases. Raises BackupDamaged where one isn't the one that was recorded."""
-    manifests = {member.database: read_member(store, record, member) for member in record.members}
+    manifests = {member.database: read_member(store, record, member).manifest for member in record.members}
     if GLOBALS not in manifests:
         raise BackupDamaged(f"The record of the cluster's backup {record.backup_id} names no globals.")
     return manifests.pop(GLOBALS), list(manifests.values())
 
 
-def read_member(store: StorageBackend, record: Manifest, member: Member) -> Manifest:
-    """The manifest of one of the backups that a cluster's is made of. Raises BackupDamaged where it isn't there, or is another one."""
+def read_member(store: StorageBackend, record: Manifest, member: Member) -> StoredManifest:
+    """The manifest of one of the backups that a cluster's is made of. Raises BackupDamaged where it isn't there, or is another one.
+
+    It is read once: what the record's hash vouches for is what is returned.
+    """
     ref = BackupRef(record.cluster, member.database, member.backup_id)
     try:
         data = read_manifest_bytes(store, ref)
     except BackupNotFound as exc:
         raise BackupDamaged(f"{ref.manifest_key} is missing, of which {record.backup_id} is made.") from exc
+    except ManifestInvalid as exc:
+        raise BackupDamaged(str(exc)) from exc
     if hashlib.sha256(data).hexdigest() != member.sha256:
         raise BackupDamaged(f"{ref.manifest_key} is not the manifest that {record.backup_id} is made of.")
-    return load_manifest(data, ref.manifest_key)
+    return StoredManifest(load_manifest(data, ref.manifest_key), member.sha256)

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pipeline.archive_reader import single_file
 from pipeline.archive_writer import ArchiveWriter
 from pipeline.backup import BackupRequest
 from pipeline.commit import Run, commit, default_cluster, describe_source
@@ -117,6 +118,7 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
     Raises PipelineError or StorageError.
     """
     limits = target.limits
+    single_file(record)
     for name in sorted(ON_EVERY_SERVER.intersection(record.dump.databases)):
         make_usual_database(target.server, name)
         with Server(target.server.with_database(name)) as server:

@@ -1,19 +1,19 @@
 """The last stage of a backup: its list of checksums, and then the manifest, with which it begins to exist."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from pipeline.catalog import list_backups, read_manifest_bytes
+from pipeline.catalog import newest_believed
 from pipeline.config import Labels
 from pipeline.destinations import Copies, Destination, Destinations
-from pipeline.errors import PipelineError
+from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.layout import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.manifest import (
+    LONGEST_MANIFEST,
     Compression,
     DumpOptions,
     File,
@@ -25,7 +25,6 @@ from pipeline.manifest import (
     TableData,
     Totals,
     dump_manifest,
-    load_manifest,
 )
 from pipeline.postgres.loading import has_money, session_default
 from pipeline.postgres.programs import Program
@@ -109,12 +108,23 @@ def commit(
                 job=run.labels.job,
                 retained_until=store.retained_until,
             )
-            upload(store, run.ref.manifest_key, dump_manifest(manifest))
+            upload(store, run.ref.manifest_key, _dump(manifest))
         except StorageError as exc:
             destinations.drop(destination, exc)
         else:
             destination.outcome = manifest
     return destinations.copies
+
+
+def _dump(manifest: Manifest) -> bytes:
+    """The manifest's bytes. Raises DumpFailed if pgstow wouldn't read so many again."""
+    data = dump_manifest(manifest)
+    if len(data) > LONGEST_MANIFEST:
+        raise DumpFailed(
+            f"The manifest of {manifest.database} would have {len(data)} bytes, more than the {LONGEST_MANIFEST} that pgstow reads: "
+            "it has too many tables and large objects for one backup, so back it up in parts."
+        )
+    return data
 
 
 def default_cluster(server: Server) -> str:
@@ -173,16 +183,12 @@ def _finish_objects(destination: Destination, ref: BackupRef) -> list[StoredObje
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """The newest manifest of this database that is there already."""
+    """The newest manifest of this database that is there already, and can be believed."""
     try:
-        earlier = list_backups(store, ref.cluster, ref.database)
-        if not earlier:
-            return None
-        data = read_manifest_bytes(store, earlier[-1])
-        load_manifest(data, earlier[-1].manifest_key)
+        newest = newest_believed(store, ref.cluster, ref.database, notify)
     except AccessDenied:
         return None  # credentials that can only create; pgstow check tells
     except (StorageError, PipelineError) as exc:
         notify(Notice(f"The manifest names none before it, since that can't be read. {exc}"))
         return None
-    return Previous(backup_id=earlier[-1].backup_id, sha256=hashlib.sha256(data).hexdigest())
+    return None if newest is None else Previous(backup_id=newest.manifest.backup_id, sha256=newest.sha256)

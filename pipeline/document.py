@@ -2,23 +2,42 @@
 
 Canonical is UTF-8, keys sorted, no white space, a newline at the end. The checksum is the SHA-256, in hexadecimal, of the same bytes with the
 field that holds it left out. Fields that this pgstow does not know are kept.
+
+Whoever may write to the store may write any bytes in a document's place. So :func:`load_document` bounds all that it takes, and has one error.
 """
 
 import hashlib
 import json
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+
+from pipeline.errors import ManifestInvalid
+
+MOST = 2**63 - 1
+"""The largest number in a document, as in PostgreSQL's bigint."""
+_DEEPEST = 32  # levels of nesting: a manifest has five
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_EARLIEST = 1970
+_LONGEST_QUOTE = 200  # characters
 
 
 def _in_utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
         raise ValueError("a time needs its zone")
-    return moment.astimezone(UTC)
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError as exc:
+        raise ValueError("a time in UTC is in the years up to 9999") from exc
+    if moment.year < _EARLIEST:
+        raise ValueError(f"no time is before {_EARLIEST}")
+    return moment
 
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=MOST)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, in hexadecimal")]
 Moment = Annotated[
     datetime,
@@ -34,6 +53,9 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
+_M = TypeVar("_M", bound=Model)
+
+
 def dump_document(document: Model, checksum: str) -> bytes:
     """A document's canonical bytes, with the checksum of the rest under that name."""
     content = document.model_dump(mode="json")
@@ -42,14 +64,41 @@ def dump_document(document: Model, checksum: str) -> bytes:
     return canonical_bytes(content)
 
 
-def load_document(data: bytes, checksum: str) -> dict[str, Any]:
-    """Return the content without its checksum. Raises ValueError if ``data`` isn't as :func:`dump_document` wrote it, down to white space."""
-    content = json.loads(data)
-    if not isinstance(content, dict) or canonical_bytes(content) != data:
-        raise ValueError("the bytes are not canonical")
-    if content.pop(checksum, None) != hashlib.sha256(canonical_bytes(content)).hexdigest():
-        raise ValueError("the checksum is another")
-    return content
+def load_document(data: bytes, model: type[_M], key: str, *, version: str) -> _M:
+    """Parse and check what :func:`dump_document` wrote of the model. ``version`` is the newest that this pgstow writes.
+
+    The fields for the version and the checksum are named after the model: ``manifest_version``, ``manifest_checksum``.
+
+    Raises ManifestInvalid, naming ``key``, for any other bytes: cut short, altered by as much as white space, nested too deeply, with numbers
+    or times out of bounds, or of a newer major version.
+    """
+    kind = model.__name__.lower()
+    try:
+        _check_depth(data)
+        content = json.loads(data)
+        canonical = canonical_bytes(content)
+    except (ValueError, OverflowError, RecursionError) as exc:
+        raise ManifestInvalid(f"The {kind} {key} is damaged: it is not whole JSON ({brief(exc)}).") from exc
+    if not isinstance(content, dict):
+        raise ManifestInvalid(f"The {kind} {key} is damaged: it is not a JSON object.")
+    _check_version(content.get(f"{kind}_version"), version, kind, key)
+    claimed = content.pop(f"{kind}_checksum", None)
+    if canonical != data or claimed != hashlib.sha256(canonical_bytes(content)).hexdigest():
+        raise ManifestInvalid(f"The {kind} {key} was altered or damaged: its bytes do not match its {kind}_checksum.")
+    try:
+        return model.model_validate(content)
+    except ValidationError as exc:
+        first = exc.errors(include_input=False)[0]
+        where = brief(".".join(str(part) for part in first["loc"])) or "as a whole"
+        raise ManifestInvalid(f"The {kind} {key} is not valid: {where}: {brief(first['msg'])}.") from exc
+    except (ValueError, OverflowError, RecursionError) as exc:
+        raise ManifestInvalid(f"The {kind} {key} is not valid: {brief(exc)}.") from exc
+
+
+def brief(said: object) -> str:
+    """Return the beginning of what a document says, for a sentence about it."""
+    words = str(said)
+    return words if len(words) <= _LONGEST_QUOTE else f"{words[:_LONGEST_QUOTE]}…"
 
 
 def document_schema(model: type[Model], title: str, checksum: str) -> dict[str, Any]:
@@ -70,3 +119,23 @@ def canonical_bytes(content: dict[str, Any]) -> bytes:
     """The only way to write this content. Raises ValueError for what JSON doesn't know."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
+
+
+def _check_depth(data: bytes) -> None:
+    """Raise ValueError if arrays and objects are nested too deeply to be printed again, or don't match."""
+    brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
+    for _ in range(_DEEPEST):
+        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
+    if brackets:
+        raise ValueError("its brackets don't match, or are nested too deeply")
+
+
+def _check_version(version: object, newest: str, kind: str, key: str) -> None:
+    match = re.match(r"0*([0-9]+)(?:\.|$)", str(version))
+    if match is None:
+        raise ManifestInvalid(f"The {kind} {key} is damaged: it has no {kind}_version.")
+    known = newest.partition(".")[0]
+    if (len(match[1]), match[1]) > (len(known), known):
+        raise ManifestInvalid(
+            f"The {kind} {key} has version {brief(version)}, which is newer than this pgstow knows ({newest}): upgrade pgstow."
+        )

@@ -58,7 +58,7 @@ def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, noti
 
     Raises PipelineError or StorageError.
     """
-    manifest = find_backup(store, request.wanted)
+    manifest = find_backup(store, request.wanted, notify)
     format_ = dump_format(manifest)
     if request.format != "plain":
         check_format(manifest, request.format)

@@ -56,7 +56,7 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
     folder = request.folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidRequest(f"{folder} is there and is not an empty folder; name another one.")
-    manifest = find_backup(store, request.wanted)
+    manifest = find_backup(store, request.wanted, notify)
     check_format(manifest, request.format)
     with _filling(folder, manifest), Workers() as workers:
         archive = open_archive(store, manifest, workers, request.limits)

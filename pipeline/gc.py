@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipeline.catalog import CatalogEntry, list_backups, read_catalog
+from pipeline.catalog import CatalogEntry, list_manifests, read_catalog, tell_odd
 from pipeline.events import Notify, Started
 from pipeline.layout import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at
 from pipeline.removal import Removed, remove
@@ -41,13 +41,14 @@ class GcRequest:
 def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Leftover]:
     """What backups without a manifest left, in the order of their references; nothing is changed.
 
-    Raises StorageError if anything can't be listed or read, or if a listing left out a manifest that exists. Raises
-    ManifestInvalid on a manifest's key that no pgstow wrote.
+    Raises StorageError if anything can't be listed or read, or if a listing left out a manifest that exists.
     """
     notify(Started("Listing objects"))
     stored = _list_objects(request, store)
     # Listed after the objects: a backup that was committed meanwhile is seen.
-    entries = read_catalog(store, list_backups(store))
+    listing = list_manifests(store)
+    tell_odd(listing, notify)
+    entries = read_catalog(store, listing.manifests, now)
     users = {ref: entry.ref for entry in entries for ref in entry.uses}
     committed = {entry.ref for entry in entries}
     leftovers = [

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pipeline.archive_reader import single_file
 from pipeline.archive_writer import ArchiveWriter
 from pipeline.commit import Run, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
@@ -22,7 +23,7 @@ from pipeline.postgres.psql import run_script
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
-from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.download import ObjectReader, read_whole
 from pipeline.stages.spool import Piece
 from storage_backends import StorageBackend
 
@@ -121,7 +122,7 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
         program = find_program("psql", at_least_major=server.major, search=target.programs)
         notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
-        script = b"".join(part for file in manifest.files for part in check_content(file, reader.read(file)))
+        script = read_whole(single_file(manifest), reader)
         path = workspace.write_private(SCRIPT_NAME, script)
         refused = run_script(program, target.server, workspace, path, f"pgstow {manifest.backup_id}")
     failed = [error for error in refused if not error.is_presence]

@@ -19,7 +19,7 @@ def hold(wanted: Wanted, store: StorageBackend, notify: Notify, *, held: bool) -
     held first and let go last, so that ``prune`` never takes one for free whose objects aren't. Objects that two backups share are let go with
     either. Raises PipelineError or StorageError.
     """
-    found = find_backup(store, wanted)
+    found = find_backup(store, wanted, notify)
     meant = BackupRef(found.cluster, found.database, found.backup_id)
     refs = [meant, *(BackupRef(meant.cluster, member.database, member.backup_id) for member in found.members)]
     objects = {ref: [stored.key for stored in read_manifest(store, ref).objects] for ref in refs}

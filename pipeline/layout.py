@@ -6,6 +6,7 @@ one segment of a key each.
 
 import re
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
@@ -26,7 +27,8 @@ WHOLE = "@cluster"
 _CHECK = "@check"
 RESERVED = frozenset({GLOBALS, WHOLE, _CHECK})
 
-_BACKUP_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+_BACKUP_ID = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z-[0-9a-f]{6}")
+_ATTESTATION_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.json")
 
 
 def new_backup_id(now: datetime) -> str:
@@ -35,13 +37,20 @@ def new_backup_id(now: datetime) -> str:
 
 
 def begun_at(backup_id: str) -> datetime:
-    """When the backup of this ID began, by the clock of the machine that made it."""
-    return datetime.strptime(backup_id.partition("-")[0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    """When the backup of this ID began, by the clock of the machine that made it, in whole seconds. Raises ValueError if it is no ID."""
+    if (match := _BACKUP_ID.fullmatch(backup_id)) is None:
+        raise ValueError(f"{backup_id!r} is no backup ID")
+    year, month, day, hour, minute, second = map(int, match.groups())
+    return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
 
 
 def is_backup_id(text: str) -> bool:
-    """Whether ``text`` has the form of a backup ID."""
-    return _BACKUP_ID.fullmatch(text) is not None
+    """True if ``text`` is a backup ID, whose time is one that there is."""
+    try:
+        begun_at(text)
+    except ValueError:
+        return False
+    return True
 
 
 def encode_name(name: str) -> str:
@@ -62,10 +71,23 @@ def check_name(database: str) -> str:
 
 def decode_name(segment: str) -> str:
     """The name that :func:`encode_name` put into a key. Raises ManifestInvalid on what it can't have made."""
-    name = unquote(segment)
-    if encode_name(name) != segment:
-        raise ManifestInvalid(f"The store holds a manifest under {segment!r}, which is not a name that pgstow writes.")
-    return name
+    try:
+        name = unquote(segment)
+        if name and encode_name(name) == segment:
+            return name
+    except InvalidRequest:
+        pass
+    raise ManifestInvalid(f"The store holds a manifest under {segment!r}, which is not a name that pgstow writes.")
+
+
+def is_odd(key: str) -> bool:
+    """True if a key under manifests could pass for a backup's by its ending, and pgstow gives it to none."""
+    return key.endswith(".json") and bool(_BACKUP_ID.search(key)) and BackupRef.of_manifest_key(key) is None
+
+
+def is_attestation_name(name: str) -> bool:
+    """True if ``name``, the last part of a key, is one that pgstow gives to an attestation."""
+    return _ATTESTATION_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +126,7 @@ class BackupRef:
     def of_manifest_key(cls, key: str) -> "BackupRef | None":
         """The backup whose commit record has this key; None where the key is not a commit record's."""
         parts = key.removesuffix(".json").split("/")
-        if len(parts) != 4 or not key.endswith(".json") or not is_backup_id(parts[3]):
-            return None
-        return cls(decode_name(parts[1]), decode_name(parts[2]), parts[3])
+        return cls._of_parts(parts) if len(parts) == 4 and key.endswith(".json") else None
 
     @classmethod
     def of_key(cls, key: str) -> "BackupRef | None":
@@ -117,10 +137,18 @@ class BackupRef:
         if key.startswith(MANIFESTS):
             return cls.of_manifest_key(key.removesuffix(SIGNATURE_SUFFIX))
         parts = key.split("/")
-        if not key.startswith((DATA, ATTESTATIONS)) or len(parts) != 5 or not is_backup_id(parts[3]):
+        if not key.startswith((DATA, ATTESTATIONS)) or len(parts) != 5 or not parts[4]:
+            return None
+        return cls._of_parts(parts)
+
+    @classmethod
+    def _of_parts(cls, parts: Sequence[str]) -> "BackupRef | None":
+        """The backup that a key's second to fourth part name; None if pgstow doesn't write them so."""
+        _, cluster, database, backup_id, *_ = parts
+        if not is_backup_id(backup_id):
             return None
         try:
-            return cls(decode_name(parts[1]), decode_name(parts[2]), parts[3])
+            return cls(decode_name(cluster), decode_name(database), backup_id)
         except ManifestInvalid:
             return None
 

@@ -4,19 +4,19 @@ It speaks PostgreSQL's words where PostgreSQL has them (``path``, ``size``, ``ch
 :mod:`pipeline.document` says, with ``manifest_checksum``.
 """
 
-import hashlib
-import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from pipeline.document import Count, Model, Moment, Sha256, canonical_bytes, document_schema, dump_document
+from pipeline.document import MOST, Count, Model, Moment, Sha256, brief, document_schema, dump_document, load_document
 from pipeline.errors import ManifestInvalid
-from pipeline.layout import GLOBALS, BackupRef
+from pipeline.layout import DATA, GLOBALS, WHOLE, BackupRef, begun_at, encode_name, is_backup_id
 from storage_backends import StorageError
 from storage_backends.keys import check_key
 
 MANIFEST_VERSION = "1.1"
+LONGEST_MANIFEST = 512 * 1024 * 1024
+"""Bytes. About 300 for each file: enough for more than a million tables and large objects."""
 
 
 def _check_path(path: str) -> str:
@@ -33,6 +33,11 @@ def _check_object_key(key: str) -> str:
     return key
 
 
+def _check_backup_id(backup_id: str) -> str:
+    begun_at(backup_id)
+    return backup_id
+
+
 FileKind = Literal["toc", "table", "large_object", "large_object_toc", "archive", "script"]
 Format = Literal["directory", "custom", "tar", "plain"]
 """pg_dump's."""
@@ -40,6 +45,12 @@ Kind = Literal["database", "globals", "cluster"]
 ArchivePath = Annotated[str, AfterValidator(_check_path), Field(description="Name within the archive's directory")]
 ObjectKey = Annotated[
     str, AfterValidator(_check_object_key), Field(description="Full key, relative to the store's URL")
+]
+
+BackupId = Annotated[
+    str,
+    AfterValidator(_check_backup_id),
+    Field(description="When the backup began, in UTC, and six random digits: 20261123T020000Z-7f3a9c"),
 ]
 
 
@@ -64,7 +75,7 @@ class Source(Model):
     icu_rules: str | None = Field(default=None, description="Added to the ICU locale's own (ICU_RULES)")
     tablespace: str | None = Field(default=None, description="The database's own; null for pg_default")
     host: str = Field(description="As connected to: a name, an address, or the folder of a socket")
-    port: int
+    port: int = Field(ge=0, le=65535)
     standby: bool = Field(description="Whether the server was in recovery")
     wal_lsn: str | None = Field(description="Position in the write-ahead log at the snapshot")
     time_zone: str | None = Field(default=None, description="That times with a zone are dumped in")
@@ -124,7 +135,7 @@ class Compression(Model):
     """How objects are compressed."""
 
     algorithm: Literal["zstd"]
-    level: int
+    level: int = Field(ge=-MOST, le=MOST)
 
 
 class Segment(Model):
@@ -190,7 +201,7 @@ class Totals(Model):
 class Previous(Model):
     """The manifest before this one of the same database, so that a removed or altered one shows."""
 
-    backup_id: str
+    backup_id: BackupId
     sha256: Sha256
 
 
@@ -198,7 +209,7 @@ class Member(Model):
     """A backup that is part of a cluster's."""
 
     database: str = Field(description="Or @globals")
-    backup_id: str
+    backup_id: BackupId
     sha256: Sha256 = Field(description="SHA-256 of its manifest")
 
 
@@ -206,7 +217,7 @@ class Manifest(Model):
     """A committed backup."""
 
     manifest_version: str = Field(default=MANIFEST_VERSION, pattern=r"^\d+\.\d+$")
-    backup_id: str
+    backup_id: BackupId
     cluster: str
     database: str
     kind: Kind
@@ -243,6 +254,19 @@ class Manifest(Model):
         return self.dump.databases or [member.database for member in self.members if member.database != GLOBALS]
 
     @model_validator(mode="after")
+    def _stays_with_its_own(self) -> Self:
+        """No manifest names what is another database's or cluster's, though whoever may write to the store may write manifests."""
+        own = f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/"
+        for stored in self.objects:
+            backup_id, _, name = stored.key.removeprefix(own).partition("/")
+            if not stored.key.startswith(own) or not is_backup_id(backup_id) or not name or "/" in name:
+                raise ValueError(f"the object {stored.key} lies outside of {own}")
+        names = [member.database for member in self.members]
+        if WHOLE in names or len(set(names)) != len(names):
+            raise ValueError("a member is named twice, or is a cluster itself")
+        return self
+
+    @model_validator(mode="after")
     def _segments_fit(self) -> Self:
         for file in self.files:
             for segment in file.segments:
@@ -268,48 +292,14 @@ def dump_manifest(manifest: Manifest) -> bytes:
 
 
 def load_manifest(data: bytes, key: str) -> Manifest:
-    """Parse and check a manifest.
-
-    Raises ManifestInvalid, naming ``key``, where it is cut short, altered by as much as white space, refers outside its store, or was written
-    by a newer pgstow whose major manifest version is not known.
-    """
-    try:
-        content = json.loads(data)
-        canonical = canonical_bytes(content)
-    except (ValueError, RecursionError) as exc:
-        raise ManifestInvalid(f"The manifest {key} is damaged: it is not whole JSON ({exc}).") from exc
-    if not isinstance(content, dict):
-        raise ManifestInvalid(f"The manifest {key} is damaged: it is not a JSON object.")
-    _check_version(content.get("manifest_version"), key)
-    claimed = content.pop("manifest_checksum", None)
-    if canonical != data or claimed != hashlib.sha256(canonical_bytes(content)).hexdigest():
-        raise ManifestInvalid(
-            f"The manifest {key} was altered or damaged: its bytes do not match its manifest_checksum."
-        )
-    try:
-        manifest = Manifest.model_validate(content)
-    except ValidationError as exc:
-        first = exc.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise ManifestInvalid(f"The manifest {key} is not valid: {where}: {first['msg']}.") from exc
+    """Parse and check a manifest. Raises ManifestInvalid as :func:`pipeline.document.load_document` does, and if it was moved."""
+    manifest = load_document(data, Manifest, key, version=MANIFEST_VERSION)
     if BackupRef(manifest.cluster, manifest.database, manifest.backup_id).manifest_key != key:
-        raise ManifestInvalid(
-            f"The manifest {key} says that it is of {manifest.cluster}/{manifest.database} {manifest.backup_id}: it was moved."
-        )
+        source = brief(f"{manifest.cluster}/{manifest.database} {manifest.backup_id}")
+        raise ManifestInvalid(f"The manifest {key} says that it is of {source}: it was moved.")
     return manifest
 
 
 def manifest_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a manifest, as published in docs/manifest.schema.json."""
     return document_schema(Manifest, f"pgstow backup manifest {MANIFEST_VERSION}", "manifest_checksum")
-
-
-def _check_version(version: object, key: str) -> None:
-    major = str(version).partition(".")[0]
-    if not major.isdecimal():
-        raise ManifestInvalid(f"The manifest {key} is damaged: it has no manifest_version.")
-    known = MANIFEST_VERSION.partition(".")[0]
-    if int(major) > int(known):
-        raise ManifestInvalid(
-            f"The manifest {key} has version {version}, which is newer than this pgstow knows ({MANIFEST_VERSION}): upgrade pgstow."
-        )

@@ -42,7 +42,7 @@ from pipeline.postgres.programs import major_of, speaks_to
 from pipeline.postgres.server import Server
 from pipeline.postgres.shortage import is_shortage
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.restore import Restored, RestoreRequest, restore
+from pipeline.restore import Restored, RestoreRequest, restore_manifest
 from pipeline.scratch import scratch_database
 from pipeline.view_check import compare_views
 from storage_backends import StorageBackend
@@ -138,7 +138,7 @@ def prove(
             programs=programs,
         )
         try:
-            proof.restored = restore(restoring, store, notify)
+            proof.restored = restore_manifest(manifest, restoring, store, notify)
         except BackupDamaged as exc:
             proof.problems.append(str(exc))
             return proof

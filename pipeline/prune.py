@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import partial
 
 from pipeline.attestation import Attestation, Level, latest_attestations
-from pipeline.catalog import CatalogEntry, list_backups, read_catalog
+from pipeline.catalog import CatalogEntry, list_manifests, read_catalog, tell_odd
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
 from pipeline.hold import manifest_lock
@@ -40,15 +40,15 @@ class Pruned:
     """Those that are gone."""
     spared: list[BackupRef] = field(default_factory=list)
     """Those that were to go, and stay: for a lock, or for what was committed or locked meanwhile."""
-    unreadable: list[BackupRef] = field(default_factory=list)
-    """Those that stay since their manifests can't be read."""
+    doubtful: list[BackupRef] = field(default_factory=list)
+    """Those that stay since their manifests can't be read or believed."""
     removed: Removed = field(default_factory=Removed)
 
 
 def plan(request: PruneRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Decision]:
     """What pruning would do, of the databases that are asked for; nothing is changed.
 
-    Raises StorageError where anything that this needs can't be listed or read, and ManifestInvalid on a manifest's key that no pgstow wrote.
+    Raises StorageError where anything that this needs can't be listed or read.
     """
     return _plan(request, store, notify, now)[0]
 
@@ -68,7 +68,7 @@ def prune(
     doomed = _doomed(approved, fresh)
     pruned = Pruned(
         spared=[one.ref for one in approved if not one.keep and one.ref not in doomed],
-        unreadable=[one.ref for one in fresh if one.snapshot_at is None],
+        doubtful=[one.ref for one in fresh if one.doubtful],
     )
     notify(Started(f"Removing {len(doomed)} {'backup' if len(doomed) == 1 else 'backups'}"))
     for ref in doomed:
@@ -85,7 +85,9 @@ def _plan(
     request: PruneRequest, store: StorageBackend, notify: Notify, now: datetime
 ) -> tuple[list[Decision], list[Backup]]:
     notify(Started("Reading manifests"))
-    entries = read_catalog(store, list_backups(store))
+    listing = list_manifests(store)
+    tell_odd(listing, notify)
+    entries = read_catalog(store, listing.manifests, now)
     backups = _describe(store, entries, notify)
     unreadable = [entry.ref for entry in entries if entry.manifest is None]
     decide = partial(plan_prune, policy=request.policy, now=now, unreadable=unreadable)
@@ -103,12 +105,12 @@ def _is_asked_for(request: PruneRequest, decision: Decision, jobs: Mapping[Backu
 
 
 def _describe(store: StorageBackend, entries: Sequence[CatalogEntry], notify: Notify) -> list[Backup]:
-    proven = latest_attestations(store, entries, None, None, notify)
+    digests = {entry.ref: entry.sha256 for entry in entries}
+    proven = latest_attestations(store, digests, None, None, notify)
     if proven is None:
         raise AccessDenied(
             "Nothing is pruned, since attestations can't be read, which may say that a backup is damaged."
         )
-    digests = {entry.ref: entry.sha256 for entry in entries}
     return [_describe_one(entry, entry.manifest, proven.get(entry.ref), digests) for entry in entries if entry.manifest]
 
 
@@ -133,6 +135,7 @@ def _describe_one(
         or any(digests.get(ref, sha256) != sha256 for ref, sha256 in members.items()),
         unread_at=attestation.finished_at if attestation and attestation.unproven else None,
         retained_until=manifest.retained_until,
+        doubt=entry.problem,
     )
 
 

@@ -1,13 +1,14 @@
 """Removing objects, many at once; those that are locked stay, and are no error."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
 from pipeline.concurrency import Workers
 from storage_backends import ObjectInfo, ObjectLocked, StorageBackend
+from storage_backends.keys import is_key
 
 _REMOVERS = 8  # requests at once
 _BATCH = 100
@@ -23,11 +24,13 @@ class Removed:
     """Bytes of these."""
     locked: dict[str, datetime | None] = field(default_factory=dict)
     """The keys of what is locked, and until when; None for a legal hold."""
+    odd: list[str] = field(default_factory=list)
+    """The names of what stays since no object of pgstow's can have such a name."""
 
 
 def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Removed) -> None:
     """Delete the objects and add them to ``removed``. Raises StorageError; some are gone then."""
-    remaining = iter(objects)
+    remaining = _keys_alone(objects, removed)
     with Workers() as workers:
         removing = workers.pool(_REMOVERS, "removal")
         while batch := tuple(itertools.islice(remaining, _BATCH)):
@@ -36,6 +39,14 @@ def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Remove
             removing.submit(partial(_remove_batch, store, batch), partial(_add, removed, batch))
         while removing.pending:
             workers.collect(timeout=1.0)
+
+
+def _keys_alone(objects: Iterable[ObjectInfo], removed: Removed) -> Iterator[ObjectInfo]:
+    for info in objects:
+        if is_key(info.key):
+            yield info
+        else:
+            removed.odd.append(info.key)
 
 
 def _remove_batch(store: StorageBackend, batch: Iterable[ObjectInfo]) -> dict[str, datetime | None]:

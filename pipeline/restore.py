@@ -114,8 +114,12 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
 
     Raises PipelineError or StorageError.
     """
+    return restore_manifest(find_backup(store, request.wanted, notify), request, store, notify)
+
+
+def restore_manifest(manifest: Manifest, request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
+    """Do as :func:`restore` with a manifest that was read already, which ``request.wanted`` means."""
     limits, options = request.limits, request.options
-    manifest = find_backup(store, request.wanted)
     target = request.target.with_database(request.target.database or manifest.database).acting_as(options.role)
     with Workers() as workers:
         archive = open_archive(store, manifest, workers, limits).with_roles(request.roles)

@@ -90,6 +90,8 @@ class Backup:
     """True if a legal hold is known to be on its manifest."""
     lock_needs: tuple[str, ...] = ()
     """The permissions that are missing to tell whether its manifest is locked."""
+    doubt: str | None = None
+    """Why it isn't believed: one sentence. Such a backup stays, and counts for nothing."""
 
     @property
     def series(self) -> tuple[object, ...]:
@@ -122,6 +124,8 @@ class Decision:
     snapshot_at: datetime | None = None
     """None where its manifest can't be read."""
     partial: bool = False
+    doubtful: bool = False
+    """True if its manifest can't be read, or isn't believed."""
 
 
 def plan_prune(
@@ -129,8 +133,9 @@ def plan_prune(
 ) -> list[Decision]:
     """Whether to keep each of the backups, and each of those whose manifest can't be read, in the order of their references.
 
-    Never drops the newest good backup of a series, what lies in the future, what is locked, what a kept backup needs, nor, while a
-    manifest can't be read, what that might need. A cluster's record and its members are kept or dropped together, and count as one.
+    Never drops the newest good backup of a series, what lies in the future, what is locked, what isn't believed, what a kept backup needs,
+    nor, while a manifest can't be read, what that might need. What isn't believed changes nothing else: it never makes the plan drop more.
+    A cluster's record and its members are kept or dropped together, and count as one.
     """
     plan = _Plan(backups, policy, unreadable)
     for series in plan.series():
@@ -227,7 +232,9 @@ class _Plan:
     """The reasons to keep backups, by what shares its fate: a cluster's record with its members, any other backup by itself."""
 
     def __init__(self, backups: Sequence[Backup], policy: Policy, unreadable: Sequence[BackupRef]) -> None:
-        self.backups = {backup.ref: backup for backup in sorted(backups, key=lambda backup: backup.ref.manifest_key)}
+        in_order = sorted(backups, key=lambda backup: backup.ref.manifest_key)
+        self.doubted = [backup for backup in in_order if backup.doubt]
+        self.backups = {backup.ref: backup for backup in in_order if not backup.doubt}
         self.unreadable = list(unreadable)
         self.head = {ref: ref for ref in self.backups}
         for record in self.backups.values():
@@ -237,9 +244,9 @@ class _Plan:
         self.units: dict[BackupRef, list[BackupRef]] = defaultdict(list)
         for ref, head in self.head.items():
             self.units[head].append(ref)
-        flaws = {backup.ref: _flaw(backup, policy, self.backups) for backup in backups}
+        flaws = {ref: _flaw(backup, policy, self.backups) for ref, backup in self.backups.items()}
         self.flaws = {ref: flaw for ref, flaw in flaws.items() if flaw}
-        read = {backup.ref: replace(backup, unread_at=None) for backup in backups}
+        read = {ref: replace(backup, unread_at=None) for ref, backup in self.backups.items()}
         self.unproven = {ref for ref in self.flaws if _flaw(read[ref], policy, read) is None}
         self.reasons: dict[BackupRef, list[str]] = {head: [] for head in self.units}
 
@@ -266,17 +273,22 @@ class _Plan:
                     self._add(ref, f"perhaps used by {damaged.backup_id}, whose manifest can't be read")
 
     def keep_what_the_kept_use(self) -> None:
-        to_look_at = [ref for head, unit in self.units.items() if self.reasons[head] for ref in unit]
+        to_look_at = [self.backups[ref] for head, unit in self.units.items() if self.reasons[head] for ref in unit]
+        to_look_at += self.doubted
         while to_look_at:
             user = to_look_at.pop()
-            needed = self.backups[user].uses.union(self.backups[user].members) & self.backups.keys()
+            needed = user.uses.union(user.members) & self.backups.keys()
             for ref in sorted(needed, key=lambda ref: ref.manifest_key):
                 if not self.reasons[self.head[ref]]:
-                    to_look_at += self.units[self.head[ref]]
-                    self._add(ref, f"objects used by {user.backup_id}")
+                    to_look_at += [self.backups[other] for other in self.units[self.head[ref]]]
+                    self._add(ref, f"objects used by {user.ref.backup_id}")
 
     def decisions(self) -> list[Decision]:
-        decided = [Decision(ref, True, ("its manifest can't be read",), ref) for ref in self.unreadable]
+        decided = [Decision(ref, True, ("its manifest can't be read",), ref, doubtful=True) for ref in self.unreadable]
+        decided += [
+            Decision(one.ref, True, (one.doubt or "",), one.ref, one.snapshot_at, one.partial, doubtful=True)
+            for one in self.doubted
+        ]
         for ref, backup in self.backups.items():
             head = self.head[ref]
             keep = bool(self.reasons[head])

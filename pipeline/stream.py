@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.archive_reader import dump_format
+from pipeline.archive_reader import dump_format, single_file
 from pipeline.archive_writer import ArchivedFile, ArchiveWriter
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -79,7 +79,7 @@ def read_stream(
 
     Raises BackupDamaged, or DumpFailed or RestoreFailed where that can't be told, or ProgramMissing.
     """
-    [file] = manifest.files
+    file = single_file(manifest)
     format_ = dump_format(manifest)
     major = major_of(manifest.source.pg_dump_version)
     pg_restore = find_program("pg_restore", at_least_major=major, search=programs) if format_ != "plain" else None

@@ -77,9 +77,9 @@ class UnreadableTracker:
         """The inner backend's."""
         return self._inner.retained_until
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
-        return self._ask(key, lambda store: store.get(key, offset=offset, length=length))
+        return self._ask(key, lambda store: store.get(key, offset=offset, length=length, at_most=at_most))
 
     def head(self, key: str) -> ObjectInfo:
         """What is known of the object; see :meth:`StorageBackend.head`."""

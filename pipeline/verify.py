@@ -1,6 +1,5 @@
 """Verify a backup: is what its manifest names still there, and still what it was?"""
 
-import hashlib
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.archive_reader import Archive, dump_format, open_archive
-from pipeline.attestation import Attestation, Level, store_attestation
-from pipeline.catalog import read_manifest_bytes
+from pipeline.attestation import Attestation, Level, shortened, store_attestation
+from pipeline.catalog import StoredManifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, DatabaseLeft, DumpFailed, RestoreFailed
@@ -23,7 +22,7 @@ from pipeline.postgres.restoration import check_toc
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
 from pipeline.proof import Proof, ProofRequest, prove
-from pipeline.stages.download import ObjectReader, check_content, download
+from pipeline.stages.download import ObjectReader, check_content, download, objects_at_once
 from pipeline.stream import read_stream
 from pipeline.unreadable import ObjectUnreadable, UnreadableTracker, objects_of_others
 from storage_backends import AccessDenied, StorageBackend, StorageError, TransientStorageError
@@ -49,7 +48,7 @@ class VerifyRequest:
 class Verification:
     """What a verification found."""
 
-    manifest: Manifest
+    stored: StoredManifest
     level: Level
     objects: int = 0
     """Objects looked at."""
@@ -69,17 +68,22 @@ class Verification:
     """The key of what was put into the store about this."""
 
     @property
+    def manifest(self) -> Manifest:
+        """The backup's."""
+        return self.stored.manifest
+
+    @property
     def good(self) -> bool:
         """True if nothing is wrong and everything that ``level`` asks for could be read."""
         return not (self.problems or self.unreadable)
 
 
-def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
+def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
     """Verify one backup, but no record of others, to its end, even if something is wrong or can't be read.
 
     Raises PipelineError if the backup can't be tried, and StorageError if the store is down or refuses.
     """
-    started_at = datetime.now(UTC)
+    started_at, manifest = datetime.now(UTC), stored.manifest
     # Roles and tablespaces can't be restored beside those of a server: their script is checked as far as the archive is.
     of_server = manifest.kind != "database"
     if of_server and (request.proof.checksums or request.proof.assertions):
@@ -89,7 +93,7 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
             )
         )
     level = Level.ARCHIVE if of_server and request.level is Level.RESTORE else request.level
-    found = Verification(manifest, level)
+    found = Verification(stored, level, problems=doubts(stored))
     notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {level}"))
     try:
         _examine(request, found, store, notify)
@@ -101,6 +105,11 @@ def verify(manifest: Manifest, request: VerifyRequest, store: StorageBackend, no
         raise DatabaseLeft(f"The backup {manifest.backup_id} is proven. {found.proof.left}") from found.proof.left
     _tell_left(found, notify)
     return found
+
+
+def doubts(stored: StoredManifest) -> list[str]:
+    """Why the backup can't be good, whatever its objects are, in a sentence."""
+    return [f"The manifest of {stored.manifest.backup_id} is not believed: {stored.doubt}."] if stored.doubt else []
 
 
 def _tell_left(found: Verification, notify: Notify) -> None:
@@ -144,7 +153,7 @@ def _verify_bytes(
     limits: Limits,
     notify: Notify,
 ) -> None:
-    reading = workers.pool(limits.transfers, "read")
+    reading = workers.pool(min(limits.transfers, objects_at_once(objects, limits)), "read")
 
     def take(stored: StoredObject, outcome: str | bool) -> None:
         if outcome is not False:
@@ -282,10 +291,10 @@ def attest(
             cluster=ref.cluster,
             database=ref.database,
             backup_id=ref.backup_id,
-            manifest_sha256=hashlib.sha256(read_manifest_bytes(store, ref)).hexdigest(),
+            manifest_sha256=found.stored.sha256,
             level=found.level.value,
             good=found.good,
-            problems=found.problems,
+            problems=shortened(found.problems),
             unreadable=found.unreadable,
             objects=found.objects,
             objects_without_checksum=found.without_checksum,

@@ -2,19 +2,19 @@
 
 from datetime import UTC, datetime
 
+from pipeline.catalog import StoredManifest
 from pipeline.errors import BackupDamaged
 from pipeline.events import Notify
-from pipeline.manifest import Manifest
-from pipeline.verify import Verification, VerifyRequest, attest
+from pipeline.verify import Verification, VerifyRequest, attest, doubts
 from storage_backends import StorageBackend
 
 
 class ClusterVerification:
     """What verifying the members, one by one, says of the whole."""
 
-    def __init__(self, record: Manifest, request: VerifyRequest) -> None:
+    def __init__(self, record: StoredManifest, request: VerifyRequest) -> None:
         self._request = request
-        self._found = Verification(record, request.level)
+        self._found = Verification(record, request.level, problems=doubts(record))
         self._started_at = datetime.now(UTC)
         self._untried = False
 

@@ -31,9 +31,9 @@ class ObjectInfo:
 class StorageBackend(Protocol):
     """A flat space of immutable objects under a URL. Safe to use from many threads at once.
 
-    Keys are ``/``-separated, relative to the URL, and checked by :func:`storage_backends.keys.check_key` before use and
-    as they are listed. Every method may raise :class:`AccessDenied`, :class:`BucketNotFound`,
-    :class:`TransientStorageError` or plain :class:`StorageError`, and no exception of a vendor's SDK.
+    Keys are ``/``-separated, relative to the URL, and checked by :func:`storage_backends.keys.check_key` before use.
+    Every method may raise :class:`AccessDenied`, :class:`BucketNotFound`, :class:`TransientStorageError` or plain
+    :class:`StorageError`, and no exception of a vendor's SDK.
     """
 
     @property
@@ -59,10 +59,13 @@ class StorageBackend(Protocol):
         """
         ...
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
-        """The object's bytes from ``offset``, ``length`` of them or up to the end.
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
+        """The object's bytes from ``offset``, ``length`` of them or up to the end, in memory.
+
+        Without a range, ``at_most`` is how many bytes the object may have.
 
         Raises:
+            ObjectTooLarge: the object has more than ``at_most`` bytes; no more than these were read.
             ObjectNotFound: the store itself says that there is no such object. An answer that isn't the store's raises StorageError.
             TransientStorageError: also when fewer bytes arrived than the store announced.
             RangeNotSatisfiable: the range reaches beyond the object's end.
@@ -77,6 +80,9 @@ class StorageBackend(Protocol):
         """Every object whose key starts with ``prefix``, in the order of the keys' UTF-8 bytes.
 
         Raises StorageError if the answer is no listing, lists something else, or is cut off. A listing never ends early in silence.
+        Somebody else may have stored objects under keys that :func:`storage_backends.keys.is_key` refuses. These are listed, too; where such
+        a name isn't UTF-8, with ``\\x`` and two digits for each odd byte.
+
         Writes under way are never listed. ``checksum``, ``version``, ``retained_until`` and ``held`` may be None here.
         """
         ...

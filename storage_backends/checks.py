@@ -5,7 +5,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.errors import ChecksumMismatch, RangeNotSatisfiable, StorageError, TransientStorageError
+from storage_backends.errors import (
+    ChecksumMismatch,
+    ObjectTooLarge,
+    RangeNotSatisfiable,
+    StorageError,
+    TransientStorageError,
+)
 
 
 def check_body(where: str, body: Body, sha256: bytes) -> None:
@@ -20,6 +26,12 @@ def check_range(where: str, size: int, offset: int, length: int | None) -> int:
     if not 0 <= offset <= end <= size:
         raise RangeNotSatisfiable(f"{where} has {size} bytes, not a range from {offset} to {end}")
     return end
+
+
+def check_size(where: str, size: int, at_most: int | None) -> None:
+    """Raise ObjectTooLarge if an object of ``size`` bytes has more than the caller takes."""
+    if at_most is not None and size > at_most:
+        raise ObjectTooLarge(f"{where} has more than the {at_most} bytes that were expected")
 
 
 def read_range(

@@ -36,6 +36,10 @@ class RangeNotSatisfiable(StorageError):
     """The object has fewer bytes than were asked for."""
 
 
+class ObjectTooLarge(StorageError):
+    """The object has more bytes than the caller would take."""
+
+
 class ObjectAlreadyExists(StorageError):
     """An object has this key already; nothing was changed."""
 

@@ -19,7 +19,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage  # type: ignore[import-untyped]  # the SDK has no types
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import ListingCheck, check_body, is_locked, locked_until, read_range
+from storage_backends.checks import ListingCheck, check_body, check_size, is_locked, locked_until, read_range
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
@@ -141,16 +141,18 @@ class GCSBackend:
             retained_until=self._retain_until,
         )
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         name, where = self._locate(key)
+        # Of an object that is too large, one byte too many tells.
+        last = at_most if length is None else offset + length - 1
 
         def fetch() -> bytes:
             with gcs_errors(where, missing=ObjectNotFound):
                 try:
                     data: bytes = self._bucket.blob(name).download_as_bytes(
                         start=offset or None,
-                        end=None if length is None else offset + length - 1,
+                        end=last,
                         raw_download=True,
                         checksum=None,
                         timeout=self._timeout,
@@ -162,6 +164,7 @@ class GCSBackend:
                     raise StorageError(
                         f"{where}: the store describes the object, but answers 404 to a download"
                     ) from exc
+            check_size(where, len(data), at_most)
             return data
 
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)

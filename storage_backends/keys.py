@@ -23,6 +23,11 @@ def check_key(key: str) -> str:
     return key
 
 
+def is_key(key: str) -> bool:
+    """True if an object may have this key. A listing may have others, which somebody else put there: no method takes them."""
+    return _fault(key) is None
+
+
 def check_prefix(prefix: str) -> str:
     """Return ``prefix``, or raise StorageError where no key could start with it. It may end anywhere, also in ``/``."""
     check_key(f"{prefix}x")
@@ -65,8 +70,9 @@ def check_root(root: str) -> str:
 def relative_key(root: str, key: str) -> str | None:
     """The key below a backend's own prefix of ``key`` in the bucket; the other way round than :func:`join_key`.
 
-    None for the empty “folder” that a cloud console makes, whose key ends in ``/`` and which is no object of ours.
+    It may be one that :func:`is_key` refuses. None for the empty “folder” that a cloud console makes, whose key ends in ``/`` and which is
+    no object of ours.
     """
     if key.endswith("/"):
         return None
-    return check_key(key.removeprefix(f"{root}/") if root else key)
+    return key.removeprefix(f"{root}/") if root else key

@@ -55,10 +55,10 @@ class LimitedBackend:
         self._wait(until)
         return info
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         begun = self._clock()
-        data = self._inner.get(key, offset=offset, length=length)
+        data = self._inner.get(key, offset=offset, length=length, at_most=at_most)
         self._wait(self._use(len(data), since=begun))
         return data
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import check_body, check_range
+from storage_backends.checks import check_body, check_range, check_size
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
@@ -20,11 +20,12 @@ from storage_backends.errors import (
     StorageError,
     TransientStorageError,
 )
-from storage_backends.keys import check_key, check_prefix
+from storage_backends.keys import MAX_KEY_BYTES, check_key, check_prefix
 
 _INCOMING = ".incoming"
 _MAX_RACES = 100
 _READ_SIZE = 1024 * 1024
+_LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class LocalBackend:
@@ -80,10 +81,12 @@ class LocalBackend:
             _fsync_directory(path.parent)
         return ObjectInfo(key, memoryview(body).nbytes, modified, checksum=f"sha256:{sha256.hex()}")
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         with self._open(key) as (path, fd):
-            end = check_range(str(path), os.fstat(fd).st_size, offset, length)
+            size = os.fstat(fd).st_size
+            check_size(str(path), size, at_most)
+            end = check_range(str(path), size, offset, length)
             with os.fdopen(fd, "rb", closefd=False) as file:
                 file.seek(offset)
                 data = file.read(end - offset)
@@ -105,7 +108,7 @@ class LocalBackend:
         check_prefix(prefix)
         with _errors(str(self._root)):
             self._require_root()
-            yield from self._walk("", prefix)
+            yield from self._walk(self._root, "", prefix)
             self._require_root()  # if its volume went away meanwhile, the listing may be cut short
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -195,30 +198,36 @@ class LocalBackend:
                 raise
             folder = folder.parent
 
-    def _walk(self, folder: str, prefix: str) -> Iterator[ObjectInfo]:
+    def _walk(self, folder: Path, above: str, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects in a folder, whose keys begin with ``above``."""
         try:
-            with os.scandir(self._root / folder) as entries:
+            with os.scandir(folder) as entries:
                 # A folder sorts by the “/” that follows its name in every key below it: “a.b” < “a/b” < “ab”.
                 names = sorted(
-                    (f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries),
-                    key=os.fsencode,
+                    (above + _listed_name(entry) + ("/" if entry.is_dir(follow_symlinks=False) else ""), entry.name)
+                    for entry in entries
                 )
         except FileNotFoundError:
             return
-        for name in names:
-            key = folder + name
+        for key, name in names:
             if key == f"{_INCOMING}/":
                 continue
-            if name.endswith("/"):
+            is_folder = key.endswith("/")
+            if is_folder and len(key) < MAX_KEY_BYTES:  # no key is below a longer one
                 if key.startswith(prefix) or prefix.startswith(key):
-                    yield from self._walk(key, prefix)
+                    yield from self._walk(folder / name, key, prefix)
             elif key.startswith(prefix):
                 try:
-                    status = (self._root / key).lstat()
+                    status = (folder / name).lstat()
                 except FileNotFoundError:
                     continue
-                if stat.S_ISREG(status.st_mode):
-                    yield ObjectInfo(check_key(key), status.st_size, _modified(status))
+                if is_folder or stat.S_ISREG(status.st_mode):
+                    yield ObjectInfo(key, status.st_size, _modified(status))
+
+
+def _listed_name(entry: os.DirEntry[str]) -> str:
+    """Return the name as a listing has it; no key has the backslashes that stand for bytes which aren't UTF-8."""
+    return os.fsencode(entry.name).decode(errors="backslashreplace")
 
 
 def _write(path: Path, body: Body) -> datetime:
@@ -259,7 +268,9 @@ def _fsync_directory(path: Path) -> None:
 
 
 def _modified(status: os.stat_result) -> datetime:
-    return datetime.fromtimestamp(status.st_mtime, UTC)
+    """Return when the file was written. A file system may say a time that no datetime has; the nearest one stands for it."""
+    seconds = min(max(status.st_mtime, 0), _LATEST)
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 @contextmanager

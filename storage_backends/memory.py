@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import check_body, check_range, is_locked, locked_until
+from storage_backends.checks import check_body, check_range, check_size, is_locked, locked_until
 from storage_backends.errors import ObjectAlreadyExists, ObjectLocked, ObjectNotFound
 from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_key, check_prefix
@@ -55,9 +55,10 @@ class MemoryBackend:
             self._objects[key] = info, data
         return info
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         _, data = self._find(key)
+        check_size(f"{self._url}/{key}", len(data), at_most)
         end = check_range(f"{self._url}/{key}", len(data), offset, length)
         return data[offset:end]
 
@@ -71,7 +72,7 @@ class MemoryBackend:
         check_prefix(prefix)
         with self._lock:
             infos = [info for key, (info, _) in self._objects.items() if key.startswith(prefix)]
-        yield from sorted(infos, key=lambda info: info.key.encode())
+        yield from sorted(infos, key=lambda info: info.key.encode(errors="surrogatepass"))
 
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects; see :meth:`StorageBackend.delete`."""

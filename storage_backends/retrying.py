@@ -91,9 +91,9 @@ class RetryingBackend:
 
         return self._call(put_once)
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
-        return self._call(lambda: self._inner.get(key, offset=offset, length=length))
+        return self._call(lambda: self._inner.get(key, offset=offset, length=length, at_most=at_most))
 
     def head(self, key: str) -> ObjectInfo:
         """What is known of the object; see :meth:`StorageBackend.head`."""

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import botocore.exceptions as aws
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import ListingCheck, check_body, is_locked, locked_until, read_range
+from storage_backends.checks import ListingCheck, check_body, check_size, is_locked, locked_until, read_range
 from storage_backends.connections import REMEDY
 from storage_backends.errors import (
     AccessDenied,
@@ -160,7 +160,7 @@ class S3Backend:
             retained_until=self._retain_until,
         )
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         name, where = self._locate(key)
         span: dict[str, Any] = {}
@@ -175,6 +175,7 @@ class S3Backend:
                         raise StorageError(
                             f"{where}: pgstow asked for a part of the object, but the store gives the whole"
                         )
+                    check_size(where, answer.get("ContentLength", 0), at_most)
                     return stream.read()
 
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)

@@ -5,12 +5,12 @@ from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 
 from pipeline.attestation import Level
-from pipeline.catalog import read_manifest_bytes
+from pipeline.catalog import StoredManifest, Wanted, find_stored
 from pipeline.cluster import read_member
-from pipeline.errors import BackupDamaged, BackupNotFound
+from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.layout import BackupRef
-from pipeline.manifest import Manifest, dump_manifest
+from pipeline.manifest import Manifest
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import Outcome
 from pipeline.nightly.settings import DestinationSettings
@@ -80,7 +80,7 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
         if job.retention is not None:
             pruned = _apply_retention(job, job.retention, made, store, notify)
             removed = len(pruned.backups)
-            error = _unreadable(pruned, store)
+            error = _doubtful(pruned, store)
     except Exception as exc:
         error = exc
     manifest = made.model_copy(update={"files": [], "objects": [], "tables": []})
@@ -89,19 +89,19 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
 
 def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
     """How far it is verified. Of a cluster's record, each member is. Raises BackupDamaged where something isn't good."""
-    ref = BackupRef(made.cluster, made.database, made.backup_id)
     stored = None
-    with suppress(BackupNotFound):
-        stored = read_manifest_bytes(store, ref)
-    if stored != dump_manifest(made):
-        raise BackupDamaged(f"{ref.manifest_key} in {store.url} is not the manifest that was put there.")
+    with suppress(BackupNotFound, ManifestInvalid):
+        stored = find_stored(store, Wanted(made.backup_id, made.cluster, made.database))
+    if stored is None or stored.manifest != made:
+        key = BackupRef(made.cluster, made.database, made.backup_id).manifest_key
+        raise BackupDamaged(f"{key} in {store.url} is not the manifest that was put there.")
     request = VerifyRequest(
         level=level,
         limits=job.request.limits,
         programs=job.request.programs,
         attest=True if job.retention and job.retention.only_verified else None,  # which is how it is known later
     )
-    found = _verify_members(made, request, store, notify) if made.members else verify(made, request, store, notify)
+    found = (_verify_members if made.members else verify)(stored, request, store, notify)
     if found.problems:
         more = f" ({len(found.problems)} things are wrong)" if len(found.problems) > 1 else ""
         raise BackupDamaged(f"The backup {made.backup_id} of {made.database} is not good{more}: {found.problems[0]}")
@@ -114,11 +114,13 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
     return found.level
 
 
-def _verify_members(made: Manifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
-    whole, failures = ClusterVerification(made, request), list[Exception]()
-    for member in made.members:
+def _verify_members(
+    record: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify
+) -> Verification:
+    whole, failures = ClusterVerification(record, request), list[Exception]()
+    for member in record.manifest.members:
         try:
-            whole.take(member.database, verify(read_member(store, made, member), request, store, notify))
+            whole.take(member.database, verify(read_member(store, record.manifest, member), request, store, notify))
         except Exception as exc:
             whole.take(member.database, exc)
             failures.append(exc)
@@ -137,9 +139,11 @@ def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBac
     return pruned
 
 
-def _unreadable(pruned: Pruned, store: StorageBackend) -> BackupDamaged | None:
-    if not pruned.unreadable:
+def _doubtful(pruned: Pruned, store: StorageBackend) -> BackupDamaged | None:
+    if not pruned.doubtful:
         return None
-    names = ", ".join(ref.manifest_key for ref in pruned.unreadable[:5])
-    number = len(pruned.unreadable)
-    return BackupDamaged(f"{number} manifests in {store.url} can't be read; what they may need is kept: {names}.")
+    names = ", ".join(ref.manifest_key for ref in pruned.doubtful[:5])
+    number = len(pruned.doubtful)
+    return BackupDamaged(
+        f"{number} manifests in {store.url} can't be read or believed, and what they may need is kept: {names}. pgstow list says why."
+    )

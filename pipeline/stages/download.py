@@ -13,7 +13,10 @@ from pipeline.errors import BackupDamaged
 from pipeline.manifest import File, StoredObject
 from pipeline.postgres.dump import COPY_END
 from pipeline.stages.pack import unpack
-from storage_backends import ObjectNotFound, StorageBackend, StorageError
+from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend, StorageError
+
+LARGEST_WHOLE = 512 * 1024 * 1024
+"""Bytes of a file that is read at once: a table of contents, a list of large objects, or the script of roles and tablespaces."""
 
 
 def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
@@ -30,17 +33,35 @@ def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
         raise BackupDamaged(f"{file.path} has another number of rows than the manifest says ({file.rows}).")
 
 
+def read_whole(file: File, reader: "ObjectReader") -> bytes:
+    """All of a file that has to be in memory at once, checked. Raises BackupDamaged, also if it is larger than any that pg_dump writes."""
+    if file.size > LARGEST_WHOLE:
+        raise BackupDamaged(
+            f"{file.path} would have {file.size} bytes, more than the {LARGEST_WHOLE} that pgstow reads at once."
+        )
+    return b"".join(check_content(file, reader.read(file)))
+
+
 def download(store: StorageBackend, stored: StoredObject) -> bytes:
-    """A whole object. Raises BackupDamaged, naming it, where it is missing or not what the manifest says."""
+    """A whole object, in memory. Raises BackupDamaged, naming it, where it is missing or not what the manifest says."""
     try:
-        body = store.get(stored.key)
+        body = store.get(stored.key, at_most=stored.size)
     except ObjectNotFound as exc:
         raise BackupDamaged(f"{stored.key} is missing from {store.url}.") from exc
+    except ObjectTooLarge as exc:
+        raise BackupDamaged(f"{stored.key} has more than the {stored.size} bytes that the manifest says.") from exc
     if len(body) != stored.size:
         raise BackupDamaged(f"{stored.key} has {len(body)} bytes where the manifest says {stored.size}.")
     if hashlib.sha256(body).hexdigest() != stored.sha256:
         raise BackupDamaged(f"{stored.key} is not what was stored: its SHA-256 differs from the manifest's.")
     return body
+
+
+def objects_at_once(objects: Iterable[StoredObject], limits: Limits) -> int:
+    """How many of the objects the memory holds. Raises InvalidRequest where it doesn't hold two."""
+    largest = max((stored.size for stored in objects), default=1)
+    limits.check_memory(largest)
+    return limits.memory // max(1, largest)
 
 
 class ObjectReader:
@@ -63,9 +84,7 @@ class ObjectReader:
         self._store = store
         self._objects = objects
         self._uses = Counter(segment.object for file in files for segment in file.segments)
-        largest = max((objects[index].size for index in self._uses), default=1)
-        limits.check_memory(largest)
-        self._slots = limits.memory // max(1, largest)
+        self._slots = objects_at_once([objects[index] for index in self._uses], limits)
         self._fetching = workers.pool(limits.transfers, "download")
         self._changed = threading.Condition()
         self._bodies: OrderedDict[int, bytes | None] = OrderedDict()

@@ -141,10 +141,15 @@ class Packer:
 
 
 def unpack(body: bytes | memoryview, segment: Segment, name: str) -> Iterator[bytes]:
-    """What a segment of an object decompresses to, in parts. Raises BackupDamaged, naming ``name``, where it isn't ``segment.size`` bytes."""
+    """What a segment of an object decompresses to, in parts, and never more than ``segment.size`` bytes.
+
+    Raises BackupDamaged, naming ``name``, where it isn't as many.
+    """
     size = 0
     for part in decompress(memoryview(body)[segment.offset : segment.offset + segment.length], name):
         size += len(part)
+        if size > segment.size:
+            raise BackupDamaged(f"{name} decompresses to more than the {segment.size} bytes that the manifest says.")
         yield part
     if size != segment.size:
         raise BackupDamaged(f"{name} decompresses to {size} bytes where the manifest says {segment.size}.")

@@ -133,10 +133,10 @@ class LosingStore(LocalBackend):
 
     lost = ""
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         if key == self.lost:
             raise TransientStorageError(f"{key}: Input/output error")
-        return super().get(key, offset=offset, length=length)
+        return super().get(key, offset=offset, length=length, at_most=at_most)
 
 
 @victims

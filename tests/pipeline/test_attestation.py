@@ -16,11 +16,12 @@ from pipeline.attestation import (
     dump_attestation,
     latest_attestations,
     load_attestation,
+    shortened,
     store_attestation,
 )
-from pipeline.catalog import CatalogEntry
 from pipeline.errors import ManifestInvalid
 from pipeline.layout import BackupRef
+from pipeline.stages.upload import upload
 from storage_backends import ObjectAlreadyExists
 from storage_backends.memory import MemoryBackend
 
@@ -53,9 +54,9 @@ def made(ref: BackupRef = REF, **fields: Any) -> Attestation:
 class CountingStore(MemoryBackend):
     gets = 0
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         self.gets += 1
-        return super().get(key, offset=offset, length=length)
+        return super().get(key, offset=offset, length=length, at_most=at_most)
 
 
 def test_it_is_created_once_and_read_back() -> None:
@@ -105,9 +106,9 @@ def test_the_newest_of_each_backup_and_no_other_is_read() -> None:
     for ref in refs[:2]:
         for hours in (0, 2, 1):
             store_attestation(store, made(ref, finished_at=MOMENT + timedelta(hours=hours), files=hours))
-    entries = [CatalogEntry(ref, None, "0" * 64, None) for ref in (refs[0], refs[2])]
+    digests = dict.fromkeys((refs[0], refs[2]), "0" * 64)
     told: list[object] = []
-    found = latest_attestations(store, entries, None, None, told.append)
+    found = latest_attestations(store, digests, None, None, told.append)
     assert found is not None
     assert {ref: attestation.files for ref, attestation in found.items()} == {REF: 2}
     assert store.gets == 1
@@ -137,9 +138,37 @@ def test_what_went_less_far_refutes_nothing(history: list[str], counts: int) -> 
             "unreadable": ["Not given."] if result == "unread" else [],
         }
         store_attestation(store, made(level=level, finished_at=MOMENT + timedelta(hours=hours), files=hours, **found))
-    attested = latest_attestations(store, [CatalogEntry(REF, None, "0" * 64, None)], None, None, lambda _: None)
+    attested = latest_attestations(store, {REF: "0" * 64}, None, None, lambda _: None)
     assert attested is not None
     assert attested[REF].files == counts
+
+
+@pytest.mark.parametrize("newer", ["garbage", "another manifest", "of the future", "under another time"])
+def test_what_counts_for_nothing_hides_nothing(newer: str) -> None:
+    store, later = MemoryBackend(), MOMENT + timedelta(hours=1)
+    store_attestation(store, made(good=False, problems=["Damaged."]))
+    match newer:
+        case "garbage":
+            key, body = REF.attestation_key(later), b"{"
+        case "another manifest":
+            key, body = REF.attestation_key(later), dump_attestation(made(finished_at=later, manifest_sha256="1" * 64))
+        case "of the future":
+            later = MOMENT.replace(year=2099)
+            key, body = REF.attestation_key(later), dump_attestation(made(finished_at=later))
+        case _:
+            key, body = REF.attestation_key(later), dump_attestation(made(finished_at=later + timedelta(seconds=1)))
+    upload(store, key, body)
+    told: list[object] = []
+    found = latest_attestations(store, {REF: "0" * 64}, None, None, told.append)
+    assert found is not None
+    assert found[REF].problems == ["Damaged."]
+    assert len(told) == 1
+
+
+def test_very_many_problems_are_counted() -> None:
+    told = [f"{number}" for number in range(1003)]
+    assert shortened(told[:1000]) == told[:1000]
+    assert shortened(told) == [*told[:1000], "3 more things are wrong."]
 
 
 def test_the_published_schema_and_reference_are_up_to_date() -> None:

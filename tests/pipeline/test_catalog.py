@@ -7,12 +7,20 @@ import pytest
 from support.manifests import canonical
 from support.stored_sample import StoredSample
 
-from pipeline.catalog import Wanted, find_backup, list_backups, read_catalog
+from pipeline.catalog import ListedManifest, Wanted, find_backup, list_backups, read_catalog
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
-from pipeline.layout import BackupRef
+from pipeline.layout import BackupRef, encode_name
 from storage_backends.memory import MemoryBackend
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+LATER = NOON + timedelta(days=30)
+
+
+def moved(content: dict[str, Any], cluster: str, database: str) -> dict[str, Any]:
+    """A manifest's content with objects of another database."""
+    own = f"data/{encode_name(cluster)}/{encode_name(database)}/"
+    objects = [stored | {"key": own + "/".join(stored["key"].split("/")[3:])} for stored in content["objects"]]
+    return content | {"objects": objects}
 
 
 class Shelf:
@@ -27,7 +35,8 @@ class Shelf:
         moment = NOON + timedelta(hours=hours)
         ref = BackupRef(cluster, database, f"{moment:%Y%m%dT%H%M%SZ}-{suffix}")
         fields = {"cluster": cluster, "database": database, "backup_id": ref.backup_id}
-        self.put(ref.manifest_key, canonical(self._template | fields | {"snapshot_at": f"{moment:%Y-%m-%dT%H:%M:%SZ}"}))
+        fields |= dict.fromkeys(("started_at", "snapshot_at", "finished_at"), f"{moment:%Y-%m-%dT%H:%M:%SZ}")
+        self.put(ref.manifest_key, canonical(moved(self._template, cluster, database) | fields))
         return ref
 
     def put(self, key: str, body: bytes) -> None:
@@ -110,7 +119,7 @@ def test_the_catalog_tells_of_what_it_cannot_read(shelf: Shelf) -> None:
     bad = BackupRef("c", "d", "20261124T120000Z-bbbbbb")
     shelf.put(bad.manifest_key, b"")
     gone = BackupRef("c", "d", "20261125T120000Z-cccccc")
-    entries = read_catalog(shelf.store, [gone, good, bad])
+    entries = read_catalog(shelf.store, [ListedManifest(ref, LATER) for ref in (gone, good, bad)], LATER)
     assert [entry.ref for entry in entries] == [gone, good, bad], "in the order that was asked for"
     assert [entry.manifest is not None for entry in entries] == [False, True, False]
     assert "no backup" in (entries[0].problem or "")
@@ -120,7 +129,7 @@ def test_the_catalog_tells_of_what_it_cannot_read(shelf: Shelf) -> None:
 def test_the_catalog_holds_no_backups_files(shelf: Shelf) -> None:
     """They are most of a manifest, and a store may hold thousands of backups."""
     ref = shelf.add("c", "d", 0)
-    [entry] = read_catalog(shelf.store, [ref])
+    [entry] = read_catalog(shelf.store, [ListedManifest(ref, LATER)], LATER)
     assert entry.manifest
     assert (entry.manifest.files, entry.manifest.objects) == ([], [])
     assert entry.manifest.totals == find_backup(shelf.store, Wanted()).totals

@@ -51,11 +51,13 @@ moments = st.datetimes(
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     """Any manifest that makes sense."""
+    cluster, database = draw(names), draw(names)
+    own = BackupRef(cluster, database, BACKUP_ID).data_prefix
     objects = draw(
         st.lists(
             st.builds(
                 StoredObject,
-                key=st.from_regex(r"data/[^\x00-\x1f\x7f-\x9f/\\.]{1,9}", fullmatch=True).filter(str.strip),
+                key=st.from_regex(r"[^\x00-\x1f\x7f-\x9f/\\.]{1,9}", fullmatch=True).filter(str.strip).map(own.__add__),
                 size=st.integers(1, 10**9),
                 sha256=digests,
                 checksum=st.none() | st.just("crc32c:00000000"),
@@ -89,8 +91,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
     patterns = st.lists(texts, max_size=2)
     return Manifest(
         backup_id=BACKUP_ID,
-        cluster=draw(names),
-        database=draw(names),
+        cluster=cluster,
+        database=database,
         kind="database",
         tool=draw(texts),
         started_at=draw(moments),
@@ -133,7 +135,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             st.builds(Totals, files=counts, tables=counts, rows=counts, size=counts, objects=counts, stored_size=counts)
         ),
         durations=draw(st.dictionaries(texts, st.floats(0, 1e9), max_size=2)),
-        previous=draw(st.none() | st.builds(Previous, backup_id=texts, sha256=digests)),
+        previous=draw(st.none() | st.builds(Previous, backup_id=st.just(BACKUP_ID), sha256=digests)),
     )
 
 
@@ -276,6 +278,69 @@ def test_a_key_stays_in_the_store(stored: tuple[str, bytes], key: str) -> None:
     content["objects"][0]["key"] = key
     with pytest.raises(ManifestInvalid, match=r"objects\.0\.key: .* can't be an object's key"):
         load_manifest(canonical(content), stored[0])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "data/prod/secrets/{id}/x",
+        "data/other/{db}/{id}/x",
+        "data/prod/{db}x/{id}/x",
+        "data/prod/{db}/{id}",
+        "data/prod/{db}/{id}/x/y",
+        "data/prod/{db}/20261399T000000Z-aaaaaa/x",
+        "data/prod/{db}/x",
+        "manifests/prod/{db}/{id}.json",
+        "x",
+    ],
+)
+def test_objects_are_its_own_databases(stored: tuple[str, bytes], key: str) -> None:
+    content = json.loads(stored[1])
+    key = key.format(db=content["database"], id=content["backup_id"])
+    content["objects"][0]["key"] = key
+    with pytest.raises(ManifestInvalid, match=f"the object {key} lies outside of data/prod/"):
+        load_manifest(canonical(content), stored[0])
+    content["objects"][0]["key"] = f"data/prod/{content['database']}/20200101T000000Z-aaaaaa/x"
+    assert load_manifest(canonical(content), stored[0]), "an earlier backup's"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [[("shop", "../x")], [("shop", "20261399T000000Z-aaaaaa")], [("@cluster", BACKUP_ID)], [("a", BACKUP_ID)] * 2],
+)
+def test_members_are_backups_of_databases(stored: tuple[str, bytes], members: list[tuple[str, str]]) -> None:
+    named = [{"database": database, "backup_id": backup_id, "sha256": "0" * 64} for database, backup_id in members]
+    with pytest.raises(ManifestInvalid, match="is not valid: "):
+        load_manifest(changed(stored, members=named), stored[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"manifest_version": "9" * 5000 + ".0"}, "newer than this pgstow knows"),
+        ({"totals": {"size": 10**4000}}, "totals.size"),
+        ({"totals": {"size": 2**63}}, "totals.size"),
+        ({"source": {"port": 10**4000}}, "source.port"),
+        ({"compression": {"level": -(10**4000)}}, "compression.level"),
+        ({"durations": {"dump": 10**4000}}, "durations"),
+        ({"durations": {"x" * 10**6: "y"}}, "durations"),
+        ({"started_at": "0001-01-01T00:00:00+01:00"}, "started_at"),
+        ({"started_at": "0001-01-01T00:00:00Z"}, "no time is before 1970"),
+        ({"finished_at": "9999-12-31T23:59:59-01:00"}, "up to 9999"),
+        ({"retained_until": "0001-01-01T00:00:00+01:00"}, "retained_until"),
+        ({"started_at": 10**300}, "started_at"),
+        ({"mood": json.loads("[" * 40 + "]" * 40)}, "nested too deeply"),
+        ({"backup_id": "20261399T000000Z-aaaaaa"}, "backup_id"),
+        ({"previous": {"backup_id": "\u202e" * 10**5, "sha256": "0" * 64}}, "previous.backup_id"),
+    ],
+)
+def test_what_no_pgstow_writes_is_one_sentence(stored: tuple[str, bytes], change: dict[str, Any], reason: str) -> None:
+    content = json.loads(stored[1])
+    for name, value in change.items():
+        content[name] = {**content[name], **value} if isinstance(content.get(name), dict) else value
+    with pytest.raises(ManifestInvalid, match=reason) as caught:
+        load_manifest(canonical(content), stored[0])
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_manifest_says_where_it_belongs(stored: tuple[str, bytes]) -> None:

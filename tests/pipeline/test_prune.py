@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from support.shelf import NOW, Shelf
 
 from pipeline.attestation import Level
-from pipeline.errors import ManifestInvalid
+from pipeline.catalog import ListedManifest, Wanted, find_backup, list_manifests, newest_believed, read_catalog
 from pipeline.gc import GcRequest, collect, find_leftovers
 from pipeline.layout import WHOLE, BackupRef
-from pipeline.manifest import Manifest, dump_manifest
+from pipeline.manifest import Manifest, Member, dump_manifest
 from pipeline.prune import Pruned, PruneRequest, plan, prune
 from pipeline.removal import Removed
 from pipeline.retention import Policy
@@ -181,17 +182,101 @@ def test_nothing_is_pruned_where_not_all_can_be_read() -> None:
     assert shelf.all_keys() == before
 
 
-def test_nothing_is_pruned_beside_a_key_that_no_pgstow_wrote(shelf: Shelf) -> None:
-    shelf.add(DAY)
-    shelf.add(0 * DAY)
-    shelf.objects(BackupRef("prod", "shop", "20200101T000000Z-aaaaaa"))
-    stray = "manifests/prod/%FF/20200101T000000Z-aaaaaa.json"
-    upload(shelf.store, stray, b"")
-    for attempt in (run, run_gc):
-        before = shelf.all_keys()
-        with pytest.raises(ManifestInvalid):
-            attempt(shelf.store)
-        assert shelf.all_keys() == before
+ODD_KEYS = [
+    "manifests/prod/%FF/20200101T000000Z-aaaaaa.json",
+    "manifests/%41/shop/20200101T000000Z-aaaaaa.json",
+    "manifests/prod/shop/20261399T000000Z-aaaaaa.json",
+    "manifests/prod/sh\\op/20200101T000000Z-aaaaaa.json",
+    "manifests/prod/sh\\xe9/20200101T000000Z-aaaaaa.json",
+    "manifests/prod//20200101T000000Z-aaaaaa.json",
+    "manifests/prod/shop/x/20200101T000000Z-aaaaaa.json",
+    "manifests/prod/sh\nop/20200101T000000Z-aaaaaa.json",
+    "data/x/y/20261399T000000Z-aaaaaa/z",
+    "data/x/%41/20200101T000000Z-aaaaaa/z",
+    "data/x/y/20200101T000000Z-aaaaaa/",
+    "attestations/prod/shop/20261399T000000Z-aaaaaa/z.json",
+]
+
+
+def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: Shelf) -> None:
+    assert isinstance(shelf.store, MemoryBackend)
+    old, new = shelf.add(DAY), shelf.add(0 * DAY)
+    shelf.attest(new)
+    leftover = BackupRef("prod", "shop", "20200101T000000Z-aaaaaa")
+    shelf.objects(leftover)
+    below = [f"{old.data_prefix}a\\b", f"{leftover.data_prefix}c\\d", f"{new.attestations_prefix}x\\y.json"]
+    for key in (*ODD_KEYS, *below):
+        shelf.store._objects[key] = ObjectInfo(key, 1, NOW), b"x"
+    told: list[object] = []
+    decisions = plan(LAST, shelf.store, told.append, NOW)
+    assert [one.keep for one in decisions] == [False, True]
+    assert "is no name that pgstow gives to a manifest" in str(told)
+    assert "is no name that pgstow gives to an attestation" in str(told)
+    pruned = run(shelf.store)
+    assert pruned.backups == [old]
+    assert pruned.removed.odd == below[:1]
+    collected = run_gc(shelf.store)
+    assert collected.objects == 2
+    assert sorted(collected.odd) == sorted(below[:2])
+    assert {*ODD_KEYS, *below} <= set(shelf.all_keys())
+    assert [entry.problem for entry in read_catalog(shelf.store, list_manifests(shelf.store).manifests, NOW)] == [None]
+    assert find_backup(shelf.store, Wanted()).backup_id == new.backup_id
+
+
+def test_what_cannot_be_true_takes_no_place_and_stays(shelf: Shelf) -> None:
+    """Each as a writer of the bucket would make it: newer than the real backups, so that it would be the one to keep."""
+    store, real = shelf.store, [shelf.add(age * DAY) for age in (2, 1)]
+    template = shelf.manifest(real[1])
+
+    def forge(suffix: str, begun: datetime = NOW, /, **fields: Any) -> BackupRef:
+        ref = BackupRef("prod", "shop", f"{begun:%Y%m%dT%H%M%SZ}-{suffix}")
+        times = {"started_at": NOW, "snapshot_at": NOW, "finished_at": NOW}
+        upload(
+            store,
+            ref.manifest_key,
+            dump_manifest(template.model_copy(update={**times, "backup_id": ref.backup_id, **fields})),
+        )
+        return ref
+
+    bogus = {
+        forge("a00000", NOW + 9 * DAY): "its ID says that it began at",
+        forge("a00001", LATER, started_at=LATER): "is in the future: the store has it since",
+        forge("a00002", snapshot_at=LATER): "is in the future: the store has it since",
+        forge("a00003", finished_at=LATER): "is in the future: the store has it since",
+        forge("a00004", files=[], objects=[]): "it names no toc.dat",
+        forge("a00005", files=[template.files[0].model_copy(update={"path": "1.dat"})]): "it names no toc.dat",
+        forge(
+            "a00006", files=[template.files[0].model_copy(update={"size": 0, "segments": []})]
+        ): "it names no toc.dat",
+        forge("a00007", dump=template.dump.model_copy(update={"format": "custom"}), files=[]): "the one file",
+        forge("a00008", kind="cluster", files=[]): "it names no backup",
+        forge("a00009", totals=template.totals.model_copy(update={"tables": 3})): "it counts 3 tables",
+        forge("a0000a", members=[Member(database="x", backup_id=real[0].backup_id, sha256="0" * 64)]): "is no record",
+    }
+    entries = {one.ref: one.problem for one in read_catalog(store, list_manifests(store).manifests, NOW)}
+    for ref, reason in bogus.items():
+        assert reason in (entries[ref] or ""), entries[ref]
+    decisions = {one.ref: one for one in plan(LAST, store, lambda _: None, NOW)}
+    assert all(decisions[ref].keep and decisions[ref].doubtful for ref in bogus)
+    assert run(store).backups == real[:1]
+    assert find_backup(store, Wanted()).backup_id == real[1].backup_id
+    newest = newest_believed(store, "prod", "shop", lambda _: None)
+    assert newest is not None
+    assert newest.manifest.backup_id == real[1].backup_id
+    told: list[object] = []
+    assert all(find_backup(store, Wanted(ref.backup_id), told.append).backup_id == ref.backup_id for ref in bogus)
+    assert len(told) == len(bogus)
+
+
+def test_by_this_machines_clock_alone_the_future_is_none_either(shelf: Shelf) -> None:
+    """In a folder, whoever writes a file sets its time."""
+    refs = [shelf.add(age * DAY) for age in (2, 1, 0)]
+    listed = [ListedManifest(ref, LATER) for ref in refs]
+    early = NOW - timedelta(hours=1)
+    problems = [entry.problem for entry in read_catalog(shelf.store, listed, early)]
+    assert problems[:2] == [None, None]
+    assert "this machine's clock says 2026-11-25 03:00:00Z" in str(problems[2])
+    assert [entry.problem for entry in read_catalog(shelf.store, listed, NOW - timedelta(minutes=14))] == [None] * 3
 
 
 def test_what_an_interrupted_backup_left_goes_once_it_is_old(shelf: Shelf) -> None:
@@ -282,9 +367,9 @@ class Interrupted(MemoryBackend):
         self._counting = threading.RLock()
         self.broken: list[str] = []
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         self._count()
-        return super().get(key, offset=offset, length=length)
+        return super().get(key, offset=offset, length=length, at_most=at_most)
 
     def head(self, key: str) -> ObjectInfo:
         self._count()
@@ -396,7 +481,8 @@ def fillings(draw: st.DrawFn) -> Callable[[Shelf], None]:
     def fill(shelf: Shelf) -> None:
         refs: list[BackupRef] = []
         for age, database, uses, _ in alone:
-            refs.append(shelf.add(age * DAY, database, uses=refs[-1:] if uses == 0 else []))
+            earlier = [ref for ref in refs if ref.database == database]
+            refs.append(shelf.add(age * DAY, database, uses=earlier[-1:] if uses == 0 else []))
         for age in clusters:
             refs += shelf.add_cluster(age * DAY)
         for number in attested:

@@ -380,6 +380,39 @@ def test_members_share_the_fate_of_their_cluster(backups: list[Backup], policy: 
 
 
 @UNHURRIED
+@given(stores(), policies(), st.data())
+def test_what_is_not_believed_never_makes_more_go(backups: list[Backup], policy: Policy, data: st.DataObject) -> None:
+    """Whatever a forger's manifests say: also that real backups are their members, or that they use objects of real ones."""
+    chosen = data.draw(st.lists(st.sampled_from(backups), unique_by=lambda one: one.ref) if backups else st.just([]))
+    refs = [one.ref for one in backups]
+    forged = [
+        backup(
+            NOW + data.draw(st.integers(-900, 900)) * DAY,
+            data.draw(st.sampled_from(["shop", WHOLE])),
+            suffix=f"f{number:05x}",
+            verified=Level.RESTORE,
+            tags=frozenset("x"),
+            uses=frozenset(data.draw(st.lists(st.sampled_from(refs), max_size=2))) if refs else frozenset(),
+            members=tuple(data.draw(st.lists(st.sampled_from(refs), max_size=2))) if refs else (),
+            doubt="It can't be.",
+        )
+        for number in range(data.draw(st.integers(1, 3)))
+    ]
+    with_forged = plan_prune([*backups, *forged], policy, NOW)
+    assert {one.ref for one in forged} <= kept(with_forged)
+    assert kept(plan_prune(backups, policy, NOW)) <= kept(with_forged)
+    assert all(one.doubtful == (one.ref in {each.ref for each in forged}) for one in with_forged)
+    doubted = {one.ref for one in chosen}
+    real = [one for one in backups if one.ref not in doubted]
+    partly = plan_prune([replace(one, doubt="No.") if one.ref in doubted else one for one in backups], policy, NOW)
+    assert doubted <= kept(partly)
+    assert kept(plan_prune(real, policy, NOW)) <= kept(partly)
+    for one in backups:
+        if one.ref in kept(partly):
+            assert (one.uses & set(refs)) <= kept(partly)
+
+
+@UNHURRIED
 @given(stores(), policies(), policies())
 def test_another_rule_never_drops_more(backups: list[Backup], policy: Policy, other: Policy) -> None:
     assume(not policy.is_empty)

@@ -22,12 +22,14 @@ from storage_backends import (
     ObjectAlreadyExists,
     ObjectInfo,
     ObjectNotFound,
+    ObjectTooLarge,
     RangeNotSatisfiable,
     StorageBackend,
     StorageError,
     TransientStorageError,
 )
 from storage_backends.gcs import GCSBackend
+from storage_backends.keys import is_key
 from storage_backends.limited import LimitedBackend
 from storage_backends.local import LocalBackend
 from storage_backends.memory import MemoryBackend
@@ -263,6 +265,21 @@ class StorageContract:
                     call()
         assert raw.keys() == set()
 
+    def test_unusual_keys_of_somebody_else_stop_no_listing(self, backend: StorageBackend, raw: Raw) -> None:
+        for key in ("odd/a", "odd/b\\c", "odd/d"):
+            raw.put(key, b"body")
+        assert [info.key for info in backend.list("odd/") if is_key(info.key)] == ["odd/a", "odd/d"]
+        assert [info.key for info in backend.list("odd/")] == ["odd/a", "odd/b\\c", "odd/d"]
+
+    def test_no_larger_object_is_read_than_the_caller_takes(self, backend: StorageBackend) -> None:
+        for size in (0, 1, 1000):
+            put(backend, f"size/{size}", bytes(size))
+            for at_most in (size, size + 1):
+                assert backend.get(f"size/{size}", at_most=at_most) == bytes(size)
+        for size, at_most in ((1, 0), (1000, 999), (1000, 0)):
+            with pytest.raises(ObjectTooLarge, match=f"more than the {at_most} bytes"):
+                backend.get(f"size/{size}", at_most=at_most)
+
     def test_unusual_prefixes_are_refused(self, backend: StorageBackend) -> None:
         for prefix in ("/", "../", "a//", "a/../", "\0"):
             with pytest.raises(StorageError, match="can't be an object's key"):
@@ -441,9 +458,9 @@ class Flaky(MemoryBackend):
         self._fail_once("put after", (key, sha256, threading.get_ident()))
         return info
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         self._fail_once("get", (key, offset, length))
-        return super().get(key, offset=offset, length=length)
+        return super().get(key, offset=offset, length=length, at_most=at_most)
 
     def head(self, key: str) -> ObjectInfo:
         self._fail_once("head", key)

@@ -60,9 +60,9 @@ def test_what_carries_no_body_takes_none(limited: LimitedBackend, clock: Clock) 
 
 def test_time_that_passed_anyway_is_not_waited_for_again(limited: LimitedBackend, clock: Clock) -> None:
     class Slow(MemoryBackend):
-        def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
             clock.now += 0.75
-            return super().get(key, offset=offset, length=length)
+            return super().get(key, offset=offset, length=length, at_most=at_most)
 
     inner = Slow()
     put(inner, "a", 1000)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from storage_backends import BucketNotFound, ObjectAlreadyExists, ObjectNotFound, StorageError
+from storage_backends.keys import is_key
 from storage_backends.local import LocalBackend
 
 BODY = b"body"
@@ -180,13 +181,6 @@ def test_an_object_is_no_folder(backend: LocalBackend) -> None:
         backend.get("a/b")
 
 
-def test_names_that_are_no_keys_are_not_listed_silently(backend: LocalBackend, root: Path) -> None:
-    root.mkdir(parents=True)
-    Path(os.fsdecode(os.fsencode(root) + b"/\xff")).write_bytes(b"")
-    with pytest.raises(StorageError, match="not valid Unicode"):
-        list(backend.list())
-
-
 def test_a_root_that_vanishes_while_it_is_listed_is_no_short_listing(tmp_path: Path) -> None:
     backend = LocalBackend(tmp_path / "root")
     for key in ("a/1", "b/1"):
@@ -199,3 +193,30 @@ def test_a_root_that_vanishes_while_it_is_listed_is_no_short_listing(tmp_path: P
     (tmp_path / "root").mkdir()
     with pytest.raises(BucketNotFound, match="no longer the same"):
         list(backend.list())
+
+
+def test_whatever_names_times_and_depths_there_are_a_listing_tells_of_the_rest(
+    backend: LocalBackend, root: Path
+) -> None:
+    for key in ("a", "b/c", "z"):
+        backend.put(key, BODY, sha256=SHA256)
+    (root / os.fsdecode(b"n\xe9")).write_bytes(BODY)
+    (root / "n\nl").write_bytes(BODY)
+    os.utime(root / "a", (2**62, 2**62))
+    os.utime(root / "z", (-(2**40), -(2**40)))
+    deep = os.open(root, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("d", dir_fd=deep)
+        below = os.open("d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = below
+    os.close(deep)
+    listed = [info.key for info in backend.list()]
+    assert [key for key in listed if is_key(key)] == ["a", "b/c", "z"]
+    assert [key[-6:] for key in listed if not is_key(key)] == ["/d/d/d/"[-6:], "n\nl", "n\\xe9"]
+    for _ in range(1100):  # too deep for most programs that remove folders
+        (root / "d").rename(root / "e")
+        if not (root / "e" / "d").exists():
+            break
+        (root / "e" / "d").rename(root / "d")
+        (root / "e").rmdir()

@@ -7,7 +7,18 @@ from typing import Any
 
 from pipeline.attestation import Attestation, Level, store_attestation
 from pipeline.layout import GLOBALS, WHOLE, BackupRef
-from pipeline.manifest import Compression, DumpOptions, Manifest, Member, Source, StoredObject, Totals, dump_manifest
+from pipeline.manifest import (
+    Compression,
+    DumpOptions,
+    File,
+    Manifest,
+    Member,
+    Segment,
+    Source,
+    StoredObject,
+    Totals,
+    dump_manifest,
+)
 from pipeline.stages.upload import upload
 from storage_backends import StorageBackend
 
@@ -28,6 +39,13 @@ SOURCE = Source(
     wal_lsn=None,
     extensions=[],
 )
+
+
+def _archive(database: str) -> File:
+    """What an archive can't be without."""
+    segment = Segment(object=0, offset=0, length=4, size=9)
+    path, kind = ("globals.sql", "script") if database in {GLOBALS, WHOLE} else ("toc.dat", "toc")
+    return File(path=path, kind=kind, size=9, checksum="0" * 64, segments=[segment])  # type: ignore[arg-type]
 
 
 class Shelf:
@@ -77,7 +95,7 @@ class Shelf:
             source=SOURCE,
             dump=DumpOptions(format="directory", jobs=1, only=only),  # type: ignore[arg-type]
             compression=Compression(algorithm="zstd", level=3),
-            files=[],
+            files=[] if members else [_archive(database)],
             objects=objects,
             members=[
                 Member(database=member.database, backup_id=member.backup_id, sha256=self.digest(member))

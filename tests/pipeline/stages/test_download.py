@@ -47,10 +47,10 @@ class Store(MemoryBackend):
         self.first_two: threading.Barrier | None = None
         """Holds the first two bodies that are fetched until both are there."""
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         self.gets[key] += 1
         self.before(key)
-        body = Body(super().get(key, offset=offset, length=length))
+        body = Body(super().get(key, offset=offset, length=length, at_most=at_most))
         if self.first_two and self.gets.total() <= 2:
             self.first_two.wait(60)
         return body

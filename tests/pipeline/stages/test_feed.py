@@ -129,9 +129,9 @@ class SilentBackend(LocalBackend):
         super().__init__(folder)
         self.answer = threading.Event()
 
-    def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         assert self.answer.wait(PATIENCE)
-        return super().get(key, offset=offset, length=length)
+        return super().get(key, offset=offset, length=length, at_most=at_most)
 
 
 def test_who_is_let_go_waits_for_no_object(stored_sample: StoredSample, tmp_path: Path) -> None:
