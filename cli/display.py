@@ -73,7 +73,9 @@ def describe_attestation(attestation: "Attestation | None") -> str:
     words = f"{local_time(attestation.finished_at):%Y-%m-%d} {attestation.level}"
     if attestation.good:
         return words
-    return f"{words}: {'could not be read' if attestation.unproven else 'failed'}"
+    if not attestation.unproven:
+        return f"{words}: failed"
+    return f"{words}: {'could not be read' if attestation.unreadable else 'was overwritten'}"
 
 
 def describe_removal(removed: "Removed") -> str:

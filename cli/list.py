@@ -67,7 +67,7 @@ def _document(entry: "CatalogEntry", attestation: "Attestation | None") -> dict[
 
 def _summarize(attestation: "Attestation | None") -> dict[str, Any] | None:
     return (
-        attestation.model_dump(mode="json", include={"level", "good", "unreadable", "finished_at"})
+        attestation.model_dump(mode="json", include={"level", "good", "unreadable", "replaced", "finished_at"})
         if attestation
         else None
     )

@@ -186,7 +186,8 @@ def _run_each(
 
 def _codes(found: "Verification") -> set[ExitCode]:
     """Return the exit codes that the result asks for."""
-    return ({ExitCode.DAMAGED} if found.problems else set()) | ({ExitCode.STORE} if found.unreadable else set())
+    damaged = found.problems or found.replaced
+    return ({ExitCode.DAMAGED} if damaged else set()) | ({ExitCode.STORE} if found.unreadable else set())
 
 
 def _proof_request(
@@ -229,6 +230,7 @@ def _document(found: "Verification") -> dict[str, Any]:
         },
         "problems": found.problems,
         "unreadable": found.unreadable,
+        "replaced": found.replaced,
         "attestation": found.attestation,
     }
 
@@ -242,10 +244,11 @@ def _describe_all(documents: "Sequence[dict[str, Any]]") -> str:
 def _print(found: "Verification", seconds: float) -> None:
     for problem in found.problems:
         print_error(problem)
-    for sentence in found.unreadable[:_NAMED]:
-        print_error(sentence)
-    if len(found.unreadable) > _NAMED:
-        print_error(f"… and {len(found.unreadable) - _NAMED} more objects: --json names them all.")
+    for sentences in (found.replaced, found.unreadable):
+        for sentence in sentences[:_NAMED]:
+            print_error(sentence)
+        if len(sentences) > _NAMED:
+            print_error(f"… and {len(sentences) - _NAMED} more objects: --json names them all.")
     name = f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}"
     if found.problems and found.proof:
         print(
@@ -254,6 +257,12 @@ def _print(found: "Verification", seconds: float) -> None:
         return
     if found.problems:
         print(f"{name} is DAMAGED: {len(found.problems)} of its objects or files are not what they were.")
+        return
+    if found.replaced:
+        print(
+            f"{name} is NOT AS IT WAS STORED: {len(found.replaced)} of its objects were overwritten or deleted. The versions that were "
+            "stored are there: restore takes them, and docs/recovery.md shows how to bring them back."
+        )
         return
     if found.unreadable:
         print(f"{name} is NOT PROVEN: {len(found.unreadable)} of its objects could not be read; no damage was found.")

@@ -59,6 +59,8 @@ class Archive:
     """Paths of the large objects in each list of them, in its order."""
     fetched: int
     """Bytes read from the store for this."""
+    replaced: tuple[str, ...]
+    """A sentence for each object that was overwritten or deleted, and of which the version that was stored was read for this."""
 
     @property
     def format(self) -> Format:
@@ -192,7 +194,7 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
         single_file(manifest)
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
         toc_data, toc = (b"", Toc("", ())) if dump_format(manifest) == "plain" else _read_head(manifest, reader)[1:]
-        return Archive(manifest, toc_data, toc, files, {}, reader.fetched)
+        return Archive(manifest, toc_data, toc, files, {}, reader.fetched, tuple(reader.replaced))
     structure = [file for file in manifest.files if file.kind in {"toc", "large_object_toc"}]
     reader = ObjectReader(store, manifest.objects, structure, workers, limits)
     toc_file = _toc_file(manifest)
@@ -206,7 +208,7 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     named = [entry.filename for entry in toc.data_entries] + [path for paths in lists.values() for path in paths]
     if missing := [path for path in named if path not in files]:
         raise BackupDamaged(f"The manifest of {manifest.backup_id} names no {missing[0]}, which its archive needs.")
-    return Archive(manifest, toc_data, toc, files, lists, reader.fetched)
+    return Archive(manifest, toc_data, toc, files, lists, reader.fetched, tuple(reader.replaced))
 
 
 def dump_format(manifest: Manifest) -> Format:

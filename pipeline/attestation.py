@@ -22,7 +22,7 @@ from pipeline.plausibility import doubt_time
 from pipeline.stages.upload import upload
 from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, ObjectTooLarge, StorageBackend
 
-ATTESTATION_VERSION = "1.1"
+ATTESTATION_VERSION = "1.2"
 _READERS = 8  # attestations read at once
 _LONGEST = 16 * 1024 * 1024  # bytes
 _MOST_PROBLEMS = 1000  # in an attestation, so that it never is longer
@@ -76,6 +76,11 @@ class Attestation(Model):
         description="One sentence for each object that the store failed to give, though it gave others. "
         "If problems is empty, the backup is neither good nor damaged, but unproven. Since 1.1",
     )
+    replaced: list[str] = Field(
+        default=[],
+        description="One sentence for each object that was overwritten or deleted, where the store still has the version that was stored. "
+        "If problems is empty, the backup can be restored, but is unproven: the store may let go of that version. Since 1.2",
+    )
     objects: Count = Field(description="Objects that were looked at")
     objects_without_checksum: Count = Field(
         description="Objects of which the store reported no checksum, and that weren't read"
@@ -88,8 +93,8 @@ class Attestation(Model):
 
     @property
     def unproven(self) -> bool:
-        """True if nothing was found wrong, but some objects could not be read."""
-        return not self.good and bool(self.unreadable) and not self.problems
+        """True if nothing was lost, but some objects could not be read, or only in an earlier version."""
+        return not self.good and bool(self.unreadable or self.replaced) and not self.problems
 
     @property
     def ref(self) -> BackupRef:

@@ -24,7 +24,7 @@ from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.restoration import Restoration
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
-from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.download import ObjectReader, check_content, tell_replaced
 from pipeline.stages.feed import Feed
 from storage_backends import StorageBackend
 
@@ -72,6 +72,7 @@ def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, noti
             reader = ObjectReader(store, manifest.objects, manifest.files, workers, request.limits)
             notify(Started(f"Writing {manifest.database} in the format {format_}"))
             (_write_folder if format_ == "directory" else _write_file)(manifest.files, reader, output)
+            tell_replaced(reader.replaced, notify)
         else:
             _write_script(request, manifest, store, output, workers, notify)
     return manifest
@@ -138,3 +139,4 @@ def _write_script(
             if any(os.strerror(reason) in str(exc) for reason in (errno.ENOSPC, errno.EFBIG)):
                 raise LocalResourceExhausted(f"The script could not be written. {exc}") from exc
             raise
+    tell_replaced((*archive.replaced, *reader.replaced), notify)

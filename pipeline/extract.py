@@ -17,7 +17,7 @@ from pipeline.manifest import File, Format, Manifest
 from pipeline.postgres.partitions import attachments_left_out, tell_alone
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.use_list import format_list
-from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.download import ObjectReader, check_content, tell_replaced
 from storage_backends import StorageBackend
 
 LIST_NAME = "pgstow.list"
@@ -116,6 +116,7 @@ def _write_files(
     while writing.pending:
         workers.collect(timeout=0.2)
         notify(Progress(done, total, reader.fetched, ()))
+    tell_replaced(reader.replaced, notify)
 
 
 def _write_file(folder: Path, file: File, reader: ObjectReader) -> int:

@@ -61,11 +61,14 @@ def _ask_each(
 
 def _ask(store: StorageBackend, stored: StoredObject) -> str | bool | None:
     try:
-        return _compare(store, stored, store.head(stored.key))
+        outcome = _compare(store, stored, store.head(stored.key))
     except ObjectNotFound:
-        return _compare(store, stored, None)
+        outcome = _compare(store, stored, None)
     except ObjectUnreadable:
         return None
+    if isinstance(outcome, str) and stored.version:
+        outcome += f" Version {stored.version} was stored: verify --level bytes tells whether it is still there."
+    return outcome
 
 
 def _look_up(store: StorageBackend, objects: Sequence[StoredObject]) -> ObjectCheck:
@@ -96,11 +99,8 @@ def _compare(
     if stored.checksum:
         return (
             f"{stored.key} may have been overwritten: the store confirmed {stored.checksum} when it was stored, and reports "
-            f"{info.checksum or 'no checksum'}. verify --level bytes tells."
+            f"{info.checksum or 'no checksum'}."
         )
     if info.version and stored.version:
-        return (
-            f"{stored.key} may have been overwritten: it is version {info.version}, and {stored.version} was stored. "
-            "verify --level bytes tells."
-        )
+        return f"{stored.key} may have been overwritten: it is version {info.version}."
     return False

@@ -30,7 +30,7 @@ from pipeline.relocation import relocate
 from pipeline.relocation_plan import Relocation
 from pipeline.restore_target import check_empty, check_free, count_rows_before, find_restorer, refuse_older
 from pipeline.row_check import Counts, Table, check_rows
-from pipeline.stages.download import ObjectReader
+from pipeline.stages.download import ObjectReader, tell_replaced
 from pipeline.stages.feed import Feed
 from storage_backends import StorageBackend, StorageError
 
@@ -101,6 +101,8 @@ class Restored:
     rows: int
     size: int
     """Bytes of the archive that were restored, uncompressed."""
+    replaced: tuple[str, ...]
+    """A sentence for each object that was overwritten or deleted, and of which the version that was stored was taken."""
     fetched: int
     """Bytes read from the store."""
     allowed_errors: int
@@ -168,6 +170,8 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
             attach(server, to_attach)
             if request.create or request.properties:
                 apply_rest(server, archive, options, whole=chosen is None)
+    replaced = (*archive.replaced, *reader.replaced)
+    tell_replaced(replaced, notify)
     tell_alone([one for one in alone if one not in to_attach], notify)
     if request.choice.by_pattern and chosen is not None and options.makes_tables:
         _tell_what_is_left_out(archive, frozenset(chosen), notify)
@@ -180,6 +184,7 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
         tables=len(tables),
         rows=sum(table.rows or 0 for table in tables),
         size=sum(file.size for file in files),
+        replaced=replaced,
         fetched=archive.fetched + reader.fetched,
         allowed_errors=allowed_errors,
     )

@@ -83,7 +83,7 @@ class Backup:
     damaged: bool = False
     """Its latest attestation says that it isn't, or a member is another than was recorded."""
     unread_at: datetime | None = None
-    """When its latest attestation says that it could not all be read, if nothing else was wrong. It is neither good nor damaged."""
+    """When its latest attestation says that it could not all be read as it was stored, if nothing else was wrong: unproven, not damaged."""
     retained_until: datetime | None = None
     """Until when its manifest is locked."""
     held: bool = False
@@ -202,7 +202,7 @@ def _flaw(backup: Backup, policy: Policy, backups: Mapping[BackupRef, Backup]) -
         if flaw := next((flaw for member in members if member and (flaw := _flaw(member, policy, {}))), None):
             return flaw
     if backup.unread_at:
-        return f"not all of it could be read on {backup.unread_at:%Y-%m-%d}"
+        return f"not all of it could be read as it was stored on {backup.unread_at:%Y-%m-%d}"
     if backup.members:
         return None
     if (wanted := policy.only_verified) is None:

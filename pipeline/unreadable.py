@@ -14,6 +14,7 @@ from pipeline.layout import BackupRef
 from storage_backends import ObjectInfo, ObjectNotFound, StorageBackend, StorageError, TransientStorageError
 from storage_backends.backend import Body
 from storage_backends.retrying import with_patience
+from storage_backends.versions import get_version
 
 MOST = 100
 """Unreadable objects of one backup. After so many, the rest of its objects aren't tried."""
@@ -80,6 +81,10 @@ class UnreadableTracker:
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         return self._ask(key, lambda store: store.get(key, offset=offset, length=length, at_most=at_most))
+
+    def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
+        """The bytes of a version; see :meth:`VersionedBackend.get_version`."""
+        return self._ask(key, lambda store: get_version(store, key, version, at_most=at_most))
 
     def head(self, key: str) -> ObjectInfo:
         """What is known of the object; see :meth:`StorageBackend.head`."""

@@ -62,6 +62,8 @@ class Verification:
     """One sentence for each thing that is wrong."""
     unreadable: list[str] = field(default_factory=list)
     """One sentence for each object that the store failed to give, though it gave others."""
+    replaced: list[str] = field(default_factory=list)
+    """One sentence for each object that was overwritten or deleted, and of which the version that was stored is whole."""
     proof: Proof | None = None
     """At level restore."""
     attestation: str | None = None
@@ -74,8 +76,8 @@ class Verification:
 
     @property
     def good(self) -> bool:
-        """True if nothing is wrong and everything that ``level`` asks for could be read."""
-        return not (self.problems or self.unreadable)
+        """True if nothing is wrong, and everything that ``level`` asks for could be read where it was stored."""
+        return not (self.problems or self.unreadable or self.replaced)
 
 
 def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
@@ -134,6 +136,7 @@ def _examine(request: VerifyRequest, found: Verification, store: StorageBackend,
                 _verify_archive(tracker, request, found, workers, notify)
             case Level.RESTORE:
                 _verify_restore(tracker, request, found, workers, notify)
+    found.replaced = sorted(set(found.replaced))
     own = BackupRef(manifest.cluster, manifest.database, manifest.backup_id)
     try:
         found.unreadable = tracker.conclude(objects_of_others(tracker.hurried, own))
@@ -162,17 +165,17 @@ def _verify_bytes(
         found.problems += [outcome] if isinstance(outcome, str) else []
 
     for stored in objects:
-        reading.submit(partial(_read_object, store, stored), partial(take, stored))
+        reading.submit(partial(_read_object, store, stored, found.replaced), partial(take, stored))
     total = sum(stored.size for stored in objects)
     while reading.pending:
         workers.collect(timeout=_INTERVAL)
         notify(Progress(found.read, total, found.read, ()))
 
 
-def _read_object(store: StorageBackend, stored: StoredObject) -> str | bool:
+def _read_object(store: StorageBackend, stored: StoredObject, replaced: list[str]) -> str | bool:
     """What is wrong with it; else whether it could be read."""
     try:
-        download(store, stored)
+        download(store, stored, replaced)
     except BackupDamaged as exc:
         return str(exc)
     except ObjectUnreadable:
@@ -213,6 +216,7 @@ def _verify_archive(
         if time.monotonic() - reported > _INTERVAL:
             reported = time.monotonic()
             notify(Progress(done, sum(file.size for file in others), reader.fetched, ()))
+    found.replaced += reader.replaced
     read = reader.checked | reader.damaged.keys()
     read |= {segment.object for file in manifest.files if file.path in checked for segment in file.segments}
     found.objects += len(read)
@@ -267,7 +271,9 @@ def _verify_restore(
         proof = Proof()  # the others are read all the same
     found.proof = proof
     checked = [file.path for file in proof.restored.files] if proof.restored else []
-    found.read += proof.restored.fetched if proof.restored else 0
+    if proof.restored:
+        found.read += proof.restored.fetched
+        found.replaced += proof.restored.replaced
     _verify_archive(store, request, found, workers, notify, checked)
     told = " ".join(found.problems)  # what the restore says of the first thing that is damaged, the archive says of all
     found.problems += [problem for problem in proof.problems if problem not in told]
@@ -296,6 +302,7 @@ def attest(
             good=found.good,
             problems=shortened(found.problems),
             unreadable=found.unreadable,
+            replaced=shortened(found.replaced),
             objects=found.objects,
             objects_without_checksum=found.without_checksum,
             files=found.files,

@@ -29,6 +29,7 @@ class ClusterVerification:
                 found.without_checksum += outcome.without_checksum
                 found.problems += [f"{database}: {problem}" for problem in outcome.problems]
                 found.unreadable += [f"{database}: {sentence}" for sentence in outcome.unreadable]
+                found.replaced += [f"{database}: {sentence}" for sentence in outcome.replaced]
             case BackupDamaged():
                 found.problems.append(f"{database}: {outcome}")
             case _:

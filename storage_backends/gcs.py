@@ -148,26 +148,20 @@ class GCSBackend:
         last = at_most if length is None else offset + length - 1
 
         def fetch() -> bytes:
-            with gcs_errors(where, missing=ObjectNotFound):
-                try:
-                    data: bytes = self._bucket.blob(name).download_as_bytes(
-                        start=offset or None,
-                        end=last,
-                        raw_download=True,
-                        checksum=None,
-                        timeout=self._timeout,
-                        retry=None,
-                    )
-                except NotFound as exc:
-                    # A download's error is plain text. The request for metadata needs the same permission, and says what is missing.
-                    self.head(key)
-                    raise StorageError(
-                        f"{where}: the store describes the object, but answers 404 to a download"
-                    ) from exc
+            data = self._read(self._bucket.blob(name), where, offset or None, last)
             check_size(where, len(data), at_most)
             return data
 
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
+
+    def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
+        """The bytes of a generation; see :meth:`VersionedBackend.get_version`."""
+        name, where = self._locate(key)
+        if not version.isdecimal():  # another store's
+            raise ObjectNotFound(f"{where}: no generation {version}")
+        data = self._read(self._bucket.blob(name, generation=int(version)), where, None, at_most)
+        check_size(where, len(data), at_most)
+        return data
 
     def head(self, key: str) -> ObjectInfo:
         """What is known of the object; see :meth:`StorageBackend.head`."""
@@ -244,6 +238,18 @@ class GCSBackend:
     def _locate(self, key: str) -> tuple[str, str]:
         name = join_key(self._root, key)
         return name, f"gs://{self._bucket.name}/{name}"
+
+    def _read(self, blob: Any, where: str, start: int | None, last: int | None) -> bytes:
+        with gcs_errors(where, missing=ObjectNotFound):
+            try:
+                data: bytes = blob.download_as_bytes(
+                    start=start, end=last, raw_download=True, checksum=None, timeout=self._timeout, retry=None
+                )
+            except NotFound as exc:
+                # A download's error is plain text. The request for metadata needs the same permission, and says what is missing.
+                blob.reload(timeout=self._timeout, retry=None)
+                raise StorageError(f"{where}: the store describes the object, but answers 404 to a download") from exc
+        return data
 
     def _upload(self, name: str, body: Body, crc32c: str, condition: dict[str, str]) -> dict[str, Any]:
         """One `multipart upload`_: metadata and body in one request, however large the body.

@@ -8,6 +8,7 @@ from datetime import datetime
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
 from storage_backends.holds import ObjectLock, lock_of, set_hold
 from storage_backends.overwriting import overwrite
+from storage_backends.versions import get_version
 
 
 class LimitedBackend:
@@ -59,6 +60,13 @@ class LimitedBackend:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         begun = self._clock()
         data = self._inner.get(key, offset=offset, length=length, at_most=at_most)
+        self._wait(self._use(len(data), since=begun))
+        return data
+
+    def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
+        """The bytes of a version; see :meth:`VersionedBackend.get_version`."""
+        begun = self._clock()
+        data = get_version(self._inner, key, version, at_most=at_most)
         self._wait(self._use(len(data), since=begun))
         return data
 

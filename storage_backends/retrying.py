@@ -14,6 +14,7 @@ from storage_backends.backend import Body, ObjectInfo, StorageBackend
 from storage_backends.errors import AccessDenied, ObjectAlreadyExists, ObjectLocked, TransientStorageError
 from storage_backends.holds import ObjectLock, lock_of, set_hold
 from storage_backends.overwriting import overwrite
+from storage_backends.versions import get_version
 
 _T = TypeVar("_T")
 
@@ -94,6 +95,10 @@ class RetryingBackend:
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
         return self._call(lambda: self._inner.get(key, offset=offset, length=length, at_most=at_most))
+
+    def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
+        """The bytes of a version; see :meth:`VersionedBackend.get_version`."""
+        return self._call(lambda: get_version(self._inner, key, version, at_most=at_most))
 
     def head(self, key: str) -> ObjectInfo:
         """What is known of the object; see :meth:`StorageBackend.head`."""

@@ -169,16 +169,20 @@ class S3Backend:
 
         def fetch() -> bytes:
             with s3_errors(where):
-                answer = self._client.get_object(Bucket=self._bucket, Key=name, **span)
-                with contextlib.closing(answer["Body"]) as stream:
-                    if span and "ContentRange" not in answer:
-                        raise StorageError(
-                            f"{where}: pgstow asked for a part of the object, but the store gives the whole"
-                        )
-                    check_size(where, answer.get("ContentLength", 0), at_most)
-                    return stream.read()
+                return self._read(name, where, at_most, **span)
 
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
+
+    def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
+        """The bytes of a version; see :meth:`VersionedBackend.get_version`."""
+        name, where = self._locate(key)
+        with s3_errors(where):
+            try:
+                return self._read(name, where, at_most, VersionId=version)
+            except aws.ClientError as exc:
+                if exc.response.get("Error", {}).get("Code") == "InvalidArgument":  # another store's
+                    raise ObjectNotFound(f"{where}: no version {version}") from exc
+                raise
 
     def head(self, key: str) -> ObjectInfo:
         """What is known of the object; see :meth:`StorageBackend.head`."""
@@ -302,6 +306,14 @@ class S3Backend:
                     raise s3_error(
                         self._where(error.get("Key", "")), error.get("Code", ""), 0, error.get("Message", "")
                     )
+
+    def _read(self, name: str, where: str, at_most: int | None, **asked: Any) -> bytes:
+        answer = self._client.get_object(Bucket=self._bucket, Key=name, **asked)
+        with contextlib.closing(answer["Body"]) as stream:
+            if "Range" in asked and "ContentRange" not in answer:
+                raise StorageError(f"{where}: pgstow asked for a part of the object, but the store gives the whole")
+            check_size(where, answer.get("ContentLength", 0), at_most)
+            return stream.read()
 
     def _require_free(self, key: str, where: str) -> None:
         """Raise ObjectAlreadyExists unless the store says that there is no such object."""

@@ -25,6 +25,7 @@ from storage_backends.errors import (
 _BY_CODE: Final[dict[str, type[StorageError]]] = {
     "NoSuchBucket": BucketNotFound,
     "NoSuchKey": ObjectNotFound,
+    "NoSuchVersion": ObjectNotFound,
     "PreconditionFailed": ObjectAlreadyExists,
     "InvalidRange": RangeNotSatisfiable,
     "BadDigest": ChecksumMismatch,

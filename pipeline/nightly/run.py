@@ -105,6 +105,8 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
     if found.problems:
         more = f" ({len(found.problems)} things are wrong)" if len(found.problems) > 1 else ""
         raise BackupDamaged(f"The backup {made.backup_id} of {made.database} is not good{more}: {found.problems[0]}")
+    if found.replaced:
+        raise BackupDamaged(f"The backup {made.backup_id} of {made.database} was overwritten: {found.replaced[0]}")
     if found.unreadable:
         number = len(found.unreadable)
         words = f"{number} of its objects could not be read" if number > 1 else "an object could not be read"

@@ -3,18 +3,21 @@
 import hashlib
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
+from pipeline.events import Notice, Notify
 from pipeline.manifest import File, StoredObject
 from pipeline.postgres.dump import COPY_END
 from pipeline.stages.pack import unpack
-from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend, StorageError
+from storage_backends import AccessDenied, ObjectNotFound, ObjectTooLarge, StorageBackend, StorageError
+from storage_backends.versions import get_version
 
+_NAMED = 3
 LARGEST_WHOLE = 512 * 1024 * 1024
 """Bytes of a file that is read at once: a table of contents, a list of large objects, or the script of roles and tablespaces."""
 
@@ -42,10 +45,34 @@ def read_whole(file: File, reader: "ObjectReader") -> bytes:
     return b"".join(check_content(file, reader.read(file)))
 
 
-def download(store: StorageBackend, stored: StoredObject) -> bytes:
-    """A whole object, in memory. Raises BackupDamaged, naming it, where it is missing or not what the manifest says."""
+def download(store: StorageBackend, stored: StoredObject, replaced: list[str]) -> bytes:
+    """A whole object, in memory. Raises BackupDamaged, naming it, where it is missing or not what the manifest says.
+
+    Where somebody overwrote or deleted it, and the store keeps versions, this is the version that the manifest names; ``replaced`` gets a
+    sentence then.
+    """
     try:
-        body = store.get(stored.key, at_most=stored.size)
+        return _checked(store, stored, lambda: store.get(stored.key, at_most=stored.size))
+    except BackupDamaged as exc:
+        version = stored.version
+        if version is None:
+            raise
+        try:
+            body = _checked(store, stored, lambda: get_version(store, stored.key, version, at_most=stored.size))
+        except BackupDamaged:
+            raise exc from None
+        except AccessDenied:
+            needs = f"These credentials may not ask for version {version}, which was stored."
+            raise BackupDamaged(f"{exc} {needs}") from exc
+        replaced.append(
+            f"{stored.key} was overwritten or deleted. The version that was stored, {version}, is there, and whole."
+        )
+        return body
+
+
+def _checked(store: StorageBackend, stored: StoredObject, get: Callable[[], bytes]) -> bytes:
+    try:
+        body = get()
     except ObjectNotFound as exc:
         raise BackupDamaged(f"{stored.key} is missing from {store.url}.") from exc
     except ObjectTooLarge as exc:
@@ -55,6 +82,15 @@ def download(store: StorageBackend, stored: StoredObject) -> bytes:
     if hashlib.sha256(body).hexdigest() != stored.sha256:
         raise BackupDamaged(f"{stored.key} is not what was stored: its SHA-256 differs from the manifest's.")
     return body
+
+
+def tell_replaced(replaced: Iterable[str], notify: Notify) -> None:
+    """Tell of objects that were overwritten or deleted, and of which the version that was stored was taken. ``replaced`` are sentences."""
+    sentences = sorted(set(replaced))
+    for sentence in sentences[:_NAMED]:
+        notify(Notice(sentence))
+    if (more := len(sentences) - _NAMED) > 0:
+        notify(Notice(f"So it is with {more} more objects: verify names them all."))
 
 
 def objects_at_once(objects: Iterable[StoredObject], limits: Limits) -> int:
@@ -94,6 +130,8 @@ class ObjectReader:
         """What is wrong with an object, by index; it is not fetched again."""
         self.checked: set[int] = set()
         """Indexes of the objects that are what they were."""
+        self.replaced: list[str] = []
+        """A sentence for each object that was overwritten or deleted, and of which the version that was stored was read."""
         self.fetched = 0
         """Bytes that came from the store."""
 
@@ -153,7 +191,7 @@ class ObjectReader:
 
     def _fetch(self, index: int) -> None:
         try:
-            body = download(self._store, self._objects[index])
+            body = download(self._store, self._objects[index], self.replaced)
         except BaseException as exc:
             with self._changed:
                 self._bodies.pop(index, None)

@@ -134,6 +134,7 @@ DECISIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
     "delete a version": ("s3:DeleteObjectVersion", f"{ARN}/{DATA}", {}, "pruner"),
     "share an object": ("s3:PutObjectAcl", f"{ARN}/{DATA}", {}, ""),
     "write into the access logs": ("s3:PutObject", f"{ARN}-access-logs/acme-backups/x", CREATE, ""),
+    "read an earlier version of data": ("s3:GetObjectVersion", f"{ARN}/{DATA}", {}, "restorer"),
     "read the replica": ("s3:GetObject", f"{ARN}-replica/{DATA}", {}, ""),
     "take a role": ("sts:AssumeRole", "arn:aws:iam::123456789012:role/acme-backups-restorer", {}, ""),
 }

@@ -42,7 +42,7 @@ locals {
       {
         Sid      = "ReadBackups"
         Effect   = "Allow"
-        Action   = "s3:GetObject"
+        Action   = ["s3:GetObject", "s3:GetObjectVersion"]
         Resource = "${local.bucket_arn}/${var.prefix}/*"
       },
       {

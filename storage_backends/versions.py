@@ -1,0 +1,29 @@
+"""Earlier versions of objects, which some stores keep: what a manifest names is still there, though it was overwritten or deleted."""
+
+from typing import Protocol, runtime_checkable
+
+from storage_backends.backend import StorageBackend
+from storage_backends.errors import ObjectNotFound
+
+
+@runtime_checkable
+class VersionedBackend(Protocol):
+    """A store that may keep versions. Safe to use from many threads."""
+
+    def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
+        """The bytes of that version of the object, also if a newer one or a delete marker hides it.
+
+        Raises:
+            ObjectNotFound: no such version: it was destroyed, or is another store's.
+            ObjectTooLarge: it has more than ``at_most`` bytes; no more than these were read.
+            AccessDenied: the credentials may read only the newest (S3: they lack s3:GetObjectVersion).
+            StorageError: as any call does.
+        """
+        ...
+
+
+def get_version(store: StorageBackend, key: str, version: str, *, at_most: int) -> bytes:
+    """:meth:`VersionedBackend.get_version` of ``store``. Raises ObjectNotFound if the store keeps no versions."""
+    if not isinstance(store, VersionedBackend):
+        raise ObjectNotFound(f"{store.url}/{key}: the store keeps no versions")
+    return store.get_version(key, version, at_most=at_most)
