@@ -247,6 +247,9 @@ def _print(found: "Verification", seconds: float) -> None:
     if len(found.unreadable) > _NAMED:
         print_error(f"… and {len(found.unreadable) - _NAMED} more objects: --json names them all.")
     name = f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}"
+    if found.stored.doubt:
+        print(f"{name} is NOT BELIEVED; pgstow list says why, and README.md what to do.")
+        return
     if found.problems and found.proof:
         print(
             f"{name} is NOT PROVEN: {len(found.problems)} {'things are' if len(found.problems) > 1 else 'thing is'} wrong."

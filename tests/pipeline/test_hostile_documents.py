@@ -13,13 +13,13 @@ import pytest
 import typer
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from support.manifests import canonical
+from support.manifests import canonical, edit_manifest
 from support.shelf import NOW, Shelf
 from support.stored_sample import StoredSample
 
 from cli.list import list_
 from cli.show import show
-from pipeline.archive_reader import open_archive, read_head
+from pipeline.archive_reader import open_archive
 from pipeline.attestation import Level, dump_attestation, latest_attestations, load_attestation
 from pipeline.catalog import Wanted, find_backup, find_stored, list_manifests, read_catalog
 from pipeline.concurrency import Workers
@@ -30,6 +30,7 @@ from pipeline.layout import BackupRef
 from pipeline.manifest import load_manifest
 from pipeline.prune import PruneRequest, plan
 from pipeline.retention import Policy
+from pipeline.show_toc import show_toc
 from pipeline.stages.upload import upload
 from pipeline.verify import VerifyRequest, verify
 from storage_backends import ObjectInfo, StorageError
@@ -135,11 +136,17 @@ def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
         stored = find_stored(store, Wanted(backup_id))
         with suppress(*EXPECTED), Workers() as workers:
             open_archive(store, stored.manifest, workers, limits)
-        with suppress(*EXPECTED), Workers() as workers:
-            read_head(store, stored.manifest, workers, limits)
+        with suppress(*EXPECTED):
+            show_toc(store, stored.manifest)
         for level in (Level.OBJECTS, Level.ARCHIVE):
             with suppress(*EXPECTED):
                 assert not verify(stored, VerifyRequest(level, limits), store, lambda _: None).good
+
+
+def test_a_version_of_many_digits(stored_sample: StoredSample) -> None:
+    edit_manifest(stored_sample.folder, lambda content: content["source"].update(pg_dump_version="9" * 5000))
+    with pytest.raises(PipelineError, match="pg_restore"):
+        show_toc(stored_sample.store, stored_sample.manifest)
 
 
 @settings(UNHURRIED, max_examples=15, phases=[Phase.explicit, Phase.generate])
