@@ -250,12 +250,13 @@ def test_archive_has_pg_restore_parse_the_table_of_contents(stored_sample: Store
     """A table of contents that is garbage, with every checksum in order."""
     garbage = b"PGDMP\x01\x0e\x00\x04\x08\x03 and then nothing"
     body = Compressor().frame(garbage)
-    (stored_sample.folder / "data/garbage.zst").write_bytes(body)
+    key = stored_sample.manifest.objects[0].key.rpartition("/")[0] + "/garbage.zst"
+    (stored_sample.folder / key).write_bytes(body)
 
     def garble(manifest: dict[str, Any]) -> None:
         manifest["objects"].append(
             {
-                "key": "data/garbage.zst",
+                "key": key,
                 "size": len(body),
                 "sha256": hashlib.sha256(body).hexdigest(),
                 "checksum": None,
