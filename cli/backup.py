@@ -249,9 +249,8 @@ def _print(copies: "Copies", urls: "Sequence[str]", seconds: float) -> None:
     manifest = committed(copies)[0]
     places = [url for url, copy in zip(urls, copies, strict=True) if not isinstance(copy, StorageError)]
     totals = manifest.totals
-    print(
-        f"Backed up {manifest.cluster}/{manifest.database} as {manifest.backup_id} in {display.format_duration(seconds)}."
-    )
+    name = display.one_line(f"{manifest.cluster}/{manifest.database}")
+    print(f"Backed up {name} as {manifest.backup_id} in {display.format_duration(seconds)}.")
     print(
         f"{totals.rows:,} rows in {totals.tables:,} tables; {display.format_size(totals.size)} dumped, "
         f"{display.format_size(totals.stored_size)} stored in {totals.objects:,} objects at {' and at '.join(places)}."
@@ -263,7 +262,9 @@ def _print_plan(plan: "BackupPlan", url: str, *, as_json: bool) -> None:
         display.print_json(dataclasses.asdict(plan))
         return
     total = display.format_size(sum(table.size for table in plan.tables))
-    print(f"Would back up {plan.cluster}/{plan.database} (PostgreSQL {plan.server_version}) to {url}")
+    print(
+        f"Would back up {display.one_line(f'{plan.cluster}/{plan.database}')} (PostgreSQL {plan.server_version}) to {url}"
+    )
     print(
         f"with {plan.program.path} {plan.program.version}: {len(plan.tables):,} tables, about {total} on the server's disk,"
     )
@@ -271,4 +272,4 @@ def _print_plan(plan: "BackupPlan", url: str, *, as_json: bool) -> None:
         f"{'with' if plan.large_objects else 'without'} large objects, {plan.entries:,} entries in the archive. The largest:"
     )
     for table in plan.tables[:10]:
-        print(f"  {display.format_size(table.size):>10}  {table.schema}.{table.relation}")
+        print(f"  {display.format_size(table.size):>10}  {display.one_line(f'{table.schema}.{table.relation}')}")

@@ -1,6 +1,7 @@
 """``pgstow restore``."""
 
 import os
+import shlex
 import time
 from contextlib import closing
 from pathlib import Path
@@ -228,7 +229,7 @@ def restore(
                 }
             )
             return
-        print(f"{done} in {display.format_duration(seconds)}.")
+        print(f"{display.one_line(done)} in {display.format_duration(seconds)}.")
         if not restore_options.loads_data:
             print("No data was asked for, and so none was counted.")
             return
@@ -252,7 +253,7 @@ def _restore_server(
         raise
     duration = display.format_duration(time.monotonic() - started)
     what = "roles and tablespaces" if globals_only else f"roles, tablespaces and {len(restored.databases):,} databases"
-    done = f"Restored {restored.cluster} {restored.backup_id}, {what}, in {duration}."
+    done = f"Restored {display.one_line(restored.cluster)} {restored.backup_id}, {what}, in {duration}."
     with result_of(done):
         if json:
             display.print_json({"backup_id": restored.backup_id, "databases": restored.databases})
@@ -290,6 +291,10 @@ def _extract(
     done = f"Wrote {extracted.files:,} files, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
     format_ = extracted.manifest.dump.format
     path = folder if format_ == "directory" else folder / extracted.manifest.files[0].path
+
+    def shown(place: Path) -> str:
+        return shlex.quote(str(place))
+
     with result_of(done):
         if json:
             display.print_json(
@@ -303,8 +308,8 @@ def _extract(
             return
         print(done)
         if format_ == "plain":
-            print(f"Restore it with: psql --dbname=… --set=ON_ERROR_STOP=1 --file={path}")
+            print(f"Restore it with: psql --dbname=… --set=ON_ERROR_STOP=1 --file={shown(path)}")
         else:
-            listed = "" if choice.is_all else f"--use-list={folder / LIST_NAME} "
+            listed = "" if choice.is_all else f"--use-list={shown(folder / LIST_NAME)} "
             jobs = "" if format_ == "tar" else f"--jobs={limits.jobs} "
-            print(f"Restore it with: pg_restore --dbname=… {jobs}{listed}{path}")
+            print(f"Restore it with: pg_restore --dbname=… {jobs}{listed}{shown(path)}")

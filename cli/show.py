@@ -1,6 +1,7 @@
 """``pgstow show``."""
 
 import dataclasses
+import sys
 from contextlib import closing
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -53,7 +54,10 @@ def show(
         if toc:
             from pipeline.show_toc import show_toc
 
-            print(show_toc(store, manifest, tuple(bin_dir or ())), end="")
+            listed = show_toc(store, manifest, tuple(bin_dir or ()))
+            if sys.stdout.isatty():  # names must not command a terminal; in a file they stay as they are
+                listed = "".join(f"{display.one_line(line)}\n" for line in listed.split("\n")[:-1])
+            print(listed, end="")
             return
         lock = manifest_lock(store, BackupRef(manifest.cluster, manifest.database, manifest.backup_id))
         if json:

@@ -249,7 +249,10 @@ def _print(found: "Verification", seconds: float) -> None:
             print_error(sentence)
         if len(sentences) > _NAMED:
             print_error(f"… and {len(sentences) - _NAMED} more objects: --json names them all.")
-    name = f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}"
+    name = display.one_line(f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}")
+    if found.stored.doubt:
+        print(f"{name} is NOT BELIEVED; pgstow list says why, and README.md what to do.")
+        return
     if found.problems and found.proof:
         print(
             f"{name} is NOT PROVEN: {len(found.problems)} {'things are' if len(found.problems) > 1 else 'thing is'} wrong."
@@ -293,9 +296,8 @@ def _print_whole(found: "Verification") -> None:
     """Of a cluster's backup, whose members' problems were told one by one."""
     manifest = found.manifest
     good = "good: all" if found.good else "NOT GOOD: not all"
-    print(
-        f"{manifest.cluster}/{manifest.database} {manifest.backup_id} is {good} of its {len(manifest.members)} backups are."
-    )
+    name = display.one_line(f"{manifest.cluster}/{manifest.database}")
+    print(f"{name} {manifest.backup_id} is {good} of its {len(manifest.members)} backups are.")
 
 
 def _describe_restore(proof: "Proof | None") -> str:

@@ -17,6 +17,7 @@ from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 
 LATEST = "latest"
 _READERS = 8  # manifests read at once
+_LARGE = 16 * 1024 * 1024  # bytes
 _ODD_NAMED = 5
 
 
@@ -41,6 +42,8 @@ class ListedManifest:
     ref: BackupRef
     stored_at: datetime
     """When it was stored, by the store's clock, in UTC."""
+    size: int
+    """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def list_manifests(store: StorageBackend, cluster: str | None = None, database: 
         if is_odd(info.key):
             odd.append(info.key)
         elif (ref := BackupRef.of_manifest_key(info.key)) and database in (None, ref.database):
-            found.append(ListedManifest(ref, info.modified))
+            found.append(ListedManifest(ref, info.modified, info.size))
     return Listing(found, odd)
 
 
@@ -144,13 +147,17 @@ class CatalogEntry:
 
 
 def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> list[CatalogEntry]:
-    """The backups' manifests, several at once. Raises StorageError, but tells of what can't be read or believed in its entry."""
+    """The backups' manifests, several at once, but large ones one by one: parsed, they take several times their size.
+
+    Raises StorageError, but tells of what can't be read or believed in its entry.
+    """
     entries: dict[BackupRef, CatalogEntry] = {}
     with Workers() as workers:
-        reading = workers.pool(_READERS, "manifest")
+        small, large = workers.pool(_READERS, "manifest"), workers.pool(1, "large manifest")
         for one in listed:
+            reading = large if one.size > _LARGE else small
             reading.submit(partial(_read_entry, store, one, now), lambda entry: entries.update({entry.ref: entry}))
-        while reading.pending:
+        while small.pending or large.pending:
             workers.collect(timeout=1.0)
     return [entries[one.ref] for one in listed]
 

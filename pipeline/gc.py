@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipeline.catalog import CatalogEntry, list_manifests, read_catalog, tell_odd
-from pipeline.events import Notify, Started
-from pipeline.layout import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at
+from pipeline.events import Notice, Notify, Started
+from pipeline.layout import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at, is_of_check
 from pipeline.removal import Removed, remove
 from storage_backends import ObjectNotFound, StorageBackend, StorageError
 
@@ -44,7 +44,7 @@ def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, no
     Raises StorageError if anything can't be listed or read, or if a listing left out a manifest that exists.
     """
     notify(Started("Listing objects"))
-    stored = _list_objects(request, store)
+    stored = _list_objects(request, store, notify)
     # Listed after the objects: a backup that was committed meanwhile is seen.
     listing = list_manifests(store)
     tell_odd(listing, notify)
@@ -93,12 +93,15 @@ class _Found:
     size: int = 0
 
 
-def _list_objects(request: GcRequest, store: StorageBackend) -> dict[BackupRef, _Found]:
-    """By backup, all that is stored but manifests. Keys that pgstow doesn't give to a backup's objects are passed over."""
+def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> dict[BackupRef, _Found]:
+    """By backup, all that is stored but manifests. Keys that pgstow doesn't give to a backup's objects are passed over, and told."""
     stored: dict[BackupRef, _Found] = {}
+    odd = list[str]()
     for top in (DATA, ATTESTATIONS, MANIFESTS):
         for info in store.list(top):
             ref = BackupRef.of_key(info.key)
+            if ref is None and top != MANIFESTS and not is_of_check(info.key):
+                odd.append(info.key)
             if ref is None or (top == MANIFESTS and not info.key.endswith(SIGNATURE_SUFFIX)):
                 continue
             if request.cluster in (None, ref.cluster) and request.database in (None, ref.database):
@@ -106,6 +109,9 @@ def _list_objects(request: GcRequest, store: StorageBackend) -> dict[BackupRef, 
                 found.newest = max(found.newest, info.modified)
                 found.objects += 1
                 found.size += info.size
+    if odd:
+        more = f" So do {len(odd) - 1} more." if len(odd) > 1 else ""
+        notify(Notice(f"{odd[0]!r} has a name that pgstow gives to no backup's object, and stays.{more}"))
     return stored
 
 

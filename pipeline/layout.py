@@ -162,6 +162,11 @@ def check_prefixes(cluster: str) -> tuple[str, str]:
     return f"{DATA}{database}", f"{MANIFESTS}{database}"
 
 
+def is_of_check(key: str) -> bool:
+    """True if ``pgstow check`` gave the key to an object by which it tried the store."""
+    return key.split("/")[2:3] == [encode_name(_CHECK)]
+
+
 def manifests_prefix(cluster: str | None = None, database: str | None = None) -> str:
     """What the keys of the manifests of a cluster, or of one database of it, begin with."""
     return MANIFESTS + _below(cluster, database)

@@ -4,6 +4,7 @@ It speaks PostgreSQL's words where PostgreSQL has them (``path``, ``size``, ``ch
 :mod:`pipeline.document` says, with ``manifest_checksum``.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -18,10 +19,13 @@ MANIFEST_VERSION = "1.1"
 LONGEST_MANIFEST = 512 * 1024 * 1024
 """Bytes. About 300 for each file: enough for more than a million tables and large objects."""
 
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""The names that pg_dump gives to files, and pgstow to those of other formats."""
+
 
 def _check_path(path: str) -> str:
-    if path in {"", ".", ".."} or "/" in path or "\\" in path or any(ord(char) < 32 for char in path):
-        raise ValueError(f"{path!r} is not the name of a file in an archive")
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"{brief(path)!r} is not the name of a file in an archive")
     return path
 
 

@@ -65,7 +65,7 @@ def find_program(name: str, *, at_least_major: int, search: Sequence[Path] = ())
 
 def major_of(version: str) -> int:
     """15 of ``15.18`` or ``15.18 (Debian 15.18-0)``, 19 of ``19beta1``."""
-    digits = re.match(r"\d+", version)
+    digits = re.match(r"[0-9]{1,4}", version)
     return int(digits[0]) if digits else 0
 
 

@@ -207,7 +207,10 @@ def test_a_key_that_no_pgstow_wrote(stored_sample: StoredSample) -> None:
     stray = stored_sample.folder / "manifests/prod/%FF/20200101T000000Z-aaaaaa.json"
     stray.parent.mkdir()
     stray.write_bytes(content)
-    assert_one_sentence(run_pgstow("list", "--from", stored_sample.folder), 7, "not a name that pgstow writes")
+    listed = run_pgstow("list", "--from", stored_sample.folder)
+    assert listed.exit_code == 7
+    assert "prod/%FF/20200101T000000Z-aaaaaa.json: no name that pgstow gives to a manifest" in listed.stdout
+    assert stored_sample.manifest.backup_id in listed.stdout
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_not(database: Database, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Manifests that a writer of the bucket made up: named, kept, and believed by no command."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,44 @@ def test_a_backup_of_the_future_that_holds_nothing_costs_no_good_one(stored_samp
     assert plan[bogus]["keep"]
     assert "future" in plan[bogus]["reasons"][0]
     assert run_pgstow("verify", "--from", folder).exit_code == 0
+
+
+def test_one_that_a_wrong_clock_made_can_be_restored_by_its_id(stored_sample: StoredSample, tmp_path: Path) -> None:
+    wrong = "20990101T000000Z-aaaaaa"
+    forge(stored_sample, wrong, lambda _: None, **at("2099-01-01T00:00:00"))
+    folder = stored_sample.folder
+    for command in (("restore", wrong, "--to-directory", tmp_path / "out", "--quiet"), ("show", wrong)):
+        result = run_pgstow(*command, "--from", folder)
+        assert result.exit_code == 0
+        assert "is not believed: its time 2099-01-01 00:00:00Z is in the future" in result.stderr
+    assert (tmp_path / "out" / "toc.dat").exists()
+    verified = run_pgstow("verify", wrong, "--from", folder)
+    assert verified.exit_code == 7
+    assert "NOT BELIEVED" in verified.stdout
+
+
+def test_odd_names_in_a_folder_stop_no_command(stored_sample: StoredSample) -> None:
+    folder, real = stored_sample.folder, stored_sample.manifest.backup_id
+    names = [b"%41", b"a\\b", b"n\xe9", b"x\x1b[2J"]
+    for top, more in ((b"manifests", b"20261123T020000Z-aaaaaa.json"), (b"data", b"20261399T000000Z-aaaaaa/z")):
+        for name in names:
+            path = Path(os.fsdecode(b"/".join([os.fsencode(folder), top, b"prod", name, more])))
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"{}")
+    listed = run_pgstow("list", "--from", folder, "--json")
+    assert listed.exit_code == 7
+    entries = json.loads(listed.stdout)
+    assert [entry["backup_id"] for entry in entries if "backup_id" in entry] == [real]
+    assert len([entry for entry in entries if "key" in entry]) == len(names)
+    assert "\x1b" not in run_pgstow("list", "--from", folder).stdout
+    commands = (
+        ("show",),
+        ("verify",),
+        ("prune", "--keep-last", 1, "--yes", "-q"),
+        ("gc", "--yes", "-q"),
+        ("hold", "list"),
+    )
+    for command in commands:
+        result = run_pgstow(*command, "--from", folder)
+        assert result.exit_code == 0, result
+        assert "\x1b" not in result.stderr

@@ -25,9 +25,11 @@ from typer.main import get_command
 from cli.errors import exit_code_of
 from cli.main import app
 from pipeline.backup import BackupRequest
-from pipeline.cluster import ClusterRequest, back_up_cluster
+from pipeline.catalog import Wanted
+from pipeline.cluster import ClusterRequest, back_up_cluster, restore_cluster
 from pipeline.config import Limits
 from pipeline.errors import BackupBroken, InvalidRequest
+from pipeline.globals import ServerTarget
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.backend import Body, ObjectInfo
@@ -127,6 +129,16 @@ def listed(store: Path) -> dict[str, list[dict]]:
     return found
 
 
+class ReadOnce(LocalBackend):
+    """Refuses to give a manifest again: somebody may have swapped it since it was checked."""
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
+        data = super().get(key, offset=offset, length=length, at_most=at_most)
+        if key.startswith("manifests/"):
+            (self._root / key).write_bytes(b"swapped")
+        return data
+
+
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_a_whole_server_comes_back(
     source: ThrowawayCluster, german_target: ThrowawayCluster, tmp_path: Path, spool_dir: Path, at_once: int
@@ -150,7 +162,8 @@ def test_a_whole_server_in_the_custom_format(
     assert back_up(source, tmp_path / "store", spool_dir, "--format", "custom").exit_code == 0
     formats = {backup["dump"]["format"] for name, [backup] in listed(tmp_path / "store").items() if name != "@globals"}
     assert formats == {"custom"}
-    assert restore(tmp_path / "store", target, spool_dir).exit_code == 0
+    server = ServerTarget(Conninfo.parse(target.conninfo()), Limits(spool_parent=spool_dir))
+    restore_cluster(Wanted(), server, ReadOnce(tmp_path / "store"), lambda _: None)
     execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")  # can't be dumped
     assert dump_all(target) == dump_all(source)
 

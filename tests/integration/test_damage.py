@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.manifests import edit_manifest
+from support.manifests import canonical, edit_manifest
 from support.pgstow import assert_one_sentence, processes_naming, run_pgstow, sessions, wait_until
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
 from pipeline.archive_reader import Choice
 from pipeline.attestation import Level, load_attestation
-from pipeline.catalog import Wanted
+from pipeline.catalog import Wanted, find_stored
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
 from pipeline.extract import ExtractRequest, extract
@@ -75,9 +75,29 @@ def damaged_keys(stored: StoredSample, damage: Damage, victim: str) -> set[str]:
     return {hurt.key, other.key} if damage is swap else {hurt.key}
 
 
-def check(stored: StoredSample, level: Level, spool_dir: Path, store: StorageBackend | None = None) -> Verification:
-    request = VerifyRequest(level, Limits(spool_parent=spool_dir))
-    return verify(stored.manifest, request, store or stored.store, lambda _: None)
+def check(
+    stored: StoredSample,
+    level: Level,
+    spool_dir: Path,
+    store: StorageBackend | None = None,
+    *,
+    attest: bool | None = None,
+) -> Verification:
+    store = store or stored.store
+    request = VerifyRequest(level, Limits(spool_parent=spool_dir), attest=attest)
+    return verify(find_stored(store, Wanted()), request, store, lambda _: None)
+
+
+class Swapped(LocalBackend):
+    """Somebody puts another manifest in the place of the backup's, once that was read."""
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
+        data = super().get(key, offset=offset, length=length, at_most=at_most)
+        if key.startswith("manifests/"):
+            (self._root / key).write_bytes(
+                canonical(json.loads(data) | {"tool": "another", "objects": [], "files": []})
+            )
+        return data
 
 
 def named(problems: list[str]) -> set[str]:
@@ -87,13 +107,21 @@ def named(problems: list[str]) -> set[str]:
 
 @pytest.mark.parametrize("level", list(Level))
 def test_what_is_whole_is_good_at_every_level(stored_sample: StoredSample, level: Level, spool_dir: Path) -> None:
-    found = check(stored_sample, level, spool_dir)
-
-    assert found.problems == []
-    assert found.objects == len(stored_sample.manifest.objects)
+    [path] = (stored_sample.folder / "manifests").rglob("*.json")
+    read = path.read_bytes()
     stored = sum(thing.size for thing in stored_sample.manifest.objects)
+    objects, files = len(stored_sample.manifest.objects), len(stored_sample.manifest.files)
+
+    found = check(stored_sample, level, spool_dir, Swapped(stored_sample.folder), attest=True)
+
+    assert path.read_bytes() != read
+    assert found.attestation is not None
+    attested = load_attestation(stored_sample.store.get(found.attestation), found.attestation)
+    assert attested.manifest_sha256 == hashlib.sha256(read).hexdigest(), "what was read, not what is there afterwards"
+    assert found.problems == []
+    assert found.objects == objects
     assert found.read == (0 if level is Level.OBJECTS else stored) or (level is Level.RESTORE and found.read > stored)
-    assert found.files == (len(stored_sample.manifest.files) if level in (Level.ARCHIVE, Level.RESTORE) else 0)
+    assert found.files == (files if level in (Level.ARCHIVE, Level.RESTORE) else 0)
 
 
 @damages
@@ -240,12 +268,13 @@ def test_archive_has_pg_restore_parse_the_table_of_contents(stored_sample: Store
     """A table of contents that is garbage, with every checksum in order."""
     garbage = b"PGDMP\x01\x0e\x00\x04\x08\x03 and then nothing"
     body = Compressor().frame(garbage)
-    (stored_sample.folder / "data/garbage.zst").write_bytes(body)
+    key = stored_sample.manifest.objects[0].key.rpartition("/")[0] + "/garbage.zst"
+    (stored_sample.folder / key).write_bytes(body)
 
     def garble(manifest: dict[str, Any]) -> None:
         manifest["objects"].append(
             {
-                "key": "data/garbage.zst",
+                "key": key,
                 "size": len(body),
                 "sha256": hashlib.sha256(body).hexdigest(),
                 "checksum": None,

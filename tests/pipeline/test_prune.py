@@ -215,6 +215,8 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: Shelf) -> No
     pruned = run(shelf.store)
     assert pruned.backups == [old]
     assert pruned.removed.odd == below[:1]
+    find_leftovers(GcRequest(), shelf.store, told.append, NOW)
+    assert "has a name that pgstow gives to no backup's object, and stays" in str(told)
     collected = run_gc(shelf.store)
     assert collected.objects == 2
     assert sorted(collected.odd) == sorted(below[:2])
@@ -271,7 +273,7 @@ def test_what_cannot_be_true_takes_no_place_and_stays(shelf: Shelf) -> None:
 def test_by_this_machines_clock_alone_the_future_is_none_either(shelf: Shelf) -> None:
     """In a folder, whoever writes a file sets its time."""
     refs = [shelf.add(age * DAY) for age in (2, 1, 0)]
-    listed = [ListedManifest(ref, LATER) for ref in refs]
+    listed = [ListedManifest(ref, LATER, 1) for ref in refs]
     early = NOW - timedelta(hours=1)
     problems = [entry.problem for entry in read_catalog(shelf.store, listed, early)]
     assert problems[:2] == [None, None]
