@@ -51,7 +51,7 @@ def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | 
     if not options.loads_data or (options.sections and "post-data" not in options.sections):
         return
     with Server(target, users_settings=True) as server:
-        server.execute("SET search_path = ''")
+        server.leave_users_path()
         for entry in archive.toc.entries:
             if entry.description == "MATERIALIZED VIEW DATA" and (chosen is None or entry.dump_id in chosen):
                 try:

@@ -17,7 +17,7 @@ def named_roles(toc: Toc) -> set[str]:
 
 def missing_roles(server: Server, needed: Set[str]) -> list[str]:
     """Those that the server lacks. Raises ConnectionFailed."""
-    return sorted(needed - {name for (name,) in server.fetch("SELECT rolname FROM pg_roles")})
+    return sorted(needed - {name for (name,) in server.fetch("SELECT rolname FROM pg_catalog.pg_roles")})
 
 
 def named_extensions(toc: Toc) -> set[str]:
@@ -27,7 +27,7 @@ def named_extensions(toc: Toc) -> set[str]:
 
 def missing_extensions(server: Server, needed: Set[str]) -> list[str]:
     """Those that the server can't create. Raises ConnectionFailed."""
-    return sorted(needed - {name for (name,) in server.fetch("SELECT name FROM pg_available_extensions")})
+    return sorted(needed - {name for (name,) in server.fetch("SELECT name FROM pg_catalog.pg_available_extensions")})
 
 
 def make_roles(server: Server, names: Iterable[str]) -> None:

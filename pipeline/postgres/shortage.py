@@ -98,12 +98,12 @@ def _is_denied(refused: RefusedStatement, server: Server) -> bool:
 def _lacks_collation(statement: str, server: Server) -> bool:
     """True if the statement names a collation that initdb makes of the machine's locales, and the server lacks it."""
     named = {match["name"].strip('"').replace('""', '"') for match in _COLLATION.finditer(statement)}
-    return bool(named and named - {name for (name,) in server.fetch("SELECT collname FROM pg_collation")})
+    return bool(named and named - {name for (name,) in server.fetch("SELECT collname FROM pg_catalog.pg_collation")})
 
 
 def _other_versions(versions: Mapping[str, str], server: Server) -> set[str]:
     """Return the extensions that the server has in another version than the backed-up one."""
-    rows = server.fetch("SELECT name, default_version FROM pg_available_extensions")
+    rows = server.fetch("SELECT name, default_version FROM pg_catalog.pg_available_extensions")
     return {name for name, version in rows if versions.get(name, version) != version}
 
 
