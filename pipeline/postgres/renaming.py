@@ -13,7 +13,7 @@ LONGEST_NAME = 63
 _PARTS = """
 WITH chosen AS (
     SELECT c.oid, c.relnamespace, c.relname, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    JOIN pg_catalog.unnest(%s::pg_catalog.text[], %s::pg_catalog.text[]) AS wanted (schema, name)
+    JOIN ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) AS wanted (schema, name)
         ON n.nspname = wanted.schema AND c.relname = wanted.name
 ), parts (kind, place, name, follows) AS (
     SELECT 'TABLE', relnamespace, relname, relkind = 'S' AND EXISTS (
