@@ -54,18 +54,18 @@ _NO_CONNECTION = re.compile(r"(?:pg_restore|psql) failed: (?:connection to |coul
 
 
 def is_shortage(
-    sentence: str, refused: RefusedStatement | None, toc: Toc, versions: Mapping[str, str], server: Server, *, own: bool
+    sentence: str, refused: RefusedStatement | None, toc: Toc, versions: Mapping[str, str], server: Server
 ) -> bool:
     """True if the failure is no evidence against the backup.
 
-    ``versions`` has the versions of the backed-up database's extensions, by name. ``own`` is true for a server of pgstow's own, where
-    pgstow may do anything. Raises ConnectionFailed.
+    ``versions`` has the versions of the backed-up database's extensions, by name. On a server of pgstow's own, too, an owner may lack a right
+    that came from a membership. Raises ConnectionFailed.
     """
     if refused is None:
         return _NO_CONNECTION.match(sentence) is not None  # a setting of the database may keep every session out
     if _WORDS.search(refused.message) or _SQLSTATES.fullmatch(refused.sqlstate):
         return True
-    if not own and _is_denied(refused, server):
+    if _is_denied(refused, server):
         return True
     if _kind_of(refused.statement) in _KINDS or _needs_library(refused.statement):
         return True

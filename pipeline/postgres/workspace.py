@@ -174,12 +174,13 @@ class Workspace:
         program: Program,
         arguments: Sequence[str],
         *,
-        unset: Sequence[str] = (),
+        unset: Sequence[str] | None = None,
         stdout: int = subprocess.DEVNULL,
         inherit: Sequence[int] = (),
     ) -> RunningProgram:
-        """Start one of PostgreSQL's programs with a client's environment, without the ``unset`` variables of it, and with ``stdout``, a file
-        descriptor, and those to ``inherit``.
+        """Start one of PostgreSQL's programs, with ``stdout``, a file descriptor, and those to ``inherit``.
+
+        Its environment is a client's without the ``unset`` variables; for None, that of a program that connects to no server.
 
         What it creates is for its owner alone.
         """
@@ -190,7 +191,7 @@ class Workspace:
                 stdin=self._guard_pipe(),
                 stdout=stdout,
                 stderr=errors,
-                env=for_client(without=unset),
+                env=for_no_connection() if unset is None else for_client(without=unset),
                 process_group=0,
                 umask=0o077,
                 pass_fds=inherit,
