@@ -22,6 +22,7 @@ def toc(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> Toc:
     quoted = ['"' + role.replace('"', '""') + '"' for role in ROLES]
     owner, grantee, grantor, to, reader, mapped, settled, defaulter, heir, one, two = quoted
     with Server(Conninfo.parse(database.conninfo)) as server:
+        server.execute("SET search_path = public")
         for role in quoted:
             server.execute(f"CREATE ROLE {role}")
         for statement in (
