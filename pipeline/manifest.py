@@ -16,7 +16,7 @@ from pipeline.layout import GLOBALS, BackupRef
 from storage_backends import StorageError
 from storage_backends.keys import check_key
 
-MANIFEST_VERSION = "1.1"
+MANIFEST_VERSION = "1.2"
 
 
 def _check_path(path: str) -> str:
@@ -78,6 +78,9 @@ class Source(Model):
     )
     extensions: list[Extension]
     roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
+    superusers: list[str] = Field(
+        default=[], description="Those of them that are superusers, whose objects may need one"
+    )
     tablespaces: list[str] = Field(default=[], description="The same")
 
 

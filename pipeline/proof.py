@@ -298,7 +298,7 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
                         f"PostgreSQL {cluster.major} on this machine lacks the backup's extensions: {', '.join(lacking)}. Install them, or "
                         "name a server that has them with --scratch."
                     )
-                make_roles(server, missing_roles(server, roles), archive.toc)
+                make_roles(server, missing_roles(server, roles), archive.toc, archive.manifest.source.superusers)
                 make_tablespaces(server, archive.manifest.source.tablespaces, cluster.make_folder)
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:

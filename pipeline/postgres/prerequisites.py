@@ -37,17 +37,17 @@ def missing_extensions(server: Server, needed: Set[str]) -> list[str]:
     return sorted(needed - {name for (name,) in server.fetch("SELECT name FROM pg_catalog.pg_available_extensions")})
 
 
-def make_roles(server: Server, names: Iterable[str], toc: Toc) -> None:
+def make_roles(server: Server, names: Iterable[str], toc: Toc, superusers: Iterable[str] = ()) -> None:
     """Make roles that nobody can log in as, on a server that holds nothing but what is to be restored. Raises ConnectionFailed.
 
-    Functions of an index or of a materialized view run as its owner. So only those are superusers who own what no other role may own.
-    Others may read all that is restored, since memberships aren't in the archive. In place of these, each role is a member of the next, with
-    owners of materialized views first: they use what many others own.
+    Functions of an index or of a materialized view run as its owner. So only those are superusers who own what no other role may own, and
+    ``superusers``: a script doesn't tell owners. Others may read all that is restored, since memberships aren't in the archive. In place of
+    these, each role is a member of the next, with owners of materialized views first: they use what many others own.
     """
     made = [
         name for name in names if not name.startswith("pg_")
     ]  # reserved: either the server has it, or its version doesn't
-    superusers = _owners(toc, _SUPERUSERS_OWN)
+    superusers = _owners(toc, _SUPERUSERS_OWN) | set(superusers)
     refreshing = _owners(toc, frozenset({"MATERIALIZED VIEW"}))
     for name in made:
         rights = "SUPERUSER" if name in superusers else "NOSUPERUSER BYPASSRLS"

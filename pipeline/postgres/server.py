@@ -118,6 +118,10 @@ class Server(Relations):
             name for (name,) in self.fetch("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")
         ]
 
+    def superusers(self) -> list[str]:
+        """Names of those roles that are superusers."""
+        return [name for (name,) in self.fetch("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper ORDER BY 1")]
+
     def tablespaces(self) -> list[str]:
         """Names of the cluster's tablespaces, those that every server has left out."""
         return [
