@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -286,6 +287,8 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
         settings=_SETTINGS,
         directory=limits.spool_parent,
         encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
+        # No other server knows this role. So it helps nobody to put another server's socket in the place of this one's.
+        superuser=f"pgstow_{secrets.token_hex(8)}",
         offline=True,
     ) as cluster:
         # PGOPTIONS and passwords are meant for other servers. Code of the backup may answer in the place of this one.

@@ -21,7 +21,6 @@ from pipeline.postgres.programs import OLDEST_MAJOR, PYPI_PACKAGE, find_program
 NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """What a server need not do whose data are thrown away: PostgreSQL's manual, "Non-Durable Settings"."""
 
-_SUPERUSER = "postgres"
 _DEFAULT_PORT = 5432  # without TCP, only a part of the socket's name
 _LONGEST_SOCKET_PATH = 103  # bytes, without the final NUL; macOS's limit, Linux's is 107
 _START_TIMEOUT = 60.0  # seconds; it takes one
@@ -49,7 +48,7 @@ exit "$status"
 class ThrowawayCluster:
     """A new database cluster with a running server, from ``with`` until its end; nothing is left behind.
 
-    Its server is reached by a Unix socket in a private directory, as the superuser ``postgres``, without a password.
+    Its server is reached by a Unix socket in a private directory, as the superuser, without a password.
     With ``port``, it also listens on 127.0.0.1, where every user of this machine may then log in.
 
     PostgreSQL refuses to be run by root. So when this process is root's, the server has a user ID that nobody else has, and nothing is left
@@ -62,6 +61,7 @@ class ThrowawayCluster:
         directory: where the cluster's own directory is made; by default the system's place for temporary files.
         port: a TCP port; None for none.
         encoding: of its first databases. With SQL_ASCII, the cluster's roles and tablespaces may have names of any bytes.
+        superuser: the name of the role that initdb makes.
         offline: keep the server from all networks, where this process is root's and the kernel lets it.
 
     Raises:
@@ -78,6 +78,7 @@ class ThrowawayCluster:
         directory: Path | None = None,
         port: int | None = None,
         encoding: str = "UTF8",
+        superuser: str = "postgres",
         offline: bool = False,
     ) -> None:
         program = find_program("initdb", at_least_major=at_least_major, search=search)
@@ -88,6 +89,7 @@ class ThrowawayCluster:
         self._port = port or _DEFAULT_PORT
         self._encoding = encoding
         self._owner = own_user() if os.geteuid() == 0 else None
+        self._superuser = superuser
         self._offline = offline
         self._cleanup = ExitStack()
 
@@ -109,7 +111,7 @@ class ThrowawayCluster:
 
     def conninfo(self, dbname: str = "postgres") -> str:
         """A libpq connection string to one of the cluster's databases."""
-        return make_conninfo(host=str(self._sockets), port=self._port, user=_SUPERUSER, dbname=dbname)
+        return make_conninfo(host=str(self._sockets), port=self._port, user=self._superuser, dbname=dbname)
 
     def make_folder(self) -> Path:
         """A new empty folder that is the server's, and goes with it."""
@@ -152,7 +154,7 @@ class ThrowawayCluster:
             "--no-sync",
             f"--encoding={self._encoding}",
             "--locale=C.UTF-8",
-            f"--username={_SUPERUSER}",
+            f"--username={self._superuser}",
         ]
         data = self._home / "data"
         data.mkdir(0o700)
