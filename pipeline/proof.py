@@ -31,6 +31,7 @@ from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.encodings import ANY_BYTES
 from pipeline.postgres.maintenance import maintenance_database
+from pipeline.postgres.os_user import keep_out_same_user
 from pipeline.postgres.prerequisites import (
     make_roles,
     make_tablespaces,
@@ -281,6 +282,7 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
     """A new database's name on a server of our own, on which there are the roles, and for a script the tablespaces, that it may name."""
     roles, extensions = _needed(archive)
     major = _fitting_major(archive.manifest)
+    keep_out_same_user()  # code of the backup may run as that user, and the environment holds the store's keys
     with ThrowawayCluster(
         at_least_major=major,
         search=programs,
