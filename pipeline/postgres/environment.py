@@ -8,16 +8,18 @@ import os
 import re
 from collections.abc import Collection, Mapping
 
-_SYSTEM = (
-    r"PATH|HOME|USER|LOGNAME|TMPDIR|LANG|LANGUAGE|LC_[A-Z]+|TZ|TZDIR|LD_LIBRARY_PATH|DYLD_[A-Z_]*LIBRARY_PATH"
+_MACHINE = (
+    r"PATH|LD_LIBRARY_PATH|DYLD_[A-Z_]*LIBRARY_PATH|LANG|LC_[A-Z]+|TZ|TZDIR"
+    r"|LOCPATH|LOCALE_ARCHIVE|ICU_DATA"  # where locales are, if not where glibc and ICU look
+)
+_USER = r"HOME|USER|LOGNAME|TMPDIR|LANGUAGE"
+_CONNECTION = (
+    r"PG[A-Z]+"  # libpq's: https://www.postgresql.org/docs/current/libpq-envars.html; without PG_COLOR, which colors messages
+    r"|KRB5[A-Z0-9_]*|GSS_USE_PROXY|SSL_CERT_(?:FILE|DIR)|OPENSSL_CONF"
     r"|LOCALDOMAIN|RES_OPTIONS|HOSTALIASES"  # resolver(5)
 )
-_CLIENT = re.compile(
-    rf"(?:{_SYSTEM}"
-    r"|PG[A-Z]+"  # libpq's: https://www.postgresql.org/docs/current/libpq-envars.html; without PG_COLOR, which colors messages
-    r"|KRB5[A-Z0-9_]*|GSS_USE_PROXY|SSL_CERT_(?:FILE|DIR)|OPENSSL_CONF)"
-)
-_PROGRAM = re.compile(r"PATH|LANG|LC_[A-Z]+|TZ|TZDIR|LD_LIBRARY_PATH|DYLD_[A-Z_]*LIBRARY_PATH")
+_PROGRAM = re.compile(_MACHINE)
+_CLIENT = re.compile(f"{_MACHINE}|{_USER}|{_CONNECTION}")
 
 
 def for_client(*, without: Collection[str] = ()) -> Mapping[str, str]:
