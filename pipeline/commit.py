@@ -157,6 +157,7 @@ def describe_source(server: Server, program: Program, wal_lsn: str | None, *, fo
         quote_all_identifiers=session_default(server, "quote_all_identifiers") == "on",
         extensions=list(facts.extensions),
         roles=server.roles() if for_script else [],
+        superusers=server.superusers() if for_script else [],
         tablespaces=server.tablespaces() if for_script else [],
     )
 

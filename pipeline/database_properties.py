@@ -12,6 +12,11 @@ from pipeline.postgres.restoration import IgnoredError
 from pipeline.postgres.server import Server
 
 
+def read_as_dumped(server: Server, archive: Archive) -> None:
+    """Make the session read literals as they are written in the archive's SQL. Each session that runs such SQL needs that."""
+    server.execute(f"SET standard_conforming_strings = {'off' if archive.toc.backslashes_escape else 'on'}")
+
+
 def apply_settings(server: Server, archive: Archive, options: RestoreOptions) -> list[IgnoredError]:
     """Give the session's database the settings on which restored objects may depend. New sessions have them.
 
@@ -30,6 +35,7 @@ def apply_settings(server: Server, archive: Archive, options: RestoreOptions) ->
 
 def try_settings(server: Server, archive: Archive, database: str, notify: Notify) -> None:
     """Do the same for a scratch database. A refused setting is only a notice, and settings of single roles are left out."""
+    read_as_dumped(server, archive)
     for statement in database_statements(archive.toc, database).first:
         if is_of_a_role(statement):
             continue
@@ -51,7 +57,8 @@ def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | 
     if not options.loads_data or (options.sections and "post-data" not in options.sections):
         return
     with Server(target, users_settings=True) as server:
-        server.execute("SET search_path = ''")
+        server.leave_users_path()
+        read_as_dumped(server, archive)
         for entry in archive.toc.entries:
             if entry.description == "MATERIALIZED VIEW DATA" and (chosen is None or entry.dump_id in chosen):
                 try:

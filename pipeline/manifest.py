@@ -15,7 +15,7 @@ from pipeline.layout import DATA, GLOBALS, WHOLE, BackupRef, begun_at, encode_na
 from storage_backends import StorageError
 from storage_backends.keys import check_key
 
-MANIFEST_VERSION = "1.1"
+MANIFEST_VERSION = "1.2"
 LONGEST_MANIFEST = 512 * 1024 * 1024
 """Bytes. About 300 for each file: enough for more than a million tables and large objects."""
 
@@ -93,6 +93,9 @@ class Source(Model):
     )
     extensions: list[Extension]
     roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
+    superusers: list[str] = Field(
+        default=[], description="Those of them that are superusers, whose objects may need one"
+    )
     tablespaces: list[str] = Field(default=[], description="The same")
 
 

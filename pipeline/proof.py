@@ -2,6 +2,7 @@
 
 import errno
 import os
+import secrets
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.encodings import ANY_BYTES
 from pipeline.postgres.maintenance import maintenance_database
+from pipeline.postgres.os_user import keep_out_same_user
 from pipeline.postgres.prerequisites import (
     make_roles,
     make_tablespaces,
@@ -50,6 +52,7 @@ from storage_backends import StorageBackend
 _SETTINGS = {"wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
 """Of a server that is thrown away: what is loaded into a new table isn't written to the log as well."""
 _LONGEST = 100  # characters of a value that is shown
+_NO_FILE = "/dev/null/none"  # can't exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,7 @@ def prove(
             return proof
         except RestoreFailed as exc:
             _check_server(target, exc)
-            if _is_shortage(exc, archive, target, own=request.scratch is None):
+            if _is_shortage(exc, archive, target):
                 proof.hindrance = _hindrance(exc, scratch=request.scratch is not None)
                 return proof
             if request.scratch and archive.format == "plain" and "default_tablespace" in str(exc):
@@ -185,14 +188,14 @@ def _options(archive: Archive, notify: Notify) -> RestoreOptions:
     return RestoreOptions(no_tablespaces=True, no_subscriptions=leave_out)
 
 
-def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo, *, own: bool) -> bool:
+def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo) -> bool:
     """True if the server lacks something that no backup holds. Raises ConnectionFailed."""
     # pgstow's own session makes the database's settings, which depend on locales and libraries.
     if isinstance(failure.__cause__, ConnectionFailed):
         return True
     versions = {extension.name: extension.version for extension in archive.manifest.source.extensions}
     with Server(maintenance_database(target)) as server:
-        return is_shortage(str(failure), failure.refused, archive.toc, versions, server, own=own)
+        return is_shortage(str(failure), failure.refused, archive.toc, versions, server)
 
 
 def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
@@ -204,7 +207,7 @@ def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
         )
     return ProgramMissing(
         "PostgreSQL on this machine lacks something that the backup needs, which says nothing about the backup. "
-        f"{failure} Install what is missing, or name a server that has it with --scratch."
+        f"{failure} Install what is missing, or name a server with --scratch that has it, and whose roles have their rights."
     )
 
 
@@ -279,15 +282,20 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
     """A new database's name on a server of our own, on which there are the roles, and for a script the tablespaces, that it may name."""
     roles, extensions = _needed(archive)
     major = _fitting_major(archive.manifest)
+    keep_out_same_user()  # code of the backup may run as that user, and the environment holds the store's keys
     with ThrowawayCluster(
         at_least_major=major,
         search=programs,
         settings=_SETTINGS,
         directory=limits.spool_parent,
         encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
+        # No other server knows this role. So it helps nobody to put another server's socket in the place of this one's.
+        superuser=f"pgstow_{secrets.token_hex(8)}",
+        offline=True,
     ) as cluster:
-        # PGOPTIONS is meant for other servers.
-        own = Conninfo.parse(f"{cluster.conninfo()} options=''").with_setting("lc_messages", "C")
+        # PGOPTIONS and passwords are meant for other servers. Code of the backup may answer in the place of this one.
+        alone = f"options='' password='' passfile={_NO_FILE}"
+        own = Conninfo.parse(f"{cluster.conninfo()} {alone}").with_setting("lc_messages", "C")
         try:
             with Server(own) as server:
                 if lacking := missing_extensions(server, extensions):
@@ -295,7 +303,7 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
                         f"PostgreSQL {cluster.major} on this machine lacks the backup's extensions: {', '.join(lacking)}. Install them, or "
                         "name a server that has them with --scratch."
                     )
-                make_roles(server, missing_roles(server, roles))
+                make_roles(server, missing_roles(server, roles), archive.toc, archive.manifest.source.superusers)
                 make_tablespaces(server, archive.manifest.source.tablespaces, cluster.make_folder)
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:

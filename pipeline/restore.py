@@ -10,7 +10,7 @@ from pipeline.archive_reader import Archive, Choice, open_archive
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
-from pipeline.database_properties import apply_rest, apply_settings, refresh_views
+from pipeline.database_properties import apply_rest, apply_settings, read_as_dumped, refresh_views
 from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError, RestoreFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.follow import follow
@@ -145,8 +145,7 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
         files = archive.files_of(chosen) if options.loads_data or archive.is_stream else []
         tables = archive.tables_of(chosen) if options.loads_data else []
         with _target_database(target, archive, chosen, tables, request, workers, notify) as (server, program, before):
-            if archive.toc.backslashes_escape:
-                server.execute("SET standard_conforming_strings = off")  # this session runs SQL of the archive
+            read_as_dumped(server, archive)
             if request.choice.by_pattern and chosen is not None:
                 chosen = archive.with_schemas(chosen, present=server.schemas())
             to_attach = attachable(server, alone) if _attaches(request) else []

@@ -19,8 +19,6 @@ _OTHER_PLANS = (
     ("enable_seqscan", "enable_sort"),
 )
 """Settings to turn off. If a query depends on the order of rows, another plan may give other rows, and new statistics may bring that plan."""
-_NO_SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', '', false)"
-"""As in pg_restore: a view may write names of tables, with or without their schemas."""
 _BY_THE_CLOCK = re.compile(
     r"\bnow\(|\bCURRENT_(?:DATE|TIME)|\bLOCALTIME|_timestamp\(|\btimeofday\(|\bage\(|\bpg_(?:catalog\.)?\w*(?:size|stat)",
     re.IGNORECASE,
@@ -34,7 +32,6 @@ def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[st
     is bounded by a few rows; the server's disk holds a second copy of one view at a time. Raises ConnectionFailed.
     """
     with Server(target) as server:
-        server.fetch(_NO_SEARCH_PATH)
         views = server.fetch(
             "SELECT n.nspname, c.relname, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c "
             "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated "
@@ -75,7 +72,7 @@ def _refreshed(target: Conninfo, schema: str, name: str, *, without: Sequence[st
     # A refresh runs with the rights of the view's owner. The query itself would run with the rights of this role.
     with Server(target, users_settings=True) as server:
         server.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        server.fetch(_NO_SEARCH_PATH)
+        server.leave_users_path()  # as in pg_restore: a view may write names of tables, with or without their schemas
         for setting in without:
             server.execute(f"SET max_parallel_workers_per_gather = 0; SET {setting} = off")
         before = _digest(server, schema, name)

@@ -55,19 +55,19 @@ def read_condition(server: Server) -> Condition:
 
 # Of other roles' sessions, pg_stat_activity shows everyone the database and the user, and nothing more.
 _CONDITION = """
-SELECT current_user, quote_ident(current_user),
-       coalesce((SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl),
-                (SELECT 'GSSAPI' FROM pg_stat_gssapi WHERE pid = pg_backend_pid() AND encrypted)),
-       inet_server_addr() IS NULL OR inet_server_addr() = inet_client_addr(),
-       pg_is_in_recovery(), current_setting('hot_standby_feedback')::boolean,
-       (SELECT setting::integer FROM pg_settings WHERE name = 'max_standby_streaming_delay'),
-       coalesce((SELECT setting::integer FROM pg_settings WHERE name = 'old_snapshot_threshold'), -1),
-       r.rolsuper, current_setting('max_connections')::integer,
-       current_setting('superuser_reserved_connections')::integer
-           + coalesce(current_setting('reserved_connections', true)::integer, 0),
-       count(*), r.rolconnlimit, count(*) FILTER (WHERE a.usesysid = r.oid),
-       d.datconnlimit, count(*) FILTER (WHERE a.datid = d.oid)
-FROM pg_roles r, pg_database d, pg_stat_activity a
-WHERE r.rolname = current_user AND d.datname = current_database() AND a.datid IS NOT NULL AND a.usesysid IS NOT NULL
+SELECT current_user, pg_catalog.quote_ident(current_user),
+       coalesce((SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid() AND ssl),
+                (SELECT 'GSSAPI' FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_catalog.pg_backend_pid() AND encrypted)),
+       pg_catalog.inet_server_addr() IS NULL OR pg_catalog.inet_server_addr() = pg_catalog.inet_client_addr(),
+       pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('hot_standby_feedback')::boolean,
+       (SELECT setting::integer FROM pg_catalog.pg_settings WHERE name = 'max_standby_streaming_delay'),
+       coalesce((SELECT setting::integer FROM pg_catalog.pg_settings WHERE name = 'old_snapshot_threshold'), -1),
+       r.rolsuper, pg_catalog.current_setting('max_connections')::integer,
+       pg_catalog.current_setting('superuser_reserved_connections')::integer
+           + coalesce(pg_catalog.current_setting('reserved_connections', true)::integer, 0),
+       pg_catalog.count(*), r.rolconnlimit, pg_catalog.count(*) FILTER (WHERE a.usesysid = r.oid),
+       d.datconnlimit, pg_catalog.count(*) FILTER (WHERE a.datid = d.oid)
+FROM pg_catalog.pg_roles r, pg_catalog.pg_database d, pg_catalog.pg_stat_activity a
+WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database() AND a.datid IS NOT NULL AND a.usesysid IS NOT NULL
 GROUP BY r.oid, r.rolsuper, r.rolconnlimit, d.datconnlimit
 """

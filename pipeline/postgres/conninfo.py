@@ -93,7 +93,7 @@ class Conninfo:
     @property
     def overrides(self) -> tuple[str, ...]:
         """Variables that programs must not see: PGPASSWORD would win against the file that :meth:`for_program` names (``connectOptions2``)."""
-        return ("PGPASSWORD",) if self.parameters.get("password") else ()
+        return ("PGPASSWORD",) if "password" in self.parameters else ()
 
     def for_program(self, workspace: Workspace, application_name: str) -> str:
         """What may stand on a program's command line: a password goes into a file of mode 0600 that it names instead."""

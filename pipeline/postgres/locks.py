@@ -20,11 +20,11 @@ def sole_backup(server: Server, name: str) -> Iterator[None]:
     with it.
     """
     server.fetch(
-        "SELECT set_config('application_name', %s, false), set_config('tcp_keepalives_idle', '60', false), "
-        "set_config('tcp_keepalives_interval', '10', false), set_config('tcp_keepalives_count', '6', false)",
+        "SELECT pg_catalog.set_config('application_name', %s, false), pg_catalog.set_config('tcp_keepalives_idle', '60', false), "
+        "pg_catalog.set_config('tcp_keepalives_interval', '10', false), pg_catalog.set_config('tcp_keepalives_count', '6', false)",
         [name],
     )
-    [(alone,)] = server.fetch("SELECT pg_try_advisory_lock(%s)", [_BACKUP])
+    [(alone,)] = server.fetch("SELECT pg_catalog.pg_try_advisory_lock(%s)", [_BACKUP])
     if not alone:
         raise BackupRunning(
             f"Another backup of {server.name} is running{_running(server)}: wait until it has ended, or stop it."
@@ -32,7 +32,7 @@ def sole_backup(server: Server, name: str) -> Iterator[None]:
     yield
     # Where all went well, at once: the next one may begin before the server has seen this session end.
     with suppress(PipelineError):
-        server.fetch("SELECT pg_advisory_unlock(%s)", [_BACKUP])
+        server.fetch("SELECT pg_catalog.pg_advisory_unlock(%s)", [_BACKUP])
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Blocker:
 
 def find_blockers(server: Server) -> list[Blocker]:
     """All of them in the session's database; those that hold a lock come before those that wait. Raises ConnectionFailed."""
-    server.fetch("SELECT pg_stat_clear_snapshot()")
+    server.fetch("SELECT pg_catalog.pg_stat_clear_snapshot()")
     return [Blocker(*row) for row in server.fetch(_BLOCKERS)]
 
 
@@ -67,17 +67,17 @@ def _running(server: Server) -> str:
     return "".join(f" ({name}, process {process} of the server)" for name, process in rows[:1])
 
 
-_HERE = "l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+_HERE = "l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())"
 
 _RUNNING = f"""
-SELECT a.application_name, l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+SELECT a.application_name, l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a USING (pid)
 WHERE l.locktype = 'advisory' AND {_HERE} AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 1
 """  # noqa: S608 - constants
 
 _BLOCKERS = f"""
-SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), l.pid, a.usename, a.application_name, l.granted
-FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_stat_activity a USING (pid)
+SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), l.pid, a.usename, a.application_name, l.granted
+FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
 WHERE l.locktype = 'relation' AND {_HERE} AND l.mode = 'AccessExclusiveLock'
 ORDER BY l.granted DESC, l.pid
 """  # noqa: S608 - constants

@@ -46,7 +46,7 @@ def any_database(server: Conninfo) -> Conninfo:
 def make_usual_database(maintenance: Conninfo, name: str) -> None:
     """Make one of initdb's databases if the server lacks it. Raises ConnectionFailed."""
     with Server(maintenance) as server:
-        if not server.fetch("SELECT FROM pg_database WHERE datname = %s", [name]):
+        if not server.fetch("SELECT FROM pg_catalog.pg_database WHERE datname = %s", [name]):
             server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(server.quoted(name)))
 
 
@@ -69,7 +69,8 @@ def _make_droppable(server: Server, database: Conninfo, name: str) -> None:
         with suppress(ConnectionFailed):  # a setting may keep everybody out
             server.execute(sql.SQL("ALTER DATABASE {} " + change).format(server.quoted(name)))
     subscriptions = server.fetch(
-        "SELECT s.subname FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = %s", [name]
+        "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = %s",
+        [name],
     )
     if not subscriptions:
         return

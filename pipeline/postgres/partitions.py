@@ -58,7 +58,9 @@ def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attach
     """Return the attachments whose partitioned table the database has. Raises RestoreFailed if that table isn't partitioned."""
     found = []
     for one in attachments:
-        [(kind,)] = server.fetch("SELECT (SELECT relkind FROM pg_class WHERE oid = to_regclass(%s))", [one.table])
+        [(kind,)] = server.fetch(
+            "SELECT (SELECT relkind FROM pg_catalog.pg_class WHERE oid = pg_catalog.to_regclass(%s))", [one.table]
+        )
         if kind not in {None, "p"}:
             raise RestoreFailed(
                 f"{one.table} in the database {server.name} isn't partitioned, so {one.partition} can't become its partition again. "

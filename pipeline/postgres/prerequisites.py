@@ -1,6 +1,7 @@
 """What an archive needs of the server around it, since no database's dump holds it: roles, extensions and tablespaces."""
 
 from collections.abc import Callable, Iterable, Set
+from itertools import pairwise
 from pathlib import Path
 
 from psycopg import sql
@@ -8,6 +9,12 @@ from psycopg import sql
 from pipeline.postgres.role_names import roles_of
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import Toc
+
+_SUPERUSERS_OWN = frozenset({"EVENT TRIGGER", "FOREIGN DATA WRAPPER", "SUBSCRIPTION"})
+"""The server refuses other owners: ``AlterEventTriggerOwner_internal`` in event_trigger.c, and likewise in foreigncmds.c and, up to
+PostgreSQL 15, in subscriptioncmds.c."""
+_READ_ALL_SINCE = 14
+"""The version that brought pg_read_all_data."""
 
 
 def named_roles(toc: Toc) -> set[str]:
@@ -17,7 +24,7 @@ def named_roles(toc: Toc) -> set[str]:
 
 def missing_roles(server: Server, needed: Set[str]) -> list[str]:
     """Those that the server lacks. Raises ConnectionFailed."""
-    return sorted(needed - {name for (name,) in server.fetch("SELECT rolname FROM pg_roles")})
+    return sorted(needed - {name for (name,) in server.fetch("SELECT rolname FROM pg_catalog.pg_roles")})
 
 
 def named_extensions(toc: Toc) -> set[str]:
@@ -27,18 +34,33 @@ def named_extensions(toc: Toc) -> set[str]:
 
 def missing_extensions(server: Server, needed: Set[str]) -> list[str]:
     """Those that the server can't create. Raises ConnectionFailed."""
-    return sorted(needed - {name for (name,) in server.fetch("SELECT name FROM pg_available_extensions")})
+    return sorted(needed - {name for (name,) in server.fetch("SELECT name FROM pg_catalog.pg_available_extensions")})
 
 
-def make_roles(server: Server, names: Iterable[str]) -> None:
+def make_roles(server: Server, names: Iterable[str], toc: Toc, superusers: Iterable[str] = ()) -> None:
     """Make roles that nobody can log in as, on a server that holds nothing but what is to be restored. Raises ConnectionFailed.
 
-    They are superusers: memberships aren't in the archive, and where an owner lacks what it had by them, a materialized view isn't
-    refreshed; others, such as event triggers, no other role may own.
+    Functions of an index or of a materialized view run as its owner. So only those are superusers who own what no other role may own, and
+    ``superusers``: a script doesn't tell owners. Others may read all that is restored, since memberships aren't in the archive. In place of
+    these, each role is a member of the next, with owners of materialized views first: they use what many others own.
     """
-    for name in names:
-        if not name.startswith("pg_"):  # reserved: either the server has it, or its version doesn't
-            server.execute(sql.SQL("CREATE ROLE {} SUPERUSER NOLOGIN").format(server.quoted(name)))
+    made = [
+        name for name in names if not name.startswith("pg_")
+    ]  # reserved: either the server has it, or its version doesn't
+    superusers = _owners(toc, _SUPERUSERS_OWN) | set(superusers)
+    refreshing = _owners(toc, frozenset({"MATERIALIZED VIEW"}))
+    for name in made:
+        rights = "SUPERUSER" if name in superusers else "NOSUPERUSER BYPASSRLS"
+        server.execute(sql.SQL(f"CREATE ROLE {{}} {rights} NOLOGIN").format(server.quoted(name)))
+    chain = sorted((name for name in made if name not in superusers), key=lambda name: name not in refreshing)
+    if server.major >= _READ_ALL_SINCE:
+        chain.append("pg_read_all_data")
+    for member, role in pairwise(chain):
+        server.execute(sql.SQL("GRANT {} TO {}").format(server.quoted(role), server.quoted(member)))
+
+
+def _owners(toc: Toc, kinds: Set[str]) -> set[str]:
+    return {entry.owner for entry in toc.entries if entry.description in kinds}
 
 
 def make_tablespaces(server: Server, names: Iterable[str], make_folder: Callable[[], Path]) -> None:

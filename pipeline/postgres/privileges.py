@@ -23,14 +23,14 @@ class Relation:
     """The table whose column the sequence belongs to: it is dumped with that."""
     identity: bool
     """Whether the sequence is an identity column's, which is never dumped without its table."""
-    visible: bool
-    """Whether the search path finds it without its schema."""
     schema_usable: bool
     readable: bool
     rows_hidden: bool
     """Whether row-level security would hide rows from the role, which pg_dump takes for an error."""
     locked_by: int | None
     """A process that holds or awaits a lock that pg_dump would have to wait for."""
+    visible: bool
+    """Whether the users' search path finds it without its schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,9 @@ class LargeObjects:
 
 def relations_to_dump(server: Server, selection: Selection) -> list[Relation]:
     """Every table and sequence that pg_dump would take for this selection. Raises ConnectionFailed, or InvalidRequest on a bad pattern."""
-    return select_relations([Relation(*row) for row in server.fetch(_RELATIONS)], selection)
+    visible = server.visible_relations()
+    relations = [Relation(*(*row, row[0] in visible)) for row in server.fetch(_RELATIONS)]
+    return select_relations(relations, selection)
 
 
 def select_relations(relations: Sequence[Relation], selection: Selection) -> list[Relation]:
@@ -75,9 +77,10 @@ def without_excluded_data(relations: Iterable[Relation], selection: Selection) -
 
 def unreadable_large_objects(server: Server, examples: int) -> LargeObjects:
     """Those that pg_dump would fail on, with ``examples`` OIDs at most. Raises ConnectionFailed."""
-    denied = "NOT has_largeobject_privilege(oid, 'SELECT')" if server.major >= 18 else _DENIED_BY_ACL
+    denied = "NOT pg_catalog.has_largeobject_privilege(oid, 'SELECT')" if server.major >= 18 else _DENIED_BY_ACL
     rows = server.fetch(
-        f"SELECT oid::bigint, count(*) OVER () FROM pg_largeobject_metadata WHERE {denied} ORDER BY oid LIMIT {examples:d}"  # noqa: S608 - constants
+        f"SELECT oid::bigint, pg_catalog.count(*) OVER () FROM pg_catalog.pg_largeobject_metadata "  # noqa: S608 - constants
+        f"WHERE {denied} ORDER BY oid LIMIT {examples:d}"
     )
     return LargeObjects(rows[0][1] if rows else 0, tuple(oid for oid, _ in rows))
 
@@ -102,8 +105,8 @@ def grant_large_objects(lacking: LargeObjects, quoted_role: str) -> str:
     if lacking.count == len(lacking.examples):
         return f"GRANT SELECT ON LARGE OBJECT {', '.join(map(str, lacking.examples))} TO {quoted_role};"
     return (
-        "DO $pgstow$ DECLARE lo oid; BEGIN FOR lo IN SELECT oid FROM pg_largeobject_metadata LOOP "  # noqa: S608 - as the server quoted it
-        f"EXECUTE 'GRANT SELECT ON LARGE OBJECT ' || lo || $role$ TO {quoted_role}$role$; END LOOP; END $pgstow$;"
+        "DO $pgstow$ DECLARE lo pg_catalog.oid; BEGIN FOR lo IN SELECT oid FROM pg_catalog.pg_largeobject_metadata LOOP "  # noqa: S608 - as the server quoted it
+        f"EXECUTE pg_catalog.format('GRANT SELECT ON LARGE OBJECT %s TO %s', lo, $role${quoted_role}$role$); END LOOP; END $pgstow$;"
     )
 
 
@@ -132,20 +135,21 @@ class _Patterns:
 # Relations of extensions are among them: pg_dump locks these too, and dumps the rows of some.
 # A privilege is NULL for what was dropped meanwhile. row_security_active() knows owners, BYPASSRLS and FORCE.
 _RELATIONS = """
-SELECT c.oid::bigint, n.nspname, c.relname, quote_ident(n.nspname), format('%I.%I', n.nspname, c.relname),
+SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.quote_ident(n.nspname), pg_catalog.format('%I.%I', n.nspname, c.relname),
        c.relkind = 'S', owned.by, coalesce(owned.identity, false),
-       coalesce(pg_table_is_visible(c.oid), false), coalesce(has_schema_privilege(n.oid, 'USAGE'), true),
-       coalesce(has_table_privilege(c.oid, 'SELECT'), true), c.relkind <> 'S' AND row_security_active(c.oid), locks.pid
-FROM pg_class c
-JOIN pg_namespace n ON n.oid = c.relnamespace
+       coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true),
+       coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT'), true), c.relkind <> 'S' AND pg_catalog.row_security_active(c.oid), locks.pid
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN (
-    SELECT objid, min(refobjid)::bigint AS by, bool_or(deptype = 'i') AS identity FROM pg_depend
-    WHERE classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i') AND refobjsubid > 0
+    SELECT objid, pg_catalog.min(refobjid)::bigint AS by, pg_catalog.bool_or(deptype = 'i') AS identity FROM pg_catalog.pg_depend
+    WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+      AND deptype IN ('a', 'i') AND refobjsubid > 0
     GROUP BY objid
 ) AS owned ON owned.objid = c.oid AND c.relkind = 'S'
 LEFT JOIN (
-    SELECT l.relation, min(l.pid) AS pid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-    WHERE d.datname = current_database() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+    SELECT l.relation, pg_catalog.min(l.pid) AS pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
+    WHERE d.datname = pg_catalog.current_database() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
     GROUP BY l.relation
 ) AS locks ON locks.relation = c.oid
 WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
@@ -155,11 +159,11 @@ ORDER BY n.nspname, c.relname
 
 # has_largeobject_privilege() is new in 18. A large object without an ACL is its owner's alone.
 _DENIED_BY_ACL = """
-current_setting('lo_compat_privileges') = 'off'
-AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+pg_catalog.current_setting('lo_compat_privileges') = 'off'
+AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
 AND NOT EXISTS (
-    SELECT FROM aclexplode(coalesce(lomacl, acldefault('L', lomowner))) AS granted
+    SELECT FROM pg_catalog.aclexplode(coalesce(lomacl, pg_catalog.acldefault('L', lomowner))) AS granted
     WHERE granted.privilege_type = 'SELECT'
-      AND CASE granted.grantee WHEN 0 THEN true ELSE pg_has_role(granted.grantee, 'USAGE') END
+      AND CASE granted.grantee WHEN 0 THEN true ELSE pg_catalog.pg_has_role(granted.grantee, 'USAGE') END
 )
 """

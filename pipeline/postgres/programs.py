@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.errors import ProgramMissing
+from pipeline.postgres.environment import for_no_connection
 
 OLDEST_MAJOR = 12
 """The oldest server that pgstow knows."""
@@ -115,6 +116,7 @@ def _version_of(path: Path) -> tuple[int, str] | None:
         answer = subprocess.run(
             [path, "--version"],
             stdin=subprocess.DEVNULL,
+            env=for_no_connection(),
             capture_output=True,
             text=True,
             check=True,

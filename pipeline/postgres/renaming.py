@@ -12,19 +12,21 @@ LONGEST_NAME = 63
 """Bytes; PostgreSQL cuts off the rest (NAMEDATALEN)."""
 _PARTS = """
 WITH chosen AS (
-    SELECT c.oid, c.relnamespace, c.relname, c.relkind FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    JOIN unnest(%s::text[], %s::text[]) AS wanted (schema, name) ON n.nspname = wanted.schema AND c.relname = wanted.name
+    SELECT c.oid, c.relnamespace, c.relname, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN ROWS FROM (pg_catalog.unnest(%s::pg_catalog.text[]), pg_catalog.unnest(%s::pg_catalog.text[])) AS wanted (schema, name)
+        ON n.nspname = wanted.schema AND c.relname = wanted.name
 ), parts (kind, place, name, follows) AS (
     SELECT 'TABLE', relnamespace, relname, relkind = 'S' AND EXISTS (
-        SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = chosen.oid
-        AND refclassid = 'pg_class'::regclass AND refobjsubid <> 0 AND deptype IN ('a', 'i'))
+        SELECT FROM pg_catalog.pg_depend WHERE classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND objid = chosen.oid
+        AND refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND refobjsubid <> 0 AND deptype IN ('a', 'i'))
     FROM chosen
     UNION ALL
-    SELECT 'TABLE', i.relnamespace, i.relname, true FROM pg_index JOIN pg_class i ON i.oid = indexrelid JOIN chosen ON chosen.oid = indrelid
+    SELECT 'TABLE', i.relnamespace, i.relname, true FROM pg_catalog.pg_index
+    JOIN pg_catalog.pg_class i ON i.oid = indexrelid JOIN chosen ON chosen.oid = indrelid
     UNION ALL
-    SELECT 'STATISTICS', stxnamespace, stxname, false FROM pg_statistic_ext JOIN chosen ON chosen.oid = stxrelid
+    SELECT 'STATISTICS', stxnamespace, stxname, false FROM pg_catalog.pg_statistic_ext JOIN chosen ON chosen.oid = stxrelid
 )
-SELECT kind, nspname, name, follows FROM parts JOIN pg_namespace n ON n.oid = place ORDER BY follows, nspname, name
+SELECT kind, nspname, name, follows FROM parts JOIN pg_catalog.pg_namespace n ON n.oid = place ORDER BY follows, nspname, name
 """
 
 
@@ -43,8 +45,9 @@ def named_objects(server: Server) -> set[tuple[str, str, str]]:
     return {
         (kind, schema, name)
         for kind, schema, name in server.fetch(
-            "SELECT 'TABLE', nspname, relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
-            "UNION ALL SELECT 'STATISTICS', nspname, stxname FROM pg_statistic_ext JOIN pg_namespace n ON n.oid = stxnamespace"
+            "SELECT 'TABLE', nspname, relname FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace "
+            "UNION ALL SELECT 'STATISTICS', nspname, stxname FROM pg_catalog.pg_statistic_ext "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = stxnamespace"
         )
     }
 
@@ -84,7 +87,7 @@ def move_relations(
 def can_rename_schema(server: Server, old: str, new: str) -> bool:
     """Whether a schema can get this name, and no extension is in it that can't be moved back out of it."""
     fixed = server.fetch(
-        "SELECT FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = %s AND NOT extrelocatable",
+        "SELECT FROM pg_catalog.pg_extension JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE nspname = %s AND NOT extrelocatable",
         [old],
     )
     return new not in server.schemas() and not fixed
@@ -93,7 +96,8 @@ def can_rename_schema(server: Server, old: str, new: str) -> bool:
 def rename_schema(server: Server, old: str, new: str) -> None:
     """Rename a schema with all that is in it, but for extensions. Raises ConnectionFailed where the server won't."""
     extensions = server.fetch(
-        "SELECT extname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE nspname = %s", [old]
+        "SELECT extname FROM pg_catalog.pg_extension JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE nspname = %s",
+        [old],
     )
     server.execute(sql.SQL("ALTER SCHEMA {} RENAME TO {}").format(server.quoted(old), server.quoted(new)))
     if extensions:

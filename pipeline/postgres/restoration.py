@@ -57,7 +57,7 @@ class Restoration:
         dump_ids: Sequence[int] | None,
         options: RestoreOptions,
         into: Sequence[str],
-        unset: Sequence[str] = (),
+        unset: Sequence[str] | None = None,
         stdout: int = DEVNULL,
     ) -> None:
         arguments = [f"--format={format_}", *into, *options.arguments()]

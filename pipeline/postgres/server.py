@@ -1,7 +1,7 @@
 """A session on a server, and what it tells about itself."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +15,7 @@ from pipeline.errors import (
 )
 from pipeline.manifest import Extension, Source
 from pipeline.postgres.locales import locale_options
-from pipeline.postgres.session import Session
+from pipeline.postgres.relations import Relations
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _BATCH = 256 * 1024  # bytes of rows that are handed on at once
@@ -54,7 +54,7 @@ class DatabaseFacts:
     extensions: tuple[Extension, ...]
 
 
-class Server(Session):
+class Server(Relations):
     """A session, and what the server says of itself and of the database."""
 
     def describe(self) -> DatabaseFacts:
@@ -62,16 +62,18 @@ class Server(Session):
         locale = {15: "d.daticulocale", 16: "d.daticulocale"}.get(
             self.major, "d.datlocale" if self.major > 16 else "NULL"
         )
-        provider = "d.datlocprovider::text" if self.major >= 15 else "'c'"
+        provider = "d.datlocprovider::pg_catalog.text" if self.major >= 15 else "'c'"
         rules = "d.daticurules" if self.major >= 16 else "NULL"
         name, encoding, collate, ctype, locprovider, icu, icu_rules, tablespace, standby, time_zone, bytea_output = (
             self.fetch(
-                f"SELECT d.datname, pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, {provider}, {locale}, {rules}, "  # noqa: S608 - constants
-                "nullif(t.spcname, 'pg_default'), pg_is_in_recovery(), current_setting('TimeZone'), current_setting('bytea_output') "
-                "FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace WHERE d.datname = current_database()"
+                f"SELECT d.datname, pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate, d.datctype, {provider}, {locale}, {rules}, "  # noqa: S608 - constants
+                "nullif(t.spcname, 'pg_default'), pg_catalog.pg_is_in_recovery(), "
+                "pg_catalog.current_setting('TimeZone'), pg_catalog.current_setting('bytea_output') "
+                "FROM pg_catalog.pg_database d JOIN pg_catalog.pg_tablespace t ON t.oid = d.dattablespace "
+                "WHERE d.datname = pg_catalog.current_database()"
             )[0]
         )
-        extensions = self.fetch("SELECT extname, extversion FROM pg_extension ORDER BY extname")
+        extensions = self.fetch("SELECT extname, extversion FROM pg_catalog.pg_extension ORDER BY extname")
         return DatabaseFacts(
             name=name,
             encoding=encoding,
@@ -92,11 +94,11 @@ class Server(Session):
         """Begin a transaction that lasts until :meth:`release_snapshot`, and share its snapshot."""
         self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         [(name, microseconds, standby)] = self.fetch(
-            "SELECT pg_export_snapshot(), (extract(epoch FROM now()) * 1000000)::bigint, pg_is_in_recovery()"
+            "SELECT pg_catalog.pg_export_snapshot(), (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint, pg_catalog.pg_is_in_recovery()"
         )
-        position = "pg_last_wal_replay_lsn()" if standby else "pg_current_wal_lsn()"
+        position = "pg_catalog.pg_last_wal_replay_lsn()" if standby else "pg_catalog.pg_current_wal_lsn()"
         taken_at = _EPOCH + timedelta(microseconds=microseconds)
-        return Snapshot(name, taken_at, self.fetch_if_allowed(f"SELECT {position}::text"))
+        return Snapshot(name, taken_at, self.fetch_if_allowed(f"SELECT {position}::pg_catalog.text"))
 
     def release_snapshot(self) -> None:
         """End the snapshot's transaction, unless the session itself has ended."""
@@ -106,45 +108,31 @@ class Server(Session):
     def databases(self) -> list[str]:
         """Names of the databases that can be connected to; template1 first, as pg_dumpall has them."""
         rows = self.fetch(
-            "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname <> 'template1', datname"
+            "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname <> 'template1', datname"
         )
         return [name for (name,) in rows]
 
     def roles(self) -> list[str]:
         """Names of the cluster's roles, those that every server has left out."""
-        return [name for (name,) in self.fetch("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")]
+        return [
+            name for (name,) in self.fetch("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")
+        ]
+
+    def superusers(self) -> list[str]:
+        """Names of those roles that are superusers."""
+        return [name for (name,) in self.fetch("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper ORDER BY 1")]
 
     def tablespaces(self) -> list[str]:
         """Names of the cluster's tablespaces, those that every server has left out."""
-        return [name for (name,) in self.fetch("SELECT spcname FROM pg_tablespace WHERE spcname !~ '^pg_' ORDER BY 1")]
+        return [
+            name
+            for (name,) in self.fetch("SELECT spcname FROM pg_catalog.pg_tablespace WHERE spcname !~ '^pg_' ORDER BY 1")
+        ]
 
     def may_read_passwords(self) -> bool:
         """Whether the role may read the hashes of roles' passwords."""
-        [(readable,)] = self.fetch("SELECT has_table_privilege('pg_catalog.pg_authid', 'SELECT')")
+        [(readable,)] = self.fetch("SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')")
         return bool(readable)
-
-    def relation_sizes(self, oids: Sequence[int]) -> dict[int, int]:
-        """Bytes on the server's disk of each table with its TOAST, without its indexes."""
-        rows = self.fetch("SELECT oid::bigint, pg_table_size(oid) FROM unnest(%s::oid[]) AS oid", [list(oids)])
-        return {oid: size or 0 for oid, size in rows}
-
-    def estimated_sizes(self, oids: Sequence[int]) -> dict[int, int]:
-        """The same by the catalog's account, which VACUUM and ANALYZE keep: no lock is taken, so that none is waited for."""
-        rows = self.fetch(
-            "SELECT c.oid::bigint, (c.relpages + coalesce(t.relpages, 0)) * current_setting('block_size')::bigint "
-            "FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid WHERE c.oid = ANY (%s::oid[])",
-            [list(oids)],
-        )
-        return dict(rows)
-
-    def estimated_size(self) -> int:
-        """The same of all tables together, the system's left out."""
-        [(size,)] = self.fetch(
-            "SELECT coalesce(sum(c.relpages::bigint + coalesce(t.relpages, 0)), 0)::bigint * current_setting('block_size')::bigint "
-            "FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid "
-            "WHERE c.relkind = 'r' AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)"
-        )
-        return int(size)
 
     def large_object_sizes(self, oids: Sequence[int]) -> dict[int, int]:
         """Return the bytes of each large object. The role must be allowed to read them. It works on a standby, too.
@@ -153,45 +141,15 @@ class Server(Session):
         """
         rows = self.fetch(
             "SELECT oid::bigint, pg_catalog.lo_lseek64(fd, 0, 2), pg_catalog.lo_close(fd) FROM "
-            "(SELECT oid, pg_catalog.lo_open(oid, 262144) AS fd FROM pg_catalog.unnest(%s::oid[]) AS oid OFFSET 0) AS opened",
+            "(SELECT oid, pg_catalog.lo_open(oid, 262144) AS fd FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS oid OFFSET 0) AS opened",
             [list(oids)],
         )
         return {oid: size for oid, size, _ in rows}
 
     def count_large_objects(self) -> int:
         """Return the number of large objects in the database, of all owners."""
-        [(count,)] = self.fetch("SELECT count(*) FROM pg_largeobject_metadata")
+        [(count,)] = self.fetch("SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata")
         return int(count)
-
-    def tables(self) -> set[tuple[str, str]]:
-        """Schema and name of every table that holds rows itself, whoever it belongs to."""
-        rows = self.fetch(
-            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"
-        )
-        return {(schema, name) for schema, name in rows}
-
-    def relations(self) -> set[tuple[str, str]]:
-        """Schema and name of every table, view, sequence and the like that belongs to neither the system nor an extension."""
-        rows = self.fetch(
-            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
-            "AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
-        )
-        return {(schema, name) for schema, name in rows}
-
-    def schemas(self) -> set[str]:
-        """Every schema's name."""
-        return {name for (name,) in self.fetch("SELECT nspname FROM pg_namespace")}
-
-    def count_objects(self) -> int:
-        """Relations, functions and large objects that somebody made here: 0 in a database that is as good as new."""
-        [(functions, large_objects)] = self.fetch(
-            "SELECT (SELECT count(*) FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
-            "WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' "
-            "AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')), "
-            "(SELECT count(*) FROM pg_largeobject_metadata)"
-        )
-        return len(self.relations()) + int(functions) + int(large_objects)
 
     def create_database(self, name: str, like: Source, *, in_tablespace: bool = False) -> None:
         """Make an empty database with the encoding and locale of another one; with ``in_tablespace``, in a tablespace of the same name, too.
@@ -224,23 +182,44 @@ class Server(Session):
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(self.quoted(name)))
 
     def count_rows(self, schema: str, relation: str) -> int:
-        """Rows of one table itself, without those of its children. Raises RestoreFailed where it isn't there."""
-        query = sql.SQL("SELECT count(*) FROM ONLY {}").format(self.quoted(schema, relation))
-        with self.errors():
-            try:
-                row = self._connection.execute(query).fetchone()
-            except psycopg.errors.UndefinedTable as exc:
-                raise RestoreFailed(f"The database {self.name} has no table {schema}.{relation}.") from exc
+        """Rows of one table itself, without those of its children. Raises RestoreFailed where it isn't there, or is no table."""
+        query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {}").format(self.quoted(schema, relation))
+        with self.errors(), self._held(schema, relation):
+            row = self._connection.execute(query).fetchone()
         return int(row[0]) if row else 0
 
     def copy_rows(self, schema: str, relation: str, columns: str, encoding: str) -> Iterator[bytes]:
         """The rows of one table itself as COPY's text, many at a time; ``columns`` is a list in parentheses, or empty where it has none."""
         rows = sql.SQL("{} {}").format(self.quoted(schema, relation), self.encoded(columns))
-        return self._copy(sql.SQL("COPY {} TO STDOUT (ENCODING {})").format(rows, encoding))
+        with self._held(schema, relation):
+            yield from self._copy(sql.SQL("COPY {} TO STDOUT (ENCODING {})").format(rows, encoding))
 
     def copy_view(self, schema: str, view: str) -> Iterator[bytes]:
         """Return the rows of a view, or of a materialized view, as COPY's text in the session's encoding."""
         return self._copy(sql.SQL("COPY (TABLE {}) TO STDOUT").format(self.quoted(schema, view)))
+
+    @contextmanager
+    def _held(self, schema: str, relation: str) -> Iterator[None]:
+        """Keep a relation from being replaced during a transaction, and make sure that it is a table: a view would run its owner's functions.
+
+        Raises RestoreFailed. A schema can still be renamed. The session's ``restrict_nonsystem_relation_kind`` is for that.
+        """
+        with self.errors(), self._connection.transaction():
+            try:
+                self.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(self.quoted(schema, relation)))
+            except ConnectionFailed as exc:
+                missing = isinstance(exc.__cause__, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName)
+                if not missing and not isinstance(exc.__cause__, psycopg.errors.WrongObjectType):
+                    raise
+                raise RestoreFailed(f"The database {self.name} has no table {schema}.{relation}.") from exc
+            kinds = self.fetch(
+                "SELECT c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+                "WHERE n.nspname = %s AND c.relname = %s",
+                [schema, relation],
+            )
+            if kinds not in ([("r",)], [("p",)]):
+                raise RestoreFailed(f"{schema}.{relation} in the database {self.name} is no table.")
+            yield
 
     def _copy(self, query: sql.Composed) -> Iterator[bytes]:
         with self.errors(), self._connection.cursor() as cursor, cursor.copy(query) as copy:
@@ -252,29 +231,5 @@ class Server(Session):
                     batch.clear()
             yield bytes(batch)
 
-    def partition_roots(self) -> dict[tuple[str, str], int]:
-        """Of each partition, by schema and name: its outermost partitioned table's OID."""
-        rows = self.fetch(
-            "SELECT n.nspname, c.relname, pg_partition_root(c.oid)::oid::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE c.relispartition AND c.relkind = 'r'"
-        )
-        return {(schema, name): root for schema, name, root in rows}
-
-    def extension_tables(self) -> set[tuple[str, str]]:
-        """Schema and name of every table that an extension made."""
-        rows = self.fetch(
-            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e' WHERE c.relkind IN ('r', 'p')"
-        )
-        return {(schema, name) for schema, name in rows}
-
-    def filtered_tables(self) -> set[tuple[str, str]]:
-        """Schema and name of every table of which row security may hide rows from this role."""
-        rows = self.fetch(
-            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE c.relrowsecurity AND row_security_active(c.oid)"
-        )
-        return {(schema, name) for schema, name in rows}
-
     def _system_identifier(self) -> str | None:
-        return self.fetch_if_allowed("SELECT system_identifier::text FROM pg_control_system()")
+        return self.fetch_if_allowed("SELECT system_identifier::pg_catalog.text FROM pg_catalog.pg_control_system()")

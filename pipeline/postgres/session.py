@@ -15,13 +15,13 @@ from pipeline.errors import ConnectionFailed, InvalidRequest, ServerUnavailable,
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass
 from pipeline.postgres.encodings import ANY_BYTES, shown, unshown
-from pipeline.postgres.session_settings import english_messages, settings_script
+from pipeline.postgres.session_settings import NO_VIEWS, english_messages, settings_script
 
 _TRIES = 100
 """Tries of the first statements: the timeout that they turn off may cancel them."""
 _BOOL = 16
 """The type's OID."""
-_TEXTS = ("text", "name", "varchar", "bpchar")
+_TEXTS = ("text", "name", "varchar", "bpchar", '"char"')
 
 
 class _LenientText(psycopg.adapt.Loader):
@@ -55,7 +55,8 @@ class _Bytes(sql.Composable):
 class Session:
     """One connection, in a ``with`` block. A failure raises ConnectionFailed, or ServerUnavailable if it may pass.
 
-    The session has settings of its own. With ``users_settings`` it has those of the database's users, but no limits of time.
+    The session has settings of its own. With ``users_settings`` it has those of the database's users, but no limits of time: it is for the
+    user's own SQL, or for :meth:`leave_users_path`.
     """
 
     def __init__(self, conninfo: Conninfo, *, users_settings: bool = False) -> None:
@@ -95,7 +96,12 @@ class Session:
                     if not tries_left:
                         raise
         if not users_settings:
-            self.fetch(english_messages(self.major))
+            self.fetch(f"{english_messages(self.major)} UNION ALL {NO_VIEWS}")
+
+    def leave_users_path(self) -> None:
+        """Make a session with the users' settings fit for pgstow's own statements, and those of an archive, as others are from the start."""
+        self.execute("SET search_path = ''; SET standard_conforming_strings = on; SET row_security = off")
+        self.fetch(NO_VIEWS)
 
     def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""

@@ -8,6 +8,8 @@ _NO_LIMITS = {
     "transaction_timeout": "0",
 }
 _OWN = {
+    # First of all, as in pg_dump: no name or operator that pgstow writes may mean an object of the database's users (CVE-2018-1058).
+    "search_path": "''",
     # Transactions: a deferrable serializable one may wait for ever, and a standby has no serializable ones.
     "default_transaction_isolation": "'read committed'",
     "default_transaction_deferrable": "off",
@@ -23,8 +25,8 @@ _OWN = {
     "array_nulls": "on",
     "transform_null_equals": "off",
     "xmloption": "content",
-    # pg_dump turns it off, so that it fails if a policy hides rows. pgstow asks for policies, and says what it couldn't compare.
-    "row_security": "on",
+    # As in pg_dump: a policy is an expression of the database's users, and would run with this role's rights. The server refuses instead.
+    "row_security": "off",
     "default_tablespace": "''",
     "client_min_messages": "warning",
     "exit_on_error": "off",
@@ -42,9 +44,17 @@ def settings_script(major: int, *, users: bool) -> str:
     All statements are SET, which needs no snapshot: a session may have to wait for a serializable one, and a standby has none. The time zone
     and the format of bytea stay, since pg_dump dumps with them and the manifest names them.
     """
-    wanted = _NO_LIMITS if users else _NO_LIMITS | _OWN
+    wanted = _NO_LIMITS if users else _OWN | _NO_LIMITS
     known = {name: value for name, value in wanted.items() if _SINCE.get(name, 0) <= major <= _UNTIL.get(name, major)}
     return " ".join(f"SET {name} = {value};" for name, value in known.items())
+
+
+NO_VIEWS = (
+    "SELECT pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings "
+    "WHERE name = 'restrict_nonsystem_relation_kind'"
+)
+"""The minor versions of August 2024 brought the setting: a table that becomes a view or a foreign table before it is read must not run
+anybody's code (CVE-2024-7348). pg_dump sets it by the same query."""
 
 
 def english_messages(major: int) -> str:

@@ -54,18 +54,18 @@ _NO_CONNECTION = re.compile(r"(?:pg_restore|psql) failed: (?:connection to |coul
 
 
 def is_shortage(
-    sentence: str, refused: RefusedStatement | None, toc: Toc, versions: Mapping[str, str], server: Server, *, own: bool
+    sentence: str, refused: RefusedStatement | None, toc: Toc, versions: Mapping[str, str], server: Server
 ) -> bool:
     """True if the failure is no evidence against the backup.
 
-    ``versions`` has the versions of the backed-up database's extensions, by name. ``own`` is true for a server of pgstow's own, where
-    pgstow may do anything. Raises ConnectionFailed.
+    ``versions`` has the versions of the backed-up database's extensions, by name. On a server of pgstow's own, too, an owner may lack a right
+    that came from a membership. Raises ConnectionFailed.
     """
     if refused is None:
         return _NO_CONNECTION.match(sentence) is not None  # a setting of the database may keep every session out
     if _WORDS.search(refused.message) or _SQLSTATES.fullmatch(refused.sqlstate):
         return True
-    if not own and _is_denied(refused, server):
+    if _is_denied(refused, server):
         return True
     if _kind_of(refused.statement) in _KINDS or _needs_library(refused.statement):
         return True
@@ -98,12 +98,12 @@ def _is_denied(refused: RefusedStatement, server: Server) -> bool:
 def _lacks_collation(statement: str, server: Server) -> bool:
     """True if the statement names a collation that initdb makes of the machine's locales, and the server lacks it."""
     named = {match["name"].strip('"').replace('""', '"') for match in _COLLATION.finditer(statement)}
-    return bool(named and named - {name for (name,) in server.fetch("SELECT collname FROM pg_collation")})
+    return bool(named and named - {name for (name,) in server.fetch("SELECT collname FROM pg_catalog.pg_collation")})
 
 
 def _other_versions(versions: Mapping[str, str], server: Server) -> set[str]:
     """Return the extensions that the server has in another version than the backed-up one."""
-    rows = server.fetch("SELECT name, default_version FROM pg_available_extensions")
+    rows = server.fetch("SELECT name, default_version FROM pg_catalog.pg_available_extensions")
     return {name for name, version in rows if versions.get(name, version) != version}
 
 

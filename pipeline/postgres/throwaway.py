@@ -1,7 +1,6 @@
 """A PostgreSQL server of one's own for a while: to prove a backup by restoring it, to show pgstow, to test it."""
 
 import os
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -15,12 +14,13 @@ from typing import Self
 from psycopg.conninfo import make_conninfo
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.environment import for_no_connection
+from pipeline.postgres.os_user import OsUser, give_away, own_user, user_with_name
 from pipeline.postgres.programs import OLDEST_MAJOR, PYPI_PACKAGE, find_program
 
 NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """What a server need not do whose data are thrown away: PostgreSQL's manual, "Non-Durable Settings"."""
 
-_SUPERUSER = "postgres"
 _DEFAULT_PORT = 5432  # without TCP, only a part of the socket's name
 _LONGEST_SOCKET_PATH = 103  # bytes, without the final NUL; macOS's limit, Linux's is 107
 _START_TIMEOUT = 60.0  # seconds; it takes one
@@ -28,9 +28,10 @@ _STOP_TIMEOUT = 30.0  # seconds; the postmaster kills its own children after fiv
 
 # The server must not outlive this process, however that ends. So a shell holds the other end of a pipe, which the
 # kernel closes when this process is gone, even by SIGKILL; then it stops the server and removes its files (leaving an
-# empty directory where the server's user may not change the one above).
+# empty directory where the server's user may not change the one above). If the user is the server's alone, the shell also ends what else
+# the user runs: code of a restored database may have started programs.
 _GUARD = """
-data=$1 sockets=$2; shift 2
+data=$1 sockets=$2 alone=$3; shift 3
 exec 3<&0
 "$@" </dev/null 3<&- &
 server=$!
@@ -38,6 +39,7 @@ server=$!
 watch=$!
 wait "$server"; status=$?
 kill "$watch"
+[ -z "$alone" ] || kill -s KILL -- -1
 rm -rf -- "$data" "$sockets"
 exit "$status"
 """
@@ -46,10 +48,11 @@ exit "$status"
 class ThrowawayCluster:
     """A new database cluster with a running server, from ``with`` until its end; nothing is left behind.
 
-    Its server is reached by a Unix socket in a private directory, as the superuser ``postgres``, without a password.
+    Its server is reached by a Unix socket in a private directory, as the superuser, without a password.
     With ``port``, it also listens on 127.0.0.1, where every user of this machine may then log in.
 
-    Runs as ``postgres`` or ``nobody`` when this process is root's, which PostgreSQL refuses to be run by.
+    PostgreSQL refuses to be run by root. So when this process is root's, the server has a user ID that nobody else has, and nothing is left
+    of what that user ran. The server's environment holds what it needs to run, and nothing of how to reach anything else.
 
     Args:
         at_least_major: the server's major version, or else the lowest newer one that is installed.
@@ -58,6 +61,8 @@ class ThrowawayCluster:
         directory: where the cluster's own directory is made; by default the system's place for temporary files.
         port: a TCP port; None for none.
         encoding: of its first databases. With SQL_ASCII, the cluster's roles and tablespaces may have names of any bytes.
+        superuser: the name of the role that initdb makes.
+        offline: keep the server from all networks, where this process is root's and the kernel lets it.
 
     Raises:
         ProgramMissing: ``initdb`` is not there in such a version.
@@ -73,6 +78,8 @@ class ThrowawayCluster:
         directory: Path | None = None,
         port: int | None = None,
         encoding: str = "UTF8",
+        superuser: str = "postgres",
+        offline: bool = False,
     ) -> None:
         program = find_program("initdb", at_least_major=at_least_major, search=search)
         self.bin_dir = program.path.resolve().parent  # a link to initdb need not have the others beside it
@@ -81,7 +88,9 @@ class ThrowawayCluster:
         self._directory = directory
         self._port = port or _DEFAULT_PORT
         self._encoding = encoding
-        self._owner = _unprivileged_user() if os.geteuid() == 0 else None
+        self._owner = own_user() if os.geteuid() == 0 else None
+        self._superuser = superuser
+        self._offline = offline
         self._cleanup = ExitStack()
 
     def __enter__(self) -> Self:
@@ -91,6 +100,8 @@ class ThrowawayCluster:
             self._log = stack.enter_context(tempfile.TemporaryFile("a+"))
             programs = self._executable_programs()
             self._run_initdb(programs)
+            if self._owner:
+                stack.callback(self._owner.end_all)
             self._start(programs, stack)
             self._cleanup = stack.pop_all()
         return self
@@ -100,13 +111,13 @@ class ThrowawayCluster:
 
     def conninfo(self, dbname: str = "postgres") -> str:
         """A libpq connection string to one of the cluster's databases."""
-        return make_conninfo(host=str(self._sockets), port=self._port, user=_SUPERUSER, dbname=dbname)
+        return make_conninfo(host=str(self._sockets), port=self._port, user=self._superuser, dbname=dbname)
 
     def make_folder(self) -> Path:
         """A new empty folder that is the server's, and goes with it."""
         folder = Path(tempfile.mkdtemp(dir=self._home))
         if self._owner:
-            os.chown(folder, self._owner.pw_uid, self._owner.pw_gid)
+            os.chown(folder, self._owner.uid, self._owner.gid)
         return folder
 
     @property
@@ -118,7 +129,7 @@ class ThrowawayCluster:
     def _make_directory(self, stack: ExitStack, parent: Path | None) -> Path:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pgstow-", dir=parent)))
         if self._owner:
-            os.chown(home, self._owner.pw_uid, self._owner.pw_gid)
+            os.chown(home, self._owner.uid, self._owner.gid)
         return home
 
     def _socket_fits(self, directory: Path) -> bool:
@@ -127,13 +138,13 @@ class ThrowawayCluster:
     def _executable_programs(self) -> Path:
         """The programs' directory; a copy of it where the server's user may not look into the original."""
         try:
-            self._popen([self.bin_dir / "initdb", "--version"]).wait()
+            self._popen([self.bin_dir / "initdb", "--version"], self._owner).wait()
         except PermissionError as exc:
             if self._owner and PYPI_PACKAGE in self.bin_dir.parts:
-                return _copy_packaged(self.bin_dir, self._home / "programs", self._owner)
-            user = self._owner.pw_name if self._owner else "that runs this"
+                return _copy_packaged(self.bin_dir, self._home / "programs")
+            user = "A user without rights" if self._owner else "The user that runs this"
             raise LocalResourceExhausted(
-                f"The user {user} may not execute {self.bin_dir}/initdb: install PostgreSQL where every user may"
+                f"{user} may not execute {self.bin_dir}/initdb: install PostgreSQL where every user may"
             ) from exc
         return self.bin_dir
 
@@ -143,17 +154,29 @@ class ThrowawayCluster:
             "--no-sync",
             f"--encoding={self._encoding}",
             "--locale=C.UTF-8",
-            f"--username={_SUPERUSER}",
+            f"--username={self._superuser}",
         ]
-        if self._popen([programs / "initdb", *options, f"--pgdata={self._home / 'data'}"]).wait():
+        data = self._home / "data"
+        data.mkdir(0o700)
+        # initdb wants its user to have a name (get_id() in initdb.c), and runs nobody's code. The server's user has none.
+        named = user_with_name() if self._owner else None
+        if named:
+            self._home.chmod(0o711)
+            os.chown(data, named.uid, named.gid)
+        if self._popen([programs / "initdb", *options, f"--pgdata={data}"], named).wait():
             raise LocalResourceExhausted(f"A throwaway PostgreSQL cannot be set up: {self._complaint()}")
+        if self._owner:
+            give_away(data, self._owner)
+            self._home.chmod(0o700)
 
     def _start(self, programs: Path, stack: ExitStack) -> None:
         settings = {**self._settings, "unix_socket_directories": str(self._sockets), "port": str(self._port)}
         server: list[str | Path] = [programs / "postgres", "-D", self._home / "data"]
         server += [f"--{name}={value}" for name, value in settings.items()]
         guard = self._popen(
-            ["/bin/sh", "-c", _GUARD, "sh", self._home, self._sockets, *server],
+            ["/bin/sh", "-c", _GUARD, "sh", self._home, self._sockets, "alone" if self._owner else "", *server],
+            self._owner,
+            offline=self._offline,
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for this process, which then stops the server in order
         )
@@ -175,19 +198,27 @@ class ThrowawayCluster:
         return len(lines) >= 8 and lines[7].strip() == "ready"
 
     def _popen(
-        self, command: Sequence[str | Path], *, stdin: int = subprocess.DEVNULL, start_new_session: bool = False
+        self,
+        command: Sequence[str | Path],
+        user: OsUser | None,
+        *,
+        offline: bool = False,
+        stdin: int = subprocess.DEVNULL,
+        start_new_session: bool = False,
     ) -> subprocess.Popen[bytes]:
-        owner = self._owner
+        prefix = user.without_network() if user and offline else ()
+        change = user if not prefix else None
         return subprocess.Popen(
-            command,
+            [*prefix, *command],
             stdin=stdin,
             stdout=self._log,
             stderr=self._log,
             cwd=self._home,
+            env={**for_no_connection(), "HOME": str(self._home)},
             start_new_session=start_new_session,
-            user=owner.pw_uid if owner else None,
-            group=owner.pw_gid if owner else None,
-            extra_groups=[] if owner else None,
+            user=change.uid if change else None,
+            group=change.gid if change else None,
+            extra_groups=[] if change else None,
         )
 
     def _complaint(self) -> str:
@@ -196,25 +227,15 @@ class ThrowawayCluster:
         return serious[0] if serious else (lines or ["it said nothing"])[-1]  # what follows an error is its consequence
 
 
-def _unprivileged_user() -> pwd.struct_passwd:
-    for name in ("postgres", "nobody"):
-        try:
-            return pwd.getpwnam(name)
-        except KeyError:
-            continue
-    raise LocalResourceExhausted(
-        "PostgreSQL refuses to run as root, and this machine has no user postgres or nobody: run this as another user"
-    )
-
-
-def _copy_packaged(bin_dir: Path, to: Path, owner: pwd.struct_passwd) -> Path:
+def _copy_packaged(bin_dir: Path, to: Path) -> Path:
     # Wheels keep shared libraries in a directory beside the package, and find them by a relative path.
     installation, site = bin_dir.parent, bin_dir.parents[2]
     for source in (installation, site / f"{PYPI_PACKAGE}.libs"):
         if source.exists():
             shutil.copytree(source, to / source.relative_to(site), ignore=shutil.ignore_patterns("include"))
     for path in (to, *to.rglob("*")):
-        os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+        if not path.is_symlink():  # for every user, though not to be changed
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     return to / bin_dir.relative_to(site)
 
 

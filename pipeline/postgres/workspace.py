@@ -24,12 +24,11 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.environment import for_client, for_no_connection
 from pipeline.postgres.processes import files_open_in, living_members
 from pipeline.postgres.programs import Program
 
 PREFIX = "pgstow-work-"
-_COLOR = "PG_COLOR"
-"""This variable puts escape sequences into a program's messages, and pgstow could not read them (logging.c)."""
 _LOCK = "pgstow.lock"
 """In every working folder; nothing else is ever taken for one."""
 _SETTLED = 60.0  # seconds after which whoever made a working folder has locked it
@@ -139,6 +138,7 @@ class Workspace:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            env=for_no_connection(),
             start_new_session=True,
         )
         try:
@@ -174,22 +174,24 @@ class Workspace:
         program: Program,
         arguments: Sequence[str],
         *,
-        unset: Sequence[str] = (),
+        unset: Sequence[str] | None = None,
         stdout: int = subprocess.DEVNULL,
         inherit: Sequence[int] = (),
     ) -> RunningProgram:
-        """Start one of PostgreSQL's programs, without the ``unset`` variables of the environment, and with ``stdout``, a file descriptor, and
-        those to ``inherit``.
+        """Start one of PostgreSQL's programs, with ``stdout``, a file descriptor, and those to ``inherit``.
+
+        Its environment is a client's without the ``unset`` variables; for None, that of a program that connects to no server.
 
         What it creates is for its owner alone.
         """
         log = self._reserve_log(f"{program.path.name}-{len(self._programs)}.log")
         with log.open("r+b") as errors:
             process = subprocess.Popen(
-                ["/bin/sh", "-c", _PROGRAM, "pgstow-program", *_without(unset), str(program.path), *arguments],
+                ["/bin/sh", "-c", _PROGRAM, "pgstow-program", str(program.path), *arguments],
                 stdin=self._guard_pipe(),
                 stdout=stdout,
                 stderr=errors,
+                env=for_no_connection() if unset is None else for_client(without=unset),
                 process_group=0,
                 umask=0o077,
                 pass_fds=inherit,
@@ -218,10 +220,6 @@ class Workspace:
         if self._guard.stdin is None:
             raise AssertionError("the guard was started with a pipe")
         return self._guard.stdin
-
-
-def _without(variables: Sequence[str]) -> list[str]:
-    return ["env", *(word for variable in (_COLOR, *variables) for word in ("-u", variable))]
 
 
 def describe_failure(name: str, status: int, messages: str) -> str:
@@ -257,5 +255,6 @@ def remove_abandoned(parent: Path) -> None:
 
 
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run one of PostgreSQL's programs to its end and keep what it printed."""
-    return subprocess.run([*_without(()), str(program.path), *arguments], input=stdin, capture_output=True, check=False)
+    """Run one of PostgreSQL's programs, which connects to no server, to its end and keep what it printed."""
+    command = [str(program.path), *arguments]
+    return subprocess.run(command, input=stdin, env=for_no_connection(), capture_output=True, check=False)

@@ -142,7 +142,7 @@ class TestIncomplete:
 
     @pytest.fixture
     def broken_pg_dump(self, tmp_path: Path) -> Path:
-        """A folder with a pg_dump that writes a whole archive elsewhere, and runs $DAMAGE in it before it moves it to its place."""
+        """A folder with a pg_dump that writes a whole archive elsewhere, and runs the script ``damage`` in it before it moves it."""
         real = find_program("pg_dump", at_least_major=12).path
         path = tmp_path / "bin" / "pg_dump"
         path.parent.mkdir()
@@ -153,7 +153,7 @@ class TestIncomplete:
                 case $argument in --file=*) place=${{argument#--file=}} ;; esac
             done
             {real} "$@" --file="$place.whole" || exit
-            cd "$place.whole" && eval "$DAMAGE" || exit
+            cd "$place.whole" && . {path.with_name("damage")} || exit
             for file in *; do mv -- "$file" "$place" || exit; done  # of several, mv looks at each again where pgstow took it already
             """
         )
@@ -161,9 +161,9 @@ class TestIncomplete:
         return path.parent
 
     def run(self, database: Database, store: Path, spool_dir: Path, bin_dir: Path, damage: str) -> Result:
+        (bin_dir / "damage").write_text(damage)
         return run_pgstow(
-            *("backup", database.conninfo, "--to", store, "--spool-dir", spool_dir, "--quiet", "--bin-dir", bin_dir),
-            env={"DAMAGE": damage},
+            *("backup", database.conninfo, "--to", store, "--spool-dir", spool_dir, "--quiet", "--bin-dir", bin_dir)
         )
 
     def test_the_wrapper_itself_does_no_harm(

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -73,7 +74,8 @@ def execute(cluster: ThrowawayCluster, database: str, *statements: str) -> None:
 def give_to_server(cluster: ThrowawayCluster, folder: Path) -> None:
     """Let the user that the server runs as write there."""
     [(data,)] = Database("postgres", cluster.conninfo()).fetch("SHOW data_directory")
-    shutil.chown(folder, Path(data).owner(), Path(data).group())
+    status = Path(data).stat()
+    os.chown(folder, status.st_uid, status.st_gid)  # where root runs the tests, that user has no name
 
 
 def furnish(cluster: ThrowawayCluster) -> None:
@@ -251,6 +253,7 @@ def test_tablespaces_come_back(target: ThrowawayCluster, tmp_path: Path, spool_d
             before = dump_all(source)
         for path in place.iterdir():
             shutil.rmtree(path)
+        give_to_server(target, place)
         assert restore(tmp_path / "store", target, spool_dir).exit_code == 0
         assert dump_all(target) == before
     finally:

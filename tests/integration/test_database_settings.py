@@ -19,7 +19,9 @@ from pipeline.archive_reader import open_archive
 from pipeline.catalog import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
+from pipeline.database_properties import try_settings
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.view_check import compare_views
 from storage_backends.local import LocalBackend
@@ -272,12 +274,19 @@ def test_backslashes_are_read_as_they_were_written(
         r"COMMENT ON DATABASE backslashes IS E'it''s a\\b'; CREATE TABLE p (t text) PARTITION BY LIST (t);"
         r"CREATE TABLE p1 PARTITION OF p FOR VALUES IN (E'a\\b'); INSERT INTO p VALUES (E'a\\b')"
     )
+    database.execute(r"ALTER DATABASE backslashes SET app.path = E'a\\b'")
     assert pgstow("backup", database.conninfo, "--to", tmp_path).exit_code == 0
     target = Database("", server.conninfo("backslashes_copy"))
     into = ("restore", "--from", tmp_path, "--into", target.conninfo)
     assert pgstow(*into, "--create").exit_code == 0
     comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = current_database()"
     assert target.fetch(comment) == [("it's a\\b",)]
+    scratch = make(server, "backslashes_scratch")
+    store, notices = LocalBackend(tmp_path), []
+    with Workers() as workers, Server(Conninfo.parse(scratch.conninfo)) as session:
+        archive = open_archive(store, find_backup(store, Wanted()), workers, Limits())
+        try_settings(session, archive, "backslashes_scratch", notices.append)
+    assert (scratch.fetch("SHOW app.path"), notices) == ([("a\\b",)], [])
     target.execute("DROP TABLE p1")
     result = pgstow(*into, "-t", "p1")
     assert (result.exit_code, result.stderr) == (0, "")

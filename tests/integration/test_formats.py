@@ -450,13 +450,13 @@ class TestExport:
 class TestFaults:
     @pytest.fixture
     def short_pg_dump(self, tmp_path: Path) -> Path:
-        """A folder with a pg_dump that exits 0 whatever becomes of its output, of which $KEEP bytes pass, and with the real pg_restore."""
+        """A folder with the real pg_restore, and a pg_dump that exits 0 but passes on only as many bytes as the file ``keep`` says."""
         real = find_program("pg_dump", at_least_major=12).path
         folder = tmp_path / "bin"
         folder.mkdir()
         (folder / "pg_restore").symlink_to(real.with_name("pg_restore"))
         (folder / "pg_dump").write_text(
-            f'#!/bin/sh\n[ "$1" = --version ] && exec {real} --version\n{real} "$@" | head -c $KEEP\n'
+            f'#!/bin/sh\n[ "$1" = --version ] && exec {real} --version\n{real} "$@" | head -c "$(cat {folder}/keep)"\n'
         )
         (folder / "pg_dump").chmod(0o755)
         return folder
@@ -475,7 +475,8 @@ class TestFaults:
             "--spool-dir",
             spool_dir,
         )
-        result = run_pgstow(*command, "-q", "--bin-dir", short_pg_dump, env={"KEEP": str(keep)})
+        (short_pg_dump / "keep").write_text(str(keep))
+        result = run_pgstow(*command, "-q", "--bin-dir", short_pg_dump)
         assert_one_sentence(result, DUMP, "cut short|pg_restore can't read what pg_dump wrote")
         assert_nothing_left(spool_dir, sample_database, tmp_path / "store")
         assert committed_backups(tmp_path / "store") == []

@@ -117,14 +117,14 @@ def test_what_a_session_reads_and_writes(source: Database, hostile: tuple[str, M
     if env:
         conninfo = make_conninfo(conninfo, options=env["PGOPTIONS"])
     with Server(Conninfo.parse(conninfo)) as server:
-        [row] = server.fetch("SELECT at, span, share, quote_ident('id') FROM pay WHERE id = 1")
+        [row] = server.fetch("SELECT at, span, share, quote_ident('id') FROM public.pay WHERE id = 1")
         assert [str(value) for value in row] == [
             "2026-02-02 17:45:00+05:45",
             "1 day, 2:03:00",
             "0.3333333333333333",
             "id",
         ]
-        server.execute("CREATE TABLE made ()")
+        server.execute("CREATE TABLE public.made ()")
     with Server(Conninfo.parse(conninfo), users_settings=True) as server:
         assert server.run_script("SELECT at, true, NULL, span FROM pay WHERE id = 1") == [
             [("02/02/2026 17:45:00 +0545", True, None, "1 2:03:00")]

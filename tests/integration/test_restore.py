@@ -360,7 +360,7 @@ def test_a_created_database_is_like_the_original_as_a_whole(
             f'ALTER DATABASE "{name}" SET search_path TO a, "B c"',
             f'ALTER DATABASE "{name}" CONNECTION LIMIT 7',
             f'ALTER ROLE "Gu est" IN DATABASE "{name}" SET work_mem TO \'5MB\'',
-            f"COMMENT ON DATABASE \"{name}\" IS 'it''s; ON DATABASE \"{name}\" \n x'",
+            f"COMMENT ON DATABASE \"{name}\" IS 'it''s; ON DATABASE \"{name}\" \n x\nCOMMENT ON DATABASE \"{name}\" IS ''y'';\n'",
             f'REVOKE CONNECT ON DATABASE "{name}" FROM PUBLIC; GRANT CONNECT ON DATABASE "{name}" TO "Gu est"',
         ):
             server.execute(statement)

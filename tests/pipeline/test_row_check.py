@@ -49,6 +49,18 @@ def test_as_many_as_there_were(database: Database) -> None:
         check(database.conninfo, {"a": 4, "d": 0})
 
 
+def test_a_view_in_the_place_of_a_table(database: Database) -> None:
+    """Whoever counts its rows would run its functions."""
+    database.execute(
+        "CREATE TABLE behind (i integer); CREATE MATERIALIZED VIEW kept AS SELECT 1;"
+        "CREATE FUNCTION trap() RETURNS integer LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''a view ran''; END';"
+        "CREATE VIEW seen AS SELECT trap() FROM behind"
+    )
+    for name in ("seen", "kept", "none"):
+        with pytest.raises(RestoreFailed, match=rf"public\.{name}( in the database \w+ is no table|\.)"):
+            check(database.conninfo, {name: 0})
+
+
 def test_rows_that_an_extension_brings(database: Database) -> None:
     """As PostGIS fills spatial_ref_sys when it is created, so that only rows that users added are dumped."""
     database.execute("CREATE TABLE spatial AS SELECT generate_series(1, 5); ALTER EXTENSION plpgsql ADD TABLE spatial")
@@ -77,7 +89,8 @@ def test_rows_that_the_role_may_not_see(database: Database) -> None:
         database.execute(
             "CREATE TABLE secret AS SELECT generate_series(1, 10) AS i; ALTER TABLE secret OWNER TO watched;"
             "ALTER TABLE secret ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
-            "CREATE POLICY few ON secret USING (i < 3)"
+            "CREATE FUNCTION trap() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''a policy ran''; END';"
+            "CREATE POLICY few ON secret USING (i < 3 AND trap())"
         )
         [notice] = check(make_conninfo(database.conninfo, user="watched"), {"secret": 10})
         assert "public.secret can't be counted" in notice

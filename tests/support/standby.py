@@ -30,7 +30,8 @@ class Standby(ThrowawayCluster):
     def _run_initdb(self, programs: Path) -> None:
         command = [programs / "pg_basebackup", "--pgdata", self._home / "data", "--write-recovery-conf"]
         command += ["--checkpoint=fast", "--no-sync", f"--dbname={self._primary.conninfo()}"]
-        if self._popen(command).wait():
+        self._primary._sockets.chmod(0o711)  # each server is a user of its own where root runs the tests
+        if self._popen(command, self._owner).wait():
             raise LocalResourceExhausted(f"A standby cannot be set up: {self._complaint()}")
 
     def _is_ready(self) -> bool:

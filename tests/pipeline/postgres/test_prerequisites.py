@@ -22,6 +22,7 @@ def toc(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> Toc:
     quoted = ['"' + role.replace('"', '""') + '"' for role in ROLES]
     owner, grantee, grantor, to, reader, mapped, settled, defaulter, heir, one, two = quoted
     with Server(Conninfo.parse(database.conninfo)) as server:
+        server.execute("SET search_path = public")
         for role in quoted:
             server.execute(f"CREATE ROLE {role}")
         for statement in (
@@ -59,9 +60,9 @@ def test_roles_that_are_missing_are_made(toc: Toc, postgres: ThrowawayCluster) -
         Server(Conninfo.parse(own.conninfo())) as server,
     ):
         assert missing_roles(server, named_roles(toc)) == sorted(ROLES)
-        make_roles(server, [*missing_roles(server, named_roles(toc)), "pg_of_a_later_version"])
+        make_roles(server, [*missing_roles(server, named_roles(toc)), "pg_of_a_later_version"], toc)
         assert missing_roles(server, named_roles(toc)) == []
-        assert server.fetch("SELECT FROM pg_roles WHERE rolcanlogin AND rolname <> 'postgres'") == []
+        assert server.fetch("SELECT FROM pg_roles WHERE (rolcanlogin OR rolsuper) AND rolname <> 'postgres'") == []
 
 
 def test_extensions_that_a_server_does_not_have(toc: Toc, postgres: ThrowawayCluster) -> None:

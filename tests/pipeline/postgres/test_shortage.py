@@ -65,40 +65,38 @@ def server(postgres: ThrowawayCluster):
         yield session
 
 
-@pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize(("one", "expected"), [(one, True) for one in ANYWHERE] + [(one, False) for one in EVIDENCE])
-def test_what_is_no_evidence(server: Server, one: RefusedStatement, expected: bool, own: bool) -> None:
-    assert is_shortage("pg_restore failed.", one, TOC, {}, server, own=own) is expected
+def test_what_is_no_evidence(server: Server, one: RefusedStatement, expected: bool) -> None:
+    assert is_shortage("pg_restore failed.", one, TOC, {}, server) is expected
 
 
-def test_a_right_that_a_scratch_server_does_not_give(server: Server) -> None:
+def test_a_right_that_a_server_does_not_give(server: Server) -> None:
     for one in (
         refused("ERROR:  permission denied to create event trigger", "CREATE EVENT TRIGGER e"),
         refused("ERROR:  must be owner of table t", "ALTER TABLE public.t OWNER TO you;"),
         refused("keine Rechte", "CREATE EVENT TRIGGER e", sqlstate="42501"),
     ):
-        assert is_shortage("pg_restore failed.", one, TOC, {}, server, own=False)
-        assert not is_shortage("pg_restore failed.", one, TOC, {}, server, own=True)
+        assert is_shortage("pg_restore failed.", one, TOC, {}, server)
 
 
 def test_an_extension_in_another_version(server: Server) -> None:
     """It is a reason only for what depends on it, and for rows only where the extension makes their table."""
     other = {"plpgsql": "9.9"}
     depends, alone = refused("ERROR:  no function", VIEW), refused("ERROR:  no type", TABLE)
-    assert is_shortage("", depends, TOC, other, server, own=True)
-    assert not is_shortage("", depends, TOC, {"plpgsql": "1.0"}, server, own=True)
-    assert not is_shortage("", alone, TOC, other, server, own=True)
-    assert is_shortage("", refused("ERROR:  no column", relation="config"), TOC, other, server, own=True)
-    assert not is_shortage("", refused("ERROR:  check", relation="t"), TOC, other, server, own=True)
+    assert is_shortage("", depends, TOC, other, server)
+    assert not is_shortage("", depends, TOC, {"plpgsql": "1.0"}, server)
+    assert not is_shortage("", alone, TOC, other, server)
+    assert is_shortage("", refused("ERROR:  no column", relation="config"), TOC, other, server)
+    assert not is_shortage("", refused("ERROR:  check", relation="t"), TOC, other, server)
     script = Toc("", ())
-    assert is_shortage("", refused("no", "CREATE VIEW v AS", sqlstate="42883"), script, other, server, own=True)
-    assert not is_shortage("", refused("no", "COPY t FROM stdin;", sqlstate="23514"), script, other, server, own=True)
+    assert is_shortage("", refused("no", "CREATE VIEW v AS", sqlstate="42883"), script, other, server)
+    assert not is_shortage("", refused("no", "COPY t FROM stdin;", sqlstate="23514"), script, other, server)
 
 
 def test_no_session_on_the_new_database(server: Server) -> None:
     said = "pg_restore failed: connection to server on socket failed: FATAL: could not access file."
-    assert is_shortage(said, None, TOC, {}, server, own=True)
-    assert not is_shortage("pg_restore failed: could not read from input file.", None, TOC, {}, server, own=True)
+    assert is_shortage(said, None, TOC, {}, server)
+    assert not is_shortage("pg_restore failed: could not read from input file.", None, TOC, {}, server)
 
 
 def test_what_pg_restore_says() -> None:

@@ -1,4 +1,5 @@
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -8,12 +9,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from support.pgstow import processes_naming
 from support.ports import free_port
 
 from pipeline.errors import LocalResourceExhausted, ProgramMissing
+from pipeline.postgres.os_user import _running_users
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.throwaway import ThrowawayCluster
 
+STRAY = str(41_536_000 + os.getpid())
 SERVER_IN_ANOTHER_PROCESS = """
 import sys, time
 from pathlib import Path
@@ -53,10 +57,33 @@ def test_a_server_for_a_while(place: Path) -> None:
         assert (cluster.bin_dir / "pg_ctl").exists()
         assert "ready to accept connections" in cluster.log
         conninfo = cluster.conninfo()
+        user = (place / cluster._home.name).stat().st_uid
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+            assert user not in {one.pw_uid for one in pwd.getpwall()}
+            assert user in _running_users()
 
     assert list(place.iterdir()) == []
+    assert os.geteuid() or user not in _running_users()
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(conninfo)
+
+
+def test_a_restored_database_ends_the_guard(place: Path) -> None:
+    """Its code runs as the server's user, and the server is gone all the same."""
+    with ThrowawayCluster(directory=place, offline=True) as cluster:
+        guard = ask(
+            cluster,
+            "SELECT (regexp_match(pg_read_file('/proc/' || pid || '/status'), 'PPid:\\s+(\\d+)'))[1] FROM"
+            " (SELECT split_part(pg_read_file('postmaster.pid'), chr(10), 1) AS pid) AS s",
+        )
+        with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
+            connection.execute(
+                f"COPY (SELECT 1) TO PROGRAM 'setsid sleep {STRAY} >/dev/null 2>&1 & kill -9 {guard}'".encode()
+            )
+        assert processes_naming(STRAY)
+
+    assert os.geteuid() or not processes_naming(STRAY)
+    assert os.geteuid() or not processes_naming(place)
 
 
 def test_settings_and_no_tcp_unless_asked_for(place: Path) -> None:

@@ -1,0 +1,37 @@
+"""Which variables of pgstow's environment PostgreSQL's programs get.
+
+pgstow's own environment may hold the keys of the store, and a password of another server. A script, an archive or a server that runs
+somebody else's code must find none of them there. So this is a list of what a program may have, and not of what it may not.
+"""
+
+import os
+import re
+from collections.abc import Collection, Mapping
+
+_MACHINE = (
+    r"PATH|LD_LIBRARY_PATH|DYLD_[A-Z_]*LIBRARY_PATH|LANG|LC_[A-Z]+|TZ|TZDIR"
+    r"|LOCPATH|LOCALE_ARCHIVE|ICU_DATA"  # where locales are, if not where glibc and ICU look
+)
+_USER = r"HOME|USER|LOGNAME|TMPDIR|LANGUAGE"
+_CONNECTION = (
+    r"PG[A-Z]+"  # libpq's: https://www.postgresql.org/docs/current/libpq-envars.html; without PG_COLOR, which colors messages
+    r"|KRB5[A-Z0-9_]*|GSS_USE_PROXY|SSL_CERT_(?:FILE|DIR)|OPENSSL_CONF"
+    r"|LOCALDOMAIN|RES_OPTIONS|HOSTALIASES"  # resolver(5)
+)
+_PROGRAM = re.compile(_MACHINE)
+_CLIENT = re.compile(f"{_MACHINE}|{_USER}|{_CONNECTION}")
+
+
+def for_client(*, without: Collection[str] = ()) -> Mapping[str, str]:
+    """Return the environment of pg_dump, pg_restore, psql and the like: what they need to run and to connect. ``without`` are names."""
+    return {name: value for name, value in _inherited(_CLIENT).items() if name not in without}
+
+
+def for_no_connection() -> Mapping[str, str]:
+    """Return the environment of a server of pgstow's own, and of programs that connect to none: it says nothing of any other server."""
+    return _inherited(_PROGRAM)
+
+
+def _inherited(names: re.Pattern[str]) -> dict[str, str]:
+    """Return this process's variables of these names. pgstow hands them on, and takes nothing from them itself."""
+    return {name: value for name, value in os.environ.items() if names.fullmatch(name)}

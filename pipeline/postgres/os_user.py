@@ -1,0 +1,155 @@
+"""A user of the operating system for a server that runs other people's code: one that owns nothing else, and can be cleared away whole."""
+
+import ctypes
+import functools
+import grp
+import os
+import pwd
+import random
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.environment import for_no_connection
+
+_RANGE = range(61184, 65520)
+"""systemd's for users that exist for a while: https://systemd.io/UIDS-GIDS/, "Special systemd UID ranges"."""
+_KILL_ALL = "kill -s KILL -- -1"
+"""Signals all that the caller may signal, but for the caller itself (kill(2)): of a user without rights, all that is the user's."""
+_TRIES, _PAUSE = 100, 0.02  # seconds
+_PR_SET_DUMPABLE = 4
+"""https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html"""
+
+
+@dataclass(frozen=True, slots=True)
+class OsUser:
+    """A user ID and the ID of the user's only group."""
+
+    uid: int
+    gid: int
+
+    def end_all(self) -> None:
+        """Kill every process of the user. Only for a user whose processes are all ours. A process that forks on and on takes several tries."""
+        for _ in range(_TRIES):
+            self._run("/bin/sh", "-c", _KILL_ALL)
+            if self.uid not in _running_users():
+                return
+            time.sleep(_PAUSE)
+
+    def without_network(self) -> Sequence[str]:
+        """Return a command of root's that runs another as this user, without rights and networks; nothing where that isn't to be had."""
+        command = _without_network(self.uid, self.gid)
+        try:
+            done = subprocess.run([*command, "true"], env=for_no_connection(), capture_output=True, check=False)
+        except OSError:
+            return ()
+        return command if done.returncode == 0 else ()
+
+    def _run(self, *command: str) -> None:
+        subprocess.run(
+            command,
+            env=for_no_connection(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+            user=self.uid,
+            group=self.gid,
+            extra_groups=[],
+        )
+
+
+def own_user() -> OsUser:
+    """Return a user that has no name, no group and no process. Root alone can run programs as such a user.
+
+    Raises LocalResourceExhausted if there is none, as in a user namespace with few IDs.
+    """
+    running = _running_users()
+    free = [number for number in _RANGE if number not in running and _is_mapped(number)]
+    random.shuffle(free)  # so that several runs at once don't take the same
+    for number in free:
+        if _is_unknown(number):
+            return OsUser(number, number)
+    raise LocalResourceExhausted(
+        f"PostgreSQL refuses to run as root, and no user ID from {_RANGE[0]} to {_RANGE[-1]} is free for a server: run this as another user."
+    )
+
+
+def keep_out_same_user() -> None:
+    """Keep other processes of this one's user from its memory and its environment until it ends. Only Linux can; elsewhere nothing happens.
+
+    Files of the user, and other processes of the user, are open to them as before.
+    """
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def user_with_name() -> OsUser:
+    """Return a user without rights that the system knows by name: ``nobody``, or else any but root. Raises LocalResourceExhausted."""
+    named = sorted((one for one in pwd.getpwall() if one.pw_uid), key=lambda one: (one.pw_name != "nobody", one.pw_uid))
+    if not named:
+        raise LocalResourceExhausted(
+            "PostgreSQL refuses to run as root, and this machine knows no other user: run this as another user."
+        )
+    return OsUser(named[0].pw_uid, named[0].pw_gid)
+
+
+def give_away(folder: Path, user: OsUser) -> None:
+    """Make a folder and all in it the user's. Raises LocalResourceExhausted if a file in it has a second name elsewhere."""
+    for path in (folder, *folder.rglob("*")):
+        status = path.lstat()
+        if not path.is_dir() and status.st_nlink > 1:
+            raise LocalResourceExhausted(f"{path} has a second name, which initdb didn't make.")
+        os.chown(path, user.uid, user.gid, follow_symlinks=False)
+
+
+def _without_network(uid: int, gid: int) -> tuple[str, ...]:
+    """By util-linux: https://man7.org/linux/man-pages/man1/setpriv.1.html."""
+    change = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--bounding-set=-all")
+    return ("unshare", "--net", "--", *change, "--inh-caps=-all", "--")
+
+
+def _running_users() -> set[int]:
+    """Return the real user IDs of all processes, as far as /proc shows them."""
+    return {uid for status in Path("/proc").glob("[0-9]*/status") if (uid := _real_user(status)) is not None}
+
+
+def _real_user(status: Path) -> int | None:
+    try:
+        lines = status.read_text("utf-8", "replace").splitlines()
+    except OSError:  # it has ended
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("Uid:")), None)
+
+
+def _is_unknown(number: int) -> bool:
+    for known in (pwd.getpwuid, grp.getgrgid):
+        try:
+            known(number)
+        except KeyError:
+            continue
+        return False
+    return True
+
+
+def _is_mapped(number: int) -> bool:
+    """True if this user namespace has the ID, as user and as group (user_namespaces(7))."""
+    return all(any(first <= number < first + count for first, count in _mapped(kind)) for kind in ("uid", "gid"))
+
+
+@functools.cache
+def _mapped(kind: str) -> Sequence[tuple[int, int]]:
+    return tuple(_parse_map(Path(f"/proc/self/{kind}_map")))
+
+
+def _parse_map(path: Path) -> Iterator[tuple[int, int]]:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:  # a system without user namespaces
+        lines = [f"0 0 {_RANGE.stop}"]
+    for line in lines:
+        first, _, count = map(int, line.split())
+        yield first, count

@@ -1,0 +1,110 @@
+"""A session, and what it tells of the database's tables, views and the like."""
+
+from collections.abc import Sequence
+
+from pipeline.postgres.session import Session
+
+_NAMED = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+_BY_USERS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+
+
+def _made_by_extension(catalog: str, oid: str) -> str:
+    """Return the condition under which ``d``, a row of pg_depend, says that an extension made an object of that catalog."""
+    return f"d.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass AND d.objid = {oid} AND d.deptype = 'e'"
+
+
+class Relations(Session):
+    """A session, and what relations its database has."""
+
+    def tables(self) -> set[tuple[str, str]]:
+        """Schema and name of every table that holds rows itself, whoever it belongs to."""
+        rows = self.fetch(
+            f"SELECT n.nspname, c.relname FROM {_NAMED} WHERE c.relkind = 'r'"  # noqa: S608 - constants
+        )
+        return {(schema, name) for schema, name in rows}
+
+    def relations(self) -> set[tuple[str, str]]:
+        """Schema and name of every table, view, sequence and the like that belongs to neither the system nor an extension."""
+        rows = self.fetch(
+            f"SELECT n.nspname, c.relname FROM {_NAMED} WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {_BY_USERS} "  # noqa: S608 - constants
+            f"AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE {_made_by_extension('pg_class', 'c.oid')})"
+        )
+        return {(schema, name) for schema, name in rows}
+
+    def visible_relations(self) -> set[int]:
+        """OIDs of the tables, views and the like that the users' search path finds without their schemas.
+
+        pg_dump asks the same way for what a pattern means (``expand_table_name_patterns`` in pg_dump.c): for one query the path is the users',
+        and every name in that query has its schema.
+        """
+        self.execute("RESET search_path")
+        try:
+            rows = self.fetch("SELECT c.oid FROM pg_catalog.pg_class c WHERE pg_catalog.pg_table_is_visible(c.oid)")
+        finally:
+            self.execute("SET search_path = ''")
+        return {oid for (oid,) in rows}
+
+    def schemas(self) -> set[str]:
+        """Every schema's name."""
+        return {name for (name,) in self.fetch("SELECT nspname FROM pg_catalog.pg_namespace")}
+
+    def count_objects(self) -> int:
+        """Relations, functions and large objects that somebody made here: 0 in a database that is as good as new."""
+        [(functions, large_objects)] = self.fetch(
+            "SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace "  # noqa: S608 - constants
+            f"WHERE {_BY_USERS} AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE {_made_by_extension('pg_proc', 'p.oid')})), "
+            "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata)"
+        )
+        return len(self.relations()) + int(functions) + int(large_objects)
+
+    def partition_roots(self) -> dict[tuple[str, str], int]:
+        """Of each partition, by schema and name: its outermost partitioned table's OID."""
+        rows = self.fetch(
+            f"SELECT n.nspname, c.relname, pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid::bigint FROM {_NAMED} "  # noqa: S608 - constants
+            "WHERE c.relispartition AND c.relkind = 'r'"
+        )
+        return {(schema, name): root for schema, name, root in rows}
+
+    def extension_tables(self) -> set[tuple[str, str]]:
+        """Schema and name of every table that an extension made."""
+        rows = self.fetch(
+            f"SELECT n.nspname, c.relname FROM {_NAMED} "  # noqa: S608 - constants
+            f"JOIN pg_catalog.pg_depend d ON {_made_by_extension('pg_class', 'c.oid')} WHERE c.relkind IN ('r', 'p')"
+        )
+        return {(schema, name) for schema, name in rows}
+
+    def filtered_tables(self) -> set[tuple[str, str]]:
+        """Schema and name of every table of which row security may hide rows from this role."""
+        rows = self.fetch(
+            f"SELECT n.nspname, c.relname FROM {_NAMED} "  # noqa: S608 - constants
+            "WHERE c.relrowsecurity AND pg_catalog.row_security_active(c.oid)"
+        )
+        return {(schema, name) for schema, name in rows}
+
+    def relation_sizes(self, oids: Sequence[int]) -> dict[int, int]:
+        """Bytes on the server's disk of each table with its TOAST, without its indexes."""
+        rows = self.fetch(
+            "SELECT oid::bigint, pg_catalog.pg_table_size(oid) FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS oid",
+            [list(oids)],
+        )
+        return {oid: size or 0 for oid, size in rows}
+
+    def estimated_sizes(self, oids: Sequence[int]) -> dict[int, int]:
+        """The same by the catalog's account, which VACUUM and ANALYZE keep: no lock is taken, so that none is waited for."""
+        rows = self.fetch(
+            "SELECT c.oid::bigint, (c.relpages + coalesce(t.relpages, 0)) * pg_catalog.current_setting('block_size')::bigint "
+            "FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid WHERE c.oid = ANY (%s::pg_catalog.oid[])",
+            [list(oids)],
+        )
+        return dict(rows)
+
+    def estimated_size(self) -> int:
+        """The same of all tables together, the system's left out."""
+        [(size,)] = self.fetch(
+            "SELECT coalesce(pg_catalog.sum(c.relpages::bigint + coalesce(t.relpages, 0)), 0)::bigint "
+            "* pg_catalog.current_setting('block_size')::bigint "
+            "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid "
+            "WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema')"
+        )
+        return int(size)

@@ -1,0 +1,56 @@
+"""What the programs that pgstow starts find in their environment: what they need, and no secret."""
+
+from pathlib import Path
+
+import pytest
+from support.pgstow import run_pgstow
+from support.postgres_fixtures import Database
+
+from pipeline.postgres.programs import find_program
+
+PROGRAMS = ("pg_dump", "pg_restore", "psql", "initdb", "postgres")
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "secret-of-s3",
+    "AWS_SESSION_TOKEN": "secret-of-s3-session",
+    "GOOGLE_APPLICATION_CREDENTIALS": "/secret/of/gcs.json",
+    "PGSTOW_CONFIG": "/secret/pgstow.toml",
+    "SMTP_PASSWORD": "secret-of-somebody",
+    "LC_SECRET_1": "secret-of-a-locale",
+}
+WANTED = {"PGAPPNAME": "wanted", "TZ": "Asia/Tokyo"}
+
+
+@pytest.fixture
+def tattlers(spool_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with PostgreSQL's programs, each of which first writes its environment into a file beside it."""
+    real = find_program("initdb", at_least_major=12).path.resolve().parent
+    folder = tmp_path_factory.mktemp("tattlers")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o777 if parent == folder else 0o755)
+    for name in PROGRAMS:
+        program = folder / name
+        program.write_text(
+            f'#!/bin/sh\n[ "$1" = --version ] || [ "$1" = -V ] || env >>{folder}/{name}.env\nexec {real}/{name} "$@"\n'
+        )
+        program.chmod(0o755)
+    return folder
+
+
+def test_no_program_gets_a_secret(database: Database, tattlers: Path, tmp_path: Path, spool_dir: Path) -> None:
+    database.execute("CREATE TABLE t AS SELECT 1 AS a; CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
+    env = {**SECRETS, **WANTED, "PGPASSWORD": "secret-of-a-server"}
+    common = ("--spool-dir", spool_dir, "--bin-dir", tattlers, "-q")
+    for format_ in ("directory", "plain"):
+        store = tmp_path / format_
+        made = run_pgstow("backup", database.conninfo, "--to", store, "-F", format_, *common, env=env)
+        assert made.exit_code == 0, made
+        proven = run_pgstow("verify", "--from", store, "--level", "restore", *common, env=env)
+        assert proven.exit_code == 0, proven
+    for name in PROGRAMS:
+        found = (tattlers / f"{name}.env").read_text()
+        assert "PATH=" in found
+        assert "TZ=Asia/Tokyo" in found
+        assert not [line for line in found.splitlines() if any(secret in line for secret in SECRETS.values())], name
+        assert ("PGAPPNAME=wanted" in found) == (name not in {"initdb", "postgres"}), name
+        # A server of pgstow's own is no place for the password of another one.
+        assert ("secret-of-a-server" in found) == (name == "pg_dump"), name
