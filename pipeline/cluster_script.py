@@ -22,6 +22,7 @@ from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.maintenance import make_usual_database
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.psql import ScriptError, ScriptRun
+from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
 from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
 from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
@@ -124,16 +125,17 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
                 raise TargetNotEmpty(f"The database {name} is not empty: a cluster is restored onto a new server.")
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
         least = max(server.major, major_of(record.source.pg_dump_version))
-        program = find_program("psql", at_least_major=least, search=target.programs)
+        program = find_psql(at_least_major=least, search=target.programs)
         notify(Started(f"Restoring {len(record.dump.databases)} databases with psql {program.version}"))
         reader = ObjectReader(store, record.objects, record.files, workers, limits)
         plan = plan_stream(record.files, self_terminated=False)
-        feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1)
+        restricted = RestrictedMode(record.dump.databases)
+        feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1, through=restricted.of)
         name = f"pgstow {record.backup_id}"
         # Options of the connection win over the settings that the script gives its databases. psql keeps them when it connects anew.
         loading = as_dumped(target.server, record.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
-        run = ScriptRun(program, loading, workspace, feed.path, name=name, passes=_is_of_the_cluster)
+        run = ScriptRun(program, loading, workspace, feed.path, restricted, name=name, passes=_is_of_the_cluster)
         try:
             follow(run, feed, reader, server, record.totals.size, workers, notify)
             notify(Started("Counting rows"))

@@ -19,6 +19,7 @@ from pipeline.postgres.dumpall import SCRIPT_NAME, OnlyGlobals, dump_globals
 from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.psql import run_script
+from pipeline.postgres.restricted_mode import find_psql
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
@@ -118,12 +119,11 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
     """
     limits = target.limits
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
-        program = find_program("psql", at_least_major=server.major, search=target.programs)
+        program = find_psql(at_least_major=server.major, search=target.programs)
         notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
         script = b"".join(part for file in manifest.files for part in check_content(file, reader.read(file)))
-        path = workspace.write_private(SCRIPT_NAME, script)
-        refused = run_script(program, target.server, workspace, path, f"pgstow {manifest.backup_id}")
+        refused = run_script(program, target.server, workspace, script, f"pgstow {manifest.backup_id}")
     failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(

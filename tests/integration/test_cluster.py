@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from support.faulty_backups import FaultyStore
 from support.faulty_http import Fault
 from support.locales import server_with_locales
-from support.manifests import canonical
+from support.manifests import canonical, forge_script
 from support.pgstow import Result, assert_one_sentence, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import Database
 
@@ -176,6 +176,12 @@ class TestScript:
             verified = run_pgstow("verify", "--from", store, "--latest-of-each", "--level", level, "--json")
             assert verified.exit_code == 0
             assert [found["database"] for found in json.loads(verified.stdout)] == ["@cluster"]
+
+        forged, marker = tmp_path / "forged", tmp_path / "ran"
+        shutil.copytree(store, forged)
+        forge_script(forged, lambda script: b"\\! touch %b\n%b" % (bytes(marker), script))
+        assert_one_sentence(restore(forged, target, spool_dir), 7, r"psql's command \\!.* The server may hold a part")
+        assert not marker.exists()
 
         result = restore(store, target, spool_dir)
         assert (result.exit_code, result.stderr) == (0, "")
