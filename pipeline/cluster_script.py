@@ -1,6 +1,6 @@
 """Back up a whole server as the one script that pg_dumpall makes of it, and run that on a new one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +15,9 @@ from pipeline.events import Notice, Notify, Started
 from pipeline.follow import follow
 from pipeline.globals import ServerTarget, takes_passwords
 from pipeline.layout import WHOLE
-from pipeline.manifest import DumpOptions, Manifest
+from pipeline.manifest import DumpOptions, Manifest, TableData
 from pipeline.postgres.dump import DumpCall, StreamDump
+from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
 from pipeline.postgres.loading import as_dumped, has_money, session_default, writes_money_alike
 from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.maintenance import make_usual_database
@@ -72,6 +73,7 @@ def back_up_cluster_script(
             call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
             writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, Compressor(each.level))
             watch = StatementWatch(server, run.session_name, each.statement_timeout, workers)
+            since = oldest_transaction(server)
             arguments = [
                 f"--database={server.name}",
                 *([f"--{dump.only}-only"] if dump.only else []),
@@ -88,7 +90,9 @@ def back_up_cluster_script(
                 )
             if unknown := {table.database or "" for table in tables} - set(databases):
                 raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
-            found = [_look_into(each, name) for name in databases]
+            found = [_look_into(each, name, since) for name in databases]
+            if dump.only != "schema":
+                _check_tables(tables, found)
             source = source.model_copy(update={"lc_monetary": _money_locale(found, notify)})
             unlogged = [name for one in found for name in one.unlogged_left_out]
             dump = dump.model_copy(update={"unlogged_left_out": unlogged})
@@ -154,12 +158,23 @@ class _Database:
     lc_monetary: str | None
     """The locale in which it writes money; None if it has no money."""
     unlogged_left_out: Sequence[str]
+    lasting: Collection[tuple[str, str]]
+    """Schema and name of tables that were there during the whole dump."""
 
 
-def _look_into(each: BackupRequest, name: str) -> _Database:
+def _look_into(each: BackupRequest, name: str, since: int) -> _Database:
     with Server(each.source.with_database(name)) as server:
         locale = session_default(server, "lc_monetary") if has_money(server) else None
-        return _Database(name, locale, [f"{name}.{one}" for one in unlogged_left_out(server, each.selection)])
+        unlogged = [f"{name}.{one}" for one in unlogged_left_out(server, each.selection)]
+        return _Database(name, locale, unlogged, lasting_tables(server, since))
+
+
+def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database]) -> None:
+    """Raise DumpFailed if a table that was there all the time has no data in the script."""
+    come = {(table.database, table.schema_name, table.relation) for table in tables}
+    wanted = {(database.name, *table) for database in databases for table in database.lasting}
+    if missing := min(wanted - come, default=None):
+        raise DumpFailed(f"pg_dumpall's script lacks the data of {'.'.join(missing)}.")
 
 
 def _money_locale(databases: Sequence[_Database], notify: Notify) -> str | None:

@@ -93,7 +93,7 @@ class RestrictedMode:
                     yield b"\n"
                 else:
                     left, key = key, secrets.token_hex(_KEY_SIZE)
-                    yield _connect(self._database(piece, lexer.encoding), left, key)
+                    yield _connect(self._database(piece, lexer.first_encoding), left, key)
         except DumpFailed as exc:
             raise BackupDamaged(str(exc)) from exc
 

@@ -45,9 +45,11 @@ class _In(Enum):
 
 
 _ROWS = frozenset({_In.ROW_START, _In.ROWS})
+_READ_BY_BYTE = _ROWS | {_In.DOLLAR_QUOTE}
+"""Where no byte of another character can pass for the end."""
 _QUOTES = {_In.STRING: b"'", _In.IDENTIFIER: b'"'}
 
-_NEITHER_COPY_NOR_SET = rb";(?=[ \n]*+(?:[ABD-RT-Z]|SEL))"
+_NEITHER_COPY_NOR_SET = rb";(?=[ \n]*+(?:[ABD-RT-Z;]|SEL))"
 _CODE = re.compile(
     rb"""(?:[^'"$;\\/-]*+(?:%b|-(?=[^-])|/(?=[^*])))*+[^'"$;\\/-]*+""" % _NEITHER_COPY_NOR_SET, re.DOTALL
 )
@@ -100,6 +102,9 @@ class ScriptLexer:
     def __init__(self) -> None:
         self.encoding = "UTF8"
         """What ``SET client_encoding`` said last."""
+        self.first_encoding = "UTF8"
+        """What it said first."""
+        self._is_encoding_said = False
         self._rest = b""
         """What isn't understood yet."""
         self._in = _In.CODE
@@ -144,6 +149,8 @@ class ScriptLexer:
             if end == at and self._in is before[0]:
                 break
             at = end
+            if self._in is _In.DOLLAR_QUOTE and before[0] is not self._in:
+                self._tag = raw[end - len(self._tag) : end]
             if before != (self._in, self.encoding) and self.encoding in _CHARACTERS:
                 text = raw[:at] + self._readable(raw[at:], last=last)
         if at > returned:
@@ -157,7 +164,7 @@ class ScriptLexer:
 
     def _readable(self, raw: bytes, *, last: bool) -> bytes:
         """Return the text up to the last whole character, with other bytes in place of characters that may have bytes of ASCII in them."""
-        if self._in in _ROWS or (wide := _CHARACTERS.get(self.encoding)) is None or raw.isascii():
+        if self._in in _READ_BY_BYTE or (wide := _CHARACTERS.get(self.encoding)) is None or raw.isascii():
             return raw
         whole = _WHOLE_CHARACTERS[self.encoding].match(raw)
         end = whole.end() if whole and not last else len(raw)
@@ -250,11 +257,16 @@ class ScriptLexer:
                 if said["plain"]:
                     self._backslash_escapes = said["plain"] == b"off"
                 else:
-                    self.encoding = said["encoding"].decode("ascii", "replace")
+                    self._say_encoding(said["encoding"].decode("ascii", "replace"))
                 return Kind.SQL, said.end()
             if not last and len(text) - at < _LONGEST_SET and b";" not in text[at:]:
                 return Kind.SQL, at
         return None
+
+    def _say_encoding(self, encoding: str) -> None:
+        self.encoding = encoding
+        if not self._is_encoding_said:
+            self._is_encoding_said, self.first_encoding = True, encoding
 
     def _at_command(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
         if text[at + 1 : at + 2] in {b";", b":"}:  # these psql takes for the character alone

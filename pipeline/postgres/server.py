@@ -163,13 +163,6 @@ class Server(Session):
         [(count,)] = self.fetch("SELECT count(*) FROM pg_largeobject_metadata")
         return int(count)
 
-    def tables(self) -> set[tuple[str, str]]:
-        """Schema and name of every table that holds rows itself, whoever it belongs to."""
-        rows = self.fetch(
-            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r'"
-        )
-        return {(schema, name) for schema, name in rows}
-
     def relations(self) -> set[tuple[str, str]]:
         """Schema and name of every table, view, sequence and the like that belongs to neither the system nor an extension."""
         rows = self.fetch(

@@ -206,6 +206,13 @@ class TestScript:
         where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
         result = run_pgstow("backup", conninfo, "--all-databases", "-F", "plain", "--no-role-passwords", *where)
         assert_one_sentence(result, 4, "pg_dumpall failed: .*permission denied")
+
+        (tmp_path / "bin").mkdir()
+        forgetful = f"""{source.bin_dir}/pg_dumpall "$@" | sed '/^COPY sales.item/,/^\\\\\\./d'"""
+        (tmp_path / "bin/pg_dumpall").write_text(f"#!/bin/sh\n{forgetful}\n")
+        (tmp_path / "bin/pg_dumpall").chmod(0o755)
+        result = back_up(source, tmp_path / "store", spool_dir, "--format", "plain", "--bin-dir", tmp_path / "bin")
+        assert_one_sentence(result, 4, r"pg_dumpall's script lacks the data of shop\.sales\.item\.")
         assert not (tmp_path / "store" / "manifests").exists()
 
     def test_an_error_ends_it(

@@ -88,7 +88,9 @@ def test_databases_of_a_cluster() -> None:
     reader = ScriptReader(of_cluster=True)
     for database in ("one", "the 'other'"):
         reader.write(
-            f'--\n-- Database "{database}" dump\n--\n\n'.encode() + data("s", "t", "COPY s.t (i)", b"1\n") + END
+            f'--\n-- Database "{database}" dump\n--\n\n\\connect "{database}"\n\n'.encode()
+            + data("s", "t", "COPY s.t (i)", b"1\n")
+            + END
         )
     reader.write(b"--\n-- PostgreSQL database cluster dump complete\n--\n\n")
     assert [(table.database, table.rows) for table in reader.finish()] == [("one", 1), ("the 'other'", 1)]
