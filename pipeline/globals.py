@@ -20,6 +20,7 @@ from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.psql import run_script
 from pipeline.postgres.restricted_mode import find_psql
+from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
@@ -64,6 +65,9 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
             role_passwords=role_passwords,
             name=run.session_name,
         )
+        reader = ScriptReader(of_cluster=True)
+        reader.write(script)
+        reader.finish()
         run.ended("dump")
         writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, compressor)
         for start in range(0, len(script), limits.piece_size):

@@ -81,6 +81,7 @@ _SET = re.compile(
 _LONGEST_SET = 200  # bytes
 _END_OF_ROWS = b"\n\\.\n"
 _PART = 64 * 1024  # bytes
+_WIDE_PART = 4 * 1024  # bytes, which are looked at again behind each dollar quote and each table's rows
 
 _WIDE = {
     **dict.fromkeys(("SJIS", "SHIFT_JIS_2004"), rb"[\x80-\xa0\xe0-\xff]."),
@@ -129,8 +130,11 @@ class ScriptLexer:
 
     def split(self, data: bytes, *, last: bool = False) -> Iterator[tuple[Kind, bytes]]:
         """Return the next pieces, in order. All pieces together are the script. ``last`` is true if nothing follows."""
-        for start in range(0, len(data), _PART):
-            yield from self._split(self._rest + data[start : start + _PART], last=last and start + _PART >= len(data))
+        start = 0
+        while start < len(data):
+            end = start + (_WIDE_PART if self.encoding in _CHARACTERS else _PART)
+            yield from self._split(self._rest + data[start:end], last=last and end >= len(data))
+            start = end
         if last and not data:
             yield from self._split(self._rest, last=True)
 
@@ -151,7 +155,8 @@ class ScriptLexer:
             at = end
             if self._in is _In.DOLLAR_QUOTE and before[0] is not self._in:
                 self._tag = raw[end - len(self._tag) : end]
-            if before != (self._in, self.encoding) and self.encoding in _CHARACTERS:
+            by_byte = (before[0] in _READ_BY_BYTE) != (self._in in _READ_BY_BYTE)
+            if (by_byte or before[1] != self.encoding) and self.encoding in _CHARACTERS:
                 text = raw[:at] + self._readable(raw[at:], last=last)
         if at > returned:
             yield Kind.SQL, raw[returned:at]
@@ -259,7 +264,7 @@ class ScriptLexer:
                 else:
                     self._say_encoding(said["encoding"].decode("ascii", "replace"))
                 return Kind.SQL, said.end()
-            if not last and len(text) - at < _LONGEST_SET and b";" not in text[at:]:
+            if not last and len(text) - at < _LONGEST_SET and text.find(b";", at) < 0:
                 return Kind.SQL, at
         return None
 

@@ -27,13 +27,11 @@ def test_neither_a_restore_nor_a_proof_runs_a_command(
     marker = tmp_path / "ran"
     forge_script(store, lambda script: b"\\! touch %b\n%b" % (bytes(marker), script))
     where = ("--from", store, "--spool-dir", spool_dir, "-q")
-    results = [
-        run_pgstow("restore", "--into", empty_target.conninfo, *where),
-        run_pgstow("verify", "--level", "restore", "--no-attest", *where),
-    ]
+    restored = run_pgstow("restore", "--into", empty_target.conninfo, *where)
+    proven = run_pgstow("verify", "--level", "restore", "--no-attest", *where)
     assert not marker.exists()
-    for result in results:
-        assert_one_sentence(result, DAMAGED, r"psql's command \\!")
+    assert_one_sentence(restored, DAMAGED, r"psql's command \\!")
+    assert (proven.exit_code, proven.stderr.count("psql's command \\!")) == (DAMAGED, 2)
 
 
 def test_an_old_psql_is_refused(store: Path, empty_target: Database, tmp_path: Path) -> None:
@@ -54,4 +52,6 @@ def test_neither_do_roles_and_tablespaces(postgres: ThrowawayCluster, tmp_path: 
     forge_script(store, lambda script: b"\\! touch %b\n%b" % (bytes(marker), script))
     result = run_pgstow("restore", *where, "--from", store, "--into", postgres.conninfo())
     assert_one_sentence(result, DAMAGED, r"psql's command \\!")
+    read = ("--database", "@globals", "--level", "archive", "--spool-dir", spool_dir, "--no-attest", "-q")
+    assert_one_sentence(run_pgstow("verify", "--from", store, *read), DAMAGED, r"globals\.sql: .* psql's command \\!")
     assert not marker.exists()
