@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -186,8 +186,11 @@ def _pass_stream(
         pg_restore = find_program("pg_restore", at_least_major=call.program.major, search=request.programs)
         reading = partial(reading, format_, pg_restore)
     else:
-        with closing(StreamDump.of_database(call, request.selection, snapshot=snapshot, format_="custom")) as archive:
-            contents = read_contents(archive, server, call.name, watch, workers)
+        with Workspace(request.limits.spool_parent) as aside:
+            first = replace(call, workspace=aside)
+            archive = StreamDump.of_database(first, request.selection, snapshot=snapshot, format_="custom")
+            with closing(archive):
+                contents = read_contents(archive, server, call.name, watch, workers)
         script.expect(tables_with_data(contents), large_objects=contents.has_large_objects)
     expected = server.estimated_size() if request.selection.is_all_tables else 0
     with (

@@ -133,7 +133,9 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
         notify(Started(f"Restoring {len(record.dump.databases)} databases with psql {program.version}"))
         reader = ObjectReader(store, record.objects, record.files, workers, limits)
         plan = plan_stream(record.files, self_terminated=False)
-        restricted = RestrictedMode(record.dump.databases)
+        restricted = RestrictedMode(
+            record.dump.databases, _stored_names(server) - {name.encode() for name in ON_EVERY_SERVER}
+        )
         feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1, through=restricted.of)
         name = f"pgstow {record.backup_id}"
         # Options of the connection win over the settings that the script gives its databases. psql keeps them when it connects anew.
@@ -148,6 +150,16 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
                 check_rows(target.server.with_database(database), tables, workers, limits.jobs, notify)
         except (PipelineError, StorageError) as exc:
             raise type(exc)(f"{exc} The server may hold a part of the backup now.") from exc
+
+
+def _stored_names(server: Server) -> set[bytes]:
+    """Return the names of the server's databases in the bytes that a client has to send for them."""
+    return {
+        name
+        for (name,) in server.fetch(
+            "SELECT pg_catalog.convert_to(datname::pg_catalog.text, pg_catalog.getdatabaseencoding()) FROM pg_catalog.pg_database"
+        )
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,13 @@ def describe(command: bytes) -> str:
 
 
 class RestrictedMode:
-    r"""One psql's restricted mode, in which it may connect to ``databases`` as a script of pg_dumpall's does."""
+    r"""One psql's restricted mode, in which it may connect to ``databases`` as a script of pg_dumpall's does.
 
-    def __init__(self, databases: Collection[str] = ()) -> None:
+    It never connects to ``others``, as the server stores their names: bytes may be one name in one encoding and another in another.
+    """
+
+    def __init__(self, databases: Collection[str] = (), others: Collection[bytes] = ()) -> None:
+        self._others = others
         self._key = secrets.token_hex(_KEY_SIZE)
         self._databases = frozenset(databases)
 
@@ -104,7 +108,8 @@ class RestrictedMode:
             raise BackupDamaged(
                 f"The script has psql's command {describe(command)}, which pg_dump doesn't write there, so none of the rest is run."
             )
-        if self._databases.isdisjoint({name.decode("utf-8", "replace"), shown(name, encoding)}):
+        meant = {name.decode("utf-8", "replace"), shown(name, encoding)}
+        if name in self._others or self._databases.isdisjoint(meant):
             raise BackupDamaged(
                 f"The script connects to the database {shown(name, encoding)!r}, which isn't of the backup, so none of the rest is run."
             )

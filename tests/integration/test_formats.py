@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.faulty_backups import SMALL, FaultyStore
 from support.pgstow import (
     PGSTOW,
@@ -208,7 +209,8 @@ def test_characters_that_end_in_a_backslash(
         f"ALTER DATABASE {source.name} SET client_encoding = 'SJIS'; CREATE TABLE t AS SELECT 1 AS i, 'x\u8868' AS \"\u8868\";"
         f"COMMENT ON TABLE t IS '\u8868'; COMMENT ON COLUMN t.i IS {PASTED[:-1]}\u8868'; COMMENT ON COLUMN t.\"\u8868\" IS '; \u8868'"
     )
-    assert back_up(source.conninfo, format_, tmp_path, spool_dir).exit_code == 0
+    with_password = make_conninfo(source.conninfo, password="secret")
+    assert back_up(with_password, format_, tmp_path, spool_dir).exit_code == 0
     stored = Stored(format_, tmp_path)
     assert [(table.relation, table.columns, table.rows) for table in stored.manifest.tables] == [
         ("t", '(i, "\u8868")', 1)

@@ -159,6 +159,10 @@ def test_it_connects_to_the_databases_of_a_backup(make_database: DatabaseMaker, 
 def test_it_connects_to_no_other_database() -> None:
     with pytest.raises(BackupDamaged, match="connects to the database 'production', which isn't of the backup"):
         list(RestrictedMode(["shop"]).of([b"\\connect production\n"]))
+    latin = b"SET client_encoding = 'LATIN1';\n\\connect -reuse-previous=on \"dbname='\xc3\xa9'\"\n"
+    assert b"dbname='\xc3\xa9'" in b"".join(RestrictedMode(["Ã©"]).of([latin]))
+    with pytest.raises(BackupDamaged, match="isn't of the backup"):
+        list(RestrictedMode(["Ã©"], others=["é".encode()]).of([latin]))
 
 
 def test_the_keys_of_a_dump_are_taken_out() -> None:
