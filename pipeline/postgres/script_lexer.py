@@ -155,8 +155,9 @@ class ScriptLexer:
             at = end
             if self._in is _In.DOLLAR_QUOTE and before[0] is not self._in:
                 self._tag = raw[end - len(self._tag) : end]
+            wide = before[1] in _CHARACTERS or self.encoding in _CHARACTERS
             by_byte = (before[0] in _READ_BY_BYTE) != (self._in in _READ_BY_BYTE)
-            if (by_byte or before[1] != self.encoding) and self.encoding in _CHARACTERS:
+            if wide and (by_byte or before[1] != self.encoding):
                 text = raw[:at] + self._readable(raw[at:], last=last)
         if at > returned:
             yield Kind.SQL, raw[returned:at]

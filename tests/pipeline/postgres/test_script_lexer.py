@@ -101,6 +101,20 @@ def test_characters_that_end_in_a_byte_of_ascii(encoding: str) -> None:
         assert split(script, end) == whole
 
 
+def test_a_script_in_several_encodings() -> None:
+    """As that of a server, whose databases each have their own."""
+    in_sjis = b"SET client_encoding = 'SJIS';\nSELECT E'\x95\\';\n\\connect a\n"
+    script = in_sjis + "SET client_encoding = 'UTF8';\nSELECT 'あ', 'あ';\n\\connect b\n".encode() + in_sjis
+    whole = split(script)
+    assert [piece for kind, piece in whole if kind is Kind.COMMAND] == [
+        b"\\connect a\n",
+        b"\\connect b\n",
+        b"\\connect a\n",
+    ]
+    for end in range(len(script)):
+        assert split(script, end) == whole
+
+
 @pytest.mark.parametrize(
     ("script", "command"),
     [
