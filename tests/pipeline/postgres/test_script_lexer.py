@@ -1,17 +1,22 @@
 """A script is divided as psql divides it, in whatever pieces it comes."""
 
 import os
-from collections import deque
+import random
+import re
+import subprocess
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.postgres_fixtures import Database
 
 from pipeline.errors import BackupDamaged, DumpFailed
-from pipeline.postgres.restricted_mode import RestrictedMode
+from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
 from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.script_lexer import LONGEST, Kind, ScriptLexer
 
@@ -180,6 +185,49 @@ def test_any_text_in_any_pieces(script: bytes, data: st.DataObject) -> None:
         reader.finish()
     with suppress(BackupDamaged):
         deque(RestrictedMode(["x"]).of([script]), maxlen=0)
+
+
+RESET = b"ROLLBACK;\nSET standard_conforming_strings = on;\nSET client_encoding = 'UTF8';\n"
+SINGLE = [bytes([byte]) for byte in b"'\"$\n\r ;eEa1-/*()"]
+MORE_PARTS = [
+    *SINGLE,
+    *(
+        b"$$",
+        b"$a$",
+        b"\\x",
+        b"\\\\",
+        b"--",
+        b"/*",
+        b"*/",
+        b"E'",
+        b"''",
+        b"\\'",
+        b"'\n'",
+        b"U&'",
+        b"N'",
+        b":'",
+        b"\\;",
+        b"\\:",
+    ),
+    *(b"$1", b"a$", b"\xc3\xa9", b"\x95\\", b"\xb1", b"\nSET client_encoding = 'SJIS';\n"),
+    *(b"\nSET standard_conforming_strings = off;\n", b"\nSET standard_conforming_strings = on;\n"),
+]
+
+
+def test_psql_sees_the_same_commands(database: Database, tmp_path: Path) -> None:
+    """In random scripts: psql refuses as many commands of each as there are pieces that are commands."""
+    choose = random.Random(7)
+    scripts = [RESET + b"".join(choose.choices(MORE_PARTS, k=choose.randint(3, 30))) + b"\n" for _ in range(300)]
+    (tmp_path / "restrict.sql").write_bytes(b"\\restrict key\n")
+    for number, script in enumerate(scripts):
+        (tmp_path / f"{number}.sql").write_bytes(script)
+    files = [f"--file={tmp_path}/{name}.sql" for name in ("restrict", *range(len(scripts)))]
+    psql = find_psql(at_least_major=12).path
+    done = subprocess.run([psql, "-Xq", *files, "-d", database.conninfo], capture_output=True, check=True)
+    refused = Counter(re.findall(rb"/(\d+)\.sql:\d+: error: backslash commands are restricted", done.stderr))
+    assert sum(refused.values()) > len(scripts) / 4
+    for number, script in enumerate(scripts):
+        assert refused[b"%d" % number] == kinds(script).count(Kind.COMMAND), script
 
 
 def endless(first: bytes, part: bytes, size: int) -> Iterator[bytes]:
