@@ -225,7 +225,9 @@ class ScriptLexer:
         self._begun |= end > at or mark in _OPENING
         match mark:
             case b"'":
-                escaped = self._backslash_escapes or word in {b"E", b"e"}
+                escaped = word in {b"E", b"e"} or (
+                    self._backslash_escapes and not text[at:end].endswith((b"U&", b"u&"))
+                )
                 self._in = _In.ESCAPED_STRING if escaped else _In.STRING
                 return Kind.SQL, end + 1
             case b'"':
