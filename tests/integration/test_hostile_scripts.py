@@ -6,7 +6,10 @@ import pytest
 from support.manifests import forge_script
 from support.pgstow import assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
+from support.stored_sample import StoredSample
 
+from pipeline.errors import BackupDamaged
+from pipeline.postgres.loading import money_setting
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 DAMAGED, MACHINE = 7, 9
@@ -55,3 +58,11 @@ def test_neither_do_roles_and_tablespaces(postgres: ThrowawayCluster, tmp_path: 
     read = ("--database", "@globals", "--level", "archive", "--spool-dir", spool_dir, "--no-attest", "-q")
     assert_one_sentence(run_pgstow("verify", "--from", store, *read), DAMAGED, r"globals\.sql: .* psql's command \\!")
     assert not marker.exists()
+
+
+def test_the_locale_of_money_cannot_end_its_statement(stored_sample: StoredSample) -> None:
+    """Where an exported script begins with it."""
+    source = stored_sample.manifest.source
+    assert money_setting(source.model_copy(update={"lc_monetary": "de_DE.utf8"})) == "de_DE.utf8"
+    with pytest.raises(BackupDamaged, match="which is no locale's name"):
+        money_setting(source.model_copy(update={"lc_monetary": "de_DE\\'\n\\! touch x"}))
