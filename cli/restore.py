@@ -308,7 +308,9 @@ def _extract(
             return
         print(done)
         if format_ == "plain":
-            print(f"Restore it with: psql --dbname=… --set=ON_ERROR_STOP=1 --file={shown(path)}")
+            print(
+                f"psql would run commands in {shown(path)}. Restore it as docs/recovery.md shows under “A single file”."
+            )
         else:
             listed = "" if choice.is_all else f"--use-list={shown(folder / LIST_NAME)} "
             jobs = "" if format_ == "tar" else f"--jobs={limits.jobs} "

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END, DirectoryDump, DumpCall, StreamDump
 from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.programs import find_program
-from pipeline.postgres.script import ScriptReader
+from pipeline.postgres.script import ScriptReader, tables_with_data
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc
 from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
@@ -31,7 +31,7 @@ from pipeline.progress import BackupProgress
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
 from pipeline.stages.read_along import ReadAlong
 from pipeline.stages.spool import Spool
-from pipeline.stream import STREAM_NAMES, describe_stream, pass_on
+from pipeline.stream import STREAM_NAMES, describe_stream, pass_on, read_contents
 from pipeline.watch import StatementWatch
 from storage_backends import StorageBackend
 
@@ -185,8 +185,13 @@ def _pass_stream(
     if format_ != "plain":
         pg_restore = find_program("pg_restore", at_least_major=call.program.major, search=request.programs)
         reading = partial(reading, format_, pg_restore)
-    elif server.describe().encoding != "SQL_ASCII":  # whose names may be in any encoding, and not be found again
-        script.expect(server.tables())
+    else:
+        with Workspace(request.limits.spool_parent) as aside:
+            first = replace(call, workspace=aside)
+            archive = StreamDump.of_database(first, request.selection, snapshot=snapshot, format_="custom")
+            with closing(archive):
+                contents = read_contents(archive, server, call.name, watch, workers)
+        script.expect(tables_with_data(contents), large_objects=contents.has_large_objects)
     expected = server.estimated_size() if request.selection.is_all_tables else 0
     with (
         closing(StreamDump.of_database(call, request.selection, snapshot=snapshot, format_=format_)) as dump,

@@ -1,6 +1,6 @@
 """Back up a whole server as the one script that pg_dumpall makes of it, and run that on a new one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,13 +16,15 @@ from pipeline.events import Notice, Notify, Started
 from pipeline.follow import follow
 from pipeline.globals import ServerTarget, takes_passwords
 from pipeline.layout import WHOLE
-from pipeline.manifest import DumpOptions, Manifest
+from pipeline.manifest import DumpOptions, Manifest, TableData
 from pipeline.postgres.dump import DumpCall, StreamDump
+from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
 from pipeline.postgres.loading import as_dumped, has_money, session_default, writes_money_alike
 from pipeline.postgres.locks import sole_backup
 from pipeline.postgres.maintenance import make_usual_database
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.psql import ScriptError, ScriptRun
+from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
 from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
 from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
@@ -72,6 +74,7 @@ def back_up_cluster_script(
             call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
             writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, Compressor(each.level))
             watch = StatementWatch(server, run.session_name, each.statement_timeout, workers)
+            since = oldest_transaction(server)
             arguments = [
                 f"--database={server.name}",
                 *([f"--{dump.only}-only"] if dump.only else []),
@@ -88,7 +91,9 @@ def back_up_cluster_script(
                 )
             if unknown := {table.database or "" for table in tables} - set(databases):
                 raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
-            found = [_look_into(each, name) for name in databases]
+            found = [_look_into(each, name, since) for name in databases]
+            if dump.only != "schema":
+                _check_tables(tables, found)
             source = source.model_copy(update={"lc_monetary": _money_locale(found, notify)})
             unlogged = [name for one in found for name in one.unlogged_left_out]
             dump = dump.model_copy(update={"unlogged_left_out": unlogged})
@@ -126,16 +131,19 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
                 raise TargetNotEmpty(f"The database {name} is not empty: a cluster is restored onto a new server.")
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
         least = max(server.major, major_of(record.source.pg_dump_version))
-        program = find_program("psql", at_least_major=least, search=target.programs)
+        program = find_psql(at_least_major=least, search=target.programs)
         notify(Started(f"Restoring {len(record.dump.databases)} databases with psql {program.version}"))
         reader = ObjectReader(store, record.objects, record.files, workers, limits)
         plan = plan_stream(record.files, self_terminated=False)
-        feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1)
+        restricted = RestrictedMode(
+            record.dump.databases, _stored_names(server) - {name.encode() for name in ON_EVERY_SERVER}
+        )
+        feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1, through=restricted.of)
         name = f"pgstow {record.backup_id}"
         # Options of the connection win over the settings that the script gives its databases. psql keeps them when it connects anew.
         loading = as_dumped(target.server, record.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
-        run = ScriptRun(program, loading, workspace, feed.path, name=name, passes=_is_of_the_cluster)
+        run = ScriptRun(program, loading, workspace, feed.path, restricted, name=name, passes=_is_of_the_cluster)
         try:
             follow(run, feed, reader, server, record.totals.size, workers, notify)
             notify(Started("Counting rows"))
@@ -146,6 +154,16 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
             raise type(exc)(f"{exc} The server may hold a part of the backup now.") from exc
 
 
+def _stored_names(server: Server) -> set[bytes]:
+    """Return the names of the server's databases in the bytes that a client has to send for them."""
+    return {
+        name
+        for (name,) in server.fetch(
+            "SELECT pg_catalog.convert_to(datname::pg_catalog.text, pg_catalog.getdatabaseencoding()) FROM pg_catalog.pg_database"
+        )
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Database:
     """Facts about one database that the script doesn't hold."""
@@ -154,12 +172,23 @@ class _Database:
     lc_monetary: str | None
     """The locale in which it writes money; None if it has no money."""
     unlogged_left_out: Sequence[str]
+    lasting: Collection[tuple[str, str]]
+    """Schema and name of tables that were there during the whole dump."""
 
 
-def _look_into(each: BackupRequest, name: str) -> _Database:
+def _look_into(each: BackupRequest, name: str, since: int) -> _Database:
     with Server(each.source.with_database(name)) as server:
         locale = session_default(server, "lc_monetary") if has_money(server) else None
-        return _Database(name, locale, [f"{name}.{one}" for one in unlogged_left_out(server, each.selection)])
+        unlogged = [f"{name}.{one}" for one in unlogged_left_out(server, each.selection)]
+        return _Database(name, locale, unlogged, lasting_tables(server, since))
+
+
+def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database]) -> None:
+    """Raise DumpFailed if a table that was there all the time has no data in the script."""
+    come = {(table.database, table.schema_name, table.relation) for table in tables}
+    wanted = {(database.name, *table) for database in databases for table in database.lasting}
+    if missing := min(wanted - come, default=None):
+        raise DumpFailed(f"pg_dumpall's script lacks the data of {'.'.join(missing)}.")
 
 
 def _money_locale(databases: Sequence[_Database], notify: Notify) -> str | None:

@@ -20,6 +20,8 @@ from pipeline.postgres.dumpall import SCRIPT_NAME, OnlyGlobals, dump_globals
 from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.psql import run_script
+from pipeline.postgres.restricted_mode import find_psql
+from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
@@ -64,6 +66,9 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
             role_passwords=role_passwords,
             name=run.session_name,
         )
+        reader = ScriptReader(of_cluster=True)
+        reader.write(script)
+        reader.finish()
         run.ended("dump")
         writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, compressor)
         for start in range(0, len(script), limits.piece_size):
@@ -119,12 +124,11 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
     """
     limits = target.limits
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
-        program = find_program("psql", at_least_major=server.major, search=target.programs)
+        program = find_psql(at_least_major=server.major, search=target.programs)
         notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
         script = read_whole(single_file(manifest), reader)
-        path = workspace.write_private(SCRIPT_NAME, script)
-        refused = run_script(program, target.server, workspace, path, f"pgstow {manifest.backup_id}")
+        refused = run_script(program, target.server, workspace, script, f"pgstow {manifest.backup_id}")
     failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(

@@ -23,6 +23,7 @@ from pipeline.postgres.patterns import belongs_elsewhere
 from pipeline.postgres.programs import Program
 from pipeline.postgres.psql import ScriptRun
 from pipeline.postgres.restoration import IgnoredError, Restoration
+from pipeline.postgres.restricted_mode import RestrictedMode
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
@@ -157,8 +158,19 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
             jobs = 1 if archive.is_stream else limits.jobs
             notify(Started(f"Restoring into {target.database} with {program.path.name} {program.version}, {jobs} jobs"))
             with Workspace(limits.spool_parent) as workspace:
-                feed = Feed(workspace.path / "archive", plan, reader, workers, jobs, check_files=request.check_files)
-                restoration = _start(archive, program, loading, workspace, feed, plan.new_ids, chosen, request)
+                restricted = RestrictedMode() if archive.format == "plain" else None
+                feed = Feed(
+                    workspace.path / "archive",
+                    plan,
+                    reader,
+                    workers,
+                    jobs,
+                    check_files=request.check_files,
+                    through=restricted.of if restricted else iter,
+                )
+                restoration = _start(
+                    archive, program, loading, workspace, feed, restricted, plan.new_ids, chosen, request
+                )
                 follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
                 allowed_errors = _check_errors([*refused, *restoration.ignored_errors()], request, notify)
             if (request.create or request.properties) and jobs == 1:
@@ -275,14 +287,15 @@ def _start(
     target: Conninfo,
     workspace: Workspace,
     feed: Feed,
+    restricted: RestrictedMode | None,
     new_ids: Mapping[int, int],
     chosen: Sequence[int] | None,
     request: RestoreRequest,
 ) -> Restoration | ScriptRun:
     name = f"pgstow {archive.manifest.backup_id}"
-    if archive.format == "plain":
+    if restricted:
         atomic = _is_atomic(request, archive)
-        return ScriptRun(program, target, workspace, feed.path, name=name, single_transaction=atomic)
+        return ScriptRun(program, target, workspace, feed.path, restricted, name=name, single_transaction=atomic)
     return Restoration.into_database(
         program,
         target,

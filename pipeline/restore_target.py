@@ -12,6 +12,7 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.patterns import RELATIONS, parts_made
 from pipeline.postgres.programs import Program, find_program, major_of, speaks_to
 from pipeline.postgres.renaming import named_objects
+from pipeline.postgres.restricted_mode import find_psql
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
 from pipeline.row_check import Counts, Table, count_rows, name_of
@@ -31,7 +32,7 @@ def find_restorer(server: Server, archive: Archive, search: Sequence[Path]) -> P
     dumped_by = archive.manifest.source.pg_dump_version
     least = max(server.major, major_of(dumped_by))
     if archive.format == "plain":
-        return find_program("psql", at_least_major=least, search=search)
+        return find_psql(at_least_major=least, search=search)
     program = find_program("pg_restore", at_least_major=least, search=search)
     if not speaks_to(program.major, server.major):
         raise ProgramMissing(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.archive_reader import dump_format, single_file
@@ -11,9 +12,13 @@ from pipeline.config import Limits
 from pipeline.errors import DumpFailed, RestoreFailed
 from pipeline.events import Notice, Notify, Progress
 from pipeline.manifest import File, Format, Manifest, TableData
+from pipeline.postgres.activity import count_sessions
 from pipeline.postgres.dump import StreamDump
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.script import ScriptReader, Take
+from pipeline.postgres.server import Server
+from pipeline.postgres.toc import Toc, TocCutShort
+from pipeline.postgres.toc_head import parse_head
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.download import ObjectReader, check_content
 from pipeline.stages.read_along import ReadAlong
@@ -23,8 +28,39 @@ from pipeline.watch import StatementWatch
 STREAM_NAMES: dict[Format, str] = {"custom": "archive.dump", "tar": "archive.tar", "plain": "script.sql"}
 """The file of each format that is a single one."""
 
+_HEAD_PART = 64 * 1024  # bytes
+_PATIENCE = 10.0  # seconds for a session to end whose client is gone
 _TICK = 0.02  # seconds
 _INTERVAL = 0.2  # seconds between reports of progress
+
+
+def read_contents(dump: StreamDump, server: Server, name: str, watch: StatementWatch, workers: Workers) -> Toc:
+    """Return the table of contents of an archive in the custom format, and end pg_dump before it dumps what is in the archive.
+
+    ``name`` is the application name of its sessions, which are gone then. Raises DumpFailed.
+    """
+    head, tried, ended = bytearray(), 0, False
+    while True:
+        watch.look()
+        workers.collect(timeout=0)
+        if (read := dump.read(_HEAD_PART, timeout=_TICK)) is None:
+            continue
+        head += read[0]
+        if ended := read[1]:
+            _await(dump, watch, workers)
+        if not ended and len(head) < 2 * tried:  # so that a long one isn't parsed again and again
+            continue
+        tried = len(head)
+        with suppress(TocCutShort):
+            _, toc = parse_head(bytes(head), "custom")
+            break
+        if ended:
+            raise DumpFailed("The archive from which to tell the tables of the script is cut short.")
+    dump.stop()
+    deadline = time.monotonic() + _PATIENCE
+    while count_sessions(server, name) and time.monotonic() < deadline:
+        workers.collect(timeout=_TICK)
+    return toc
 
 
 def pass_on(
@@ -85,7 +121,7 @@ def read_stream(
     pg_restore = find_program("pg_restore", at_least_major=major, search=programs) if format_ != "plain" else None
     script = ScriptReader(of_cluster=manifest.kind == "cluster", take=take)
     if pg_restore is None:
-        script.expect({(table.schema_name, table.relation) for table in manifest.tables})
+        script.expect([(table.database, table.schema_name, table.relation) for table in manifest.tables])
     with Workspace(limits.spool_parent) as workspace, ReadAlong(script, workspace, format_, pg_restore) as along:
         for part in check_content(file, reader.read(file)):
             along.write(part)

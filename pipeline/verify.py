@@ -1,7 +1,7 @@
 """Verify a backup: is what its manifest names still there, and still what it was?"""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +19,7 @@ from pipeline.manifest import File, Manifest, StoredObject, TableData
 from pipeline.object_check import check_objects
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.restoration import check_toc
+from pipeline.postgres.restricted_mode import RestrictedMode
 from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import Workspace
 from pipeline.proof import Proof, ProofRequest, prove
@@ -207,9 +208,9 @@ def _verify_archive(
     found.files += len(manifest.files) - len(others)
     is_directory = dump_format(manifest) == "directory"
     for file in others:
-        read_file = (
-            _read_file if is_directory or manifest.kind == "globals" else partial(_read_stream, manifest, request)
-        )
+        read_file: Callable[[ObjectReader, File], str | bool] = _read_globals
+        if manifest.kind != "globals":
+            read_file = _read_file if is_directory else partial(_read_stream, manifest, request)
         reading.submit(partial(read_file, reader, file), partial(take, file))
     while reading.pending:
         workers.collect(timeout=_INTERVAL)
@@ -233,16 +234,23 @@ def _verify_archive(
             found.problems.append(str(exc))
 
 
-def _read_file(reader: ObjectReader, file: File) -> str | bool:
+def _read_file(
+    reader: ObjectReader, file: File, through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
+) -> str | bool:
     """What is wrong with it; else whether all of it could be read."""
     try:
-        for _ in check_content(file, reader.read(file)):
+        for _ in through(check_content(file, reader.read(file))):
             pass
     except BackupDamaged as exc:
         return f"{file.path}: {exc}"
     except ObjectUnreadable:
         return False
     return True
+
+
+def _read_globals(reader: ObjectReader, file: File) -> str | bool:
+    """The same for a script of roles and tablespaces, which no restore would run if it had a command of psql's."""
+    return _read_file(reader, file, through=RestrictedMode().of)
 
 
 def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReader, file: File) -> str | bool:

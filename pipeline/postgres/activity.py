@@ -33,3 +33,13 @@ def longest_statement(server: Server, name: str) -> Statement | None:
         [name],
     )
     return Statement(*rows[0]) if rows else None
+
+
+def count_sessions(server: Server, name: str) -> int:
+    """Return how many other sessions have this application name."""
+    server.fetch("SELECT pg_catalog.pg_stat_clear_snapshot()")
+    [(count,)] = server.fetch(
+        "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE application_name = %s AND pid <> pg_catalog.pg_backend_pid()",
+        [name],
+    )
+    return int(count)

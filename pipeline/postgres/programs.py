@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,14 @@ class Program:
     """As it says itself: ``15.18``, ``18beta1``, ``19devel``."""
 
 
-def find_program(name: str, *, at_least_major: int, search: Sequence[Path] = ()) -> Program:
+def find_program(
+    name: str,
+    *,
+    at_least_major: int,
+    search: Sequence[Path] = (),
+    fits: Callable[[Program], bool] = lambda _: True,
+    versions: str = "",
+) -> Program:
     """The program of that very major version, or else of the lowest newer one.
 
     Never an older one, which refuses the server; and not simply the newest, since a newer pg_restore may send what
@@ -49,8 +56,10 @@ def find_program(name: str, *, at_least_major: int, search: Sequence[Path] = ())
     Directories in ``search`` are the only ones looked into. Without any, it is the usual places of packages,
     then PATH, then the Python package of the extra ``demo``; where several hold one version, the first wins.
 
+    ``fits`` may refuse a version; ``versions`` then says in words which ones it takes.
+
     Raises:
-        ProgramMissing: there is none, or only of older versions.
+        ProgramMissing: there is none, or only of versions that don't fit.
     """
     found, broken = [], []
     for path in _candidates(name, search):
@@ -58,9 +67,10 @@ def find_program(name: str, *, at_least_major: int, search: Sequence[Path] = ())
             found.append(Program(path, *version))
         else:
             broken.append(path)
-    fitting = [program for program in found if program.major >= at_least_major]
+    fitting = [program for program in found if program.major >= at_least_major and fits(program)]
     if not fitting:
-        raise ProgramMissing(_what_is_missing(name, at_least_major, found, broken, search))
+        versions = versions or f"{at_least_major} or newer"
+        raise ProgramMissing(_what_is_missing(name, at_least_major, versions, found, broken, search))
     return min(fitting, key=lambda program: program.major)
 
 
@@ -128,7 +138,7 @@ def _version_of(path: Path) -> tuple[int, str] | None:
 
 
 def _what_is_missing(
-    name: str, major: int, found: Sequence[Program], broken: Sequence[Path], search: Sequence[Path]
+    name: str, major: int, versions: str, found: Sequence[Program], broken: Sequence[Path], search: Sequence[Path]
 ) -> str:
     place = f"in {', '.join(map(str, search))}" if search else "on this machine"
     if found:
@@ -139,6 +149,6 @@ def _what_is_missing(
         have = f"there is none {place}"
     package = f"postgresql-{major}" if name in _SERVER_PROGRAMS else f"postgresql-client-{major}"
     return (
-        f"{name} of PostgreSQL {major} or newer is needed, but {have}: "
+        f"{name} of PostgreSQL {versions} is needed, but {have}: "
         f"install it (Debian's package: {package}), or say with --bin-dir where it is"
     )

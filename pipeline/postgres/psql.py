@@ -1,4 +1,4 @@
-"""psql, which runs a script on a server."""
+"""psql, which runs a script on a server in the restricted mode."""
 
 import re
 import time
@@ -10,13 +10,13 @@ from pipeline.errors import RefusedStatement, RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
 from pipeline.postgres.restoration import IgnoredError
+from pipeline.postgres.restricted_mode import RestrictedMode
 from pipeline.postgres.workspace import Workspace, describe_failure
 
 _DUPLICATE_OBJECT = "42710"
 _LOST = "connection to server was lost"
 """psql's words after the server's last message."""
-_UNKNOWN_TO_OLDER = ("invalid command \\restrict", "invalid command \\unrestrict")
-"""pg_dump writes these commands around a script since August 2025. An older psql doesn't need them."""
+_ENTRY = "restrict.sql"
 _TICK = 0.02  # seconds
 
 
@@ -60,7 +60,7 @@ class ScriptMessages:
             elif match["statement"] is not None:
                 found.append(ScriptError(*self._last, match["statement"]))
                 self._last = "", ""
-            elif not match["own"].startswith(_UNKNOWN_TO_OLDER):
+            else:
                 reason = f" ({self._last[1]})" if self._last[1] and match["own"] == _LOST else ""
                 found.append(ScriptError("", f"{match['own']}{reason}"))
         return found
@@ -69,6 +69,7 @@ class ScriptMessages:
 class ScriptRun:
     """A running psql of the script at ``path``, under the application name ``name``; it never asks for a password.
 
+    ``restricted`` made the script (:meth:`RestrictedMode.of`), and psql runs none of the commands in it.
     It stops at the first error (``ON_ERROR_STOP``), and with ``single_transaction`` undoes all then; with ``passes``, it goes on after
     errors, and :meth:`has_ended` raises those that don't pass.
     """
@@ -79,6 +80,7 @@ class ScriptRun:
         conninfo: Conninfo,
         workspace: Workspace,
         path: Path,
+        restricted: RestrictedMode,
         *,
         name: str,
         single_transaction: bool = False,
@@ -96,8 +98,8 @@ class ScriptRun:
                 "--no-password",
                 "--variable=VERBOSITY=verbose",
                 "--echo-errors",
-                *([] if passes else ["--variable=ON_ERROR_STOP=1"]),
                 *(["--single-transaction"] if single_transaction else []),
+                f"--file={workspace.write_private(_ENTRY, restricted.entry(stops_at_errors=passes is None))}",
                 f"--file={path}",
                 f"--dbname={conninfo.for_program(workspace, name)}",
             ],
@@ -136,10 +138,15 @@ class ScriptRun:
 
 
 def run_script(
-    program: Program, conninfo: Conninfo, workspace: Workspace, script: Path, name: str
+    program: Program, conninfo: Conninfo, workspace: Workspace, script: bytes, name: str
 ) -> Sequence[ScriptError]:
-    """Have psql run all of a script, statement by statement; what the server refused of it. Raises RestoreFailed where psql itself fails."""
-    running = ScriptRun(program, conninfo, workspace, script, name=name, passes=lambda _: True)
+    """Have psql run all of a script, statement by statement. Return what the server refused of it.
+
+    Raises RestoreFailed if psql itself fails, or BackupDamaged if the script has a command of psql's.
+    """
+    restricted = RestrictedMode()
+    path = workspace.write_private("script.sql", b"".join(restricted.of([script])))
+    running = ScriptRun(program, conninfo, workspace, path, restricted, name=name, passes=lambda _: True)
     while not running.has_ended():
         time.sleep(_TICK)
     return running.refused()

@@ -16,13 +16,6 @@ def _made_by_extension(catalog: str, oid: str) -> str:
 class Relations(Session):
     """A session, and what relations its database has."""
 
-    def tables(self) -> set[tuple[str, str]]:
-        """Schema and name of every table that holds rows itself, whoever it belongs to."""
-        rows = self.fetch(
-            f"SELECT n.nspname, c.relname FROM {_NAMED} WHERE c.relkind = 'r'"  # noqa: S608 - constants
-        )
-        return {(schema, name) for schema, name in rows}
-
     def relations(self) -> set[tuple[str, str]]:
         """Schema and name of every table, view, sequence and the like that belongs to neither the system nor an extension."""
         rows = self.fetch(

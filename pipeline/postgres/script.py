@@ -3,50 +3,45 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.errors import DumpFailed
 from pipeline.manifest import TableData
 from pipeline.postgres.dump import COPY_END
 from pipeline.postgres.encodings import python_codec, shown
+from pipeline.postgres.restricted_mode import connected_database, describe, is_of_a_dump
+from pipeline.postgres.script_lexer import COPY, Kind, ScriptLexer
+from pipeline.postgres.toc import Toc
 
 Take = Callable[[str, str, bytes], None]
 """Called with schema, name and some bytes of a table's rows."""
 
-_MARK = re.compile(rb"""\n(?:-- Data for Name: |-- Database "|SET client_encoding = ')""")
-_ENCODING = re.compile(rb"\nSET client_encoding = '([^'\n]+)';\n")
-_DATABASE = re.compile(rb'\n-- Database "([^\n]*)" dump\n')
-"""dumpDatabases() in pg_dumpall.c."""
-_IDENTIFIER = rb'(?:"(?:[^"]|"")+"|[^\s".(]+)'
-_DATA = re.compile(
+TableName = tuple[str | None, str, str]
+"""Database, where there are several, schema and name."""
+
+_VIA_ROOT = re.compile(
     rb"\n-- Data for Name: (?P<tag>[^\n]*); Type: TABLE DATA; Schema: (?P<namespace>[^\n]*); Owner: [^\n]*\n--\n\n"
-    rb"(?P<by_root>-- load via partition root [^\n]*\n\n)?"
-    rb"COPY (?P<schema>" + _IDENTIFIER + rb")\.(?P<name>" + _IDENTIFIER + rb") "
-    rb'(?P<columns>\((?:"(?:[^"]|"")+"|[^"()])*\))? ?FROM stdin;\n'
+    rb"-- load via partition root [^\n]*\n\n\Z"
 )
-"""_printTocEntry() in pg_backup_archiver.c, and dumpTableData() in pg_dump.c."""
-_LONGEST_HEAD = 1024 * 1024  # bytes; a table has 1,600 columns at most, with names of 63 bytes
-_PART = 64 * 1024  # bytes
-_KEPT = 1000  # bytes in which a mark may begin, or the end be said
+"""What comes before rows that find back to their partition by themselves: dumpTableData() in pg_dump.c."""
+_KEPT = 4096  # bytes of SQL, in which such a comment or the script's end may lie
 _ENDS = {
     False: b"\n-- PostgreSQL database dump complete\n",  # _dumpEndMessage in RestoreArchive(), pg_backup_archiver.c
     True: b"\n-- PostgreSQL database cluster dump complete\n",  # main() in pg_dumpall.c
 }
 """By whether it is a cluster's."""
-_END_OF_ROWS = b"\n\\.\n"
 
 
 @dataclass(slots=True)
 class _Passing:
+    database: str | None
     schema: str
     relation: str
     columns: str
     rows: int = 0
     size: int = 0
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-    begun: bool = False
-    """Whether its first row has come."""
 
 
 class ScriptReader:
@@ -55,22 +50,24 @@ class ScriptReader:
     def __init__(self, *, of_cluster: bool = False, take: Take | None = None) -> None:
         self._of_cluster = of_cluster
         self._take = take
-        self._rest = b"\n"
-        """What isn't understood yet; a line's end comes first, outside of a table's rows."""
-        self.encoding = "UTF8"
-        """That of the script, by PostgreSQL's name; of a cluster's, that of the database that is passing."""
+        self._lexer = ScriptLexer()
+        self._before = b"\n"
+        """The SQL that came last."""
         self._database: str | None = None
         self._table: _Passing | None = None
-        self._encoding_is_said = False
-        self._clusters_codec: str | None = None
-        self._known: Collection[tuple[str, str]] | None = None
+        self._expected: Sequence[TableName] | None = None
         self._found: list[TableData] = []
         self.large_objects = False
-        """Whether there are some in it. It has transactions of its own for them (``StartRestoreLOs`` in pg_backup_archiver.c)."""
+        """Whether large objects have to come. The script has transactions of its own for them (``StartRestoreLOs`` in pg_backup_archiver.c)."""
 
-    def expect(self, names: Collection[tuple[str, str]]) -> None:
-        """Only tables of these schemas and names are in it: what looks like another's data is text, of a function or a comment."""
-        self._known = names
+    def expect(self, tables: Sequence[TableName], *, large_objects: bool = False) -> None:
+        """The data of these tables has to come, in this order, and no other."""
+        self._expected, self.large_objects = tables, large_objects
+
+    @property
+    def encoding(self) -> str:
+        """The script's encoding, by PostgreSQL's name; of a cluster, that of the database that is passing."""
+        return self._lexer.encoding
 
     @property
     def current(self) -> str | None:
@@ -78,97 +75,80 @@ class ScriptReader:
         return f"{self._table.schema}.{self._table.relation}" if self._table else None
 
     def write(self, data: bytes) -> None:
-        """The next piece."""
-        for start in range(0, len(data), _PART):  # what is left is copied at each table
-            self._rest += data[start : start + _PART]
-            while self._take_rows(self._table) if self._table else self._look_for_table():
-                pass
+        """The next piece. Raises DumpFailed if it can't be part of such a script."""
+        self._take_pieces(self._lexer.split(data))
 
     def finish(self) -> list[TableData]:
         """The tables whose data was in the script, in its order. Raises DumpFailed where it isn't whole."""
+        self._take_pieces(self._lexer.split(b"", last=True))
         if self._table:
             raise DumpFailed(f"The script is cut short in the data of {self.current}.")
-        if _ENDS[self._of_cluster] not in self._rest[-_KEPT:]:
+        if not self._lexer.between_statements or _ENDS[self._of_cluster] not in self._before:
             raise DumpFailed("The script is cut short.")
+        if missing := (self._expected or ())[len(self._found) :]:
+            raise DumpFailed(f"The script lacks the data of {_shown(missing[0])}, which has to be in it.")
         if twice := [name for name, times in Counter(map(_name, self._found)).items() if times > 1]:
-            raise DumpFailed(
-                f"The dump has the data of {'.'.join(filter(None, twice[0]))} twice, unless a function or a comment holds a piece of a dump: "
-                "use the directory format."
-            )
+            raise DumpFailed(f"The script has the data of {_shown(twice[0])} twice.")
         return self._found
 
-    def _look_for_table(self) -> bool:
-        """Whether to look again."""
-        mark = _MARK.search(self._rest)
-        if mark is None:
-            self._rest = self._rest[-_KEPT:]
-            return False
-        self._rest = self._rest[mark.start() :]
-        end_of_line = self._rest.find(b"\n", 1)
-        if end_of_line < 0:
-            return False
-        if (data := _DATA.match(self._rest)) is not None:
-            table = self._begin(data)
-            if self._known is None or (table.schema, table.relation) in self._known:
-                self._table = table
-                self._rest = self._rest[data.end() :]
-            else:
-                self._rest = self._rest[end_of_line:]
-            return True
-        if b"; Type: TABLE DATA; " in self._rest[:end_of_line] and len(self._rest) < _LONGEST_HEAD:
-            return False  # the COPY statement is still to come
-        if not self._encoding_is_said and (encoding := _ENCODING.match(self._rest)) is not None:
-            self._encoding_is_said = True
-            self.encoding = encoding[1].decode("ascii", "replace")
-            self._clusters_codec = self._clusters_codec or python_codec(self.encoding)
-        elif self._of_cluster and (database := _DATABASE.match(self._rest)) is not None:
-            self._encoding_is_said = False
-            self._database = database[1].decode(self._clusters_codec or "utf-8", "backslashreplace")
-        elif b"; Type: BLOBS; " in self._rest[:end_of_line]:
-            self.large_objects = True
-        self._rest = self._rest[end_of_line:]
-        return True
+    def _take_pieces(self, pieces: Iterator[tuple[Kind, bytes]]) -> None:
+        for kind, piece in pieces:
+            match kind:
+                case Kind.SQL:
+                    self._before = (self._before + piece[-_KEPT:])[-_KEPT:]
+                case Kind.COPY:
+                    self._table = self._begin(piece)
+                case Kind.ROWS:
+                    self._pass(piece)
+                case Kind.END_OF_ROWS:
+                    self._end()
+                case Kind.COMMAND:
+                    self._obey(piece)
 
-    def _begin(self, data: re.Match[bytes]) -> _Passing:
-        def text(group: str) -> str:
-            return shown(data[group] or b"", self.encoding)
+    def _obey(self, command: bytes) -> None:
+        name = connected_database(command)
+        if name is not None and self._of_cluster:
+            self._database = name.decode(python_codec(self._lexer.first_encoding), "backslashreplace")
+        elif name is not None or not is_of_a_dump(command):
+            raise DumpFailed(
+                f"The script has psql's command {describe(command)} outside of quotes and rows, which no restore would run. The name of an "
+                "object may hold it after a line's end: rename the object, or use the directory format."
+            )
 
-        columns = text("columns")
-        if data["by_root"]:  # the statement names another table, to which the rows find back by themselves
-            return _Passing(text("namespace"), text("tag"), columns)
-        return _Passing(_unquoted(text("schema")), _unquoted(text("name")), columns)
+    def _begin(self, statement: bytes) -> _Passing:
+        copy = COPY.fullmatch(statement)
+        if copy is None or self._table:
+            raise DumpFailed("The script has rows within rows.")
+        schema, relation = (_unquoted(shown(copy[part], self.encoding)) for part in ("schema", "name"))
+        name: TableName = self._database, schema, relation
+        via_root = _VIA_ROOT.search(self._before)
+        if self._expected is not None:
+            wanted = self._expected[len(self._found)] if len(self._found) < len(self._expected) else None
+            if wanted is None or (name != wanted and not via_root):
+                instead = f"the data of {_shown(wanted)} has to come" if wanted else "its end has to come"
+                raise DumpFailed(f"The script has data of {_shown(name)} where {instead}.")
+            name = wanted
+        elif via_root:
+            schema, relation = (shown(via_root[part], self.encoding) for part in ("namespace", "tag"))
+            name = self._database, schema, relation
+        return _Passing(*name, shown(copy["columns"] or b"", self.encoding))
 
-    def _take_rows(self, table: _Passing) -> bool:
-        """Whether to look again."""
-        if not table.begun:
-            if len(self._rest) < len(_END_OF_ROWS):
-                return False
-            if self._rest.startswith(_END_OF_ROWS[1:]):
-                self._end(table, len(_END_OF_ROWS) - 2)
-                return True
-            table.begun = True
-        end = self._rest.find(_END_OF_ROWS)
-        self._pass(table, self._rest[: end + 1] if end >= 0 else self._rest[: 1 - len(_END_OF_ROWS)])
-        if end < 0:
-            self._rest = self._rest[1 - len(_END_OF_ROWS) :]
-            return False
-        self._end(table, end + len(_END_OF_ROWS) - 1)
-        return True
-
-    def _pass(self, table: _Passing, rows: bytes) -> None:
+    def _pass(self, rows: bytes) -> None:
+        if (table := self._table) is None:
+            raise DumpFailed("The script has rows of no table.")
         table.digest.update(rows)
         table.rows += rows.count(b"\n")
         table.size += len(rows)
         if self._take:
             self._take(table.schema, table.relation, rows)
 
-    def _end(self, table: _Passing, length: int) -> None:
-        """The table ends after so many bytes of what is left; the end of its last line stays."""
-        self._rest = self._rest[length:]
+    def _end(self) -> None:
+        if (table := self._table) is None:
+            raise DumpFailed("The script has the end of no table's rows.")
         table.digest.update(COPY_END)
         self._found.append(
             TableData(
-                database=self._database,
+                database=table.database,
                 schema=table.schema,
                 relation=table.relation,
                 columns=table.columns,
@@ -180,9 +160,18 @@ class ScriptReader:
         self._table = None
 
 
+def tables_with_data(toc: Toc) -> list[TableName]:
+    """Return the tables whose data pg_dump or pg_restore writes for this table of contents, in that order."""
+    return [(None, entry.namespace, entry.tag) for entry in toc.entries if entry.description == "TABLE DATA"]
+
+
 def _unquoted(identifier: str) -> str:
     return identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier
 
 
-def _name(table: TableData) -> tuple[str | None, str, str]:
+def _name(table: TableData) -> TableName:
     return table.database, table.schema_name, table.relation
+
+
+def _shown(name: TableName) -> str:
+    return ".".join(part for part in name if part is not None)

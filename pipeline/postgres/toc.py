@@ -81,6 +81,11 @@ class Toc:
         """The entries that have a file of their own."""
         return tuple(entry for entry in self.entries if entry.filename)
 
+    @property
+    def has_large_objects(self) -> bool:
+        """True if large objects are among its data."""
+        return any(entry.description == "BLOBS" for entry in self.entries)
+
     def with_needed(self, dump_ids: Iterable[int]) -> tuple[TocEntry, ...]:
         """Return the entries with these dump IDs, and all entries on which they depend, directly or not."""
         by_id = {entry.dump_id: entry for entry in self.entries}

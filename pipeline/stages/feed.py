@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -110,7 +110,7 @@ class Feed:
     pg_restore takes data in the plan's order, so what its jobs wait for is among the first groups that aren't done; should one wait for
     another, :meth:`serve_strays` finds it. With ``check_files``, each file is checked against its own SHA-256, and not only the objects that it
     lies in. Where a file can't be fetched or isn't what it was, its pipe stays open until :meth:`close`: pg_restore must not take what came for
-    the whole.
+    the whole. ``through`` may change what passes, after the check.
     """
 
     def __init__(
@@ -122,10 +122,12 @@ class Feed:
         jobs: int,
         *,
         check_files: bool = False,
+        through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
     ) -> None:
         self._folder = folder
         self._self_terminated = plan.self_terminated
         self._check_files = check_files
+        self._through = through
         self._reader = reader
         self._workers = workers
         self._closed = threading.Event()
@@ -208,7 +210,7 @@ class Feed:
 
     def _read(self, file: File) -> Iterator[bytes]:
         parts = self._reader.read(file)
-        return check_content(file, parts) if self._check_files else parts
+        return self._through(check_content(file, parts) if self._check_files else parts)
 
     def _open(self, path: Path, held: int | None) -> RawIOBase | None:
         """Our end of the pipe, once pg_restore has opened the other; None where it has ended. Lets go of ``held``."""

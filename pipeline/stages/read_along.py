@@ -1,7 +1,7 @@
 """Reading along while an archive passes as one stream: which tables' rows are in it, and whether it can be read to its end.
 
-A script is read as it is. An archive goes through stock pg_restore, which makes a script of it, so that the format stays pg_restore's affair,
-and a backup that it can't read isn't committed.
+A script is read as it is. An archive goes through stock pg_restore, which makes a script of its data, so that the format stays pg_restore's
+affair, and a backup that it can't read isn't committed.
 """
 
 import os
@@ -16,7 +16,7 @@ from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, RestoreFailed
 from pipeline.manifest import Format, TableData
 from pipeline.postgres.programs import Program
-from pipeline.postgres.script import ScriptReader
+from pipeline.postgres.script import ScriptReader, tables_with_data
 from pipeline.postgres.toc import TocCutShort
 from pipeline.postgres.toc_head import parse_head
 from pipeline.postgres.workspace import Workspace, describe_failure
@@ -69,7 +69,7 @@ class ReadAlong:
         self._archive = None
         self._format = format_
         self._head = bytearray()
-        self._expected: set[tuple[str, str]] | None = None
+        self._has_contents = False
         self._tar_end = _TarEnd() if format_ == "tar" else None
         self._workers = Workers()
         if pg_restore is None:
@@ -81,7 +81,7 @@ class ReadAlong:
         self._tables: list[TableData] = []
         with os.fdopen(read_archive, "rb"), os.fdopen(write_script, "wb"):
             # Told the format, it opens the pipe only once (_discoverArchiveFormat in pg_backup_archiver.c).
-            arguments = [f"--format={format_}", "--file=-", f"/dev/fd/{read_archive}"]
+            arguments = [f"--format={format_}", "--section=data", "--file=-", f"/dev/fd/{read_archive}"]
             self._running = workspace.start(pg_restore, arguments, stdout=write_script, inherit=[read_archive])
         self._reading.submit(partial(self._read, read_script), self._tables.extend)
 
@@ -97,7 +97,7 @@ class ReadAlong:
             return
         if self._tar_end:
             self._tar_end.write(data)
-        if self._expected is None:
+        if not self._has_contents:
             self._look_for_contents(data)
         view = memoryview(data)
         try:
@@ -110,15 +110,12 @@ class ReadAlong:
         """The tables whose rows were in the stream. Raises RestoreFailed or DumpFailed where it isn't whole."""
         if self._archive is None:
             return self._script.finish()
-        if self._tar_end and not self._tar_end.reached:
+        if not self._has_contents or (self._tar_end and not self._tar_end.reached):
             raise DumpFailed("The archive is cut short.")
         self._archive.close()
         self._await_end()
         while self._reading.pending:
             self._workers.collect(timeout=1.0)
-        found = {(table.schema_name, table.relation) for table in self._tables}
-        if missing := sorted((self._expected or set()) - found):
-            raise DumpFailed(f"The archive has no data of {'.'.join(missing[0])}, which its table of contents names.")
         return self._tables
 
     def _look_for_contents(self, data: bytes) -> None:
@@ -126,10 +123,8 @@ class ReadAlong:
         self._head += data
         with suppress(TocCutShort):
             _, toc = parse_head(bytes(self._head), self._format)
-            self._expected = {
-                (entry.namespace, entry.tag) for entry in toc.entries if entry.description == "TABLE DATA"
-            }
-            self._script.expect(self._expected)
+            self._script.expect(tables_with_data(toc))
+            self._has_contents = True
             self._head.clear()
 
     def _await_end(self) -> None:

@@ -18,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 from support.faulty_backups import FaultyStore
 from support.faulty_http import Fault
 from support.locales import server_with_locales
-from support.manifests import canonical
+from support.manifests import canonical, forge_script
 from support.pgstow import Result, assert_one_sentence, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import Database
 from typer.main import get_command
@@ -194,6 +194,12 @@ class TestScript:
             assert verified.exit_code == 0
             assert [found["database"] for found in json.loads(verified.stdout)] == ["@cluster"]
 
+        forged, marker = tmp_path / "forged", tmp_path / "ran"
+        shutil.copytree(store, forged)
+        forge_script(forged, lambda script: b"\\! touch %b\n%b" % (bytes(marker), script))
+        assert_one_sentence(restore(forged, target, spool_dir), 7, r"psql's command \\!.* The server may hold a part")
+        assert not marker.exists()
+
         result = restore(store, target, spool_dir)
         assert (result.exit_code, result.stderr) == (0, "")
         execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")
@@ -217,6 +223,13 @@ class TestScript:
         where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
         result = run_pgstow("backup", conninfo, "--all-databases", "-F", "plain", "--no-role-passwords", *where)
         assert_one_sentence(result, 4, "pg_dumpall failed: .*permission denied")
+
+        (tmp_path / "bin").mkdir()
+        forgetful = f"""{source.bin_dir}/pg_dumpall "$@" | sed '/^COPY sales.item/,/^\\\\\\./d'"""
+        (tmp_path / "bin/pg_dumpall").write_text(f"#!/bin/sh\n{forgetful}\n")
+        (tmp_path / "bin/pg_dumpall").chmod(0o755)
+        result = back_up(source, tmp_path / "store", spool_dir, "--format", "plain", "--bin-dir", tmp_path / "bin")
+        assert_one_sentence(result, 4, r"pg_dumpall's script lacks the data of shop\.sales\.item\.")
         assert not (tmp_path / "store" / "manifests").exists()
 
     def test_an_error_ends_it(

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.faulty_backups import SMALL, FaultyStore
 from support.pgstow import (
     PGSTOW,
@@ -148,11 +149,27 @@ def test_every_damage_is_found_and_nothing_of_it_restored(
     assert_nothing_left(spool_dir, database, stored.folder)
 
 
-PASTED = (
-    "E'x\\n-- Data for Name: x; Type: TABLE DATA; Schema: public; Owner: p\\n--\\n\\nCOPY public.x (a) FROM stdin;\\n1\\n\\\\.\\n"
-    "SET client_encoding = ''LATIN1'';\\n'"
-)
-"""A comment that holds a piece of a dump."""
+PIECE_OF_A_DUMP = """
+$$; '; "; */ \\\\
+-- Data for Name: t; Type: TABLE DATA; Schema: public; Owner: p
+--
+
+COPY public.t (i) FROM stdin;
+7
+8
+\\\\.
+
+
+SET client_encoding = 'LATIN1';
+SET standard_conforming_strings = off;
+\\\\restrict x
+\\\\connect x
+--
+-- PostgreSQL database dump complete
+--
+"""
+"""Text that looks like part of a script, with the table that is there; in E'', a backslash is doubled."""
+PASTED = "E'" + PIECE_OF_A_DUMP.replace("'", "''") + "'"
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -160,15 +177,49 @@ def test_text_that_looks_like_a_dump_is_text(
     make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, format_: str
 ) -> None:
     source, target = make_database(), make_database()
+    body = PIECE_OF_A_DUMP.replace("\\\\", "\\")
+    odd = body.replace('"', '""')[:60]
     source.execute(
-        f'CREATE TABLE t AS SELECT 1 AS i; COMMENT ON TABLE t IS {PASTED}; CREATE TABLE "tä" AS SELECT 2 AS i'
+        f'CREATE TABLE t AS SELECT 1 AS i; CREATE TABLE "tä" (i int DEFAULT 2, d text DEFAULT {PASTED}, "{odd}" int);'
+        f'INSERT INTO "tä" DEFAULT VALUES; COMMENT ON TABLE t IS {PASTED}; COMMENT ON TABLE "tä" IS $c${body}$c$;'
+        f"CREATE FUNCTION f() RETURNS text LANGUAGE plpgsql AS $body$ BEGIN RETURN {PASTED}; END; -- */ $body$;"
+        f"CREATE FUNCTION g(a text DEFAULT {PASTED}) RETURNS text LANGUAGE sql AS $body$ SELECT $x$ {body} $x$ $body$;"
+        f"CREATE FUNCTION h() RETURNS text BEGIN ATOMIC SELECT 1; SELECT {PASTED}::text AS text; END;"
+        f'CREATE VIEW v AS SELECT {PASTED} AS "{odd}"; CREATE SEQUENCE "{odd}";'
+        f'CREATE RULE r AS ON INSERT TO t WHERE false DO (SELECT 1; INSERT INTO "tä" (d) VALUES ({PASTED}));'
     )
     assert back_up(source.conninfo, format_, tmp_path, spool_dir).exit_code == 0
     stored = Stored(format_, tmp_path)
     assert sorted((table.relation, table.rows) for table in stored.manifest.tables) == [("t", 1), ("tä", 1)]
+    assert stored.manifest.dump.encoding in {None, "UTF8"}
     assert stored.run("verify", "--level", "archive").exit_code == 0
-    assert stored.run("restore", "--into", target.conninfo).exit_code == 0
-    assert target.fetch('SELECT i FROM "tä"') == [(2,)]
+    restored = stored.run("restore", "--into", target.conninfo)
+    assert restored.exit_code == 0, restored
+    assert target.fetch('SELECT i, d FROM "tä"') == source.fetch('SELECT i, d FROM "tä"')
+    assert compare.definitions(target.conninfo) == compare.definitions(source.conninfo)
+
+
+@pytest.mark.parametrize("format_", ["custom", "plain"])
+def test_characters_that_end_in_a_backslash(
+    make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, format_: str
+) -> None:
+    r"""In SJIS, \u8868 has a backslash for its second byte. A quote after it ends a string all the same."""
+    source, target = make_database(), make_database()
+    source.execute(
+        f"ALTER DATABASE {source.name} SET client_encoding = 'SJIS'; CREATE TABLE t AS SELECT 1 AS i, 'x\u8868' AS \"\u8868\";"
+        f"COMMENT ON TABLE t IS '\u8868'; COMMENT ON COLUMN t.i IS {PASTED[:-1]}\u8868'; COMMENT ON COLUMN t.\"\u8868\" IS '; \u8868'"
+    )
+    with_password = make_conninfo(source.conninfo, password="secret")
+    assert back_up(with_password, format_, tmp_path, spool_dir).exit_code == 0
+    stored = Stored(format_, tmp_path)
+    assert [(table.relation, table.columns, table.rows) for table in stored.manifest.tables] == [
+        ("t", '(i, "\u8868")', 1)
+    ]
+    assert format_ != "plain" or stored.manifest.dump.encoding == "SJIS"
+    restored = stored.run("restore", "--into", target.conninfo)
+    assert restored.exit_code == 0, restored
+    assert compare.contents(target.conninfo) == compare.contents(source.conninfo)
+    assert compare.definitions(target.conninfo) == compare.definitions(source.conninfo)
 
 
 COMMENT_ON_DATABASE = (

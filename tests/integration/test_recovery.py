@@ -27,12 +27,15 @@ PROGRAMS = [
     "cut",
     "find",
     "ls",
+    "grep",
     "mkdir",
+    "od",
     "sed",
     "sha256sum",
     "sort",
     "tar",
     "test",
+    "tr",
     "xargs",
     "zstd",
 ]
@@ -122,7 +125,7 @@ def test_a_single_file(
         "BACKUP": f"localhost/{sample_database.name}/{json.loads(made.stdout)['backup_id']}",
         "TARGET": empty_target.conninfo,
     }
-    steps = [commands("local"), step("3. Check it"), step("4. Put the archive together"), commands(format_)]
+    steps = [commands("local"), step("3. Check it"), step("4. Put the archive together"), commands("script", format_)]
     follow("\n".join(steps), toolbox, variables)
     assert compare.contents(empty_target.conninfo) == compare.contents(sample_database.conninfo)
     assert compare.definitions(empty_target.conninfo) == compare.definitions(sample_database.conninfo)
@@ -181,7 +184,7 @@ def test_roles_and_tablespaces(postgres: ThrowawayCluster, tmp_path: Path, toolb
         "TARGET": postgres.conninfo(),
     }
     try:
-        follow("\n".join([*steps, f"{{ {commands('globals')} }} 2> ../refused"]), toolbox, variables)
+        follow("\n".join([*steps, f"{{ {commands('script', 'globals')} }} 2> ../refused"]), toolbox, variables)
         assert server.fetch("SELECT rolconnlimit FROM pg_roles WHERE rolname = 'lost'") == [(5,)]
     finally:
         server.execute("DROP ROLE IF EXISTS lost")

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import zstandard
+
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object], *, checksum: bool = True) -> None:
     """Change the one manifest in a local store; ``checksum`` makes it match its content again, as a forger would."""
@@ -22,3 +24,26 @@ def canonical(content: dict[str, Any], *, checksum: bool = True) -> bytes:
         content = unsigned | {"manifest_checksum": hashlib.sha256(canonical(unsigned, checksum=False)).hexdigest()}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return f"{text}\n".encode()
+
+
+def forge_script(folder: Path, change: Callable[[bytes], bytes]) -> None:
+    """Change the script of the one backup in a local store, with all sums and sizes, as whoever may write to the store can."""
+    [path] = (folder / "manifests").rglob("*.json")
+    content = json.loads(path.read_bytes())
+    [file] = content["files"]
+    read = zstandard.ZstdDecompressor()
+    stored = [content["objects"][part["object"]] for part in file["segments"]]
+    parts = [
+        (folder / body["key"]).read_bytes()[part["offset"] :][: part["length"]]
+        for body, part in zip(stored, file["segments"], strict=True)
+    ]
+    script = change(b"".join(read.stream_reader(part, read_across_frames=True).read() for part in parts))
+    frame = zstandard.ZstdCompressor().compress(script)
+    digest = hashlib.sha256(frame).hexdigest()
+    (folder / stored[0]["key"]).write_bytes(frame)
+    stored[0] |= {"size": len(frame), "sha256": digest, "checksum": f"sha256:{digest}"}
+    file |= {"size": len(script), "checksum": hashlib.sha256(script).hexdigest()}
+    file["segments"] = [
+        {"object": file["segments"][0]["object"], "offset": 0, "length": len(frame), "size": len(script)}
+    ]
+    path.write_bytes(canonical(content))

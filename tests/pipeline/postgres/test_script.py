@@ -88,7 +88,9 @@ def test_databases_of_a_cluster() -> None:
     reader = ScriptReader(of_cluster=True)
     for database in ("one", "the 'other'"):
         reader.write(
-            f'--\n-- Database "{database}" dump\n--\n\n'.encode() + data("s", "t", "COPY s.t (i)", b"1\n") + END
+            f'--\n-- Database "{database}" dump\n--\n\n\\connect "{database}"\n\n'.encode()
+            + data("s", "t", "COPY s.t (i)", b"1\n")
+            + END
         )
     reader.write(b"--\n-- PostgreSQL database cluster dump complete\n--\n\n")
     assert [(table.database, table.rows) for table in reader.finish()] == [("one", 1), ("the 'other'", 1)]
@@ -108,3 +110,49 @@ def test_one_that_ends_within_a_table(dumped: bytes) -> None:
     assert reader.current == "shop.review"
     with pytest.raises(DumpFailed, match=r"cut short in the data of shop\.review"):
         reader.finish()
+
+
+ONE = data("s", "one", "COPY s.one (i)", b"1\n")
+TWO = data("s", "two", "COPY s.two (i)", b"2\n")
+VIA_ROOT = data("s", "two", "-- load via partition root s.root\n\nCOPY s.root (i)", b"2\n")
+
+
+@pytest.mark.parametrize(
+    ("script", "problem"),
+    [
+        (ONE + TWO, None),
+        (ONE + VIA_ROOT, None),
+        (ONE, "lacks the data of s.two, which has to be in it"),
+        (TWO + ONE, "has data of s.two where the data of s.one has to come"),
+        (ONE + ONE + TWO, "has data of s.one where the data of s.two has to come"),
+        (ONE + TWO + TWO, "has data of s.two where its end has to come"),
+        (ONE + b"SELECT '" + TWO + b"';\n", "lacks the data of s.two"),
+        (ONE + TWO + b"SELECT $$\n", "is cut short"),
+        (ONE + TWO + b"SELECT 1\n", "is cut short"),
+        (ONE + TWO + b"/*\n", "is cut short"),
+        (ONE + b"-- Name: a\n\\! touch b; Type: TABLE\n" + TWO, "has psql's command \\\\! outside of quotes and rows"),
+        (ONE + b"\\connect x\n" + TWO, "has psql's command \\\\connect outside"),
+        (ONE + b"\\restrict x\n\\unrestrict x\n" + TWO, None),
+    ],
+)
+def test_exactly_the_expected_tables_come(script: bytes, problem: str | None) -> None:
+    reader = ScriptReader()
+    reader.expect([(None, "s", "one"), (None, "s", "two")])
+
+    def read() -> list[tuple[str, int]]:
+        reader.write(HEAD + script + END)
+        return [(table.relation, table.rows) for table in reader.finish()]
+
+    if problem is None:
+        assert read() == [("one", 1), ("two", 1)]
+    else:
+        with pytest.raises(DumpFailed, match=problem):
+            read()
+
+
+@pytest.mark.parametrize("encoding", [b"zlib", b"undefined", b"idna", b"a\0b", b"../x", b"UTF8\xff", b""])
+def test_an_encoding_that_is_none(encoding: bytes) -> None:
+    """Python has codecs of these names, some of which aren't of text."""
+    reader = ScriptReader()
+    reader.write(b"SET client_encoding = '%b';\n" % encoding + data("s", "t\xe9", "COPY s.t\xe9 (i)", b"1\n") + END)
+    assert [table.rows for table in reader.finish()] == [1]

@@ -1,0 +1,35 @@
+"""Tables that were there during the whole of a dump, so that the dump has their data.
+
+A row of the catalogs has the number of the transaction that wrote it (``xmin``). Numbers are the whole server's and are dealt out in order.
+"""
+
+from pipeline.postgres.server import Server
+
+# An extension's table, or a table in an extension's schema, has its data in a dump only if the extension says so.
+_LASTING = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND NOT pg_catalog.pg_is_in_recovery())
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND pg_catalog.age(c.xmin) > pg_catalog.age(%(since)s::pg_catalog.xid)
+  AND pg_catalog.age(n.xmin) > pg_catalog.age(%(since)s::pg_catalog.xid)
+  AND NOT EXISTS (
+      SELECT FROM pg_catalog.pg_depend d
+      WHERE d.deptype = 'e' AND (d.classid, d.objid)
+          IN (('pg_catalog.pg_class'::pg_catalog.regclass, c.oid), ('pg_catalog.pg_namespace'::pg_catalog.regclass, n.oid))
+  )
+"""
+
+
+def oldest_transaction(server: Server) -> int:
+    """Return the number of the oldest transaction that runs; all with lower numbers have ended."""
+    [(number,)] = server.fetch("SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot())")
+    return int(number)
+
+
+def lasting_tables(server: Server, since: int) -> set[tuple[str, str]]:
+    """Return schema and name of each table of the database that has rows in a dump and hasn't changed since that transaction.
+
+    A name is in ASCII: others may look otherwise in a dump, whose encoding may be another.
+    """
+    rows = server.fetch(_LASTING, {"since": str(since % 2**32)})
+    return {(schema, name) for schema, name in rows if schema.isascii() and name.isascii()}

@@ -1,0 +1,130 @@
+r"""Scripts from a store are somebody else's text: psql must run none of the commands in them (CVE-2025-8714).
+
+Since August 2025, psql knows a restricted mode: after ``\restrict KEY``, it refuses each command until ``\unrestrict KEY``. pgstow enters the
+mode with a key of its own before psql sees the script. It takes the script's own keys out, since psql would refuse these lines, too. It
+changes the database in the place of the script: with the connection string that the user gave, and only to databases of the backup.
+
+psql decides what a command is. If pgstow's lexer takes a line for anything else than psql does, psql stays in the restricted mode:
+pgstow's lines leave it only to enter it again, and nobody who wrote the script knew their keys.
+
+https://www.postgresql.org/docs/current/app-psql.html, HandleSlashCmds() in command.c.
+"""
+
+import re
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pipeline.errors import BackupDamaged, DumpFailed
+from pipeline.postgres.encodings import shown
+from pipeline.postgres.programs import Program, find_program
+from pipeline.postgres.script_lexer import Kind, ScriptLexer
+
+_FIRST_MINORS = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+"""The first minor version of each major that knows the restricted mode; 18 and later know it from the start."""
+_OF_A_DUMP = re.compile(rb"\\(?:(?:un)?restrict [0-9A-Za-z]+|encoding SQL_ASCII)[ \r]*\n?")
+_CONNECT = re.compile(
+    rb'\\connect (?:(?P<bare>[a-z_0-9]+)|"(?P<quoted>(?:[^"]|"")+)"|-reuse-previous=on "dbname=(?P<string>(?:[^"]|"")+)")[ \r]*\n?'
+)
+"""appendPsqlMetaConnect() in string_utils.c."""
+_VALUE = re.compile(rb"[0-9A-Za-z_.]+|'(?P<quoted>(?:[^'\\]|\\.)*)'", re.DOTALL)
+"""appendConnStrVal()."""
+_KEY_SIZE = 24  # bytes
+_LONGEST = 40  # characters of a command that is shown
+
+
+def find_psql(*, at_least_major: int, search: Sequence[Path] = ()) -> Program:
+    """Return a psql that knows the restricted mode, as :func:`find_program` would. Raises ProgramMissing if there is none."""
+    firsts = [f"{major}.{minor}" for major, minor in _FIRST_MINORS.items() if major >= at_least_major]
+    return find_program(
+        "psql",
+        at_least_major=at_least_major,
+        search=search,
+        fits=_knows_the_mode,
+        versions=f"{', '.join([*firsts, str(max(18, at_least_major))])} or newer",
+    )
+
+
+def connected_database(command: bytes) -> bytes | None:
+    """Return the name of the database that a script of pg_dumpall connects to by this command; None if it is another command."""
+    match = _CONNECT.fullmatch(command)
+    if match is None:
+        return None
+    if match["string"] is None:
+        return match["bare"] or match["quoted"].replace(b'""', b'"')
+    value = _VALUE.fullmatch(match["string"].replace(b'""', b'"'))
+    if value is None:
+        return None
+    return value[0] if value["quoted"] is None else re.sub(rb"\\(.)", rb"\1", value["quoted"], flags=re.DOTALL)
+
+
+def is_of_a_dump(command: bytes) -> bool:
+    """True if pg_dump and pg_dumpall write such a command into their scripts."""
+    return bool(_OF_A_DUMP.fullmatch(command)) or connected_database(command) is not None
+
+
+def describe(command: bytes) -> str:
+    """Return the first word of a command, to show it."""
+    return re.split(r"\s", command.decode("utf-8", "replace"), maxsplit=1)[0][:_LONGEST]
+
+
+class RestrictedMode:
+    r"""One psql's restricted mode, in which it may connect to ``databases`` as a script of pg_dumpall's does.
+
+    It never connects to ``others``, as the server stores their names: bytes may be one name in one encoding and another in another.
+    """
+
+    def __init__(self, databases: Collection[str] = (), others: Collection[bytes] = ()) -> None:
+        self._others = others
+        self._key = secrets.token_hex(_KEY_SIZE)
+        self._databases = frozenset(databases)
+
+    def entry(self, *, stops_at_errors: bool) -> str:
+        """Return a script for psql to run before any other. psql ends if it doesn't know the mode."""
+        enter = f"\\set ON_ERROR_STOP on\n\\restrict {self._key}\n"
+        if stops_at_errors:
+            return enter
+        return f"{enter}\\unrestrict {self._key}\n\\set ON_ERROR_STOP off\n\\restrict {self._key}\n"
+
+    def of(self, script: Iterable[bytes]) -> Iterator[bytes]:
+        """Return the script as psql may read it. Raises BackupDamaged at a command that pg_dump doesn't write."""
+        lexer, key = ScriptLexer(), self._key
+        try:
+            for kind, piece in lexer.split_all(script):
+                if kind is not Kind.COMMAND:
+                    yield piece
+                elif _OF_A_DUMP.fullmatch(piece):
+                    yield b"\n"
+                else:
+                    left, key = key, secrets.token_hex(_KEY_SIZE)
+                    yield _connect(self._database(piece, lexer.first_encoding), left, key)
+        except DumpFailed as exc:
+            raise BackupDamaged(str(exc)) from exc
+
+    def _database(self, command: bytes, encoding: str) -> bytes:
+        """Return the database to connect to."""
+        name = connected_database(command)
+        if name is None:
+            raise BackupDamaged(
+                f"The script has psql's command {describe(command)}, which pg_dump doesn't write there, so none of the rest is run."
+            )
+        meant = {name.decode("utf-8", "replace"), shown(name, encoding)}
+        if name in self._others or self._databases.isdisjoint(meant):
+            raise BackupDamaged(
+                f"The script connects to the database {shown(name, encoding)!r}, which isn't of the backup, so none of the rest is run."
+            )
+        return name
+
+
+def _connect(database: bytes, left: str, entered: str) -> bytes:
+    """Return what has psql connect to another database of the same server, and nothing else."""
+    value = database.replace(b"\\", b"\\\\").replace(b"'", b"\\'").replace(b'"', b'""')
+    encoding = b"" if database.isascii() else b"\\encoding SQL_ASCII\n"
+    connect = b"\\connect -reuse-previous=on \"dbname='%b'\"\n" % value
+    return b"\\unrestrict %b\n%b%b\\restrict %b\n" % (left.encode(), encoding, connect, entered.encode())
+
+
+def _knows_the_mode(psql: Program) -> bool:
+    minor = re.match(r"\d+\.(\d+)", psql.version)
+    first = _FIRST_MINORS.get(psql.major)
+    return psql.major >= 18 if first is None else minor is not None and int(minor[1]) >= first

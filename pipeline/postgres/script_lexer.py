@@ -1,0 +1,325 @@
+r"""An SQL script divided as psql reads it, piece by piece: SQL, rows after COPY, and commands of psql's own.
+
+psql finds a command at each backslash outside of quotes, comments and rows, also in the middle of a line. The rules of quotes and comments
+are those of ``psqlscan.l``. No length of a quote, a comment or a table costs memory.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
+
+from pipeline.errors import DumpFailed
+
+LONGEST = 1024 * 1024
+"""Bytes of the longest word, tag of a dollar quote, command or COPY statement. A COPY statement of 1,600 columns has a fifth of that."""
+
+
+class Kind(Enum):
+    """What a piece of a script is."""
+
+    SQL = auto()
+    COPY = auto()
+    """A whole statement ``COPY … FROM stdin;`` as pg_dump writes it, with the end of its line."""
+    ROWS = auto()
+    END_OF_ROWS = auto()
+    COMMAND = auto()
+    """A backslash and the rest of its line, which psql would run."""
+
+
+class _In(Enum):
+    """Where the next byte lies."""
+
+    CODE = auto()
+    STRING = auto()
+    ESCAPED_STRING = auto()
+    """A string in which a backslash escapes the next character."""
+    GAP = auto()
+    """Behind such a string, which goes on if nothing but a line's end and space comes before the next quote."""
+    IDENTIFIER = auto()
+    DOLLAR_QUOTE = auto()
+    LINE_COMMENT = auto()
+    BLOCK_COMMENT = auto()
+    ROW_START = auto()
+    """Where a row begins, or the mark of their end."""
+    ROWS = auto()
+
+
+_ROWS = frozenset({_In.ROW_START, _In.ROWS})
+_READ_BY_BYTE = _ROWS | {_In.DOLLAR_QUOTE}
+"""Where no byte of another character can pass for the end."""
+_QUOTES = {_In.STRING: b"'", _In.IDENTIFIER: b'"'}
+
+_NEITHER_COPY_NOR_SET = rb";(?=[ \n]*+(?:[ABD-RT-Z;]|SEL))"
+_CODE = re.compile(
+    rb"""(?:[^'"$;\\/-]*+(?:%b|-(?=[^-])|/(?=[^*])))*+[^'"$;\\/-]*+""" % _NEITHER_COPY_NOR_SET, re.DOTALL
+)
+_QUOTING_CODE = re.compile(
+    rb"""(?:[^'"$;\\/-]*+(?:(?<![Ee])'[^']*+'|"[^"]*+"|%b|-(?=[^-])|/(?=[^*])))*+[^'"$;\\/-]*+"""
+    % _NEITHER_COPY_NOR_SET,
+    re.DOTALL,
+)
+"""Code with whole quotes, if no backslash escapes anything in a string."""
+_WORD = bytes(range(0x80, 0x100)) + b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_$"
+_REST_OF_WORD = re.compile(rb"[0-9A-Za-z_$\x80-\xff]*+")
+_OPENING = frozenset({b"'", b'"', b"$"})
+_PARAMETER = re.compile(rb"\$[0-9]++")
+_SPACE = re.compile(rb"[ \t\n\r\f\v]+")
+_DOLLAR = re.compile(rb"\$(?:[A-Za-z_\x80-\xff][0-9A-Za-z_\x80-\xff]*+)?\$")
+_ESCAPED = re.compile(rb"[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+", re.DOTALL)
+_GAP = re.compile(rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+(?=[\n\r]))*+")
+_END_OF_LINE = re.compile(rb"[\n\r]")
+_COMMENT_MARK = re.compile(rb"/\*|\*/")
+_IDENTIFIER = rb'(?:"(?:[^"]|"")++"|[^\s"\'.();$\\]++)'
+COPY = re.compile(
+    rb"COPY (?P<schema>%b)\.(?P<name>%b) "
+    rb'(?P<columns>\((?:"(?:[^"]|"")++"|[^"\'()$;\\])*+\))? ?FROM stdin;\n' % (_IDENTIFIER, _IDENTIFIER)
+)
+"""dumpTableData() in pg_dump.c."""
+_SET = re.compile(
+    rb"SET (?:standard_conforming_strings = (?P<plain>on|off)|client_encoding = '(?P<encoding>[^'\n]*)');"
+)
+_LONGEST_SET = 200  # bytes
+_END_OF_ROWS = b"\n\\.\n"
+_PART = 64 * 1024  # bytes
+_WIDE_PART = 4 * 1024  # bytes, which are looked at again behind each dollar quote and each table's rows
+
+_WIDE = {
+    **dict.fromkeys(("SJIS", "SHIFT_JIS_2004"), rb"[\x80-\xa0\xe0-\xff]."),
+    **dict.fromkeys(("BIG5", "GBK", "UHC"), rb"[\x80-\xff]."),
+    "JOHAB": rb"\x8f..|[\x80-\x8e\x90-\xff].",
+    "GB18030": rb"[\x80-\xff][0-9]..|[\x80-\xff][^0-9]",
+}
+"""Characters of clients' encodings that may have bytes of ASCII in them (``pg_*_mblen`` in wchar.c), into which psql doesn't look either."""
+_CHARACTERS = {encoding: re.compile(wide, re.DOTALL) for encoding, wide in _WIDE.items()}
+_WHOLE_CHARACTERS = {
+    encoding: re.compile(rb"(?:[\x00-\x7f%b]++|%b)*+" % (rb"\xa1-\xdf" if "JIS" in encoding else b"", wide), re.DOTALL)
+    for encoding, wide in _WIDE.items()
+}
+
+
+class ScriptLexer:
+    """Divides one script. Raises DumpFailed if a word, a tag, a command or a COPY statement has no end."""
+
+    def __init__(self) -> None:
+        self.encoding = "UTF8"
+        """What ``SET client_encoding`` said last."""
+        self.first_encoding = "UTF8"
+        """What it said first."""
+        self._is_encoding_said = False
+        self._rest = b""
+        """What isn't understood yet."""
+        self._in = _In.CODE
+        self._begun = False
+        """Whether a statement has begun."""
+        self._backslash_escapes = False
+        """Whether ``standard_conforming_strings`` is off."""
+        self._tag = b""
+        self._depth = 0
+        """How many comments lie in one another."""
+
+    @property
+    def between_statements(self) -> bool:
+        """Whether a script may end here."""
+        return self._in in {_In.CODE, _In.LINE_COMMENT} and not self._begun
+
+    def split_all(self, script: Iterable[bytes]) -> Iterator[tuple[Kind, bytes]]:
+        """Return the pieces of a whole script."""
+        for part in script:
+            yield from self.split(part)
+        yield from self.split(b"", last=True)
+
+    def split(self, data: bytes, *, last: bool = False) -> Iterator[tuple[Kind, bytes]]:
+        """Return the next pieces, in order. All pieces together are the script. ``last`` is true if nothing follows."""
+        start = 0
+        while start < len(data):
+            end = start + (_WIDE_PART if self.encoding in _CHARACTERS else _PART)
+            yield from self._split(self._rest + data[start:end], last=last and end >= len(data))
+            start = end
+        if last and not data:
+            yield from self._split(self._rest, last=True)
+
+    def _split(self, raw: bytes, *, last: bool) -> Iterator[tuple[Kind, bytes]]:
+        text = self._readable(raw, last=last)
+        at = returned = 0
+        while at < len(text):
+            before = self._in, self.encoding
+            kind, end = self._next(text, at, last=last)
+            if kind is not Kind.SQL:
+                if at > returned:
+                    yield Kind.SQL, raw[returned:at]
+                if end > at:
+                    yield kind, raw[at:end]
+                returned = end
+            if end == at and self._in is before[0]:
+                break
+            at = end
+            if self._in is _In.DOLLAR_QUOTE and before[0] is not self._in:
+                self._tag = raw[end - len(self._tag) : end]
+            wide = before[1] in _CHARACTERS or self.encoding in _CHARACTERS
+            by_byte = (before[0] in _READ_BY_BYTE) != (self._in in _READ_BY_BYTE)
+            if wide and (by_byte or before[1] != self.encoding):
+                text = raw[:at] + self._readable(raw[at:], last=last)
+        if at > returned:
+            yield Kind.SQL, raw[returned:at]
+        self._rest = raw[at:]
+        if last and self._rest:
+            yield (Kind.ROWS if self._in in _ROWS else Kind.SQL), self._rest
+            self._rest = b""
+        if len(self._rest) > LONGEST:
+            raise DumpFailed(f"The script has a word, a command or a COPY statement of more than {LONGEST:,} bytes.")
+
+    def _readable(self, raw: bytes, *, last: bool) -> bytes:
+        """Return the text up to the last whole character, with other bytes in place of characters that may have bytes of ASCII in them."""
+        if self._in in _READ_BY_BYTE or (wide := _CHARACTERS.get(self.encoding)) is None or raw.isascii():
+            return raw
+        whole = _WHOLE_CHARACTERS[self.encoding].match(raw)
+        end = whole.end() if whole and not last else len(raw)
+        return wide.sub(lambda character: b"\xff" * len(character[0]), raw[:end])
+
+    def _next(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
+        """Return the kind of what comes next, and its end; ``at`` if more of the script must come first."""
+        match self._in:
+            case _In.CODE:
+                return self._in_code(text, at, last=last)
+            case _In.ROW_START | _In.ROWS:
+                return self._in_rows(text, at)
+            case _In.STRING | _In.IDENTIFIER:
+                return Kind.SQL, self._behind(text.find(_QUOTES[self._in], at) + 1, len(text))
+            case _In.ESCAPED_STRING:
+                return Kind.SQL, self._in_escaped_string(text, at)
+            case _In.GAP:
+                return Kind.SQL, self._in_gap(text, at)
+            case _In.DOLLAR_QUOTE:
+                found = text.find(self._tag, at)
+                return Kind.SQL, self._behind(
+                    found + len(self._tag) if found >= 0 else 0, max(at, len(text) - len(self._tag) + 1)
+                )
+            case _In.LINE_COMMENT:
+                end_of_line = _END_OF_LINE.search(text, at)
+                return Kind.SQL, self._behind(end_of_line.end() if end_of_line else 0, len(text))
+            case _In.BLOCK_COMMENT:
+                return Kind.SQL, self._in_block_comment(text, at)
+
+    def _behind(self, end: int, otherwise: int) -> int:
+        """Go on in code behind a quote or a comment that has this end; 0 if its end is still to come."""
+        if end:
+            self._in = _In.CODE
+        return end or otherwise
+
+    def _in_code(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
+        if not self._begun and (space := _SPACE.match(text, at)):
+            return Kind.SQL, space.end()
+        if not self._begun and (special := self._at_statement(text, at, last=last)):
+            return special
+        code = (_CODE if self._backslash_escapes else _QUOTING_CODE).match(text, at)
+        end = code.end() if code else at
+        mark = text[end : end + 1]
+        if mark == b"\\" and end == at:
+            return self._at_command(text, at, last=last)
+        word = text[at:end][len(text[at:end].rstrip(_WORD)) :]
+        if not mark:  # the word may go on in the next piece
+            end -= len(word)
+        if mark == b";":
+            self._begun = False
+            return Kind.SQL, end + 1
+        self._begun |= end > at or mark in _OPENING
+        match mark:
+            case b"'":
+                escaped = word in {b"E", b"e"} or (
+                    self._backslash_escapes and not text[at:end].endswith((b"U&", b"u&"))
+                )
+                self._in = _In.ESCAPED_STRING if escaped else _In.STRING
+                return Kind.SQL, end + 1
+            case b'"':
+                self._in = _In.IDENTIFIER
+                return Kind.SQL, end + 1
+            case b"$":
+                return Kind.SQL, self._at_dollar(text, end, word)
+            case b"-" | b"/" if len(text) > end + 1:
+                self._in, self._depth = _In.LINE_COMMENT if mark == b"-" else _In.BLOCK_COMMENT, 1
+                return Kind.SQL, end + 2
+        return Kind.SQL, end
+
+    def _at_dollar(self, text: bytes, at: int, word: bytes) -> int:
+        """Return the end of the word, parameter or tag that ``$`` belongs to."""
+        whole = _REST_OF_WORD.match(text, at)
+        end = whole.end() if whole else at
+        if word and not word.isdigit():
+            return end if end < len(text) else at - len(word)
+        if parameter := _PARAMETER.match(text, at):
+            return parameter.end() if parameter.end() < len(text) else at
+        if tag := _DOLLAR.match(text, at):
+            self._in, self._tag = _In.DOLLAR_QUOTE, tag[0]
+            return tag.end()
+        return at + 1 if end < len(text) else at
+
+    def _at_statement(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int] | None:
+        """Look whether a COPY or SET statement begins; None if another one does."""
+        if b"COPY ".startswith(text[at : at + 5]):
+            if copy := COPY.match(text, at):
+                self._in = _In.ROW_START
+                return Kind.COPY, copy.end()
+            return None if last or len(text) - at > LONGEST else (Kind.SQL, at)
+        if b"SET ".startswith(text[at : at + 4]):
+            if said := _SET.match(text, at):
+                if said["plain"]:
+                    self._backslash_escapes = said["plain"] == b"off"
+                else:
+                    self._say_encoding(said["encoding"].decode("ascii", "replace"))
+                return Kind.SQL, said.end()
+            if not last and len(text) - at < _LONGEST_SET and text.find(b";", at) < 0:
+                return Kind.SQL, at
+        return None
+
+    def _say_encoding(self, encoding: str) -> None:
+        self.encoding = encoding
+        if not self._is_encoding_said:
+            self._is_encoding_said, self.first_encoding = True, encoding
+
+    def _at_command(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
+        if text[at + 1 : at + 2] in {b";", b":"}:  # these psql takes for the character alone
+            return Kind.SQL, at + 2
+        end = text.find(b"\n", at) + 1
+        if end or last:
+            return Kind.COMMAND, end or len(text)
+        return Kind.SQL, at
+
+    def _in_escaped_string(self, text: bytes, at: int) -> int:
+        inside = _ESCAPED.match(text, at)
+        end = inside.end() if inside else at
+        if text[end : end + 1] == b"'" and end + 1 < len(text):
+            self._in = _In.GAP
+            return end + 1
+        return end
+
+    def _in_gap(self, text: bytes, at: int) -> int:
+        gap = _GAP.match(text, at)
+        end = gap.end() if gap else at
+        if end == len(text) or text[end : end + 2] == b"--" or text[end:] == b"-":
+            return at
+        if text[end : end + 1] == b"'" and _END_OF_LINE.search(text, at, end):
+            self._in = _In.ESCAPED_STRING
+            return end + 1
+        self._in = _In.CODE
+        return at
+
+    def _in_block_comment(self, text: bytes, at: int) -> int:
+        mark = _COMMENT_MARK.search(text, at)
+        if mark is None:
+            return len(text) - text.endswith((b"/", b"*"))
+        self._depth += 1 if mark[0] == b"/*" else -1
+        return self._behind(mark.end() if not self._depth else 0, mark.end())
+
+    def _in_rows(self, text: bytes, at: int) -> tuple[Kind, int]:
+        if self._in is _In.ROW_START:
+            if text.startswith(_END_OF_ROWS[1:], at):
+                self._in = _In.CODE
+                return Kind.END_OF_ROWS, at + len(_END_OF_ROWS) - 1
+            if not _END_OF_ROWS[1:].startswith(text[at : at + len(_END_OF_ROWS) - 1]):
+                self._in = _In.ROWS
+            return Kind.ROWS, at
+        found = text.find(_END_OF_ROWS, at)
+        if found < 0:
+            return Kind.ROWS, max(at, len(text) - len(_END_OF_ROWS) + 1)
+        self._in = _In.ROW_START
+        return Kind.ROWS, found + 1

@@ -1,0 +1,172 @@
+r"""psql runs no command of a script: neither where pgstow's lexer sees the command, nor where only psql does."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from support.pgstow import wait_until
+from support.postgres_fixtures import Database, DatabaseMaker
+
+from pipeline.errors import BackupDamaged, ProgramMissing, RestoreFailed
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.psql import ScriptRun, run_script
+from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
+from pipeline.postgres.workspace import Workspace
+
+HOSTILE = [
+    "\\! touch @",
+    "\\!touch @",
+    "SELECT 1; \\! touch @",
+    "SELECT '' \\! touch @",
+    "SELECT 1 \\g |touch @",
+    "SELECT 1 \\gx |touch @",
+    "SELECT 'touch @' \\gexec",
+    "\\o |touch @",
+    "\\w |touch @",
+    "\\copy (SELECT 1) TO PROGRAM 'touch @'",
+    "\\copy (SELECT 1) TO '@'",
+    "\\set x `touch @`",
+    "\\echo `touch @`",
+    "\\if `touch @`\n\\endif",
+    "\\setenv PAGER 'touch @'",
+    "\\lo_export 1 '@'",
+    "\\s '@'",
+    "\\i @.sql",
+    "\\include_relative @.sql",
+    "\\unrestrict 0\n\\! touch @",
+    "\\restrict 0\n\\unrestrict 0\n\\! touch @",
+    "SET standard_conforming_strings = off;\nSELECT '\\'; \\! touch @\n';\nSELECT 1 \\! touch @",
+    "SELECT $a$ $b$ $a$ \\! touch @",
+    'SELECT 1 AS "" \\! touch @',
+    "/* /* */ */ \\! touch @",
+    "-- \n\\! touch @",
+    "-- \r\\! touch @",
+    "COPY public.t FROM stdin;\n1\n\\.\n\\! touch @",
+    "COPY public.t FROM stdin;\n\\.\n\\! touch @",
+    "\\connect postgres\n\\! touch @",
+    "\\connect -reuse-previous=on \"dbname='postgres' host='/nonexistent'\"",
+    "\\connect postgres somebody example.com 5432",
+    "\\connect - - example.com -",
+    "\\connect postgresql://example.com/postgres",
+    "\\connect \"host=example.com dbname='postgres'\"",
+    "\\c postgres",
+    "\\connect postgres \\! touch @",
+    "\\encoding SQL_ASCII \\! touch @",
+    "\\password",
+]
+"""Scripts that run something, write something or connect elsewhere; @ stands for the file that shows it."""
+
+ONLY_FOR_PSQL = [
+    "COPY public.none FROM stdin;\n\\! touch @\n\\.\n",
+    "copy public.t from stdin;\n7\n\\.\n\\! touch @",
+    "SET client_encoding = 'SJIS';\nSELECT '\x95\\'; \\! touch @",
+    "SELECT :'\n\\! touch @\n';",
+    "SELECT 1 \\! touch @ '",
+]
+"""More of them, in which psql may see a command where pgstow doesn't."""
+
+
+@pytest.mark.parametrize("script", HOSTILE)
+def test_a_command_ends_the_script(script: str) -> None:
+    restricted = RestrictedMode({"shop"})
+    with pytest.raises(BackupDamaged, match=r"so none of the rest is run\.$"):
+        for _ in restricted.of([b"SELECT 1;\n", script.encode(), b"\n"]):
+            pass
+
+
+def test_psql_refuses_what_reaches_it(database: Database, tmp_path: Path) -> None:
+    """Even if pgstow took every line for something harmless."""
+    database.execute("CREATE TABLE public.t (i integer)")
+    marker = tmp_path / "ran"
+    marker.with_suffix(".sql").write_text(f"\\! touch {marker}\n")
+    script = "\n;\n".join([*HOSTILE, *ONLY_FOR_PSQL]).replace("@", str(marker)) + "\n"
+    with Workspace(tmp_path) as workspace:
+        path = workspace.write_private("hostile.sql", script.encode("latin-1"))
+        where = Conninfo.parse(database.conninfo), workspace, path, RestrictedMode()
+        run = ScriptRun(find_psql(at_least_major=12), *where, name="pgstow", passes=lambda _: True)
+        wait_until(run.has_ended, "psql ends")
+    refused = [error for error in run.refused() if "backslash commands are restricted" in error.message]
+    assert len(refused) > len(HOSTILE)
+    assert not marker.exists()
+
+
+def test_the_restore_ends_at_the_first_command(database: Database, tmp_path: Path) -> None:
+    with Workspace(tmp_path) as workspace:
+        path = workspace.write_private("hostile.sql", "\\echo\nCREATE TABLE t ();\n")
+        where = Conninfo.parse(database.conninfo), workspace, path, RestrictedMode()
+        run = ScriptRun(find_psql(at_least_major=12), *where, name="pgstow")
+        with pytest.raises(RestoreFailed, match="backslash commands are restricted"):
+            wait_until(run.has_ended, "psql ends")
+    assert database.fetch("SELECT to_regclass('public.t')") == [(None,)]
+
+
+def test_a_psql_that_does_not_know_the_mode_runs_nothing(database: Database, tmp_path: Path) -> None:
+    """If it only claims to be recent."""
+    real = find_psql(at_least_major=12)
+    (tmp_path / "psql").write_text(
+        '#!/bin/sh\nfor word; do case $word in *restrict.sql) sed -i s/restrict/unknown/ "${word#--file=}" ;; esac; done\n'
+        f'exec {real.path} "$@"\n'
+    )
+    (tmp_path / "psql").chmod(0o755)
+    old = replace(real, path=tmp_path / "psql")
+    with Workspace(tmp_path) as workspace, pytest.raises(RestoreFailed, match=r"invalid command \\unknown"):
+        run_script(old, Conninfo.parse(database.conninfo), workspace, b"CREATE TABLE t ();\n", "pgstow")
+    assert database.fetch("SELECT to_regclass('public.t')") == [(None,)]
+
+
+@pytest.mark.parametrize(
+    ("version", "knows"),
+    [
+        *((known, True) for known in ("13.22", "14.19", "15.14", "16.10", "17.6", "18.0", "18beta3", "19devel")),
+        *((old, False) for old in ("12.22", "13.21", "14.18", "15.13", "16.9", "17.5", "17beta1", "9.6.24")),
+    ],
+)
+def test_which_psql_knows_the_mode(tmp_path: Path, version: str, *, knows: bool) -> None:
+    psql = tmp_path / "psql"
+    psql.write_text(f"#!/bin/sh\necho 'psql (PostgreSQL) {version} (Debian)'\n")
+    psql.chmod(0o755)
+    if knows:
+        assert find_psql(at_least_major=12, search=[tmp_path]).version == version
+    else:
+        with pytest.raises(ProgramMissing, match=r"13\.22, 14\.19, .*17\.6, 18 or newer.*there is only"):
+            find_psql(at_least_major=12, search=[tmp_path])
+
+
+CONNECTS = {
+    "connected_1": r"\connect connected_1",
+    "Connected 2": r"""\connect -reuse-previous=on "dbname='Connected 2'" """,
+    "Select": r'\connect "Select"',
+    "dbname=postgres host=nowhere": r"""\connect -reuse-previous=on "dbname='dbname=postgres host=nowhere'" """,
+    "a'b\\c\"d": r"""\connect -reuse-previous=on "dbname='a\'b\\c""d'" """,
+    "größe": "\\encoding SQL_ASCII\n\\connect -reuse-previous=on \"dbname='größe'\"",
+}
+"""Databases, and how pg_dumpall connects to them."""
+
+
+def test_it_connects_to_the_databases_of_a_backup(make_database: DatabaseMaker, tmp_path: Path) -> None:
+    databases = [make_database(name) for name in CONNECTS]
+    script = "".join(f"{command}\nCREATE TABLE t{number} ();\n" for number, command in enumerate(CONNECTS.values()))
+    restricted = RestrictedMode(CONNECTS)
+    with Workspace(tmp_path) as workspace:
+        path = workspace.write_private("script.sql", b"".join(restricted.of([script.encode()])))
+        where = Conninfo.parse(databases[0].conninfo), workspace, path, restricted
+        run = ScriptRun(find_psql(at_least_major=12), *where, name="pgstow")
+        wait_until(run.has_ended, "psql ends")
+    for number, database in enumerate(databases):
+        assert database.fetch("SELECT relname FROM pg_class WHERE relname ~ '^t[0-9]$'") == [(f"t{number}",)]
+
+
+def test_it_connects_to_no_other_database() -> None:
+    with pytest.raises(BackupDamaged, match="connects to the database 'production', which isn't of the backup"):
+        list(RestrictedMode(["shop"]).of([b"\\connect production\n"]))
+    latin = b"SET client_encoding = 'LATIN1';\n\\connect -reuse-previous=on \"dbname='\xc3\xa9'\"\n"
+    assert b"dbname='\xc3\xa9'" in b"".join(RestrictedMode(["Ã©"]).of([latin]))
+    with pytest.raises(BackupDamaged, match="isn't of the backup"):
+        list(RestrictedMode(["Ã©"], others=["é".encode()]).of([latin]))
+
+
+def test_the_keys_of_a_dump_are_taken_out() -> None:
+    text = b"SELECT 1;\n%bCOPY a.b FROM stdin;\n%b\\.\nSELECT $$\n%b$$, '\n%b';\n/*\n%b*/\n"
+    pair = b"\\restrict k3Y\n\\unrestrict k3Y\n"
+    script = text % (pair, pair, pair, pair, pair)
+    assert b"".join(RestrictedMode().of([script])) == text % (b"\n\n", pair, pair, pair, pair)
