@@ -8,6 +8,7 @@ import typer
 
 from cli import display, options, run_options
 from cli.check import print_findings, verdict
+from cli.command import Commands
 from cli.errors import ExitCode, print_error
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 20.0  # seconds to retry a request to a store, as pgstow check has it
 
-app = typer.Typer(help="Check the configuration file, or print its JSON Schema.", no_args_is_help=True)
+app = Commands(help="Check the configuration file, or print its JSON Schema.", no_args_is_help=True)
 
 
 @app.command("check")

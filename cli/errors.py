@@ -10,7 +10,7 @@ from enum import IntEnum
 from types import FrameType
 
 from cli import stdio
-from cli.display import one_line
+from cli.display import one_sentence
 from pipeline import errors as pipeline_errors
 from storage_backends import errors as storage_errors
 
@@ -121,7 +121,7 @@ def exit_code_of(error: Exception) -> ExitCode:
 
 def print_error(sentence: str) -> None:
     """Say it on standard error."""
-    print(f"pgstow: {one_line(sentence)}", file=sys.stderr)
+    print(f"pgstow: {one_sentence(sentence)}", file=sys.stderr)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from cli import display, logs, options, run_options
 from cli.errors import ExitCode, Stopped, exit_code_of, result_of
+from pipeline import config as pipeline_config
 
 if TYPE_CHECKING:
     from pipeline.nightly.jobs import Job
@@ -37,7 +38,15 @@ def run(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, envvar="PGSTOW_JOBS", help="Parallel jobs", rich_help_panel=OVER),
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            max=pipeline_config.MOST_AT_ONCE,
+            envvar="PGSTOW_JOBS",
+            help="Parallel jobs",
+            rich_help_panel=OVER,
+        ),
     ] = None,
     memory: Annotated[
         int | None,

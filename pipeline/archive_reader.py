@@ -1,5 +1,6 @@
 """An archive as it lies in a store: its table of contents, and which files belong to what."""
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ from pipeline.stages.download import ObjectReader, check_content
 from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
 from storage_backends import StorageBackend
 
+_LARGE_OBJECT = re.compile(rb"[0-9]{1,10} (blob_[0-9]{1,10}\.dat)")
+"""``_EndLO`` in pg_backup_directory.c."""
+_LONGEST_EXCERPT = 60
 _WITH_DATA = {"TABLE DATA", "BLOBS"}
 """Entries that have data in an archive, in pg_dump's words."""
 
@@ -261,5 +265,11 @@ def _toc_file(manifest: Manifest) -> File:
 
 
 def _listed_paths(parts: Iterable[bytes]) -> list[str]:
-    """``blobs.toc`` has a line for each large object: its OID and its file's name."""
-    return [line.split(b" ", 1)[1].decode() for line in b"".join(parts).splitlines()]
+    """``blobs.toc`` has a line for each large object: its OID and its file's name. Raises BackupDamaged if a line is another."""
+    lines = b"".join(parts).splitlines()
+    names = [_LARGE_OBJECT.fullmatch(line) for line in lines]
+    if None in names:
+        raise BackupDamaged(
+            f"A list of large objects has a line that is none: {lines[names.index(None)][:_LONGEST_EXCERPT]!r}."
+        )
+    return [name[1].decode() for name in names if name]

@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from storage_backends.errors import InvalidStorageURL
 from storage_backends.limited import LimitedBackend
+from storage_backends.moments import parse_moment
 
 if TYPE_CHECKING:
     from storage_backends.backend import StorageBackend
@@ -124,7 +125,10 @@ def _local(path: str) -> _Place:
 
 def _split(url: str) -> SplitResult:
     try:
+        url.encode()
         parts = urlsplit(url)
+    except UnicodeEncodeError as exc:
+        raise InvalidStorageURL("the storage URL is not valid Unicode") from exc
     except ValueError as exc:
         raise InvalidStorageURL(f"the storage URL can't be read: {exc}") from exc
     # Not one of these sentences repeats the URL: what stands before the “@” may be a secret.
@@ -187,8 +191,8 @@ def _seconds(value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ValueError("must be a number of seconds above 0")
+    if not 0 < seconds <= _LONGEST_WAIT:
+        raise ValueError(f"must be a number of seconds above 0, and at most {_LONGEST_WAIT}")
     return seconds
 
 
@@ -227,11 +231,13 @@ def _retain_days(value: str) -> datetime:
 
 def _retain_until(value: str) -> datetime:
     try:
-        return datetime.fromisoformat(value).astimezone(UTC)
+        return parse_moment(value)
     except ValueError as exc:
         raise ValueError("must be a time like 2026-12-31T00:00:00Z") from exc
 
 
+_LONGEST_WAIT = 86400
+"""Seconds: a day."""
 _MOST_DAYS = 36500
 """A hundred years: the most that S3 and GCS take."""
 _LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {

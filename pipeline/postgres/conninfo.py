@@ -26,6 +26,12 @@ class Conninfo:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From a URI, from ``key=value`` pairs, or from a plain database name, as pg_dump takes it. Raises InvalidRequest."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("The connection string is not valid UTF-8.") from None
+        if "\0" in text:
+            raise InvalidRequest("The connection string has a NUL character in it.")
         if text and "=" not in text and not text.startswith(("postgresql://", "postgres://")):
             return cls({"dbname": text})
         try:
