@@ -281,7 +281,10 @@ class _Reader:
             digits = self._str()
             if digits is None:
                 break
-            dependencies.append((int(digits), at))
+            dump_id_needed = int(digits)
+            if str(dump_id_needed).encode() != digits:
+                raise ValueError("a dependency is no number")
+            dependencies.append((dump_id_needed, at))
         if self._format == _CUSTOM:
             filename = None
             self._take(1 + self._offset_size)  # where its data lies, if that is known
