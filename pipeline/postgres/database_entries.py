@@ -8,7 +8,9 @@ from pipeline.postgres.toc import Toc, TocEntry
 
 _NAME = r'(?:"(?:[^"]|"")+"|[\w.$]+)'
 _STATEMENT = re.compile(r"""\s*+((?:[^;'"]|'(?:[^']|'')*+'|"(?:[^"]|"")*+"|['"])*+;?)""")
-"""Whatever comes, each character is read once: an unpaired quote stands for itself, and what no semicolon ends is the last. pg_dump doubles quotes and backslashes in a literal (``appendStringLiteral`` in string_utils.c)."""
+"""Each character is read once, whatever comes: an unpaired quote stands for itself, and what no semicolon ends is the last.
+
+pg_dump doubles quotes and backslashes in a literal (``appendStringLiteral`` in string_utils.c)."""
 _SETTING = re.compile(
     rf"ALTER (?:DATABASE {_NAME}|ROLE {_NAME} IN DATABASE {_NAME}) SET (?P<name>{_NAME}) TO ", re.IGNORECASE
 )
