@@ -186,6 +186,8 @@ def test_garbage_is_refused_or_read_but_never_a_surprise(toc_once: bytes, data: 
     garbage = toc_once[:at] + data.draw(st.binary(min_size=1, max_size=8)) + toc_once[at + 1 :]
     try:
         use(garbage)
+    except InvalidRequest:
+        pass  # a name that "*" should have matched, or that no encoding has, is another one now
     except DumpFailed as refusal:
         assert "\n" not in str(refusal)  # noqa: PT017
 
