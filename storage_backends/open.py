@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
 
 from storage_backends.errors import InvalidStorageURL
 from storage_backends.limited import LimitedBackend
 from storage_backends.moments import parse_moment
+from storage_backends.urls import split_url, split_web_url
 
 if TYPE_CHECKING:
     from storage_backends.backend import StorageBackend
@@ -103,13 +104,15 @@ def _read(url: str, options: Mapping[str, str]) -> _Place:
     given = {**_query(url, parts), **options}
     match parts.scheme:
         case "s3":
-            return _Place("s3", _bucket(url, parts), parts.path, _parse(_S3_OPTIONS, given, of="an s3:// URL"))
+            return _Place("s3", _bucket(parts), parts.path, _parse(_S3_OPTIONS, given, of="an s3:// URL"))
         case "gs":
-            return _Place("gs", _bucket(url, parts), parts.path, _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
+            return _Place("gs", _bucket(parts), parts.path, _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
         case "file":
             _parse({}, given, of="a file:// URL")
             if parts.netloc not in ("", "localhost"):
-                raise InvalidStorageURL(f"{url} names the host {parts.netloc}; a local directory is file:///path")
+                raise InvalidStorageURL(
+                    f"the storage URL names the host {parts.netloc}; a local directory is file:///path"
+                )
             return _local(unquote(parts.path))
         case scheme:
             raise InvalidStorageURL(
@@ -125,10 +128,7 @@ def _local(path: str) -> _Place:
 
 def _split(url: str) -> SplitResult:
     try:
-        url.encode()
-        parts = urlsplit(url)
-    except UnicodeEncodeError as exc:
-        raise InvalidStorageURL("the storage URL is not valid Unicode") from exc
+        parts = split_url(url)
     except ValueError as exc:
         raise InvalidStorageURL(f"the storage URL can't be read: {exc}") from exc
     # Not one of these sentences repeats the URL: what stands before the “@” may be a secret.
@@ -139,9 +139,9 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _bucket(url: str, parts: SplitResult) -> str:
+def _bucket(parts: SplitResult) -> str:
     if not parts.netloc:
-        raise InvalidStorageURL(f"{url} names no bucket; write {parts.scheme}://bucket/prefix")
+        raise InvalidStorageURL(f"the storage URL names no bucket; write {parts.scheme}://bucket/prefix")
     return parts.netloc
 
 
@@ -205,8 +205,11 @@ def _s3_storage_class(value: str) -> str:
 
 
 def _endpoint(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = split_web_url(value)
+    except ValueError:
+        raise ValueError("must be like https://host:port") from None
+    if parts.scheme not in ("http", "https") or parts.query or parts.fragment:
         raise ValueError("must be like https://host:port")
     if "@" in parts.netloc:
         raise ValueError("may not have credentials in it")

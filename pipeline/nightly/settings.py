@@ -3,7 +3,6 @@
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +29,7 @@ from pipeline.manifest import Format
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.retention import Policy
 from storage_backends import InvalidStorageURL, place_of
+from storage_backends.urls import split_web_url
 
 
 def _referred(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
@@ -84,21 +84,15 @@ def _ping(value: Any, info: ValidationInfo) -> str:
     if _is_reference(value) and not (info.context or {}).get(value["env"]):
         return ""
     text, _ = _referred(value, info)
-    parts = split_url(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not re.fullmatch("[!-~]+", text):
+    try:
+        parts = split_web_url(text)
+    except ValueError:
+        raise ValueError("must be like https://host/path") from None
+    if parts.scheme not in ("http", "https") or not re.fullmatch("[!-~]+", text):
         raise ValueError("must be like https://host/path")
     if "@" in parts.netloc:
         raise ValueError("can't have a user or a password: let its path be the secret")
     return str(text)
-
-
-def split_url(text: str) -> SplitResult:
-    """Return a URL's parts. Raises ValueError if its host or its port can't be one."""
-    parts = urlsplit(text)
-    if parts.port == 0:
-        raise ValueError("has the port 0, which nothing listens at")
-    (parts.hostname or "").encode("idna")
-    return parts
 
 
 def _textfile(path: str) -> str:

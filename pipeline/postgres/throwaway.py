@@ -15,6 +15,7 @@ from typing import Self
 from psycopg.conninfo import make_conninfo
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.leftovers import PREFIX, claim, remove_abandoned
 from pipeline.postgres.programs import OLDEST_MAJOR, PYPI_PACKAGE, find_program
 
 NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -116,7 +117,9 @@ class ThrowawayCluster:
         return self._log.read()
 
     def _make_directory(self, stack: ExitStack, parent: Path | None) -> Path:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pgstow-", dir=parent)))
+        remove_abandoned(parent or Path(tempfile.gettempdir()))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)))
+        stack.callback(os.close, claim(home))
         if self._owner:
             os.chown(home, self._owner.pw_uid, self._owner.pw_gid)
         return home

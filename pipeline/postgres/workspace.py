@@ -7,13 +7,11 @@ Ctrl-C at the terminal reaches pgstow alone, which then stops them in order.
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import textwrap
@@ -24,15 +22,13 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.leftovers import claim, remove_abandoned
 from pipeline.postgres.processes import files_open_in, living_members
 from pipeline.postgres.programs import Program
 
 PREFIX = "pgstow-work-"
 _COLOR = "PG_COLOR"
 """This variable puts escape sequences into a program's messages, and pgstow could not read them (logging.c)."""
-_LOCK = "pgstow.lock"
-"""In every working folder; nothing else is ever taken for one."""
-_SETTLED = 60.0  # seconds after which whoever made a working folder has locked it
 _LOG_ROOM = 64 * 1024  # bytes
 _LONGEST = 500  # characters of a failure's description; a query that locks all tables is longer
 _GRACE = 10.0  # seconds for a program to end after SIGTERM
@@ -144,8 +140,7 @@ class Workspace:
         try:
             remove_abandoned(parent)
             self.path.mkdir(0o700)
-            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._lock = claim(self.path)
         except OSError as exc:
             self._dismiss_guard()
             raise LocalResourceExhausted(f"Cannot make a working folder in {parent}: {exc.strerror}.") from exc
@@ -233,27 +228,6 @@ def describe_failure(name: str, status: int, messages: str) -> str:
     reason, *details = [line.split(":", 1)[-1].strip().rstrip(".;") for line in errors[:2]] or [f"exit status {status}"]
     words = f"{name} failed: {reason} ({details[0]})" if details else f"{name} failed: {reason}"
     return textwrap.shorten(words, _LONGEST, placeholder=" …") + "."
-
-
-def remove_abandoned(parent: Path) -> None:
-    """Remove the folders that earlier runs left because the machine itself went down: those that nobody holds the lock of."""
-    for path in parent.glob(f"{PREFIX}*/{_LOCK}"):
-        try:
-            status = path.lstat()
-            if status.st_uid != os.getuid() or not stat.S_ISREG(status.st_mode) or path.parent.is_symlink():
-                continue
-            if time.time() - status.st_mtime < _SETTLED:
-                continue
-            lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path.parent, ignore_errors=True)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(lock)
 
 
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

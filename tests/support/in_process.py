@@ -28,7 +28,7 @@ def call_pgstow(*arguments: object, env: Mapping[str, str] | None = None) -> Res
         mock.patch.object(sys, "stdin", io.StringIO()),
     ):
         try:
-            with errors.reported(debug=False):
+            with errors.reported(debug="--debug" in arguments):
                 app(list(map(str, arguments)), prog_name="pgstow")
             code = 0
         except SystemExit as exc:

@@ -15,8 +15,9 @@ import pytest
 from support.pgstow import ANOTHER_NAMESPACE, NO_PROC, wait_until
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.leftovers import remove_abandoned
 from pipeline.postgres.programs import Program
-from pipeline.postgres.workspace import RunningProgram, Workspace, describe_failure, remove_abandoned
+from pipeline.postgres.workspace import RunningProgram, Workspace, describe_failure
 
 OWNER = """
 import sys, time
