@@ -33,9 +33,9 @@ _LOG_ROOM = 64 * 1024  # bytes
 _LONGEST = 500  # characters of a failure's description; a query that locks all tables is longer
 _GRACE = 10.0  # seconds for a program to end after SIGTERM
 
-# Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A service manager that stops pgstow may send its
-# signal to the guard as well, which must not go first. Zombies don't count, since in many a container nobody reaps them. If /proc doesn't show
-# the guard under its own number, it doesn't show zombies either, and kill -0 must do.
+# Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A minus before a number takes the group back.
+# A service manager that stops pgstow may send its signal to the guard as well, which must not go first. Zombies don't count, since in many a
+# container nobody reaps them. If /proc doesn't show the guard under its own number, it doesn't show zombies either, and kill -0 must do.
 _GUARD = """
 trap '' HUP INT TERM
 lives() {
@@ -50,7 +50,16 @@ lives() {
     return 1
 }
 groups=
-while read -r group; do groups="$groups $group"; done
+while read -r line; do
+    case $line in
+    -*)
+        left=
+        for group in $groups; do [ "-$group" = "$line" ] || left="$left $group"; done
+        groups=$left
+        ;;
+    *) groups="$groups $line" ;;
+    esac
+done
 for group in $groups; do kill -TERM "-$group"; kill -CONT "-$group"; done
 for group in $groups; do
     tries=0
@@ -67,9 +76,11 @@ _PROGRAM = 'echo $$ >&0 && exec "$@" </dev/null'
 class RunningProgram:
     """A program and the workers that it forked, in one process group."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, guard: int) -> None:
         self._process = process
         self._log = log
+        self._guard = guard
+        """The descriptor of the guard's pipe."""
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs.
@@ -101,6 +112,9 @@ class RunningProgram:
         while (self.poll() is None or living_members(self._process.pid)) and time.monotonic() < deadline:
             time.sleep(0.005)
         self._signal(signal.SIGKILL)
+        with contextlib.suppress(BrokenPipeError):
+            # Before the number is free: another process group may have it then.
+            os.write(self._guard, f"-{self._process.pid}\n".encode())
         self._process.wait()
 
     def messages(self) -> str:
@@ -119,8 +133,9 @@ class RunningProgram:
         return files_open_in(folder, self._process.pid)
 
     def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        if self._process.returncode is None:  # else the number may be another group's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
 
 
 class Workspace:
@@ -189,7 +204,7 @@ class Workspace:
                 umask=0o077,
                 pass_fds=inherit,
             )
-        running = RunningProgram(process, log)
+        running = RunningProgram(process, log, self._guard_pipe().fileno())
         self._programs.append(running)
         return running
 

@@ -46,8 +46,9 @@ def download(store: StorageBackend, stored: StoredObject) -> bytes:
 class ObjectReader:
     """Checked objects of a backup for many threads at once, some of them fetched ahead, in bounded memory.
 
-    Holds at most ``limits.memory`` bytes of objects. An object is kept until all of ``files`` that lie in it were read, unless memory is
-    short: then one that nobody is reading is dropped and, if it is wanted again, fetched again.
+    Holds at most ``limits.memory`` bytes of objects, and fetches ``limits.transfers`` of them at once, whoever asks. An object is kept until
+    all of ``files`` that lie in it were read, unless memory is short: then one that nobody is reading is dropped and, if it is wanted again,
+    fetched again.
 
     Raises InvalidRequest where the memory doesn't hold two of the objects.
     """
@@ -67,6 +68,7 @@ class ObjectReader:
         limits.check_memory(largest)
         self._slots = limits.memory // max(1, largest)
         self._fetching = workers.pool(limits.transfers, "download")
+        self._transfers = threading.Semaphore(limits.transfers)
         self._changed = threading.Condition()
         self._bodies: OrderedDict[int, bytes | None] = OrderedDict()
         """By index, the longest unused first; None while it is fetched."""
@@ -134,7 +136,8 @@ class ObjectReader:
 
     def _fetch(self, index: int) -> None:
         try:
-            body = download(self._store, self._objects[index])
+            with self._transfers:
+                body = download(self._store, self._objects[index])
         except BaseException as exc:
             with self._changed:
                 self._bodies.pop(index, None)
