@@ -48,6 +48,7 @@ def check(
 
 def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
     """Whether a backup there would find all that it needs; what it wouldn't is told."""
+    from pipeline.check import Place
     from pipeline.check import check as examine
     from pipeline.checks.finding import Outcome
     from pipeline.errors import PipelineError
@@ -55,9 +56,10 @@ def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
 
     print(f"\n{display.one_line(f'{job.name} to {destination}')}", flush=True)
     try:
-        store = open_backend(job.destinations[destination].url, give_up_after=_PATIENCE)
+        url = job.destinations[destination].url
+        store = open_backend(url, give_up_after=_PATIENCE)
         with closing(store), display.progress(quiet=quiet) as notify:
-            findings = examine(job.request, store, notify)
+            findings = examine(job.request, store, notify, Place.of(url, {}, os.environ))
     except (PipelineError, StorageError) as exc:
         print_error(str(exc))
         return False

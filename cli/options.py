@@ -132,8 +132,8 @@ StoreOptions: TypeAlias = Annotated[
         "--store-option",
         "-o",
         metavar="KEY=VALUE",
-        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, lock_mode; "
-        "as in the URL's query",
+        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, lock_mode, "
+        "allow_http; as in the URL's query",
         rich_help_panel=STORE,
     ),
 ]
@@ -280,7 +280,8 @@ def open_stores(
         raise InvalidRequest(f"Say where the backup shall go: --to URL, or {STORE_VARIABLE} in the environment.")
     if len(named) > 1 and options:
         raise InvalidRequest("With several stores, options stand in each one's URL: leave out --store-option.")
-    if len(set(map(place_of, named))) < len(named):
+    given = parse_store_options(options)
+    if len({place_of(url, given) for url in named}) < len(named):
         raise InvalidRequest("A store is named twice: one copy there is all that can be.")
     return [open_store(url, [*(options or ()), *options_of_each], give_up_after, limit_rate) for url in named]
 

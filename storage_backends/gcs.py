@@ -35,6 +35,7 @@ from storage_backends.gcs_errors import gcs_errors
 from storage_backends.gcs_transport import GCSAdapter
 from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
+from storage_backends.urls import check_encrypted
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _CRC32C_PIECE = 1024 * 1024
@@ -78,6 +79,7 @@ class GCSBackend:
         lock_mode: Literal["governance", "compliance"] = "governance",
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
+        allow_http: bool = False,
     ) -> None:
         self._root = check_root(prefix)
         self._url = f"gs://{bucket}/{self._root}".rstrip("/")
@@ -88,7 +90,10 @@ class GCSBackend:
         self._lock_mode = "Locked" if lock_mode == "compliance" else "Unlocked"
         self._timeout = (connect_timeout, read_timeout)
         with gcs_errors(self._url, missing=BucketNotFound):
-            self._session = _session(endpoint or os.environ.get("STORAGE_EMULATOR_HOST"), read_timeout)
+            named = endpoint or os.environ.get("STORAGE_EMULATOR_HOST")
+            if named:
+                check_encrypted(named, allow_http=allow_http)
+            self._session = _session(named, read_timeout)
             try:
                 self._client = storage.Client(
                     project=project,

@@ -10,7 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote
 from storage_backends.errors import InvalidStorageURL
 from storage_backends.limited import LimitedBackend
 from storage_backends.moments import parse_moment
-from storage_backends.urls import split_url, split_web_url
+from storage_backends.urls import check_encrypted, split_url, split_web_url
 
 if TYPE_CHECKING:
     from storage_backends.backend import StorageBackend
@@ -31,13 +31,14 @@ def open_backend(
     ========================  ====================================================================================
     ``s3://bucket/prefix``    ``endpoint``, ``region``, ``profile``, ``path_style`` (true, false), ``storage_class``,
                               ``kms_key``, ``checksum`` (sha256, md5), ``create_only`` (condition, look),
-                              ``connect_timeout``, ``read_timeout`` (seconds), ``retain_days``, ``retain_until``,
-                              ``lock_mode`` (governance, compliance)
+                              ``connect_timeout``, ``read_timeout`` (seconds), ``allow_http`` (true, false),
+                              ``retain_days``, ``retain_until``, ``lock_mode`` (governance, compliance)
     ``gs://bucket/prefix``    ``endpoint``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
-                              ``read_timeout``, ``retain_days``, ``retain_until``, ``lock_mode``
+                              ``read_timeout``, ``allow_http``, ``retain_days``, ``retain_until``, ``lock_mode``
     ``file:///path`` or path  none; a path is taken as it is, a file URL is percent-decoded
     ========================  ====================================================================================
 
+    With ``allow_http``, an endpoint of ``http://`` may be on another machine.
     With ``retain_until`` (ISO 8601), or ``retain_days`` from now on, each object that is put is locked until then.
 
     Bucket and prefix are taken as they are, without percent-decoding. Credentials come from the SDK's own chain, never
@@ -56,15 +57,25 @@ def open_backend(
     return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep)
 
 
-def place_of(url: str) -> str:
+def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
     """Where a URL points, in words that are the same for each way to write it.
 
     Raises InvalidStorageURL where :func:`open_backend` would for what the URL itself says; imports no SDK and asks for no credentials.
     """
-    place = _read(url, {})
+    place = _read(url, options or {})
     if place.scheme == "file":
         return str(Path(place.path).resolve())
     return f"{place.scheme}://{place.bucket}/{place.path.strip('/')} at {place.options.get('endpoint', 'the usual endpoint')}"
+
+
+def endpoint_of(url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
+    """Return a store's endpoint as the URL, the options or the SDKs' variables name it; None for the usual one, or a directory.
+
+    Raises InvalidStorageURL.
+    """
+    place = _read(url, options)
+    names = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": (EMULATOR,)}.get(place.scheme, ())
+    return place.options.get("endpoint") or next((environment[name] for name in names if environment.get(name)), None)
 
 
 def looks_first(url: str, options: Mapping[str, str]) -> bool:
@@ -167,6 +178,8 @@ def _parse(known: Mapping[str, Callable[[str], Any]], given: Mapping[str, str], 
             raise InvalidStorageURL(f"the option {name} of {of} {exc}") from exc
     if (by_days := parsed.pop("retain_days", None)) is not None:
         parsed.setdefault("retain_until", by_days)
+    if "endpoint" in parsed:
+        check_encrypted(parsed["endpoint"], allow_http=parsed.get("allow_http", False))
     return parsed
 
 
@@ -239,6 +252,8 @@ def _retain_until(value: str) -> datetime:
         raise ValueError("must be a time like 2026-12-31T00:00:00Z") from exc
 
 
+EMULATOR = "STORAGE_EMULATOR_HOST"
+"""A variable by which Google's SDK sends everything elsewhere, without credentials."""
 _LONGEST_WAIT = 86400
 """Seconds: a day."""
 _MOST_DAYS = 36500
@@ -251,6 +266,7 @@ _LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {
 _COMMON: dict[str, Callable[[str], Any]] = _LOCK_OPTIONS | {
     "endpoint": _endpoint,
     "kms_key": _text,
+    "allow_http": _flag,
     "connect_timeout": _seconds,
     "read_timeout": _seconds,
 }

@@ -37,6 +37,7 @@ from storage_backends.s3_answers import (
 from storage_backends.s3_errors import s3_error, s3_errors, status_of
 from storage_backends.s3_locks import lock_of, require_holds
 from storage_backends.s3_transport import S3Transport
+from storage_backends.urls import check_encrypted
 
 _DELETE_BATCH = 1000
 """`DeleteObjects`_ takes no more. https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
@@ -86,6 +87,7 @@ class S3Backend:
         lock_mode: Literal["governance", "compliance"] = "governance",
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
+        allow_http: bool = False,
     ) -> None:
         self._bucket = bucket
         self._root = check_root(prefix)
@@ -105,6 +107,9 @@ class S3Backend:
         except (aws.BotoCoreError, ValueError) as exc:
             raise InvalidStorageURL(f"{self._url} can't be opened: {quote(exc)}") from exc
         self._client = self._transport.client
+        check_encrypted(
+            self._client.meta.endpoint_url, allow_http=allow_http
+        )  # the SDK's files and variables may name one, too
 
     @property
     def url(self) -> str:
