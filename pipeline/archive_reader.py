@@ -1,7 +1,7 @@
 """An archive as it lies in a store: its table of contents, and which files belong to what."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -202,7 +202,7 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     toc_data = b"".join(check_content(toc_file, reader.read(toc_file)))
     toc = read_toc(toc_data)
     lists = {
-        file.path: tuple(_listed_paths(check_content(file, reader.read(file))))
+        file.path: tuple(_listed_paths(file.path, b"".join(check_content(file, reader.read(file)))))
         for file in structure
         if file.kind == "large_object_toc"
     }
@@ -264,12 +264,11 @@ def _toc_file(manifest: Manifest) -> File:
     return found
 
 
-def _listed_paths(parts: Iterable[bytes]) -> list[str]:
+def _listed_paths(path: str, data: bytes) -> list[str]:
     """``blobs.toc`` has a line for each large object: its OID and its file's name. Raises BackupDamaged if a line is another."""
-    lines = b"".join(parts).splitlines()
+    lines = data.splitlines()
     names = [_LARGE_OBJECT.fullmatch(line) for line in lines]
     if None in names:
-        raise BackupDamaged(
-            f"A list of large objects has a line that is none: {lines[names.index(None)][:_LONGEST_EXCERPT]!r}."
-        )
+        line = lines[names.index(None)][:_LONGEST_EXCERPT]
+        raise BackupDamaged(f"{path} is no list of large objects: it has the line {line!r}.")
     return [name[1].decode() for name in names if name]

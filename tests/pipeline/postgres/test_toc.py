@@ -1,5 +1,6 @@
 import dataclasses
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.postgres.prerequisites import named_extensions
 from pipeline.postgres.role_names import rename_roles, roles_of
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import TOC_NAME, Section, Toc, TocEntry, read_toc, renumber, rewrite
+from pipeline.postgres.toc_head import parse_head
 
 
 def dump(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str) -> bytes:
@@ -231,7 +233,10 @@ def test_the_time_that_long_text_takes_grows_with_its_length_alone(word: str, en
 
 
 def test_a_list_of_large_objects_names_their_files_and_nothing_else() -> None:
-    assert _listed_paths([b"16403 blob_16403.dat\n16404 blob_16404.dat\n"]) == ["blob_16403.dat", "blob_16404.dat"]
+    assert _listed_paths("blobs.toc", b"16403 blob_16403.dat\n16404 blob_16404.dat\n") == [
+        "blob_16403.dat",
+        "blob_16404.dat",
+    ]
     for line in (
         b"16403",
         b"",
@@ -242,7 +247,19 @@ def test_a_list_of_large_objects_names_their_files_and_nothing_else() -> None:
         b"9" * 5000 + b" x",
     ):
         with pytest.raises(BackupDamaged, match="large objects"):
-            _listed_paths([line + b"\n"])
+            _listed_paths("blobs.toc", line + b"\n")
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "\udcff"}, {"size": -1}, {"name": "x" * 99}, {"type": b"2", "linkname": "/etc/passwd"}], ids=str
+)
+def test_a_tar_archive_that_begins_oddly(change: dict[str, Any]) -> None:
+    """Nothing of a tar archive is ever unpacked: its first file has to be the table of contents."""
+    header = tarfile.TarInfo("toc.dat")
+    for name, value in change.items():
+        setattr(header, name, value)
+    with pytest.raises(DumpFailed):
+        parse_head(header.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape") + bytes(1024), "tar")
 
 
 def test_a_new_name_must_be_in_the_archives_encoding(postgres: ThrowawayCluster, tmp_path: Path) -> None:
