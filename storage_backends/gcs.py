@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import google.auth
@@ -35,6 +35,7 @@ from storage_backends.gcs_errors import gcs_errors
 from storage_backends.gcs_transport import GCSAdapter
 from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
+from storage_backends.moments import in_utc, parse_moment
 from storage_backends.urls import check_encrypted
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
@@ -137,14 +138,15 @@ class GCSBackend:
             with contextlib.suppress(StorageError):
                 self.delete([key])
             raise ChecksumMismatch(f"{where} was not kept: the store did not confirm its CRC32C")
-        return ObjectInfo(
-            key,
-            memoryview(body).nbytes,
-            datetime.fromisoformat(created["timeCreated"]).astimezone(UTC),
-            checksum=_checksum(crc32c),
-            version=str(created["generation"]),
-            retained_until=self._retain_until,
-        )
+        with gcs_errors(where, missing=BucketNotFound):
+            return ObjectInfo(
+                key,
+                memoryview(body).nbytes,
+                parse_moment(created["timeCreated"]),
+                checksum=_checksum(crc32c),
+                version=str(created["generation"]),
+                retained_until=self._retain_until,
+            )
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
@@ -310,10 +312,10 @@ def _info(key: str, blob: Any) -> ObjectInfo:
     return ObjectInfo(
         key,
         blob.size,
-        blob.time_created.astimezone(UTC),
+        in_utc(blob.time_created),
         checksum=_checksum(blob.crc32c) if blob.crc32c else None,
         version=str(blob.generation),
-        retained_until=max(until).astimezone(UTC) if until else None,
+        retained_until=in_utc(max(until)) if until else None,
         held=bool(blob.temporary_hold or blob.event_based_hold),
     )
 

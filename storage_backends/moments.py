@@ -1,6 +1,8 @@
-"""Times that people write."""
+"""Times that people write, and that stores tell."""
 
 from datetime import UTC, datetime, timedelta
+
+from storage_backends.errors import StorageError
 
 _ANY_ZONE = timedelta(days=1)
 """No zone's time is further from UTC."""
@@ -22,3 +24,11 @@ def parse_moment(text: str) -> datetime:
     if not _FIRST <= moment <= _LAST:
         raise ValueError(f"{text!r} is too early or too late")
     return moment
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Return a time that a store told, in UTC. Raises StorageError if UTC can't tell it, since Python's years end at 1 and 9999."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as exc:
+        raise StorageError(f"the store's answer made no sense (the time {moment.isoformat()})") from exc

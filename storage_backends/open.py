@@ -240,7 +240,7 @@ def _one_of(first: str, second: str) -> Callable[[str], str]:
 
 def _retain_days(value: str) -> datetime:
     """Until when that is, from now on: a whole second, since S3 locks to no less."""
-    if not (value.isdecimal() and 0 < int(value) <= _MOST_DAYS):
+    if not (value.isdecimal() and len(value) < 9 and 0 < int(value) <= _MOST_DAYS):
         raise ValueError(f"must be a number of days, up to {_MOST_DAYS}")
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=int(value), seconds=1)
 

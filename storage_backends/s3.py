@@ -4,7 +4,7 @@ import base64
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import botocore.exceptions as aws
@@ -24,6 +24,7 @@ from storage_backends.errors import (
 )
 from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
+from storage_backends.moments import in_utc
 from storage_backends.s3_answers import (
     answered_at,
     check_page,
@@ -199,7 +200,7 @@ class S3Backend:
         return ObjectInfo(
             key,
             answer["ContentLength"],
-            answer["LastModified"].astimezone(UTC),
+            in_utc(answer["LastModified"]),
             checksum=sha256_of(answer) or md5_of(answer),
             version=version_of(answer),
             retained_until=retained_until(answer),
@@ -220,7 +221,7 @@ class S3Backend:
                 check.take(entry["Key"])
                 key = relative_key(self._root, entry["Key"])
                 if key is not None:
-                    yield ObjectInfo(key, entry["Size"], entry["LastModified"].astimezone(UTC))
+                    yield ObjectInfo(key, entry["Size"], in_utc(entry["LastModified"]))
             if not page["IsTruncated"]:
                 return
             following = {"ContinuationToken": check.turn(page["NextContinuationToken"])}

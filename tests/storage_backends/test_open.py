@@ -36,7 +36,11 @@ def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> N
         ("gs:///prefix", {}, "names no bucket"),
         ("", {}, "the path of the local directory is empty"),
         ("file://server/share", {}, "names the host server"),
-        ("s3://bucket?colour=red", {}, "“colour” is no option of an s3:// URL; it has checksum, connect_timeout, "),
+        (
+            "s3://bucket?colour=red",
+            {},
+            "“colour” is no option of an s3:// URL; it has allow_http, checksum, connect_timeout, ",
+        ),
         ("s3://bucket", {"project": "p"}, "“project” is no option of an s3:// URL"),
         ("gs://bucket?path_style=true", {}, "“path_style” is no option of a gs:// URL"),
         ("file:///tmp?region=x", {}, "“region” is no option of a file:// URL; it has none"),
