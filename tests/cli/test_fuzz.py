@@ -26,7 +26,7 @@ from cli.main import app
 from pipeline.nightly.settings import Config
 from storage_backends import open_backend
 
-EXAMPLES = int(os.environ.get("PGSTOW_FUZZ", "4"))
+EXAMPLES = int(os.environ.get("PGSTOW_FUZZ", "2"))
 """For each command. More of them find more: PGSTOW_FUZZ=1000."""
 FUZZ = settings(
     max_examples=EXAMPLES,
