@@ -230,6 +230,8 @@ def test_the_time_that_long_text_takes_grows_with_its_length_alone(word: str, en
     assert entry("TABLE DATA", copy_statement=f"COPY {text}").columns in {"", "(" * 200_000}
     missing_dependencies(Toc("15", (entry("TABLE DATA", copy_statement=f"COPY {text}", dependencies=(1,)),)))
     attachments_left_out(Toc("15", (entry("TABLE"), entry("TABLE ATTACH", definition=text, dump_id=2))), [1])
+    named = Toc("15", (entry("TABLE", tag="t"), entry("CONSTRAINT", tag=text, dump_id=2, dependencies=(1,))))
+    assert choose_entries(named, ["t"], []) == {1}
 
 
 def test_a_list_of_large_objects_names_their_files_and_nothing_else() -> None:
