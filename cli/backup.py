@@ -13,6 +13,7 @@ import typer
 from cli import display, options
 from cli import retention_options as retention
 from cli.errors import exit_code_of, result_of
+from pipeline import config
 
 if TYPE_CHECKING:
     from pipeline.destinations import Copies
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from pipeline.manifest import Format
     from pipeline.plan import BackupPlan
     from storage_backends import StorageBackend
-
-_LONGEST_TIMEOUT = 2**31 // 1000  # seconds: PostgreSQL counts milliseconds, in 32 bits
 
 
 def backup(
@@ -62,7 +61,11 @@ def backup(
     at_once: Annotated[
         int,
         typer.Option(
-            "--databases-at-once", min=1, help="Of all databases, dump so many at once", rich_help_panel=options.SERVER
+            "--databases-at-once",
+            min=1,
+            max=config.MOST_AT_ONCE,
+            help="Of all databases, dump so many at once",
+            rich_help_panel=options.SERVER,
         ),
     ] = 1,
     globals_only: Annotated[
@@ -100,7 +103,7 @@ def backup(
         typer.Option(
             metavar="SECONDS",
             min=0,
-            max=_LONGEST_TIMEOUT,
+            max=config.LONGEST_TIMEOUT,
             help="How long pg_dump may wait for somebody else's lock on a table; 0: for ever",
             rich_help_panel=options.SERVER,
         ),
@@ -110,6 +113,7 @@ def backup(
         typer.Option(
             metavar="SECONDS",
             min=0,
+            max=config.LONGEST_TIMEOUT,
             help="How long a statement of pg_dump may run, such as the COPY of a table; 0: for ever",
             rich_help_panel=options.SERVER,
         ),
@@ -118,6 +122,7 @@ def backup(
         int,
         typer.Option(
             min=0,
+            max=config.MOST_RETRIES,
             help="How often to begin again, as a new backup, after a conflict with a standby's recovery, a restart of the server, or a lock",
             rich_help_panel=options.SERVER,
         ),

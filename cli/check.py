@@ -1,6 +1,7 @@
 """``pgstow check``."""
 
 import dataclasses
+import os
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -40,10 +41,10 @@ def check(
 ) -> None:
     """Examine all that a backup needs, and what its credentials should not be able to do; say what to fix."""
     from pipeline.backup import BackupRequest
+    from pipeline.check import Place
     from pipeline.check import check as examine
     from pipeline.checks.finding import Outcome
     from pipeline.postgres.conninfo import Conninfo
-    from storage_backends import looks_first
 
     request = BackupRequest(
         source=Conninfo.parse(conninfo),
@@ -54,9 +55,8 @@ def check(
     )
     store = options.open_store(to, store_option, give_up_after)
     with closing(store), display.progress(quiet=quiet or json) as notify:
-        findings = examine(
-            request, store, notify, looks_first=looks_first(to, options.parse_store_options(store_option))
-        )
+        place = Place.of(to, options.parse_store_options(store_option), os.environ)
+        findings = examine(request, store, notify, place)
     ready = all(finding.outcome is not Outcome.PROBLEM for finding in findings)
     if json:
         display.print_json({"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]})

@@ -8,6 +8,7 @@ import typer
 
 from cli import display, options, run_options
 from cli.check import print_findings, verdict
+from cli.command import Commands
 from cli.errors import ExitCode, print_error
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 _PATIENCE = 20.0  # seconds to retry a request to a store, as pgstow check has it
 
-app = typer.Typer(help="Check the configuration file, or print its JSON Schema.", no_args_is_help=True)
+app = Commands(help="Check the configuration file, or print its JSON Schema.", no_args_is_help=True)
 
 
 @app.command("check")
@@ -47,6 +48,7 @@ def check(
 
 def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
     """Whether a backup there would find all that it needs; what it wouldn't is told."""
+    from pipeline.check import Place
     from pipeline.check import check as examine
     from pipeline.checks.finding import Outcome
     from pipeline.errors import PipelineError
@@ -54,9 +56,10 @@ def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
 
     print(f"\n{display.one_line(f'{job.name} to {destination}')}", flush=True)
     try:
-        store = open_backend(job.destinations[destination].url, give_up_after=_PATIENCE)
+        url = job.destinations[destination].url
+        store = open_backend(url, give_up_after=_PATIENCE)
         with closing(store), display.progress(quiet=quiet) as notify:
-            findings = examine(job.request, store, notify)
+            findings = examine(job.request, store, notify, Place.of(url, {}, os.environ))
     except (PipelineError, StorageError) as exc:
         print_error(str(exc))
         return False

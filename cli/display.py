@@ -24,6 +24,7 @@ _PICTURES = (
     | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 )
 """Unicode's symbols for the control characters that have one. What turns the direction of text, ends a line or is half a character has none."""
+_LONGEST_SENTENCE = 1500  # characters
 _LINE_INTERVAL = 10.0  # seconds between lines of progress where there is no terminal
 
 
@@ -64,6 +65,15 @@ def local_time(moment: datetime) -> datetime:
 def one_line(text: str) -> str:
     """A name from outside, with pictures of its control characters: it must neither break a line nor command a terminal."""
     return text.translate(_PICTURES)
+
+
+def one_sentence(text: str) -> str:
+    """What somebody is told, on one line of bearable length: a server's error may have a whole query in it."""
+    if len(text) > _LONGEST_SENTENCE:
+        text = (
+            f"{text[:_LONGEST_SENTENCE]} … ({len(text) - _LONGEST_SENTENCE:,} more characters; --debug shows them all)"
+        )
+    return one_line(text)
 
 
 def describe_attestation(attestation: "Attestation | None") -> str:
@@ -129,7 +139,7 @@ def progress(*, quiet: bool) -> Iterator[Notify]:
 
 def _notices_only(event: Event) -> None:
     if isinstance(event, Notice):
-        print(f"pgstow: {one_line(event.text)}", file=sys.stderr)
+        print(f"pgstow: {one_sentence(event.text)}", file=sys.stderr)
 
 
 class _Lines:
@@ -177,7 +187,7 @@ def _bar() -> Iterator[Notify]:
                 bar.console.print(f"{escape(one_line(step))} …")
                 bar.reset(task, total=None, current="")
             case Notice(text):
-                bar.console.print(f"pgstow: {escape(one_line(text))}")
+                bar.console.print(f"pgstow: {escape(one_sentence(text))}")
             case Progress(done, total, _, current):
                 names = one_line(", ".join(current[:3]))
                 bar.update(task, completed=done, total=total or None, current=escape(names[:40]))

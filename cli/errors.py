@@ -10,7 +10,7 @@ from enum import IntEnum
 from types import FrameType
 
 from cli import stdio
-from cli.display import one_line
+from cli.display import one_sentence
 from pipeline import errors as pipeline_errors
 from storage_backends import errors as storage_errors
 
@@ -86,11 +86,7 @@ def reported(*, debug: bool) -> Iterator[None]:
             for problem in exc.problems[:-1]:
                 print_error(problem)
             _fail(exc.problems[-1], code)
-        sentence = " ".join(str(exc).split()) or type(exc).__name__
-        if code is ExitCode.UNEXPECTED:
-            bug = exc.__cause__ if isinstance(exc, pipeline_errors.BackupBroken) else exc
-            sentence = f"Unexpected {type(bug).__name__}: {sentence} Please report this, with what --debug prints."
-        _fail(sentence, code)
+        _fail(sentence_of(exc), code)
 
 
 @contextmanager
@@ -119,9 +115,18 @@ def exit_code_of(error: Exception) -> ExitCode:
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.UNEXPECTED)
 
 
+def sentence_of(error: Exception) -> str:
+    """What a person is told of it."""
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    if exit_code_of(error) is ExitCode.UNEXPECTED:
+        bug = error.__cause__ if isinstance(error, pipeline_errors.BackupBroken) else error
+        return f"Unexpected {type(bug).__name__}: {sentence} Please report this, with what --debug prints."
+    return sentence
+
+
 def print_error(sentence: str) -> None:
     """Say it on standard error."""
-    print(f"pgstow: {one_line(sentence)}", file=sys.stderr)
+    print(f"pgstow: {one_sentence(sentence)}", file=sys.stderr)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:

@@ -116,7 +116,7 @@ def export(
 @contextmanager
 def _output(file: Path | None) -> Iterator[BinaryIO]:
     """Standard output, or a new file of mode 0600 that has its name once it is whole."""
-    from pipeline.errors import LocalResourceExhausted
+    from pipeline.errors import InvalidRequest, LocalResourceExhausted
 
     if file is None:
         try:
@@ -132,6 +132,8 @@ def _output(file: Path | None) -> Iterator[BinaryIO]:
                 raise LocalResourceExhausted(f"Standard output could not be written: {exc.strerror}.") from exc
             raise
         return
+    if not file.name:
+        raise InvalidRequest("--file names no file.")
     unfinished = file.with_name(f"{file.name}.partial")
     try:
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -3,12 +3,11 @@
 import dataclasses
 from contextlib import closing
 
-import typer
-
 from cli import display, options
+from cli.command import Commands
 from cli.errors import result_of
 
-app = typer.Typer(
+app = Commands(
     help="Legal holds: backups that nobody can delete until they are let go (S3 with Object Lock, Google Cloud Storage).",
     no_args_is_help=True,
 )

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from cli import display
-from cli.errors import Stopped, exit_code_of, print_error
+from cli.errors import Stopped, exit_code_of, print_error, sentence_of
 from pipeline.events import Event, Notice, Notify, Progress, Started
 
 if TYPE_CHECKING:
@@ -28,35 +29,54 @@ class Log(Protocol):
     def ended(self, outcome: "Outcome") -> None:
         """A database is done at one destination."""
 
-    def trouble(self, sentence: str) -> None:
-        """Something went wrong that makes no backup fail."""
+    def trouble(self, sentence: str | None) -> None:
+        """Something went wrong that makes no backup fail; None where nothing did."""
+
+    def failed(self, error: Exception) -> None:
+        """An error was told in a sentence; with ``--debug``, show where it comes from."""
 
 
 class _Text:
-    def __init__(self, notify: Notify) -> None:
+    def __init__(self, notify: Notify, *, debug: bool) -> None:
         self._notify = notify
+        self._debug = debug
 
     def notify_of(self, _database: str) -> Notify:
         return self._notify
 
     def ended(self, outcome: "Outcome") -> None:
         if outcome.error is not None:
-            print_error(f"{outcome.database} at {outcome.destination}: {outcome.error}")
+            self.failed(outcome.error)
+            print_error(f"{outcome.database} at {outcome.destination}: {sentence_of(outcome.error)}")
 
-    def trouble(self, sentence: str) -> None:
-        self._notify(Notice(sentence))
+    def trouble(self, sentence: str | None) -> None:
+        if sentence is not None:
+            self._notify(Notice(sentence))
+
+    def failed(self, error: Exception) -> None:
+        if self._debug:
+            traceback.print_exception(error)
 
 
 class _Json:
+    def __init__(self, *, debug: bool) -> None:
+        self._debug = debug
+
     def notify_of(self, database: str) -> Notify:
         return partial(_log_event, database)
 
     def ended(self, outcome: "Outcome") -> None:
-        level = "info" if outcome.error is None else "error"
-        _log(level, "ended", **outcome.describe())
+        if outcome.error is not None:
+            self.failed(outcome.error)
+        _log("info" if outcome.error is None else "error", "ended", **outcome.describe())
 
-    def trouble(self, sentence: str) -> None:
-        _log("warning", "trouble", message=sentence)
+    def trouble(self, sentence: str | None) -> None:
+        if sentence is not None:
+            _log("warning", "trouble", message=sentence)
+
+    def failed(self, error: Exception) -> None:
+        if self._debug:
+            _log("debug", "traceback", message="".join(traceback.format_exception(error)))
 
 
 def _log_event(database: str, event: Event) -> None:
@@ -76,19 +96,21 @@ def _log(level: str, event: str, **more: Any) -> None:
 
 
 @contextmanager
-def logging(log_format: str, *, quiet: bool) -> Iterator[Log]:
+def logging(log_format: str, *, quiet: bool, debug: bool) -> Iterator[Log]:
     """The log in this format; in JSON, what ends the command is a line of it too."""
     if log_format == "text":
         with display.progress(quiet=quiet) as notify:
-            yield _Text(notify)
+            yield _Text(notify, debug=debug)
         return
+    log = _Json(debug=debug)
     try:
-        yield _Json()
+        yield log
     except typer.Exit:
         raise
     except Stopped as exc:
         _log("error", "stopped", message=f"Stopped by {signal.Signals(exc.number).name}; {exc.consequence}.")
         raise typer.Exit(128 + exc.number) from exc
     except Exception as exc:
-        _log("error", "failed", message=" ".join(str(exc).split()), kind=type(exc).__name__)
+        log.failed(exc)
+        _log("error", "failed", message=sentence_of(exc), kind=type(exc).__name__)
         raise typer.Exit(exit_code_of(exc)) from exc

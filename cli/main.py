@@ -9,6 +9,7 @@ import typer
 from cli import config, errors, schedule, stdio
 from cli.backup import backup
 from cli.check import check
+from cli.command import Commands
 from cli.export import export
 from cli.gc import gc
 from cli.hold import app as hold
@@ -19,7 +20,7 @@ from cli.run import run
 from cli.show import show
 from cli.verify import verify
 
-app = typer.Typer(
+app = Commands(
     name="pgstow",
     help="Stows PostgreSQL databases offsite, and brings them back.",
     no_args_is_help=True,

@@ -1,5 +1,6 @@
 """Options that several commands share, and how they are parsed."""
 
+import math
 import os
 from collections.abc import Sequence
 from datetime import datetime
@@ -31,11 +32,24 @@ def parse_rate(text: str | int) -> int:
 
 
 def parse_moment(text: str) -> datetime:
-    """An ISO 8601 time; local where it names no zone."""
+    """As :func:`storage_backends.moments.parse_moment` takes it."""
+    from storage_backends.moments import parse_moment as parse
+
     try:
-        return datetime.fromisoformat(text).astimezone()
+        return parse(text)
     except ValueError as exc:
         raise typer.BadParameter(f"{text!r} is not a time; write 2026-11-23T02:00 or 2026-11-23T02:00:00Z") from exc
+
+
+def parse_patience(text: str | float) -> float:
+    """Seconds for which to retry a request: none, or so many that it ends."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= config.LONGEST_PATIENCE:
+        raise typer.BadParameter(f"{text!r} is not a number of seconds from 0 to {config.LONGEST_PATIENCE}")
+    return seconds
 
 
 def parse_format(text: str) -> str:
@@ -118,14 +132,19 @@ StoreOptions: TypeAlias = Annotated[
         "--store-option",
         "-o",
         metavar="KEY=VALUE",
-        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, lock_mode; "
-        "as in the URL's query",
+        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, lock_mode, "
+        "allow_http; as in the URL's query",
         rich_help_panel=STORE,
     ),
 ]
 GiveUpAfter: TypeAlias = Annotated[
     float,
-    typer.Option(metavar="SECONDS", help="How long to retry each request to a store that fails", rich_help_panel=STORE),
+    typer.Option(
+        metavar="SECONDS",
+        parser=parse_patience,
+        help="How long to retry each request to a store that fails",
+        rich_help_panel=STORE,
+    ),
 ]
 Cluster: TypeAlias = Annotated[
     str | None, typer.Option(metavar="NAME", help="The cluster that the backup is filed under")
@@ -146,11 +165,19 @@ Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothi
 Jobs: TypeAlias = Annotated[
     int | None,
     typer.Option(
-        "--jobs", "-j", min=1, help="Parallel jobs; by default the processors, four at most", rich_help_panel=LIMITS
+        "--jobs",
+        "-j",
+        min=1,
+        max=config.MOST_AT_ONCE,
+        help="Parallel jobs; by default the processors, four at most",
+        rich_help_panel=LIMITS,
     ),
 ]
 Transfers: TypeAlias = Annotated[
-    int, typer.Option(min=1, help="Objects on their way to or from the store at once", rich_help_panel=LIMITS)
+    int,
+    typer.Option(
+        min=1, max=config.MOST_AT_ONCE, help="Objects on their way to or from the store at once", rich_help_panel=LIMITS
+    ),
 ]
 Memory: TypeAlias = Annotated[
     int,
@@ -253,7 +280,8 @@ def open_stores(
         raise InvalidRequest(f"Say where the backup shall go: --to URL, or {STORE_VARIABLE} in the environment.")
     if len(named) > 1 and options:
         raise InvalidRequest("With several stores, options stand in each one's URL: leave out --store-option.")
-    if len(set(map(place_of, named))) < len(named):
+    given = parse_store_options(options)
+    if len({place_of(url, given) for url in named}) < len(named):
         raise InvalidRequest("A store is named twice: one copy there is all that can be.")
     return [open_store(url, [*(options or ()), *options_of_each], give_up_after, limit_rate) for url in named]
 

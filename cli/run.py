@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ import typer
 
 from cli import display, logs, options, run_options
 from cli.errors import ExitCode, Stopped, exit_code_of, result_of
+from pipeline import config as pipeline_config
 
 if TYPE_CHECKING:
     from pipeline.nightly.jobs import Job
@@ -21,6 +23,7 @@ OVER = "Instead of what the file says"
 
 
 def run(
+    context: typer.Context,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="[NAME]…", help="Databases, by their names in the file; all of them by default"),
@@ -37,7 +40,15 @@ def run(
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option("--jobs", "-j", min=1, envvar="PGSTOW_JOBS", help="Parallel jobs", rich_help_panel=OVER),
+        typer.Option(
+            "--jobs",
+            "-j",
+            min=1,
+            max=pipeline_config.MOST_AT_ONCE,
+            envvar="PGSTOW_JOBS",
+            help="Parallel jobs",
+            rich_help_panel=OVER,
+        ),
     ] = None,
     memory: Annotated[
         int | None,
@@ -84,7 +95,8 @@ def run(
         "memory": memory,
         "spool_dir": None if spool_dir is None else str(spool_dir),
     }
-    with logs.logging(log_format, quiet=quiet or json) as log:
+    debug = bool(context.find_root().params.get("debug"))
+    with logs.logging(log_format, quiet=quiet or json, debug=debug) as log:
         document = _run(run_options.find_config(config), names or [], overrides, spread, log)
     with result_of(_describe(document["backups"])):
         if json:
@@ -97,8 +109,9 @@ def run(
 def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: int, log: logs.Log) -> dict[str, Any]:
     """What came of it all, as a document."""
     from pipeline.nightly.config_file import ConfigFile
-    from pipeline.nightly.hooks import ping, tell
+    from pipeline.nightly.hooks import attempt, ping, tell
     from pipeline.nightly.jobs import listed_pairs, make_jobs
+    from pipeline.nightly.metrics import write_textfile
     from pipeline.nightly.outcome import Outcome
     from pipeline.nightly.run import run as run_jobs
 
@@ -112,8 +125,8 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
         whole = not names and not overrides["destinations"]  # what is done by hand says nothing to a dead man's switch
         if config.monitoring.ping == "":
             log.trouble("Nobody is pinged: the environment lacks the variable that [monitoring] names for it.")
-        elif whole and config.monitoring.ping and (trouble := ping(config.monitoring.ping, "start")):
-            log.trouble(trouble)
+        elif whole and (url := config.monitoring.ping):
+            log.trouble(attempt("The ping", partial(ping, url, "start"), log.failed))
         try:
             for outcome in run_jobs(jobs, log.notify_of):
                 log.ended(outcome)
@@ -121,7 +134,9 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
         except BaseException as exc:
             stopped = exc
             outcomes += _undone(jobs, outcomes)
-        _write_metrics(config.monitoring.textfile, outcomes, listed_pairs(config), log)
+        if textfile := config.monitoring.textfile:
+            write = partial(write_textfile, Path(textfile), outcomes, listed_pairs(config))
+            log.trouble(attempt(f"Writing the metrics to {textfile}", write, log.failed))
         code = _exit_code(outcomes, stopped)
         document = {
             "config": str(path),
@@ -131,7 +146,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
             "finished_at": datetime.now(UTC).isoformat(),
             "backups": [outcome.describe() for outcome in outcomes],
         }
-        for trouble in tell(config.monitoring, document, good=code == 0, ping_too=whole):
+        for trouble in tell(config.monitoring, document, good=code == 0, ping_too=whole, failed=log.failed):
             log.trouble(trouble)
         if stopped is not None:
             raise stopped
@@ -151,19 +166,6 @@ def _undone(jobs: "Sequence[Job]", outcomes: "Sequence[Outcome]") -> "list[Outco
         for name in job.destinations
         if (job.name, name) not in done
     ]
-
-
-def _write_metrics(
-    textfile: str | None, outcomes: "Sequence[Outcome]", known: "Sequence[tuple[str, str]]", log: logs.Log
-) -> None:
-    from pipeline.nightly.metrics import write_textfile
-
-    if textfile is None:
-        return
-    try:
-        write_textfile(Path(textfile), outcomes, known)
-    except OSError as exc:
-        log.trouble(f"The metrics could not be written to {textfile}: {exc.strerror}.")
 
 
 def _exit_code(outcomes: "Sequence[Outcome]", stopped: BaseException | None) -> int:

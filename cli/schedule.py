@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 
 from cli import run_options
+from cli.command import Commands, is_utf8
 
 if TYPE_CHECKING:
     from pipeline.nightly.schedule import Schedule
 
-app = typer.Typer(help="Print a timer for pgstow run.", no_args_is_help=True)
+app = Commands(help="Print a timer for pgstow run.", no_args_is_help=True)
 
 
 def _parse_time(text: str | tuple[int, int]) -> tuple[int, int]:
@@ -49,6 +50,8 @@ def _schedule(config: Path, at: str, every: Literal["hour", "day", "week", "mont
 
     if not config.is_absolute():
         raise InvalidRequest(f"Say where {config} is by a path from the root: timers run in folders of their own.")
+    if not is_utf8(str(config)):
+        raise InvalidRequest(f"{config} is not UTF-8, which a timer has to be.")
     hour, minute = _parse_time(at)
     return Schedule(hour, minute, every, spread, str(config))
 

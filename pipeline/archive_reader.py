@@ -1,5 +1,6 @@
 """An archive as it lies in a store: its table of contents, and which files belong to what."""
 
+import re
 from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +19,9 @@ from pipeline.stages.download import LARGEST_WHOLE, ObjectReader, read_whole
 from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
 from storage_backends import StorageBackend
 
+_LARGE_OBJECT = re.compile(rb"[0-9]{1,10} (blob_[0-9]{1,10}\.dat)")
+"""``_EndLO`` in pg_backup_directory.c."""
+_LONGEST_EXCERPT = 60
 _WITH_DATA = {"TABLE DATA", "BLOBS"}
 """Entries that have data in an archive, in pg_dump's words."""
 
@@ -273,9 +277,10 @@ def _toc_file(manifest: Manifest) -> File:
 
 
 def _listed_paths(path: str, data: bytes) -> list[str]:
-    """``blobs.toc`` has a line for each large object: its OID and its file's name. Raises BackupDamaged."""
-    names = [line.partition(b" ")[2] for line in data.splitlines()]
-    try:
-        return [name.decode("ascii") for name in names]
-    except UnicodeDecodeError as exc:
-        raise BackupDamaged(f"{path} is no list of large objects: it names files that pg_dump doesn't write.") from exc
+    """``blobs.toc`` has a line for each large object: its OID and its file's name. Raises BackupDamaged if a line is another."""
+    lines = data.splitlines()
+    names = [_LARGE_OBJECT.fullmatch(line) for line in lines]
+    if None in names:
+        line = lines[names.index(None)][:_LONGEST_EXCERPT]
+        raise BackupDamaged(f"{path} is no list of large objects: it has the line {line!r}.")
+    return [name[1].decode() for name in names if name]

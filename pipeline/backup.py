@@ -57,6 +57,8 @@ class BackupRequest:
     statement_timeout: int = 0
     """Seconds that a statement of pg_dump may run; 0 for ever."""
     labels: Labels = field(default_factory=Labels)
+    password_file: Path | None = None
+    """The file that the source's password was read from, where it was."""
 
     def __post_init__(self) -> None:
         self.limits.check_memory(self.limits.object_size)

@@ -1,11 +1,15 @@
 """Examine, before the night it matters, all that a backup depends on."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from pipeline.backup import BackupRequest
 from pipeline.checks.finding import Finding, Outcome, counted, said
 from pipeline.checks.machine import examine_machine
 from pipeline.checks.privileges import LOCKS
+from pipeline.checks.secrets import examine_secrets
 from pipeline.checks.server import examine_server
-from pipeline.checks.store import examine_store
+from pipeline.checks.store import examine_store, judge_endpoint
 from pipeline.commit import default_cluster
 from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError
 from pipeline.events import Notify, Started
@@ -13,16 +17,35 @@ from pipeline.plan import plan_backup
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import CHECK_ADVICE
 from pipeline.postgres.server import Server
-from storage_backends import StorageBackend
+from storage_backends import EMULATOR, StorageBackend, endpoint_of, looks_first
 
 
-def check(request: BackupRequest, store: StorageBackend, notify: Notify, *, looks_first: bool = False) -> list[Finding]:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How a store is reached, by the words that name it."""
+
+    looks_first: bool = False
+    """True if it is opened with create_only=look."""
+    endpoint: str | None = None
+    """Of a store other than the vendor's own."""
+    emulator: bool = False
+    """True if the environment names an emulator as the endpoint."""
+
+    @classmethod
+    def of(cls, url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> "Place":
+        """Raises InvalidStorageURL."""
+        endpoint = endpoint_of(url, options, environment)
+        emulator = url.startswith("gs:") and endpoint is not None and endpoint == environment.get(EMULATOR)
+        return cls(looks_first(url, options), endpoint, emulator)
+
+
+def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: Place | None = None) -> list[Finding]:
     """What is right and what is wrong for this backup into this store.
 
     Reads no data and makes no backup, but leaves a few small objects in the store where the credentials can't delete them.
-    ``looks_first`` is true if the store is opened with create_only=look. Raises InvalidRequest on a bad pattern. Every other failure
-    is a finding.
+    ``place`` is what is known of the store from how it was named. Raises InvalidRequest on a bad pattern. Every other failure is a finding.
     """
+    place = place or Place()
     findings: list[Finding] = []
     cluster = request.cluster or _host(request.source)
     notify(Started("Examining the server"))
@@ -41,11 +64,14 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, *, look
         )
     notify(Started("Examining this machine"))
     findings.extend(examine_machine(request.limits))
+    findings.extend(examine_secrets(request))
     if not any(finding.outcome is Outcome.PROBLEM or finding.subject == LOCKS for finding in findings):
         notify(Started("Starting pg_dump, and stopping it once it has locked its tables"))
         findings.append(try_dump(request))
     notify(Started("Trying the store"))
-    findings.extend(examine_store(store, cluster, looks_first=looks_first))
+    if listeners := judge_endpoint(place.endpoint, emulator=place.emulator):
+        findings.append(listeners)
+    findings.extend(examine_store(store, cluster, looks_first=place.looks_first))
     return findings
 
 

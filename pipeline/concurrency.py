@@ -36,6 +36,13 @@ class Workers:
         self._pools.append(pool)
         return pool
 
+    def run_apart(self, work: Callable[[], T], then: Callable[[T], None], name: str) -> None:
+        """Run one piece of work on a thread of its own, which ends with it; see :meth:`Pool.submit`."""
+        self._pools = [pool for pool in self._pools if pool.lives]
+        pool: Pool[T] = self.pool(1, name)
+        pool.submit(work, then)
+        pool.finish()
+
     def collect(self, timeout: float = 0.0) -> bool:
         """Hand results to their ``then``: all that are there, after waiting up to ``timeout`` seconds for the first.
 
@@ -87,11 +94,20 @@ class Pool(Generic[T]):
         self.pending += 1
         self._work.put((work, then))
 
-    def stop(self) -> None:
-        """No more work."""
-        self._stopping.set()
+    @property
+    def lives(self) -> bool:
+        """True if a thread has not ended."""
+        return any(thread.is_alive() for thread in self._threads)
+
+    def finish(self) -> None:
+        """No more work than was given."""
         for _ in self._threads:
             self._work.put(None)
+
+    def stop(self) -> None:
+        """No more work, not even what waits."""
+        self._stopping.set()
+        self.finish()
 
     def join(self, deadline: float | None) -> None:
         """Wait for the threads to end; until ``deadline`` by the monotonic clock, where there is one."""

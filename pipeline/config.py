@@ -11,26 +11,43 @@ from pipeline.errors import InvalidRequest
 
 MIB = 1024 * 1024
 _LEAST_SPOOL = 16 * MIB
+_MOST_BYTES = 2**63 - 1
+"""No file can be larger."""
+MOST_AT_ONCE = 10_000
+"""Jobs, transfers or databases at once. A machine gives out before that."""
+LONGEST_PATIENCE = 7 * 86400
+"""Seconds: a week. Retries of a request to a store have to end."""
+LONGEST_TIMEOUT = 2**31 // 1000
+"""Seconds: PostgreSQL counts milliseconds, in 32 bits."""
+MOST_RETRIES = 1000
+_LONGEST_EXCERPT = 60
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 def parse_size(text: str) -> int:
     """Bytes from ``268435456``, ``256MiB``, ``256MB`` or ``256M``: all powers of 1024, as in PostgreSQL's settings. Raises ValueError."""
-    match = re.fullmatch(r"(\d+)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"([0-9]{1,19})\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
     if match is None:
-        raise ValueError(f"{text!r} is not a size; write 268435456, 256MiB or 1GiB")
-    return int(match[1]) * _UNITS[match[2].upper()]
+        raise ValueError(f"{_excerpt(text)} is not a size; write 268435456, 256MiB or 1GiB")
+    size = int(match[1]) * _UNITS[match[2].upper()]
+    if size > _MOST_BYTES:
+        raise ValueError(f"{text!r} is more than any file can hold")
+    return size
 
 
 def parse_duration(text: str) -> timedelta:
     """``36h``, ``30d`` or ``8w``, up to a hundred years. Raises ValueError."""
     match = re.fullmatch(r"([0-9]{1,6})([hdw])", text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a duration; write 36h, 30d or 8w")
+        raise ValueError(f"{_excerpt(text)} is not a duration; write 36h, 30d or 8w")
     duration = int(match[1]) * {"h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}[match[2]]
     if duration > timedelta(days=36500):
         raise ValueError(f"{text!r} is more than a hundred years")
     return duration
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST_EXCERPT else f"{text[:_LONGEST_EXCERPT]}…")
 
 
 def default_jobs() -> int:
@@ -68,6 +85,9 @@ class Limits:
         for name, least in (("jobs", 1), ("transfers", 1), ("object_size", 64 * 1024), ("spool", _LEAST_SPOOL)):
             if getattr(self, name) < least:
                 raise InvalidRequest(f"{name} must be at least {least}, not {getattr(self, name)}.")
+        for name in ("jobs", "transfers"):
+            if getattr(self, name) > MOST_AT_ONCE:
+                raise InvalidRequest(f"{name} must be at most {MOST_AT_ONCE}.")
 
     def check_memory(self, largest_object: int) -> None:
         """Raises InvalidRequest unless ``memory`` holds two objects of this size: one that is filled or read, and one on its way."""

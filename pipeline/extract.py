@@ -1,11 +1,13 @@
 """Bring a backup's archive back as it was dumped, for pg_restore by hand: a directory, or its single file in one."""
 
 import errno
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.archive_reader import Choice, check_format, open_archive
 from pipeline.catalog import Wanted, find_backup
@@ -67,7 +69,8 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
         reader = ObjectReader(store, manifest.objects, [*files, *last], workers, request.limits)
         notify(Started(f"Writing {len(files) + len(last)} files to {folder}"))
         if chosen is not None:
-            (folder / LIST_NAME).write_text(format_list(chosen))
+            with _new_file(folder / LIST_NAME) as stream:
+                stream.write(format_list(chosen).encode())
         _write_files(folder, files, reader, workers, request.limits, notify)
         _write_files(folder, last, reader, workers, request.limits, notify)
     return Extracted(manifest, folder, len(files) + len(last), sum(file.size for file in (*files, *last)))
@@ -121,12 +124,16 @@ def _write_files(
 
 def _write_file(folder: Path, file: File, reader: ObjectReader) -> int:
     path = _unfinished(folder / file.path)
-    path.touch(mode=0o600)
-    with path.open("wb") as stream:
+    with _new_file(path) as stream:
         for part in check_content(file, reader.read(file)):
             stream.write(part)
     path.rename(folder / file.path)
     return file.size
+
+
+def _new_file(path: Path) -> BinaryIO:
+    """A file of mode 0600 that wasn't there: whoever else may write to the folder could have left a link to another file."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 
 def _unfinished(path: Path) -> Path:

@@ -14,9 +14,10 @@ from storage_backends.errors import (
     StorageError,
     TransientStorageError,
 )
-from storage_backends.open import looks_first, open_backend, place_of
+from storage_backends.open import EMULATOR, endpoint_of, looks_first, open_backend, place_of
 
 __all__ = [
+    "EMULATOR",
     "AccessDenied",
     "Body",
     "BucketNotFound",
@@ -31,6 +32,7 @@ __all__ = [
     "StorageBackend",
     "StorageError",
     "TransientStorageError",
+    "endpoint_of",
     "looks_first",
     "open_backend",
     "place_of",

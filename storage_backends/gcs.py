@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import google.auth
@@ -35,6 +35,8 @@ from storage_backends.gcs_errors import gcs_errors
 from storage_backends.gcs_transport import GCSAdapter
 from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
+from storage_backends.moments import in_utc, parse_moment
+from storage_backends.urls import check_encrypted
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _CRC32C_PIECE = 1024 * 1024
@@ -78,6 +80,7 @@ class GCSBackend:
         lock_mode: Literal["governance", "compliance"] = "governance",
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
+        allow_http: bool = False,
     ) -> None:
         self._root = check_root(prefix)
         self._url = f"gs://{bucket}/{self._root}".rstrip("/")
@@ -88,7 +91,10 @@ class GCSBackend:
         self._lock_mode = "Locked" if lock_mode == "compliance" else "Unlocked"
         self._timeout = (connect_timeout, read_timeout)
         with gcs_errors(self._url, missing=BucketNotFound):
-            self._session = _session(endpoint or os.environ.get("STORAGE_EMULATOR_HOST"), read_timeout)
+            named = endpoint or os.environ.get("STORAGE_EMULATOR_HOST")
+            if named:
+                check_encrypted(named, allow_http=allow_http)
+            self._session = _session(named, read_timeout)
             try:
                 self._client = storage.Client(
                     project=project,
@@ -132,14 +138,15 @@ class GCSBackend:
             with contextlib.suppress(StorageError):
                 self.delete([key])
             raise ChecksumMismatch(f"{where} was not kept: the store did not confirm its CRC32C")
-        return ObjectInfo(
-            key,
-            memoryview(body).nbytes,
-            datetime.fromisoformat(created["timeCreated"]).astimezone(UTC),
-            checksum=_checksum(crc32c),
-            version=str(created["generation"]),
-            retained_until=self._retain_until,
-        )
+        with gcs_errors(where, missing=BucketNotFound):
+            return ObjectInfo(
+                key,
+                memoryview(body).nbytes,
+                parse_moment(created["timeCreated"]),
+                checksum=_checksum(crc32c),
+                version=str(created["generation"]),
+                retained_until=self._retain_until,
+            )
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """The object's bytes; see :meth:`StorageBackend.get`."""
@@ -320,10 +327,10 @@ def _info(key: str, blob: Any) -> ObjectInfo:
     return ObjectInfo(
         key,
         blob.size,
-        blob.time_created.astimezone(UTC),
+        in_utc(blob.time_created),
         checksum=_checksum(blob.crc32c) if blob.crc32c else None,
         version=str(blob.generation),
-        retained_until=max(until).astimezone(UTC) if until else None,
+        retained_until=in_utc(max(until)) if until else None,
         held=bool(blob.temporary_hold or blob.event_based_hold),
     )
 

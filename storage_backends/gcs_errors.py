@@ -88,5 +88,5 @@ def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
         raise kind(f"{where}: {quote(exc)}") from exc
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as exc:
         raise TransientStorageError(f"{where}: {quote(exc)}") from exc
-    except (ValueError, TypeError, AttributeError) as exc:  # the SDK doesn't check the values in an answer
+    except (ValueError, TypeError, AttributeError, KeyError) as exc:  # the SDK doesn't check the values in an answer
         raise StorageError(f"{where}: the store's answer made no sense ({quote(exc)})") from exc

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote
 
 from storage_backends.errors import InvalidStorageURL
 from storage_backends.limited import LimitedBackend
+from storage_backends.moments import parse_moment
+from storage_backends.urls import check_encrypted, split_url, split_web_url
 
 if TYPE_CHECKING:
     from storage_backends.backend import StorageBackend
@@ -29,13 +31,14 @@ def open_backend(
     ========================  ====================================================================================
     ``s3://bucket/prefix``    ``endpoint``, ``region``, ``profile``, ``path_style`` (true, false), ``storage_class``,
                               ``kms_key``, ``checksum`` (sha256, md5), ``create_only`` (condition, look),
-                              ``connect_timeout``, ``read_timeout`` (seconds), ``retain_days``, ``retain_until``,
-                              ``lock_mode`` (governance, compliance)
+                              ``connect_timeout``, ``read_timeout`` (seconds), ``allow_http`` (true, false),
+                              ``retain_days``, ``retain_until``, ``lock_mode`` (governance, compliance)
     ``gs://bucket/prefix``    ``endpoint``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
-                              ``read_timeout``, ``retain_days``, ``retain_until``, ``lock_mode``
+                              ``read_timeout``, ``allow_http``, ``retain_days``, ``retain_until``, ``lock_mode``
     ``file:///path`` or path  none; a path is taken as it is, a file URL is percent-decoded
     ========================  ====================================================================================
 
+    With ``allow_http``, an endpoint of ``http://`` may be on another machine.
     With ``retain_until`` (ISO 8601), or ``retain_days`` from now on, each object that is put is locked until then.
 
     Bucket and prefix are taken as they are, without percent-decoding. Credentials come from the SDK's own chain, never
@@ -54,15 +57,25 @@ def open_backend(
     return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep)
 
 
-def place_of(url: str) -> str:
+def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
     """Where a URL points, in words that are the same for each way to write it.
 
     Raises InvalidStorageURL where :func:`open_backend` would for what the URL itself says; imports no SDK and asks for no credentials.
     """
-    place = _read(url, {})
+    place = _read(url, options or {})
     if place.scheme == "file":
         return str(Path(place.path).resolve())
     return f"{place.scheme}://{place.bucket}/{place.path.strip('/')} at {place.options.get('endpoint', 'the usual endpoint')}"
+
+
+def endpoint_of(url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
+    """Return a store's endpoint as the URL, the options or the SDKs' variables name it; None for the usual one, or a directory.
+
+    Raises InvalidStorageURL.
+    """
+    place = _read(url, options)
+    names = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": (EMULATOR,)}.get(place.scheme, ())
+    return place.options.get("endpoint") or next((environment[name] for name in names if environment.get(name)), None)
 
 
 def looks_first(url: str, options: Mapping[str, str]) -> bool:
@@ -102,13 +115,15 @@ def _read(url: str, options: Mapping[str, str]) -> _Place:
     given = {**_query(url, parts), **options}
     match parts.scheme:
         case "s3":
-            return _Place("s3", _bucket(url, parts), parts.path, _parse(_S3_OPTIONS, given, of="an s3:// URL"))
+            return _Place("s3", _bucket(parts), parts.path, _parse(_S3_OPTIONS, given, of="an s3:// URL"))
         case "gs":
-            return _Place("gs", _bucket(url, parts), parts.path, _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
+            return _Place("gs", _bucket(parts), parts.path, _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
         case "file":
             _parse({}, given, of="a file:// URL")
             if parts.netloc not in ("", "localhost"):
-                raise InvalidStorageURL(f"{url} names the host {parts.netloc}; a local directory is file:///path")
+                raise InvalidStorageURL(
+                    f"the storage URL names the host {parts.netloc}; a local directory is file:///path"
+                )
             return _local(unquote(parts.path))
         case scheme:
             raise InvalidStorageURL(
@@ -124,7 +139,7 @@ def _local(path: str) -> _Place:
 
 def _split(url: str) -> SplitResult:
     try:
-        parts = urlsplit(url)
+        parts = split_url(url)
     except ValueError as exc:
         raise InvalidStorageURL(f"the storage URL can't be read: {exc}") from exc
     # Not one of these sentences repeats the URL: what stands before the “@” may be a secret.
@@ -135,9 +150,9 @@ def _split(url: str) -> SplitResult:
     return parts
 
 
-def _bucket(url: str, parts: SplitResult) -> str:
+def _bucket(parts: SplitResult) -> str:
     if not parts.netloc:
-        raise InvalidStorageURL(f"{url} names no bucket; write {parts.scheme}://bucket/prefix")
+        raise InvalidStorageURL(f"the storage URL names no bucket; write {parts.scheme}://bucket/prefix")
     return parts.netloc
 
 
@@ -163,6 +178,8 @@ def _parse(known: Mapping[str, Callable[[str], Any]], given: Mapping[str, str], 
             raise InvalidStorageURL(f"the option {name} of {of} {exc}") from exc
     if (by_days := parsed.pop("retain_days", None)) is not None:
         parsed.setdefault("retain_until", by_days)
+    if "endpoint" in parsed:
+        check_encrypted(parsed["endpoint"], allow_http=parsed.get("allow_http", False))
     return parsed
 
 
@@ -187,8 +204,8 @@ def _seconds(value: str) -> float:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise ValueError("must be a number of seconds above 0")
+    if not 0 < seconds <= _LONGEST_WAIT:
+        raise ValueError(f"must be a number of seconds above 0, and at most {_LONGEST_WAIT}")
     return seconds
 
 
@@ -201,8 +218,11 @@ def _s3_storage_class(value: str) -> str:
 
 
 def _endpoint(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = split_web_url(value)
+    except ValueError:
+        raise ValueError("must be like https://host:port") from None
+    if parts.scheme not in ("http", "https") or parts.query or parts.fragment:
         raise ValueError("must be like https://host:port")
     if "@" in parts.netloc:
         raise ValueError("may not have credentials in it")
@@ -220,18 +240,22 @@ def _one_of(first: str, second: str) -> Callable[[str], str]:
 
 def _retain_days(value: str) -> datetime:
     """Until when that is, from now on: a whole second, since S3 locks to no less."""
-    if not (value.isdecimal() and 0 < int(value) <= _MOST_DAYS):
+    if not (value.isdecimal() and len(value) < 9 and 0 < int(value) <= _MOST_DAYS):
         raise ValueError(f"must be a number of days, up to {_MOST_DAYS}")
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=int(value), seconds=1)
 
 
 def _retain_until(value: str) -> datetime:
     try:
-        return datetime.fromisoformat(value).astimezone(UTC)
+        return parse_moment(value)
     except ValueError as exc:
         raise ValueError("must be a time like 2026-12-31T00:00:00Z") from exc
 
 
+EMULATOR = "STORAGE_EMULATOR_HOST"
+"""A variable by which Google's SDK sends everything elsewhere, without credentials."""
+_LONGEST_WAIT = 86400
+"""Seconds: a day."""
 _MOST_DAYS = 36500
 """A hundred years: the most that S3 and GCS take."""
 _LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {
@@ -242,6 +266,7 @@ _LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {
 _COMMON: dict[str, Callable[[str], Any]] = _LOCK_OPTIONS | {
     "endpoint": _endpoint,
     "kms_key": _text,
+    "allow_http": _flag,
     "connect_timeout": _seconds,
     "read_timeout": _seconds,
 }

@@ -4,7 +4,7 @@ import base64
 import contextlib
 import itertools
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 import botocore.exceptions as aws
@@ -24,6 +24,7 @@ from storage_backends.errors import (
 )
 from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
+from storage_backends.moments import in_utc
 from storage_backends.s3_answers import (
     answered_at,
     check_page,
@@ -37,6 +38,7 @@ from storage_backends.s3_answers import (
 from storage_backends.s3_errors import s3_error, s3_errors, status_of
 from storage_backends.s3_locks import lock_of, require_holds
 from storage_backends.s3_transport import S3Transport
+from storage_backends.urls import check_encrypted
 
 _DELETE_BATCH = 1000
 """`DeleteObjects`_ takes no more. https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
@@ -86,6 +88,7 @@ class S3Backend:
         lock_mode: Literal["governance", "compliance"] = "governance",
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
+        allow_http: bool = False,
     ) -> None:
         self._bucket = bucket
         self._root = check_root(prefix)
@@ -105,6 +108,9 @@ class S3Backend:
         except (aws.BotoCoreError, ValueError) as exc:
             raise InvalidStorageURL(f"{self._url} can't be opened: {quote(exc)}") from exc
         self._client = self._transport.client
+        check_encrypted(
+            self._client.meta.endpoint_url, allow_http=allow_http
+        )  # the SDK's files and variables may name one, too
 
     @property
     def url(self) -> str:
@@ -199,7 +205,7 @@ class S3Backend:
         return ObjectInfo(
             key,
             answer["ContentLength"],
-            answer["LastModified"].astimezone(UTC),
+            in_utc(answer["LastModified"]),
             checksum=sha256_of(answer) or md5_of(answer),
             version=version_of(answer),
             retained_until=retained_until(answer),
@@ -220,7 +226,7 @@ class S3Backend:
                 check.take(entry["Key"])
                 key = relative_key(self._root, entry["Key"])
                 if key is not None:
-                    yield ObjectInfo(key, entry["Size"], entry["LastModified"].astimezone(UTC))
+                    yield ObjectInfo(key, entry["Size"], in_utc(entry["LastModified"]))
             if not page["IsTruncated"]:
                 return
             following = {"ContinuationToken": check.turn(page["NextContinuationToken"])}

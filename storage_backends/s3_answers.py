@@ -11,6 +11,7 @@ from urllib.parse import unquote_plus
 
 from storage_backends.backend import Body
 from storage_backends.errors import StorageError
+from storage_backends.moments import in_utc
 
 
 def check_page(where: str, page: Any, prefix: str) -> None:
@@ -75,11 +76,11 @@ def version_of(answer: Any) -> str | None:
 def retained_until(answer: Any) -> datetime | None:
     """Return until when the object is locked, in UTC."""
     until: datetime | None = answer.get("ObjectLockRetainUntilDate")
-    return until and until.astimezone(UTC)
+    return until and in_utc(until)
 
 
 def answered_at(answer: Any) -> datetime:
     """Return the time by the store's clock, in UTC: a put's answer has no other time."""
-    with contextlib.suppress(KeyError, ValueError):
+    with contextlib.suppress(KeyError, ValueError, OverflowError):
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
     return datetime.now(UTC)

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from botocore.exceptions import ClientError
@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from storage_backends.backend import ObjectInfo
 from storage_backends.errors import AccessDenied, StorageError
 from storage_backends.holds import ObjectLock
+from storage_backends.moments import in_utc
 from storage_backends.s3_errors import s3_errors, status_of
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _is_on(client: "S3Client", bucket: str, name: str) -> bool:
 
 def _until(client: "S3Client", bucket: str, name: str) -> datetime | None:
     until = client.get_object_retention(Bucket=bucket, Key=name).get("Retention", {}).get("RetainUntilDate")
-    return until and until.astimezone(UTC)
+    return until and in_utc(until)
 
 
 def _ask(where: str, ask: Callable[[], _T], without_lock: _T) -> _T:

@@ -19,6 +19,10 @@ _RAISE = {
 }
 
 
+_OPTIONAL = frozenset({"disable", "allow", "prefer"})
+"""Values of sslmode that take a connection without encryption, too."""
+
+
 def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
     """Whether pg_dump can dump what is requested from it, undisturbed. Raises ConnectionFailed, or InvalidRequest on a bad pattern."""
     if server.major < OLDEST_MAJOR:
@@ -30,7 +34,7 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
         )
         return
     condition = read_condition(server)
-    yield judge_connection(server, condition)
+    yield judge_connection(server, condition, request.source.sslmode)
     yield find_programs(server, request.programs)
     yield judge_sessions(condition.sessions, request.limits.jobs)
     yield from judge_interruptions(condition)
@@ -38,9 +42,17 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
     yield from examine_privileges(server, condition, request.selection)
 
 
-def judge_connection(server: Server, condition: Condition) -> Finding:
+def judge_connection(server: Server, condition: Condition, sslmode: str = "verify-full") -> Finding:
     """Who is connected to what, and whether others can listen."""
     connected = f"Connected to {server.name} (PostgreSQL {server.version}) on {server.host} port {server.port} as {condition.role}"
+    if condition.encryption and sslmode in _OPTIONAL and not condition.same_machine:
+        return Finding(
+            "connection",
+            Outcome.WARNING,
+            f"{connected}, encrypted by {condition.encryption}, but sslmode={sslmode} would do without: whoever is on the way can turn it off "
+            "and listen.",
+            "Connect with sslmode=verify-full, and the server's certificate authority as sslrootcert.",
+        )
     if condition.encryption:
         return Finding("connection", Outcome.OK, f"{connected}, encrypted by {condition.encryption}.")
     if condition.same_machine:

@@ -9,6 +9,7 @@ from functools import partial
 from pipeline.checks.finding import Finding, Outcome, said
 from pipeline.layout import DATA, MANIFESTS, check_prefixes
 from storage_backends import (
+    EMULATOR,
     AccessDenied,
     BucketNotFound,
     ObjectAlreadyExists,
@@ -19,6 +20,7 @@ from storage_backends import (
     TransientStorageError,
 )
 from storage_backends.overwriting import overwrites
+from storage_backends.urls import is_plain_text
 
 _PROBE = b'{"pgstow": "Written by pgstow check, to try what its credentials may do here. It may be deleted."}\n'
 _OTHERS = (b'{"pgstow": "This store lets objects be overwritten."}\n', b'{"pgstow": "And again."}\n')
@@ -35,6 +37,27 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
         yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
     except StorageError as exc:
         yield Finding("store", Outcome.PROBLEM, said(exc), _advice(exc))
+
+
+def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
+    """Whether others can listen; ``emulator`` is true if the environment names an emulator as the endpoint. None where all is well."""
+    if endpoint is None:
+        return None
+    if emulator:
+        return Finding(
+            "encryption",
+            Outcome.WARNING,
+            f"The environment has {EMULATOR}: backups go to {endpoint} instead of Google Cloud Storage, without credentials.",
+            f"Unset {EMULATOR}, unless this is a test.",
+        )
+    if not is_plain_text(endpoint):
+        return None
+    return Finding(
+        "encryption",
+        Outcome.WARNING,
+        f"The store is reached by {endpoint}, without encryption: whoever is on the way can read the backups and use the credentials.",
+        "Give the store a certificate, and an endpoint of https://.",
+    )
 
 
 def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: bool) -> Iterator[Finding]:

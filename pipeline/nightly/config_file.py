@@ -18,6 +18,9 @@ Key = tuple[str | int, ...]
 """Where something stands: ``("databases", "shop", "jobs")``."""
 
 
+_DEEPEST = 20
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something that is wrong."""
@@ -35,15 +38,20 @@ class ConfigFile:
         self.path = path
         try:
             self._text = path.read_text("utf-8")
-            self.content = tomllib.loads(self._text)
-        except tomllib.TOMLDecodeError as exc:
-            raise ConfigInvalid([f"{path}: it is not TOML: {exc}."]) from exc
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidRequest(f"Cannot read {path}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
+        except ValueError as exc:
+            raise InvalidRequest(f"Cannot read {path}: no file can have this name.") from exc
+        try:
+            self.content = tomllib.loads(self._text)
+        except ValueError as exc:  # a number of thousands of digits is no TOMLDecodeError
+            raise ConfigInvalid([f"{path}: it is not TOML: {exc}."]) from exc
+        except RecursionError as exc:
+            raise ConfigInvalid([f"{path}: its tables or arrays are nested too deeply."]) from exc
 
     def parse(self, environment: Mapping[str, str]) -> Config:
         """What it says, with what it refers to in the environment. Raises ConfigInvalid with all that is wrong."""
-        problems = list(_wrong_names(self.content))
+        problems = [*_nul_characters(self.content), *_wrong_names(self.content)]
         try:
             config = Config.model_validate(self.content, context=environment)
         except ValidationError as exc:
@@ -102,6 +110,24 @@ def _has(content: Any, key: Key) -> bool:
         except (KeyError, IndexError, TypeError):
             return False
     return True
+
+
+def _nul_characters(content: Mapping[str, Any]) -> Iterator[Problem]:
+    """Texts with a character that no path, name, variable or argument can have, and what lies too deep to be looked at."""
+    waiting: list[tuple[Key, Any]] = [((), content)]
+    while waiting:
+        place, value = waiting.pop()
+        if len(place) > _DEEPEST:
+            yield Problem(place[:1], "is nested too deeply.")
+            return
+        if isinstance(value, str) and "\0" in value:
+            yield Problem(place, "has a NUL character in it.")
+        if isinstance(value, dict):
+            if any("\0" in name for name in value):
+                yield Problem(place, "has a key with a NUL character in it.")
+            waiting += [((*place, name), each) for name, each in value.items()]
+        if isinstance(value, list):
+            waiting += [((*place, number), each) for number, each in enumerate(value)]
 
 
 def _wrong_names(content: Mapping[str, Any]) -> Iterator[Problem]:

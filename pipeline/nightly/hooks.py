@@ -6,7 +6,8 @@ import signal
 import subprocess
 import tempfile
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,14 +18,34 @@ _PATIENCE = 10.0  # seconds for a ping's answer
 _LONGEST_QUOTE = 300  # bytes of what a command that failed said
 
 
-def tell(monitoring: Monitoring, document: Mapping[str, Any], *, good: bool, ping_too: bool) -> list[str]:
-    """Tell all who are to be told of a run's end; ``document`` is what the commands get. Returns what went wrong in that, in sentences."""
-    troubles = []
-    if command := monitoring.on_success if good else monitoring.on_failure:
-        troubles.append(run_hook(command, document, monitoring.hook_timeout))
-    if monitoring.ping and ping_too:
-        troubles.append(ping(monitoring.ping, "" if good else "fail"))
-    return [trouble for trouble in troubles if trouble]
+Failed = Callable[[Exception], None]
+"""Takes an error that nobody foresaw, for whoever wants to see where it comes from."""
+
+
+def attempt(what: str, step: Callable[[], str | None], failed: Failed) -> str | None:
+    """Do a step that makes nothing else fail. Return what went wrong, in a sentence; None if nothing did."""
+    try:
+        return step()
+    except Exception as exc:
+        failed(exc)
+        # An error's own words may hold a secret, such as the URL of a ping.
+        return f"{what} failed: {getattr(exc, 'strerror', None) or type(exc).__name__}."
+
+
+def tell(
+    monitoring: Monitoring, document: Mapping[str, Any], *, good: bool, ping_too: bool, failed: Failed = lambda _: None
+) -> list[str]:
+    """Tell all who are to be told of a run's end, whatever goes wrong with one of them; ``document`` is what the commands get.
+
+    Returns what went wrong, in sentences.
+    """
+    command, url = monitoring.on_success if good else monitoring.on_failure, monitoring.ping
+    steps: dict[str, Callable[[], str | None]] = {}
+    if command:
+        steps[f"The hook {command[0]}"] = partial(run_hook, command, document, monitoring.hook_timeout)
+    if url and ping_too:
+        steps["The ping"] = partial(ping, url, "" if good else "fail")
+    return [trouble for what, step in steps.items() if (trouble := attempt(what, step, failed))]
 
 
 def run_hook(command: Sequence[str], document: Mapping[str, Any], timeout: float) -> str | None:

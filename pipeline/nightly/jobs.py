@@ -121,6 +121,7 @@ def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
         limits=_make_limits(settings),
         programs=tuple(map(Path, settings.bin_dir or ())),
         labels=Labels(tuple(settings.tags or ()), name),
+        password_file=None if settings.password_file is None else Path(settings.password_file),
         **_given(settings, "format", "level", "lock_wait_timeout", "statement_timeout"),
     )
 

@@ -3,7 +3,6 @@
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -17,24 +16,44 @@ from pydantic import (
 )
 
 from pipeline.attestation import Level
-from pipeline.config import parse_duration, parse_size
+from pipeline.config import (
+    LONGEST_PATIENCE,
+    LONGEST_TIMEOUT,
+    MOST_AT_ONCE,
+    MOST_RETRIES,
+    parse_duration,
+    parse_size,
+)
 from pipeline.errors import InvalidRequest
 from pipeline.manifest import Format
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.retention import Policy
 from storage_backends import InvalidStorageURL, place_of
+from storage_backends.urls import split_web_url
 
 
 def _referred(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
     """The value, and whether it was taken from the environment, which ``info.context`` is."""
-    if not (isinstance(value, dict) and set(value) == {"env"} and isinstance(value["env"], str)):
+    if not _is_reference(value):
         if isinstance(value, str):
             return value, False
         raise ValueError('must be a text, or {env = "NAME"} for one from the environment')
     name = value["env"]
     if not (found := (info.context or {}).get(name)):
         raise ValueError(f"the environment has no {name}")
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the environment's {name} is not UTF-8") from None
     return found, True
+
+
+def _is_reference(value: Any) -> bool:
+    """Whether it is ``{env = "NAME"}``, with a name that a variable can have."""
+    if not (isinstance(value, dict) and set(value) == {"env"}):
+        return False
+    name = value["env"]
+    return isinstance(name, str) and name != "" and not set(name) & set("=\0")
 
 
 def _conninfo(value: Any, info: ValidationInfo) -> str:
@@ -62,11 +81,14 @@ def _url(value: Any, info: ValidationInfo) -> str:
 
 def _ping(value: Any, info: ValidationInfo) -> str:
     """Empty where the environment lacks it: monitoring keeps no backup from being made."""
-    if isinstance(value, dict) and set(value) == {"env"} and not (info.context or {}).get(value["env"]):
+    if _is_reference(value) and not (info.context or {}).get(value["env"]):
         return ""
     text, _ = _referred(value, info)
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not re.fullmatch("[!-~]+", text):
+    try:
+        parts = split_web_url(text)
+    except ValueError:
+        raise ValueError("must be like https://host/path") from None
+    if parts.scheme not in ("http", "https") or not re.fullmatch("[!-~]+", text):
         raise ValueError("must be like https://host/path")
     if "@" in parts.netloc:
         raise ValueError("can't have a user or a password: let its path be the secret")
@@ -77,6 +99,12 @@ def _textfile(path: str) -> str:
     if not path.endswith(".prom"):
         raise ValueError("must end in .prom: node_exporter reads no other file")
     return path
+
+
+def _command(words: list[str]) -> list[str]:
+    if not words[0]:
+        raise ValueError("names no program")
+    return words
 
 
 def _size(value: Any) -> Any:
@@ -97,18 +125,17 @@ def _or_from_environment(description: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": "string"}, reference], "description": description})
 
 
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
 Number = Annotated[int, Field(ge=0)]
-Seconds = Annotated[int, Field(ge=0, le=2**31 // 1000)]
-"""PostgreSQL counts milliseconds, in 32 bits."""
+Seconds = Annotated[int, Field(ge=0, le=LONGEST_TIMEOUT)]
 Size = Annotated[
     int,
     BeforeValidator(_size),
-    Field(ge=1),
+    Field(ge=1, lt=2**63),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
 ]
 Patterns = list[str]
-Command = Annotated[list[str], Field(min_length=1)]
+Command = Annotated[list[str], Field(min_length=1), AfterValidator(_command)]
 
 
 class Settings(BaseModel):
@@ -139,11 +166,13 @@ class Options(Settings):
     object_size: Size | None = Field(default=None, description="The largest object to write")
     spool_dir: str | None = Field(default=None, description="Where to spool; the system's temporary folder if absent")
     lock_wait_timeout: Seconds | None = Field(default=None, description="Seconds for somebody else's lock; 0: for ever")
-    statement_timeout: Number | None = Field(
+    statement_timeout: Seconds | None = Field(
         default=None, description="Seconds that a statement of pg_dump may run; 0: for ever"
     )
     tags: list[str] | None = Field(default=None, description="Names for keep_tagged")
-    retries: Number | None = Field(default=None, description="How often to begin again after what may pass")
+    retries: Annotated[int, Field(ge=0, le=MOST_RETRIES)] | None = Field(
+        default=None, description="How often to begin again after what may pass"
+    )
     bin_dir: list[str] | None = Field(default=None, description="Where PostgreSQL's programs are")
 
 
@@ -172,7 +201,7 @@ class DestinationSettings(Settings):
     url: Annotated[
         str, BeforeValidator(_url), _or_from_environment("s3://bucket/prefix, gs://bucket/prefix or a folder")
     ]
-    give_up_after: Annotated[float, Field(gt=0)] = Field(
+    give_up_after: Annotated[float, Field(gt=0, le=LONGEST_PATIENCE)] = Field(
         default=300.0, description="Seconds to retry each request that fails"
     )
     limit_rate: Size | None = Field(default=None, description="Bytes a second to or from it")
@@ -222,7 +251,9 @@ class Monitoring(Settings):
     )
     on_success: Command | None = Field(default=None, description="A command, which has the outcome on its input")
     on_failure: Command | None = Field(default=None, description="The same after a run that failed")
-    hook_timeout: Count = Field(default=60, description="Seconds that such a command may take")
+    hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
+        default=60, description="Seconds that such a command may take"
+    )
     ping: (
         Annotated[str, BeforeValidator(_ping), _or_from_environment("A dead man's switch, as healthchecks.io has it")]
         | None

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Self
 
 import psycopg
@@ -26,6 +27,12 @@ class Conninfo:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From a URI, from ``key=value`` pairs, or from a plain database name, as pg_dump takes it. Raises InvalidRequest."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidRequest("The connection string is not valid UTF-8.") from None
+        if "\0" in text:
+            raise InvalidRequest("The connection string has a NUL character in it.")
         if text and "=" not in text and not text.startswith(("postgresql://", "postgres://")):
             return cls({"dbname": text})
         try:
@@ -43,6 +50,30 @@ class Conninfo:
         # libpq alone knows all of these. Without any it takes the user's name; a user of no real name tells that from the rest.
         name, _ = self._resolved()
         return None if name in {"", _NOBODY} else name
+
+    @property
+    def passfile(self) -> Path | None:
+        """The password file that libpq would look into, whether it exists or not; None if the password comes from elsewhere."""
+        values = self._values()
+        return None if values.get("password") or not values.get("passfile") else Path(values["passfile"])
+
+    @property
+    def sslmode(self) -> str:
+        """How libpq would ask for encryption: ``prefer``, unless something else is said anywhere."""
+        return self._values().get("sslmode", "prefer")
+
+    def _values(self) -> dict[str, str]:
+        """Return the parameters that libpq would use, those of its environment and files among them."""
+        nowhere = {**self.parameters, "host": "/nonexistent", "hostaddr": "", "user": _NOBODY}
+        connection = psycopg.pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
+        try:
+            return {
+                option.keyword.decode(): option.val.decode("utf-8", "surrogateescape")
+                for option in connection.info
+                if option.val
+            }
+        finally:
+            connection.finish()
 
     def with_setting(self, name: str, value: str) -> "Conninfo":
         """Return the same with a setting for each session, which wins over the settings of the database and the role."""

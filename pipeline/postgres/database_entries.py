@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pipeline.postgres.toc import Toc, TocEntry
 
 _NAME = r'(?:"(?:[^"]|"")+"|[\w.$]+)'
-_STATEMENT = re.compile(r"""\s*((?:[^;'"]|'(?:[^']|'')*'|"(?:[^"]|"")*")+;)""")
-"""pg_dump doubles quotes and backslashes in a literal (``appendStringLiteral`` in string_utils.c)."""
+_STATEMENT = re.compile(r"""\s*+((?:[^;'"]|'(?:[^']|'')*+'|"(?:[^"]|"")*+"|['"])*+;?)""")
+"""Each character is read once, whatever comes: an unpaired quote stands for itself, and what no semicolon ends is the last.
+
+pg_dump doubles quotes and backslashes in a literal (``appendStringLiteral`` in string_utils.c)."""
 _SETTING = re.compile(
     rf"ALTER (?:DATABASE {_NAME}|ROLE {_NAME} IN DATABASE {_NAME}) SET (?P<name>{_NAME}) TO ", re.IGNORECASE
 )
@@ -117,7 +119,7 @@ def _comes_last(setting: str) -> bool:
 
 def _statements(definition: str) -> Iterator[str]:
     """Return the statements of a definition, without comments."""
-    return (match[1] for match in _STATEMENT.finditer(definition))
+    return (match[1] for match in _STATEMENT.finditer(definition) if match[1].endswith(";"))
 
 
 def _is_of_the_database(entry: TocEntry) -> bool:

@@ -37,6 +37,8 @@ _OTHER_PARTS = frozenset(
 )
 """They depend on what they are part of."""
 
+_LONGEST_NAME = 1024  # characters; far more than NAMEDATALEN, by which no archive made by hand is bound
+
 Name = tuple[str, str]
 """Schema and name of a relation."""
 
@@ -155,7 +157,7 @@ def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
 
 def _own_table(entry: TocEntry, names: set[Name]) -> Name | None:
     """The table that a tag like ``table name`` begins with: both may have spaces, so it is the longest that there is."""
-    words = entry.tag.split(" ")
+    words = entry.tag[:_LONGEST_NAME].split(" ")
     starts = (" ".join(words[:count]) for count in range(len(words), 0, -1))
     return next((name for start in starts if (name := (entry.namespace, start)) in names), None)
 

@@ -64,6 +64,10 @@ class Session:
             self._connection = psycopg.connect(conninfo.for_psycopg(), autocommit=True)
         except psycopg.Error as exc:
             raise _failed("Cannot connect to the server", exc) from exc
+        except UnicodeError as exc:  # Python resolves the host's name before libpq does
+            raise InvalidRequest(
+                "The host's name isn't one: a part of it is empty, or longer than 63 characters."
+            ) from exc
         info = self._connection.info
         self.host: str = info.host
         """As connected to; a socket's folder where it is one."""

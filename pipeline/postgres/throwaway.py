@@ -15,6 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from pipeline.errors import LocalResourceExhausted
 from pipeline.postgres.environment import for_no_connection
+from pipeline.postgres.leftovers import PREFIX, claim, remove_abandoned
 from pipeline.postgres.os_user import OsUser, give_away, own_user, user_with_name
 from pipeline.postgres.programs import OLDEST_MAJOR, PYPI_PACKAGE, find_program
 
@@ -127,7 +128,9 @@ class ThrowawayCluster:
         return self._log.read()
 
     def _make_directory(self, stack: ExitStack, parent: Path | None) -> Path:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pgstow-", dir=parent)))
+        remove_abandoned(parent or Path(tempfile.gettempdir()))
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)))
+        stack.callback(os.close, claim(home))
         if self._owner:
             os.chown(home, self._owner.uid, self._owner.gid)
         return home

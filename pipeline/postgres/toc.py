@@ -12,14 +12,15 @@ from enum import IntEnum
 from functools import partial
 from types import MappingProxyType
 
-from pipeline.errors import DumpFailed
+from pipeline.errors import DumpFailed, InvalidRequest
 from pipeline.postgres.encodings import python_codec, shown
 
 TOC_NAME = "toc.dat"
 OLDEST, NEWEST = (1, 12), (1, 16)
 _CUSTOM = 1
 """``archCustom`` in ``pg_backup_archiver.h``."""
-_COPY = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.?){1,2} (?P<columns>\(.*\))? ?FROM stdin;\s*', re.DOTALL)
+_NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
+_COPY = re.compile(rf"COPY (?:{_NAME}\.)?{_NAME} (?P<columns>\(.*\))? ?FROM stdin;\s*", re.DOTALL)
 """``dumpTableData`` in pg_dump.c: the columns but for generated ones."""
 
 
@@ -154,11 +155,15 @@ def renumber(
 
 
 def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
-    """The same table of contents with the tags, definitions, statements that drop, and owners that ``change`` gives its entries."""
+    """The same table of contents with the tags, definitions, statements that drop, and owners that ``change`` gives its entries.
+
+    Raises InvalidRequest if the archive's encoding lacks a character of them.
+    """
     reader = _Reader(data)
     _, count = reader.head()
     raw = [reader.entry() for _ in range(count)]
-    codec = python_codec(_encoding(raw))
+    encoding = _encoding(raw)
+    codec = python_codec(encoding)
     out, copied = bytearray(), 0
     for entry in raw:
         before = entry.decoded(lambda value: value.decode(codec, "surrogateescape"))
@@ -166,7 +171,12 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
         for name, start in entry.starts.items():
             old, new = getattr(before, name), getattr(after, name)
             if new != old:
-                value = new.encode(codec, "surrogateescape")
+                try:
+                    value = new.encode(codec, "surrogateescape")
+                except UnicodeEncodeError as exc:
+                    raise InvalidRequest(
+                        f"The archive's encoding, {encoding}, has no character {exc.object[exc.start]!r}, which a new name has."
+                    ) from exc
                 out += data[copied:start] + reader.encode_int(len(value)) + value
                 copied = start + 1 + reader.int_size + len(getattr(entry, name) or b"")
     return bytes(out + data[copied:])
@@ -276,7 +286,10 @@ class _Reader:
             digits = self._str()
             if digits is None:
                 break
-            dependencies.append((int(digits), at))
+            dump_id_needed = int(digits)
+            if str(dump_id_needed).encode() != digits:
+                raise ValueError("a dependency is no number")
+            dependencies.append((dump_id_needed, at))
         if self._format == _CUSTOM:
             filename = None
             self._take(1 + self._offset_size)  # where its data lies, if that is known

@@ -2,6 +2,7 @@
 
 from tarfile import BLOCKSIZE, HeaderError, TarInfo
 
+from pipeline.errors import DumpFailed
 from pipeline.manifest import Format
 from pipeline.postgres.toc import Toc, TocCutShort, read_toc
 
@@ -18,7 +19,9 @@ def parse_head(head: bytes, format_: Format) -> tuple[bytes, Toc]:
 def _first_member(head: bytes) -> bytes:
     """The content of a tar archive's first file, which is ``toc.dat``, as far as it is there."""
     try:
-        size = TarInfo.frombuf(head[:BLOCKSIZE], "utf-8", "strict").size
-    except HeaderError as exc:
+        size = TarInfo.frombuf(head[:BLOCKSIZE], "utf-8", "replace").size
+    except (HeaderError, ValueError, OverflowError) as exc:
         raise TocCutShort(f"The archive doesn't begin as a tar archive does: {exc}.") from exc
+    if size < 0:
+        raise DumpFailed("The archive's first file has a size below 0.")
     return head[BLOCKSIZE : BLOCKSIZE + size]

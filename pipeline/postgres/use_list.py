@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from pipeline.errors import InvalidRequest
 
+_LONGEST_EXCERPT = 60
+
 
 def format_list(dump_ids: Iterable[int]) -> str:
     """A list of these entries, in this order."""
@@ -21,9 +23,11 @@ def parse_list(text: str) -> tuple[int, ...]:
         entry = line.partition(";")[0].strip()
         if not entry:
             continue
-        dump_id = re.match(r"\d+", entry)
+        dump_id = re.match(r"[0-9]{1,10}(?![0-9])", entry)
         if dump_id is None:
-            raise InvalidRequest(f"Line {number} of the list of entries begins with no dump ID: {line.strip()}.")
+            raise InvalidRequest(
+                f"Line {number} of the list of entries begins with no dump ID: {line.strip()[:_LONGEST_EXCERPT]}."
+            )
         dump_ids[int(dump_id[0])] = None
     if not dump_ids:
         raise InvalidRequest("The list of entries names none.")

@@ -7,13 +7,11 @@ Ctrl-C at the terminal reaches pgstow alone, which then stops them in order.
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import textwrap
@@ -25,20 +23,18 @@ from typing import IO, Self
 
 from pipeline.errors import LocalResourceExhausted
 from pipeline.postgres.environment import for_client, for_no_connection
+from pipeline.postgres.leftovers import claim, remove_abandoned
 from pipeline.postgres.processes import files_open_in, living_members
 from pipeline.postgres.programs import Program
 
 PREFIX = "pgstow-work-"
-_LOCK = "pgstow.lock"
-"""In every working folder; nothing else is ever taken for one."""
-_SETTLED = 60.0  # seconds after which whoever made a working folder has locked it
 _LOG_ROOM = 64 * 1024  # bytes
 _LONGEST = 500  # characters of a failure's description; a query that locks all tables is longer
 _GRACE = 10.0  # seconds for a program to end after SIGTERM
 
-# Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A service manager that stops pgstow may send its
-# signal to the guard as well, which must not go first. Zombies don't count, since in many a container nobody reaps them. If /proc doesn't show
-# the guard under its own number, it doesn't show zombies either, and kill -0 must do.
+# Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A minus before a number takes the group back.
+# A service manager that stops pgstow may send its signal to the guard as well, which must not go first. Zombies don't count, since in many a
+# container nobody reaps them. If /proc doesn't show the guard under its own number, it doesn't show zombies either, and kill -0 must do.
 _GUARD = """
 trap '' HUP INT TERM
 lives() {
@@ -53,7 +49,16 @@ lives() {
     return 1
 }
 groups=
-while read -r group; do groups="$groups $group"; done
+while read -r line; do
+    case $line in
+    -*)
+        left=
+        for group in $groups; do [ "-$group" = "$line" ] || left="$left $group"; done
+        groups=$left
+        ;;
+    *) groups="$groups $line" ;;
+    esac
+done
 for group in $groups; do kill -TERM "-$group"; kill -CONT "-$group"; done
 for group in $groups; do
     tries=0
@@ -70,9 +75,11 @@ _PROGRAM = 'echo $$ >&0 && exec "$@" </dev/null'
 class RunningProgram:
     """A program and the workers that it forked, in one process group."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, guard: int) -> None:
         self._process = process
         self._log = log
+        self._guard = guard
+        """The descriptor of the guard's pipe."""
 
     def poll(self) -> int | None:
         """The exit status, or None while it runs.
@@ -104,6 +111,9 @@ class RunningProgram:
         while (self.poll() is None or living_members(self._process.pid)) and time.monotonic() < deadline:
             time.sleep(0.005)
         self._signal(signal.SIGKILL)
+        with contextlib.suppress(BrokenPipeError):
+            # Before the number is free: another process group may have it then.
+            os.write(self._guard, f"-{self._process.pid}\n".encode())
         self._process.wait()
 
     def messages(self) -> str:
@@ -122,8 +132,9 @@ class RunningProgram:
         return files_open_in(folder, self._process.pid)
 
     def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+        if self._process.returncode is None:  # else the number may be another group's
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
 
 
 class Workspace:
@@ -144,8 +155,7 @@ class Workspace:
         try:
             remove_abandoned(parent)
             self.path.mkdir(0o700)
-            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._lock = claim(self.path)
         except OSError as exc:
             self._dismiss_guard()
             raise LocalResourceExhausted(f"Cannot make a working folder in {parent}: {exc.strerror}.") from exc
@@ -196,7 +206,7 @@ class Workspace:
                 umask=0o077,
                 pass_fds=inherit,
             )
-        running = RunningProgram(process, log)
+        running = RunningProgram(process, log, self._guard_pipe().fileno())
         self._programs.append(running)
         return running
 
@@ -231,27 +241,6 @@ def describe_failure(name: str, status: int, messages: str) -> str:
     reason, *details = [line.split(":", 1)[-1].strip().rstrip(".;") for line in errors[:2]] or [f"exit status {status}"]
     words = f"{name} failed: {reason} ({details[0]})" if details else f"{name} failed: {reason}"
     return textwrap.shorten(words, _LONGEST, placeholder=" …") + "."
-
-
-def remove_abandoned(parent: Path) -> None:
-    """Remove the folders that earlier runs left because the machine itself went down: those that nobody holds the lock of."""
-    for path in parent.glob(f"{PREFIX}*/{_LOCK}"):
-        try:
-            status = path.lstat()
-            if status.st_uid != os.getuid() or not stat.S_ISREG(status.st_mode) or path.parent.is_symlink():
-                continue
-            if time.time() - status.st_mtime < _SETTLED:
-                continue
-            lock = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path.parent, ignore_errors=True)
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(lock)
 
 
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -103,8 +103,9 @@ def objects_at_once(objects: Iterable[StoredObject], limits: Limits) -> int:
 class ObjectReader:
     """Checked objects of a backup for many threads at once, some of them fetched ahead, in bounded memory.
 
-    Holds at most ``limits.memory`` bytes of objects. An object is kept until all of ``files`` that lie in it were read, unless memory is
-    short: then one that nobody is reading is dropped and, if it is wanted again, fetched again.
+    Holds at most ``limits.memory`` bytes of objects, and fetches ``limits.transfers`` of them at once, whoever asks. An object is kept until
+    all of ``files`` that lie in it were read, unless memory is short: then one that nobody is reading is dropped and, if it is wanted again,
+    fetched again.
 
     Raises InvalidRequest where the memory doesn't hold two of the objects.
     """
@@ -122,6 +123,7 @@ class ObjectReader:
         self._uses = Counter(segment.object for file in files for segment in file.segments)
         self._slots = objects_at_once([objects[index] for index in self._uses], limits)
         self._fetching = workers.pool(limits.transfers, "download")
+        self._transfers = threading.Semaphore(limits.transfers)
         self._changed = threading.Condition()
         self._bodies: OrderedDict[int, bytes | None] = OrderedDict()
         """By index, the longest unused first; None while it is fetched."""
@@ -191,7 +193,8 @@ class ObjectReader:
 
     def _fetch(self, index: int) -> None:
         try:
-            body = download(self._store, self._objects[index], self.replaced)
+            with self._transfers:
+                body = download(self._store, self._objects[index], self.replaced)
         except BaseException as exc:
             with self._changed:
                 self._bodies.pop(index, None)

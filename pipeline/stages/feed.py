@@ -131,7 +131,8 @@ class Feed:
         self._reader = reader
         self._workers = workers
         self._closed = threading.Event()
-        self._waiting: set[Path] = set()
+        self._waiting: dict[int, Path] = {}
+        """By its descriptor, each pipe that a thread waits for a reader of: a path that lasts."""
         self._opened: set[Path] = set()
         self._unclaimed = {folder / group[0].path: group for groups in plan.sequences for group in groups}
         self._broken: list[int] = []
@@ -163,13 +164,13 @@ class Feed:
                 held = os.open(first, os.O_WRONLY | os.O_NONBLOCK)
             except OSError:
                 continue  # ENXIO: nobody has it open
-            self._workers.pool(1, "stray").submit(partial(self._feed_group, first, held), self._count)
+            self._workers.run_apart(partial(self._feed_group, first, held), self._count, "stray")
 
     def close(self) -> None:
         """pg_restore has ended: let go of threads that still wait for it to open a pipe."""
         self._closed.set()
         while self._waiting:
-            for path in list(self._waiting):
+            for path in list(self._waiting.values()):
                 with suppress(OSError):
                     os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
             time.sleep(0.001)
@@ -205,7 +206,7 @@ class Feed:
             return self._self_terminated
         finally:
             self.current.remove(file.path)
-        path.unlink()
+        path.unlink(missing_ok=True)
         return True
 
     def _read(self, file: File) -> Iterator[bytes]:
@@ -214,18 +215,22 @@ class Feed:
 
     def _open(self, path: Path, held: int | None) -> RawIOBase | None:
         """Our end of the pipe, once pg_restore has opened the other; None where it has ended. Lets go of ``held``."""
-        self._waiting.add(path)
+        # Its name may go away while a thread waits, and nobody could open the other end by it.
+        waiting = os.open(path, os.O_PATH | os.O_NOFOLLOW)
+        lasting = Path(f"/proc/self/fd/{waiting}")
+        self._waiting[waiting] = lasting if lasting.exists() else path
         try:
             if self._closed.is_set():
                 return None
-            pipe = path.open("wb", buffering=0)
+            pipe = self._waiting[waiting].open("wb", buffering=0)
             if self._closed.is_set():  # it was close() that opened the other end
                 pipe.close()
                 return None
             self._opened.add(path)
             return pipe
         finally:
-            self._waiting.discard(path)
+            del self._waiting[waiting]
+            os.close(waiting)
             _let_go(held)
 
     def _fill(self, pipe: int, file: File) -> None:

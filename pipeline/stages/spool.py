@@ -21,6 +21,8 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _HIGH_WATER = 1 / 2
 """Of the limit: until it is looked at and told to stop, a program goes on writing."""
+_MOST_FILES = 8192
+"""Files that wait to be read until the program is told to stop. A file system has a bounded number of them, and listing them takes time."""
 
 
 @dataclass(slots=True)
@@ -38,6 +40,8 @@ class SpoolFile:
     """Whether it is known to have been open."""
     whole: bool = False
     """Whether ``size`` is final."""
+    room: int = 0
+    """Bytes of the disk that reading the file would give back, as of the last look."""
 
     @property
     def name(self) -> str:
@@ -64,8 +68,8 @@ class Spool:
     """Reads the folder that a program fills.
 
     ``open_files`` returns the names of the files that the program has open, or None if that can't be told. Until it has named one, and
-    whenever it returns None, no file becomes whole before :meth:`finish`. ``limit`` bounds the bytes on disk as long as whoever fills the
-    folder is paused while :attr:`full`.
+    whenever it returns None, no file becomes whole before :meth:`finish`. ``limit`` bounds the disk's blocks as long as whoever fills the
+    folder is paused while :attr:`full`; a block more stays for each file that is open and read so far.
     """
 
     def __init__(self, folder: Path, *, limit: int, piece_size: int, open_files: Callable[[], set[str] | None]) -> None:
@@ -73,7 +77,18 @@ class Spool:
         self._limit = limit
         self._piece_size = piece_size
         self._open_files = open_files
+        self._block = os.statvfs(folder).f_bsize
         self._files: dict[str, SpoolFile] = {}
+        self._growing: dict[str, SpoolFile] = {}
+        """Those of the files that aren't whole."""
+        self._whole: dict[str, SpoolFile] = {}
+        """The others."""
+        self._room = 0
+        """Bytes of the disk that reading all that is there would give back."""
+        self._waiting = 0
+        """Files of which something can be read."""
+        self._quiet = False
+        """True if a look began while the program was paused already: until it goes on, there is nothing new to see."""
         self._named_one = False
         """True if ``open_files`` has named a file."""
         self._finished = False
@@ -86,8 +101,8 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether whoever fills the folder should be paused."""
-        return self.unread > self._limit * _HIGH_WATER
+        """Whether whoever fills the folder should be paused. Reading what is there ends that."""
+        return self._room > self._limit * _HIGH_WATER or self._waiting > _MOST_FILES
 
     @property
     def files(self) -> Collection[SpoolFile]:
@@ -95,11 +110,15 @@ class Spool:
         return self._files.values()
 
     def look(self) -> None:
-        """See what has come since the last look."""
-        for name in sorted(entry.name for entry in os.scandir(self._folder)):
-            if name not in self._files:
-                self._files[name] = SpoolFile(self._folder / name)
-        growing = [file for file in self._files.values() if not file.whole]
+        """See what has come since the last look. While :attr:`full`, only the first two looks see anything: the program is paused."""
+        if self._quiet and self.full and not self._finished:
+            return
+        self._quiet = self.full
+        with os.scandir(self._folder) as entries:
+            new = sorted(entry.name for entry in entries if entry.name not in self._files)
+        for name in new:
+            self._files[name] = self._growing[name] = SpoolFile(self._folder / name)
+        growing = list(self._growing.values())
         for file in growing:
             file.opened = file.opened or file.path.stat().st_size > 0
         still_open = set() if self._finished else self._open_files()
@@ -112,6 +131,9 @@ class Spool:
             if size < file.size:
                 raise _shrunk(file)
             file.size = size
+            self._count(file)
+            if file.whole:
+                self._whole[file.name] = self._growing.pop(file.name)
 
     def finish(self) -> None:
         """The program has ended: all that is there now is whole."""
@@ -123,11 +145,16 @@ class Spool:
 
         Where the spool is full without any, it is whatever is there.
         """
-        for file in list(self._files.values()):
-            while file.unread >= self._piece_size or (file.whole and file.name in self._files):
+        for file in list(self._growing.values()):
+            while file.unread >= self._piece_size:
                 yield file
-        while self.full:  # of files that are all open and smaller than a piece: only smaller pieces make room
-            yield max(self._files.values(), key=lambda file: file.unread)
+        while self._whole:
+            yield next(iter(self._whole.values()))
+        # Of files that are all open and smaller than a piece, only smaller pieces make room.
+        for file in sorted(self._growing.values(), key=lambda file: file.unread, reverse=True):
+            if not self.full:
+                return
+            yield file
 
     def read(self, file: SpoolFile) -> Piece:
         """The file's next piece; what is read is given back to the file system."""
@@ -141,11 +168,20 @@ class Spool:
                 _punch_hole(stream.fileno(), file.taken, size)
         if last:
             file.path.unlink()
-            del self._files[file.name]
+            del self._files[file.name], self._whole[file.name]
         piece = Piece(file.name, file.pieces, data, last)
         file.taken += size
         file.pieces += 1
+        self._count(file, gone=last)
         return piece
+
+    def _count(self, file: SpoolFile, *, gone: bool = False) -> None:
+        """Count what the file takes that reading it would give back: whole blocks, and one at least for a file that can be removed."""
+        begun = file.taken % self._block
+        blocks = -(-(file.unread + begun) // self._block) if file.unread else int(file.whole)
+        before, file.room = file.room, 0 if gone else blocks * self._block
+        self._room += file.room - before
+        self._waiting += bool(file.room) - bool(before)
 
 
 def _shrunk(file: SpoolFile) -> LocalResourceExhausted:

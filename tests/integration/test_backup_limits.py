@@ -1,6 +1,7 @@
 """A backup within its limits of disk and memory, whatever the database's size and however slow the store."""
 
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -9,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.faulty_backups import SMALL, FaultyStore
+from support.faulty_backups import SMALL, FaultyStore, dumps
 from support.pgstow import (
     assert_nothing_left,
     assert_one_sentence,
@@ -18,6 +19,7 @@ from support.pgstow import (
     finish,
     run_pgstow,
     start_pgstow,
+    wait_until,
 )
 from support.postgres_fixtures import Database
 
@@ -51,6 +53,20 @@ def test_a_table_larger_than_the_limits(large_database: Database, s3: FaultyStor
     assert 0 < most_memory <= 160 * MIB, "the data's 4 MiB and the program itself"
     assert_nothing_left(spool_dir, large_database, s3.bucket.url)
     assert len(committed_backups(s3.bucket.url)) == 1
+
+
+def test_large_objects_of_a_few_bytes(database: Database, stuck_s3: FaultyStore, spool_dir: Path) -> None:
+    """The store stalls. 4,000 files of 30 bytes are 0.1 MB, and take 16 MB of the disk."""
+    database.execute("SELECT lo_from_bytea(0, repeat('x', 30)::bytea) FROM generate_series(1, 4000)")
+    with start_pgstow(
+        *("backup", database.conninfo, "--to", stuck_s3.url, "--spool-dir", spool_dir, "--quiet"),
+        *("--memory", "128KiB", "--object-size", "64KiB", "--spool-limit", "16MiB", "--jobs", 1),
+    ) as process:
+        wait_until(lambda: {dump.state for dump in dumps(spool_dir)} == {"T"}, "pg_dump is stopped", patience=120)
+        assert 4 * MIB < disk_use(spool_dir) <= 16 * MIB
+        process.terminate()
+        assert finish(process).exit_code == 128 + signal.SIGTERM
+    assert_nothing_left(spool_dir, database, stuck_s3.bucket.url)
 
 
 def test_more_jobs_than_pieces_fit_the_spool(database: Database, s3: FaultyStore, spool_dir: Path) -> None:

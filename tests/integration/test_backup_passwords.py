@@ -1,15 +1,22 @@
 """A server that asks for a password: libpq's own ways to give one all work, and it is seen nowhere else."""
 
+import dataclasses
+import json
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
+from typing import Self
 
 import psycopg
 import pytest
 from support.faulty_backups import dumps
+from support.in_process import call_pgstow
+from support.object_stores import StoreBucket
 from support.pgstow import (
     PATIENCE,
     Result,
@@ -24,8 +31,9 @@ from support.ports import free_port
 from support.postgres_fixtures import Database
 
 from pipeline.postgres.throwaway import ThrowawayCluster
+from storage_backends import open_backend
 
-SERVER = 3
+BAD_INPUT, SERVER = 2, 3
 PASSWORD = "pass:w\\ord 'with'\"odd=chars%/@"
 RULES = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 QUOTED = PASSWORD.replace("\\", "\\\\").replace("'", "\\'")
@@ -190,6 +198,115 @@ def assert_unseen(secret: str, result: Result, store: Path) -> None:
     assert secret not in result.stdout + result.stderr
     for path in store.rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes()
+
+
+class Secrets:
+    """Words that stand where secrets stand, and a watch over the command lines of all processes for them."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, str] = {}
+        self._shown = set[str]()
+        self._ended = Event()
+        self._watch = Thread(target=self._look)
+
+    def __getitem__(self, place: str) -> str:
+        return self.words.setdefault(place, f"sEcReT{secrets.token_hex(8)}")
+
+    def __enter__(self) -> Self:
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._watch.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.005):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    self._shown |= self.seen_in(path.read_bytes())
+
+    def seen_in(self, data: bytes) -> set[str]:
+        return {place for place, word in list(self.words.items()) if word.encode() in data}
+
+    @property
+    def shown(self) -> set[str]:
+        """Where those stood that a command line had in it."""
+        return self._shown
+
+
+def test_no_secret_leaves_its_place_in_a_whole_night(
+    guarded: GuardedServer, s3_bucket: StoreBucket, spool_dir: Path, tmp_path: Path
+) -> None:
+    """Good and failed backups, proofs, hooks and pings, with --debug."""
+    planted, config, textfile = Secrets(), tmp_path / "pgstow.toml", tmp_path / "pgstow.prom"
+    with planted:
+        guarded.administered.execute(f"ALTER ROLE keeper PASSWORD '{planted['password']}'")
+        where = f"host=127.0.0.1 port={guarded.port} user=keeper dbname=kept"
+        env = {
+            "PGPASSWORD": planted["PGPASSWORD"],
+            "AWS_SECRET_ACCESS_KEY": planted["AWS_SECRET_ACCESS_KEY"],
+            "AWS_SESSION_TOKEN": planted["AWS_SESSION_TOKEN"],
+            "URI": f"postgresql://keeper:{planted['password']}@127.0.0.1:{guarded.port}/kept",
+            "WRONG_URI": f"postgresql://keeper:{planted['wrong URI']}@127.0.0.1:{guarded.port}/kept",
+            "KEYWORDS": f"{where} password='{planted['wrong keyword']}'",
+            "CLIENT_KEY": f"{where} password='{planted['password']}' sslpassword='{planted['sslpassword']}'",
+            "BROKEN": f"{where} password='{planted['broken conninfo']}",
+            "PING": f"http://127.0.0.1:1/{planted['ping']}",
+            "TOKEN": planted["variable of a hook"],
+        }
+        private(tmp_path / "password", planted["password"] + "\n")
+        private(tmp_path / "wrong", planted["password_file"] + "\n")
+        private(tmp_path / "passfile", f"*:*:*:*:{planted['passfile']}\n")
+        config.write_text(
+            f'[defaults]\nspool_dir = "{spool_dir}"\nverify = "restore"\njobs = 1\n'
+            f'[destinations.s3]\nurl = "{s3_bucket.url}"\n[destinations.nas]\nurl = "{tmp_path}/nas"\n'
+            '[databases.uri]\nconninfo = {env = "URI"}\ndestinations = ["s3"]\n'
+            f'[databases.file]\nconninfo = "{where}"\npassword_file = "{tmp_path}/password"\nverify = "none"\n'
+            '[databases.wrong_uri]\nconninfo = {env = "WRONG_URI"}\n[databases.keywords]\nconninfo = {env = "KEYWORDS"}\n'
+            '[databases.client_key]\nconninfo = {env = "CLIENT_KEY"}\n'
+            f'[databases.environment]\nconninfo = "{where}"\n'
+            f'[databases.wrong_file]\nconninfo = "{where}"\npassword_file = "{tmp_path}/wrong"\n'
+            f'[databases.passfile]\nconninfo = "{where} passfile={tmp_path}/passfile"\n'
+            f'[monitoring]\ntextfile = "{textfile}"\nping = {{env = "PING"}}\n'
+            'on_failure = ["sh", "-c", "cat >$OUT; exit 3"]\n'
+        )
+        told = tmp_path / "told"
+        command = ["--debug", "run", "--config", config, "--log-format", "json", "--json"]
+        result = run_pgstow(*command, env={**env, "OUT": str(told)})
+        assert result.exit_code == BAD_INPUT  # of the client's key
+        good = {one["database"]: one["good"] for one in json.loads(result.stdout)["backups"]}
+        assert {database for database, fine in good.items() if fine} == {"uri", "file"}
+        assert "Traceback" in result.stderr
+        for broken in (
+            '[databases.a]\nconninfo = {env = "BROKEN"}',
+            f'[databases.a]\nconninfo = "password={planted["conninfo of the file"]}"',
+            f'[databases.a]\nconninfo = ""\npassword = "{planted["unknown key"]}"',
+            f'[databases.a]\nconninfo = ""\njobs = "{planted["wrong type"]}"',
+            f'[destinations.a]\nurl = "s3://u:{planted["URL"]}@bucket"',
+            f'[destinations.a]\nurl = "s3://u:{planted["odd URL"]}@ho\u2100st"',
+            f'[destinations.a]\nurl = "s3://?x={planted["query"]}"',
+            f'[destinations.a]\nurl = "s3://b?secret={planted["unknown option"]}"',
+            f'[destinations.a]\nurl = "s3://b?endpoint=http://u:{planted["endpoint"]}@host"',
+            f'[destinations.a]\nurl = "gs://b?endpoint=http://u:{planted["odd endpoint"]}@ho\u2100st"',
+            f'[monitoring]\nping = "https://u:{planted["user of a ping"]}@host/"',
+            f'[monitoring]\nping = "https://u:{planted["odd ping"]}@ho\u2100st/"',
+            f'[monitoring]\nping = "https://host:{planted["port of a ping"]}/"',
+        ):
+            config.write_text(broken, "utf-8")
+            refused = call_pgstow("--debug", "config", "check", "--config", config, env=env)
+            assert refused.exit_code == BAD_INPUT, refused
+            result = dataclasses.replace(result, stderr=result.stderr + refused.stdout + refused.stderr)
+    guarded.administered.execute("ALTER ROLE keeper PASSWORD " + psycopg.sql.quote(PASSWORD))
+    assert planted.shown == set()
+    said = {"standard output": result.stdout.encode(), "standard error": result.stderr.encode()}
+    with closing(open_backend(s3_bucket.url)) as store:
+        said |= {info.key: store.get(info.key) for info in store.list()}
+    for folder in (spool_dir, tmp_path / "nas"):
+        said |= {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    said |= {path.name: path.read_bytes() for path in (textfile, told)}
+    assert {place: seen for place, data in said.items() if (seen := planted.seen_in(data))} == {}
+    assert len(said) > 10
 
 
 def test_a_file_that_pgstow_toml_names(guarded: GuardedServer, spool_dir: Path, tmp_path: Path) -> None:

@@ -16,7 +16,10 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
 from demo import compare
-from pipeline.errors import ProgramMissing
+from pipeline.catalog import Wanted
+from pipeline.errors import LocalResourceExhausted, ProgramMissing
+from pipeline.events import Event, Started
+from pipeline.extract import ExtractRequest, extract
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 ODD = '"odd names/日本 %41"'
@@ -344,6 +347,22 @@ def test_an_empty_folder_is_filled_where_it_is(stored_sample: StoredSample, tmp_
     assert (folder.stat().st_dev, folder.stat().st_ino) == (before.st_dev, before.st_ino)
     assert (folder / "toc.dat").is_file()
     assert not list(folder.glob("*.partial"))
+
+
+def test_a_link_that_waits_in_the_folder_leads_nowhere(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """Others may write to the folder, and knew the names of the files beforehand."""
+    victim, folder = tmp_path / "victim", tmp_path / "archive"
+    victim.write_text("precious")
+
+    def plant(event: Event) -> None:
+        if isinstance(event, Started):
+            for file in stored_sample.manifest.files:
+                (folder / f"{file.path}.partial").symlink_to(victim)
+
+    with pytest.raises(LocalResourceExhausted, match="File exists"):
+        extract(ExtractRequest(Wanted(), folder), stored_sample.store, plant)
+    assert victim.read_text() == "precious"
+    assert not folder.exists()
 
 
 def test_a_created_database_is_like_the_original_as_a_whole(

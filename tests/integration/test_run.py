@@ -135,7 +135,11 @@ def test_a_destination_that_cannot_be_opened(night: Night, sample_database: Data
     stores = {"offsite": "s3://bucket/prefix?profile=no-such-profile", "nas": tmp_path / "nas"}
     night.write({"shop": sample_database.conninfo}, stores)
     assert_one_sentence(night.run("--json"), BAD_INPUT, r"shop at offsite: .*no-such-profile")
-    assert len(committed_backups(tmp_path / "nas")) == 1
+    for log_format in ("text", "json"):
+        debugged = run_pgstow("--debug", "run", "--config", night.path, "--json", "--log-format", log_format)
+        assert "Traceback" in debugged.stderr
+        assert "ProfileNotFound" in debugged.stderr
+    assert len(committed_backups(tmp_path / "nas")) == 3
 
 
 def test_a_backup_that_is_not_good_is_a_failure(
@@ -401,7 +405,7 @@ def test_hooks_are_told_and_make_nothing_fail(night: Night, database: Database, 
     start, metrics, told, end = result.stderr_lines
     assert start == end
     assert start.startswith("pgstow: The ping to 127.0.0.1 did not get through: ")
-    assert metrics.startswith("pgstow: The metrics could not be written to ")
+    assert metrics.startswith("pgstow: Writing the metrics to ")
     assert told == "pgstow: The hook sh failed (exit code 5)."
     assert json.loads((tmp_path / "told").read_text()) == json.loads(result.stdout)
 

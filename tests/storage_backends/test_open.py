@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_backends import AccessDenied, InvalidStorageURL, StorageError, open_backend, place_of
+from storage_backends import AccessDenied, InvalidStorageURL, StorageError, endpoint_of, open_backend, place_of
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,11 @@ def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> N
         ("gs:///prefix", {}, "names no bucket"),
         ("", {}, "the path of the local directory is empty"),
         ("file://server/share", {}, "names the host server"),
-        ("s3://bucket?colour=red", {}, "“colour” is no option of an s3:// URL; it has checksum, connect_timeout, "),
+        (
+            "s3://bucket?colour=red",
+            {},
+            "“colour” is no option of an s3:// URL; it has allow_http, checksum, connect_timeout, ",
+        ),
         ("s3://bucket", {"project": "p"}, "“project” is no option of an s3:// URL"),
         ("gs://bucket?path_style=true", {}, "“path_style” is no option of a gs:// URL"),
         ("file:///tmp?region=x", {}, "“region” is no option of a file:// URL; it has none"),
@@ -82,7 +86,52 @@ def test_a_place_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     folders = [str(tmp_path), f"{tmp_path}/", f"file://{tmp_path}", f"{tmp_path}/link"]
     assert {place_of(folder) for folder in folders} == {str(tmp_path)}
     assert place_of("s3://b/x?region=eu") == place_of("s3://b/x/")
-    assert len({place_of(url) for url in ("s3://b/x", "s3://b/y", "gs://b/x", "s3://b/x?endpoint=http://h")}) == 4
+    assert len({place_of(url) for url in ("s3://b/x", "s3://b/y", "gs://b/x", "s3://b/x?endpoint=https://h")}) == 4
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://b?region=x&endpoint=http://minio:9000",
+        "gs://b?endpoint=http://10.0.0.1",
+        "s3://b?region=x&endpoint=HTTP://h",
+    ],
+)
+def test_plain_text_to_another_machine_needs_a_word(url: str, aws_credentials: None) -> None:
+    """Even in a private network of containers: nobody but the user can tell whose it is."""
+    for use in (open_backend, place_of):
+        with pytest.raises(InvalidStorageURL, match=r"without encryption.*allow_http=true"):
+            use(url)
+    for allowed in (open_backend(f"{url}&allow_http=true"), open_backend(url, {"allow_http": "true"})):
+        allowed.close()
+    assert place_of(url, {"allow_http": "true"}) == place_of(f"{url}&allow_http=true")
+    with pytest.raises(InvalidStorageURL):
+        open_backend(f"{url}&allow_http=false")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.3.2.1", "[::1]", "minio.localhost"])
+def test_plain_text_on_this_machine_needs_none(host: str, aws_credentials: None) -> None:
+    for url in (f"s3://b?region=x&endpoint=http://{host}:9000", f"gs://b?endpoint=http://{host}:9000"):
+        open_backend(url).close()
+
+
+@pytest.mark.parametrize(
+    ("url", "variable"),
+    [
+        ("s3://b?region=x", "AWS_ENDPOINT_URL"),
+        ("s3://b?region=x", "AWS_ENDPOINT_URL_S3"),
+        ("gs://b", "STORAGE_EMULATOR_HOST"),
+    ],
+)
+def test_plain_text_that_the_environment_asks_for(
+    url: str, variable: str, aws_credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "http://minio:9000")
+    with pytest.raises(InvalidStorageURL, match="at minio is reached without encryption"):
+        open_backend(url)
+    open_backend(url, {"allow_http": "true"}).close()
+    assert endpoint_of(url, {}, {variable: "http://minio:9000"}) == "http://minio:9000"
+    assert endpoint_of("/a/folder", {}, {variable: "http://minio:9000"}) is None
 
 
 @pytest.mark.parametrize("url", ["s3://id:hunter2@bucket/prefix", "s3://bucket?endpoint=https://id:hunter2@host"])

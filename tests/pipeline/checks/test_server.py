@@ -7,6 +7,7 @@ from support.postgres_fixtures import Database
 
 from pipeline.backup import BackupRequest
 from pipeline.checks.finding import Outcome
+from pipeline.checks.secrets import examine_secrets
 from pipeline.checks.server import examine_server, find_programs, judge_connection, judge_interruptions, judge_sessions
 from pipeline.postgres.condition import Condition, SessionLimit, read_condition
 from pipeline.postgres.conninfo import Conninfo
@@ -55,6 +56,37 @@ def test_encryption(server: Server, condition: Condition) -> None:
     assert outcome() is Outcome.OK, "a socket"
     assert outcome(same_machine=False) is Outcome.WARNING
     assert outcome(same_machine=False, encryption="TLSv1.3") is Outcome.OK
+    encrypted = dataclasses.replace(condition, same_machine=False, encryption="TLSv1.3")
+    for sslmode in ("disable", "allow", "prefer"):
+        finding = judge_connection(server, encrypted, sslmode)
+        assert (finding.outcome, f"sslmode={sslmode}" in finding.sentence) == (Outcome.WARNING, True)
+    assert judge_connection(server, encrypted, "require").outcome is Outcome.OK
+    assert outcome(encryption="TLSv1.3") is Outcome.OK, "on this machine, whatever the mode"
+
+
+def test_how_libpq_asks_for_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PGSSLMODE", raising=False)
+    assert Conninfo.parse("host=x").sslmode == "prefer"
+    assert Conninfo.parse("host=x sslmode=verify-full").sslmode == "verify-full"
+    monkeypatch.setenv("PGSSLMODE", "require")
+    assert Conninfo.parse("host=x").sslmode == "require"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o604, 0o622])
+def test_a_password_file_that_others_can_read(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "password"
+    path.touch()
+    path.chmod(mode)
+    requests = [
+        BackupRequest(Conninfo.parse("host=x password=x"), password_file=path),
+        BackupRequest(Conninfo.parse(f"host=x passfile={path}")),
+    ]
+    for request in requests:
+        found = [finding.outcome for finding in examine_secrets(request)]
+        assert found == ([Outcome.WARNING] if mode & 0o077 else [])
+    monkeypatch.setenv("PGPASSFILE", str(path))
+    assert bool(list(examine_secrets(BackupRequest(Conninfo.parse("host=x"))))) == bool(mode & 0o077)
+    assert not list(examine_secrets(BackupRequest(Conninfo.parse("host=x passfile=/nonexistent"))))
 
 
 def test_interruptions(condition: Condition) -> None:

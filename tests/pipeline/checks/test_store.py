@@ -11,8 +11,9 @@ from support.faulty_http import Fault, FaultyProxy
 from support.findings import by_subject, problems
 from support.object_stores import StoreBucket
 
+from pipeline.check import Place
 from pipeline.checks.finding import Finding, Outcome
-from pipeline.checks.store import examine_store
+from pipeline.checks.store import examine_store, judge_endpoint
 from storage_backends import ObjectInfo, looks_first, open_backend
 from storage_backends.memory import MemoryBackend
 
@@ -197,3 +198,29 @@ def test_backups_are_left_alone() -> None:
     store.put("manifests/prod/db/x.json", body, sha256=hashlib.sha256(body).digest())
     list(examine_store(store, "prod"))
     assert [info.key for info in store.list()] == ["manifests/prod/db/x.json"]
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "words"),
+    [
+        ("s3://b?region=x", {}, None),
+        ("s3://b?endpoint=https://minio:9000", {}, None),
+        ("s3://b?endpoint=http://localhost:9000", {}, None),
+        ("s3://b?endpoint=http://minio:9000&allow_http=true", {}, "by http://minio:9000, without encryption"),
+        (
+            "s3://b?allow_http=true",
+            {"AWS_ENDPOINT_URL": "http://minio:9000"},
+            "by http://minio:9000, without encryption",
+        ),
+        ("gs://b", {"STORAGE_EMULATOR_HOST": "http://localhost:1"}, "STORAGE_EMULATOR_HOST: backups go to"),
+        ("s3://b", {"STORAGE_EMULATOR_HOST": "http://localhost:1"}, None),
+    ],
+)
+def test_who_can_listen(url: str, environment: dict[str, str], words: str | None) -> None:
+    place = Place.of(url, {}, environment)
+    finding = judge_endpoint(place.endpoint, emulator=place.emulator)
+    assert (finding is None) == (words is None)
+    if finding:
+        assert finding.outcome is Outcome.WARNING
+        assert words
+        assert words in finding.sentence

@@ -142,6 +142,23 @@ def test_who_is_told_of_what(switch: Switch, tmp_path: Path, good: bool, path: s
     assert [entry.name for entry in tmp_path.iterdir()] == [hook]
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("secret"), RecursionError()])
+def test_an_error_that_nobody_foresaw_keeps_no_other_from_being_told(
+    switch: Switch, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    monitoring = Monitoring(on_failure=["true"], ping=switch.url)
+    seen: list[Exception] = []
+    [trouble] = tell(monitoring, {}, good=False, ping_too=True, failed=seen.append)
+    assert trouble.startswith("The hook true failed: ")
+    assert "secret" not in trouble
+    assert seen == [error]
+    assert switch.paths == ["/secret-uuid/fail"]
+
+
 def test_one_that_fails_keeps_no_other_from_being_told(switch: Switch) -> None:
     [trouble] = tell(Monitoring(ping=switch.url, on_failure=["false"]), {}, good=False, ping_too=True)
     assert trouble == "The hook false failed (exit code 1)."

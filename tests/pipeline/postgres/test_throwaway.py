@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -13,6 +14,7 @@ from support.pgstow import processes_naming
 from support.ports import free_port
 
 from pipeline.errors import LocalResourceExhausted, ProgramMissing
+from pipeline.postgres.leftovers import LOCK, remove_abandoned
 from pipeline.postgres.os_user import _running_users
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -151,6 +153,53 @@ def test_nothing_is_left_when_its_process_is_killed(place: Path, number: signal.
     assert files_in(place) == []
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(conninfo)
+
+
+def test_what_is_left_when_its_guard_is_killed_too_is_removed_by_the_next(place: Path) -> None:
+    """The guard's process group has the server in it, whose data would stay for ever."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER_IN_ANOTHER_PROCESS, place], stdout=subprocess.PIPE, text=True
+    ) as process:
+        conninfo = process.stdout.readline().strip()
+        with psycopg.connect(conninfo) as connection:
+            connection.execute("CREATE TABLE restored AS SELECT 'a secret'")
+        shells = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if is_guard(path, place)]
+        assert shells
+        for guard in shells:
+            os.kill(guard, signal.SIGKILL)
+        process.kill()
+    [home] = place.iterdir()
+    psycopg.connect(conninfo).close()  # it still runs
+    mine = place / "pgstow-mine"
+    (mine / "data").mkdir(parents=True)
+
+    remove_abandoned(place)
+    assert home.exists()  # its maker may still come to lock it
+    age(place)
+    remove_abandoned(place)
+
+    assert list(place.iterdir()) == [mine]
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(conninfo)
+
+
+def test_a_server_that_is_used_is_no_leftover(place: Path) -> None:
+    with ThrowawayCluster(directory=place) as cluster:
+        age(place)
+        remove_abandoned(place)
+        assert ask(cluster, "SELECT 1") == 1
+
+
+def is_guard(cmdline: Path, place: Path) -> bool:
+    with suppress(OSError):
+        words = cmdline.read_bytes().split(b"\0")
+        return words[0].endswith(b"sh") and any(os.fsencode(place) in word for word in words)
+    return False
+
+
+def age(place: Path) -> None:
+    for lock in place.glob(f"*/{LOCK}"):
+        os.utime(lock, (0, 0))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")

@@ -1,6 +1,8 @@
 import dataclasses
 import subprocess
+import tarfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -8,9 +10,18 @@ from hypothesis import strategies as st
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
-from pipeline.errors import DumpFailed
+from pipeline.archive_reader import _listed_paths
+from pipeline.errors import BackupDamaged, DumpFailed, InvalidRequest
+from pipeline.postgres.database_entries import database_statements
+from pipeline.postgres.load_order import missing_dependencies
+from pipeline.postgres.loading import names_money
+from pipeline.postgres.partitions import attachments_left_out
+from pipeline.postgres.patterns import choose_entries
+from pipeline.postgres.prerequisites import named_extensions
+from pipeline.postgres.role_names import rename_roles, roles_of
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import TOC_NAME, Toc, TocEntry, read_toc, renumber, rewrite
+from pipeline.postgres.toc import TOC_NAME, Section, Toc, TocEntry, read_toc, renumber, rewrite
+from pipeline.postgres.toc_head import parse_head
 
 
 def dump(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str) -> bytes:
@@ -176,9 +187,93 @@ def test_garbage_is_refused_or_read_but_never_a_surprise(toc_once: bytes, data: 
     at = data.draw(st.integers(0, len(toc_once) - 1))
     garbage = toc_once[:at] + data.draw(st.binary(min_size=1, max_size=8)) + toc_once[at + 1 :]
     try:
-        read_toc(garbage)
+        use(garbage)
+    except InvalidRequest:
+        pass  # a name that "*" should have matched, or that no encoding has, is another one now
     except DumpFailed as refusal:
         assert "\n" not in str(refusal)  # noqa: PT017
+
+
+def use(toc_data: bytes) -> None:
+    """Everything that is done with an archive's own words before pg_restore sees them."""
+    toc = read_toc(toc_data)
+    ids = sorted({entry.dump_id for entry in toc.entries})
+    renumber(toc_data, dict(zip(ids, ids[::-1], strict=True)), missing_dependencies(toc))
+    rewrite(toc_data, lambda entry: dataclasses.replace(entry, owner="other"))
+    roles = {role for entry in toc.entries for role in roles_of(entry)}
+    rename_roles(toc_data, dict.fromkeys(roles, "other"))
+    choose_entries(toc, ["*"], ["*"])
+    names_money(toc.entries)
+    named_extensions(toc)
+    attachments_left_out(toc, ids)
+    database_statements(toc, "other")
+    assert toc.encoding
+    assert toc.backslashes_escape in {True, False}
+    assert [entry.columns for entry in toc.entries]
+
+
+def entry(description: str, **fields: Any) -> TocEntry:
+    """An entry of an archive that somebody made by hand."""
+    made: dict[str, Any] = dict.fromkeys((field.name for field in dataclasses.fields(TocEntry)), "")
+    made |= {"dump_id": 1, "oid": 1, "section": Section.PRE_DATA, "dependencies": (), "description": description}
+    return TocEntry(**{**made, **fields})
+
+
+@pytest.mark.parametrize("end", ["", "'", '"', "money", ";"])
+@pytest.mark.parametrize("word", ["\n", " ", "a", "'", '"', '\n"', '""', "a.", "(", "$a$", "money", " money"])
+def test_the_time_that_long_text_takes_grows_with_its_length_alone(word: str, end: str) -> None:
+    """If it grew with the square of the length, this would run for hours."""
+    text = "money" + word * 200_000 + end
+    names_money([entry(kind, definition=text) for kind in ("TABLE", "TYPE", "DOMAIN", "VIEW")])
+    toc = Toc("15", (entry("DATABASE", tag="x"), entry("DATABASE PROPERTIES", definition=text)))
+    database_statements(toc, "other")
+    assert entry("TABLE DATA", copy_statement=f"COPY {text}").columns in {"", "(" * 200_000}
+    missing_dependencies(Toc("15", (entry("TABLE DATA", copy_statement=f"COPY {text}", dependencies=(1,)),)))
+    attachments_left_out(Toc("15", (entry("TABLE"), entry("TABLE ATTACH", definition=text, dump_id=2))), [1])
+    named = Toc("15", (entry("TABLE", tag="t"), entry("CONSTRAINT", tag=text, dump_id=2, dependencies=(1,))))
+    assert choose_entries(named, ["t"], []) == {1}
+
+
+def test_a_list_of_large_objects_names_their_files_and_nothing_else() -> None:
+    assert _listed_paths("blobs.toc", b"16403 blob_16403.dat\n16404 blob_16404.dat\n") == [
+        "blob_16403.dat",
+        "blob_16404.dat",
+    ]
+    for line in (
+        b"16403",
+        b"",
+        b"16403 ../blob_1.dat",
+        b"1 /etc/passwd",
+        b"1 blob_\xff.dat",
+        b"1 toc.dat",
+        b"9" * 5000 + b" x",
+    ):
+        with pytest.raises(BackupDamaged, match="large objects"):
+            _listed_paths("blobs.toc", line + b"\n")
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "\udcff"}, {"size": -1}, {"name": "x" * 99}, {"type": b"2", "linkname": "/etc/passwd"}], ids=str
+)
+def test_a_tar_archive_that_begins_oddly(change: dict[str, Any]) -> None:
+    """Nothing of a tar archive is ever unpacked: its first file has to be the table of contents."""
+    header = tarfile.TarInfo("toc.dat")
+    for name, value in change.items():
+        setattr(header, name, value)
+    with pytest.raises(DumpFailed):
+        parse_head(header.tobuf(tarfile.GNU_FORMAT, errors="surrogateescape") + bytes(1024), "tar")
+
+
+def test_a_new_name_must_be_in_the_archives_encoding(postgres: ThrowawayCluster, tmp_path: Path) -> None:
+    server = Database("postgres", postgres.conninfo())
+    server.execute("CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
+    try:
+        Database("latin", postgres.conninfo("latin")).execute("CREATE TABLE t ()")
+        toc_data = dump(postgres, postgres.conninfo("latin"), tmp_path / "latin")
+    finally:
+        server.execute("DROP DATABASE latin")
+    with pytest.raises(InvalidRequest, match=r"LATIN1.*'€'"):
+        rename_roles(toc_data, {"postgres": "neu€"})
 
 
 @pytest.fixture(scope="session")

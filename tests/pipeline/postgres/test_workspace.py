@@ -15,8 +15,9 @@ import pytest
 from support.pgstow import ANOTHER_NAMESPACE, NO_PROC, wait_until
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.leftovers import remove_abandoned
 from pipeline.postgres.programs import Program
-from pipeline.postgres.workspace import RunningProgram, Workspace, describe_failure, remove_abandoned
+from pipeline.postgres.workspace import RunningProgram, Workspace, describe_failure
 
 OWNER = """
 import sys, time
@@ -163,7 +164,7 @@ def test_a_program_that_was_started_when_a_signal_came_is_stopped(
     """A signal's exception may come between the start and the moment at which the workspace knows of it."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def interrupted(process: "subprocess.Popen[bytes]", log: Path) -> RunningProgram:
+    def interrupted(process: "subprocess.Popen[bytes]", log: Path, _guard: int) -> RunningProgram:
         started.append(process)
         wait_until(lambda: "started" in log.read_text(), "the script starts")
         raise KeyboardInterrupt
@@ -192,9 +193,43 @@ def test_the_guard_outlives_a_signal_to_everybody(place: Path) -> None:
     assert list(place.iterdir()) == []
 
 
-def test_a_killed_guard_is_no_failure(place: Path) -> None:
+def process_with_number(number: int) -> "subprocess.Popen[bytes]":
+    """A process that leads a group of this number, as one may that has nothing to do with pgstow once the number is free."""
+    for _ in range(200):
+        try:
+            Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
+        except OSError:
+            pytest.skip("only root chooses the number of a process")
+        process = subprocess.Popen(["sleep", "1000"], process_group=0)
+        if process.pid == number:
+            return process
+        process.kill()
+        process.wait()
+    pytest.skip("others take the number")
+
+
+def test_a_group_that_ended_is_signalled_no_more(place: Path, make_program: MakeProgram) -> None:
+    """Its number may be somebody else's by then."""
     with Workspace(place) as workspace:
+        running = workspace.start(make_program("exit 0"), [])
+        running.stop()
+        bystander = process_with_number(running._process.pid)
+        running.pause()
+        running.resume()
+        running.stop()
+    try:
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_killed_guard_is_no_failure(place: Path, make_program: MakeProgram) -> None:
+    with Workspace(place) as workspace:
+        running = workspace.start(make_program("exec sleep 1000"), [])
         workspace._guard.kill()
+        workspace._guard.wait()
+        running.stop()
     assert list(place.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 import hashlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import ClassVar
@@ -271,3 +272,37 @@ def test_content_is_checked_to_its_end() -> None:
     for wrong in ({"rows": 3}, {"size": 10}, {"checksum": "0" * 64}):
         with pytest.raises(BackupDamaged, match=r"1\.dat"):
             list(check_content(file.model_copy(update=wrong), [data]))
+
+
+def test_no_more_is_fetched_at_once_than_was_asked_for(backup: Backup) -> None:
+    """Whoever fetches it: a reader fetches what nobody fetched ahead for it."""
+    large_files(backup, files=12, slices=1)
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def count(change: int) -> None:
+        nonlocal under_way, most
+        with lock:
+            under_way += change
+            most = max(most, under_way)
+
+    class Slow(Store):
+        def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+            count(1)
+            time.sleep(0.01)
+            try:
+                return super().get(key, offset=offset, length=length)
+            finally:
+                count(-1)
+
+    slow = Slow()
+    for key in [info.key for info in backup.store.list()]:
+        body = backup.store.get(key)
+        slow.put(key, body, sha256=hashlib.sha256(body).digest())
+    backup.store = slow
+    with Workers() as workers:
+        reader = backup.reader(workers, Limits(jobs=12, transfers=2, memory=64 * 64 * KIB, object_size=64 * KIB))
+        reading = workers.pool(12, "read")
+        for file in backup.files:
+            reading.submit(lambda file=file: b"".join(reader.read(file)), lambda _: None)
+        wait_until(lambda: workers.collect() or not reading.pending, "all is read")
+    assert most == 2

@@ -3,9 +3,11 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,38 @@ def test_a_single_job_is_fed_in_the_order_that_was_asked_for(stored_sample: Stor
         by_path = {file.path: file for file in wanted}
         plan = plan_feed(archive.toc_data, archive.toc, by_path, archive.lists, jobs=1)
         assert [group for (group,) in plan.sequences[0]] == wanted
+
+
+def test_pipes_that_somebody_removed_keep_no_thread(fed: Feeding, jobs: int) -> None:
+    """A cleaner of temporary folders, say: each thread waits for a reader of a pipe that has no name any more."""
+    wait_until(lambda: len(fed.feed._waiting) >= min(jobs + 2, 3), "threads wait for readers")
+    for path in fed.folder.iterdir():
+        if path.is_fifo():
+            path.unlink()
+    fed.feed.close()
+    fed.workers.__exit__(None, None, None)
+    assert feeder_threads() == []
+
+
+def test_the_thread_of_a_stray_ends_with_its_work(stored_sample: StoredSample, tmp_path: Path) -> None:
+    with Workers() as workers:
+        fed = feeding(stored_sample, tmp_path / "feed", workers, 1)
+        last = [path for group in fed.feed._unclaimed.values() for path in [fed.folder / group[0].path]][-3:]
+        for path in last:
+            with ThreadPoolExecutor() as pool:
+                done = pool.submit(path.read_bytes).done
+                wait_until(partial(served, fed, done), "a stray is served")
+            fed.collect_until(lambda: not strays(), "no thread is left of it")
+        fed.feed.close()
+
+
+def served(fed: Feeding, done: Callable[[], bool]) -> bool:
+    fed.feed.serve_strays()
+    return done()
+
+
+def strays() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("stray")]
 
 
 def test_nobody_reads_and_every_thread_is_let_go(fed: Feeding, jobs: int) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.pgstow import disk_use
 
 from pipeline.errors import LocalResourceExhausted
-from pipeline.stages.spool import Piece, Spool
+from pipeline.stages.spool import _MOST_FILES, Piece, Spool
 
 MIB = 1024 * 1024
 PIECE = 64 * 1024
@@ -304,6 +305,61 @@ def test_it_is_full_before_its_limit(writer: Writer) -> None:
     assert spool.unread == 8 * PIECE + 1
     spool.read(next(spool.ready()))
     assert not spool.full
+
+
+def test_files_of_a_few_bytes_take_their_blocks(writer: Writer) -> None:
+    """Nobody reads, since the store stalls, and a database of large objects goes on: 30 bytes take a block of the disk and an inode."""
+    limit = 16 * MIB
+    spool = make_spool(writer, limit=limit)
+    for number in range(20_000):
+        writer.write(f"blob_{number}.dat", bytes(30))
+        writer.close(f"blob_{number}.dat")
+        writer.open.add("blobs.toc")
+        if number % 100 == 0:
+            spool.look()
+            if spool.full:
+                break
+    assert limit / 4 < disk_use(writer.folder) <= limit
+    read = 0
+    while spool.full:
+        spool.read(next(spool.ready()))
+        read += 1
+    assert 0 < read <= 200
+
+
+def test_no_more_files_wait_than_a_file_system_bears(writer: Writer) -> None:
+    spool = make_spool(writer, limit=1024 * MIB)
+    for number in range(_MOST_FILES + 1):
+        assert not spool.full
+        writer.write(f"blob_{number}.dat", b"x")
+        writer.close(f"blob_{number}.dat")
+        writer.open.add("blobs.toc")
+        if number % 1024 == 0:
+            spool.look()
+    spool.look()
+    assert spool.full
+    spool.read(next(spool.ready()))
+    assert not spool.full
+
+
+def test_what_was_written_before_the_program_was_paused_is_seen(writer: Writer) -> None:
+    spool = make_spool(writer, limit=8 * PIECE)
+    writer.write("1.dat", bytes(5 * PIECE))
+    spool.look()
+    assert spool.full
+    writer.write("2.dat", bytes(5))
+    writer.close("2.dat")
+    spool.look()
+    assert {file.name for file in spool.files} == {"1.dat", "2.dat"}
+    writer.write("3.dat", bytes(5))
+    writer.close("3.dat")
+    take(spool)
+    spool.look()
+    assert "3.dat" in {file.name for file in spool.files}
+    writer.open.clear()
+    spool.finish()
+    take(spool)
+    assert not spool.files
 
 
 def test_a_disk_that_is_full_from_the_start(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
