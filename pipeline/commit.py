@@ -26,10 +26,11 @@ from pipeline.manifest import (
     Totals,
     dump_manifest,
 )
+from pipeline.plausibility import doubt
 from pipeline.postgres.loading import has_money, session_default
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
-from pipeline.stages.upload import upload
+from pipeline.stages.upload import upload, upload_timed
 from storage_backends import AccessDenied, StorageBackend, StorageError
 
 
@@ -84,7 +85,7 @@ def commit(
     for destination in destinations.open:
         store = destination.store
         try:
-            stored = _finish_objects(destination, run.ref)
+            stored, stored_at = _finish_objects(destination, run.ref)
             manifest = Manifest(
                 backup_id=run.ref.backup_id,
                 cluster=run.ref.cluster,
@@ -108,12 +109,22 @@ def commit(
                 job=run.labels.job,
                 retained_until=store.retained_until,
             )
+            _check_clocks(manifest, stored_at)
             upload(store, run.ref.manifest_key, _dump(manifest))
         except StorageError as exc:
             destinations.drop(destination, exc)
         else:
             destination.outcome = manifest
     return destinations.copies
+
+
+def _check_clocks(manifest: Manifest, now: datetime) -> None:
+    """Raise StorageError if nobody will believe the backup, by the store's clock."""
+    if reason := doubt(manifest, now, now):
+        raise StorageError(
+            f"No reader would believe the backup {manifest.backup_id}, so it isn't committed: {reason}. Set the clock of this machine or of "
+            "the database server."
+        )
 
 
 def _dump(manifest: Manifest) -> bytes:
@@ -174,13 +185,14 @@ def _totals(files: Sequence[File], tables: Sequence[TableData], objects: Sequenc
     )
 
 
-def _finish_objects(destination: Destination, ref: BackupRef) -> list[StoredObject]:
-    """The destination's objects by index, with a list for ``sha256sum -c`` that is stored beside them."""
+def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[StoredObject], datetime]:
+    """The destination's objects by index, with a list for ``sha256sum -c`` that is stored beside them, and the time by the store's clock."""
     objects = [destination.objects[number] for number in sorted(destination.objects)]
     if not objects:
-        return []
+        return [], datetime.now(UTC)  # a record of backups, each of which met the store's clock
     lines = [f"{stored.sha256}  {stored.key.removeprefix(ref.data_prefix)}\n" for stored in objects]
-    return [*objects, upload(destination.store, ref.data_prefix + CHECKSUMS_NAME, "".join(lines).encode())]
+    sums, stored_at = upload_timed(destination.store, ref.data_prefix + CHECKSUMS_NAME, "".join(lines).encode())
+    return [*objects, sums], stored_at
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:

@@ -3,12 +3,22 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.manifests import canonical
 from support.pgstow import run_pgstow
+from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
+
+from pipeline.backup import BackupRequest, back_up
+from pipeline.config import Limits
+from pipeline.postgres.conninfo import Conninfo
+from storage_backends import Body, ObjectInfo, StorageError
+from storage_backends.local import LocalBackend
 
 Forgery = Callable[[dict[str, Any]], object]
 
@@ -92,3 +102,19 @@ def test_odd_names_in_a_folder_stop_no_command(stored_sample: StoredSample) -> N
         result = run_pgstow(*command, "--from", folder)
         assert result.exit_code == 0, result
         assert "\x1b" not in result.stderr
+
+
+class BehindTheTimes(LocalBackend):
+    """A store whose clock is an hour behind this machine's, or this machine's an hour ahead."""
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        info = super().put(key, body, sha256=sha256)
+        return replace(info, modified=info.modified - timedelta(hours=1))
+
+
+def test_what_nobody_would_believe_is_not_committed(database: Database, tmp_path: Path) -> None:
+    store = BehindTheTimes(tmp_path / "store")
+    limits = Limits(jobs=1, spool_parent=tmp_path)
+    with pytest.raises(StorageError, match=r"isn't committed: its time .* is in the future.*Set the clock"):
+        back_up(BackupRequest(Conninfo.parse(database.conninfo), limits=limits), [store], lambda _: None)
+    assert not list(store.list("manifests/"))
