@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipeline.postgres.toc import Toc, TocEntry
 
 _NAME = r'(?:"(?:[^"]|"")+"|[\w.$]+)'
-_STATEMENT = re.compile(r"""\s*+((?:[^;'"]|'(?:[^']|'')*+'|"(?:[^"]|"")*+"|['"])*+;?)""")
+_STATEMENT = re.compile(r"""\s*+((?>(?:[^;'"]++|'(?>(?:[^']++|'')*)'|"(?>(?:[^"]++|"")*)"|['"])*);?)""")
 """Each character is read once, whatever comes: an unpaired quote stands for itself, and what no semicolon ends is the last.
 
 pg_dump doubles quotes and backslashes in a literal (``appendStringLiteral`` in string_utils.c)."""

@@ -15,8 +15,8 @@ from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
 
 _OF_MONEY = {
-    "TABLE": r"""^[ \t]++(?:"(?:[^"]|"")++"|[^\s"(),]++) money\b(?!\.)""",
-    "TYPE": r"""^[ \t]++(?:"(?:[^"]|"")++"|[^\s"(),]++) money\b(?!\.)|\bsubtype = money\b""",
+    "TABLE": r"""^[ \t]++(?:"(?>(?:[^"]++|"")+)"|[^\s"(),]++) money\b(?!\.)""",
+    "TYPE": r"""^[ \t]++(?:"(?>(?:[^"]++|"")+)"|[^\s"(),]++) money\b(?!\.)|\bsubtype = money\b""",
     "DOMAIN": r"\bAS money\b(?!\.)",
 }
 """How definitions name the type money. pg_dump writes the schema before the name of any type that isn't the system's."""

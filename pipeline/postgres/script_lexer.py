@@ -49,12 +49,13 @@ _READ_BY_BYTE = _ROWS | {_In.DOLLAR_QUOTE}
 """Where no byte of another character can pass for the end."""
 _QUOTES = {_In.STRING: b"'", _In.IDENTIFIER: b'"'}
 
+# Groups are atomic and not possessive: before 3.11.5, Python matches too much by a possessive group in which it goes back (gh-106052).
 _NEITHER_COPY_NOR_SET = rb";(?=[ \n]*+(?:[ABD-RT-Z;]|SEL))"
 _CODE = re.compile(
-    rb"""(?:[^'"$;\\/-]*+(?:%b|-(?=[^-])|/(?=[^*])))*+[^'"$;\\/-]*+""" % _NEITHER_COPY_NOR_SET, re.DOTALL
+    rb"""(?>(?:[^'"$;\\/-]*+(?:%b|-(?=[^-])|/(?=[^*])))*)[^'"$;\\/-]*+""" % _NEITHER_COPY_NOR_SET, re.DOTALL
 )
 _QUOTING_CODE = re.compile(
-    rb"""(?:[^'"$;\\/-]*+(?:(?<![Ee])'[^']*+'|"[^"]*+"|%b|-(?=[^-])|/(?=[^*])))*+[^'"$;\\/-]*+"""
+    rb"""(?>(?:[^'"$;\\/-]*+(?:(?<![Ee])'[^']*+'|"[^"]*+"|%b|-(?=[^-])|/(?=[^*])))*)[^'"$;\\/-]*+"""
     % _NEITHER_COPY_NOR_SET,
     re.DOTALL,
 )
@@ -65,14 +66,14 @@ _OPENING = frozenset({b"'", b'"', b"$"})
 _PARAMETER = re.compile(rb"\$[0-9]++")
 _SPACE = re.compile(rb"[ \t\n\r\f\v]+")
 _DOLLAR = re.compile(rb"\$(?:[A-Za-z_\x80-\xff][0-9A-Za-z_\x80-\xff]*+)?\$")
-_ESCAPED = re.compile(rb"[^'\\]*+(?:(?:\\.|'')[^'\\]*+)*+", re.DOTALL)
-_GAP = re.compile(rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+(?=[\n\r]))*+")
+_ESCAPED = re.compile(rb"[^'\\]*+(?>(?:(?:\\.|'')[^'\\]*+)*)", re.DOTALL)
+_GAP = re.compile(rb"(?>(?:[ \t\n\r\f\v]++|--[^\n\r]*+(?=[\n\r]))*)")
 _END_OF_LINE = re.compile(rb"[\n\r]")
 _COMMENT_MARK = re.compile(rb"/\*|\*/")
-_IDENTIFIER = rb'(?:"(?:[^"]|"")++"|[^\s"\'.();$\\]++)'
+_IDENTIFIER = rb'(?:"(?>(?:[^"]++|"")+)"|[^\s"\'.();$\\]++)'
 COPY = re.compile(
     rb"COPY (?P<schema>%b)\.(?P<name>%b) "
-    rb'(?P<columns>\((?:"(?:[^"]|"")++"|[^"\'()$;\\])*+\))? ?FROM stdin;\n' % (_IDENTIFIER, _IDENTIFIER)
+    rb'(?P<columns>\((?>(?:"(?>(?:[^"]++|"")+)"|[^"\'()$;\\]++)*)\))? ?FROM stdin;\n' % (_IDENTIFIER, _IDENTIFIER)
 )
 """dumpTableData() in pg_dump.c."""
 _SET = re.compile(
@@ -92,7 +93,9 @@ _WIDE = {
 """Characters of clients' encodings that may have bytes of ASCII in them (``pg_*_mblen`` in wchar.c), into which psql doesn't look either."""
 _CHARACTERS = {encoding: re.compile(wide, re.DOTALL) for encoding, wide in _WIDE.items()}
 _WHOLE_CHARACTERS = {
-    encoding: re.compile(rb"(?:[\x00-\x7f%b]++|%b)*+" % (rb"\xa1-\xdf" if "JIS" in encoding else b"", wide), re.DOTALL)
+    encoding: re.compile(
+        rb"(?>(?:[\x00-\x7f%b]++|%b)*)" % (rb"\xa1-\xdf" if "JIS" in encoding else b"", wide), re.DOTALL
+    )
     for encoding, wide in _WIDE.items()
 }
 
