@@ -6,6 +6,7 @@ import grp
 import os
 import pwd
 import random
+import stat
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -98,12 +99,24 @@ def user_with_name() -> OsUser:
 
 
 def give_away(folder: Path, user: OsUser) -> None:
-    """Make a folder and all in it the user's. Raises LocalResourceExhausted if a file in it has a second name elsewhere."""
-    for path in (folder, *folder.rglob("*")):
-        status = path.lstat()
-        if not path.is_dir() and status.st_nlink > 1:
-            raise LocalResourceExhausted(f"{path} has a second name, which initdb didn't make.")
-        os.chown(path, user.uid, user.gid, follow_symlinks=False)
+    """Make a folder and all in it the user's. Whoever it belonged to may still change it meanwhile, so no link is followed.
+
+    Raises LocalResourceExhausted if anything in it is neither a folder nor a file, or is a file with a second name elsewhere.
+    """
+    for place, _, names, descriptor in os.fwalk(folder):
+        os.fchown(descriptor, user.uid, user.gid)
+        for name in names:
+            try:
+                file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=descriptor)
+            except OSError as exc:
+                raise LocalResourceExhausted(f"{place}/{name} cannot be given to the server: {exc.strerror}.") from exc
+            try:
+                status = os.fstat(file)
+                if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                    raise LocalResourceExhausted(f"{place}/{name} is no file that initdb made.")
+                os.fchown(file, user.uid, user.gid)
+            finally:
+                os.close(file)
 
 
 def _without_network(uid: int, gid: int) -> tuple[str, ...]:

@@ -118,7 +118,7 @@ class ThrowawayCluster:
         """A new empty folder that is the server's, and goes with it."""
         folder = Path(tempfile.mkdtemp(dir=self._home))
         if self._owner:
-            os.chown(folder, self._owner.uid, self._owner.gid)
+            os.chown(folder, self._owner.uid, self._owner.gid, follow_symlinks=False)
         return folder
 
     @property

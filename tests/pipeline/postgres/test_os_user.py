@@ -1,11 +1,13 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from support.pgstow import wait_until
 
-from pipeline.postgres.os_user import OsUser, own_user, user_with_name
+from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.os_user import OsUser, give_away, own_user, user_with_name
 
 HOLDER = """
 import ctypes, os, sys
@@ -58,6 +60,36 @@ def test_all_that_a_user_runs_ends() -> None:
 def test_two_users_are_two() -> None:
     assert own_user() != user_with_name()
     assert user_with_name().uid != 0
+
+
+def test_a_folder_is_given_away_with_all_in_it(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "1").write_text("")
+    give_away(tmp_path, OsUser(61184, 61185))
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        assert (path.stat().st_uid, path.stat().st_gid) == (61184, 61185)
+
+
+def test_nothing_outside_is_given_away(tmp_path: Path) -> None:
+    """The folder's last owner had links there, or put one in the place of a folder that was looked at already."""
+    outside, folder = tmp_path / "outside", tmp_path / "folder"
+    outside.mkdir()
+    (outside / "shadow").write_text("")
+    folder.mkdir()
+    for make in (
+        lambda name: name.hardlink_to(outside / "shadow"),
+        lambda name: name.symlink_to(outside / "shadow"),
+        os.mkfifo,
+    ):
+        make(folder / "shadow")
+        with pytest.raises(LocalResourceExhausted, match="folder/shadow"):
+            give_away(folder, OsUser(61184, 61185))
+        (folder / "shadow").unlink()
+    (folder / "base").symlink_to(outside)
+    give_away(folder, OsUser(61184, 61185))
+    (tmp_path / "link").symlink_to(outside)
+    give_away(tmp_path / "link", OsUser(61184, 61185))
+    assert {path.stat().st_uid for path in (outside, outside / "shadow")} == {0}
 
 
 def _children(user: OsUser) -> bytes:
