@@ -249,6 +249,12 @@ def _needed(archive: Archive) -> tuple[set[str], set[str]]:
     return named_roles(archive.toc), named_extensions(archive.toc)
 
 
+def _superusers(archive: Archive) -> Sequence[str]:
+    """The roles of a script that may own what only a superuser may; all that it may name, if its manifest is from before 1.2."""
+    source = archive.manifest.source
+    return source.superusers if "superusers" in source.model_fields_set else source.roles
+
+
 @contextmanager
 def _scratch(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Conninfo]:
     """A name for a new database on the scratch server, which has what the archive needs."""
@@ -303,7 +309,7 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
                         f"PostgreSQL {cluster.major} on this machine lacks the backup's extensions: {', '.join(lacking)}. Install them, or "
                         "name a server that has them with --scratch."
                     )
-                make_roles(server, missing_roles(server, roles), archive.toc, archive.manifest.source.superusers)
+                make_roles(server, missing_roles(server, roles), archive.toc, _superusers(archive))
                 make_tablespaces(server, archive.manifest.source.tablespaces, cluster.make_folder)
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:

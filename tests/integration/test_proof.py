@@ -148,6 +148,8 @@ def test_roles_and_tablespaces_that_are_nowhere_else(
         server.execute("DROP TABLESPACE fast")
         database.execute('DROP OWNED BY "Gu est", landlord')
         server.execute('DROP ROLE landlord; DROP ROLE "Gu est"; DROP ROLE watch')
+    if format_ == "plain":  # also as a manifest from before 1.2 has it, which names no superusers
+        edit_manifest(store, lambda content: content["source"].pop("superusers"))
     assert proven(store, spool_dir, "--checksums")["restored"]["compared"] == 1
     before = databases(server)
     result = verify(store, spool_dir, "--scratch", server.conninfo, "-q")
