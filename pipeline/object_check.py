@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from functools import partial
 
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Progress
 from pipeline.manifest import StoredObject
 from pipeline.unreadable import ObjectUnreadable
-from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, StorageBackend
+from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, ObjectTooLarge, StorageBackend
+from storage_backends.versions import get_version
 
 _INTERVAL = 0.2  # seconds between reports of progress
 
@@ -24,13 +26,20 @@ class ObjectCheck:
     problems: list[str] = field(default_factory=list)
     """One sentence for each object that isn't there, or isn't what the manifest says."""
 
-    def take(self, outcome: str | bool | None) -> None:
-        """Take one object's outcome: what is wrong with it, or else whether its checksum was compared; None if the store failed to say."""
-        self.objects += outcome is not None
-        if isinstance(outcome, str):
-            self.problems.append(outcome)
-        elif outcome is False:
-            self.without_checksum += 1
+
+class _Told(Enum):
+    """What the store tells of an object of the right size."""
+
+    SAME = auto()
+    """It is the version or has the checksum that the manifest says."""
+    LITTLE = auto()
+    """Neither was ever known, or the answer is a listing's."""
+    LESS = auto()
+    """Neither can be compared, though the store that the manifest was written for told them."""
+
+
+_Outcome = _Told | str | None
+"""A sentence on what is wrong; None if the store failed to say."""
 
 
 def check_objects(
@@ -39,50 +48,61 @@ def check_objects(
     """Compare what the store says with the manifest, reading none of the bytes.
 
     Where the credentials may not ask for an object by itself (S3 and GCS let only those who may read it), by what a listing says: S3's has
-    no checksums. Raises StorageError.
+    no checksums.
+
+    An object without its checksum may have been overwritten. A copy of the backup in another store may lack checksums, too. So such an
+    object is a problem if the store shows itself to be the one that the manifest was written for; one object may be read to see that.
+    Raises StorageError.
     """
     try:
-        return _ask_each(store, objects, workers, threads, notify)
+        outcomes = _ask_each(store, objects, workers, threads, notify)
     except AccessDenied:
-        return _look_up(store, objects)
+        outcomes = _look_up(store, objects)
+    check = ObjectCheck(sum(outcome is not None for _, outcome in outcomes))
+    less = [stored for stored, outcome in outcomes if outcome is _Told.LESS]
+    overwritten = less and (any(outcome is _Told.SAME for _, outcome in outcomes) or _has_version_of_any(store, less))
+    for stored, outcome in outcomes:
+        if outcome is _Told.LESS and overwritten:
+            outcome = (
+                f"{stored.key} may have been overwritten: the store no longer reports the checksum that it confirmed."
+            )
+        if isinstance(outcome, str):
+            tells = f" Version {stored.version} was stored: verify --level bytes tells whether it is still there."
+            check.problems.append(outcome + (tells if stored.version else ""))
+        check.without_checksum += outcome in (_Told.LITTLE, _Told.LESS)
+    return check
 
 
 def _ask_each(
     store: StorageBackend, objects: Sequence[StoredObject], workers: Workers, threads: int, notify: Notify
-) -> ObjectCheck:
-    check, asking = ObjectCheck(), workers.pool(threads, "head")
+) -> list[tuple[StoredObject, _Outcome]]:
+    outcomes: list[tuple[StoredObject, _Outcome]] = []
+    asking = workers.pool(threads, "head")
     for stored in objects:
-        asking.submit(partial(_ask, store, stored), check.take)
+        asking.submit(partial(_ask, store, stored), outcomes.append)
     while asking.pending:
         workers.collect(timeout=_INTERVAL)
-        notify(Progress(check.objects, len(objects), 0, ()))
-    return check
+        notify(Progress(len(outcomes), len(objects), 0, ()))
+    return outcomes
 
 
-def _ask(store: StorageBackend, stored: StoredObject) -> str | bool | None:
+def _ask(store: StorageBackend, stored: StoredObject) -> tuple[StoredObject, _Outcome]:
     try:
-        outcome = _compare(store, stored, store.head(stored.key))
+        return stored, _compare(store, stored, store.head(stored.key))
     except ObjectNotFound:
-        outcome = _compare(store, stored, None)
+        return stored, _compare(store, stored, None)
     except ObjectUnreadable:
-        return None
-    if isinstance(outcome, str) and stored.version:
-        outcome += f" Version {stored.version} was stored: verify --level bytes tells whether it is still there."
-    return outcome
+        return stored, None
 
 
-def _look_up(store: StorageBackend, objects: Sequence[StoredObject]) -> ObjectCheck:
-    check, folders = ObjectCheck(), {stored.key.rpartition("/")[0] for stored in objects}
+def _look_up(store: StorageBackend, objects: Sequence[StoredObject]) -> list[tuple[StoredObject, _Outcome]]:
+    folders = {stored.key.rpartition("/")[0] for stored in objects}
     there = {info.key: info for folder in sorted(folders) for info in store.list(f"{folder}/")}
-    for stored in objects:
-        check.take(_compare(store, stored, there.get(stored.key), listed=True))
-    return check
+    told = [(stored, _compare(store, stored, there.get(stored.key))) for stored in objects]
+    return [(stored, _Told.LITTLE if outcome is _Told.LESS else outcome) for stored, outcome in told]
 
 
-def _compare(
-    store: StorageBackend, stored: StoredObject, info: ObjectInfo | None, *, listed: bool = False
-) -> str | bool:
-    """What is wrong with the object, or else whether its checksum was compared. A listing may leave out checksums and versions."""
+def _compare(store: StorageBackend, stored: StoredObject, info: ObjectInfo | None) -> _Told | str:
     if info is None:
         return f"{stored.key} is missing from {store.url}."
     if info.size != stored.size:
@@ -93,14 +113,20 @@ def _compare(
                 return (
                     f"{stored.key} is not what was stored: the store reports {info.checksum}, the manifest {expected}."
                 )
-            return True
-    if listed or (info.version and info.version == stored.version):
+            return _Told.SAME
+    if info.version and info.version == stored.version:
+        return _Told.SAME
+    return _Told.LESS if stored.checksum or (info.version and stored.version) else _Told.LITTLE
+
+
+def _has_version_of_any(store: StorageBackend, objects: Sequence[StoredObject]) -> bool:
+    """True if the store has the version that the manifest names of the smallest object: no other store knows it."""
+    with_version = [(stored, stored.version) for stored in objects if stored.version]
+    if not with_version:
         return False
-    if stored.checksum:
-        return (
-            f"{stored.key} may have been overwritten: the store confirmed {stored.checksum} when it was stored, and reports "
-            f"{info.checksum or 'no checksum'}."
-        )
-    if info.version and stored.version:
-        return f"{stored.key} may have been overwritten: it is version {info.version}."
-    return False
+    smallest, version = min(with_version, key=lambda one: one[0].size)
+    try:
+        get_version(store, smallest.key, version, at_most=smallest.size)
+    except (ObjectNotFound, ObjectTooLarge, AccessDenied, ObjectUnreadable):
+        return False
+    return True

@@ -139,6 +139,7 @@ def test_documents_for_machines(stored_sample: StoredSample, tmp_path: Path) -> 
         "restored": None,
         "problems": [],
         "unreadable": [],
+        "replaced": [],
         "attestation": None,
     }
     extracted = json.loads(run_pgstow("restore", *store, "--to-directory", tmp_path / "out").stdout)

@@ -85,7 +85,7 @@ def test_the_whole_is_restored_counted_compared_and_attested(
     assert told["attestation"].startswith(f"attestations/prod/sample_template/{manifest.backup_id}/")
     assert (stored_sample.folder / told["attestation"]).is_file()
     assert attestation == {
-        "attestation_version": "1.1",
+        "attestation_version": "1.2",
         "cluster": "prod",
         "database": "sample_template",
         "backup_id": manifest.backup_id,
@@ -94,6 +94,7 @@ def test_the_whole_is_restored_counted_compared_and_attested(
         "good": True,
         "problems": [],
         "unreadable": [],
+        "replaced": [],
         "objects": len(manifest.objects),
         "objects_without_checksum": 0,
         "files": len(manifest.files),
@@ -364,7 +365,8 @@ def test_list_says_when_and_how_each_was_proven_last(stored_sample: StoredSample
     assert run_pgstow("verify", *store, *spool, "--level", "archive", "--attest").exit_code == 0
     newest = attestations(stored_sample.folder)[-1]
     assert f"{newest['finished_at'][:10]} archive" in column()
-    assert document() == {"level": "archive", "good": True, "unreadable": [], "finished_at": newest["finished_at"]}
+    words = {"level": "archive", "good": True, "unreadable": [], "replaced": []}
+    assert document() == {**words, "finished_at": newest["finished_at"]}
 
     stored_sample.path(stored_sample.manifest.objects[0]).unlink()
     assert run_pgstow("verify", *store, *spool, "--attest").exit_code == 7

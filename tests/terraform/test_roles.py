@@ -126,7 +126,7 @@ DECISIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
     "list elsewhere": ("s3:ListBucket", ARN, {"s3:prefix": "other/"}, ""),
     "list versions of data": ("s3:ListBucketVersions", ARN, {"s3:prefix": "postgres/data/"}, "auditor pruner"),
     "list versions elsewhere": ("s3:ListBucketVersions", ARN, {"s3:prefix": "other/"}, ""),
-    "read a version of data": ("s3:GetObjectVersion", f"{ARN}/{DATA}", {}, ""),
+    "read a version of data": ("s3:GetObjectVersion", f"{ARN}/{DATA}", {}, "restorer"),
     "read a lock": ("s3:GetObjectRetention", f"{ARN}/{DATA}", {}, "pruner"),
     "read a manifest's lock": ("s3:GetObjectRetention", f"{ARN}/{MANIFEST}", {}, "restorer auditor pruner"),
     "read a manifest's legal hold": ("s3:GetObjectLegalHold", f"{ARN}/{MANIFEST}", {}, "restorer auditor pruner"),
@@ -134,7 +134,6 @@ DECISIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
     "delete a version": ("s3:DeleteObjectVersion", f"{ARN}/{DATA}", {}, "pruner"),
     "share an object": ("s3:PutObjectAcl", f"{ARN}/{DATA}", {}, ""),
     "write into the access logs": ("s3:PutObject", f"{ARN}-access-logs/acme-backups/x", CREATE, ""),
-    "read an earlier version of data": ("s3:GetObjectVersion", f"{ARN}/{DATA}", {}, "restorer"),
     "read the replica": ("s3:GetObject", f"{ARN}-replica/{DATA}", {}, ""),
     "take a role": ("sts:AssumeRole", "arn:aws:iam::123456789012:role/acme-backups-restorer", {}, ""),
 }
