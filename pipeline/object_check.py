@@ -67,7 +67,9 @@ def _ask(store: StorageBackend, stored: StoredObject) -> str | bool | None:
     except ObjectUnreadable:
         return None
     if isinstance(outcome, str) and stored.version:
-        outcome += f" Version {stored.version} was stored: verify --level bytes tells whether it is still there."
+        outcome += (
+            f" Version {stored.version} was stored: verify --level bytes tells whether that version is still there."
+        )
     return outcome
 
 

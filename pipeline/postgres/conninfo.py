@@ -53,17 +53,17 @@ class Conninfo:
 
     @property
     def passfile(self) -> Path | None:
-        """The password file that libpq would look into, whether it exists or not; None if the password comes from elsewhere."""
+        """The password file that libpq would read, even if it doesn't exist; None if the password comes from elsewhere."""
         values = self._values()
         return None if values.get("password") or not values.get("passfile") else Path(values["passfile"])
 
     @property
     def sslmode(self) -> str:
-        """How libpq would ask for encryption: ``prefer``, unless something else is said anywhere."""
+        """How libpq would ask for encryption. The default is ``prefer``."""
         return self._values().get("sslmode", "prefer")
 
     def _values(self) -> dict[str, str]:
-        """Return the parameters that libpq would use, those of its environment and files among them."""
+        """Return the parameters that libpq would use, including those of its environment and files."""
         nowhere = {**self.parameters, "host": "/nonexistent", "hostaddr": "", "user": _NOBODY}
         connection = psycopg.pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
         try:

@@ -181,7 +181,7 @@ def test_what_could_not_be_read_takes_nobodys_place_and_is_not_given_up() -> Non
 
     plan = plan_prune([replace(newest, **unread), second, third, fourth], Policy(keep_last=1), NOW)
     assert kept(plan) == {newest.ref, second.ref}
-    unproven = "not all of it could be read on 2026-11-25"
+    unproven = "not all of it could be read as it was stored on 2026-11-25"
     assert why(plan, newest) == ("newer than the newest good", f"last 1, though {unproven}")
 
     plan = plan_prune([newest, replace(second, **unread), third, fourth], Policy(keep_last=2), NOW)
