@@ -79,7 +79,7 @@ class Attestation(Model):
     replaced: list[str] = Field(
         default=[],
         description="One sentence for each object that was overwritten or deleted, where the store still has the version that was stored. "
-        "If problems is empty, the backup can be restored, but is unproven: the store may let go of that version. Since 1.2",
+        "If problems is empty, the backup can be restored, but is unproven: the store may remove that version. Since 1.2",
     )
     objects: Count = Field(description="Objects that were looked at")
     objects_without_checksum: Count = Field(
@@ -215,7 +215,7 @@ def _read_history(
 
 
 def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str | None) -> Attestation:
-    """Return the attestation. Raises as ``store.get``, and ManifestInvalid if the attestation can't be believed or is about another manifest."""
+    """Raises as ``store.get``, and ManifestInvalid if the attestation can't be believed or is about another manifest."""
     attestation = load_attestation(store.get(info.key, at_most=_LONGEST), info.key)
     if reason := doubt_time(attestation.finished_at, info.modified, datetime.now(UTC)):
         raise ManifestInvalid(f"The attestation {info.key} is not believed: {reason}.")

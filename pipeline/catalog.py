@@ -247,7 +247,8 @@ def _find_latest(
         )
     if doubted:
         raise BackupNotFound(
-            f"There is no backup {_described(wanted)}in {store.url} that can be believed. {doubted[0]} If such a backup is yours, name it by its ID."
+            f"There is no backup {_described(wanted)}in {store.url} that can be believed. {doubted[0]} "
+            "If such a backup is yours, name it by its ID."
         )
     raise BackupNotFound(f"There is no backup {_described(wanted)}in {store.url}; pgstow list shows what there is.")
 

@@ -122,8 +122,8 @@ def _check_clocks(manifest: Manifest, now: datetime) -> None:
     """Raise StorageError if the store's clock is such that no reader would believe the backup."""
     if reason := doubt(manifest, now, now):
         raise StorageError(
-            f"The backup {manifest.backup_id} isn't committed, since no reader would believe it: {reason}. Correct the clock of this machine or "
-            "of the database server."
+            f"The backup {manifest.backup_id} isn't committed, since no reader would believe it: {reason}. "
+            "Correct the clock of this machine or of the database server."
         )
 
 

@@ -37,7 +37,7 @@ def new_backup_id(now: datetime) -> str:
 
 
 def begun_at(backup_id: str) -> datetime:
-    """Return when the backup with this ID began, in whole seconds, by the clock of the machine that made it. Raises ValueError for other text."""
+    """Return when the backup with this ID began, in whole seconds, by its machine's clock. Raises ValueError for other text."""
     if (match := _BACKUP_ID.fullmatch(backup_id)) is None:
         raise ValueError(f"{backup_id!r} is no backup ID")
     year, month, day, hour, minute, second = map(int, match.groups())

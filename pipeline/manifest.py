@@ -94,9 +94,10 @@ class Source(Model):
     extensions: list[Extension]
     roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
     superusers: list[str] = Field(
-        default=[], description="Those of them that are superusers, whose objects may need one"
+        default=[],
+        description="The superusers among roles. Only a superuser may own an event trigger or a foreign-data wrapper. Since 1.2",
     )
-    tablespaces: list[str] = Field(default=[], description="The same")
+    tablespaces: list[str] = Field(default=[], description="As roles")
 
 
 class DumpOptions(Model):

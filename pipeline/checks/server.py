@@ -49,8 +49,8 @@ def judge_connection(server: Server, condition: Condition, sslmode: str = "verif
         return Finding(
             "connection",
             Outcome.WARNING,
-            f"{connected}, encrypted by {condition.encryption}, but sslmode={sslmode} also connects without encryption: whoever is on the way can turn it off "
-            "and listen.",
+            f"{connected}, encrypted by {condition.encryption}, but sslmode={sslmode} also connects without: "
+            "whoever is on the way can turn encryption off and listen.",
             "Connect with sslmode=verify-full, and the server's certificate authority as sslrootcert.",
         )
     if condition.encryption:

@@ -1,7 +1,7 @@
 """Which variables of pgstow's environment PostgreSQL's programs get.
 
 pgstow's own environment may hold the keys of the store, and a password of another server. A script, an archive or a server that runs
-somebody else's code must find none of them there. So this module lists the variables that a program may have, rather than those that it may not.
+somebody else's code must find none of them there. So this module lists the variables that a program may have.
 """
 
 import os

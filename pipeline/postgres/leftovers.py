@@ -1,6 +1,6 @@
 """Folders that an earlier run left behind, and how the next run knows that nobody uses them.
 
-Each temporary folder of pgstow holds a lock file. The run that made the folder keeps the file locked. So after ``kill -9`` of pgstow and its guards, or a
+Each temporary folder of pgstow holds a lock file. Its run keeps the file locked. So after ``kill -9`` of pgstow and its guards, or a
 failure of the machine, the lock is free. Nothing without a lock file of this user's is ever removed.
 """
 

@@ -1,4 +1,4 @@
-"""A user of the operating system for a server that runs other people's code. The user owns nothing else, and all its processes can be killed."""
+"""A user of the operating system for a server that runs other people's code. The user owns nothing else."""
 
 import ctypes
 import functools
@@ -33,7 +33,7 @@ class OsUser:
     gid: int
 
     def end_all(self) -> None:
-        """Kill every process of the user. The user must have no processes but pgstow's. If a process keeps forking, several tries are needed."""
+        """Kill every process of the user. Only for a user whose processes are all pgstow's. Forking may need several tries."""
         for _ in range(_TRIES):
             self._run("/bin/sh", "-c", _KILL_ALL)
             if self.uid not in _running_users():

@@ -71,7 +71,7 @@ def describe(command: bytes) -> str:
 class RestrictedMode:
     r"""One psql's restricted mode, in which it may connect to ``databases`` as a script of pg_dumpall's does.
 
-    It never connects to ``others``. These are names as the server stores them, since the same bytes may be different names in different encodings.
+    It never connects to ``others``. These are the names' bytes in the server, which mean other names in other encodings.
     """
 
     def __init__(self, databases: Collection[str] = (), others: Collection[bytes] = ()) -> None:

@@ -58,7 +58,7 @@ class ScriptReader:
         self._expected: Sequence[TableName] | None = None
         self._found: list[TableData] = []
         self.large_objects = False
-        """True if large objects have to come. The script then has transactions of its own for them (``StartRestoreLOs`` in pg_backup_archiver.c)."""
+        """True if large objects have to come. The script then begins transactions itself (``StartRestoreLOs`` in pg_backup_archiver.c)."""
 
     def expect(self, tables: Sequence[TableName], *, large_objects: bool = False) -> None:
         """Expect the data of exactly these tables, in this order."""

@@ -200,7 +200,7 @@ class Server(Relations):
 
     @contextmanager
     def _held(self, schema: str, relation: str) -> Iterator[None]:
-        """Lock a relation for the transaction, so that nobody replaces it, and make sure that it is a table: a view would run its owner's functions.
+        """Lock a relation against replacement, and make sure that it is a table: a view would run its owner's functions.
 
         Raises RestoreFailed. Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` helps against that.
         """
