@@ -81,7 +81,7 @@ def decode_name(segment: str) -> str:
 
 
 def is_odd(key: str) -> bool:
-    """True if a key under manifests ends like a manifest's, but pgstow gives it to no manifest."""
+    """True if a key under manifests has a backup ID and ends like a manifest's, but pgstow gives it to no manifest."""
     return key.endswith(".json") and bool(_BACKUP_ID.search(key)) and BackupRef.of_manifest_key(key) is None
 
 
