@@ -8,7 +8,7 @@ from pipeline.postgres.toc import Toc, TocEntry
 
 _NAME = r'(?:"(?:[^"]|"")+"|[\w.$]+)'
 _STATEMENT = re.compile(r"""\s*+((?:[^;'"]|'(?:[^']|'')*+'|"(?:[^"]|"")*+"|['"])*+;?)""")
-"""Reads each character once. An unpaired quote stands for itself. The last statement may lack its semicolon.
+"""Each character is read once, whatever comes: an unpaired quote stands for itself, and what no semicolon ends is the last.
 
 pg_dump doubles quotes and backslashes in a literal (``appendStringLiteral`` in string_utils.c)."""
 _SETTING = re.compile(

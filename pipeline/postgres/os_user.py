@@ -98,13 +98,11 @@ def user_with_name() -> OsUser:
 
 
 def give_away(folder: Path, user: OsUser) -> None:
-    """Make the user the owner of a folder and all in it. Raises LocalResourceExhausted if a file in it has a second hard link."""
+    """Make a folder and all in it the user's. Raises LocalResourceExhausted if a file in it has a second name elsewhere."""
     for path in (folder, *folder.rglob("*")):
         status = path.lstat()
         if not path.is_dir() and status.st_nlink > 1:
-            raise LocalResourceExhausted(
-                f"{path} has a second hard link that initdb didn't make: another process of the same user interferes."
-            )
+            raise LocalResourceExhausted(f"{path} has a second name, which initdb didn't make.")
         os.chown(path, user.uid, user.gid, follow_symlinks=False)
 
 
