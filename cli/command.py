@@ -1,4 +1,4 @@
-"""What all commands have in common: the text that they take is text."""
+"""What all commands have in common: they refuse text that isn't UTF-8."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,11 @@ from typer.core import TyperCommand
 from pipeline.errors import InvalidRequest
 
 _FOLDERS = frozenset({"to", "from_"})
-"""Parameters that may be a folder, whose name has any bytes."""
+"""Parameters that may name a folder. A folder's name may have any bytes."""
 
 
 class Command(TyperCommand):
-    """A command that refuses text which isn't UTF-8; nothing that it is for could take it. Paths may have any bytes."""
+    """A command that refuses text that isn't UTF-8, since neither PostgreSQL nor a store could take such text. Paths may have any bytes."""
 
     def invoke(self, ctx: Any) -> Any:
         """Check the parameters, and run the command. Raises InvalidRequest."""
@@ -29,12 +29,12 @@ class Commands(typer.Typer):
     """A group of such commands."""
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Add one, as :meth:`typer.Typer.command` does."""
+        """Add a command, as :meth:`typer.Typer.command` does."""
         return super().command(name, cls=Command, **options)
 
 
 def is_utf8(text: str) -> bool:
-    """True if UTF-8 has the text. Python gives bytes of an argument that aren't UTF-8 as characters that UTF-8 lacks (PEP 383)."""
+    """True if the text can be encoded in UTF-8. Python turns an argument's other bytes into characters that UTF-8 lacks (PEP 383)."""
     try:
         text.encode()
     except UnicodeEncodeError:

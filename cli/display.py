@@ -23,7 +23,7 @@ _PICTURES = (
     | dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
     | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 )
-"""Unicode's symbols for the control characters that have one. What turns the direction of text, ends a line or is half a character has none."""
+"""Unicode's symbols for control characters. Characters without a symbol that turn text, end a line or are half a character become U+FFFD."""
 _LONGEST_SENTENCE = 1500  # characters
 _LINE_INTERVAL = 10.0  # seconds between lines of progress where there is no terminal
 
@@ -55,7 +55,7 @@ def format_age(moment: datetime) -> str:
 
 
 def local_time(moment: datetime) -> datetime:
-    """The same moment in this machine's time zone; in UTC if its year is 10000 there."""
+    """Return the moment in this machine's time zone, or in UTC if the year would be 0 or 10000 in the zone."""
     try:
         return moment.astimezone()
     except OverflowError:
@@ -68,7 +68,7 @@ def one_line(text: str) -> str:
 
 
 def one_sentence(text: str) -> str:
-    """What somebody is told, on one line of bearable length: a server's error may have a whole query in it."""
+    """Return text for people on one line of bounded length: a server's error may quote a whole query."""
     if len(text) > _LONGEST_SENTENCE:
         text = (
             f"{text[:_LONGEST_SENTENCE]} … ({len(text) - _LONGEST_SENTENCE:,} more characters; --debug shows them all)"
@@ -92,9 +92,7 @@ def describe_removal(removed: "Removed") -> str:
     """What is gone, and what is locked, in words."""
     words = f"{removed.objects:,} objects ({format_size(removed.size)}) are gone"
     if removed.odd:
-        words += (
-            f"; {len(removed.odd):,} stay, since their names are none of pgstow's, such as {one_line(removed.odd[0])}"
-        )
+        words += f"; {len(removed.odd):,} stay, since pgstow gives no object such a name: {one_line(removed.odd[0])} is an example"
     if not removed.locked:
         return words
     moments = [moment for moment in removed.locked.values() if moment]

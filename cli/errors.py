@@ -116,7 +116,7 @@ def exit_code_of(error: Exception) -> ExitCode:
 
 
 def sentence_of(error: Exception) -> str:
-    """What a person is told of it."""
+    """Return the sentence that tells a person of the error."""
     sentence = " ".join(str(error).split()) or type(error).__name__
     if exit_code_of(error) is ExitCode.UNEXPECTED:
         bug = error.__cause__ if isinstance(error, pipeline_errors.BackupBroken) else error

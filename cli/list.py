@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.layout import BackupRef
     from pipeline.manifest import Manifest
 
-_ODD = "no name that pgstow gives to a manifest"
+_ODD = "pgstow gives no manifest this name"
 
 
 def list_(

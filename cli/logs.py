@@ -30,10 +30,10 @@ class Log(Protocol):
         """A database is done at one destination."""
 
     def trouble(self, sentence: str | None) -> None:
-        """Something went wrong that makes no backup fail; None where nothing did."""
+        """Report a problem that makes no backup fail. None means that there is none."""
 
     def failed(self, error: Exception) -> None:
-        """An error was told in a sentence; with ``--debug``, show where it comes from."""
+        """With ``--debug``, show where an error comes from. Its sentence is told elsewhere."""
 
 
 class _Text:

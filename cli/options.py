@@ -32,7 +32,7 @@ def parse_rate(text: str | int) -> int:
 
 
 def parse_moment(text: str) -> datetime:
-    """As :func:`storage_backends.moments.parse_moment` takes it."""
+    """Parse a time as :func:`storage_backends.moments.parse_moment` does."""
     from storage_backends.moments import parse_moment as parse
 
     try:
@@ -42,7 +42,7 @@ def parse_moment(text: str) -> datetime:
 
 
 def parse_patience(text: str | float) -> float:
-    """Seconds for which to retry a request: none, or so many that it ends."""
+    """Parse the seconds for which to retry a request, from 0 to :data:`config.LONGEST_PATIENCE`."""
     try:
         seconds = float(text)
     except ValueError:

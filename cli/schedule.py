@@ -51,7 +51,7 @@ def _schedule(config: Path, at: str, every: Literal["hour", "day", "week", "mont
     if not config.is_absolute():
         raise InvalidRequest(f"Say where {config} is by a path from the root: timers run in folders of their own.")
     if not is_utf8(str(config)):
-        raise InvalidRequest(f"{config} is not UTF-8, which a timer has to be.")
+        raise InvalidRequest(f"{config} is not UTF-8, and a timer must be.")
     hour, minute = _parse_time(at)
     return Schedule(hour, minute, every, spread, str(config))
 

@@ -55,7 +55,7 @@ def show(
             from pipeline.show_toc import show_toc
 
             listed = show_toc(store, manifest, tuple(bin_dir or ()))
-            if sys.stdout.isatty():  # names must not command a terminal; in a file they stay as they are
+            if sys.stdout.isatty():  # names must not control a terminal; in a file they stay as they are
                 listed = "".join(f"{display.one_line(line)}\n" for line in listed.split("\n")[:-1])
             print(listed, end="")
             return

@@ -251,7 +251,7 @@ def _print(found: "Verification", seconds: float) -> None:
             print_error(f"… and {len(sentences) - _NAMED} more objects: --json names them all.")
     name = display.one_line(f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}")
     if found.stored.doubt:
-        print(f"{name} is NOT BELIEVED; pgstow list says why, and README.md what to do.")
+        print(f"{name} is NOT BELIEVED: pgstow list says why, and README.md says what to do.")
         return
     if found.problems and found.proof:
         print(
@@ -263,8 +263,8 @@ def _print(found: "Verification", seconds: float) -> None:
         return
     if found.replaced:
         print(
-            f"{name} is NOT AS IT WAS STORED: {len(found.replaced)} of its objects were overwritten or deleted. The versions that were "
-            "stored are there: restore takes them, and docs/recovery.md shows how to bring them back."
+            f"{name} is NOT AS IT WAS STORED: {len(found.replaced)} of its objects were overwritten or deleted. The stored versions "
+            "still exist: restore takes them, and docs/recovery.md shows how to bring them back."
         )
         return
     if found.unreadable:

@@ -64,7 +64,7 @@ class Archive:
     fetched: int
     """Bytes read from the store for this."""
     replaced: tuple[str, ...]
-    """A sentence for each object that was overwritten or deleted, and of which the version that was stored was read for this."""
+    """A sentence for each overwritten or deleted object whose stored version was read instead."""
 
     @property
     def format(self) -> Format:
@@ -261,9 +261,11 @@ def _read_head(manifest: Manifest, reader: ObjectReader) -> tuple[bytes, bytes, 
 
 
 def single_file(manifest: Manifest) -> File:
-    """The file of a backup that has one alone. Raises BackupDamaged where the manifest doesn't name it."""
+    """Return the file of a backup that has a single file. Raises BackupDamaged if the manifest names none or several."""
     if len(manifest.files) != 1:
-        raise BackupDamaged(f"The manifest of {manifest.backup_id} names {len(manifest.files)} files in place of one.")
+        raise BackupDamaged(
+            f"The manifest of {manifest.backup_id} names {len(manifest.files)} files instead of a single one."
+        )
     return manifest.files[0]
 
 
@@ -277,10 +279,13 @@ def _toc_file(manifest: Manifest) -> File:
 
 
 def _listed_paths(path: str, data: bytes) -> list[str]:
-    """``blobs.toc`` has a line for each large object: its OID and its file's name. Raises BackupDamaged if a line is another."""
+    """Return the names of files in ``blobs.toc``, which has a line for each large object: its OID and its file's name.
+
+    Raises BackupDamaged if a line has another form.
+    """
     lines = data.splitlines()
     names = [_LARGE_OBJECT.fullmatch(line) for line in lines]
     if None in names:
         line = lines[names.index(None)][:_LONGEST_EXCERPT]
-        raise BackupDamaged(f"{path} is no list of large objects: it has the line {line!r}.")
+        raise BackupDamaged(f"{path} is no list of large objects: the line {line!r} names none.")
     return [name[1].decode() for name in names if name]

@@ -25,7 +25,7 @@ from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, ObjectToo
 ATTESTATION_VERSION = "1.2"
 _READERS = 8  # attestations read at once
 _LONGEST = 16 * 1024 * 1024  # bytes
-_MOST_PROBLEMS = 1000  # in an attestation, so that it never is longer
+_MOST_PROBLEMS = 1000  # in an attestation, so that its length stays below _LONGEST
 
 
 class Level(StrEnum):
@@ -79,7 +79,7 @@ class Attestation(Model):
     replaced: list[str] = Field(
         default=[],
         description="One sentence for each object that was overwritten or deleted, where the store still has the version that was stored. "
-        "If problems is empty, the backup can be restored, but is unproven: the store may let go of that version. Since 1.2",
+        "If problems is empty, the backup can be restored, but is unproven: the store may remove that version. Since 1.2",
     )
     objects: Count = Field(description="Objects that were looked at")
     objects_without_checksum: Count = Field(
@@ -93,7 +93,7 @@ class Attestation(Model):
 
     @property
     def unproven(self) -> bool:
-        """True if nothing was lost, but some objects could not be read, or only in an earlier version."""
+        """True if nothing is damaged, but some objects could not be read, or only in an earlier version."""
         return not self.good and bool(self.unreadable or self.replaced) and not self.problems
 
     @property
@@ -108,9 +108,9 @@ def store_attestation(store: StorageBackend, attestation: Attestation) -> str:
 
 
 def shortened(problems: Sequence[str]) -> list[str]:
-    """The problems as an attestation has them: if there are very many, only the number of the last ones."""
+    """Return the problems for an attestation: after the first thousand, only how many more there are."""
     left = len(problems) - _MOST_PROBLEMS
-    return [*problems[:_MOST_PROBLEMS], *([f"{left} more things are wrong."] if left > 0 else [])]
+    return [*problems[:_MOST_PROBLEMS], *([f"There are {left} more problems."] if left > 0 else [])]
 
 
 def dump_attestation(attestation: Attestation) -> bytes:
@@ -137,8 +137,8 @@ def latest_attestations(
 
     ``digests`` are the SHA-256 of the backups' manifests, in hexadecimal; None if one can't be read.
 
-    That is the latest; but an earlier one that isn't good counts until one of its level or above is: what went less far doesn't refute it.
-    One that can't be read or believed, or that is about another manifest than the one that is there, counts for nothing: it hides none.
+    The latest attestation counts. But an earlier attestation that isn't good counts until a good attestation of its level or above follows.
+    An attestation counts for nothing, and hides no earlier one, if it can't be read or believed, or is about another manifest.
 
     Costs one LIST per thousand attestations of the cluster or the database, and for each backup that has any, one GET for each from the
     latest back to the first that is of level restore or not good. What can't be read, and why, is a notice. Raises StorageError.
@@ -156,7 +156,7 @@ def latest_attestations(
             else:
                 notify(
                     Notice(
-                        f"{info.key!r} is no name that pgstow gives to an attestation. It counts for nothing, and stays."
+                        f"{info.key!r} is no name that pgstow gives to an attestation. pgstow ignores the object and keeps it."
                     )
                 )
         return _read(store, [(ref, digests[ref], found) for ref, found in histories.items()], notify)
@@ -173,7 +173,11 @@ def _read(
     def take(ref: BackupRef, result: tuple[Attestation | None, Sequence[str]]) -> None:
         attestation, problems = result
         if problems:
-            more = f" So it is with {len(problems) - 1} more of its attestations." if len(problems) > 1 else ""
+            more = (
+                f" {len(problems) - 1} more attestations of this backup can't be used either."
+                if len(problems) > 1
+                else ""
+            )
             notify(Notice(problems[0] + more))
         if attestation:
             found[ref] = attestation
@@ -190,14 +194,14 @@ def _read(
 def _read_history(
     store: StorageBackend, sha256: str | None, oldest_first: Sequence[ObjectInfo]
 ) -> tuple[Attestation | None, Sequence[str]]:
-    """Return the attestation that counts, and a sentence on each one that can't be used."""
+    """Return the attestation that counts, and a sentence on each attestation that can't be used."""
     levels, counting, proven = list(Level), None, -1
     problems: list[str] = []
     for info in reversed(oldest_first):
         try:
             attestation = _read_one(store, info, sha256)
         except (ManifestInvalid, ObjectNotFound, ObjectTooLarge) as exc:
-            problems.append(str(exc))  # it must hide none that is older
+            problems.append(str(exc))  # an unusable attestation must hide no earlier one
             continue
         level = levels.index(Level(attestation.level))
         if level <= proven:
@@ -211,13 +215,13 @@ def _read_history(
 
 
 def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str | None) -> Attestation:
-    """Raises ManifestInvalid if it can't be believed, or isn't about the manifest with this SHA-256; and as ``store.get``."""
+    """Raises as ``store.get``, and ManifestInvalid if the attestation can't be believed or is about another manifest."""
     attestation = load_attestation(store.get(info.key, at_most=_LONGEST), info.key)
     if reason := doubt_time(attestation.finished_at, info.modified, datetime.now(UTC)):
         raise ManifestInvalid(f"The attestation {info.key} is not believed: {reason}.")
     if attestation.manifest_sha256 != sha256:
         raise ManifestInvalid(
-            f"The attestation of {attestation.backup_id} is about another manifest than the one that is there."
+            f"The attestation of {attestation.backup_id} is about another manifest than the stored one."
         )
     return attestation
 

@@ -41,7 +41,7 @@ class ListedManifest:
 
     ref: BackupRef
     stored_at: datetime
-    """When it was stored, by the store's clock, in UTC."""
+    """When the manifest was stored, by the store's clock, in UTC."""
     size: int
     """Bytes."""
 
@@ -53,22 +53,22 @@ class Listing:
     manifests: Sequence[ListedManifest]
     """In the order of their keys: oldest first within each database."""
     odd: Sequence[str]
-    """Keys that look like a manifest's, and that pgstow never writes. They are no backups, and stop nothing."""
+    """Keys that look like a manifest's but that pgstow never writes. They name no backups."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest as it was read, once, from a store."""
+    """A manifest that was read from a store once."""
 
     manifest: Manifest
     sha256: str
-    """Of its bytes, in hexadecimal."""
+    """SHA-256 of the manifest's bytes, in hexadecimal."""
     doubt: str | None = None
-    """Why no backup can have made it; None if one can."""
+    """Why no backup can have made the manifest; None if one can."""
 
 
 def list_manifests(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> Listing:
-    """Every committed backup. Costs one LIST per thousand. Raises StorageError."""
+    """Return every committed backup. Costs one LIST per thousand. Raises StorageError."""
     found, odd = list[ListedManifest](), list[str]()
     for info in store.list(manifests_prefix(cluster, database if cluster is not None else None)):
         if is_odd(info.key):
@@ -84,11 +84,11 @@ def list_backups(store: StorageBackend, cluster: str | None = None, database: st
 
 
 def tell_odd(listing: Listing, notify: Notify) -> None:
-    """Tell of the keys that are no backup's, by name as far as there are few."""
+    """Report the keys that are no backup's: the first few by name, the others by number."""
     for key in listing.odd[:_ODD_NAMED]:
-        notify(Notice(f"{key!r} is no name that pgstow gives to a manifest. It is no backup, and stays."))
+        notify(Notice(f"{key!r} is no name that pgstow gives to a manifest. pgstow ignores the object and keeps it."))
     if (more := len(listing.odd) - _ODD_NAMED) > 0:
-        notify(Notice(f"{more} more names under {MANIFESTS} are none that pgstow gives."))
+        notify(Notice(f"{more} more names under {MANIFESTS} are not pgstow's either."))
 
 
 def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
@@ -147,9 +147,9 @@ class CatalogEntry:
 
 
 def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> list[CatalogEntry]:
-    """The backups' manifests, several at once, but large ones one by one: parsed, they take several times their size.
+    """Read the backups' manifests, several at once. Large manifests are read one by one: parsed, they take several times their size.
 
-    Raises StorageError, but tells of what can't be read or believed in its entry.
+    Raises StorageError. A manifest that can't be read or believed raises nothing: its entry says why.
     """
     entries: dict[BackupRef, CatalogEntry] = {}
     with Workers() as workers:
@@ -190,17 +190,17 @@ def _not_believed(ref: BackupRef, reason: str) -> str:
 
 
 def find_backup(store: StorageBackend, wanted: Wanted, notify: Notify | None = None) -> Manifest:
-    """The one backup that ``wanted`` means. Raises as :func:`find_stored`."""
+    """Return the one backup that ``wanted`` means. Raises as :func:`find_stored`."""
     return find_stored(store, wanted, notify).manifest
 
 
 def find_stored(store: StorageBackend, wanted: Wanted, notify: Notify | None = None) -> StoredManifest:
-    """The one backup that ``wanted`` means, and of which bytes its manifest was made.
+    """Return the one backup that ``wanted`` means, with the SHA-256 of its manifest's bytes.
 
-    The latest is never one that can't be believed. One that is named by its ID is returned all the same: a machine whose clock was wrong
-    made it, perhaps. ``notify`` is told why it isn't believed.
+    The latest backup is always one that can be believed. A backup that is named by its ID is returned even if it isn't believed, since
+    perhaps a machine with a wrong clock made it. ``notify`` is then told why.
 
-    Raises BackupNotFound where there is none, ManifestInvalid where it can't be read, and InvalidRequest where several databases or
+    Raises BackupNotFound if there is none, ManifestInvalid if its manifest can't be read, and InvalidRequest if several databases or
     backups fit.
     """
     if wanted.backup != LATEST and wanted.at is not None:
@@ -247,13 +247,14 @@ def _find_latest(
         )
     if doubted:
         raise BackupNotFound(
-            f"There is no backup {_described(wanted)}in {store.url} that can be believed. {doubted[0]} If one is yours, say which by its ID."
+            f"There is no backup {_described(wanted)}in {store.url} that can be believed. {doubted[0]} "
+            "If such a backup is yours, name it by its ID."
         )
     raise BackupNotFound(f"There is no backup {_described(wanted)}in {store.url}; pgstow list shows what there is.")
 
 
 def newest_believed(store: StorageBackend, cluster: str, database: str, notify: Notify) -> StoredManifest | None:
-    """The newest backup of a database whose manifest can be read and believed; None if there is none. Raises StorageError.
+    """Return the newest backup of a database whose manifest can be read and believed; None if there is none. Raises StorageError.
 
     ``notify`` is told of the newer ones that can't be read.
     """

@@ -22,12 +22,12 @@ from storage_backends import EMULATOR, StorageBackend, endpoint_of, looks_first
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How a store is reached, by the words that name it."""
+    """How a store is reached, by its URL, its options and the environment."""
 
     looks_first: bool = False
-    """True if it is opened with create_only=look."""
+    """True if the store is opened with create_only=look."""
     endpoint: str | None = None
-    """Of a store other than the vendor's own."""
+    """The endpoint of a store other than the vendor's own; None for the vendor's own."""
     emulator: bool = False
     """True if the environment names an emulator as the endpoint."""
 

@@ -345,9 +345,9 @@ def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, li
 
 
 def read_member(store: StorageBackend, record: Manifest, member: Member) -> StoredManifest:
-    """The manifest of one of the backups that a cluster's is made of. Raises BackupDamaged where it isn't there, or is another one.
+    """Return the manifest of a member of a cluster's backup. Raises BackupDamaged if it is missing, or isn't the one that the record names.
 
-    It is read once: what the record's hash vouches for is what is returned.
+    The manifest is read once, so the returned manifest is the one whose hash was compared with the record's.
     """
     ref = BackupRef(record.cluster, member.database, member.backup_id)
     try:

@@ -155,7 +155,7 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
 
 
 def _stored_names(server: Server) -> set[bytes]:
-    """Return the names of the server's databases in the bytes that a client has to send for them."""
+    """Return the names of the server's databases, in the bytes that a client sends for them."""
     return {
         name
         for (name,) in server.fetch(
@@ -173,7 +173,7 @@ class _Database:
     """The locale in which it writes money; None if it has no money."""
     unlogged_left_out: Sequence[str]
     lasting: Collection[tuple[str, str]]
-    """Schema and name of tables that were there during the whole dump."""
+    """Schema and name of tables that existed during the whole dump."""
 
 
 def _look_into(each: BackupRequest, name: str, since: int) -> _Database:
@@ -184,7 +184,7 @@ def _look_into(each: BackupRequest, name: str, since: int) -> _Database:
 
 
 def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database]) -> None:
-    """Raise DumpFailed if a table that was there all the time has no data in the script."""
+    """Raise DumpFailed if a table that existed during the whole dump has no data in the script."""
     come = {(table.database, table.schema_name, table.relation) for table in tables}
     wanted = {(database.name, *table) for database in databases for table in database.lasting}
     if missing := min(wanted - come, default=None):

@@ -119,16 +119,16 @@ def commit(
 
 
 def _check_clocks(manifest: Manifest, now: datetime) -> None:
-    """Raise StorageError if nobody will believe the backup, by the store's clock."""
+    """Raise StorageError if the store's clock is such that no reader would believe the backup."""
     if reason := doubt(manifest, now, now):
         raise StorageError(
-            f"No reader would believe the backup {manifest.backup_id}, so it isn't committed: {reason}. Set the clock of this machine or of "
-            "the database server."
+            f"The backup {manifest.backup_id} isn't committed, since no reader would believe it: {reason}. "
+            "Correct the clock of this machine or of the database server."
         )
 
 
 def _dump(manifest: Manifest) -> bytes:
-    """The manifest's bytes. Raises DumpFailed if pgstow wouldn't read so many again."""
+    """Return the manifest's bytes. Raises DumpFailed if there are more than pgstow reads."""
     data = dump_manifest(manifest)
     if len(data) > LONGEST_MANIFEST:
         raise DumpFailed(
@@ -196,7 +196,7 @@ def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[Stor
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """The newest manifest of this database that is there already, and can be believed."""
+    """Return the newest earlier manifest of this database that can be believed."""
     try:
         newest = newest_believed(store, ref.cluster, ref.database, notify)
     except AccessDenied:

@@ -12,9 +12,9 @@ from pipeline.errors import InvalidRequest
 MIB = 1024 * 1024
 _LEAST_SPOOL = 16 * MIB
 _MOST_BYTES = 2**63 - 1
-"""No file can be larger."""
+"""Bytes. No file can be larger."""
 MOST_AT_ONCE = 10_000
-"""Jobs, transfers or databases at once. A machine gives out before that."""
+"""Jobs, transfers or databases at once. No machine can do more."""
 LONGEST_PATIENCE = 7 * 86400
 """Seconds: a week. Retries of a request to a store have to end."""
 LONGEST_TIMEOUT = 2**31 // 1000

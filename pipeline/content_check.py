@@ -157,7 +157,7 @@ class _Redump:
         return server
 
     def digests(self, tables: Sequence[Table]) -> Mapping[tuple[str, str], str]:
-        """The SHA-256 that each table's file in an archive would have now; without tables of which row security may hide rows."""
+        """Return the SHA-256 that each table's file in an archive would have now. Tables whose row security may hide rows are left out."""
         found = {}
         with self.session() as server:
             filtered = server.filtered_tables()

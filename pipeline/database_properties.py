@@ -13,7 +13,7 @@ from pipeline.postgres.server import Server
 
 
 def read_as_dumped(server: Server, archive: Archive) -> None:
-    """Make the session read literals as they are written in the archive's SQL. Each session that runs such SQL needs that."""
+    """Make the session read literals as the archive's SQL writes them. Call this in each session that runs such SQL."""
     server.execute(f"SET standard_conforming_strings = {'off' if archive.toc.backslashes_escape else 'on'}")
 
 

@@ -65,12 +65,12 @@ def dump_document(document: Model, checksum: str) -> bytes:
 
 
 def load_document(data: bytes, model: type[_M], key: str, *, version: str) -> _M:
-    """Parse and check what :func:`dump_document` wrote of the model. ``version`` is the newest that this pgstow writes.
+    """Parse and check a document of the model that :func:`dump_document` wrote. ``version`` is the newest that this pgstow writes.
 
     The fields for the version and the checksum are named after the model: ``manifest_version``, ``manifest_checksum``.
 
-    Raises ManifestInvalid, naming ``key``, for any other bytes: cut short, altered by as much as white space, nested too deeply, with numbers
-    or times out of bounds, or of a newer major version.
+    Raises ManifestInvalid, naming ``key``, for any other bytes. Examples are altered white space, nesting that is too deep, numbers or
+    times out of bounds, and a newer major version.
     """
     kind = model.__name__.lower()
     try:
@@ -96,7 +96,7 @@ def load_document(data: bytes, model: type[_M], key: str, *, version: str) -> _M
 
 
 def brief(said: object) -> str:
-    """Return the beginning of what a document says, for a sentence about it."""
+    """Return the beginning of a document's words, to quote in an error."""
     words = str(said)
     return words if len(words) <= _LONGEST_QUOTE else f"{words[:_LONGEST_QUOTE]}…"
 
@@ -122,7 +122,7 @@ def canonical_bytes(content: dict[str, Any]) -> bytes:
 
 
 def _check_depth(data: bytes) -> None:
-    """Raise ValueError if arrays and objects are nested too deeply to be printed again, or don't match."""
+    """Raise ValueError if brackets don't match, or if arrays and objects are nested too deeply to be printed again."""
     brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
     for _ in range(_DEEPEST):
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")

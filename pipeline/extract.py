@@ -132,7 +132,7 @@ def _write_file(folder: Path, file: File, reader: ObjectReader) -> int:
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """A file of mode 0600 that wasn't there: whoever else may write to the folder could have left a link to another file."""
+    """Create a file of mode 0600. A file or link that exists is refused: another user may have made it, to have pgstow write elsewhere."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 

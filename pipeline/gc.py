@@ -94,7 +94,7 @@ class _Found:
 
 
 def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> dict[BackupRef, _Found]:
-    """By backup, all that is stored but manifests. Keys that pgstow doesn't give to a backup's objects are passed over, and told."""
+    """Return all stored objects except manifests, by backup. Keys that pgstow never gives to objects are passed over and reported."""
     stored: dict[BackupRef, _Found] = {}
     odd = list[str]()
     for top in (DATA, ATTESTATIONS, MANIFESTS):
@@ -111,7 +111,11 @@ def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> 
                 found.size += info.size
     if odd:
         more = f" So do {len(odd) - 1} more." if len(odd) > 1 else ""
-        notify(Notice(f"{odd[0]!r} has a name that pgstow gives to no backup's object, and stays.{more}"))
+        notify(
+            Notice(
+                f"{odd[0]!r} is no name that pgstow gives to a backup's object. pgstow ignores the object and keeps it.{more}"
+            )
+        )
     return stored
 
 

@@ -37,7 +37,7 @@ def new_backup_id(now: datetime) -> str:
 
 
 def begun_at(backup_id: str) -> datetime:
-    """When the backup of this ID began, by the clock of the machine that made it, in whole seconds. Raises ValueError if it is no ID."""
+    """Return when the backup with this ID began, in whole seconds, by its machine's clock. Raises ValueError for other text."""
     if (match := _BACKUP_ID.fullmatch(backup_id)) is None:
         raise ValueError(f"{backup_id!r} is no backup ID")
     year, month, day, hour, minute, second = map(int, match.groups())
@@ -45,7 +45,7 @@ def begun_at(backup_id: str) -> datetime:
 
 
 def is_backup_id(text: str) -> bool:
-    """True if ``text`` is a backup ID, whose time is one that there is."""
+    """True if ``text`` is a backup ID, with a time that exists."""
     try:
         begun_at(text)
     except ValueError:
@@ -81,7 +81,7 @@ def decode_name(segment: str) -> str:
 
 
 def is_odd(key: str) -> bool:
-    """True if a key under manifests could pass for a backup's by its ending, and pgstow gives it to none."""
+    """True if a key under manifests has a backup ID and ends like a manifest's, but pgstow gives it to no manifest."""
     return key.endswith(".json") and bool(_BACKUP_ID.search(key)) and BackupRef.of_manifest_key(key) is None
 
 
@@ -143,7 +143,7 @@ class BackupRef:
 
     @classmethod
     def _of_parts(cls, parts: Sequence[str]) -> "BackupRef | None":
-        """The backup that a key's second to fourth part name; None if pgstow doesn't write them so."""
+        """Return the backup that a key's second to fourth part name; None if pgstow writes no such key."""
         _, cluster, database, backup_id, *_ = parts
         if not is_backup_id(backup_id):
             return None
@@ -163,7 +163,7 @@ def check_prefixes(cluster: str) -> tuple[str, str]:
 
 
 def is_of_check(key: str) -> bool:
-    """True if ``pgstow check`` gave the key to an object by which it tried the store."""
+    """True if the key is of an object with which ``pgstow check`` tries the store."""
     return key.split("/")[2:3] == [encode_name(_CHECK)]
 
 

@@ -17,10 +17,10 @@ from storage_backends.keys import check_key
 
 MANIFEST_VERSION = "1.2"
 LONGEST_MANIFEST = 512 * 1024 * 1024
-"""Bytes. About 300 for each file: enough for more than a million tables and large objects."""
+"""Bytes. A file needs about 300, so this is enough for more than a million tables and large objects."""
 
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""The names that pg_dump gives to files, and pgstow to those of other formats."""
+"""The names that pg_dump gives to an archive's files, and that pgstow gives to the file of another format."""
 
 
 def _check_path(path: str) -> str:
@@ -94,9 +94,10 @@ class Source(Model):
     extensions: list[Extension]
     roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
     superusers: list[str] = Field(
-        default=[], description="Those of them that are superusers, whose objects may need one"
+        default=[],
+        description="The superusers among roles. Only a superuser may own an event trigger or a foreign-data wrapper. Since 1.2",
     )
-    tablespaces: list[str] = Field(default=[], description="The same")
+    tablespaces: list[str] = Field(default=[], description="As roles")
 
 
 class DumpOptions(Model):
@@ -262,7 +263,7 @@ class Manifest(Model):
 
     @model_validator(mode="after")
     def _stays_with_its_own(self) -> Self:
-        """No manifest names what is another database's or cluster's, though whoever may write to the store may write manifests."""
+        """Refuse a manifest that names objects of another database, or members of another cluster. An attacker may have written it."""
         own = f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/"
         for stored in self.objects:
             backup_id, _, name = stored.key.removeprefix(own).partition("/")

@@ -67,7 +67,9 @@ def check_objects(
                 f"{stored.key} may have been overwritten: the store no longer reports the checksum that it confirmed."
             )
         if isinstance(outcome, str):
-            tells = f" Version {stored.version} was stored: verify --level bytes tells whether it is still there."
+            tells = (
+                f" Version {stored.version} was stored: verify --level bytes tells whether that version is still there."
+            )
             check.problems.append(outcome + (tells if stored.version else ""))
         check.without_checksum += outcome in (_Told.LITTLE, _Told.LESS)
     return check

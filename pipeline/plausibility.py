@@ -1,7 +1,7 @@
-"""Whether a backup can be what its manifest says, by the store's clock and this machine's.
+"""Whether a manifest can be of a real backup, by the store's clock and this machine's.
 
-Whoever may write to the bucket may put a manifest that no backup made. These checks find what can't be true; only a lock keeps a
-forger from a manifest that could be.
+Whoever may write to the bucket may put a manifest that no backup made. These checks find manifests that can't be true. A forger can still
+write a manifest that could be true.
 """
 
 from datetime import datetime, timedelta
@@ -18,17 +18,17 @@ CLOCK_TOLERANCE = timedelta(minutes=15)
 
 
 def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | None:
-    """Return why nothing that was stored at ``stored_at``, by the store's clock, can tell of this time; None if it can."""
+    """Return why a document that was stored at ``stored_at``, by the store's clock, can't name this time; None if it can."""
     latest = moment - CLOCK_TOLERANCE
     if latest > stored_at:
-        return f"its time {_shown(moment)} is in the future: the store has it since {_shown(stored_at)}"
+        return f"its time {_shown(moment)} is in the future: it was stored at {_shown(stored_at)} by the store's clock"
     if latest > now:
         return f"its time {_shown(moment)} is in the future: this machine's clock says {_shown(now)}"
     return None
 
 
 def doubt_ref(ref: BackupRef, stored_at: datetime, now: datetime) -> str | None:
-    """Return why there can be no such backup, by its ID alone; None if there can."""
+    """Return why no real backup can have this ID; None if one can."""
     return doubt_time(begun_at(ref.backup_id), stored_at, now)
 
 
@@ -44,18 +44,18 @@ def doubt(manifest: Manifest, stored_at: datetime, now: datetime) -> str | None:
 
 
 def _doubt_content(manifest: Manifest) -> str | None:
-    """Return what each backup of its kind has, and this one lacks."""
+    """Return what this manifest lacks though each manifest of its kind has it; None if it lacks nothing."""
     if manifest.kind == "cluster" and not manifest.files:
-        return None if manifest.members else "it names no backup that it is made of"
+        return None if manifest.members else "it is a record of a cluster, and names no backup of a database"
     if manifest.members:
-        return "it names backups that it is made of, and is no record of a cluster"
+        return "it is no record of a cluster, but names other backups as its members"
     if manifest.kind == "database" and manifest.dump.format == "directory":
         if not any(file.path == TOC_NAME and file.size for file in manifest.files):
             return f"it names no {TOC_NAME}"
     elif not (len(manifest.files) == 1 and manifest.files[0].size):
-        return "it doesn't name the one file that holds it"
+        return "it doesn't name exactly one file, with content"
     if manifest.totals.tables and not (manifest.tables or any(file.kind == "table" for file in manifest.files)):
-        return f"it counts {manifest.totals.tables} tables, and names none"
+        return f"it counts {manifest.totals.tables} tables, but names none"
     return None
 
 

@@ -207,7 +207,7 @@ def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
         )
     return ProgramMissing(
         "PostgreSQL on this machine lacks something that the backup needs, which says nothing about the backup. "
-        f"{failure} Install what is missing, or name a server with --scratch that has it, and whose roles have their rights."
+        f"{failure} Install what is missing, or use --scratch with a server that has everything, rights of roles included."
     )
 
 
@@ -288,14 +288,14 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
     """A new database's name on a server of our own, on which there are the roles, and for a script the tablespaces, that it may name."""
     roles, extensions = _needed(archive)
     major = _fitting_major(archive.manifest)
-    keep_out_same_user()  # code of the backup may run as that user, and the environment holds the store's keys
+    keep_out_same_user()  # code of the backup may run as the same user, and pgstow's environment holds the store's keys
     with ThrowawayCluster(
         at_least_major=major,
         search=programs,
         settings=_SETTINGS,
         directory=limits.spool_parent,
         encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
-        # No other server knows this role. So it helps nobody to put another server's socket in the place of this one's.
+        # No other server knows this role. So an attacker gains nothing by putting another server's socket in this one's place.
         superuser=f"pgstow_{secrets.token_hex(8)}",
         offline=True,
     ) as cluster:

@@ -41,7 +41,7 @@ class Pruned:
     spared: list[BackupRef] = field(default_factory=list)
     """Those that were to go, and stay: for a lock, or for what was committed or locked meanwhile."""
     doubtful: list[BackupRef] = field(default_factory=list)
-    """Those that stay since their manifests can't be read or believed."""
+    """The backups that stay since their manifests can't be read or believed."""
     removed: Removed = field(default_factory=Removed)
 
 

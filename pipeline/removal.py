@@ -25,7 +25,7 @@ class Removed:
     locked: dict[str, datetime | None] = field(default_factory=dict)
     """The keys of what is locked, and until when; None for a legal hold."""
     odd: list[str] = field(default_factory=list)
-    """The names of what stays since no object of pgstow's can have such a name."""
+    """Names of objects that stay, since pgstow gives no object such a name."""
 
 
 def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Removed) -> None:

@@ -103,7 +103,7 @@ class Restored:
     size: int
     """Bytes of the archive that were restored, uncompressed."""
     replaced: tuple[str, ...]
-    """A sentence for each object that was overwritten or deleted, and of which the version that was stored was taken."""
+    """A sentence for each overwritten or deleted object whose stored version was restored instead."""
     fetched: int
     """Bytes read from the store."""
     allowed_errors: int
@@ -121,7 +121,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
 
 
 def restore_manifest(manifest: Manifest, request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
-    """Do as :func:`restore` with a manifest that was read already, which ``request.wanted`` means."""
+    """Do as :func:`restore` with a manifest that was read already. It is the backup that ``request.wanted`` means."""
     limits, options = request.limits, request.options
     target = request.target.with_database(request.target.database or manifest.database).acting_as(options.role)
     with Workers() as workers:

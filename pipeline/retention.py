@@ -83,7 +83,7 @@ class Backup:
     damaged: bool = False
     """Its latest attestation says that it isn't, or a member is another than was recorded."""
     unread_at: datetime | None = None
-    """When its latest attestation says that it could not all be read as it was stored, if nothing else was wrong: unproven, not damaged."""
+    """When the latest attestation found that not all of the backup could be read as it was stored. None if it was all read, or is damaged."""
     retained_until: datetime | None = None
     """Until when its manifest is locked."""
     held: bool = False
@@ -91,7 +91,7 @@ class Backup:
     lock_needs: tuple[str, ...] = ()
     """The permissions that are missing to tell whether its manifest is locked."""
     doubt: str | None = None
-    """Why it isn't believed: one sentence. Such a backup stays, and counts for nothing."""
+    """Why the backup isn't believed: one sentence. Such a backup stays, and counts for no rule."""
 
     @property
     def series(self) -> tuple[object, ...]:
@@ -125,7 +125,7 @@ class Decision:
     """None where its manifest can't be read."""
     partial: bool = False
     doubtful: bool = False
-    """True if its manifest can't be read, or isn't believed."""
+    """True if the backup's manifest can't be read, or isn't believed."""
 
 
 def plan_prune(
@@ -134,7 +134,7 @@ def plan_prune(
     """Whether to keep each of the backups, and each of those whose manifest can't be read, in the order of their references.
 
     Never drops the newest good backup of a series, what lies in the future, what is locked, what isn't believed, what a kept backup needs,
-    nor, while a manifest can't be read, what that might need. What isn't believed changes nothing else: it never makes the plan drop more.
+    nor, while a manifest can't be read, what that might need. A backup that isn't believed never makes the plan drop more.
     A cluster's record and its members are kept or dropped together, and count as one.
     """
     plan = _Plan(backups, policy, unreadable)

@@ -19,9 +19,9 @@ Counts: TypeAlias = Mapping[tuple[str, str], int]
 
 
 def count_rows(target: Conninfo, tables: Sequence[Table], workers: Workers, connections: int) -> Counts:
-    """Rows in the server, counted over several connections; without tables of which row security may hide rows from this role.
+    """Return the tables' rows in the server, counted over several connections. Tables whose row security may hide rows are left out.
 
-    Raises RestoreFailed where a table isn't there.
+    Raises RestoreFailed if a table is missing.
     """
     largest_first = sorted(tables, key=lambda table: -table.size)
     counting = workers.pool(connections, "count")

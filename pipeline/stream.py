@@ -29,15 +29,15 @@ STREAM_NAMES: dict[Format, str] = {"custom": "archive.dump", "tar": "archive.tar
 """The file of each format that is a single one."""
 
 _HEAD_PART = 64 * 1024  # bytes
-_PATIENCE = 10.0  # seconds for a session to end whose client is gone
+_PATIENCE = 10.0  # seconds for a session to end after its client ended
 _TICK = 0.02  # seconds
 _INTERVAL = 0.2  # seconds between reports of progress
 
 
 def read_contents(dump: StreamDump, server: Server, name: str, watch: StatementWatch, workers: Workers) -> Toc:
-    """Return the table of contents of an archive in the custom format, and end pg_dump before it dumps what is in the archive.
+    """Return the table of contents of an archive in the custom format, and end pg_dump before it dumps data.
 
-    ``name`` is the application name of its sessions, which are gone then. Raises DumpFailed.
+    ``name`` is the application name of pg_dump's sessions. They have ended when this returns. Raises DumpFailed.
     """
     head, tried, ended = bytearray(), 0, False
     while True:
@@ -48,14 +48,16 @@ def read_contents(dump: StreamDump, server: Server, name: str, watch: StatementW
         head += read[0]
         if ended := read[1]:
             _await(dump, watch, workers)
-        if not ended and len(head) < 2 * tried:  # so that a long one isn't parsed again and again
+        if not ended and len(head) < 2 * tried:  # so that a long table of contents isn't parsed again and again
             continue
         tried = len(head)
         with suppress(TocCutShort):
             _, toc = parse_head(bytes(head), "custom")
             break
         if ended:
-            raise DumpFailed("The archive from which to tell the tables of the script is cut short.")
+            raise DumpFailed(
+                "pg_dump ended before it wrote the table of contents that tells which tables the script must have."
+            )
     dump.stop()
     deadline = time.monotonic() + _PATIENCE
     while count_sessions(server, name) and time.monotonic() < deadline:

@@ -64,7 +64,7 @@ class Verification:
     unreadable: list[str] = field(default_factory=list)
     """One sentence for each object that the store failed to give, though it gave others."""
     replaced: list[str] = field(default_factory=list)
-    """One sentence for each object that was overwritten or deleted, and of which the version that was stored is whole."""
+    """One sentence for each overwritten or deleted object whose stored version is still whole."""
     proof: Proof | None = None
     """At level restore."""
     attestation: str | None = None
@@ -111,7 +111,7 @@ def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend
 
 
 def doubts(stored: StoredManifest) -> list[str]:
-    """Why the backup can't be good, whatever its objects are, in a sentence."""
+    """Return why the backup can't be good even if its objects are, in a sentence."""
     return [f"The manifest of {stored.manifest.backup_id} is not believed: {stored.doubt}."] if stored.doubt else []
 
 
@@ -249,7 +249,7 @@ def _read_file(
 
 
 def _read_globals(reader: ObjectReader, file: File) -> str | bool:
-    """The same for a script of roles and tablespaces, which no restore would run if it had a command of psql's."""
+    """Do the same for a script of roles and tablespaces. A restore refuses such a script if it has a command of psql's."""
     return _read_file(reader, file, through=RestrictedMode().of)
 
 

@@ -24,7 +24,7 @@ def check_key(key: str) -> str:
 
 
 def is_key(key: str) -> bool:
-    """True if an object may have this key. A listing may have others, which somebody else put there: no method takes them."""
+    """True if pgstow may give an object this key. A listing may hold other keys, which no method of a backend takes."""
     return _fault(key) is None
 
 

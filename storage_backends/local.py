@@ -213,7 +213,7 @@ class LocalBackend:
             if key == f"{_INCOMING}/":
                 continue
             is_folder = key.endswith("/")
-            if is_folder and len(key) < MAX_KEY_BYTES:  # no key is below a longer one
+            if is_folder and len(key) < MAX_KEY_BYTES:  # no key lies below a longer one
                 if key.startswith(prefix) or prefix.startswith(key):
                     yield from self._walk(folder / name, key, prefix)
             elif key.startswith(prefix):
@@ -226,7 +226,7 @@ class LocalBackend:
 
 
 def _listed_name(entry: os.DirEntry[str]) -> str:
-    """Return the name as a listing has it; no key has the backslashes that stand for bytes which aren't UTF-8."""
+    """Return the name for a listing. Bytes that aren't UTF-8 become backslash sequences, which no key has."""
     return os.fsencode(entry.name).decode(errors="backslashreplace")
 
 
@@ -268,7 +268,7 @@ def _fsync_directory(path: Path) -> None:
 
 
 def _modified(status: os.stat_result) -> datetime:
-    """Return when the file was written. A file system may say a time that no datetime has; the nearest one stands for it."""
+    """Return when the file was written. If no datetime can be the file system's time, return the nearest."""
     seconds = min(max(status.st_mtime, 0), _LATEST)
     return datetime.fromtimestamp(seconds, UTC)
 

@@ -1,11 +1,11 @@
-"""Times that people write, and that stores tell."""
+"""Times that people write, and that stores report."""
 
 from datetime import UTC, datetime, timedelta
 
 from storage_backends.errors import StorageError
 
 _ANY_ZONE = timedelta(days=1)
-"""No zone's time is further from UTC."""
+"""No zone's time differs more from UTC."""
 _FIRST, _LAST = (
     datetime.min.replace(tzinfo=UTC) + _ANY_ZONE,
     datetime.max.replace(tzinfo=UTC) - _ANY_ZONE,
@@ -13,9 +13,9 @@ _FIRST, _LAST = (
 
 
 def parse_moment(text: str) -> datetime:
-    """Return an ISO 8601 time in UTC; the text is local time where it names no zone.
+    """Return an ISO 8601 time in UTC. Text without a zone is local time.
 
-    Raises ValueError if it is no time, or one that some zone can't tell, since Python's years end at 1 and 9999.
+    Raises ValueError for other text, and for a time that falls outside of Python's years, 1 to 9999, in some zone.
     """
     try:
         moment = datetime.fromisoformat(text).astimezone(UTC)
@@ -27,7 +27,7 @@ def parse_moment(text: str) -> datetime:
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Return a time that a store told, in UTC. Raises StorageError if UTC can't tell it, since Python's years end at 1 and 9999."""
+    """Return a time that a store reported, in UTC. Raises StorageError if UTC's year for it isn't one of Python's, 1 to 9999."""
     try:
         return moment.astimezone(UTC)
     except OverflowError as exc:

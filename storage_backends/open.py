@@ -69,7 +69,7 @@ def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
 
 
 def endpoint_of(url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
-    """Return a store's endpoint as the URL, the options or the SDKs' variables name it; None for the usual one, or a directory.
+    """Return a store's endpoint from the URL, the options or the SDKs' variables; None for the vendor's own, or a directory.
 
     Raises InvalidStorageURL.
     """
@@ -253,7 +253,7 @@ def _retain_until(value: str) -> datetime:
 
 
 EMULATOR = "STORAGE_EMULATOR_HOST"
-"""A variable by which Google's SDK sends everything elsewhere, without credentials."""
+"""A variable that has Google's SDK send everything to another endpoint, without credentials."""
 _LONGEST_WAIT = 86400
 """Seconds: a day."""
 _MOST_DAYS = 36500

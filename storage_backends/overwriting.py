@@ -8,7 +8,7 @@ from storage_backends.errors import AccessDenied
 
 @runtime_checkable
 class OverwritingBackend(Protocol):
-    """A store with credentials of its own, which may allow overwriting. Safe to use from many threads."""
+    """A store whose credentials may allow overwriting. Safe to use from many threads."""
 
     def overwrite(self, key: str, body: bytes) -> None:
         """Put the object without a condition, whatever is there. Raises AccessDenied or StorageError."""
@@ -16,7 +16,7 @@ class OverwritingBackend(Protocol):
 
 
 def overwrite(store: StorageBackend, key: str, body: bytes) -> None:
-    """:meth:`OverwritingBackend.overwrite` of ``store``. Raises AccessDenied where it is a store without credentials of its own."""
+    """:meth:`OverwritingBackend.overwrite` of ``store``. Raises AccessDenied if the store has no credentials of its own."""
     if not isinstance(store, OverwritingBackend):
         raise AccessDenied(f"{store.url} has no credentials by which to overwrite")
     store.overwrite(key, body)

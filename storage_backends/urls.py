@@ -1,4 +1,4 @@
-"""URLs taken apart, without a word of theirs in an error: a password may stand in them."""
+"""Parsing of URLs. No error repeats a part of the URL, since a password may stand in it."""
 
 from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
@@ -7,7 +7,7 @@ from storage_backends.errors import InvalidStorageURL
 
 
 def split_url(text: str) -> SplitResult:
-    """Return a URL's parts. Raises ValueError, whose words repeat nothing of the URL and whose cause is hidden."""
+    """Return a URL's parts. Raises ValueError, which repeats nothing of the URL and hides its cause."""
     try:
         text.encode()
         return urlsplit(text)
@@ -16,7 +16,7 @@ def split_url(text: str) -> SplitResult:
 
 
 def split_web_url(text: str) -> SplitResult:
-    """Return the parts of a URL with a host and perhaps a port, both of which can be ones. Raises ValueError likewise."""
+    """Return the parts of a URL with a valid host and, if given, a valid port. Raises ValueError as :func:`split_url`."""
     parts = split_url(text)
     try:
         if parts.port != 0 and (parts.hostname or "").encode("idna"):
@@ -27,7 +27,7 @@ def split_web_url(text: str) -> SplitResult:
 
 
 def is_loopback(url: str) -> bool:
-    """True if the URL's host is this very machine by its name or address."""
+    """True if the URL's host is loopback, by name or address."""
     host = split_url(url if "://" in url else f"http://{url}").hostname or ""
     try:
         return ip_address(host).is_loopback
@@ -41,7 +41,7 @@ def is_plain_text(url: str) -> bool:
 
 
 def check_encrypted(endpoint: str, *, allow_http: bool) -> None:
-    """Raise InvalidStorageURL if a store's endpoint is plain text on another machine, and nobody allowed that."""
+    """Raise InvalidStorageURL if a store's endpoint is plain text on another machine, and the user didn't allow that."""
     if not allow_http and is_plain_text(endpoint):
         raise InvalidStorageURL(
             f"the store at {split_url(endpoint).hostname or endpoint} is reached without encryption: whoever is on the way can read the "

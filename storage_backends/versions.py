@@ -1,4 +1,4 @@
-"""Earlier versions of objects, which some stores keep: what a manifest names is still there, though it was overwritten or deleted."""
+"""Earlier versions of objects, which some stores keep. So an object that was overwritten or deleted can still be read."""
 
 from typing import Protocol, runtime_checkable
 
@@ -11,12 +11,12 @@ class VersionedBackend(Protocol):
     """A store that may keep versions. Safe to use from many threads."""
 
     def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
-        """The bytes of that version of the object, also if a newer one or a delete marker hides it.
+        """Return the bytes of a version of the object, even if a newer version or a delete marker hides it.
 
         Raises:
-            ObjectNotFound: no such version: it was destroyed, or is another store's.
+            ObjectNotFound: the store has no such version. It was destroyed, or belongs to another store.
             ObjectTooLarge: it has more than ``at_most`` bytes; no more than these were read.
-            AccessDenied: the credentials may read only the newest (S3: they lack s3:GetObjectVersion).
+            AccessDenied: the credentials may read only the newest version (S3: they lack s3:GetObjectVersion).
             StorageError: as any call does.
         """
         ...

@@ -8,15 +8,15 @@ from pipeline.checks.finding import Finding, Outcome
 
 
 def examine_secrets(request: BackupRequest) -> Iterator[Finding]:
-    """The password file that libpq would look into, and the one that pgstow.toml names."""
+    """Judge the password file that pgstow.toml names, or else the one that libpq would read."""
     if request.password_file is not None:
-        yield from judge_file(request.password_file, "Anybody could log in with what it says.")
+        yield from judge_file(request.password_file, "Whoever reads the password can log in.")
     elif (passfile := request.source.passfile) is not None:
-        yield from judge_file(passfile, "libpq ignores it for that reason.")
+        yield from judge_file(passfile, "So libpq ignores the file.")
 
 
 def judge_file(path: Path, consequence: str) -> Iterator[Finding]:
-    """A warning, if the file is there and others than its owner may read it."""
+    """Warn if the file exists and others than its owner may use it."""
     try:
         mode = path.stat().st_mode & 0o777
     except (OSError, ValueError):
@@ -25,6 +25,6 @@ def judge_file(path: Path, consequence: str) -> Iterator[Finding]:
         yield Finding(
             "password file",
             Outcome.WARNING,
-            f"Others than its owner may use the password file {path} (mode {mode:04o}). {consequence}",
-            f"Take their rights away: chmod 0600 {path}",
+            f"Not only its owner may use the password file {path} (mode {mode:04o}). {consequence}",
+            f"Take the others' rights away: chmod 0600 {path}",
         )

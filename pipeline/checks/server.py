@@ -20,7 +20,7 @@ _RAISE = {
 
 
 _OPTIONAL = frozenset({"disable", "allow", "prefer"})
-"""Values of sslmode that take a connection without encryption, too."""
+"""Values of sslmode that also allow a connection without encryption."""
 
 
 def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
@@ -49,8 +49,8 @@ def judge_connection(server: Server, condition: Condition, sslmode: str = "verif
         return Finding(
             "connection",
             Outcome.WARNING,
-            f"{connected}, encrypted by {condition.encryption}, but sslmode={sslmode} would do without: whoever is on the way can turn it off "
-            "and listen.",
+            f"{connected}, encrypted by {condition.encryption}, but sslmode={sslmode} also connects without: "
+            "whoever is on the way can turn encryption off and listen.",
             "Connect with sslmode=verify-full, and the server's certificate authority as sslrootcert.",
         )
     if condition.encryption:

@@ -40,7 +40,7 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
 
 
 def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
-    """Whether others can listen; ``emulator`` is true if the environment names an emulator as the endpoint. None where all is well."""
+    """Return a warning if others can listen, else None. ``emulator`` is true if the environment names an emulator as the endpoint."""
     if endpoint is None:
         return None
     if emulator:
@@ -48,7 +48,7 @@ def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
             "encryption",
             Outcome.WARNING,
             f"The environment has {EMULATOR}: backups go to {endpoint} instead of Google Cloud Storage, without credentials.",
-            f"Unset {EMULATOR}, unless this is a test.",
+            f"Unset {EMULATOR}, except in a test.",
         )
     if not is_plain_text(endpoint):
         return None
@@ -182,15 +182,15 @@ def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Findin
             "overwriting",
             Outcome.WARNING,
             f"These credentials can overwrite under {' and '.join(areas)}, by a put without a condition: whoever takes this host can "
-            "replace its backups, or hide them, where the bucket keeps versions.",
+            "replace its backups, or hide them if the bucket keeps versions.",
             "Let the policy refuse puts without s3:if-none-match, as README's does (GCS: don't grant storage.objects.delete). Where the "
-            "store knows no such policy, let the bucket keep versions, under Object Lock.",
+            "store has no such policy, let the bucket keep versions, under Object Lock.",
         )
     return Finding("overwriting", Outcome.OK, "These credentials can't overwrite an object that exists.")
 
 
 def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
-    """Delete what isn't there, which the store refuses by the credentials alone: a lock would protect only an object that exists."""
+    """Delete an object that doesn't exist. A lock protects only objects that exist, so a refusal comes from the credentials alone."""
     areas = [area for area, folder in folders.items() if _allowed(partial(store.delete, [f"{folder}nothing"]))]
     if areas:
         return Finding(

@@ -113,7 +113,7 @@ def _has(content: Any, key: Key) -> bool:
 
 
 def _nul_characters(content: Mapping[str, Any]) -> Iterator[Problem]:
-    """Texts with a character that no path, name, variable or argument can have, and what lies too deep to be looked at."""
+    """Yield a problem for each text with a NUL character, which no path, name, variable or argument can have, and for deep nesting."""
     waiting: list[tuple[Key, Any]] = [((), content)]
     while waiting:
         place, value = waiting.pop()

@@ -19,11 +19,11 @@ _LONGEST_QUOTE = 300  # bytes of what a command that failed said
 
 
 Failed = Callable[[Exception], None]
-"""Takes an error that nobody foresaw, for whoever wants to see where it comes from."""
+"""Takes an unexpected error, to show where it comes from."""
 
 
 def attempt(what: str, step: Callable[[], str | None], failed: Failed) -> str | None:
-    """Do a step that makes nothing else fail. Return what went wrong, in a sentence; None if nothing did."""
+    """Do a step whose errors must stop nothing else. Return what went wrong, in a sentence; None if nothing did."""
     try:
         return step()
     except Exception as exc:
@@ -35,7 +35,7 @@ def attempt(what: str, step: Callable[[], str | None], failed: Failed) -> str | 
 def tell(
     monitoring: Monitoring, document: Mapping[str, Any], *, good: bool, ping_too: bool, failed: Failed = lambda _: None
 ) -> list[str]:
-    """Tell all who are to be told of a run's end, whatever goes wrong with one of them; ``document`` is what the commands get.
+    """Run the commands and the ping at a run's end. An error in one stops no other. ``document`` is what the commands get.
 
     Returns what went wrong, in sentences.
     """

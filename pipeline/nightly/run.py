@@ -147,5 +147,5 @@ def _doubtful(pruned: Pruned, store: StorageBackend) -> BackupDamaged | None:
     names = ", ".join(ref.manifest_key for ref in pruned.doubtful[:5])
     number = len(pruned.doubtful)
     return BackupDamaged(
-        f"{number} manifests in {store.url} can't be read or believed, and what they may need is kept: {names}. pgstow list says why."
+        f"{number} manifests in {store.url} can't be read or believed: {names}. What they may need is kept. pgstow list says why."
     )

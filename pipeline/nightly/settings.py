@@ -49,7 +49,7 @@ def _referred(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
 
 
 def _is_reference(value: Any) -> bool:
-    """Whether it is ``{env = "NAME"}``, with a name that a variable can have."""
+    """True if the value is ``{env = "NAME"}``, with a name that a variable can have."""
     if not (isinstance(value, dict) and set(value) == {"env"}):
         return False
     name = value["env"]

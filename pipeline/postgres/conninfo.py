@@ -48,27 +48,27 @@ class Conninfo:
     def database(self) -> str | None:
         """The database that it names, itself or by libpq's environment and service file."""
         # libpq alone knows all of these. Without any it takes the user's name; a user of no real name tells that from the rest.
-        name, _ = self._resolved()
+        name = self._values().get("dbname", "")
         return None if name in {"", _NOBODY} else name
 
     @property
     def passfile(self) -> Path | None:
-        """The password file that libpq would look into, whether it exists or not; None if the password comes from elsewhere."""
-        values = self._values()
+        """The password file that libpq would read, even if it doesn't exist; None if the password comes from elsewhere."""
+        values = self._values(undecodable="surrogateescape")  # a path may have any bytes
         return None if values.get("password") or not values.get("passfile") else Path(values["passfile"])
 
     @property
     def sslmode(self) -> str:
-        """How libpq would ask for encryption: ``prefer``, unless something else is said anywhere."""
+        """How libpq would ask for encryption. The default is ``prefer``."""
         return self._values().get("sslmode", "prefer")
 
-    def _values(self) -> dict[str, str]:
-        """Return the parameters that libpq would use, those of its environment and files among them."""
+    def _values(self, *, undecodable: str = "replace") -> dict[str, str]:
+        """Return the parameters that libpq would use, including those of its environment and files."""
         nowhere = {**self.parameters, "host": "/nonexistent", "hostaddr": "", "user": _NOBODY}
         connection = psycopg.pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
         try:
             return {
-                option.keyword.decode(): option.val.decode("utf-8", "surrogateescape")
+                option.keyword.decode(): option.val.decode("utf-8", undecodable)
                 for option in connection.info
                 if option.val
             }
@@ -78,18 +78,8 @@ class Conninfo:
     def with_setting(self, name: str, value: str) -> "Conninfo":
         """Return the same with a setting for each session, which wins over the settings of the database and the role."""
         escaped = re.sub(r"([\s\\])", r"\\\1", value)  # pg_split_opts() in postinit.c
-        return replace(
-            self, parameters={**self.parameters, "options": f"{self._resolved()[1]} -c {name}={escaped}".strip()}
-        )
-
-    def _resolved(self) -> tuple[str, str]:
-        """Return the database and the options that libpq would use."""
-        nowhere = {**self.parameters, "host": "/nonexistent", "hostaddr": "", "user": _NOBODY}
-        connection = psycopg.pq.PGconn.connect_start(make_conninfo("", **nowhere).encode())
-        try:
-            return connection.db.decode("utf-8", "replace"), connection.options.decode("utf-8", "replace")
-        finally:
-            connection.finish()
+        options = f"{self._values().get('options', '')} -c {name}={escaped}".strip()
+        return replace(self, parameters={**self.parameters, "options": options})
 
     def with_database(self, name: str) -> "Conninfo":
         """The same server, another database."""

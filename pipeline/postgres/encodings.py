@@ -8,7 +8,7 @@ ANY_BYTES = "SQL_ASCII"
 _KNOWN = re.compile(
     r"BIG5|EUC_(?:CN|JP|JIS_2004|KR|TW)|GB18030|GBK|ISO_8859_[5-8]|JOHAB|KOI8[RU]|LATIN(?:[1-9]|10)|SJIS|SHIFT_JIS_2004|UHC|UTF8|WIN\d{3,4}"
 )
-"""PostgreSQL's names (``pg_enc2name_tbl`` in encnames.c). Python has codecs that aren't of text, and a hostile script may name one."""
+"""PostgreSQL's names (``pg_enc2name_tbl`` in encnames.c). Python has other codecs, and a hostile script may name one."""
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 

@@ -1,7 +1,7 @@
 """Which variables of pgstow's environment PostgreSQL's programs get.
 
 pgstow's own environment may hold the keys of the store, and a password of another server. A script, an archive or a server that runs
-somebody else's code must find none of them there. So this is a list of what a program may have, and not of what it may not.
+somebody else's code must find none of them there. So this module lists the variables that a program may have.
 """
 
 import os
@@ -23,12 +23,12 @@ _CLIENT = re.compile(f"{_MACHINE}|{_USER}|{_CONNECTION}")
 
 
 def for_client(*, without: Collection[str] = ()) -> Mapping[str, str]:
-    """Return the environment of pg_dump, pg_restore, psql and the like: what they need to run and to connect. ``without`` are names."""
+    """Return the environment of pg_dump, pg_restore, psql and the like: what they need to run and to connect. ``without`` names exceptions."""
     return {name: value for name, value in _inherited(_CLIENT).items() if name not in without}
 
 
 def for_no_connection() -> Mapping[str, str]:
-    """Return the environment of a server of pgstow's own, and of programs that connect to none: it says nothing of any other server."""
+    """Return the environment of a server of pgstow's own, and of programs that connect to no server. It names no other server."""
     return _inherited(_PROGRAM)
 
 

@@ -1,6 +1,6 @@
-"""Tables that were there during the whole of a dump, so that the dump has their data.
+"""Tables that existed during a whole dump, so that the dump must have their data.
 
-A row of the catalogs has the number of the transaction that wrote it (``xmin``). Numbers are the whole server's and are dealt out in order.
+A row of the catalogs has the number of the transaction that wrote it (``xmin``). The whole server gives out these numbers in order.
 """
 
 from pipeline.postgres.server import Server
@@ -21,7 +21,7 @@ WHERE c.relkind = 'r' AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND 
 
 
 def oldest_transaction(server: Server) -> int:
-    """Return the number of the oldest transaction that runs; all with lower numbers have ended."""
+    """Return the number of the oldest running transaction. All transactions with lower numbers have ended."""
     [(number,)] = server.fetch("SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot())")
     return int(number)
 
@@ -29,7 +29,7 @@ def oldest_transaction(server: Server) -> int:
 def lasting_tables(server: Server, since: int) -> set[tuple[str, str]]:
     """Return schema and name of each table of the database that has rows in a dump and hasn't changed since that transaction.
 
-    A name is in ASCII: others may look otherwise in a dump, whose encoding may be another.
+    Only tables with names in ASCII are returned. Other names may have other bytes in a dump, whose encoding may differ.
     """
     rows = server.fetch(_LASTING, {"since": str(since % 2**32)})
     return {(schema, name) for schema, name in rows if schema.isascii() and name.isascii()}

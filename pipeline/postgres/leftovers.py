@@ -1,6 +1,6 @@
-"""Folders that an earlier run left behind, and how the next run tells that nobody uses them any more.
+"""Folders that an earlier run left behind, and how the next run knows that nobody uses them.
 
-Each folder that pgstow makes for a while holds a lock file, which its maker keeps locked. So after ``kill -9`` of pgstow and its guards, or a
+Each temporary folder of pgstow holds a lock file. Its run keeps the file locked. So after ``kill -9`` of pgstow and its guards, or a
 failure of the machine, the lock is free. Nothing without a lock file of this user's is ever removed.
 """
 
@@ -18,8 +18,8 @@ PREFIX = "pgstow-"
 """What the names of such folders begin with."""
 LOCK = "pgstow.lock"
 DATA = "data"
-"""In such a folder, that of a server's files."""
-_SETTLED = 60.0  # seconds after which whoever made a folder has locked it
+"""The name of a server's data folder in such a folder."""
+_SETTLED = 60.0  # seconds after which a new folder's lock file is surely locked
 _PATIENCE = 10.0  # seconds for a server to end
 _TICK = 0.05
 
@@ -32,7 +32,7 @@ def claim(folder: Path) -> int:
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders in ``parent`` that nobody holds the lock of. A server that still runs in one is ended first."""
+    """Remove the folders in ``parent`` whose locks nobody holds. End servers that still run in them first."""
     for path in parent.glob(f"{PREFIX}*/{LOCK}"):
         try:
             status = path.lstat()
@@ -54,9 +54,9 @@ def remove_abandoned(parent: Path) -> None:
 
 
 def _end_processes_in(folder: Path) -> None:
-    """Kill the processes whose working directory is the folder, where each process of a server has its own.
+    """Kill the processes whose working directory is the folder. Each process of a server works in the data folder.
 
-    A number in the server's own files might be anybody's: code that ran in the server could have written it.
+    Process IDs in the server's own files aren't believed: code that ran in the server could have written them.
     """
     deadline = time.monotonic() + _PATIENCE
     while (processes := list(_processes_in(folder))) and time.monotonic() < deadline:
@@ -71,7 +71,7 @@ def _end_processes_in(folder: Path) -> None:
 
 
 def _processes_in(folder: Path) -> Iterator[int]:
-    """Yield the descriptor of each process (pidfd_open(2)), which stands for no other process once that one has ended."""
+    """Yield a descriptor of each process (pidfd_open(2)). A descriptor never stands for another process, even after the process has ended."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             process = os.pidfd_open(int(entry.name))

@@ -94,13 +94,13 @@ def as_dumped(target: Conninfo, source: Source, *, money: bool) -> Conninfo:
 
 
 def money_setting(source: Source) -> str | None:
-    """Return the locale that a script must set for its money; None if each server reads the money alike, or if the locale is unknown.
+    """Return the locale that a script must set for its money; None if every server reads the money alike, or if the locale is unknown.
 
     Raises BackupDamaged if the name could end the statement that sets it.
     """
     if source.lc_monetary and re.search(r"['\\\x00-\x1f]", source.lc_monetary):
         raise BackupDamaged(
-            f"The manifest has {source.lc_monetary!r} for the locale of money, which is no locale's name."
+            f"The manifest has {source.lc_monetary!r} for the locale of money, which is not a locale's name."
         )
     return source.lc_monetary if source.lc_monetary and not _LIKE_C.fullmatch(source.lc_monetary) else None
 

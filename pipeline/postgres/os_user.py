@@ -1,4 +1,4 @@
-"""A user of the operating system for a server that runs other people's code: one that owns nothing else, and can be cleared away whole."""
+"""A user of the operating system for a server that runs other people's code. The user owns nothing else."""
 
 import ctypes
 import functools
@@ -18,9 +18,9 @@ from pipeline.errors import LocalResourceExhausted
 from pipeline.postgres.environment import for_no_connection
 
 _RANGE = range(61184, 65520)
-"""systemd's for users that exist for a while: https://systemd.io/UIDS-GIDS/, "Special systemd UID ranges"."""
+"""systemd's range for temporary users: https://systemd.io/UIDS-GIDS/, "Special systemd UID ranges"."""
 _KILL_ALL = "kill -s KILL -- -1"
-"""Signals all that the caller may signal, but for the caller itself (kill(2)): of a user without rights, all that is the user's."""
+"""Signals all processes that the caller may signal, except the caller (kill(2)). For a user without rights, these are the user's own."""
 _TRIES, _PAUSE = 100, 0.02  # seconds
 _PR_SET_DUMPABLE = 4
 """https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html"""
@@ -34,7 +34,7 @@ class OsUser:
     gid: int
 
     def end_all(self) -> None:
-        """Kill every process of the user. Only for a user whose processes are all ours. A process that forks on and on takes several tries."""
+        """Kill every process of the user. Only for a user whose processes are all pgstow's. Forking may need several tries."""
         for _ in range(_TRIES):
             self._run("/bin/sh", "-c", _KILL_ALL)
             if self.uid not in _running_users():
@@ -42,7 +42,7 @@ class OsUser:
             time.sleep(_PAUSE)
 
     def without_network(self) -> Sequence[str]:
-        """Return a command of root's that runs another as this user, without rights and networks; nothing where that isn't to be had."""
+        """Return a command with which root runs another command as this user, without rights and networks; empty if the kernel refuses."""
         command = _without_network(self.uid, self.gid)
         try:
             done = subprocess.run([*command, "true"], env=for_no_connection(), capture_output=True, check=False)
@@ -64,13 +64,13 @@ class OsUser:
 
 
 def own_user() -> OsUser:
-    """Return a user that has no name, no group and no process. Root alone can run programs as such a user.
+    """Return a user without a name, a named group and processes. Root alone can run programs as such a user.
 
-    Raises LocalResourceExhausted if there is none, as in a user namespace with few IDs.
+    Raises LocalResourceExhausted if no such user is free, as in a user namespace with few IDs.
     """
     running = _running_users()
     free = [number for number in _RANGE if number not in running and _is_mapped(number)]
-    random.shuffle(free)  # so that several runs at once don't take the same
+    random.shuffle(free)  # so that several runs at once don't take the same user
     for number in free:
         if _is_unknown(number):
             return OsUser(number, number)
@@ -80,16 +80,16 @@ def own_user() -> OsUser:
 
 
 def keep_out_same_user() -> None:
-    """Keep other processes of this one's user from its memory and its environment until it ends. Only Linux can; elsewhere nothing happens.
+    """Keep other processes of the same user from this process's memory and environment until it ends. On systems other than Linux, do nothing.
 
-    Files of the user, and other processes of the user, are open to them as before.
+    The user's files and other processes aren't protected.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def user_with_name() -> OsUser:
-    """Return a user without rights that the system knows by name: ``nobody``, or else any but root. Raises LocalResourceExhausted."""
+    """Return a user without rights that the system knows by name: ``nobody``, or else any user except root. Raises LocalResourceExhausted."""
     named = sorted((one for one in pwd.getpwall() if one.pw_uid), key=lambda one: (one.pw_name != "nobody", one.pw_uid))
     if not named:
         raise LocalResourceExhausted(
@@ -149,7 +149,7 @@ def _is_unknown(number: int) -> bool:
 
 
 def _is_mapped(number: int) -> bool:
-    """True if this user namespace has the ID, as user and as group (user_namespaces(7))."""
+    """True if this user namespace maps the ID, as a user's and as a group's (user_namespaces(7))."""
     return all(any(first <= number < first + count for first, count in _mapped(kind)) for kind in ("uid", "gid"))
 
 

@@ -14,7 +14,7 @@ _SUPERUSERS_OWN = frozenset({"EVENT TRIGGER", "FOREIGN DATA WRAPPER", "SUBSCRIPT
 """The server refuses other owners: ``AlterEventTriggerOwner_internal`` in event_trigger.c, and likewise in foreigncmds.c and, up to
 PostgreSQL 15, in subscriptioncmds.c."""
 _READ_ALL_SINCE = 14
-"""The version that brought pg_read_all_data."""
+"""The first major version with pg_read_all_data."""
 
 
 def named_roles(toc: Toc) -> set[str]:

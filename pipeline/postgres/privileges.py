@@ -30,7 +30,7 @@ class Relation:
     locked_by: int | None
     """A process that holds or awaits a lock that pg_dump would have to wait for."""
     visible: bool
-    """Whether the users' search path finds it without its schema."""
+    """True if the users' search path finds the relation without its schema."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ class Relations(Session):
     """A session, and what relations its database has."""
 
     def relations(self) -> set[tuple[str, str]]:
-        """Schema and name of every table, view, sequence and the like that belongs to neither the system nor an extension."""
+        """Return schema and name of every table, view, sequence and the like that belongs neither to the system nor to an extension."""
         rows = self.fetch(
             f"SELECT n.nspname, c.relname FROM {_NAMED} WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {_BY_USERS} "  # noqa: S608 - constants
             f"AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE {_made_by_extension('pg_class', 'c.oid')})"
@@ -25,10 +25,10 @@ class Relations(Session):
         return {(schema, name) for schema, name in rows}
 
     def visible_relations(self) -> set[int]:
-        """OIDs of the tables, views and the like that the users' search path finds without their schemas.
+        """Return the OIDs of the tables, views and the like that the users' search path finds without their schemas.
 
-        pg_dump asks the same way for what a pattern means (``expand_table_name_patterns`` in pg_dump.c): for one query the path is the users',
-        and every name in that query has its schema.
+        pg_dump resolves patterns in the same way (``expand_table_name_patterns`` in pg_dump.c). The users' path holds for one query only, and
+        every name in that query has its schema.
         """
         self.execute("RESET search_path")
         try:

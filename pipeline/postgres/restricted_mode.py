@@ -1,11 +1,11 @@
 r"""Scripts from a store are somebody else's text: psql must run none of the commands in them (CVE-2025-8714).
 
 Since August 2025, psql knows a restricted mode: after ``\restrict KEY``, it refuses each command until ``\unrestrict KEY``. pgstow enters the
-mode with a key of its own before psql sees the script. It takes the script's own keys out, since psql would refuse these lines, too. It
-changes the database in the place of the script: with the connection string that the user gave, and only to databases of the backup.
+mode with a key of its own before psql sees the script. It takes the script's own keys out, since psql would refuse these lines, too. In
+place of the script's ``\connect``, pgstow writes its own, with the user's connection string and only to databases of the backup.
 
-psql decides what a command is. If pgstow's lexer takes a line for anything else than psql does, psql stays in the restricted mode:
-pgstow's lines leave it only to enter it again, and nobody who wrote the script knew their keys.
+psql decides what a command is. If pgstow's lexer and psql disagree about a line, psql stays in the restricted mode: pgstow's lines leave
+the mode only to enter it again, and the script's author can't know the keys.
 
 https://www.postgresql.org/docs/current/app-psql.html, HandleSlashCmds() in command.c.
 """
@@ -34,7 +34,7 @@ _LONGEST = 40  # characters of a command that is shown
 
 
 def find_psql(*, at_least_major: int, search: Sequence[Path] = ()) -> Program:
-    """Return a psql that knows the restricted mode, as :func:`find_program` would. Raises ProgramMissing if there is none."""
+    """Return a psql that knows the restricted mode; see :func:`find_program`. Raises ProgramMissing if there is none."""
     firsts = [f"{major}.{minor}" for major, minor in _FIRST_MINORS.items() if major >= at_least_major]
     return find_program(
         "psql",
@@ -71,7 +71,7 @@ def describe(command: bytes) -> str:
 class RestrictedMode:
     r"""One psql's restricted mode, in which it may connect to ``databases`` as a script of pg_dumpall's does.
 
-    It never connects to ``others``, as the server stores their names: bytes may be one name in one encoding and another in another.
+    It never connects to ``others``. These are the names' bytes in the server, which mean other names in other encodings.
     """
 
     def __init__(self, databases: Collection[str] = (), others: Collection[bytes] = ()) -> None:
@@ -106,18 +106,18 @@ class RestrictedMode:
         name = connected_database(command)
         if name is None:
             raise BackupDamaged(
-                f"The script has psql's command {describe(command)}, which pg_dump doesn't write there, so none of the rest is run."
+                f"The script has psql's command {describe(command)}, which pg_dump doesn't write there. The rest of the script is not run."
             )
         meant = {name.decode("utf-8", "replace"), shown(name, encoding)}
         if name in self._others or self._databases.isdisjoint(meant):
             raise BackupDamaged(
-                f"The script connects to the database {shown(name, encoding)!r}, which isn't of the backup, so none of the rest is run."
+                f"The script connects to the database {shown(name, encoding)!r}, which isn't in the backup. The rest of the script is not run."
             )
         return name
 
 
 def _connect(database: bytes, left: str, entered: str) -> bytes:
-    """Return what has psql connect to another database of the same server, and nothing else."""
+    """Return lines that have psql connect to another database of the same server, and do nothing else."""
     value = database.replace(b"\\", b"\\\\").replace(b"'", b"\\'").replace(b'"', b'""')
     encoding = b"" if database.isascii() else b"\\encoding SQL_ASCII\n"
     connect = b"\\connect -reuse-previous=on \"dbname='%b'\"\n" % value

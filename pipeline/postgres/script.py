@@ -24,7 +24,7 @@ _VIA_ROOT = re.compile(
     rb"\n-- Data for Name: (?P<tag>[^\n]*); Type: TABLE DATA; Schema: (?P<namespace>[^\n]*); Owner: [^\n]*\n--\n\n"
     rb"-- load via partition root [^\n]*\n\n\Z"
 )
-"""What comes before rows that find back to their partition by themselves: dumpTableData() in pg_dump.c."""
+"""Comes before rows that the partitioned table routes to their partition: dumpTableData() in pg_dump.c."""
 _KEPT = 4096  # bytes of SQL, in which such a comment or the script's end may lie
 _ENDS = {
     False: b"\n-- PostgreSQL database dump complete\n",  # _dumpEndMessage in RestoreArchive(), pg_backup_archiver.c
@@ -52,21 +52,21 @@ class ScriptReader:
         self._take = take
         self._lexer = ScriptLexer()
         self._before = b"\n"
-        """The SQL that came last."""
+        """The last bytes of SQL."""
         self._database: str | None = None
         self._table: _Passing | None = None
         self._expected: Sequence[TableName] | None = None
         self._found: list[TableData] = []
         self.large_objects = False
-        """Whether large objects have to come. The script has transactions of its own for them (``StartRestoreLOs`` in pg_backup_archiver.c)."""
+        """True if large objects have to come. The script then begins transactions itself (``StartRestoreLOs`` in pg_backup_archiver.c)."""
 
     def expect(self, tables: Sequence[TableName], *, large_objects: bool = False) -> None:
-        """The data of these tables has to come, in this order, and no other."""
+        """Expect the data of exactly these tables, in this order."""
         self._expected, self.large_objects = tables, large_objects
 
     @property
     def encoding(self) -> str:
-        """The script's encoding, by PostgreSQL's name; of a cluster, that of the database that is passing."""
+        """The script's encoding, by PostgreSQL's name. In a cluster's script, each database has its own."""
         return self._lexer.encoding
 
     @property
@@ -86,7 +86,7 @@ class ScriptReader:
         if not self._lexer.between_statements or _ENDS[self._of_cluster] not in self._before:
             raise DumpFailed("The script is cut short.")
         if missing := (self._expected or ())[len(self._found) :]:
-            raise DumpFailed(f"The script lacks the data of {_shown(missing[0])}, which has to be in it.")
+            raise DumpFailed(f"The script lacks the data of {_shown(missing[0])}, which it must have.")
         if twice := [name for name, times in Counter(map(_name, self._found)).items() if times > 1]:
             raise DumpFailed(f"The script has the data of {_shown(twice[0])} twice.")
         return self._found
@@ -111,8 +111,8 @@ class ScriptReader:
             self._database = name.decode(python_codec(self._lexer.first_encoding), "backslashreplace")
         elif name is not None or not is_of_a_dump(command):
             raise DumpFailed(
-                f"The script has psql's command {describe(command)} outside of quotes and rows, which no restore would run. The name of an "
-                "object may hold it after a line's end: rename the object, or use the directory format."
+                f"The script has psql's command {describe(command)} outside of quotes and rows, so no restore would run the script. "
+                "The name of an object may hold the command after a line's end: rename the object, or use the directory format."
             )
 
     def _begin(self, statement: bytes) -> _Passing:

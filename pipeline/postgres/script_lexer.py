@@ -27,26 +27,26 @@ class Kind(Enum):
 
 
 class _In(Enum):
-    """Where the next byte lies."""
+    """What the lexer is inside of."""
 
     CODE = auto()
     STRING = auto()
     ESCAPED_STRING = auto()
     """A string in which a backslash escapes the next character."""
     GAP = auto()
-    """Behind such a string, which goes on if nothing but a line's end and space comes before the next quote."""
+    """After such a string. The string goes on if only white space with a line's end comes before the next quote."""
     IDENTIFIER = auto()
     DOLLAR_QUOTE = auto()
     LINE_COMMENT = auto()
     BLOCK_COMMENT = auto()
     ROW_START = auto()
-    """Where a row begins, or the mark of their end."""
+    """At the beginning of a row, or of the mark that ends the rows."""
     ROWS = auto()
 
 
 _ROWS = frozenset({_In.ROW_START, _In.ROWS})
 _READ_BY_BYTE = _ROWS | {_In.DOLLAR_QUOTE}
-"""Where no byte of another character can pass for the end."""
+"""In these, no byte of a longer character can look like the end."""
 _QUOTES = {_In.STRING: b"'", _In.IDENTIFIER: b'"'}
 
 # Groups are atomic and not possessive: before 3.11.5, Python matches too much by a possessive group in which it goes back (gh-106052).
@@ -90,7 +90,7 @@ _WIDE = {
     "JOHAB": rb"\x8f..|[\x80-\x8e\x90-\xff].",
     "GB18030": rb"[\x80-\xff][0-9]..|[\x80-\xff][^0-9]",
 }
-"""Characters of clients' encodings that may have bytes of ASCII in them (``pg_*_mblen`` in wchar.c), into which psql doesn't look either."""
+"""Characters of clients' encodings that may have bytes of ASCII in them (``pg_*_mblen`` in wchar.c), which psql also skips whole."""
 _CHARACTERS = {encoding: re.compile(wide, re.DOTALL) for encoding, wide in _WIDE.items()}
 _WHOLE_CHARACTERS = {
     encoding: re.compile(
@@ -105,24 +105,24 @@ class ScriptLexer:
 
     def __init__(self) -> None:
         self.encoding = "UTF8"
-        """What ``SET client_encoding`` said last."""
+        """The encoding of the last ``SET client_encoding``."""
         self.first_encoding = "UTF8"
-        """What it said first."""
+        """The encoding of the first ``SET client_encoding``."""
         self._is_encoding_said = False
         self._rest = b""
-        """What isn't understood yet."""
+        """Bytes that aren't divided yet."""
         self._in = _In.CODE
         self._begun = False
-        """Whether a statement has begun."""
+        """True if a statement has begun."""
         self._backslash_escapes = False
-        """Whether ``standard_conforming_strings`` is off."""
+        """True if ``standard_conforming_strings`` is off."""
         self._tag = b""
         self._depth = 0
-        """How many comments lie in one another."""
+        """The depth of nested comments."""
 
     @property
     def between_statements(self) -> bool:
-        """Whether a script may end here."""
+        """True if a script may end here."""
         return self._in in {_In.CODE, _In.LINE_COMMENT} and not self._begun
 
     def split_all(self, script: Iterable[bytes]) -> Iterator[tuple[Kind, bytes]]:
@@ -172,7 +172,7 @@ class ScriptLexer:
             raise DumpFailed(f"The script has a word, a command or a COPY statement of more than {LONGEST:,} bytes.")
 
     def _readable(self, raw: bytes, *, last: bool) -> bytes:
-        """Return the text up to the last whole character, with other bytes in place of characters that may have bytes of ASCII in them."""
+        """Return the text up to the last whole character, with filler in place of characters that may contain bytes of ASCII."""
         if self._in in _READ_BY_BYTE or (wide := _CHARACTERS.get(self.encoding)) is None or raw.isascii():
             return raw
         whole = _WHOLE_CHARACTERS[self.encoding].match(raw)
@@ -280,7 +280,7 @@ class ScriptLexer:
             self._is_encoding_said, self.first_encoding = True, encoding
 
     def _at_command(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
-        if text[at + 1 : at + 2] in {b";", b":"}:  # these psql takes for the character alone
+        if text[at + 1 : at + 2] in {b";", b":"}:  # psql takes these two bytes for the second alone
             return Kind.SQL, at + 2
         end = text.find(b"\n", at) + 1
         if end or last:

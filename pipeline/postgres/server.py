@@ -182,7 +182,7 @@ class Server(Relations):
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(self.quoted(name)))
 
     def count_rows(self, schema: str, relation: str) -> int:
-        """Rows of one table itself, without those of its children. Raises RestoreFailed where it isn't there, or is no table."""
+        """Return the number of rows of one table, without its children's. Raises RestoreFailed if the table is missing, or is no table."""
         query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {}").format(self.quoted(schema, relation))
         with self.errors(), self._held(schema, relation):
             row = self._connection.execute(query).fetchone()
@@ -200,9 +200,9 @@ class Server(Relations):
 
     @contextmanager
     def _held(self, schema: str, relation: str) -> Iterator[None]:
-        """Keep a relation from being replaced during a transaction, and make sure that it is a table: a view would run its owner's functions.
+        """Lock a relation against replacement, and make sure that it is a table: a view would run its owner's functions.
 
-        Raises RestoreFailed. A schema can still be renamed. The session's ``restrict_nonsystem_relation_kind`` is for that.
+        Raises RestoreFailed. Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` helps against that.
         """
         with self.errors(), self._connection.transaction():
             try:

@@ -66,7 +66,7 @@ class Session:
             raise _failed("Cannot connect to the server", exc) from exc
         except UnicodeError as exc:  # Python resolves the host's name before libpq does
             raise InvalidRequest(
-                "The host's name isn't one: a part of it is empty, or longer than 63 characters."
+                "The host's name isn't valid: a part of the name is empty, or longer than 63 characters."
             ) from exc
         info = self._connection.info
         self.host: str = info.host

@@ -8,7 +8,7 @@ _NO_LIMITS = {
     "transaction_timeout": "0",
 }
 _OWN = {
-    # First of all, as in pg_dump: no name or operator that pgstow writes may mean an object of the database's users (CVE-2018-1058).
+    # This comes first, as in pg_dump: no name or operator that pgstow writes may mean an object of the database's users (CVE-2018-1058).
     "search_path": "''",
     # Transactions: a deferrable serializable one may wait for ever, and a standby has no serializable ones.
     "default_transaction_isolation": "'read committed'",
@@ -53,8 +53,8 @@ NO_VIEWS = (
     "SELECT pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings "
     "WHERE name = 'restrict_nonsystem_relation_kind'"
 )
-"""The minor versions of August 2024 brought the setting: a table that becomes a view or a foreign table before it is read must not run
-anybody's code (CVE-2024-7348). pg_dump sets it by the same query."""
+"""Minor versions since August 2024 have the setting. Somebody may replace a table by a view or a foreign table before pgstow reads the
+table, and that must not run code (CVE-2024-7348). pg_dump sets it by the same query."""
 
 
 def english_messages(major: int) -> str:

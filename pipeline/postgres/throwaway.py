@@ -161,7 +161,7 @@ class ThrowawayCluster:
         ]
         data = self._home / "data"
         data.mkdir(0o700)
-        # initdb wants its user to have a name (get_id() in initdb.c), and runs nobody's code. The server's user has none.
+        # initdb needs a user with a name (get_id() in initdb.c), which the server's user lacks. initdb runs no code of a backup.
         named = user_with_name() if self._owner else None
         if named:
             self._home.chmod(0o711)

@@ -155,7 +155,7 @@ def renumber(
 
 
 def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
-    """The same table of contents with the tags, definitions, statements that drop, and owners that ``change`` gives its entries.
+    """Return the table of contents with the tags, definitions, DROP statements and owners that ``change`` gives its entries.
 
     Raises InvalidRequest if the archive's encoding lacks a character of them.
     """

@@ -112,7 +112,7 @@ class RunningProgram:
             time.sleep(0.005)
         self._signal(signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError):
-            # Before the number is free: another process group may have it then.
+            # This must precede the reaping: afterwards, another process group may get the number.
             os.write(self._guard, f"-{self._process.pid}\n".encode())
         self._process.wait()
 
@@ -132,7 +132,7 @@ class RunningProgram:
         return files_open_in(folder, self._process.pid)
 
     def _signal(self, number: int) -> None:
-        if self._process.returncode is None:  # else the number may be another group's
+        if self._process.returncode is None:  # afterwards, another group may have the number
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
@@ -188,9 +188,9 @@ class Workspace:
         stdout: int = subprocess.DEVNULL,
         inherit: Sequence[int] = (),
     ) -> RunningProgram:
-        """Start one of PostgreSQL's programs, with ``stdout``, a file descriptor, and those to ``inherit``.
+        """Start one of PostgreSQL's programs with ``stdout``, a file descriptor, and with the descriptors to ``inherit``.
 
-        Its environment is a client's without the ``unset`` variables; for None, that of a program that connects to no server.
+        The program gets a client's environment without the ``unset`` variables. If ``unset`` is None, it gets none of libpq's variables.
 
         What it creates is for its owner alone.
         """
@@ -244,6 +244,6 @@ def describe_failure(name: str, status: int, messages: str) -> str:
 
 
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run one of PostgreSQL's programs, which connects to no server, to its end and keep what it printed."""
+    """Run one of PostgreSQL's programs that connects to no server, and return what it printed."""
     command = [str(program.path), *arguments]
     return subprocess.run(command, input=stdin, env=for_no_connection(), capture_output=True, check=False)

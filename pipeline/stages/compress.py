@@ -11,7 +11,7 @@ DEFAULT_LEVEL = 3
 LEVELS = range(1, 20)  # 20 and above need more memory than a frame's size to decompress
 _OUTPUT = 1024 * 1024
 _LARGEST_WINDOW = 8 * 1024 * 1024
-"""Bytes that a frame may ask a reader to keep: RFC 8878 (3.1.1.1.2) has readers take so much at least. pgstow's frames hold no more."""
+"""Bytes that a frame may ask a reader to keep. RFC 8878 (3.1.1.1.2) asks readers to support at least so many. pgstow's frames need no more."""
 
 
 class Compressor:
@@ -37,9 +37,9 @@ class Compressor:
 
 
 def decompress(frames: bytes | memoryview, name: str) -> Iterator[bytes]:
-    """The content of consecutive frames, in parts of at most 1 MiB. Raises BackupDamaged, naming ``name``, where they aren't whole.
+    """Yield the content of consecutive frames, in parts of at most 1 MiB. Raises BackupDamaged, naming ``name``, if a frame isn't whole.
 
-    However little ``frames`` is, its content may be terabytes: whoever takes the parts has to know when to stop.
+    Even a few bytes of ``frames`` may decompress to terabytes, so the caller has to know when to stop.
     """
     reader = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).stream_reader(frames, read_across_frames=True)
     produced = 0

@@ -37,7 +37,7 @@ def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def read_whole(file: File, reader: "ObjectReader") -> bytes:
-    """All of a file that has to be in memory at once, checked. Raises BackupDamaged, also if it is larger than any that pg_dump writes."""
+    """Return the checked content of a file that has to be in memory at once. Raises BackupDamaged, also above :data:`LARGEST_WHOLE`."""
     if file.size > LARGEST_WHOLE:
         raise BackupDamaged(
             f"{file.path} would have {file.size} bytes, more than the {LARGEST_WHOLE} that pgstow reads at once."
@@ -46,10 +46,10 @@ def read_whole(file: File, reader: "ObjectReader") -> bytes:
 
 
 def download(store: StorageBackend, stored: StoredObject, replaced: list[str]) -> bytes:
-    """A whole object, in memory. Raises BackupDamaged, naming it, where it is missing or not what the manifest says.
+    """Return a whole object, in memory. Raises BackupDamaged, naming the object, if it is missing or not what the manifest says.
 
-    Where somebody overwrote or deleted it, and the store keeps versions, this is the version that the manifest names; ``replaced`` gets a
-    sentence then.
+    If somebody overwrote or deleted the object, and the store keeps versions, return the version that the manifest names. ``replaced`` then
+    gets a sentence.
     """
     try:
         return _checked(store, stored, lambda: store.get(stored.key, at_most=stored.size))
@@ -65,7 +65,7 @@ def download(store: StorageBackend, stored: StoredObject, replaced: list[str]) -
             needs = f"These credentials may not ask for version {version}, which was stored."
             raise BackupDamaged(f"{exc} {needs}") from exc
         replaced.append(
-            f"{stored.key} was overwritten or deleted. The version that was stored, {version}, is there, and whole."
+            f"{stored.key} was overwritten or deleted. The version that was stored, {version}, is still there and whole."
         )
         return body
 
@@ -85,16 +85,16 @@ def _checked(store: StorageBackend, stored: StoredObject, get: Callable[[], byte
 
 
 def tell_replaced(replaced: Iterable[str], notify: Notify) -> None:
-    """Tell of objects that were overwritten or deleted, and of which the version that was stored was taken. ``replaced`` are sentences."""
+    """Report overwritten or deleted objects whose stored versions were read instead. ``replaced`` has a sentence for each."""
     sentences = sorted(set(replaced))
     for sentence in sentences[:_NAMED]:
         notify(Notice(sentence))
     if (more := len(sentences) - _NAMED) > 0:
-        notify(Notice(f"So it is with {more} more objects: verify names them all."))
+        notify(Notice(f"{more} more objects were overwritten or deleted: verify names them all."))
 
 
 def objects_at_once(objects: Iterable[StoredObject], limits: Limits) -> int:
-    """How many of the objects the memory holds. Raises InvalidRequest where it doesn't hold two."""
+    """Return how many of the objects fit into the memory. Raises InvalidRequest if two don't fit."""
     largest = max((stored.size for stored in objects), default=1)
     limits.check_memory(largest)
     return limits.memory // max(1, largest)
@@ -133,7 +133,7 @@ class ObjectReader:
         self.checked: set[int] = set()
         """Indexes of the objects that are what they were."""
         self.replaced: list[str] = []
-        """A sentence for each object that was overwritten or deleted, and of which the version that was stored was read."""
+        """A sentence for each overwritten or deleted object whose stored version was read instead."""
         self.fetched = 0
         """Bytes that came from the store."""
 

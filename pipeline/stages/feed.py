@@ -132,7 +132,7 @@ class Feed:
         self._workers = workers
         self._closed = threading.Event()
         self._waiting: dict[int, Path] = {}
-        """By its descriptor, each pipe that a thread waits for a reader of: a path that lasts."""
+        """The pipes whose readers a thread waits for: by descriptor, a path that lasts."""
         self._opened: set[Path] = set()
         self._unclaimed = {folder / group[0].path: group for groups in plan.sequences for group in groups}
         self._broken: list[int] = []
@@ -215,7 +215,7 @@ class Feed:
 
     def _open(self, path: Path, held: int | None) -> RawIOBase | None:
         """Our end of the pipe, once pg_restore has opened the other; None where it has ended. Lets go of ``held``."""
-        # Its name may go away while a thread waits, and nobody could open the other end by it.
+        # The pipe's name may be removed while a thread waits. Nobody could then open the other end by that name.
         waiting = os.open(path, os.O_PATH | os.O_NOFOLLOW)
         lasting = Path(f"/proc/self/fd/{waiting}")
         self._waiting[waiting] = lasting if lasting.exists() else path

@@ -141,9 +141,9 @@ class Packer:
 
 
 def unpack(body: bytes | memoryview, segment: Segment, name: str) -> Iterator[bytes]:
-    """What a segment of an object decompresses to, in parts, and never more than ``segment.size`` bytes.
+    """Yield a segment's decompressed content in parts, never more than ``segment.size`` bytes in all.
 
-    Raises BackupDamaged, naming ``name``, where it isn't as many.
+    Raises BackupDamaged, naming ``name``, if the content has more or fewer bytes.
     """
     size = 0
     for part in decompress(memoryview(body)[segment.offset : segment.offset + segment.length], name):

@@ -22,7 +22,7 @@ _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _HIGH_WATER = 1 / 2
 """Of the limit: until it is looked at and told to stop, a program goes on writing."""
 _MOST_FILES = 8192
-"""Files that wait to be read until the program is told to stop. A file system has a bounded number of them, and listing them takes time."""
+"""So many files may wait before the program is paused. A file system has a bounded number of files, and listing them takes time."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class SpoolFile:
     whole: bool = False
     """Whether ``size`` is final."""
     room: int = 0
-    """Bytes of the disk that reading the file would give back, as of the last look."""
+    """Bytes of the disk that reading the file would free, as of the last look."""
 
     @property
     def name(self) -> str:
@@ -80,15 +80,15 @@ class Spool:
         self._block = os.statvfs(folder).f_bsize
         self._files: dict[str, SpoolFile] = {}
         self._growing: dict[str, SpoolFile] = {}
-        """Those of the files that aren't whole."""
+        """The files that aren't whole yet."""
         self._whole: dict[str, SpoolFile] = {}
-        """The others."""
+        """The files that are whole."""
         self._room = 0
-        """Bytes of the disk that reading all that is there would give back."""
+        """Bytes of the disk that reading all files would free."""
         self._waiting = 0
         """Files of which something can be read."""
         self._quiet = False
-        """True if a look began while the program was paused already: until it goes on, there is nothing new to see."""
+        """True if a look began while the program was paused. Until the program goes on, there is nothing new to see."""
         self._named_one = False
         """True if ``open_files`` has named a file."""
         self._finished = False
@@ -101,7 +101,7 @@ class Spool:
 
     @property
     def full(self) -> bool:
-        """Whether whoever fills the folder should be paused. Reading what is there ends that."""
+        """True if the program that fills the folder should be paused. Reading the waiting files makes it false again."""
         return self._room > self._limit * _HIGH_WATER or self._waiting > _MOST_FILES
 
     @property
@@ -150,7 +150,7 @@ class Spool:
                 yield file
         while self._whole:
             yield next(iter(self._whole.values()))
-        # Of files that are all open and smaller than a piece, only smaller pieces make room.
+        # If all files are open and smaller than a piece, only smaller pieces make room.
         for file in sorted(self._growing.values(), key=lambda file: file.unread, reverse=True):
             if not self.full:
                 return
@@ -176,7 +176,7 @@ class Spool:
         return piece
 
     def _count(self, file: SpoolFile, *, gone: bool = False) -> None:
-        """Count what the file takes that reading it would give back: whole blocks, and one at least for a file that can be removed."""
+        """Count what reading the file would free: whole blocks, and at least one block for a file that can be removed."""
         begun = file.taken % self._block
         blocks = -(-(file.unread + begun) // self._block) if file.unread else int(file.whole)
         before, file.room = file.room, 0 if gone else blocks * self._block

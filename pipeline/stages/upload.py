@@ -14,7 +14,7 @@ def upload(store: StorageBackend, key: str, body: Body) -> StoredObject:
 
 
 def upload_timed(store: StorageBackend, key: str, body: Body) -> tuple[StoredObject, datetime]:
-    """Create one object, and say when it was created by the store's clock, in UTC. Raises StorageError."""
+    """Create one object. Return when it was created, by the store's clock, in UTC. Raises StorageError."""
     digest = hashlib.sha256(body)
     info = store.put(key, body, sha256=digest.digest())
     stored = StoredObject(

@@ -115,6 +115,6 @@ class BehindTheTimes(LocalBackend):
 def test_what_nobody_would_believe_is_not_committed(database: Database, tmp_path: Path) -> None:
     store = BehindTheTimes(tmp_path / "store")
     limits = Limits(jobs=1, spool_parent=tmp_path)
-    with pytest.raises(StorageError, match=r"isn't committed: its time .* is in the future.*Set the clock"):
+    with pytest.raises(StorageError, match=r"isn't committed, .*: its time .* is in the future.*Correct the clock"):
         back_up(BackupRequest(Conninfo.parse(database.conninfo), limits=limits), [store], lambda _: None)
     assert not list(store.list("manifests/"))

@@ -168,7 +168,7 @@ def test_what_counts_for_nothing_hides_nothing(newer: str) -> None:
 def test_very_many_problems_are_counted() -> None:
     told = [f"{number}" for number in range(1003)]
     assert shortened(told[:1000]) == told[:1000]
-    assert shortened(told) == [*told[:1000], "3 more things are wrong."]
+    assert shortened(told) == [*told[:1000], "There are 3 more problems."]
 
 
 def test_the_published_schema_and_reference_are_up_to_date() -> None:

@@ -216,7 +216,7 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: Shelf) -> No
     assert pruned.backups == [old]
     assert pruned.removed.odd == below[:1]
     find_leftovers(GcRequest(), shelf.store, told.append, NOW)
-    assert "has a name that pgstow gives to no backup's object, and stays" in str(told)
+    assert "is no name that pgstow gives to a backup's object" in str(told)
     collected = run_gc(shelf.store)
     assert collected.objects == 2
     assert sorted(collected.odd) == sorted(below[:2])
@@ -242,16 +242,16 @@ def test_what_cannot_be_true_takes_no_place_and_stays(shelf: Shelf) -> None:
 
     bogus = {
         forge("a00000", NOW + 9 * DAY): "its ID says that it began at",
-        forge("a00001", LATER, started_at=LATER): "is in the future: the store has it since",
-        forge("a00002", snapshot_at=LATER): "is in the future: the store has it since",
-        forge("a00003", finished_at=LATER): "is in the future: the store has it since",
+        forge("a00001", LATER, started_at=LATER): "is in the future: it was stored at",
+        forge("a00002", snapshot_at=LATER): "is in the future: it was stored at",
+        forge("a00003", finished_at=LATER): "is in the future: it was stored at",
         forge("a00004", files=[], objects=[]): "it names no toc.dat",
         forge("a00005", files=[template.files[0].model_copy(update={"path": "1.dat"})]): "it names no toc.dat",
         forge(
             "a00006", files=[template.files[0].model_copy(update={"size": 0, "segments": []})]
         ): "it names no toc.dat",
-        forge("a00007", dump=template.dump.model_copy(update={"format": "custom"}), files=[]): "the one file",
-        forge("a00008", kind="cluster", files=[]): "it names no backup",
+        forge("a00007", dump=template.dump.model_copy(update={"format": "custom"}), files=[]): "exactly one file",
+        forge("a00008", kind="cluster", files=[]): "names no backup",
         forge("a00009", totals=template.totals.model_copy(update={"tables": 3})): "it counts 3 tables",
         forge("a0000a", members=[Member(database="x", backup_id=real[0].backup_id, sha256="0" * 64)]): "is no record",
     }

@@ -122,7 +122,7 @@ VIA_ROOT = data("s", "two", "-- load via partition root s.root\n\nCOPY s.root (i
     [
         (ONE + TWO, None),
         (ONE + VIA_ROOT, None),
-        (ONE, "lacks the data of s.two, which has to be in it"),
+        (ONE, "lacks the data of s.two, which it must have"),
         (TWO + ONE, "has data of s.two where the data of s.one has to come"),
         (ONE + ONE + TWO, "has data of s.one where the data of s.two has to come"),
         (ONE + TWO + TWO, "has data of s.two where its end has to come"),

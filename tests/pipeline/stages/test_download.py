@@ -199,7 +199,7 @@ def test_a_damaged_object_fails_every_file_in_it_and_is_fetched_once(backup: Bac
     large_files(backup, files=1, slices=2)
     parts = [noise(n, KIB) for n in range(5)]
     for number, segment in enumerate(backup.add_object(*parts)):
-        backup.add_file(f"small {number}.dat", parts[number], [segment])
+        backup.add_file(f"{number + 1}.dat", parts[number], [segment])
     pack = backup.objects[-1]
     damaged = bytearray(backup.store.get(pack.key))
     damaged[7] ^= 1
@@ -253,14 +253,14 @@ def test_a_reader_whose_fetch_fails_does_not_block_the_others(backup: Backup) ->
 def test_an_object_is_whole_or_refused(backup: Backup) -> None:
     backup.add_object(noise(0))
     [stored] = backup.objects
-    assert len(download(backup.store, stored)) == stored.size
+    assert len(download(backup.store, stored, [])) == stored.size
     for change, reason in (
         ({"size": stored.size + 1}, "bytes where the manifest says"),
         ({"sha256": "0" * 64}, "its SHA-256 differs"),
         ({"key": "data/none"}, "is missing from memory:"),
     ):
         with pytest.raises(BackupDamaged, match=reason):
-            download(backup.store, stored.model_copy(update=change))
+            download(backup.store, stored.model_copy(update=change), [])
 
 
 def test_content_is_checked_to_its_end() -> None:
@@ -286,11 +286,11 @@ def test_no_more_is_fetched_at_once_than_was_asked_for(backup: Backup) -> None:
             most = max(most, under_way)
 
     class Slow(Store):
-        def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
             count(1)
             time.sleep(0.01)
             try:
-                return super().get(key, offset=offset, length=length)
+                return super().get(key, offset=offset, length=length, at_most=at_most)
             finally:
                 count(-1)
 
