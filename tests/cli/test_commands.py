@@ -210,7 +210,9 @@ def test_a_key_that_no_pgstow_wrote(stored_sample: StoredSample) -> None:
     stray.write_bytes(content)
     listed = run_pgstow("list", "--from", stored_sample.folder)
     assert listed.exit_code == 7
-    assert "manifests/prod/%FF/20200101T000000Z-aaaaaa.json: no name that" in " ".join(listed.stdout.split())
+    assert "manifests/prod/%FF/20200101T000000Z-aaaaaa.json: pgstow gives no manifest" in " ".join(
+        listed.stdout.split()
+    )
     assert stored_sample.manifest.backup_id in listed.stdout
 
 

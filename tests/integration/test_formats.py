@@ -528,7 +528,7 @@ class TestFaults:
         )
         (short_pg_dump / "keep").write_text(str(keep))
         result = run_pgstow(*command, "-q", "--bin-dir", short_pg_dump)
-        assert_one_sentence(result, DUMP, "cut short|pg_restore can't read what pg_dump wrote")
+        assert_one_sentence(result, DUMP, "cut short|can't read what pg_dump wrote|ended before it wrote")
         assert_nothing_left(spool_dir, sample_database, tmp_path / "store")
         assert committed_backups(tmp_path / "store") == []
 
