@@ -21,6 +21,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline import commit
 from pipeline.backup import BackupRequest, back_up
+from pipeline.layout import new_backup_id
 from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from storage_backends import ObjectAlreadyExists
@@ -151,7 +152,8 @@ def test_gcs(sample_database: Database, gcs_bucket: StoreBucket, spool_dir: Path
 def test_a_key_that_is_taken_is_not_overwritten(
     sample_database: Database, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(commit, "new_backup_id", lambda now: "20261123T020000Z-7f3a9c")
+    given: dict[str, str] = {}
+    monkeypatch.setattr(commit, "new_backup_id", lambda now: given.setdefault("first", new_backup_id(now)))
     store = MemoryBackend()
     request = BackupRequest(Conninfo.parse(sample_database.conninfo), cluster="prod")
     [first] = back_up(request, [store], lambda event: None)
