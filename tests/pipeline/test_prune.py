@@ -499,7 +499,7 @@ def fillings(draw: st.DrawFn) -> Callable[[Shelf], None]:
     return fill
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     fillings(),
     st.builds(
