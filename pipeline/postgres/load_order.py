@@ -1,8 +1,11 @@
-"""The data for which an entry of an archive must wait in a parallel restore, though pg_dump wrote no dependency.
+"""The entries for which an entry of an archive must wait in a parallel restore, though pg_dump wrote no dependency.
 
 An entry of post-data that depends on a table waits for that table's own data (``repoint_table_dependencies`` in
 ``src/bin/pg_dump/pg_backup_archiver.c``). A partitioned table has none, so its triggers and foreign keys are ready before the rows of its
 partitions are there. Stock pg_restore starts them last only because it starts with the largest files, and pipes have no size.
+
+Several jobs attach indexes of partitions at once. Sometimes the server then takes the partitioned table's index for incomplete for ever: a
+foreign key to the table fails, or the index stays invalid without a word. Stock pg_restore has this fault, too.
 """
 
 import re
@@ -21,11 +24,13 @@ _COPY_TARGET = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.)?(?P<name>"(?
 
 
 def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, tuple[int, ...]]:
-    """Return by dump ID, for each entry, the dump IDs of the data for which it must wait besides its dependencies.
+    """Return by dump ID, for each entry, the dump IDs of the entries for which it must wait besides its dependencies.
 
     An entry of post-data that alters a table or a domain waits for the data of all tables that are made of it: partitions at every level,
     children, and tables with a column of the domain. If rows find their partition anew, an entry on any partition waits for the whole
     table's data. Only the first such entry waits for these data themselves. The others wait for that entry, lest dependencies be too many.
+
+    Indexes of one partitioned table and of all below it are attached one after another.
 
     Some tables aren't made by the archive: an extension makes them, or they exist before. Their foreign keys exist before their data. So
     their data wait for each other in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
@@ -35,7 +40,7 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
     data = [entry for entry in toc.entries if entry.description == "TABLE DATA"]
     data_of = {entry.dependencies[0]: entry for entry in data if entry.dependencies}
     wanted, roots = _data_by_base(toc, by_id, data_of)
-    missing = dict[int, tuple[int, ...]]()
+    missing = _attachments_in_turn(toc)
     gates = dict[int, int]()
     for entry in toc.entries:
         # An index is attached after both indexes are made, which wait themselves.
@@ -56,6 +61,25 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
     return missing
 
 
+def _attachments_in_turn(toc: Toc) -> dict[int, tuple[int, ...]]:
+    """Return by dump ID, for each attachment of an index, the one before it in the same partitioned table, in the archive's order."""
+    parents, last, turns = _parents(toc), dict[int | None, int](), dict[int, tuple[int, ...]]()
+    for entry in toc.entries:
+        if entry.description == "INDEX ATTACH":
+            table = next((other for other in entry.dependencies if other in parents), None)
+            root = None if table is None else _root(table, parents)
+            if root in last:
+                turns[entry.dump_id] = (last[root],)
+            last[root] = entry.dump_id
+    return turns
+
+
+def _parents(toc: Toc) -> dict[int, int]:
+    """Return the dump ID of each partition's partitioned table."""
+    attachments = [entry.dependencies for entry in toc.entries if entry.description == "TABLE ATTACH"]
+    return {ids[0]: ids[1] for ids in attachments if len(ids) > 1}  # attachPartition(): partition, parent
+
+
 def outside_tables(toc: Toc) -> list[TocEntry]:
     """Return the data entries of tables that the archive doesn't make, in its order."""
     made = {entry.dump_id for entry in toc.entries if entry.description in _TABLES}
@@ -74,18 +98,14 @@ def _data_by_base(
     Also return the outermost table of each table whose rows find their partition anew, by dump IDs.
     """
     bases: dict[int, list[int]] = defaultdict(list)
-    parents: dict[int, int] = {}
+    parents = _parents(toc)
     for entry in toc.entries:
         if entry.description in _MADE_OF:
             bases[entry.dump_id] += [
                 other for other in entry.dependencies if other in by_id and by_id[other].description in _MADE_OF
             ]
-        elif (
-            entry.description == "TABLE ATTACH" and len(entry.dependencies) > 1
-        ):  # attachPartition(): partition, parent
-            partition, parent = entry.dependencies[:2]
-            bases[partition].append(parent)
-            parents[partition] = parent
+    for partition, parent in parents.items():
+        bases[partition].append(parent)
     wanted: dict[int, dict[int, None]] = defaultdict(dict)  # dicts keep their order: the same archive, the same bytes
     for table, entry in data_of.items():
         for base in _reached(table, bases):

@@ -1,5 +1,6 @@
 """In the table of contents that parallel pg_restore gets, nothing acts on a table whose data isn't in."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,14 @@ def test_added_dependencies_are_renumbered_too(postgres: ThrowawayCluster, datab
         wanted = before.dependencies + more.get(before.dump_id, ())
         assert after.dependencies == tuple(new_ids.get(other, other) for other in wanted)
     assert any(entry.section == Section.POST_DATA and entry.dump_id in more for entry in toc.entries)
+
+
+def test_indexes_of_one_tree_are_attached_one_after_another(trees: Toc) -> None:
+    """Two at once may leave the partitioned table's index invalid."""
+    attachments = [entry for entry in trees.entries if entry.description == "INDEX ATTACH"]
+    of_p = [entry for entry in attachments if not entry.tag.startswith("mooded")]
+    of_mooded = [entry for entry in attachments if entry.tag.startswith("mooded")]
+    assert (len(of_p), len(of_mooded)) == (3, 2)
+    for tree in (of_p, of_mooded):
+        assert all(before.dump_id in after.dependencies for before, after in pairwise(tree))
+    assert of_p[-1].dump_id not in of_mooded[0].dependencies
