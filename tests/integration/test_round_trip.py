@@ -179,16 +179,16 @@ def test_five_thousand_tables_come_back(
     assert target.fetch(per_table) == database.fetch(per_table) == [(7500, 5000)]
 
 
-def test_twenty_thousand_large_objects_come_back(
+def test_ten_thousand_large_objects_come_back(
     database: Database, make_database: DatabaseMaker, folder: Path, spool_dir: Path
 ) -> None:
-    for start in range(0, 20000, 5000):
+    for start in range(0, 10000, 5000):
         database.execute(
             "SELECT count(lo_from_bytea(0, convert_to(repeat(i::text, i % 7), 'UTF8'))) "
             f"FROM generate_series({start}, {start + 4999}) AS i"
         )
     manifest = assert_comes_back(database, make_database, folder, spool_dir, "-j", 2)
-    assert len([file for file in manifest.files if file.kind == "large_object"]) == 20000
+    assert len([file for file in manifest.files if file.kind == "large_object"]) == 10000
     assert manifest.totals.objects < 10
 
 
