@@ -23,7 +23,7 @@ DUMP_ALONE = "pg_dump alone"
 COMPRESS_ALONE = "zstd alone"
 UPLOAD_ALONE = "upload alone"
 
-_URL = '"s3://$BUCKET/$REMOTE?endpoint=$AWS_ENDPOINT_URL&path_style=true&region=$AWS_DEFAULT_REGION"'
+_URL = '"s3://$BUCKET/$REMOTE?endpoint=$AWS_ENDPOINT_URL&allow_http=true&path_style=true&region=$AWS_DEFAULT_REGION"'
 
 BACKUPS: Mapping[str, str] = {
     PGSTOW: f'pgstow backup "$DATABASE" --to {_URL} --jobs $JOBS --spool-dir "$STAGE"',
