@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.archive_writer import ArchivedFile, ArchiveWriter
-from pipeline.commit import Run, commit, default_cluster, describe_source
+from pipeline.commit import Run, check_server_clock, commit, default_cluster, describe_source
 from pipeline.concurrency import Workers
 from pipeline.config import Labels, Limits, Selection
 from pipeline.destinations import Copies, Destinations
@@ -83,6 +83,7 @@ def _back_up_alone(
     with Workers() as workers, Workspace(limits.spool_parent) as workspace:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
         snapshot = server.export_snapshot()
+        check_server_clock(snapshot.taken_at)
         source = describe_source(server, program, snapshot.wal_lsn, for_script=request.format == "plain")
         dump = _describe_dump(request, unlogged_left_out(server, request.selection))
         if dump.unlogged_left_out:

@@ -26,7 +26,7 @@ from pipeline.manifest import (
     Totals,
     dump_manifest,
 )
-from pipeline.plausibility import doubt
+from pipeline.plausibility import doubt, doubt_time
 from pipeline.postgres.loading import has_money, session_default
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
@@ -116,6 +116,16 @@ def commit(
         else:
             destination.outcome = manifest
     return destinations.copies
+
+
+def check_server_clock(snapshot_at: datetime) -> None:
+    """Raise DumpFailed if the database server's clock is so far ahead of this machine's that no reader would believe the backup."""
+    now = datetime.now(UTC)
+    if doubt_time(snapshot_at, now, now):
+        raise DumpFailed(
+            f"The database server's clock says {snapshot_at:%Y-%m-%d %H:%M:%S}Z, and this machine's {now:%Y-%m-%d %H:%M:%S}Z: no reader "
+            "would believe a backup of the future. Correct the clock that is off."
+        )
 
 
 def _check_clocks(manifest: Manifest, now: datetime) -> None:

@@ -1,12 +1,14 @@
 """The server, and the programs that fit it. Every judgement is of facts alone, so that no server is needed to test it."""
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.backup import BackupRequest
 from pipeline.checks.finding import Finding, Outcome, counted, said
 from pipeline.checks.privileges import examine_privileges
-from pipeline.errors import ProgramMissing
+from pipeline.commit import check_server_clock
+from pipeline.errors import DumpFailed, ProgramMissing
 from pipeline.postgres.condition import Condition, SessionLimit, read_condition
 from pipeline.postgres.programs import OLDEST_MAJOR, find_program, speaks_to
 from pipeline.postgres.server import Server
@@ -37,6 +39,7 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
     yield judge_connection(server, condition, request.source.sslmode)
     yield find_programs(server, request.programs)
     yield judge_sessions(condition.sessions, request.limits.jobs)
+    yield from judge_clock(condition.clock)
     yield from judge_interruptions(condition)
     yield from judge_unlogged(unlogged_left_out(server, request.selection))
     yield from examine_privileges(server, condition, request.selection)
@@ -103,6 +106,14 @@ def judge_sessions(limits: Sequence[SessionLimit], jobs: int) -> Finding:
         f"{tightest.of} may have only {max(0, free):,} are free.",
         f"{fewer}, or raise {_RAISE[tightest.of]}.",
     )
+
+
+def judge_clock(clock: float) -> Iterator[Finding]:
+    """Yield a finding if a backup would be refused for its time by the server's clock, in seconds since 1970-01-01 UTC."""
+    try:
+        check_server_clock(datetime.fromtimestamp(clock, UTC))
+    except DumpFailed as exc:
+        yield Finding("clock", Outcome.PROBLEM, said(exc), "Let both clocks be set by NTP (timedatectl set-ntp true).")
 
 
 def judge_interruptions(condition: Condition) -> Iterator[Finding]:

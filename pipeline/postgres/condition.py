@@ -36,6 +36,8 @@ class Condition:
     """Milliseconds that a standby lets a query hold up replay; -1 for ever."""
     snapshot_threshold: int
     """Minutes after which a snapshot may be too old; -1 for never."""
+    clock: float
+    """The time by the server's clock, in seconds since 1970-01-01 UTC."""
 
 
 def read_condition(server: Server) -> Condition:
@@ -62,6 +64,7 @@ SELECT current_user, pg_catalog.quote_ident(current_user),
        pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('hot_standby_feedback')::boolean,
        (SELECT setting::integer FROM pg_catalog.pg_settings WHERE name = 'max_standby_streaming_delay'),
        coalesce((SELECT setting::integer FROM pg_catalog.pg_settings WHERE name = 'old_snapshot_threshold'), -1),
+       extract(epoch FROM pg_catalog.clock_timestamp())::pg_catalog.float8,
        r.rolsuper, pg_catalog.current_setting('max_connections')::integer,
        pg_catalog.current_setting('superuser_reserved_connections')::integer
            + coalesce(pg_catalog.current_setting('reserved_connections', true)::integer, 0),

@@ -41,6 +41,18 @@ def test_a_problem_comes_with_its_remedy_and_the_exit_code(database: Database, s
         database.execute("DROP OWNED BY lacking CASCADE; DROP ROLE lacking")
 
 
+def test_a_server_whose_clock_is_ahead(database: Database, store: Path) -> None:
+    """No reader would believe its backups, so none is begun."""
+    an_hour_ago = ("faketime", "-f", "-1h")
+    result = run_pgstow("check", database.conninfo, "--to", store, within=an_hour_ago)
+    assert result.exit_code == 10, result
+    assert "✗ clock: The database server's clock says " in result.stdout
+    result = run_pgstow("backup", database.conninfo, "--to", store, within=an_hour_ago)
+    assert result.exit_code == 4, result
+    assert "The database server's clock says " in result.stderr
+    assert not [path for path in store.rglob("*") if path.is_file()]
+
+
 def test_json_has_every_finding(database: Database, store: Path) -> None:
     database.execute("CREATE TABLE public.wanted (); CREATE TABLE other ()")
     result = run_pgstow("check", database.conninfo, "--to", store, "-t", "wanted", "-j", "1", "--json")
