@@ -30,6 +30,7 @@ from pipeline.events import Notice, Notify, Started
 from pipeline.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.encodings import ANY_BYTES
+from pipeline.postgres.environment import without_servers
 from pipeline.postgres.maintenance import maintenance_database
 from pipeline.postgres.os_user import keep_out_same_user
 from pipeline.postgres.prerequisites import (
@@ -289,19 +290,21 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
     roles, extensions = _needed(archive)
     major = _fitting_major(archive.manifest)
     keep_out_same_user()  # code of the backup may run as the same user, and pgstow's environment holds the store's keys
-    with ThrowawayCluster(
-        at_least_major=major,
-        search=programs,
-        settings=_SETTINGS,
-        directory=limits.spool_parent,
-        encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
-        # No other server knows this role. So an attacker gains nothing by putting another server's socket in this one's place.
-        superuser=f"pgstow_{secrets.token_hex(8)}",
-        offline=True,
-    ) as cluster:
-        # PGOPTIONS and passwords are meant for other servers. Code of the backup may answer in the place of this one.
-        alone = f"options='' password='' passfile={_NO_FILE}"
-        own = Conninfo.parse(f"{cluster.conninfo()} {alone}").with_setting("lc_messages", "C")
+    with (
+        without_servers(),
+        ThrowawayCluster(
+            at_least_major=major,
+            search=programs,
+            settings=_SETTINGS,
+            directory=limits.spool_parent,
+            encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
+            # No other server knows this role. So an attacker gains nothing by putting another server's socket in this one's place.
+            superuser=f"pgstow_{secrets.token_hex(8)}",
+            offline=True,
+        ) as cluster,
+    ):
+        # Code of the backup may answer in the place of this server. It must not be told a password of another one.
+        own = Conninfo.parse(f"{cluster.conninfo()} passfile={_NO_FILE}").with_setting("lc_messages", "C")
         try:
             with Server(own) as server:
                 if lacking := missing_extensions(server, extensions):

@@ -6,19 +6,23 @@ somebody else's code must find none of them there. So this module lists the vari
 
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 _MACHINE = (
     r"PATH|LD_LIBRARY_PATH|DYLD_[A-Z_]*LIBRARY_PATH|LANG|LC_[A-Z]+|TZ|TZDIR"
     r"|LOCPATH|LOCALE_ARCHIVE|ICU_DATA"  # where locales are, if not where glibc and ICU look
 )
 _USER = r"HOME|USER|LOGNAME|TMPDIR|LANGUAGE"
+_LIBPQ = r"PG[A-Z]+"
+"""Those of https://www.postgresql.org/docs/current/libpq-envars.html. PG_COLOR, which colors messages, is not among them."""
 _CONNECTION = (
-    r"PG[A-Z]+"  # libpq's: https://www.postgresql.org/docs/current/libpq-envars.html; without PG_COLOR, which colors messages
+    f"{_LIBPQ}"
     r"|KRB5[A-Z0-9_]*|GSS_USE_PROXY|SSL_CERT_(?:FILE|DIR)|OPENSSL_CONF"
     r"|LOCALDOMAIN|RES_OPTIONS|HOSTALIASES"  # resolver(5)
 )
 _PROGRAM = re.compile(_MACHINE)
+_SERVER = re.compile(_LIBPQ)
 _CLIENT = re.compile(f"{_MACHINE}|{_USER}|{_CONNECTION}")
 
 
@@ -30,6 +34,22 @@ def for_client(*, without: Collection[str] = ()) -> Mapping[str, str]:
 def for_no_connection() -> Mapping[str, str]:
     """Return the environment of a server of pgstow's own, and of programs that connect to no server. It names no other server."""
     return _inherited(_PROGRAM)
+
+
+@contextmanager
+def without_servers() -> Iterator[None]:
+    """Hide libpq's variables from this process, and so from its programs, until the end: they name another server than pgstow's own.
+
+    A connection string can't turn PGSERVICE off, and older versions of libpq don't know all the words that would overrule the others. No
+    other thread may connect to a server meanwhile.
+    """
+    hidden = _inherited(_SERVER)
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def _inherited(names: re.Pattern[str]) -> dict[str, str]:

@@ -18,6 +18,16 @@ SECRETS = {
     "LC_SECRET_1": "secret-of-a-locale",
 }
 WANTED = {"PGAPPNAME": "wanted", "TZ": "Asia/Tokyo"}
+OF_ANOTHER_SERVER = {
+    "PGHOSTADDR": "127.0.0.9",
+    "PGREQUIREPEER": "somebody",
+    "PGREQUIREAUTH": "scram-sha-256",
+    "PGCHANNELBINDING": "require",
+    "PGTARGETSESSIONATTRS": "standby",
+    "PGGSSENCMODE": "require",
+    "PGSERVICE": "missing",
+    "PGOPTIONS": "-c nonsense=1",
+}
 
 
 @pytest.fixture
@@ -44,13 +54,13 @@ def test_no_program_gets_a_secret(database: Database, tattlers: Path, tmp_path: 
         store = tmp_path / format_
         made = run_pgstow("backup", database.conninfo, "--to", store, "-F", format_, *common, env=env)
         assert made.exit_code == 0, made
-        proven = run_pgstow("verify", "--from", store, "--level", "restore", *common, env=env)
+        proven = run_pgstow("verify", "--from", store, "--level", "restore", *common, env=env | OF_ANOTHER_SERVER)
         assert proven.exit_code == 0, proven
     for name in PROGRAMS:
         found = (tattlers / f"{name}.env").read_text()
         assert "PATH=" in found
         assert "TZ=Asia/Tokyo" in found
         assert not [line for line in found.splitlines() if any(secret in line for secret in SECRETS.values())], name
-        assert ("PGAPPNAME=wanted" in found) == (name not in {"initdb", "postgres"}), name
-        # A server of pgstow's own is no place for the password of another one.
+        # A server of pgstow's own is no place for another one's password, and isn't reached by another one's settings.
+        assert ("PGAPPNAME=wanted" in found) == (name == "pg_dump"), name
         assert ("secret-of-a-server" in found) == (name == "pg_dump"), name
