@@ -41,14 +41,13 @@ class OsUser:
                 return
             time.sleep(_PAUSE)
 
-    def without_network(self) -> Sequence[str]:
-        """Return a command with which root runs another command as this user, without rights and networks; empty if the kernel refuses."""
-        command = _without_network(self.uid, self.gid)
-        try:
-            done = subprocess.run([*command, "true"], env=for_no_connection(), capture_output=True, check=False)
-        except OSError:
-            return ()
-        return command if done.returncode == 0 else ()
+    def confined(self) -> Sequence[str]:
+        """Return a command with which root runs another command as this user, without any way to more rights (``no_new_privs``).
+
+        The command has no network either, if the kernel allows that. Empty if neither is possible here.
+        """
+        change = _change(self.uid, self.gid)
+        return next((command for command in (("unshare", "--net", "--", *change), change) if _works(command)), ())
 
     def _run(self, *command: str) -> None:
         subprocess.run(
@@ -119,10 +118,18 @@ def give_away(folder: Path, user: OsUser) -> None:
                 os.close(file)
 
 
-def _without_network(uid: int, gid: int) -> tuple[str, ...]:
+def _change(uid: int, gid: int) -> tuple[str, ...]:
     """By util-linux: https://man7.org/linux/man-pages/man1/setpriv.1.html."""
     change = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--bounding-set=-all")
-    return ("unshare", "--net", "--", *change, "--inh-caps=-all", "--")
+    return (*change, "--inh-caps=-all", "--")
+
+
+def _works(command: Sequence[str]) -> bool:
+    try:
+        done = subprocess.run([*command, "true"], env=for_no_connection(), capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
 def _running_users() -> set[int]:

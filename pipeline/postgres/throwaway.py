@@ -209,7 +209,7 @@ class ThrowawayCluster:
         stdin: int = subprocess.DEVNULL,
         start_new_session: bool = False,
     ) -> subprocess.Popen[bytes]:
-        prefix = user.without_network() if user and offline else ()
+        prefix = user.confined() if user and offline else ()
         change = user if not prefix else None
         return subprocess.Popen(
             [*prefix, *command],

@@ -46,6 +46,26 @@ def test_the_same_user_does_not_read_the_environment() -> None:
     assert found == [True, False]
 
 
+CONFINED = """
+import subprocess, sys
+from pipeline.postgres.os_user import own_user
+
+show = ["grep", "-hE", "^(Uid|NoNewPrivs|CapBnd):|^ *[a-z0-9]+:", "/proc/self/status", "/proc/net/dev"]
+sys.exit(subprocess.call([*own_user().confined(), *show]))
+"""
+
+
+@pytest.mark.parametrize("within", [(), ("setpriv", "--bounding-set=-sys_admin")], ids=["root", "a container's root"])
+def test_there_is_no_way_to_more_rights(within: tuple[str, ...]) -> None:
+    """Nor a network, unless the kernel refuses namespaces to root, as it does in a container."""
+    done = subprocess.run([*within, sys.executable, "-c", CONFINED], capture_output=True, text=True, check=True)
+    uid, bounding, no_new_privileges, *networks = done.stdout.splitlines()
+    assert uid.split()[1] != "0"
+    assert int(bounding.split()[1], 16) == 0
+    assert no_new_privileges.split()[1] == "1"
+    assert within or [line.split(":")[0].strip() for line in networks] == ["lo"]
+
+
 def test_all_that_a_user_runs_ends() -> None:
     """A program that another one started, too."""
     user = own_user()
