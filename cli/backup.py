@@ -16,10 +16,10 @@ from cli.errors import exit_code_of, result_of
 from pipeline import config
 
 if TYPE_CHECKING:
-    from pipeline.destinations import Copies
+    from pipeline.archive.destinations import Copies
+    from pipeline.backup.dry_run import BackupPlan
+    from pipeline.catalog.manifest import Format
     from pipeline.events import Notify
-    from pipeline.manifest import Format
-    from pipeline.plan import BackupPlan
     from storage_backends import StorageBackend
 
 
@@ -135,14 +135,14 @@ def backup(
     quiet: options.Quiet = False,
 ) -> None:
     """Back a database up, or a whole server: dump, compress, checksum and upload at once, and commit with a manifest."""
-    from pipeline.attempts import back_up_patiently
-    from pipeline.backup import BackupRequest
-    from pipeline.cluster import ClusterRequest, back_up_cluster
+    from pipeline.archive.destinations import committed
+    from pipeline.backup.database import BackupRequest
+    from pipeline.backup.dry_run import plan_backup
+    from pipeline.backup.retry import back_up_patiently
+    from pipeline.cluster.databases import ClusterRequest, back_up_cluster
+    from pipeline.cluster.globals import GlobalsRequest, back_up_globals
     from pipeline.config import Labels
-    from pipeline.destinations import committed
     from pipeline.errors import InvalidRequest
-    from pipeline.globals import GlobalsRequest, back_up_globals
-    from pipeline.plan import plan_backup
     from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageError
 
@@ -237,7 +237,7 @@ def backup(
 
 def _print_json(copies: "Copies", urls: "Sequence[str]") -> None:
     """One document for one store, a list for several."""
-    from pipeline.manifest import summarize
+    from pipeline.catalog.manifest import summarize
     from storage_backends import StorageError
 
     documents = [
@@ -248,7 +248,7 @@ def _print_json(copies: "Copies", urls: "Sequence[str]") -> None:
 
 
 def _print(copies: "Copies", urls: "Sequence[str]", seconds: float) -> None:
-    from pipeline.destinations import committed
+    from pipeline.archive.destinations import committed
     from storage_backends import StorageError
 
     manifest = committed(copies)[0]

@@ -13,7 +13,7 @@ from cli import display, options
 from cli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from pipeline.checks.finding import Finding
+    from pipeline.check.finding import Finding
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "blue"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
 _STATEMENTS = 20  # shown; --json has them all
@@ -40,10 +40,10 @@ def check(
     quiet: options.Quiet = False,
 ) -> None:
     """Examine all that a backup needs, and what its credentials should not be able to do; say what to fix."""
-    from pipeline.backup import BackupRequest
-    from pipeline.check import Place
-    from pipeline.check import check as examine
-    from pipeline.checks.finding import Outcome
+    from pipeline.backup.database import BackupRequest
+    from pipeline.check.check import Place
+    from pipeline.check.check import check as examine
+    from pipeline.check.finding import Outcome
     from pipeline.postgres.conninfo import Conninfo
 
     request = BackupRequest(

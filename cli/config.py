@@ -48,9 +48,9 @@ def check(
 
 def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
     """Whether a backup there would find all that it needs; what it wouldn't is told."""
-    from pipeline.check import Place
-    from pipeline.check import check as examine
-    from pipeline.checks.finding import Outcome
+    from pipeline.check.check import Place
+    from pipeline.check.check import check as examine
+    from pipeline.check.finding import Outcome
     from pipeline.errors import PipelineError
     from storage_backends import StorageError, open_backend
 

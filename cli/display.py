@@ -13,8 +13,8 @@ from pipeline.events import Event, Notice, Notify, Progress, Started
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline.attestation import Attestation
-    from pipeline.removal import Removed
+    from pipeline.catalog.attestation import Attestation
+    from pipeline.prune.deletion import Removed
 
 _PICTURES = (
     {code: 0x2400 + code for code in range(0x20)}

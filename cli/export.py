@@ -14,7 +14,7 @@ from cli import restore_options as how
 from cli.errors import Stopped
 
 if TYPE_CHECKING:
-    from pipeline.manifest import Format
+    from pipeline.catalog.manifest import Format
 
 _STANDARD_OUTPUT = 1  # its descriptor
 
@@ -73,14 +73,14 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Turn a backup into an SQL script for psql, or the archive that it was; every object is checked before a byte of it is used."""
-    from pipeline.archive_reader import Choice
-    from pipeline.catalog import Wanted, find_backup
+    from pipeline.archive.reader import Choice
+    from pipeline.catalog.find import Wanted, find_backup
     from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
-    from pipeline.export import ExportRequest
-    from pipeline.export import export as export_backup
-    from pipeline.extract import ExtractRequest, extract
-    from pipeline.show_toc import show_toc
+    from pipeline.restore.export import ExportRequest
+    from pipeline.restore.export import export as export_backup
+    from pipeline.restore.extract import ExtractRequest, extract
+    from pipeline.restore.show_toc import show_toc
 
     request = ExportRequest(
         wanted=Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial),

@@ -14,7 +14,7 @@ from cli.errors import removing, result_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.gc import Leftover
+    from pipeline.prune.gc import Leftover
 
 
 def gc(
@@ -39,7 +39,7 @@ def gc(
     quiet: options.Quiet = False,
 ) -> None:
     """Remove what interrupted runs left: objects of backups that have no manifest. Says what, and asks first."""
-    from pipeline.gc import GcRequest, collect, find_leftovers
+    from pipeline.prune.gc import GcRequest, collect, find_leftovers
 
     request = GcRequest(grace, cluster, database)
     removed = None

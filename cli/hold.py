@@ -56,7 +56,7 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List the backups under a legal hold, and say for how many backups this can't be told."""
-    from pipeline.hold import find_holds
+    from pipeline.prune.hold import find_holds
 
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         locks = find_holds(store, cluster, database)
@@ -88,8 +88,8 @@ def _hold(
     json: bool,
     quiet: bool,
 ) -> None:
-    from pipeline.catalog import Wanted
-    from pipeline.hold import hold
+    from pipeline.catalog.find import Wanted
+    from pipeline.prune.hold import hold
 
     with (
         closing(options.open_store(url, store_option, give_up_after)) as store,

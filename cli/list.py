@@ -13,10 +13,10 @@ from cli.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pipeline.attestation import Attestation
-    from pipeline.catalog import CatalogEntry
-    from pipeline.layout import BackupRef
-    from pipeline.manifest import Manifest
+    from pipeline.catalog.attestation import Attestation
+    from pipeline.catalog.find import CatalogEntry
+    from pipeline.catalog.keys import BackupRef
+    from pipeline.catalog.manifest import Manifest
 
 _ODD = "pgstow gives no manifest this name"
 
@@ -31,8 +31,8 @@ def list_(
     json: options.Json = False,
 ) -> None:
     """List the backups that a store holds, oldest first."""
-    from pipeline.attestation import latest_attestations
-    from pipeline.catalog import list_manifests, read_catalog
+    from pipeline.catalog.attestation import latest_attestations
+    from pipeline.catalog.find import list_manifests, read_catalog
 
     with (
         closing(options.open_store(from_, store_option, give_up_after)) as store,
@@ -57,7 +57,7 @@ def list_(
 
 
 def _document(entry: "CatalogEntry", attestation: "Attestation | None") -> dict[str, Any]:
-    from pipeline.manifest import summarize
+    from pipeline.catalog.manifest import summarize
 
     problem = {"problem": entry.problem} if entry.problem else {}
     if entry.manifest is None:

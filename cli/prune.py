@@ -14,8 +14,8 @@ from cli.errors import ExitCode, removing, result_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.prune import Pruned
-    from pipeline.retention import Decision
+    from pipeline.prune.prune import Pruned
+    from pipeline.prune.retention import Decision
 
 KEEP = "What to keep, of each database and kind"
 
@@ -63,11 +63,11 @@ def prune(
     quiet: options.Quiet = False,
 ) -> None:
     """Remove the backups that no rule keeps; says which and why, and asks first."""
-    from pipeline.attestation import Level
+    from pipeline.catalog.attestation import Level
     from pipeline.errors import InvalidRequest
-    from pipeline.prune import PruneRequest, plan
-    from pipeline.prune import prune as prune_backups
-    from pipeline.retention import Policy
+    from pipeline.prune.prune import PruneRequest, plan
+    from pipeline.prune.prune import prune as prune_backups
+    from pipeline.prune.retention import Policy
 
     if only_verified is not None and only_verified not in list(Level):
         raise typer.BadParameter(f"{only_verified!r} is none of {', '.join(Level)}", param_hint="--only-verified")

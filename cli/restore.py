@@ -14,10 +14,10 @@ from cli import restore_options as how
 from cli.errors import Stopped, result_of
 
 if TYPE_CHECKING:
-    from pipeline.archive_reader import Choice
-    from pipeline.catalog import Wanted
+    from pipeline.archive.reader import Choice
+    from pipeline.catalog.find import Wanted
+    from pipeline.cluster.globals import ServerTarget
     from pipeline.config import Limits
-    from pipeline.globals import ServerTarget
     from storage_backends import StorageBackend
 
 
@@ -120,16 +120,16 @@ def restore(
     quiet: options.Quiet = False,
 ) -> None:
     """Restore a database, or some tables of it; every object is checked before PostgreSQL sees a byte of it."""
-    from pipeline.archive_reader import Choice
-    from pipeline.catalog import Wanted
+    from pipeline.archive.reader import Choice
+    from pipeline.catalog.find import Wanted
+    from pipeline.cluster.globals import ServerTarget
     from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
-    from pipeline.globals import ServerTarget
     from pipeline.postgres.conninfo import Conninfo
     from pipeline.postgres.use_list import parse_list
-    from pipeline.relocation_plan import Relocation
-    from pipeline.restore import RestoreRequest
-    from pipeline.restore import restore as restore_backup
+    from pipeline.restore.database import RestoreRequest
+    from pipeline.restore.database import restore as restore_backup
+    from pipeline.restore.relocation_plan import Relocation
 
     if (into is None) == (to_directory is None):
         raise InvalidRequest("Say where to restore: --into a database, or --to-directory.")
@@ -242,7 +242,7 @@ def restore(
 def _restore_server(
     store: "StorageBackend", wanted: "Wanted", target: "ServerTarget", *, globals_only: bool, json: bool, quiet: bool
 ) -> None:
-    from pipeline.cluster import restore_cluster, restore_latest_globals
+    from pipeline.cluster.databases import restore_cluster, restore_latest_globals
 
     started = time.monotonic()
     try:
@@ -283,7 +283,7 @@ def _extract(
     json: bool,
     quiet: bool,
 ) -> None:
-    from pipeline.extract import LIST_NAME, ExtractRequest, extract
+    from pipeline.restore.extract import LIST_NAME, ExtractRequest, extract
 
     request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
     with closing(store), display.progress(quiet=quiet or json) as notify:

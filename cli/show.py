@@ -11,8 +11,8 @@ import typer
 from cli import display, options
 
 if TYPE_CHECKING:
-    from pipeline.catalog import StoredManifest
-    from pipeline.manifest import Manifest
+    from pipeline.catalog.find import StoredManifest
+    from pipeline.catalog.manifest import Manifest
     from storage_backends import StorageBackend
     from storage_backends.holds import ObjectLock
 
@@ -39,10 +39,10 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Explain one backup from its manifest; no data is read."""
-    from pipeline.catalog import Wanted, find_stored
+    from pipeline.catalog.find import Wanted, find_stored
+    from pipeline.catalog.keys import BackupRef
     from pipeline.errors import InvalidRequest
-    from pipeline.hold import manifest_lock
-    from pipeline.layout import BackupRef
+    from pipeline.prune.hold import manifest_lock
 
     if toc and json:
         raise InvalidRequest("--toc prints pg_restore's list, which is no JSON: say one of both.")
@@ -52,7 +52,7 @@ def show(
             stored = find_stored(store, wanted, notify)
         manifest = stored.manifest
         if toc:
-            from pipeline.show_toc import show_toc
+            from pipeline.restore.show_toc import show_toc
 
             listed = show_toc(store, manifest, tuple(bin_dir or ()))
             if sys.stdout.isatty():  # names must not control a terminal; in a file they stay as they are
@@ -68,8 +68,8 @@ def show(
 
 def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
     """Return what the backup's latest attestation says. Return None, and print a notice, if the credentials can't read it."""
-    from pipeline.attestation import latest_attestations
-    from pipeline.layout import BackupRef
+    from pipeline.catalog.attestation import latest_attestations
+    from pipeline.catalog.keys import BackupRef
 
     ref = BackupRef(stored.manifest.cluster, stored.manifest.database, stored.manifest.backup_id)
     with display.progress(quiet=True) as notify:
@@ -98,7 +98,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
     from rich.markup import escape
     from rich.table import Table
 
-    from pipeline.manifest import File, TableData
+    from pipeline.catalog.manifest import File, TableData
 
     source, totals, dump = manifest.source, manifest.totals, manifest.dump
     left_out = [f"--{dump.only}-only"] if dump.only else []

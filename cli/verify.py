@@ -16,10 +16,10 @@ from cli.errors import ExitCode, exit_code_of, print_error, result_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.catalog import StoredManifest
-    from pipeline.manifest import Manifest
-    from pipeline.proof import Proof, ProofRequest
-    from pipeline.verify import Verification
+    from pipeline.catalog.find import StoredManifest
+    from pipeline.catalog.manifest import Manifest
+    from pipeline.verify.backup import Verification
+    from pipeline.verify.proof import Proof, ProofRequest
 
 PROOF = "What to prove by restoring"
 _NAMED = 20  # objects that could not be read, named on standard error
@@ -89,13 +89,13 @@ def verify(
     quiet: options.Quiet = False,
 ) -> None:
     """Verify that a backup is still what was stored, as far as restoring it; of a cluster's, each backup that it is made of."""
-    from pipeline.attestation import Level
-    from pipeline.catalog import LATEST, Wanted, find_stored, sources
-    from pipeline.cluster import read_member
+    from pipeline.catalog.attestation import Level
+    from pipeline.catalog.find import LATEST, Wanted, find_stored, sources
+    from pipeline.cluster.databases import read_member
     from pipeline.errors import InvalidRequest
-    from pipeline.verify import Verification, VerifyRequest
-    from pipeline.verify import verify as verify_backup
-    from pipeline.verify_cluster import ClusterVerification
+    from pipeline.verify.backup import Verification, VerifyRequest
+    from pipeline.verify.backup import verify as verify_backup
+    from pipeline.verify.cluster import ClusterVerification
 
     if level not in list(Level):
         raise typer.BadParameter(f"{level!r} is none of {', '.join(Level)}", param_hint="--level")
@@ -195,7 +195,7 @@ def _proof_request(
 ) -> "ProofRequest":
     from pipeline.errors import InvalidRequest
     from pipeline.postgres.conninfo import Conninfo
-    from pipeline.proof import Assertion, ProofRequest
+    from pipeline.verify.proof import Assertion, ProofRequest
 
     assertions = [Assertion(display.one_line(statement), statement) for statement in statements]
     for file in files:

@@ -6,18 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.attempts import back_up_patiently
-from pipeline.attestation import Level
-from pipeline.backup import BackupRequest
-from pipeline.cluster import ClusterRequest, back_up_cluster
+from pipeline.archive.destinations import Copies
+from pipeline.backup.database import BackupRequest
+from pipeline.backup.retry import back_up_patiently
+from pipeline.catalog.attestation import Level
+from pipeline.cluster.databases import ClusterRequest, back_up_cluster
 from pipeline.config import Labels, Limits, Selection
-from pipeline.destinations import Copies
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notify
 from pipeline.nightly.config_file import ConfigFile, Problem
 from pipeline.nightly.settings import Config, DatabaseSettings, DestinationSettings
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.retention import Policy
+from pipeline.prune.retention import Policy
 from storage_backends import StorageBackend, place_of
 
 

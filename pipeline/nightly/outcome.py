@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pipeline.attestation import Level
-from pipeline.manifest import Manifest
+from pipeline.catalog.attestation import Level
+from pipeline.catalog.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

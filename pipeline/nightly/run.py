@@ -4,20 +4,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 
-from pipeline.attestation import Level
-from pipeline.catalog import StoredManifest, Wanted, find_stored
-from pipeline.cluster import read_member
+from pipeline.catalog.attestation import Level
+from pipeline.catalog.find import StoredManifest, Wanted, find_stored
+from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.manifest import Manifest
+from pipeline.cluster.databases import read_member
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
-from pipeline.layout import BackupRef
-from pipeline.manifest import Manifest
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import Outcome
 from pipeline.nightly.settings import DestinationSettings
-from pipeline.prune import Pruned, PruneRequest, prune
-from pipeline.retention import Policy
-from pipeline.verify import Verification, VerifyRequest, verify
-from pipeline.verify_cluster import ClusterVerification
+from pipeline.prune.prune import Pruned, PruneRequest, prune
+from pipeline.prune.retention import Policy
+from pipeline.verify.backup import Verification, VerifyRequest, verify
+from pipeline.verify.cluster import ClusterVerification
 from storage_backends import StorageBackend, StorageError, open_backend
 
 

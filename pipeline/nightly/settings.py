@@ -15,7 +15,8 @@ from pydantic import (
     model_validator,
 )
 
-from pipeline.attestation import Level
+from pipeline.catalog.attestation import Level
+from pipeline.catalog.manifest import Format
 from pipeline.config import (
     LONGEST_PATIENCE,
     LONGEST_TIMEOUT,
@@ -25,9 +26,8 @@ from pipeline.config import (
     parse_size,
 )
 from pipeline.errors import InvalidRequest
-from pipeline.manifest import Format
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.retention import Policy
+from pipeline.prune.retention import Policy
 from storage_backends import InvalidStorageURL, place_of
 from storage_backends.urls import split_web_url
 
@@ -235,7 +235,7 @@ class Retention(Settings):
         return self
 
     def policy(self) -> Policy:
-        """For :mod:`pipeline.prune`."""
+        """For :mod:`pipeline.prune.prune`."""
         level = None if self.only_verified is None else Level(self.only_verified)
         rules = {
             name: getattr(self, name) for name in Retention.model_fields if name not in ("keep_tagged", "only_verified")

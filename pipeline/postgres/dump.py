@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from subprocess import DEVNULL
 from typing import Self
 
+from pipeline.catalog.manifest import TOC_NAME, Format
 from pipeline.config import Selection
 from pipeline.errors import ConnectionFailed, DumpFailed, DumpInterrupted, LocalResourceExhausted
-from pipeline.manifest import Format
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass
 from pipeline.postgres.locks import find_blockers
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import TOC_NAME
 from pipeline.postgres.workspace import RunningProgram, Workspace, describe_failure
 
 ARCHIVE = "archive"

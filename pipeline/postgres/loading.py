@@ -8,8 +8,8 @@ zone holds its offset, and the text of bytea shows its format. Dates in ISO styl
 import re
 from collections.abc import Iterable
 
+from pipeline.catalog.manifest import Source
 from pipeline.errors import BackupDamaged, ConnectionFailed, RestoreFailed
-from pipeline.manifest import Source
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry

@@ -2,7 +2,7 @@
 
 from psycopg import sql
 
-from pipeline.manifest import Source
+from pipeline.catalog.manifest import Source
 
 _PROVIDERS = {"c": ("libc", None), "i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
 """By pg_database.datlocprovider: the provider's name, and the option for its locale."""

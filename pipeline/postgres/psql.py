@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pipeline.errors import RefusedStatement, RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.pg_restore import IgnoredError
 from pipeline.postgres.programs import Program
-from pipeline.postgres.restoration import IgnoredError
 from pipeline.postgres.restricted_mode import RestrictedMode
 from pipeline.postgres.workspace import Workspace, describe_failure
 

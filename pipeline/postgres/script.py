@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.catalog.manifest import TableData
 from pipeline.errors import DumpFailed
-from pipeline.manifest import TableData
 from pipeline.postgres.dump import COPY_END
 from pipeline.postgres.encodings import python_codec, shown
 from pipeline.postgres.restricted_mode import connected_database, describe, is_of_a_dump

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg import sql
 
+from pipeline.catalog.manifest import Extension, Source
 from pipeline.errors import (
     ConnectionFailed,
     PipelineError,
     RestoreFailed,
 )
-from pipeline.manifest import Extension, Source
 from pipeline.postgres.locales import locale_options
 from pipeline.postgres.relations import Relations
 

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from pipeline.errors import DumpFailed, InvalidRequest
 from pipeline.postgres.encodings import python_codec, shown
 
-TOC_NAME = "toc.dat"
 OLDEST, NEWEST = (1, 12), (1, 16)
 _CUSTOM = 1
 """``archCustom`` in ``pg_backup_archiver.h``."""

@@ -2,8 +2,8 @@
 
 from tarfile import BLOCKSIZE, HeaderError, TarInfo
 
+from pipeline.catalog.manifest import Format
 from pipeline.errors import DumpFailed
-from pipeline.manifest import Format
 from pipeline.postgres.toc import Toc, TocCutShort, read_toc
 
 

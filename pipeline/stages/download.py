@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 
+from pipeline.catalog.manifest import File, StoredObject
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
 from pipeline.events import Notice, Notify
-from pipeline.manifest import File, StoredObject
 from pipeline.postgres.dump import COPY_END
 from pipeline.stages.pack import unpack
 from storage_backends import AccessDenied, ObjectNotFound, ObjectTooLarge, StorageBackend, StorageError

@@ -18,10 +18,10 @@ from functools import partial
 from io import RawIOBase
 from pathlib import Path
 
+from pipeline.catalog.manifest import TOC_NAME, File
 from pipeline.concurrency import Workers
-from pipeline.manifest import File
 from pipeline.postgres.load_order import missing_dependencies, outside_tables
-from pipeline.postgres.toc import TOC_NAME, Toc, renumber
+from pipeline.postgres.toc import Toc, renumber
 from pipeline.stages.download import ObjectReader, check_content
 
 _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pipe(7))

@@ -10,8 +10,8 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pipeline.catalog.manifest import Segment
 from pipeline.errors import BackupDamaged
-from pipeline.manifest import Segment
 from pipeline.stages.compress import Compressor, decompress
 
 _BLOCK = 512

@@ -3,7 +3,7 @@
 import hashlib
 from datetime import datetime
 
-from pipeline.manifest import StoredObject
+from pipeline.catalog.manifest import StoredObject
 from storage_backends import Body, StorageBackend
 
 

@@ -28,8 +28,8 @@ from support.stored_sample import StoredSample
 
 from cli import display, errors, options, retention_options
 from pipeline import errors as pipeline_errors
-from pipeline.manifest import Manifest
-from pipeline.removal import Removed
+from pipeline.catalog.manifest import Manifest
+from pipeline.prune.deletion import Removed
 from storage_backends import errors as storage_errors
 
 README = Path(__file__).parents[2] / "README.md"

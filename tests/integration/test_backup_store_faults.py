@@ -19,10 +19,10 @@ from support.pgstow import (
 )
 from support.postgres_fixtures import Database, DatabaseMaker
 
-from pipeline import commit
-from pipeline.backup import BackupRequest, back_up
-from pipeline.layout import new_backup_id
-from pipeline.manifest import Manifest
+from pipeline.backup import commit
+from pipeline.backup.database import BackupRequest, back_up
+from pipeline.catalog.keys import new_backup_id
+from pipeline.catalog.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from storage_backends import ObjectAlreadyExists
 from storage_backends.memory import MemoryBackend

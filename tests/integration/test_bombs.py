@@ -14,16 +14,16 @@ from support.manifests import edit_manifest
 from support.pgstow import disk_use
 from support.stored_sample import StoredSample
 
-from pipeline.archive_reader import open_archive
-from pipeline.attestation import Level, latest_attestations
-from pipeline.catalog import Wanted, find_stored, list_manifests, read_catalog
+from pipeline.archive.reader import open_archive
+from pipeline.catalog.attestation import Level, latest_attestations
+from pipeline.catalog.find import Wanted, find_stored, list_manifests, read_catalog
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest
-from pipeline.export import ExportRequest, export
-from pipeline.extract import ExtractRequest, extract
-from pipeline.show_toc import show_toc
-from pipeline.verify import VerifyRequest, verify
+from pipeline.restore.export import ExportRequest, export
+from pipeline.restore.extract import ExtractRequest, extract
+from pipeline.restore.show_toc import show_toc
+from pipeline.verify.backup import VerifyRequest, verify
 from storage_backends import StorageBackend
 
 MIB = 1024 * 1024

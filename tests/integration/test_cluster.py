@@ -25,12 +25,12 @@ from typer.main import get_command
 
 from cli.errors import exit_code_of
 from cli.main import app
-from pipeline.backup import BackupRequest
-from pipeline.catalog import Wanted
-from pipeline.cluster import ClusterRequest, back_up_cluster, restore_cluster
+from pipeline.backup.database import BackupRequest
+from pipeline.catalog.find import Wanted
+from pipeline.cluster.databases import ClusterRequest, back_up_cluster, restore_cluster
+from pipeline.cluster.globals import ServerTarget
 from pipeline.config import Limits
 from pipeline.errors import BackupBroken, InvalidRequest
-from pipeline.globals import ServerTarget
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.backend import Body, ObjectInfo

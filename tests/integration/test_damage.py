@@ -15,17 +15,17 @@ from support.pgstow import assert_one_sentence, processes_naming, run_pgstow, se
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
-from pipeline.archive_reader import Choice
-from pipeline.attestation import Level, load_attestation
-from pipeline.catalog import Wanted, find_stored
+from pipeline.archive.reader import Choice
+from pipeline.catalog.attestation import Level, load_attestation
+from pipeline.catalog.find import Wanted, find_stored
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
-from pipeline.extract import ExtractRequest, extract
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.restore import RestoreRequest, restore
+from pipeline.restore.database import RestoreRequest, restore
+from pipeline.restore.extract import ExtractRequest, extract
 from pipeline.stages.compress import Compressor
-from pipeline.verify import Verification, VerifyRequest, verify
+from pipeline.verify.backup import Verification, VerifyRequest, verify
 from storage_backends import ObjectInfo, StorageBackend, TransientStorageError
 from storage_backends.local import LocalBackend
 

@@ -15,15 +15,15 @@ from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
 
 from demo import compare
-from pipeline.archive_reader import open_archive
-from pipeline.catalog import Wanted, find_backup
+from pipeline.archive.reader import open_archive
+from pipeline.catalog.find import Wanted, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
-from pipeline.database_properties import try_settings
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.view_check import compare_views
+from pipeline.restore.properties import try_settings
+from pipeline.verify.views import compare_views
 from storage_backends.local import LocalBackend
 
 PRICES = r"""

@@ -32,8 +32,8 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import OBJECT_SIZE, StoredSample
 
 from demo import compare
-from pipeline.catalog import Wanted, find_backup
-from pipeline.manifest import Manifest
+from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.manifest import Manifest
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend

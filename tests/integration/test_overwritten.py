@@ -13,8 +13,8 @@ from support.object_stores import StoreBucket
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
 
-from pipeline.catalog import Wanted, find_backup
-from pipeline.manifest import Manifest
+from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.manifest import Manifest
 from storage_backends import open_backend
 
 ROWS = "SELECT count(*), sum(i) FROM t"

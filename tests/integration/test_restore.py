@@ -16,11 +16,11 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
 from demo import compare
-from pipeline.catalog import Wanted
+from pipeline.catalog.find import Wanted
 from pipeline.errors import LocalResourceExhausted, ProgramMissing
 from pipeline.events import Event, Started
-from pipeline.extract import ExtractRequest, extract
 from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.restore.extract import ExtractRequest, extract
 
 ODD = '"odd names/日本 %41"'
 

@@ -10,7 +10,7 @@ from support.pgstow import Result, run_pgstow
 from support.postgres_fixtures import Database
 
 from pipeline.errors import RestoreFailed
-from pipeline.postgres.restoration import IgnoredError, parse_errors
+from pipeline.postgres.pg_restore import IgnoredError, parse_errors
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 OBJECTS = """

@@ -16,7 +16,7 @@ from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import SAMPLE_SCALE, Database
 
 from demo import compare, sample
-from pipeline.catalog import Wanted, find_backup
+from pipeline.catalog.find import Wanted, find_backup
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend
 

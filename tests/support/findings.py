@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pipeline.checks.finding import Finding, Outcome
+from pipeline.check.finding import Finding, Outcome
 
 
 def problems(findings: Iterable[Finding]) -> dict[str, Finding]:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from support.postgres_fixtures import Database
 
+from pipeline.catalog.manifest import TOC_NAME
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import TOC_NAME, Section, Toc, TocEntry
+from pipeline.postgres.toc import Section, Toc, TocEntry
 
 
 def dumped_toc(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str) -> bytes:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pipeline.attestation import Attestation, Level, store_attestation
-from pipeline.layout import GLOBALS, WHOLE, BackupRef
-from pipeline.manifest import (
+from pipeline.catalog.attestation import Attestation, Level, store_attestation
+from pipeline.catalog.keys import GLOBALS, WHOLE, BackupRef
+from pipeline.catalog.manifest import (
     Compression,
     DumpOptions,
     File,

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 import pytest
 from support.pgstow import PGSTOW, run_pgstow
 
-from pipeline.catalog import Wanted, find_backup
-from pipeline.manifest import File, Manifest, StoredObject
+from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.manifest import File, Manifest, StoredObject
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend
 

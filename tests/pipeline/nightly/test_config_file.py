@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.attestation import Level
+from pipeline.catalog.attestation import Level
 from pipeline.errors import BackupRunning, ConfigInvalid, InvalidRequest
 from pipeline.nightly.config_file import ConfigFile
 from pipeline.nightly.jobs import Job, make_jobs
 from pipeline.nightly.settings import Config
-from pipeline.retention import Policy
+from pipeline.prune.retention import Policy
 
 LEAST = """
 [destinations.nas]

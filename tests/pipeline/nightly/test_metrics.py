@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from support.shelf import SOURCE
 
-from pipeline.attestation import Level
+from pipeline.catalog.attestation import Level
+from pipeline.catalog.manifest import Compression, DumpOptions, Manifest, Totals
 from pipeline.errors import DumpFailed
-from pipeline.manifest import Compression, DumpOptions, Manifest, Totals
 from pipeline.nightly.metrics import write_textfile
 from pipeline.nightly.outcome import Outcome
 

@@ -4,8 +4,8 @@ import pytest
 from support.postgres_fixtures import Database
 from support.shelf import SOURCE
 
+from pipeline.catalog.manifest import Source
 from pipeline.errors import ConnectionFailed
-from pipeline.manifest import Source
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.locales import locale_options
 from pipeline.postgres.server import Server

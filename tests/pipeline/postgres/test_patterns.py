@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from support.postgres_fixtures import Database
 
+from pipeline.catalog.manifest import TOC_NAME
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import TOC_NAME, Toc, read_toc
+from pipeline.postgres.toc import Toc, read_toc
 
 SQL = r"""
 CREATE SCHEMA a; CREATE SCHEMA "A"; CREATE SCHEMA "a.b"; CREATE SCHEMA ab; CREATE SCHEMA "ÄB";

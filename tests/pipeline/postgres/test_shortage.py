@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.errors import RefusedStatement
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.restoration import find_refused
+from pipeline.postgres.pg_restore import find_refused
 from pipeline.postgres.server import Server
 from pipeline.postgres.shortage import is_shortage
 from pipeline.postgres.throwaway import ThrowawayCluster

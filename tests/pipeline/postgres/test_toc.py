@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
-from pipeline.archive_reader import _listed_paths
+from pipeline.archive.reader import _listed_paths
+from pipeline.catalog.manifest import TOC_NAME
 from pipeline.errors import BackupDamaged, DumpFailed, InvalidRequest
 from pipeline.postgres.database_entries import database_statements
 from pipeline.postgres.load_order import missing_dependencies
@@ -20,7 +21,7 @@ from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.prerequisites import named_extensions
 from pipeline.postgres.role_names import rename_roles, roles_of
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import TOC_NAME, Section, Toc, TocEntry, read_toc, renumber, rewrite
+from pipeline.postgres.toc import Section, Toc, TocEntry, read_toc, renumber, rewrite
 from pipeline.postgres.toc_head import parse_head
 
 

@@ -8,10 +8,10 @@ from typing import ClassVar
 import pytest
 from support.pgstow import wait_until
 
+from pipeline.catalog.manifest import File, Segment, StoredObject
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
-from pipeline.manifest import File, Segment, StoredObject
 from pipeline.stages.compress import Compressor
 from pipeline.stages.download import ObjectReader, check_content, download
 from storage_backends import TransientStorageError

@@ -16,7 +16,7 @@ from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
 from demo import compare
-from pipeline.archive_reader import Archive, open_archive
+from pipeline.archive.reader import Archive, open_archive
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.catalog.manifest import Segment
 from pipeline.errors import BackupDamaged
-from pipeline.manifest import Segment
 from pipeline.stages.compress import Compressor
 from pipeline.stages.pack import Draft, Packer, unpack
 

@@ -1,0 +1,291 @@
+"""An archive as it lies in a store: its table of contents, and which files belong to what."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence, Set
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest, TableData
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import BackupDamaged, InvalidRequest
+from pipeline.postgres.loading import names_money
+from pipeline.postgres.patterns import choose_entries
+from pipeline.postgres.role_names import rename_roles
+from pipeline.postgres.toc import Toc, TocCutShort, TocEntry, read_toc
+from pipeline.postgres.toc_head import parse_head
+from pipeline.stages.download import LARGEST_WHOLE, ObjectReader, read_whole
+from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
+from storage_backends import StorageBackend
+
+_LARGE_OBJECT = re.compile(rb"[0-9]{1,10} (blob_[0-9]{1,10}\.dat)")
+"""``_EndLO`` in pg_backup_directory.c."""
+_LONGEST_EXCERPT = 60
+_WITH_DATA = {"TABLE DATA", "BLOBS"}
+"""Entries that have data in an archive, in pg_dump's words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What of an archive to bring back, in pg_dump's patterns or by dump IDs; all of it where there are none. Raises InvalidRequest."""
+
+    tables: tuple[str, ...] = ()
+    schemas: tuple[str, ...] = ()
+    listed: tuple[int, ...] = ()
+    """Dump IDs of the very entries to take, in the order to take them in."""
+
+    def __post_init__(self) -> None:
+        if self.listed and self.by_pattern:
+            raise InvalidRequest("A list of entries says what to take: leave out the patterns for tables and schemas.")
+
+    @property
+    def by_pattern(self) -> bool:
+        """Whether patterns say what to take."""
+        return bool(self.tables or self.schemas)
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left out."""
+        return not (self.by_pattern or self.listed)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A backup's archive, of which the table of contents and the lists of large objects were read."""
+
+    manifest: Manifest
+    toc_data: bytes
+    toc: Toc
+    files: dict[str, File]
+    """By path."""
+    lists: dict[str, tuple[str, ...]]
+    """Paths of the large objects in each list of them, in its order."""
+    fetched: int
+    """Bytes read from the store for this."""
+    replaced: tuple[str, ...]
+    """A sentence for each overwritten or deleted object whose stored version was read instead."""
+
+    @property
+    def format(self) -> Format:
+        """pg_dump's."""
+        return dump_format(self.manifest)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is a single file: pg_restore, or for a script psql, reads that from its start, whatever of it is wanted."""
+        return self.format != "directory"
+
+    @property
+    def encoding(self) -> str:
+        """That of the tables' data, by PostgreSQL's name."""
+        return self.manifest.dump.encoding or self.toc.encoding
+
+    def check_directory(self, option: str) -> None:
+        """Raises InvalidRequest where ``option`` would change what stands in the single file of a stream."""
+        if self.is_stream:
+            raise InvalidRequest(
+                f"{self.manifest.backup_id} has the format {self.format}: {option} is for the directory format."
+            )
+
+    def with_roles(self, roles: Mapping[str, str]) -> "Archive":
+        """The same archive with other roles, by the ones that it names. Raises InvalidRequest where it names one of those nowhere."""
+        if not roles:
+            return self
+        self.check_directory("--map-role")
+        toc_data = rename_roles(self.toc_data, roles)
+        return replace(self, toc_data=toc_data, toc=read_toc(toc_data))
+
+    def choose(self, choice: Choice) -> tuple[int, ...] | None:
+        """Dump IDs of the entries in the order to restore them in; None for all.
+
+        Raises InvalidRequest where a pattern matches nothing, or a dump ID isn't the archive's.
+        """
+        if choice.is_all:
+            return None
+        if self.format == "plain":
+            raise InvalidRequest(
+                f"{self.manifest.backup_id} is a plain script, which psql runs as a whole: no part of it can be chosen."
+            )
+        if choice.by_pattern:
+            return self._in_order(choose_entries(self.toc, choice.tables, choice.schemas))
+        known = {entry.dump_id: entry for entry in self.toc.entries}
+        if unknown := [dump_id for dump_id in choice.listed if dump_id not in known]:
+            raise InvalidRequest(
+                f"The backup {self.manifest.backup_id} holds no entry {unknown[0]}: the list is another's. pgstow show --toc prints its own."
+            )
+        if self.is_stream:
+            self._check_order([known[dump_id] for dump_id in choice.listed if known[dump_id].description in _WITH_DATA])
+        return choice.listed
+
+    def with_schemas(self, dump_ids: Collection[int], *, present: Collection[str]) -> tuple[int, ...]:
+        """The same dump IDs with the schemas that the entries lie in, and without those that are ``present``."""
+        chosen = set(dump_ids)
+        needed = {entry.namespace for entry in self.toc.entries if entry.dump_id in chosen}
+        schemas = [entry for entry in self.toc.entries if entry.description == "SCHEMA"]
+        there = {entry.dump_id for entry in schemas if entry.tag in present}
+        return self._in_order({*chosen, *(entry.dump_id for entry in schemas if entry.tag in needed)} - there)
+
+    def files_of(self, dump_ids: Collection[int] | None) -> list[File]:
+        """The files that hold the data of the entries, in the order of the dump IDs; of all in the archive's, where None.
+
+        An archive that is a single file holds all else in it, too.
+        """
+        if self.is_stream:
+            return self.manifest.files
+        entries = self.toc.data_entries
+        if dump_ids is not None:
+            by_id = {entry.dump_id: entry for entry in entries}
+            entries = tuple(by_id[dump_id] for dump_id in dump_ids if dump_id in by_id)
+        return [self.files[path] for entry in entries for path in (entry.filename, *self.lists.get(entry.filename, ()))]
+
+    def tables_of(self, dump_ids: Collection[int] | None) -> Sequence[File | TableData]:
+        """The tables whose rows are among the data of the entries."""
+        if not self.is_stream:
+            return [file for file in self.files_of(dump_ids) if file.kind == "table"]
+        if dump_ids is None:
+            return self.manifest.tables
+        wanted, data = set(dump_ids), [entry for entry in self.toc.entries if entry.description == "TABLE DATA"]
+        names = {(entry.namespace, entry.tag) for entry in data if entry.dump_id in wanted}
+        return [table for table in self.manifest.tables if (table.schema_name, table.relation) in names]
+
+    def uses_money(self, dump_ids: Collection[int] | None) -> bool:
+        """True if one of the entries (None: any entry) has the type money, itself or by a domain or table on which it depends.
+
+        True also for a script, whose entries aren't known. A partial backup may lack the types of its tables: see :func:`has_types_of_money`.
+        """
+        entries = self.toc.entries if dump_ids is None else self.toc.with_needed(dump_ids)
+        return self.format == "plain" or names_money(entries)
+
+    def plan_feed(self, files: Sequence[File], *, jobs: int, triggers_fire: bool = True) -> FeedPlan:
+        """Return which of these files pg_restore will read with so many jobs, and in which order.
+
+        ``triggers_fire`` is true if foreign keys that exist before the data are checked.
+        """
+        if self.is_stream:
+            return plan_stream(files, self_terminated=self.format != "plain")
+        by_path = {file.path: file for file in files}
+        return plan_feed(self.toc_data, self.toc, by_path, self.lists, jobs=jobs, triggers_fire=triggers_fire)
+
+    def _check_order(self, listed: Sequence[TocEntry]) -> None:
+        """Raises InvalidRequest unless these data entries come in the archive's order, in which pg_restore reads a single file."""
+        position = {entry.dump_id: number for number, entry in enumerate(self.toc.entries)}
+        for before, after in pairwise(listed):
+            if position[before.dump_id] > position[after.dump_id]:
+                raise InvalidRequest(
+                    f"The list has the data of {before.tag} ({before.dump_id}) before that of {after.tag} ({after.dump_id}), which comes "
+                    f"first in the archive. One in the {self.format} format is read from its start: leave the order of the data as it is."
+                )
+
+    def _in_order(self, dump_ids: Set[int]) -> tuple[int, ...]:
+        """The archive's, in which pg_restore takes what it is given a list of."""
+        return tuple(entry.dump_id for entry in self.toc.entries if entry.dump_id in dump_ids)
+
+
+def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> Archive:
+    """Read what tells the archive's structure, and check it. Raises BackupDamaged, also where the manifest lacks a file that it names."""
+    if manifest.kind != "database":
+        raise InvalidRequest(
+            f"{manifest.backup_id} is no backup of a database, but of "
+            + (
+                "roles and tablespaces: restore it with --globals-only."
+                if manifest.kind == "globals"
+                else "a cluster: use --all-databases."
+            )
+        )
+    files = {file.path: file for file in manifest.files}
+    if dump_format(manifest) != "directory":
+        single_file(manifest)
+        reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+        toc_data, toc = (b"", Toc("", ())) if dump_format(manifest) == "plain" else _read_head(manifest, reader)[1:]
+        return Archive(manifest, toc_data, toc, files, {}, reader.fetched, tuple(reader.replaced))
+    structure = [file for file in manifest.files if file.kind in {"toc", "large_object_toc"}]
+    reader = ObjectReader(store, manifest.objects, structure, workers, limits)
+    toc_file = _toc_file(manifest)
+    toc_data = read_whole(toc_file, reader)
+    toc = read_toc(toc_data)
+    lists = {
+        file.path: tuple(_listed_paths(file.path, read_whole(file, reader)))
+        for file in structure
+        if file.kind == "large_object_toc"
+    }
+    named = [entry.filename for entry in toc.data_entries] + [path for paths in lists.values() for path in paths]
+    if missing := [path for path in named if path not in files]:
+        raise BackupDamaged(f"The manifest of {manifest.backup_id} names no {missing[0]}, which its archive needs.")
+    return Archive(manifest, toc_data, toc, files, lists, reader.fetched, tuple(reader.replaced))
+
+
+def dump_format(manifest: Manifest) -> Format:
+    """The format of the archive, or of the script, that the manifest is of."""
+    return "plain" if manifest.dump.format == "script" else manifest.dump.format
+
+
+def check_format(manifest: Manifest, wanted: Format | None) -> None:
+    """Raises InvalidRequest where an archive of one format is wanted in another, which pg_restore doesn't make."""
+    if wanted not in {None, dump_format(manifest)}:
+        raise InvalidRequest(
+            f"{manifest.backup_id} has the format {dump_format(manifest)}: it can be written as that, or as a plain script."
+        )
+
+
+def read_head(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> tuple[str, bytes]:
+    """The name and the bytes of what ``pg_restore --list`` needs of an archive: ``toc.dat``, or the beginning of the single file.
+
+    Nothing else is fetched than the objects that hold it. Raises InvalidRequest for a script.
+    """
+    match dump_format(manifest):
+        case "plain":
+            raise InvalidRequest(f"{manifest.backup_id} is a plain script, which has no table of contents.")
+        case "directory":
+            file = _toc_file(manifest)
+            return file.path, read_whole(file, ObjectReader(store, manifest.objects, [file], workers, limits))
+        case _:
+            reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+            return single_file(manifest).path, _read_head(manifest, reader)[0]
+
+
+def _read_head(manifest: Manifest, reader: ObjectReader) -> tuple[bytes, bytes, Toc]:
+    """Of an archive that is a single file: as much of it as has the table of contents, that itself, and what it says."""
+    file = single_file(manifest)
+    head, tried = bytearray(), 0
+    for part in reader.read(file):
+        head += part
+        if len(head) > LARGEST_WHOLE:
+            raise BackupDamaged(f"{file.path} has no table of contents in its first {LARGEST_WHOLE} bytes.")
+        if len(head) < 2 * tried:  # so that a long one isn't parsed again and again
+            continue
+        tried = len(head)
+        with suppress(TocCutShort):
+            return bytes(head), *parse_head(bytes(head), dump_format(manifest))
+    return bytes(head), *parse_head(bytes(head), dump_format(manifest))
+
+
+def single_file(manifest: Manifest) -> File:
+    """Return the file of a backup that has a single file. Raises BackupDamaged if the manifest names none or several."""
+    if len(manifest.files) != 1:
+        raise BackupDamaged(
+            f"The manifest of {manifest.backup_id} names {len(manifest.files)} files instead of a single one."
+        )
+    return manifest.files[0]
+
+
+def _toc_file(manifest: Manifest) -> File:
+    found = next((file for file in manifest.files if file.path == TOC_NAME), None)
+    if found is None:
+        raise BackupDamaged(
+            f"The manifest of {manifest.backup_id} names no {TOC_NAME}; nothing can be restored without it."
+        )
+    return found
+
+
+def _listed_paths(path: str, data: bytes) -> list[str]:
+    """Return the names of files in ``blobs.toc``, which has a line for each large object: its OID and its file's name.
+
+    Raises BackupDamaged if a line has another form.
+    """
+    lines = data.splitlines()
+    names = [_LARGE_OBJECT.fullmatch(line) for line in lines]
+    if None in names:
+        line = lines[names.index(None)][:_LONGEST_EXCERPT]
+        raise BackupDamaged(f"{path} is no list of large objects: the line {line!r} names none.")
+    return [name[1].decode() for name in names if name]

@@ -1,0 +1,155 @@
+"""A dump that is one stream: an archive in the custom or the tar format, or a script. It becomes a single file of the backup."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline.archive.reader import dump_format, single_file
+from pipeline.archive.writer import ArchivedFile, ArchiveWriter
+from pipeline.catalog.manifest import File, Format, Manifest, TableData
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import DumpFailed, RestoreFailed
+from pipeline.events import Notice, Notify, Progress
+from pipeline.postgres.activity import count_sessions
+from pipeline.postgres.dump import StreamDump
+from pipeline.postgres.programs import find_program, major_of
+from pipeline.postgres.script import ScriptReader, Take
+from pipeline.postgres.server import Server
+from pipeline.postgres.statement_timeout import StatementWatch
+from pipeline.postgres.toc import Toc, TocCutShort
+from pipeline.postgres.toc_head import parse_head
+from pipeline.postgres.workspace import Workspace
+from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.spool import Piece
+from pipeline.stages.stream_validator import ReadAlong
+
+STREAM_NAMES: dict[Format, str] = {"custom": "archive.dump", "tar": "archive.tar", "plain": "script.sql"}
+"""The file of each format that is a single one."""
+
+_HEAD_PART = 64 * 1024  # bytes
+_PATIENCE = 10.0  # seconds for a session to end after its client ended
+_TICK = 0.02  # seconds
+_INTERVAL = 0.2  # seconds between reports of progress
+
+
+def read_contents(dump: StreamDump, server: Server, name: str, watch: StatementWatch, workers: Workers) -> Toc:
+    """Return the table of contents of an archive in the custom format, and end pg_dump before it dumps data.
+
+    ``name`` is the application name of pg_dump's sessions. They have ended when this returns. Raises DumpFailed.
+    """
+    head, tried, ended = bytearray(), 0, False
+    while True:
+        watch.look()
+        workers.collect(timeout=0)
+        if (read := dump.read(_HEAD_PART, timeout=_TICK)) is None:
+            continue
+        head += read[0]
+        if ended := read[1]:
+            _await(dump, watch, workers)
+        if not ended and len(head) < 2 * tried:  # so that a long table of contents isn't parsed again and again
+            continue
+        tried = len(head)
+        with suppress(TocCutShort):
+            _, toc = parse_head(bytes(head), "custom")
+            break
+        if ended:
+            raise DumpFailed(
+                "pg_dump ended before it wrote the table of contents that tells which tables the script must have."
+            )
+    dump.stop()
+    deadline = time.monotonic() + _PATIENCE
+    while count_sessions(server, name) and time.monotonic() < deadline:
+        workers.collect(timeout=_TICK)
+    return toc
+
+
+def pass_on(
+    dump: StreamDump,
+    name: str,
+    along: ReadAlong,
+    watch: StatementWatch,
+    writer: ArchiveWriter,
+    workers: Workers,
+    notify: Notify,
+    *,
+    piece_size: int,
+    expected: int,
+) -> list[TableData]:
+    """Move all that the program writes into the writer, as the file ``name``; what the writer has no room for waits in the pipe.
+
+    ``expected`` is about how many bytes that will be. Returns the tables whose rows passed. Raises DumpFailed unless it is whole.
+    """
+    index, reported, ended = 0, 0.0, False
+    while not ended:
+        watch.look()
+        workers.collect(timeout=0 if writer.has_room(piece_size) else _TICK)
+        if not writer.has_room(piece_size) or (read := dump.read(piece_size, timeout=_TICK)) is None:
+            continue
+        data, ended = read
+        if ended:
+            _await(dump, watch, workers)
+        writer.write(Piece(name, index, data, last=ended))
+        index += 1
+        try:
+            along.write(data)
+        except RestoreFailed as exc:
+            raise _unreadable(exc) from exc
+        if time.monotonic() - reported > _INTERVAL:
+            reported = time.monotonic()
+            current = (along.current,) if along.current else ()
+            notify(Progress(writer.read, max(expected, writer.read), writer.stored, current))
+    while watch.asking:
+        workers.collect(timeout=_TICK)
+    for line in dump.warnings():
+        notify(Notice(line))
+    try:
+        return along.finish()
+    except RestoreFailed as exc:
+        raise _unreadable(exc) from exc
+
+
+def read_stream(
+    manifest: Manifest, reader: ObjectReader, limits: Limits, programs: Sequence[Path], take: Take | None = None
+) -> list[TableData]:
+    """Read all of an archive or a script that is a single file, and check it. Returns the tables whose rows are in it, which ``take`` gets.
+
+    Raises BackupDamaged, or DumpFailed or RestoreFailed where that can't be told, or ProgramMissing.
+    """
+    file = single_file(manifest)
+    format_ = dump_format(manifest)
+    major = major_of(manifest.source.pg_dump_version)
+    pg_restore = find_program("pg_restore", at_least_major=major, search=programs) if format_ != "plain" else None
+    script = ScriptReader(of_cluster=manifest.kind == "cluster", take=take)
+    if pg_restore is None:
+        script.expect([(table.database, table.schema_name, table.relation) for table in manifest.tables])
+    with Workspace(limits.spool_parent) as workspace, ReadAlong(script, workspace, format_, pg_restore) as along:
+        for part in check_content(file, reader.read(file)):
+            along.write(part)
+        return along.finish()
+
+
+def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
+    """The file as the manifest has it."""
+    return [
+        File(
+            path=file.path,
+            kind="script" if file.path.endswith(".sql") else "archive",
+            size=file.size,
+            checksum=file.checksum,
+            segments=file.segments,
+        )
+        for file in archived
+    ]
+
+
+def _await(dump: StreamDump, watch: StatementWatch, workers: Workers) -> None:
+    """Its end, which follows that of its output; what ended it badly comes before what is wrong with what it wrote."""
+    while not dump.has_ended():
+        watch.look()
+        workers.collect(timeout=_TICK)
+
+
+def _unreadable(error: RestoreFailed) -> DumpFailed:
+    return DumpFailed(f"pg_restore can't read what pg_dump wrote, so it is no backup. {error}")

@@ -1,0 +1,177 @@
+"""Pieces of an archive's files in, objects in a store out: hash, compress, pack and upload, overlapped within a bound on memory."""
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import partial
+
+from pipeline.archive.destinations import Destination, Destinations
+from pipeline.catalog.manifest import TOC_NAME, Segment, StoredObject
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.stages.compress import Compressor
+from pipeline.stages.pack import Draft, Packer
+from pipeline.stages.spool import Piece
+from pipeline.stages.upload import upload
+from storage_backends import StorageError
+
+_TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
+
+
+@dataclass(slots=True)
+class ArchivedFile:
+    """A file of the archive, as it passed."""
+
+    path: str
+    size: int = 0
+    """Bytes."""
+    lines: int = 0
+    """Newlines in it."""
+    tail: bytes = b""
+    """Its last few bytes."""
+    checksum: str = ""
+    """SHA-256 in hexadecimal."""
+    segments: list[Segment] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Passing:
+    file: ArchivedFile
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    frames: dict[int, tuple[bytes, int, bool]] = field(default_factory=dict)
+    """Those that came back before an earlier one: bytes, uncompressed size, whether it is the last."""
+    next_frame: int = 0
+
+
+@dataclass(slots=True)
+class _OnItsWay:
+    size: int
+    """Bytes, which all stores are sent from the same memory."""
+    copies: int
+    """Stores that it is still being sent to."""
+
+
+class ArchiveWriter:
+    """Writes the objects of one backup under ``prefix``, to each destination. All calls are from the thread that owns ``workers``.
+
+    Bytes in flight (pieces to be compressed, frames that wait for an object to be full, objects on their way) stay under
+    ``limits.memory``, whatever the number of destinations: the slowest one sets the pace. One that fails is dropped; the last one's
+    StorageError comes out of ``workers.collect``.
+    """
+
+    def __init__(
+        self, destinations: Destinations, prefix: str, workers: Workers, limits: Limits, compressor: Compressor
+    ) -> None:
+        self._destinations = destinations
+        self._workers = workers
+        self._prefix = prefix
+        self._memory = limits.memory
+        # zstd's own memory, which grows with its level, stays under the limit too, on top of the data's.
+        threads = max(1, min(limits.threads, limits.memory // compressor.context_size(limits.piece_size)))
+        self._longest_queue = 2 * threads * limits.piece_size
+        self._compressor = compressor
+        self._packer = Packer(compressor, limits.object_size)
+        self._compressing = workers.pool(threads, "compress")
+        self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
+        self._passing: dict[str, _Passing] = {}
+        self._files: dict[str, ArchivedFile] = {}
+        self._on_their_way: dict[int, _OnItsWay] = {}
+        self._raw = self._waiting = self._sending = 0
+        self.read = self.stored = 0
+        """Bytes that came in, and bytes that are stored, in all stores together."""
+
+    def has_seen(self, path: str) -> bool:
+        """Whether a piece of this file came in."""
+        return path in self._files or path in self._passing
+
+    def has_room(self, size: int) -> bool:
+        """Whether a piece of ``size`` bytes can be taken now. If not, it can after some ``workers.collect``."""
+        queue_is_long = self._raw > self._longest_queue
+        in_flight = 2 * self._raw + self._waiting + self._packer.held + self._sending
+        if not queue_is_long and in_flight + 2 * size <= self._memory:
+            return True
+        idle = not self._compressing.pending and not self._sends
+        if idle and (draft := self._packer.cut_largest()):
+            self._send(draft)
+        return False
+
+    def write(self, piece: Piece) -> None:
+        """Take a file's next piece. Pieces of one file come in order; those of several may alternate."""
+        passing = self._passing.setdefault(piece.name, _Passing(ArchivedFile(piece.name)))
+        file = passing.file
+        passing.digest.update(piece.data)
+        file.size += len(piece.data)
+        file.lines += piece.data.count(b"\n")
+        file.tail = (file.tail + piece.data[-_TAIL:])[-_TAIL:]
+        if piece.last:
+            file.checksum = passing.digest.hexdigest()
+        self.read += len(piece.data)
+        self._raw += len(piece.data)
+        self._compressing.submit(partial(self._compressor.frame, piece.data), partial(self._take_frame, piece))
+
+    def finish(self) -> list[ArchivedFile]:
+        """No more pieces: wait until each destination has all objects, or is dropped. The files in the order in which they became whole."""
+        while self._compressing.pending:
+            self._workers.collect(timeout=1.0)
+        while draft := self._packer.cut_largest():
+            self._send(draft)
+        while self._sends:
+            self._workers.collect(timeout=1.0)
+        return list(self._files.values())
+
+    @property
+    def _sends(self) -> bool:
+        """Whether a destination is still sent something; those that were dropped don't count."""
+        return any(self._uploading[destination].pending for destination in self._destinations.open)
+
+    def _take_frame(self, piece: Piece, frame: bytes) -> None:
+        size = len(piece.data)
+        self._raw -= size
+        self._waiting += len(frame)
+        passing = self._passing[piece.name]
+        passing.frames[piece.index] = frame, size, piece.last
+        while (ready := passing.frames.pop(passing.next_frame, None)) is not None:
+            self._pack(passing, *ready)
+
+    def _pack(self, passing: _Passing, frame: bytes, size: int, last: bool) -> None:
+        passing.next_frame += 1
+        self._waiting -= len(frame)
+        path = passing.file.path
+        for draft in self._packer.add(path, frame, size):
+            self._send(draft)
+        if last:
+            passing.file.segments, drafts = self._packer.finish(path, end_pack=path == TOC_NAME)
+            for draft in drafts:
+                self._send(draft)
+            self._files[path] = passing.file
+            del self._passing[path]
+
+    def _send(self, draft: Draft) -> None:
+        key, destinations = self._prefix + draft.name, self._destinations.open
+        self._sending += len(draft.body)
+        self._on_their_way[draft.number] = _OnItsWay(len(draft.body), len(destinations))
+        for destination in destinations:
+            self._uploading[destination].submit(
+                partial(_upload, destination, key, draft.body), partial(self._sent, draft.number, destination)
+            )
+
+    def _sent(self, number: int, destination: Destination, result: StoredObject | StorageError | None) -> None:
+        on_its_way = self._on_their_way[number]
+        on_its_way.copies -= 1
+        if not on_its_way.copies:
+            self._sending -= on_its_way.size
+            del self._on_their_way[number]
+        if isinstance(result, StoredObject):
+            self.stored += result.size
+            destination.objects[number] = result
+        elif result is not None and destination.outcome is None:
+            self._destinations.drop(destination, result)
+
+
+def _upload(destination: Destination, key: str, body: bytearray) -> StoredObject | StorageError | None:
+    """None where the destination was dropped while this waited for its turn."""
+    if destination.outcome is not None:
+        return None
+    try:
+        return upload(destination.store, key, body)
+    except StorageError as exc:
+        return exc

@@ -1,0 +1,75 @@
+"""What a backup would take, by pg_dump's own word, without writing to the store."""
+
+import time
+from dataclasses import dataclass
+
+from pipeline.backup.commit import default_cluster
+from pipeline.backup.database import BackupRequest
+from pipeline.catalog.manifest import TOC_NAME
+from pipeline.postgres.dump import DirectoryDump, DumpCall
+from pipeline.postgres.programs import Program, find_program
+from pipeline.postgres.server import Server
+from pipeline.postgres.toc import Toc, TocCutShort, read_toc
+from pipeline.postgres.workspace import Workspace
+
+_TICK = 0.01  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTable:
+    """A table whose data would be taken."""
+
+    schema: str
+    relation: str
+    size: int
+    """Bytes on the server's disk with its TOAST, without indexes."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPlan:
+    """What would be backed up."""
+
+    cluster: str
+    database: str
+    server_version: str
+    program: Program
+    tables: tuple[PlannedTable, ...]
+    """Largest first."""
+    large_objects: bool
+    entries: int
+    """Objects of all kinds in the archive's table of contents."""
+
+
+def plan_backup(request: BackupRequest) -> BackupPlan:
+    """Start pg_dump as a backup would, and stop it as soon as its table of contents is there. Raises PipelineError."""
+    with Workspace(request.limits.spool_parent) as workspace, Server(request.source) as server:
+        program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
+        call = DumpCall(program, request.source, workspace, server, "pgstow dry run", request.lock_wait_timeout)
+        dump = DirectoryDump(call, request.selection, snapshot=server.export_snapshot().name, jobs=1)
+        toc = _await_toc(dump)
+        dump.stop()
+        tables = [entry for entry in toc.data_entries if entry.description == "TABLE DATA"]
+        sizes = server.relation_sizes([entry.oid for entry in tables])
+        planned = [PlannedTable(entry.namespace, entry.tag, sizes.get(entry.oid, 0)) for entry in tables]
+        return BackupPlan(
+            cluster=request.cluster or default_cluster(server),
+            database=server.name,
+            server_version=server.version,
+            program=program,
+            tables=tuple(sorted(planned, key=lambda table: -table.size)),
+            large_objects=len(tables) < len(toc.data_entries),
+            entries=len(toc.entries),
+        )
+
+
+def _await_toc(dump: DirectoryDump) -> Toc:
+    """Return the table of contents as soon as it is whole: pg_dump writes it before any data. Raises DumpFailed."""
+    path = dump.folder / TOC_NAME
+    while True:
+        ended = dump.has_ended()
+        try:
+            return read_toc(path.read_bytes() if path.exists() else b"")
+        except TocCutShort:
+            if ended:
+                raise
+        time.sleep(_TICK)

@@ -1,0 +1,63 @@
+"""How far a step is, from what is known so far, a few times a second."""
+
+import time
+from contextlib import suppress
+from functools import partial
+
+from pipeline.archive.writer import ArchiveWriter
+from pipeline.concurrency import Workers
+from pipeline.errors import PipelineError
+from pipeline.events import Notify, Progress
+from pipeline.postgres.server import Server
+from pipeline.postgres.toc import read_toc
+from pipeline.stages.spool import Spool
+
+_INTERVAL = 0.2  # seconds
+
+_Announced = dict[str, tuple[str, int]]
+"""By file: the table, and about how many bytes it will have."""
+
+
+class BackupProgress:
+    """Reports a backup's progress against what the table of contents announces and the server estimates."""
+
+    def __init__(self, notify: Notify, workers: Workers) -> None:
+        self._notify = notify
+        self._asking = workers.pool(1, "estimate")
+        self._announced: _Announced = {}
+        self._last = 0.0
+
+    def expect(self, toc_data: bytes, server: Server) -> None:
+        """The table of contents is there, which names every file that will come; the server is asked how large they may get.
+
+        Not in the calling thread, which has a spool to bound meanwhile: of many thousands of tables, this takes seconds.
+        """
+        self._asking.submit(partial(_announce, toc_data, server), self._announced.update)
+
+    @property
+    def asking(self) -> bool:
+        """Whether the server is still being asked."""
+        return self._asking.pending > 0
+
+    def report(self, writer: ArchiveWriter, spool: Spool) -> None:
+        """Tell how far it is, if that is due."""
+        now = time.monotonic()
+        if now - self._last < _INTERVAL:
+            return
+        self._last = now
+        growing = {file.name: file.taken for file in spool.files}
+        remaining = sum(
+            max(0, estimate - growing.get(name, 0))
+            for name, (_, estimate) in self._announced.items()
+            if name in growing or not writer.has_seen(name)
+        )
+        current = tuple(self._announced[name][0] if name in self._announced else name for name in growing)[:8]
+        self._notify(Progress(writer.read, writer.read + remaining, writer.stored, current))
+
+
+def _announce(toc_data: bytes, server: Server) -> _Announced:
+    tables = [entry for entry in read_toc(toc_data).data_entries if entry.description == "TABLE DATA"]
+    sizes: dict[int, int] = {}
+    with suppress(PipelineError):  # no backup fails for want of an estimate
+        sizes = server.estimated_sizes([entry.oid for entry in tables])
+    return {entry.filename: (f"{entry.namespace}.{entry.tag}", sizes.get(entry.oid, 0)) for entry in tables}

@@ -1,0 +1,232 @@
+"""Attestations: what a verification proved of a backup, kept beside it in the store.
+
+Written like manifests, in canonical bytes and create-only: none is ever changed, and a later verification adds its own.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from importlib.metadata import version
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.catalog.canonical_json import Count, Model, Moment, Sha256, document_schema, dump_document, load_document
+from pipeline.catalog.keys import BackupRef, attestations_prefix, is_attestation_name
+from pipeline.catalog.plausibility import doubt_time
+from pipeline.concurrency import Workers
+from pipeline.errors import ManifestInvalid
+from pipeline.events import Notice, Notify
+from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, ObjectTooLarge, StorageBackend
+
+ATTESTATION_VERSION = "1.2"
+_READERS = 8  # attestations read at once
+_LONGEST = 16 * 1024 * 1024  # bytes
+_MOST_PROBLEMS = 1000  # in an attestation, so that its length stays below _LONGEST
+
+
+class Level(StrEnum):
+    """How far a verification goes; each includes what the one before it proves."""
+
+    OBJECTS = "objects"
+    """Every object is there, with the size and the checksum that the store reports. Reads no data."""
+    BYTES = "bytes"
+    """Every object was read again, and has the SHA-256 that the manifest says."""
+    ARCHIVE = "archive"
+    """pg_restore parses the archive, and each of its files decompresses to its size, SHA-256 and rows."""
+    RESTORE = "restore"
+    """All of it was restored into a server, and had the rows there that the manifest says."""
+
+
+class RestoreProof(Model):
+    """What restoring the backup showed."""
+
+    server_version: str = Field(description="Of the server that it was restored into")
+    pg_restore_version: str
+    tables: Count = Field(description="Tables whose rows were counted, and were as many as the manifest says")
+    rows: Count
+    compared: Count | None = Field(
+        description="Tables whose content was compared with the archive; null where that wasn't asked for"
+    )
+    assertions: list[str] = Field(
+        description="The user's assertions that were checked: SQL, or the name of a file of it"
+    )
+
+
+class Attestation(Model):
+    """What one verification of one backup found."""
+
+    attestation_version: str = Field(default=ATTESTATION_VERSION, pattern=r"^\d+\.\d+$")
+    cluster: str
+    database: str
+    backup_id: str
+    manifest_sha256: Sha256 = Field(
+        description="SHA-256 of the manifest's bytes: which backup this is about, beyond its name"
+    )
+    level: Literal["objects", "bytes", "archive", "restore"]
+    good: bool = Field(description="True if nothing was wrong and everything could be read")
+    problems: list[str] = Field(
+        description="One sentence for each thing that was wrong; after a thousand, how many more there were"
+    )
+    unreadable: list[str] = Field(
+        default=[],
+        description="One sentence for each object that the store failed to give, though it gave others. "
+        "If problems is empty, the backup is neither good nor damaged, but unproven. Since 1.1",
+    )
+    replaced: list[str] = Field(
+        default=[],
+        description="One sentence for each object that was overwritten or deleted, where the store still has the version that was stored. "
+        "If problems is empty, the backup can be restored, but is unproven: the store may remove that version. Since 1.2",
+    )
+    objects: Count = Field(description="Objects that were looked at")
+    objects_without_checksum: Count = Field(
+        description="Objects of which the store reported no checksum, and that weren't read"
+    )
+    files: Count = Field(description="Files of the archive that were decompressed and checked")
+    restore: RestoreProof | None = Field(description="At level restore, of a database, unless it failed to be restored")
+    started_at: Moment
+    finished_at: Moment
+    tool: str = Field(default=f"pgstow {version('pgstow')}", description="What wrote this")
+
+    @property
+    def unproven(self) -> bool:
+        """True if nothing is damaged, but some objects could not be read, or only in an earlier version."""
+        return not self.good and bool(self.unreadable or self.replaced) and not self.problems
+
+    @property
+    def ref(self) -> BackupRef:
+        """Which backup."""
+        return BackupRef(self.cluster, self.database, self.backup_id)
+
+
+def store_attestation(store: StorageBackend, attestation: Attestation) -> str:
+    """Put it into the store; its key. Raises StorageError."""
+    key, data = attestation.ref.attestation_key(attestation.finished_at), dump_attestation(attestation)
+    return store.put(key, data, sha256=hashlib.sha256(data).digest()).key
+
+
+def shortened(problems: Sequence[str]) -> list[str]:
+    """Return the problems for an attestation: after the first thousand, only how many more there are."""
+    left = len(problems) - _MOST_PROBLEMS
+    return [*problems[:_MOST_PROBLEMS], *([f"There are {left} more problems."] if left > 0 else [])]
+
+
+def dump_attestation(attestation: Attestation) -> bytes:
+    """The attestation's canonical bytes, checksum included."""
+    return dump_document(attestation, "attestation_checksum")
+
+
+def load_attestation(data: bytes, key: str) -> Attestation:
+    """Parse and check an attestation. Raises ManifestInvalid, naming ``key``, where it isn't what was written."""
+    attestation = load_document(data, Attestation, key, version=ATTESTATION_VERSION)
+    if attestation.ref.attestation_key(attestation.finished_at) != key:
+        raise ManifestInvalid(f"The attestation {key} is of another backup, {attestation.backup_id}: it was moved.")
+    return attestation
+
+
+def latest_attestations(
+    store: StorageBackend,
+    digests: Mapping[BackupRef, str | None],
+    cluster: str | None,
+    database: str | None,
+    notify: Notify,
+) -> dict[BackupRef, Attestation] | None:
+    """Return, for each of the backups, the attestation that counts; None if the credentials can't read attestations.
+
+    ``digests`` are the SHA-256 of the backups' manifests, in hexadecimal; None if one can't be read.
+
+    The latest attestation counts. But an earlier attestation that isn't good counts until a good attestation of its level or above follows.
+    An attestation counts for nothing, and hides no earlier one, if it can't be read or believed, or is about another manifest.
+
+    Costs one LIST per thousand attestations of the cluster or the database, and for each backup that has any, one GET for each from the
+    latest back to the first that is of level restore or not good. What can't be read, and why, is a notice. Raises StorageError.
+    """
+    wanted = {ref.attestations_prefix: (ref, sha256) for ref, sha256 in digests.items() if sha256 is not None}
+    histories = defaultdict[BackupRef, list[ObjectInfo]](list)
+    try:
+        for info in store.list(attestations_prefix(cluster, database if cluster is not None else None)):
+            folder, slash, name = info.key.rpartition("/")
+            if folder + slash not in wanted:
+                continue
+            ref, _ = wanted[folder + slash]
+            if is_attestation_name(name):
+                histories[ref].append(info)
+            else:
+                notify(
+                    Notice(
+                        f"{info.key!r} is no name that pgstow gives to an attestation. pgstow ignores the object and keeps it."
+                    )
+                )
+        return _read(store, [(ref, digests[ref], found) for ref, found in histories.items()], notify)
+    except AccessDenied as exc:
+        notify(Notice(f"When backups were last proven can't be told. {exc}"))
+        return None
+
+
+def _read(
+    store: StorageBackend, histories: Sequence[tuple[BackupRef, str | None, Sequence[ObjectInfo]]], notify: Notify
+) -> dict[BackupRef, Attestation]:
+    found: dict[BackupRef, Attestation] = {}
+
+    def take(ref: BackupRef, result: tuple[Attestation | None, Sequence[str]]) -> None:
+        attestation, problems = result
+        if problems:
+            more = (
+                f" {len(problems) - 1} more attestations of this backup can't be used either."
+                if len(problems) > 1
+                else ""
+            )
+            notify(Notice(problems[0] + more))
+        if attestation:
+            found[ref] = attestation
+
+    with Workers() as workers:
+        reading = workers.pool(_READERS, "attestation")
+        for ref, sha256, oldest_first in histories:
+            reading.submit(partial(_read_history, store, sha256, oldest_first), partial(take, ref))
+        while reading.pending:
+            workers.collect(timeout=1.0)
+    return found
+
+
+def _read_history(
+    store: StorageBackend, sha256: str | None, oldest_first: Sequence[ObjectInfo]
+) -> tuple[Attestation | None, Sequence[str]]:
+    """Return the attestation that counts, and a sentence on each attestation that can't be used."""
+    levels, counting, proven = list(Level), None, -1
+    problems: list[str] = []
+    for info in reversed(oldest_first):
+        try:
+            attestation = _read_one(store, info, sha256)
+        except (ManifestInvalid, ObjectNotFound, ObjectTooLarge) as exc:
+            problems.append(str(exc))  # an unusable attestation must hide no earlier one
+            continue
+        level = levels.index(Level(attestation.level))
+        if level <= proven:
+            continue
+        if counting is None or not attestation.good:
+            counting = attestation
+        proven = level
+        if not attestation.good or levels[level] is Level.RESTORE:
+            break
+    return counting, problems
+
+
+def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str | None) -> Attestation:
+    """Raises as ``store.get``, and ManifestInvalid if the attestation can't be believed or is about another manifest."""
+    attestation = load_attestation(store.get(info.key, at_most=_LONGEST), info.key)
+    if reason := doubt_time(attestation.finished_at, info.modified, datetime.now(UTC)):
+        raise ManifestInvalid(f"The attestation {info.key} is not believed: {reason}.")
+    if attestation.manifest_sha256 != sha256:
+        raise ManifestInvalid(
+            f"The attestation of {attestation.backup_id} is about another manifest than the stored one."
+        )
+    return attestation
+
+
+def attestation_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of an attestation, as published in docs/attestation.schema.json."""
+    return document_schema(Attestation, f"pgstow attestation {ATTESTATION_VERSION}", "attestation_checksum")

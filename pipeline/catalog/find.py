@@ -1,0 +1,299 @@
+"""Which backups a store holds: the manifests, and nothing else, say so."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from itertools import groupby
+
+from pipeline.catalog.keys import MANIFESTS, RESERVED, WHOLE, BackupRef, is_backup_id, is_odd, manifests_prefix
+from pipeline.catalog.manifest import LONGEST_MANIFEST, Manifest, load_manifest
+from pipeline.catalog.plausibility import doubt, doubt_ref
+from pipeline.concurrency import Workers
+from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
+from pipeline.events import Notice, Notify
+from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
+
+LATEST = "latest"
+_READERS = 8  # manifests read at once
+_LARGE = 16 * 1024 * 1024  # bytes
+_ODD_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which backup a user means."""
+
+    backup: str = LATEST
+    """A backup ID, the beginning of one that is unique, or ``latest``."""
+    cluster: str | None = None
+    database: str | None = None
+    at: datetime | None = None
+    """With ``latest``: the newest whose data is of this moment or before."""
+    partial: bool = False
+    """With ``latest``: also one that something was left out of."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedManifest:
+    """A manifest that a listing names."""
+
+    ref: BackupRef
+    stored_at: datetime
+    """When the manifest was stored, by the store's clock, in UTC."""
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The manifests that a store names."""
+
+    manifests: Sequence[ListedManifest]
+    """In the order of their keys: oldest first within each database."""
+    odd: Sequence[str]
+    """Keys that look like a manifest's but that pgstow never writes. They name no backups."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest that was read from a store once."""
+
+    manifest: Manifest
+    sha256: str
+    """SHA-256 of the manifest's bytes, in hexadecimal."""
+    doubt: str | None = None
+    """Why no backup can have made the manifest; None if one can."""
+
+
+def list_manifests(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> Listing:
+    """Return every committed backup. Costs one LIST per thousand. Raises StorageError."""
+    found, odd = list[ListedManifest](), list[str]()
+    for info in store.list(manifests_prefix(cluster, database if cluster is not None else None)):
+        if is_odd(info.key):
+            odd.append(info.key)
+        elif (ref := BackupRef.of_manifest_key(info.key)) and database in (None, ref.database):
+            found.append(ListedManifest(ref, info.modified, info.size))
+    return Listing(found, odd)
+
+
+def list_backups(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[BackupRef]:
+    """Every committed backup, oldest first within each database. Raises StorageError."""
+    return [listed.ref for listed in list_manifests(store, cluster, database).manifests]
+
+
+def tell_odd(listing: Listing, notify: Notify) -> None:
+    """Report the keys that are no backup's: the first few by name, the others by number."""
+    for key in listing.odd[:_ODD_NAMED]:
+        notify(Notice(f"{key!r} is no name that pgstow gives to a manifest. pgstow ignores the object and keeps it."))
+    if (more := len(listing.odd) - _ODD_NAMED) > 0:
+        notify(Notice(f"{more} more names under {MANIFESTS} are not pgstow's either."))
+
+
+def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
+    """Cluster and database of everything that there are backups of, but for clusters whose latest one is a record of others.
+
+    Raises BackupNotFound where there is none.
+    """
+    all_sources = sorted({(ref.cluster, ref.database) for ref in list_backups(store, cluster, database)})
+    found = [source for source in all_sources if source[1] != WHOLE or not _latest_is_record(store, source[0])]
+    if not found:
+        described = _described(Wanted(cluster=cluster, database=database))
+        raise BackupNotFound(f"There is no backup {described}in {store.url}; pgstow list shows what there is.")
+    return found
+
+
+def _latest_is_record(store: StorageBackend, cluster: str) -> bool:
+    """Whether a cluster's backup has no data of its own; one that can't be read may have."""
+    try:
+        return bool(find_backup(store, Wanted(cluster=cluster, database=WHOLE, partial=True)).members)
+    except (ManifestInvalid, BackupNotFound):
+        return False
+
+
+def read_manifest(store: StorageBackend, ref: BackupRef) -> Manifest:
+    """The backup's manifest, checked. Raises BackupNotFound or ManifestInvalid."""
+    return load_manifest(read_manifest_bytes(store, ref), ref.manifest_key)
+
+
+def read_manifest_bytes(store: StorageBackend, ref: BackupRef) -> bytes:
+    """The manifest as it is stored. Raises BackupNotFound, or ManifestInvalid if it is longer than any that pgstow writes."""
+    try:
+        return store.get(ref.manifest_key, at_most=LONGEST_MANIFEST)
+    except ObjectNotFound as exc:
+        raise BackupNotFound(
+            f"There is no backup {ref.backup_id} of {ref.cluster}/{ref.database} in {store.url}."
+        ) from exc
+    except ObjectTooLarge as exc:
+        raise ManifestInvalid(
+            f"The manifest {ref.manifest_key} is longer than the {LONGEST_MANIFEST} bytes that pgstow reads."
+        ) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A committed backup and what can be read of its manifest."""
+
+    ref: BackupRef
+    manifest: Manifest | None
+    """Without its files, tables and objects: of a year of backups, these would take gigabytes of memory."""
+    sha256: str | None
+    """Of the manifest's bytes, in hexadecimal."""
+    problem: str | None
+    """Why there is no manifest, or why it can't be believed: one sentence."""
+    uses: frozenset[BackupRef] = frozenset()
+    """Other backups under which some of its objects lie."""
+
+
+def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> list[CatalogEntry]:
+    """Read the backups' manifests, several at once. Large manifests are read one by one: parsed, they take several times their size.
+
+    Raises StorageError. A manifest that can't be read or believed raises nothing: its entry says why.
+    """
+    entries: dict[BackupRef, CatalogEntry] = {}
+    with Workers() as workers:
+        small, large = workers.pool(_READERS, "manifest"), workers.pool(1, "large manifest")
+        for one in listed:
+            reading = large if one.size > _LARGE else small
+            reading.submit(partial(_read_entry, store, one, now), lambda entry: entries.update({entry.ref: entry}))
+        while small.pending or large.pending:
+            workers.collect(timeout=1.0)
+    return [entries[one.ref] for one in listed]
+
+
+def _read_entry(store: StorageBackend, listed: ListedManifest, now: datetime) -> CatalogEntry:
+    ref = listed.ref
+    try:
+        stored = _read_stored(store, listed, now)
+    except (ManifestInvalid, BackupNotFound) as exc:
+        return CatalogEntry(ref, None, None, str(exc))
+    manifest = stored.manifest
+    owners = {owner for one in manifest.objects if (owner := BackupRef.of_key(one.key))}
+    return CatalogEntry(
+        ref,
+        manifest.model_copy(update={"files": [], "objects": [], "tables": []}),
+        stored.sha256,
+        stored.doubt and _not_believed(ref, stored.doubt),
+        frozenset(owners - {ref}),
+    )
+
+
+def _read_stored(store: StorageBackend, listed: ListedManifest, now: datetime) -> StoredManifest:
+    data = read_manifest_bytes(store, listed.ref)
+    manifest = load_manifest(data, listed.ref.manifest_key)
+    return StoredManifest(manifest, hashlib.sha256(data).hexdigest(), doubt(manifest, listed.stored_at, now))
+
+
+def _not_believed(ref: BackupRef, reason: str) -> str:
+    return f"The manifest {ref.manifest_key} is not believed: {reason}."
+
+
+def find_backup(store: StorageBackend, wanted: Wanted, notify: Notify | None = None) -> Manifest:
+    """Return the one backup that ``wanted`` means. Raises as :func:`find_stored`."""
+    return find_stored(store, wanted, notify).manifest
+
+
+def find_stored(store: StorageBackend, wanted: Wanted, notify: Notify | None = None) -> StoredManifest:
+    """Return the one backup that ``wanted`` means, with the SHA-256 of its manifest's bytes.
+
+    The latest backup is always one that can be believed. A backup that is named by its ID is returned even if it isn't believed, since
+    perhaps a machine with a wrong clock made it. ``notify`` is then told why.
+
+    Raises BackupNotFound if there is none, ManifestInvalid if its manifest can't be read, and InvalidRequest if several databases or
+    backups fit.
+    """
+    if wanted.backup != LATEST and wanted.at is not None:
+        raise InvalidRequest(f"Say which backup either by {wanted.backup} or by --at, not by both.")
+    now = datetime.now(UTC)
+    listed = list_manifests(store, wanted.cluster, wanted.database).manifests
+    if wanted.database is None and wanted.backup == LATEST:
+        listed = [one for one in listed if one.ref.database not in RESERVED]
+    if wanted.backup != LATEST:
+        listed = [one for one in listed if one.ref.backup_id.startswith(wanted.backup)]
+    if not listed:
+        raise BackupNotFound(f"There is no backup {_described(wanted)}in {store.url}; pgstow list shows what there is.")
+    _check_unambiguous([one.ref for one in listed], wanted)
+    if wanted.backup == LATEST:
+        return _find_latest(store, listed, wanted, now)
+    found = _read_stored(store, listed[0], now)
+    if found.doubt and notify:
+        notify(Notice(_not_believed(listed[0].ref, found.doubt)))
+    return found
+
+
+def _find_latest(
+    store: StorageBackend, listed: Sequence[ListedManifest], wanted: Wanted, now: datetime
+) -> StoredManifest:
+    partials, doubted = list[Manifest](), list[str]()
+    for _, same_second in groupby(sorted(listed, key=_second, reverse=True), key=_second):
+        timely = list[StoredManifest]()
+        for one in same_second:
+            if reason := doubt_ref(one.ref, one.stored_at, now):
+                doubted.append(_not_believed(one.ref, reason))
+                continue
+            stored = _read_stored(store, one, now)
+            if stored.doubt:
+                doubted.append(_not_believed(one.ref, stored.doubt))
+            elif wanted.at is None or stored.manifest.snapshot_at <= wanted.at:
+                timely.append(stored)
+        if fitting := [stored for stored in timely if wanted.partial or not stored.manifest.dump.partial]:
+            return max(fitting, key=lambda stored: stored.manifest.snapshot_at)
+        partials += [stored.manifest for stored in timely]
+    if partials:
+        raise BackupNotFound(
+            f"There are only partial backups {_described(wanted)}in {store.url}, such as {partials[0].backup_id}: say which by its ID, "
+            "or --partial for the latest of them."
+        )
+    if doubted:
+        raise BackupNotFound(
+            f"There is no backup {_described(wanted)}in {store.url} that can be believed. {doubted[0]} "
+            "If such a backup is yours, name it by its ID."
+        )
+    raise BackupNotFound(f"There is no backup {_described(wanted)}in {store.url}; pgstow list shows what there is.")
+
+
+def newest_believed(store: StorageBackend, cluster: str, database: str, notify: Notify) -> StoredManifest | None:
+    """Return the newest backup of a database whose manifest can be read and believed; None if there is none. Raises StorageError.
+
+    ``notify`` is told of the newer ones that can't be read.
+    """
+    now = datetime.now(UTC)
+    for one in reversed(list_manifests(store, cluster, database).manifests):
+        if doubt_ref(one.ref, one.stored_at, now):
+            continue
+        try:
+            stored = _read_stored(store, one, now)
+        except (ManifestInvalid, BackupNotFound) as exc:
+            notify(Notice(str(exc)))
+            continue
+        if not stored.doubt:
+            return stored
+    return None
+
+
+def _check_unambiguous(refs: Sequence[BackupRef], wanted: Wanted) -> None:
+    sources = sorted({(ref.cluster, ref.database) for ref in refs})
+    if len(sources) > 1:
+        names = ", ".join(f"--cluster {cluster!r} --database {database!r}" for cluster, database in sources[:5])
+        raise InvalidRequest(
+            f"Backups of several databases fit; say which: {names}{', …' if len(sources) > 5 else ''}."
+        )
+    if wanted.backup != LATEST and not is_backup_id(wanted.backup) and len(refs) > 1:
+        raise InvalidRequest(f"{len(refs)} backups begin with {wanted.backup}; give more of the ID.")
+
+
+def _second(listed: ListedManifest) -> str:
+    """The part of a backup's ID that says when it began."""
+    return listed.ref.backup_id.partition("-")[0]
+
+
+def _described(wanted: Wanted) -> str:
+    parts = [] if wanted.backup == LATEST else [wanted.backup]
+    if wanted.database is not None:
+        parts.append(f"of {wanted.database}")
+    if wanted.cluster is not None:
+        parts.append(f"on {wanted.cluster}")
+    if wanted.at is not None:
+        parts.append(f"from {wanted.at:%Y-%m-%d %H:%M:%S%z} or before")
+    return "".join(f"{part} " for part in parts)

@@ -1,0 +1,325 @@
+"""The manifest: a backup's commit record, and the only thing that says that a backup exists.
+
+It speaks PostgreSQL's words where PostgreSQL has them (``path``, ``size``, ``checksum`` of its own backup_manifest), and is written as
+:mod:`pipeline.catalog.canonical_json` says, with ``manifest_checksum``.
+"""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from pipeline.catalog.canonical_json import (
+    MOST,
+    Count,
+    Model,
+    Moment,
+    Sha256,
+    brief,
+    document_schema,
+    dump_document,
+    load_document,
+)
+from pipeline.catalog.keys import DATA, GLOBALS, WHOLE, BackupRef, begun_at, encode_name, is_backup_id
+from pipeline.errors import ManifestInvalid
+from storage_backends import StorageError
+from storage_backends.keys import check_key
+
+MANIFEST_VERSION = "1.2"
+LONGEST_MANIFEST = 512 * 1024 * 1024
+"""Bytes. A file needs about 300, so this is enough for more than a million tables and large objects."""
+TOC_NAME = "toc.dat"
+"""The file of an archive in the directory format that has its table of contents."""
+
+_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+"""The names that pg_dump gives to an archive's files, and that pgstow gives to the file of another format."""
+
+
+def _check_path(path: str) -> str:
+    if not _PATH.fullmatch(path):
+        raise ValueError(f"{brief(path)!r} is not the name of a file in an archive")
+    return path
+
+
+def _check_object_key(key: str) -> str:
+    try:
+        check_key(key)
+    except StorageError as exc:
+        raise ValueError(str(exc)) from exc
+    return key
+
+
+def _check_backup_id(backup_id: str) -> str:
+    begun_at(backup_id)
+    return backup_id
+
+
+FileKind = Literal["toc", "table", "large_object", "large_object_toc", "archive", "script"]
+Format = Literal["directory", "custom", "tar", "plain"]
+"""pg_dump's."""
+Kind = Literal["database", "globals", "cluster"]
+ArchivePath = Annotated[str, AfterValidator(_check_path), Field(description="Name within the archive's directory")]
+ObjectKey = Annotated[
+    str, AfterValidator(_check_object_key), Field(description="Full key, relative to the store's URL")
+]
+
+BackupId = Annotated[
+    str,
+    AfterValidator(_check_backup_id),
+    Field(description="When the backup began, in UTC, and six random digits: 20261123T020000Z-7f3a9c"),
+]
+
+
+class Extension(Model):
+    """An extension that the database had."""
+
+    name: str
+    version: str
+
+
+class Source(Model):
+    """The server, as the dump's snapshot saw it."""
+
+    server_version: str
+    system_identifier: str | None = Field(description="Of the database cluster; null where the role may not read it")
+    pg_dump_version: str
+    encoding: str
+    collation: str = Field(description="LC_COLLATE")
+    character_type: str = Field(description="LC_CTYPE")
+    locale_provider: str = Field(description="c (libc), i (ICU) or b (builtin)")
+    locale: str | None = Field(description="The ICU or builtin provider's")
+    icu_rules: str | None = Field(default=None, description="Added to the ICU locale's own (ICU_RULES)")
+    tablespace: str | None = Field(default=None, description="The database's own; null for pg_default")
+    host: str = Field(description="As connected to: a name, an address, or the folder of a socket")
+    port: int = Field(ge=0, le=65535)
+    standby: bool = Field(description="Whether the server was in recovery")
+    wal_lsn: str | None = Field(description="Position in the write-ahead log at the snapshot")
+    time_zone: str | None = Field(default=None, description="That times with a zone are dumped in")
+    bytea_output: str | None = Field(default=None, description="How bytea is dumped: hex or escape")
+    lc_monetary: str | None = Field(
+        default=None,
+        description="The locale in which money is dumped; of a script, null without money or where databases set their own",
+    )
+    quote_all_identifiers: bool | None = Field(
+        default=None, description="Whether names of tables, types and the like in the data are always quoted"
+    )
+    extensions: list[Extension]
+    roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
+    superusers: list[str] = Field(
+        default=[],
+        description="The superusers among roles. Only a superuser may own an event trigger or a foreign-data wrapper. Since 1.2",
+    )
+    tablespaces: list[str] = Field(default=[], description="As roles")
+
+
+class DumpOptions(Model):
+    """How pg_dump, or pg_dumpall, was run."""
+
+    format: Format | Literal["script"] = Field(description="pg_dump's, or a script of pg_dumpall's")
+    jobs: Count
+    only: Literal["schema", "data", "roles", "tablespaces"] | None = Field(
+        description="Definitions without rows, or rows alone; of globals, one kind of them; null for all"
+    )
+    tables: list[str] = Field(default=[], description="Patterns, as for pg_dump --table")
+    exclude_tables: list[str] = Field(default=[])
+    schemas: list[str] = Field(default=[])
+    exclude_schemas: list[str] = Field(default=[])
+    exclude_table_data: list[str] = Field(default=[])
+    unlogged_left_out: list[str] = Field(
+        default=[],
+        description="Unlogged tables and sequences of a standby, where they are empty: pg_dump left out their rows and values",
+    )
+    encoding: str | None = Field(default=None, description="Of a plain script: that of its text")
+    large_objects: bool | None = Field(
+        default=None, description="Of a plain script: whether it has some, and therefore transactions of its own"
+    )
+    databases: list[str] = Field(default=[], description="Of a cluster's script: the databases in it")
+    exclude_databases: list[str] = Field(default=[], description="Of a cluster: patterns of databases left out")
+    role_passwords: bool | None = Field(default=None, description="Whether globals have roles' password hashes")
+
+    @property
+    def partial(self) -> bool:
+        """Whether something was left out."""
+        patterns = (
+            self.tables,
+            self.exclude_tables,
+            self.schemas,
+            self.exclude_schemas,
+            self.exclude_table_data,
+            self.exclude_databases,
+        )
+        return self.only is not None or any(patterns)
+
+
+class Compression(Model):
+    """How objects are compressed."""
+
+    algorithm: Literal["zstd"]
+    level: int = Field(ge=-MOST, le=MOST)
+
+
+class Segment(Model):
+    """A run of whole zstd frames in one object; decompressed, it is the next part of the file."""
+
+    object: Count = Field(description="Index into objects")
+    offset: Count = Field(description="Bytes from the object's start")
+    length: Count = Field(description="Bytes in the object")
+    size: Count = Field(description="Bytes once decompressed")
+
+
+class File(Model):
+    """One file of the archive."""
+
+    path: ArchivePath
+    kind: FileKind
+    size: Count = Field(description="Bytes, uncompressed")
+    checksum: Sha256
+    segments: list[Segment]
+    dump_id: Count | None = Field(default=None, description="As pg_restore --list prints it")
+    schema_name: str | None = Field(default=None, alias="schema", description="The table's schema")
+    relation: str | None = Field(default=None, description="The table's name")
+    rows: Count | None = Field(default=None, description="Rows of the table in the dump's snapshot")
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class TableData(Model):
+    """The rows of a table."""
+
+    database: str | None = Field(default=None, description="In a script of a whole cluster")
+    schema_name: str = Field(alias="schema", description="The table's schema")
+    relation: str = Field(description="The table's name")
+    columns: str = Field(description="Those that COPY names, in parentheses; empty for none")
+    rows: Count = Field(description="Rows of the table in the dump's snapshot")
+    size: Count = Field(description="Bytes of its file, had it one in an archive of the directory format")
+    checksum: Sha256 = Field(description="SHA-256 of that file, in hexadecimal")
+
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class StoredObject(Model):
+    """One object in the store."""
+
+    key: ObjectKey
+    size: Count = Field(description="Bytes")
+    sha256: Sha256
+    checksum: str | None = Field(description="The store's own, as algorithm:hexadecimal")
+    version: str | None = Field(description="The store's version id or generation")
+
+
+class Totals(Model):
+    """Sums over files and objects."""
+
+    files: Count
+    tables: Count
+    rows: Count
+    size: Count = Field(description="Bytes of the archive, uncompressed")
+    objects: Count
+    stored_size: Count = Field(description="Bytes of the objects")
+
+
+class Previous(Model):
+    """The manifest before this one of the same database, so that a removed or altered one shows."""
+
+    backup_id: BackupId
+    sha256: Sha256
+
+
+class Member(Model):
+    """A backup that is part of a cluster's."""
+
+    database: str = Field(description="Or @globals")
+    backup_id: BackupId
+    sha256: Sha256 = Field(description="SHA-256 of its manifest")
+
+
+class Manifest(Model):
+    """A committed backup."""
+
+    manifest_version: str = Field(default=MANIFEST_VERSION, pattern=r"^\d+\.\d+$")
+    backup_id: BackupId
+    cluster: str
+    database: str
+    kind: Kind
+    tool: str = Field(description="What wrote this")
+    started_at: Moment
+    snapshot_at: Moment = Field(description="The moment that the data is of")
+    finished_at: Moment
+    source: Source
+    dump: DumpOptions
+    compression: Compression
+    encryption: None = None
+    files: list[File]
+    objects: list[StoredObject]
+    tables: list[TableData] = Field(
+        default=[],
+        description="Of a dump that is a single file, an archive or a script: the tables whose rows are in it",
+    )
+    members: list[Member] = Field(default=[], description="Of a cluster: the backups of its globals and databases")
+    totals: Totals
+    durations: dict[str, float] = Field(description="Seconds by stage; stages overlap")
+    previous: Previous | None
+    tags: list[str] = Field(default=[], description="Names given to it, for prune --keep-tag")
+    job: str | None = Field(
+        default=None,
+        description="Of pgstow run: the database's name in pgstow.toml; prune counts those of each by themselves",
+    )
+    retained_until: Moment | None = Field(
+        default=None, description="Until when the store was asked to lock its objects; null where it wasn't asked"
+    )
+
+    @property
+    def databases(self) -> list[str]:
+        """Of a cluster: those that are backed up."""
+        return self.dump.databases or [member.database for member in self.members if member.database != GLOBALS]
+
+    @model_validator(mode="after")
+    def _stays_with_its_own(self) -> Self:
+        """Refuse a manifest that names objects of another database, or members of another cluster. An attacker may have written it."""
+        own = f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/"
+        for stored in self.objects:
+            backup_id, _, name = stored.key.removeprefix(own).partition("/")
+            if not stored.key.startswith(own) or not is_backup_id(backup_id) or not name or "/" in name:
+                raise ValueError(f"the object {stored.key} lies outside of {own}")
+        names = [member.database for member in self.members]
+        if WHOLE in names or len(set(names)) != len(names):
+            raise ValueError("a member is named twice, or is a cluster itself")
+        return self
+
+    @model_validator(mode="after")
+    def _segments_fit(self) -> Self:
+        for file in self.files:
+            for segment in file.segments:
+                if segment.object >= len(self.objects):
+                    raise ValueError(f"{file.path} lies in an object that is not listed")
+                if segment.offset + segment.length > self.objects[segment.object].size:
+                    raise ValueError(f"{file.path} reaches beyond the end of its object")
+            if sum(segment.size for segment in file.segments) != file.size:
+                raise ValueError(f"the segments of {file.path} do not add up to its size")
+        if len({file.path for file in self.files}) != len(self.files):
+            raise ValueError("a file is listed twice")
+        return self
+
+
+def summarize(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as JSON's types, without its files, tables and objects."""
+    return manifest.model_dump(mode="json", exclude={"files", "objects", "tables"})
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """The manifest's canonical bytes, checksum included."""
+    return dump_document(manifest, "manifest_checksum")
+
+
+def load_manifest(data: bytes, key: str) -> Manifest:
+    """Parse and check a manifest. Raises ManifestInvalid as :func:`pipeline.catalog.canonical_json.load_document` does, and if it was moved."""
+    manifest = load_document(data, Manifest, key, version=MANIFEST_VERSION)
+    if BackupRef(manifest.cluster, manifest.database, manifest.backup_id).manifest_key != key:
+        source = brief(f"{manifest.cluster}/{manifest.database} {manifest.backup_id}")
+        raise ManifestInvalid(f"The manifest {key} says that it is of {source}: it was moved.")
+    return manifest
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a manifest, as published in docs/manifest.schema.json."""
+    return document_schema(Manifest, f"pgstow backup manifest {MANIFEST_VERSION}", "manifest_checksum")

@@ -1,0 +1,62 @@
+"""Whether a manifest can be of a real backup, by the store's clock and this machine's.
+
+Whoever may write to the bucket may put a manifest that no backup made. These checks find manifests that can't be true. A forger can still
+write a manifest that could be true.
+"""
+
+from datetime import datetime, timedelta
+
+from pipeline.catalog.keys import BackupRef, begun_at
+from pipeline.catalog.manifest import TOC_NAME, Manifest
+
+CLOCK_TOLERANCE = timedelta(minutes=15)
+"""How far clocks may differ. S3 refuses requests from machines whose clocks differ by more (`RequestTimeTooSkewed`_).
+
+.. _RequestTimeTooSkewed: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+"""
+
+
+def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | None:
+    """Return why a document that was stored at ``stored_at``, by the store's clock, can't name this time; None if it can."""
+    latest = moment - CLOCK_TOLERANCE
+    if latest > stored_at:
+        return f"its time {_shown(moment)} is in the future: it was stored at {_shown(stored_at)} by the store's clock"
+    if latest > now:
+        return f"its time {_shown(moment)} is in the future: this machine's clock says {_shown(now)}"
+    return None
+
+
+def doubt_ref(ref: BackupRef, stored_at: datetime, now: datetime) -> str | None:
+    """Return why no real backup can have this ID; None if one can."""
+    return doubt_time(begun_at(ref.backup_id), stored_at, now)
+
+
+def doubt(manifest: Manifest, stored_at: datetime, now: datetime) -> str | None:
+    """Return why a manifest that was stored at ``stored_at``, by the store's clock, can't be of a real backup; None if it can."""
+    begun = begun_at(manifest.backup_id)
+    if manifest.started_at.replace(microsecond=0) != begun:
+        return f"its ID says that it began at {_shown(begun)}, and its manifest at {_shown(manifest.started_at)}"
+    for moment in (manifest.started_at, manifest.snapshot_at, manifest.finished_at):
+        if reason := doubt_time(moment, stored_at, now):
+            return reason
+    return _doubt_content(manifest)
+
+
+def _doubt_content(manifest: Manifest) -> str | None:
+    """Return what this manifest lacks though each manifest of its kind has it; None if it lacks nothing."""
+    if manifest.kind == "cluster" and not manifest.files:
+        return None if manifest.members else "it is a record of a cluster, and names no backup of a database"
+    if manifest.members:
+        return "it is no record of a cluster, but names other backups as its members"
+    if manifest.kind == "database" and manifest.dump.format == "directory":
+        if not any(file.path == TOC_NAME and file.size for file in manifest.files):
+            return f"it names no {TOC_NAME}"
+    elif not (len(manifest.files) == 1 and manifest.files[0].size):
+        return "it doesn't name exactly one file, with content"
+    if manifest.totals.tables and not (manifest.tables or any(file.kind == "table" for file in manifest.files)):
+        return f"it counts {manifest.totals.tables} tables, but names none"
+    return None
+
+
+def _shown(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"

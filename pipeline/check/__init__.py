@@ -1,0 +1,1 @@
+"""``pgstow check``: whether a backup would succeed. No backup is made here."""

@@ -1,0 +1,95 @@
+"""Examine, before the night it matters, all that a backup depends on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.backup.commit import default_cluster
+from pipeline.backup.database import BackupRequest
+from pipeline.backup.dry_run import plan_backup
+from pipeline.check.finding import Finding, Outcome, counted, said
+from pipeline.check.machine import examine_machine
+from pipeline.check.privileges import LOCKS
+from pipeline.check.secrets import examine_secrets
+from pipeline.check.server import examine_server
+from pipeline.check.store import examine_store, judge_endpoint
+from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError
+from pipeline.events import Notify, Started
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.dump import CHECK_ADVICE
+from pipeline.postgres.server import Server
+from storage_backends import EMULATOR, StorageBackend, endpoint_of, looks_first
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How a store is reached, by its URL, its options and the environment."""
+
+    looks_first: bool = False
+    """True if the store is opened with create_only=look."""
+    endpoint: str | None = None
+    """The endpoint of a store other than the vendor's own; None for the vendor's own."""
+    emulator: bool = False
+    """True if the environment names an emulator as the endpoint."""
+
+    @classmethod
+    def of(cls, url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> "Place":
+        """Raises InvalidStorageURL."""
+        endpoint = endpoint_of(url, options, environment)
+        emulator = url.startswith("gs:") and endpoint is not None and endpoint == environment.get(EMULATOR)
+        return cls(looks_first(url, options), endpoint, emulator)
+
+
+def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: Place | None = None) -> list[Finding]:
+    """What is right and what is wrong for this backup into this store.
+
+    Reads no data and makes no backup, but leaves a few small objects in the store where the credentials can't delete them.
+    ``place`` is what is known of the store from how it was named. Raises InvalidRequest on a bad pattern. Every other failure is a finding.
+    """
+    place = place or Place()
+    findings: list[Finding] = []
+    cluster = request.cluster or _host(request.source)
+    notify(Started("Examining the server"))
+    try:
+        with Server(request.source) as server:
+            cluster = request.cluster or default_cluster(server)
+            findings.extend(examine_server(server, request))
+    except ConnectionFailed as exc:
+        findings.append(
+            Finding(
+                "connection",
+                Outcome.PROBLEM,
+                said(exc),
+                "Try the same connection with psql, from this host and as this user.",
+            )
+        )
+    notify(Started("Examining this machine"))
+    findings.extend(examine_machine(request.limits))
+    findings.extend(examine_secrets(request))
+    if not any(finding.outcome is Outcome.PROBLEM or finding.subject == LOCKS for finding in findings):
+        notify(Started("Starting pg_dump, and stopping it once it has locked its tables"))
+        findings.append(try_dump(request))
+    notify(Started("Trying the store"))
+    if listeners := judge_endpoint(place.endpoint, emulator=place.emulator):
+        findings.append(listeners)
+    findings.extend(examine_store(store, cluster, looks_first=place.looks_first))
+    return findings
+
+
+def try_dump(request: BackupRequest) -> Finding:
+    """pg_dump's own word on what was found by asking the catalogs."""
+    try:
+        plan = plan_backup(request)
+    except InvalidRequest:
+        raise
+    except PipelineError as exc:
+        return Finding("dump", Outcome.PROBLEM, said(exc).removesuffix(CHECK_ADVICE))
+    large_objects = " and large objects" if plan.large_objects else ""
+    return Finding(
+        "dump", Outcome.OK, f"pg_dump starts, and would dump {counted(len(plan.tables), 'table')}{large_objects}."
+    )
+
+
+def _host(source: Conninfo) -> str:
+    """The nearest to :func:`default_cluster` that can be told without a connection."""
+    host = str(source.parameters.get("host") or "localhost")
+    return "localhost" if host.startswith("/") else host

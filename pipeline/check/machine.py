@@ -1,0 +1,71 @@
+"""This machine: room for the spool, and memory."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.check.finding import Finding, Outcome
+from pipeline.config import MIB, Limits
+from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.workspace import Workspace
+from pipeline.stages.spool import can_punch_holes
+
+_OWN_MEMORY = 100 * MIB
+"""What pgstow takes besides the data in flight."""
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+def examine_machine(limits: Limits) -> Iterator[Finding]:
+    """Whether the limits that were set can be used up."""
+    try:
+        with Workspace(limits.spool_parent) as workspace:
+            yield judge_spool(workspace.path, limits.spool)
+    except LocalResourceExhausted as exc:
+        yield Finding("spool", Outcome.PROBLEM, str(exc), "Name a folder that may be written to with --spool-dir.")
+    if (available := available_memory()) is not None and available < limits.memory + _OWN_MEMORY:
+        yield Finding(
+            "memory",
+            Outcome.WARNING,
+            f"A backup may take {(limits.memory + _OWN_MEMORY) // MIB:,} MiB of memory, of which {available // MIB:,} MiB are "
+            "available now.",
+            "Lower --memory, or run where there is more.",
+        )
+
+
+def judge_spool(folder: Path, limit: int) -> Finding:
+    """A folder in which to spool as much as the limit."""
+    free = shutil.disk_usage(folder).free
+    if free < limit:
+        return Finding(
+            "spool",
+            Outcome.PROBLEM,
+            f"{folder.parent} has {free // MIB:,} MiB free, less than the {limit // MIB:,} MiB that the spool may take.",
+            "Free some space, name another folder with --spool-dir, or lower --spool-limit.",
+        )
+    if not can_punch_holes(folder / "hole"):
+        return Finding(
+            "spool",
+            Outcome.WARNING,
+            f"The file system of {folder.parent} can't punch holes: a table's whole file stays there until it is dumped, "
+            "however low the spool's limit.",
+            "Name a folder on ext4, XFS, Btrfs or tmpfs with --spool-dir.",
+        )
+    return Finding(
+        "spool",
+        Outcome.OK,
+        f"{folder.parent} has {free // MIB:,} MiB free for a spool of {limit // MIB:,} MiB, and can punch holes.",
+    )
+
+
+def available_memory() -> int | None:
+    """Bytes that can be had without swapping, or that a container may have at all; None where the kernel doesn't tell."""
+    found = []
+    try:
+        if match := re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE):
+            found.append(int(match[1]) * 1024)
+        found.append(int(_CGROUP_LIMIT.read_text()))  # "max" where there is none
+    except (OSError, ValueError):
+        pass
+    return min(found, default=None)

@@ -1,0 +1,30 @@
+"""Files with passwords that others can read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipeline.backup.database import BackupRequest
+from pipeline.check.finding import Finding, Outcome
+
+
+def examine_secrets(request: BackupRequest) -> Iterator[Finding]:
+    """Judge the password file that pgstow.toml names, or else the one that libpq would read."""
+    if request.password_file is not None:
+        yield from judge_file(request.password_file, "Whoever reads the password can log in.")
+    elif (passfile := request.source.passfile) is not None:
+        yield from judge_file(passfile, "So libpq ignores the file.")
+
+
+def judge_file(path: Path, consequence: str) -> Iterator[Finding]:
+    """Warn if the file exists and others than its owner may use it."""
+    try:
+        mode = path.stat().st_mode & 0o777
+    except (OSError, ValueError):
+        return
+    if mode & 0o077:
+        yield Finding(
+            "password file",
+            Outcome.WARNING,
+            f"Not only its owner may use the password file {path} (mode {mode:04o}). {consequence}",
+            f"Take the others' rights away: chmod 0600 {path}",
+        )

@@ -1,0 +1,236 @@
+"""The store, and what these credentials may do there that they should not."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from pipeline.catalog.keys import DATA, MANIFESTS, check_prefixes
+from pipeline.check.finding import Finding, Outcome, said
+from storage_backends import (
+    EMULATOR,
+    AccessDenied,
+    BucketNotFound,
+    ObjectAlreadyExists,
+    ObjectInfo,
+    ObjectNotFound,
+    StorageBackend,
+    StorageError,
+    TransientStorageError,
+)
+from storage_backends.overwriting import overwrites
+from storage_backends.urls import is_plain_text
+
+_PROBE = b'{"pgstow": "Written by pgstow check, to try what its credentials may do here. It may be deleted."}\n'
+_OTHERS = (b'{"pgstow": "This store lets objects be overwritten."}\n', b'{"pgstow": "And again."}\n')
+_SKEW = timedelta(minutes=5)
+"""What is worth a warning: stores refuse requests that are signed 15 minutes off."""
+
+
+def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = False) -> Iterator[Finding]:
+    """Try it, with a few small objects of fixed keys, which are removed again where that is allowed.
+
+    ``looks_first`` is true if the store is opened with create_only=look.
+    """
+    try:
+        yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
+    except StorageError as exc:
+        yield Finding("store", Outcome.PROBLEM, said(exc), _advice(exc))
+
+
+def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
+    """Return a warning if others can listen, else None. ``emulator`` is true if the environment names an emulator as the endpoint."""
+    if endpoint is None:
+        return None
+    if emulator:
+        return Finding(
+            "encryption",
+            Outcome.WARNING,
+            f"The environment has {EMULATOR}: backups go to {endpoint} instead of Google Cloud Storage, without credentials.",
+            f"Unset {EMULATOR}, except in a test.",
+        )
+    if not is_plain_text(endpoint):
+        return None
+    return Finding(
+        "encryption",
+        Outcome.WARNING,
+        f"The store is reached by {endpoint}, without encryption: whoever is on the way can read the backups and use the credentials.",
+        "Give the store a certificate, and an endpoint of https://.",
+    )
+
+
+def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: bool) -> Iterator[Finding]:
+    folders = {DATA: data, MANIFESTS: manifests}
+    probe, record = f"{data}probe", f"{manifests}probe"
+    created, denied = {}, {}
+    for area, key in ((DATA, probe), (MANIFESTS, record)):
+        try:
+            created[area] = _create(store, key)
+        except AccessDenied as exc:
+            denied[area] = exc
+    yield _judge_creation(store, denied)
+    yield from judge_clock(created, datetime.now(UTC))
+    if DATA not in denied:
+        yield _try_creating_again(store, probe, looks_first=looks_first)
+        yield _try_wrong_checksum(store, f"{data}wrong-checksum")
+    if store.url.startswith("file:"):
+        store.delete([probe, record, f"{data}wrong-checksum"])
+        yield Finding(
+            "protection",
+            Outcome.NOTE,
+            "A folder gives no protection against this host: whoever takes it can read, change and delete the backups.",
+            "Keep a copy elsewhere, or store them in a bucket with Object Lock and credentials that can only create.",
+        )
+        return
+    yield _try_reading(store, probe, record, manifests)
+    yield _try_overwriting(store, {area: f"{folder}probe" for area, folder in folders.items() if area not in denied})
+    with suppress(AccessDenied):
+        store.delete([probe, record, f"{data}wrong-checksum"])
+    yield _try_deleting(store, folders)
+
+
+def _create(store: StorageBackend, key: str) -> ObjectInfo | None:
+    """Put the probe; None where an earlier check's is there, which proves as much: who may not create isn't told what exists."""
+    try:
+        return store.put(key, _PROBE, sha256=hashlib.sha256(_PROBE).digest())
+    except ObjectAlreadyExists:
+        return None
+
+
+def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> Finding:
+    if not denied:
+        return Finding("store", Outcome.OK, f"Objects can be created in {store.url}, under {DATA} and {MANIFESTS}.")
+    return Finding(
+        "store",
+        Outcome.PROBLEM,
+        " ".join(f"Nothing can be created under {area}: {said(exc)}" for area, exc in denied.items()),
+        "Grant these credentials s3:PutObject (GCS: storage.objects.create) there.",
+    )
+
+
+def _try_creating_again(store: StorageBackend, key: str, *, looks_first: bool) -> Finding:
+    # Twice, since RetryingBackend takes what it meets after a broken connection, and may not read, for its own.
+    if all(_creates_again(store, key, other) for other in _OTHERS):
+        return Finding(
+            "create-only",
+            Outcome.PROBLEM,
+            "The store lets an object be overwritten by one that asked not to (it ignores If-None-Match): a second writer, "
+            "or a retry, could damage a backup.",
+            "Use a store, or a version or setting of it, that honours conditional writes.",
+        )
+    if looks_first:
+        return Finding(
+            "create-only",
+            Outcome.NOTE,
+            "pgstow asks before each put whether the key is taken (create_only=look). The store itself would overwrite.",
+            "Leave create_only=look out if the store takes conditional puts. Otherwise let the bucket keep versions.",
+        )
+    return Finding("create-only", Outcome.OK, "The store refuses to create an object that exists.")
+
+
+def _creates_again(store: StorageBackend, key: str, body: bytes) -> bool:
+    try:
+        store.put(key, body, sha256=hashlib.sha256(body).digest())
+    except ObjectAlreadyExists:
+        return False
+    return True
+
+
+def _try_wrong_checksum(store: StorageBackend, key: str) -> Finding:
+    accepted = True
+    try:
+        store.put(key, _PROBE, sha256=hashlib.sha256(_OTHERS[0]).digest())
+    except TransientStorageError:
+        raise
+    except ObjectAlreadyExists:
+        pass  # an earlier check's, accepted then
+    except StorageError:
+        accepted = False  # each store has words of its own for it
+    if accepted:
+        return Finding(
+            "checksums",
+            Outcome.WARNING,
+            "The store keeps an object that doesn't match the SHA-256 sent with it: damage on the way would stay "
+            "unnoticed until the backup is read.",
+            "With S3's API, try --store-option checksum=md5, which every store checks; and run pgstow verify after backups.",
+        )
+    return Finding("checksums", Outcome.OK, "An object that doesn't match its checksum is refused.")
+
+
+def _try_reading(store: StorageBackend, probe: str, record: str, manifests: str) -> Finding:
+    reads = _allowed(lambda: store.get(probe))
+    knows = _allowed(lambda: store.get(record)) and _allowed(lambda: next(store.list(manifests), None))
+    words = [
+        "can read backups' data, which a host that restores needs, but one that backs up does not"
+        if reads
+        else "can't read backups' data, which a host that backs up need not",
+        "can list and read manifests"
+        if knows
+        else "can't list and read manifests, so a backup doesn't name the one before it",
+    ]
+    return Finding(
+        "reading", Outcome.NOTE if reads or not knows else Outcome.OK, f"These credentials {'; they '.join(words)}."
+    )
+
+
+def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Finding:
+    """Put the probes again as an attacker would: without a condition."""
+    areas = [area for area, key in probes.items() if overwrites(store, key, _PROBE)]
+    if areas:
+        return Finding(
+            "overwriting",
+            Outcome.WARNING,
+            f"These credentials can overwrite under {' and '.join(areas)}, by a put without a condition: whoever takes this host can "
+            "replace its backups, or hide them if the bucket keeps versions.",
+            "Let the policy refuse puts without s3:if-none-match, as README's does (GCS: don't grant storage.objects.delete). Where the "
+            "store has no such policy, let the bucket keep versions, under Object Lock.",
+        )
+    return Finding("overwriting", Outcome.OK, "These credentials can't overwrite an object that exists.")
+
+
+def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
+    """Delete an object that doesn't exist. A lock protects only objects that exist, so a refusal comes from the credentials alone."""
+    areas = [area for area, folder in folders.items() if _allowed(partial(store.delete, [f"{folder}nothing"]))]
+    if areas:
+        return Finding(
+            "deleting",
+            Outcome.WARNING,
+            f"These credentials can delete under {' and '.join(areas)}: whoever takes this host can destroy its backups, or "
+            "hide them, where the bucket keeps versions.",
+            "Give the host credentials that can only create, and the bucket Object Lock; prune from elsewhere.",
+        )
+    return Finding("deleting", Outcome.OK, "These credentials can't delete.")
+
+
+def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iterator[Finding]:
+    """What objects that were created this moment say of the two clocks."""
+    ahead = max((now - info.modified for info in created.values() if info), key=abs, default=timedelta())
+    if abs(ahead) > _SKEW:
+        yield Finding(
+            "clock",
+            Outcome.WARNING,
+            f"This machine's clock is {abs(ahead) // timedelta(minutes=1):,} minutes "
+            f"{'ahead of' if ahead > timedelta() else 'behind'} the store's, which refuses requests from 15 minutes on.",
+            "Let the clock be set by NTP (timedatectl set-ntp true).",
+        )
+
+
+def _allowed(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except AccessDenied:
+        return False
+    except ObjectNotFound:
+        pass  # which only who may read is told
+    return True
+
+
+def _advice(error: StorageError) -> str | None:
+    match error:
+        case BucketNotFound():
+            return "Create the bucket, or check its name, the region and the endpoint."
+        case TransientStorageError():
+            return "Check the endpoint and the network between; if the store is busy, try again later."
+        case _:
+            return None

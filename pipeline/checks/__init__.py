@@ -1,1 +1,0 @@
-"""What ``pgstow check`` examines: one module for each place that a backup depends on."""

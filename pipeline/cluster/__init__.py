@@ -1,0 +1,1 @@
+"""A whole server: all its databases, roles and tablespaces, backed up and restored."""

@@ -1,0 +1,214 @@
+"""Back up a whole server as the one script that pg_dumpall makes of it, and run that on a new one."""
+
+from collections.abc import Collection, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipeline.archive.destinations import Copies, Destinations
+from pipeline.archive.reader import single_file
+from pipeline.archive.stream import describe_stream, pass_on
+from pipeline.archive.writer import ArchiveWriter
+from pipeline.backup.commit import Run, commit, default_cluster, describe_source
+from pipeline.backup.database import BackupRequest
+from pipeline.catalog.keys import WHOLE
+from pipeline.catalog.manifest import DumpOptions, Manifest, TableData
+from pipeline.cluster.globals import ServerTarget, takes_passwords
+from pipeline.concurrency import Workers
+from pipeline.errors import DumpFailed, PipelineError, TargetNotEmpty
+from pipeline.events import Notice, Notify, Started
+from pipeline.postgres.dump import DumpCall, StreamDump
+from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
+from pipeline.postgres.loading import as_dumped, has_money, session_default, writes_money_alike
+from pipeline.postgres.locks import sole_backup
+from pipeline.postgres.maintenance import make_usual_database
+from pipeline.postgres.programs import find_program, major_of
+from pipeline.postgres.psql import ScriptError, ScriptRun
+from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
+from pipeline.postgres.script import ScriptReader
+from pipeline.postgres.server import Server
+from pipeline.postgres.statement_timeout import StatementWatch
+from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
+from pipeline.postgres.workspace import Workspace
+from pipeline.restore.rows import check_rows
+from pipeline.restore.supervise import follow
+from pipeline.stages.compress import Compressor
+from pipeline.stages.download import ObjectReader
+from pipeline.stages.feed import Feed, plan_stream
+from pipeline.stages.stream_validator import ReadAlong
+from storage_backends import StorageBackend, StorageError
+
+CLUSTER_SCRIPT = "cluster.sql"
+ON_EVERY_SERVER = frozenset({"postgres", "template1"})
+
+
+def back_up_cluster_script(
+    each: BackupRequest,
+    databases: Sequence[str],
+    exclude: Sequence[str],
+    stores: Sequence[StorageBackend],
+    notify: Notify,
+    *,
+    role_passwords: bool,
+) -> Copies:
+    """Dump globals and ``databases``, all but those that match ``exclude``, one after another into one script, and commit it.
+
+    Raises PipelineError or StorageError.
+    """
+    limits, destinations = each.limits, Destinations(stores, WHOLE, notify)
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(each.source) as server:
+        run = Run.begin(each.cluster or default_cluster(server), WHOLE, each.labels)
+        with sole_backup(server, run.session_name):
+            program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
+            source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
+            dump = DumpOptions(
+                format="script",
+                jobs=1,
+                only=each.selection.only,
+                role_passwords=takes_passwords(server, notify, wanted=role_passwords),
+                databases=list(databases),
+                exclude_databases=list(exclude),
+            )
+            notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
+            reached = each.source.at(server.host, server.hostaddr, server.port)
+            call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
+            writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, Compressor(each.level))
+            watch = StatementWatch(server, run.session_name, each.statement_timeout, workers)
+            since = oldest_transaction(server)
+            arguments = [
+                f"--database={server.name}",
+                *([f"--{dump.only}-only"] if dump.only else []),
+                *([] if dump.role_passwords else ["--no-role-passwords"]),
+                *(f"--exclude-database={pattern}" for pattern in exclude),
+            ]
+            with (
+                closing(StreamDump(call, arguments)) as stream,
+                ReadAlong(ScriptReader(of_cluster=True), workspace) as along,
+            ):
+                size = limits.piece_size
+                tables = pass_on(
+                    stream, CLUSTER_SCRIPT, along, watch, writer, workers, notify, piece_size=size, expected=0
+                )
+            if unknown := {table.database or "" for table in tables} - set(databases):
+                raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
+            found = [_look_into(each, name, since) for name in databases]
+            if dump.only != "schema":
+                _check_tables(tables, found)
+            source = source.model_copy(update={"lc_monetary": _money_locale(found, notify)})
+            unlogged = [name for one in found for name in one.unlogged_left_out]
+            dump = dump.model_copy(update={"unlogged_left_out": unlogged})
+            if dump.unlogged_left_out:
+                notify(Notice(describe_left_out(dump.unlogged_left_out)))
+            run.ended("dump")
+            files = describe_stream(writer.finish())
+            run.ended("upload_after_dump")
+            return commit(
+                run,
+                destinations,
+                notify,
+                kind="cluster",
+                snapshot_at=taken_at,
+                source=source,
+                dump=dump,
+                level=each.level,
+                files=files,
+                tables=tables,
+            )
+
+
+def restore_cluster_script(record: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
+    """Have psql run the script on a server that has none of its databases, and count the rows. psql begins in the target's database.
+
+    What is there already of roles and tablespaces is passed over; the first other error ends it, and what came before stays.
+    Raises PipelineError or StorageError.
+    """
+    limits = target.limits
+    single_file(record)
+    for name in sorted(ON_EVERY_SERVER.intersection(record.dump.databases)):
+        make_usual_database(target.server, name)
+        with Server(target.server.with_database(name)) as server:
+            if server.count_objects():
+                raise TargetNotEmpty(f"The database {name} is not empty: a cluster is restored onto a new server.")
+    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
+        least = max(server.major, major_of(record.source.pg_dump_version))
+        program = find_psql(at_least_major=least, search=target.programs)
+        notify(Started(f"Restoring {len(record.dump.databases)} databases with psql {program.version}"))
+        reader = ObjectReader(store, record.objects, record.files, workers, limits)
+        plan = plan_stream(record.files, self_terminated=False)
+        restricted = RestrictedMode(
+            record.dump.databases, _stored_names(server) - {name.encode() for name in ON_EVERY_SERVER}
+        )
+        feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1, through=restricted.of)
+        name = f"pgstow {record.backup_id}"
+        # Options of the connection win over the settings that the script gives its databases. psql keeps them when it connects anew.
+        loading = as_dumped(target.server, record.source, money=True)
+        loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
+        run = ScriptRun(program, loading, workspace, feed.path, restricted, name=name, passes=_is_of_the_cluster)
+        try:
+            follow(run, feed, reader, server, record.totals.size, workers, notify)
+            notify(Started("Counting rows"))
+            for database in record.dump.databases:
+                tables = [table for table in record.tables if table.database == database]
+                check_rows(target.server.with_database(database), tables, workers, limits.jobs, notify)
+        except (PipelineError, StorageError) as exc:
+            raise type(exc)(f"{exc} The server may hold a part of the backup now.") from exc
+
+
+def _stored_names(server: Server) -> set[bytes]:
+    """Return the names of the server's databases, in the bytes that a client sends for them."""
+    return {
+        name
+        for (name,) in server.fetch(
+            "SELECT pg_catalog.convert_to(datname::pg_catalog.text, pg_catalog.getdatabaseencoding()) FROM pg_catalog.pg_database"
+        )
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Database:
+    """Facts about one database that the script doesn't hold."""
+
+    name: str
+    lc_monetary: str | None
+    """The locale in which it writes money; None if it has no money."""
+    unlogged_left_out: Sequence[str]
+    lasting: Collection[tuple[str, str]]
+    """Schema and name of tables that existed during the whole dump."""
+
+
+def _look_into(each: BackupRequest, name: str, since: int) -> _Database:
+    with Server(each.source.with_database(name)) as server:
+        locale = session_default(server, "lc_monetary") if has_money(server) else None
+        unlogged = [f"{name}.{one}" for one in unlogged_left_out(server, each.selection)]
+        return _Database(name, locale, unlogged, lasting_tables(server, since))
+
+
+def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database]) -> None:
+    """Raise DumpFailed if a table that existed during the whole dump has no data in the script."""
+    come = {(table.database, table.schema_name, table.relation) for table in tables}
+    wanted = {(database.name, *table) for database in databases for table in database.lasting}
+    if missing := min(wanted - come, default=None):
+        raise DumpFailed(f"pg_dumpall's script lacks the data of {'.'.join(missing)}.")
+
+
+def _money_locale(databases: Sequence[_Database], notify: Notify) -> str | None:
+    """Return the locale in which all databases with money write it; None if there is no money, or if the locales differ."""
+    locales = {one.name: one.lc_monetary for one in databases if one.lc_monetary is not None}
+    first = next(iter(locales.items()), None)
+    if first is None:
+        return None
+    other = next((one for one in locales.items() if not writes_money_alike(one[1], first[1])), None)
+    if other is None:
+        return first[1]
+    notify(
+        Notice(
+            f"The databases write money in several locales ({first[0]}: {first[1]}, {other[0]}: {other[1]}), and one script can't say so. "
+            "Restore it only onto a server with the same lc_monetary as this one, or back up in another format."
+        )
+    )
+    return None
+
+
+def _is_of_the_cluster(error: ScriptError) -> bool:
+    """True if a role or a tablespace exists already. Objects in databases have the same SQLSTATE."""
+    return error.is_presence and error.statement.startswith(("CREATE ROLE ", "CREATE TABLESPACE "))

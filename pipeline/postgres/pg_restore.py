@@ -1,0 +1,184 @@
+"""pg_restore, from an archive into a database or a script."""
+
+import re
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import DEVNULL
+from typing import Self
+
+from pipeline.catalog.manifest import Format
+from pipeline.config import RestoreOptions
+from pipeline.errors import RefusedStatement, RestoreFailed
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.programs import Program
+from pipeline.postgres.toc import Toc
+from pipeline.postgres.use_list import format_list
+from pipeline.postgres.workspace import Workspace, describe_failure, run
+
+_IGNORED = re.compile(r"^pg_restore: warning: errors ignored on restore: \d+$")
+"""In pg_restore.c."""
+_BEGINNINGS = ("error: ", "warning: ", "while ", "from TOC entry ", "detail: ", "hint: ")
+"""How what it says may begin (pg_log_generic_v() in logging.c)."""
+_REFUSED = re.compile(
+    r'error: (?P<message>(?:COPY failed for table "(?P<relation>.*?)": )?[^\n]*)(?:.*?^Command was: (?P<statement>.*))?',
+    re.DOTALL | re.MULTILINE,
+)
+_LONGEST = 200  # characters of an error's command that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredError:
+    """An error after which pg_restore went on, in its own words."""
+
+    message: str
+    command: str | None = None
+    """The first line of the SQL that failed."""
+
+    def __str__(self) -> str:
+        command = textwrap.shorten(self.command or "", _LONGEST, placeholder=" …")
+        return f"{self.message} Command was: {command}" if command else self.message
+
+
+class Restoration:
+    """A running pg_restore of an archive in that format, either into a database or into a script.
+
+    ``dump_ids`` are the entries to restore in the order to take them in; None for all.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        workspace: Workspace,
+        archive: Path,
+        format_: Format,
+        *,
+        dump_ids: Sequence[int] | None,
+        options: RestoreOptions,
+        into: Sequence[str],
+        unset: Sequence[str] | None = None,
+        stdout: int = DEVNULL,
+    ) -> None:
+        arguments = [f"--format={format_}", *into, *options.arguments()]
+        if dump_ids is not None:
+            arguments.append(f"--use-list={workspace.write_private('list', format_list(dump_ids))}")
+        self._keep_going = options.keep_going
+        self._running = workspace.start(program, [*arguments, str(archive)], unset=unset, stdout=stdout)
+
+    @classmethod
+    def into_database(
+        cls,
+        program: Program,
+        conninfo: Conninfo,
+        workspace: Workspace,
+        archive: Path,
+        format_: Format,
+        *,
+        jobs: int,
+        name: str,
+        dump_ids: Sequence[int] | None,
+        options: RestoreOptions,
+    ) -> Self:
+        """It never asks for a password, and holds ``jobs`` + 1 connections under the application name ``name``; of a single file, one."""
+        connection = f"--dbname={conninfo.for_program(workspace, name)}"
+        into = ["--no-password", f"--jobs={jobs if format_ == 'directory' else 1}", connection]
+        return cls(
+            program,
+            workspace,
+            archive,
+            format_,
+            dump_ids=dump_ids,
+            options=options,
+            into=into,
+            unset=conninfo.overrides,
+        )
+
+    @classmethod
+    def into_script(
+        cls,
+        program: Program,
+        workspace: Workspace,
+        archive: Path,
+        format_: Format,
+        output: int,
+        *,
+        create: bool,
+        dump_ids: Sequence[int] | None,
+        options: RestoreOptions,
+    ) -> Self:
+        """It writes to the file descriptor ``output``; with ``create``, the script makes the database too."""
+        into = ["--file=-", *(["--create"] if create else [])]
+        return cls(program, workspace, archive, format_, dump_ids=dump_ids, options=options, into=into, stdout=output)
+
+    def has_ended(self) -> bool:
+        """Whether it ended, having got to its end. Raises RestoreFailed with pg_restore's own words where it did not."""
+        status = self._running.poll()
+        if status and not (self._keep_going and status == 1 and self._went_on()):
+            messages = self._running.messages()
+            raise RestoreFailed(describe_failure("pg_restore", status, messages), find_refused(messages))
+        return status is not None
+
+    def ignored_errors(self) -> list[IgnoredError]:
+        """Each error after which it went on. Raises RestoreFailed where they can't be told."""
+        if not self._went_on():
+            return []
+        found = parse_errors(self._running.messages())
+        if not found:
+            raise RestoreFailed("pg_restore went on after errors of which it said nothing that pgstow understands.")
+        return found
+
+    def _went_on(self) -> bool:
+        """Whether it got to its end in spite of errors: it says so last, with their number, which several jobs get wrong."""
+        return bool(_IGNORED.match(self._running.messages().rpartition("\n")[2]))
+
+    def stop(self) -> None:
+        """End it and its sessions on the server."""
+        self._running.stop()
+
+
+def find_refused(messages: str) -> RefusedStatement | None:
+    """Return the first statement or rows that the server refused, by pg_restore's messages; None if the failure was another.
+
+    pg_restore names the entry only with ``--verbose``, which says much more than that.
+    """
+    for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:
+        if (match := _REFUSED.match(block)) and (match["relation"] or match["statement"]):
+            statement = (match["statement"] or "").strip().removesuffix("...")  # pg_restore shows its first 1,020 bytes
+            return RefusedStatement(match["message"], statement, match["relation"] or "")
+    return None
+
+
+def parse_errors(messages: str) -> list[IgnoredError]:
+    """The errors among what pg_restore wrote to its standard error.
+
+    Raises RestoreFailed where several jobs wrote at once, so that one error may hide another: a message is written in three parts.
+    """
+    found = []
+    for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:
+        line = block.partition("\n")[0]
+        if not line.startswith(_BEGINNINGS) or "pg_restore: " in line:
+            raise RestoreFailed(
+                f"pg_restore's jobs spoke at once, and their errors can't be told apart ({line}): use --jobs 1."
+            )
+        if line.startswith("error: "):
+            command = re.search("^Command was: (.*)$", block, re.MULTILINE)
+            found.append(IgnoredError(" ".join(line.removeprefix("error: ").split()), command and command[1]))
+    return found
+
+
+def list_entries(program: Program, archive: Path, format_: Format) -> str:
+    """What ``pg_restore --list`` prints of an archive, of which there need be no more than its table of contents. Raises RestoreFailed."""
+    listed = run(program, ["--list", f"--format={format_}", str(archive)])
+    if listed.returncode:
+        raise RestoreFailed(describe_failure("pg_restore", listed.returncode, listed.stderr.decode("utf-8", "replace")))
+    return listed.stdout.decode("utf-8", "replace")
+
+
+def check_toc(program: Program, folder: Path, toc: Toc) -> None:
+    """Have pg_restore parse the table of contents in ``folder``. Raises RestoreFailed unless it finds the entries of ``toc``."""
+    lines = list_entries(program, folder, "directory").split("\n")  # names may hold other separators of lines
+    found = {int(line.split(";")[0]) for line in lines if line[:1].isdigit() and ";" in line}
+    data = {entry.dump_id for entry in toc.data_entries}
+    if not data <= found:
+        raise RestoreFailed(f"pg_restore --list shows {len(data & found)} of the archive's {len(data)} data entries.")

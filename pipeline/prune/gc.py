@@ -1,0 +1,137 @@
+"""Collect what interrupted runs left in a store: objects of backups that have no manifest.
+
+A store can't tell whether such a backup is still under way, but for two times: when it began, which its ID says, and when its newest object was
+stored, by the store's clock. While either is less than the grace period ago, nothing is touched.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from pipeline.catalog.find import CatalogEntry, list_manifests, read_catalog, tell_odd
+from pipeline.catalog.keys import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at, is_of_check
+from pipeline.events import Notice, Notify, Started
+from pipeline.prune.deletion import Removed, remove
+from storage_backends import ObjectNotFound, StorageBackend, StorageError
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What there is of a backup that has no manifest."""
+
+    ref: BackupRef
+    objects: int
+    size: int
+    """Bytes."""
+    newest: datetime
+    """When the last of it was stored."""
+    kept: str | None
+    """Why it stays; None where it can go."""
+
+
+@dataclass(frozen=True, slots=True)
+class GcRequest:
+    """What to look at, and how long ago a backup must have been given up."""
+
+    grace: timedelta = timedelta(hours=24)
+    cluster: str | None = None
+    database: str | None = None
+
+
+def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Leftover]:
+    """What backups without a manifest left, in the order of their references; nothing is changed.
+
+    Raises StorageError if anything can't be listed or read, or if a listing left out a manifest that exists.
+    """
+    notify(Started("Listing objects"))
+    stored = _list_objects(request, store, notify)
+    # Listed after the objects: a backup that was committed meanwhile is seen.
+    listing = list_manifests(store)
+    tell_odd(listing, notify)
+    entries = read_catalog(store, listing.manifests, now)
+    users = {ref: entry.ref for entry in entries for ref in entry.uses}
+    committed = {entry.ref for entry in entries}
+    leftovers = [
+        Leftover(ref, found.objects, found.size, found.newest, _why_kept(ref, found, request, now, users, entries))
+        for ref, found in sorted(stored.items(), key=lambda item: item[0].manifest_key)
+        if ref not in committed
+    ]
+    for one in leftovers:
+        if one.kept is None:
+            _require_no_manifest(store, one.ref)
+    return leftovers
+
+
+def collect(
+    request: GcRequest, approved: Sequence[Leftover], store: StorageBackend, notify: Notify, now: datetime
+) -> Removed:
+    """Remove what ``approved`` lets go, if a new look at the store does so too. Raises as :func:`find_leftovers`, and StorageError."""
+    agreed = {one.ref for one in approved if one.kept is None}
+    doomed = [one.ref for one in find_leftovers(request, store, notify, now) if one.kept is None and one.ref in agreed]
+    notify(Started(f"Removing what {len(doomed)} runs left"))
+    removed = Removed()
+    for ref in doomed:
+        remove(store, (info for prefix in ref.prefixes for info in store.list(prefix)), removed)
+    return removed
+
+
+def _require_no_manifest(store: StorageBackend, ref: BackupRef) -> None:
+    """Raise StorageError if the manifest exists or can't be read: a listing that left it out would make a good backup a leftover."""
+    try:
+        store.get(ref.manifest_key, length=1)
+    except ObjectNotFound:
+        return
+    raise StorageError(
+        f"{store.url} has {ref.manifest_key}, but doesn't list it. Its listings can't be trusted, so nothing was removed."
+    )
+
+
+@dataclass(slots=True)
+class _Found:
+    newest: datetime
+    objects: int = 0
+    size: int = 0
+
+
+def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> dict[BackupRef, _Found]:
+    """Return all stored objects except manifests, by backup. Keys that pgstow never gives to objects are passed over and reported."""
+    stored: dict[BackupRef, _Found] = {}
+    odd = list[str]()
+    for top in (DATA, ATTESTATIONS, MANIFESTS):
+        for info in store.list(top):
+            ref = BackupRef.of_key(info.key)
+            if ref is None and top != MANIFESTS and not is_of_check(info.key):
+                odd.append(info.key)
+            if ref is None or (top == MANIFESTS and not info.key.endswith(SIGNATURE_SUFFIX)):
+                continue
+            if request.cluster in (None, ref.cluster) and request.database in (None, ref.database):
+                found = stored.setdefault(ref, _Found(info.modified))
+                found.newest = max(found.newest, info.modified)
+                found.objects += 1
+                found.size += info.size
+    if odd:
+        more = f" So do {len(odd) - 1} more." if len(odd) > 1 else ""
+        notify(
+            Notice(
+                f"{odd[0]!r} is no name that pgstow gives to a backup's object. pgstow ignores the object and keeps it.{more}"
+            )
+        )
+    return stored
+
+
+def _why_kept(
+    ref: BackupRef,
+    found: _Found,
+    request: GcRequest,
+    now: datetime,
+    users: Mapping[BackupRef, BackupRef],
+    entries: Sequence[CatalogEntry],
+) -> str | None:
+    if user := users.get(ref):
+        return f"objects used by {user.backup_id}"
+    for entry in entries:
+        if entry.manifest is None and (entry.ref.cluster, entry.ref.database) == (ref.cluster, ref.database):
+            return f"perhaps used by {entry.ref.backup_id}, whose manifest can't be read"
+    if max(begun_at(ref.backup_id), found.newest) > now - request.grace:
+        return "perhaps under way"
+    return None

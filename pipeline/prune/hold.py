@@ -1,0 +1,62 @@
+"""Legal holds: a backup that nobody can delete until the hold is taken off again."""
+
+from functools import partial
+
+from pipeline.catalog.find import Wanted, find_backup, list_backups, read_manifest
+from pipeline.catalog.keys import BackupRef
+from pipeline.concurrency import Workers
+from pipeline.events import Notify, Started
+from storage_backends import ObjectNotFound, StorageBackend
+from storage_backends.holds import ObjectLock, lock_of, set_hold
+
+_REQUESTS = 8  # at once
+
+
+def hold(wanted: Wanted, store: StorageBackend, notify: Notify, *, held: bool) -> dict[BackupRef, int]:
+    """Put a legal hold on a backup, or take it off: on its manifest and every object that it names; of a cluster's, on its members too.
+
+    Returns how many objects that were, by backup; the one that was meant comes first. Do it again if it ends before it is done: a manifest is
+    held first and let go last, so that ``prune`` never takes one for free whose objects aren't. Objects that two backups share are let go with
+    either. Raises PipelineError or StorageError.
+    """
+    found = find_backup(store, wanted, notify)
+    meant = BackupRef(found.cluster, found.database, found.backup_id)
+    refs = [meant, *(BackupRef(meant.cluster, member.database, member.backup_id) for member in found.members)]
+    objects = {ref: [stored.key for stored in read_manifest(store, ref).objects] for ref in refs}
+    manifests = [ref.manifest_key for ref in refs]
+    keys = [key for named in objects.values() for key in named]
+    notify(Started(f"{'Holding' if held else 'Letting go'} {len(manifests) + len(keys)} objects"))
+    for step in (manifests, keys) if held else (keys, manifests):
+        with Workers() as workers:
+            holding = workers.pool(_REQUESTS, "hold")
+            for key in step:
+                holding.submit(partial(set_hold, store, key, held=held), lambda _: None)
+            while holding.pending:
+                workers.collect(timeout=1.0)
+    return {ref: len(named) + 1 for ref, named in objects.items()}
+
+
+def find_holds(
+    store: StorageBackend, cluster: str | None = None, database: str | None = None
+) -> dict[BackupRef, ObjectLock]:
+    """Return the backups whose manifest is under a legal hold. Include those for which this can't be told: their lock's ``held`` is None.
+
+    Costs a request or more for each backup. Raises StorageError.
+    """
+    refs = list_backups(store, cluster, database)
+    locks: dict[BackupRef, ObjectLock] = {}
+    with Workers() as workers:
+        asking = workers.pool(_REQUESTS, "hold")
+        for ref in refs:
+            asking.submit(partial(manifest_lock, store, ref), partial(locks.__setitem__, ref))
+        while asking.pending:
+            workers.collect(timeout=1.0)
+    return {ref: locks[ref] for ref in refs if locks[ref].held is not False}
+
+
+def manifest_lock(store: StorageBackend, ref: BackupRef) -> ObjectLock:
+    """Return what locks a backup's manifest; no lock if the manifest is gone. Raises StorageError."""
+    try:
+        return lock_of(store, ref.manifest_key)
+    except ObjectNotFound:
+        return ObjectLock()

@@ -1,0 +1,1 @@
+"""``pgstow restore`` and ``export`` of one database. Nothing here writes to a store."""

@@ -1,0 +1,141 @@
+"""Turn a backup into a script for psql, or back into the archive that it was, without a server."""
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+from tarfile import BLOCKSIZE, GNU_FORMAT, TarInfo
+from typing import BinaryIO
+
+from pipeline.archive.reader import Choice, check_format, dump_format, open_archive
+from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest
+from pipeline.concurrency import Workers
+from pipeline.config import Limits, RestoreOptions
+from pipeline.errors import InvalidRequest, LocalResourceExhausted, RestoreFailed
+from pipeline.events import Notice, Notify, Started
+from pipeline.postgres.loading import money_setting
+from pipeline.postgres.partitions import attachments_left_out, tell_alone
+from pipeline.postgres.pg_restore import Restoration
+from pipeline.postgres.programs import find_program, major_of
+from pipeline.postgres.workspace import Workspace
+from pipeline.restore.extract import where_it_lies
+from pipeline.restore.supervise import follow
+from pipeline.stages.download import ObjectReader, check_content, tell_replaced
+from pipeline.stages.feed import Feed
+from storage_backends import StorageBackend
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """Which backup to turn into a script, or into the archive that it was, and what of it."""
+
+    wanted: Wanted
+    format: Format = "plain"
+    """A script; or the format that the backup has, for the archive as pg_dump wrote it."""
+    choice: Choice = field(default_factory=Choice)
+    options: RestoreOptions = field(default_factory=RestoreOptions)
+    create: bool = False
+    """Have the script make the database, under the name that it had."""
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+
+    @property
+    def is_as_dumped(self) -> bool:
+        """Whether nothing is to be chosen or changed."""
+        return self.choice.is_all and self.options == RestoreOptions() and not self.create
+
+
+def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, notify: Notify) -> Manifest:
+    """Write the script, which stock pg_restore makes of the archive, or which is stored already; or the archive itself.
+
+    An archive of the directory format becomes a tar stream of its folder. Every object is checked before any of it is used. After a failure,
+    what was written is only a part.
+
+    Raises PipelineError or StorageError.
+    """
+    manifest = find_backup(store, request.wanted, notify)
+    format_ = dump_format(manifest)
+    if request.format != "plain":
+        check_format(manifest, request.format)
+    as_stored = request.format == format_ and not manifest.members
+    if as_stored and not request.is_as_dumped:
+        raise InvalidRequest(
+            f"{manifest.backup_id} has the format {format_} already, and is written as it is: leave out what would change it."
+        )
+    with Workers() as workers:
+        if as_stored:
+            reader = ObjectReader(store, manifest.objects, manifest.files, workers, request.limits)
+            notify(Started(f"Writing {manifest.database} in the format {format_}"))
+            (_write_folder if format_ == "directory" else _write_file)(manifest.files, reader, output)
+            tell_replaced(reader.replaced, notify)
+        else:
+            _write_script(request, manifest, store, output, workers, notify)
+    return manifest
+
+
+def _write_file(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -> None:
+    for file in files:
+        output.writelines(check_content(file, reader.read(file)))
+
+
+def _write_folder(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -> None:
+    """As a tar stream; ``toc.dat``, without which it is no archive, comes last."""
+    for file in sorted(files, key=lambda file: (file.path == TOC_NAME, where_it_lies(file))):
+        member = TarInfo(file.path)
+        member.size, member.mode = file.size, 0o600
+        output.write(member.tobuf(GNU_FORMAT))
+        _write_file([file], reader, output)
+        output.write(bytes(-file.size % BLOCKSIZE))
+    output.write(bytes(2 * BLOCKSIZE))
+
+
+def _write_script(
+    request: ExportRequest,
+    manifest: Manifest,
+    store: StorageBackend,
+    output: BinaryIO,
+    workers: Workers,
+    notify: Notify,
+) -> None:
+    limits = request.limits
+    archive = open_archive(store, manifest, workers, limits)
+    chosen = archive.choose(request.choice)
+    if request.options.makes_tables:
+        tell_alone(attachments_left_out(archive.toc, chosen or ()), notify)
+    files = archive.files_of(chosen) if request.options.loads_data or archive.is_stream else []
+    dumped_by = manifest.source.pg_dump_version
+    program = find_program("pg_restore", at_least_major=major_of(dumped_by), search=request.programs)
+    reader = ObjectReader(store, manifest.objects, files, workers, limits)
+    plan = archive.plan_feed(files, jobs=1)
+    notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
+    if (locale := money_setting(manifest.source)) and archive.uses_money(chosen):
+        if request.create:  # the script connects anew, and a SET before that would be lost
+            options = quote(f"-c lc_monetary={locale}")
+            notify(Notice(f"Run the script with PGOPTIONS={options}, since its money is written in that format."))
+        else:
+            quoted = locale.replace("'", "''")
+            output.write(f"SET lc_monetary = '{quoted}';\n\n".encode())
+            output.flush()
+    with Workspace(limits.spool_parent) as workspace:
+        feed = Feed(workspace.path / "archive", plan, reader, workers, jobs=1)
+        scripting = Restoration.into_script(
+            program,
+            workspace,
+            feed.path,
+            archive.format,
+            output.fileno(),
+            create=request.create,
+            dump_ids=chosen,
+            options=request.options,
+        )
+        try:
+            follow(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)
+        except RestoreFailed as exc:
+            if any(os.strerror(reason) in str(exc) for reason in (errno.ENOSPC, errno.EFBIG)):
+                raise LocalResourceExhausted(f"The script could not be written. {exc}") from exc
+            raise
+    tell_replaced((*archive.replaced, *reader.replaced), notify)

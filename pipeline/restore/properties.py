@@ -1,0 +1,91 @@
+"""Gives a restored database what the backed-up one had as a whole: settings first, as pg_restore does, the rest last."""
+
+from collections.abc import Collection, Sequence
+
+from pipeline.archive.reader import Archive
+from pipeline.config import RestoreOptions
+from pipeline.errors import ConnectionFailed, RestoreFailed
+from pipeline.events import Notice, Notify
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.database_entries import database_statements, is_of_a_role, setting_name, text_search_default
+from pipeline.postgres.pg_restore import IgnoredError
+from pipeline.postgres.server import Server
+
+
+def read_as_dumped(server: Server, archive: Archive) -> None:
+    """Make the session read literals as the archive's SQL writes them. Call this in each session that runs such SQL."""
+    server.execute(f"SET standard_conforming_strings = {'off' if archive.toc.backslashes_escape else 'on'}")
+
+
+def apply_settings(server: Server, archive: Archive, options: RestoreOptions) -> list[IgnoredError]:
+    """Give the session's database the settings on which restored objects may depend. New sessions have them.
+
+    Return the settings that the server refused, if the restore goes on after errors. Otherwise raise RestoreFailed at the first.
+    """
+    refused = []
+    for statement in database_statements(archive.toc, server.name).first:
+        try:
+            _apply(server, [statement])
+        except RestoreFailed as exc:
+            if not options.keep_going:
+                raise
+            refused.append(IgnoredError(str(exc), statement))
+    return refused
+
+
+def try_settings(server: Server, archive: Archive, database: str, notify: Notify) -> None:
+    """Do the same for a scratch database. A refused setting is only a notice, and settings of single roles are left out."""
+    read_as_dumped(server, archive)
+    for statement in database_statements(archive.toc, database).first:
+        if is_of_a_role(statement):
+            continue
+        try:
+            server.execute(server.encoded(statement))
+        except ConnectionFailed as exc:
+            notify(Notice(f"The scratch database does without the setting {setting_name(statement)}. {exc}"))
+
+
+def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> None:
+    """Refresh the restored materialized views again, if the database's default text search configuration is its own.
+
+    The session of a single pg_restore begins before the configuration is there, and goes without it to its end. Raises RestoreFailed.
+    """
+    own = {entry.tag for entry in archive.toc.entries if entry.description == "TEXT SEARCH CONFIGURATION"}
+    settings = database_statements(archive.toc, archive.manifest.database).first
+    if own.isdisjoint(name for statement in settings if (name := text_search_default(statement))):
+        return
+    if not options.loads_data or (options.sections and "post-data" not in options.sections):
+        return
+    with Server(target, users_settings=True) as server:
+        server.leave_users_path()
+        read_as_dumped(server, archive)
+        for entry in archive.toc.entries:
+            if entry.description == "MATERIALIZED VIEW DATA" and (chosen is None or entry.dump_id in chosen):
+                try:
+                    server.execute(server.encoded(entry.definition))
+                except ConnectionFailed as exc:
+                    raise RestoreFailed(f"{entry.namespace}.{entry.tag} can't be refreshed. {exc}") from exc
+
+
+def apply_rest(server: Server, archive: Archive, options: RestoreOptions, *, whole: bool) -> None:
+    """Give the session's database the settings that would have disturbed the restore. From a ``whole`` backup, add owner, comment and grants.
+
+    Raises RestoreFailed if the server refuses a statement.
+    """
+    statements = database_statements(archive.toc, server.name, no_owner=options.no_owner, without=options.left_out)
+    _apply(server, statements.last)
+    if whole:
+        _apply(server, statements.others)
+
+
+def _apply(server: Server, statements: Sequence[str]) -> None:
+    for statement in statements:
+        try:
+            server.execute(server.encoded(statement))
+        except ConnectionFailed as exc:
+            if (setting := setting_name(statement)) is None:
+                raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
+            raise RestoreFailed(
+                f"The server refuses the setting {setting} that the database had. {exc} Restore as a superuser, onto a server that has "
+                "what the setting needs, or make the database yourself and restore into it without --create."
+            ) from exc

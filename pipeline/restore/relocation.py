@@ -1,0 +1,193 @@
+"""An archive in which what was chosen lies in another schema, or has another name.
+
+Names stand all over the SQL of an archive, and pgstow doesn't rewrite that: PostgreSQL renames. The definitions of what was chosen, and of
+what that needs, are restored into a scratch database without any rows, moved there by ALTER, and dumped again. What comes of it is a new
+table of contents for the files that the old one has.
+"""
+
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pipeline.archive.reader import Archive, Choice
+from pipeline.catalog.manifest import TOC_NAME
+from pipeline.config import Limits, RestoreOptions
+from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed
+from pipeline.events import Notify, Started
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.dump import dump_definitions
+from pipeline.postgres.loading import as_dumped
+from pipeline.postgres.maintenance import maintenance_database
+from pipeline.postgres.patterns import Name
+from pipeline.postgres.pg_restore import Restoration
+from pipeline.postgres.prerequisites import missing_extensions, named_extensions
+from pipeline.postgres.programs import Program, find_program
+from pipeline.postgres.renaming import can_rename_schema, move_relations, rename_schema
+from pipeline.postgres.scratch import scratch_database
+from pipeline.postgres.server import Server
+from pipeline.postgres.toc import TocEntry, read_toc
+from pipeline.postgres.workspace import Workspace
+from pipeline.restore.properties import try_settings
+from pipeline.restore.relocation_plan import Move, Relocation, pattern_for, patterns_for, plan_move
+from pipeline.restore.target import find_restorer, refuse_older
+
+_TICK = 0.02  # seconds between looks at pg_restore
+
+
+def relocate(
+    archive: Archive,
+    choice: Choice,
+    relocation: Relocation,
+    target: Conninfo,
+    options: RestoreOptions,
+    limits: Limits,
+    programs: Sequence[Path],
+    notify: Notify,
+    *,
+    allow_older: bool = False,
+) -> tuple[Archive, Choice]:
+    """The same archive with what was chosen by patterns elsewhere, and the choice of that in it.
+
+    The scratch database is on the target's server, and dropped again in any case. Raises PipelineError.
+    """
+    archive.check_directory("another schema or name")
+    move = plan_move(archive, choice, relocation)
+    notify(Started("Moving the definitions in a scratch database"))
+    with scratch_database(target, "scratch", notify) as scratch:
+        pg_restore, pg_dump = _make_database(archive, move.needed, scratch, programs, notify, allow_older=allow_older)
+        loading = as_dumped(scratch, archive.manifest.source, money=archive.uses_money(move.needed))
+        _restore_definitions(pg_restore, archive, move.needed, loading, options, limits)
+        moved, new_choice = _move(move, scratch)
+        with Workspace(limits.spool_parent) as workspace:
+            toc_data = dump_definitions(pg_dump, loading, workspace, encoding=archive.toc.encoding, name=_name(archive))
+    return _with_old_files(archive, toc_data, moved, pg_dump), new_choice
+
+
+def _make_database(
+    archive: Archive,
+    needed: Collection[int],
+    scratch: Conninfo,
+    search: Sequence[Path],
+    notify: Notify,
+    *,
+    allow_older: bool,
+) -> tuple[Program, Program]:
+    """Make it like the one that was backed up, with its settings. Returns the pg_restore for it, and the pg_dump."""
+    with Server(maintenance_database(scratch)) as server:
+        source = archive.manifest.source
+        if not allow_older:
+            refuse_older(server, source)
+        pg_restore = find_restorer(server, archive, search)
+        pg_dump = find_program("pg_dump", at_least_major=pg_restore.major, search=search)
+        entries = tuple(entry for entry in archive.toc.entries if entry.dump_id in needed)
+        if lacking := missing_extensions(server, named_extensions(replace(archive.toc, entries=entries))):
+            raise InvalidRequest(f"The server lacks extensions that this needs: {', '.join(lacking)}. Install them.")
+        try:
+            server.create_database(scratch.database or "", source)
+        except ConnectionFailed as exc:
+            raise ConnectionFailed(
+                f"{exc} pgstow restores definitions into a database of their own first, to rename them there: it needs CREATEDB."
+            ) from exc
+        try_settings(server, archive, scratch.database or "", notify)
+    return pg_restore, pg_dump
+
+
+def _restore_definitions(
+    program: Program,
+    archive: Archive,
+    needed: Collection[int],
+    scratch: Conninfo,
+    options: RestoreOptions,
+    limits: Limits,
+) -> None:
+    """As the user wants them; values of sequences are among them, and materialized views are filled, though with nothing."""
+    with Server(scratch) as server:
+        dump_ids = archive.with_schemas(needed, present=server.schemas())
+    with Workspace(limits.spool_parent) as workspace:
+        folder = workspace.path / "archive"
+        folder.mkdir(mode=0o700)
+        (folder / TOC_NAME).write_bytes(archive.toc_data)
+        restoration = Restoration.into_database(
+            program,
+            scratch,
+            workspace,
+            folder,
+            "directory",
+            jobs=limits.jobs,
+            name=_name(archive),
+            dump_ids=dump_ids,
+            options=RestoreOptions(
+                no_owner=options.no_owner,
+                no_privileges=options.no_privileges,
+                no_comments=options.no_comments,
+                no_security_labels=options.no_security_labels,
+                no_tablespaces=options.no_tablespaces,
+                role=options.role,
+            ),
+        )
+        try:
+            while not restoration.has_ended():
+                time.sleep(_TICK)
+        except RestoreFailed as exc:
+            raise RestoreFailed(f"The definitions can't be restored into a scratch database. {exc}") from exc
+
+
+def _move(move: Move, scratch: Conninfo) -> tuple[dict[Name, Name], Choice]:
+    """Where each of the relations is now, by where it was; and the choice of all that was moved."""
+    try:
+        with Server(scratch) as server:
+            old, new = move.whole_schema, move.schema
+            if old and new and can_rename_schema(server, old, new):
+                rename_schema(server, old, new)
+                return {(old, name): (new, name) for _, name in move.relations}, Choice(schemas=(pattern_for(new),))
+            move.check_alone()
+            moved = move_relations(server, move.relations, schema=new, rename=move.rename)
+    except ConnectionFailed as exc:
+        raise RestoreFailed(f"What was chosen can't be moved. {exc}") from exc
+    return moved, Choice(tables=patterns_for(moved.values()))
+
+
+def _with_old_files(archive: Archive, toc_data: bytes, moved: Mapping[Name, Name], pg_dump: Program) -> Archive:
+    """The archive with that table of contents, for the data of what was moved."""
+    toc = read_toc(toc_data)
+    data = {
+        moved[entry.namespace, entry.tag]: entry
+        for entry in archive.toc.data_entries
+        if entry.description == "TABLE DATA" and (entry.namespace, entry.tag) in moved
+    }
+    files = {TOC_NAME: archive.files[TOC_NAME]}
+    for entry in toc.data_entries:
+        name = (entry.namespace, entry.tag)
+        if (old := data.get(name)) is None:
+            continue
+        if _column_names(old) != _column_names(entry):
+            raise RestoreFailed(
+                f"{old.namespace}.{old.tag} can't be moved: it comes back with its columns in another order than its data has them, as it "
+                "inherits some of them. Restore it under its own name."
+            )
+        files[entry.filename] = archive.files[old.filename].model_copy(
+            update={"path": entry.filename, "dump_id": entry.dump_id, "schema_name": name[0], "relation": name[1]}
+        )
+    source = archive.manifest.source.model_copy(update={"pg_dump_version": pg_dump.version})
+    return replace(
+        archive,
+        manifest=archive.manifest.model_copy(update={"source": source}),
+        toc_data=toc_data,
+        toc=replace(
+            toc, entries=tuple(entry for entry in toc.entries if not entry.filename or entry.filename in files)
+        ),
+        files=files,
+        lists={},
+    )
+
+
+def _column_names(entry: TocEntry) -> list[str]:
+    """Whether pg_dump quotes one depends on the key words that it knows."""
+    return [quoted or plain for quoted, plain in re.findall(r'"((?:[^"]|"")+)"|([^\s(),"]+)', entry.columns)]
+
+
+def _name(archive: Archive) -> str:
+    """The application's, of sessions on the server."""
+    return f"pgstow {archive.manifest.backup_id}"

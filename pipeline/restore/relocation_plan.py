@@ -1,0 +1,147 @@
+"""What a restore elsewhere, or under another name, has to move, and what that needs: found in the archive alone."""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from pipeline.archive.reader import Archive, Choice
+from pipeline.errors import InvalidRequest
+from pipeline.postgres.patterns import RELATIONS, Name, choose_entries
+from pipeline.postgres.renaming import LONGEST_NAME
+from pipeline.postgres.toc import TocEntry
+
+_OF_SPECIAL_CLASSES = re.compile(r"\bEXCLUDE USING\b|\bWITHOUT OVERLAPS\b")
+"""Constraints whose columns often need operator classes that PostgreSQL doesn't have by itself, as btree_gist's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relocation:
+    """Where to restore what was chosen, instead of where it was, or as what. Names are taken as they are. Raises InvalidRequest."""
+
+    schema: str | None = None
+    """For all that was chosen."""
+    name: str | None = None
+    """For the one table, view or the like that was chosen."""
+
+    def __post_init__(self) -> None:
+        for option, name in (("--to-schema", self.schema), ("--as", self.name)):
+            if name is not None and not 0 < len(name.encode()) <= LONGEST_NAME:
+                raise InvalidRequest(f"{option} needs a name of 1 to {LONGEST_NAME} bytes, not {name!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What to move, where to, and what has to be there for that."""
+
+    schema: str | None
+    """Where to; None for where it is."""
+    rename: tuple[Name, str] | None
+    """A relation, and its new name."""
+    relations: tuple[Name, ...]
+    """All that were chosen."""
+    whole_schema: str | None
+    """The one schema that is moved with all that is in it."""
+    more: TocEntry | None
+    """Something that was chosen and is neither a relation nor part of one; it can be moved with the whole schema alone."""
+    needed: frozenset[int]
+    """Dump IDs of the entries to restore for it: the chosen ones and what they need, but for data."""
+
+    def check_alone(self) -> None:
+        """Raises InvalidRequest where something was chosen that can't be moved by itself, or nothing that can."""
+        if self.more:
+            raise InvalidRequest(
+                f"{self.more.description} {self.more.namespace}.{self.more.tag} can't be moved: choose tables with -t, or one schema with -n "
+                "and a name for it that no schema of the backup has."
+            )
+        if not self.relations:
+            raise InvalidRequest("There is no table to move.")
+
+
+def plan_move(archive: Archive, choice: Choice, relocation: Relocation) -> Move:
+    """Raises InvalidRequest where what was chosen has no single name, or is only a part of something."""
+    chosen = frozenset(archive.choose(choice) or ())
+    entries = [entry for entry in archive.toc.entries if entry.dump_id in chosen]
+    relations = _relations(archive, chosen)
+    names = tuple((entry.namespace, entry.tag) for entry in relations.values())
+    schemas = {entry.tag if entry.description == "SCHEMA" else entry.namespace for entry in entries} - {""}
+    parts = choose_entries(archive.toc, patterns_for(names), ()) if names else set()
+    move = Move(
+        schema=relocation.schema,
+        rename=None if relocation.name is None else (_only_one(entries, relations), relocation.name),
+        relations=names,
+        whole_schema=min(schemas) if not choice.tables and len(schemas) == 1 and relocation.name is None else None,
+        more=next(
+            (
+                entry
+                for entry in entries
+                if entry.dump_id not in parts and entry.namespace and entry.description != "DEFAULT ACL"
+            ),
+            None,
+        ),
+        needed=_needed(archive, chosen),
+    )
+    if move.whole_schema is None:
+        move.check_alone()
+    return move
+
+
+def patterns_for(names: Iterable[Name]) -> tuple[str, ...]:
+    """Patterns for just these relations, one for each schema."""
+    by_schema: dict[str, list[str]] = {}
+    for schema, name in names:
+        by_schema.setdefault(schema, []).append(pattern_for(name))
+    return tuple(f"{pattern_for(schema)}.({'|'.join(quoted)})" for schema, quoted in by_schema.items())
+
+
+def pattern_for(name: str) -> str:
+    """A pattern for just this name."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _relations(archive: Archive, chosen: Collection[int]) -> dict[int, TocEntry]:
+    """Those that were chosen, by dump ID. Raises InvalidRequest where one of them is a part of a table that was not."""
+    relations = {entry.dump_id: entry for entry in archive.toc.entries if entry.description in RELATIONS}
+    for entry in relations.values():
+        if entry.dump_id in chosen and entry.description == "SEQUENCE":
+            tables = [relations[other] for other in entry.dependencies if other in relations and other not in chosen]
+            if tables:
+                raise InvalidRequest(
+                    f"The sequence {entry.namespace}.{entry.tag} belongs to {tables[0].namespace}.{tables[0].tag}: choose that table."
+                )
+    return {dump_id: entry for dump_id, entry in relations.items() if dump_id in chosen}
+
+
+def _only_one(entries: Iterable[TocEntry], relations: Mapping[int, TocEntry]) -> Name:
+    """The one relation that was chosen; its partitions and sequences don't count. Raises InvalidRequest."""
+    partitions = {(entry.namespace, entry.tag) for entry in entries if entry.description == "TABLE ATTACH"}
+    found = [
+        (entry.namespace, entry.tag)
+        for entry in relations.values()
+        if (entry.namespace, entry.tag) not in partitions
+        and not (entry.description == "SEQUENCE" and not relations.keys().isdisjoint(entry.dependencies))
+    ]
+    if len(found) != 1:
+        names = [f"{schema}.{name}" for schema, name in found[:5]]
+        raise InvalidRequest(f"--as is the new name of one table, and {len(found)} were chosen: {', '.join(names)}.")
+    return found[0]
+
+
+def _needed(archive: Archive, chosen: Collection[int]) -> frozenset[int]:
+    """The chosen entries and what they need, but for those that hold data.
+
+    Of a constraint's operator classes, an archive's dependencies say nothing: they may come with any extension.
+    """
+    by_id = {entry.dump_id: entry for entry in archive.toc.entries if not entry.filename}
+    classes = [id_ for id_, entry in by_id.items() if entry.description in {"EXTENSION", "OPERATOR CLASS"}]
+    needed: set[int] = set()
+    waiting = [dump_id for dump_id in chosen if dump_id in by_id]
+    while waiting:
+        dump_id = waiting.pop()
+        if dump_id in needed:
+            continue
+        needed.add(dump_id)
+        entry = by_id[dump_id]
+        waiting += [other for other in entry.dependencies if other in by_id]
+        if entry.description == "CONSTRAINT" and _OF_SPECIAL_CLASSES.search(entry.definition):
+            waiting += classes
+    return frozenset(needed)

@@ -1,0 +1,97 @@
+"""Whether what was restored has the rows that the manifest says."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import TypeAlias
+
+from pipeline.catalog.manifest import File, TableData
+from pipeline.concurrency import Workers
+from pipeline.errors import RestoreFailed
+from pipeline.events import Notice, Notify
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.server import Server
+
+Table: TypeAlias = File | TableData
+"""One that has rows in a backup: a file of its archive, or what lies in its script."""
+Counts: TypeAlias = Mapping[tuple[str, str], int]
+"""Rows in the server, by the table's schema and name."""
+
+
+def count_rows(target: Conninfo, tables: Sequence[Table], workers: Workers, connections: int) -> Counts:
+    """Return the tables' rows in the server, counted over several connections. Tables whose row security may hide rows are left out.
+
+    Raises RestoreFailed if a table is missing.
+    """
+    largest_first = sorted(tables, key=lambda table: -table.size)
+    counting = workers.pool(connections, "count")
+    counts: dict[tuple[str, str], int] = {}
+    for first in range(min(connections, len(tables))):
+        counting.submit(partial(_count, target, largest_first[first::connections]), counts.update)
+    while counting.pending:
+        workers.collect(timeout=1.0)
+    return counts
+
+
+def check_rows(
+    target: Conninfo,
+    tables: Sequence[Table],
+    workers: Workers,
+    connections: int,
+    notify: Notify,
+    *,
+    before: Counts = MappingProxyType({}),
+) -> None:
+    """Count the tables' rows. Raises RestoreFailed where one has not the rows that the manifest says, more than there were ``before``."""
+    found = count_rows(target, tables, workers, connections)
+    counts = {name: count - before.get(name, 0) for name, count in found.items()}
+    for table in tables:
+        if name_of(table) not in counts:
+            notify(
+                Notice(f"The rows of {shown(table)} can't be counted: its row security may hide some from this role.")
+            )
+    if any(count != table.rows for table in tables if (count := counts.get(name_of(table))) is not None):
+        with Server(target) as server:
+            wrong = _unexplained(server, tables, counts)
+        if wrong:
+            first = wrong[0]
+            more = " more than before" if before.get(name_of(first)) else ""
+            raise RestoreFailed(
+                f"{shown(first)} has {counts[name_of(first)]} rows{more} where the backup has {first.rows} "
+                f"({len(wrong)} of {len(tables)} tables differ from the manifest)."
+            )
+
+
+def name_of(table: Table) -> tuple[str, str]:
+    """Schema and name."""
+    return table.schema_name or "", table.relation or ""
+
+
+def shown(table: Table) -> str:
+    """The same for people."""
+    return ".".join(name_of(table))
+
+
+def _count(target: Conninfo, tables: Sequence[Table]) -> Counts:
+    with Server(target) as server:
+        filtered = server.filtered_tables()
+        return {name: server.count_rows(*name) for name in map(name_of, tables) if name not in filtered}
+
+
+def _unexplained(server: Server, tables: Sequence[Table], counts: Counts) -> list[Table]:
+    """The tables whose rows differ for no reason that stock pg_dump and pg_restore have."""
+    extensions, roots = server.extension_tables(), server.partition_roots()
+    wrong = []
+    for table in tables:
+        name = name_of(table)
+        if counts.get(name, table.rows) == table.rows:
+            continue
+        if name in extensions and counts[name] >= (table.rows or 0):
+            continue  # CREATE EXTENSION filled it, and pg_dump left those rows out
+        # Rows of a partition by an enum's hash are dumped for the partitioned table, since its values' OIDs change and so the hashes.
+        root = roots.get(name)
+        siblings = [other for other in tables if root is not None and roots.get(name_of(other)) == root]
+        surplus = sum(counts.get(name_of(other), other.rows or 0) - (other.rows or 0) for other in siblings)
+        if not siblings or surplus != 0:
+            wrong.append(table)
+    return wrong

@@ -1,0 +1,26 @@
+"""An archive's table of contents as pg_restore prints it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.archive.reader import dump_format, read_head
+from pipeline.catalog.manifest import Manifest
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.postgres.pg_restore import list_entries
+from pipeline.postgres.programs import find_program, major_of
+from pipeline.postgres.workspace import Workspace
+from storage_backends import StorageBackend
+
+
+def show_toc(store: StorageBackend, manifest: Manifest, programs: Sequence[Path] = ()) -> str:
+    """What ``pg_restore --list`` prints of the archive, for ``--use-list`` once it is edited; of its objects, only those that hold
+    the table of contents are fetched. ``programs`` are folders to look for pg_restore in, instead of the usual places.
+
+    Raises PipelineError or StorageError.
+    """
+    program = find_program("pg_restore", at_least_major=major_of(manifest.source.pg_dump_version), search=programs)
+    with Workers() as workers, Workspace() as workspace:
+        name, head = read_head(store, manifest, workers, Limits())
+        path, format_ = workspace.write_private(name, head), dump_format(manifest)
+        return list_entries(program, path.parent if format_ == "directory" else path, format_)

@@ -1,0 +1,55 @@
+"""A running pg_restore or psql, and the feed that it reads from, seen to their end."""
+
+import time
+
+from pipeline.concurrency import Workers
+from pipeline.errors import RestoreFailed
+from pipeline.events import Notify, Progress
+from pipeline.postgres.pg_restore import Restoration
+from pipeline.postgres.psql import ScriptRun
+from pipeline.postgres.server import Server
+from pipeline.stages.download import ObjectReader
+from pipeline.stages.feed import Feed
+
+_TICK = 0.05  # seconds between looks at pg_restore
+_INTERVAL = 0.2  # seconds between reports of progress
+_REPORT_TIMEOUT = 10.0  # seconds for a thread to say that it has fed all, after pg_restore has read it
+_LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that pg_restore opened out of turn
+
+
+def follow(
+    restoration: Restoration | ScriptRun,
+    feed: Feed,
+    reader: ObjectReader,
+    server: Server | None,
+    total: int,
+    workers: Workers,
+    notify: Notify,
+) -> None:
+    """See pg_restore, or psql, to its end; a failure to fetch or to check what it is fed ends it at once.
+
+    So does the end of our own session, where there is one: while pg_restore waits for data, it doesn't hear that the server is gone.
+    """
+    reported = 0.0
+    looked = time.monotonic()
+    try:
+        while not restoration.has_ended():
+            workers.collect(timeout=_TICK)
+            if time.monotonic() - looked > _LOOK_INTERVAL:
+                looked = time.monotonic()
+                if server is not None:
+                    server.execute("SELECT")
+                feed.serve_strays()
+            if time.monotonic() - reported > _INTERVAL:
+                reported = time.monotonic()
+                notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, tuple(feed.current)))
+    finally:
+        restoration.stop()
+        feed.close()
+    ended = time.monotonic()
+    while feed.unfinished and time.monotonic() - ended < _REPORT_TIMEOUT:
+        workers.collect(timeout=_TICK)
+    if feed.unfinished:
+        raise RestoreFailed(
+            f"pg_restore ended well, but did not read {feed.unfinished} of the archive's files to their end."
+        )

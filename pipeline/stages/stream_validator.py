@@ -1,0 +1,151 @@
+"""Reading along while an archive passes as one stream: which tables' rows are in it, and whether it can be read to its end.
+
+A script is read as it is. An archive goes through stock pg_restore, which makes a script of its data, so that the format stays pg_restore's
+affair, and a backup that it can't read isn't committed.
+"""
+
+import os
+import time
+from contextlib import suppress
+from functools import partial
+from tarfile import BLOCKSIZE, HeaderError, TarInfo
+from types import TracebackType
+from typing import Self
+
+from pipeline.catalog.manifest import Format, TableData
+from pipeline.concurrency import Workers
+from pipeline.errors import DumpFailed, RestoreFailed
+from pipeline.postgres.programs import Program
+from pipeline.postgres.script import ScriptReader, tables_with_data
+from pipeline.postgres.toc import TocCutShort
+from pipeline.postgres.toc_head import parse_head
+from pipeline.postgres.workspace import Workspace, describe_failure
+
+_PART = 1024 * 1024  # bytes
+_TICK = 0.01  # seconds
+
+
+class _TarEnd:
+    """Looks for the end of a tar archive; where that is missing, pg_restore looks for it for ever (``_tarPositionTo`` in pg_backup_tar.c)."""
+
+    def __init__(self) -> None:
+        self._header = bytearray()
+        self._ahead = 0
+        """Bytes before the next header."""
+        self.reached = False
+
+    def write(self, data: bytes) -> None:
+        """The next piece. Raises DumpFailed where a header is none."""
+        at = 0
+        while at < len(data) and not self.reached:
+            passed = min(self._ahead, len(data) - at)
+            self._ahead -= passed
+            at += passed
+            part = data[at : at + BLOCKSIZE - len(self._header)]
+            self._header += part
+            at += len(part)
+            if len(self._header) == BLOCKSIZE:
+                self.reached = not any(self._header)
+                self._ahead = 0 if self.reached else self._size_of_member()
+                self._header.clear()
+
+    def _size_of_member(self) -> int:
+        try:
+            return -(-TarInfo.frombuf(self._header, "utf-8", "strict").size // BLOCKSIZE) * BLOCKSIZE
+        except HeaderError as exc:
+            raise DumpFailed(f"The archive is no tar archive: {exc}.") from exc
+
+
+class ReadAlong:
+    """Takes the stream piece by piece: a script for ``script`` to read, or an archive in this ``format`` for ``pg_restore``.
+
+    Whoever calls is held up while pg_restore is slower.
+    """
+
+    def __init__(
+        self, script: ScriptReader, workspace: Workspace, format_: Format = "plain", pg_restore: Program | None = None
+    ) -> None:
+        self._script = script
+        self._archive = None
+        self._format = format_
+        self._head = bytearray()
+        self._has_contents = False
+        self._tar_end = _TarEnd() if format_ == "tar" else None
+        self._workers = Workers()
+        if pg_restore is None:
+            return
+        read_archive, write_archive = os.pipe()
+        read_script, write_script = os.pipe()
+        self._archive = os.fdopen(write_archive, "wb", buffering=0)
+        self._reading = self._workers.pool(1, "read along")
+        self._tables: list[TableData] = []
+        with os.fdopen(read_archive, "rb"), os.fdopen(write_script, "wb"):
+            # Told the format, it opens the pipe only once (_discoverArchiveFormat in pg_backup_archiver.c).
+            arguments = [f"--format={format_}", "--section=data", "--file=-", f"/dev/fd/{read_archive}"]
+            self._running = workspace.start(pg_restore, arguments, stdout=write_script, inherit=[read_archive])
+        self._reading.submit(partial(self._read, read_script), self._tables.extend)
+
+    @property
+    def current(self) -> str | None:
+        """The table whose rows are passing."""
+        return self._script.current
+
+    def write(self, data: bytes) -> None:
+        """The next piece. Raises RestoreFailed or DumpFailed where it can't be part of such an archive."""
+        if self._archive is None:
+            self._script.write(data)
+            return
+        if self._tar_end:
+            self._tar_end.write(data)
+        if not self._has_contents:
+            self._look_for_contents(data)
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._archive.write(view) :]
+        except BrokenPipeError:
+            self._await_end()  # it may well have read all that it wants: the end of a tar archive is of no use to it
+
+    def finish(self) -> list[TableData]:
+        """The tables whose rows were in the stream. Raises RestoreFailed or DumpFailed where it isn't whole."""
+        if self._archive is None:
+            return self._script.finish()
+        if not self._has_contents or (self._tar_end and not self._tar_end.reached):
+            raise DumpFailed("The archive is cut short.")
+        self._archive.close()
+        self._await_end()
+        while self._reading.pending:
+            self._workers.collect(timeout=1.0)
+        return self._tables
+
+    def _look_for_contents(self, data: bytes) -> None:
+        """Tell the reader which tables there are, before pg_restore has all that it needs to begin with the first of them."""
+        self._head += data
+        with suppress(TocCutShort):
+            _, toc = parse_head(bytes(self._head), self._format)
+            self._script.expect(tables_with_data(toc))
+            self._has_contents = True
+            self._head.clear()
+
+    def _await_end(self) -> None:
+        while (status := self._running.poll()) is None:
+            time.sleep(_TICK)
+        if status:
+            raise RestoreFailed(describe_failure("pg_restore", status, self._running.messages()))
+
+    def _read(self, script: int) -> list[TableData]:
+        with os.fdopen(script, "rb", buffering=0) as stream:
+            while part := stream.read(_PART):
+                self._script.write(part)
+        return self._script.finish()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._archive is not None:
+            self._archive.close()
+            self._running.stop()
+        self._workers.__exit__(kind, error, trace)

@@ -1,0 +1,210 @@
+"""Whether what was restored has the content that was dumped: each table is copied out again, and must be the archive's file."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipeline.archive.reader import Archive
+from pipeline.archive.stream import read_stream
+from pipeline.catalog.manifest import File, Manifest
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import InvalidRequest
+from pipeline.events import Notice, Notify, Progress, Started
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.dump import COPY_END
+from pipeline.postgres.loading import as_dumped
+from pipeline.postgres.server import Server
+from pipeline.restore.rows import Table, name_of, shown
+from pipeline.stages.download import ObjectReader
+from storage_backends import StorageBackend
+
+_INTERVAL = 0.2  # seconds between reports of progress
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What comparing the tables' content found."""
+
+    compared: int
+    """Tables that were compared."""
+    problems: list[str]
+    """One sentence for each table or partitioned table whose content isn't what was dumped."""
+
+
+def check_comparable(manifest: Manifest) -> None:
+    """Raises InvalidRequest unless the manifest says what the text of the dump depends on."""
+    if manifest.source.time_zone is None or manifest.source.bytea_output is None:
+        raise InvalidRequest(
+            f"The content of {manifest.backup_id} can't be compared: its manifest, by an older pgstow, doesn't say in which time zone "
+            "it was dumped; verify it without --checksums."
+        )
+
+
+def compare_content(
+    target: Conninfo,
+    archive: Archive,
+    store: StorageBackend,
+    limits: Limits,
+    notify: Notify,
+    programs: Sequence[Path] = (),
+) -> Comparison:
+    """Compare each table of a restored database with what of it is in the archive.
+
+    Dumped again, it usually is that very text, and so has the SHA-256 that the manifest says. Where it isn't, rows may just lie in another
+    order, or in another partition of the same table: then the archive is read from the store, and digests of both are compared that
+    don't depend on the order. Holds no more than a few rows in memory. Raises PipelineError or StorageError.
+    """
+    tables = sorted(archive.tables_of(None), key=lambda table: -table.size)
+    notify(Started("Comparing the content of tables"))
+    redump = _Redump(as_dumped(target, archive.manifest.source, money=archive.uses_money(None)), archive)
+    digests: dict[tuple[str, str], str] = {}
+    total = sum(table.size for table in tables)
+    with Workers() as workers:
+        comparing = workers.pool(limits.jobs, "compare")
+        for first in range(limits.jobs):
+            comparing.submit(partial(redump.digests, tables[first :: limits.jobs]), digests.update)
+        while comparing.pending:
+            workers.collect(timeout=_INTERVAL)
+            notify(Progress(redump.done, max(total, redump.done), 0, ()))
+        others = [table for table in tables if digests.get(name_of(table)) != table.checksum]
+        with redump.session() as server:
+            skipped = _incomparable(server, others, notify)
+            groups = _groups(server, [table for table in others if table not in skipped], tables)
+            again = [table for group in groups for table in group]
+            stored = _stored_rows(archive, again, store, workers, limits, programs)
+            wrong = []
+            for group in groups:
+                restored = LineDigest()
+                for table in group:
+                    restored.update_all(redump.read(server, table))
+                if restored.value != sum(stored[name_of(table)].value for table in group):
+                    wrong.append(group)
+    problems = [f"{shown(group[0])} doesn't have the content that was dumped{_with(group)}." for group in wrong]
+    return Comparison(len(tables) - len(skipped), problems)
+
+
+def _stored_rows(
+    archive: Archive,
+    tables: Sequence[Table],
+    store: StorageBackend,
+    workers: Workers,
+    limits: Limits,
+    programs: Sequence[Path],
+) -> Mapping[tuple[str, str], "LineDigest"]:
+    """Of what the archive has of each table, by its schema and name."""
+    digests = {name_of(table): LineDigest() for table in tables}
+    if not tables:
+        return digests
+    files = archive.manifest.files if archive.is_stream else [table for table in tables if isinstance(table, File)]
+    reader = ObjectReader(store, archive.manifest.objects, files, workers, limits)
+    if not archive.is_stream:
+        for file in files:
+            digests[name_of(file)].update_all(reader.read(file))
+        return digests
+
+    def take(schema: str, relation: str, rows: bytes) -> None:
+        if digest := digests.get((schema, relation)):
+            digest.update_all([rows])
+
+    read_stream(archive.manifest, reader, limits, programs, take)
+    for digest in digests.values():
+        digest.update_all([COPY_END])
+    return digests
+
+
+class LineDigest:
+    """A digest of lines whatever their order: the sum of their SHA-256. No line is held in memory."""
+
+    def __init__(self) -> None:
+        self._line = hashlib.sha256()
+        self.value = 0
+        """Of the lines that have ended."""
+
+    def update_all(self, parts: Iterable[bytes]) -> None:
+        """Take more bytes; a part may begin and end within a line."""
+        for part in parts:
+            first, *others = part.split(b"\n")
+            self._line.update(first)
+            for other in others:
+                self.value += int.from_bytes(self._line.digest(), "big")
+                self._line = hashlib.sha256(other)
+
+
+class _Redump:
+    """A restored database's tables, as pg_dump wrote them into the archive."""
+
+    def __init__(self, target: Conninfo, archive: Archive) -> None:
+        self._target = target
+        self._source = archive.manifest.source
+        self._encoding = archive.encoding
+        self._columns = {(entry.namespace, entry.tag): entry.columns for entry in archive.toc.data_entries}
+        self._columns |= {name_of(table): table.columns for table in archive.manifest.tables}
+        self.done = 0
+        """Bytes, only shown: threads may lose a count to each other."""
+
+    def session(self) -> Server:
+        """Return a session in which values look as they did to pg_dump (``setup_connection`` in pg_dump.c)."""
+        server = Server(self._target)
+        for name, value in (
+            ("TimeZone", self._source.time_zone),
+            ("bytea_output", self._source.bytea_output),
+            ("quote_all_identifiers", "on" if self._source.quote_all_identifiers else "off"),
+        ):
+            server.fetch("SELECT pg_catalog.set_config(%s, %s, false)", [name, value])
+        return server
+
+    def digests(self, tables: Sequence[Table]) -> Mapping[tuple[str, str], str]:
+        """Return the SHA-256 that each table's file in an archive would have now. Tables whose row security may hide rows are left out."""
+        found = {}
+        with self.session() as server:
+            filtered = server.filtered_tables()
+            for table in (table for table in tables if name_of(table) not in filtered):
+                digest = hashlib.sha256()
+                for part in self.read(server, table):
+                    digest.update(part)
+                    self.done += len(part)
+                found[name_of(table)] = digest.hexdigest()
+        return found
+
+    def read(self, server: Server, table: Table) -> Iterator[bytes]:
+        """The table's file in an archive of the directory format."""
+        yield from server.copy_rows(*name_of(table), self._columns[name_of(table)], self._encoding)
+        yield COPY_END
+
+
+def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) -> list[Table]:
+    """The tables that may differ for a reason that stock pg_dump and pg_restore have, or that this role doesn't see all of."""
+    if not (differing := list(differing)):
+        return []
+    extensions, filtered = server.extension_tables(), server.filtered_tables()
+    found = []
+    for table in differing:
+        if name_of(table) in extensions:
+            notify(Notice(f"{shown(table)} can't be compared: its extension fills it, too."))
+        elif name_of(table) in filtered:
+            notify(Notice(f"{shown(table)} can't be compared: its row security may hide rows from this role."))
+        else:
+            continue
+        found.append(table)
+    return found
+
+
+def _groups(server: Server, differing: Iterable[Table], tables: Sequence[Table]) -> list[list[Table]]:
+    """Each table by itself, and a partition together with all others of its table."""
+    if not (differing := list(differing)):
+        return []
+    roots = server.partition_roots()
+    groups: dict[object, list[Table]] = {}
+    for table in differing:
+        root = roots.get(name_of(table))
+        groups[root or name_of(table)] = (
+            [other for other in tables if roots.get(name_of(other)) == root] if root else [table]
+        )
+    return list(groups.values())
+
+
+def _with(group: Sequence[Table]) -> str:
+    return f" (nor do, together with it, the {len(group) - 1} other partitions)" if len(group) > 1 else ""

@@ -1,0 +1,327 @@
+"""Prove a backup by restoring it: into a server of its own for a while, or into a database of its own on a scratch server."""
+
+import errno
+import os
+import secrets
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.archive.reader import Archive, open_archive
+from pipeline.catalog.attestation import RestoreProof
+from pipeline.catalog.find import Wanted
+from pipeline.catalog.manifest import Manifest
+from pipeline.concurrency import Workers
+from pipeline.config import Limits, RestoreOptions
+from pipeline.errors import (
+    BackupDamaged,
+    ConnectionFailed,
+    DatabaseLeft,
+    DumpFailed,
+    InvalidRequest,
+    LocalResourceExhausted,
+    PipelineError,
+    ProgramMissing,
+    RestoreFailed,
+)
+from pipeline.events import Notice, Notify, Started
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.encodings import ANY_BYTES
+from pipeline.postgres.environment import without_servers
+from pipeline.postgres.maintenance import maintenance_database
+from pipeline.postgres.os_user import keep_out_same_user
+from pipeline.postgres.prerequisites import (
+    make_roles,
+    make_tablespaces,
+    missing_extensions,
+    missing_roles,
+    named_extensions,
+    named_roles,
+)
+from pipeline.postgres.programs import major_of, speaks_to
+from pipeline.postgres.scratch import scratch_database
+from pipeline.postgres.server import Server
+from pipeline.postgres.shortage import is_shortage
+from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.restore.database import Restored, RestoreRequest, restore_manifest
+from pipeline.verify.content import check_comparable, compare_content
+from pipeline.verify.views import compare_views
+from storage_backends import StorageBackend
+
+_SETTINGS = {"wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
+"""Of a server that is thrown away: what is loaded into a new table isn't written to the log as well."""
+_LONGEST = 100  # characters of a value that is shown
+_NO_FILE = "/dev/null/none"  # can't exist
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """SQL that says of the restored database what must be so: each statement returns one row with one value, which is true."""
+
+    name: str
+    sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProofRequest:
+    """Where to restore a backup to prove it, and what to look at then."""
+
+    scratch: Conninfo | None = None
+    """A server on which to make a database, and to drop it again; None for a server of pgstow's own."""
+    checksums: bool = False
+    """Compare the content of each table with the archive."""
+    assertions: Sequence[Assertion] = ()
+
+
+@dataclass(slots=True)
+class Proof:
+    """What restoring a backup showed."""
+
+    problems: list[str] = field(default_factory=list)
+    """One sentence for each thing that is wrong."""
+    restored: Restored | None = None
+    """None where it could not be restored."""
+    compared: int | None = None
+    """Tables whose content was compared."""
+    assertions: tuple[str, ...] = ()
+    """The names of those that were checked."""
+    hindrance: PipelineError | None = None
+    """Why the backup could not be tried to the end, if the reason says nothing about the backup."""
+    left: DatabaseLeft | None = None
+    """Why the scratch server still has the database; None if the database is gone."""
+
+    def describe(self) -> RestoreProof | None:
+        """The same as an attestation has it; None where it could not be restored."""
+        if (restored := self.restored) is None:
+            return None
+        return RestoreProof(
+            server_version=restored.server_version,
+            pg_restore_version=restored.program.version,
+            tables=restored.tables,
+            rows=restored.rows,
+            compared=self.compared,
+            assertions=list(self.assertions),
+        )
+
+
+def prove(
+    manifest: Manifest,
+    request: ProofRequest,
+    store: StorageBackend,
+    limits: Limits,
+    programs: Sequence[Path],
+    notify: Notify,
+) -> Proof:
+    """Restore a backup, look at what came of it, and leave nothing of that behind.
+
+    If the backup can't be restored, the result names the problem. If the backup can't be tried here, for want of a server, a role, an
+    extension or disk, that says nothing about it: PipelineError is raised, or is the result's ``hindrance`` if the restore had begun.
+    Raises StorageError, too.
+    """
+    if request.checksums:
+        check_comparable(manifest)
+    proof = Proof()
+    try:
+        with Workers() as workers:
+            archive = open_archive(store, manifest, workers, limits)
+    except (BackupDamaged, DumpFailed) as exc:
+        proof.problems.append(str(exc))
+        return proof
+    place = _scratch(request.scratch, archive, notify) if request.scratch else _throwaway(archive, limits, programs)
+    with _note_what_is_left(proof), place as target:
+        restoring = RestoreRequest(
+            wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
+            target=target,
+            create=True,
+            options=_options(archive, notify),
+            database_tablespace=False,
+            check_files=True,
+            limits=limits,
+            programs=programs,
+        )
+        try:
+            proof.restored = restore_manifest(manifest, restoring, store, notify)
+        except BackupDamaged as exc:
+            proof.problems.append(str(exc))
+            return proof
+        except RestoreFailed as exc:
+            _check_server(target, exc)
+            if _is_shortage(exc, archive, target):
+                proof.hindrance = _hindrance(exc, scratch=request.scratch is not None)
+                return proof
+            if request.scratch and archive.format == "plain" and "default_tablespace" in str(exc):
+                raise InvalidRequest(f"The script names a tablespace that the scratch server lacks. {exc}") from exc
+            partly = " The backup is of a part of the database, which may need what was left out."
+            proof.problems.append(f"{exc}{partly if manifest.dump.partial else ''}")
+            return proof
+        if request.checksums:
+            comparison = compare_content(target, archive, store, limits, notify, programs)
+            proof.compared = comparison.compared
+            proof.problems += comparison.problems
+            proof.problems += compare_views(target, archive, notify)
+        for assertion in request.assertions:
+            notify(Started(f"Checking {assertion.name}"))
+            proof.problems += _check(assertion, target)
+        proof.assertions = tuple(assertion.name for assertion in request.assertions)
+    return proof
+
+
+@contextmanager
+def _note_what_is_left(proof: Proof) -> Iterator[None]:
+    """Keep DatabaseLeft for the result: what the proof showed still holds."""
+    try:
+        yield
+    except DatabaseLeft as exc:
+        proof.left = exc
+
+
+def _options(archive: Archive, notify: Notify) -> RestoreOptions:
+    """Return how to restore for a proof: without tablespaces, and without subscriptions, which know other servers and their slots."""
+    if archive.format == "plain":  # its SQL makes subscriptions that neither connect nor are enabled
+        return RestoreOptions()
+    tags = [entry.tag for entry in archive.toc.entries if entry.description == "SUBSCRIPTION"]
+    # A pg_restore from before August 2025 leaves out subscriptions, but not the comments on them, and fails.
+    leave_out = bool(tags) and not any(entry.tag.startswith("SUBSCRIPTION ") for entry in archive.toc.entries)
+    if leave_out:
+        notify(Notice(f"Subscriptions aren't restored for a proof: {', '.join(tags)}."))
+    return RestoreOptions(no_tablespaces=True, no_subscriptions=leave_out)
+
+
+def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo) -> bool:
+    """True if the server lacks something that no backup holds. Raises ConnectionFailed."""
+    # pgstow's own session makes the database's settings, which depend on locales and libraries.
+    if isinstance(failure.__cause__, ConnectionFailed):
+        return True
+    versions = {extension.name: extension.version for extension in archive.manifest.source.extensions}
+    with Server(maintenance_database(target)) as server:
+        return is_shortage(str(failure), failure.refused, archive.toc, versions, server)
+
+
+def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
+    """Return the same failure as an error that says nothing about the backup."""
+    if scratch:
+        return InvalidRequest(
+            "The scratch server lacks something that the backup needs, which says nothing about the backup. "
+            f"{failure} Install what is missing there, or grant the right."
+        )
+    return ProgramMissing(
+        "PostgreSQL on this machine lacks something that the backup needs, which says nothing about the backup. "
+        f"{failure} Install what is missing, or use --scratch with a server that has everything, rights of roles included."
+    )
+
+
+def _check_server(target: Conninfo, failure: Exception) -> None:
+    """Raises PipelineError where it was the server that failed, or this machine, which says nothing about the backup."""
+    if os.strerror(errno.ENOSPC) in str(failure):
+        raise LocalResourceExhausted(f"The server's disk is full. {failure}") from failure
+    if "killed by signal" in str(failure):
+        raise failure
+    maintenance_database(target)
+
+
+def _check(assertion: Assertion, target: Conninfo) -> list[str]:
+    """What is wrong with it."""
+    with Server(target, users_settings=True) as server:
+        try:
+            results = server.run_script(assertion.sql)
+        except InvalidRequest as exc:
+            return [f"The assertion {assertion.name} fails: {exc}"]
+    return [
+        f"The assertion {assertion.name} doesn't hold{f' (statement {number})' if len(results) > 1 else ''}: {_returned(rows)}, "
+        "where one row with one value, true, was wanted."
+        for number, rows in enumerate(results, 1)
+        if not (len(rows) == 1 and len(rows[0]) == 1 and rows[0][0] is True)
+    ]
+
+
+def _returned(rows: Sequence[tuple[object, ...]]) -> str:
+    if len(rows) == 1 and len(rows[0]) == 1:
+        return f"it returned {textwrap.shorten(str(rows[0][0]), _LONGEST, placeholder=' …')}"
+    return f"it returned {len(rows)} rows of {len(rows[0]) if rows else 0} values"
+
+
+def _needed(archive: Archive) -> tuple[set[str], set[str]]:
+    """The roles and extensions that it names; of a script, which has no table of contents, all that it may name."""
+    if archive.format == "plain":
+        source = archive.manifest.source
+        return set(source.roles), {extension.name for extension in source.extensions}
+    return named_roles(archive.toc), named_extensions(archive.toc)
+
+
+def _superusers(archive: Archive) -> Sequence[str]:
+    """The roles of a script that may own what only a superuser may; all that it may name, if its manifest is from before 1.2."""
+    source = archive.manifest.source
+    return source.superusers if "superusers" in source.model_fields_set else source.roles
+
+
+@contextmanager
+def _scratch(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Conninfo]:
+    """A name for a new database on the scratch server, which has what the archive needs."""
+    roles, extensions = _needed(archive)
+    with Server(maintenance_database(scratch)) as server:
+        if lacking := missing_roles(server, roles):
+            raise InvalidRequest(
+                f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "
+                "(pg_dumpall --roles-only prints how), or verify without --scratch."
+            )
+        if lacking := missing_extensions(server, extensions):
+            raise InvalidRequest(
+                f"The scratch server lacks the backup's extensions: {', '.join(lacking)}. Install them."
+            )
+    with scratch_database(_in_english(scratch), "proof", notify) as target:
+        yield target
+
+
+def _in_english(server: Conninfo) -> Conninfo:
+    """Return the same server, with messages in English if the role may choose. A database may set any language."""
+    english = server.with_setting("lc_messages", "C")
+    try:
+        maintenance_database(english)
+    except ConnectionFailed:
+        return server
+    return english
+
+
+@contextmanager
+def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> Iterator[Conninfo]:
+    """A new database's name on a server of our own, on which there are the roles, and for a script the tablespaces, that it may name."""
+    roles, extensions = _needed(archive)
+    major = _fitting_major(archive.manifest)
+    keep_out_same_user()  # code of the backup may run as the same user, and pgstow's environment holds the store's keys
+    with (
+        without_servers(),
+        ThrowawayCluster(
+            at_least_major=major,
+            search=programs,
+            settings=_SETTINGS,
+            directory=limits.spool_parent,
+            encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
+            # No other server knows this role. So an attacker gains nothing by putting another server's socket in this one's place.
+            superuser=f"pgstow_{secrets.token_hex(8)}",
+            offline=True,
+        ) as cluster,
+    ):
+        # Code of the backup may answer in the place of this server. It must not be told a password of another one.
+        own = Conninfo.parse(f"{cluster.conninfo()} passfile={_NO_FILE}").with_setting("lc_messages", "C")
+        try:
+            with Server(own) as server:
+                if lacking := missing_extensions(server, extensions):
+                    raise ProgramMissing(
+                        f"PostgreSQL {cluster.major} on this machine lacks the backup's extensions: {', '.join(lacking)}. Install them, or "
+                        "name a server that has them with --scratch."
+                    )
+                make_roles(server, missing_roles(server, roles), archive.toc, _superusers(archive))
+                make_tablespaces(server, archive.manifest.source.tablespaces, cluster.make_folder)
+            yield own.with_database("pgstow_proof")
+        except ConnectionFailed as exc:
+            raise LocalResourceExhausted(
+                f"The throwaway server failed, which says nothing about the backup. {exc} Name another server with --scratch."
+            ) from exc
+
+
+def _fitting_major(manifest: Manifest) -> int:
+    """The lowest major version, from the backed-up server's on, that a pg_restore can restore into that reads the archive."""
+    dumped_from, dumped_by = major_of(manifest.source.server_version), major_of(manifest.source.pg_dump_version)
+    return next((major for major in range(dumped_from, dumped_by) if speaks_to(dumped_by, major)), dumped_by)

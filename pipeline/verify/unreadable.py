@@ -1,0 +1,158 @@
+"""Objects that a store keeps failing to give, though it gives others: neither good nor damaged, but unproven."""
+
+import itertools
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from pipeline.catalog.find import list_backups, read_manifest
+from pipeline.catalog.keys import BackupRef
+from pipeline.errors import BackupNotFound, ManifestInvalid
+from storage_backends import ObjectInfo, ObjectNotFound, StorageBackend, StorageError, TransientStorageError
+from storage_backends.backend import Body
+from storage_backends.retrying import with_patience
+from storage_backends.versions import get_version
+
+MOST = 100
+"""Unreadable objects of one backup. After so many, the rest of its objects aren't tried."""
+_HURRY = 5.0  # seconds to retry each object after the first unreadable one, lest many objects take many times --give-up-after
+_OTHERS = 3  # backups that are asked for an object, if the backup that is verified gives none
+
+_T = TypeVar("_T")
+
+
+class ObjectUnreadable(StorageError):
+    """The store failed to give one object for as long as a request is repeated."""
+
+
+class UnreadableTracker:
+    """``inner`` while one backup is verified: remembers which of its objects can't be read, so that the others still are.
+
+    An object is unreadable if the store failed to give it for as long as a request is repeated; :class:`ObjectUnreadable` is raised. After
+    the first, each object is retried for a few seconds only. Safe to use from many threads.
+    """
+
+    def __init__(self, inner: StorageBackend, keys: Collection[str]) -> None:
+        self._inner = inner
+        self.hurried = with_patience(inner, _HURRY)
+        """``inner``, but each call is retried for a few seconds only."""
+        self._keys = frozenset(keys)
+        self._lock = threading.Lock()
+        self._unreadable: dict[str, TransientStorageError] = {}
+        self._first: Callable[[StorageBackend], object] | None = None
+        self._answered: list[str] = []
+        self._gave_up = False
+
+    def conclude(self, others: Iterable[str]) -> list[str]:
+        """Return one sentence for each object that can't be read, once all were asked for.
+
+        ``others`` are keys of objects of other backups. Raises TransientStorageError if the store gives neither an object that it gave
+        before nor one of the others: then it is down, which says nothing about the backup. Raises it, too, if the store now gives the first
+        object that it failed to give: then it was down for a while.
+        """
+        if self._first is None:
+            return []
+        error = next(iter(self._unreadable.values()))
+        if not any(self._answers(partial(_get, key)) for key in itertools.chain(self._answered, others)):
+            raise error
+        if self._answers(self._first):
+            raise TransientStorageError(f"{error}; the store gives it now, so verify again") from error
+        more = [f"More than {MOST} objects could not be read; the rest weren't tried."]
+        return [*map(str, self._unreadable.values()), *(more if self._gave_up else [])]
+
+    @property
+    def any_unreadable(self) -> bool:
+        """True if an object can't be read."""
+        return bool(self._unreadable)
+
+    @property
+    def url(self) -> str:
+        """The inner backend's."""
+        return self._inner.url
+
+    @property
+    def retained_until(self) -> datetime | None:
+        """The inner backend's."""
+        return self._inner.retained_until
+
+    def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
+        """The object's bytes; see :meth:`StorageBackend.get`."""
+        return self._ask(key, lambda store: store.get(key, offset=offset, length=length, at_most=at_most))
+
+    def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
+        """The bytes of a version; see :meth:`VersionedBackend.get_version`."""
+        return self._ask(key, lambda store: get_version(store, key, version, at_most=at_most))
+
+    def head(self, key: str) -> ObjectInfo:
+        """What is known of the object; see :meth:`StorageBackend.head`."""
+        return self._ask(key, lambda store: store.head(key))
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        """Create the object; see :meth:`StorageBackend.put`."""
+        return self._inner.put(key, body, sha256=sha256)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
+        return self._inner.list(prefix)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove the objects; see :meth:`StorageBackend.delete`."""
+        self._inner.delete(keys)
+
+    def close(self) -> None:
+        """Close the inner backend."""
+        self._inner.close()
+
+    def _ask(self, key: str, call: Callable[[StorageBackend], _T]) -> _T:
+        if key not in self._keys:
+            return call(self._inner)
+        try:
+            answer = call(self._store_for(key))
+        except ObjectNotFound:
+            self._answered = [key]
+            raise
+        except TransientStorageError as exc:
+            with self._lock:
+                self._unreadable[key] = exc
+                self._first = self._first or call
+            raise ObjectUnreadable(str(exc)) from exc
+        self._answered = [key]
+        return answer
+
+    def _store_for(self, key: str) -> StorageBackend:
+        with self._lock:
+            if key in self._unreadable:
+                raise ObjectUnreadable(str(self._unreadable[key]))
+            if len(self._unreadable) >= MOST:
+                self._gave_up = True
+                raise ObjectUnreadable(f"{key} was not tried: more than {MOST} objects could not be read.")
+            return self.hurried if self._unreadable else self._inner
+
+    def _answers(self, call: Callable[[StorageBackend], object]) -> bool:
+        """True if the store answers this call now."""
+        try:
+            call(self.hurried)
+        except ObjectNotFound:
+            return True  # the store answers
+        except StorageError:
+            return False
+        return True
+
+
+def objects_of_others(store: StorageBackend, own: BackupRef) -> Iterator[str]:
+    """Yield the key of the smallest object of each of a few other backups, newest first, same database first. Raises StorageError."""
+    others = [ref for ref in list_backups(store) if ref != own]
+    others.sort(
+        key=lambda ref: ((ref.cluster, ref.database) == (own.cluster, own.database), ref.backup_id), reverse=True
+    )
+    for ref in others[:_OTHERS]:
+        with suppress(ManifestInvalid, BackupNotFound, TransientStorageError):
+            if objects := read_manifest(store, ref).objects:
+                yield min(objects, key=lambda stored: stored.size).key
+
+
+def _get(key: str, store: StorageBackend) -> bytes:
+    return store.get(key)

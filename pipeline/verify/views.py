@@ -1,0 +1,86 @@
+"""Checks that materialized views have the rows that their queries give. A backup holds none of these rows; a restore runs the queries."""
+
+import re
+from collections.abc import Sequence
+
+from pipeline.archive.reader import Archive
+from pipeline.errors import ConnectionFailed
+from pipeline.events import Notice, Notify, Started
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.loading import as_dumped
+from pipeline.postgres.server import Server
+from pipeline.verify.content import LineDigest
+
+_NO_INDEXES = ("enable_indexscan", "enable_indexonlyscan", "enable_bitmapscan")
+_OTHER_PLANS = (
+    ("enable_hashagg", "enable_hashjoin", "enable_mergejoin", "enable_bitmapscan", "enable_incremental_sort"),
+    _NO_INDEXES,
+    (*_NO_INDEXES, "enable_hashagg", "enable_hashjoin", "enable_mergejoin"),
+    ("enable_seqscan", "enable_sort"),
+)
+"""Settings to turn off. If a query depends on the order of rows, another plan may give other rows, and new statistics may bring that plan."""
+_BY_THE_CLOCK = re.compile(
+    r"\bnow\(|\bCURRENT_(?:DATE|TIME)|\bLOCALTIME|_timestamp\(|\btimeofday\(|\bage\(|\bpg_(?:catalog\.)?\w*(?:size|stat)",
+    re.IGNORECASE,
+)
+
+
+def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[str]:
+    """Refresh each filled materialized view in a new session under the database's settings, and undo the refresh.
+
+    Return one sentence for each view whose rows a refresh changed. A view whose query gives other rows each time is only a notice. Memory
+    is bounded by a few rows; the server's disk holds a second copy of one view at a time. Raises ConnectionFailed.
+    """
+    with Server(target) as server:
+        views = server.fetch(
+            "SELECT n.nspname, c.relname, pg_catalog.pg_get_viewdef(c.oid) FROM pg_catalog.pg_class c "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated "
+            "AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass "
+            "AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1, 2"
+        )
+    if not views:
+        return []
+    notify(Started("Comparing the content of materialized views"))
+    target = as_dumped(target, archive.manifest.source, money=archive.uses_money(None))
+    problems = []
+    for schema, name, query in views:
+        try:
+            restored, refreshed = _refreshed(target, schema, name)
+            if restored == refreshed:
+                continue
+            again = (_refreshed(target, schema, name, without=settings)[1] for settings in ((), *_OTHER_PLANS))
+            same_each_time = all(content == refreshed for content in again) and not _BY_THE_CLOCK.search(query)
+        except ConnectionFailed as exc:
+            Server(target).close()  # raises if the server itself failed
+            notify(Notice(f"The materialized view {schema}.{name} can't be compared. {exc}"))
+            continue
+        if not same_each_time:
+            notify(
+                Notice(
+                    f"The materialized view {schema}.{name} can't be compared: its query doesn't give the same rows each time."
+                )
+            )
+            continue
+        problems.append(
+            f"The materialized view {schema}.{name} doesn't have the rows that its query gives under the database's settings."
+        )
+    return problems
+
+
+def _refreshed(target: Conninfo, schema: str, name: str, *, without: Sequence[str] = ()) -> tuple[int, int]:
+    """Return a digest of the rows, whatever their order, before and after a refresh with these settings turned off."""
+    # A refresh runs with the rights of the view's owner. The query itself would run with the rights of this role.
+    with Server(target, users_settings=True) as server:
+        server.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        server.leave_users_path()  # as in pg_restore: a view may write names of tables, with or without their schemas
+        for setting in without:
+            server.execute(f"SET max_parallel_workers_per_gather = 0; SET {setting} = off")
+        before = _digest(server, schema, name)
+        server.execute(server.encoded("REFRESH MATERIALIZED VIEW ") + server.quoted(schema, name))
+        return before, _digest(server, schema, name)  # the end of the session undoes the refresh
+
+
+def _digest(server: Server, schema: str, name: str) -> int:
+    digest = LineDigest()
+    digest.update_all(server.copy_view(schema, name))
+    return digest.value

@@ -1,0 +1,288 @@
+"""From pieces to objects: whole and in order however the threads run, within the memory's limit, and the store's failure at once."""
+
+import hashlib
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.pgstow import PATIENCE
+
+from pipeline.archive.destinations import Destination, Destinations
+from pipeline.archive.writer import ArchivedFile, ArchiveWriter
+from pipeline.catalog.manifest import StoredObject
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.events import Event, Notice
+from pipeline.stages.compress import Compressor
+from pipeline.stages.pack import unpack
+from pipeline.stages.spool import Piece
+from storage_backends import AccessDenied, Body, ObjectInfo
+from storage_backends.memory import MemoryBackend
+
+KIB = 1024
+LIMITS = Limits(transfers=3, memory=512 * KIB, object_size=64 * KIB)
+PIECE = LIMITS.piece_size
+
+
+class SlowStore(MemoryBackend):
+    """Takes a body only when it is let; knows how many bytes are waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = threading.Event()
+        self.arrived = threading.Semaphore(0)
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        self.arrived.release()
+        assert self.let.wait(PATIENCE)
+        return super().put(key, body, sha256=sha256)
+
+
+class DenyingStore(MemoryBackend):
+    """Takes three objects, then no more; another put stalls for ever."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.puts = 0
+        self.over = threading.Event()
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        self.puts += 1
+        if self.puts == 2:
+            self.over.wait(PATIENCE)
+        if self.puts > 3:
+            raise AccessDenied(f"{key}: not allowed")
+        return super().put(key, body, sha256=sha256)
+
+
+class UnevenCompressor(Compressor):
+    """Keeps the first piece of all until another is done, so that frames come back out of order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._first = threading.Lock()
+        self._another = threading.Event()
+
+    def frame(self, data: bytes) -> bytes:
+        if self._first.acquire(blocking=False):
+            self._another.wait(PATIENCE)
+        else:
+            self._another.set()
+        return super().frame(data)
+
+
+@contextmanager
+def writing(destinations: Destinations, limits: Limits = LIMITS) -> Iterator[tuple[ArchiveWriter, Workers]]:
+    with Workers() as workers:
+        yield ArchiveWriter(destinations, "data/", workers, limits, Compressor()), workers
+
+
+def to(*stores: MemoryBackend) -> Destinations:
+    return Destinations(stores, "shop", lambda event: None)
+
+
+def objects_of(destination: Destination) -> list[StoredObject]:
+    assert sorted(destination.objects) == list(range(len(destination.objects)))
+    return [destination.objects[number] for number in sorted(destination.objects)]
+
+
+def pieces_of(name: str, data: bytes) -> Iterator[Piece]:
+    starts = range(0, max(1, len(data)), PIECE)
+    for index, start in enumerate(starts):
+        yield Piece(name, index, data[start : start + PIECE], start == starts[-1])
+
+
+def write(writer: ArchiveWriter, workers: Workers, piece: Piece) -> None:
+    while not writer.has_room(len(piece.data)):
+        workers.collect(timeout=0.01)
+    writer.write(piece)
+
+
+def write_noise(destinations: Destinations) -> None:
+    with writing(destinations) as (writer, workers):
+        for piece in pieces_of("1.dat", noise(1000 * KIB)):
+            write(writer, workers, piece)
+        writer.finish()
+
+
+def noise(size: int) -> bytes:
+    return random.Random(size).randbytes(size)
+
+
+def read_back(store: MemoryBackend, file: ArchivedFile, objects: list[StoredObject]) -> bytes:
+    return b"".join(
+        part for segment in file.segments for part in unpack(store.get(objects[segment.object].key), segment, file.path)
+    )
+
+
+def assert_stored(
+    store: MemoryBackend, files: dict[str, bytes], archived: list[ArchivedFile], objects: list[StoredObject]
+) -> None:
+    assert {file.path: read_back(store, file, objects) for file in archived} == files
+    for file in archived:
+        data = files[file.path]
+        assert (file.size, file.lines, file.tail) == (len(data), data.count(b"\n"), data[-6:])
+        assert file.checksum == hashlib.sha256(data).hexdigest()
+    stored = {info.key: store.get(info.key) for info in store.list()}
+    assert {found.key for found in objects} == set(stored)
+    for found in objects:
+        assert found.size == len(stored[found.key]) <= LIMITS.object_size
+        assert found.sha256 == hashlib.sha256(stored[found.key]).hexdigest()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_files_in_any_order(data: st.DataObject) -> None:
+    sizes = st.sampled_from([0, 1, 4, 5, 6, 1000, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 12 * PIECE + 7])
+    files = {f"{number}.dat": noise(size) for number, size in enumerate(data.draw(st.lists(sizes, max_size=12)))}
+    under_way = [pieces_of(name, content) for name, content in files.items()]
+    stores, read = [MemoryBackend() for _ in range(data.draw(st.integers(1, 3)))], 0
+    destinations = to(*stores)
+    with writing(destinations) as (writer, workers):
+        while under_way:
+            pieces = under_way[data.draw(st.integers(0, len(under_way) - 1))]
+            if (piece := next(pieces, None)) is None:
+                under_way.remove(pieces)
+                continue
+            write(writer, workers, piece)
+            read += len(piece.data)
+            assert writer.read == read
+            assert writer.has_seen(piece.name)
+            workers.collect()
+        archived = writer.finish()
+        made = [objects_of(destination) for destination in destinations.open]
+        assert writer.stored == sum(found.size for objects in made for found in objects)
+        assert not writer.has_seen("other.dat")
+    for store, objects in zip(stores, made, strict=True):
+        assert_stored(store, files, archived, objects)
+
+
+def test_frames_that_come_back_out_of_order() -> None:
+    files = {"1.dat": noise(10 * PIECE)}
+    store = MemoryBackend()
+    limits = Limits(transfers=1, memory=4096 * KIB, object_size=64 * KIB)
+    with Workers() as workers:
+        destinations = to(store)
+        writer = ArchiveWriter(destinations, "data/", workers, limits, UnevenCompressor())
+        writer._compressing = workers.pool(2, "compress")  # whatever this machine has
+        for piece in pieces_of("1.dat", files["1.dat"]):
+            writer.write(piece)
+        archived = writer.finish()
+    assert_stored(store, files, archived, objects_of(destinations.open[0]))
+
+
+@pytest.mark.parametrize("files_at_once", [1, 20])
+@pytest.mark.parametrize("limits", [LIMITS, Limits(transfers=8, memory=128 * KIB, object_size=64 * KIB)])
+def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_once: int, limits: Limits) -> None:
+    store = SlowStore()
+    files = {f"{number}.dat": noise(4096 * KIB // files_at_once + number) for number in range(files_at_once)}
+    under_way = [pieces_of(name, content) for name, content in files.items()]
+    pieces = [piece for turn in zip(*under_way, strict=True) for piece in turn]
+    written = 0
+    others = [SlowStore() for _ in range(2)]
+    destinations = to(store, *others)
+    with writing(destinations, limits) as (writer, workers):
+        while written < len(pieces):
+            if writer.has_room(len(pieces[written].data)):
+                writer.write(pieces[written])
+                written += 1
+                assert writer.read <= limits.memory, "nothing has left, so all that was read is held"
+            elif not (workers.collect() or writer._compressing.pending):
+                break
+        assert written < len(pieces)
+        assert store.arrived.acquire(timeout=PATIENCE), "the store has something to do"
+        assert writer.stored == 0
+
+        store.let.set()
+        while writer._uploading[destinations.open[0]].pending:
+            workers.collect(timeout=0.01)
+        assert not writer.has_room(limits.memory // 2), "what the other stores don't take is still held"
+        for other in others:
+            other.let.set()
+        for piece in pieces[written:]:
+            write(writer, workers, piece)
+        archived = writer.finish()
+    assert_stored(store, files, archived, objects_of(destinations.open[0]))
+
+
+def test_what_compresses_well_is_bounded_before_it_is_compressed() -> None:
+    store = SlowStore()
+    destinations = to(store)
+    with writing(destinations) as (writer, workers):
+        most = 0
+        for piece in pieces_of("1.dat", bytes(20_000 * KIB)):
+            write(writer, workers, piece)
+            most = max(most, writer._raw)
+        store.let.set()
+        writer.finish()
+    assert most <= LIMITS.memory // 2
+    assert len(destinations.open[0].objects) <= 2
+
+
+def test_a_store_that_fails_ends_it_with_its_own_words() -> None:
+    store = DenyingStore()
+    with pytest.raises(AccessDenied, match=r"data/1\.dat\.\d+\.zst: not allowed"):
+        write_noise(to(store))
+    assert len(list(store.list())) <= 3
+    store.over.set()
+
+
+def test_a_store_that_fails_keeps_no_other_from_the_archive() -> None:
+    denying, good = DenyingStore(), MemoryBackend()
+    denying.over.set()
+    told: list[Event] = []
+    destinations = Destinations([denying, good], "shop", told.append)
+    refused, other = destinations.open
+    files = {"1.dat": noise(1000 * KIB)}
+    with writing(destinations) as (writer, workers):
+        for piece in pieces_of("1.dat", files["1.dat"]):
+            write(writer, workers, piece)
+        archived = writer.finish()
+    assert destinations.open == [other]
+    assert isinstance(refused.outcome, AccessDenied)
+    assert [type(event) for event in told] == [Notice], "said once, however many objects fail"
+    assert_stored(good, files, archived, objects_of(other))
+
+
+def test_a_store_that_failed_is_not_waited_for() -> None:
+    class Stalling(MemoryBackend):
+        first, over = threading.Event(), threading.Event()
+        puts = 0
+
+        def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+            self.puts += 1
+            (self.first if ".00000." in key else self.over).wait(PATIENCE)
+            raise AccessDenied(f"{key}: not allowed")
+
+    stalling, good = Stalling(), MemoryBackend()
+    destinations = to(stalling, good)
+    failed, _ = destinations.open
+    files = {"1.dat": noise(300 * KIB)}
+    with writing(destinations, Limits(transfers=3, memory=4096 * KIB, object_size=64 * KIB)) as (writer, workers):
+        for piece in pieces_of("1.dat", files["1.dat"]):
+            write(writer, workers, piece)
+        while writer._compressing.pending:
+            workers.collect(timeout=0.01)
+        stalling.first.set()
+        archived = writer.finish()
+        assert writer._uploading[failed].pending, "its puts still stall"
+        stalling.over.set()
+        while writer._uploading[failed].pending:
+            workers.collect(timeout=0.01)
+    [other] = destinations.open
+    assert_stored(good, files, archived, objects_of(other))
+    assert stalling.puts <= 3 + 1 < len(other.objects), "what waited for its turn isn't tried any more"
+
+
+def test_the_last_store_that_fails_ends_it() -> None:
+    first, second = DenyingStore(), DenyingStore()
+    first.over.set()
+    second.over.set()
+    destinations = to(first, second)
+    with pytest.raises(AccessDenied, match="not allowed"):
+        write_noise(destinations)
+    assert destinations.open == []

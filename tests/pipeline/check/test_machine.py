@@ -1,0 +1,28 @@
+from pathlib import Path
+
+from support.findings import by_subject, problems
+
+from pipeline.check.finding import Outcome
+from pipeline.check.machine import examine_machine
+from pipeline.config import Limits
+
+
+def test_a_disk_that_is_smaller_than_the_limit(tmp_path: Path) -> None:
+    found = problems(examine_machine(Limits(spool=2**60, spool_parent=tmp_path)))
+    assert "less than" in found["spool"].sentence
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    found = problems(examine_machine(Limits(spool_parent=tmp_path / "none")))
+    assert list(found) == ["spool"]
+
+
+def test_more_memory_than_there_is() -> None:
+    found = by_subject(examine_machine(Limits(memory=2**60)))
+    assert found["memory"].outcome is Outcome.WARNING
+
+
+def test_nothing_is_left(tmp_path: Path) -> None:
+    found = list(examine_machine(Limits(spool_parent=tmp_path)))
+    assert not problems(found)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,99 @@
+"""Rows are counted against the manifest, and what stock pg_dump and pg_restore change is no damage."""
+
+import hashlib
+from collections.abc import Mapping
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from support.postgres_fixtures import Database
+
+from pipeline.catalog.manifest import File
+from pipeline.concurrency import Workers
+from pipeline.errors import RestoreFailed
+from pipeline.events import Notice
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.restore.rows import check_rows
+
+
+def check(conninfo: str, rows: Mapping[str, int]) -> list[str]:
+    """What is told of tables in ``public`` that should have so many rows."""
+    told: list[str] = []
+    files = [
+        File(
+            path=f"{number}.dat",
+            kind="table",
+            size=number,
+            checksum=hashlib.sha256().hexdigest(),
+            segments=[],
+            schema_name="public",
+            relation=name,
+            rows=count,
+        )
+        for number, (name, count) in enumerate(rows.items())
+    ]
+
+    def notify(event: object) -> None:
+        assert isinstance(event, Notice)
+        told.append(event.text)
+
+    with Workers() as workers:
+        check_rows(Conninfo.parse(conninfo), files, workers, 2, notify)
+    return told
+
+
+def test_as_many_as_there_were(database: Database) -> None:
+    database.execute('CREATE TABLE a AS SELECT generate_series(1, 3); CREATE TABLE "b c" (); CREATE TABLE d ()')
+    assert check(database.conninfo, {"a": 3, "b c": 0, "d": 0}) == []
+    with pytest.raises(RestoreFailed, match=r"public\.a has 3 rows where the backup has 4 \(1 of 2 tables differ"):
+        check(database.conninfo, {"a": 4, "d": 0})
+
+
+def test_a_view_in_the_place_of_a_table(database: Database) -> None:
+    """Whoever counts its rows would run its functions."""
+    database.execute(
+        "CREATE TABLE behind (i integer); CREATE MATERIALIZED VIEW kept AS SELECT 1;"
+        "CREATE FUNCTION trap() RETURNS integer LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''a view ran''; END';"
+        "CREATE VIEW seen AS SELECT trap() FROM behind"
+    )
+    for name in ("seen", "kept", "none"):
+        with pytest.raises(RestoreFailed, match=rf"public\.{name}( in the database \w+ is no table|\.)"):
+            check(database.conninfo, {name: 0})
+
+
+def test_rows_that_an_extension_brings(database: Database) -> None:
+    """As PostGIS fills spatial_ref_sys when it is created, so that only rows that users added are dumped."""
+    database.execute("CREATE TABLE spatial AS SELECT generate_series(1, 5); ALTER EXTENSION plpgsql ADD TABLE spatial")
+    assert check(database.conninfo, {"spatial": 0}) == []
+    with pytest.raises(RestoreFailed, match=r"public\.spatial has 5 rows where the backup has 6"):
+        check(database.conninfo, {"spatial": 6})
+
+
+def test_rows_that_change_their_partition(database: Database) -> None:
+    """pg_dump loads partitions by an enum's hash through the partitioned table: the enum's OIDs are others then, and its hashes."""
+    database.execute(
+        "CREATE TABLE parted (i integer) PARTITION BY HASH (i);"
+        "CREATE TABLE one PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
+        "CREATE TABLE two PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 1);"
+        "INSERT INTO parted SELECT generate_series(1, 50)"
+    )
+    [(one,)] = database.fetch("SELECT count(*) FROM one")
+    assert check(database.conninfo, {"one": one - 1, "two": 51 - one}) == []
+    with pytest.raises(RestoreFailed, match="2 of 2 tables"):
+        check(database.conninfo, {"one": one - 1, "two": 50 - one + 2})
+
+
+def test_rows_that_the_role_may_not_see(database: Database) -> None:
+    database.execute("CREATE ROLE watched LOGIN")
+    try:
+        database.execute(
+            "CREATE TABLE secret AS SELECT generate_series(1, 10) AS i; ALTER TABLE secret OWNER TO watched;"
+            "ALTER TABLE secret ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+            "CREATE FUNCTION trap() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''a policy ran''; END';"
+            "CREATE POLICY few ON secret USING (i < 3 AND trap())"
+        )
+        [notice] = check(make_conninfo(database.conninfo, user="watched"), {"secret": 10})
+        assert "public.secret can't be counted" in notice
+    finally:
+        with psycopg.connect(database.conninfo, autocommit=True) as connection:
+            connection.execute("DROP OWNED BY watched; DROP ROLE watched")

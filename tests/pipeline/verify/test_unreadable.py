@@ -1,0 +1,197 @@
+"""What a verification makes of objects that a store fails to give: of one alone, of many, and of all."""
+
+import math
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+from support.faulty_http import Fault, FaultyProxy
+from support.object_stores import StoreBucket
+from support.pgstow import Result, run_pgstow
+from support.shelf import NOW, Shelf
+
+from pipeline.catalog.attestation import Attestation, load_attestation
+from pipeline.catalog.keys import BackupRef
+from pipeline.prune.prune import PruneRequest, prune
+from pipeline.prune.retention import Policy
+from pipeline.verify.unreadable import MOST
+from storage_backends import open_backend
+
+DAY = timedelta(days=1)
+BYTES = ("--level", "bytes", "--attest", "-q", "--give-up-after", 1)
+
+
+class Flaky:
+    """A shelf of backups behind a proxy that fails as it is told."""
+
+    def __init__(self, bucket: StoreBucket, proxy: FaultyProxy) -> None:
+        self.proxy = proxy
+        self.url = bucket.url_at(proxy.url)
+        self.store = open_backend(bucket.url)
+        self.shelf = Shelf(self.store)
+
+    def lose(self, path: str, *, method: str = "GET|HEAD", with_: Fault = Fault.INTERNAL_ERROR) -> None:
+        """For ever."""
+        self.proxy.fail(with_=with_, method=method, path=path, times=math.inf)
+
+    def verify(self, *arguments: object) -> Result:
+        return run_pgstow("verify", "--from", self.url, *arguments)
+
+    def attestations(self, ref: BackupRef) -> list[Attestation]:
+        keys = [info.key for info in self.store.list(ref.attestations_prefix)]
+        return [load_attestation(self.store.get(key), key) for key in keys]
+
+
+@pytest.fixture
+def flaky(s3_bucket: StoreBucket) -> Iterator[Flaky]:
+    with FaultyProxy(s3_bucket.endpoint) as proxy:
+        made = Flaky(s3_bucket, proxy)
+        with closing(made.store):
+            yield made
+
+
+def test_one_object_that_is_lost_for_good(flaky: Flaky) -> None:
+    """The others are read, the rest of the store is verified, and prune keeps the backup that can be read."""
+    older, newer, other = flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY), flaky.shelf.add(DAY, "crm")
+    lost = flaky.shelf.manifest(newer).objects[0].key
+    flaky.lose(f"{newer.backup_id}/0.dat")
+
+    found = flaky.verify("--latest-of-each", *BYTES)
+    assert found.exit_code == 6, found
+    assert len(found.stderr_lines) == 1, found
+    assert lost in found.stderr
+    assert f"prod/shop {newer.backup_id} is NOT PROVEN: 1 of its objects could not be read" in found.stdout
+    assert f"prod/crm {other.backup_id} is good" in found.stdout
+    [attested] = flaky.attestations(newer)
+    assert (attested.good, attested.problems, attested.objects) == (False, [], 1)
+    assert attested.unproven
+    assert lost in attested.unreadable[0]
+    assert [one.good for one in flaky.attestations(other)] == [True]
+
+    listed = run_pgstow("list", "--from", flaky.url)
+    assert f"{attested.finished_at.astimezone():%Y-%m-%d} bytes: could not be read" in listed.stdout
+    shown = run_pgstow("show", newer.backup_id, "--from", flaky.url)
+    assert f"{attested.finished_at.astimezone():%Y-%m-%d} bytes: could not be read" in shown.stdout
+
+    pruned = prune(PruneRequest(Policy(keep_last=1)), None, flaky.store, lambda _: None, NOW)
+    assert pruned.backups == []
+    assert flaky.shelf.committed() == {older, newer, other}
+
+
+@pytest.mark.parametrize("fault", [Fault.INTERNAL_ERROR, Fault.SLOW_DOWN, Fault.TRUNCATE, Fault.RESET])
+def test_whatever_way_it_is_lost(flaky: Flaky, fault: Fault) -> None:
+    ref = flaky.shelf.add(DAY)
+    flaky.lose(f"{ref.backup_id}/1.dat", method="GET", with_=fault)
+    found = flaky.verify(*BYTES)
+    assert found.exit_code == 6, found
+    assert [one.unproven for one in flaky.attestations(ref)] == [True]
+
+
+def test_at_level_objects(flaky: Flaky) -> None:
+    ref = flaky.shelf.add(DAY)
+    flaky.lose(f"{ref.backup_id}/1.dat", method="HEAD")
+    found = flaky.verify("--level", "objects", *BYTES[2:])
+    assert found.exit_code == 6, found
+    assert [(one.unproven, one.level, one.objects) for one in flaky.attestations(ref)] == [(True, "objects", 1)]
+
+
+def test_beside_damage(flaky: Flaky) -> None:
+    ref = flaky.shelf.add(DAY)
+    flaky.lose(f"{ref.backup_id}/0.dat")
+    flaky.store.delete([flaky.shelf.manifest(ref).objects[1].key])
+    found = flaky.verify(*BYTES)
+    assert found.exit_code == 7, found
+    [attested] = flaky.attestations(ref)
+    assert (len(attested.problems), len(attested.unreadable), attested.unproven) == (1, 1, False)
+
+
+@pytest.mark.parametrize("answered", [0, 1], ids=["nothing is read", "one object is read before"])
+def test_a_store_that_is_down_says_nothing_about_any_backup(flaky: Flaky, answered: int) -> None:
+    """Though it still gives manifests and takes attestations."""
+    refs = [flaky.shelf.add(DAY), flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY, "crm")]
+    flaky.proxy.fail(with_=Fault.INTERNAL_ERROR, method="GET", path="/data/", skip=answered, times=math.inf)
+    found = flaky.verify("--latest-of-each", *BYTES)
+    assert found.exit_code == 6, found
+    assert [flaky.attestations(ref) for ref in refs] == [[], [], []]
+
+
+def test_damage_that_was_found_before_the_store_went_down_is_told(flaky: Flaky) -> None:
+    ref = flaky.shelf.add(DAY, number=4)
+    flaky.proxy.fail(with_=Fault.FLIP_RECEIVED, method="GET", path=f"{ref.backup_id}/0.dat")
+    flaky.lose("/data/", method="GET")
+    found = flaky.verify("--transfers", 1, *BYTES)
+    assert found.exit_code == 7, found
+    assert f"{ref.backup_id}/0.dat" in found.stderr
+    assert "InternalError" in found.stderr
+    [attested] = flaky.attestations(ref)
+    assert (len(attested.problems), attested.unreadable) == (1, [])
+
+
+def test_a_store_that_was_down_for_a_while_says_nothing_about_any_backup(flaky: Flaky) -> None:
+    """Though it is well again at the end: what it failed to give then, it gives now."""
+    ref = flaky.shelf.add(DAY, number=4)
+    flaky.proxy.fail(with_=Fault.INTERNAL_ERROR, method="GET", path=f"{ref.backup_id}/[12].dat", times=2)
+    found = flaky.verify("--transfers", 1, *BYTES[:-1], 0.1)
+    assert found.exit_code == 6, found
+    assert len(found.stderr_lines) == 1, found
+    assert flaky.attestations(ref) == []
+
+
+def test_another_backup_whose_manifest_is_lost_too(flaky: Flaky) -> None:
+    """It is no witness of what the store gives, so the next one is asked."""
+    flaky.shelf.add(3 * DAY)
+    lost, ref = flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY)
+    flaky.lose(f"manifests/.*{lost.backup_id}")
+    flaky.lose(f"/data/.*{ref.backup_id}", method="GET")
+    found = flaky.verify("latest", *BYTES)
+    assert found.exit_code == 6, found
+    assert [one.unproven for one in flaky.attestations(ref)] == [True]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_a_backup_of_which_nothing_can_be_read(flaky: Flaky, others: int) -> None:
+    """It is not proven where the store gives an object of another backup; without another, the store may be down."""
+    older = [flaky.shelf.add(2 * DAY) for _ in range(others)]
+    ref = flaky.shelf.add(DAY)
+    flaky.lose(f"/data/.*{ref.backup_id}", method="GET")
+    found = flaky.verify("latest", *BYTES)
+    assert found.exit_code == 6, found
+    assert [one.unproven for one in flaky.attestations(ref)] == [True] * others
+    pruned = prune(PruneRequest(Policy(keep_last=1)), None, flaky.store, lambda _: None, NOW)
+    assert pruned.backups == []
+    assert flaky.shelf.committed() == {*older, ref}
+
+
+def test_credentials_that_may_not_read_are_another_matter(flaky: Flaky) -> None:
+    ref = flaky.shelf.add(DAY)
+    flaky.lose(f"{ref.backup_id}/1.dat", with_=Fault.FORBIDDEN)
+    found = flaky.verify(*BYTES)
+    assert found.exit_code == 6, found
+    assert flaky.attestations(ref) == []
+
+
+def test_many_objects_take_the_patience_of_a_few(flaky: Flaky) -> None:
+    """Of each no more than a few requests, and of those beyond the bound none."""
+    ref = flaky.shelf.add(DAY, "large", number=MOST + 30)
+    lost = [stored.key for stored in flaky.shelf.manifest(ref).objects[1:]]
+    flaky.lose(r"/[1-9]\d*\.dat")
+    found = flaky.verify("--database", "large", "--level", "objects", "--attest", "-q", "--give-up-after", 0.1)
+    assert found.exit_code == 6, found
+    [attested] = flaky.attestations(ref)
+    assert attested.unproven
+    named = [sentence for sentence in attested.unreadable if any(key in sentence for key in lost)]
+    assert MOST <= len(named) <= MOST + 16  # as many more as were under way at once
+    assert attested.unreadable[-1] == f"More than {MOST} objects could not be read; the rest weren't tried."
+    assert len(found.stderr_lines) == 21
+
+
+def test_a_cluster_s_backup(flaky: Flaky) -> None:
+    members = flaky.shelf.add_cluster(DAY)
+    flaky.lose(f"{members[1].backup_id}/0.dat")
+    found = flaky.verify("--database", "@cluster", *BYTES)
+    assert found.exit_code == 6, found
+    attested = [flaky.attestations(ref)[0] for ref in members]
+    assert [(one.good, one.unproven) for one in attested] == [(True, False), (False, True), (False, True)]
+    assert attested[2].unreadable[0].startswith("shop: ")
+    assert "NOT GOOD" in found.stdout
