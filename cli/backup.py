@@ -16,7 +16,7 @@ from cli.errors import exit_code_of, result_of
 from pipeline import config
 
 if TYPE_CHECKING:
-    from pipeline.archive.destinations import Copies
+    from pipeline.archive.destinations import BackupResults
     from pipeline.backup.dry_run import BackupPlan
     from pipeline.catalog.manifest import Format
     from pipeline.events import Notify
@@ -138,7 +138,7 @@ def backup(
     from pipeline.archive.destinations import committed
     from pipeline.backup.database import BackupRequest
     from pipeline.backup.dry_run import plan_backup
-    from pipeline.backup.retry import back_up_patiently
+    from pipeline.backup.retry import back_up_with_retries
     from pipeline.cluster.databases import ClusterRequest, back_up_cluster
     from pipeline.cluster.globals import GlobalsRequest, back_up_globals
     from pipeline.config import Labels
@@ -188,8 +188,8 @@ def backup(
     )
     match chosen:
         case []:
-            run: Callable[[Sequence[StorageBackend], Notify], Copies] = partial(
-                back_up_patiently, request, retries=retries
+            run: Callable[[Sequence[StorageBackend], Notify], BackupResults] = partial(
+                back_up_with_retries, request, retries=retries
             )
         case ["--all-databases"]:
             of_cluster = ClusterRequest(
@@ -235,7 +235,7 @@ def backup(
         raise typer.Exit(exit_code_of(failures[0]))
 
 
-def _print_json(copies: "Copies", urls: "Sequence[str]") -> None:
+def _print_json(copies: "BackupResults", urls: "Sequence[str]") -> None:
     """One document for one store, a list for several."""
     from pipeline.catalog.manifest import summarize
     from storage_backends import StorageError
@@ -247,7 +247,7 @@ def _print_json(copies: "Copies", urls: "Sequence[str]") -> None:
     display.print_json(documents if len(documents) > 1 else documents[0])
 
 
-def _print(copies: "Copies", urls: "Sequence[str]", seconds: float) -> None:
+def _print(copies: "BackupResults", urls: "Sequence[str]", seconds: float) -> None:
     from pipeline.archive.destinations import committed
     from storage_backends import StorageError
 

@@ -43,7 +43,7 @@ def check(
     from pipeline.backup.database import BackupRequest
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
-    from pipeline.check.finding import Outcome
+    from pipeline.check.finding import Severity
     from pipeline.postgres.conninfo import Conninfo
 
     request = BackupRequest(
@@ -57,12 +57,12 @@ def check(
     with closing(store), display.progress(quiet=quiet or json) as notify:
         place = Place.of(to, options.parse_store_options(store_option), os.environ)
         findings = examine(request, store, notify, place)
-    ready = all(finding.outcome is not Outcome.PROBLEM for finding in findings)
+    ready = all(finding.outcome is not Severity.PROBLEM for finding in findings)
     if json:
         display.print_json({"ready": ready, "findings": [dataclasses.asdict(finding) for finding in findings]})
     else:
         print_findings(
-            [finding for finding in findings if not quiet or finding.outcome in (Outcome.WARNING, Outcome.PROBLEM)]
+            [finding for finding in findings if not quiet or finding.outcome in (Severity.WARNING, Severity.PROBLEM)]
         )
         print(verdict(findings))
     if not ready:

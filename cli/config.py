@@ -50,7 +50,7 @@ def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
     """Whether a backup there would find all that it needs; what it wouldn't is told."""
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
-    from pipeline.check.finding import Outcome
+    from pipeline.check.finding import Severity
     from pipeline.errors import PipelineError
     from storage_backends import StorageError, open_backend
 
@@ -64,10 +64,10 @@ def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
         print_error(str(exc))
         return False
     print_findings(
-        [finding for finding in findings if not quiet or finding.outcome in (Outcome.WARNING, Outcome.PROBLEM)]
+        [finding for finding in findings if not quiet or finding.outcome in (Severity.WARNING, Severity.PROBLEM)]
     )
     print(verdict(findings))
-    return all(finding.outcome is not Outcome.PROBLEM for finding in findings)
+    return all(finding.outcome is not Severity.PROBLEM for finding in findings)
 
 
 @app.command("schema")

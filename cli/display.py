@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline.catalog.attestation import Attestation
-    from pipeline.prune.deletion import Removed
+    from pipeline.prune.deletion import Deleted
 
 _PICTURES = (
     {code: 0x2400 + code for code in range(0x20)}
@@ -88,7 +88,7 @@ def describe_attestation(attestation: "Attestation | None") -> str:
     return f"{words}: {'could not be read' if attestation.unreadable else 'was overwritten'}"
 
 
-def describe_removal(removed: "Removed") -> str:
+def describe_removal(removed: "Deleted") -> str:
     """What is gone, and what is locked, in words."""
     words = f"{removed.objects:,} objects ({format_size(removed.size)}) are gone"
     if removed.odd:
@@ -102,7 +102,7 @@ def describe_removal(removed: "Removed") -> str:
     return f"{words}; {len(removed.locked):,} stay, locked{until}{held}"
 
 
-def removal_document(removed: "Removed") -> dict[str, Any]:
+def removal_document(removed: "Deleted") -> dict[str, Any]:
     """The same for machines."""
     locked = [
         {"key": key, "until": until and f"{until:%Y-%m-%dT%H:%M:%SZ}"} for key, until in sorted(removed.locked.items())

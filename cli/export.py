@@ -73,8 +73,8 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Turn a backup into an SQL script for psql, or the archive that it was; every object is checked before a byte of it is used."""
-    from pipeline.archive.reader import Choice
-    from pipeline.catalog.find import Wanted, find_backup
+    from pipeline.archive.reader import EntrySelection
+    from pipeline.catalog.find import BackupSelector, find_backup
     from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
     from pipeline.restore.export import ExportRequest
@@ -83,9 +83,9 @@ def export(
     from pipeline.restore.show_toc import show_toc
 
     request = ExportRequest(
-        wanted=Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
+        wanted=BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
         format=cast("Format", format_),
-        choice=Choice(tables=tuple(table or ()), schemas=tuple(schema or ())),
+        choice=EntrySelection(tables=tuple(table or ()), schemas=tuple(schema or ())),
         options=RestoreOptions(
             schema_only=schema_only,
             data_only=data_only,

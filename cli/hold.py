@@ -88,14 +88,14 @@ def _hold(
     json: bool,
     quiet: bool,
 ) -> None:
-    from pipeline.catalog.find import Wanted
+    from pipeline.catalog.find import BackupSelector
     from pipeline.prune.hold import hold
 
     with (
         closing(options.open_store(url, store_option, give_up_after)) as store,
         display.progress(quiet=quiet or json) as notify,
     ):
-        objects = hold(Wanted(backup, cluster, database), store, notify, held=held)
+        objects = hold(BackupSelector(backup, cluster, database), store, notify, held=held)
     meant, *members = objects
     name = display.one_line(f"{meant.cluster}/{meant.database} {meant.backup_id}")
     also = f" and its {len(members)} members" if members else ""

@@ -17,7 +17,7 @@ from cli.errors import Stopped, exit_code_of, print_error, sentence_of
 from pipeline.events import Event, Notice, Notify, Progress, Started
 
 if TYPE_CHECKING:
-    from pipeline.nightly.outcome import Outcome
+    from pipeline.nightly.outcome import JobResult
 
 
 class Log(Protocol):
@@ -26,7 +26,7 @@ class Log(Protocol):
     def notify_of(self, database: str) -> Notify:
         """Where the events of a database's backup go."""
 
-    def ended(self, outcome: "Outcome") -> None:
+    def ended(self, outcome: "JobResult") -> None:
         """A database is done at one destination."""
 
     def trouble(self, sentence: str | None) -> None:
@@ -44,7 +44,7 @@ class _Text:
     def notify_of(self, _database: str) -> Notify:
         return self._notify
 
-    def ended(self, outcome: "Outcome") -> None:
+    def ended(self, outcome: "JobResult") -> None:
         if outcome.error is not None:
             self.failed(outcome.error)
             print_error(f"{outcome.database} at {outcome.destination}: {sentence_of(outcome.error)}")
@@ -65,7 +65,7 @@ class _Json:
     def notify_of(self, database: str) -> Notify:
         return partial(_log_event, database)
 
-    def ended(self, outcome: "Outcome") -> None:
+    def ended(self, outcome: "JobResult") -> None:
         if outcome.error is not None:
             self.failed(outcome.error)
         _log("info" if outcome.error is None else "error", "ended", **outcome.describe())

@@ -14,8 +14,8 @@ from cli import restore_options as how
 from cli.errors import Stopped, result_of
 
 if TYPE_CHECKING:
-    from pipeline.archive.reader import Choice
-    from pipeline.catalog.find import Wanted
+    from pipeline.archive.reader import EntrySelection
+    from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.globals import ServerTarget
     from pipeline.config import Limits
     from storage_backends import StorageBackend
@@ -120,8 +120,8 @@ def restore(
     quiet: options.Quiet = False,
 ) -> None:
     """Restore a database, or some tables of it; every object is checked before PostgreSQL sees a byte of it."""
-    from pipeline.archive.reader import Choice
-    from pipeline.catalog.find import Wanted
+    from pipeline.archive.reader import EntrySelection
+    from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.globals import ServerTarget
     from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
@@ -133,12 +133,12 @@ def restore(
 
     if (into is None) == (to_directory is None):
         raise InvalidRequest("Say where to restore: --into a database, or --to-directory.")
-    wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
+    wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     try:
         listed = parse_list(use_list.read_text("utf-8", "replace")) if use_list else ()
     except OSError as exc:
         raise InvalidRequest(f"Cannot read the list {use_list}: {exc.strerror}.") from exc
-    choice = Choice(tables=tuple(table or ()), schemas=tuple(schema or ()), listed=listed)
+    choice = EntrySelection(tables=tuple(table or ()), schemas=tuple(schema or ()), listed=listed)
     relocation = None if to_schema is None and as_ is None else Relocation(to_schema, as_)
     restore_options = RestoreOptions(
         schema_only=schema_only,
@@ -240,7 +240,13 @@ def restore(
 
 
 def _restore_server(
-    store: "StorageBackend", wanted: "Wanted", target: "ServerTarget", *, globals_only: bool, json: bool, quiet: bool
+    store: "StorageBackend",
+    wanted: "BackupSelector",
+    target: "ServerTarget",
+    *,
+    globals_only: bool,
+    json: bool,
+    quiet: bool,
 ) -> None:
     from pipeline.cluster.databases import restore_cluster, restore_latest_globals
 
@@ -275,9 +281,9 @@ def _parse_roles(pairs: list[str]) -> dict[str, str]:
 
 def _extract(
     store: "StorageBackend",
-    wanted: "Wanted",
+    wanted: "BackupSelector",
     folder: Path,
-    choice: "Choice",
+    choice: "EntrySelection",
     limits: "Limits",
     *,
     json: bool,

@@ -17,7 +17,7 @@ from pipeline import config as pipeline_config
 
 if TYPE_CHECKING:
     from pipeline.nightly.jobs import Job
-    from pipeline.nightly.outcome import Outcome
+    from pipeline.nightly.outcome import JobResult
 
 OVER = "Instead of what the file says"
 
@@ -112,7 +112,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
     from pipeline.nightly.hooks import attempt, ping, tell
     from pipeline.nightly.jobs import listed_pairs, make_jobs
     from pipeline.nightly.metrics import write_textfile
-    from pipeline.nightly.outcome import Outcome
+    from pipeline.nightly.outcome import JobResult
     from pipeline.nightly.run import run as run_jobs
 
     file = ConfigFile(path)
@@ -121,7 +121,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
     with file.sole_run():
         time.sleep(random.uniform(0, spread))  # noqa: S311 - no secret
         started_at = datetime.now(UTC)
-        outcomes, stopped = list[Outcome](), None
+        outcomes, stopped = list[JobResult](), None
         whole = not names and not overrides["destinations"]  # what is done by hand says nothing to a dead man's switch
         if config.monitoring.ping == "":
             log.trouble("Nobody is pinged: the environment lacks the variable that [monitoring] names for it.")
@@ -153,22 +153,22 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
     return document
 
 
-def _undone(jobs: "Sequence[Job]", outcomes: "Sequence[Outcome]") -> "list[Outcome]":
+def _undone(jobs: "Sequence[Job]", outcomes: "Sequence[JobResult]") -> "list[JobResult]":
     """What a run that is stopped leaves."""
     from pipeline.errors import PipelineError
-    from pipeline.nightly.outcome import Outcome
+    from pipeline.nightly.outcome import JobResult
 
     done = {(outcome.database, outcome.destination) for outcome in outcomes}
     error = PipelineError("The run was stopped before this was done.")
     return [
-        Outcome(job.name, name, datetime.now(UTC), error=error)
+        JobResult(job.name, name, datetime.now(UTC), error=error)
         for job in jobs
         for name in job.destinations
         if (job.name, name) not in done
     ]
 
 
-def _exit_code(outcomes: "Sequence[Outcome]", stopped: BaseException | None) -> int:
+def _exit_code(outcomes: "Sequence[JobResult]", stopped: BaseException | None) -> int:
     """Damage before all else, as ``pgstow verify`` has it."""
     if isinstance(stopped, Stopped):
         return 128 + stopped.number

@@ -39,14 +39,14 @@ def show(
     json: options.Json = False,
 ) -> None:
     """Explain one backup from its manifest; no data is read."""
-    from pipeline.catalog.find import Wanted, find_stored
+    from pipeline.catalog.find import BackupSelector, find_stored
     from pipeline.catalog.keys import BackupRef
     from pipeline.errors import InvalidRequest
     from pipeline.prune.hold import manifest_lock
 
     if toc and json:
         raise InvalidRequest("--toc prints pg_restore's list, which is no JSON: say one of both.")
-    wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
+    wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         with display.progress(quiet=True) as notify:
             stored = find_stored(store, wanted, notify)

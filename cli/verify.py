@@ -90,7 +90,7 @@ def verify(
 ) -> None:
     """Verify that a backup is still what was stored, as far as restoring it; of a cluster's, each backup that it is made of."""
     from pipeline.catalog.attestation import Level
-    from pipeline.catalog.find import LATEST, Wanted, find_stored, sources
+    from pipeline.catalog.find import LATEST, BackupSelector, find_stored, sources
     from pipeline.cluster.databases import read_member
     from pipeline.errors import InvalidRequest
     from pipeline.verify.backup import Verification, VerifyRequest
@@ -120,7 +120,7 @@ def verify(
         return found
 
     os.nice(nice)
-    wanted = Wanted(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
+    wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after, limit_rate)) as store:
         if latest_of_each:
             each = [

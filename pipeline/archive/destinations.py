@@ -10,12 +10,12 @@ from pipeline.errors import InvalidRequest
 from pipeline.events import Notice, Notify
 from storage_backends import InvalidStorageURL, StorageBackend, StorageError
 
-Copies: TypeAlias = list[Manifest | StorageError]
+BackupResults: TypeAlias = list[Manifest | StorageError]
 """What came of a backup in each of the stores, in the order in which they were given: its manifest there, or why it has none. One
 manifest at least: where all stores fail, the last one's error is raised."""
 
 
-def committed(copies: Copies) -> list[Manifest]:
+def committed(copies: BackupResults) -> list[Manifest]:
     """The manifests among them."""
     return [copy for copy in copies if isinstance(copy, Manifest)]
 
@@ -62,6 +62,6 @@ class Destinations:
         self._notify(Notice(f"{words} {error}"))
 
     @property
-    def copies(self) -> Copies:
+    def copies(self) -> BackupResults:
         """What came of it, once it is committed."""
         return [destination.outcome for destination in self._all if destination.outcome is not None]

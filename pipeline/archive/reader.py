@@ -27,7 +27,7 @@ _WITH_DATA = {"TABLE DATA", "BLOBS"}
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class EntrySelection:
     """What of an archive to bring back, in pg_dump's patterns or by dump IDs; all of it where there are none. Raises InvalidRequest."""
 
     tables: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class Archive:
         toc_data = rename_roles(self.toc_data, roles)
         return replace(self, toc_data=toc_data, toc=read_toc(toc_data))
 
-    def choose(self, choice: Choice) -> tuple[int, ...] | None:
+    def choose(self, choice: EntrySelection) -> tuple[int, ...] | None:
         """Dump IDs of the entries in the order to restore them in; None for all.
 
         Raises InvalidRequest where a pattern matches nothing, or a dump ID isn't the archive's.

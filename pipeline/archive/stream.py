@@ -17,13 +17,13 @@ from pipeline.postgres.dump import StreamDump
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.script import ScriptReader, Take
 from pipeline.postgres.server import Server
-from pipeline.postgres.statement_timeout import StatementWatch
+from pipeline.postgres.statement_timeout import StatementTimeout
 from pipeline.postgres.toc import Toc, TocCutShort
 from pipeline.postgres.toc_head import parse_head
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.download import ObjectReader, check_content
 from pipeline.stages.spool import Piece
-from pipeline.stages.stream_validator import ReadAlong
+from pipeline.stages.stream_validator import StreamValidator
 
 STREAM_NAMES: dict[Format, str] = {"custom": "archive.dump", "tar": "archive.tar", "plain": "script.sql"}
 """The file of each format that is a single one."""
@@ -34,7 +34,7 @@ _TICK = 0.02  # seconds
 _INTERVAL = 0.2  # seconds between reports of progress
 
 
-def read_contents(dump: StreamDump, server: Server, name: str, watch: StatementWatch, workers: Workers) -> Toc:
+def read_contents(dump: StreamDump, server: Server, name: str, watch: StatementTimeout, workers: Workers) -> Toc:
     """Return the table of contents of an archive in the custom format, and end pg_dump before it dumps data.
 
     ``name`` is the application name of pg_dump's sessions. They have ended when this returns. Raises DumpFailed.
@@ -68,8 +68,8 @@ def read_contents(dump: StreamDump, server: Server, name: str, watch: StatementW
 def pass_on(
     dump: StreamDump,
     name: str,
-    along: ReadAlong,
-    watch: StatementWatch,
+    along: StreamValidator,
+    watch: StatementTimeout,
     writer: ArchiveWriter,
     workers: Workers,
     notify: Notify,
@@ -124,7 +124,7 @@ def read_stream(
     script = ScriptReader(of_cluster=manifest.kind == "cluster", take=take)
     if pg_restore is None:
         script.expect([(table.database, table.schema_name, table.relation) for table in manifest.tables])
-    with Workspace(limits.spool_parent) as workspace, ReadAlong(script, workspace, format_, pg_restore) as along:
+    with Workspace(limits.spool_parent) as workspace, StreamValidator(script, workspace, format_, pg_restore) as along:
         for part in check_content(file, reader.read(file)):
             along.write(part)
         return along.finish()
@@ -144,7 +144,7 @@ def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
     ]
 
 
-def _await(dump: StreamDump, watch: StatementWatch, workers: Workers) -> None:
+def _await(dump: StreamDump, watch: StatementTimeout, workers: Workers) -> None:
     """Its end, which follows that of its output; what ended it badly comes before what is wrong with what it wrote."""
     while not dump.has_ended():
         watch.look()

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from pipeline.archive.destinations import Copies, Destination, Destinations
+from pipeline.archive.destinations import BackupResults, Destination, Destinations
 from pipeline.catalog.find import newest_believed
 from pipeline.catalog.keys import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.catalog.manifest import (
@@ -35,7 +35,7 @@ from storage_backends import AccessDenied, StorageBackend, StorageError
 
 
 @dataclass(slots=True)
-class Run:
+class BackupInProgress:
     """A backup under way: which one it will be, and when each of its stages ended."""
 
     ref: BackupRef
@@ -46,7 +46,7 @@ class Run:
     _clock: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def begin(cls, cluster: str, database: str, labels: Labels) -> "Run":
+    def begin(cls, cluster: str, database: str, labels: Labels) -> "BackupInProgress":
         """A new backup's, that begins now."""
         now = datetime.now(UTC)
         return cls(BackupRef(cluster, database, new_backup_id(now)), now, labels)
@@ -64,7 +64,7 @@ class Run:
 
 
 def commit(
-    run: Run,
+    run: BackupInProgress,
     destinations: Destinations,
     notify: Notify,
     *,
@@ -76,7 +76,7 @@ def commit(
     files: Sequence[File] = (),
     tables: Sequence[TableData] = (),
     totals: Totals | None = None,
-) -> Copies:
+) -> BackupResults:
     """Store the manifest of a backup, in each destination that has all its objects by now.
 
     ``totals`` are the sums over the rest where none are given. Raises StorageError where it is committed nowhere.

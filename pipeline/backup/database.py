@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from pipeline.archive.destinations import Copies, Destinations
+from pipeline.archive.destinations import BackupResults, Destinations
 from pipeline.archive.stream import STREAM_NAMES, describe_stream, pass_on, read_contents
 from pipeline.archive.writer import ArchivedFile, ArchiveWriter
-from pipeline.backup.commit import Run, check_server_clock, commit, default_cluster, describe_source
+from pipeline.backup.commit import BackupInProgress, check_server_clock, commit, default_cluster, describe_source
 from pipeline.backup.large_objects import LargeObjectCheck
 from pipeline.backup.progress import BackupProgress
 from pipeline.catalog.keys import check_name
@@ -22,17 +22,17 @@ from pipeline.errors import DumpFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END, DirectoryDump, DumpCall, StreamDump
-from pipeline.postgres.locks import sole_backup
+from pipeline.postgres.locks import backup_lock
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.script import ScriptReader, tables_with_data
 from pipeline.postgres.server import Server
-from pipeline.postgres.statement_timeout import StatementWatch
+from pipeline.postgres.statement_timeout import StatementTimeout
 from pipeline.postgres.toc import Toc, TocEntry, read_toc
 from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
 from pipeline.stages.spool import Spool
-from pipeline.stages.stream_validator import ReadAlong
+from pipeline.stages.stream_validator import StreamValidator
 from storage_backends import StorageBackend
 
 _TICK = 0.02  # seconds between looks at the spool; at 1 GB/s pg_dump writes 20 MB meanwhile
@@ -64,21 +64,23 @@ class BackupRequest:
         self.limits.check_memory(self.limits.object_size)
 
 
-def back_up(request: BackupRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
+def back_up(request: BackupRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
     """Dump the database once, into each of the stores, and commit it there.
 
     The backup exists once this returns, and not before: its manifest is put last. A store that fails keeps no other from it. Raises
     PipelineError (BackupRunning where the database is being backed up already), or StorageError where all stores fail.
     """
     with Server(request.source) as server:
-        run = Run.begin(request.cluster or default_cluster(server), check_name(server.name), request.labels)
-        with sole_backup(server, run.session_name):
+        run = BackupInProgress.begin(
+            request.cluster or default_cluster(server), check_name(server.name), request.labels
+        )
+        with backup_lock(server, run.session_name):
             return _back_up_alone(request, run, server, Destinations(stores, server.name, notify), notify)
 
 
 def _back_up_alone(
-    request: BackupRequest, run: Run, server: Server, destinations: Destinations, notify: Notify
-) -> Copies:
+    request: BackupRequest, run: BackupInProgress, server: Server, destinations: Destinations, notify: Notify
+) -> BackupResults:
     limits = request.limits
     with Workers() as workers, Workspace(limits.spool_parent) as workspace:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
@@ -92,7 +94,7 @@ def _back_up_alone(
         reached = request.source.at(server.host, server.hostaddr, server.port)
         call = DumpCall(program, reached, workspace, server, run.session_name, request.lock_wait_timeout)
         writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, Compressor(request.level))
-        watch = StatementWatch(server, run.session_name, request.statement_timeout, workers)
+        watch = StatementTimeout(server, run.session_name, request.statement_timeout, workers)
         if request.format == "directory":
             directory = DirectoryDump(call, request.selection, snapshot=snapshot.name, jobs=limits.jobs)
             toc = _drain(directory, watch, server, writer, workers, limits, notify)
@@ -122,7 +124,7 @@ def _back_up_alone(
 
 def _drain(
     dump: DirectoryDump,
-    watch: StatementWatch,
+    watch: StatementTimeout,
     server: Server,
     writer: ArchiveWriter,
     workers: Workers,
@@ -177,14 +179,14 @@ def _pass_stream(
     request: BackupRequest,
     snapshot: str,
     script: ScriptReader,
-    watch: StatementWatch,
+    watch: StatementTimeout,
     writer: ArchiveWriter,
     workers: Workers,
     notify: Notify,
 ) -> list[TableData]:
     """Move all that pg_dump writes to its pipe into the writer, and what it means into ``script``; the tables whose rows passed."""
     format_, server = request.format, call.server
-    reading = partial(ReadAlong, script, call.workspace)
+    reading = partial(StreamValidator, script, call.workspace)
     if format_ != "plain":
         pg_restore = find_program("pg_restore", at_least_major=call.program.major, search=request.programs)
         reading = partial(reading, format_, pg_restore)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from pipeline.archive.destinations import Copies
+from pipeline.archive.destinations import BackupResults
 from pipeline.backup.database import BackupRequest, back_up
 from pipeline.errors import BackupRunning, DumpInterrupted, ServerUnavailable
 from pipeline.events import Notice, Notify
@@ -14,21 +14,21 @@ _FIRST_WAIT = 5.0  # seconds; each wait is twice the one before
 _LONGEST_WAIT = 300.0  # seconds
 
 
-def back_up_patiently(
+def back_up_with_retries(
     request: BackupRequest,
     stores: Sequence[StorageBackend],
     notify: Notify,
     *,
     retries: int,
     sleep: Callable[[float], None] = time.sleep,
-) -> Copies:
-    """:func:`back_up`, begun again as :func:`patiently` does it."""
-    return patiently(partial(back_up, request, stores, notify), notify, retries=retries, sleep=sleep)
+) -> BackupResults:
+    """:func:`back_up`, begun again as :func:`with_retries` does it."""
+    return with_retries(partial(back_up, request, stores, notify), notify, retries=retries, sleep=sleep)
 
 
-def patiently(
-    attempt: Callable[[], Copies], notify: Notify, *, retries: int, sleep: Callable[[float], None] = time.sleep
-) -> Copies:
+def with_retries(
+    attempt: Callable[[], BackupResults], notify: Notify, *, retries: int, sleep: Callable[[float], None] = time.sleep
+) -> BackupResults:
     """A backup, begun again up to ``retries`` times after a ServerUnavailable or a DumpInterrupted, and after no other error.
 
     But for BackupRunning after a first try, whose own session the server may not have given up yet.

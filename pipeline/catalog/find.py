@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 
-from pipeline.catalog.keys import MANIFESTS, RESERVED, WHOLE, BackupRef, is_backup_id, is_odd, manifests_prefix
+from pipeline.catalog.keys import CLUSTER, MANIFESTS, RESERVED, BackupRef, is_backup_id, is_odd, manifests_prefix
 from pipeline.catalog.manifest import LONGEST_MANIFEST, Manifest, load_manifest
 from pipeline.catalog.plausibility import doubt, doubt_ref
 from pipeline.concurrency import Workers
@@ -22,7 +22,7 @@ _ODD_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class BackupSelector:
     """Which backup a user means."""
 
     backup: str = LATEST
@@ -97,9 +97,9 @@ def sources(store: StorageBackend, cluster: str | None = None, database: str | N
     Raises BackupNotFound where there is none.
     """
     all_sources = sorted({(ref.cluster, ref.database) for ref in list_backups(store, cluster, database)})
-    found = [source for source in all_sources if source[1] != WHOLE or not _latest_is_record(store, source[0])]
+    found = [source for source in all_sources if source[1] != CLUSTER or not _latest_is_record(store, source[0])]
     if not found:
-        described = _described(Wanted(cluster=cluster, database=database))
+        described = _described(BackupSelector(cluster=cluster, database=database))
         raise BackupNotFound(f"There is no backup {described}in {store.url}; pgstow list shows what there is.")
     return found
 
@@ -107,7 +107,7 @@ def sources(store: StorageBackend, cluster: str | None = None, database: str | N
 def _latest_is_record(store: StorageBackend, cluster: str) -> bool:
     """Whether a cluster's backup has no data of its own; one that can't be read may have."""
     try:
-        return bool(find_backup(store, Wanted(cluster=cluster, database=WHOLE, partial=True)).members)
+        return bool(find_backup(store, BackupSelector(cluster=cluster, database=CLUSTER, partial=True)).members)
     except (ManifestInvalid, BackupNotFound):
         return False
 
@@ -189,12 +189,12 @@ def _not_believed(ref: BackupRef, reason: str) -> str:
     return f"The manifest {ref.manifest_key} is not believed: {reason}."
 
 
-def find_backup(store: StorageBackend, wanted: Wanted, notify: Notify | None = None) -> Manifest:
+def find_backup(store: StorageBackend, wanted: BackupSelector, notify: Notify | None = None) -> Manifest:
     """Return the one backup that ``wanted`` means. Raises as :func:`find_stored`."""
     return find_stored(store, wanted, notify).manifest
 
 
-def find_stored(store: StorageBackend, wanted: Wanted, notify: Notify | None = None) -> StoredManifest:
+def find_stored(store: StorageBackend, wanted: BackupSelector, notify: Notify | None = None) -> StoredManifest:
     """Return the one backup that ``wanted`` means, with the SHA-256 of its manifest's bytes.
 
     The latest backup is always one that can be believed. A backup that is named by its ID is returned even if it isn't believed, since
@@ -223,7 +223,7 @@ def find_stored(store: StorageBackend, wanted: Wanted, notify: Notify | None = N
 
 
 def _find_latest(
-    store: StorageBackend, listed: Sequence[ListedManifest], wanted: Wanted, now: datetime
+    store: StorageBackend, listed: Sequence[ListedManifest], wanted: BackupSelector, now: datetime
 ) -> StoredManifest:
     partials, doubted = list[Manifest](), list[str]()
     for _, same_second in groupby(sorted(listed, key=_second, reverse=True), key=_second):
@@ -272,7 +272,7 @@ def newest_believed(store: StorageBackend, cluster: str, database: str, notify: 
     return None
 
 
-def _check_unambiguous(refs: Sequence[BackupRef], wanted: Wanted) -> None:
+def _check_unambiguous(refs: Sequence[BackupRef], wanted: BackupSelector) -> None:
     sources = sorted({(ref.cluster, ref.database) for ref in refs})
     if len(sources) > 1:
         names = ", ".join(f"--cluster {cluster!r} --database {database!r}" for cluster, database in sources[:5])
@@ -288,7 +288,7 @@ def _second(listed: ListedManifest) -> str:
     return listed.ref.backup_id.partition("-")[0]
 
 
-def _described(wanted: Wanted) -> str:
+def _described(wanted: BackupSelector) -> str:
     parts = [] if wanted.backup == LATEST else [wanted.backup]
     if wanted.database is not None:
         parts.append(f"of {wanted.database}")

@@ -22,10 +22,10 @@ SIGNATURE_SUFFIX = ".sig"
 
 GLOBALS = "@globals"
 """Roles and tablespaces of a cluster are filed as if they were a database of this name,"""
-WHOLE = "@cluster"
+CLUSTER = "@cluster"
 """and the record of all of a cluster's databases under this one."""
 _CHECK = "@check"
-RESERVED = frozenset({GLOBALS, WHOLE, _CHECK})
+RESERVED = frozenset({GLOBALS, CLUSTER, _CHECK})
 
 _BACKUP_ID = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z-[0-9a-f]{6}")
 _ATTESTATION_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.json")

@@ -20,7 +20,7 @@ from pipeline.catalog.canonical_json import (
     dump_document,
     load_document,
 )
-from pipeline.catalog.keys import DATA, GLOBALS, WHOLE, BackupRef, begun_at, encode_name, is_backup_id
+from pipeline.catalog.keys import CLUSTER, DATA, GLOBALS, BackupRef, begun_at, encode_name, is_backup_id
 from pipeline.errors import ManifestInvalid
 from storage_backends import StorageError
 from storage_backends.keys import check_key
@@ -282,7 +282,7 @@ class Manifest(Model):
             if not stored.key.startswith(own) or not is_backup_id(backup_id) or not name or "/" in name:
                 raise ValueError(f"the object {stored.key} lies outside of {own}")
         names = [member.database for member in self.members]
-        if WHOLE in names or len(set(names)) != len(names):
+        if CLUSTER in names or len(set(names)) != len(names):
             raise ValueError("a member is named twice, or is a cluster itself")
         return self
 

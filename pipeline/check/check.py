@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipeline.backup.commit import default_cluster
 from pipeline.backup.database import BackupRequest
 from pipeline.backup.dry_run import plan_backup
-from pipeline.check.finding import Finding, Outcome, counted, said
+from pipeline.check.finding import Finding, Severity, counted, said
 from pipeline.check.machine import examine_machine
 from pipeline.check.privileges import LOCKS
 from pipeline.check.secrets import examine_secrets
@@ -57,7 +57,7 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
         findings.append(
             Finding(
                 "connection",
-                Outcome.PROBLEM,
+                Severity.PROBLEM,
                 said(exc),
                 "Try the same connection with psql, from this host and as this user.",
             )
@@ -65,7 +65,7 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
     notify(Started("Examining this machine"))
     findings.extend(examine_machine(request.limits))
     findings.extend(examine_secrets(request))
-    if not any(finding.outcome is Outcome.PROBLEM or finding.subject == LOCKS for finding in findings):
+    if not any(finding.outcome is Severity.PROBLEM or finding.subject == LOCKS for finding in findings):
         notify(Started("Starting pg_dump, and stopping it once it has locked its tables"))
         findings.append(try_dump(request))
     notify(Started("Trying the store"))
@@ -82,10 +82,10 @@ def try_dump(request: BackupRequest) -> Finding:
     except InvalidRequest:
         raise
     except PipelineError as exc:
-        return Finding("dump", Outcome.PROBLEM, said(exc).removesuffix(CHECK_ADVICE))
+        return Finding("dump", Severity.PROBLEM, said(exc).removesuffix(CHECK_ADVICE))
     large_objects = " and large objects" if plan.large_objects else ""
     return Finding(
-        "dump", Outcome.OK, f"pg_dump starts, and would dump {counted(len(plan.tables), 'table')}{large_objects}."
+        "dump", Severity.OK, f"pg_dump starts, and would dump {counted(len(plan.tables), 'table')}{large_objects}."
     )
 
 

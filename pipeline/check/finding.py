@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Outcome(StrEnum):
+class Severity(StrEnum):
     """How much a finding matters, from least to most."""
 
     OK = "ok"
@@ -23,7 +23,7 @@ class Finding:
 
     subject: str
     """What it is about, in a word or two that stay the same: for whoever filters findings."""
-    outcome: Outcome
+    outcome: Severity
     sentence: str
     remedy: str | None = None
     """What to do about it: a sentence."""

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.check.finding import Finding, Outcome
+from pipeline.check.finding import Finding, Severity
 from pipeline.config import MIB, Limits
 from pipeline.errors import LocalResourceExhausted
 from pipeline.postgres.workspace import Workspace
@@ -23,11 +23,11 @@ def examine_machine(limits: Limits) -> Iterator[Finding]:
         with Workspace(limits.spool_parent) as workspace:
             yield judge_spool(workspace.path, limits.spool)
     except LocalResourceExhausted as exc:
-        yield Finding("spool", Outcome.PROBLEM, str(exc), "Name a folder that may be written to with --spool-dir.")
+        yield Finding("spool", Severity.PROBLEM, str(exc), "Name a folder that may be written to with --spool-dir.")
     if (available := available_memory()) is not None and available < limits.memory + _OWN_MEMORY:
         yield Finding(
             "memory",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"A backup may take {(limits.memory + _OWN_MEMORY) // MIB:,} MiB of memory, of which {available // MIB:,} MiB are "
             "available now.",
             "Lower --memory, or run where there is more.",
@@ -40,21 +40,21 @@ def judge_spool(folder: Path, limit: int) -> Finding:
     if free < limit:
         return Finding(
             "spool",
-            Outcome.PROBLEM,
+            Severity.PROBLEM,
             f"{folder.parent} has {free // MIB:,} MiB free, less than the {limit // MIB:,} MiB that the spool may take.",
             "Free some space, name another folder with --spool-dir, or lower --spool-limit.",
         )
     if not can_punch_holes(folder / "hole"):
         return Finding(
             "spool",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"The file system of {folder.parent} can't punch holes: a table's whole file stays there until it is dumped, "
             "however low the spool's limit.",
             "Name a folder on ext4, XFS, Btrfs or tmpfs with --spool-dir.",
         )
     return Finding(
         "spool",
-        Outcome.OK,
+        Severity.OK,
         f"{folder.parent} has {free // MIB:,} MiB free for a spool of {limit // MIB:,} MiB, and can punch holes.",
     )
 

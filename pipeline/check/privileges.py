@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.check.finding import Finding, Outcome, counted, some
+from pipeline.check.finding import Finding, Severity, counted, some
 from pipeline.config import Selection
 from pipeline.postgres.privileges import (
     Relation,
@@ -13,7 +13,7 @@ from pipeline.postgres.privileges import (
     without_excluded_data,
 )
 from pipeline.postgres.server import Server
-from pipeline.postgres.server_state import Condition
+from pipeline.postgres.server_state import ServerState
 
 LOCKS = "locks"
 _LISTED = 20
@@ -22,7 +22,7 @@ _READ_ALL_SINCE = 14
 """The version that brought pg_read_all_data."""
 
 
-def examine_privileges(server: Server, condition: Condition, selection: Selection) -> Iterator[Finding]:
+def examine_privileges(server: Server, condition: ServerState, selection: Selection) -> Iterator[Finding]:
     """Every table, sequence and large object of the selection. Raises InvalidRequest on a bad pattern."""
     relations = relations_to_dump(server, selection)
     yield judge_privileges(relations, condition, read_all=server.major >= _READ_ALL_SINCE)
@@ -32,7 +32,7 @@ def examine_privileges(server: Server, condition: Condition, selection: Selectio
         yield from examine_large_objects(server, condition)
 
 
-def judge_privileges(relations: Sequence[Relation], condition: Condition, *, read_all: bool) -> Finding:
+def judge_privileges(relations: Sequence[Relation], condition: ServerState, *, read_all: bool) -> Finding:
     """SELECT on tables and sequences, and USAGE on the schemas they are in."""
     sequences = [relation for relation in relations if relation.sequence]
     tables = [relation for relation in relations if not relation.sequence]
@@ -48,23 +48,23 @@ def judge_privileges(relations: Sequence[Relation], condition: Condition, *, rea
     ]
     if not lacking:
         every = f"{counted(len(tables), 'table')} and {counted(len(sequences), 'sequence')}"
-        return Finding("privileges", Outcome.OK, f"{condition.role} may read what would be dumped: {every}.")
+        return Finding("privileges", Severity.OK, f"{condition.role} may read what would be dumped: {every}.")
     everything = f"GRANT pg_read_all_data TO {condition.quoted_role}, which covers what is made later too, or grant"
     return Finding(
         "privileges",
-        Outcome.PROBLEM,
+        Severity.PROBLEM,
         f"{condition.role} lacks {'; '.join(lacking)}: pg_dump would fail.",
         f"As a superuser, {everything if read_all else 'grant'} just what is missing:",
         grant_reading(relations, condition.quoted_role, at_most=_GRANTED_ONE_BY_ONE),
     )
 
 
-def judge_row_security(tables: Sequence[Relation], condition: Condition) -> Iterator[Finding]:
+def judge_row_security(tables: Sequence[Relation], condition: ServerState) -> Iterator[Finding]:
     """Policies that would hide rows from the role: pg_dump fails rather than leave some out."""
     if hidden := [table.quoted for table in tables if table.rows_hidden]:
         yield Finding(
             "row-level security",
-            Outcome.PROBLEM,
+            Severity.PROBLEM,
             f"Row-level security would hide rows of {counted(len(hidden), 'table')} ({some(hidden, most=_LISTED)}) from "
             f"{condition.role}: pg_dump would fail.",
             "As a superuser, let the role see all rows:",
@@ -77,19 +77,19 @@ def judge_locks(relations: Sequence[Relation]) -> Iterator[Finding]:
     if locked := [f"{relation.quoted} by process {relation.locked_by}" for relation in relations if relation.locked_by]:
         yield Finding(
             LOCKS,
-            Outcome.WARNING,
+            Severity.WARNING,
             f"{some(locked, most=_LISTED)}: locked against readers now, so pg_dump would wait.",
             "See pg_stat_activity for what that process does.",
         )
 
 
-def examine_large_objects(server: Server, condition: Condition) -> Iterator[Finding]:
+def examine_large_objects(server: Server, condition: ServerState) -> Iterator[Finding]:
     """SELECT on every large object, which pg_read_all_data doesn't give, at least up to PostgreSQL 18."""
     lacking = unreadable_large_objects(server, _LISTED)
     if lacking.count:
         yield Finding(
             "large objects",
-            Outcome.PROBLEM,
+            Severity.PROBLEM,
             f"{condition.role} lacks SELECT on {counted(lacking.count, 'large object')} "
             f"({some([str(oid) for oid in lacking.examples], lacking.count)}): pg_dump would fail.",
             "As a superuser, grant it (again, when other roles have made new ones):",

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.backup.database import BackupRequest
-from pipeline.check.finding import Finding, Outcome
+from pipeline.check.finding import Finding, Severity
 
 
 def examine_secrets(request: BackupRequest) -> Iterator[Finding]:
@@ -24,7 +24,7 @@ def judge_file(path: Path, consequence: str) -> Iterator[Finding]:
     if mode & 0o077:
         yield Finding(
             "password file",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"Not only its owner may use the password file {path} (mode {mode:04o}). {consequence}",
             f"Take the others' rights away: chmod 0600 {path}",
         )

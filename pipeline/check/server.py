@@ -6,12 +6,12 @@ from pathlib import Path
 
 from pipeline.backup.commit import check_server_clock
 from pipeline.backup.database import BackupRequest
-from pipeline.check.finding import Finding, Outcome, counted, said
+from pipeline.check.finding import Finding, Severity, counted, said
 from pipeline.check.privileges import examine_privileges
 from pipeline.errors import DumpFailed, ProgramMissing
 from pipeline.postgres.programs import OLDEST_MAJOR, find_program, speaks_to
 from pipeline.postgres.server import Server
-from pipeline.postgres.server_state import Condition, SessionLimit, read_condition
+from pipeline.postgres.server_state import ServerState, SessionLimit, read_server_state
 from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
 
 _RAISE = {
@@ -30,12 +30,12 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
     if server.major < OLDEST_MAJOR:
         yield Finding(
             "version",
-            Outcome.PROBLEM,
+            Severity.PROBLEM,
             f"The server is PostgreSQL {server.version}, older than {OLDEST_MAJOR}, the oldest that pgstow knows.",
             "Upgrade the server, or dump it with tools of its own time.",
         )
         return
-    condition = read_condition(server)
+    condition = read_server_state(server)
     yield judge_connection(server, condition, request.source.sslmode)
     yield find_programs(server, request.programs)
     yield judge_sessions(condition.sessions, request.limits.jobs)
@@ -45,24 +45,24 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
     yield from examine_privileges(server, condition, request.selection)
 
 
-def judge_connection(server: Server, condition: Condition, sslmode: str = "verify-full") -> Finding:
+def judge_connection(server: Server, condition: ServerState, sslmode: str = "verify-full") -> Finding:
     """Who is connected to what, and whether others can listen."""
     connected = f"Connected to {server.name} (PostgreSQL {server.version}) on {server.host} port {server.port} as {condition.role}"
     if condition.encryption and sslmode in _OPTIONAL and not condition.same_machine:
         return Finding(
             "connection",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"{connected}, encrypted by {condition.encryption}, but sslmode={sslmode} also connects without: "
             "whoever is on the way can turn encryption off and listen.",
             "Connect with sslmode=verify-full, and the server's certificate authority as sslrootcert.",
         )
     if condition.encryption:
-        return Finding("connection", Outcome.OK, f"{connected}, encrypted by {condition.encryption}.")
+        return Finding("connection", Severity.OK, f"{connected}, encrypted by {condition.encryption}.")
     if condition.same_machine:
-        return Finding("connection", Outcome.OK, f"{connected}, on the same machine.")
+        return Finding("connection", Severity.OK, f"{connected}, on the same machine.")
     return Finding(
         "connection",
-        Outcome.WARNING,
+        Severity.WARNING,
         f"{connected}, without encryption: all data cross the network in the clear.",
         "Turn on the server's ssl, and connect with sslmode=verify-full.",
     )
@@ -75,18 +75,18 @@ def find_programs(server: Server, search: Sequence[Path]) -> Finding:
             find_program(name, at_least_major=server.major, search=search) for name in ("pg_dump", "pg_restore")
         )
     except ProgramMissing as exc:
-        return Finding("programs", Outcome.PROBLEM, said(exc))
+        return Finding("programs", Severity.PROBLEM, said(exc))
     if not speaks_to(restore.major, server.major):
         return Finding(
             "programs",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"pg_dump {dump.version} fits the server, but pg_restore {restore.version} can't restore into one older than 17: what is backed up "
             "here can be restored into 17 and newer only.",
             f"Install the programs of PostgreSQL {server.major} (Debian's package: postgresql-client-{server.major}).",
         )
     return Finding(
         "programs",
-        Outcome.OK,
+        Severity.OK,
         f"pg_dump {dump.version} and pg_restore {restore.version} in {dump.path.parent} fit the server.",
     )
 
@@ -97,11 +97,11 @@ def judge_sessions(limits: Sequence[SessionLimit], jobs: int) -> Finding:
     tightest = min(limits, key=lambda limit: limit.most - limit.used)
     free = tightest.most - tightest.used + 1  # this session ends before a backup's begins
     if free >= needed:
-        return Finding("sessions", Outcome.OK, f"{counted(needed, 'session')} will be needed, and {free:,} are free.")
+        return Finding("sessions", Severity.OK, f"{counted(needed, 'session')} will be needed, and {free:,} are free.")
     fewer = f"Use --jobs {max(1, free - 2)}" if jobs > 1 and free > 1 else "Wait until others have ended"
     return Finding(
         "sessions",
-        Outcome.PROBLEM,
+        Severity.PROBLEM,
         f"{counted(jobs, 'job')} {'needs' if jobs == 1 else 'need'} {needed:,} sessions, but of the {tightest.most:,} that the "
         f"{tightest.of} may have only {max(0, free):,} are free.",
         f"{fewer}, or raise {_RAISE[tightest.of]}.",
@@ -113,15 +113,15 @@ def judge_clock(clock: float) -> Iterator[Finding]:
     try:
         check_server_clock(datetime.fromtimestamp(clock, UTC))
     except DumpFailed as exc:
-        yield Finding("clock", Outcome.PROBLEM, said(exc), "Let both clocks be set by NTP (timedatectl set-ntp true).")
+        yield Finding("clock", Severity.PROBLEM, said(exc), "Let both clocks be set by NTP (timedatectl set-ntp true).")
 
 
-def judge_interruptions(condition: Condition) -> Iterator[Finding]:
+def judge_interruptions(condition: ServerState) -> Iterator[Finding]:
     """What would end a long dump. Timeouts don't: pg_dump turns those off for itself, and so does pgstow."""
     if condition.standby and not condition.standby_feedback and condition.standby_delay >= 0:
         yield Finding(
             "standby",
-            Outcome.WARNING,
+            Severity.WARNING,
             "The server is a standby that cancels queries that hold up replay for more than "
             f"{condition.standby_delay / 1000:,.0f} s: a longer dump may fail with a conflict with recovery.",
             "Set hot_standby_feedback = on there, or max_standby_streaming_delay = -1, or back up from the primary.",
@@ -129,7 +129,7 @@ def judge_interruptions(condition: Condition) -> Iterator[Finding]:
     if condition.snapshot_threshold >= 0:
         yield Finding(
             "old snapshots",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"old_snapshot_threshold is {condition.snapshot_threshold:,} minutes: a dump that takes longer fails.",
             "Set old_snapshot_threshold = -1, its default, and restart the server.",
         )
@@ -139,4 +139,4 @@ def judge_unlogged(left_out: Sequence[str]) -> Iterator[Finding]:
     """Yield a finding for unlogged tables, whose rows a standby doesn't have."""
     if left_out:
         remedy = "Back up from the primary, or keep their rows by ALTER TABLE … SET LOGGED."
-        yield Finding("unlogged tables", Outcome.WARNING, describe_left_out(left_out), remedy)
+        yield Finding("unlogged tables", Severity.WARNING, describe_left_out(left_out), remedy)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from pipeline.catalog.keys import DATA, MANIFESTS, check_prefixes
-from pipeline.check.finding import Finding, Outcome, said
+from pipeline.check.finding import Finding, Severity, said
 from storage_backends import (
     EMULATOR,
     AccessDenied,
@@ -36,7 +36,7 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
     try:
         yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
     except StorageError as exc:
-        yield Finding("store", Outcome.PROBLEM, said(exc), _advice(exc))
+        yield Finding("store", Severity.PROBLEM, said(exc), _advice(exc))
 
 
 def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
@@ -46,7 +46,7 @@ def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
     if emulator:
         return Finding(
             "encryption",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"The environment has {EMULATOR}: backups go to {endpoint} instead of Google Cloud Storage, without credentials.",
             f"Unset {EMULATOR}, except in a test.",
         )
@@ -54,7 +54,7 @@ def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
         return None
     return Finding(
         "encryption",
-        Outcome.WARNING,
+        Severity.WARNING,
         f"The store is reached by {endpoint}, without encryption: whoever is on the way can read the backups and use the credentials.",
         "Give the store a certificate, and an endpoint of https://.",
     )
@@ -78,7 +78,7 @@ def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: b
         store.delete([probe, record, f"{data}wrong-checksum"])
         yield Finding(
             "protection",
-            Outcome.NOTE,
+            Severity.NOTE,
             "A folder gives no protection against this host: whoever takes it can read, change and delete the backups.",
             "Keep a copy elsewhere, or store them in a bucket with Object Lock and credentials that can only create.",
         )
@@ -100,10 +100,10 @@ def _create(store: StorageBackend, key: str) -> ObjectInfo | None:
 
 def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> Finding:
     if not denied:
-        return Finding("store", Outcome.OK, f"Objects can be created in {store.url}, under {DATA} and {MANIFESTS}.")
+        return Finding("store", Severity.OK, f"Objects can be created in {store.url}, under {DATA} and {MANIFESTS}.")
     return Finding(
         "store",
-        Outcome.PROBLEM,
+        Severity.PROBLEM,
         " ".join(f"Nothing can be created under {area}: {said(exc)}" for area, exc in denied.items()),
         "Grant these credentials s3:PutObject (GCS: storage.objects.create) there.",
     )
@@ -114,7 +114,7 @@ def _try_creating_again(store: StorageBackend, key: str, *, looks_first: bool) -
     if all(_creates_again(store, key, other) for other in _OTHERS):
         return Finding(
             "create-only",
-            Outcome.PROBLEM,
+            Severity.PROBLEM,
             "The store lets an object be overwritten by one that asked not to (it ignores If-None-Match): a second writer, "
             "or a retry, could damage a backup.",
             "Use a store, or a version or setting of it, that honours conditional writes.",
@@ -122,11 +122,11 @@ def _try_creating_again(store: StorageBackend, key: str, *, looks_first: bool) -
     if looks_first:
         return Finding(
             "create-only",
-            Outcome.NOTE,
+            Severity.NOTE,
             "pgstow asks before each put whether the key is taken (create_only=look). The store itself would overwrite.",
             "Leave create_only=look out if the store takes conditional puts. Otherwise let the bucket keep versions.",
         )
-    return Finding("create-only", Outcome.OK, "The store refuses to create an object that exists.")
+    return Finding("create-only", Severity.OK, "The store refuses to create an object that exists.")
 
 
 def _creates_again(store: StorageBackend, key: str, body: bytes) -> bool:
@@ -150,12 +150,12 @@ def _try_wrong_checksum(store: StorageBackend, key: str) -> Finding:
     if accepted:
         return Finding(
             "checksums",
-            Outcome.WARNING,
+            Severity.WARNING,
             "The store keeps an object that doesn't match the SHA-256 sent with it: damage on the way would stay "
             "unnoticed until the backup is read.",
             "With S3's API, try --store-option checksum=md5, which every store checks; and run pgstow verify after backups.",
         )
-    return Finding("checksums", Outcome.OK, "An object that doesn't match its checksum is refused.")
+    return Finding("checksums", Severity.OK, "An object that doesn't match its checksum is refused.")
 
 
 def _try_reading(store: StorageBackend, probe: str, record: str, manifests: str) -> Finding:
@@ -170,7 +170,7 @@ def _try_reading(store: StorageBackend, probe: str, record: str, manifests: str)
         else "can't list and read manifests, so a backup doesn't name the one before it",
     ]
     return Finding(
-        "reading", Outcome.NOTE if reads or not knows else Outcome.OK, f"These credentials {'; they '.join(words)}."
+        "reading", Severity.NOTE if reads or not knows else Severity.OK, f"These credentials {'; they '.join(words)}."
     )
 
 
@@ -180,13 +180,13 @@ def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Findin
     if areas:
         return Finding(
             "overwriting",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"These credentials can overwrite under {' and '.join(areas)}, by a put without a condition: whoever takes this host can "
             "replace its backups, or hide them if the bucket keeps versions.",
             "Let the policy refuse puts without s3:if-none-match, as README's does (GCS: don't grant storage.objects.delete). Where the "
             "store has no such policy, let the bucket keep versions, under Object Lock.",
         )
-    return Finding("overwriting", Outcome.OK, "These credentials can't overwrite an object that exists.")
+    return Finding("overwriting", Severity.OK, "These credentials can't overwrite an object that exists.")
 
 
 def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
@@ -195,12 +195,12 @@ def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
     if areas:
         return Finding(
             "deleting",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"These credentials can delete under {' and '.join(areas)}: whoever takes this host can destroy its backups, or "
             "hide them, where the bucket keeps versions.",
             "Give the host credentials that can only create, and the bucket Object Lock; prune from elsewhere.",
         )
-    return Finding("deleting", Outcome.OK, "These credentials can't delete.")
+    return Finding("deleting", Severity.OK, "These credentials can't delete.")
 
 
 def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iterator[Finding]:
@@ -209,7 +209,7 @@ def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iter
     if abs(ahead) > _SKEW:
         yield Finding(
             "clock",
-            Outcome.WARNING,
+            Severity.WARNING,
             f"This machine's clock is {abs(ahead) // timedelta(minutes=1):,} minutes "
             f"{'ahead of' if ahead > timedelta() else 'behind'} the store's, which refuses requests from 15 minutes on.",
             "Let the clock be set by NTP (timedatectl set-ntp true).",

@@ -7,12 +7,12 @@ from datetime import datetime
 from functools import partial
 from typing import TypeAlias
 
-from pipeline.archive.destinations import Copies, Destination, Destinations, committed
-from pipeline.backup.commit import Run, commit, default_cluster, describe_source
+from pipeline.archive.destinations import BackupResults, Destination, Destinations, committed
+from pipeline.backup.commit import BackupInProgress, commit, default_cluster, describe_source
 from pipeline.backup.database import BackupRequest
-from pipeline.backup.retry import back_up_patiently, patiently
-from pipeline.catalog.find import StoredManifest, Wanted, find_backup, read_manifest_bytes
-from pipeline.catalog.keys import GLOBALS, WHOLE, BackupRef
+from pipeline.backup.retry import back_up_with_retries, with_retries
+from pipeline.catalog.find import BackupSelector, StoredManifest, find_backup, read_manifest_bytes
+from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
 from pipeline.catalog.manifest import DumpOptions, Manifest, Member, Totals, dump_manifest, load_manifest
 from pipeline.cluster.globals import GlobalsRequest, ServerTarget, back_up_globals, restore_globals
 from pipeline.cluster.script import ON_EVERY_SERVER, back_up_cluster_script, restore_cluster_script
@@ -37,7 +37,7 @@ from pipeline.restore.target import refuse_older
 from storage_backends import StorageBackend, StorageError
 
 _EXPECTED = (PipelineError, OSError)
-_BackUp: TypeAlias = Callable[..., Copies]
+_BackUp: TypeAlias = Callable[..., BackupResults]
 """Backs up into the stores that it is given."""
 
 
@@ -68,7 +68,7 @@ class ClusterRequest:
             raise InvalidRequest("pg_dumpall dumps one database after another: take another format, or one at once.")
 
 
-def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
+def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
     """Back up the globals and each database into the stores, and commit a record of them all; in the plain format, one script of pg_dumpall's.
 
     Each database becomes a backup of its own as soon as it is committed. The record is put once all are. If one backup can't be made, for
@@ -76,15 +76,15 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
     (BackupBroken if a bug was the cause), or else PipelineError or StorageError.
     """
     if request.each.format == "plain":
-        return patiently(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)
+        return with_retries(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)
     each = replace(request.each, source=any_database(request.each.source))
     request = replace(request, each=each)
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
         cluster = each.cluster or default_cluster(server)
-        run, source = Run.begin(cluster, WHOLE, each.labels), describe_source(server, program, None)
+        run, source = BackupInProgress.begin(cluster, CLUSTER, each.labels), describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
-    destinations = Destinations(stores, WHOLE, notify)
+    destinations = Destinations(stores, CLUSTER, notify)
     done, failures = list[_Done](), dict[str, Exception]()
     for name, outcome in _back_up_each(request, cluster, databases, destinations, notify):
         if isinstance(outcome, _Done):
@@ -115,7 +115,7 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
     )
 
 
-def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
+def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
     each = replace(request.each, source=any_database(request.each.source))
     with Server(each.source) as server:
         databases = _chosen(server.databases(), request.exclude)
@@ -135,7 +135,7 @@ class _Done:
     copies: dict[Destination, Member | StorageError]
 
     @classmethod
-    def of(cls, places: Sequence[Destination], copies: Copies) -> "_Done":
+    def of(cls, places: Sequence[Destination], copies: BackupResults) -> "_Done":
         manifest = committed(copies)[0]
         members = (_member(copy) if isinstance(copy, Manifest) else copy for copy in copies)
         copies_of = dict(zip(places, members, strict=True))
@@ -252,7 +252,7 @@ def _back_up_each(
 
 
 def _patiently(one: BackupRequest, request: ClusterRequest, notify: Notify) -> _BackUp:
-    return partial(back_up_patiently, one, notify=notify, retries=request.retries)
+    return partial(back_up_with_retries, one, notify=notify, retries=request.retries)
 
 
 def _try(back_up_it: _BackUp, destinations: Destinations) -> _Done | Exception:
@@ -280,13 +280,13 @@ def _sum(totals: Sequence[Totals]) -> Totals:
     return Totals(**{name: sum(getattr(one, name) for one in totals) for name in Totals.model_fields})
 
 
-def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
+def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
     """Make roles and tablespaces, then every database with what belongs to it as a whole, then its contents. Returns the cluster's record.
 
     Raises TargetNotEmpty before anything is changed, where the server has one of the databases already (``postgres`` and ``template1``
     are on every server, and have to be empty); and PipelineError or StorageError. What was restored until then stays.
     """
-    record = find_backup(store, replace(wanted, database=WHOLE), notify)
+    record = find_backup(store, replace(wanted, database=CLUSTER), notify)
     maintenance = maintenance_database(target.server)
     target = replace(target, server=maintenance.maintained_in(maintenance.database))
     if record.files:
@@ -300,7 +300,7 @@ def restore_cluster(wanted: Wanted, target: ServerTarget, store: StorageBackend,
         restore_manifest(
             manifest,
             RestoreRequest(
-                wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
+                wanted=BackupSelector(manifest.backup_id, manifest.cluster, manifest.database),
                 target=target.server.with_database(manifest.database),
                 create=manifest.database not in there,
                 properties=True,
@@ -325,7 +325,9 @@ def _check_new_server(record: Manifest, databases: Sequence[str], target: Server
     return there
 
 
-def restore_latest_globals(wanted: Wanted, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
+def restore_latest_globals(
+    wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify
+) -> Manifest:
     """Make roles and tablespaces alone. Raises PipelineError or StorageError."""
     manifest = find_backup(store, replace(wanted, database=GLOBALS), notify)
     _restore_globals(manifest, target, store, notify)

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.archive.destinations import Copies, Destinations
+from pipeline.archive.destinations import BackupResults, Destinations
 from pipeline.archive.reader import single_file
 from pipeline.archive.writer import ArchiveWriter
-from pipeline.backup.commit import Run, commit, default_cluster, describe_source
+from pipeline.backup.commit import BackupInProgress, commit, default_cluster, describe_source
 from pipeline.catalog.keys import GLOBALS
 from pipeline.catalog.manifest import DumpOptions, File, Manifest
 from pipeline.concurrency import Workers
@@ -47,13 +47,13 @@ class GlobalsRequest:
     labels: Labels = field(default_factory=Labels)
 
 
-def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> Copies:
+def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
     """Dump roles and tablespaces into the stores and commit them. Raises PipelineError or StorageError."""
     limits, compressor, destinations = request.limits, Compressor(request.level), Destinations(stores, GLOBALS, notify)
     source_database = any_database(request.source)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(source_database) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
-        run = Run.begin(request.cluster or default_cluster(server), GLOBALS, request.labels)
+        run = BackupInProgress.begin(request.cluster or default_cluster(server), GLOBALS, request.labels)
         role_passwords = takes_passwords(server, notify, wanted=request.role_passwords)
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))

@@ -5,13 +5,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pipeline.archive.destinations import Copies, Destinations
+from pipeline.archive.destinations import BackupResults, Destinations
 from pipeline.archive.reader import single_file
 from pipeline.archive.stream import describe_stream, pass_on
 from pipeline.archive.writer import ArchiveWriter
-from pipeline.backup.commit import Run, commit, default_cluster, describe_source
+from pipeline.backup.commit import BackupInProgress, commit, default_cluster, describe_source
 from pipeline.backup.database import BackupRequest
-from pipeline.catalog.keys import WHOLE
+from pipeline.catalog.keys import CLUSTER
 from pipeline.catalog.manifest import DumpOptions, Manifest, TableData
 from pipeline.cluster.globals import ServerTarget, takes_passwords
 from pipeline.concurrency import Workers
@@ -20,22 +20,22 @@ from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.dump import DumpCall, StreamDump
 from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
 from pipeline.postgres.loading import as_dumped, has_money, session_default, writes_money_alike
-from pipeline.postgres.locks import sole_backup
+from pipeline.postgres.locks import backup_lock
 from pipeline.postgres.maintenance import make_usual_database
 from pipeline.postgres.programs import find_program, major_of
-from pipeline.postgres.psql import ScriptError, ScriptRun
+from pipeline.postgres.psql import Psql, ScriptError
 from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
 from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
-from pipeline.postgres.statement_timeout import StatementWatch
+from pipeline.postgres.statement_timeout import StatementTimeout
 from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.rows import check_rows
-from pipeline.restore.supervise import follow
+from pipeline.restore.supervise import supervise
 from pipeline.stages.compress import Compressor
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed, plan_stream
-from pipeline.stages.stream_validator import ReadAlong
+from pipeline.stages.stream_validator import StreamValidator
 from storage_backends import StorageBackend, StorageError
 
 CLUSTER_SCRIPT = "cluster.sql"
@@ -50,15 +50,15 @@ def back_up_cluster_script(
     notify: Notify,
     *,
     role_passwords: bool,
-) -> Copies:
+) -> BackupResults:
     """Dump globals and ``databases``, all but those that match ``exclude``, one after another into one script, and commit it.
 
     Raises PipelineError or StorageError.
     """
-    limits, destinations = each.limits, Destinations(stores, WHOLE, notify)
+    limits, destinations = each.limits, Destinations(stores, CLUSTER, notify)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(each.source) as server:
-        run = Run.begin(each.cluster or default_cluster(server), WHOLE, each.labels)
-        with sole_backup(server, run.session_name):
+        run = BackupInProgress.begin(each.cluster or default_cluster(server), CLUSTER, each.labels)
+        with backup_lock(server, run.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
             dump = DumpOptions(
@@ -73,7 +73,7 @@ def back_up_cluster_script(
             reached = each.source.at(server.host, server.hostaddr, server.port)
             call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
             writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, Compressor(each.level))
-            watch = StatementWatch(server, run.session_name, each.statement_timeout, workers)
+            watch = StatementTimeout(server, run.session_name, each.statement_timeout, workers)
             since = oldest_transaction(server)
             arguments = [
                 f"--database={server.name}",
@@ -83,7 +83,7 @@ def back_up_cluster_script(
             ]
             with (
                 closing(StreamDump(call, arguments)) as stream,
-                ReadAlong(ScriptReader(of_cluster=True), workspace) as along,
+                StreamValidator(ScriptReader(of_cluster=True), workspace) as along,
             ):
                 size = limits.piece_size
                 tables = pass_on(
@@ -143,9 +143,9 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
         # Options of the connection win over the settings that the script gives its databases. psql keeps them when it connects anew.
         loading = as_dumped(target.server, record.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
-        run = ScriptRun(program, loading, workspace, feed.path, restricted, name=name, passes=_is_of_the_cluster)
+        run = Psql(program, loading, workspace, feed.path, restricted, name=name, passes=_is_of_the_cluster)
         try:
-            follow(run, feed, reader, server, record.totals.size, workers, notify)
+            supervise(run, feed, reader, server, record.totals.size, workers, notify)
             notify(Started("Counting rows"))
             for database in record.dump.databases:
                 tables = [table for table in record.tables if table.database == database]

@@ -6,9 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pipeline.archive.destinations import Copies
+from pipeline.archive.destinations import BackupResults
 from pipeline.backup.database import BackupRequest
-from pipeline.backup.retry import back_up_patiently
+from pipeline.backup.retry import back_up_with_retries
 from pipeline.catalog.attestation import Level
 from pipeline.cluster.databases import ClusterRequest, back_up_cluster
 from pipeline.config import Labels, Limits, Selection
@@ -28,7 +28,7 @@ class Job:
     name: str
     """In the file."""
     request: BackupRequest
-    back_up: Callable[[Sequence[StorageBackend], Notify], Copies]
+    back_up: Callable[[Sequence[StorageBackend], Notify], BackupResults]
     destinations: Mapping[str, DestinationSettings]
     verify: Level | None
     retention: Policy | None
@@ -84,7 +84,7 @@ def _make_job(name: str, settings: DatabaseSettings, config: Config) -> Job:
         for key in ("exclude_databases", "databases_at_once", "role_passwords"):
             if getattr(settings, key) != DatabaseSettings.model_fields[key].default:
                 raise InvalidRequest(f"{key} goes with all_databases = true.")
-        back_up = partial(back_up_patiently, request, retries=retries)
+        back_up = partial(back_up_with_retries, request, retries=retries)
     destinations = {chosen: config.destinations[chosen] for chosen in settings.destinations or config.destinations}
     if len({place_of(destination.url) for destination in destinations.values()}) < len(destinations):
         raise InvalidRequest("Two of its destinations have the same url: one copy there is all that can be.")

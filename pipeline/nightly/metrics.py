@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline.nightly.outcome import Outcome
+from pipeline.nightly.outcome import JobResult
 
 Pair = tuple[str, str]
 """A database and a destination."""
@@ -37,7 +37,7 @@ _HELP = {
 _SAMPLE = re.compile(r'(\w+)\{database="((?:[^"\\]|\\.)*)",destination="((?:[^"\\]|\\.)*)"(?:,level="(\w+)")?\} (\S+)')
 
 
-def write_textfile(path: Path, outcomes: Iterable[Outcome], known: Iterable[Pair]) -> None:
+def write_textfile(path: Path, outcomes: Iterable[JobResult], known: Iterable[Pair]) -> None:
     """Replace the file by what it says with ``outcomes`` in it, and without pairs that aren't ``known`` any more.
 
     It is replaced whole, so that no scrape sees half of it. Raises OSError.
@@ -63,7 +63,7 @@ def write_textfile(path: Path, outcomes: Iterable[Outcome], known: Iterable[Pair
         raise
 
 
-def _sample(outcome: Outcome) -> dict[str, tuple[str, float]]:
+def _sample(outcome: JobResult) -> dict[str, tuple[str, float]]:
     ended = outcome.ended_at.timestamp()
     values: dict[str, float | None] = {
         "pgstow_last_attempt_timestamp_seconds": ended,

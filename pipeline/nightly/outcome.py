@@ -9,7 +9,7 @@ from pipeline.catalog.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class JobResult:
     """What came of one database at one destination."""
 
     database: str

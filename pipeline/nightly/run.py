@@ -5,14 +5,14 @@ from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.find import StoredManifest, Wanted, find_stored
+from pipeline.catalog.find import BackupSelector, StoredManifest, find_stored
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
 from pipeline.cluster.databases import read_member
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.nightly.jobs import Job
-from pipeline.nightly.outcome import Outcome
+from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
 from pipeline.prune.prune import Pruned, PruneRequest, prune
 from pipeline.prune.retention import Policy
@@ -21,7 +21,7 @@ from pipeline.verify.cluster import ClusterVerification
 from storage_backends import StorageBackend, StorageError, open_backend
 
 
-def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[Outcome]:
+def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[JobResult]:
     """Do the jobs one after another; a failure of one, or at one destination, keeps nothing else from being done.
 
     ``notify_of`` gives, for a database's name, where its events go.
@@ -49,7 +49,7 @@ def _open(
 
 def _run(
     job: Job, stores: Mapping[str, StorageBackend], unopened: Mapping[str, Exception], notify: Notify
-) -> Iterator[Outcome]:
+) -> Iterator[JobResult]:
     there = {name: stores[name] for name in job.destinations if name in stores}
     made = _back_up(job, there, notify) | {name: unopened[name] for name in job.destinations if name in unopened}
     for name in job.destinations:
@@ -57,7 +57,7 @@ def _run(
         if isinstance(manifest, Manifest):
             yield _look_after(job, name, manifest, stores[name], notify)
         else:
-            yield Outcome(job.name, name, datetime.now(UTC), error=manifest)
+            yield JobResult(job.name, name, datetime.now(UTC), error=manifest)
 
 
 def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Manifest | Exception]:
@@ -70,7 +70,7 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
         return dict.fromkeys(stores, exc)
 
 
-def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> Outcome:
+def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> JobResult:
     """Verify what was made, and then remove what isn't kept any more, as far as the job says so."""
     verified, removed = None, None
     error: Exception | None = None
@@ -84,14 +84,14 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
     except Exception as exc:
         error = exc
     manifest = made.model_copy(update={"files": [], "objects": [], "tables": []})
-    return Outcome(job.name, name, datetime.now(UTC), manifest, verified, removed, error)
+    return JobResult(job.name, name, datetime.now(UTC), manifest, verified, removed, error)
 
 
 def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
     """How far it is verified. Of a cluster's record, each member is. Raises BackupDamaged where something isn't good."""
     stored = None
     with suppress(BackupNotFound, ManifestInvalid):
-        stored = find_stored(store, Wanted(made.backup_id, made.cluster, made.database))
+        stored = find_stored(store, BackupSelector(made.backup_id, made.cluster, made.database))
     if stored is None or stored.manifest != made:
         key = BackupRef(made.cluster, made.database, made.backup_id).manifest_key
         raise BackupDamaged(f"{key} in {store.url} is not the manifest that was put there.")

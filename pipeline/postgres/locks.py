@@ -12,7 +12,7 @@ _BACKUP = int.from_bytes(b"pgstow", "big")
 
 
 @contextmanager
-def sole_backup(server: Server, name: str) -> Iterator[None]:
+def backup_lock(server: Server, name: str) -> Iterator[None]:
     """Keep other backups of the session's database away while the block lasts. Raises BackupRunning where one is under way.
 
     A standby has locks of its own, so a backup of it and one of its primary don't meet. ``name`` becomes the session's application name,

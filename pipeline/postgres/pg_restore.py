@@ -41,7 +41,7 @@ class IgnoredError:
         return f"{self.message} Command was: {command}" if command else self.message
 
 
-class Restoration:
+class PgRestore:
     """A running pg_restore of an archive in that format, either into a database or into a script.
 
     ``dump_ids`` are the entries to restore in the order to take them in; None for all.

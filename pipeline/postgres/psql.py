@@ -66,7 +66,7 @@ class ScriptMessages:
         return found
 
 
-class ScriptRun:
+class Psql:
     """A running psql of the script at ``path``, under the application name ``name``; it never asks for a password.
 
     ``restricted`` made the script (:meth:`RestrictedMode.of`), and psql runs none of the commands in it.
@@ -146,7 +146,7 @@ def run_script(
     """
     restricted = RestrictedMode()
     path = workspace.write_private("script.sql", b"".join(restricted.of([script])))
-    running = ScriptRun(program, conninfo, workspace, path, restricted, name=name, passes=lambda _: True)
+    running = Psql(program, conninfo, workspace, path, restricted, name=name, passes=lambda _: True)
     while not running.has_ended():
         time.sleep(_TICK)
     return running.refused()

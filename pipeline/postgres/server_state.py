@@ -17,7 +17,7 @@ class SessionLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class ServerState:
     """What the session's role and the server's settings mean for a dump that begins now."""
 
     sessions: tuple[SessionLimit, ...]
@@ -40,7 +40,7 @@ class Condition:
     """The time by the server's clock, in seconds since 1970-01-01 UTC."""
 
 
-def read_condition(server: Server) -> Condition:
+def read_server_state(server: Server) -> ServerState:
     """Ask the server. Raises ConnectionFailed."""
     [row] = server.fetch(_CONDITION)
     *facts, superuser, max_connections, reserved, used, role_limit, used_by_role, database_limit, used_in_database = row
@@ -52,7 +52,7 @@ def read_condition(server: Server) -> Condition:
             SessionLimit("role", role_limit, used_by_role),
             SessionLimit("database", database_limit, used_in_database),
         ]
-    return Condition(tuple(limit for limit in limits if limit.most >= 0), *facts)
+    return ServerState(tuple(limit for limit in limits if limit.most >= 0), *facts)
 
 
 # Of other roles' sessions, pg_stat_activity shows everyone the database and the user, and nothing more.

@@ -14,7 +14,7 @@ _INTERVAL = 1.0  # seconds
 _LONGEST_QUOTE = 120  # characters
 
 
-class StatementWatch:
+class StatementTimeout:
     """Asks the server every second, while :meth:`look` is called, whether a statement runs longer than ``timeout`` seconds; 0 asks nothing.
 
     ``workers.collect`` raises DumpFailed then. It looks at the sessions with the application name ``name``.

@@ -16,7 +16,7 @@ _BATCH = 100
 
 
 @dataclass(slots=True)
-class Removed:
+class Deleted:
     """What is gone, and what had to stay."""
 
     objects: int = 0
@@ -28,7 +28,7 @@ class Removed:
     """Names of objects that stay, since pgstow gives no object such a name."""
 
 
-def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Removed) -> None:
+def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Deleted) -> None:
     """Delete the objects and add them to ``removed``. Raises StorageError; some are gone then."""
     remaining = _keys_alone(objects, removed)
     with Workers() as workers:
@@ -41,7 +41,7 @@ def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Remove
             workers.collect(timeout=1.0)
 
 
-def _keys_alone(objects: Iterable[ObjectInfo], removed: Removed) -> Iterator[ObjectInfo]:
+def _keys_alone(objects: Iterable[ObjectInfo], removed: Deleted) -> Iterator[ObjectInfo]:
     for info in objects:
         if is_key(info.key):
             yield info
@@ -57,7 +57,7 @@ def _remove_batch(store: StorageBackend, batch: Iterable[ObjectInfo]) -> dict[st
     return {}
 
 
-def _add(removed: Removed, batch: Iterable[ObjectInfo], locked: dict[str, datetime | None]) -> None:
+def _add(removed: Deleted, batch: Iterable[ObjectInfo], locked: dict[str, datetime | None]) -> None:
     removed.locked |= locked
     for info in batch:
         if info.key not in locked:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pipeline.catalog.find import CatalogEntry, list_manifests, read_catalog, tell_odd
 from pipeline.catalog.keys import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at, is_of_check
 from pipeline.events import Notice, Notify, Started
-from pipeline.prune.deletion import Removed, remove
+from pipeline.prune.deletion import Deleted, remove
 from storage_backends import ObjectNotFound, StorageBackend, StorageError
 
 
@@ -64,12 +64,12 @@ def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, no
 
 def collect(
     request: GcRequest, approved: Sequence[Leftover], store: StorageBackend, notify: Notify, now: datetime
-) -> Removed:
+) -> Deleted:
     """Remove what ``approved`` lets go, if a new look at the store does so too. Raises as :func:`find_leftovers`, and StorageError."""
     agreed = {one.ref for one in approved if one.kept is None}
     doomed = [one.ref for one in find_leftovers(request, store, notify, now) if one.kept is None and one.ref in agreed]
     notify(Started(f"Removing what {len(doomed)} runs left"))
-    removed = Removed()
+    removed = Deleted()
     for ref in doomed:
         remove(store, (info for prefix in ref.prefixes for info in store.list(prefix)), removed)
     return removed

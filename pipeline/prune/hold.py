@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from pipeline.catalog.find import Wanted, find_backup, list_backups, read_manifest
+from pipeline.catalog.find import BackupSelector, find_backup, list_backups, read_manifest
 from pipeline.catalog.keys import BackupRef
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
@@ -12,7 +12,7 @@ from storage_backends.holds import ObjectLock, lock_of, set_hold
 _REQUESTS = 8  # at once
 
 
-def hold(wanted: Wanted, store: StorageBackend, notify: Notify, *, held: bool) -> dict[BackupRef, int]:
+def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held: bool) -> dict[BackupRef, int]:
     """Put a legal hold on a backup, or take it off: on its manifest and every object that it names; of a cluster's, on its members too.
 
     Returns how many objects that were, by backup; the one that was meant comes first. Do it again if it ends before it is done: a manifest is

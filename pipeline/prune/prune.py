@@ -11,7 +11,7 @@ from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
-from pipeline.prune.deletion import Removed, remove
+from pipeline.prune.deletion import Deleted, remove
 from pipeline.prune.hold import manifest_lock
 from pipeline.prune.retention import Backup, Decision, Policy, plan_prune, selection_of
 from storage_backends import AccessDenied, ObjectLocked, StorageBackend
@@ -42,7 +42,7 @@ class Pruned:
     """Those that were to go, and stay: for a lock, or for what was committed or locked meanwhile."""
     doubtful: list[BackupRef] = field(default_factory=list)
     """The backups that stay since their manifests can't be read or believed."""
-    removed: Removed = field(default_factory=Removed)
+    removed: Deleted = field(default_factory=Deleted)
 
 
 def plan(request: PruneRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Decision]:

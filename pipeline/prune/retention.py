@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.keys import WHOLE, BackupRef
+from pipeline.catalog.keys import CLUSTER, BackupRef
 from pipeline.catalog.manifest import DumpOptions, Kind
 from pipeline.errors import InvalidRequest
 
@@ -268,7 +268,7 @@ class _Plan:
         """What that is nobody can tell: objects of the same database, or, of a cluster's record, any backup of the cluster."""
         for damaged in self.unreadable:
             for ref, backup in self.backups.items():
-                same = ref.cluster == damaged.cluster and damaged.database in (ref.database, WHOLE)
+                same = ref.cluster == damaged.cluster and damaged.database in (ref.database, CLUSTER)
                 if same or damaged in backup.members:
                     self._add(ref, f"perhaps used by {damaged.backup_id}, whose manifest can't be read")
 

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.archive.reader import Archive, Choice, open_archive
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.archive.reader import Archive, EntrySelection, open_archive
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
@@ -18,9 +18,9 @@ from pipeline.postgres.loading import as_dumped, has_types_of_money
 from pipeline.postgres.maintenance import drop_database, maintenance_database
 from pipeline.postgres.partitions import attach, attachable, attachments_left_out, tell_alone
 from pipeline.postgres.patterns import belongs_elsewhere
-from pipeline.postgres.pg_restore import IgnoredError, Restoration
+from pipeline.postgres.pg_restore import IgnoredError, PgRestore
 from pipeline.postgres.programs import Program
-from pipeline.postgres.psql import ScriptRun
+from pipeline.postgres.psql import Psql
 from pipeline.postgres.restricted_mode import RestrictedMode
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
@@ -28,7 +28,7 @@ from pipeline.restore.properties import apply_rest, apply_settings, read_as_dump
 from pipeline.restore.relocation import relocate
 from pipeline.restore.relocation_plan import Relocation
 from pipeline.restore.rows import Counts, Table, check_rows
-from pipeline.restore.supervise import follow
+from pipeline.restore.supervise import supervise
 from pipeline.restore.target import check_empty, check_free, count_rows_before, find_restorer, refuse_older
 from pipeline.stages.download import ObjectReader, tell_replaced
 from pipeline.stages.feed import Feed
@@ -39,7 +39,7 @@ from storage_backends import StorageBackend, StorageError
 class RestoreRequest:
     """Which backup to restore, where to, what of it and how. Raises InvalidRequest where that contradicts itself."""
 
-    wanted: Wanted
+    wanted: BackupSelector
     target: Conninfo
     create: bool = False
     """Make the target database with the encoding, locale, tablespace and settings of the backed-up one. From a whole backup, add its owner
@@ -48,7 +48,7 @@ class RestoreRequest:
     """With ``create``: use that tablespace, unless ``options`` leave out tablespaces."""
     properties: bool = False
     """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
-    choice: Choice = field(default_factory=Choice)
+    choice: EntrySelection = field(default_factory=EntrySelection)
     relocation: Relocation | None = None
     """Restore what patterns choose into another schema, or under another name."""
     options: RestoreOptions = field(default_factory=RestoreOptions)
@@ -170,7 +170,7 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
                 restoration = _start(
                     archive, program, loading, workspace, feed, restricted, plan.new_ids, chosen, request
                 )
-                follow(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
+                supervise(restoration, feed, reader, server, sum(file.size for file in files), workers, notify)
                 allowed_errors = _check_errors([*refused, *restoration.ignored_errors()], request, notify)
             if (request.create or request.properties) and jobs == 1:
                 refresh_views(loading, archive, chosen, options)
@@ -290,12 +290,12 @@ def _start(
     new_ids: Mapping[int, int],
     chosen: Sequence[int] | None,
     request: RestoreRequest,
-) -> Restoration | ScriptRun:
+) -> PgRestore | Psql:
     name = f"pgstow {archive.manifest.backup_id}"
     if restricted:
         atomic = _is_atomic(request, archive)
-        return ScriptRun(program, target, workspace, feed.path, restricted, name=name, single_transaction=atomic)
-    return Restoration.into_database(
+        return Psql(program, target, workspace, feed.path, restricted, name=name, single_transaction=atomic)
+    return PgRestore.into_database(
         program,
         target,
         workspace,

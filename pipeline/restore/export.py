@@ -9,8 +9,8 @@ from shlex import quote
 from tarfile import BLOCKSIZE, GNU_FORMAT, TarInfo
 from typing import BinaryIO
 
-from pipeline.archive.reader import Choice, check_format, dump_format, open_archive
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.archive.reader import EntrySelection, check_format, dump_format, open_archive
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
@@ -18,11 +18,11 @@ from pipeline.errors import InvalidRequest, LocalResourceExhausted, RestoreFaile
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.loading import money_setting
 from pipeline.postgres.partitions import attachments_left_out, tell_alone
-from pipeline.postgres.pg_restore import Restoration
+from pipeline.postgres.pg_restore import PgRestore
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.extract import where_it_lies
-from pipeline.restore.supervise import follow
+from pipeline.restore.supervise import supervise
 from pipeline.stages.download import ObjectReader, check_content, tell_replaced
 from pipeline.stages.feed import Feed
 from storage_backends import StorageBackend
@@ -32,10 +32,10 @@ from storage_backends import StorageBackend
 class ExportRequest:
     """Which backup to turn into a script, or into the archive that it was, and what of it."""
 
-    wanted: Wanted
+    wanted: BackupSelector
     format: Format = "plain"
     """A script; or the format that the backup has, for the archive as pg_dump wrote it."""
-    choice: Choice = field(default_factory=Choice)
+    choice: EntrySelection = field(default_factory=EntrySelection)
     options: RestoreOptions = field(default_factory=RestoreOptions)
     create: bool = False
     """Have the script make the database, under the name that it had."""
@@ -122,7 +122,7 @@ def _write_script(
             output.flush()
     with Workspace(limits.spool_parent) as workspace:
         feed = Feed(workspace.path / "archive", plan, reader, workers, jobs=1)
-        scripting = Restoration.into_script(
+        scripting = PgRestore.into_script(
             program,
             workspace,
             feed.path,
@@ -133,7 +133,7 @@ def _write_script(
             options=request.options,
         )
         try:
-            follow(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)
+            supervise(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)
         except RestoreFailed as exc:
             if any(os.strerror(reason) in str(exc) for reason in (errno.ENOSPC, errno.EFBIG)):
                 raise LocalResourceExhausted(f"The script could not be written. {exc}") from exc

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.archive.reader import Choice, check_format, open_archive
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.archive.reader import EntrySelection, check_format, open_archive
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -29,10 +29,10 @@ LIST_NAME = "pgstow.list"
 class ExtractRequest:
     """Which backup to bring back, what of it, and where to."""
 
-    wanted: Wanted
+    wanted: BackupSelector
     folder: Path
     """Absent or empty."""
-    choice: Choice = field(default_factory=Choice)
+    choice: EntrySelection = field(default_factory=EntrySelection)
     format: Format | None = None
     """The format that it has to have; None for any."""
     limits: Limits = field(default_factory=Limits)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.archive.reader import Archive, Choice
+from pipeline.archive.reader import Archive, EntrySelection
 from pipeline.catalog.manifest import TOC_NAME
 from pipeline.config import Limits, RestoreOptions
 from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed
@@ -21,7 +21,7 @@ from pipeline.postgres.dump import dump_definitions
 from pipeline.postgres.loading import as_dumped
 from pipeline.postgres.maintenance import maintenance_database
 from pipeline.postgres.patterns import Name
-from pipeline.postgres.pg_restore import Restoration
+from pipeline.postgres.pg_restore import PgRestore
 from pipeline.postgres.prerequisites import missing_extensions, named_extensions
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.renaming import can_rename_schema, move_relations, rename_schema
@@ -38,7 +38,7 @@ _TICK = 0.02  # seconds between looks at pg_restore
 
 def relocate(
     archive: Archive,
-    choice: Choice,
+    choice: EntrySelection,
     relocation: Relocation,
     target: Conninfo,
     options: RestoreOptions,
@@ -47,7 +47,7 @@ def relocate(
     notify: Notify,
     *,
     allow_older: bool = False,
-) -> tuple[Archive, Choice]:
+) -> tuple[Archive, EntrySelection]:
     """The same archive with what was chosen by patterns elsewhere, and the choice of that in it.
 
     The scratch database is on the target's server, and dropped again in any case. Raises PipelineError.
@@ -109,7 +109,7 @@ def _restore_definitions(
         folder = workspace.path / "archive"
         folder.mkdir(mode=0o700)
         (folder / TOC_NAME).write_bytes(archive.toc_data)
-        restoration = Restoration.into_database(
+        restoration = PgRestore.into_database(
             program,
             scratch,
             workspace,
@@ -134,19 +134,21 @@ def _restore_definitions(
             raise RestoreFailed(f"The definitions can't be restored into a scratch database. {exc}") from exc
 
 
-def _move(move: Move, scratch: Conninfo) -> tuple[dict[Name, Name], Choice]:
+def _move(move: Move, scratch: Conninfo) -> tuple[dict[Name, Name], EntrySelection]:
     """Where each of the relations is now, by where it was; and the choice of all that was moved."""
     try:
         with Server(scratch) as server:
             old, new = move.whole_schema, move.schema
             if old and new and can_rename_schema(server, old, new):
                 rename_schema(server, old, new)
-                return {(old, name): (new, name) for _, name in move.relations}, Choice(schemas=(pattern_for(new),))
+                return {(old, name): (new, name) for _, name in move.relations}, EntrySelection(
+                    schemas=(pattern_for(new),)
+                )
             move.check_alone()
             moved = move_relations(server, move.relations, schema=new, rename=move.rename)
     except ConnectionFailed as exc:
         raise RestoreFailed(f"What was chosen can't be moved. {exc}") from exc
-    return moved, Choice(tables=patterns_for(moved.values()))
+    return moved, EntrySelection(tables=patterns_for(moved.values()))
 
 
 def _with_old_files(archive: Archive, toc_data: bytes, moved: Mapping[Name, Name], pg_dump: Program) -> Archive:

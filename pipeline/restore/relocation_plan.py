@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.archive.reader import Archive, Choice
+from pipeline.archive.reader import Archive, EntrySelection
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.patterns import RELATIONS, Name, choose_entries
 from pipeline.postgres.renaming import LONGEST_NAME
@@ -57,7 +57,7 @@ class Move:
             raise InvalidRequest("There is no table to move.")
 
 
-def plan_move(archive: Archive, choice: Choice, relocation: Relocation) -> Move:
+def plan_move(archive: Archive, choice: EntrySelection, relocation: Relocation) -> Move:
     """Raises InvalidRequest where what was chosen has no single name, or is only a part of something."""
     chosen = frozenset(archive.choose(choice) or ())
     entries = [entry for entry in archive.toc.entries if entry.dump_id in chosen]

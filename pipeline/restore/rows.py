@@ -48,7 +48,9 @@ def check_rows(
     for table in tables:
         if name_of(table) not in counts:
             notify(
-                Notice(f"The rows of {shown(table)} can't be counted: its row security may hide some from this role.")
+                Notice(
+                    f"The rows of {display_name(table)} can't be counted: its row security may hide some from this role."
+                )
             )
     if any(count != table.rows for table in tables if (count := counts.get(name_of(table))) is not None):
         with Server(target) as server:
@@ -57,7 +59,7 @@ def check_rows(
             first = wrong[0]
             more = " more than before" if before.get(name_of(first)) else ""
             raise RestoreFailed(
-                f"{shown(first)} has {counts[name_of(first)]} rows{more} where the backup has {first.rows} "
+                f"{display_name(first)} has {counts[name_of(first)]} rows{more} where the backup has {first.rows} "
                 f"({len(wrong)} of {len(tables)} tables differ from the manifest)."
             )
 
@@ -67,7 +69,7 @@ def name_of(table: Table) -> tuple[str, str]:
     return table.schema_name or "", table.relation or ""
 
 
-def shown(table: Table) -> str:
+def display_name(table: Table) -> str:
     """The same for people."""
     return ".".join(name_of(table))
 

@@ -5,8 +5,8 @@ import time
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notify, Progress
-from pipeline.postgres.pg_restore import Restoration
-from pipeline.postgres.psql import ScriptRun
+from pipeline.postgres.pg_restore import PgRestore
+from pipeline.postgres.psql import Psql
 from pipeline.postgres.server import Server
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed
@@ -17,8 +17,8 @@ _REPORT_TIMEOUT = 10.0  # seconds for a thread to say that it has fed all, after
 _LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that pg_restore opened out of turn
 
 
-def follow(
-    restoration: Restoration | ScriptRun,
+def supervise(
+    restoration: PgRestore | Psql,
     feed: Feed,
     reader: ObjectReader,
     server: Server | None,
@@ -39,7 +39,7 @@ def follow(
                 looked = time.monotonic()
                 if server is not None:
                     server.execute("SELECT")
-                feed.serve_strays()
+                feed.serve_out_of_order()
             if time.monotonic() - reported > _INTERVAL:
                 reported = time.monotonic()
                 notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, tuple(feed.current)))

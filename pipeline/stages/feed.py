@@ -108,9 +108,9 @@ class Feed:
     fetched already.
 
     pg_restore takes data in the plan's order, so what its jobs wait for is among the first groups that aren't done; should one wait for
-    another, :meth:`serve_strays` finds it. With ``check_files``, each file is checked against its own SHA-256, and not only the objects that it
-    lies in. Where a file can't be fetched or isn't what it was, its pipe stays open until :meth:`close`: pg_restore must not take what came for
-    the whole. ``through`` may change what passes, after the check.
+    another, :meth:`serve_out_of_order` finds it. With ``check_files``, each file is checked against its own SHA-256, and not only the
+    objects that it lies in. Where a file can't be fetched or isn't what it was, its pipe stays open until :meth:`close`: pg_restore must
+    not take what came for the whole. ``through`` may change what passes, after the check.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Feed:
             for group in groups:
                 feeders.submit(partial(self._feed_group, folder / group[0].path), self._count)
 
-    def serve_strays(self) -> None:
+    def serve_out_of_order(self) -> None:
         """Feed what pg_restore waits for out of turn. To be called now and then."""
         for first in list(self._unclaimed):
             try:

@@ -56,7 +56,7 @@ class _TarEnd:
             raise DumpFailed(f"The archive is no tar archive: {exc}.") from exc
 
 
-class ReadAlong:
+class StreamValidator:
     """Takes the stream piece by piece: a script for ``script`` to read, or an archive in this ``format`` for ``pg_restore``.
 
     Whoever calls is held up while pg_restore is slower.

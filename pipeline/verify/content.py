@@ -17,7 +17,7 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END
 from pipeline.postgres.loading import as_dumped
 from pipeline.postgres.server import Server
-from pipeline.restore.rows import Table, name_of, shown
+from pipeline.restore.rows import Table, display_name, name_of
 from pipeline.stages.download import ObjectReader
 from storage_backends import StorageBackend
 
@@ -82,7 +82,7 @@ def compare_content(
                     restored.update_all(redump.read(server, table))
                 if restored.value != sum(stored[name_of(table)].value for table in group):
                     wrong.append(group)
-    problems = [f"{shown(group[0])} doesn't have the content that was dumped{_with(group)}." for group in wrong]
+    problems = [f"{display_name(group[0])} doesn't have the content that was dumped{_with(group)}." for group in wrong]
     return Comparison(len(tables) - len(skipped), problems)
 
 
@@ -183,9 +183,9 @@ def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) ->
     found = []
     for table in differing:
         if name_of(table) in extensions:
-            notify(Notice(f"{shown(table)} can't be compared: its extension fills it, too."))
+            notify(Notice(f"{display_name(table)} can't be compared: its extension fills it, too."))
         elif name_of(table) in filtered:
-            notify(Notice(f"{shown(table)} can't be compared: its row security may hide rows from this role."))
+            notify(Notice(f"{display_name(table)} can't be compared: its row security may hide rows from this role."))
         else:
             continue
         found.append(table)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.archive.reader import Archive, open_archive
 from pipeline.catalog.attestation import RestoreProof
-from pipeline.catalog.find import Wanted
+from pipeline.catalog.find import BackupSelector
 from pipeline.catalog.manifest import Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
@@ -132,7 +132,7 @@ def prove(
     place = _scratch(request.scratch, archive, notify) if request.scratch else _throwaway(archive, limits, programs)
     with _note_what_is_left(proof), place as target:
         restoring = RestoreRequest(
-            wanted=Wanted(manifest.backup_id, manifest.cluster, manifest.database),
+            wanted=BackupSelector(manifest.backup_id, manifest.cluster, manifest.database),
             target=target,
             create=True,
             options=_options(archive, notify),

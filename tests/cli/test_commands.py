@@ -29,7 +29,7 @@ from support.stored_sample import StoredSample
 from cli import display, errors, options, retention_options
 from pipeline import errors as pipeline_errors
 from pipeline.catalog.manifest import Manifest
-from pipeline.prune.deletion import Removed
+from pipeline.prune.deletion import Deleted
 from storage_backends import errors as storage_errors
 
 README = Path(__file__).parents[2] / "README.md"
@@ -323,12 +323,12 @@ def test_durations() -> None:
 
 def test_words_for_what_was_removed() -> None:
     until = datetime(2026, 12, 1, tzinfo=UTC)
-    assert display.describe_removal(Removed(1200, 2**20)) == "1,200 objects (1.0 MiB) are gone"
-    assert display.describe_removal(Removed(0, 0, {"a": until})) == (
+    assert display.describe_removal(Deleted(1200, 2**20)) == "1,200 objects (1.0 MiB) are gone"
+    assert display.describe_removal(Deleted(0, 0, {"a": until})) == (
         "0 objects (0 B) are gone; 1 stay, locked until 2026-12-01 00:00Z at the latest"
     )
-    assert display.describe_removal(Removed(0, 0, {"a": None})).endswith("; 1 stay, locked by a legal hold")
-    assert display.describe_removal(Removed(0, 0, {"a": until, "b": None})).endswith(
+    assert display.describe_removal(Deleted(0, 0, {"a": None})).endswith("; 1 stay, locked by a legal hold")
+    assert display.describe_removal(Deleted(0, 0, {"a": until, "b": None})).endswith(
         "; 2 stay, locked until 2026-12-01 00:00Z at the latest, 1 by a legal hold"
     )
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from support.in_process import call_pgstow
 from support.pgstow import Result
-from support.shelf import Shelf
+from support.shelf import BackupBuilder
 
 from cli.main import app
 from pipeline.nightly.settings import Config
@@ -136,7 +136,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store that has a backup, and with a configuration."""
     folder = tmp_path_factory.mktemp("home")
     with closing(open_backend(str(folder / "store"))) as backend:
-        shelf = Shelf(backend)
+        shelf = BackupBuilder(backend)
         shelf.attest(shelf.add(timedelta(hours=1)))
         shelf.add_cluster(timedelta(days=1))
     (folder / "pgstow.toml").write_text(f"[destinations.a]\nurl='{folder}/store'\n[databases.b]\nconninfo='b'\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from support.in_process import call_pgstow
 from support.pgstow import Result
-from support.shelf import Shelf
+from support.shelf import BackupBuilder
 
 from storage_backends import open_backend
 
@@ -20,7 +20,7 @@ NOBODY = "host=/nonexistent"
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("store")
     with closing(open_backend(str(folder))) as backend:
-        Shelf(backend).add(timedelta(hours=1))
+        BackupBuilder(backend).add(timedelta(hours=1))
     return str(folder)
 
 

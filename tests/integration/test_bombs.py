@@ -16,7 +16,7 @@ from support.stored_sample import StoredSample
 
 from pipeline.archive.reader import open_archive
 from pipeline.catalog.attestation import Level, latest_attestations
-from pipeline.catalog.find import Wanted, find_stored, list_manifests, read_catalog
+from pipeline.catalog.find import BackupSelector, find_stored, list_manifests, read_catalog
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest
@@ -75,7 +75,7 @@ Reader = Callable[[StorageBackend, Path], object]
 def _verify(level: Level) -> Reader:
     def read(store: StorageBackend, folder: Path) -> None:
         request = VerifyRequest(level, limits=Limits(spool_parent=folder, memory=32 * MIB))
-        found = verify(find_stored(store, Wanted()), request, store, lambda _: None)
+        found = verify(find_stored(store, BackupSelector()), request, store, lambda _: None)
         if found.problems:
             raise BackupDamaged(found.problems[0])
 
@@ -84,15 +84,17 @@ def _verify(level: Level) -> Reader:
 
 def _open(store: StorageBackend, folder: Path) -> None:
     with Workers() as workers:
-        open_archive(store, find_stored(store, Wanted()).manifest, workers, Limits(memory=32 * MIB))
+        open_archive(store, find_stored(store, BackupSelector()).manifest, workers, Limits(memory=32 * MIB))
 
 
 READERS: dict[str, Reader] = {
-    "show --toc": lambda store, folder: show_toc(store, find_stored(store, Wanted()).manifest),
+    "show --toc": lambda store, folder: show_toc(store, find_stored(store, BackupSelector()).manifest),
     "restore": _open,
-    "to directory": lambda store, folder: extract(ExtractRequest(Wanted(), folder / "out"), store, lambda _: None),
+    "to directory": lambda store, folder: extract(
+        ExtractRequest(BackupSelector(), folder / "out"), store, lambda _: None
+    ),
     "export": lambda store, folder: export(
-        ExportRequest(Wanted(), format="directory"), store, BytesIO(), lambda _: None
+        ExportRequest(BackupSelector(), format="directory"), store, BytesIO(), lambda _: None
     ),
     "verify": _verify(Level.ARCHIVE),
 }

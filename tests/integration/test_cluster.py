@@ -26,7 +26,7 @@ from typer.main import get_command
 from cli.errors import exit_code_of
 from cli.main import app
 from pipeline.backup.database import BackupRequest
-from pipeline.catalog.find import Wanted
+from pipeline.catalog.find import BackupSelector
 from pipeline.cluster.databases import ClusterRequest, back_up_cluster, restore_cluster
 from pipeline.cluster.globals import ServerTarget
 from pipeline.config import Limits
@@ -165,7 +165,7 @@ def test_a_whole_server_in_the_custom_format(
     formats = {backup["dump"]["format"] for name, [backup] in listed(tmp_path / "store").items() if name != "@globals"}
     assert formats == {"custom"}
     server = ServerTarget(Conninfo.parse(target.conninfo()), Limits(spool_parent=spool_dir))
-    restore_cluster(Wanted(), server, ReadOnce(tmp_path / "store"), lambda _: None)
+    restore_cluster(BackupSelector(), server, ReadOnce(tmp_path / "store"), lambda _: None)
     execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")  # can't be dumped
     assert dump_all(target) == dump_all(source)
 

@@ -15,9 +15,9 @@ from support.pgstow import assert_one_sentence, processes_naming, run_pgstow, se
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
-from pipeline.archive.reader import Choice
+from pipeline.archive.reader import EntrySelection
 from pipeline.catalog.attestation import Level, load_attestation
-from pipeline.catalog.find import Wanted, find_stored
+from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
 from pipeline.postgres.conninfo import Conninfo
@@ -85,7 +85,7 @@ def check(
 ) -> Verification:
     store = store or stored.store
     request = VerifyRequest(level, Limits(spool_parent=spool_dir), attest=attest)
-    return verify(find_stored(store, Wanted()), request, store, lambda _: None)
+    return verify(find_stored(store, BackupSelector()), request, store, lambda _: None)
 
 
 class Swapped(LocalBackend):
@@ -305,7 +305,7 @@ def test_restore_refuses_and_drops_the_database_that_it_made(
 ) -> None:
     keys = damaged_keys(stored_sample, damage, victim)
     target = Conninfo.parse(postgres.conninfo("made_by_restore"))
-    request = RestoreRequest(Wanted(), target, create=True, limits=Limits(jobs=2, spool_parent=spool_dir))
+    request = RestoreRequest(BackupSelector(), target, create=True, limits=Limits(jobs=2, spool_parent=spool_dir))
 
     with pytest.raises(BackupDamaged) as caught:
         restore(request, stored_sample.store, lambda _: None)
@@ -325,7 +325,7 @@ def test_nothing_of_a_damaged_table_arrives(
     """Its first object is whole, and pg_restore has read it by the time that the second shows the damage."""
     damaged_keys(stored_sample, damage, "slice")
     limits = Limits(jobs=jobs, spool_parent=spool_dir)
-    request = RestoreRequest(Wanted(), Conninfo.parse(empty_target.conninfo), limits=limits)
+    request = RestoreRequest(BackupSelector(), Conninfo.parse(empty_target.conninfo), limits=limits)
 
     with pytest.raises(BackupDamaged, match=r"telemetry|\.dat\."):
         restore(request, stored_sample.store, lambda _: None)
@@ -339,9 +339,9 @@ def test_what_is_not_damaged_can_still_be_restored(
 ) -> None:
     damaged_keys(stored_sample, remove, "slice")
     request = RestoreRequest(
-        Wanted(),
+        BackupSelector(),
         Conninfo.parse(empty_target.conninfo),
-        choice=Choice(tables=("shop.product",)),
+        choice=EntrySelection(tables=("shop.product",)),
         limits=Limits(spool_parent=spool_dir),
     )
     restored = restore(request, stored_sample.store, lambda _: None)
@@ -355,7 +355,7 @@ def test_a_plain_archive_is_whole_or_not_there(
     keys = damaged_keys(stored_sample, damage, "slice")
     folder = tmp_path / "out" / "archive"
     with pytest.raises(BackupDamaged) as caught:
-        extract(ExtractRequest(Wanted(), folder), stored_sample.store, lambda _: None)
+        extract(ExtractRequest(BackupSelector(), folder), stored_sample.store, lambda _: None)
     assert named([str(caught.value)]) <= keys
     assert not folder.exists()
 

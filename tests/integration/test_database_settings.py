@@ -16,7 +16,7 @@ from support.postgres_fixtures import Database
 
 from demo import compare
 from pipeline.archive.reader import open_archive
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.postgres.conninfo import Conninfo
@@ -118,7 +118,7 @@ def test_what_depends_on_the_settings_comes_back_as_it_was(
     if format_ != "directory":
         store = tmp_path
         assert pgstow("backup", configured.conninfo, "--format", format_, "--to", store).exit_code == 0
-    assert find_backup(LocalBackend(store), Wanted()).source.lc_monetary == "es_AR.UTF-8"
+    assert find_backup(LocalBackend(store), BackupSelector()).source.lc_monetary == "es_AR.UTF-8"
 
     target = Database("", server.conninfo(f"copy_{format_}_{jobs}"))
     restored = pgstow("restore", "--from", store, "--into", target.conninfo, "--create", "--jobs", jobs)
@@ -176,7 +176,7 @@ def test_a_materialized_view_whose_rows_another_plan_orders_otherwise(
     database.execute("VACUUM ANALYZE t")
     told: list[object] = []
     with Workers() as workers:
-        archive = open_archive(store, find_backup(store, Wanted()), workers, Limits())
+        archive = open_archive(store, find_backup(store, BackupSelector()), workers, Limits())
     assert compare_views(Conninfo.parse(database.conninfo), archive, told.append) == []
     assert "public.ids can't be compared" in str(told)
 
@@ -284,7 +284,7 @@ def test_backslashes_are_read_as_they_were_written(
     scratch = make(server, "backslashes_scratch")
     store, notices = LocalBackend(tmp_path), []
     with Workers() as workers, Server(Conninfo.parse(scratch.conninfo)) as session:
-        archive = open_archive(store, find_backup(store, Wanted()), workers, Limits())
+        archive = open_archive(store, find_backup(store, BackupSelector()), workers, Limits())
         try_settings(session, archive, "backslashes_scratch", notices.append)
     assert (scratch.fetch("SHOW app.path"), notices) == ([("a\\b",)], [])
     target.execute("DROP TABLE p1")

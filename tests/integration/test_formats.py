@@ -32,7 +32,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import OBJECT_SIZE, StoredSample
 
 from demo import compare
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import Manifest
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -52,7 +52,7 @@ class Stored:
 
     @property
     def manifest(self) -> Manifest:
-        return find_backup(LocalBackend(self.folder), Wanted())
+        return find_backup(LocalBackend(self.folder), BackupSelector())
 
     def run(self, command: str, *arguments: object) -> Result:
         """pgstow, on this store."""

@@ -13,7 +13,7 @@ from support.object_stores import StoreBucket
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
 
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import Manifest
 from storage_backends import open_backend
 
@@ -37,7 +37,7 @@ def bucket(s3_locking_bucket: StoreBucket, database: Database) -> StoreBucket:
 
 
 def manifest(bucket: StoreBucket) -> Manifest:
-    return find_backup(open_backend(bucket.url), Wanted())
+    return find_backup(open_backend(bucket.url), BackupSelector())
 
 
 def verify(bucket: StoreBucket, level: str, *more: object) -> Result:

@@ -16,7 +16,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
 from demo import compare
-from pipeline.catalog.find import Wanted
+from pipeline.catalog.find import BackupSelector
 from pipeline.errors import LocalResourceExhausted, ProgramMissing
 from pipeline.events import Event, Started
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -360,7 +360,7 @@ def test_a_link_that_waits_in_the_folder_leads_nowhere(stored_sample: StoredSamp
                 (folder / f"{file.path}.partial").symlink_to(victim)
 
     with pytest.raises(LocalResourceExhausted, match="File exists"):
-        extract(ExtractRequest(Wanted(), folder), stored_sample.store, plant)
+        extract(ExtractRequest(BackupSelector(), folder), stored_sample.store, plant)
     assert victim.read_text() == "precious"
     assert not folder.exists()
 

@@ -10,7 +10,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import OBJECT_SIZE, StoredSample
 
 from demo import compare
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import Manifest
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend
@@ -52,7 +52,7 @@ def assert_comes_back(
     run_well("backup", database.conninfo, "--to", folder, "--spool-dir", spool_dir, *options)
     run_well("restore", "--from", folder, "--into", target.conninfo, "--spool-dir", spool_dir)
     assert_same(target.conninfo, database.conninfo)
-    return find_backup(LocalBackend(folder), Wanted())
+    return find_backup(LocalBackend(folder), BackupSelector())
 
 
 def test_the_sample_comes_back_from_every_store(
@@ -127,7 +127,7 @@ def test_a_created_database_has_the_encoding_and_locale_of_the_original(
         assert made == ("LATIN1", "C", "C")
         assert_same(copy.conninfo, original.conninfo)
         assert copy.fetch('SELECT "é" FROM "schön"."größe"') == [("naïve",)]
-        [file] = [file for file in find_backup(LocalBackend(folder), Wanted()).files if file.kind == "table"]
+        [file] = [file for file in find_backup(LocalBackend(folder), BackupSelector()).files if file.kind == "table"]
         assert (file.schema_name, file.relation, file.rows) == ("schön", "größe", 1)
     finally:
         server.execute("DROP DATABASE IF EXISTS western")
@@ -171,7 +171,7 @@ def test_five_thousand_tables_come_back(
     run_well("backup", database.conninfo, "--to", folder, "--spool-dir", spool_dir)
     run_well("restore", "--from", folder, "--into", target.conninfo, "--spool-dir", spool_dir, "-j", 2)
 
-    manifest = find_backup(LocalBackend(folder), Wanted())
+    manifest = find_backup(LocalBackend(folder), BackupSelector())
     assert (manifest.totals.tables, manifest.totals.rows) == (5000, 7500)
     assert manifest.totals.objects < 10
     sums = "SELECT sum((xpath('/row/c/text()', query_to_xml(format('SELECT count(*) AS c FROM %I', relname), false, true, '')))[1]::text::int)"
@@ -244,7 +244,7 @@ def test_a_table_larger_than_the_spool_and_the_memory_streams_through(
     )
     small = ("--memory", "4MiB", "--object-size", "1MiB", "--spool-limit", "16MiB")
     run_well("backup", database.conninfo, "--to", folder, "--spool-dir", spool_dir, *small)
-    manifest = find_backup(LocalBackend(folder), Wanted())
+    manifest = find_backup(LocalBackend(folder), BackupSelector())
     assert manifest.totals.size > 40 * 2**20
     assert max(stored.size for stored in manifest.objects) <= 2**20 * 1.01
 

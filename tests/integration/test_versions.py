@@ -16,7 +16,7 @@ from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import SAMPLE_SCALE, Database
 
 from demo import compare, sample
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend
 
@@ -90,7 +90,7 @@ def test_a_server_of_each_major_comes_back_by_its_own_programs(
     server = servers(major)
     made = pgstow("backup", server.conninfo("sample"), "--to", tmp_path)
     assert (made.exit_code, made.stderr) == (0, "")
-    manifest = find_backup(LocalBackend(tmp_path), Wanted())
+    manifest = find_backup(LocalBackend(tmp_path), BackupSelector())
     versions = (manifest.source.server_version, manifest.source.pg_dump_version)
     assert [version.partition(".")[0] for version in versions] == [str(major)] * 2
 
@@ -192,7 +192,7 @@ def test_a_newer_client_does_where_there_is_no_other(
 ) -> None:
     server = servers(14)
     assert pgstow("backup", server.conninfo("sample"), "--to", tmp_path, having=(16,)).exit_code == 0
-    assert find_backup(LocalBackend(tmp_path), Wanted()).source.pg_dump_version.startswith("16.")
+    assert find_backup(LocalBackend(tmp_path), BackupSelector()).source.pg_dump_version.startswith("16.")
     copy = server.conninfo("by_16")
     assert pgstow("restore", "--from", tmp_path, "--into", copy, "--create", having=(16,)).exit_code == 0
     assert compare.contents(copy) == compare.contents(server.conninfo("sample"))
@@ -229,6 +229,6 @@ def test_icu_rules_are_kept(servers: Servers, pgstow: Callable[..., Result], tmp
     administered.execute("CREATE DATABASE ruled")
     administered.execute("UPDATE pg_database SET daticurules = '&a < g' WHERE datname = 'ruled'")
     assert pgstow("backup", server.conninfo("ruled"), "--to", tmp_path).exit_code == 0
-    assert find_backup(LocalBackend(tmp_path), Wanted()).source.icu_rules == "&a < g"
+    assert find_backup(LocalBackend(tmp_path), BackupSelector()).source.icu_rules == "&a < g"
     result = pgstow("restore", "--from", tmp_path, "--into", server.conninfo("ruled_too"), "--create")
     assert_one_sentence(result, 3, "ICU rules cannot be specified unless locale provider is ICU")

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 
-from pipeline.check.finding import Finding, Outcome
+from pipeline.check.finding import Finding, Severity
 
 
 def problems(findings: Iterable[Finding]) -> dict[str, Finding]:
     """Those that would make ``pgstow check`` fail, by their subjects."""
-    return {finding.subject: finding for finding in findings if finding.outcome is Outcome.PROBLEM}
+    return {finding.subject: finding for finding in findings if finding.outcome is Severity.PROBLEM}
 
 
 def by_subject(findings: Iterable[Finding]) -> dict[str, Finding]:

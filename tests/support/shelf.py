@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pipeline.catalog.attestation import Attestation, Level, store_attestation
-from pipeline.catalog.keys import GLOBALS, WHOLE, BackupRef
+from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
 from pipeline.catalog.manifest import (
     Compression,
     DumpOptions,
@@ -44,11 +44,11 @@ SOURCE = Source(
 def _archive(database: str) -> File:
     """What an archive can't be without."""
     segment = Segment(object=0, offset=0, length=4, size=9)
-    path, kind = ("globals.sql", "script") if database in {GLOBALS, WHOLE} else ("toc.dat", "toc")
+    path, kind = ("globals.sql", "script") if database in {GLOBALS, CLUSTER} else ("toc.dat", "toc")
     return File(path=path, kind=kind, size=9, checksum="0" * 64, segments=[segment])  # type: ignore[arg-type]
 
 
-class Shelf:
+class BackupBuilder:
     """Puts backups into a store."""
 
     def __init__(self, store: StorageBackend) -> None:
@@ -87,7 +87,7 @@ class Shelf:
             backup_id=ref.backup_id,
             cluster=ref.cluster,
             database=database,
-            kind={GLOBALS: "globals", WHOLE: "cluster"}.get(database, "database"),  # type: ignore[arg-type]
+            kind={GLOBALS: "globals", CLUSTER: "cluster"}.get(database, "database"),  # type: ignore[arg-type]
             tool="a test",
             started_at=NOW - age,
             snapshot_at=NOW - age,
@@ -112,7 +112,7 @@ class Shelf:
     def add_cluster(self, age: timedelta) -> list[BackupRef]:
         """A whole server's: globals, one database, and the record of both, which comes last."""
         members = [self.add(age, name) for name in (GLOBALS, "shop")]
-        return [*members, self.add(age, WHOLE, members=members)]
+        return [*members, self.add(age, CLUSTER, members=members)]
 
     def attest(
         self, ref: BackupRef, level: Level = Level.RESTORE, *, good: bool = True, unreadable: Sequence[str] = ()

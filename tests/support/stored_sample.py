@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from support.pgstow import PGSTOW, run_pgstow
 
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import File, Manifest, StoredObject
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend
@@ -29,7 +29,7 @@ class StoredSample:
     @property
     def manifest(self) -> Manifest:
         """The backup's."""
-        return find_backup(self.store, Wanted())
+        return find_backup(self.store, BackupSelector())
 
     @property
     def store(self) -> LocalBackend:

@@ -15,7 +15,7 @@ from support.postgres_fixtures import Database
 from support.standby import Standby
 
 from pipeline.backup.database import BackupRequest
-from pipeline.backup.retry import back_up_patiently
+from pipeline.backup.retry import back_up_with_retries
 from pipeline.catalog.manifest import Manifest
 from pipeline.errors import (
     BackupRunning,
@@ -27,7 +27,7 @@ from pipeline.errors import (
 )
 from pipeline.events import Event, Notice
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.locks import sole_backup
+from pipeline.postgres.locks import backup_lock
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends import AccessDenied, ObjectInfo, StorageBackend
@@ -52,7 +52,7 @@ class Run:
             self.waits.append(seconds)
             meanwhile()
 
-        [manifest] = back_up_patiently(self.request, [self.store], self._notify, retries=retries, sleep=sleep)
+        [manifest] = back_up_with_retries(self.request, [self.store], self._notify, retries=retries, sleep=sleep)
         assert isinstance(manifest, Manifest)
         return manifest
 
@@ -108,7 +108,7 @@ def test_a_session_of_the_try_before_that_the_server_has_not_given_up(sample_dat
             if len(run.waits) == 1:
                 holder.rollback()
                 server = left_over.enter_context(Server(Conninfo.parse(sample_database.conninfo)))
-                left_over.enter_context(sole_backup(server, "pgstow before"))
+                left_over.enter_context(backup_lock(server, "pgstow before"))
             else:
                 left_over.close()
 
@@ -123,7 +123,7 @@ def test_another_backup_is_not_waited_for(sample_database: Database) -> None:
     run = run_of(sample_database.conninfo)
     with (
         Server(Conninfo.parse(sample_database.conninfo)) as server,
-        sole_backup(server, "pgstow another"),
+        backup_lock(server, "pgstow another"),
         pytest.raises(BackupRunning, match="pgstow another"),
     ):
         run.back_up(retries=3)

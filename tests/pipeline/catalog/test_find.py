@@ -7,7 +7,7 @@ import pytest
 from support.manifests import canonical
 from support.stored_sample import StoredSample
 
-from pipeline.catalog.find import ListedManifest, Wanted, find_backup, list_backups, read_catalog
+from pipeline.catalog.find import BackupSelector, ListedManifest, find_backup, list_backups, read_catalog
 from pipeline.catalog.keys import BackupRef, encode_name
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
 from storage_backends.memory import MemoryBackend
@@ -23,7 +23,7 @@ def moved(content: dict[str, Any], cluster: str, database: str) -> dict[str, Any
     return content | {"objects": objects}
 
 
-class Shelf:
+class BackupBuilder:
     """A store with nothing but manifests."""
 
     def __init__(self, template: dict[str, Any]) -> None:
@@ -44,13 +44,13 @@ class Shelf:
 
 
 @pytest.fixture
-def shelf(stored_sample: StoredSample) -> Shelf:
+def shelf(stored_sample: StoredSample) -> BackupBuilder:
     """An empty store."""
     [path] = (stored_sample.folder / "manifests").rglob("*.json")
-    return Shelf(json.loads(path.read_bytes()))
+    return BackupBuilder(json.loads(path.read_bytes()))
 
 
-def test_only_manifests_count(shelf: Shelf) -> None:
+def test_only_manifests_count(shelf: BackupBuilder) -> None:
     ref = shelf.add("c", "d", 0)
     shelf.put(ref.manifest_key + ".sig", b"signature")
     shelf.put("manifests/c/d/notes.json", b"{}")
@@ -58,7 +58,7 @@ def test_only_manifests_count(shelf: Shelf) -> None:
     assert list_backups(shelf.store) == [ref]
 
 
-def test_by_cluster_and_database(shelf: Shelf) -> None:
+def test_by_cluster_and_database(shelf: BackupBuilder) -> None:
     one, two = shelf.add("prod", "shop", 0), shelf.add("prod", "shop", 1)
     other, longer, elsewhere = shelf.add("prod", "x/y", 0), shelf.add("prod2", "shop", 0), shelf.add("test", "shop", 0)
     assert list_backups(shelf.store) == [one, two, other, longer, elsewhere]
@@ -68,11 +68,11 @@ def test_by_cluster_and_database(shelf: Shelf) -> None:
     assert list_backups(shelf.store, "pro") == []
 
 
-def test_the_latest_and_the_latest_before(shelf: Shelf) -> None:
+def test_the_latest_and_the_latest_before(shelf: BackupBuilder) -> None:
     refs = [shelf.add("c", "d", hours) for hours in (0, 24, 48)]
 
     def found(**wanted: Any) -> str:
-        return find_backup(shelf.store, Wanted(**wanted)).backup_id
+        return find_backup(shelf.store, BackupSelector(**wanted)).backup_id
 
     assert found() == refs[2].backup_id
     assert found(at=NOON + timedelta(hours=30)) == refs[1].backup_id
@@ -82,39 +82,39 @@ def test_the_latest_and_the_latest_before(shelf: Shelf) -> None:
         found(at=NOON - timedelta(seconds=1))
 
 
-def test_by_id_and_by_its_beginning(shelf: Shelf) -> None:
+def test_by_id_and_by_its_beginning(shelf: BackupBuilder) -> None:
     first, second = shelf.add("c", "d", 0), shelf.add("c", "d", 24)
-    assert find_backup(shelf.store, Wanted(first.backup_id)).backup_id == first.backup_id
-    assert find_backup(shelf.store, Wanted("20261124")).backup_id == second.backup_id
+    assert find_backup(shelf.store, BackupSelector(first.backup_id)).backup_id == first.backup_id
+    assert find_backup(shelf.store, BackupSelector("20261124")).backup_id == second.backup_id
     with pytest.raises(InvalidRequest, match="2 backups begin with 202611; give more"):
-        find_backup(shelf.store, Wanted("202611"))
+        find_backup(shelf.store, BackupSelector("202611"))
     with pytest.raises(BackupNotFound, match="no backup 2027"):
-        find_backup(shelf.store, Wanted("2027"))
+        find_backup(shelf.store, BackupSelector("2027"))
     with pytest.raises(InvalidRequest, match="not by both"):
-        find_backup(shelf.store, Wanted(first.backup_id, at=NOON))
+        find_backup(shelf.store, BackupSelector(first.backup_id, at=NOON))
 
 
-def test_several_databases_are_never_mixed_up(shelf: Shelf) -> None:
+def test_several_databases_are_never_mixed_up(shelf: BackupBuilder) -> None:
     shelf.add("prod", "shop", 0)
     wanted = shelf.add("test", "it's", 5)
     with pytest.raises(
         InvalidRequest, match="--cluster 'prod' --database 'shop', --cluster 'test' --database \"it's\""
     ):
-        find_backup(shelf.store, Wanted())
-    assert find_backup(shelf.store, Wanted(cluster="test")).backup_id == wanted.backup_id
-    assert find_backup(shelf.store, Wanted(database="it's")).backup_id == wanted.backup_id
-    assert find_backup(shelf.store, Wanted(wanted.backup_id)).backup_id == wanted.backup_id
+        find_backup(shelf.store, BackupSelector())
+    assert find_backup(shelf.store, BackupSelector(cluster="test")).backup_id == wanted.backup_id
+    assert find_backup(shelf.store, BackupSelector(database="it's")).backup_id == wanted.backup_id
+    assert find_backup(shelf.store, BackupSelector(wanted.backup_id)).backup_id == wanted.backup_id
 
 
-def test_a_damaged_latest_is_not_passed_over(shelf: Shelf) -> None:
+def test_a_damaged_latest_is_not_passed_over(shelf: BackupBuilder) -> None:
     older = shelf.add("c", "d", 0)
     shelf.put(BackupRef("c", "d", "20261124T120000Z-bbbbbb").manifest_key, b'{"manifest_version": "1.0"')
     with pytest.raises(ManifestInvalid):
-        find_backup(shelf.store, Wanted())
-    assert find_backup(shelf.store, Wanted(older.backup_id)).backup_id == older.backup_id
+        find_backup(shelf.store, BackupSelector())
+    assert find_backup(shelf.store, BackupSelector(older.backup_id)).backup_id == older.backup_id
 
 
-def test_the_catalog_tells_of_what_it_cannot_read(shelf: Shelf) -> None:
+def test_the_catalog_tells_of_what_it_cannot_read(shelf: BackupBuilder) -> None:
     good = shelf.add("c", "d", 0)
     bad = BackupRef("c", "d", "20261124T120000Z-bbbbbb")
     shelf.put(bad.manifest_key, b"")
@@ -126,16 +126,16 @@ def test_the_catalog_tells_of_what_it_cannot_read(shelf: Shelf) -> None:
     assert "damaged" in (entries[2].problem or "")
 
 
-def test_the_catalog_holds_no_backups_files(shelf: Shelf) -> None:
+def test_the_catalog_holds_no_backups_files(shelf: BackupBuilder) -> None:
     """They are most of a manifest, and a store may hold thousands of backups."""
     ref = shelf.add("c", "d", 0)
     [entry] = read_catalog(shelf.store, [ListedManifest(ref, LATER, 1)], LATER)
     assert entry.manifest
     assert (entry.manifest.files, entry.manifest.objects) == ([], [])
-    assert entry.manifest.totals == find_backup(shelf.store, Wanted()).totals
+    assert entry.manifest.totals == find_backup(shelf.store, BackupSelector()).totals
 
 
-def test_an_empty_store(shelf: Shelf) -> None:
+def test_an_empty_store(shelf: BackupBuilder) -> None:
     assert list_backups(shelf.store) == []
     with pytest.raises(BackupNotFound, match=r"no backup .*pgstow list shows"):
-        find_backup(shelf.store, Wanted())
+        find_backup(shelf.store, BackupSelector())

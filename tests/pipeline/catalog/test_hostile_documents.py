@@ -14,14 +14,14 @@ import typer
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support.manifests import canonical, edit_manifest
-from support.shelf import NOW, Shelf
+from support.shelf import NOW, BackupBuilder
 from support.stored_sample import StoredSample
 
 from cli.list import list_
 from cli.show import show
 from pipeline.archive.reader import open_archive
 from pipeline.catalog.attestation import Level, dump_attestation, latest_attestations, load_attestation
-from pipeline.catalog.find import Wanted, find_backup, find_stored, list_manifests, read_catalog
+from pipeline.catalog.find import BackupSelector, find_backup, find_stored, list_manifests, read_catalog
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import load_manifest
 from pipeline.concurrency import Workers
@@ -119,7 +119,7 @@ def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
     assert len(read_catalog(store, listing.manifests, datetime.now(UTC))) == 2
     plan(PruneRequest(Policy(keep_last=1)), store, lambda _: None, datetime.now(UTC))
     find_leftovers(GcRequest(), store, lambda _: None, datetime.now(UTC))
-    assert find_backup(store, Wanted()).backup_id != backup_id
+    assert find_backup(store, BackupSelector()).backup_id != backup_id
     for json_ in (False, True):
         printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         with redirect_stdout(printed), redirect_stderr(printed):
@@ -133,7 +133,7 @@ def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
             assert not {"\x1b", "\a", "\u202e", "\u2066", "\u2028"} & set(shown)
     limits = Limits(spool_parent=spool)
     with suppress(*EXPECTED):
-        stored = find_stored(store, Wanted(backup_id))
+        stored = find_stored(store, BackupSelector(backup_id))
         with suppress(*EXPECTED), Workers() as workers:
             open_archive(store, stored.manifest, workers, limits)
         with suppress(*EXPECTED):
@@ -184,7 +184,7 @@ def test_any_bytes_are_one_sentence(data: bytes) -> None:
 @UNHURRIED
 @given(data=st.data())
 def test_a_spoilt_attestation_counts_for_nothing(data: st.DataObject) -> None:
-    shelf = Shelf(MemoryBackend())
+    shelf = BackupBuilder(MemoryBackend())
     ref = shelf.add(NOW - NOW)
     key = shelf.attest(ref, good=False)
     content = json.loads(shelf.store.get(key))
@@ -218,7 +218,7 @@ SEGMENTS = st.one_of(
 )
 def test_any_keys_stop_nothing(keys: list[tuple[str, list[str]]]) -> None:
     store = MemoryBackend()
-    shelf = Shelf(store)
+    shelf = BackupBuilder(store)
     ref = shelf.add(NOW - NOW, "real")
     for top, segments in keys:
         for key in (f"{top}/{'/'.join(segments)}", f"{top}/{'/'.join(segments)}.json"):
@@ -227,6 +227,6 @@ def test_any_keys_stop_nothing(keys: list[tuple[str, list[str]]]) -> None:
     assert decisions[ref].reasons == ("newest good", "last 1")
     assert all(one.keep for one in decisions.values())
     find_leftovers(GcRequest(), store, lambda _: None, NOW)
-    assert find_backup(store, Wanted(database="real")).backup_id == ref.backup_id
+    assert find_backup(store, BackupSelector(database="real")).backup_id == ref.backup_id
     for key in shelf.all_keys():
         assert BackupRef.of_key(key) is None or isinstance(BackupRef.of_key(key), BackupRef)

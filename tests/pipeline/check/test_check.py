@@ -9,7 +9,7 @@ from support.postgres_fixtures import Database
 
 from pipeline.backup.database import BackupRequest
 from pipeline.check.check import check
-from pipeline.check.finding import Finding, Outcome
+from pipeline.check.finding import Finding, Severity
 from pipeline.config import Limits, Selection
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
@@ -148,7 +148,7 @@ def test_a_locked_table_is_a_warning_and_not_waited_for(database: Database) -> N
     with closing(psycopg.connect(database.conninfo)) as other:
         other.execute("LOCK TABLE busy")
         found = by_subject(examine(database.conninfo))
-    assert found["locks"].outcome is Outcome.WARNING
+    assert found["locks"].outcome is Severity.WARNING
     assert "public.busy by process" in found["locks"].sentence
     assert "dump" not in found
 
@@ -156,8 +156,8 @@ def test_a_locked_table_is_a_warning_and_not_waited_for(database: Database) -> N
 def test_out_of_reach_is_a_problem_and_the_store_is_examined_all_the_same() -> None:
     found = by_subject(examine("host=127.0.0.1 port=1 dbname=x"))
     assert list(problems(found.values())) == ["connection"]
-    assert found["create-only"].outcome is Outcome.OK
-    assert found["spool"].outcome is Outcome.OK
+    assert found["create-only"].outcome is Severity.OK
+    assert found["spool"].outcome is Severity.OK
 
 
 def test_the_roles_and_the_databases_own_limits_count(database: Database, role: str) -> None:

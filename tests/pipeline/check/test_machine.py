@@ -2,7 +2,7 @@ from pathlib import Path
 
 from support.findings import by_subject, problems
 
-from pipeline.check.finding import Outcome
+from pipeline.check.finding import Severity
 from pipeline.check.machine import examine_machine
 from pipeline.config import Limits
 
@@ -19,7 +19,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_more_memory_than_there_is() -> None:
     found = by_subject(examine_machine(Limits(memory=2**60)))
-    assert found["memory"].outcome is Outcome.WARNING
+    assert found["memory"].outcome is Severity.WARNING
 
 
 def test_nothing_is_left(tmp_path: Path) -> None:

@@ -6,12 +6,12 @@ import pytest
 from support.postgres_fixtures import Database
 
 from pipeline.backup.database import BackupRequest
-from pipeline.check.finding import Outcome
+from pipeline.check.finding import Severity
 from pipeline.check.secrets import examine_secrets
 from pipeline.check.server import examine_server, find_programs, judge_connection, judge_interruptions, judge_sessions
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
-from pipeline.postgres.server_state import Condition, SessionLimit, read_condition
+from pipeline.postgres.server_state import ServerState, SessionLimit, read_server_state
 
 
 @pytest.fixture
@@ -21,21 +21,21 @@ def server(database: Database) -> Iterator[Server]:
 
 
 @pytest.fixture
-def condition(server: Server) -> Condition:
-    return read_condition(server)
+def condition(server: Server) -> ServerState:
+    return read_server_state(server)
 
 
 def test_too_old(server: Server) -> None:
     server.major, server.version = 11, "11.22"
     request = BackupRequest(Conninfo({}))
     [finding] = examine_server(server, request)
-    assert finding.outcome is Outcome.PROBLEM
+    assert finding.outcome is Severity.PROBLEM
     assert "older than 12" in finding.sentence
 
 
 def test_no_program_fits(server: Server, tmp_path: Path) -> None:
     finding = find_programs(server, [tmp_path])
-    assert finding.outcome is Outcome.PROBLEM
+    assert finding.outcome is Severity.PROBLEM
     assert "pg_dump" in finding.sentence
 
 
@@ -44,24 +44,24 @@ def test_a_pg_restore_that_only_newer_servers_understand(server: Server, tmp_pat
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 17.2'\n")
         (tmp_path / name).chmod(0o755)
     finding = find_programs(server, [tmp_path])
-    assert finding.outcome is (Outcome.WARNING if server.major < 17 else Outcome.OK)
+    assert finding.outcome is (Severity.WARNING if server.major < 17 else Severity.OK)
     server.major = 17
-    assert find_programs(server, [tmp_path]).outcome is Outcome.OK
+    assert find_programs(server, [tmp_path]).outcome is Severity.OK
 
 
-def test_encryption(server: Server, condition: Condition) -> None:
-    def outcome(**facts: object) -> Outcome:
+def test_encryption(server: Server, condition: ServerState) -> None:
+    def outcome(**facts: object) -> Severity:
         return judge_connection(server, dataclasses.replace(condition, **facts)).outcome  # type: ignore[arg-type]
 
-    assert outcome() is Outcome.OK, "a socket"
-    assert outcome(same_machine=False) is Outcome.WARNING
-    assert outcome(same_machine=False, encryption="TLSv1.3") is Outcome.OK
+    assert outcome() is Severity.OK, "a socket"
+    assert outcome(same_machine=False) is Severity.WARNING
+    assert outcome(same_machine=False, encryption="TLSv1.3") is Severity.OK
     encrypted = dataclasses.replace(condition, same_machine=False, encryption="TLSv1.3")
     for sslmode in ("disable", "allow", "prefer"):
         finding = judge_connection(server, encrypted, sslmode)
-        assert (finding.outcome, f"sslmode={sslmode}" in finding.sentence) == (Outcome.WARNING, True)
-    assert judge_connection(server, encrypted, "require").outcome is Outcome.OK
-    assert outcome(encryption="TLSv1.3") is Outcome.OK, "on this machine, whatever the mode"
+        assert (finding.outcome, f"sslmode={sslmode}" in finding.sentence) == (Severity.WARNING, True)
+    assert judge_connection(server, encrypted, "require").outcome is Severity.OK
+    assert outcome(encryption="TLSv1.3") is Severity.OK, "on this machine, whatever the mode"
 
 
 def test_how_libpq_asks_for_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,13 +83,13 @@ def test_a_password_file_that_others_can_read(tmp_path: Path, mode: int, monkeyp
     ]
     for request in requests:
         found = [finding.outcome for finding in examine_secrets(request)]
-        assert found == ([Outcome.WARNING] if mode & 0o077 else [])
+        assert found == ([Severity.WARNING] if mode & 0o077 else [])
     monkeypatch.setenv("PGPASSFILE", str(path))
     assert bool(list(examine_secrets(BackupRequest(Conninfo.parse("host=x"))))) == bool(mode & 0o077)
     assert not list(examine_secrets(BackupRequest(Conninfo.parse("host=x passfile=/nonexistent"))))
 
 
-def test_interruptions(condition: Condition) -> None:
+def test_interruptions(condition: ServerState) -> None:
     def subjects(**facts: object) -> list[str]:
         changed = dataclasses.replace(condition, **facts)  # type: ignore[arg-type]
         return [finding.subject for finding in judge_interruptions(changed)]
@@ -103,9 +103,9 @@ def test_interruptions(condition: Condition) -> None:
 
 @pytest.mark.parametrize(
     ("jobs", "free", "outcome"),
-    [(1, 2, Outcome.OK), (1, 1, Outcome.PROBLEM), (4, 6, Outcome.OK), (4, 5, Outcome.PROBLEM)],
+    [(1, 2, Severity.OK), (1, 1, Severity.PROBLEM), (4, 6, Severity.OK), (4, 5, Severity.PROBLEM)],
 )
-def test_sessions(jobs: int, free: int, outcome: Outcome) -> None:
+def test_sessions(jobs: int, free: int, outcome: Severity) -> None:
     limits = [SessionLimit("server", 100, 3), SessionLimit("role", 10, 10 - free + 1)]
     assert judge_sessions(limits, jobs).outcome is outcome
 

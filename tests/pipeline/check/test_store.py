@@ -12,7 +12,7 @@ from support.findings import by_subject, problems
 from support.object_stores import StoreBucket
 
 from pipeline.check.check import Place
-from pipeline.check.finding import Finding, Outcome
+from pipeline.check.finding import Finding, Severity
 from pipeline.check.store import examine_store, judge_endpoint
 from storage_backends import ObjectInfo, looks_first, open_backend
 from storage_backends.memory import MemoryBackend
@@ -48,12 +48,12 @@ def keys(bucket: StoreBucket) -> list[str]:
 def test_credentials_that_can_do_all(examined: Callable[[], dict[str, Finding]], s3_bucket: StoreBucket) -> None:
     for _ in range(2):
         assert {subject: finding.outcome for subject, finding in examined().items()} == {
-            "store": Outcome.OK,
-            "create-only": Outcome.OK,
-            "checksums": Outcome.OK,
-            "reading": Outcome.NOTE,
-            "overwriting": Outcome.WARNING,
-            "deleting": Outcome.WARNING,
+            "store": Severity.OK,
+            "create-only": Severity.OK,
+            "checksums": Severity.OK,
+            "reading": Severity.NOTE,
+            "overwriting": Severity.WARNING,
+            "deleting": Severity.WARNING,
         }
         assert keys(s3_bucket) == []
 
@@ -65,12 +65,12 @@ def test_credentials_that_can_only_create(
     for _ in range(2):
         found = examined()
         assert [finding.outcome for finding in found.values()] == [
-            Outcome.OK,
-            Outcome.OK,
-            Outcome.OK,
-            Outcome.NOTE,
-            Outcome.OK,
-            Outcome.OK,
+            Severity.OK,
+            Severity.OK,
+            Severity.OK,
+            Severity.NOTE,
+            Severity.OK,
+            Severity.OK,
         ]
         assert "can't list and read manifests" in found["reading"].sentence
         # What can't be removed is at least the same each time.
@@ -84,7 +84,7 @@ def test_a_backup_host_may_read_manifests(examined: Callable[[], dict[str, Findi
     proxy.fail(with_=Fault.FORBIDDEN, method="GET", path="/data/", times=math.inf)
     proxy.fail(with_=Fault.FORBIDDEN, method="POST|DELETE", times=math.inf)
     proxy.fail(with_=Fault.CONDITION_REQUIRED, method="PUT", times=math.inf)
-    assert all(finding.outcome is Outcome.OK for finding in examined().values())
+    assert all(finding.outcome is Severity.OK for finding in examined().values())
 
 
 @pytest.mark.parametrize("area", ["data", "manifests"])
@@ -94,8 +94,8 @@ def test_a_put_without_a_condition_overwrites(
     other = {"data": "manifests", "manifests": "data"}[area]
     proxy.fail(with_=Fault.CONDITION_REQUIRED, method="PUT", path=f"/{other}/", times=math.inf)
     found = examined()
-    assert found["create-only"].outcome is Outcome.OK
-    assert found["overwriting"].outcome is Outcome.WARNING
+    assert found["create-only"].outcome is Severity.OK
+    assert found["overwriting"].outcome is Severity.WARNING
     assert f"overwrite under {area}/, by" in found["overwriting"].sentence
 
 
@@ -107,7 +107,7 @@ def test_a_lock_on_the_probe_is_not_taken_for_a_refusal(s3_locking_bucket: Store
     )
     with closing(open_backend(locked.url)) as store:
         found = by_subject(examine_store(store, "prod"))
-    assert found["deleting"].outcome is Outcome.WARNING
+    assert found["deleting"].outcome is Severity.WARNING
     assert "under data/ and manifests/" in found["deleting"].sentence
 
 
@@ -130,7 +130,7 @@ def test_a_store_that_is_looked_at_first(s3_bucket: StoreBucket, proxy: FaultyPr
     with closing(open_backend(url, give_up_after=0)) as store:
         found = by_subject(examine_store(store, "prod", looks_first=looks_first(url, {})))
     assert not problems(found.values())
-    assert found["create-only"].outcome is Outcome.NOTE
+    assert found["create-only"].outcome is Severity.NOTE
     assert "itself would overwrite" in found["create-only"].sentence
 
 
@@ -143,7 +143,7 @@ def test_a_reset_is_not_taken_for_an_overwriting_store(s3_bucket: StoreBucket, p
 
 def test_a_store_that_checks_no_checksum(s3_bucket: StoreBucket) -> None:
     with closing(open_backend(s3_bucket.url)) as store:  # moto itself
-        assert by_subject(examine_store(store, "prod"))["checksums"].outcome is Outcome.WARNING
+        assert by_subject(examine_store(store, "prod"))["checksums"].outcome is Severity.WARNING
     assert keys(s3_bucket) == []
 
 
@@ -151,7 +151,7 @@ def test_a_bucket_that_is_not_there(s3_bucket: StoreBucket) -> None:
     lacking = dataclasses.replace(s3_bucket, bucket="no-such-bucket")
     with closing(open_backend(lacking.url)) as store:
         [finding] = examine_store(store, "prod")
-    assert finding.outcome is Outcome.PROBLEM
+    assert finding.outcome is Severity.PROBLEM
     assert "bucket does not exist" in finding.sentence
     assert finding.remedy
 
@@ -159,7 +159,7 @@ def test_a_bucket_that_is_not_there(s3_bucket: StoreBucket) -> None:
 def test_a_store_out_of_reach(s3_bucket: StoreBucket) -> None:
     with closing(open_backend(s3_bucket.url_at("http://127.0.0.1:1"), give_up_after=0)) as store:
         [finding] = examine_store(store, "prod")
-    assert finding.outcome is Outcome.PROBLEM
+    assert finding.outcome is Severity.PROBLEM
     assert "127.0.0.1:1" in finding.sentence
 
 
@@ -167,16 +167,16 @@ def test_a_gcs_bucket(gcs_bucket: StoreBucket) -> None:
     with closing(open_backend(gcs_bucket.url)) as store:
         found = by_subject(examine_store(store, "prod"))
     assert not problems(found.values())
-    assert found["deleting"].outcome is Outcome.WARNING
-    assert found["overwriting"].outcome is Outcome.WARNING
+    assert found["deleting"].outcome is Severity.WARNING
+    assert found["overwriting"].outcome is Severity.WARNING
 
 
 def test_a_folder_is_fine_but_protects_nothing(tmp_path: Path) -> None:
     with closing(open_backend(str(tmp_path / "store"))) as store:
         found = by_subject(examine_store(store, "prod"))
         assert not list(store.list())
-    assert {finding.outcome for finding in found.values()} == {Outcome.OK, Outcome.NOTE}
-    assert found["protection"].outcome is Outcome.NOTE
+    assert {finding.outcome for finding in found.values()} == {Severity.OK, Severity.NOTE}
+    assert found["protection"].outcome is Severity.NOTE
 
 
 @pytest.mark.parametrize(("minutes", "words"), [(6, "6 minutes behind"), (-20, "20 minutes ahead of")])
@@ -188,7 +188,7 @@ def test_a_clock_that_is_off(minutes: int, words: str) -> None:
             return dataclasses.replace(info, modified=info.modified + offset)
 
     [finding] = [finding for finding in examine_store(Skewed(), "prod") if finding.subject == "clock"]
-    assert finding.outcome is Outcome.WARNING
+    assert finding.outcome is Severity.WARNING
     assert words in finding.sentence
 
 
@@ -221,6 +221,6 @@ def test_who_can_listen(url: str, environment: dict[str, str], words: str | None
     finding = judge_endpoint(place.endpoint, emulator=place.emulator)
     assert (finding is None) == (words is None)
     if finding:
-        assert finding.outcome is Outcome.WARNING
+        assert finding.outcome is Severity.WARNING
         assert words
         assert words in finding.sentence

@@ -16,7 +16,7 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.manifest import Compression, DumpOptions, Manifest, Totals
 from pipeline.errors import DumpFailed
 from pipeline.nightly.metrics import write_textfile
-from pipeline.nightly.outcome import Outcome
+from pipeline.nightly.outcome import JobResult
 
 MOMENT = datetime(2026, 11, 25, 2, 30, tzinfo=UTC)
 
@@ -42,12 +42,12 @@ def manifest(rows: int) -> Manifest:
     )
 
 
-def good(database: str = "shop", destination: str = "nas", *, rows: int = 5, level: Level | None = None) -> Outcome:
-    return Outcome(database, destination, MOMENT, manifest(rows), level)
+def good(database: str = "shop", destination: str = "nas", *, rows: int = 5, level: Level | None = None) -> JobResult:
+    return JobResult(database, destination, MOMENT, manifest(rows), level)
 
 
-def bad(database: str = "shop", destination: str = "nas", *, hours: int = 24) -> Outcome:
-    return Outcome(database, destination, MOMENT + timedelta(hours=hours), error=DumpFailed("It failed."))
+def bad(database: str = "shop", destination: str = "nas", *, hours: int = 24) -> JobResult:
+    return JobResult(database, destination, MOMENT + timedelta(hours=hours), error=DumpFailed("It failed."))
 
 
 def samples(path: Path) -> dict[str, dict[tuple[str, ...], float]]:
@@ -100,7 +100,7 @@ def test_what_it_says(path: Path) -> None:
 
 def test_until_when_the_last_backup_is_locked(path: Path) -> None:
     until = MOMENT + timedelta(days=30)
-    locked = Outcome("shop", "nas", MOMENT, manifest(5).model_copy(update={"retained_until": until}))
+    locked = JobResult("shop", "nas", MOMENT, manifest(5).model_copy(update={"retained_until": until}))
     write_textfile(path, [locked], [("shop", "nas")])
     assert values(path)["retained_until_timestamp_seconds"] == until.timestamp()
     write_textfile(path, [good()], [("shop", "nas")])
@@ -127,7 +127,7 @@ def test_a_run_of_some_databases_keeps_the_others_and_drops_what_is_gone(path: P
 
 
 def test_a_backup_that_is_not_good_is_no_success(path: Path) -> None:
-    made = Outcome("shop", "nas", MOMENT, manifest(5), error=DumpFailed("The verification failed."))
+    made = JobResult("shop", "nas", MOMENT, manifest(5), error=DumpFailed("The verification failed."))
     write_textfile(path, [made], [("shop", "nas")])
     assert values(path)["last_success_timestamp_seconds"] == 0
     assert values(path)["rows"] == 5

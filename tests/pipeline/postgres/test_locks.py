@@ -9,7 +9,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline.errors import BackupRunning, ServerUnavailable
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.locks import find_blockers, sole_backup
+from pipeline.postgres.locks import backup_lock, find_blockers
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
 
@@ -19,23 +19,23 @@ def connect(database: Database) -> Server:
 
 
 def test_the_second_backup_is_told_of_the_first(database: Database) -> None:
-    with connect(database) as one, connect(database) as other, sole_backup(one, "pgstow one"):
+    with connect(database) as one, connect(database) as other, backup_lock(one, "pgstow one"):
         [(process,)] = one.fetch("SELECT pg_backend_pid()")
         with (
             pytest.raises(BackupRunning, match=rf"of {database.name} is running \(pgstow one, process {process} of"),
-            sole_backup(other, "pgstow other"),
+            backup_lock(other, "pgstow other"),
         ):
             pass
 
 
 def test_the_lock_outlives_the_snapshot_and_ends_with_the_block(database: Database) -> None:
     with connect(database) as one, connect(database) as other:
-        with sole_backup(one, "pgstow one"):
+        with backup_lock(one, "pgstow one"):
             one.export_snapshot()
             one.release_snapshot()
-            with pytest.raises(BackupRunning), sole_backup(other, "pgstow other"):
+            with pytest.raises(BackupRunning), backup_lock(other, "pgstow other"):
                 pass
-        with sole_backup(other, "pgstow other"):
+        with backup_lock(other, "pgstow other"):
             pass
 
 
@@ -43,14 +43,14 @@ def test_another_database_is_another_matter(make_database: DatabaseMaker) -> Non
     with (
         connect(make_database()) as one,
         connect(make_database()) as other,
-        sole_backup(one, "pgstow one"),
-        sole_backup(other, "pgstow other"),
+        backup_lock(one, "pgstow one"),
+        backup_lock(other, "pgstow other"),
     ):
         pass
 
 
 def test_a_session_that_was_lost_meanwhile_is_no_failure(database: Database) -> None:
-    with connect(database) as server, sole_backup(server, "pgstow one"):
+    with connect(database) as server, backup_lock(server, "pgstow one"):
         server.export_snapshot()
         database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgstow one'")
         server.release_snapshot()
@@ -66,7 +66,7 @@ def reached_by_tcp() -> Iterator[str]:
 
 
 def test_the_server_soon_gives_up_a_client_that_vanished(reached_by_tcp: str) -> None:
-    with Server(Conninfo.parse(reached_by_tcp)) as server, sole_backup(server, "pgstow one"):
+    with Server(Conninfo.parse(reached_by_tcp)) as server, backup_lock(server, "pgstow one"):
         settings = [server.fetch(f"SHOW tcp_keepalives_{name}")[0][0] for name in ("idle", "interval", "count")]
     assert settings == ["60", "10", "6"]
 

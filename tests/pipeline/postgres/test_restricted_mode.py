@@ -9,7 +9,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline.errors import BackupDamaged, ProgramMissing, RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.psql import ScriptRun, run_script
+from pipeline.postgres.psql import Psql, run_script
 from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
 from pipeline.postgres.workspace import Workspace
 
@@ -83,7 +83,7 @@ def test_psql_refuses_what_reaches_it(database: Database, tmp_path: Path) -> Non
     with Workspace(tmp_path) as workspace:
         path = workspace.write_private("hostile.sql", script.encode("latin-1"))
         where = Conninfo.parse(database.conninfo), workspace, path, RestrictedMode()
-        run = ScriptRun(find_psql(at_least_major=12), *where, name="pgstow", passes=lambda _: True)
+        run = Psql(find_psql(at_least_major=12), *where, name="pgstow", passes=lambda _: True)
         wait_until(run.has_ended, "psql ends")
     refused = [error for error in run.refused() if "backslash commands are restricted" in error.message]
     assert len(refused) > len(HOSTILE)
@@ -94,7 +94,7 @@ def test_the_restore_ends_at_the_first_command(database: Database, tmp_path: Pat
     with Workspace(tmp_path) as workspace:
         path = workspace.write_private("hostile.sql", "\\echo\nCREATE TABLE t ();\n")
         where = Conninfo.parse(database.conninfo), workspace, path, RestrictedMode()
-        run = ScriptRun(find_psql(at_least_major=12), *where, name="pgstow")
+        run = Psql(find_psql(at_least_major=12), *where, name="pgstow")
         with pytest.raises(RestoreFailed, match="backslash commands are restricted"):
             wait_until(run.has_ended, "psql ends")
     assert database.fetch("SELECT to_regclass('public.t')") == [(None,)]
@@ -150,7 +150,7 @@ def test_it_connects_to_the_databases_of_a_backup(make_database: DatabaseMaker, 
     with Workspace(tmp_path) as workspace:
         path = workspace.write_private("script.sql", b"".join(restricted.of([script.encode()])))
         where = Conninfo.parse(databases[0].conninfo), workspace, path, restricted
-        run = ScriptRun(find_psql(at_least_major=12), *where, name="pgstow")
+        run = Psql(find_psql(at_least_major=12), *where, name="pgstow")
         wait_until(run.has_ended, "psql ends")
     for number, database in enumerate(databases):
         assert database.fetch("SELECT relname FROM pg_class WHERE relname ~ '^t[0-9]$'") == [(f"t{number}",)]

@@ -10,13 +10,20 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.shelf import NOW, Shelf
+from support.shelf import NOW, BackupBuilder
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.find import ListedManifest, Wanted, find_backup, list_manifests, newest_believed, read_catalog
-from pipeline.catalog.keys import WHOLE, BackupRef
+from pipeline.catalog.find import (
+    BackupSelector,
+    ListedManifest,
+    find_backup,
+    list_manifests,
+    newest_believed,
+    read_catalog,
+)
+from pipeline.catalog.keys import CLUSTER, BackupRef
 from pipeline.catalog.manifest import Manifest, Member, dump_manifest
-from pipeline.prune.deletion import Removed
+from pipeline.prune.deletion import Deleted
 from pipeline.prune.gc import GcRequest, collect, find_leftovers
 from pipeline.prune.prune import Pruned, PruneRequest, plan, prune
 from pipeline.prune.retention import Policy
@@ -33,17 +40,17 @@ def run(store: StorageBackend, request: PruneRequest = LAST) -> Pruned:
     return prune(request, plan(request, store, lambda _: None, NOW), store, lambda _: None, NOW)
 
 
-def run_gc(store: StorageBackend, request: GcRequest | None = None) -> Removed:
+def run_gc(store: StorageBackend, request: GcRequest | None = None) -> Deleted:
     request = request or GcRequest()
     return collect(request, find_leftovers(request, store, lambda _: None, LATER), store, lambda _: None, LATER)
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf(MemoryBackend())
+def shelf() -> BackupBuilder:
+    return BackupBuilder(MemoryBackend())
 
 
-def test_a_dropped_backup_goes_with_all_that_was_stored_for_it(shelf: Shelf) -> None:
+def test_a_dropped_backup_goes_with_all_that_was_stored_for_it(shelf: BackupBuilder) -> None:
     old, new = shelf.add(DAY), shelf.add(0 * DAY)
     attestation = shelf.attest(old)
     upload(shelf.store, old.manifest_key + ".sig", b"")
@@ -59,7 +66,7 @@ def test_a_dropped_backup_goes_with_all_that_was_stored_for_it(shelf: Shelf) -> 
     assert shelf.committed() == {new}
 
 
-def test_a_plan_changes_nothing(shelf: Shelf) -> None:
+def test_a_plan_changes_nothing(shelf: BackupBuilder) -> None:
     shelf.add(DAY)
     shelf.add(0 * DAY)
     before = shelf.all_keys()
@@ -67,7 +74,7 @@ def test_a_plan_changes_nothing(shelf: Shelf) -> None:
     assert shelf.all_keys() == before
 
 
-def test_only_the_database_that_is_asked_for(shelf: Shelf) -> None:
+def test_only_the_database_that_is_asked_for(shelf: BackupBuilder) -> None:
     old, other = shelf.add(2 * DAY), shelf.add(2 * DAY, "blog")
     shelf.add(DAY)
     shelf.add(DAY, "blog")
@@ -76,15 +83,15 @@ def test_only_the_database_that_is_asked_for(shelf: Shelf) -> None:
     assert run(shelf.store, PruneRequest(LAST.policy, database="blog")).backups == [other]
 
 
-def test_a_cluster_goes_whole_and_its_members_by_no_other_way(shelf: Shelf) -> None:
+def test_a_cluster_goes_whole_and_its_members_by_no_other_way(shelf: BackupBuilder) -> None:
     old, new = shelf.add_cluster(2 * DAY), shelf.add_cluster(DAY)
     alone = shelf.add(3 * DAY)
     assert run(shelf.store, PruneRequest(LAST.policy, database="shop")).backups == []
-    assert run(shelf.store, PruneRequest(LAST.policy, database=WHOLE)).backups == old
+    assert run(shelf.store, PruneRequest(LAST.policy, database=CLUSTER)).backups == old
     assert shelf.committed() == {*new, alone}
 
 
-def test_a_record_of_other_members_than_those_that_are_there_is_damaged(shelf: Shelf) -> None:
+def test_a_record_of_other_members_than_those_that_are_there_is_damaged(shelf: BackupBuilder) -> None:
     first, second = shelf.add_cluster(2 * DAY), shelf.add_cluster(DAY)
     member = second[1]
     data = shelf.manifest(member).model_copy(update={"tool": "another"})
@@ -94,7 +101,7 @@ def test_a_record_of_other_members_than_those_that_are_there_is_damaged(shelf: S
     assert shelf.committed() == {*first, *second}
 
 
-def test_what_was_proven_counts(shelf: Shelf) -> None:
+def test_what_was_proven_counts(shelf: BackupBuilder) -> None:
     refs = [shelf.add(age * DAY) for age in (3, 2, 1)]
     shelf.attest(refs[0])
     shelf.attest(refs[1], good=False)
@@ -104,7 +111,7 @@ def test_what_was_proven_counts(shelf: Shelf) -> None:
     assert run(shelf.store, PruneRequest(Policy(keep_last=1, only_verified=Level.BYTES))).backups == refs[:2]
 
 
-def test_a_bad_night_of_the_store_costs_no_backup_that_was_proven(shelf: Shelf) -> None:
+def test_a_bad_night_of_the_store_costs_no_backup_that_was_proven(shelf: BackupBuilder) -> None:
     oldest, older, newest = (shelf.add(age * DAY) for age in (2, 1, 0))
     for ref in (oldest, older, newest):
         shelf.attest(ref, Level.BYTES, unreadable=[] if ref == newest else ["The store failed."])
@@ -115,7 +122,7 @@ def test_a_bad_night_of_the_store_costs_no_backup_that_was_proven(shelf: Shelf) 
     assert run(shelf.store, PruneRequest(higher)).backups == []
 
 
-def test_a_backup_that_was_committed_meanwhile_counts(shelf: Shelf) -> None:
+def test_a_backup_that_was_committed_meanwhile_counts(shelf: BackupBuilder) -> None:
     old, new = shelf.add(2 * DAY), shelf.add(DAY)
     approved = plan(LAST, shelf.store, lambda _: None, NOW)
     latest = shelf.add(0 * DAY, uses=[old])
@@ -125,7 +132,7 @@ def test_a_backup_that_was_committed_meanwhile_counts(shelf: Shelf) -> None:
     assert shelf.committed() == {old, new, latest}, "also what the new plan would drop, and nobody has seen"
 
 
-def test_a_manifest_that_cannot_be_read_is_told_and_keeps_its_database(shelf: Shelf) -> None:
+def test_a_manifest_that_cannot_be_read_is_told_and_keeps_its_database(shelf: BackupBuilder) -> None:
     refs = [shelf.add(age * DAY) for age in (3, 2, 1)]
     damaged = shelf.ref(4 * DAY)
     upload(shelf.store, damaged.manifest_key, b"")
@@ -136,7 +143,7 @@ def test_a_manifest_that_cannot_be_read_is_told_and_keeps_its_database(shelf: Sh
     assert run(shelf.store).backups == []
 
 
-def test_a_locked_manifest_leaves_its_backup_whole(shelf: Shelf) -> None:
+def test_a_locked_manifest_leaves_its_backup_whole(shelf: BackupBuilder) -> None:
     assert isinstance(shelf.store, MemoryBackend)
     old = shelf.add_cluster(2 * DAY)
     shelf.add_cluster(DAY)
@@ -148,7 +155,7 @@ def test_a_locked_manifest_leaves_its_backup_whole(shelf: Shelf) -> None:
     assert run(shelf.store).backups == old
 
 
-def test_a_locked_object_is_told_and_stays_until_it_is_free(shelf: Shelf) -> None:
+def test_a_locked_object_is_told_and_stays_until_it_is_free(shelf: BackupBuilder) -> None:
     assert isinstance(shelf.store, MemoryBackend)
     old, new = shelf.add(2 * DAY), shelf.add(DAY)
     locked = old.data_prefix + "0.dat.00000.zst"
@@ -173,7 +180,7 @@ class Denying(MemoryBackend):
 
 
 def test_nothing_is_pruned_where_not_all_can_be_read() -> None:
-    shelf = Shelf(Denying())
+    shelf = BackupBuilder(Denying())
     shelf.add(DAY)
     shelf.add(0 * DAY)
     before = shelf.all_keys()
@@ -198,7 +205,7 @@ ODD_KEYS = [
 ]
 
 
-def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: Shelf) -> None:
+def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: BackupBuilder) -> None:
     assert isinstance(shelf.store, MemoryBackend)
     old, new = shelf.add(DAY), shelf.add(0 * DAY)
     shelf.attest(new)
@@ -222,10 +229,10 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: Shelf) -> No
     assert sorted(collected.odd) == sorted(below[:2])
     assert {*ODD_KEYS, *below} <= set(shelf.all_keys())
     assert [entry.problem for entry in read_catalog(shelf.store, list_manifests(shelf.store).manifests, NOW)] == [None]
-    assert find_backup(shelf.store, Wanted()).backup_id == new.backup_id
+    assert find_backup(shelf.store, BackupSelector()).backup_id == new.backup_id
 
 
-def test_what_cannot_be_true_takes_no_place_and_stays(shelf: Shelf) -> None:
+def test_what_cannot_be_true_takes_no_place_and_stays(shelf: BackupBuilder) -> None:
     """Each as a writer of the bucket would make it: newer than the real backups, so that it would be the one to keep."""
     store, real = shelf.store, [shelf.add(age * DAY) for age in (2, 1)]
     template = shelf.manifest(real[1])
@@ -261,16 +268,18 @@ def test_what_cannot_be_true_takes_no_place_and_stays(shelf: Shelf) -> None:
     decisions = {one.ref: one for one in plan(LAST, store, lambda _: None, NOW)}
     assert all(decisions[ref].keep and decisions[ref].doubtful for ref in bogus)
     assert run(store).backups == real[:1]
-    assert find_backup(store, Wanted()).backup_id == real[1].backup_id
+    assert find_backup(store, BackupSelector()).backup_id == real[1].backup_id
     newest = newest_believed(store, "prod", "shop", lambda _: None)
     assert newest is not None
     assert newest.manifest.backup_id == real[1].backup_id
     told: list[object] = []
-    assert all(find_backup(store, Wanted(ref.backup_id), told.append).backup_id == ref.backup_id for ref in bogus)
+    assert all(
+        find_backup(store, BackupSelector(ref.backup_id), told.append).backup_id == ref.backup_id for ref in bogus
+    )
     assert len(told) == len(bogus)
 
 
-def test_by_this_machines_clock_alone_the_future_is_none_either(shelf: Shelf) -> None:
+def test_by_this_machines_clock_alone_the_future_is_none_either(shelf: BackupBuilder) -> None:
     """In a folder, whoever writes a file sets its time."""
     refs = [shelf.add(age * DAY) for age in (2, 1, 0)]
     listed = [ListedManifest(ref, LATER, 1) for ref in refs]
@@ -281,7 +290,7 @@ def test_by_this_machines_clock_alone_the_future_is_none_either(shelf: Shelf) ->
     assert [entry.problem for entry in read_catalog(shelf.store, listed, NOW - timedelta(minutes=14))] == [None] * 3
 
 
-def test_what_an_interrupted_backup_left_goes_once_it_is_old(shelf: Shelf) -> None:
+def test_what_an_interrupted_backup_left_goes_once_it_is_old(shelf: BackupBuilder) -> None:
     committed = shelf.add(9 * DAY)
     left, elsewhere = shelf.ref(3 * DAY), shelf.ref(3 * DAY, "blog")
     shelf.objects(left, 3)
@@ -296,13 +305,13 @@ def test_what_an_interrupted_backup_left_goes_once_it_is_old(shelf: Shelf) -> No
 
 
 @pytest.mark.parametrize("age", [-2 * DAY, 0 * DAY])
-def test_what_may_be_under_way_stays(shelf: Shelf, age: timedelta) -> None:
+def test_what_may_be_under_way_stays(shelf: BackupBuilder, age: timedelta) -> None:
     """By its beginning, also one of the future; or by its newest object, which was stored just now."""
     shelf.objects(shelf.ref(age))
     newest = max(info.modified for info in shelf.store.list())
     [begun_now] = find_leftovers(GcRequest(), shelf.store, lambda _: None, min(NOW, newest))
     assert begun_now.kept == "perhaps under way"
-    old = Shelf(MemoryBackend())
+    old = BackupBuilder(MemoryBackend())
     old.objects(old.ref(900 * DAY))
     stored = max(info.modified for info in old.store.list())
     [still_at_it] = find_leftovers(GcRequest(), old.store, lambda _: None, stored + timedelta(hours=23))
@@ -311,7 +320,7 @@ def test_what_may_be_under_way_stays(shelf: Shelf, age: timedelta) -> None:
     assert given_up.kept is None
 
 
-def test_what_a_backup_uses_is_no_leftover(shelf: Shelf) -> None:
+def test_what_a_backup_uses_is_no_leftover(shelf: BackupBuilder) -> None:
     old, damaged = shelf.add(3 * DAY), shelf.ref(2 * DAY, "blog")
     shelf.add(2 * DAY, uses=[old])
     shelf.store.delete([old.manifest_key])
@@ -322,7 +331,7 @@ def test_what_a_backup_uses_is_no_leftover(shelf: Shelf) -> None:
     assert shelf.all_keys() == before
 
 
-def test_a_backup_that_is_committed_while_gc_asks_is_spared(shelf: Shelf) -> None:
+def test_a_backup_that_is_committed_while_gc_asks_is_spared(shelf: BackupBuilder) -> None:
     ref = shelf.add(3 * DAY)
     manifest = shelf.store.get(ref.manifest_key)
     shelf.store.delete([ref.manifest_key])
@@ -341,7 +350,7 @@ def test_gc_stops_where_a_listing_leaves_out_a_manifest() -> None:
             return (info for info in super().list(prefix) if not (self.hidden and info.key.startswith(self.hidden)))
 
     store = Lying()
-    shelf = Shelf(store)
+    shelf = BackupBuilder(store)
     ref, leftover = shelf.add(DAY), shelf.ref(2 * DAY)
     shelf.objects(leftover)
     approved = find_leftovers(GcRequest(), store, lambda _: None, LATER)
@@ -412,7 +421,7 @@ class Interrupted(MemoryBackend):
 
 def test_nothing_is_removed_before_all_was_listed_and_read() -> None:
     store = Interrupted()
-    shelf = Shelf(store)
+    shelf = BackupBuilder(store)
     for age in (3, 2, 1):
         shelf.attest(shelf.add(age * DAY))
         shelf.objects(shelf.ref(age * DAY))
@@ -439,19 +448,19 @@ def test_nothing_is_removed_before_all_was_listed_and_read() -> None:
 
 
 def test_interrupted_at_any_call_it_ends_the_same() -> None:
-    def fill(shelf: Shelf) -> None:
+    def fill(shelf: BackupBuilder) -> None:
         for age in (3, 2, 1):
             old = shelf.add(age * 7 * DAY)
             shelf.attest(shelf.add(age * 7 * DAY, uses=[old]))
             shelf.add_cluster(age * 7 * DAY)
 
-    steady = Shelf(MemoryBackend())
+    steady = BackupBuilder(MemoryBackend())
     fill(steady)
     run(steady.store)
     run_gc(steady.store)
     for calls in itertools.count():
         store = Interrupted()
-        fill(Shelf(store))
+        fill(BackupBuilder(store))
         store.calls_left = calls
         try:
             run(store)
@@ -463,12 +472,12 @@ def test_interrupted_at_any_call_it_ends_the_same() -> None:
         run(store)
         run_gc(store)
         assert store.broken == []
-        assert Shelf(store).all_keys() == steady.all_keys(), f"after an interruption at call {calls}"
+        assert BackupBuilder(store).all_keys() == steady.all_keys(), f"after an interruption at call {calls}"
     assert calls > 100
 
 
 @st.composite
-def fillings(draw: st.DrawFn) -> Callable[[Shelf], None]:
+def fillings(draw: st.DrawFn) -> Callable[[BackupBuilder], None]:
     """Fills a shelf: each time in the same way."""
     alone = draw(
         st.lists(
@@ -480,7 +489,7 @@ def fillings(draw: st.DrawFn) -> Callable[[Shelf], None]:
     attested = draw(st.sets(st.integers(0, 20), max_size=4))
     held = draw(st.sets(st.integers(0, 60), max_size=2))
 
-    def fill(shelf: Shelf) -> None:
+    def fill(shelf: BackupBuilder) -> None:
         refs: list[BackupRef] = []
         for age, database, uses, _ in alone:
             earlier = [ref for ref in refs if ref.database == database]
@@ -510,11 +519,13 @@ def fillings(draw: st.DrawFn) -> Callable[[Shelf], None]:
     ),
     st.integers(0, 150),
 )
-def test_wherever_it_is_interrupted_it_ends_the_same(fill: Callable[[Shelf], None], policy: Policy, calls: int) -> None:
+def test_wherever_it_is_interrupted_it_ends_the_same(
+    fill: Callable[[BackupBuilder], None], policy: Policy, calls: int
+) -> None:
     request, steady, store = PruneRequest(policy), MemoryBackend(), Interrupted()
-    fill(Shelf(steady))
-    fill(Shelf(store))
-    assert Shelf(store).all_keys() == Shelf(steady).all_keys()
+    fill(BackupBuilder(steady))
+    fill(BackupBuilder(store))
+    assert BackupBuilder(store).all_keys() == BackupBuilder(steady).all_keys()
     run(steady, request)
     run_gc(steady)
     for attempt in (lambda: run(store, request), lambda: run_gc(store)):
@@ -526,6 +537,6 @@ def test_wherever_it_is_interrupted_it_ends_the_same(fill: Callable[[Shelf], Non
     run(store, request)
     run_gc(store)
     assert store.broken == []
-    assert Shelf(store).all_keys() == Shelf(steady).all_keys()
+    assert BackupBuilder(store).all_keys() == BackupBuilder(steady).all_keys()
     assert run(store, request).backups == []
     assert run_gc(store).objects == 0

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.keys import GLOBALS, WHOLE, BackupRef
+from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
 from pipeline.catalog.manifest import DumpOptions
 from pipeline.errors import InvalidRequest
 from pipeline.prune.retention import Backup, Decision, Policy, plan_prune, selection_of
@@ -21,7 +21,7 @@ DAY = timedelta(days=1)
 
 def backup(moment: datetime, database: str = "shop", **fields: Any) -> Backup:
     suffix = fields.pop("suffix", "aaaaaa")
-    kind = {GLOBALS: "globals", WHOLE: "cluster"}.get(database, "database")
+    kind = {GLOBALS: "globals", CLUSTER: "cluster"}.get(database, "database")
     ref = BackupRef("prod", database, f"{moment:%Y%m%dT%H%M%SZ}-{suffix}")
     return Backup(**{"ref": ref, "kind": kind, "snapshot_at": moment, **fields})
 
@@ -115,7 +115,7 @@ def test_a_cluster_counts_as_one() -> None:
     everything, records = [], []
     for number in range(3):
         members = [backup(NOW - number * DAY, name) for name in (GLOBALS, "shop", "blog")]
-        records.append(backup(NOW - number * DAY, WHOLE, members=tuple(one.ref for one in members)))
+        records.append(backup(NOW - number * DAY, CLUSTER, members=tuple(one.ref for one in members)))
         everything += [*members, records[-1]]
     alone = [backup(NOW - number * DAY, suffix="bbbbbb") for number in range(2)]
     plan = plan_prune([*everything, *alone], Policy(keep_last=1), NOW)
@@ -126,8 +126,8 @@ def test_a_cluster_counts_as_one() -> None:
 
 def test_a_cluster_that_lacks_a_member_is_not_good() -> None:
     lone = backup(NOW - DAY, "shop")
-    broken = backup(NOW - DAY, WHOLE, members=(lone.ref, backup(NOW - DAY, "gone").ref))
-    whole = backup(NOW, WHOLE, members=())
+    broken = backup(NOW - DAY, CLUSTER, members=(lone.ref, backup(NOW - DAY, "gone").ref))
+    whole = backup(NOW, CLUSTER, members=())
     plan = plan_prune([lone, broken, whole], Policy(keep_last=5), NOW)
     assert why(plan, broken) == ("a member is missing",)
     assert kept(plan) == {whole.ref}
@@ -158,7 +158,7 @@ def test_what_is_of_the_server_is_verified_as_far_as_it_can_be() -> None:
     assert kept(plan) == {globals_[0].ref}
     members = (globals_[0].ref, backup(NOW, "shop").ref)
     for level in (Level.RESTORE, Level.ARCHIVE):
-        record = backup(NOW, WHOLE, members=members)
+        record = backup(NOW, CLUSTER, members=members)
         shop = backup(NOW, "shop", verified=level)
         plan = plan_prune([globals_[0], shop, record], Policy(keep_last=1, only_verified=Level.RESTORE), NOW)
         good = "last 1" in why(plan, record)
@@ -199,7 +199,7 @@ def test_what_could_not_be_read_takes_nobodys_place_and_is_not_given_up() -> Non
 def test_a_record_of_a_member_that_could_not_be_read() -> None:
     old, new = ([backup(moment, name) for name in (GLOBALS, "shop")] for moment in (NOW - DAY, NOW))
     new[1] = replace(new[1], unread_at=NOW)
-    records = [backup(two[0].snapshot_at, WHOLE, members=tuple(one.ref for one in two)) for two in (old, new)]
+    records = [backup(two[0].snapshot_at, CLUSTER, members=tuple(one.ref for one in two)) for two in (old, new)]
     plan = plan_prune([*old, *new, *records], Policy(keep_last=1), NOW)
     assert all(one.keep for one in plan)
 
@@ -217,8 +217,8 @@ def test_what_is_locked_stays() -> None:
 
 def test_a_locked_member_keeps_all_of_its_cluster() -> None:
     member = backup(NOW - DAY, "shop", held=True)
-    old = backup(NOW - DAY, WHOLE, members=(member.ref,))
-    plan = plan_prune([member, old, backup(NOW, WHOLE)], Policy(keep_last=1), NOW)
+    old = backup(NOW - DAY, CLUSTER, members=(member.ref,))
+    plan = plan_prune([member, old, backup(NOW, CLUSTER)], Policy(keep_last=1), NOW)
     assert why(plan, old) == ("legal hold",)
     assert member.ref in kept(plan)
 
@@ -241,7 +241,7 @@ def test_what_cannot_be_read_stays_with_all_that_it_may_need() -> None:
     assert why(plan, nights[2]) == (f"perhaps used by {unreadable.backup_id}, whose manifest can't be read",)
     [told] = [one for one in plan if one.ref == unreadable]
     assert told.reasons == ("its manifest can't be read",)
-    of_cluster = replace(unreadable, database=WHOLE)
+    of_cluster = replace(unreadable, database=CLUSTER)
     plan = plan_prune([*nights, *others], Policy(keep_last=1), NOW, [of_cluster])
     assert len(kept(plan)) == 7
 
@@ -313,7 +313,7 @@ def stores(draw: st.DrawFn) -> list[Backup]:
     for moment in draw(st.lists(MOMENTS, max_size=4)):
         members = [add(moment, name) for name in (GLOBALS, "shop")]
         missing = [backup(moment, "gone").ref] if draw(st.integers(0, 4)) == 0 else []
-        add(moment, WHOLE, members=(*(one.ref for one in members), *missing))
+        add(moment, CLUSTER, members=(*(one.ref for one in members), *missing))
     return draw(st.permutations(found))
 
 
@@ -388,7 +388,7 @@ def test_what_is_not_believed_never_makes_more_go(backups: list[Backup], policy:
     forged = [
         backup(
             NOW + data.draw(st.integers(-900, 900)) * DAY,
-            data.draw(st.sampled_from(["shop", WHOLE])),
+            data.draw(st.sampled_from(["shop", CLUSTER])),
             suffix=f"f{number:05x}",
             verified=Level.RESTORE,
             tags=frozenset("x"),

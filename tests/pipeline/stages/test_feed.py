@@ -105,7 +105,7 @@ def test_what_is_read_from_the_pipes_is_what_was_dumped(
 
 
 def test_a_single_job_is_fed_in_the_order_that_was_asked_for(stored_sample: StoredSample) -> None:
-    """A list of entries may say another one than the archive's; a file that nobody is ready to feed waits for serve_strays."""
+    """A list of entries may say another one than the archive's; a file that nobody is ready to feed waits for serve_out_of_order."""
     with Workers() as workers:
         archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits(jobs=1))
     files = [file for file in archive.files_of(None) if file.kind == "table"]
@@ -139,7 +139,7 @@ def test_the_thread_of_a_stray_ends_with_its_work(stored_sample: StoredSample, t
 
 
 def served(fed: Feeding, done: Callable[[], bool]) -> bool:
-    fed.feed.serve_strays()
+    fed.feed.serve_out_of_order()
     return done()
 
 
@@ -213,7 +213,7 @@ def test_a_pipe_that_is_asked_for_out_of_turn_is_served(stored_sample: StoredSam
         reading.start()
 
         def served() -> bool:
-            made.feed.serve_strays()
+            made.feed.serve_out_of_order()
             workers.collect()
             return bool(contents)
 
@@ -244,7 +244,7 @@ def test_large_objects_that_are_asked_for_out_of_turn_are_served(stored_sample: 
         reading.start()
 
         def served() -> bool:
-            feed.serve_strays()
+            feed.serve_out_of_order()
             workers.collect()
             return len(contents) == len(large_objects)
 

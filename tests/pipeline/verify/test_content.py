@@ -10,7 +10,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
 from pipeline.archive.reader import open_archive
-from pipeline.catalog.find import Wanted, find_backup
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.events import Notice
@@ -25,7 +25,7 @@ def compare(conninfo: str, store: StorageBackend) -> tuple[int, list[str], list[
     told: list[str] = []
     limits = Limits(jobs=2)
     with Workers() as workers:
-        archive = open_archive(store, find_backup(store, Wanted()), workers, limits)
+        archive = open_archive(store, find_backup(store, BackupSelector()), workers, limits)
     comparison = compare_content(
         Conninfo.parse(conninfo),
         archive,

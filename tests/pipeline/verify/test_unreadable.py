@@ -9,7 +9,7 @@ import pytest
 from support.faulty_http import Fault, FaultyProxy
 from support.object_stores import StoreBucket
 from support.pgstow import Result, run_pgstow
-from support.shelf import NOW, Shelf
+from support.shelf import NOW, BackupBuilder
 
 from pipeline.catalog.attestation import Attestation, load_attestation
 from pipeline.catalog.keys import BackupRef
@@ -29,7 +29,7 @@ class Flaky:
         self.proxy = proxy
         self.url = bucket.url_at(proxy.url)
         self.store = open_backend(bucket.url)
-        self.shelf = Shelf(self.store)
+        self.shelf = BackupBuilder(self.store)
 
     def lose(self, path: str, *, method: str = "GET|HEAD", with_: Fault = Fault.INTERNAL_ERROR) -> None:
         """For ever."""
