@@ -33,7 +33,7 @@ lock: .venv/.development ## Pin the newest versions that pyproject.toml allows
 	$(COMPILE) --extra demo --extra dev --extra bench --output-file requirements-dev.lock
 
 schema: .venv/.runtime ## Write docs/*.schema.json anew, after a change of the models in pipeline/
-	@for document in manifest:manifest attestation:attestation nightly.settings:config; do \
+	@for document in catalog.manifest:manifest catalog.attestation:attestation nightly.settings:config; do \
 		name=$${document#*:}; \
 		$(BIN)/python -c "import json; from pipeline.$${document%:*} import $${name}_schema as schema; print(json.dumps(schema(), indent=2))" \
 			> docs/$$name.schema.json; \

@@ -7,13 +7,18 @@ failure is the one that is raised, in the owner's thread.
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 _GRACE = 1.0  # seconds for work that runs when something fails
+_TICK = 0.2  # seconds
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 Completion = tuple["Pool[Any]", Callable[[Any], None], Any, BaseException | None]
 
@@ -35,6 +40,38 @@ class Workers:
         pool: Pool[Any] = Pool(threads, name, self._completed)
         self._pools.append(pool)
         return pool
+
+    def map(
+        self,
+        work: Callable[[Item], T],
+        items: Iterable[Item],
+        *,
+        threads: int,
+        name: str,
+        tick: Callable[[], object] = lambda: None,
+    ) -> Iterator[tuple[Item, T]]:
+        """Yield each item with the result of ``work(item)``, in the order in which results come.
+
+        Takes at most twice as many items ahead as there are threads. Calls ``tick`` after results, and every 0.2 seconds without any.
+        Raises what a worker raised.
+        """
+        pool: Pool[T] = self.pool(threads, name)
+        results: deque[tuple[Item, T]] = deque()
+
+        def take(item: Item, result: T) -> None:
+            results.append((item, result))
+
+        remaining = iter(items)
+        while True:
+            for item in islice(remaining, 2 * threads - pool.pending):
+                pool.submit(partial(work, item), partial(take, item))
+            if not pool.pending:
+                break
+            self.collect(_TICK)
+            while results:
+                yield results.popleft()
+            tick()
+        pool.finish()
 
     def run_apart(self, work: Callable[[], T], then: Callable[[T], None], name: str) -> None:
         """Run one piece of work on a thread of its own, which ends with it; see :meth:`Pool.submit`."""

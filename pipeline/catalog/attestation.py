@@ -170,32 +170,23 @@ def _read(
     store: StorageBackend, histories: Sequence[tuple[BackupRef, str | None, Sequence[ObjectInfo]]], notify: Notify
 ) -> dict[BackupRef, Attestation]:
     found: dict[BackupRef, Attestation] = {}
-
-    def take(ref: BackupRef, result: tuple[Attestation | None, Sequence[str]]) -> None:
-        attestation, problems = result
-        if problems:
-            more = (
-                f" {len(problems) - 1} more attestations of this backup can't be used either."
-                if len(problems) > 1
-                else ""
-            )
-            notify(Notice(problems[0] + more))
-        if attestation:
-            found[ref] = attestation
-
     with Workers() as workers:
-        reading = workers.pool(_READERS, "attestation")
-        for ref, sha256, oldest_first in histories:
-            reading.submit(partial(_read_history, store, sha256, oldest_first), partial(take, ref))
-        while reading.pending:
-            workers.collect(timeout=1.0)
+        read = workers.map(partial(_read_history, store), histories, threads=_READERS, name="attestation")
+        for (ref, _, _), (attestation, problems) in read:
+            if problems:
+                others = len(problems) - 1
+                more = f" {others} more attestations of this backup can't be used either." if others else ""
+                notify(Notice(problems[0] + more))
+            if attestation:
+                found[ref] = attestation
     return found
 
 
 def _read_history(
-    store: StorageBackend, sha256: str | None, oldest_first: Sequence[ObjectInfo]
+    store: StorageBackend, history: tuple[BackupRef, str | None, Sequence[ObjectInfo]]
 ) -> tuple[Attestation | None, Sequence[str]]:
     """Return the attestation that counts, and a sentence on each attestation that can't be used."""
+    _, sha256, oldest_first = history
     levels, counting, proven = list(Level), None, -1
     problems: list[str] = []
     for info in reversed(oldest_first):

@@ -151,18 +151,15 @@ def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: d
 
     Raises StorageError. A manifest that can't be read or believed raises nothing: its entry says why.
     """
-    entries: dict[BackupRef, CatalogEntry] = {}
+    read = partial(_read_entry, store, now)
+    small, large = ([one for one in listed if (one.size > _LARGE) is is_large] for is_large in (False, True))
     with Workers() as workers:
-        small, large = workers.pool(_READERS, "manifest"), workers.pool(1, "large manifest")
-        for one in listed:
-            reading = large if one.size > _LARGE else small
-            reading.submit(partial(_read_entry, store, one, now), lambda entry: entries.update({entry.ref: entry}))
-        while small.pending or large.pending:
-            workers.collect(timeout=1.0)
-    return [entries[one.ref] for one in listed]
+        entries = dict(workers.map(read, small, threads=_READERS, name="manifest"))
+        entries |= workers.map(read, large, threads=1, name="large manifest")
+    return [entries[one] for one in listed]
 
 
-def _read_entry(store: StorageBackend, listed: ListedManifest, now: datetime) -> CatalogEntry:
+def _read_entry(store: StorageBackend, now: datetime, listed: ListedManifest) -> CatalogEntry:
     ref = listed.ref
     try:
         stored = _read_stored(store, listed, now)

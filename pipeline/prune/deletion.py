@@ -27,18 +27,21 @@ class Deleted:
     odd: list[str] = field(default_factory=list)
     """Names of objects that stay, since pgstow gives no object such a name."""
 
+    def add(self, batch: Iterable[ObjectInfo], locked: dict[str, datetime | None]) -> None:
+        """Take note that objects are gone, except for the locked ones."""
+        self.locked |= locked
+        gone = [info for info in batch if info.key not in locked]
+        self.objects += len(gone)
+        self.size += sum(info.size for info in gone)
+
 
 def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Deleted) -> None:
     """Delete the objects and add them to ``removed``. Raises StorageError; some are gone then."""
     remaining = _keys_alone(objects, removed)
+    batches = iter(lambda: tuple(itertools.islice(remaining, _BATCH)), ())
     with Workers() as workers:
-        removing = workers.pool(_REMOVERS, "removal")
-        while batch := tuple(itertools.islice(remaining, _BATCH)):
-            while removing.pending >= 2 * _REMOVERS:
-                workers.collect(timeout=1.0)
-            removing.submit(partial(_remove_batch, store, batch), partial(_add, removed, batch))
-        while removing.pending:
-            workers.collect(timeout=1.0)
+        for batch, locked in workers.map(partial(_remove_batch, store), batches, threads=_REMOVERS, name="removal"):
+            removed.add(batch, locked)
 
 
 def _keys_alone(objects: Iterable[ObjectInfo], removed: Deleted) -> Iterator[ObjectInfo]:
@@ -55,11 +58,3 @@ def _remove_batch(store: StorageBackend, batch: Iterable[ObjectInfo]) -> dict[st
     except ObjectLocked as exc:
         return exc.objects
     return {}
-
-
-def _add(removed: Deleted, batch: Iterable[ObjectInfo], locked: dict[str, datetime | None]) -> None:
-    removed.locked |= locked
-    for info in batch:
-        if info.key not in locked:
-            removed.objects += 1
-            removed.size += info.size

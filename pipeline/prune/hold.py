@@ -28,11 +28,8 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
     notify(Started(f"{'Holding' if held else 'Letting go'} {len(manifests) + len(keys)} objects"))
     for step in (manifests, keys) if held else (keys, manifests):
         with Workers() as workers:
-            holding = workers.pool(_REQUESTS, "hold")
-            for key in step:
-                holding.submit(partial(set_hold, store, key, held=held), lambda _: None)
-            while holding.pending:
-                workers.collect(timeout=1.0)
+            for _ in workers.map(partial(set_hold, store, held=held), step, threads=_REQUESTS, name="hold"):
+                pass
     return {ref: len(named) + 1 for ref, named in objects.items()}
 
 
@@ -44,13 +41,8 @@ def find_holds(
     Costs a request or more for each backup. Raises StorageError.
     """
     refs = list_backups(store, cluster, database)
-    locks: dict[BackupRef, ObjectLock] = {}
     with Workers() as workers:
-        asking = workers.pool(_REQUESTS, "hold")
-        for ref in refs:
-            asking.submit(partial(manifest_lock, store, ref), partial(locks.__setitem__, ref))
-        while asking.pending:
-            workers.collect(timeout=1.0)
+        locks = dict(workers.map(partial(manifest_lock, store), refs, threads=_REQUESTS, name="hold"))
     return {ref: locks[ref] for ref in refs if locks[ref].held is not False}
 
 

@@ -15,7 +15,6 @@ from pipeline.prune.deletion import Deleted, remove
 from pipeline.prune.hold import manifest_lock
 from pipeline.prune.retention import Backup, Decision, Policy, plan_prune, selection_of
 from storage_backends import AccessDenied, ObjectLocked, StorageBackend
-from storage_backends.holds import ObjectLock
 
 _ASKERS = 8  # manifests asked for their locks at once
 
@@ -141,13 +140,8 @@ def _describe_one(
 
 def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Collection[BackupRef]) -> list[Backup]:
     """The backups with what the store says of the manifests' locks, which is asked only for some."""
-    found: dict[BackupRef, ObjectLock] = {}
     with Workers() as workers:
-        asking = workers.pool(_ASKERS, "lock")
-        for ref in which:
-            asking.submit(partial(manifest_lock, store, ref), partial(found.__setitem__, ref))
-        while asking.pending:
-            workers.collect(timeout=1.0)
+        found = dict(workers.map(partial(manifest_lock, store), which, threads=_ASKERS, name="lock"))
     return [
         replace(
             backup,

@@ -2,7 +2,7 @@
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -103,31 +103,25 @@ def _filling(folder: Path, manifest: Manifest) -> Iterator[None]:
 
 
 def _write_files(
-    folder: Path, files: Iterable[File], reader: ObjectReader, workers: Workers, limits: Limits, notify: Notify
+    folder: Path, files: Sequence[File], reader: ObjectReader, workers: Workers, limits: Limits, notify: Notify
 ) -> None:
-    writing = workers.pool(limits.jobs, "write")
-    total = done = 0
+    done, total = 0, sum(file.size for file in files)
 
-    def take(size: int) -> None:
-        nonlocal done
-        done += size
-
-    for file in files:
-        total += file.size
-        writing.submit(partial(_write_file, folder, file, reader), take)
-    while writing.pending:
-        workers.collect(timeout=0.2)
+    def report() -> None:
         notify(Progress(done, total, reader.fetched, ()))
+
+    write = partial(_write_file, folder, reader)
+    for file, _ in workers.map(write, files, threads=limits.jobs, name="write", tick=report):
+        done += file.size
     tell_replaced(reader.replaced, notify)
 
 
-def _write_file(folder: Path, file: File, reader: ObjectReader) -> int:
+def _write_file(folder: Path, reader: ObjectReader, file: File) -> None:
     path = _unfinished(folder / file.path)
     with _new_file(path) as stream:
         for part in check_content(file, reader.read(file)):
             stream.write(part)
     path.rename(folder / file.path)
-    return file.size
 
 
 def _new_file(path: Path) -> BinaryIO:

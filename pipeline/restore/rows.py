@@ -24,12 +24,10 @@ def count_rows(target: Conninfo, tables: Sequence[Table], workers: Workers, conn
     Raises RestoreFailed if a table is missing.
     """
     largest_first = sorted(tables, key=lambda table: -table.size)
-    counting = workers.pool(connections, "count")
+    shares = [largest_first[first::connections] for first in range(min(connections, len(tables)))]
     counts: dict[tuple[str, str], int] = {}
-    for first in range(min(connections, len(tables))):
-        counting.submit(partial(_count, target, largest_first[first::connections]), counts.update)
-    while counting.pending:
-        workers.collect(timeout=1.0)
+    for _, counted in workers.map(partial(_count, target), shares, threads=connections, name="count"):
+        counts |= counted
     return counts
 
 

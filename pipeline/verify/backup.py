@@ -156,23 +156,18 @@ def _verify_bytes(
     limits: Limits,
     notify: Notify,
 ) -> None:
-    reading = workers.pool(min(limits.transfers, objects_at_once(objects, limits)), "read")
-
-    def take(stored: StoredObject, outcome: str | bool) -> None:
+    at_once = min(limits.transfers, objects_at_once(objects, limits))
+    total = sum(stored.size for stored in objects)
+    read = partial(_read_object, store, found.replaced)
+    for stored, outcome in workers.map(read, objects, threads=at_once, name="read"):
         if outcome is not False:
             found.objects += 1
             found.read += stored.size
         found.problems += [outcome] if isinstance(outcome, str) else []
-
-    for stored in objects:
-        reading.submit(partial(_read_object, store, stored, found.replaced), partial(take, stored))
-    total = sum(stored.size for stored in objects)
-    while reading.pending:
-        workers.collect(timeout=_INTERVAL)
         notify(Progress(found.read, total, found.read, ()))
 
 
-def _read_object(store: StorageBackend, stored: StoredObject, replaced: list[str]) -> str | bool:
+def _read_object(store: StorageBackend, replaced: list[str], stored: StoredObject) -> str | bool:
     """What is wrong with it; else whether it could be read."""
     try:
         download(store, stored, replaced)
@@ -195,27 +190,25 @@ def _verify_archive(
     manifest, limits = found.manifest, request.limits
     others = [file for file in manifest.files if file.path not in checked]
     reader = ObjectReader(store, manifest.objects, others, workers, limits)
-    reading = workers.pool(limits.threads, "archive")
-    done, reported = 0, 0.0
+    done, reported, total = 0, 0.0, sum(file.size for file in others)
 
-    def take(file: File, outcome: str | bool) -> None:
-        nonlocal done
+    def report() -> None:
+        nonlocal reported
+        if time.monotonic() - reported > _INTERVAL:
+            reported = time.monotonic()
+            notify(Progress(done, total, reader.fetched, ()))
+
+    is_directory = dump_format(manifest) == "directory"
+    read_file: Callable[[ObjectReader, File], str | bool] = _read_globals
+    if manifest.kind != "globals":
+        read_file = _read_file if is_directory else partial(_read_stream, manifest, request)
+    found.files += len(manifest.files) - len(others)
+    for file, outcome in workers.map(
+        partial(read_file, reader), others, threads=limits.threads, name="archive", tick=report
+    ):
         found.files += outcome is not False
         done += file.size
         found.problems += [outcome] if isinstance(outcome, str) else []
-
-    found.files += len(manifest.files) - len(others)
-    is_directory = dump_format(manifest) == "directory"
-    for file in others:
-        read_file: Callable[[ObjectReader, File], str | bool] = _read_globals
-        if manifest.kind != "globals":
-            read_file = _read_file if is_directory else partial(_read_stream, manifest, request)
-        reading.submit(partial(read_file, reader, file), partial(take, file))
-    while reading.pending:
-        workers.collect(timeout=_INTERVAL)
-        if time.monotonic() - reported > _INTERVAL:
-            reported = time.monotonic()
-            notify(Progress(done, sum(file.size for file in others), reader.fetched, ()))
     found.replaced += reader.replaced
     read = reader.checked | reader.damaged.keys()
     read |= {segment.object for file in manifest.files if file.path in checked for segment in file.segments}

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from pipeline.archive.reader import Archive
@@ -61,14 +60,15 @@ def compare_content(
     notify(Started("Comparing the content of tables"))
     redump = _Redump(as_dumped(target, archive.manifest.source, money=archive.uses_money(None)), archive)
     digests: dict[tuple[str, str], str] = {}
+    shares = [tables[first :: limits.jobs] for first in range(limits.jobs)]
     total = sum(table.size for table in tables)
+
+    def report() -> None:
+        notify(Progress(redump.done, max(total, redump.done), 0, ()))
+
     with Workers() as workers:
-        comparing = workers.pool(limits.jobs, "compare")
-        for first in range(limits.jobs):
-            comparing.submit(partial(redump.digests, tables[first :: limits.jobs]), digests.update)
-        while comparing.pending:
-            workers.collect(timeout=_INTERVAL)
-            notify(Progress(redump.done, max(total, redump.done), 0, ()))
+        for _, found in workers.map(redump.digests, shares, threads=limits.jobs, name="compare", tick=report):
+            digests |= found
         others = [table for table in tables if digests.get(name_of(table)) != table.checksum]
         with redump.session() as server:
             skipped = _incomparable(server, others, notify)

@@ -79,22 +79,19 @@ def _ask_each(
     store: StorageBackend, objects: Sequence[StoredObject], workers: Workers, threads: int, notify: Notify
 ) -> list[tuple[StoredObject, _Outcome]]:
     outcomes: list[tuple[StoredObject, _Outcome]] = []
-    asking = workers.pool(threads, "head")
-    for stored in objects:
-        asking.submit(partial(_ask, store, stored), outcomes.append)
-    while asking.pending:
-        workers.collect(timeout=_INTERVAL)
+    for stored, outcome in workers.map(partial(_ask, store), objects, threads=threads, name="head"):
+        outcomes.append((stored, outcome))
         notify(Progress(len(outcomes), len(objects), 0, ()))
     return outcomes
 
 
-def _ask(store: StorageBackend, stored: StoredObject) -> tuple[StoredObject, _Outcome]:
+def _ask(store: StorageBackend, stored: StoredObject) -> _Outcome:
     try:
-        return stored, _compare(store, stored, store.head(stored.key))
+        return _compare(store, stored, store.head(stored.key))
     except ObjectNotFound:
-        return stored, _compare(store, stored, None)
+        return _compare(store, stored, None)
     except ObjectUnreadable:
-        return stored, None
+        return None
 
 
 def _look_up(store: StorageBackend, objects: Sequence[StoredObject]) -> list[tuple[StoredObject, _Outcome]]:

@@ -25,7 +25,7 @@ from pipeline.stages.upload import upload
 from storage_backends import ObjectAlreadyExists
 from storage_backends.memory import MemoryBackend
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 MOMENT = datetime(2026, 11, 25, 2, 45, 1, 123456, UTC)
 REF = BackupRef("prod", "größe/x", "20261123T020000Z-7f3a9c")
 

@@ -33,7 +33,7 @@ from pipeline.catalog.manifest import (
 )
 from pipeline.errors import ManifestInvalid
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 BACKUP_ID = "20261123T020000Z-7f3a9c"
 
 # Everything that Unicode has but lone surrogates, which no database's name can hold.
