@@ -136,10 +136,10 @@ def backup(
 ) -> None:
     """Back a database up, or a whole server: dump, compress, checksum and upload at once, and commit with a manifest."""
     from pipeline.archive.destinations import committed
-    from pipeline.backup.database import BackupRequest
     from pipeline.backup.dry_run import plan_backup
+    from pipeline.backup.request import BackupRequest
     from pipeline.backup.retry import back_up_with_retries
-    from pipeline.cluster.databases import ClusterRequest, back_up_cluster
+    from pipeline.cluster.backup import ClusterRequest, back_up_cluster
     from pipeline.cluster.globals import GlobalsRequest, back_up_globals
     from pipeline.config import Labels
     from pipeline.errors import InvalidRequest
@@ -202,14 +202,9 @@ def backup(
             run = partial(back_up_cluster, of_cluster)
         case _:
             of_globals = GlobalsRequest(
-                source=request.source,
-                cluster=cluster,
+                request,
                 only="roles" if roles_only else "tablespaces" if tablespaces_only else None,
                 role_passwords=not no_role_passwords,
-                level=level,
-                limits=request.limits,
-                programs=request.programs,
-                labels=labels,
             )
             run = partial(back_up_globals, of_globals)
     os.nice(nice)

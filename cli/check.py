@@ -40,7 +40,7 @@ def check(
     quiet: options.Quiet = False,
 ) -> None:
     """Examine all that a backup needs, and what its credentials should not be able to do; say what to fix."""
-    from pipeline.backup.database import BackupRequest
+    from pipeline.backup.request import BackupRequest
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
     from pipeline.check.finding import Severity

@@ -248,7 +248,7 @@ def _restore_server(
     json: bool,
     quiet: bool,
 ) -> None:
-    from pipeline.cluster.databases import restore_cluster, restore_latest_globals
+    from pipeline.cluster.restore import restore_cluster, restore_latest_globals
 
     started = time.monotonic()
     try:

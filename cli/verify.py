@@ -91,7 +91,7 @@ def verify(
     """Verify that a backup is still what was stored, as far as restoring it; of a cluster's, each backup that it is made of."""
     from pipeline.catalog.attestation import Level
     from pipeline.catalog.find import LATEST, BackupSelector, find_stored, sources
-    from pipeline.cluster.databases import read_member
+    from pipeline.catalog.members import read_member
     from pipeline.errors import InvalidRequest
     from pipeline.verify.backup import Verification, VerifyRequest
     from pipeline.verify.backup import verify as verify_backup

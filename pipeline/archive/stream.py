@@ -5,19 +5,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from pipeline.archive.dumping import Dumping
 from pipeline.archive.reader import dump_format, single_file
-from pipeline.archive.writer import ArchivedFile, ArchiveWriter
+from pipeline.archive.writer import ArchivedFile
 from pipeline.catalog.manifest import File, Format, Manifest, TableData
-from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import DumpFailed, RestoreFailed
-from pipeline.events import Notice, Notify, Progress
+from pipeline.events import Notice, Progress
 from pipeline.postgres.activity import count_sessions
 from pipeline.postgres.dump import StreamDump
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.script import ScriptReader, Take
-from pipeline.postgres.server import Server
-from pipeline.postgres.statement_timeout import StatementTimeout
 from pipeline.postgres.toc import Toc, TocCutShort
 from pipeline.postgres.toc_head import parse_head
 from pipeline.postgres.workspace import Workspace
@@ -34,20 +32,21 @@ _TICK = 0.02  # seconds
 _INTERVAL = 0.2  # seconds between reports of progress
 
 
-def read_contents(dump: StreamDump, server: Server, name: str, watch: StatementTimeout, workers: Workers) -> Toc:
+def read_contents(dump: StreamDump, dumping: Dumping) -> Toc:
     """Return the table of contents of an archive in the custom format, and end pg_dump before it dumps data.
 
-    ``name`` is the application name of pg_dump's sessions. They have ended when this returns. Raises DumpFailed.
+    The sessions of pg_dump have ended when this returns. Raises DumpFailed.
     """
+    workers = dumping.workers
     head, tried, ended = bytearray(), 0, False
     while True:
-        watch.look()
+        dumping.statements.look()
         workers.collect(timeout=0)
         if (read := dump.read(_HEAD_PART, timeout=_TICK)) is None:
             continue
         head += read[0]
         if ended := read[1]:
-            _await(dump, watch, workers)
+            _await(dump, dumping)
         if not ended and len(head) < 2 * tried:  # so that a long table of contents isn't parsed again and again
             continue
         tried = len(head)
@@ -60,52 +59,44 @@ def read_contents(dump: StreamDump, server: Server, name: str, watch: StatementT
             )
     dump.stop()
     deadline = time.monotonic() + _PATIENCE
-    while count_sessions(server, name) and time.monotonic() < deadline:
+    while count_sessions(dumping.call.server, dumping.call.name) and time.monotonic() < deadline:
         workers.collect(timeout=_TICK)
     return toc
 
 
 def pass_on(
-    dump: StreamDump,
-    name: str,
-    along: StreamValidator,
-    watch: StatementTimeout,
-    writer: ArchiveWriter,
-    workers: Workers,
-    notify: Notify,
-    *,
-    piece_size: int,
-    expected: int,
+    dump: StreamDump, name: str, validator: StreamValidator, dumping: Dumping, *, expected: int
 ) -> list[TableData]:
     """Move all that the program writes into the writer, as the file ``name``; what the writer has no room for waits in the pipe.
 
     ``expected`` is about how many bytes that will be. Returns the tables whose rows passed. Raises DumpFailed unless it is whole.
     """
+    writer, workers, piece_size, notify = dumping.writer, dumping.workers, dumping.piece_size, dumping.notify
     index, reported, ended = 0, 0.0, False
     while not ended:
-        watch.look()
+        dumping.statements.look()
         workers.collect(timeout=0 if writer.has_room(piece_size) else _TICK)
         if not writer.has_room(piece_size) or (read := dump.read(piece_size, timeout=_TICK)) is None:
             continue
         data, ended = read
         if ended:
-            _await(dump, watch, workers)
+            _await(dump, dumping)
         writer.write(Piece(name, index, data, last=ended))
         index += 1
         try:
-            along.write(data)
+            validator.write(data)
         except RestoreFailed as exc:
             raise _unreadable(exc) from exc
         if time.monotonic() - reported > _INTERVAL:
             reported = time.monotonic()
-            current = (along.current,) if along.current else ()
+            current = (validator.current,) if validator.current else ()
             notify(Progress(writer.read, max(expected, writer.read), writer.stored, current))
-    while watch.asking:
+    while dumping.statements.asking:
         workers.collect(timeout=_TICK)
     for line in dump.warnings():
         notify(Notice(line))
     try:
-        return along.finish()
+        return validator.finish()
     except RestoreFailed as exc:
         raise _unreadable(exc) from exc
 
@@ -124,10 +115,13 @@ def read_stream(
     script = ScriptReader(of_cluster=manifest.kind == "cluster", take=take)
     if pg_restore is None:
         script.expect([(table.database, table.schema_name, table.relation) for table in manifest.tables])
-    with Workspace(limits.spool_parent) as workspace, StreamValidator(script, workspace, format_, pg_restore) as along:
+    with (
+        Workspace(limits.spool_parent) as workspace,
+        StreamValidator(script, workspace, format_, pg_restore) as validator,
+    ):
         for part in check_content(file, reader.read(file)):
-            along.write(part)
-        return along.finish()
+            validator.write(part)
+        return validator.finish()
 
 
 def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
@@ -144,11 +138,11 @@ def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
     ]
 
 
-def _await(dump: StreamDump, watch: StatementTimeout, workers: Workers) -> None:
+def _await(dump: StreamDump, dumping: Dumping) -> None:
     """Its end, which follows that of its output; what ended it badly comes before what is wrong with what it wrote."""
     while not dump.has_ended():
-        watch.look()
-        workers.collect(timeout=_TICK)
+        dumping.statements.look()
+        dumping.workers.collect(timeout=_TICK)
 
 
 def _unreadable(error: RestoreFailed) -> DumpFailed:

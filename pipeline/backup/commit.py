@@ -1,12 +1,16 @@
-"""The last stage of a backup: its list of checksums, and then the manifest, with which it begins to exist."""
+"""A backup from its beginning to its manifest, with which it begins to exist."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 from pipeline.archive.destinations import BackupResults, Destination, Destinations
+from pipeline.archive.dumping import Dumping
+from pipeline.archive.writer import ArchiveWriter
+from pipeline.backup.request import BackupRequest
 from pipeline.catalog.find import newest_believed
 from pipeline.catalog.keys import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.catalog.manifest import (
@@ -24,32 +28,60 @@ from pipeline.catalog.manifest import (
     dump_manifest,
 )
 from pipeline.catalog.plausibility import doubt, doubt_time
-from pipeline.config import Labels
+from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
+from pipeline.postgres.dump import DumpCall
 from pipeline.postgres.loading import has_money, session_default
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
+from pipeline.postgres.statement_timeout import StatementTimeout
+from pipeline.postgres.workspace import Workspace
+from pipeline.stages.compress import Compressor
 from pipeline.stages.upload import upload, upload_timed
 from storage_backends import AccessDenied, StorageBackend, StorageError
 
 
+@dataclass(frozen=True, slots=True)
+class Dumped:
+    """What a backup's manifest says of its dump."""
+
+    kind: Kind
+    snapshot_at: datetime
+    source: Source
+    options: DumpOptions
+    files: Sequence[File] = ()
+    tables: Sequence[TableData] = ()
+    totals: Totals | None = None
+    """The sums over the rest, if not None."""
+
+
 @dataclass(slots=True)
 class BackupInProgress:
-    """A backup under way: which one it will be, and when each of its stages ended."""
+    """A backup under way: which one it will be, where it goes, and when each of its stages ended."""
 
+    request: BackupRequest
     ref: BackupRef
+    destinations: Destinations
+    notify: Notify
     started_at: datetime
-    labels: Labels
     durations: dict[str, float] = field(default_factory=dict)
     """Seconds by stage."""
     _clock: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def begin(cls, cluster: str, database: str, labels: Labels) -> "BackupInProgress":
-        """A new backup's, that begins now."""
+    def begin(
+        cls,
+        request: BackupRequest,
+        server: Server,
+        database: str,
+        stores: Sequence[StorageBackend],
+        notify: Notify,
+    ) -> "BackupInProgress":
+        """Return a new backup that begins now. ``database`` is the name to file it under. Raises StorageError if no store can take it."""
         now = datetime.now(UTC)
-        return cls(BackupRef(cluster, database, new_backup_id(now)), now, labels)
+        ref = BackupRef(request.cluster or default_cluster(server), database, new_backup_id(now))
+        return cls(request, ref, Destinations(stores, database, notify), notify, now)
 
     @property
     def session_name(self) -> str:
@@ -57,65 +89,65 @@ class BackupInProgress:
         return f"pgstow {self.ref.backup_id}"
 
     def ended(self, stage: str) -> None:
-        """A stage that began when the one before it ended."""
+        """Take note of the end of a stage, which began when the one before it ended."""
         now = time.monotonic()
         self.durations[stage] = round(now - self._clock, 3)
         self._clock = now
 
-
-def commit(
-    run: BackupInProgress,
-    destinations: Destinations,
-    notify: Notify,
-    *,
-    kind: Kind,
-    snapshot_at: datetime,
-    source: Source,
-    dump: DumpOptions,
-    level: int,
-    files: Sequence[File] = (),
-    tables: Sequence[TableData] = (),
-    totals: Totals | None = None,
-) -> BackupResults:
-    """Store the manifest of a backup, in each destination that has all its objects by now.
-
-    ``totals`` are the sums over the rest where none are given. Raises StorageError where it is committed nowhere.
-    """
-    notify(Started("Committing"))
-    for destination in destinations.open:
-        store = destination.store
-        try:
-            stored, stored_at = _finish_objects(destination, run.ref)
-            manifest = Manifest(
-                backup_id=run.ref.backup_id,
-                cluster=run.ref.cluster,
-                database=run.ref.database,
-                kind=kind,
-                tool=f"pgstow {version('pgstow')}",
-                started_at=run.started_at,
-                snapshot_at=snapshot_at,
-                finished_at=datetime.now(UTC),
-                source=source,
-                dump=dump,
-                compression=Compression(algorithm="zstd", level=level),
-                files=list(files),
-                tables=list(tables),
-                objects=stored,
-                members=destination.members,
-                totals=totals or _totals(files, tables, stored),
-                durations=run.durations,
-                previous=_previous(store, run.ref, notify),
-                tags=list(run.labels.tags),
-                job=run.labels.job,
-                retained_until=store.retained_until,
+    @contextmanager
+    def dumping(self, server: Server, program: Program) -> Iterator[Dumping]:
+        """Yield what a dump by ``program`` needs. Its threads and its working folder are gone at the end of the block."""
+        request, limits = self.request, self.request.limits
+        with Workers() as workers, Workspace(limits.spool_parent) as workspace:
+            reached = request.source.at(server.host, server.hostaddr, server.port)
+            yield Dumping(
+                DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
+                StatementTimeout(server, self.session_name, request.statement_timeout, workers),
+                ArchiveWriter(self.destinations, self.ref.data_prefix, workers, limits, Compressor(request.level)),
+                workers,
+                limits.piece_size,
+                self.notify,
             )
-            _check_clocks(manifest, stored_at)
-            upload(store, run.ref.manifest_key, _dump(manifest))
-        except StorageError as exc:
-            destinations.drop(destination, exc)
-        else:
-            destination.outcome = manifest
-    return destinations.copies
+
+    def commit(self, dumped: Dumped) -> BackupResults:
+        """Store the backup's manifest in each destination that has all its objects by now. Raises StorageError if none takes it."""
+        self.notify(Started("Committing"))
+        for destination in self.destinations.open:
+            try:
+                destination.outcome = self._commit_to(destination, dumped)
+            except StorageError as exc:
+                self.destinations.drop(destination, exc)
+        return self.destinations.copies
+
+    def _commit_to(self, destination: Destination, dumped: Dumped) -> Manifest:
+        store, labels = destination.store, self.request.labels
+        stored, stored_at = _finish_objects(destination, self.ref)
+        manifest = Manifest(
+            backup_id=self.ref.backup_id,
+            cluster=self.ref.cluster,
+            database=self.ref.database,
+            kind=dumped.kind,
+            tool=f"pgstow {version('pgstow')}",
+            started_at=self.started_at,
+            snapshot_at=dumped.snapshot_at,
+            finished_at=datetime.now(UTC),
+            source=dumped.source,
+            dump=dumped.options,
+            compression=Compression(algorithm="zstd", level=self.request.level),
+            files=list(dumped.files),
+            tables=list(dumped.tables),
+            objects=stored,
+            members=destination.members,
+            totals=dumped.totals or _totals(dumped.files, dumped.tables, stored),
+            durations=self.durations,
+            previous=_previous(store, self.ref, self.notify),
+            tags=list(labels.tags),
+            job=labels.job,
+            retained_until=store.retained_until,
+        )
+        _check_clocks(manifest, stored_at)
+        upload(store, self.ref.manifest_key, _dump(manifest))
+        return manifest
 
 
 def check_server_clock(snapshot_at: datetime) -> None:

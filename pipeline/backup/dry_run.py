@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from pipeline.backup.commit import default_cluster
-from pipeline.backup.database import BackupRequest
+from pipeline.backup.request import BackupRequest
 from pipeline.catalog.manifest import TOC_NAME
 from pipeline.postgres.dump import DirectoryDump, DumpCall
 from pipeline.postgres.programs import Program, find_program

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from pipeline.archive.destinations import BackupResults
-from pipeline.backup.database import BackupRequest, back_up
+from pipeline.backup.database import back_up
+from pipeline.backup.request import BackupRequest
 from pipeline.errors import BackupRunning, DumpInterrupted, ServerUnavailable
 from pipeline.events import Notice, Notify
 from storage_backends import StorageBackend

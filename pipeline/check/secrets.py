@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.backup.database import BackupRequest
+from pipeline.backup.request import BackupRequest
 from pipeline.check.finding import Finding, Severity
 
 

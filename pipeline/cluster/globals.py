@@ -1,107 +1,65 @@
 """Back up and restore what belongs to a cluster as a whole: roles, their memberships and settings, and tablespaces."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
-from pipeline.archive.destinations import BackupResults, Destinations
+from pipeline.archive.destinations import BackupResults
 from pipeline.archive.reader import single_file
-from pipeline.archive.writer import ArchiveWriter
-from pipeline.backup.commit import BackupInProgress, commit, default_cluster, describe_source
+from pipeline.archive.stream import describe_stream
+from pipeline.backup.commit import BackupInProgress, Dumped, describe_source
+from pipeline.backup.request import BackupRequest
 from pipeline.catalog.keys import GLOBALS
-from pipeline.catalog.manifest import DumpOptions, File, Manifest
+from pipeline.catalog.manifest import DumpOptions, Manifest
+from pipeline.cluster.dumpall import dump_all, takes_passwords
 from pipeline.concurrency import Workers
-from pipeline.config import Labels, Limits
+from pipeline.config import Limits
 from pipeline.errors import RestoreFailed
-from pipeline.events import Notice, Notify, Started
+from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.dumpall import SCRIPT_NAME, OnlyGlobals, dump_globals
 from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.psql import run_script
 from pipeline.postgres.restricted_mode import find_psql
-from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
-from pipeline.stages.compress import DEFAULT_LEVEL, Compressor
 from pipeline.stages.download import ObjectReader, read_whole
-from pipeline.stages.spool import Piece
 from storage_backends import StorageBackend
+
+_SCRIPT_NAME = "globals.sql"
+
+OnlyGlobals = Literal["roles", "tablespaces"]
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalsRequest:
     """The globals of one cluster to back up."""
 
-    source: Conninfo
-    cluster: str | None = None
-    """The name to file them under; None for the server's host."""
+    each: BackupRequest
+    """How to back up; its source may be any database."""
     only: OnlyGlobals | None = None
     role_passwords: bool = True
     """Take the hashes of roles' passwords along, where the session's role may read them."""
-    level: int = DEFAULT_LEVEL
-    limits: Limits = field(default_factory=Limits)
-    programs: Sequence[Path] = ()
-    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
-    labels: Labels = field(default_factory=Labels)
 
 
 def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
     """Dump roles and tablespaces into the stores and commit them. Raises PipelineError or StorageError."""
-    limits, compressor, destinations = request.limits, Compressor(request.level), Destinations(stores, GLOBALS, notify)
-    source_database = any_database(request.source)
-    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(source_database) as server:
-        program = find_program("pg_dumpall", at_least_major=server.major, search=request.programs)
-        run = BackupInProgress.begin(request.cluster or default_cluster(server), GLOBALS, request.labels)
+    each = replace(request.each, source=any_database(request.each.source))
+    with Server(each.source) as server:
+        program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
+        backup = BackupInProgress.begin(each, server, GLOBALS, stores, notify)
         role_passwords = takes_passwords(server, notify, wanted=request.role_passwords)
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))
-        script = dump_globals(
-            program,
-            source_database.at(server.host, server.hostaddr, server.port),
-            workspace,
-            database=server.name,
-            only=request.only,
-            role_passwords=role_passwords,
-            name=run.session_name,
-        )
-        reader = ScriptReader(of_cluster=True)
-        reader.write(script)
-        reader.finish()
-        run.ended("dump")
-        writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, compressor)
-        for start in range(0, len(script), limits.piece_size):
-            piece = script[start : start + limits.piece_size]
-            while not writer.has_room(len(piece)):
-                workers.collect(timeout=1.0)
-            writer.write(Piece(SCRIPT_NAME, start // limits.piece_size, piece, start + len(piece) == len(script)))
-        [file] = writer.finish()
-    run.ended("upload_after_dump")
-    return commit(
-        run,
-        destinations,
-        notify,
-        kind="globals",
-        snapshot_at=taken_at,
-        source=source,
-        dump=DumpOptions(
-            format="script",
-            jobs=1,
-            only=request.only,
-            role_passwords=role_passwords,
-        ),
-        level=request.level,
-        files=[File(path=file.path, kind="script", size=file.size, checksum=file.checksum, segments=file.segments)],
-    )
-
-
-def takes_passwords(server: Server, notify: Notify, *, wanted: bool) -> bool:
-    """Whether roles are taken with the hashes of their passwords, if that is ``wanted``."""
-    if wanted and not server.may_read_passwords():
-        notify(Notice("Roles are taken without their passwords, which this role may not read."))
-        return False
-    return wanted
+        with backup.dumping(server, program) as dumping:
+            dump_all(_SCRIPT_NAME, [f"--{request.only or 'globals'}-only"], dumping, role_passwords=role_passwords)
+            backup.ended("dump")
+            files = describe_stream(dumping.writer.finish())
+    backup.ended("upload_after_dump")
+    options = DumpOptions(format="script", jobs=1, only=request.only, role_passwords=role_passwords)
+    return backup.commit(Dumped("globals", taken_at, source, options, files))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,21 @@
 """Back up a whole server as the one script that pg_dumpall makes of it, and run that on a new one."""
 
 from collections.abc import Collection, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from pipeline.archive.destinations import BackupResults, Destinations
+from pipeline.archive.destinations import BackupResults
 from pipeline.archive.reader import single_file
-from pipeline.archive.stream import describe_stream, pass_on
-from pipeline.archive.writer import ArchiveWriter
-from pipeline.backup.commit import BackupInProgress, commit, default_cluster, describe_source
-from pipeline.backup.database import BackupRequest
+from pipeline.archive.stream import describe_stream
+from pipeline.backup.commit import BackupInProgress, Dumped, describe_source
+from pipeline.backup.request import BackupRequest
 from pipeline.catalog.keys import CLUSTER
 from pipeline.catalog.manifest import DumpOptions, Manifest, TableData
-from pipeline.cluster.globals import ServerTarget, takes_passwords
+from pipeline.cluster.dumpall import dump_all, takes_passwords
+from pipeline.cluster.globals import ServerTarget
 from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, PipelineError, TargetNotEmpty
 from pipeline.events import Notice, Notify, Started
-from pipeline.postgres.dump import DumpCall, StreamDump
 from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
 from pipeline.postgres.loading import as_dumped, has_money, session_default, writes_money_alike
 from pipeline.postgres.locks import backup_lock
@@ -25,17 +23,13 @@ from pipeline.postgres.maintenance import make_usual_database
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.psql import Psql, ScriptError
 from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
-from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.server import Server
-from pipeline.postgres.statement_timeout import StatementTimeout
 from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.rows import check_rows
 from pipeline.restore.supervise import supervise
-from pipeline.stages.compress import Compressor
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed, plan_stream
-from pipeline.stages.stream_validator import StreamValidator
 from storage_backends import StorageBackend, StorageError
 
 CLUSTER_SCRIPT = "cluster.sql"
@@ -55,65 +49,37 @@ def back_up_cluster_script(
 
     Raises PipelineError or StorageError.
     """
-    limits, destinations = each.limits, Destinations(stores, CLUSTER, notify)
-    with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(each.source) as server:
-        run = BackupInProgress.begin(each.cluster or default_cluster(server), CLUSTER, each.labels)
-        with backup_lock(server, run.session_name):
+    with Server(each.source) as server:
+        backup = BackupInProgress.begin(each, server, CLUSTER, stores, notify)
+        with backup_lock(server, backup.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
-            dump = DumpOptions(
-                format="script",
-                jobs=1,
-                only=each.selection.only,
-                role_passwords=takes_passwords(server, notify, wanted=role_passwords),
-                databases=list(databases),
-                exclude_databases=list(exclude),
-            )
+            only, passwords = each.selection.only, takes_passwords(server, notify, wanted=role_passwords)
             notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
-            reached = each.source.at(server.host, server.hostaddr, server.port)
-            call = DumpCall(program, reached, workspace, server, run.session_name, each.lock_wait_timeout)
-            writer = ArchiveWriter(destinations, run.ref.data_prefix, workers, limits, Compressor(each.level))
-            watch = StatementTimeout(server, run.session_name, each.statement_timeout, workers)
             since = oldest_transaction(server)
-            arguments = [
-                f"--database={server.name}",
-                *([f"--{dump.only}-only"] if dump.only else []),
-                *([] if dump.role_passwords else ["--no-role-passwords"]),
-                *(f"--exclude-database={pattern}" for pattern in exclude),
-            ]
-            with (
-                closing(StreamDump(call, arguments)) as stream,
-                StreamValidator(ScriptReader(of_cluster=True), workspace) as along,
-            ):
-                size = limits.piece_size
-                tables = pass_on(
-                    stream, CLUSTER_SCRIPT, along, watch, writer, workers, notify, piece_size=size, expected=0
-                )
-            if unknown := {table.database or "" for table in tables} - set(databases):
-                raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
-            found = [_look_into(each, name, since) for name in databases]
-            if dump.only != "schema":
-                _check_tables(tables, found)
+            with backup.dumping(server, program) as dumping:
+                arguments = [f"--{only}-only"] if only else []
+                arguments += [f"--exclude-database={pattern}" for pattern in exclude]
+                tables = dump_all(CLUSTER_SCRIPT, arguments, dumping, role_passwords=passwords)
+                found = [_look_into(each, name, since) for name in databases]
+                _check_tables(tables, found, only)
+                backup.ended("dump")
+                files = describe_stream(dumping.writer.finish())
+            backup.ended("upload_after_dump")
             source = source.model_copy(update={"lc_monetary": _money_locale(found, notify)})
             unlogged = [name for one in found for name in one.unlogged_left_out]
-            dump = dump.model_copy(update={"unlogged_left_out": unlogged})
-            if dump.unlogged_left_out:
-                notify(Notice(describe_left_out(dump.unlogged_left_out)))
-            run.ended("dump")
-            files = describe_stream(writer.finish())
-            run.ended("upload_after_dump")
-            return commit(
-                run,
-                destinations,
-                notify,
-                kind="cluster",
-                snapshot_at=taken_at,
-                source=source,
-                dump=dump,
-                level=each.level,
-                files=files,
-                tables=tables,
+            if unlogged:
+                notify(Notice(describe_left_out(unlogged)))
+            options = DumpOptions(
+                format="script",
+                jobs=1,
+                only=only,
+                role_passwords=passwords,
+                databases=list(databases),
+                exclude_databases=list(exclude),
+                unlogged_left_out=unlogged,
             )
+            return backup.commit(Dumped("cluster", taken_at, source, options, files, tables))
 
 
 def restore_cluster_script(record: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
@@ -183,8 +149,12 @@ def _look_into(each: BackupRequest, name: str, since: int) -> _Database:
         return _Database(name, locale, unlogged, lasting_tables(server, since))
 
 
-def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database]) -> None:
-    """Raise DumpFailed if a table that existed during the whole dump has no data in the script."""
+def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database], only: str | None) -> None:
+    """Raise DumpFailed if the script has data of an unknown database, or lacks a table's data that existed during the whole dump."""
+    if unknown := {table.database or "" for table in tables} - {database.name for database in databases}:
+        raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
+    if only == "schema":
+        return
     come = {(table.database, table.schema_name, table.relation) for table in tables}
     wanted = {(database.name, *table) for database in databases for table in database.lasting}
     if missing := min(wanted - come, default=None):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.archive.destinations import BackupResults
-from pipeline.backup.database import BackupRequest
+from pipeline.backup.request import BackupRequest
 from pipeline.backup.retry import back_up_with_retries
 from pipeline.catalog.attestation import Level
-from pipeline.cluster.databases import ClusterRequest, back_up_cluster
+from pipeline.cluster.backup import ClusterRequest, back_up_cluster
 from pipeline.config import Labels, Limits, Selection
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notify

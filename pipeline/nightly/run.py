@@ -8,7 +8,7 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, StoredManifest, find_stored
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
-from pipeline.cluster.databases import read_member
+from pipeline.catalog.members import read_member
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.nightly.jobs import Job

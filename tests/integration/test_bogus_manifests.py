@@ -14,7 +14,8 @@ from support.pgstow import run_pgstow
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
-from pipeline.backup.database import BackupRequest, back_up
+from pipeline.backup.database import back_up
+from pipeline.backup.request import BackupRequest
 from pipeline.config import Limits
 from pipeline.postgres.conninfo import Conninfo
 from storage_backends import Body, ObjectInfo, StorageError

@@ -25,10 +25,11 @@ from typer.main import get_command
 
 from cli.errors import exit_code_of
 from cli.main import app
-from pipeline.backup.database import BackupRequest
+from pipeline.backup.request import BackupRequest
 from pipeline.catalog.find import BackupSelector
-from pipeline.cluster.databases import ClusterRequest, back_up_cluster, restore_cluster
+from pipeline.cluster.backup import ClusterRequest, back_up_cluster
 from pipeline.cluster.globals import ServerTarget
+from pipeline.cluster.restore import restore_cluster
 from pipeline.config import Limits
 from pipeline.errors import BackupBroken, InvalidRequest
 from pipeline.postgres.conninfo import Conninfo

@@ -14,7 +14,7 @@ from support.pgstow import wait_until
 from support.postgres_fixtures import Database
 from support.standby import Standby
 
-from pipeline.backup.database import BackupRequest
+from pipeline.backup.request import BackupRequest
 from pipeline.backup.retry import back_up_with_retries
 from pipeline.catalog.manifest import Manifest
 from pipeline.errors import (

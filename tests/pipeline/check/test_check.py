@@ -7,7 +7,7 @@ from psycopg.conninfo import make_conninfo
 from support.findings import by_subject, problems
 from support.postgres_fixtures import Database
 
-from pipeline.backup.database import BackupRequest
+from pipeline.backup.request import BackupRequest
 from pipeline.check.check import check
 from pipeline.check.finding import Finding, Severity
 from pipeline.config import Limits, Selection

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from support.postgres_fixtures import Database
 
-from pipeline.backup.database import BackupRequest
+from pipeline.backup.request import BackupRequest
 from pipeline.check.finding import Severity
 from pipeline.check.secrets import examine_secrets
 from pipeline.check.server import examine_server, find_programs, judge_connection, judge_interruptions, judge_sessions

@@ -1,4 +1,4 @@
-"""Back up and restore a whole cluster: its globals, and every database of it."""
+"""Back up a whole server: its globals, and every database of it."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,32 +8,25 @@ from functools import partial
 from typing import TypeAlias
 
 from pipeline.archive.destinations import BackupResults, Destination, Destinations, committed
-from pipeline.backup.commit import BackupInProgress, commit, default_cluster, describe_source
-from pipeline.backup.database import BackupRequest
+from pipeline.backup.commit import BackupInProgress, Dumped, describe_source
+from pipeline.backup.request import BackupRequest
 from pipeline.backup.retry import back_up_with_retries, with_retries
-from pipeline.catalog.find import BackupSelector, StoredManifest, find_backup, read_manifest_bytes
-from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
-from pipeline.catalog.manifest import DumpOptions, Manifest, Member, Totals, dump_manifest, load_manifest
-from pipeline.cluster.globals import GlobalsRequest, ServerTarget, back_up_globals, restore_globals
-from pipeline.cluster.script import ON_EVERY_SERVER, back_up_cluster_script, restore_cluster_script
+from pipeline.catalog.keys import CLUSTER, GLOBALS
+from pipeline.catalog.manifest import DumpOptions, Manifest, Member, Totals, dump_manifest
+from pipeline.cluster.globals import GlobalsRequest, back_up_globals
+from pipeline.cluster.script import back_up_cluster_script
 from pipeline.concurrency import Workers
 from pipeline.errors import (
     BackupBroken,
-    BackupDamaged,
     BackupIncomplete,
-    BackupNotFound,
     InvalidRequest,
-    ManifestInvalid,
     PipelineError,
-    TargetNotEmpty,
 )
 from pipeline.events import Notice, Notify, Started
-from pipeline.postgres.maintenance import any_database, maintenance_database
+from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.patterns import compile_name_pattern
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
-from pipeline.restore.database import RestoreRequest, restore_manifest
-from pipeline.restore.target import refuse_older
 from storage_backends import StorageBackend, StorageError
 
 _EXPECTED = (PipelineError, OSError)
@@ -78,15 +71,14 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
     if request.each.format == "plain":
         return with_retries(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)
     each = replace(request.each, source=any_database(request.each.source))
-    request = replace(request, each=each)
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
-        cluster = each.cluster or default_cluster(server)
-        run, source = BackupInProgress.begin(cluster, CLUSTER, each.labels), describe_source(server, program, None)
+        backup = BackupInProgress.begin(each, server, CLUSTER, stores, notify)
+        source = describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
-    destinations = Destinations(stores, CLUSTER, notify)
+    request = replace(request, each=replace(each, cluster=backup.ref.cluster))
     done, failures = list[_Done](), dict[str, Exception]()
-    for name, outcome in _back_up_each(request, cluster, databases, destinations, notify):
+    for name, outcome in _back_up_each(request, databases, backup.destinations, notify):
         if isinstance(outcome, _Done):
             done.append(outcome)
         else:
@@ -95,24 +87,16 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
             notify(Notice(f"{what} not backed up. {_told(outcome)}"))
     if failures:
         raise _incomplete(failures, databases)
-    run.ended("members")
-    return commit(
-        run,
-        destinations,
-        notify,
-        kind="cluster",
-        snapshot_at=min(one.snapshot_at for one in done),
-        source=source,
-        dump=DumpOptions(
-            format=each.format,
-            jobs=each.limits.jobs if each.format == "directory" else 1,
-            only=each.selection.only,
-            role_passwords=next(one.role_passwords for one in done if one.role_passwords is not None),
-            exclude_databases=list(request.exclude),
-        ),
-        level=each.level,
-        totals=_sum([one.totals for one in done]),
+    backup.ended("members")
+    options = DumpOptions(
+        format=each.format,
+        jobs=each.limits.jobs if each.format == "directory" else 1,
+        only=each.selection.only,
+        role_passwords=next(one.role_passwords for one in done if one.role_passwords is not None),
+        exclude_databases=list(request.exclude),
     )
+    snapshot_at = min(one.snapshot_at for one in done)
+    return backup.commit(Dumped("cluster", snapshot_at, source, options, totals=_sum([one.totals for one in done])))
 
 
 def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
@@ -180,35 +164,21 @@ def _chosen(databases: Sequence[str], exclude: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _of_globals(request: ClusterRequest, cluster: str) -> GlobalsRequest:
-    each = request.each
-    return GlobalsRequest(
-        source=each.source,
-        cluster=cluster,
-        role_passwords=request.role_passwords,
-        level=each.level,
-        limits=each.limits,
-        programs=each.programs,
-        labels=each.labels,
-    )
-
-
 def _back_up_each(
-    request: ClusterRequest, cluster: str, databases: Sequence[str], destinations: Destinations, notify: Notify
+    request: ClusterRequest, databases: Sequence[str], destinations: Destinations, notify: Notify
 ) -> Iterator[tuple[str, _Done | Exception]]:
     """Yield the globals and each database with what its manifests say, once the destinations have them, or with the error instead.
 
     Raises StorageError, which would befall the others too, once what has begun is at its end.
     """
-    back_up_it = partial(back_up_globals, _of_globals(request, cluster), notify=notify)
-    outcome = _try(back_up_it, destinations)
+    of_globals = GlobalsRequest(request.each, role_passwords=request.role_passwords)
+    outcome = _try(partial(back_up_globals, of_globals, notify=notify), destinations)
     if isinstance(outcome, _Done):
         outcome.enter(destinations)
     yield GLOBALS, outcome
     limits = request.each.limits.shared_by(min(request.at_once, len(databases)))
     requests = {
-        name: replace(request.each, source=request.each.source.with_database(name), cluster=cluster, limits=limits)
-        for name in databases
+        name: replace(request.each, source=request.each.source.with_database(name), limits=limits) for name in databases
     }
     if request.at_once == 1:
         for name, one in requests.items():
@@ -278,86 +248,3 @@ def _without_progress(notify: Notify) -> Notify:
 
 def _sum(totals: Sequence[Totals]) -> Totals:
     return Totals(**{name: sum(getattr(one, name) for one in totals) for name in Totals.model_fields})
-
-
-def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
-    """Make roles and tablespaces, then every database with what belongs to it as a whole, then its contents. Returns the cluster's record.
-
-    Raises TargetNotEmpty before anything is changed, where the server has one of the databases already (``postgres`` and ``template1``
-    are on every server, and have to be empty); and PipelineError or StorageError. What was restored until then stays.
-    """
-    record = find_backup(store, replace(wanted, database=CLUSTER), notify)
-    maintenance = maintenance_database(target.server)
-    target = replace(target, server=maintenance.maintained_in(maintenance.database))
-    if record.files:
-        _check_new_server(record, record.dump.databases, target)
-        restore_cluster_script(record, target, store, notify)
-        return record
-    globals_, databases = _read_members(store, record)
-    there = _check_new_server(record, [manifest.database for manifest in databases], target)
-    _restore_globals(globals_, target, store, notify)
-    for manifest in databases:
-        restore_manifest(
-            manifest,
-            RestoreRequest(
-                wanted=BackupSelector(manifest.backup_id, manifest.cluster, manifest.database),
-                target=target.server.with_database(manifest.database),
-                create=manifest.database not in there,
-                properties=True,
-                allow_older=target.allow_older,
-                limits=target.limits,
-                programs=target.programs,
-            ),
-            store,
-            notify,
-        )
-    return record
-
-
-def _check_new_server(record: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
-    """The databases that the server has. Raises TargetNotEmpty where one to restore is among them."""
-    with Server(target.server) as server:
-        if not target.allow_older:
-            refuse_older(server, record.source)
-        there = set(server.databases())
-    if taken := [name for name in databases if name in there - ON_EVERY_SERVER]:
-        raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")
-    return there
-
-
-def restore_latest_globals(
-    wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify
-) -> Manifest:
-    """Make roles and tablespaces alone. Raises PipelineError or StorageError."""
-    manifest = find_backup(store, replace(wanted, database=GLOBALS), notify)
-    _restore_globals(manifest, target, store, notify)
-    return manifest
-
-
-def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
-    restore_globals(manifest, replace(target, server=maintenance_database(target.server)), store, notify)
-
-
-def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, list[Manifest]]:
-    """The manifests of a cluster's globals and of its databases. Raises BackupDamaged where one isn't the one that was recorded."""
-    manifests = {member.database: read_member(store, record, member).manifest for member in record.members}
-    if GLOBALS not in manifests:
-        raise BackupDamaged(f"The record of the cluster's backup {record.backup_id} names no globals.")
-    return manifests.pop(GLOBALS), list(manifests.values())
-
-
-def read_member(store: StorageBackend, record: Manifest, member: Member) -> StoredManifest:
-    """Return the manifest of a member of a cluster's backup. Raises BackupDamaged if it is missing, or isn't the one that the record names.
-
-    The manifest is read once, so the returned manifest is the one whose hash was compared with the record's.
-    """
-    ref = BackupRef(record.cluster, member.database, member.backup_id)
-    try:
-        data = read_manifest_bytes(store, ref)
-    except BackupNotFound as exc:
-        raise BackupDamaged(f"{ref.manifest_key} is missing, of which {record.backup_id} is made.") from exc
-    except ManifestInvalid as exc:
-        raise BackupDamaged(str(exc)) from exc
-    if hashlib.sha256(data).hexdigest() != member.sha256:
-        raise BackupDamaged(f"{ref.manifest_key} is not the manifest that {record.backup_id} is made of.")
-    return StoredManifest(load_manifest(data, ref.manifest_key), member.sha256)

@@ -1,0 +1,111 @@
+"""The directory format: the files that pg_dump writes are taken while it writes them."""
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+
+from pipeline.archive.dumping import Dumping
+from pipeline.archive.writer import ArchivedFile
+from pipeline.backup.large_objects import LargeObjectCheck
+from pipeline.backup.progress import BackupProgress
+from pipeline.backup.request import BackupRequest
+from pipeline.catalog.manifest import TOC_NAME, File, FileKind
+from pipeline.errors import DumpFailed
+from pipeline.events import Notice
+from pipeline.postgres.dump import COPY_END, DirectoryDump
+from pipeline.postgres.toc import Toc, TocEntry, read_toc
+from pipeline.stages.spool import Spool
+
+_TICK = 0.02  # seconds between looks at the spool; at 1 GB/s pg_dump writes 20 MB meanwhile
+
+
+def dump_directory(request: BackupRequest, snapshot: str, dumping: Dumping) -> Toc:
+    """Move all that pg_dump writes into the writer while it writes. pg_dump is stopped whenever the spool is full.
+
+    Return the archive's table of contents. Raises DumpFailed, LocalResourceExhausted or StorageError.
+    """
+    limits, server, workers, writer = request.limits, dumping.call.server, dumping.workers, dumping.writer
+    dump = DirectoryDump(dumping.call, request.selection, snapshot=snapshot, jobs=limits.jobs)
+    spool = Spool(dump.folder, limit=limits.spool, piece_size=limits.piece_size, open_files=dump.open_files)
+    if not spool.punches_holes:
+        dumping.notify(
+            Notice(
+                "The spool's file system can't punch holes, so a table's whole file stays on disk until it is dumped."
+            )
+        )
+    toc_data = bytearray()
+    progress, large_objects = BackupProgress(dumping.notify, workers), LargeObjectCheck(server, workers)
+    ended, next_look = False, 0.0
+    while not (ended and not spool.files):
+        if time.monotonic() >= next_look:
+            ended = dump.has_ended()
+            spool.finish() if ended else spool.look()
+            dump.pause_if(spool.full)
+            next_look = math.inf if ended else time.monotonic() + _TICK
+            if not ended:
+                dumping.statements.look()
+        for file in spool.ready():
+            if not writer.has_room(min(limits.piece_size, file.unread)) or time.monotonic() >= next_look:
+                break
+            piece = spool.read(file)
+            if piece.name == TOC_NAME:
+                toc_data += piece.data
+                if piece.last:
+                    progress.expect(bytes(toc_data), server)
+            if piece.last:
+                large_objects.passed(piece.name, file.taken)
+            writer.write(piece)
+        dump.pause_if(spool.full)
+        workers.collect(timeout=min(_TICK, max(0.0, next_look - time.monotonic())))
+        progress.report(writer, spool)
+    toc = read_toc(bytes(toc_data))
+    large_objects.finish(toc)
+    while progress.asking or dumping.statements.asking or large_objects.asking:
+        workers.collect(timeout=_TICK)
+    server.release_snapshot()  # no worker of pg_dump has it still to take
+    for line in dump.warnings():
+        dumping.notify(Notice(line))
+    return toc
+
+
+def describe_files(archived: Sequence[ArchivedFile], toc: Toc) -> list[File]:
+    """The archive's files as the manifest has them. Raises DumpFailed unless they are the whole archive."""
+    entries = {entry.filename: entry for entry in toc.data_entries}
+    passed = {file.path for file in archived}
+    if missing := sorted(entries.keys() - passed):
+        raise DumpFailed(f"pg_dump ended well, but left no {missing[0]} ({len(missing)} of its files are missing).")
+    listed = sum(file.lines for file in archived if _kind(file, entries) == "large_object_toc")
+    present = sum(1 for file in archived if _kind(file, entries) == "large_object")
+    if listed != present:
+        raise DumpFailed(f"pg_dump ended well, but left {present} of {listed} large objects.")
+    return [_describe_file(file, entries) for file in archived]
+
+
+def _describe_file(file: ArchivedFile, entries: Mapping[str, TocEntry]) -> File:
+    kind = _kind(file, entries)
+    described = File(path=file.path, kind=kind, size=file.size, checksum=file.checksum, segments=file.segments)
+    entry = entries.get(file.path)
+    if entry is None:
+        return described
+    if kind == "large_object_toc":
+        return described.model_copy(update={"dump_id": entry.dump_id})
+    # The mark must be a whole line: a value may end with \\. too, and empty lines may follow it.
+    if file.tail.removeprefix(b"\n") != COPY_END:
+        raise DumpFailed(f"pg_dump ended well, but the data of {entry.namespace}.{entry.tag} is cut short.")
+    return described.model_copy(
+        update={
+            "dump_id": entry.dump_id,
+            "schema_name": entry.namespace,
+            "relation": entry.tag,
+            "rows": file.lines - COPY_END.count(b"\n"),
+        }
+    )
+
+
+def _kind(file: ArchivedFile, entries: Mapping[str, TocEntry]) -> FileKind:
+    entry = entries.get(file.path)
+    if file.path == TOC_NAME:
+        return "toc"
+    if entry is None:
+        return "large_object"
+    return "table" if entry.description == "TABLE DATA" else "large_object_toc"

@@ -1,0 +1,33 @@
+"""What pg_dumpall writes: one script, of roles and tablespaces or of a whole server."""
+
+from collections.abc import Sequence
+from contextlib import closing
+
+from pipeline.archive.dumping import Dumping
+from pipeline.archive.stream import pass_on
+from pipeline.catalog.manifest import TableData
+from pipeline.events import Notice, Notify
+from pipeline.postgres.dump import StreamDump
+from pipeline.postgres.script import ScriptReader
+from pipeline.postgres.server import Server
+from pipeline.stages.stream_validator import StreamValidator
+
+
+def dump_all(name: str, arguments: Sequence[str], dumping: Dumping, *, role_passwords: bool) -> list[TableData]:
+    """Move the script of pg_dumpall into the writer, as the file ``name``. Return the tables whose rows passed.
+
+    Raises DumpFailed or StorageError.
+    """
+    call = dumping.call
+    passwords = [] if role_passwords else ["--no-role-passwords"]
+    stream = StreamDump(call, [f"--database={call.server.name}", *arguments, *passwords])
+    with closing(stream), StreamValidator(ScriptReader(of_cluster=True), call.workspace) as validator:
+        return pass_on(stream, name, validator, dumping, expected=0)
+
+
+def takes_passwords(server: Server, notify: Notify, *, wanted: bool) -> bool:
+    """Return whether the roles come with the hashes of their passwords, if that is ``wanted``."""
+    if wanted and not server.may_read_passwords():
+        notify(Notice("Roles are taken without their passwords, which this role may not read."))
+        return False
+    return wanted

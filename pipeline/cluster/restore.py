@@ -1,0 +1,84 @@
+"""Restore a whole server: its globals, and every database of it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from pipeline.catalog.find import BackupSelector, find_backup
+from pipeline.catalog.keys import CLUSTER, GLOBALS
+from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.members import read_member
+from pipeline.cluster.globals import ServerTarget, restore_globals
+from pipeline.cluster.script import ON_EVERY_SERVER, restore_cluster_script
+from pipeline.errors import BackupDamaged, TargetNotEmpty
+from pipeline.events import Notify
+from pipeline.postgres.maintenance import maintenance_database
+from pipeline.postgres.server import Server
+from pipeline.restore.database import RestoreRequest, restore_manifest
+from pipeline.restore.target import refuse_older
+from storage_backends import StorageBackend
+
+
+def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
+    """Make roles and tablespaces, then every database with what belongs to it as a whole, then its contents. Returns the cluster's record.
+
+    Raises TargetNotEmpty before anything is changed, where the server has one of the databases already (``postgres`` and ``template1``
+    are on every server, and have to be empty); and PipelineError or StorageError. What was restored until then stays.
+    """
+    record = find_backup(store, replace(wanted, database=CLUSTER), notify)
+    maintenance = maintenance_database(target.server)
+    target = replace(target, server=maintenance.maintained_in(maintenance.database))
+    if record.files:
+        _check_new_server(record, record.dump.databases, target)
+        restore_cluster_script(record, target, store, notify)
+        return record
+    globals_, databases = _read_members(store, record)
+    there = _check_new_server(record, [manifest.database for manifest in databases], target)
+    _restore_globals(globals_, target, store, notify)
+    for manifest in databases:
+        restore_manifest(
+            manifest,
+            RestoreRequest(
+                wanted=BackupSelector(manifest.backup_id, manifest.cluster, manifest.database),
+                target=target.server.with_database(manifest.database),
+                create=manifest.database not in there,
+                properties=True,
+                allow_older=target.allow_older,
+                limits=target.limits,
+                programs=target.programs,
+            ),
+            store,
+            notify,
+        )
+    return record
+
+
+def _check_new_server(record: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
+    """The databases that the server has. Raises TargetNotEmpty where one to restore is among them."""
+    with Server(target.server) as server:
+        if not target.allow_older:
+            refuse_older(server, record.source)
+        there = set(server.databases())
+    if taken := [name for name in databases if name in there - ON_EVERY_SERVER]:
+        raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")
+    return there
+
+
+def restore_latest_globals(
+    wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify
+) -> Manifest:
+    """Make roles and tablespaces alone. Raises PipelineError or StorageError."""
+    manifest = find_backup(store, replace(wanted, database=GLOBALS), notify)
+    _restore_globals(manifest, target, store, notify)
+    return manifest
+
+
+def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
+    restore_globals(manifest, replace(target, server=maintenance_database(target.server)), store, notify)
+
+
+def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, list[Manifest]]:
+    """The manifests of a cluster's globals and of its databases. Raises BackupDamaged where one isn't the one that was recorded."""
+    manifests = {member.database: read_member(store, record, member).manifest for member in record.members}
+    if GLOBALS not in manifests:
+        raise BackupDamaged(f"The record of the cluster's backup {record.backup_id} names no globals.")
+    return manifests.pop(GLOBALS), list(manifests.values())
