@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.fork_server import run_forked
 from support.postgres_fixtures import Database
 
 from storage_backends import open_backend
@@ -20,6 +21,9 @@ from storage_backends import open_backend
 PGSTOW = Path(sys.executable).with_name("pgstow")
 PATIENCE = 120.0
 """Seconds after which something that should have happened never will: long, so that no busy machine decides a test."""
+
+_OF_PYTHON = re.compile(r"LANG|LC_|PYTHON|LD_|MALLOC_")
+"""Variables that take effect when a process starts."""
 
 ANOTHER_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
 """A command that runs another one where /proc shows other processes than its own."""
@@ -44,9 +48,15 @@ class Result:
 def run_pgstow(
     *arguments: object, timeout: float = 120.0, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
 ) -> Result:
-    """Run it to its end. ``env`` is set over this process's environment; ``within`` is a command that runs the command after it."""
-    with start_pgstow(*arguments, env=env, within=within) as process:
-        return finish(process, timeout)
+    """Run it to its end. ``env`` is set over this process's environment; ``within`` is a command that runs the command after it.
+
+    The run is forked, unless Python itself reads ``env`` when it starts.
+    """
+    if within or any(_OF_PYTHON.match(name) for name in env or {}):
+        with start_pgstow(*arguments, env=env, within=within) as process:
+            return finish(process, timeout)
+    code, *outputs = run_forked([str(PGSTOW), *map(str, arguments)], {**os.environ, **(env or {})}, timeout)
+    return Result(code, *(output.decode().replace("\r\n", "\n") for output in outputs))
 
 
 @contextmanager
