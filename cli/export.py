@@ -35,7 +35,7 @@ def export(
             "--file",
             "-f",
             metavar="FILE",
-            help="Where to write it, a folder for the directory format; standard output by default",
+            help="Where to write it; standard output by default",
         ),
     ] = None,
     format_: Annotated[
@@ -45,12 +45,9 @@ def export(
             "-F",
             metavar="FORMAT",
             parser=options.parse_format,
-            help="plain, or the backup's own for the archive as it was dumped: directory, custom or tar",
+            help="plain, or the backup's own for the archive as it was dumped: directory (as a tar of the folder), custom or tar",
         ),
     ] = "plain",
-    list_: Annotated[
-        bool, typer.Option("--list", "-l", help="What pg_restore --list prints of the archive, instead")
-    ] = False,
     create: Annotated[bool, typer.Option("--create", "-C", help="Have the script make the database")] = False,
     table: Annotated[
         list[str] | None,
@@ -74,13 +71,11 @@ def export(
 ) -> None:
     """Turn a backup into an SQL script for psql, or the archive that it was; every object is checked before a byte of it is used."""
     from pipeline.archive.reader import EntrySelection
-    from pipeline.catalog.find import BackupSelector, find_backup
+    from pipeline.catalog.find import BackupSelector
     from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
     from pipeline.restore.export import ExportRequest
     from pipeline.restore.export import export as export_backup
-    from pipeline.restore.extract import ExtractRequest, extract
-    from pipeline.restore.show_toc import show_toc
 
     request = ExportRequest(
         wanted=BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
@@ -98,19 +93,13 @@ def export(
         limits=options.make_limits(1, transfers, memory, spool_dir),
         programs=tuple(bin_dir or ()),
     )
+    if format_ == "directory" and file is not None:
+        raise InvalidRequest(
+            f"The directory format is no single file: write it by pgstow restore --to-directory {file}."
+        )
     store = options.open_store(from_, store_option, give_up_after)
-    if list_ and (not request.is_as_dumped or format_ != "plain"):
-        raise InvalidRequest("--list lists all that is in the archive: leave out the rest.")
-    with closing(store), display.progress(quiet=quiet) as notify:
-        if format_ == "directory" and file is not None and request.is_as_dumped:
-            extract(ExtractRequest(request.wanted, file, format="directory", limits=request.limits), store, notify)
-            return
-        with _output(file) as output:
-            if list_:
-                listed = show_toc(store, find_backup(store, request.wanted, notify), request.programs)
-                output.write(listed.encode())
-            else:
-                export_backup(request, store, output, notify)
+    with closing(store), display.progress(quiet=quiet) as notify, _output(file) as output:
+        export_backup(request, store, output, notify)
 
 
 @contextmanager

@@ -127,9 +127,9 @@ def restore(
     from pipeline.errors import InvalidRequest
     from pipeline.postgres.conninfo import Conninfo
     from pipeline.postgres.use_list import parse_list
-    from pipeline.restore.database import RestoreRequest
     from pipeline.restore.database import restore as restore_backup
     from pipeline.restore.relocation_plan import Relocation
+    from pipeline.restore.request import RestoreRequest
 
     if (into is None) == (to_directory is None):
         raise InvalidRequest("Say where to restore: --into a database, or --to-directory.")

@@ -16,8 +16,8 @@ from cli.errors import ExitCode, exit_code_of, print_error, result_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.catalog.find import StoredManifest
     from pipeline.catalog.manifest import Manifest
+    from pipeline.events import Notify
     from pipeline.verify.backup import Verification
     from pipeline.verify.proof import Proof, ProofRequest
 
@@ -91,7 +91,6 @@ def verify(
     """Verify that a backup is still what was stored, as far as restoring it; of a cluster's, each backup that it is made of."""
     from pipeline.catalog.attestation import Level
     from pipeline.catalog.find import LATEST, BackupSelector, find_stored, sources
-    from pipeline.catalog.members import read_member
     from pipeline.errors import InvalidRequest
     from pipeline.verify.backup import Verification, VerifyRequest
     from pipeline.verify.backup import verify as verify_backup
@@ -111,13 +110,16 @@ def verify(
         attest=attest,
     )
 
-    def run(find: "Callable[[], StoredManifest]") -> Verification:
+    def run(verify_it: "Callable[[Notify], Verification]") -> Verification:
         started = time.monotonic()
         with display.progress(quiet=quiet or json) as notify:
-            found = verify_backup(find(), request, store, notify)
+            found = verify_it(notify)
         if not json:
             _print(found, time.monotonic() - started)
         return found
+
+    def verify_one(selector: BackupSelector, notify: "Notify") -> Verification:
+        return verify_backup(find_stored(store, selector), request, store, notify)
 
     os.nice(nice)
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
@@ -127,26 +129,26 @@ def verify(
                 (
                     source,
                     name,
-                    functools.partial(find_stored, store, dataclasses.replace(wanted, cluster=source, database=name)),
+                    functools.partial(verify_one, dataclasses.replace(wanted, cluster=source, database=name)),
                 )
                 for source, name in sources(store, cluster, database)
             ]
             documents, codes = _run_each(run, each)
         elif (manifest := (stored := find_stored(store, wanted)).manifest).members:
-            whole = ClusterVerification(stored, request)
+            whole = ClusterVerification(stored, request, store)
             each = [
-                (manifest.cluster, member.database, functools.partial(read_member, store, manifest, member))
+                (manifest.cluster, member.database, functools.partial(whole.verify, member))
                 for member in manifest.members
             ]
-            documents, codes = _run_each(run, each, whole.take)
+            documents, codes = _run_each(run, each)
             with display.progress(quiet=True) as notify:
-                conclusion = whole.conclude(store, notify)
+                conclusion = whole.conclude(notify)
             if conclusion:
                 documents.append(_document(conclusion))
                 if not json:
                     _print_whole(conclusion)
         else:
-            found = run(lambda: stored)
+            found = run(functools.partial(verify_backup, stored, request, store))
             documents, codes = [_document(found)], _codes(found)
     with result_of(_describe_all(documents)):
         if json:
@@ -156,13 +158,12 @@ def verify(
 
 
 def _run_each(
-    run: "Callable[[Callable[[], StoredManifest]], Verification]",
-    each: "Sequence[tuple[str, str, Callable[[], StoredManifest]]]",
-    take: "Callable[[str, Verification | Exception], None]" = lambda _database, _outcome: None,
+    run: "Callable[[Callable[[Notify], Verification]], Verification]",
+    each: "Sequence[tuple[str, str, Callable[[Notify], Verification]]]",
 ) -> tuple[list[dict[str, Any]], set[ExitCode]]:
     """What was found of each, and the exit codes of those that aren't good; a failure is told, and is no reason to stop.
 
-    ``each`` are clusters, databases, and what finds the backup; ``take`` gets each database with what was found of it, or its failure.
+    ``each`` are clusters, databases, and what verifies the backup.
     """
     from pipeline.errors import PipelineError
     from storage_backends import StorageError
@@ -176,11 +177,9 @@ def _run_each(
             print_error(f"{cluster}/{database}: {exc}")
             codes.add(exit_code_of(exc))
             documents.append({"cluster": cluster, "database": database, "good": False, "problems": [str(exc)]})
-            take(database, exc)
         else:
             codes |= _codes(found)
             documents.append(_document(found))
-            take(database, found)
     return documents, codes
 
 

@@ -13,8 +13,9 @@ from pipeline.errors import BackupDamaged, TargetNotEmpty
 from pipeline.events import Notify
 from pipeline.postgres.maintenance import maintenance_database
 from pipeline.postgres.server import Server
-from pipeline.restore.database import RestoreRequest, restore_manifest
-from pipeline.restore.target import refuse_older
+from pipeline.restore.compatibility import refuse_older
+from pipeline.restore.database import restore_manifest
+from pipeline.restore.request import RestoreRequest
 from storage_backends import StorageBackend
 
 

@@ -8,7 +8,6 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, StoredManifest, find_stored
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
-from pipeline.catalog.members import read_member
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.nightly.jobs import Job
@@ -119,14 +118,13 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
 def _verify_members(
     record: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify
 ) -> Verification:
-    whole, failures = ClusterVerification(record, request), list[Exception]()
+    whole, failures = ClusterVerification(record, request, store), list[Exception]()
     for member in record.manifest.members:
         try:
-            whole.take(member.database, verify(read_member(store, record.manifest, member), request, store, notify))
+            whole.verify(member, notify)
         except Exception as exc:
-            whole.take(member.database, exc)
             failures.append(exc)
-    if (found := whole.conclude(store, notify)) is None:
+    if (found := whole.conclude(notify)) is None:
         raise next(failure for failure in failures if not isinstance(failure, BackupDamaged))
     return found
 

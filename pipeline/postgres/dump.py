@@ -31,8 +31,6 @@ COPY_END = b"\\.\n\n\n"
 _LOCK_WAITED_FOR = re.compile(r"statement timeout\b.*\bLOCK TABLE", re.DOTALL)
 _LOCK_REFUSED = re.compile(r'could not obtain lock on relation "(?P<table>.+)"')
 
-_TICK = 0.02  # seconds between looks at a pg_dump that is waited for
-
 CHECK_ADVICE = " Run pgstow check to see all that the role may not read."
 """At the end of a DumpFailed where that may help."""
 
@@ -207,8 +205,6 @@ def dump_definitions(program: Program, conninfo: Conninfo, workspace: Workspace,
         ],
         unset=conninfo.overrides,
     )
-    while (status := running.poll()) is None:
-        time.sleep(_TICK)
-    if status:
+    if status := running.wait():
         raise DumpFailed(describe_failure("pg_dump", status, running.messages()))
     return (folder / TOC_NAME).read_bytes()

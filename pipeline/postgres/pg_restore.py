@@ -119,6 +119,11 @@ class PgRestore:
             raise RestoreFailed(describe_failure("pg_restore", status, messages), find_refused(messages))
         return status is not None
 
+    def wait(self) -> None:
+        """Wait for its end. Raises what :meth:`has_ended` raises."""
+        self._running.wait()
+        self.has_ended()
+
     def ignored_errors(self) -> list[IgnoredError]:
         """Each error after which it went on. Raises RestoreFailed where they can't be told."""
         if not self._went_on():

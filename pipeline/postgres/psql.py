@@ -1,7 +1,6 @@
 """psql, which runs a script on a server in the restricted mode."""
 
 import re
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ _DUPLICATE_OBJECT = "42710"
 _LOST = "connection to server was lost"
 """psql's words after the server's last message."""
 _ENTRY = "restrict.sql"
-_TICK = 0.02  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +122,11 @@ class Psql:
             raise RestoreFailed(describe_failure("psql", status, said))
         return status is not None
 
+    def wait(self) -> None:
+        """Wait for its end. Raises what :meth:`has_ended` raises."""
+        self._running.wait()
+        self.has_ended()
+
     def ignored_errors(self) -> list[IgnoredError]:
         """None: what it passes over is no error."""
         return []
@@ -147,6 +150,5 @@ def run_script(
     restricted = RestrictedMode()
     path = workspace.write_private("script.sql", b"".join(restricted.of([script])))
     running = Psql(program, conninfo, workspace, path, restricted, name=name, passes=lambda _: True)
-    while not running.has_ended():
-        time.sleep(_TICK)
+    running.wait()
     return running.refused()

@@ -93,6 +93,12 @@ class RunningProgram:
             return None
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
+    def wait(self) -> int:
+        """Wait for the end, and return the exit status."""
+        while (status := self.poll()) is None:
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        return status
+
     def pause(self) -> None:
         """SIGSTOP to the whole group."""
         self._signal(signal.SIGSTOP)

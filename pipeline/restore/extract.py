@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.archive.reader import EntrySelection, check_format, open_archive
+from pipeline.archive.reader import EntrySelection, open_archive
 from pipeline.catalog.find import BackupSelector, find_backup
-from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest
+from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import InvalidRequest, LocalResourceExhausted
@@ -33,8 +33,6 @@ class ExtractRequest:
     folder: Path
     """Absent or empty."""
     choice: EntrySelection = field(default_factory=EntrySelection)
-    format: Format | None = None
-    """The format that it has to have; None for any."""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -58,7 +56,6 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidRequest(f"{folder} is there and is not an empty folder; name another one.")
     manifest = find_backup(store, request.wanted, notify)
-    check_format(manifest, request.format)
     with _filling(folder, manifest), Workers() as workers:
         archive = open_archive(store, manifest, workers, request.limits)
         chosen = archive.choose(request.choice)

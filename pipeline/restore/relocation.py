@@ -6,14 +6,12 @@ table of contents for the files that the old one has.
 """
 
 import re
-import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from pipeline.archive.reader import Archive, EntrySelection
 from pipeline.catalog.manifest import TOC_NAME
-from pipeline.config import Limits, RestoreOptions
+from pipeline.config import RestoreOptions
 from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
@@ -29,58 +27,42 @@ from pipeline.postgres.scratch import scratch_database
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry, read_toc
 from pipeline.postgres.workspace import Workspace
+from pipeline.restore.compatibility import find_restorer, refuse_older
 from pipeline.restore.properties import try_settings
 from pipeline.restore.relocation_plan import Move, Relocation, pattern_for, patterns_for, plan_move
-from pipeline.restore.target import find_restorer, refuse_older
-
-_TICK = 0.02  # seconds between looks at pg_restore
+from pipeline.restore.request import RestoreRequest
 
 
 def relocate(
-    archive: Archive,
-    choice: EntrySelection,
-    relocation: Relocation,
-    target: Conninfo,
-    options: RestoreOptions,
-    limits: Limits,
-    programs: Sequence[Path],
-    notify: Notify,
-    *,
-    allow_older: bool = False,
+    archive: Archive, request: RestoreRequest, relocation: Relocation, target: Conninfo, notify: Notify
 ) -> tuple[Archive, EntrySelection]:
-    """The same archive with what was chosen by patterns elsewhere, and the choice of that in it.
+    """Return the same archive with what was chosen by patterns elsewhere, and the choice of that in it.
 
     The scratch database is on the target's server, and dropped again in any case. Raises PipelineError.
     """
     archive.check_directory("another schema or name")
-    move = plan_move(archive, choice, relocation)
+    move = plan_move(archive, request.choice, relocation)
     notify(Started("Moving the definitions in a scratch database"))
     with scratch_database(target, "scratch", notify) as scratch:
-        pg_restore, pg_dump = _make_database(archive, move.needed, scratch, programs, notify, allow_older=allow_older)
+        pg_restore, pg_dump = _make_database(archive, move.needed, scratch, request, notify)
         loading = as_dumped(scratch, archive.manifest.source, money=archive.uses_money(move.needed))
-        _restore_definitions(pg_restore, archive, move.needed, loading, options, limits)
+        _restore_definitions(pg_restore, archive, move.needed, loading, request)
         moved, new_choice = _move(move, scratch)
-        with Workspace(limits.spool_parent) as workspace:
+        with Workspace(request.limits.spool_parent) as workspace:
             toc_data = dump_definitions(pg_dump, loading, workspace, encoding=archive.toc.encoding, name=_name(archive))
     return _with_old_files(archive, toc_data, moved, pg_dump), new_choice
 
 
 def _make_database(
-    archive: Archive,
-    needed: Collection[int],
-    scratch: Conninfo,
-    search: Sequence[Path],
-    notify: Notify,
-    *,
-    allow_older: bool,
+    archive: Archive, needed: Collection[int], scratch: Conninfo, request: RestoreRequest, notify: Notify
 ) -> tuple[Program, Program]:
     """Make it like the one that was backed up, with its settings. Returns the pg_restore for it, and the pg_dump."""
     with Server(maintenance_database(scratch)) as server:
         source = archive.manifest.source
-        if not allow_older:
+        if not request.allow_older:
             refuse_older(server, source)
-        pg_restore = find_restorer(server, archive, search)
-        pg_dump = find_program("pg_dump", at_least_major=pg_restore.major, search=search)
+        pg_restore = find_restorer(server, archive, request.programs)
+        pg_dump = find_program("pg_dump", at_least_major=pg_restore.major, search=request.programs)
         entries = tuple(entry for entry in archive.toc.entries if entry.dump_id in needed)
         if lacking := missing_extensions(server, named_extensions(replace(archive.toc, entries=entries))):
             raise InvalidRequest(f"The server lacks extensions that this needs: {', '.join(lacking)}. Install them.")
@@ -95,14 +77,10 @@ def _make_database(
 
 
 def _restore_definitions(
-    program: Program,
-    archive: Archive,
-    needed: Collection[int],
-    scratch: Conninfo,
-    options: RestoreOptions,
-    limits: Limits,
+    program: Program, archive: Archive, needed: Collection[int], scratch: Conninfo, request: RestoreRequest
 ) -> None:
     """As the user wants them; values of sequences are among them, and materialized views are filled, though with nothing."""
+    options, limits = request.options, request.limits
     with Server(scratch) as server:
         dump_ids = archive.with_schemas(needed, present=server.schemas())
     with Workspace(limits.spool_parent) as workspace:
@@ -128,8 +106,7 @@ def _restore_definitions(
             ),
         )
         try:
-            while not restoration.has_ended():
-                time.sleep(_TICK)
+            restoration.wait()
         except RestoreFailed as exc:
             raise RestoreFailed(f"The definitions can't be restored into a scratch database. {exc}") from exc
 

@@ -1,49 +1,148 @@
-"""Whether the database to restore into is fit for what will come, and which pg_restore is."""
+"""The database to restore into: one that the restore makes, or one that is there and fit for what will come."""
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from pipeline.archive.reader import Archive
-from pipeline.catalog.manifest import Source
 from pipeline.concurrency import Workers
-from pipeline.config import Limits, RestoreOptions
-from pipeline.errors import InvalidRequest, ProgramMissing, TargetNotEmpty
+from pipeline.config import RestoreOptions
+from pipeline.errors import (
+    ConnectionFailed,
+    PipelineError,
+    RestoreFailed,
+    TargetNotEmpty,
+)
+from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.maintenance import drop_database, maintenance_database
 from pipeline.postgres.patterns import RELATIONS, parts_made
-from pipeline.postgres.programs import Program, find_program, major_of, speaks_to
+from pipeline.postgres.programs import Program
 from pipeline.postgres.renaming import named_objects
-from pipeline.postgres.restricted_mode import find_psql
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
-from pipeline.restore.rows import Counts, Table, count_rows, name_of
+from pipeline.restore.compatibility import find_restorer, refuse_older
+from pipeline.restore.content import Content
+from pipeline.restore.request import RestoreRequest
+from pipeline.restore.rows import Counts, check_rows, count_rows, name_of
+from storage_backends import StorageError
 
 
-def refuse_older(server: Server, source: Source) -> None:
-    """Raises InvalidRequest where the server is of an older major version than the one that was backed up."""
-    if server.major < major_of(source.server_version):
-        raise InvalidRequest(
-            f"The backup is of PostgreSQL {source.server_version}, and the server to restore into is older ({server.version}), so it may not "
-            "understand what is in it: restore into a newer one, or say --allow-older to try."
-        )
+class TargetDatabase(Protocol):
+    """Where the content goes. :attr:`program` is known once the database is opened."""
+
+    name: str
+    program: Program
+    """The pg_restore or the psql that fits the server and the backup."""
+
+    @property
+    def is_atomic(self) -> bool:
+        """True if the program runs everything in a single transaction."""
+
+    def opened(self, workers: Workers, notify: Notify) -> AbstractContextManager[Server]:
+        """Return a session on the database, ready for the content, until the end of the block. Raises PipelineError."""
+
+    def check_rows(self, workers: Workers, notify: Notify) -> None:
+        """Raise RestoreFailed unless the tables have the rows that the manifest says."""
 
 
-def find_restorer(server: Server, archive: Archive, search: Sequence[Path]) -> Program:
-    """The pg_restore for an archive, or the psql for a script, and for this server. Raises ProgramMissing where there is none."""
-    dumped_by = archive.manifest.source.pg_dump_version
-    least = max(server.major, major_of(dumped_by))
-    if archive.format == "plain":
-        return find_psql(at_least_major=least, search=search)
-    program = find_program("pg_restore", at_least_major=least, search=search)
-    if not speaks_to(program.major, server.major):
-        raise ProgramMissing(
-            f"pg_restore {program.version} can't restore into a server older than 17, which this one is ({server.version}): install "
-            f"PostgreSQL {server.major}'s, which reads archives that were made by a pg_dump up to its own version (this one: {dumped_by})."
-        )
-    return program
+class NewDatabase:
+    """A database that the restore makes, and drops again if anything fails."""
+
+    def __init__(self, target: Conninfo, content: Content, request: RestoreRequest) -> None:
+        self.name = target.database or content.archive.manifest.database
+        self.program: Program
+        self._target, self._content, self._request = target, content, request
+
+    @property
+    def is_atomic(self) -> bool:
+        """True if the program runs everything in a single transaction. A script doesn't, whose locks would be too many."""
+        return self._request.options.single_transaction
+
+    @contextmanager
+    def opened(self, workers: Workers, notify: Notify) -> Iterator[Server]:
+        """Make the database and yield a session on it. If the block fails, drop the database, unless pg_restore was to go on after errors."""
+        request, source = self._request, self._content.archive.manifest.source
+        maintenance = maintenance_database(self._target)
+        with Server(maintenance) as server:
+            self.program = _fitting_program(server, self._content.archive, request)
+            in_tablespace = request.database_tablespace and not request.options.no_tablespaces
+            server.create_database(self.name, source, in_tablespace=in_tablespace)
+        try:
+            with Server(self._target) as server:
+                yield server
+        except BaseException as exc:
+            if request.options.keep_going and isinstance(exc, RestoreFailed):
+                raise RestoreFailed(f"{exc} {_may_be_part(self.name)}") from exc
+            try:
+                drop_database(maintenance, self.name)
+            except ConnectionFailed as failure:
+                notify(Notice(f"The new database {self.name} is not whole and could not be dropped. {failure}"))
+            raise
+
+    def check_rows(self, workers: Workers, notify: Notify) -> None:
+        """Raise RestoreFailed unless the tables have the rows that the manifest says."""
+        check_rows(self._target, self._content.tables, workers, self._request.limits.jobs, notify)
 
 
-def check_free(server: Server, archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> None:
-    """Raises TargetNotEmpty where something is in the way of what will be made."""
+class ExistingDatabase:
+    """A database that is there. It must be free of what will be made, unless the request says otherwise."""
+
+    def __init__(self, target: Conninfo, content: Content, request: RestoreRequest) -> None:
+        self.name = target.database or content.archive.manifest.database
+        self.program: Program
+        self._target, self._content, self._request = target, content, request
+        self._rows_before: Counts = {}
+
+    @property
+    def is_atomic(self) -> bool:
+        """True if the program runs everything in a single transaction, so that a failure leaves nothing of it."""
+        archive = self._content.archive
+        script = archive.format == "plain" and not archive.manifest.dump.large_objects
+        return self._request.options.single_transaction or script
+
+    @contextmanager
+    def opened(self, workers: Workers, notify: Notify) -> Iterator[Server]:
+        """Check the database and yield a session on it. If the block fails, the error says whether a part of the backup may be there."""
+        request, content = self._request, self._content
+        with Server(self._target) as server:
+            self.program = _fitting_program(server, content.archive, request)
+            if not request.allow_nonempty:
+                _check_free(server, content, request.options)
+            self._rows_before = _count_rows_before(server, self._target, content, request, workers)
+            if not request.allow_nonempty:
+                _check_empty(server, self._rows_before)
+            try:
+                yield server
+            except (PipelineError, StorageError) as exc:
+                if self.is_atomic:
+                    raise
+                raise type(exc)(f"{exc} {_may_be_part(self.name)}") from exc
+
+    def check_rows(self, workers: Workers, notify: Notify) -> None:
+        """Raise RestoreFailed unless the tables have the rows that the manifest says, more than there were before."""
+        jobs, before = self._request.limits.jobs, self._rows_before
+        try:
+            check_rows(self._target, self._content.tables, workers, jobs, notify, before=before)
+        except RestoreFailed as exc:
+            if not self.is_atomic:
+                raise
+            raise RestoreFailed(f"{exc} {_may_be_part(self.name)}") from exc  # the transaction was committed
+
+
+def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) -> Program:
+    if not request.allow_older:
+        refuse_older(server, archive.manifest.source)
+    return find_restorer(server, archive, request.programs)
+
+
+def _may_be_part(database: str) -> str:
+    return f"The database {database} may hold a part of the backup now."
+
+
+def _check_free(server: Server, content: Content, options: RestoreOptions) -> None:
+    """Raise TargetNotEmpty if something is in the way of what will be made."""
+    chosen = content.chosen
     if options.clean or not options.makes_tables:
         return
     if chosen is None:
@@ -54,9 +153,9 @@ def check_free(server: Server, archive: Archive, chosen: Collection[int] | None,
             )
         return
     there = named_objects(server)
-    tables = [("TABLE", entry.namespace, entry.tag) for entry in _made(archive, chosen, options)]
+    tables = [("TABLE", entry.namespace, entry.tag) for entry in _made(content, options)]
     taken = [name for name in tables if name in there] or [
-        name for name in parts_made(archive.toc, chosen) if name in there
+        name for name in parts_made(content.archive.toc, chosen) if name in there
     ]
     if taken:
         names = [f"{schema}.{name}" for _, schema, name in taken]
@@ -66,27 +165,21 @@ def check_free(server: Server, archive: Archive, chosen: Collection[int] | None,
         )
 
 
-def count_rows_before(
-    server: Server,
-    target: Conninfo,
-    archive: Archive,
-    chosen: Collection[int] | None,
-    tables: Sequence[Table],
-    options: RestoreOptions,
-    workers: Workers,
-    limits: Limits,
+def _count_rows_before(
+    server: Server, target: Conninfo, content: Content, request: RestoreRequest, workers: Workers
 ) -> Counts:
-    """The rows in those tables that get data and aren't made. Raises RestoreFailed where one isn't there."""
-    made = {(entry.namespace, entry.tag) for entry in _made(archive, chosen, options)}
+    """Return the rows in those tables that get data and aren't made. Raises RestoreFailed if one isn't there."""
+    archive, tables = content.archive, content.tables
+    made = {(entry.namespace, entry.tag) for entry in _made(content, request.options)}
     if archive.manifest.dump.only == "data":  # it makes nothing, and has no entries for its tables
         there = {name_of(table) for table in tables} - server.extension_tables()
     else:  # what has no entry of its own is an extension's, and comes with that
         there = {(entry.namespace, entry.tag) for entry in archive.toc.entries if entry.description in RELATIONS} - made
-    return count_rows(target, [table for table in tables if name_of(table) in there], workers, limits.jobs)
+    return count_rows(target, [table for table in tables if name_of(table) in there], workers, request.limits.jobs)
 
 
-def check_empty(server: Server, before: Counts) -> None:
-    """Raises TargetNotEmpty where a table holds rows, which data would be added to."""
+def _check_empty(server: Server, before: Counts) -> None:
+    """Raise TargetNotEmpty if a table holds rows, which data would be added to."""
     if filled := [".".join(name) for name, rows in before.items() if rows]:
         raise TargetNotEmpty(
             f"In the database {server.name}, {_some(filled)} {'hold' if len(filled) > 1 else 'holds'} rows already. Empty it first, or say "
@@ -94,14 +187,14 @@ def check_empty(server: Server, before: Counts) -> None:
         )
 
 
-def _made(archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> list[TocEntry]:
-    """The entries that make a table, a view or the like."""
+def _made(content: Content, options: RestoreOptions) -> list[TocEntry]:
+    """Return the entries that make a table, a view or the like."""
     if not options.makes_tables:
         return []
-    wanted = None if chosen is None else frozenset(chosen)
+    wanted = None if content.chosen is None else frozenset(content.chosen)
     return [
         entry
-        for entry in archive.toc.entries
+        for entry in content.archive.toc.entries
         if entry.description in RELATIONS and (wanted is None or entry.dump_id in wanted)
     ]
 

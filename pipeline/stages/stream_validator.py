@@ -5,7 +5,6 @@ affair, and a backup that it can't read isn't committed.
 """
 
 import os
-import time
 from contextlib import suppress
 from functools import partial
 from tarfile import BLOCKSIZE, HeaderError, TarInfo
@@ -22,7 +21,6 @@ from pipeline.postgres.toc_head import parse_head
 from pipeline.postgres.workspace import Workspace, describe_failure
 
 _PART = 1024 * 1024  # bytes
-_TICK = 0.01  # seconds
 
 
 class _TarEnd:
@@ -128,9 +126,7 @@ class StreamValidator:
             self._head.clear()
 
     def _await_end(self) -> None:
-        while (status := self._running.poll()) is None:
-            time.sleep(_TICK)
-        if status:
+        if status := self._running.wait():
             raise RestoreFailed(describe_failure("pg_restore", status, self._running.messages()))
 
     def _read(self, script: int) -> list[TableData]:

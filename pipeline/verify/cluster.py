@@ -3,23 +3,34 @@
 from datetime import UTC, datetime
 
 from pipeline.catalog.find import StoredManifest
+from pipeline.catalog.manifest import Member
+from pipeline.catalog.members import read_member
 from pipeline.errors import BackupDamaged
 from pipeline.events import Notify
-from pipeline.verify.backup import Verification, VerifyRequest, attest, doubts
+from pipeline.verify.backup import Verification, VerifyRequest, attest, doubts, verify
 from storage_backends import StorageBackend
 
 
 class ClusterVerification:
-    """What verifying the members, one by one, says of the whole."""
+    """Verifies the members one by one, and says what that means for the whole."""
 
-    def __init__(self, record: StoredManifest, request: VerifyRequest) -> None:
-        self._request = request
+    def __init__(self, record: StoredManifest, request: VerifyRequest, store: StorageBackend) -> None:
+        self._record, self._request, self._store = record.manifest, request, store
         self._found = Verification(record, request.level, problems=doubts(record))
         self._started_at = datetime.now(UTC)
         self._untried = False
 
-    def take(self, database: str, outcome: Verification | Exception) -> None:
-        """What was found of a member, or why it wasn't verified."""
+    def verify(self, member: Member, notify: Notify) -> Verification:
+        """Verify one member. Raises what :func:`verify` raises, and BackupDamaged if the member isn't the recorded one."""
+        try:
+            outcome = verify(read_member(self._store, self._record, member), self._request, self._store, notify)
+        except Exception as exc:
+            self._take(member.database, exc)
+            raise
+        self._take(member.database, outcome)
+        return outcome
+
+    def _take(self, database: str, outcome: Verification | Exception) -> None:
         found = self._found
         match outcome:
             case Verification():
@@ -35,12 +46,12 @@ class ClusterVerification:
             case _:
                 self._untried = True
 
-    def conclude(self, store: StorageBackend, notify: Notify) -> Verification | None:
-        """What was found of all, which is attested if that is wanted.
+    def conclude(self, notify: Notify) -> Verification | None:
+        """Return what was found of all members, and attest it if that is wanted. Raises StorageError.
 
-        None where a member could not be tried, which says nothing about it nor about the whole. Raises StorageError.
+        Return None if a member could not be tried: that says nothing about the member, nor about the whole.
         """
         if self._untried:
             return None
-        self._found.attestation = attest(self._request, self._found, self._started_at, store, notify)
+        self._found.attestation = attest(self._request, self._found, self._started_at, self._store, notify)
         return self._found

@@ -45,7 +45,8 @@ from pipeline.postgres.scratch import scratch_database
 from pipeline.postgres.server import Server
 from pipeline.postgres.shortage import is_shortage
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.restore.database import Restored, RestoreRequest, restore_manifest
+from pipeline.restore.database import Restored, restore_manifest
+from pipeline.restore.request import RestoreRequest
 from pipeline.verify.content import check_comparable, compare_content
 from pipeline.verify.views import compare_views
 from storage_backends import StorageBackend

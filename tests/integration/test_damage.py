@@ -22,8 +22,9 @@ from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.restore.database import RestoreRequest, restore
+from pipeline.restore.database import restore
 from pipeline.restore.extract import ExtractRequest, extract
+from pipeline.restore.request import RestoreRequest
 from pipeline.stages.compress import Compressor
 from pipeline.verify.backup import Verification, VerifyRequest, verify
 from storage_backends import ObjectInfo, StorageBackend, TransientStorageError

@@ -319,8 +319,7 @@ class TestPart:
     ) -> None:
         database = make_database()
         database.execute("CREATE SCHEMA shop")
-        listed = stored_archive.run("export", "--list").stdout
-        assert listed == run_pgstow("show", "--from", stored_archive.folder, "--toc").stdout
+        listed = run_pgstow("show", "--from", stored_archive.folder, "--toc").stdout
         chosen = [line for line in listed.splitlines() if " shop product " in line and ("TABLE " in line)]
         (tmp_path / "list").write_text("\n".join(chosen))
         done = stored_archive.run("restore", "--into", database.conninfo, "-L", tmp_path / "list")
@@ -330,7 +329,7 @@ class TestPart:
     def test_a_list_has_the_data_in_the_archive_s_order(
         self, stored_archive: Stored, database: Database, tmp_path: Path
     ) -> None:
-        listed = stored_archive.run("export", "--list").stdout.splitlines()
+        listed = run_pgstow("show", "--from", stored_archive.folder, "--toc").stdout.splitlines()
         definitions = [line for line in listed if "TABLE DATA" not in line]
         data = [line for line in listed if "TABLE DATA" in line]
         (tmp_path / "list").write_text("\n".join([*definitions, *reversed(data)]))
@@ -469,16 +468,18 @@ class TestExport:
             text=True,
             check=True,
         )
-        assert listed.stdout == stored_archive.run("export", "--list").stdout
-        result = stored_archive.run("export", "-F", "directory", "-f", tmp_path / "folder")
+        assert listed.stdout == run_pgstow("show", "--from", stored_archive.folder, "--toc").stdout
+        result = stored_archive.run("export", "-F", "directory")
         assert_one_sentence(result, INPUT, f"has the format {stored_archive.format}")
-        assert not (tmp_path / "folder").exists()
 
-    def test_a_directory_to_a_folder_and_as_a_stream(
+    def test_a_directory_as_a_stream(
         self, stored_sample: StoredSample, postgres: ThrowawayCluster, empty_target: Database, tmp_path: Path
     ) -> None:
         export = ("export", "--from", stored_sample.folder, "-F", "directory", "-q")
-        assert run_pgstow(*export, "-f", tmp_path / "folder").exit_code == 0
+        refused = run_pgstow(*export, "-f", tmp_path / "folder")
+        assert_one_sentence(refused, INPUT, "pgstow restore --to-directory")
+        written = run_pgstow("restore", "--from", stored_sample.folder, "--to-directory", tmp_path / "folder", "-q")
+        assert written.exit_code == 0, written
         stream = subprocess.run([PGSTOW, *export], capture_output=True, check=True).stdout
         with tarfile.open(fileobj=io.BytesIO(stream)) as tar:
             tar.extractall(tmp_path / "streamed", filter="data")
@@ -494,7 +495,8 @@ class TestExport:
         plain = stored_once["plain"]
         assert_one_sentence(plain.run("export", "--schema-only"), INPUT, "has the format plain already")
         assert_one_sentence(plain.run("export", "-F", "custom"), INPUT, "has the format plain")
-        assert_one_sentence(plain.run("export", "--list"), INPUT, "has no table of contents")
+        shown = run_pgstow("show", "--from", plain.folder, "--toc")
+        assert_one_sentence(shown, INPUT, "has no table of contents")
 
 
 @pytest.mark.parametrize("format_", FORMATS)

@@ -1,0 +1,95 @@
+"""What is restored: an archive, and what was chosen of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.archive.reader import Archive, open_archive
+from pipeline.catalog.manifest import File, Manifest
+from pipeline.concurrency import Workers
+from pipeline.config import RestoreOptions
+from pipeline.errors import InvalidRequest
+from pipeline.events import Notice, Notify
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.partitions import Attachment, attachments_left_out
+from pipeline.postgres.patterns import belongs_elsewhere
+from pipeline.postgres.server import Server
+from pipeline.restore.relocation import relocate
+from pipeline.restore.request import RestoreRequest
+from pipeline.restore.rows import Table
+from storage_backends import StorageBackend
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An archive, and what of it is restored."""
+
+    archive: Archive
+    chosen: Sequence[int] | None
+    """Dump IDs of the entries; None for all of them."""
+    files: Sequence[File]
+    """The files with the data of these."""
+    tables: Sequence[Table]
+    """The tables that get rows."""
+    alone: Sequence[Attachment]
+    """Partitions among them whose partitioned table is not."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files, uncompressed."""
+        return sum(file.size for file in self.files)
+
+    def with_schemas(self, server: Server) -> "Content":
+        """Return the same with the schemas that the database lacks and chosen tables need."""
+        if self.chosen is None:
+            return self
+        return replace(self, chosen=self.archive.with_schemas(self.chosen, present=server.schemas()))
+
+
+def choose_content(
+    manifest: Manifest,
+    request: RestoreRequest,
+    target: Conninfo,
+    store: StorageBackend,
+    workers: Workers,
+    notify: Notify,
+) -> Content:
+    """Open the backup's archive, and choose what the request asks for; in another schema or under another name, if it says so.
+
+    Raises PipelineError or StorageError.
+    """
+    options, choice = request.options, request.choice
+    archive = open_archive(store, manifest, workers, request.limits).with_roles(request.roles)
+    if archive.format == "plain":
+        _refuse_options(options, manifest)
+    alone = attachments_left_out(archive.toc, archive.choose(choice) or ()) if options.makes_tables else []
+    if request.relocation is not None:
+        archive, choice = relocate(archive, request, request.relocation, target, notify)
+    chosen = archive.choose(choice)
+    return Content(
+        archive,
+        chosen,
+        archive.files_of(chosen) if options.loads_data or archive.is_stream else [],
+        archive.tables_of(chosen) if options.loads_data else [],
+        alone,
+    )
+
+
+def tell_what_is_left_out(content: Content, notify: Notify) -> None:
+    """Tell what belongs to a chosen table and to something else, too: foreign keys of other tables, and publications."""
+    chosen = frozenset(content.chosen or ())
+    for entry in content.archive.toc.entries:
+        if belongs_elsewhere(entry) and entry.dump_id not in chosen and not chosen.isdisjoint(entry.dependencies):
+            kind = "foreign key" if entry.description == "FK CONSTRAINT" else entry.description.lower()
+            notify(Notice(f"Not restored, since it isn't the table's alone: {kind} {entry.namespace}.{entry.tag}."))
+
+
+def _refuse_options(options: RestoreOptions, manifest: Manifest) -> None:
+    """Raise InvalidRequest if more is asked for than to run a plain script as it is."""
+    if options != RestoreOptions(single_transaction=options.single_transaction):
+        raise InvalidRequest(
+            "The backup is a plain script, which psql runs as it is: leave out what would change that, or change what pgstow export writes."
+        )
+    if options.single_transaction and manifest.dump.large_objects:
+        raise InvalidRequest(
+            "The script has large objects, for which it begins and ends transactions itself: leave out --single-transaction."
+        )

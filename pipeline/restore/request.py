@@ -1,0 +1,69 @@
+"""Which backup to restore, where to, what of it and how."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.archive.reader import EntrySelection
+from pipeline.catalog.find import BackupSelector
+from pipeline.config import Limits, RestoreOptions
+from pipeline.errors import InvalidRequest
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.restore.relocation_plan import Relocation
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """A restore of one database. Raises InvalidRequest if it contradicts itself."""
+
+    wanted: BackupSelector
+    target: Conninfo
+    create: bool = False
+    """Make the target database with the encoding, locale, tablespace and settings of the backed-up one. From a whole backup, add its owner
+    and grants."""
+    database_tablespace: bool = True
+    """With ``create``: use that tablespace, unless ``options`` leave out tablespaces."""
+    properties: bool = False
+    """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
+    choice: EntrySelection = field(default_factory=EntrySelection)
+    relocation: Relocation | None = None
+    """Restore what patterns choose into another schema, or under another name."""
+    options: RestoreOptions = field(default_factory=RestoreOptions)
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """New roles, by the ones that the backup names as owners, in grants, policies and the like."""
+    allow_nonempty: bool = False
+    """Restore even where something is there; what collides with it still fails."""
+    allow_older: bool = False
+    """Try it even where the server is of an older major version than the one that was backed up."""
+    allowed_errors: Sequence[str] = ()
+    """With ``options.keep_going``: regular expressions for the errors of pg_restore that are no failure."""
+    check_files: bool = False
+    """Check each file against its own SHA-256 and rows, and not only the objects that it lies in."""
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+
+    def __post_init__(self) -> None:
+        if self.create and self.options.clean:
+            raise InvalidRequest(
+                "--create makes a new database, and pgstow drops none that is there: leave out --clean."
+            )
+        if self.create and not self.options.makes_tables:
+            raise InvalidRequest("--create makes an empty database, which lacks the tables that this restore needs.")
+        if self.relocation and not self.choice.by_pattern:
+            raise InvalidRequest("--to-schema and --as are about what you choose with -t or -n.")
+        if self.options.single_transaction and self.limits.jobs > 1:
+            raise InvalidRequest("--single-transaction is for a single job: say --jobs 1.")
+        if self.allowed_errors and not self.options.keep_going:
+            raise InvalidRequest("--allow-error is about errors after which --keep-going goes on: say both.")
+        for pattern in self.allowed_errors:
+            try:
+                re.compile(pattern)
+            except re.error as exc:
+                raise InvalidRequest(f"{pattern!r} is not a regular expression: {exc}.") from exc
+
+    @property
+    def sets_properties(self) -> bool:
+        """True if the database gets what the backed-up one had as a whole."""
+        return self.create or self.properties
