@@ -1,6 +1,6 @@
-"""Attestations: what a verification proved of a backup, kept beside it in the store.
+"""Attestations: what a verification found out about a backup. The store keeps them beside the backup.
 
-Written like manifests, in canonical bytes and create-only: none is ever changed, and a later verification adds its own.
+An attestation is written like a manifest, in canonical bytes and create-only. pgstow never changes one: a later verification adds another.
 """
 
 import hashlib
@@ -29,16 +29,16 @@ _MOST_PROBLEMS = 1000  # in an attestation, so that its length stays below _LONG
 
 
 class Level(StrEnum):
-    """How far a verification goes; each includes what the one before it proves."""
+    """How far a verification goes. Each level includes all levels before it."""
 
     OBJECTS = "objects"
-    """Every object is there, with the size and the checksum that the store reports. Reads no data."""
+    """Every object exists with the size in the manifest, and with its checksum if the store reports one. No data is read."""
     BYTES = "bytes"
-    """Every object was read again, and has the SHA-256 that the manifest says."""
+    """Every object was read, and has the SHA-256 in the manifest."""
     ARCHIVE = "archive"
-    """pg_restore parses the archive, and each of its files decompresses to its size, SHA-256 and rows."""
+    """pg_restore parses the archive, and each of its files decompresses to the size, SHA-256 and rows in the manifest."""
     RESTORE = "restore"
-    """All of it was restored into a server, and had the rows there that the manifest says."""
+    """The whole backup was restored into a server, and each table there had as many rows as the manifest says."""
 
 
 class RestoreProof(Model):
@@ -98,29 +98,29 @@ class Attestation(Model):
 
     @property
     def ref(self) -> BackupRef:
-        """Which backup."""
+        """The backup that the attestation is about."""
         return BackupRef(self.cluster, self.database, self.backup_id)
 
 
 def store_attestation(store: StorageBackend, attestation: Attestation) -> str:
-    """Put it into the store; its key. Raises StorageError."""
+    """Put the attestation into the store. Return its key. Raises StorageError."""
     key, data = attestation.ref.attestation_key(attestation.finished_at), dump_attestation(attestation)
     return store.put(key, data, sha256=hashlib.sha256(data).digest()).key
 
 
 def shortened(problems: Sequence[str]) -> list[str]:
-    """Return the problems for an attestation: after the first thousand, only how many more there are."""
+    """Return the problems for an attestation: the first thousand, and a sentence with the number of the others."""
     left = len(problems) - _MOST_PROBLEMS
     return [*problems[:_MOST_PROBLEMS], *([f"There are {left} more problems."] if left > 0 else [])]
 
 
 def dump_attestation(attestation: Attestation) -> bytes:
-    """The attestation's canonical bytes, checksum included."""
+    """Return the attestation's canonical bytes, checksum included."""
     return dump_document(attestation, "attestation_checksum")
 
 
 def load_attestation(data: bytes, key: str) -> Attestation:
-    """Parse and check an attestation. Raises ManifestInvalid, naming ``key``, where it isn't what was written."""
+    """Return the attestation that was stored as ``key``. Raises ManifestInvalid if the bytes are damaged, or belong to another key."""
     attestation = load_document(data, Attestation, key, version=ATTESTATION_VERSION)
     if attestation.ref.attestation_key(attestation.finished_at) != key:
         raise ManifestInvalid(f"The attestation {key} is of another backup, {attestation.backup_id}: it was moved.")
@@ -134,15 +134,16 @@ def latest_attestations(
     database: str | None,
     notify: Notify,
 ) -> dict[BackupRef, Attestation] | None:
-    """Return, for each of the backups, the attestation that counts; None if the credentials can't read attestations.
+    """Return, for each backup that has one, the attestation that counts. Return None if the credentials can't read attestations.
 
-    ``digests`` are the SHA-256 of the backups' manifests, in hexadecimal; None if one can't be read.
+    ``digests`` has the SHA-256 of each backup's manifest, in hexadecimal. None stands for a manifest that can't be read.
 
     The latest attestation counts. But an earlier attestation that isn't good counts until a good attestation of its level or above follows.
     An attestation counts for nothing, and hides no earlier one, if it can't be read or believed, or is about another manifest.
 
-    Costs one LIST per thousand attestations of the cluster or the database, and for each backup that has any, one GET for each from the
-    latest back to the first that is of level restore or not good. What can't be read, and why, is a notice. Raises StorageError.
+    The cost is one LIST per thousand attestations of the cluster or the database, and some GETs for each backup with attestations. pgstow
+    gets them from the latest back to the first attestation that is of level restore or isn't good. A notice says which attestations can't
+    be read, and why. Raises StorageError.
     """
     wanted = {ref.attestations_prefix: (ref, sha256) for ref, sha256 in digests.items() if sha256 is not None}
     histories = defaultdict[BackupRef, list[ObjectInfo]](list)
@@ -207,7 +208,10 @@ def _read_history(
 
 
 def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str | None) -> Attestation:
-    """Raises as ``store.get``, and ManifestInvalid if the attestation can't be believed or is about another manifest."""
+    """Return a stored attestation.
+
+    Raises ManifestInvalid if it is damaged, can't be believed, or is about another manifest. Raises StorageError as ``store.get`` does.
+    """
     attestation = load_attestation(store.get(info.key, at_most=_LONGEST), info.key)
     if reason := doubt_time(attestation.finished_at, info.modified, datetime.now(UTC)):
         raise ManifestInvalid(f"The attestation {info.key} is not believed: {reason}.")
@@ -219,5 +223,5 @@ def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str | None) -> At
 
 
 def attestation_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of an attestation, as published in docs/attestation.schema.json."""
+    """Return the JSON Schema (2020-12) of an attestation, as published in docs/attestation.schema.json."""
     return document_schema(Attestation, f"pgstow attestation {ATTESTATION_VERSION}", "attestation_checksum")

@@ -1,9 +1,10 @@
 """Documents that pgstow stores beside backups: JSON with canonical bytes and a checksum of its own.
 
-Canonical is UTF-8, keys sorted, no white space, a newline at the end. The checksum is the SHA-256, in hexadecimal, of the same bytes with the
-field that holds it left out. Fields that this pgstow does not know are kept.
+Canonical bytes are UTF-8 with sorted keys, no white space, and a newline at the end. The checksum is the SHA-256, in hexadecimal, of the
+canonical bytes without the checksum's own field. Fields that this pgstow does not know are kept.
 
-Whoever may write to the store may write any bytes in a document's place. So :func:`load_document` bounds all that it takes, and has one error.
+An attacker who may write to the store can put any bytes in a document's place. So :func:`load_document` bounds depth and numbers, and raises
+a single error.
 """
 
 import hashlib
@@ -57,7 +58,7 @@ _M = TypeVar("_M", bound=Model)
 
 
 def dump_document(document: Model, checksum: str) -> bytes:
-    """A document's canonical bytes, with the checksum of the rest under that name."""
+    """Return a document's canonical bytes. The field named ``checksum`` has the SHA-256, in hexadecimal, of the others' canonical bytes."""
     content = document.model_dump(mode="json")
     content.pop(checksum, None)
     content[checksum] = hashlib.sha256(canonical_bytes(content)).hexdigest()
@@ -65,7 +66,7 @@ def dump_document(document: Model, checksum: str) -> bytes:
 
 
 def load_document(data: bytes, model: type[_M], key: str, *, version: str) -> _M:
-    """Parse and check a document of the model that :func:`dump_document` wrote. ``version`` is the newest that this pgstow writes.
+    """Return a document of the model from the bytes that :func:`dump_document` wrote. ``version`` is the version that this pgstow writes.
 
     The fields for the version and the checksum are named after the model: ``manifest_version``, ``manifest_checksum``.
 
@@ -96,13 +97,13 @@ def load_document(data: bytes, model: type[_M], key: str, *, version: str) -> _M
 
 
 def brief(said: object) -> str:
-    """Return the beginning of a document's words, to quote in an error."""
+    """Return the beginning of a document's words, up to 200 characters, to quote in an error."""
     words = str(said)
     return words if len(words) <= _LONGEST_QUOTE else f"{words[:_LONGEST_QUOTE]}…"
 
 
 def document_schema(model: type[Model], title: str, checksum: str) -> dict[str, Any]:
-    """The JSON Schema of what :func:`dump_document` writes."""
+    """Return the JSON Schema of the documents that :func:`dump_document` writes for the model, with the field ``checksum``."""
     schema = model.model_json_schema(mode="serialization")
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = title
@@ -116,7 +117,7 @@ def document_schema(model: type[Model], title: str, checksum: str) -> dict[str, 
 
 
 def canonical_bytes(content: dict[str, Any]) -> bytes:
-    """The only way to write this content. Raises ValueError for what JSON doesn't know."""
+    """Return the canonical bytes of the content. Raises ValueError for a number that JSON lacks, or for text that UTF-8 can't encode."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
 

@@ -1,4 +1,4 @@
-"""Which backups a store holds: the manifests, and nothing else, say so."""
+"""Find the backups that a store holds. A backup exists if, and only if, its manifest does."""
 
 import hashlib
 from collections.abc import Sequence
@@ -26,13 +26,15 @@ class BackupSelector:
     """Which backup a user means."""
 
     backup: str = LATEST
-    """A backup ID, the beginning of one that is unique, or ``latest``."""
+    """A backup ID, its beginning if no other ID begins so, or ``latest``."""
     cluster: str | None = None
+    """None for any cluster."""
     database: str | None = None
+    """None for any database."""
     at: datetime | None = None
-    """With ``latest``: the newest whose data is of this moment or before."""
+    """With ``latest``: select the newest backup whose data is of this moment or before."""
     partial: bool = False
-    """With ``latest``: also one that something was left out of."""
+    """With ``latest``: also select a backup that leaves something out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,24 +43,24 @@ class ListedManifest:
 
     ref: BackupRef
     stored_at: datetime
-    """When the manifest was stored, by the store's clock, in UTC."""
+    """The time when the manifest was stored, by the store's clock, in UTC."""
     size: int
     """Bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The manifests that a store names."""
+    """The manifests that a store lists."""
 
     manifests: Sequence[ListedManifest]
-    """In the order of their keys: oldest first within each database."""
+    """The manifests in the order of their keys: oldest first within each database."""
     odd: Sequence[str]
-    """Keys that look like a manifest's but that pgstow never writes. They name no backups."""
+    """Keys that look like a manifest's, but that pgstow never writes. They name no backups."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredManifest:
-    """A manifest that was read from a store once."""
+    """A manifest that was read from a store."""
 
     manifest: Manifest
     sha256: str
@@ -68,7 +70,7 @@ class StoredManifest:
 
 
 def list_manifests(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> Listing:
-    """Return every committed backup. Costs one LIST per thousand. Raises StorageError."""
+    """Return all committed backups, or those of a cluster or a database. Costs one LIST per thousand backups. Raises StorageError."""
     found, odd = list[ListedManifest](), list[str]()
     for info in store.list(manifests_prefix(cluster, database if cluster is not None else None)):
         if is_odd(info.key):
@@ -79,12 +81,12 @@ def list_manifests(store: StorageBackend, cluster: str | None = None, database: 
 
 
 def list_backups(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[BackupRef]:
-    """Every committed backup, oldest first within each database. Raises StorageError."""
+    """Return all committed backups, or those of a cluster or a database, oldest first within each database. Raises StorageError."""
     return [listed.ref for listed in list_manifests(store, cluster, database).manifests]
 
 
 def tell_odd(listing: Listing, notify: Notify) -> None:
-    """Report the keys that are no backup's: the first few by name, the others by number."""
+    """Notify of the odd keys: the first five by name, and the number of the others."""
     for key in listing.odd[:_ODD_NAMED]:
         notify(Notice(f"{key!r} is no name that pgstow gives to a manifest. pgstow ignores the object and keeps it."))
     if (more := len(listing.odd) - _ODD_NAMED) > 0:
@@ -92,9 +94,10 @@ def tell_odd(listing: Listing, notify: Notify) -> None:
 
 
 def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
-    """Cluster and database of everything that there are backups of, but for clusters whose latest one is a record of others.
+    """Return the cluster and the database of all backups in the store, sorted, each pair once.
 
-    Raises BackupNotFound where there is none.
+    Leave out ``@cluster`` if the cluster's latest backup is a cluster manifest without data of its own. Raises BackupNotFound if nothing
+    remains, or StorageError.
     """
     all_sources = sorted({(ref.cluster, ref.database) for ref in list_backups(store, cluster, database)})
     found = [source for source in all_sources if source[1] != CLUSTER or not _latest_is_record(store, source[0])]
@@ -105,7 +108,7 @@ def sources(store: StorageBackend, cluster: str | None = None, database: str | N
 
 
 def _latest_is_record(store: StorageBackend, cluster: str) -> bool:
-    """Whether a cluster's backup has no data of its own; one that can't be read may have."""
+    """True if the cluster's latest backup only names other backups. False if its manifest can't be read: the backup may have data."""
     try:
         return bool(find_backup(store, BackupSelector(cluster=cluster, database=CLUSTER, partial=True)).members)
     except (ManifestInvalid, BackupNotFound):
@@ -113,12 +116,15 @@ def _latest_is_record(store: StorageBackend, cluster: str) -> bool:
 
 
 def read_manifest(store: StorageBackend, ref: BackupRef) -> Manifest:
-    """The backup's manifest, checked. Raises BackupNotFound or ManifestInvalid."""
+    """Return the backup's manifest, checked. Raises BackupNotFound if there is none, ManifestInvalid if it is damaged, or StorageError."""
     return load_manifest(read_manifest_bytes(store, ref), ref.manifest_key)
 
 
 def read_manifest_bytes(store: StorageBackend, ref: BackupRef) -> bytes:
-    """The manifest as it is stored. Raises BackupNotFound, or ManifestInvalid if it is longer than any that pgstow writes."""
+    """Return the manifest's bytes as stored.
+
+    Raises BackupNotFound if there is none, ManifestInvalid if it is longer than any manifest that pgstow writes, or StorageError.
+    """
     try:
         return store.get(ref.manifest_key, at_most=LONGEST_MANIFEST)
     except ObjectNotFound as exc:
@@ -133,23 +139,24 @@ def read_manifest_bytes(store: StorageBackend, ref: BackupRef) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A committed backup and what can be read of its manifest."""
+    """A committed backup, and its manifest if pgstow can read it."""
 
     ref: BackupRef
     manifest: Manifest | None
-    """Without its files, tables and objects: of a year of backups, these would take gigabytes of memory."""
+    """The manifest without its files, tables and objects, which would take gigabytes of memory for a year of backups. None if unreadable."""
     sha256: str | None
-    """Of the manifest's bytes, in hexadecimal."""
+    """SHA-256 of the manifest's bytes, in hexadecimal. None if the manifest can't be read."""
     problem: str | None
-    """Why there is no manifest, or why it can't be believed: one sentence."""
+    """Why the manifest can't be read or believed, in one sentence; None if it can."""
     uses: frozenset[BackupRef] = frozenset()
-    """Other backups under which some of its objects lie."""
+    """The other backups that stored some of this backup's objects."""
 
 
 def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> list[CatalogEntry]:
-    """Read the backups' manifests, several at once. Large manifests are read one by one: parsed, they take several times their size.
+    """Return an entry for each listed manifest, in the same order. ``now`` is the time by this machine's clock.
 
-    Raises StorageError. A manifest that can't be read or believed raises nothing: its entry says why.
+    Small manifests are read several at once. Large manifests are read one by one: parsed, they take several times their size in memory.
+    A manifest that is damaged, missing or not believed raises nothing: its entry says why. Raises StorageError.
     """
     read = partial(_read_entry, store, now)
     small, large = ([one for one in listed if (one.size > _LARGE) is is_large] for is_large in (False, True))
@@ -187,18 +194,18 @@ def _not_believed(ref: BackupRef, reason: str) -> str:
 
 
 def find_backup(store: StorageBackend, wanted: BackupSelector, notify: Notify | None = None) -> Manifest:
-    """Return the one backup that ``wanted`` means. Raises as :func:`find_stored`."""
+    """Return the manifest of the one backup that ``wanted`` means. Raises as :func:`find_stored` does."""
     return find_stored(store, wanted, notify).manifest
 
 
 def find_stored(store: StorageBackend, wanted: BackupSelector, notify: Notify | None = None) -> StoredManifest:
     """Return the one backup that ``wanted`` means, with the SHA-256 of its manifest's bytes.
 
-    The latest backup is always one that can be believed. A backup that is named by its ID is returned even if it isn't believed, since
-    perhaps a machine with a wrong clock made it. ``notify`` is then told why.
+    With ``latest``, pgstow considers only backups that can be believed. A backup that is named by its ID is returned even if it isn't
+    believed, since perhaps a machine with a wrong clock made it. ``notify`` is then told why.
 
-    Raises BackupNotFound if there is none, ManifestInvalid if its manifest can't be read, and InvalidRequest if several databases or
-    backups fit.
+    Raises BackupNotFound if no backup fits, ManifestInvalid if a manifest is damaged, InvalidRequest if several databases or backups fit
+    or ``wanted`` contradicts itself, or StorageError.
     """
     if wanted.backup != LATEST and wanted.at is not None:
         raise InvalidRequest(f"Say which backup either by {wanted.backup} or by --at, not by both.")
@@ -253,7 +260,7 @@ def _find_latest(
 def newest_believed(store: StorageBackend, cluster: str, database: str, notify: Notify) -> StoredManifest | None:
     """Return the newest backup of a database whose manifest can be read and believed; None if there is none. Raises StorageError.
 
-    ``notify`` is told of the newer ones that can't be read.
+    ``notify`` is told of newer manifests that can't be read.
     """
     now = datetime.now(UTC)
     for one in reversed(list_manifests(store, cluster, database).manifests):
@@ -281,7 +288,7 @@ def _check_unambiguous(refs: Sequence[BackupRef], wanted: BackupSelector) -> Non
 
 
 def _second(listed: ListedManifest) -> str:
-    """The part of a backup's ID that says when it began."""
+    """Return the part of a backup's ID that says when the backup began."""
     return listed.ref.backup_id.partition("-")[0]
 
 

@@ -1,7 +1,7 @@
-"""Where things lie in a store: the keys, and the names that are in them.
+"""The keys of a store's objects, and the names within the keys.
 
-Cluster and database names come from outside and may hold anything that PostgreSQL allows, so they are percent-encoded (RFC 3986) into
-one segment of a key each.
+Names of clusters and databases come from outside, and may hold anything that PostgreSQL allows. So each name is percent-encoded (RFC 3986)
+into one segment of a key.
 """
 
 import re
@@ -18,12 +18,12 @@ DATA = "data/"
 ATTESTATIONS = "attestations/"
 CHECKSUMS_NAME = "SHA256SUMS"
 SIGNATURE_SUFFIX = ".sig"
-"""After a manifest's key, that of its detached signature."""
+"""A manifest's key and this suffix make the key of its detached signature."""
 
 GLOBALS = "@globals"
-"""Roles and tablespaces of a cluster are filed as if they were a database of this name,"""
+"""The database under which a backup of a cluster's roles and tablespaces is filed."""
 CLUSTER = "@cluster"
-"""and the record of all of a cluster's databases under this one."""
+"""The database under which a backup of a whole cluster is filed."""
 _CHECK = "@check"
 RESERVED = frozenset({GLOBALS, CLUSTER, _CHECK})
 
@@ -32,12 +32,15 @@ _ATTESTATION_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.json")
 
 
 def new_backup_id(now: datetime) -> str:
-    """An ID that sorts by time and needs no coordination, such as ``20261123T020000Z-7f3a9c``."""
+    """Return an ID that sorts by time and needs no coordination, such as ``20261123T020000Z-7f3a9c``."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def begun_at(backup_id: str) -> datetime:
-    """Return when the backup with this ID began, in whole seconds, by its machine's clock. Raises ValueError for other text."""
+    """Return the time when the backup with this ID began: in UTC, in whole seconds, by its machine's clock.
+
+    Raises ValueError if the text is no backup ID.
+    """
     if (match := _BACKUP_ID.fullmatch(backup_id)) is None:
         raise ValueError(f"{backup_id!r} is no backup ID")
     year, month, day, hour, minute, second = map(int, match.groups())
@@ -54,7 +57,7 @@ def is_backup_id(text: str) -> bool:
 
 
 def encode_name(name: str) -> str:
-    """A cluster's or database's name as one segment of a key. Raises InvalidRequest where it is not valid Unicode."""
+    """Return a cluster's or database's name as one segment of a key. Raises InvalidRequest if the name is not valid Unicode."""
     try:
         name.encode()
     except UnicodeEncodeError as exc:
@@ -63,14 +66,14 @@ def encode_name(name: str) -> str:
 
 
 def check_name(database: str) -> str:
-    """The name of a database to back up. Raises InvalidRequest where it is one that pgstow keeps for itself."""
+    """Return the name of a database to back up, unchanged. Raises InvalidRequest if pgstow keeps the name for itself."""
     if database in RESERVED:
         raise InvalidRequest(f"A database named {database} can't be backed up: pgstow keeps that name for itself.")
     return database
 
 
 def decode_name(segment: str) -> str:
-    """The name that :func:`encode_name` put into a key. Raises ManifestInvalid on what it can't have made."""
+    """Return the name that :func:`encode_name` made into this segment. Raises ManifestInvalid if :func:`encode_name` can't have made it."""
     try:
         name = unquote(segment)
         if name and encode_name(name) == segment:
@@ -81,18 +84,18 @@ def decode_name(segment: str) -> str:
 
 
 def is_odd(key: str) -> bool:
-    """True if a key under manifests has a backup ID and ends like a manifest's, but pgstow gives it to no manifest."""
+    """True if a key under :data:`MANIFESTS` has a backup ID and ends like a manifest's, but pgstow gives the key to no manifest."""
     return key.endswith(".json") and bool(_BACKUP_ID.search(key)) and BackupRef.of_manifest_key(key) is None
 
 
 def is_attestation_name(name: str) -> bool:
-    """True if ``name``, the last part of a key, is one that pgstow gives to an attestation."""
+    """True if pgstow gives ``name``, the last part of a key, to an attestation."""
     return _ATTESTATION_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class BackupRef:
-    """Which backup: all that its keys are made of."""
+    """The names that identify a backup. The backup's keys are made of them, and raise InvalidRequest if a name is not valid Unicode."""
 
     cluster: str
     database: str
@@ -100,39 +103,39 @@ class BackupRef:
 
     @property
     def manifest_key(self) -> str:
-        """The key of its commit record."""
+        """The key of the backup's manifest."""
         return f"{manifests_prefix(self.cluster, self.database)}{self.backup_id}.json"
 
     @property
     def data_prefix(self) -> str:
-        """What the keys of the objects that this backup wrote begin with."""
+        """The prefix of the keys of all objects that the backup wrote."""
         return f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/{self.backup_id}/"
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """What the keys begin with of all that was stored for this backup, apart from its manifest."""
+        """The prefixes of all keys that were stored for the backup, apart from its manifest: signature, attestations and data."""
         return (self.manifest_key + SIGNATURE_SUFFIX, self.attestations_prefix, self.data_prefix)
 
     @property
     def attestations_prefix(self) -> str:
-        """What the keys of the attestations of this backup begin with."""
+        """The prefix of the keys of the backup's attestations."""
         return f"{attestations_prefix(self.cluster, self.database)}{self.backup_id}/"
 
     def attestation_key(self, moment: datetime) -> str:
-        """The key of what was attested then; the keys of one backup sort by time."""
+        """Return the key of an attestation that was finished at ``moment``. The keys of one backup sort by time."""
         return f"{self.attestations_prefix}{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.json"
 
     @classmethod
     def of_manifest_key(cls, key: str) -> "BackupRef | None":
-        """The backup whose commit record has this key; None where the key is not a commit record's."""
+        """Return the backup whose manifest has this key; None if pgstow gives the key to no manifest."""
         parts = key.removesuffix(".json").split("/")
         return cls._of_parts(parts) if len(parts) == 4 and key.endswith(".json") else None
 
     @classmethod
     def of_key(cls, key: str) -> "BackupRef | None":
-        """The backup that an object was stored for, of whatever kind: data, an attestation, a manifest or its signature.
+        """Return the backup that an object was stored for. The object is data, an attestation, a manifest or a manifest's signature.
 
-        None where the key isn't one that pgstow gives to any of these.
+        Return None if pgstow gives the key to no such object.
         """
         if key.startswith(MANIFESTS):
             return cls.of_manifest_key(key.removesuffix(SIGNATURE_SUFFIX))
@@ -154,9 +157,10 @@ class BackupRef:
 
 
 def check_prefixes(cluster: str) -> tuple[str, str]:
-    """Under data and under manifests, what the keys begin with of the objects by which ``pgstow check`` tries the store.
+    """Return two prefixes for the objects with which ``pgstow check`` tries the store: one under data, one under manifests.
 
-    They look like those of a database ``@check``. None is a manifest: their names don't end in ``.json``.
+    The keys look like those of a database ``@check``. None of the objects is a manifest: their keys don't end in ``.json``. Raises
+    InvalidRequest if the cluster's name is not valid Unicode.
     """
     database = f"{encode_name(cluster)}/{encode_name(_CHECK)}/"
     return f"{DATA}{database}", f"{MANIFESTS}{database}"
@@ -168,12 +172,12 @@ def is_of_check(key: str) -> bool:
 
 
 def manifests_prefix(cluster: str | None = None, database: str | None = None) -> str:
-    """What the keys of the manifests of a cluster, or of one database of it, begin with."""
+    """Return the prefix of the keys of all manifests, of a cluster's manifests, or of one database's manifests."""
     return MANIFESTS + _below(cluster, database)
 
 
 def attestations_prefix(cluster: str | None = None, database: str | None = None) -> str:
-    """What the keys of attestations of a cluster's backups, or of those of one database of it, begin with."""
+    """Return the prefix of the keys of attestations: of all backups, of a cluster's backups, or of one database's backups."""
     return ATTESTATIONS + _below(cluster, database)
 
 

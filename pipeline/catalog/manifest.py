@@ -1,7 +1,7 @@
-"""The manifest: a backup's commit record, and the only thing that says that a backup exists.
+"""The manifest commits a backup: a backup exists if, and only if, its manifest does.
 
-It speaks PostgreSQL's words where PostgreSQL has them (``path``, ``size``, ``checksum`` of its own backup_manifest), and is written as
-:mod:`pipeline.catalog.canonical_json` says, with ``manifest_checksum``.
+Its fields have the names that PostgreSQL's own backup_manifest gives them, such as ``path``, ``size`` and ``checksum``. Its bytes are
+canonical, with a ``manifest_checksum``; see :mod:`pipeline.catalog.canonical_json`.
 """
 
 import re
@@ -27,12 +27,12 @@ from storage_backends.keys import check_key
 
 MANIFEST_VERSION = "1.2"
 LONGEST_MANIFEST = 512 * 1024 * 1024
-"""Bytes. A file needs about 300, so this is enough for more than a million tables and large objects."""
+"""Bytes of a manifest. A file takes about 300 bytes, so the limit allows more than a million tables and large objects."""
 TOC_NAME = "toc.dat"
-"""The file of an archive in the directory format that has its table of contents."""
+"""The name of the table of contents in an archive of the directory format."""
 
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""The names that pg_dump gives to an archive's files, and that pgstow gives to the file of another format."""
+"""Names that pg_dump gives to the files of a directory archive, and that pgstow gives to the single file of another format."""
 
 
 def _check_path(path: str) -> str:
@@ -56,7 +56,7 @@ def _check_backup_id(backup_id: str) -> str:
 
 FileKind = Literal["toc", "table", "large_object", "large_object_toc", "archive", "script"]
 Format = Literal["directory", "custom", "tar", "plain"]
-"""pg_dump's."""
+"""The formats of pg_dump."""
 Kind = Literal["database", "globals", "cluster"]
 ArchivePath = Annotated[str, AfterValidator(_check_path), Field(description="Name within the archive's directory")]
 ObjectKey = Annotated[
@@ -139,7 +139,7 @@ class DumpOptions(Model):
 
     @property
     def partial(self) -> bool:
-        """Whether something was left out."""
+        """True if something was left out."""
         patterns = (
             self.tables,
             self.exclude_tables,
@@ -270,12 +270,12 @@ class Manifest(Model):
 
     @property
     def databases(self) -> list[str]:
-        """Of a cluster: those that are backed up."""
+        """The names of a cluster's databases that are in the backup; empty for a backup of one database or of globals."""
         return self.dump.databases or [member.database for member in self.members if member.database != GLOBALS]
 
     @model_validator(mode="after")
     def _stays_with_its_own(self) -> Self:
-        """Refuse a manifest that names objects of another database, or members of another cluster. An attacker may have written it."""
+        """Refuse objects of another database, a member that is named twice, and a cluster as a member. An attacker may have named them."""
         own = f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/"
         for stored in self.objects:
             backup_id, _, name = stored.key.removeprefix(own).partition("/")
@@ -302,17 +302,20 @@ class Manifest(Model):
 
 
 def summarize(manifest: Manifest) -> dict[str, Any]:
-    """The manifest as JSON's types, without its files, tables and objects."""
+    """Return the manifest in JSON's types, without its files, tables and objects."""
     return manifest.model_dump(mode="json", exclude={"files", "objects", "tables"})
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
-    """The manifest's canonical bytes, checksum included."""
+    """Return the manifest's canonical bytes, checksum included."""
     return dump_document(manifest, "manifest_checksum")
 
 
 def load_manifest(data: bytes, key: str) -> Manifest:
-    """Parse and check a manifest. Raises ManifestInvalid as :func:`pipeline.catalog.canonical_json.load_document` does, and if it was moved."""
+    """Return the manifest that was stored as ``key``.
+
+    Raises ManifestInvalid as :func:`pipeline.catalog.canonical_json.load_document` does, or if the manifest belongs to another key.
+    """
     manifest = load_document(data, Manifest, key, version=MANIFEST_VERSION)
     if BackupRef(manifest.cluster, manifest.database, manifest.backup_id).manifest_key != key:
         source = brief(f"{manifest.cluster}/{manifest.database} {manifest.backup_id}")
@@ -321,5 +324,5 @@ def load_manifest(data: bytes, key: str) -> Manifest:
 
 
 def manifest_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a manifest, as published in docs/manifest.schema.json."""
+    """Return the JSON Schema (2020-12) of a manifest, as published in docs/manifest.schema.json."""
     return document_schema(Manifest, f"pgstow backup manifest {MANIFEST_VERSION}", "manifest_checksum")

@@ -10,9 +10,12 @@ from storage_backends import StorageBackend
 
 
 def read_member(store: StorageBackend, record: Manifest, member: Member) -> StoredManifest:
-    """Return the manifest of a member of a cluster's backup. Raises BackupDamaged if it is missing, or isn't the one that the record names.
+    """Return the manifest of a member that the cluster manifest ``record`` names.
 
-    The manifest is read once, so the returned manifest is the one whose hash was compared with the record's.
+    The manifest is read once. So the returned manifest is the same one whose SHA-256 was compared with the cluster manifest's.
+
+    Raises BackupDamaged if the member's manifest is missing or has another SHA-256, ManifestInvalid if this pgstow can't parse it, or
+    StorageError.
     """
     ref = BackupRef(record.cluster, member.database, member.backup_id)
     try:

@@ -1,7 +1,7 @@
-"""Whether a manifest can be of a real backup, by the store's clock and this machine's.
+"""Find manifests that no real backup can have, by the store's clock and this machine's.
 
-Whoever may write to the bucket may put a manifest that no backup made. These checks find manifests that can't be true. A forger can still
-write a manifest that could be true.
+An attacker who may write to the store can put a manifest that no backup made. The checks find manifests that can't be true. An attacker can
+still write a manifest that could be true.
 """
 
 from datetime import datetime, timedelta
@@ -17,7 +17,10 @@ CLOCK_TOLERANCE = timedelta(minutes=15)
 
 
 def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | None:
-    """Return why a document that was stored at ``stored_at``, by the store's clock, can't name this time; None if it can."""
+    """Return why a document can't name the time ``moment``; None if it can.
+
+    The document was stored at ``stored_at`` by the store's clock. ``now`` is the time by this machine's clock.
+    """
     latest = moment - CLOCK_TOLERANCE
     if latest > stored_at:
         return f"its time {_shown(moment)} is in the future: it was stored at {_shown(stored_at)} by the store's clock"
@@ -27,12 +30,12 @@ def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | No
 
 
 def doubt_ref(ref: BackupRef, stored_at: datetime, now: datetime) -> str | None:
-    """Return why no real backup can have this ID; None if one can."""
+    """Return why no real backup can have this ID; None if one can. The times are as for :func:`doubt_time`."""
     return doubt_time(begun_at(ref.backup_id), stored_at, now)
 
 
 def doubt(manifest: Manifest, stored_at: datetime, now: datetime) -> str | None:
-    """Return why a manifest that was stored at ``stored_at``, by the store's clock, can't be of a real backup; None if it can."""
+    """Return why no real backup can have this manifest; None if one can. The times are as for :func:`doubt_time`."""
     begun = begun_at(manifest.backup_id)
     if manifest.started_at.replace(microsecond=0) != begun:
         return f"its ID says that it began at {_shown(begun)}, and its manifest at {_shown(manifest.started_at)}"
