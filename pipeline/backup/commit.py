@@ -1,4 +1,4 @@
-"""A backup from its beginning to its manifest, with which it begins to exist."""
+"""A backup from its beginning to its manifest. The backup exists once the manifest is stored."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -44,7 +44,7 @@ from storage_backends import AccessDenied, StorageBackend, StorageError
 
 @dataclass(frozen=True, slots=True)
 class Dumped:
-    """What a backup's manifest says of its dump."""
+    """The facts about a dump that the backup's manifest records."""
 
     kind: Kind
     snapshot_at: datetime
@@ -53,12 +53,12 @@ class Dumped:
     files: Sequence[File] = ()
     tables: Sequence[TableData] = ()
     totals: Totals | None = None
-    """The sums over the rest, if not None."""
+    """The sums over a cluster's members; None if pgstow is to sum up ``files``, ``tables`` and the stored objects."""
 
 
 @dataclass(slots=True)
 class BackupInProgress:
-    """A backup under way: which one it will be, where it goes, and when each of its stages ended."""
+    """A backup under way: its reference, its destinations, and the durations of its stages."""
 
     request: BackupRequest
     ref: BackupRef
@@ -66,7 +66,7 @@ class BackupInProgress:
     notify: Notify
     started_at: datetime
     durations: dict[str, float] = field(default_factory=dict)
-    """Seconds by stage."""
+    """The seconds that each stage took, by its name."""
     _clock: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -78,25 +78,31 @@ class BackupInProgress:
         stores: Sequence[StorageBackend],
         notify: Notify,
     ) -> "BackupInProgress":
-        """Return a new backup that begins now. ``database`` is the name to file it under. Raises StorageError if no store can take it."""
+        """Return a new backup that begins now. pgstow files it under the name ``database``.
+
+        Raises InvalidRequest if ``stores`` is empty, and StorageError if no store can take the backup.
+        """
         now = datetime.now(UTC)
         ref = BackupRef(request.cluster or default_cluster(server), database, new_backup_id(now))
         return cls(request, ref, Destinations(stores, database, notify), notify, now)
 
     @property
     def session_name(self) -> str:
-        """The application name of all its sessions on the server."""
+        """The application name of all the backup's sessions on the server."""
         return f"pgstow {self.ref.backup_id}"
 
     def ended(self, stage: str) -> None:
-        """Take note of the end of a stage, which began when the one before it ended."""
+        """Record in ``durations`` that a stage has ended. It began when the previous stage ended, or when the backup began."""
         now = time.monotonic()
         self.durations[stage] = round(now - self._clock, 3)
         self._clock = now
 
     @contextmanager
     def dumping(self, server: Server, program: Program) -> Iterator[Dumping]:
-        """Yield what a dump by ``program`` needs. Its threads and its working folder are gone at the end of the block."""
+        """Yield what a dump by ``program`` needs. At the end of the block, the threads have ended and the working folder is removed.
+
+        Raises LocalResourceExhausted if the folder can't be made.
+        """
         request, limits = self.request, self.request.limits
         with Workers() as workers, Workspace(limits.spool_parent) as workspace:
             reached = request.source.at(server.host, server.hostaddr, server.port)
@@ -110,7 +116,10 @@ class BackupInProgress:
             )
 
     def commit(self, dumped: Dumped) -> BackupResults:
-        """Store the backup's manifest in each destination that has all its objects by now. Raises StorageError if none takes it."""
+        """Put the backup's manifest into each open destination, and return what came of the backup in each store.
+
+        All objects have to be stored by now. Raises DumpFailed if the manifest is too long, and StorageError if no store takes it.
+        """
         self.notify(Started("Committing"))
         for destination in self.destinations.open:
             try:
@@ -151,7 +160,7 @@ class BackupInProgress:
 
 
 def check_server_clock(snapshot_at: datetime) -> None:
-    """Raise DumpFailed if the database server's clock is so far ahead of this machine's that no reader would believe the backup."""
+    """Raise DumpFailed if the database server's clock is over 15 minutes ahead of this machine's: no reader would believe the backup."""
     now = datetime.now(UTC)
     if doubt_time(snapshot_at, now, now):
         raise DumpFailed(
@@ -161,7 +170,7 @@ def check_server_clock(snapshot_at: datetime) -> None:
 
 
 def _check_clocks(manifest: Manifest, now: datetime) -> None:
-    """Raise StorageError if the store's clock is such that no reader would believe the backup."""
+    """Raise StorageError if no reader would believe the backup. ``now`` is the time by the store's clock."""
     if reason := doubt(manifest, now, now):
         raise StorageError(
             f"The backup {manifest.backup_id} isn't committed, since no reader would believe it: {reason}. "
@@ -170,7 +179,7 @@ def _check_clocks(manifest: Manifest, now: datetime) -> None:
 
 
 def _dump(manifest: Manifest) -> bytes:
-    """Return the manifest's bytes. Raises DumpFailed if there are more than pgstow reads."""
+    """Return the manifest's bytes. Raises DumpFailed if the manifest is longer than :data:`LONGEST_MANIFEST`."""
     data = dump_manifest(manifest)
     if len(data) > LONGEST_MANIFEST:
         raise DumpFailed(
@@ -181,13 +190,17 @@ def _dump(manifest: Manifest) -> bytes:
 
 
 def default_cluster(server: Server) -> str:
-    """The name of a cluster that the user gave no name: its host, and its port where it isn't the usual one."""
+    """Return the name of a cluster that the user gave no name: its host, and its port if that isn't 5432."""
     host = "localhost" if server.host.startswith("/") else server.host
     return host if server.port == 5432 else f"{host}-{server.port}"
 
 
 def describe_source(server: Server, program: Program, wal_lsn: str | None, *, for_script: bool = False) -> Source:
-    """The server and the database that a session is on, as the manifest has them; with what a script may name of the server ``for_script``."""
+    """Return the manifest's description of the session's server and database. Raises ConnectionFailed.
+
+    ``for_script`` adds the server's roles, superusers and tablespaces, all of which a script may name. ``lc_monetary`` is then None if the
+    database has no money.
+    """
     facts = server.describe()
     return Source(
         server_version=server.version,
@@ -228,21 +241,24 @@ def _totals(files: Sequence[File], tables: Sequence[TableData], objects: Sequenc
 
 
 def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[StoredObject], datetime]:
-    """The destination's objects by index, with a list for ``sha256sum -c`` that is stored beside them, and the time by the store's clock."""
+    """Store a list for ``sha256sum -c`` beside the destination's objects. Return the objects and the list, and the time by the store's clock.
+
+    Without objects, store nothing. Return an empty list and the time by this machine's clock. Raises StorageError.
+    """
     objects = [destination.objects[number] for number in sorted(destination.objects)]
     if not objects:
-        return [], datetime.now(UTC)  # a record of backups, each of which met the store's clock
+        return [], datetime.now(UTC)  # a cluster manifest: its members were compared with the store's clock
     lines = [f"{stored.sha256}  {stored.key.removeprefix(ref.data_prefix)}\n" for stored in objects]
     sums, stored_at = upload_timed(destination.store, ref.data_prefix + CHECKSUMS_NAME, "".join(lines).encode())
     return [*objects, sums], stored_at
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """Return the newest earlier manifest of this database that can be believed."""
+    """Return the newest earlier manifest of this database that can be believed; None if there is none, or if manifests can't be read."""
     try:
         newest = newest_believed(store, ref.cluster, ref.database, notify)
     except AccessDenied:
-        return None  # credentials that can only create; pgstow check tells
+        return None  # the credentials can only create objects; pgstow check says so
     except (StorageError, PipelineError) as exc:
         notify(Notice(f"The manifest names none before it, since that can't be read. {exc}"))
         return None

@@ -19,10 +19,12 @@ from storage_backends import StorageBackend
 
 
 def back_up(request: BackupRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Dump the database once, into each of the stores, and commit it there.
+    """Dump the database once into all stores, and commit the backup in each. Return what came of the backup in each store.
 
-    The backup exists once this returns, and not before: its manifest is put last. A store that fails keeps no other from it. Raises
-    PipelineError (BackupRunning where the database is being backed up already), or StorageError where all stores fail.
+    The manifest is put last, so the backup exists once this returns. If a store fails, the backup goes on in the others.
+
+    Raises BackupRunning if another backup of the database is under way, another PipelineError if the dump fails, or StorageError if all
+    stores fail.
     """
     with Server(request.source) as server:
         backup = BackupInProgress.begin(request, server, check_name(server.name), stores, notify)

@@ -1,4 +1,4 @@
-"""The directory format: the files that pg_dump writes are taken while it writes them."""
+"""The directory format: pgstow takes the files of pg_dump while pg_dump writes them."""
 
 import math
 import time
@@ -20,9 +20,9 @@ _TICK = 0.02  # seconds between looks at the spool; at 1 GB/s pg_dump writes 20 
 
 
 def dump_directory(request: BackupRequest, snapshot: str, dumping: Dumping) -> Toc:
-    """Move all that pg_dump writes into the writer while it writes. pg_dump is stopped whenever the spool is full.
+    """Run pg_dump, and move its files into the writer while pg_dump writes them. Return the archive's table of contents.
 
-    Return the archive's table of contents. Raises DumpFailed, LocalResourceExhausted or StorageError.
+    pgstow pauses pg_dump whenever the spool is full. Raises DumpFailed, ConnectionFailed, LocalResourceExhausted or StorageError.
     """
     limits, server, workers, writer = request.limits, dumping.call.server, dumping.workers, dumping.writer
     dump = DirectoryDump(dumping.call, request.selection, snapshot=snapshot, jobs=limits.jobs)
@@ -62,14 +62,17 @@ def dump_directory(request: BackupRequest, snapshot: str, dumping: Dumping) -> T
     large_objects.finish(toc)
     while progress.asking or dumping.statements.asking or large_objects.asking:
         workers.collect(timeout=_TICK)
-    server.release_snapshot()  # no worker of pg_dump has it still to take
+    server.release_snapshot()  # all workers of pg_dump have ended, so none needs the snapshot
     for line in dump.warnings():
         dumping.notify(Notice(line))
     return toc
 
 
 def describe_files(archived: Sequence[ArchivedFile], toc: Toc) -> list[File]:
-    """The archive's files as the manifest has them. Raises DumpFailed unless they are the whole archive."""
+    """Return the manifest's descriptions of the archive's files.
+
+    Raises DumpFailed if a file of the table of contents, a large object, or the end of a table's data is missing.
+    """
     entries = {entry.filename: entry for entry in toc.data_entries}
     passed = {file.path for file in archived}
     if missing := sorted(entries.keys() - passed):

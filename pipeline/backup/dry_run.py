@@ -1,4 +1,4 @@
-"""What a backup would take, by pg_dump's own word, without writing to the store."""
+"""Find out what a backup would take from pg_dump itself. Nothing is written to a store."""
 
 import time
 from dataclasses import dataclass
@@ -17,31 +17,32 @@ _TICK = 0.01  # seconds
 
 @dataclass(frozen=True, slots=True)
 class PlannedTable:
-    """A table whose data would be taken."""
+    """A table whose data would be dumped."""
 
     schema: str
     relation: str
     size: int
-    """Bytes on the server's disk with its TOAST, without indexes."""
+    """Bytes of the table on the server's disk, TOAST included, indexes excluded."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupPlan:
-    """What would be backed up."""
+    """What a backup would take."""
 
     cluster: str
     database: str
     server_version: str
     program: Program
     tables: tuple[PlannedTable, ...]
-    """Largest first."""
+    """The tables whose data would be dumped, largest first."""
     large_objects: bool
+    """True if large objects would be dumped."""
     entries: int
-    """Objects of all kinds in the archive's table of contents."""
+    """The number of all entries in the archive's table of contents."""
 
 
 def plan_backup(request: BackupRequest) -> BackupPlan:
-    """Start pg_dump as a backup would, and stop it as soon as its table of contents is there. Raises PipelineError."""
+    """Start pg_dump as a backup does, and stop it once it has written its table of contents. Return the plan. Raises PipelineError."""
     with Workspace(request.limits.spool_parent) as workspace, Server(request.source) as server:
         program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
         call = DumpCall(program, request.source, workspace, server, "pgstow dry run", request.lock_wait_timeout)
@@ -63,7 +64,7 @@ def plan_backup(request: BackupRequest) -> BackupPlan:
 
 
 def _await_toc(dump: DirectoryDump) -> Toc:
-    """Return the table of contents as soon as it is whole: pg_dump writes it before any data. Raises DumpFailed."""
+    """Return the table of contents once it is whole. pg_dump writes it before any data. Raises DumpFailed if pg_dump fails before."""
     path = dump.folder / TOC_NAME
     while True:
         ended = dump.has_ended()

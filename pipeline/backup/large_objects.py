@@ -1,4 +1,4 @@
-"""Checks by the server's word that each large object is whole. Its file, unlike a table's, has no mark at its end."""
+"""Check that each large object was dumped whole. The file of a large object has no mark at its end, so the server is asked for its size."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from pipeline.postgres.toc import Toc
 
 _FILE = re.compile(r"blob_(\d+)\.dat")
 """_StartLO() in pg_backup_directory.c."""
-_BATCH = 1000  # large objects; the server takes some 10 ms for them
+_BATCH = 1000  # large objects for each query, which takes the server some 10 ms
 
 
 class LargeObjectCheck:
-    """Compares the size of each large object's file with the size in the session's transaction.
+    """Compares the size of each large object's file with the object's size on the server.
 
-    The session exported the dump's snapshot, and asks while the dump goes on. ``workers.collect`` raises DumpFailed if a large
-    object isn't whole.
+    The session that exported the dump's snapshot asks for the sizes while the dump goes on. ``workers.collect`` raises DumpFailed if a
+    large object isn't whole.
     """
 
     def __init__(self, server: Server, workers: Workers) -> None:
@@ -29,11 +29,11 @@ class LargeObjectCheck:
 
     @property
     def asking(self) -> bool:
-        """True if the server is still being asked."""
+        """True while a query is under way."""
         return self._asking.pending > 0
 
     def passed(self, file: str, size: int) -> None:
-        """Take note that a file of the archive has passed. ``size`` is its bytes in all."""
+        """Record that a whole file of the archive has passed. ``size`` is its bytes. Files other than large objects are ignored."""
         if (match := _FILE.fullmatch(file)) is None:
             return
         self._sizes[int(match[1])] = size
@@ -42,7 +42,10 @@ class LargeObjectCheck:
             self._ask()
 
     def finish(self, toc: Toc) -> None:
-        """Ask about the rest, once all files have passed. An archive with large objects has all of them: pg_dump can't choose among them."""
+        """Ask for the remaining sizes, once all files have passed. Call :meth:`Workers.collect` until ``asking`` is False.
+
+        If the archive has large objects, also compare their number: pg_dump dumps either all large objects or none.
+        """
         self._ask()
         if any(entry.description == "BLOBS" for entry in toc.data_entries):
             self._asking.submit(self._server.count_large_objects, partial(_compare_count, self._passed))

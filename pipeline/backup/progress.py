@@ -1,4 +1,4 @@
-"""How far a step is, from what is known so far, a few times a second."""
+"""Report a backup's progress, a few times a second."""
 
 import time
 from contextlib import suppress
@@ -15,11 +15,11 @@ from pipeline.stages.spool import Spool
 _INTERVAL = 0.2  # seconds
 
 _Announced = dict[str, tuple[str, int]]
-"""By file: the table, and about how many bytes it will have."""
+"""For each file: its table, and an estimate of the file's bytes."""
 
 
 class BackupProgress:
-    """Reports a backup's progress against what the table of contents announces and the server estimates."""
+    """Reports a backup's progress. The table of contents names the files to come, and the server estimates their sizes."""
 
     def __init__(self, notify: Notify, workers: Workers) -> None:
         self._notify = notify
@@ -28,19 +28,19 @@ class BackupProgress:
         self._last = 0.0
 
     def expect(self, toc_data: bytes, server: Server) -> None:
-        """The table of contents is there, which names every file that will come; the server is asked how large they may get.
+        """Take the bytes of the table of contents, and ask the server for estimates of the files' sizes.
 
-        Not in the calling thread, which has a spool to bound meanwhile: of many thousands of tables, this takes seconds.
+        A thread of its own asks, because many thousands of tables take seconds. Meanwhile the calling thread has to bound the spool.
         """
         self._asking.submit(partial(_announce, toc_data, server), self._announced.update)
 
     @property
     def asking(self) -> bool:
-        """Whether the server is still being asked."""
+        """True while the server is being asked."""
         return self._asking.pending > 0
 
     def report(self, writer: ArchiveWriter, spool: Spool) -> None:
-        """Tell how far it is, if that is due."""
+        """Notify of the backup's progress, unless the last report was less than 0.2 seconds ago."""
         now = time.monotonic()
         if now - self._last < _INTERVAL:
             return
@@ -58,6 +58,6 @@ class BackupProgress:
 def _announce(toc_data: bytes, server: Server) -> _Announced:
     tables = [entry for entry in read_toc(toc_data).data_entries if entry.description == "TABLE DATA"]
     sizes: dict[int, int] = {}
-    with suppress(PipelineError):  # no backup fails for want of an estimate
+    with suppress(PipelineError):  # a missing estimate must not make the backup fail
         sizes = server.estimated_sizes([entry.oid for entry in tables])
     return {entry.filename: (f"{entry.namespace}.{entry.tag}", sizes.get(entry.oid, 0)) for entry in tables}

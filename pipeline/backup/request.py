@@ -1,4 +1,4 @@
-"""What to back up, from where, and how."""
+"""What to back up, and how."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,25 +12,26 @@ from pipeline.stages.compress import DEFAULT_LEVEL
 
 @dataclass(frozen=True, slots=True)
 class BackupRequest:
-    """One database to back up."""
+    """One database to back up, and how. Raises InvalidRequest if the limits' memory can't hold two objects of the largest size."""
 
     source: Conninfo
     cluster: str | None = None
-    """The name to file it under; None for the server's host."""
+    """The cluster's name in the store; None for the server's host, with its port if that isn't 5432."""
     selection: Selection = field(default_factory=Selection)
     format: Format = "directory"
-    """pg_dump's; in the others it has a single job."""
+    """The format of pg_dump. Only the directory format has several jobs."""
     level: int = DEFAULT_LEVEL
+    """zstd's compression level."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
-    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
     lock_wait_timeout: int = 300
-    """Seconds that pg_dump may wait for another session's lock on a table; 0 for ever."""
+    """Seconds that pg_dump may wait for another session's lock on a table; 0 for no limit."""
     statement_timeout: int = 0
-    """Seconds that a statement of pg_dump may run; 0 for ever."""
+    """Seconds that a statement of pg_dump may run; 0 for no limit."""
     labels: Labels = field(default_factory=Labels)
     password_file: Path | None = None
-    """The file that the source's password was read from, where it was."""
+    """The file from which the source's password was read; None if it was read from no file."""
 
     def __post_init__(self) -> None:
         self.limits.check_memory(self.limits.object_size)

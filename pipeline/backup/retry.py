@@ -1,4 +1,4 @@
-"""A backup that is begun again where what ended it may pass."""
+"""Begin a backup again after an error that may pass."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,18 +23,20 @@ def back_up_with_retries(
     retries: int,
     sleep: Callable[[float], None] = time.sleep,
 ) -> BackupResults:
-    """:func:`back_up`, begun again as :func:`with_retries` does it."""
+    """Return the results of :func:`back_up`, with up to ``retries`` retries as in :func:`with_retries`. Raises as :func:`back_up` does."""
     return with_retries(partial(back_up, request, stores, notify), notify, retries=retries, sleep=sleep)
 
 
 def with_retries(
     attempt: Callable[[], BackupResults], notify: Notify, *, retries: int, sleep: Callable[[float], None] = time.sleep
 ) -> BackupResults:
-    """A backup, begun again up to ``retries`` times after a ServerUnavailable or a DumpInterrupted, and after no other error.
+    """Return the results of ``attempt``. Call it again, up to ``retries`` times, after ServerUnavailable or DumpInterrupted.
 
-    But for BackupRunning after a first try, whose own session the server may not have given up yet.
-    Each time it is a new backup with an ID of its own. What the tries before left in the store has no manifest, so it is no backup.
-    A store that fails isn't a reason: every request to it was repeated already.
+    BackupRunning is raised after the first attempt. Later it is retried too: the server may still keep the session of the previous attempt.
+    Any other error is raised at once, a store's too, since every request to the store was retried already.
+
+    Each attempt is a new backup with its own ID. A failed attempt leaves objects in the store, but no manifest, and so no backup.
+    ``sleep`` takes seconds: 5 after the first attempt, then twice as many each time, up to 300.
     """
     for retry in range(1, retries + 1):
         try:

@@ -16,9 +16,10 @@ from pipeline.stages.stream_validator import StreamValidator
 
 
 def dump_stream(request: BackupRequest, snapshot: str, dumping: Dumping) -> tuple[ScriptReader, list[TableData]]:
-    """Move all that pg_dump writes to its pipe into the writer, and read along.
+    """Run pg_dump, move its output into the writer, and validate it on the way. Return the script's reader, and the tables whose rows passed.
 
-    Return what the stream means, and the tables whose rows passed. Raises DumpFailed, LocalResourceExhausted or StorageError.
+    pg_restore turns an archive into a script for the reader. Raises DumpFailed, ConnectionFailed, ProgramMissing, LocalResourceExhausted or
+    StorageError.
     """
     call, format_ = dumping.call, request.format
     script = ScriptReader()
@@ -39,7 +40,7 @@ def dump_stream(request: BackupRequest, snapshot: str, dumping: Dumping) -> tupl
 
 
 def _expect_tables(script: ScriptReader, request: BackupRequest, snapshot: str, dumping: Dumping) -> None:
-    """Tell the reader which tables have to come: a script doesn't say, and text in it may look like a table's rows."""
+    """Tell the reader which tables must come. The script itself doesn't list them, and a text in it may look like a table's rows."""
     with Workspace(request.limits.spool_parent) as aside:
         call = replace(dumping.call, workspace=aside)
         with closing(StreamDump.of_database(call, request.selection, snapshot=snapshot, format_="custom")) as archive:
