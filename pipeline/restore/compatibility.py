@@ -1,4 +1,4 @@
-"""Whether a server can take a backup, and which program restores it there."""
+"""Check that a server can take a backup, and find the program that restores it there."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.postgres.server import Server
 
 
 def refuse_older(server: Server, source: Source) -> None:
-    """Raises InvalidRequest where the server is of an older major version than the one that was backed up."""
+    """Raise InvalidRequest if the server's major version is older than that of the server that was backed up."""
     if server.major < major_of(source.server_version):
         raise InvalidRequest(
             f"The backup is of PostgreSQL {source.server_version}, and the server to restore into is older ({server.version}), so it may not "
@@ -21,7 +21,10 @@ def refuse_older(server: Server, source: Source) -> None:
 
 
 def find_restorer(server: Server, archive: Archive, search: Sequence[Path]) -> Program:
-    """The pg_restore for an archive, or the psql for a script, and for this server. Raises ProgramMissing where there is none."""
+    """Return the program that restores the archive into this server: pg_restore for an archive, psql for a plain script.
+
+    ``search`` are folders in which to look for it; empty for the usual folders. Raises ProgramMissing if no version fits.
+    """
     dumped_by = archive.manifest.source.pg_dump_version
     least = max(server.major, major_of(dumped_by))
     if archive.format == "plain":

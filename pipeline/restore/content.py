@@ -1,4 +1,4 @@
-"""What is restored: an archive, and what was chosen of it."""
+"""What is restored: an archive, and the entries that were chosen from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,25 +21,25 @@ from storage_backends import StorageBackend
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """An archive, and what of it is restored."""
+    """An archive, and what is restored from it."""
 
     archive: Archive
     chosen: Sequence[int] | None
-    """Dump IDs of the entries; None for all of them."""
+    """Dump IDs of the chosen entries, in the order in which they are restored; None for all entries."""
     files: Sequence[File]
-    """The files with the data of these."""
+    """The files that hold the data of the chosen entries."""
     tables: Sequence[Table]
     """The tables that get rows."""
     alone: Sequence[Attachment]
-    """Partitions among them whose partitioned table is not."""
+    """The chosen partitions whose partitioned table isn't chosen."""
 
     @property
     def size(self) -> int:
-        """Bytes of the files, uncompressed."""
+        """Bytes of all ``files``, uncompressed."""
         return sum(file.size for file in self.files)
 
     def with_schemas(self, server: Server) -> "Content":
-        """Return the same with the schemas that the database lacks and chosen tables need."""
+        """Return the same content with the schemas that chosen tables need and the database lacks. Raises ConnectionFailed."""
         if self.chosen is None:
             return self
         return replace(self, chosen=self.archive.with_schemas(self.chosen, present=server.schemas()))
@@ -53,9 +53,10 @@ def choose_content(
     workers: Workers,
     notify: Notify,
 ) -> Content:
-    """Open the backup's archive, and choose what the request asks for; in another schema or under another name, if it says so.
+    """Open the backup's archive, and choose what the request asks for. If it asks for another schema or name, relocate the chosen tables.
 
-    Raises PipelineError or StorageError.
+    ``target`` is the database to restore into. Raises InvalidRequest if the backup's format can't do what is asked, another PipelineError,
+    or StorageError.
     """
     options, choice = request.options, request.choice
     archive = open_archive(store, manifest, workers, request.limits).with_roles(request.roles)
@@ -75,7 +76,7 @@ def choose_content(
 
 
 def tell_what_is_left_out(content: Content, notify: Notify) -> None:
-    """Tell what belongs to a chosen table and to something else, too: foreign keys of other tables, and publications."""
+    """Notify of each entry that isn't restored because it belongs to a chosen table and to something else, such as a foreign key."""
     chosen = frozenset(content.chosen or ())
     for entry in content.archive.toc.entries:
         if belongs_elsewhere(entry) and entry.dump_id not in chosen and not chosen.isdisjoint(entry.dependencies):
@@ -84,7 +85,7 @@ def tell_what_is_left_out(content: Content, notify: Notify) -> None:
 
 
 def _refuse_options(options: RestoreOptions, manifest: Manifest) -> None:
-    """Raise InvalidRequest if more is asked for than to run a plain script as it is."""
+    """Raise InvalidRequest if an option would change a plain script, or would run it in one transaction although it has its own."""
     if options != RestoreOptions(single_transaction=options.single_transaction):
         raise InvalidRequest(
             "The backup is a plain script, which psql runs as it is: leave out what would change that, or change what pgstow export writes."

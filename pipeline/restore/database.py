@@ -27,36 +27,42 @@ class Restored:
     """What a restore brought back."""
 
     manifest: Manifest
+    """The manifest of the restored backup."""
     program: Program
-    """The pg_restore that did it."""
+    """The pg_restore or psql that restored the backup."""
     server_version: str
     database: str
+    """The name of the database that was restored into."""
     files: Sequence[File]
-    """Those of the archive that were restored; its table of contents too."""
+    """The archive's files that were restored, its table of contents included."""
     tables: int
+    """The number of tables that got rows."""
     rows: int
+    """The number of rows in these tables, by the manifest."""
     size: int
-    """Bytes of the archive that were restored, uncompressed."""
+    """Bytes of the restored files without the table of contents, uncompressed."""
     replaced: tuple[str, ...]
     """A sentence for each overwritten or deleted object whose stored version was restored instead."""
     fetched: int
     """Bytes read from the store."""
     allowed_errors: int
-    """Errors that pg_restore went on after, as it was allowed to."""
+    """The number of errors after which pg_restore went on, as the request allows."""
 
 
 def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
-    """Restore into the target, and count its rows against the manifest's.
+    """Restore the backup into the target, and check that the tables have the rows in the manifest.
 
-    A database that this made is dropped again if anything fails, except for errors that pg_restore was to go on after.
+    If anything fails, drop the database that the restore made. With ``options.keep_going``, keep the database after RestoreFailed.
 
-    Raises PipelineError or StorageError.
+    Raises InvalidRequest if the request doesn't fit the backup, BackupNotFound or ManifestInvalid if there is no such backup, TargetNotEmpty
+    if the target holds something already, BackupDamaged if an object is damaged, RestoreFailed if pg_restore or the check of rows fails, and
+    another PipelineError or StorageError.
     """
     return restore_manifest(find_backup(store, request.wanted, notify), request, store, notify)
 
 
 def restore_manifest(manifest: Manifest, request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
-    """Do as :func:`restore` with a manifest that was read already. It is the backup that ``request.wanted`` means."""
+    """Restore as :func:`restore` does, from a manifest that was read already. ``request.wanted`` is not looked at."""
     options = request.options
     target = request.target.with_database(request.target.database or manifest.database).acting_as(options.role)
     with Workers() as workers:
@@ -102,13 +108,13 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
 
 
 def _attaches(request: RestoreRequest) -> bool:
-    """True if partitions are attached to a table that exists: not under other names, and not if a list says what to restore."""
+    """True if chosen partitions are attached to a partitioned table in the target: if patterns choose tables, and the names stay."""
     sections = request.options.sections
     return request.choice.by_pattern and request.relocation is None and (not sections or "post-data" in sections)
 
 
 def _check_errors(errors: Sequence[IgnoredError], request: RestoreRequest, notify: Notify) -> int:
-    """Tell each error after which the restore went on, and return their number. Raises RestoreFailed if one isn't allowed."""
+    """Notify of each error after which the restore went on, and return their number. Raises RestoreFailed if one isn't allowed."""
     others = [
         error for error in errors if not any(re.search(allowed, error.message) for allowed in request.allowed_errors)
     ]

@@ -1,4 +1,4 @@
-"""Turn a backup into a script for psql, or back into the archive that it was, without a server."""
+"""Turn a backup into a script for psql, or back into the archive as it was dumped. No server is needed."""
 
 import errno
 import os
@@ -30,32 +30,34 @@ from storage_backends import StorageBackend
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """Which backup to turn into a script, or into the archive that it was, and what of it."""
+    """A backup to export, and how."""
 
     wanted: BackupSelector
     format: Format = "plain"
-    """A script; or the format that the backup has, for the archive as pg_dump wrote it."""
+    """``plain`` for a script, or the backup's own format for the archive as pg_dump wrote it."""
     choice: EntrySelection = field(default_factory=EntrySelection)
     options: RestoreOptions = field(default_factory=RestoreOptions)
     create: bool = False
-    """Have the script make the database, under the name that it had."""
+    """True if the script is to make the database, under its old name."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
-    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
 
     @property
     def is_as_dumped(self) -> bool:
-        """Whether nothing is to be chosen or changed."""
+        """True if the request neither chooses nor changes anything."""
         return self.choice.is_all and self.options == RestoreOptions() and not self.create
 
 
 def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, notify: Notify) -> Manifest:
-    """Write the script, which stock pg_restore makes of the archive, or which is stored already; or the archive itself.
+    """Write the backup to ``output`` in the requested format. Return its manifest.
 
-    An archive of the directory format becomes a tar stream of its folder. Every object is checked before any of it is used. After a failure,
-    what was written is only a part.
+    pg_restore makes a script from an archive. A backup in the requested format is written as it was dumped. An archive of the directory
+    format is written as a tar stream of its folder. Every object is checked before any of its bytes is used. After a failure, ``output``
+    has only a part.
 
-    Raises PipelineError or StorageError.
+    Raises InvalidRequest if the backup doesn't have the format or can't be changed as asked, another PipelineError, StorageError, or OSError
+    if ``output`` can't be written.
     """
     manifest = find_backup(store, request.wanted, notify)
     format_ = dump_format(manifest)
@@ -83,7 +85,7 @@ def _write_file(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -
 
 
 def _write_folder(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -> None:
-    """As a tar stream; ``toc.dat``, without which it is no archive, comes last."""
+    """Write a tar stream of the archive's folder. ``toc.dat`` comes last: without it, a cut stream is no archive."""
     for file in sorted(files, key=lambda file: (file.path == TOC_NAME, where_it_lies(file))):
         member = TarInfo(file.path)
         member.size, member.mode = file.size, 0o600
@@ -113,7 +115,7 @@ def _write_script(
     plan = archive.plan_feed(files, jobs=1)
     notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
     if (locale := money_setting(manifest.source)) and archive.uses_money(chosen):
-        if request.create:  # the script connects anew, and a SET before that would be lost
+        if request.create:  # the script connects anew, and would lose an earlier SET
             options = quote(f"-c lc_monetary={locale}")
             notify(Notice(f"Run the script with PGOPTIONS={options}, since its money is written in that format."))
         else:

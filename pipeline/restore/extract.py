@@ -1,4 +1,4 @@
-"""Bring a backup's archive back as it was dumped, for pg_restore by hand: a directory, or its single file in one."""
+"""Write a backup's archive into a folder as it was dumped, for a pg_restore by hand."""
 
 import errno
 import os
@@ -22,16 +22,16 @@ from pipeline.stages.download import ObjectReader, check_content, tell_replaced
 from storage_backends import StorageBackend
 
 LIST_NAME = "pgstow.list"
-"""For ``pg_restore --use-list``: the entries that were chosen, where not all were."""
+"""The file that lists the chosen entries for ``pg_restore --use-list``. It is written only if entries were chosen."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractRequest:
-    """Which backup to bring back, what of it, and where to."""
+    """A backup to extract, and the folder to write."""
 
     wanted: BackupSelector
     folder: Path
-    """Absent or empty."""
+    """The folder has to be absent or empty."""
     choice: EntrySelection = field(default_factory=EntrySelection)
     limits: Limits = field(default_factory=Limits)
 
@@ -42,15 +42,19 @@ class Extracted:
 
     manifest: Manifest
     folder: Path
+    """The folder's absolute path."""
     files: int
+    """The number of the archive's files that were written, the list of entries excluded."""
     size: int
-    """Bytes."""
+    """Bytes of these files."""
 
 
 def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> Extracted:
-    """Write the archive, every file of it checked. ``toc.dat``, without which a directory is none, comes last; after a failure nothing is left.
+    """Write the archive's files, each checked against its size, SHA-256 and rows, into the folder.
 
-    Raises PipelineError or StorageError.
+    ``toc.dat`` is written last: without it, a folder is no archive. After a failure, the files are removed, and the folder if it was new.
+
+    Raises InvalidRequest if the folder isn't empty, LocalResourceExhausted if it can't be written, another PipelineError, or StorageError.
     """
     folder = request.folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -73,13 +77,16 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
 
 
 def where_it_lies(file: File) -> list[tuple[int, int]]:
-    """To sort files by, so that each object is fetched once."""
+    """Return a key to sort files by. Files that are read in this order need each object only once."""
     return [(part.object, part.offset) for part in file.segments[:1]]
 
 
 @contextmanager
 def _filling(folder: Path, manifest: Manifest) -> Iterator[None]:
-    """The empty folder, made where it isn't there; and as it was after a failure."""
+    """Make the folder if it doesn't exist. If the block fails, remove the archive's files, and the folder if it was made here.
+
+    Raises LocalResourceExhausted instead of OSError.
+    """
     made = not folder.exists()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -122,7 +129,7 @@ def _write_file(folder: Path, reader: ObjectReader, file: File) -> None:
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """Create a file of mode 0600. A file or link that exists is refused: another user may have made it, to have pgstow write elsewhere."""
+    """Create a file of mode 0600. Raises OSError if a file or link exists: another user may have made it, to have pgstow write elsewhere."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 

@@ -1,4 +1,4 @@
-"""Have pg_restore or psql load what was chosen, fed from the store."""
+"""Feed what was chosen from the store to pg_restore or psql."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ from storage_backends import StorageBackend
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """How the program ended, and what came from the store for it."""
+    """How the program ended, and what it was fed from the store."""
 
     jobs: int
+    """The number of parallel jobs that were used."""
     errors: Sequence[IgnoredError]
     """Errors after which pg_restore went on, as it was told to."""
     replaced: Sequence[str]
@@ -43,9 +44,11 @@ def load(
     workers: Workers,
     notify: Notify,
 ) -> Loaded:
-    """Run ``database.program`` with the settings of ``session`` to its end. ``server`` is another session there.
+    """Run ``database.program`` to its end, in sessions with the settings of ``session``, and feed it the content.
 
-    Raises RestoreFailed, BackupDamaged, ConnectionFailed or StorageError.
+    ``server`` is a session of pgstow's own on the same database. Raises RestoreFailed if the program fails or doesn't read everything,
+    BackupDamaged, ConnectionFailed if the server goes away, InvalidRequest if the memory is too small for the objects,
+    LocalResourceExhausted, or StorageError.
     """
     archive, limits, program = content.archive, request.limits, database.program
     reader = ObjectReader(store, archive.manifest.objects, content.files, workers, limits)

@@ -1,4 +1,4 @@
-"""Gives a restored database what the backed-up one had as a whole: settings first, as pg_restore does, the rest last."""
+"""Give a restored database the properties of the backed-up one: owner, comment, grants and settings."""
 
 from collections.abc import Collection, Sequence
 
@@ -13,14 +13,17 @@ from pipeline.postgres.server import Server
 
 
 def read_as_dumped(server: Server, archive: Archive) -> None:
-    """Make the session read literals as the archive's SQL writes them. Call this in each session that runs such SQL."""
+    """Make the session read literals as the archive's SQL writes them. Call this for each session that runs the archive's SQL.
+
+    Raises ConnectionFailed.
+    """
     server.execute(f"SET standard_conforming_strings = {'off' if archive.toc.backslashes_escape else 'on'}")
 
 
 def apply_settings(server: Server, archive: Archive, options: RestoreOptions) -> list[IgnoredError]:
-    """Give the session's database the settings on which restored objects may depend. New sessions have them.
+    """Give the session's database the settings on which restored objects may depend. Only new sessions have these settings.
 
-    Return the settings that the server refused, if the restore goes on after errors. Otherwise raise RestoreFailed at the first.
+    Return an error for each setting that the server refused, if ``options.keep_going``. Otherwise raise RestoreFailed at the first refusal.
     """
     refused = []
     for statement in database_statements(archive.toc, server.name).first:
@@ -34,7 +37,10 @@ def apply_settings(server: Server, archive: Archive, options: RestoreOptions) ->
 
 
 def try_settings(server: Server, archive: Archive, database: str, notify: Notify) -> None:
-    """Do the same for a scratch database. A refused setting is only a notice, and settings of single roles are left out."""
+    """Give the scratch database ``database`` the settings on which restored objects may depend, except settings of single roles.
+
+    ``server`` may be a session on another database. A refused setting is only a notice.
+    """
     read_as_dumped(server, archive)
     for statement in database_statements(archive.toc, database).first:
         if is_of_a_role(statement):
@@ -46,9 +52,10 @@ def try_settings(server: Server, archive: Archive, database: str, notify: Notify
 
 
 def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> None:
-    """Refresh the restored materialized views again, if the database's default text search configuration is its own.
+    """Refresh the restored materialized views again, if the backup has the database's default text search configuration.
 
-    The session of a single pg_restore begins before the configuration is there, and goes without it to its end. Raises RestoreFailed.
+    The session of a pg_restore with a single job begins before the configuration exists, and never uses it. Views with entries in ``chosen``
+    are refreshed; None stands for all. Raises RestoreFailed if a view can't be refreshed, or ConnectionFailed.
     """
     own = {entry.tag for entry in archive.toc.entries if entry.description == "TEXT SEARCH CONFIGURATION"}
     settings = database_statements(archive.toc, archive.manifest.database).first
@@ -68,9 +75,9 @@ def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | 
 
 
 def apply_rest(server: Server, archive: Archive, options: RestoreOptions, *, whole: bool) -> None:
-    """Give the session's database the settings that would have disturbed the restore. From a ``whole`` backup, add owner, comment and grants.
+    """Give the session's database the settings that would have disturbed the restore. If ``whole``, also set owner, comment and grants.
 
-    Raises RestoreFailed if the server refuses a statement.
+    ``whole`` is true if all entries were restored. Raises RestoreFailed if the server refuses a statement.
     """
     statements = database_statements(archive.toc, server.name, no_owner=options.no_owner, without=options.left_out)
     _apply(server, statements.last)

@@ -1,8 +1,8 @@
-"""An archive in which what was chosen lies in another schema, or has another name.
+"""Make an archive in which the chosen objects lie in another schema, or have another name.
 
-Names stand all over the SQL of an archive, and pgstow doesn't rewrite that: PostgreSQL renames. The definitions of what was chosen, and of
-what that needs, are restored into a scratch database without any rows, moved there by ALTER, and dumped again. What comes of it is a new
-table of contents for the files that the old one has.
+Names stand all over the SQL of an archive. pgstow doesn't rewrite SQL, so PostgreSQL renames. pgstow restores the definitions of the chosen
+objects, and of all that they need, into a scratch database without any rows. There it moves the objects by ALTER, and dumps the definitions
+again. The result is a new table of contents for the archive's old files.
 """
 
 import re
@@ -36,9 +36,10 @@ from pipeline.restore.request import RestoreRequest
 def relocate(
     archive: Archive, request: RestoreRequest, relocation: Relocation, target: Conninfo, notify: Notify
 ) -> tuple[Archive, EntrySelection]:
-    """Return the same archive with what was chosen by patterns elsewhere, and the choice of that in it.
+    """Return the archive with the chosen objects in another schema or under another name, and the selection that chooses them there.
 
-    The scratch database is on the target's server, and dropped again in any case. Raises PipelineError.
+    The scratch database is made on the target's server, and is always dropped again. Raises InvalidRequest if the objects can't be moved as
+    asked, or another PipelineError.
     """
     archive.check_directory("another schema or name")
     move = plan_move(archive, request.choice, relocation)
@@ -56,7 +57,7 @@ def relocate(
 def _make_database(
     archive: Archive, needed: Collection[int], scratch: Conninfo, request: RestoreRequest, notify: Notify
 ) -> tuple[Program, Program]:
-    """Make it like the one that was backed up, with its settings. Returns the pg_restore for it, and the pg_dump."""
+    """Make the scratch database with the properties and settings of the backed-up one. Return the pg_restore and the pg_dump for it."""
     with Server(maintenance_database(scratch)) as server:
         source = archive.manifest.source
         if not request.allow_older:
@@ -79,7 +80,7 @@ def _make_database(
 def _restore_definitions(
     program: Program, archive: Archive, needed: Collection[int], scratch: Conninfo, request: RestoreRequest
 ) -> None:
-    """As the user wants them; values of sequences are among them, and materialized views are filled, though with nothing."""
+    """Restore the ``needed`` entries with the user's options. Sequences get their values. Materialized views are filled, with no rows."""
     options, limits = request.options, request.limits
     with Server(scratch) as server:
         dump_ids = archive.with_schemas(needed, present=server.schemas())
@@ -112,7 +113,7 @@ def _restore_definitions(
 
 
 def _move(move: Move, scratch: Conninfo) -> tuple[dict[Name, Name], EntrySelection]:
-    """Where each of the relations is now, by where it was; and the choice of all that was moved."""
+    """Move the relations. Return each relation's new name by its old name, and the selection that chooses all of them."""
     try:
         with Server(scratch) as server:
             old, new = move.whole_schema, move.schema
@@ -129,7 +130,7 @@ def _move(move: Move, scratch: Conninfo) -> tuple[dict[Name, Name], EntrySelecti
 
 
 def _with_old_files(archive: Archive, toc_data: bytes, moved: Mapping[Name, Name], pg_dump: Program) -> Archive:
-    """The archive with that table of contents, for the data of what was moved."""
+    """Return the archive with the new table of contents, and with the old files for the data of the moved tables."""
     toc = read_toc(toc_data)
     data = {
         moved[entry.namespace, entry.tag]: entry
@@ -163,10 +164,10 @@ def _with_old_files(archive: Archive, toc_data: bytes, moved: Mapping[Name, Name
 
 
 def _column_names(entry: TocEntry) -> list[str]:
-    """Whether pg_dump quotes one depends on the key words that it knows."""
+    """Return the names without quotes: which names pg_dump quotes depends on its version's key words."""
     return [quoted or plain for quoted, plain in re.findall(r'"((?:[^"]|"")+)"|([^\s(),"]+)', entry.columns)]
 
 
 def _name(archive: Archive) -> str:
-    """The application's, of sessions on the server."""
+    """Return the application name of the sessions on the server."""
     return f"pgstow {archive.manifest.backup_id}"

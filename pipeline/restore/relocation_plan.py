@@ -1,4 +1,4 @@
-"""What a restore elsewhere, or under another name, has to move, and what that needs: found in the archive alone."""
+"""Plan a relocation from the archive alone: which objects to move, and what they need."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -11,17 +11,17 @@ from pipeline.postgres.renaming import LONGEST_NAME
 from pipeline.postgres.toc import TocEntry
 
 _OF_SPECIAL_CLASSES = re.compile(r"\bEXCLUDE USING\b|\bWITHOUT OVERLAPS\b")
-"""Constraints whose columns often need operator classes that PostgreSQL doesn't have by itself, as btree_gist's."""
+"""Constraints that often need operator classes of an extension, such as btree_gist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Relocation:
-    """Where to restore what was chosen, instead of where it was, or as what. Names are taken as they are. Raises InvalidRequest."""
+    """A new schema or a new name for the chosen objects. Names are taken literally. Raises InvalidRequest if a name is empty or too long."""
 
     schema: str | None = None
-    """For all that was chosen."""
+    """The new schema of all chosen objects; None if they keep theirs."""
     name: str | None = None
-    """For the one table, view or the like that was chosen."""
+    """The new name of the only table, view or the like that was chosen; None if it keeps its name."""
 
     def __post_init__(self) -> None:
         for option, name in (("--to-schema", self.schema), ("--as", self.name)):
@@ -31,23 +31,23 @@ class Relocation:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What to move, where to, and what has to be there for that."""
+    """The objects to move, their destination, and the entries that must be restored for the move."""
 
     schema: str | None
-    """Where to; None for where it is."""
+    """The schema to move to; None if the objects keep theirs."""
     rename: tuple[Name, str] | None
-    """A relation, and its new name."""
+    """A relation and its new name; None if no relation is renamed."""
     relations: tuple[Name, ...]
-    """All that were chosen."""
+    """The schema and name of each chosen relation."""
     whole_schema: str | None
-    """The one schema that is moved with all that is in it."""
+    """The schema that can be renamed with everything in it; None if the relations must be moved one by one."""
     more: TocEntry | None
-    """Something that was chosen and is neither a relation nor part of one; it can be moved with the whole schema alone."""
+    """A chosen entry that is neither a relation nor part of one, so that only the whole schema can be moved; None if there is none."""
     needed: frozenset[int]
-    """Dump IDs of the entries to restore for it: the chosen ones and what they need, but for data."""
+    """Dump IDs of the entries to restore for the move: the chosen entries and all that they need, without those that hold data."""
 
     def check_alone(self) -> None:
-        """Raises InvalidRequest where something was chosen that can't be moved by itself, or nothing that can."""
+        """Raise InvalidRequest if something was chosen that can't be moved by itself, or if no relation was chosen."""
         if self.more:
             raise InvalidRequest(
                 f"{self.more.description} {self.more.namespace}.{self.more.tag} can't be moved: choose tables with -t, or one schema with -n "
@@ -58,7 +58,7 @@ class Move:
 
 
 def plan_move(archive: Archive, choice: EntrySelection, relocation: Relocation) -> Move:
-    """Raises InvalidRequest where what was chosen has no single name, or is only a part of something."""
+    """Return what to move. Raises InvalidRequest if one name is asked for several relations, or if an object can't be moved by itself."""
     chosen = frozenset(archive.choose(choice) or ())
     entries = [entry for entry in archive.toc.entries if entry.dump_id in chosen]
     relations = _relations(archive, chosen)
@@ -86,7 +86,7 @@ def plan_move(archive: Archive, choice: EntrySelection, relocation: Relocation) 
 
 
 def patterns_for(names: Iterable[Name]) -> tuple[str, ...]:
-    """Patterns for just these relations, one for each schema."""
+    """Return patterns that match only these relations, one pattern for each schema."""
     by_schema: dict[str, list[str]] = {}
     for schema, name in names:
         by_schema.setdefault(schema, []).append(pattern_for(name))
@@ -94,12 +94,12 @@ def patterns_for(names: Iterable[Name]) -> tuple[str, ...]:
 
 
 def pattern_for(name: str) -> str:
-    """A pattern for just this name."""
+    """Return a pattern that matches only this name."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def _relations(archive: Archive, chosen: Collection[int]) -> dict[int, TocEntry]:
-    """Those that were chosen, by dump ID. Raises InvalidRequest where one of them is a part of a table that was not."""
+    """Return the chosen relations by dump ID. Raises InvalidRequest if a chosen sequence belongs to a table that wasn't chosen."""
     relations = {entry.dump_id: entry for entry in archive.toc.entries if entry.description in RELATIONS}
     for entry in relations.values():
         if entry.dump_id in chosen and entry.description == "SEQUENCE":
@@ -112,7 +112,7 @@ def _relations(archive: Archive, chosen: Collection[int]) -> dict[int, TocEntry]
 
 
 def _only_one(entries: Iterable[TocEntry], relations: Mapping[int, TocEntry]) -> Name:
-    """The one relation that was chosen; its partitions and sequences don't count. Raises InvalidRequest."""
+    """Return the only chosen relation, without counting partitions and owned sequences. Raises InvalidRequest if none or several remain."""
     partitions = {(entry.namespace, entry.tag) for entry in entries if entry.description == "TABLE ATTACH"}
     found = [
         (entry.namespace, entry.tag)
@@ -127,9 +127,9 @@ def _only_one(entries: Iterable[TocEntry], relations: Mapping[int, TocEntry]) ->
 
 
 def _needed(archive: Archive, chosen: Collection[int]) -> frozenset[int]:
-    """The chosen entries and what they need, but for those that hold data.
+    """Return the dump IDs of the chosen entries and all that they need, without entries that hold data.
 
-    Of a constraint's operator classes, an archive's dependencies say nothing: they may come with any extension.
+    An archive doesn't say which operator classes a constraint needs, so all extensions and operator classes count as needed.
     """
     by_id = {entry.dump_id: entry for entry in archive.toc.entries if not entry.filename}
     classes = [id_ for id_, entry in by_id.items() if entry.description in {"EXTENSION", "OPERATOR CLASS"}]

@@ -1,4 +1,4 @@
-"""Which backup to restore, where to, what of it and how."""
+"""What to restore, where to, and how."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,30 +19,31 @@ class RestoreRequest:
 
     wanted: BackupSelector
     target: Conninfo
+    """The database to restore into. Without a name, the database has the name that it had."""
     create: bool = False
-    """Make the target database with the encoding, locale, tablespace and settings of the backed-up one. From a whole backup, add its owner
-    and grants."""
+    """Make the target database with the encoding, locale, tablespace and settings of the backed-up one. If all entries are restored, set its
+    owner, comment and grants, too."""
     database_tablespace: bool = True
-    """With ``create``: use that tablespace, unless ``options`` leave out tablespaces."""
+    """With ``create``: put the database into its old tablespace, unless ``options`` leave out tablespaces."""
     properties: bool = False
-    """Give the target what the backed-up database had as a whole, even where this doesn't make it."""
+    """Give an existing target the settings of the backed-up database, too. If all entries are restored, set owner, comment and grants."""
     choice: EntrySelection = field(default_factory=EntrySelection)
     relocation: Relocation | None = None
     """Restore what patterns choose into another schema, or under another name."""
     options: RestoreOptions = field(default_factory=RestoreOptions)
     roles: Mapping[str, str] = field(default_factory=dict)
-    """New roles, by the ones that the backup names as owners, in grants, policies and the like."""
+    """The new name of each role that the backup names as an owner, in a grant, in a policy or the like."""
     allow_nonempty: bool = False
-    """Restore even where something is there; what collides with it still fails."""
+    """Restore even if the target holds something. An object that exists already still makes the restore fail."""
     allow_older: bool = False
-    """Try it even where the server is of an older major version than the one that was backed up."""
+    """Try a restore into an older major version than the backed-up server's."""
     allowed_errors: Sequence[str] = ()
-    """With ``options.keep_going``: regular expressions for the errors of pg_restore that are no failure."""
+    """With ``options.keep_going``: regular expressions. An error of pg_restore that contains a match is no failure."""
     check_files: bool = False
-    """Check each file against its own SHA-256 and rows, and not only the objects that it lies in."""
+    """Check each file against its own size, SHA-256 and rows, and not only the objects in which it lies."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
-    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
 
     def __post_init__(self) -> None:
         if self.create and self.options.clean:
@@ -65,5 +66,5 @@ class RestoreRequest:
 
     @property
     def sets_properties(self) -> bool:
-        """True if the database gets what the backed-up one had as a whole."""
+        """True if the database gets the settings of the backed-up one, and its owner, comment and grants if all entries are restored."""
         return self.create or self.properties

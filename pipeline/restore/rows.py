@@ -1,4 +1,4 @@
-"""Whether what was restored has the rows that the manifest says."""
+"""Check that restored tables have as many rows as the manifest says."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -13,15 +13,15 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 
 Table: TypeAlias = File | TableData
-"""One that has rows in a backup: a file of its archive, or what lies in its script."""
+"""A table with rows in a backup: a file of a directory archive, or the rows of a table in a single file."""
 Counts: TypeAlias = Mapping[tuple[str, str], int]
-"""Rows in the server, by the table's schema and name."""
+"""The number of rows in the server, by the table's schema and name."""
 
 
 def count_rows(target: Conninfo, tables: Sequence[Table], workers: Workers, connections: int) -> Counts:
-    """Return the tables' rows in the server, counted over several connections. Tables whose row security may hide rows are left out.
+    """Return the number of rows of each table in the target, counted over up to ``connections`` connections.
 
-    Raises RestoreFailed if a table is missing.
+    Tables whose row security may hide rows are left out. Raises RestoreFailed if a table is missing, or ConnectionFailed.
     """
     largest_first = sorted(tables, key=lambda table: -table.size)
     shares = [largest_first[first::connections] for first in range(min(connections, len(tables)))]
@@ -40,7 +40,11 @@ def check_rows(
     *,
     before: Counts = MappingProxyType({}),
 ) -> None:
-    """Count the tables' rows. Raises RestoreFailed where one has not the rows that the manifest says, more than there were ``before``."""
+    """Raise RestoreFailed unless each table has gained as many rows as the manifest says since the count ``before``.
+
+    Differences that stock pg_dump and pg_restore cause are allowed. A notice names each table whose rows can't be counted. Also raises
+    ConnectionFailed.
+    """
     found = count_rows(target, tables, workers, connections)
     counts = {name: count - before.get(name, 0) for name, count in found.items()}
     for table in tables:
@@ -63,12 +67,12 @@ def check_rows(
 
 
 def name_of(table: Table) -> tuple[str, str]:
-    """Schema and name."""
+    """Return the table's schema and name."""
     return table.schema_name or "", table.relation or ""
 
 
 def display_name(table: Table) -> str:
-    """The same for people."""
+    """Return the table's schema and name as text for people."""
     return ".".join(name_of(table))
 
 
@@ -79,7 +83,7 @@ def _count(target: Conninfo, tables: Sequence[Table]) -> Counts:
 
 
 def _unexplained(server: Server, tables: Sequence[Table], counts: Counts) -> list[Table]:
-    """The tables whose rows differ for no reason that stock pg_dump and pg_restore have."""
+    """Return the tables whose rows differ for another reason than the known ones of stock pg_dump and pg_restore."""
     extensions, roots = server.extension_tables(), server.partition_roots()
     wrong = []
     for table in tables:
@@ -87,8 +91,8 @@ def _unexplained(server: Server, tables: Sequence[Table], counts: Counts) -> lis
         if counts.get(name, table.rows) == table.rows:
             continue
         if name in extensions and counts[name] >= (table.rows or 0):
-            continue  # CREATE EXTENSION filled it, and pg_dump left those rows out
-        # Rows of a partition by an enum's hash are dumped for the partitioned table, since its values' OIDs change and so the hashes.
+            continue  # CREATE EXTENSION added rows that pg_dump left out
+        # pg_dump dumps rows of a partition by an enum's hash for the partitioned table: the enum's OIDs change, and so do the hashes.
         root = roots.get(name)
         siblings = [other for other in tables if root is not None and roots.get(name_of(other)) == root]
         surplus = sum(counts.get(name_of(other), other.rows or 0) - (other.rows or 0) for other in siblings)

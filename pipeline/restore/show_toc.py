@@ -14,10 +14,12 @@ from storage_backends import StorageBackend
 
 
 def show_toc(store: StorageBackend, manifest: Manifest, programs: Sequence[Path] = ()) -> str:
-    """What ``pg_restore --list`` prints of the archive, for ``--use-list`` once it is edited; of its objects, only those that hold
-    the table of contents are fetched. ``programs`` are folders to look for pg_restore in, instead of the usual places.
+    """Return what ``pg_restore --list`` prints of the archive: a list that can be edited for ``--use-list``.
 
-    Raises PipelineError or StorageError.
+    pgstow fetches only the objects that hold the table of contents. ``programs`` are folders in which to look for pg_restore; empty for the
+    usual folders.
+
+    Raises InvalidRequest if the backup is a script, ProgramMissing if no pg_restore fits, another PipelineError, or StorageError.
     """
     program = find_program("pg_restore", at_least_major=major_of(manifest.source.pg_dump_version), search=programs)
     with Workers() as workers, Workspace() as workspace:

@@ -1,4 +1,4 @@
-"""A running pg_restore or psql, and the feed that it reads from, seen to their end."""
+"""Supervise a running pg_restore or psql, and the feed from which it reads, until both have ended."""
 
 import time
 
@@ -13,7 +13,7 @@ from pipeline.stages.feed import Feed
 
 _TICK = 0.05  # seconds between looks at pg_restore
 _INTERVAL = 0.2  # seconds between reports of progress
-_REPORT_TIMEOUT = 10.0  # seconds for a thread to say that it has fed all, after pg_restore has read it
+_REPORT_TIMEOUT = 10.0  # seconds for a thread to report that it has fed all files, after pg_restore has read them
 _LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that pg_restore opened out of turn
 
 
@@ -26,9 +26,13 @@ def supervise(
     workers: Workers,
     notify: Notify,
 ) -> None:
-    """See pg_restore, or psql, to its end; a failure to fetch or to check what it is fed ends it at once.
+    """Wait until pg_restore or psql has ended. Stop it at once if its input can't be fetched or is damaged.
 
-    So does the end of our own session, where there is one: while pg_restore waits for data, it doesn't hear that the server is gone.
+    Also stop it if ``server``, pgstow's own session on the same server, has ended: a program that waits for input doesn't notice that the
+    server is gone. ``server`` is None if the program restores into no server. ``total`` is the bytes to feed, for the reports of progress.
+
+    Raises RestoreFailed if the program fails or hasn't read its input to the end, BackupDamaged, StorageError, or ConnectionFailed if the
+    session has ended.
     """
     reported = 0.0
     looked = time.monotonic()

@@ -1,4 +1,4 @@
-"""The database to restore into: one that the restore makes, or one that is there and fit for what will come."""
+"""The database to restore into: a new database that the restore makes, or an existing database that was checked before."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -29,7 +29,7 @@ from storage_backends import StorageError
 
 
 class TargetDatabase(Protocol):
-    """Where the content goes. :attr:`program` is known once the database is opened."""
+    """The database that gets the content. :attr:`program` is set once the database is opened."""
 
     name: str
     program: Program
@@ -40,10 +40,13 @@ class TargetDatabase(Protocol):
         """True if the program runs everything in a single transaction."""
 
     def opened(self, workers: Workers, notify: Notify) -> AbstractContextManager[Server]:
-        """Return a session on the database, ready for the content, until the end of the block. Raises PipelineError."""
+        """Return a context manager. Its block gets a session on the database, which is ready for the content.
+
+        Raises InvalidRequest if the server is too old, ProgramMissing if no program fits, ConnectionFailed, or another PipelineError.
+        """
 
     def check_rows(self, workers: Workers, notify: Notify) -> None:
-        """Raise RestoreFailed unless the tables have the rows that the manifest says."""
+        """Raise RestoreFailed unless the content's tables have as many rows as the manifest says. Also raises ConnectionFailed."""
 
 
 class NewDatabase:
@@ -56,12 +59,15 @@ class NewDatabase:
 
     @property
     def is_atomic(self) -> bool:
-        """True if the program runs everything in a single transaction. A script doesn't, whose locks would be too many."""
+        """True if the program runs everything in a single transaction. A script doesn't, since its locks may be too many."""
         return self._request.options.single_transaction
 
     @contextmanager
     def opened(self, workers: Workers, notify: Notify) -> Iterator[Server]:
-        """Make the database and yield a session on it. If the block fails, drop the database, unless pg_restore was to go on after errors."""
+        """Make the database and yield a session on it. If the block fails, drop the database.
+
+        With ``options.keep_going``, keep the database after RestoreFailed. Raises as :meth:`TargetDatabase.opened` does.
+        """
         request, source = self._request, self._content.archive.manifest.source
         maintenance = maintenance_database(self._target)
         with Server(maintenance) as server:
@@ -81,12 +87,12 @@ class NewDatabase:
             raise
 
     def check_rows(self, workers: Workers, notify: Notify) -> None:
-        """Raise RestoreFailed unless the tables have the rows that the manifest says."""
+        """Raise RestoreFailed unless the content's tables have as many rows as the manifest says. Also raises ConnectionFailed."""
         check_rows(self._target, self._content.tables, workers, self._request.limits.jobs, notify)
 
 
 class ExistingDatabase:
-    """A database that is there. It must be free of what will be made, unless the request says otherwise."""
+    """A database that exists. It must not hold objects that the restore makes, unless the request allows them."""
 
     def __init__(self, target: Conninfo, content: Content, request: RestoreRequest) -> None:
         self.name = target.database or content.archive.manifest.database
@@ -96,14 +102,17 @@ class ExistingDatabase:
 
     @property
     def is_atomic(self) -> bool:
-        """True if the program runs everything in a single transaction, so that a failure leaves nothing of it."""
+        """True if the program runs everything in a single transaction, so that a failure leaves nothing behind."""
         archive = self._content.archive
         script = archive.format == "plain" and not archive.manifest.dump.large_objects
         return self._request.options.single_transaction or script
 
     @contextmanager
     def opened(self, workers: Workers, notify: Notify) -> Iterator[Server]:
-        """Check the database and yield a session on it. If the block fails, the error says whether a part of the backup may be there."""
+        """Check the database and yield a session on it. If the block fails, the error says if the database may hold a part of the backup.
+
+        Raises TargetNotEmpty if objects or rows are in the way, and as :meth:`TargetDatabase.opened` does.
+        """
         request, content = self._request, self._content
         with Server(self._target) as server:
             self.program = _fitting_program(server, content.archive, request)
@@ -120,7 +129,7 @@ class ExistingDatabase:
                 raise type(exc)(f"{exc} {_may_be_part(self.name)}") from exc
 
     def check_rows(self, workers: Workers, notify: Notify) -> None:
-        """Raise RestoreFailed unless the tables have the rows that the manifest says, more than there were before."""
+        """Raise RestoreFailed unless the content's tables have gained as many rows as the manifest says. Also raises ConnectionFailed."""
         jobs, before = self._request.limits.jobs, self._rows_before
         try:
             check_rows(self._target, self._content.tables, workers, jobs, notify, before=before)
@@ -141,7 +150,7 @@ def _may_be_part(database: str) -> str:
 
 
 def _check_free(server: Server, content: Content, options: RestoreOptions) -> None:
-    """Raise TargetNotEmpty if something is in the way of what will be made."""
+    """Raise TargetNotEmpty if the database isn't empty, or, for a part of a backup, if it has an object that the restore makes."""
     chosen = content.chosen
     if options.clean or not options.makes_tables:
         return
@@ -168,18 +177,18 @@ def _check_free(server: Server, content: Content, options: RestoreOptions) -> No
 def _count_rows_before(
     server: Server, target: Conninfo, content: Content, request: RestoreRequest, workers: Workers
 ) -> Counts:
-    """Return the rows in those tables that get data and aren't made. Raises RestoreFailed if one isn't there."""
+    """Return the number of rows in each table that gets data but isn't made. Raises RestoreFailed if such a table is missing."""
     archive, tables = content.archive, content.tables
     made = {(entry.namespace, entry.tag) for entry in _made(content, request.options)}
-    if archive.manifest.dump.only == "data":  # it makes nothing, and has no entries for its tables
+    if archive.manifest.dump.only == "data":  # the archive has rows only, and no entries for its tables
         there = {name_of(table) for table in tables} - server.extension_tables()
-    else:  # what has no entry of its own is an extension's, and comes with that
+    else:  # a table without an entry is an extension's, which makes it
         there = {(entry.namespace, entry.tag) for entry in archive.toc.entries if entry.description in RELATIONS} - made
     return count_rows(target, [table for table in tables if name_of(table) in there], workers, request.limits.jobs)
 
 
 def _check_empty(server: Server, before: Counts) -> None:
-    """Raise TargetNotEmpty if a table holds rows, which data would be added to."""
+    """Raise TargetNotEmpty if a table holds rows already."""
     if filled := [".".join(name) for name, rows in before.items() if rows]:
         raise TargetNotEmpty(
             f"In the database {server.name}, {_some(filled)} {'hold' if len(filled) > 1 else 'holds'} rows already. Empty it first, or say "
