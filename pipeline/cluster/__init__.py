@@ -1,1 +1,1 @@
-"""A whole server: all its databases, roles and tablespaces, backed up and restored."""
+"""Backups and restores of a whole server: databases, roles and tablespaces. How a single database is dumped or restored isn't here."""

@@ -1,4 +1,4 @@
-"""Back up a whole server: its globals, and every database of it."""
+"""Back up a whole server: its globals, and every database."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,22 +31,23 @@ from storage_backends import StorageBackend, StorageError
 
 _EXPECTED = (PipelineError, OSError)
 _BackUp: TypeAlias = Callable[..., BackupResults]
-"""Backs up into the stores that it is given."""
+"""Backs up into the stores that are passed as ``stores``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterRequest:
-    """A cluster to back up."""
+    """A cluster to back up, and how. Raises InvalidRequest if the request contradicts itself."""
 
     each: BackupRequest
-    """How to back up each database; its source may be any of them."""
+    """How to back up each database. Its source may be any database of the cluster."""
     exclude: tuple[str, ...] = ()
     """Patterns of databases to leave out."""
     role_passwords: bool = True
+    """Dump the hashes of roles' passwords, if the session's role may read them."""
     at_once: int = 1
-    """Databases to dump at once; jobs, memory, disk and transfers are shared out among them."""
+    """The number of databases to dump at once. They share jobs, memory, disk and transfers."""
     retries: int = 0
-    """How often a database's backup is begun again after what may pass."""
+    """How often to begin a database's backup again after an error that may pass."""
 
     def __post_init__(self) -> None:
         if not self.each.selection.is_all_tables:
@@ -62,11 +63,14 @@ class ClusterRequest:
 
 
 def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Back up the globals and each database into the stores, and commit a record of them all; in the plain format, one script of pg_dumpall's.
+    """Back up the globals and each database into all stores, and commit a cluster manifest. Return what came of it in each store.
 
-    Each database becomes a backup of its own as soon as it is committed. The record is put once all are. If one backup can't be made, for
-    whatever reason, the others still are. pgstow sends no later database to a store that failed. Raises BackupIncomplete if a backup failed
-    (BackupBroken if a bug was the cause), or else PipelineError or StorageError.
+    Each database becomes a backup of its own as soon as it is committed. The cluster manifest is put last, and names these backups. If one
+    backup fails, the others are still made, but no cluster manifest is written. pgstow sends no later database to a store that failed.
+    In the plain format, the cluster is dumped as one script of pg_dumpall instead.
+
+    Raises BackupIncomplete if a backup failed (BackupBroken if a bug was the cause), InvalidRequest if no database is left, another
+    PipelineError, or StorageError if all stores fail.
     """
     if request.each.format == "plain":
         return with_retries(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)
@@ -110,12 +114,12 @@ def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], n
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """What the record needs of a member's manifests, whose lists of files may be long."""
+    """The facts of a member's manifests that the cluster manifest needs. The manifests themselves, with long lists of files, are dropped."""
 
     totals: Totals
     snapshot_at: datetime
     role_passwords: bool | None
-    """Whether the backup of globals has the hashes of passwords; None for a database."""
+    """True if a backup of globals has the hashes of passwords; None for a database."""
     copies: dict[Destination, Member | StorageError]
 
     @classmethod
@@ -167,9 +171,9 @@ def _chosen(databases: Sequence[str], exclude: Sequence[str]) -> list[str]:
 def _back_up_each(
     request: ClusterRequest, databases: Sequence[str], destinations: Destinations, notify: Notify
 ) -> Iterator[tuple[str, _Done | Exception]]:
-    """Yield the globals and each database with what its manifests say, once the destinations have them, or with the error instead.
+    """Yield the globals and each database, by name: with the facts of its manifests once it is committed, or with the error.
 
-    Raises StorageError, which would befall the others too, once what has begun is at its end.
+    Raises StorageError once the backups under way have ended. All stores have failed then, so no further database is tried.
     """
     of_globals = GlobalsRequest(request.each, role_passwords=request.role_passwords)
     outcome = _try(partial(back_up_globals, of_globals, notify=notify), destinations)
@@ -213,7 +217,7 @@ def _back_up_each(
         pool = workers.pool(request.at_once, "database")
         for name, one in requests.items():
             pool.submit(partial(attempt, one), partial(take, name))
-        while pool.pending or done:  # what has begun is seen to its end: nothing may go on unseen after this
+        while pool.pending or done:  # wait for all backups under way: none may go on after this function
             yield from done
             done.clear()
             workers.collect(timeout=1.0)
@@ -226,7 +230,7 @@ def _patiently(one: BackupRequest, request: ClusterRequest, notify: Notify) -> _
 
 
 def _try(back_up_it: _BackUp, destinations: Destinations) -> _Done | Exception:
-    """Return what was backed up, or the error if it is none of a store's. Raises StorageError."""
+    """Return the facts of the backup's manifests, or the error that ended the backup. Raises StorageError."""
     try:
         places = destinations.open
         return _Done.of(places, back_up_it(stores=[place.store for place in places]))
@@ -237,7 +241,7 @@ def _try(back_up_it: _BackUp, destinations: Destinations) -> _Done | Exception:
 
 
 def _without_progress(notify: Notify) -> Notify:
-    """Several bars would overwrite each other."""
+    """Return ``notify`` without reports of progress, since the bars of several backups would overwrite each other."""
 
     def notify_of_steps(event: object) -> None:
         if isinstance(event, (Started, Notice)):

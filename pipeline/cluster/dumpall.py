@@ -1,4 +1,4 @@
-"""What pg_dumpall writes: one script, of roles and tablespaces or of a whole server."""
+"""Run pg_dumpall, which writes one script: of roles and tablespaces, or of a whole server."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -14,9 +14,10 @@ from pipeline.stages.stream_validator import StreamValidator
 
 
 def dump_all(name: str, arguments: Sequence[str], dumping: Dumping, *, role_passwords: bool) -> list[TableData]:
-    """Move the script of pg_dumpall into the writer, as the file ``name``. Return the tables whose rows passed.
+    """Run pg_dumpall with the arguments, and move its script into the writer as the file ``name``. Return the tables whose rows passed.
 
-    Raises DumpFailed or StorageError.
+    Without ``role_passwords``, the script has no password hashes. Raises DumpFailed, ConnectionFailed, LocalResourceExhausted or
+    StorageError.
     """
     call = dumping.call
     passwords = [] if role_passwords else ["--no-role-passwords"]
@@ -26,7 +27,7 @@ def dump_all(name: str, arguments: Sequence[str], dumping: Dumping, *, role_pass
 
 
 def takes_passwords(server: Server, notify: Notify, *, wanted: bool) -> bool:
-    """Return whether the roles come with the hashes of their passwords, if that is ``wanted``."""
+    """True if password hashes are ``wanted`` and the session's role may read them. If it may not, notify. Raises ConnectionFailed."""
     if wanted and not server.may_read_passwords():
         notify(Notice("Roles are taken without their passwords, which this role may not read."))
         return False

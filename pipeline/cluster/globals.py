@@ -1,4 +1,4 @@
-"""Back up and restore what belongs to a cluster as a whole: roles, their memberships and settings, and tablespaces."""
+"""Back up and restore a cluster's globals: roles, their memberships and settings, and tablespaces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -35,17 +35,21 @@ OnlyGlobals = Literal["roles", "tablespaces"]
 
 @dataclass(frozen=True, slots=True)
 class GlobalsRequest:
-    """The globals of one cluster to back up."""
+    """A cluster whose globals to back up, and how."""
 
     each: BackupRequest
-    """How to back up; its source may be any database."""
+    """How to back up. Its source may be any database of the cluster."""
     only: OnlyGlobals | None = None
+    """The only kind of globals to dump; None for roles and tablespaces."""
     role_passwords: bool = True
-    """Take the hashes of roles' passwords along, where the session's role may read them."""
+    """Dump the hashes of roles' passwords, if the session's role may read them."""
 
 
 def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Dump roles and tablespaces into the stores and commit them. Raises PipelineError or StorageError."""
+    """Dump roles and tablespaces into all stores, and commit the backup in each. Return what came of the backup in each store.
+
+    If a store fails, the backup goes on in the others. Raises PipelineError, or StorageError if all stores fail.
+    """
     each = replace(request.each, source=any_database(request.each.source))
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
@@ -64,21 +68,22 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
 
 @dataclass(frozen=True, slots=True)
 class ServerTarget:
-    """The server to restore onto."""
+    """The server to restore onto, and how."""
 
     server: Conninfo
-    """Any database of it."""
+    """The connection to any database of the server."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
-    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
     allow_older: bool = False
-    """Try a cluster's restore even where the server is of an older major version than the one that was backed up."""
+    """Try to restore a cluster onto an older major version than the backed-up server's."""
 
 
 def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
-    """Make roles and tablespaces by psql, or change those of the same names to what they were.
+    """Run the script of globals with psql. It makes roles and tablespaces, or gives existing roles and tablespaces their old properties.
 
-    Raises RestoreFailed where the server refused any statement but the creation of what is there; what came before stays.
+    psql goes on after errors, so what succeeded stays. Raises RestoreFailed if the server refused a statement, unless the statement makes
+    what exists already. Also raises ProgramMissing, BackupDamaged, ConnectionFailed or StorageError.
     """
     limits = target.limits
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:

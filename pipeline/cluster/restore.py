@@ -20,10 +20,13 @@ from storage_backends import StorageBackend
 
 
 def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
-    """Make roles and tablespaces, then every database with what belongs to it as a whole, then its contents. Returns the cluster's record.
+    """Restore roles and tablespaces, then each database with its properties and content. Return the cluster manifest.
 
-    Raises TargetNotEmpty before anything is changed, where the server has one of the databases already (``postgres`` and ``template1``
-    are on every server, and have to be empty); and PipelineError or StorageError. What was restored until then stays.
+    Before anything is changed, raise TargetNotEmpty if the server has one of the databases already. ``postgres`` and ``template1`` are on
+    every server: each has to be empty when its turn comes.
+
+    Raises BackupNotFound or ManifestInvalid if there is no such backup, BackupDamaged if a member is missing or is another one, another
+    PipelineError, or StorageError. What was restored before a failure stays.
     """
     record = find_backup(store, replace(wanted, database=CLUSTER), notify)
     maintenance = maintenance_database(target.server)
@@ -54,7 +57,11 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
 
 
 def _check_new_server(record: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
-    """The databases that the server has. Raises TargetNotEmpty where one to restore is among them."""
+    """Return the databases that the server has.
+
+    Raises TargetNotEmpty if it has a database to restore, other than ``postgres`` and ``template1``. Raises InvalidRequest if the server is
+    older than the backed-up one.
+    """
     with Server(target.server) as server:
         if not target.allow_older:
             refuse_older(server, record.source)
@@ -67,7 +74,10 @@ def _check_new_server(record: Manifest, databases: Sequence[str], target: Server
 def restore_latest_globals(
     wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify
 ) -> Manifest:
-    """Make roles and tablespaces alone. Raises PipelineError or StorageError."""
+    """Restore only roles and tablespaces, from the backup of globals that ``wanted`` means. Return its manifest.
+
+    Raises BackupNotFound or ManifestInvalid if there is no such backup, another error as :func:`restore_globals` does, or StorageError.
+    """
     manifest = find_backup(store, replace(wanted, database=GLOBALS), notify)
     _restore_globals(manifest, target, store, notify)
     return manifest
@@ -78,7 +88,7 @@ def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBac
 
 
 def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, list[Manifest]]:
-    """The manifests of a cluster's globals and of its databases. Raises BackupDamaged where one isn't the one that was recorded."""
+    """Return the manifests of the cluster's globals and of its databases. Raises as :func:`read_member`, and BackupDamaged without globals."""
     manifests = {member.database: read_member(store, record, member).manifest for member in record.members}
     if GLOBALS not in manifests:
         raise BackupDamaged(f"The record of the cluster's backup {record.backup_id} names no globals.")

@@ -1,4 +1,4 @@
-"""Back up a whole server as the one script that pg_dumpall makes of it, and run that on a new one."""
+"""Back up a whole server as one script of pg_dumpall, and restore the script onto a new server."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -45,9 +45,12 @@ def back_up_cluster_script(
     *,
     role_passwords: bool,
 ) -> BackupResults:
-    """Dump globals and ``databases``, all but those that match ``exclude``, one after another into one script, and commit it.
+    """Dump globals and ``databases`` into one script, and commit the backup in all stores. Return what came of it in each store.
 
-    Raises PipelineError or StorageError.
+    ``exclude`` has the patterns of the server's other databases. Without ``role_passwords``, password hashes are left out.
+
+    Raises BackupRunning if another such backup of the server is under way, DumpFailed if the script lacks a table's data, another
+    PipelineError, or StorageError if all stores fail.
     """
     with Server(each.source) as server:
         backup = BackupInProgress.begin(each, server, CLUSTER, stores, notify)
@@ -83,10 +86,12 @@ def back_up_cluster_script(
 
 
 def restore_cluster_script(record: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
-    """Have psql run the script on a server that has none of its databases, and count the rows. psql begins in the target's database.
+    """Run the script with psql on a server that has none of its databases, and check the rows. psql begins in the target's database.
 
-    What is there already of roles and tablespaces is passed over; the first other error ends it, and what came before stays.
-    Raises PipelineError or StorageError.
+    Roles and tablespaces that exist already are skipped. psql ends at the first other error. What was restored before it stays.
+
+    Raises TargetNotEmpty if ``postgres`` or ``template1`` isn't empty, RestoreFailed if psql or the check of rows fails, BackupDamaged,
+    another PipelineError, or StorageError.
     """
     limits = target.limits
     single_file(record)
@@ -121,7 +126,7 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
 
 
 def _stored_names(server: Server) -> set[bytes]:
-    """Return the names of the server's databases, in the bytes that a client sends for them."""
+    """Return the names of the server's databases as the bytes that the server stores."""
     return {
         name
         for (name,) in server.fetch(
@@ -136,7 +141,7 @@ class _Database:
 
     name: str
     lc_monetary: str | None
-    """The locale in which it writes money; None if it has no money."""
+    """The locale in which the database writes money; None if it has no money."""
     unlogged_left_out: Sequence[str]
     lasting: Collection[tuple[str, str]]
     """Schema and name of tables that existed during the whole dump."""
@@ -150,7 +155,7 @@ def _look_into(each: BackupRequest, name: str, since: int) -> _Database:
 
 
 def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database], only: str | None) -> None:
-    """Raise DumpFailed if the script has data of an unknown database, or lacks a table's data that existed during the whole dump."""
+    """Raise DumpFailed if the script has data of an unknown database, or lacks the data of a table that existed during the whole dump."""
     if unknown := {table.database or "" for table in tables} - {database.name for database in databases}:
         raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
     if only == "schema":
@@ -162,7 +167,7 @@ def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database], o
 
 
 def _money_locale(databases: Sequence[_Database], notify: Notify) -> str | None:
-    """Return the locale in which all databases with money write it; None if there is no money, or if the locales differ."""
+    """Return the locale in which all databases write money; None if no database has money, or if the locales differ, which is a notice."""
     locales = {one.name: one.lc_monetary for one in databases if one.lc_monetary is not None}
     first = next(iter(locales.items()), None)
     if first is None:
@@ -180,5 +185,5 @@ def _money_locale(databases: Sequence[_Database], notify: Notify) -> str | None:
 
 
 def _is_of_the_cluster(error: ScriptError) -> bool:
-    """True if a role or a tablespace exists already. Objects in databases have the same SQLSTATE."""
+    """True if the error says that a role or a tablespace exists already. Errors on objects in databases have the same SQLSTATE."""
     return error.is_presence and error.statement.startswith(("CREATE ROLE ", "CREATE TABLESPACE "))
