@@ -1,4 +1,4 @@
-"""Verify a backup: is what its manifest names still there, and still what it was?"""
+"""Verify a backup: check that all objects and files in its manifest still exist, and are unchanged."""
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -32,16 +32,16 @@ _INTERVAL = 0.2  # seconds between reports of progress
 
 @dataclass(frozen=True, slots=True)
 class VerifyRequest:
-    """How far to verify a backup, and with what."""
+    """How far to verify a backup, and with which means."""
 
     level: Level = Level.BYTES
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
-    """Folders to look for PostgreSQL's programs in, instead of the usual ones."""
+    """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
     proof: ProofRequest = field(default_factory=ProofRequest)
-    """For level restore."""
+    """How to restore at level restore."""
     attest: bool | None = None
-    """Put what was found into the store; None for at level restore."""
+    """True to put an attestation into the store, False to put none, None to put one only at level restore."""
 
 
 @dataclass(slots=True)
@@ -50,14 +50,15 @@ class Verification:
 
     stored: StoredManifest
     level: Level
+    """The level that was verified. A script of globals or of a cluster is verified up to level archive, even if more is asked for."""
     objects: int = 0
-    """Objects looked at."""
+    """The number of objects that were examined."""
     files: int = 0
-    """Files of the archive looked into."""
+    """The number of the archive's files that were examined."""
     read: int = 0
     """Bytes read from the store."""
     without_checksum: int = 0
-    """Objects for which the store reports no checksum, so that their presence and size is all that is known."""
+    """The number of objects for which the store reports no checksum. Only their presence and size are known."""
     problems: list[str] = field(default_factory=list)
     """One sentence for each thing that is wrong."""
     unreadable: list[str] = field(default_factory=list)
@@ -65,13 +66,13 @@ class Verification:
     replaced: list[str] = field(default_factory=list)
     """One sentence for each overwritten or deleted object whose stored version is still whole."""
     proof: Proof | None = None
-    """At level restore."""
+    """The result of the restore; None below level restore."""
     attestation: str | None = None
-    """The key of what was put into the store about this."""
+    """The key of the attestation in the store; None if none was put."""
 
     @property
     def manifest(self) -> Manifest:
-        """The backup's."""
+        """The backup's manifest."""
         return self.stored.manifest
 
     @property
@@ -81,9 +82,12 @@ class Verification:
 
 
 def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
-    """Verify one backup, but no record of others, to its end, even if something is wrong or can't be read.
+    """Verify one backup to its end, even if something is wrong or can't be read. Return what was found.
 
-    Raises PipelineError if the backup can't be tried, and StorageError if the store is down or refuses.
+    A cluster manifest with members is for :class:`pipeline.verify.cluster.ClusterVerification` instead.
+
+    Raises DatabaseLeft if the backup is good, but the scratch database could not be dropped. Raises another PipelineError if the backup
+    can't be tried here, and StorageError if the store is down or refuses.
     """
     started_at, manifest = datetime.now(UTC), stored.manifest
     # Roles and tablespaces can't be restored beside those of a server: their script is checked as far as the archive is.
@@ -110,18 +114,18 @@ def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend
 
 
 def doubts(stored: StoredManifest) -> list[str]:
-    """Return why the backup can't be good even if its objects are, in a sentence."""
+    """Return a sentence on why the manifest isn't believed, so that the backup can't be good; empty if it is believed."""
     return [f"The manifest of {stored.manifest.backup_id} is not believed: {stored.doubt}."] if stored.doubt else []
 
 
 def _tell_left(found: Verification, notify: Notify) -> None:
-    """Tell of a database that is still there, where something else decides the exit code."""
+    """Notify of a scratch database that could not be dropped, if another result decides the exit code."""
     if found.proof and found.proof.left:
         notify(Notice(str(found.proof.left)))
 
 
 def _examine(request: VerifyRequest, found: Verification, store: StorageBackend, notify: Notify) -> None:
-    """Look at the backup as far as its level goes, and put what that says into ``found``. Raises as :func:`verify`."""
+    """Examine the backup up to its level, and put the results into ``found``. Raises as :func:`verify` does, except DatabaseLeft."""
     manifest = found.manifest
     tracker = UnreadableTracker(store, [stored.key for stored in manifest.objects])
     with Workers() as workers:
@@ -168,7 +172,7 @@ def _verify_bytes(
 
 
 def _read_object(store: StorageBackend, replaced: list[str], stored: StoredObject) -> str | bool:
-    """What is wrong with it; else whether it could be read."""
+    """Return a sentence if the object is damaged, else True if it could be read."""
     try:
         download(store, stored, replaced)
     except BackupDamaged as exc:
@@ -186,7 +190,7 @@ def _verify_archive(
     notify: Notify,
     checked: Collection[str] = (),
 ) -> None:
-    """Look into every file, but for those whose paths are ``checked`` already, and every object that lies in none."""
+    """Check every file, except those whose paths are in ``checked``, and read every object that belongs to no file."""
     manifest, limits = found.manifest, request.limits
     others = [file for file in manifest.files if file.path not in checked]
     reader = ObjectReader(store, manifest.objects, others, workers, limits)
@@ -229,7 +233,7 @@ def _verify_archive(
 def _read_file(
     reader: ObjectReader, file: File, through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
 ) -> str | bool:
-    """What is wrong with it; else whether all of it could be read."""
+    """Return a sentence if the file is damaged, else True if all of it could be read."""
     try:
         for _ in through(check_content(file, reader.read(file))):
             pass
@@ -241,12 +245,12 @@ def _read_file(
 
 
 def _read_globals(reader: ObjectReader, file: File) -> str | bool:
-    """Do the same for a script of roles and tablespaces. A restore refuses such a script if it has a command of psql's."""
+    """Check a script of roles and tablespaces as :func:`_read_file` does, and that it has no command of psql: a restore refuses commands."""
     return _read_file(reader, file, through=RestrictedMode().of)
 
 
 def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReader, file: File) -> str | bool:
-    """The same for an archive or a script that is a single file, which must have in it what was in it, by pg_restore's account."""
+    """Check an archive or a script that is a single file as :func:`_read_file` does, and that it has the rows in the manifest."""
     try:
         tables = read_stream(manifest, reader, request.limits, request.programs)
     except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
@@ -268,14 +272,14 @@ def _verify_restore(
     try:
         proof = prove(found.manifest, request.proof, store, request.limits, request.programs, notify)
     except ObjectUnreadable:
-        proof = Proof()  # the others are read all the same
+        proof = Proof()  # the other objects are still read
     found.proof = proof
     checked = [file.path for file in proof.restored.files] if proof.restored else []
     if proof.restored:
         found.read += proof.restored.fetched
         found.replaced += proof.restored.replaced
     _verify_archive(store, request, found, workers, notify, checked)
-    told = " ".join(found.problems)  # what the restore says of the first thing that is damaged, the archive says of all
+    told = " ".join(found.problems)  # the restore names the first damaged object, the check of the archive names all
     found.problems += [problem for problem in proof.problems if problem not in told]
     if proof.hindrance and found.problems:
         notify(Notice(str(proof.hindrance)))
@@ -284,9 +288,10 @@ def _verify_restore(
 def attest(
     request: VerifyRequest, found: Verification, started_at: datetime, store: StorageBackend, notify: Notify
 ) -> str | None:
-    """Put what was found into the store, if that is wanted; its key.
+    """Put an attestation of the result into the store, if the request says so. Return its key; None if none was put.
 
-    None also where the credentials can't write one, which must not hide what was found. Raises StorageError.
+    A failure to put the attestation must not hide the result. So it is only a notice if the backup isn't good, or if the credentials don't
+    allow attestations. Otherwise raises StorageError.
     """
     if not (request.attest or (request.attest is None and request.level is Level.RESTORE)):
         return None
@@ -319,7 +324,7 @@ def attest(
 
 
 def _parse(archive: Archive, request: VerifyRequest) -> None:
-    """Have pg_restore and pgstow parse the archive, and see that each of its data entries has a file."""
+    """Check that pg_restore finds the archive's data entries, as pgstow does. Raises as :func:`check_toc` does, or ProgramMissing."""
     major = major_of(archive.manifest.source.pg_dump_version)
     program = find_program("pg_restore", at_least_major=major, search=request.programs)
     with Workspace(request.limits.spool_parent) as workspace:

@@ -1,4 +1,4 @@
-"""Verify a cluster's backup, by verifying each of the backups that its record names."""
+"""Verify a cluster's backup by verifying each backup that the cluster manifest names."""
 
 from datetime import UTC, datetime
 
@@ -12,7 +12,7 @@ from storage_backends import StorageBackend
 
 
 class ClusterVerification:
-    """Verifies the members one by one, and says what that means for the whole."""
+    """Verifies a cluster's members one by one, and combines the results into one verification of the cluster."""
 
     def __init__(self, record: StoredManifest, request: VerifyRequest, store: StorageBackend) -> None:
         self._record, self._request, self._store = record.manifest, request, store
@@ -21,7 +21,7 @@ class ClusterVerification:
         self._untried = False
 
     def verify(self, member: Member, notify: Notify) -> Verification:
-        """Verify one member. Raises what :func:`verify` raises, and BackupDamaged if the member isn't the recorded one."""
+        """Verify one member, and return the result. Raises as :func:`verify` and :func:`read_member` do."""
         try:
             outcome = verify(read_member(self._store, self._record, member), self._request, self._store, notify)
         except Exception as exc:
@@ -47,9 +47,9 @@ class ClusterVerification:
                 self._untried = True
 
     def conclude(self, notify: Notify) -> Verification | None:
-        """Return what was found of all members, and attest it if that is wanted. Raises StorageError.
+        """Return the combined result of all members, and put an attestation into the store if the request says so. Raises StorageError.
 
-        Return None if a member could not be tried: that says nothing about the member, nor about the whole.
+        Return None if a member could not be tried: such a failure is no evidence against the member or the cluster.
         """
         if self._untried:
             return None

@@ -1,4 +1,4 @@
-"""Whether what was restored has the content that was dumped: each table is copied out again, and must be the archive's file."""
+"""Compare the content of restored tables with the archive. Each table is copied out again, and must give the file in the archive."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,16 +25,16 @@ _INTERVAL = 0.2  # seconds between reports of progress
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What comparing the tables' content found."""
+    """The result of comparing the tables' content."""
 
     compared: int
-    """Tables that were compared."""
+    """The number of tables that were compared."""
     problems: list[str]
     """One sentence for each table or partitioned table whose content isn't what was dumped."""
 
 
 def check_comparable(manifest: Manifest) -> None:
-    """Raises InvalidRequest unless the manifest says what the text of the dump depends on."""
+    """Raise InvalidRequest unless the manifest has the settings on which the text of the dump depends."""
     if manifest.source.time_zone is None or manifest.source.bytea_output is None:
         raise InvalidRequest(
             f"The content of {manifest.backup_id} can't be compared: its manifest, by an older pgstow, doesn't say in which time zone "
@@ -50,11 +50,14 @@ def compare_content(
     notify: Notify,
     programs: Sequence[Path] = (),
 ) -> Comparison:
-    """Compare each table of a restored database with what of it is in the archive.
+    """Compare each table of a restored database with its rows in the archive. Return what was found.
 
-    Dumped again, it usually is that very text, and so has the SHA-256 that the manifest says. Where it isn't, rows may just lie in another
-    order, or in another partition of the same table: then the archive is read from the store, and digests of both are compared that
-    don't depend on the order. Holds no more than a few rows in memory. Raises PipelineError or StorageError.
+    A table that is dumped again is usually byte-identical, so its SHA-256 matches the manifest. If it differs, its rows may only have
+    another order, or lie in another partition of the same table. So pgstow then reads the archive from the store, and compares digests that
+    don't depend on the order. Tables that can't be compared are notices. Memory holds a few rows at a time.
+
+    ``programs`` are folders in which to look for pg_restore; empty for the usual folders. Raises BackupDamaged if an object is damaged,
+    ConnectionFailed, another PipelineError, or StorageError.
     """
     tables = sorted(archive.tables_of(None), key=lambda table: -table.size)
     notify(Started("Comparing the content of tables"))
@@ -94,7 +97,7 @@ def _stored_rows(
     limits: Limits,
     programs: Sequence[Path],
 ) -> Mapping[tuple[str, str], "LineDigest"]:
-    """Of what the archive has of each table, by its schema and name."""
+    """Return a digest of each table's rows in the archive, by the table's schema and name."""
     digests = {name_of(table): LineDigest() for table in tables}
     if not tables:
         return digests
@@ -116,15 +119,15 @@ def _stored_rows(
 
 
 class LineDigest:
-    """A digest of lines whatever their order: the sum of their SHA-256. No line is held in memory."""
+    """A digest of lines that doesn't depend on their order: the sum of their SHA-256. No line is held in memory."""
 
     def __init__(self) -> None:
         self._line = hashlib.sha256()
         self.value = 0
-        """Of the lines that have ended."""
+        """The digest of all lines that have ended."""
 
     def update_all(self, parts: Iterable[bytes]) -> None:
-        """Take more bytes; a part may begin and end within a line."""
+        """Add more bytes. A part may begin and end within a line."""
         for part in parts:
             first, *others = part.split(b"\n")
             self._line.update(first)
@@ -134,7 +137,7 @@ class LineDigest:
 
 
 class _Redump:
-    """A restored database's tables, as pg_dump wrote them into the archive."""
+    """Dumps a restored database's tables as pg_dump wrote them into the archive."""
 
     def __init__(self, target: Conninfo, archive: Archive) -> None:
         self._target = target
@@ -143,7 +146,7 @@ class _Redump:
         self._columns = {(entry.namespace, entry.tag): entry.columns for entry in archive.toc.data_entries}
         self._columns |= {name_of(table): table.columns for table in archive.manifest.tables}
         self.done = 0
-        """Bytes, only shown: threads may lose a count to each other."""
+        """Bytes dumped so far, for reports of progress alone: threads may overwrite each other's counts."""
 
     def session(self) -> Server:
         """Return a session in which values look as they did to pg_dump (``setup_connection`` in pg_dump.c)."""
@@ -157,7 +160,10 @@ class _Redump:
         return server
 
     def digests(self, tables: Sequence[Table]) -> Mapping[tuple[str, str], str]:
-        """Return the SHA-256 that each table's file in an archive would have now. Tables whose row security may hide rows are left out."""
+        """Return the SHA-256, in hexadecimal, that each table's file in an archive would have now, by the table's schema and name.
+
+        Leave out tables whose row security may hide rows.
+        """
         found = {}
         with self.session() as server:
             filtered = server.filtered_tables()
@@ -170,13 +176,13 @@ class _Redump:
         return found
 
     def read(self, server: Server, table: Table) -> Iterator[bytes]:
-        """The table's file in an archive of the directory format."""
+        """Yield the bytes of the table's file in an archive of the directory format."""
         yield from server.copy_rows(*name_of(table), self._columns[name_of(table)], self._encoding)
         yield COPY_END
 
 
 def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) -> list[Table]:
-    """The tables that may differ for a reason that stock pg_dump and pg_restore have, or that this role doesn't see all of."""
+    """Return the tables that can't be compared: an extension fills them, too, or row security may hide rows from the role."""
     if not (differing := list(differing)):
         return []
     extensions, filtered = server.extension_tables(), server.filtered_tables()
@@ -193,7 +199,7 @@ def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) ->
 
 
 def _groups(server: Server, differing: Iterable[Table], tables: Sequence[Table]) -> list[list[Table]]:
-    """Each table by itself, and a partition together with all others of its table."""
+    """Return groups of tables to compare: each table by itself, but a partition together with all partitions of its table."""
     if not (differing := list(differing)):
         return []
     roots = server.partition_roots()

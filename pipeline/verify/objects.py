@@ -1,4 +1,4 @@
-"""Whether a store has the objects that a manifest names, by the store's own account."""
+"""Check that a store reports the objects in a manifest, without reading them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,42 +17,44 @@ _INTERVAL = 0.2  # seconds between reports of progress
 
 @dataclass(slots=True)
 class ObjectCheck:
-    """What the store says of the objects."""
+    """The result of asking the store for the objects."""
 
     objects: int = 0
-    """Those that were looked at."""
+    """The number of objects about which the store answered."""
     without_checksum: int = 0
-    """Those for which the store reports no checksum, so that their presence and size is all that is known."""
+    """The number of objects for which the store reports no checksum. Only their presence and size are known."""
     problems: list[str] = field(default_factory=list)
-    """One sentence for each object that isn't there, or isn't what the manifest says."""
+    """One sentence for each object that is missing, or isn't what the manifest says."""
 
 
 class _Told(Enum):
-    """What the store tells of an object of the right size."""
+    """What the store reports of an object of the right size."""
 
     SAME = auto()
-    """It is the version or has the checksum that the manifest says."""
+    """The object has the version or the checksum in the manifest."""
     LITTLE = auto()
-    """Neither was ever known, or the answer is a listing's."""
+    """Neither version nor checksum can be compared. The manifest has none either, or the report comes from a listing."""
     LESS = auto()
-    """Neither can be compared, though the store that the manifest was written for told them."""
+    """Neither version nor checksum can be compared, though the store reported one when the backup was made."""
 
 
 _Outcome = _Told | str | None
-"""A sentence on what is wrong; None if the store failed to say."""
+"""The store's report, or a sentence on what is wrong; None if the store failed to answer."""
 
 
 def check_objects(
     store: StorageBackend, objects: Sequence[StoredObject], workers: Workers, threads: int, notify: Notify
 ) -> ObjectCheck:
-    """Compare what the store says with the manifest, reading none of the bytes.
+    """Compare the store's reports on the objects with the manifest. Return what was found.
 
-    Where the credentials may not ask for an object by itself (S3 and GCS let only those who may read it), by what a listing says: S3's has
-    no checksums.
+    If the credentials may not ask for single objects, as on S3 and GCS without the right to read them, use a listing instead. S3's listings
+    have no checksums.
 
-    An object without its checksum may have been overwritten. A copy of the backup in another store may lack checksums, too. So such an
-    object is a problem if the store shows itself to be the one that the manifest was written for; one object may be read to see that.
-    Raises StorageError.
+    An object without its checksum may have been overwritten. But a copy of the backup in another store may lack checksums, too. So the
+    object is a problem only if the store turns out to be the one for which the manifest was written. To find out, pgstow may read one
+    object, the smallest. It reads no other.
+
+    ``threads`` is the number of requests at once. Raises StorageError.
     """
     try:
         outcomes = _ask_each(store, objects, workers, threads, notify)
@@ -119,7 +121,7 @@ def _compare(store: StorageBackend, stored: StoredObject, info: ObjectInfo | Non
 
 
 def _has_version_of_any(store: StorageBackend, objects: Sequence[StoredObject]) -> bool:
-    """True if the store has the version that the manifest names of the smallest object: no other store knows it."""
+    """True if the store has the smallest object's version in the manifest: no other store has this version."""
     with_version = [(stored, stored.version) for stored in objects if stored.version]
     if not with_version:
         return False

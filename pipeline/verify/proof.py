@@ -1,4 +1,4 @@
-"""Prove a backup by restoring it: into a server of its own for a while, or into a database of its own on a scratch server."""
+"""Prove a backup by restoring it: on a throwaway server, or into a scratch database on a server that the user names."""
 
 import errno
 import os
@@ -52,49 +52,51 @@ from pipeline.verify.views import compare_views
 from storage_backends import StorageBackend
 
 _SETTINGS = {"wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
-"""Of a server that is thrown away: what is loaded into a new table isn't written to the log as well."""
-_LONGEST = 100  # characters of a value that is shown
+"""Settings of a throwaway server. Rows that are loaded into a new table aren't written to the write-ahead log as well."""
+_LONGEST = 100  # characters of a value in a sentence
 _NO_FILE = "/dev/null/none"  # can't exist
 
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """SQL that says of the restored database what must be so: each statement returns one row with one value, which is true."""
+    """SQL that must hold in the restored database: each statement returns one row with one value, true."""
 
     name: str
+    """The name in sentences and in the attestation."""
     sql: str
 
 
 @dataclass(frozen=True, slots=True)
 class ProofRequest:
-    """Where to restore a backup to prove it, and what to look at then."""
+    """Where to restore a backup to prove it, and what to check then."""
 
     scratch: Conninfo | None = None
-    """A server on which to make a database, and to drop it again; None for a server of pgstow's own."""
+    """The server on which to make and drop a scratch database; None for a throwaway server."""
     checksums: bool = False
     """Compare the content of each table with the archive."""
     assertions: Sequence[Assertion] = ()
+    """SQL to check in the restored database."""
 
 
 @dataclass(slots=True)
 class Proof:
-    """What restoring a backup showed."""
+    """The result of restoring a backup."""
 
     problems: list[str] = field(default_factory=list)
     """One sentence for each thing that is wrong."""
     restored: Restored | None = None
-    """None where it could not be restored."""
+    """What was restored; None if the backup could not be restored."""
     compared: int | None = None
-    """Tables whose content was compared."""
+    """The number of tables whose content was compared; None if none was to be compared."""
     assertions: tuple[str, ...] = ()
-    """The names of those that were checked."""
+    """The names of the assertions that were checked."""
     hindrance: PipelineError | None = None
-    """Why the backup could not be tried to the end, if the reason says nothing about the backup."""
+    """Why the backup could not be tried to the end, if the reason is no evidence against the backup; None if it was."""
     left: DatabaseLeft | None = None
     """Why the scratch server still has the database; None if the database is gone."""
 
     def describe(self) -> RestoreProof | None:
-        """The same as an attestation has it; None where it could not be restored."""
+        """Return the result in the form of an attestation; None if the backup could not be restored."""
         if (restored := self.restored) is None:
             return None
         return RestoreProof(
@@ -115,11 +117,15 @@ def prove(
     programs: Sequence[Path],
     notify: Notify,
 ) -> Proof:
-    """Restore a backup, look at what came of it, and leave nothing of that behind.
+    """Restore a backup of a database, check the result, and remove it again. Return what was found.
 
-    If the backup can't be restored, the result names the problem. If the backup can't be tried here, for want of a server, a role, an
-    extension or disk, that says nothing about it: PipelineError is raised, or is the result's ``hindrance`` if the restore had begun.
-    Raises StorageError, too.
+    If the backup can't be restored, the result names the problem. A missing server, role, extension or disk is no evidence against the
+    backup: it raises PipelineError, or becomes the result's ``hindrance`` if the restore had begun. If the scratch database can't be
+    dropped, the result's ``left`` says so.
+
+    ``programs`` are folders in which to look for PostgreSQL's programs; empty for the usual folders. Raises InvalidRequest if
+    ``request.checksums`` is true and the manifest is too old for a comparison, another PipelineError if the backup can't be tried, or
+    StorageError.
     """
     if request.checksums:
         check_comparable(manifest)
@@ -171,7 +177,7 @@ def prove(
 
 @contextmanager
 def _note_what_is_left(proof: Proof) -> Iterator[None]:
-    """Keep DatabaseLeft for the result: what the proof showed still holds."""
+    """Put DatabaseLeft into the result instead of raising it: the proof still holds."""
     try:
         yield
     except DatabaseLeft as exc:
@@ -201,7 +207,7 @@ def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo) -> 
 
 
 def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
-    """Return the same failure as an error that says nothing about the backup."""
+    """Return the failure as an error that blames the server, and is no evidence against the backup."""
     if scratch:
         return InvalidRequest(
             "The scratch server lacks something that the backup needs, which says nothing about the backup. "
@@ -214,7 +220,7 @@ def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
 
 
 def _check_server(target: Conninfo, failure: Exception) -> None:
-    """Raises PipelineError where it was the server that failed, or this machine, which says nothing about the backup."""
+    """Raise PipelineError if the server or this machine caused the failure: such a failure is no evidence against the backup."""
     if os.strerror(errno.ENOSPC) in str(failure):
         raise LocalResourceExhausted(f"The server's disk is full. {failure}") from failure
     if "killed by signal" in str(failure):
@@ -223,7 +229,7 @@ def _check_server(target: Conninfo, failure: Exception) -> None:
 
 
 def _check(assertion: Assertion, target: Conninfo) -> list[str]:
-    """What is wrong with it."""
+    """Return a sentence for each statement of the assertion that fails or doesn't hold. Raises ConnectionFailed."""
     with Server(target, users_settings=True) as server:
         try:
             results = server.run_script(assertion.sql)
@@ -244,7 +250,7 @@ def _returned(rows: Sequence[tuple[object, ...]]) -> str:
 
 
 def _needed(archive: Archive) -> tuple[set[str], set[str]]:
-    """The roles and extensions that it names; of a script, which has no table of contents, all that it may name."""
+    """Return the roles and extensions that the archive names. A script has no table of contents, so return all that it may name."""
     if archive.format == "plain":
         source = archive.manifest.source
         return set(source.roles), {extension.name for extension in source.extensions}
@@ -252,14 +258,17 @@ def _needed(archive: Archive) -> tuple[set[str], set[str]]:
 
 
 def _superusers(archive: Archive) -> Sequence[str]:
-    """The roles of a script that may own what only a superuser may; all that it may name, if its manifest is from before 1.2."""
+    """Return the superusers that a script may name. A manifest older than version 1.2 doesn't list them, so return all its roles."""
     source = archive.manifest.source
     return source.superusers if "superusers" in source.model_fields_set else source.roles
 
 
 @contextmanager
 def _scratch(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Conninfo]:
-    """A name for a new database on the scratch server, which has what the archive needs."""
+    """Yield a name for a new database on the scratch server, and drop the database at the end.
+
+    Raises InvalidRequest if the server lacks roles or extensions that the archive needs, ConnectionFailed, or DatabaseLeft.
+    """
     roles, extensions = _needed(archive)
     with Server(maintenance_database(scratch)) as server:
         if lacking := missing_roles(server, roles):
@@ -287,7 +296,10 @@ def _in_english(server: Conninfo) -> Conninfo:
 
 @contextmanager
 def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> Iterator[Conninfo]:
-    """A new database's name on a server of our own, on which there are the roles, and for a script the tablespaces, that it may name."""
+    """Yield a name for a new database on a throwaway server that has the archive's roles, and the tablespaces that a script may name.
+
+    Raises ProgramMissing if extensions are missing, or LocalResourceExhausted if the server fails.
+    """
     roles, extensions = _needed(archive)
     major = _fitting_major(archive.manifest)
     keep_out_same_user()  # code of the backup may run as the same user, and pgstow's environment holds the store's keys
@@ -323,6 +335,6 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
 
 
 def _fitting_major(manifest: Manifest) -> int:
-    """The lowest major version, from the backed-up server's on, that a pg_restore can restore into that reads the archive."""
+    """Return the lowest major version, but at least the backed-up server's, that takes a restore by a pg_restore that reads the archive."""
     dumped_from, dumped_by = major_of(manifest.source.server_version), major_of(manifest.source.pg_dump_version)
     return next((major for major in range(dumped_from, dumped_by) if speaks_to(dumped_by, major)), dumped_by)

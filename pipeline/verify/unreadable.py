@@ -1,4 +1,4 @@
-"""Objects that a store keeps failing to give, though it gives others: neither good nor damaged, but unproven."""
+"""Objects that a store fails to give, though it gives others. A backup with such objects is neither good nor damaged, but unproven."""
 
 import itertools
 import threading
@@ -17,28 +17,29 @@ from storage_backends.retrying import with_patience
 from storage_backends.versions import get_version
 
 MOST = 100
-"""Unreadable objects of one backup. After so many, the rest of its objects aren't tried."""
-_HURRY = 5.0  # seconds to retry each object after the first unreadable one, lest many objects take many times --give-up-after
-_OTHERS = 3  # backups that are asked for an object, if the backup that is verified gives none
+"""The number of unreadable objects after which the other objects of the backup aren't tried."""
+_HURRY = 5.0  # seconds to retry each object after the first unreadable object, so that many objects don't each take --give-up-after
+_OTHERS = 3  # backups from which one object is asked, if the verified backup gives none
 
 _T = TypeVar("_T")
 
 
 class ObjectUnreadable(StorageError):
-    """The store failed to give one object for as long as a request is repeated."""
+    """The store failed to give one object, even after all retries."""
 
 
 class UnreadableTracker:
-    """``inner`` while one backup is verified: remembers which of its objects can't be read, so that the others still are.
+    """Wraps the store ``inner`` while one backup is verified. Remembers the objects that can't be read, so that the others are still read.
 
-    An object is unreadable if the store failed to give it for as long as a request is repeated; :class:`ObjectUnreadable` is raised. After
-    the first, each object is retried for a few seconds only. Safe to use from many threads.
+    ``keys`` are the keys of the backup's objects. An object is unreadable if the store fails to give it even after all retries. The call then
+    raises :class:`ObjectUnreadable`. After the first unreadable object, each object is retried for up to 5 seconds. Safe to use from many
+    threads.
     """
 
     def __init__(self, inner: StorageBackend, keys: Collection[str]) -> None:
         self._inner = inner
         self.hurried = with_patience(inner, _HURRY)
-        """``inner``, but each call is retried for a few seconds only."""
+        """``inner``, but each call is retried for up to 5 seconds."""
         self._keys = frozenset(keys)
         self._lock = threading.Lock()
         self._unreadable: dict[str, TransientStorageError] = {}
@@ -47,11 +48,11 @@ class UnreadableTracker:
         self._gave_up = False
 
     def conclude(self, others: Iterable[str]) -> list[str]:
-        """Return one sentence for each object that can't be read, once all were asked for.
+        """Return one sentence for each object that can't be read. Call this once all objects were asked for.
 
-        ``others`` are keys of objects of other backups. Raises TransientStorageError if the store gives neither an object that it gave
-        before nor one of the others: then it is down, which says nothing about the backup. Raises it, too, if the store now gives the first
-        object that it failed to give: then it was down for a while.
+        ``others`` are keys of objects of other backups. Raises TransientStorageError if the store answers neither for an object that it
+        gave before nor for one of ``others``: the store is down, which is no evidence against the backup. Also raises TransientStorageError
+        if the store now gives the first object that it failed to give: the store was down for a while.
         """
         if self._first is None:
             return []
@@ -70,32 +71,32 @@ class UnreadableTracker:
 
     @property
     def url(self) -> str:
-        """The inner backend's."""
+        """The inner backend's URL."""
         return self._inner.url
 
     @property
     def retained_until(self) -> datetime | None:
-        """The inner backend's."""
+        """The time until which the inner backend locks new objects; None if it locks none."""
         return self._inner.retained_until
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The object's bytes; see :meth:`StorageBackend.get`."""
+        """Return the object's bytes; see :meth:`StorageBackend.get`. Also raises ObjectUnreadable."""
         return self._ask(key, lambda store: store.get(key, offset=offset, length=length, at_most=at_most))
 
     def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
-        """The bytes of a version; see :meth:`VersionedBackend.get_version`."""
+        """Return the bytes of a version; see :meth:`VersionedBackend.get_version`. Also raises ObjectUnreadable."""
         return self._ask(key, lambda store: get_version(store, key, version, at_most=at_most))
 
     def head(self, key: str) -> ObjectInfo:
-        """What is known of the object; see :meth:`StorageBackend.head`."""
+        """Return what the store reports of the object; see :meth:`StorageBackend.head`. Also raises ObjectUnreadable."""
         return self._ask(key, lambda store: store.head(key))
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object, and return what the store reports of it; see :meth:`StorageBackend.put`."""
         return self._inner.put(key, body, sha256=sha256)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
+        """Yield every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
         return self._inner.list(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
@@ -132,7 +133,7 @@ class UnreadableTracker:
             return self.hurried if self._unreadable else self._inner
 
     def _answers(self, call: Callable[[StorageBackend], object]) -> bool:
-        """True if the store answers this call now."""
+        """True if the store answers this call now, even by saying that there is no such object."""
         try:
             call(self.hurried)
         except ObjectNotFound:
@@ -143,7 +144,10 @@ class UnreadableTracker:
 
 
 def objects_of_others(store: StorageBackend, own: BackupRef) -> Iterator[str]:
-    """Yield the key of the smallest object of each of a few other backups, newest first, same database first. Raises StorageError."""
+    """Yield the key of the smallest object of each of up to three other backups. Raises StorageError.
+
+    Backups of the same database come first, newest first. A backup whose manifest can't be read is skipped.
+    """
     others = [ref for ref in list_backups(store) if ref != own]
     others.sort(
         key=lambda ref: ((ref.cluster, ref.database) == (own.cluster, own.database), ref.backup_id), reverse=True

@@ -1,4 +1,4 @@
-"""Checks that materialized views have the rows that their queries give. A backup holds none of these rows; a restore runs the queries."""
+"""Check that materialized views have the rows that their queries give. A backup holds none of these rows: a restore runs the queries."""
 
 import re
 from collections.abc import Sequence
@@ -28,8 +28,9 @@ _BY_THE_CLOCK = re.compile(
 def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[str]:
     """Refresh each filled materialized view in a new session under the database's settings, and undo the refresh.
 
-    Return one sentence for each view whose rows a refresh changed. A view whose query gives other rows each time is only a notice. Memory
-    is bounded by a few rows; the server's disk holds a second copy of one view at a time. Raises ConnectionFailed.
+    Return one sentence for each view whose rows a refresh changed. A view whose query gives other rows each time is only a notice, and so is
+    a view that can't be refreshed. Memory holds a few rows at a time. The server's disk holds a second copy of one view at a time. Raises
+    ConnectionFailed if the server itself fails.
     """
     with Server(target) as server:
         views = server.fetch(
@@ -68,7 +69,7 @@ def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[st
 
 
 def _refreshed(target: Conninfo, schema: str, name: str, *, without: Sequence[str] = ()) -> tuple[int, int]:
-    """Return a digest of the rows, whatever their order, before and after a refresh with these settings turned off."""
+    """Return digests of the view's rows before and after a refresh with the settings ``without`` turned off. Order doesn't matter."""
     # A refresh runs with the rights of the view's owner. The query itself would run with the rights of this role.
     with Server(target, users_settings=True) as server:
         server.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
