@@ -1,4 +1,4 @@
-"""Removing objects, many at once; those that are locked stay, and are no error."""
+"""Delete objects, many at once. Locked objects stay, which is no error."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -12,23 +12,24 @@ from storage_backends.keys import is_key
 
 _REMOVERS = 8  # requests at once
 _BATCH = 100
-"""Objects to a request: where a store has to be asked for each one's lock before, that is what a thread does meanwhile."""
+"""Objects that a thread deletes at a time. Some stores must be asked for each object's lock first, which the thread does, too."""
 
 
 @dataclass(slots=True)
 class Deleted:
-    """What is gone, and what had to stay."""
+    """The objects that were deleted, and those that had to stay."""
 
     objects: int = 0
+    """The number of deleted objects."""
     size: int = 0
-    """Bytes of these."""
+    """Bytes of the deleted objects."""
     locked: dict[str, datetime | None] = field(default_factory=dict)
-    """The keys of what is locked, and until when; None for a legal hold."""
+    """The end of the lock by the key of each locked object; None for a legal hold, or if the end is unknown."""
     odd: list[str] = field(default_factory=list)
     """Names of objects that stay, since pgstow gives no object such a name."""
 
     def add(self, batch: Iterable[ObjectInfo], locked: dict[str, datetime | None]) -> None:
-        """Take note that objects are gone, except for the locked ones."""
+        """Record that the objects of a batch were deleted, except the locked ones."""
         self.locked |= locked
         gone = [info for info in batch if info.key not in locked]
         self.objects += len(gone)
@@ -36,7 +37,7 @@ class Deleted:
 
 
 def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Deleted) -> None:
-    """Delete the objects and add them to ``removed``. Raises StorageError; some are gone then."""
+    """Delete the objects, and add them to ``removed``. Raises StorageError: some objects may be deleted then."""
     remaining = _keys_alone(objects, removed)
     batches = iter(lambda: tuple(itertools.islice(remaining, _BATCH)), ())
     with Workers() as workers:

@@ -1,7 +1,7 @@
 """Collect what interrupted runs left in a store: objects of backups that have no manifest.
 
-A store can't tell whether such a backup is still under way, but for two times: when it began, which its ID says, and when its newest object was
-stored, by the store's clock. While either is less than the grace period ago, nothing is touched.
+A store can't tell if a backup without a manifest is still under way. But the backup's ID says when the backup began, and the store's clock
+says when the newest object was stored. While either time is less than the grace period ago, pgstow keeps the objects.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,35 +17,39 @@ from storage_backends import ObjectNotFound, StorageBackend, StorageError
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """What there is of a backup that has no manifest."""
+    """The objects of a backup that has no manifest."""
 
     ref: BackupRef
     objects: int
+    """The number of objects."""
     size: int
-    """Bytes."""
+    """Bytes of the objects."""
     newest: datetime
-    """When the last of it was stored."""
+    """The time when the newest object was stored, by the store's clock, in UTC."""
     kept: str | None
-    """Why it stays; None where it can go."""
+    """Why the objects stay; None if they can be removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class GcRequest:
-    """What to look at, and how long ago a backup must have been given up."""
+    """Which leftovers to collect."""
 
     grace: timedelta = timedelta(hours=24)
+    """The time that must have passed since the backup began, and since its newest object was stored."""
     cluster: str | None = None
+    """Collect only leftovers of this cluster; None for any."""
     database: str | None = None
+    """Collect only leftovers of databases with this name; None for any."""
 
 
 def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Leftover]:
-    """What backups without a manifest left, in the order of their references; nothing is changed.
+    """Return what backups without a manifest left, in the order of their manifests' keys. Nothing is changed.
 
-    Raises StorageError if anything can't be listed or read, or if a listing left out a manifest that exists.
+    Raises StorageError if objects can't be listed or read, or if a listing leaves out a manifest that exists.
     """
     notify(Started("Listing objects"))
     stored = _list_objects(request, store, notify)
-    # Listed after the objects: a backup that was committed meanwhile is seen.
+    # Listing manifests after objects also finds a backup that was committed meanwhile.
     listing = list_manifests(store)
     tell_odd(listing, notify)
     entries = read_catalog(store, listing.manifests, now)
@@ -65,7 +69,10 @@ def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, no
 def collect(
     request: GcRequest, approved: Sequence[Leftover], store: StorageBackend, notify: Notify, now: datetime
 ) -> Deleted:
-    """Remove what ``approved`` lets go, if a new look at the store does so too. Raises as :func:`find_leftovers`, and StorageError."""
+    """Remove the leftovers that ``approved`` doesn't keep, unless a new look at the store keeps them. Return what was removed.
+
+    Raises StorageError as :func:`find_leftovers` does, or if the store refuses to delete: some objects may be deleted then.
+    """
     agreed = {one.ref for one in approved if one.kept is None}
     doomed = [one.ref for one in find_leftovers(request, store, notify, now) if one.kept is None and one.ref in agreed]
     notify(Started(f"Removing what {len(doomed)} runs left"))
@@ -76,7 +83,7 @@ def collect(
 
 
 def _require_no_manifest(store: StorageBackend, ref: BackupRef) -> None:
-    """Raise StorageError if the manifest exists or can't be read: a listing that left it out would make a good backup a leftover."""
+    """Raise StorageError if the manifest exists or can't be read. If a listing leaves out a manifest, a good backup looks like a leftover."""
     try:
         store.get(ref.manifest_key, length=1)
     except ObjectNotFound:
@@ -94,7 +101,7 @@ class _Found:
 
 
 def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> dict[BackupRef, _Found]:
-    """Return all stored objects except manifests, by backup. Keys that pgstow never gives to objects are passed over and reported."""
+    """Return all stored objects except manifests, by backup. Objects with keys that pgstow never gives are left out, with one notice."""
     stored: dict[BackupRef, _Found] = {}
     odd = list[str]()
     for top in (DATA, ATTESTATIONS, MANIFESTS):

@@ -1,4 +1,4 @@
-"""Legal holds: a backup that nobody can delete until the hold is taken off again."""
+"""Legal holds: nobody can delete a backup until its hold is taken off."""
 
 from functools import partial
 
@@ -13,11 +13,15 @@ _REQUESTS = 8  # at once
 
 
 def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held: bool) -> dict[BackupRef, int]:
-    """Put a legal hold on a backup, or take it off: on its manifest and every object that it names; of a cluster's, on its members too.
+    """Put a legal hold on a backup if ``held``, else take it off. It covers the manifest, the objects in the manifest, and all members.
 
-    Returns how many objects that were, by backup; the one that was meant comes first. Do it again if it ends before it is done: a manifest is
-    held first and let go last, so that ``prune`` never takes one for free whose objects aren't. Objects that two backups share are let go with
-    either. Raises PipelineError or StorageError.
+    Return the number of objects by backup. The backup that ``wanted`` means comes first.
+
+    If the call fails, repeat it. A manifest is held before its objects and let go after them, so ``prune`` sees a hold as long as an object
+    is held. If two backups share an object, taking the hold off one backup takes it off the shared object.
+
+    Raises BackupNotFound or ManifestInvalid if there is no such backup, InvalidRequest if several fit, or StorageError if the store has no
+    holds or refuses.
     """
     found = find_backup(store, wanted, notify)
     meant = BackupRef(found.cluster, found.database, found.backup_id)
@@ -36,7 +40,7 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
 def find_holds(
     store: StorageBackend, cluster: str | None = None, database: str | None = None
 ) -> dict[BackupRef, ObjectLock]:
-    """Return the backups whose manifest is under a legal hold. Include those for which this can't be told: their lock's ``held`` is None.
+    """Return the locks of all backups whose manifest is under a legal hold. If this can't be told, the backup's lock has None as ``held``.
 
     Costs a request or more for each backup. Raises StorageError.
     """
@@ -47,7 +51,7 @@ def find_holds(
 
 
 def manifest_lock(store: StorageBackend, ref: BackupRef) -> ObjectLock:
-    """Return what locks a backup's manifest; no lock if the manifest is gone. Raises StorageError."""
+    """Return the lock on a backup's manifest; an empty lock if the manifest is gone. Raises StorageError."""
     try:
         return lock_of(store, ref.manifest_key)
     except ObjectNotFound:

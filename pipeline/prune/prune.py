@@ -25,29 +25,31 @@ class PruneRequest:
 
     policy: Policy
     cluster: str | None = None
+    """Prune only backups of this cluster; None for any."""
     database: str | None = None
-    """Of whose backups alone; the members of a cluster's backup go with its record, ``@cluster``."""
+    """Prune only backups of databases with this name; None for any. Members of a cluster's backup are pruned with ``@cluster``."""
     job: str | None = None
-    """Of this job of pgstow.toml alone."""
+    """Prune only backups of this job in pgstow.toml, and backups whose manifest can't be read; None for any."""
 
 
 @dataclass(slots=True)
 class Pruned:
-    """What pruning came to."""
+    """The result of pruning."""
 
     backups: list[BackupRef] = field(default_factory=list)
-    """Those that are gone."""
+    """The backups that were removed."""
     spared: list[BackupRef] = field(default_factory=list)
-    """Those that were to go, and stay: for a lock, or for what was committed or locked meanwhile."""
+    """The backups that were to be removed, but stay: they are locked, or the new plan keeps them."""
     doubtful: list[BackupRef] = field(default_factory=list)
     """The backups that stay since their manifests can't be read or believed."""
     removed: Deleted = field(default_factory=Deleted)
+    """The objects that were deleted, without manifests, and the locked ones."""
 
 
 def plan(request: PruneRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Decision]:
-    """What pruning would do, of the databases that are asked for; nothing is changed.
+    """Return a decision for each backup that the request is about. Nothing is changed.
 
-    Raises StorageError where anything that this needs can't be listed or read.
+    Raises StorageError if manifests, attestations or locks can't be listed or read.
     """
     return _plan(request, store, notify, now)[0]
 
@@ -55,12 +57,13 @@ def plan(request: PruneRequest, store: StorageBackend, notify: Notify, now: date
 def prune(
     request: PruneRequest, approved: Sequence[Decision] | None, store: StorageBackend, notify: Notify, now: datetime
 ) -> Pruned:
-    """Remove the backups that ``approved`` drops, and that a new plan drops too: other backups may have been committed meanwhile.
+    """Remove the backups that both ``approved`` and a new plan drop. Return what was removed.
 
-    Without ``approved``, what that plan drops.
+    The new plan accounts for backups that were committed since ``approved``. If ``approved`` is None, remove all that the new plan drops.
+    Manifests are removed first, then the objects of the backups. If the call fails, repeat it: :mod:`pipeline.prune.gc` collects objects
+    that have no manifest any more.
 
-    Manifests go first, then what was stored for the backups. If this ends before it is done, do it again: what has no manifest any more is
-    left to :mod:`pipeline.prune.gc`. Raises as :func:`plan`, and StorageError where deleting fails.
+    Raises StorageError as :func:`plan` does, or if the store fails to delete.
     """
     fresh, backups = _plan(request, store, notify, now)
     approved = fresh if approved is None else approved
@@ -99,7 +102,7 @@ def _plan(
 def _is_asked_for(request: PruneRequest, decision: Decision, jobs: Mapping[BackupRef, str | None]) -> bool:
     head = decision.head
     named = request.cluster in (None, head.cluster) and request.database in (None, head.database)
-    # Of which job a manifest is that can't be read, nobody can tell.
+    # Nobody can tell the job of a manifest that can't be read.
     return named and (request.job is None or head not in jobs or jobs[head] == request.job)
 
 
@@ -139,7 +142,7 @@ def _describe_one(
 
 
 def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Collection[BackupRef]) -> list[Backup]:
-    """The backups with what the store says of the manifests' locks, which is asked only for some."""
+    """Return all backups. The store is asked for the locks of those in ``which``."""
     with Workers() as workers:
         found = dict(workers.map(partial(manifest_lock, store), which, threads=_ASKERS, name="lock"))
     return [
@@ -156,10 +159,11 @@ def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Collect
 
 
 def _doomed(approved: Sequence[Decision], fresh: Sequence[Decision]) -> list[BackupRef]:
-    """What both plans drop, with all that shares its fate.
+    """Return the backups that both plans drop. A cluster's backups are returned only if both plans drop all of them.
 
-    A cluster's record comes after its members: those that an interruption left without their record would pass for backups of their own, and
-    the newest of each database would stay for ever. A record that lacks a member is good for nothing, and goes the next time.
+    A cluster manifest comes after its members. If an interruption left members without their cluster manifest, they would count as backups of
+    their own, and the newest member of each database would stay for ever. A cluster manifest that lacks a member is useless, and is
+    removed by the next run.
     """
     agreed = {one.ref for one in approved if not one.keep} & {one.ref for one in fresh if not one.keep}
     spared = {one.head for one in fresh if one.ref not in agreed}
@@ -168,7 +172,7 @@ def _doomed(approved: Sequence[Decision], fresh: Sequence[Decision]) -> list[Bac
 
 
 def _remove_manifest(store: StorageBackend, ref: BackupRef, doomed: Sequence[BackupRef], pruned: Pruned) -> bool:
-    """Whether it is gone."""
+    """True if the manifest was deleted, False if it is locked. Raises StorageError."""
     try:
         store.delete([ref.manifest_key])
     except ObjectLocked as exc:

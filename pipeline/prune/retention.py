@@ -1,9 +1,9 @@
-"""Which backups to keep: a plan, made of what is known of the backups and of nothing else.
+"""Plan which backups to keep, from facts about the backups alone.
 
-Backups of the same database and kind form a series, those of a part of it (by what was selected) another, and so do those of each job
-of pgstow.toml. The rules count within a series, newest first, and a backup stays that any of them keeps. Days, weeks and so on are UTC's,
-and a backup belongs to that of its snapshot. As in `restic forget`_, of each of the last N days that have a backup, the newest one stays;
-and a duration is counted back from the newest backup, not from now, so that a series which ended is not worn away.
+Backups with the same database, kind, selection and job of pgstow.toml form a series. The rules count within a series, newest first. A backup
+stays if any rule keeps it. Days, weeks and so on are in UTC, and a backup belongs to the day of its snapshot. The rules are those of
+`restic forget`_: a daily rule keeps the newest backup of each of the last N days that have a backup. A duration is counted back from the
+newest backup, not from now, so that a series that has ended isn't removed bit by bit.
 
 .. _restic forget: https://restic.readthedocs.io/en/stable/060_forget.html
 """
@@ -25,12 +25,12 @@ _BUCKETS: dict[str, Callable[[datetime], str]] = {
     "monthly": lambda moment: f"{moment:%Y-%m}",
     "yearly": lambda moment: f"{moment:%Y}",
 }
-"""By rule, the name of the span of time that a moment (in UTC) is in; weeks are ISO 8601's."""
+"""For each rule, a function from a moment in UTC to the name of its span of time. Weeks are those of ISO 8601."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What to keep; a policy without any rule keeps everything."""
+    """What to keep. A policy without any rule keeps everything. Raises InvalidRequest if a number or the duration is below 0."""
 
     keep_last: int = 0
     keep_hourly: int = 0
@@ -39,10 +39,11 @@ class Policy:
     keep_monthly: int = 0
     keep_yearly: int = 0
     keep_within: timedelta = timedelta()
-    """Back from the newest backup of the series."""
+    """Keep the backups of this time, counted back from the newest good backup of the series."""
     keep_tagged: frozenset[str] = frozenset()
+    """Keep the backups with one of these tags."""
     only_verified: Level | None = None
-    """Rules count, and rely on, a backup only if its latest attestation says that it is good, at this level at least."""
+    """Rules count a backup only if its latest attestation says that the backup is good, at this level or above; None to count any."""
 
     def __post_init__(self) -> None:
         if min(self.keep_last, *(self.spans(rule) for rule in _BUCKETS)) < 0 or self.keep_within < timedelta():
@@ -50,57 +51,57 @@ class Policy:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no rule."""
+        """True if the policy has no rule."""
         return not (self.keep_last or any(map(self.spans, _BUCKETS)) or self.keep_within or self.keep_tagged)
 
     def spans(self, rule: str) -> int:
-        """Of how many hours, days and so on to keep one backup."""
+        """Return the number of spans of which to keep one backup. ``rule`` is ``hourly``, ``daily``, ``weekly``, ``monthly`` or ``yearly``."""
         number: int = getattr(self, f"keep_{rule}")
         return number
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What is known of a backup, as far as it matters for how long to keep it."""
+    """The facts about a backup that decide if it is kept."""
 
     ref: BackupRef
     kind: Kind
     snapshot_at: datetime
-    """In UTC."""
+    """The time of the backup's snapshot, in UTC."""
     selection: tuple[object, ...] = ()
-    """What was taken of the database, or of the cluster; the same for all of a series."""
+    """What was selected from the database or the cluster. All backups of a series have the same selection."""
     partial: bool = False
-    """Whether that isn't all of it."""
+    """True if the selection leaves something out."""
     tags: frozenset[str] = frozenset()
     job: str | None = None
-    """The name in pgstow.toml of what it was made for."""
+    """The name of the backup's job in pgstow.toml; None if it has none."""
     members: tuple[BackupRef, ...] = ()
-    """Of a cluster's record."""
+    """The members that a cluster manifest names; empty for other backups."""
     uses: frozenset[BackupRef] = frozenset()
-    """The backups, other than this one, that its objects lie under."""
+    """The other backups that stored some of this backup's objects."""
     verified: Level | None = None
-    """The level of the attestation that counts, if it found nothing wrong."""
+    """The level of the attestation that counts, if it found no damage; else None."""
     damaged: bool = False
-    """Its latest attestation says that it isn't, or a member is another than was recorded."""
+    """True if the attestation that counts found damage, or if a member has another manifest than the cluster manifest says."""
     unread_at: datetime | None = None
-    """When the latest attestation found that not all of the backup could be read as it was stored. None if it was all read, or is damaged."""
+    """The time of the attestation that found parts of the backup unreadable as stored. None if everything was read, or something is damaged."""
     retained_until: datetime | None = None
-    """Until when its manifest is locked."""
+    """The time until which the backup's manifest is locked, in UTC; None if no lock is known."""
     held: bool = False
-    """True if a legal hold is known to be on its manifest."""
+    """True if a legal hold is known to be on the backup's manifest."""
     lock_needs: tuple[str, ...] = ()
-    """The permissions that are missing to tell whether its manifest is locked."""
+    """The permissions that are missing to tell if the backup's manifest is locked."""
     doubt: str | None = None
-    """Why the backup isn't believed: one sentence. Such a backup stays, and counts for no rule."""
+    """Why the backup isn't believed, in one sentence; None if it is. A backup that isn't believed stays, and counts for no rule."""
 
     @property
     def series(self) -> tuple[object, ...]:
-        """Those of the same database, kind, selection and job have the same."""
+        """The series of the backup: backups of the same database, kind, selection and job have the same value."""
         return self.ref.cluster, self.ref.database, self.kind, self.selection, self.job
 
 
 def selection_of(dump: DumpOptions) -> tuple[object, ...]:
-    """What tells the series of a database, or of a cluster, apart: the selection, and whether it is one script."""
+    """Return the selection of a dump in a form that can be compared. A single script has another selection than separate backups."""
     patterns = (
         dump.tables,
         dump.exclude_tables,
@@ -114,16 +115,18 @@ def selection_of(dump: DumpOptions) -> tuple[object, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of a backup, and why."""
+    """The decision to keep or drop a backup, and why."""
 
     ref: BackupRef
     keep: bool
     reasons: tuple[str, ...]
+    """Why the backup is kept or dropped, in a few words each."""
     head: BackupRef
-    """The cluster's record whose fate it shares; itself, where it is no member of one."""
+    """The cluster's backup of which the backup is a member, so that both are kept or dropped together. For no member, the backup itself."""
     snapshot_at: datetime | None = None
-    """None where its manifest can't be read."""
+    """The time of the backup's snapshot, in UTC; None if its manifest can't be read."""
     partial: bool = False
+    """True if the backup leaves something out."""
     doubtful: bool = False
     """True if the backup's manifest can't be read, or isn't believed."""
 
@@ -131,11 +134,17 @@ class Decision:
 def plan_prune(
     backups: Sequence[Backup], policy: Policy, now: datetime, unreadable: Sequence[BackupRef] = ()
 ) -> list[Decision]:
-    """Whether to keep each of the backups, and each of those whose manifest can't be read, in the order of their references.
+    """Return a decision for each of ``backups`` and each of ``unreadable``, sorted by cluster, database and ID.
 
-    Never drops the newest good backup of a series, what lies in the future, what is locked, what isn't believed, what a kept backup needs,
-    nor, while a manifest can't be read, what that might need. A backup that isn't believed never makes the plan drop more.
-    A cluster's record and its members are kept or dropped together, and count as one.
+    ``unreadable`` are backups whose manifest can't be read. The plan always keeps:
+
+    - the newest good backup of a series,
+    - a backup from the future, by ``now``,
+    - a backup that is locked, that isn't believed, or whose manifest can't be read,
+    - a backup that a kept backup needs, or that a backup with an unreadable manifest might need.
+
+    A backup that isn't believed never makes the plan drop more. A cluster's backup and its members are kept or dropped together, and count
+    as one backup.
     """
     plan = _Plan(backups, policy, unreadable)
     for series in plan.series():
@@ -149,9 +158,9 @@ def plan_prune(
 def _judge(
     series: Sequence[Backup], policy: Policy, now: datetime, flaws: Mapping[BackupRef, str], unproven: Set[BackupRef]
 ) -> dict[BackupRef, list[str]]:
-    """Return the reasons to keep each backup of a series; a backup that no rule keeps has none.
+    """Return the reasons to keep each backup of a series. A backup that no rule keeps has no reasons.
 
-    An ``unproven`` backup has a flaw, and takes no good one's place. But it stays if a rule would keep it as a good one.
+    A backup in ``unproven`` has a flaw, and replaces no good backup. But it stays if a rule would keep it without its flaw.
     """
     reasons: dict[BackupRef, list[str]] = {backup.ref: [] for backup in series}
     if policy.is_empty:
@@ -180,7 +189,7 @@ def _judge(
 
 
 def _apply_rules(newest_first: Sequence[Backup], policy: Policy) -> Iterator[tuple[BackupRef, str]]:
-    """Yield each of these backups that a rule keeps, with the rule."""
+    """Yield each backup that a rule keeps, with the rule's name."""
     for backup in newest_first[: policy.keep_last]:
         yield backup.ref, f"last {policy.keep_last}"
     for rule, span_of in _BUCKETS.items():
@@ -192,7 +201,7 @@ def _apply_rules(newest_first: Sequence[Backup], policy: Policy) -> Iterator[tup
 
 
 def _flaw(backup: Backup, policy: Policy, backups: Mapping[BackupRef, Backup]) -> str | None:
-    """Why a backup counts for nothing; None for a good one."""
+    """Return why no rule counts the backup; None if it is good."""
     if backup.damaged:
         return "damaged"
     if backup.members:
@@ -207,7 +216,7 @@ def _flaw(backup: Backup, policy: Policy, backups: Mapping[BackupRef, Backup]) -
         return None
     if (wanted := policy.only_verified) is None:
         return None
-    if backup.kind != "database":  # roles, tablespaces and scripts of a server are verified no further
+    if backup.kind != "database":  # scripts of globals or of a server can't be verified beyond level archive
         wanted = min(wanted, Level.ARCHIVE, key=_rank)
     return None if backup.verified and _rank(backup.verified) >= _rank(wanted) else f"not verified by level {wanted}"
 
@@ -229,7 +238,7 @@ def _describe(duration: timedelta) -> str:
 
 
 class _Plan:
-    """The reasons to keep backups, by what shares its fate: a cluster's record with its members, any other backup by itself."""
+    """The reasons to keep backups. A cluster's backup and its members have the same reasons, any other backup has its own."""
 
     def __init__(self, backups: Sequence[Backup], policy: Policy, unreadable: Sequence[BackupRef]) -> None:
         in_order = sorted(backups, key=lambda backup: backup.ref.manifest_key)
@@ -265,7 +274,7 @@ class _Plan:
                 self._add(ref, f"locked until {backup.retained_until:%Y-%m-%d %H:%M:%SZ}")
 
     def keep_what_the_unreadable_may_need(self) -> None:
-        """What that is nobody can tell: objects of the same database, or, of a cluster's record, any backup of the cluster."""
+        """Keep each backup of the same database as an unreadable manifest, and each backup of the cluster if it is a cluster manifest."""
         for damaged in self.unreadable:
             for ref, backup in self.backups.items():
                 same = ref.cluster == damaged.cluster and damaged.database in (ref.database, CLUSTER)
