@@ -1,4 +1,4 @@
-"""Examine, before the night it matters, all that a backup depends on."""
+"""Examine all that a backup depends on, before the backup is needed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from storage_backends import EMULATOR, StorageBackend, endpoint_of, looks_first
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How a store is reached, by its URL, its options and the environment."""
+    """How pgstow reaches a store, by its URL, its options and the environment."""
 
     looks_first: bool = False
     """True if the store is opened with create_only=look."""
@@ -33,17 +33,19 @@ class Place:
 
     @classmethod
     def of(cls, url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> "Place":
-        """Raises InvalidStorageURL."""
+        """Return how the store at ``url`` is reached. Raises InvalidStorageURL if no backend takes the URL or an option."""
         endpoint = endpoint_of(url, options, environment)
         emulator = url.startswith("gs:") and endpoint is not None and endpoint == environment.get(EMULATOR)
         return cls(looks_first(url, options), endpoint, emulator)
 
 
 def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: Place | None = None) -> list[Finding]:
-    """What is right and what is wrong for this backup into this store.
+    """Return findings on all that the requested backup into ``store`` depends on: the server, this machine, and the store.
 
-    Reads no data and makes no backup, but leaves a few small objects in the store where the credentials can't delete them.
-    ``place`` is what is known of the store from how it was named. Raises InvalidRequest on a bad pattern. Every other failure is a finding.
+    No data is read, and no backup is made. A few small objects stay in the store if the credentials can't delete them. ``place`` is how the
+    store is reached; None if unknown.
+
+    Raises InvalidRequest if a pattern is invalid or matches nothing. Every other failure of the server or the store is a finding.
     """
     place = place or Place()
     findings: list[Finding] = []
@@ -76,7 +78,7 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
 
 
 def try_dump(request: BackupRequest) -> Finding:
-    """pg_dump's own word on what was found by asking the catalogs."""
+    """Start pg_dump as a backup does, and stop it before it dumps data. Return a finding. Raises InvalidRequest if a pattern is invalid."""
     try:
         plan = plan_backup(request)
     except InvalidRequest:
@@ -90,6 +92,6 @@ def try_dump(request: BackupRequest) -> Finding:
 
 
 def _host(source: Conninfo) -> str:
-    """The nearest to :func:`default_cluster` that can be told without a connection."""
+    """Return the cluster's name as :func:`default_cluster` does, as far as it can be told without a connection."""
     host = str(source.parameters.get("host") or "localhost")
     return "localhost" if host.startswith("/") else host

@@ -1,4 +1,4 @@
-"""What an examination says."""
+"""The findings of ``pgstow check``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,39 +10,40 @@ class Severity(StrEnum):
 
     OK = "ok"
     NOTE = "note"
-    """Worth knowing; nothing to do."""
+    """The finding is worth knowing, but nothing has to be done."""
     WARNING = "warning"
-    """Backups succeed, but something puts them, or what they are for, at risk."""
+    """Backups succeed, but something puts them or a restore at risk."""
     PROBLEM = "problem"
-    """A backup would fail, or would not be what pgstow promises."""
+    """A backup would fail, or would not keep pgstow's promises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was examined."""
+    """The result of one examination."""
 
     subject: str
-    """What it is about, in a word or two that stay the same: for whoever filters findings."""
+    """The subject in a word or two. The words never change, so that findings can be filtered by them."""
     outcome: Severity
     sentence: str
+    """What was found."""
     remedy: str | None = None
-    """What to do about it: a sentence."""
+    """What to do about the finding, in a sentence; None if there is nothing to do."""
     sql: tuple[str, ...] = ()
-    """The statements that do it, for somebody who may run them."""
+    """SQL statements that carry out the remedy, for somebody who may run them."""
 
 
 def some(names: Sequence[str], count: int | None = None, *, most: int = 20) -> str:
-    """Up to ``most`` of the names, and how many more there are of ``count``."""
+    """Return up to ``most`` of the names as text, with the number of others. ``count`` is how many names there are; None for ``len(names)``."""
     rest = (len(names) if count is None else count) - len(names[:most])
     return ", ".join(names[:most]) + (f" and {rest:,} more" if rest else "")
 
 
 def counted(count: int, noun: str) -> str:
-    """``1 table`` or ``3 tables``."""
+    """Return the count with the noun in singular or plural: ``1 table`` or ``3 tables``."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def said(error: Exception) -> str:
-    """An error's sentence, with the full stop that some lack."""
+    """Return an error's sentence. Add a full stop if it has none."""
     text = str(error)
     return text if text.endswith((".", "?", "!")) else f"{text}."

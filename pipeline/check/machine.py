@@ -1,4 +1,4 @@
-"""This machine: room for the spool, and memory."""
+"""Examine this machine: disk space for the spool, and memory."""
 
 import re
 import shutil
@@ -12,13 +12,13 @@ from pipeline.postgres.workspace import Workspace
 from pipeline.stages.spool import can_punch_holes
 
 _OWN_MEMORY = 100 * MIB
-"""What pgstow takes besides the data in flight."""
+"""Bytes of memory that pgstow takes besides the data in flight."""
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def examine_machine(limits: Limits) -> Iterator[Finding]:
-    """Whether the limits that were set can be used up."""
+    """Yield findings on the spool's folder, and on memory if the limits allow more than is available."""
     try:
         with Workspace(limits.spool_parent) as workspace:
             yield judge_spool(workspace.path, limits.spool)
@@ -35,7 +35,7 @@ def examine_machine(limits: Limits) -> Iterator[Finding]:
 
 
 def judge_spool(folder: Path, limit: int) -> Finding:
-    """A folder in which to spool as much as the limit."""
+    """Return a finding on the space and the file system of a folder for the spool. ``limit`` is in bytes."""
     free = shutil.disk_usage(folder).free
     if free < limit:
         return Finding(
@@ -60,12 +60,12 @@ def judge_spool(folder: Path, limit: int) -> Finding:
 
 
 def available_memory() -> int | None:
-    """Bytes that can be had without swapping, or that a container may have at all; None where the kernel doesn't tell."""
+    """Return the bytes of memory that are available without swapping, or the container's limit if that is lower; None if unknown."""
     found = []
     try:
         if match := re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE):
             found.append(int(match[1]) * 1024)
-        found.append(int(_CGROUP_LIMIT.read_text()))  # "max" where there is none
+        found.append(int(_CGROUP_LIMIT.read_text()))  # "max" if there is no limit
     except (OSError, ValueError):
         pass
     return min(found, default=None)

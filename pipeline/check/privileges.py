@@ -1,4 +1,4 @@
-"""Whether the role may read all that pg_dump would."""
+"""Examine if the role may read all that pg_dump reads."""
 
 from collections.abc import Iterator, Sequence
 
@@ -23,17 +23,23 @@ _READ_ALL_SINCE = 14
 
 
 def examine_privileges(server: Server, condition: ServerState, selection: Selection) -> Iterator[Finding]:
-    """Every table, sequence and large object of the selection. Raises InvalidRequest on a bad pattern."""
+    """Yield findings on the role's rights to read every table, sequence and large object of the selection.
+
+    Raises InvalidRequest if a pattern is invalid or matches nothing, or ConnectionFailed.
+    """
     relations = relations_to_dump(server, selection)
     yield judge_privileges(relations, condition, read_all=server.major >= _READ_ALL_SINCE)
     yield from judge_row_security(without_excluded_data(relations, selection), condition)
     yield from judge_locks(relations)
-    if not selection.tables and not selection.schemas:  # with which pg_dump takes no large objects
+    if not selection.tables and not selection.schemas:  # with these, pg_dump dumps no large objects
         yield from examine_large_objects(server, condition)
 
 
 def judge_privileges(relations: Sequence[Relation], condition: ServerState, *, read_all: bool) -> Finding:
-    """SELECT on tables and sequences, and USAGE on the schemas they are in."""
+    """Return a finding on the role's SELECT on tables and sequences, and its USAGE on their schemas.
+
+    ``read_all`` is true if the server has the role ``pg_read_all_data``.
+    """
     sequences = [relation for relation in relations if relation.sequence]
     tables = [relation for relation in relations if not relation.sequence]
     schemas = sorted({relation.quoted_schema for relation in relations if not relation.schema_usable})
@@ -60,7 +66,7 @@ def judge_privileges(relations: Sequence[Relation], condition: ServerState, *, r
 
 
 def judge_row_security(tables: Sequence[Relation], condition: ServerState) -> Iterator[Finding]:
-    """Policies that would hide rows from the role: pg_dump fails rather than leave some out."""
+    """Yield a problem if row security would hide rows from the role: pg_dump then fails rather than leave rows out."""
     if hidden := [table.quoted for table in tables if table.rows_hidden]:
         yield Finding(
             "row-level security",
@@ -73,7 +79,7 @@ def judge_row_security(tables: Sequence[Relation], condition: ServerState) -> It
 
 
 def judge_locks(relations: Sequence[Relation]) -> Iterator[Finding]:
-    """Locks that keep even readers out."""
+    """Yield a warning if tables are locked even against readers."""
     if locked := [f"{relation.quoted} by process {relation.locked_by}" for relation in relations if relation.locked_by]:
         yield Finding(
             LOCKS,
@@ -84,7 +90,10 @@ def judge_locks(relations: Sequence[Relation]) -> Iterator[Finding]:
 
 
 def examine_large_objects(server: Server, condition: ServerState) -> Iterator[Finding]:
-    """SELECT on every large object, which pg_read_all_data doesn't give, at least up to PostgreSQL 18."""
+    """Yield a problem if the role lacks SELECT on a large object. Up to PostgreSQL 18, pg_read_all_data doesn't include it.
+
+    Raises ConnectionFailed.
+    """
     lacking = unreadable_large_objects(server, _LISTED)
     if lacking.count:
         yield Finding(

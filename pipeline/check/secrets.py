@@ -1,4 +1,4 @@
-"""Files with passwords that others can read."""
+"""Examine if others can read the password file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ from pipeline.check.finding import Finding, Severity
 
 
 def examine_secrets(request: BackupRequest) -> Iterator[Finding]:
-    """Judge the password file that pgstow.toml names, or else the one that libpq would read."""
+    """Yield a warning if others may use the password file that pgstow.toml names, or else libpq's password file."""
     if request.password_file is not None:
         yield from judge_file(request.password_file, "Whoever reads the password can log in.")
     elif (passfile := request.source.passfile) is not None:
@@ -16,7 +16,7 @@ def examine_secrets(request: BackupRequest) -> Iterator[Finding]:
 
 
 def judge_file(path: Path, consequence: str) -> Iterator[Finding]:
-    """Warn if the file exists and others than its owner may use it."""
+    """Yield a warning if the file exists and others than its owner may use it. ``consequence`` is a sentence for the warning."""
     try:
         mode = path.stat().st_mode & 0o777
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The server, and the programs that fit it. Every judgement is of facts alone, so that no server is needed to test it."""
+"""Examine the server, and the programs for it. Functions that judge take facts alone, so that no server is needed to test them."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -26,7 +26,10 @@ _OPTIONAL = frozenset({"disable", "allow", "prefer"})
 
 
 def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
-    """Whether pg_dump can dump what is requested from it, undisturbed. Raises ConnectionFailed, or InvalidRequest on a bad pattern."""
+    """Yield findings on the server, its sessions and rights, and the programs for the requested backup.
+
+    Raises ConnectionFailed, or InvalidRequest if a pattern is invalid or matches nothing.
+    """
     if server.major < OLDEST_MAJOR:
         yield Finding(
             "version",
@@ -46,7 +49,7 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
 
 
 def judge_connection(server: Server, condition: ServerState, sslmode: str = "verify-full") -> Finding:
-    """Who is connected to what, and whether others can listen."""
+    """Return a finding on the connection: who is connected to which server, and if others can listen."""
     connected = f"Connected to {server.name} (PostgreSQL {server.version}) on {server.host} port {server.port} as {condition.role}"
     if condition.encryption and sslmode in _OPTIONAL and not condition.same_machine:
         return Finding(
@@ -69,7 +72,10 @@ def judge_connection(server: Server, condition: ServerState, sslmode: str = "ver
 
 
 def find_programs(server: Server, search: Sequence[Path]) -> Finding:
-    """Whether pg_dump and pg_restore are here in a version for this server."""
+    """Return a finding on the versions of pg_dump and pg_restore that are installed for this server.
+
+    ``search`` are folders in which to look for them; empty for the usual folders.
+    """
     try:
         dump, restore = (
             find_program(name, at_least_major=server.major, search=search) for name in ("pg_dump", "pg_restore")
@@ -92,10 +98,10 @@ def find_programs(server: Server, search: Sequence[Path]) -> Finding:
 
 
 def judge_sessions(limits: Sequence[SessionLimit], jobs: int) -> Finding:
-    """Whether there is room for pgstow's own session, pg_dump's, and one for each of several jobs."""
+    """Return a finding on the free sessions: a backup needs pgstow's own session, pg_dump's, and one more for each of several jobs."""
     needed = 2 if jobs == 1 else jobs + 2
     tightest = min(limits, key=lambda limit: limit.most - limit.used)
-    free = tightest.most - tightest.used + 1  # this session ends before a backup's begins
+    free = tightest.most - tightest.used + 1  # this session ends before the backup begins
     if free >= needed:
         return Finding("sessions", Severity.OK, f"{counted(needed, 'session')} will be needed, and {free:,} are free.")
     fewer = f"Use --jobs {max(1, free - 2)}" if jobs > 1 and free > 1 else "Wait until others have ended"
@@ -109,7 +115,7 @@ def judge_sessions(limits: Sequence[SessionLimit], jobs: int) -> Finding:
 
 
 def judge_clock(clock: float) -> Iterator[Finding]:
-    """Yield a finding if a backup would be refused for its time by the server's clock, in seconds since 1970-01-01 UTC."""
+    """Yield a problem if the server's clock is so far ahead that a backup would be refused. ``clock`` is in seconds since 1970-01-01 UTC."""
     try:
         check_server_clock(datetime.fromtimestamp(clock, UTC))
     except DumpFailed as exc:
@@ -117,7 +123,7 @@ def judge_clock(clock: float) -> Iterator[Finding]:
 
 
 def judge_interruptions(condition: ServerState) -> Iterator[Finding]:
-    """What would end a long dump. Timeouts don't: pg_dump turns those off for itself, and so does pgstow."""
+    """Yield warnings on settings that would end a long dump. Timeouts don't end it: pg_dump and pgstow turn them off for themselves."""
     if condition.standby and not condition.standby_feedback and condition.standby_delay >= 0:
         yield Finding(
             "standby",
@@ -136,7 +142,7 @@ def judge_interruptions(condition: ServerState) -> Iterator[Finding]:
 
 
 def judge_unlogged(left_out: Sequence[str]) -> Iterator[Finding]:
-    """Yield a finding for unlogged tables, whose rows a standby doesn't have."""
+    """Yield a warning if ``left_out`` names unlogged tables or sequences, whose content a standby doesn't have."""
     if left_out:
         remedy = "Back up from the primary, or keep their rows by ALTER TABLE … SET LOGGED."
         yield Finding("unlogged tables", Severity.WARNING, describe_left_out(left_out), remedy)

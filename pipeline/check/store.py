@@ -1,4 +1,4 @@
-"""The store, and what these credentials may do there that they should not."""
+"""Examine the store, and find what its credentials may do but should not."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -25,13 +25,14 @@ from storage_backends.urls import is_plain_text
 _PROBE = b'{"pgstow": "Written by pgstow check, to try what its credentials may do here. It may be deleted."}\n'
 _OTHERS = (b'{"pgstow": "This store lets objects be overwritten."}\n', b'{"pgstow": "And again."}\n')
 _SKEW = timedelta(minutes=5)
-"""What is worth a warning: stores refuse requests that are signed 15 minutes off."""
+"""The difference of clocks that is worth a warning. Stores refuse requests whose time is 15 minutes off."""
 
 
 def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = False) -> Iterator[Finding]:
-    """Try it, with a few small objects of fixed keys, which are removed again where that is allowed.
+    """Yield findings on the store. Each failure of the store is a finding.
 
-    ``looks_first`` is true if the store is opened with create_only=look.
+    Puts a few small objects with fixed keys, and deletes them if the credentials may. ``looks_first`` is true if the store is opened with
+    create_only=look. Raises InvalidRequest if the cluster's name is not valid Unicode.
     """
     try:
         yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
@@ -40,7 +41,10 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
 
 
 def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
-    """Return a warning if others can listen, else None. ``emulator`` is true if the environment names an emulator as the endpoint."""
+    """Return a warning if others can listen, else None.
+
+    ``endpoint`` is an endpoint other than the vendor's own, or None. ``emulator`` is true if the environment names an emulator as the endpoint.
+    """
     if endpoint is None:
         return None
     if emulator:
@@ -91,7 +95,10 @@ def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: b
 
 
 def _create(store: StorageBackend, key: str) -> ObjectInfo | None:
-    """Put the probe; None where an earlier check's is there, which proves as much: who may not create isn't told what exists."""
+    """Put the probe, and return what the store reports of it. Return None if an earlier check's probe exists.
+
+    An existing probe proves the right to create, too: without this right, the credentials aren't told what exists.
+    """
     try:
         return store.put(key, _PROBE, sha256=hashlib.sha256(_PROBE).digest())
     except ObjectAlreadyExists:
@@ -110,7 +117,7 @@ def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> F
 
 
 def _try_creating_again(store: StorageBackend, key: str, *, looks_first: bool) -> Finding:
-    # Twice, since RetryingBackend takes what it meets after a broken connection, and may not read, for its own.
+    # Try twice: after a broken connection, RetryingBackend takes an existing object that it may not read for its own.
     if all(_creates_again(store, key, other) for other in _OTHERS):
         return Finding(
             "create-only",
@@ -144,9 +151,9 @@ def _try_wrong_checksum(store: StorageBackend, key: str) -> Finding:
     except TransientStorageError:
         raise
     except ObjectAlreadyExists:
-        pass  # an earlier check's, accepted then
+        pass  # an earlier check's object, which the store accepted
     except StorageError:
-        accepted = False  # each store has words of its own for it
+        accepted = False  # each store has its own words for a wrong checksum
     if accepted:
         return Finding(
             "checksums",
@@ -175,7 +182,7 @@ def _try_reading(store: StorageBackend, probe: str, record: str, manifests: str)
 
 
 def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Finding:
-    """Put the probes again as an attacker would: without a condition."""
+    """Put the probes again without a condition, as an attacker would. Return a finding."""
     areas = [area for area, key in probes.items() if overwrites(store, key, _PROBE)]
     if areas:
         return Finding(
@@ -190,7 +197,7 @@ def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Findin
 
 
 def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
-    """Delete an object that doesn't exist. A lock protects only objects that exist, so a refusal comes from the credentials alone."""
+    """Delete an object that doesn't exist, and return a finding. A lock protects only existing objects, so only credentials can refuse."""
     areas = [area for area, folder in folders.items() if _allowed(partial(store.delete, [f"{folder}nothing"]))]
     if areas:
         return Finding(
@@ -204,7 +211,10 @@ def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
 
 
 def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iterator[Finding]:
-    """What objects that were created this moment say of the two clocks."""
+    """Yield a warning if this machine's clock and the store's differ by over 5 minutes.
+
+    ``created`` has what the store reports of the probes, which were created at ``now``.
+    """
     ahead = max((now - info.modified for info in created.values() if info), key=abs, default=timedelta())
     if abs(ahead) > _SKEW:
         yield Finding(
@@ -222,7 +232,7 @@ def _allowed(attempt: Callable[[], object]) -> bool:
     except AccessDenied:
         return False
     except ObjectNotFound:
-        pass  # which only who may read is told
+        pass  # a store says so only to credentials that may read
     return True
 
 
