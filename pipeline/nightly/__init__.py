@@ -1,1 +1,1 @@
-"""What happens every night: the databases, destinations and hooks that a file names, run as one."""
+"""``pgstow run``: back up the databases in pgstow.toml every night. How a backup is made, verified or pruned isn't here."""

@@ -1,4 +1,4 @@
-"""Read pgstow.toml: all that is wrong in it is told at once, each with its line."""
+"""Read pgstow.toml. All problems are reported at once, each with its line."""
 
 import fcntl
 import tomllib
@@ -15,7 +15,7 @@ from pipeline.errors import BackupRunning, ConfigInvalid, InvalidRequest
 from pipeline.nightly.settings import Config
 
 Key = tuple[str | int, ...]
-"""Where something stands: ``("databases", "shop", "jobs")``."""
+"""The path to a value in the file, such as ``("databases", "shop", "jobs")``."""
 
 
 _DEEPEST = 20
@@ -23,18 +23,18 @@ _DEEPEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong."""
+    """Something that is wrong in the file."""
 
     key: Key
     words: str
-    """A sentence, without the key."""
+    """The rest of a sentence that begins with the key."""
 
 
 class ConfigFile:
-    """The text of a file, which knows at which line each key stands."""
+    """A configuration file. It knows the line of each key."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InvalidRequest where there is none that can be read, and ConfigInvalid where it is no TOML."""
+        """Read the file. Raises InvalidRequest if it can't be read, and ConfigInvalid if it is not TOML."""
         self.path = path
         try:
             self._text = path.read_text("utf-8")
@@ -50,7 +50,7 @@ class ConfigFile:
             raise ConfigInvalid([f"{path}: its tables or arrays are nested too deeply."]) from exc
 
     def parse(self, environment: Mapping[str, str]) -> Config:
-        """What it says, with what it refers to in the environment. Raises ConfigInvalid with all that is wrong."""
+        """Return the configuration, with the values to which it refers in ``environment``. Raises ConfigInvalid with all problems."""
         problems = [*_nul_characters(self.content), *_wrong_names(self.content)]
         try:
             config = Config.model_validate(self.content, context=environment)
@@ -63,7 +63,7 @@ class ConfigFile:
         return config
 
     def invalid(self, problems: Sequence[Problem]) -> ConfigInvalid:
-        """The error that tells them, in the order of the file."""
+        """Return an error that names the problems in the order of the file, each with its line."""
         lines = [(self.line_of(problem.key), problem) for problem in problems]
         lines.sort(key=lambda found: found[0])
         return ConfigInvalid(
@@ -71,10 +71,10 @@ class ConfigFile:
         )
 
     def line_of(self, key: Key) -> int:
-        """The line, from 1, where a key stands, or else the table that it would belong to.
+        """Return the line, from 1, where a key stands. If the file lacks the key, return the line of the table that would have it.
 
-        tomllib tells no lines. But a file cut off between two statements is TOML too, and inside of one it is not: so the statement that
-        brings the key is what lies between the last such cut without it and the first with it.
+        tomllib reports no lines. But the beginning of a file is valid TOML if it ends between two statements, and not if it ends within a
+        statement. So the key's statement begins after the longest valid beginning that lacks the key.
         """
         lines = self._text.split("\n")
         while key and not _has(self.content, key):
@@ -92,7 +92,7 @@ class ConfigFile:
 
     @contextmanager
     def sole_run(self) -> Iterator[None]:
-        """Keep other runs over this file away while the block lasts, however it ends. Raises BackupRunning where one is under way."""
+        """Lock the file until the block ends, so that no other run uses it. Raises BackupRunning if another run is under way."""
         with self.path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,7 +113,7 @@ def _has(content: Any, key: Key) -> bool:
 
 
 def _nul_characters(content: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each text with a NUL character, which no path, name, variable or argument can have, and for deep nesting."""
+    """Yield a problem for each text with a NUL character, and for deep nesting. No path, name, variable or argument can have a NUL."""
     waiting: list[tuple[Key, Any]] = [((), content)]
     while waiting:
         place, value = waiting.pop()
@@ -131,7 +131,7 @@ def _nul_characters(content: Mapping[str, Any]) -> Iterator[Problem]:
 
 
 def _wrong_names(content: Mapping[str, Any]) -> Iterator[Problem]:
-    """Destinations and retentions that are named where there is none of the name."""
+    """Yield a problem for each named destination or retention that the file lacks."""
     databases = _table(content, "databases")
     for place in [("defaults",), *(("databases", name) for name in databases)]:
         options = _table(content, *place)
@@ -151,7 +151,7 @@ def _table(content: Any, *place: str) -> Mapping[str, Any]:
 
 
 def _problem(error: Any) -> Problem:
-    """In words; never with the value, which may be a secret in the wrong place."""
+    """Return an error of pydantic as a problem in words. Leave out the value: it may be a secret in the wrong place."""
     key: Key = error["loc"]
     match error["type"]:
         case "missing":
@@ -169,7 +169,7 @@ def _problem(error: Any) -> Problem:
 
 
 def _known_keys(place: Key) -> list[str]:
-    """The keys that a table may have."""
+    """Return the keys that the table at ``place`` may have."""
     model: type[BaseModel] = Config
     for part in place:
         if part in model.model_fields:

@@ -1,4 +1,4 @@
-"""Who is told of a run: commands of the user's, and a dead man's switch. None of them can make a backup fail."""
+"""Report a run to the user's commands and to a dead man's switch. None of them can make a backup fail."""
 
 import json
 import os
@@ -14,16 +14,19 @@ from urllib.parse import urlsplit
 
 from pipeline.nightly.settings import Monitoring
 
-_PATIENCE = 10.0  # seconds for a ping's answer
-_LONGEST_QUOTE = 300  # bytes of what a command that failed said
+_PATIENCE = 10.0  # seconds for the answer to a ping
+_LONGEST_QUOTE = 300  # bytes of a failed command's output
 
 
 Failed = Callable[[Exception], None]
-"""Takes an unexpected error, to show where it comes from."""
+"""A function that takes an unexpected error, to show where the error comes from."""
 
 
 def attempt(what: str, step: Callable[[], str | None], failed: Failed) -> str | None:
-    """Do a step whose errors must stop nothing else. Return what went wrong, in a sentence; None if nothing did."""
+    """Call ``step``, and return its result: a sentence on what went wrong, or None.
+
+    If the step raises, call ``failed`` with the error, and return a sentence. ``what`` is the subject of the sentence.
+    """
     try:
         return step()
     except Exception as exc:
@@ -35,9 +38,10 @@ def attempt(what: str, step: Callable[[], str | None], failed: Failed) -> str | 
 def tell(
     monitoring: Monitoring, document: Mapping[str, Any], *, good: bool, ping_too: bool, failed: Failed = lambda _: None
 ) -> list[str]:
-    """Run the commands and the ping at a run's end. An error in one stops no other. ``document`` is what the commands get.
+    """Run the command for success or failure, and the ping, at a run's end. Return a sentence for each that went wrong.
 
-    Returns what went wrong, in sentences.
+    ``document`` is the input of the command. ``ping_too`` is False if the run was only a part, which the ping must not report. ``failed``
+    gets unexpected errors. An error in one step stops no other.
     """
     command, url = monitoring.on_success if good else monitoring.on_failure, monitoring.ping
     steps: dict[str, Callable[[], str | None]] = {}
@@ -49,9 +53,9 @@ def tell(
 
 
 def run_hook(command: Sequence[str], document: Mapping[str, Any], timeout: float) -> str | None:
-    """Run a command with the document as JSON on its standard input, for ``timeout`` seconds at most.
+    """Run a command with the document as JSON on its standard input. Kill it, and its children, after ``timeout`` seconds.
 
-    Returns what went wrong, in a sentence.
+    Return a sentence on what went wrong; None if the command ended with exit code 0.
     """
     with (
         tempfile.TemporaryFile() as given,
@@ -83,9 +87,9 @@ def _ended(code: int) -> str:
 
 
 def ping(url: str, what: str = "") -> str | None:
-    """GET a switch's URL, with ``what`` ("start" or "fail") after its path.
+    """GET the URL of a dead man's switch, with ``what`` (``start`` or ``fail``) after its path. An empty ``what`` reports success.
 
-    Returns what went wrong, in a sentence without the URL: whoever knows it can ping, too.
+    Return a sentence on what went wrong; None if the ping was answered. The sentence lacks the URL, since whoever knows the URL can ping.
     """
     parts = urlsplit(url)
     whole = parts._replace(path=f"{parts.path.rstrip('/')}/{what}" if what else parts.path).geturl()
@@ -94,6 +98,6 @@ def ping(url: str, what: str = "") -> str | None:
             return None
     except OSError as exc:
         reason = getattr(exc, "reason", None) or exc
-    except (HTTPException, ValueError) as exc:  # whose words may have the URL in them
+    except (HTTPException, ValueError) as exc:  # their words may have the URL in them
         reason = type(exc).__name__
     return f"The ping to {parts.hostname} did not get through: {reason}."

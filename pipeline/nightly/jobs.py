@@ -1,4 +1,4 @@
-"""From a database's settings to what is run."""
+"""Make the jobs of a run from the settings of pgstow.toml."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,21 +23,27 @@ from storage_backends import StorageBackend, place_of
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is done for one database, or one whole server, of the file."""
+    """What to do for one database, or one whole server, of the file."""
 
     name: str
-    """In the file."""
+    """The name of the database in the file."""
     request: BackupRequest
     back_up: Callable[[Sequence[StorageBackend], Notify], BackupResults]
+    """Backs up into the stores. Raises PipelineError, or StorageError if all stores fail."""
     destinations: Mapping[str, DestinationSettings]
+    """The destinations by their names in the file."""
     verify: Level | None
+    """How far to verify the backup; None for no verification."""
     retention: Policy | None
+    """Which backups to keep after the backup; None to remove none."""
 
 
 def make_jobs(file: ConfigFile, config: Config, names: Sequence[str], overrides: Mapping[str, Any]) -> list[Job]:
-    """The jobs of the databases that are named, of all where none is; ``overrides`` win against the file.
+    """Return the jobs of the named databases, or of all databases if ``names`` is empty, in the order of the file.
 
-    Raises InvalidRequest where there is no such database or destination, and ConfigInvalid where settings contradict each other.
+    ``overrides`` has settings of a database that replace the file's; None leaves the file's setting.
+
+    Raises InvalidRequest if the file lacks a database or a destination, and ConfigInvalid if settings contradict each other.
     """
     if unknown := [name for name in names if name not in config.databases]:
         raise InvalidRequest(
@@ -59,7 +65,7 @@ def make_jobs(file: ConfigFile, config: Config, names: Sequence[str], overrides:
 
 
 def listed_pairs(config: Config) -> list[tuple[str, str]]:
-    """Each database of the file with each of its destinations."""
+    """Return each database of the file with each of its destinations, by their names."""
     return [
         (name, destination)
         for name in config.databases
@@ -68,7 +74,7 @@ def listed_pairs(config: Config) -> list[tuple[str, str]]:
 
 
 def _effective(config: Config, name: str, overrides: Mapping[str, Any]) -> DatabaseSettings:
-    """A database's settings, with the defaults where it has none."""
+    """Return a database's settings. The defaults stand in for missing settings, and the overrides replace both."""
     database = config.databases[name]
     defaults = {key: value for key, value in config.defaults if value is not None and getattr(database, key) is None}
     given = {key: value for key, value in overrides.items() if value is not None}
@@ -135,7 +141,7 @@ def _make_limits(settings: DatabaseSettings) -> Limits:
 
 
 def _given(settings: DatabaseSettings, *names: str) -> dict[str, Any]:
-    """Those that the file has; the others have their usual values."""
+    """Return those of the named settings that the file has. The others have their usual values."""
     return {name: value for name in names if (value := getattr(settings, name)) is not None}
 
 

@@ -1,7 +1,7 @@
-"""What node_exporter's textfile collector is told: a file that survives each run, and is replaced at its end.
+"""Write metrics for node_exporter's textfile collector. Each run replaces the file at its end.
 
-What is told of the last success has to outlive the runs that fail, and those of some databases only. It is taken from the file itself:
-credentials that can only create can't ask the store.
+The metrics of the last success must survive runs that fail, and runs of some databases only. So they are read from the old file: credentials
+that can only create objects can't ask the store.
 """
 
 import os
@@ -14,9 +14,9 @@ from pathlib import Path
 from pipeline.nightly.outcome import JobResult
 
 Pair = tuple[str, str]
-"""A database and a destination."""
+"""The names of a database and a destination."""
 Samples = dict[Pair, dict[str, tuple[str, float]]]
-"""By pair and metric: the level, where the metric has one, and the value."""
+"""By pair and metric: the level of a verification, or an empty text, and the value."""
 
 _LAST_VERIFIED = "pgstow_last_verified_timestamp_seconds"
 _LAST_SUCCESS = "pgstow_last_success_timestamp_seconds"
@@ -38,15 +38,15 @@ _SAMPLE = re.compile(r'(\w+)\{database="((?:[^"\\]|\\.)*)",destination="((?:[^"\
 
 
 def write_textfile(path: Path, outcomes: Iterable[JobResult], known: Iterable[Pair]) -> None:
-    """Replace the file by what it says with ``outcomes`` in it, and without pairs that aren't ``known`` any more.
+    """Update the metrics in the file with ``outcomes``, and remove the metrics of pairs that aren't in ``known``.
 
-    It is replaced whole, so that no scrape sees half of it. Raises OSError.
+    The file is replaced as a whole, so that no scrape sees a part. Raises OSError if the file can't be read or written.
     """
     samples = _read(path)
     for outcome in outcomes:
         samples.setdefault((outcome.database, outcome.destination), {}).update(_sample(outcome))
     kept = set(known)
-    for pair in kept:  # so that what never succeeded is as old as can be
+    for pair in kept:  # a pair that never succeeded gets the oldest possible time
         samples.setdefault(pair, {}).setdefault(_LAST_SUCCESS, ("", 0.0))
     text = "".join(_lines({pair: values for pair, values in samples.items() if pair in kept}))
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # not *.prom: not read meanwhile
@@ -101,7 +101,7 @@ def _lines(samples: Samples) -> Iterator[str]:
 
 
 def _read(path: Path) -> Samples:
-    """What the file says; what isn't this pgstow's is passed over, and a file that isn't there says nothing."""
+    """Return the metrics in the file; none if there is no file. Lines that this pgstow doesn't write are ignored. Raises OSError."""
     samples: Samples = {}
     with suppress(FileNotFoundError):
         for line in path.read_text("utf-8", "replace").splitlines():

@@ -1,4 +1,4 @@
-"""What came of a run: one outcome for each database at each destination."""
+"""The results of a run: one for each database at each destination."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,29 +10,31 @@ from pipeline.catalog.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What came of one database at one destination."""
+    """The result of a run for one database at one destination."""
 
     database: str
-    """By its name in the file, as the destination."""
+    """The name of the database in the file."""
     destination: str
+    """The name of the destination in the file."""
     ended_at: datetime
+    """The time when the work ended, in UTC."""
     manifest: Manifest | None = None
-    """The backup that was made, without its files and objects; None where there is none."""
+    """The manifest of the backup that was made, without its files, tables and objects; None if no backup was made."""
     verified: Level | None = None
-    """How far it was verified, and found good."""
+    """The level at which the backup was verified and found good; None if it wasn't."""
     removed: int | None = None
-    """How many backups retention removed; None where it wasn't applied."""
+    """The number of backups that retention removed; None if retention wasn't applied."""
     error: Exception | None = None
-    """What failed, verification and retention among it; None where all went well."""
+    """The failure of backup, verification or retention; None if all went well."""
 
     @property
     def seconds(self) -> float | None:
-        """What the backup took, from its beginning to its manifest."""
+        """The seconds that the backup took, from its beginning to its manifest; None if no backup was made."""
         made = self.manifest
         return None if made is None else round((made.finished_at - made.started_at).total_seconds(), 3)
 
     def describe(self) -> dict[str, Any]:
-        """In JSON's types."""
+        """Return the result in JSON's types."""
         made, totals = self.manifest, self.manifest and self.manifest.totals
         return {
             "database": self.database,

@@ -21,9 +21,10 @@ from storage_backends import StorageBackend, StorageError, open_backend
 
 
 def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[JobResult]:
-    """Do the jobs one after another; a failure of one, or at one destination, keeps nothing else from being done.
+    """Do the jobs one after another. Yield a result for each database at each destination.
 
-    ``notify_of`` gives, for a database's name, where its events go.
+    Every failure becomes a result, and the other jobs and destinations go on. ``notify_of`` takes a database's name in the file, and returns
+    a callable for the events of its job.
     """
     with ExitStack() as stack:
         stores, unopened = _open({name: settings for job in jobs for name, settings in job.destinations.items()}, stack)
@@ -34,7 +35,7 @@ def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[Job
 def _open(
     destinations: Mapping[str, DestinationSettings], stack: ExitStack
 ) -> tuple[dict[str, StorageBackend], dict[str, Exception]]:
-    """The stores by the destinations' names, and why others can't be had."""
+    """Return the opened stores by the destinations' names, and the errors of the destinations that can't be opened."""
     stores, unopened = dict[str, StorageBackend](), dict[str, Exception]()
     for name, settings in destinations.items():
         try:
@@ -60,7 +61,7 @@ def _run(
 
 
 def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Manifest | Exception]:
-    """By destination, what was made there, or why nothing was."""
+    """Return the manifest in each store, or the error, by the destination's name."""
     if not stores:
         return {}
     try:
@@ -70,7 +71,7 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
 
 
 def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> JobResult:
-    """Verify what was made, and then remove what isn't kept any more, as far as the job says so."""
+    """Verify the new backup, and then remove the backups that retention drops, if the job says so. Return the result."""
     verified, removed = None, None
     error: Exception | None = None
     try:
@@ -87,7 +88,10 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
 
 
 def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
-    """How far it is verified. Of a cluster's record, each member is. Raises BackupDamaged where something isn't good."""
+    """Verify the backup, or each member of a cluster's backup. Return the level that was verified.
+
+    Raises BackupDamaged if something is damaged or was overwritten, StorageError if an object can't be read, or another PipelineError.
+    """
     stored = None
     with suppress(BackupNotFound, ManifestInvalid):
         stored = find_stored(store, BackupSelector(made.backup_id, made.cluster, made.database))
@@ -98,7 +102,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
         level=level,
         limits=job.request.limits,
         programs=job.request.programs,
-        attest=True if job.retention and job.retention.only_verified else None,  # which is how it is known later
+        attest=True if job.retention and job.retention.only_verified else None,  # so that retention finds it later
     )
     found = (_verify_members if made.members else verify)(stored, request, store, notify)
     if found.problems:
@@ -130,7 +134,7 @@ def _verify_members(
 
 
 def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> Pruned:
-    """Remove what isn't kept of the job's backups: of a whole server, also of those that have no record, since a database failed then."""
+    """Remove the job's backups that the policy drops. For a whole server, also drop members without a cluster manifest, as failures leave."""
     request = PruneRequest(policy, made.cluster, None if made.members else made.database, job=job.name)
     pruned = prune(request, None, store, notify, datetime.now(UTC))
     if pruned.spared:

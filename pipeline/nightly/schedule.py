@@ -1,4 +1,4 @@
-"""Timers for ``pgstow run``, as text for whoever starts it: systemd, cron or Kubernetes."""
+"""Write timers for ``pgstow run`` as text for systemd, cron or Kubernetes."""
 
 import json
 import shlex
@@ -8,25 +8,25 @@ from typing import Literal
 Every = Literal["hour", "day", "week", "month"]
 
 _MEMORY = "1G"
-"""What a run takes at most with the usual limits: 192 MiB of data, pgstow itself, and pg_dump's processes."""
+"""The memory that a run takes at most with the usual limits: 192 MiB of data, pgstow itself, and pg_dump's processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to run."""
+    """When to run, and with which configuration."""
 
     hour: int
     minute: int
     every: Every
-    """Of an hour, only the minute counts; a week's day is Sunday, a month's the first."""
+    """How often to run. Every hour, only ``minute`` counts. A weekly run is on Sunday, a monthly run on the first day of the month."""
     spread: int
-    """Seconds: each run begins at a random moment within so long."""
+    """Seconds. Each run begins after a random wait of up to so many seconds."""
     config: str
-    """The path of pgstow.toml, where it is run."""
+    """The path of pgstow.toml on the machine that runs pgstow."""
 
     @property
     def cron(self) -> str:
-        """The five fields that cron and Kubernetes take."""
+        """The schedule in the five fields of cron and Kubernetes."""
         return {
             "hour": f"{self.minute} * * * *",
             "day": f"{self.minute} {self.hour} * * *",
@@ -36,7 +36,7 @@ class Schedule:
 
     @property
     def calendar(self) -> str:
-        """systemd's OnCalendar."""
+        """The schedule as systemd's OnCalendar takes it."""
         moment = f"{self.hour:02d}:{self.minute:02d}:00"
         return {
             "hour": f"*-*-* *:{self.minute:02d}:00",
@@ -47,7 +47,10 @@ class Schedule:
 
 
 def systemd_units(schedule: Schedule, program: str, *, user: str, on_failure: str | None) -> dict[str, str]:
-    """A service and its timer, by their files' names."""
+    """Return the text of a service and of its timer, by the names of their files.
+
+    ``user`` is the name of the user who runs pgstow. ``on_failure`` is a unit to start when a run fails; None for no unit.
+    """
     service = f"""\
 [Unit]
 Description=Back up PostgreSQL with pgstow
@@ -106,7 +109,7 @@ WantedBy=timers.target
 
 
 def _systemd_word(word: str) -> str:
-    """As ExecStart takes it: https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#Command%20lines."""
+    """Quote a word for ExecStart: https://www.freedesktop.org/software/systemd/man/latest/systemd.service.html#Command%20lines."""
     word = word.replace("%", "%%").replace("$", "$$")
     if not word or set(word) & set(" \t\"'\\;"):
         return '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"'
@@ -114,9 +117,9 @@ def _systemd_word(word: str) -> str:
 
 
 def crontab(schedule: Schedule, program: str) -> str:
-    """A line of a user's crontab. cron mails what the command says, which is nothing but errors."""
+    """Return a line for a user's crontab, with comments. cron mails what the command prints, which is only errors."""
     command = f"{shlex.quote(program)} run --config {shlex.quote(schedule.config)} --spread {schedule.spread}s --quiet"
-    escaped = command.replace("%", r"\%")  # which would end the command
+    escaped = command.replace("%", r"\%")  # a bare % would end the command
     return f"""\
 # Runs don't overlap: pgstow run locks its file, and a second one ends at once with exit code 11.
 # cron doesn't make up for a run that was missed; systemd's timer does.
@@ -125,7 +128,11 @@ def crontab(schedule: Schedule, program: str) -> str:
 
 
 def cron_job(schedule: Schedule, *, image: str, time_zone: str | None) -> str:
-    """A CronJob, as YAML. It expects a ConfigMap and, where the file refers to the environment, a Secret of the name pgstow."""
+    """Return a CronJob as YAML.
+
+    The CronJob needs a ConfigMap named pgstow and, if the file refers to the environment, a Secret named pgstow. ``time_zone`` is None for the
+    time zone of the Kubernetes cluster.
+    """
     zone = f"  timeZone: {json.dumps(time_zone)}\n" if time_zone else ""
     return f"""\
 apiVersion: batch/v1

@@ -1,4 +1,4 @@
-"""The model of pgstow.toml: every key that there is, and what may stand there. docs/configuration.md explains them."""
+"""The model of pgstow.toml: every key, and its possible values. docs/configuration.md explains them."""
 
 import re
 from datetime import timedelta
@@ -33,7 +33,7 @@ from storage_backends.urls import split_web_url
 
 
 def _referred(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
-    """The value, and whether it was taken from the environment, which ``info.context`` is."""
+    """Return the value, and True if it was taken from the environment, which is ``info.context``. Raises ValueError."""
     if not _is_reference(value):
         if isinstance(value, str):
             return value, False
@@ -80,7 +80,7 @@ def _url(value: Any, info: ValidationInfo) -> str:
 
 
 def _ping(value: Any, info: ValidationInfo) -> str:
-    """Empty where the environment lacks it: monitoring keeps no backup from being made."""
+    """Return the URL, or an empty text if the environment lacks the variable: monitoring must not prevent a backup. Raises ValueError."""
     if _is_reference(value) and not (info.context or {}).get(value["env"]):
         return ""
     text, _ = _referred(value, info)
@@ -235,7 +235,7 @@ class Retention(Settings):
         return self
 
     def policy(self) -> Policy:
-        """For :mod:`pipeline.prune.prune`."""
+        """Return the policy for :mod:`pipeline.prune.prune`. Raises InvalidRequest if a rule is below 0."""
         level = None if self.only_verified is None else Level(self.only_verified)
         rules = {
             name: getattr(self, name) for name in Retention.model_fields if name not in ("keep_tagged", "only_verified")
@@ -271,7 +271,7 @@ class Config(Settings):
 
 
 def config_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of the file, for editors, as published in docs/config.schema.json."""
+    """Return the JSON Schema (2020-12) of the file, for editors, as published in docs/config.schema.json."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **Config.model_json_schema(),
