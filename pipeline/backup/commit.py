@@ -116,7 +116,7 @@ class BackupInProgress:
             )
 
     def commit(self, dumped: Dumped) -> BackupResults:
-        """Put the backup's manifest into each open destination, and return what came of the backup in each store.
+        """Put the backup's manifest into each open destination. Return the manifest of each store, or the store's error.
 
         All objects have to be stored by now. Raises DumpFailed if the manifest is too long, and StorageError if no store takes it.
         """
@@ -254,7 +254,7 @@ def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[Stor
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """Return the newest earlier manifest of this database that can be believed; None if there is none, or if manifests can't be read."""
+    """Return the newest earlier manifest of this database that can be believed; None if no manifest can be found or read."""
     try:
         newest = newest_believed(store, ref.cluster, ref.database, notify)
     except AccessDenied:

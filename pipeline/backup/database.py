@@ -19,7 +19,7 @@ from storage_backends import StorageBackend
 
 
 def back_up(request: BackupRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Dump the database once into all stores, and commit the backup in each. Return what came of the backup in each store.
+    """Dump the database once into all stores, and commit the backup in each. Return the manifest of each store, or the store's error.
 
     The manifest is put last, so the backup exists once this returns. If a store fails, the backup goes on in the others.
 

@@ -134,12 +134,12 @@ def latest_attestations(
     database: str | None,
     notify: Notify,
 ) -> dict[BackupRef, Attestation] | None:
-    """Return, for each backup that has one, the attestation that counts. Return None if the credentials can't read attestations.
+    """Return the attestation that counts for each backup that has attestations; None if the credentials can't read attestations.
 
     ``digests`` has the SHA-256 of each backup's manifest, in hexadecimal. None stands for a manifest that can't be read.
 
     The latest attestation counts. But an earlier attestation that isn't good counts until a good attestation of its level or above follows.
-    An attestation counts for nothing, and hides no earlier one, if it can't be read or believed, or is about another manifest.
+    An attestation is ignored if it can't be read or believed, or is about another manifest. An earlier attestation then counts.
 
     The cost is one LIST per thousand attestations of the cluster or the database, and some GETs for each backup with attestations. pgstow
     gets them from the latest back to the first attestation that is of level restore or isn't good. A notice says which attestations can't

@@ -70,7 +70,7 @@ class StoredManifest:
 
 
 def list_manifests(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> Listing:
-    """Return all committed backups, or those of a cluster or a database. Costs one LIST per thousand backups. Raises StorageError."""
+    """Return the committed backups: of the store, of a cluster, or of a database. Costs one LIST per thousand backups. Raises StorageError."""
     found, odd = list[ListedManifest](), list[str]()
     for info in store.list(manifests_prefix(cluster, database if cluster is not None else None)):
         if is_odd(info.key):
@@ -81,7 +81,10 @@ def list_manifests(store: StorageBackend, cluster: str | None = None, database: 
 
 
 def list_backups(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[BackupRef]:
-    """Return all committed backups, or those of a cluster or a database, oldest first within each database. Raises StorageError."""
+    """Return the committed backups: of the store, of a cluster, or of a database. The oldest comes first within each database.
+
+    Raises StorageError.
+    """
     return [listed.ref for listed in list_manifests(store, cluster, database).manifests]
 
 

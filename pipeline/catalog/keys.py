@@ -159,7 +159,7 @@ class BackupRef:
 def check_prefixes(cluster: str) -> tuple[str, str]:
     """Return two prefixes for the objects with which ``pgstow check`` tries the store: one under data, one under manifests.
 
-    The keys look like those of a database ``@check``. None of the objects is a manifest: their keys don't end in ``.json``. Raises
+    The keys look like the keys of a database ``@check``. None of the objects is a manifest: their keys don't end in ``.json``. Raises
     InvalidRequest if the cluster's name is not valid Unicode.
     """
     database = f"{encode_name(cluster)}/{encode_name(_CHECK)}/"

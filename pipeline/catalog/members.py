@@ -12,7 +12,7 @@ from storage_backends import StorageBackend
 def read_member(store: StorageBackend, record: Manifest, member: Member) -> StoredManifest:
     """Return the manifest of a member that the cluster manifest ``record`` names.
 
-    The manifest is read once. So the returned manifest is the same one whose SHA-256 was compared with the cluster manifest's.
+    The manifest is read once, so exactly the returned bytes were compared with the SHA-256 in the cluster manifest.
 
     Raises BackupDamaged if the member's manifest is missing or has another SHA-256, ManifestInvalid if this pgstow can't parse it, or
     StorageError.

@@ -45,7 +45,7 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
     No data is read, and no backup is made. A few small objects stay in the store if the credentials can't delete them. ``place`` is how the
     store is reached; None if unknown.
 
-    Raises InvalidRequest if a pattern is invalid or matches nothing. Every other failure of the server or the store is a finding.
+    Raises InvalidRequest if a pattern is invalid. Every other failure of the server or the store is a finding.
     """
     place = place or Place()
     findings: list[Finding] = []

@@ -25,7 +25,7 @@ _READ_ALL_SINCE = 14
 def examine_privileges(server: Server, condition: ServerState, selection: Selection) -> Iterator[Finding]:
     """Yield findings on the role's rights to read every table, sequence and large object of the selection.
 
-    Raises InvalidRequest if a pattern is invalid or matches nothing, or ConnectionFailed.
+    Raises InvalidRequest if a pattern is invalid, or ConnectionFailed.
     """
     relations = relations_to_dump(server, selection)
     yield judge_privileges(relations, condition, read_all=server.major >= _READ_ALL_SINCE)

@@ -28,7 +28,7 @@ _OPTIONAL = frozenset({"disable", "allow", "prefer"})
 def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
     """Yield findings on the server, its sessions and rights, and the programs for the requested backup.
 
-    Raises ConnectionFailed, or InvalidRequest if a pattern is invalid or matches nothing.
+    Raises ConnectionFailed, or InvalidRequest if a pattern is invalid.
     """
     if server.major < OLDEST_MAJOR:
         yield Finding(

@@ -63,14 +63,14 @@ class ClusterRequest:
 
 
 def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Back up the globals and each database into all stores, and commit a cluster manifest. Return what came of it in each store.
+    """Back up the globals and each database into all stores, and commit a cluster manifest. Return it for each store, or the store's error.
 
-    Each database becomes a backup of its own as soon as it is committed. The cluster manifest is put last, and names these backups. If one
-    backup fails, the others are still made, but no cluster manifest is written. pgstow sends no later database to a store that failed.
-    In the plain format, the cluster is dumped as one script of pg_dumpall instead.
+    Each database becomes a backup of its own as soon as it is committed. The cluster manifest is put last, and names all backups. If a backup
+    fails, the others are still made, but no cluster manifest is written. pgstow sends no later database to a store that failed. In the plain
+    format, the cluster is dumped as a single script of pg_dumpall instead.
 
-    Raises BackupIncomplete if a backup failed (BackupBroken if a bug was the cause), InvalidRequest if no database is left, another
-    PipelineError, or StorageError if all stores fail.
+    Raises BackupIncomplete if a backup failed (BackupBroken if a bug was the cause), and InvalidRequest if no database is left. Also raises
+    another PipelineError, or StorageError if all stores fail.
     """
     if request.each.format == "plain":
         return with_retries(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)

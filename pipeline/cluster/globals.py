@@ -46,7 +46,7 @@ class GlobalsRequest:
 
 
 def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Dump roles and tablespaces into all stores, and commit the backup in each. Return what came of the backup in each store.
+    """Dump roles and tablespaces into all stores, and commit the backup in each. Return the manifest of each store, or the store's error.
 
     If a store fails, the backup goes on in the others. Raises PipelineError, or StorageError if all stores fail.
     """
@@ -82,8 +82,8 @@ class ServerTarget:
 def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
     """Run the script of globals with psql. It makes roles and tablespaces, or gives existing roles and tablespaces their old properties.
 
-    psql goes on after errors, so what succeeded stays. Raises RestoreFailed if the server refused a statement, unless the statement makes
-    what exists already. Also raises ProgramMissing, BackupDamaged, ConnectionFailed or StorageError.
+    psql goes on after errors, and no change is undone. Raises RestoreFailed if the server refused a statement, unless the statement makes
+    a role or tablespace that exists already. Also raises ProgramMissing, BackupDamaged, ConnectionFailed or StorageError.
     """
     limits = target.limits
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:

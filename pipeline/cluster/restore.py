@@ -22,11 +22,11 @@ from storage_backends import StorageBackend
 def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
     """Restore roles and tablespaces, then each database with its properties and content. Return the cluster manifest.
 
-    Before anything is changed, raise TargetNotEmpty if the server has one of the databases already. ``postgres`` and ``template1`` are on
-    every server: each has to be empty when its turn comes.
+    Before anything is changed, raise TargetNotEmpty if the server has a database of the backup already. ``postgres`` and ``template1`` are on
+    every server: each has to be empty when its turn comes. After a failure, the restored databases stay.
 
-    Raises BackupNotFound or ManifestInvalid if there is no such backup, BackupDamaged if a member is missing or is another one, another
-    PipelineError, or StorageError. What was restored before a failure stays.
+    Raises BackupNotFound or ManifestInvalid if there is no such backup, BackupDamaged if a member is missing or was replaced, another
+    PipelineError, or StorageError.
     """
     record = find_backup(store, replace(wanted, database=CLUSTER), notify)
     maintenance = maintenance_database(target.server)
@@ -59,8 +59,8 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
 def _check_new_server(record: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
     """Return the databases that the server has.
 
-    Raises TargetNotEmpty if it has a database to restore, other than ``postgres`` and ``template1``. Raises InvalidRequest if the server is
-    older than the backed-up one.
+    Raises TargetNotEmpty if it has a database to restore, other than ``postgres`` and ``template1``. Raises InvalidRequest if the server's
+    major version is older than the backed-up server's.
     """
     with Server(target.server) as server:
         if not target.allow_older:

@@ -45,12 +45,13 @@ def back_up_cluster_script(
     *,
     role_passwords: bool,
 ) -> BackupResults:
-    """Dump globals and ``databases`` into one script, and commit the backup in all stores. Return what came of it in each store.
+    """Dump globals and ``databases`` into one script, and commit the backup in all stores.
 
-    ``exclude`` has the patterns of the server's other databases. Without ``role_passwords``, password hashes are left out.
+    Return the manifest of each store, or the store's error. ``exclude`` has the patterns of the server's other databases. Without
+    ``role_passwords``, password hashes are left out.
 
-    Raises BackupRunning if another such backup of the server is under way, DumpFailed if the script lacks a table's data, another
-    PipelineError, or StorageError if all stores fail.
+    Raises BackupRunning if another backup holds the lock of the session's database, and DumpFailed if the script lacks a table's data. Also
+    raises another PipelineError, or StorageError if all stores fail.
     """
     with Server(each.source) as server:
         backup = BackupInProgress.begin(each, server, CLUSTER, stores, notify)
@@ -88,7 +89,7 @@ def back_up_cluster_script(
 def restore_cluster_script(record: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
     """Run the script with psql on a server that has none of its databases, and check the rows. psql begins in the target's database.
 
-    Roles and tablespaces that exist already are skipped. psql ends at the first other error. What was restored before it stays.
+    Roles and tablespaces that exist already are skipped. psql ends at the first other error. After a failure, the restored databases stay.
 
     Raises TargetNotEmpty if ``postgres`` or ``template1`` isn't empty, RestoreFailed if psql or the check of rows fails, BackupDamaged,
     another PipelineError, or StorageError.

@@ -1,1 +1,1 @@
-"""``pgstow run``: back up the databases in pgstow.toml every night. How a backup is made, verified or pruned isn't here."""
+"""``pgstow run``: a night's work, as pgstow.toml lists it. How a single backup is made, verified or pruned isn't here."""

@@ -141,7 +141,7 @@ def _make_limits(settings: DatabaseSettings) -> Limits:
 
 
 def _given(settings: DatabaseSettings, *names: str) -> dict[str, Any]:
-    """Return those of the named settings that the file has. The others have their usual values."""
+    """Return the named settings that the file has. The other settings have their usual values."""
     return {name: value for name in names if (value := getattr(settings, name)) is not None}
 
 

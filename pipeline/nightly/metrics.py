@@ -101,7 +101,7 @@ def _lines(samples: Samples) -> Iterator[str]:
 
 
 def _read(path: Path) -> Samples:
-    """Return the metrics in the file; none if there is no file. Lines that this pgstow doesn't write are ignored. Raises OSError."""
+    """Return the metrics in the file; an empty dict if there is no file. Other lines are ignored. Raises OSError."""
     samples: Samples = {}
     with suppress(FileNotFoundError):
         for line in path.read_text("utf-8", "replace").splitlines():

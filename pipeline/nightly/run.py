@@ -1,4 +1,4 @@
-"""A night's run: back up each database to its destinations, verify what was made there, and remove what is no longer kept."""
+"""A night's run: back up each database to its destinations, verify the new backups there, and remove backups that retention drops."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -134,7 +134,7 @@ def _verify_members(
 
 
 def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> Pruned:
-    """Remove the job's backups that the policy drops. For a whole server, also drop members without a cluster manifest, as failures leave."""
+    """Remove the job's backups that the policy drops. A failed run leaves backups without a cluster manifest, which are pruned, too."""
     request = PruneRequest(policy, made.cluster, None if made.members else made.database, job=job.name)
     pruned = prune(request, None, store, notify, datetime.now(UTC))
     if pruned.spared:

@@ -235,7 +235,7 @@ class Retention(Settings):
         return self
 
     def policy(self) -> Policy:
-        """Return the policy for :mod:`pipeline.prune.prune`. Raises InvalidRequest if a rule is below 0."""
+        """Return the rules as a policy for :mod:`pipeline.prune.prune`."""
         level = None if self.only_verified is None else Level(self.only_verified)
         rules = {
             name: getattr(self, name) for name in Retention.model_fields if name not in ("keep_tagged", "only_verified")

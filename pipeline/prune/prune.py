@@ -43,7 +43,7 @@ class Pruned:
     doubtful: list[BackupRef] = field(default_factory=list)
     """The backups that stay since their manifests can't be read or believed."""
     removed: Deleted = field(default_factory=Deleted)
-    """The objects that were deleted, without manifests, and the locked ones."""
+    """The objects that were deleted, without manifests, and the objects that are locked."""
 
 
 def plan(request: PruneRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Decision]:
@@ -142,7 +142,7 @@ def _describe_one(
 
 
 def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Collection[BackupRef]) -> list[Backup]:
-    """Return all backups. The store is asked for the locks of those in ``which``."""
+    """Return all backups. Ask the store for the locks of the backups in ``which``, and add what it says."""
     with Workers() as workers:
         found = dict(workers.map(partial(manifest_lock, store), which, threads=_ASKERS, name="lock"))
     return [
@@ -161,9 +161,9 @@ def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Collect
 def _doomed(approved: Sequence[Decision], fresh: Sequence[Decision]) -> list[BackupRef]:
     """Return the backups that both plans drop. A cluster's backups are returned only if both plans drop all of them.
 
-    A cluster manifest comes after its members. If an interruption left members without their cluster manifest, they would count as backups of
-    their own, and the newest member of each database would stay for ever. A cluster manifest that lacks a member is useless, and is
-    removed by the next run.
+    A cluster manifest comes after its members. Members without their cluster manifest would count as backups of their own. After an
+    interruption, the newest member of each database would then stay for good. A cluster manifest that lacks a member is useless, and the
+    next run removes it.
     """
     agreed = {one.ref for one in approved if not one.keep} & {one.ref for one in fresh if not one.keep}
     spared = {one.head for one in fresh if one.ref not in agreed}

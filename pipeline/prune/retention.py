@@ -96,7 +96,7 @@ class Backup:
 
     @property
     def series(self) -> tuple[object, ...]:
-        """The series of the backup: backups of the same database, kind, selection and job have the same value."""
+        """A value that identifies the backup's series. Backups of the same database, kind, selection and job form a series."""
         return self.ref.cluster, self.ref.database, self.kind, self.selection, self.job
 
 
@@ -136,12 +136,9 @@ def plan_prune(
 ) -> list[Decision]:
     """Return a decision for each of ``backups`` and each of ``unreadable``, sorted by cluster, database and ID.
 
-    ``unreadable`` are backups whose manifest can't be read. The plan always keeps:
-
-    - the newest good backup of a series,
-    - a backup from the future, by ``now``,
-    - a backup that is locked, that isn't believed, or whose manifest can't be read,
-    - a backup that a kept backup needs, or that a backup with an unreadable manifest might need.
+    ``unreadable`` are backups whose manifest can't be read. The plan always keeps the newest good backup of a series, and a backup from the
+    future, by ``now``. It keeps a backup that is locked, that isn't believed, or whose manifest can't be read. It keeps a backup that a kept
+    backup needs, or that a backup with an unreadable manifest might need.
 
     A backup that isn't believed never makes the plan drop more. A cluster's backup and its members are kept or dropped together, and count
     as one backup.

@@ -12,7 +12,7 @@ from pipeline.postgres.server import Server
 
 
 def refuse_older(server: Server, source: Source) -> None:
-    """Raise InvalidRequest if the server's major version is older than that of the server that was backed up."""
+    """Raise InvalidRequest if the server's major version is older than the backed-up server's."""
     if server.major < major_of(source.server_version):
         raise InvalidRequest(
             f"The backup is of PostgreSQL {source.server_version}, and the server to restore into is older ({server.version}), so it may not "

@@ -85,7 +85,7 @@ def tell_what_is_left_out(content: Content, notify: Notify) -> None:
 
 
 def _refuse_options(options: RestoreOptions, manifest: Manifest) -> None:
-    """Raise InvalidRequest if an option would change a plain script, or would run it in one transaction although it has its own."""
+    """Raise InvalidRequest if an option would change a plain script, or asks for a single transaction of a script that has its own."""
     if options != RestoreOptions(single_transaction=options.single_transaction):
         raise InvalidRequest(
             "The backup is a plain script, which psql runs as it is: leave out what would change that, or change what pgstow export writes."

@@ -1,4 +1,4 @@
-"""Restore a database, or part of one, from a store."""
+"""Restore a database, or a part of it, from a store."""
 
 import re
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class Restored:
     tables: int
     """The number of tables that got rows."""
     rows: int
-    """The number of rows in these tables, by the manifest."""
+    """The number of rows of all restored tables, by the manifest."""
     size: int
     """Bytes of the restored files without the table of contents, uncompressed."""
     replaced: tuple[str, ...]
@@ -54,9 +54,14 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
 
     If anything fails, drop the database that the restore made. With ``options.keep_going``, keep the database after RestoreFailed.
 
-    Raises InvalidRequest if the request doesn't fit the backup, BackupNotFound or ManifestInvalid if there is no such backup, TargetNotEmpty
-    if the target holds something already, BackupDamaged if an object is damaged, RestoreFailed if pg_restore or the check of rows fails, and
-    another PipelineError or StorageError.
+    Raises:
+        BackupNotFound, ManifestInvalid: there is no such backup, or its manifest is damaged.
+        InvalidRequest: the request doesn't fit the backup or the server.
+        TargetNotEmpty: objects or rows in the target are in the way.
+        BackupDamaged: an object or a file is not what the manifest says.
+        RestoreFailed: pg_restore or psql failed, or a table has other rows.
+        PipelineError: another failure, of the server or this machine.
+        StorageError: a failure of the store.
     """
     return restore_manifest(find_backup(store, request.wanted, notify), request, store, notify)
 
@@ -114,7 +119,7 @@ def _attaches(request: RestoreRequest) -> bool:
 
 
 def _check_errors(errors: Sequence[IgnoredError], request: RestoreRequest, notify: Notify) -> int:
-    """Notify of each error after which the restore went on, and return their number. Raises RestoreFailed if one isn't allowed."""
+    """Notify of each error after which the restore went on, and return their number. Raises RestoreFailed if an error isn't allowed."""
     others = [
         error for error in errors if not any(re.search(allowed, error.message) for allowed in request.allowed_errors)
     ]

@@ -46,7 +46,7 @@ class Extracted:
     files: int
     """The number of the archive's files that were written, the list of entries excluded."""
     size: int
-    """Bytes of these files."""
+    """Bytes of the archive's files that were written."""
 
 
 def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> Extracted:

@@ -1,4 +1,4 @@
-"""Feed what was chosen from the store to pg_restore or psql."""
+"""Feed the chosen content from the store to pg_restore or psql."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,9 +46,9 @@ def load(
 ) -> Loaded:
     """Run ``database.program`` to its end, in sessions with the settings of ``session``, and feed it the content.
 
-    ``server`` is a session of pgstow's own on the same database. Raises RestoreFailed if the program fails or doesn't read everything,
-    BackupDamaged, ConnectionFailed if the server goes away, InvalidRequest if the memory is too small for the objects,
-    LocalResourceExhausted, or StorageError.
+    ``server`` is pgstow's own session on the same database. Raises RestoreFailed if the program fails or doesn't read everything, and
+    ConnectionFailed if the server goes away. Raises InvalidRequest if the memory is too small for the objects. Also raises BackupDamaged,
+    LocalResourceExhausted or StorageError.
     """
     archive, limits, program = content.archive, request.limits, database.program
     reader = ObjectReader(store, archive.manifest.objects, content.files, workers, limits)

@@ -1,4 +1,4 @@
-"""Give a restored database the properties of the backed-up one: owner, comment, grants and settings."""
+"""Give a restored database the properties of the backed-up database: owner, comment, grants and settings."""
 
 from collections.abc import Collection, Sequence
 

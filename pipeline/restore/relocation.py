@@ -57,7 +57,7 @@ def relocate(
 def _make_database(
     archive: Archive, needed: Collection[int], scratch: Conninfo, request: RestoreRequest, notify: Notify
 ) -> tuple[Program, Program]:
-    """Make the scratch database with the properties and settings of the backed-up one. Return the pg_restore and the pg_dump for it."""
+    """Make the scratch database like the backed-up database, with its settings. Return the pg_restore and the pg_dump for it."""
     with Server(maintenance_database(scratch)) as server:
         source = archive.manifest.source
         if not request.allow_older:

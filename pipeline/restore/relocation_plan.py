@@ -42,9 +42,9 @@ class Move:
     whole_schema: str | None
     """The schema that can be renamed with everything in it; None if the relations must be moved one by one."""
     more: TocEntry | None
-    """A chosen entry that is neither a relation nor part of one, so that only the whole schema can be moved; None if there is none."""
+    """A chosen entry that isn't part of a relation, so that only the whole schema can be moved; None if there is no such entry."""
     needed: frozenset[int]
-    """Dump IDs of the entries to restore for the move: the chosen entries and all that they need, without those that hold data."""
+    """Dump IDs of the entries to restore for the move: the chosen entries and all that they need, but no entry that holds data."""
 
     def check_alone(self) -> None:
         """Raise InvalidRequest if something was chosen that can't be moved by itself, or if no relation was chosen."""

@@ -21,8 +21,8 @@ class RestoreRequest:
     target: Conninfo
     """The database to restore into. Without a name, the database has the name that it had."""
     create: bool = False
-    """Make the target database with the encoding, locale, tablespace and settings of the backed-up one. If all entries are restored, set its
-    owner, comment and grants, too."""
+    """Make the target database with the encoding, locale, tablespace and settings of the backed-up database. If all entries are restored, set
+    its owner, comment and grants, too."""
     database_tablespace: bool = True
     """With ``create``: put the database into its old tablespace, unless ``options`` leave out tablespaces."""
     properties: bool = False
@@ -66,5 +66,5 @@ class RestoreRequest:
 
     @property
     def sets_properties(self) -> bool:
-        """True if the database gets the settings of the backed-up one, and its owner, comment and grants if all entries are restored."""
+        """True if the target gets the settings of the backed-up database, and its owner, comment and grants if all entries are restored."""
         return self.create or self.properties

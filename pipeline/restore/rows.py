@@ -83,7 +83,7 @@ def _count(target: Conninfo, tables: Sequence[Table]) -> Counts:
 
 
 def _unexplained(server: Server, tables: Sequence[Table], counts: Counts) -> list[Table]:
-    """Return the tables whose rows differ for another reason than the known ones of stock pg_dump and pg_restore."""
+    """Return the tables whose rows differ for no reason that is known of stock pg_dump and pg_restore."""
     extensions, roots = server.extension_tables(), server.partition_roots()
     wrong = []
     for table in tables:

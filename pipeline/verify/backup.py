@@ -190,7 +190,7 @@ def _verify_archive(
     notify: Notify,
     checked: Collection[str] = (),
 ) -> None:
-    """Check every file, except those whose paths are in ``checked``, and read every object that belongs to no file."""
+    """Check every file whose path isn't in ``checked``, and read every object that belongs to no file."""
     manifest, limits = found.manifest, request.limits
     others = [file for file in manifest.files if file.path not in checked]
     reader = ObjectReader(store, manifest.objects, others, workers, limits)
