@@ -1,1 +1,1 @@
-"""What a person types and sees."""
+"""The command line: parse what a person types, call the pipeline, print the result, and exit."""

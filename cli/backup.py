@@ -231,7 +231,7 @@ def backup(
 
 
 def _print_json(copies: "BackupResults", urls: "Sequence[str]") -> None:
-    """One document for one store, a list for several."""
+    """Print one document for one store, or a list of documents for several stores."""
     from pipeline.catalog.manifest import summarize
     from storage_backends import StorageError
 

@@ -70,7 +70,7 @@ def check(
 
 
 def print_findings(findings: "Sequence[Finding]") -> None:
-    """One after another, wrapped where there is a terminal, but for the statements, which are there to be copied."""
+    """Print the findings. On a terminal, wrap their sentences, but not the SQL statements, so that they can be copied."""
     from rich.text import Text
 
     console = display.console()
@@ -99,7 +99,7 @@ def _lines(finding: "Finding", width: int) -> "Iterator[str]":
 
 
 def verdict(findings: "Sequence[Finding]") -> str:
-    """In a sentence."""
+    """Return a sentence on the findings as a whole: if a backup is ready, and how many problems and warnings there are."""
     count = {outcome: sum(finding.outcome == outcome for finding in findings) for outcome in ("problem", "warning")}
     words = [f"{number} {name}{'s' if number > 1 else ''}" for name, number in count.items() if number]
     if count["problem"]:

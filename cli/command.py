@@ -13,10 +13,10 @@ _FOLDERS = frozenset({"to", "from_"})
 
 
 class Command(TyperCommand):
-    """A command that refuses text that isn't UTF-8, since neither PostgreSQL nor a store could take such text. Paths may have any bytes."""
+    """A command that refuses text that isn't UTF-8: neither PostgreSQL nor a store takes other text. Paths may have any bytes."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Check the parameters, and run the command. Raises InvalidRequest."""
+        """Check the parameters, and run the command. Raises InvalidRequest if a text is not UTF-8, and whatever the command raises."""
         for parameter in self.params:
             value = ctx.params.get(parameter.name or "")
             for text in value if isinstance(value, (list, tuple)) else [value]:
@@ -26,10 +26,10 @@ class Command(TyperCommand):
 
 
 class Commands(typer.Typer):
-    """A group of such commands."""
+    """A group of commands that refuse text that isn't UTF-8."""
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Add a command, as :meth:`typer.Typer.command` does."""
+        """Return a decorator that adds a command, as :meth:`typer.Typer.command` does."""
         return super().command(name, cls=Command, **options)
 
 

@@ -1,4 +1,4 @@
-"""``pgstow config``: what the configuration file says, and what it may say."""
+"""``pgstow config``: check the configuration file, or print its JSON Schema."""
 
 import os
 from contextlib import closing
@@ -47,7 +47,7 @@ def check(
 
 
 def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
-    """Whether a backup there would find all that it needs; what it wouldn't is told."""
+    """Print the findings of ``pgstow check`` for the job and the destination. Return True if there is no problem."""
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
     from pipeline.check.finding import Severity

@@ -1,4 +1,4 @@
-"""What a person sees: progress, sizes and times in words, tables."""
+"""What a person sees: progress, and sizes, times and results in words."""
 
 import json
 import sys
@@ -29,7 +29,7 @@ _LINE_INTERVAL = 10.0  # seconds between lines of progress where there is no ter
 
 
 def format_size(size: float) -> str:
-    """``1.4 GiB``."""
+    """Return a number of bytes in words, such as ``1.4 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if size < 1024:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
@@ -38,7 +38,7 @@ def format_size(size: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """``2h 03m``, ``4m 05s`` or ``6.7s``."""
+    """Return a duration in words, such as ``2h 03m``, ``4m 05s`` or ``6.7s``."""
     if seconds < 60:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(round(seconds), 60)
@@ -46,7 +46,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_age(moment: datetime) -> str:
-    """``3 hours ago``."""
+    """Return how long ago a moment was, in words such as ``3 hours ago``."""
     age = datetime.now(UTC) - moment
     for unit, span in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
         if count := age // span:
@@ -63,12 +63,12 @@ def local_time(moment: datetime) -> datetime:
 
 
 def one_line(text: str) -> str:
-    """A name from outside, with pictures of its control characters: it must neither break a line nor command a terminal."""
+    """Return text with pictures instead of control characters. A name from outside must neither break a line nor command a terminal."""
     return text.translate(_PICTURES)
 
 
 def one_sentence(text: str) -> str:
-    """Return text for people on one line of bounded length: a server's error may quote a whole query."""
+    """Return text on one line, cut off after 1,500 characters: a server's error may quote a whole query."""
     if len(text) > _LONGEST_SENTENCE:
         text = (
             f"{text[:_LONGEST_SENTENCE]} … ({len(text) - _LONGEST_SENTENCE:,} more characters; --debug shows them all)"
@@ -77,7 +77,7 @@ def one_sentence(text: str) -> str:
 
 
 def describe_attestation(attestation: "Attestation | None") -> str:
-    """Return the outcome of a backup's latest verification, in words."""
+    """Return the result of a backup's latest verification in words; ``never`` for None."""
     if attestation is None:
         return "never"
     words = f"{local_time(attestation.finished_at):%Y-%m-%d} {attestation.level}"
@@ -89,7 +89,7 @@ def describe_attestation(attestation: "Attestation | None") -> str:
 
 
 def describe_removal(removed: "Deleted") -> str:
-    """What is gone, and what is locked, in words."""
+    """Return in words how many objects were removed, and how many stay because of a lock or an odd name."""
     words = f"{removed.objects:,} objects ({format_size(removed.size)}) are gone"
     if removed.odd:
         words += f"; {len(removed.odd):,} stay, since pgstow gives no object such a name: {one_line(removed.odd[0])} is an example"
@@ -103,7 +103,7 @@ def describe_removal(removed: "Deleted") -> str:
 
 
 def removal_document(removed: "Deleted") -> dict[str, Any]:
-    """The same for machines."""
+    """Return the removed and the remaining objects in JSON's types."""
     locked = [
         {"key": key, "until": until and f"{until:%Y-%m-%dT%H:%M:%SZ}"} for key, until in sorted(removed.locked.items())
     ]
@@ -111,13 +111,13 @@ def removal_document(removed: "Deleted") -> dict[str, Any]:
 
 
 def print_json(document: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document on standard output."""
     json.dump(document, sys.stdout, indent=2, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", default=str)
     sys.stdout.write("\n")
 
 
 def console() -> "Console":
-    """Standard output, as wide as it is; never narrower than a table needs where it is no terminal."""
+    """Return rich's console for standard output. It is as wide as the terminal, or 200 columns if there is none."""
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
@@ -125,7 +125,10 @@ def console() -> "Console":
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Notify]:
-    """Where events go: a bar on a terminal, plain lines elsewhere; notices only where ``quiet``. All on standard error."""
+    """Yield a callable that shows events on standard error: with a bar on a terminal, in plain lines elsewhere.
+
+    If ``quiet``, it shows only notices.
+    """
     if quiet:
         yield _notices_only
     elif sys.stderr.isatty():

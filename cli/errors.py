@@ -1,4 +1,4 @@
-"""From what went wrong to what a person reads and what a script gets: the only place that exits."""
+"""Turn errors into sentences for people and exit codes for scripts. No other module exits because of an error."""
 
 import errno
 import signal
@@ -16,7 +16,7 @@ from storage_backends import errors as storage_errors
 
 
 class ExitCode(IntEnum):
-    """As documented in README.md. A signal's is 128 and its number, as in a shell."""
+    """The exit codes in README.md. After a signal, the exit code is 128 plus the signal's number, as in a shell."""
 
     OK = 0
     UNEXPECTED = 1
@@ -52,22 +52,25 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
 
 
 class Stopped(BaseException):
-    """A signal asks to stop. Not an Exception, so that nothing takes it for a failure that it could handle."""
+    """A signal asks pgstow to stop. It is no Exception, so that no handler of failures catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
         self.consequence = "nothing was committed that is not whole"
-        """What this leaves behind; for a command to say where it is something else."""
+        """What the stop leaves behind, in words for the error. A command may set other words."""
 
 
 @contextmanager
 def reported(*, debug: bool) -> Iterator[None]:
-    """Run a command: stop in order on a signal, and end with one sentence on standard error and a documented exit code."""
+    """Run the block, which is a command. Stop it in order on a signal.
+
+    Turn an error into one sentence on standard error, and into SystemExit with a documented exit code. ``debug`` also prints tracebacks.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
             signal.signal(number, _stop)
-    # Ctrl-Z would suspend pgstow but not pg_dump, which is then bounded by nobody. And whoever ignores SIGCHLD never hears how a program ended.
+    # Ctrl-Z would suspend pgstow but not pg_dump, whose spool nobody would bound. A process that ignores SIGCHLD can't learn exit codes.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
@@ -91,9 +94,9 @@ def reported(*, debug: bool) -> Iterator[None]:
 
 @contextmanager
 def result_of(work: str) -> Iterator[None]:
-    """Run the block, which prints the result of work that is done. ``work`` is a sentence that says what was done.
+    """Run the block, which prints the result of finished work. ``work`` is a sentence that says what was done.
 
-    If standard output can't take the result, print ``work`` on standard error. The exit code is still that of the work.
+    If standard output can't take the result, print ``work`` on standard error. The exit code stays the same.
     """
     yield
     if failure := stdio.unwritten():
@@ -102,7 +105,7 @@ def result_of(work: str) -> Iterator[None]:
 
 @contextmanager
 def removing() -> Iterator[None]:
-    """While something is removed, say so where a signal asks to stop."""
+    """Run the block, which removes objects. If a signal stops it, the error says that the removed objects are gone."""
     try:
         yield
     except Stopped as exc:
@@ -111,12 +114,12 @@ def removing() -> Iterator[None]:
 
 
 def exit_code_of(error: Exception) -> ExitCode:
-    """What a command that ends with this error ends with."""
+    """Return the exit code of a command that ends with this error; ExitCode.UNEXPECTED for an error that pgstow doesn't know."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.UNEXPECTED)
 
 
 def sentence_of(error: Exception) -> str:
-    """Return the sentence that tells a person of the error."""
+    """Return a sentence on the error for people. For an unexpected error, it asks for a report."""
     sentence = " ".join(str(error).split()) or type(error).__name__
     if exit_code_of(error) is ExitCode.UNEXPECTED:
         bug = error.__cause__ if isinstance(error, pipeline_errors.BackupBroken) else error
@@ -125,7 +128,7 @@ def sentence_of(error: Exception) -> str:
 
 
 def print_error(sentence: str) -> None:
-    """Say it on standard error."""
+    """Print the sentence on standard error, after ``pgstow:``."""
     print(f"pgstow: {one_sentence(sentence)}", file=sys.stderr)
 
 
@@ -137,7 +140,7 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def _go_on_stopping(_number: int, _frame: FrameType | None) -> None:
-    """Unlike SIG_IGN, not complained about by Python where the signal is there already, and not inherited by programs."""
+    """Do nothing. Unlike SIG_IGN, a handler isn't inherited by programs, and Python doesn't complain if the signal is pending already."""
 
 
 def _code_of_unwritten(failure: OSError) -> int:

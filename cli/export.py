@@ -104,7 +104,10 @@ def export(
 
 @contextmanager
 def _output(file: Path | None) -> Iterator[BinaryIO]:
-    """Standard output, or a new file of mode 0600 that has its name once it is whole."""
+    """Yield standard output, or a new file of mode 0600. The file gets its name once it is whole.
+
+    Raises LocalResourceExhausted if the output can't be written, Stopped if its reader has gone, or InvalidRequest if ``file`` names no file.
+    """
     from pipeline.errors import InvalidRequest, LocalResourceExhausted
 
     if file is None:

@@ -124,7 +124,7 @@ def _locked(manifest: "Manifest") -> str:
 
 
 def _kind(manifest: "Manifest") -> str:
-    """What is not all of a database, so that nobody takes it for that."""
+    """Return words for a backup of something else than a whole database; an empty text for a whole database."""
     dump = manifest.dump
     match manifest.kind:
         case "globals":

@@ -1,4 +1,4 @@
-"""What a run says while it goes on, on standard error: for people, or as one JSON object a line."""
+"""Log a run on standard error while it goes on: in words for people, or as one JSON object a line."""
 
 import json
 import signal
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 
 class Log(Protocol):
-    """Where a run's words go."""
+    """The log of a run."""
 
     def notify_of(self, database: str) -> Notify:
-        """Where the events of a database's backup go."""
+        """Return a callable that logs the events of a database's job."""
 
     def ended(self, outcome: "JobResult") -> None:
-        """A database is done at one destination."""
+        """Log the result for one database at one destination."""
 
     def trouble(self, sentence: str | None) -> None:
-        """Report a problem that makes no backup fail. None means that there is none."""
+        """Log a problem that makes no backup fail. None means that there is no problem."""
 
     def failed(self, error: Exception) -> None:
-        """With ``--debug``, show where an error comes from. Its sentence is told elsewhere."""
+        """With ``--debug``, log the traceback of an error. The error's sentence is logged elsewhere."""
 
 
 class _Text:
@@ -86,7 +86,7 @@ def _log_event(database: str, event: Event) -> None:
         case Notice(text):
             _log("warning", "notice", database=database, message=text)
         case Progress():
-            pass  # what is under way is for those who look on
+            pass  # progress is for people who watch
 
 
 def _log(level: str, event: str, **more: Any) -> None:
@@ -97,7 +97,7 @@ def _log(level: str, event: str, **more: Any) -> None:
 
 @contextmanager
 def logging(log_format: str, *, quiet: bool, debug: bool) -> Iterator[Log]:
-    """The log in this format; in JSON, what ends the command is a line of it too."""
+    """Yield the log in the format ``text`` or ``json``. In JSON, an error that ends the command becomes a line of the log and typer.Exit."""
     if log_format == "text":
         with display.progress(quiet=quiet) as notify:
             yield _Text(notify, debug=debug)

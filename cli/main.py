@@ -1,4 +1,4 @@
-"""The command line: ``pgstow COMMAND``. Commands import what they run only when they run, so that help comes at once."""
+"""The command line: ``pgstow COMMAND``. A command imports the pipeline only when it runs, so that help comes at once."""
 
 import os
 import sys
@@ -60,7 +60,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line and exit with a documented code."""
+    """Run the command line, and exit with a documented exit code."""
     stdio.take_over()
     os.environ["LC_MESSAGES"] = "C"  # pgstow reads what PostgreSQL's programs say
     os.environ.pop("LC_ALL", None)

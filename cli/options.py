@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def parse_size(text: str | int) -> int:
-    """Bytes, as :func:`pipeline.config.parse_size` takes them."""
+    """Return the bytes in a text such as ``256MiB``; see :func:`pipeline.config.parse_size`. Raises typer.BadParameter."""
     try:
         return config.parse_size(str(text))
     except ValueError as exc:
@@ -25,14 +25,14 @@ def parse_size(text: str | int) -> int:
 
 
 def parse_rate(text: str | int) -> int:
-    """Bytes a second, at least one."""
+    """Return the bytes a second in a text such as ``10MiB``. Raises typer.BadParameter, also for 0."""
     if (rate := parse_size(text)) == 0:
         raise typer.BadParameter("at a rate of 0, nothing would ever be moved; leave the option out for no limit")
     return rate
 
 
 def parse_moment(text: str) -> datetime:
-    """Parse a time as :func:`storage_backends.moments.parse_moment` does."""
+    """Return the time in a text; see :func:`storage_backends.moments.parse_moment`. Raises typer.BadParameter."""
     from storage_backends.moments import parse_moment as parse
 
     try:
@@ -42,7 +42,7 @@ def parse_moment(text: str) -> datetime:
 
 
 def parse_patience(text: str | float) -> float:
-    """Parse the seconds for which to retry a request, from 0 to :data:`config.LONGEST_PATIENCE`."""
+    """Return the seconds for which to retry a request, from 0 to :data:`config.LONGEST_PATIENCE`. Raises typer.BadParameter."""
     try:
         seconds = float(text)
     except ValueError:
@@ -53,7 +53,10 @@ def parse_patience(text: str | float) -> float:
 
 
 def parse_format(text: str) -> str:
-    """A format of pg_dump's by its name or its first letter, as ``pg_dump --format`` takes it."""
+    """Return the name of pg_dump's format. The text is the name or its first letter, as for ``pg_dump --format``.
+
+    Raises typer.BadParameter.
+    """
     for name in ("directory", "custom", "tar", "plain"):
         if text in {name, name[0]}:
             return name
@@ -247,14 +250,17 @@ BinDir: TypeAlias = Annotated[
 def open_store(
     url: str, options: list[str] | None, give_up_after: float, limit_rate: int | None = None
 ) -> "StorageBackend":
-    """The store that the command line names."""
+    """Return the store at ``url``. ``give_up_after`` is in seconds, ``limit_rate`` in bytes a second.
+
+    Raises InvalidRequest if an option has no value, and InvalidStorageURL or AccessDenied as :func:`storage_backends.open_backend` does.
+    """
     from storage_backends import open_backend
 
     return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate)
 
 
 def parse_store_options(options: list[str] | None) -> dict[str, str]:
-    """From ``KEY=VALUE``."""
+    """Return the options in ``KEY=VALUE`` by their keys. Raises InvalidRequest if an option has no value."""
     from pipeline.errors import InvalidRequest
 
     pairs = [option.partition("=") for option in options or []]
@@ -271,7 +277,11 @@ def open_stores(
     limit_rate: int | None,
     options_of_each: Sequence[str] = (),
 ) -> "list[StorageBackend]":
-    """The stores that the command line names, or else the one of the environment."""
+    """Return the stores at ``urls``, or else the store that the environment names. ``options_of_each`` are added for each store.
+
+    Raises InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raises as
+    :func:`open_store` does.
+    """
     from pipeline.errors import InvalidRequest
     from storage_backends import place_of
 
@@ -287,7 +297,7 @@ def open_stores(
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":
-    """The limits that the command line sets."""
+    """Return the limits. ``memory`` is in bytes; ``more`` may have ``spool`` and ``object_size``, too. Raises InvalidRequest."""
     from pipeline.config import Limits, default_jobs
 
     return Limits(jobs=jobs or default_jobs(), transfers=transfers, memory=memory, spool_parent=spool_dir, **more)
@@ -303,7 +313,7 @@ def make_selection(
     schema_only: bool = False,
     data_only: bool = False,
 ) -> "Selection":
-    """What the command line selects."""
+    """Return the selection of a backup. Raises InvalidRequest if both ``schema_only`` and ``data_only`` are given."""
     from pipeline.config import Selection
     from pipeline.errors import InvalidRequest
 

@@ -126,7 +126,7 @@ def _print_plan(decisions: "Sequence[Decision]") -> None:
 
 
 def _document(decisions: "Sequence[Decision]", pruned: "Pruned | None") -> dict[str, object]:
-    """For machines: the plan, and what became of it, which is null where nothing was removed."""
+    """Return the plan and the result in JSON's types. The result is None if nothing was removed."""
     return {
         "plan": [
             {

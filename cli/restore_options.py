@@ -1,4 +1,4 @@
-"""How to restore: pg_restore's options, by its names and as its manual explains them, and a few of pgstow's own."""
+"""Options on how to restore: pg_restore's options with the names and meanings in its manual, and a few options of pgstow."""
 
 from pathlib import Path
 from typing import Annotated, TypeAlias

@@ -1,4 +1,4 @@
-"""Options about how long to keep backups, and about removing them."""
+"""Options on how long to keep backups, and on removing them."""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -33,7 +33,7 @@ DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Say what wou
 
 
 def parse_duration(text: str | timedelta) -> timedelta:
-    """As :func:`pipeline.config.parse_duration` takes it."""
+    """Return the duration in a text such as ``30d``; see :func:`pipeline.config.parse_duration`. Raises typer.BadParameter."""
     if isinstance(text, timedelta):
         return text
     try:
@@ -43,7 +43,10 @@ def parse_duration(text: str | timedelta) -> timedelta:
 
 
 def lock_options(days: int | None, until: datetime | None) -> list[str]:
-    """The options of a store that locks what a backup puts into it, where that is asked for."""
+    """Return the options of a store that locks each object ``until`` a time, or for so many ``days`` from now.
+
+    Return no options if neither is given. Raises InvalidRequest if both are given.
+    """
     from pipeline.errors import InvalidRequest
 
     if days is not None and until is not None:
@@ -54,7 +57,7 @@ def lock_options(days: int | None, until: datetime | None) -> list[str]:
 
 
 def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool:
-    """Whether to go on and remove something: by --yes, or by whoever sits at the terminal; without one, the answer is no."""
+    """True if something is to be removed: by ``--yes``, or by a person's answer at the terminal. Without a terminal, the answer is no."""
     if yes and not dry_run:
         return True
     if not dry_run and not json and sys.stdin.isatty() and sys.stderr.isatty():

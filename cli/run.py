@@ -107,7 +107,10 @@ def run(
 
 
 def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: int, log: logs.Log) -> dict[str, Any]:
-    """What came of it all, as a document."""
+    """Do the run, and report it to the metrics, the hooks and the ping. Return the results as a document.
+
+    Raises InvalidRequest if the file or a name is wrong, BackupRunning if another run is under way, or the exception that stopped the run.
+    """
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.hooks import attempt, ping, tell
     from pipeline.nightly.jobs import listed_pairs, make_jobs
@@ -122,7 +125,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
         time.sleep(random.uniform(0, spread))  # noqa: S311 - no secret
         started_at = datetime.now(UTC)
         outcomes, stopped = list[JobResult](), None
-        whole = not names and not overrides["destinations"]  # what is done by hand says nothing to a dead man's switch
+        whole = not names and not overrides["destinations"]  # a run of a part, by hand, pings no dead man's switch
         if config.monitoring.ping == "":
             log.trouble("Nobody is pinged: the environment lacks the variable that [monitoring] names for it.")
         elif whole and (url := config.monitoring.ping):
@@ -154,7 +157,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
 
 
 def _undone(jobs: "Sequence[Job]", outcomes: "Sequence[JobResult]") -> "list[JobResult]":
-    """What a run that is stopped leaves."""
+    """Return a failure for each database and destination that a stopped run has not done."""
     from pipeline.errors import PipelineError
     from pipeline.nightly.outcome import JobResult
 
@@ -169,7 +172,7 @@ def _undone(jobs: "Sequence[Job]", outcomes: "Sequence[JobResult]") -> "list[Job
 
 
 def _exit_code(outcomes: "Sequence[JobResult]", stopped: BaseException | None) -> int:
-    """Damage before all else, as ``pgstow verify`` has it."""
+    """Return the exit code of the run. Damage comes before all other failures, as in ``pgstow verify``."""
     if isinstance(stopped, Stopped):
         return 128 + stopped.number
     if isinstance(stopped, Exception):

@@ -1,4 +1,4 @@
-"""Options of the commands that are about pgstow.toml."""
+"""Options of the commands that read pgstow.toml."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ _CONFIGS = (Path("pgstow.toml"), Path("/etc/pgstow/pgstow.toml"))
 
 
 def find_config(named: Path | None) -> Path:
-    """The configuration file that is meant."""
+    """Return the named configuration file, or else the first of the usual files that exists. Raises InvalidRequest if none exists."""
     from pipeline.errors import InvalidRequest
 
     if named is not None:
@@ -31,7 +31,7 @@ def find_config(named: Path | None) -> Path:
 
 
 def parse_span(text: str | int) -> int:
-    """Seconds from ``90``, ``90s``, ``30m`` or ``2h``."""
+    """Return the seconds in ``90``, ``90s``, ``30m`` or ``2h``. Raises typer.BadParameter."""
     match = re.fullmatch(r"(\d{1,6})([smh]?)", str(text).strip())
     if match is None:
         raise typer.BadParameter(f"{text!r} is not a span of time; write 90s, 30m or 2h")

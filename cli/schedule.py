@@ -1,4 +1,4 @@
-"""``pgstow schedule``: timers for ``pgstow run``, to be read and then installed."""
+"""``pgstow schedule``: print timers for ``pgstow run``, to be read and then installed."""
 
 import re
 import sys
@@ -57,7 +57,7 @@ def _schedule(config: Path, at: str, every: Literal["hour", "day", "week", "mont
 
 
 def _program() -> str:
-    """Timers have a PATH of their own."""
+    """Return the absolute path of pgstow: timers have their own PATH."""
     return str(Path(sys.executable).with_name("pgstow"))
 
 

@@ -67,7 +67,7 @@ def show(
 
 
 def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
-    """Return what the backup's latest attestation says. Return None, and print a notice, if the credentials can't read it."""
+    """Return the result of the backup's latest verification in words. Return None, and print a notice, if it can't be read."""
     from pipeline.catalog.attestation import latest_attestations
     from pipeline.catalog.keys import BackupRef
 

@@ -1,4 +1,4 @@
-"""Standard output and standard error. They may be closed, on a full disk, or read by nobody; that must not undo a command's work."""
+"""Standard output and standard error. A closed stream, a full disk or a reader that has gone must not undo a command's work."""
 
 import io
 import os
@@ -8,10 +8,10 @@ from typing import Any, TextIO
 
 
 def take_over() -> None:
-    """Give this process three open descriptors, and streams over them that never fail. Call it before anything else is opened.
+    """Give this process three open descriptors, and streams over them that never fail. Call this before anything else is opened.
 
-    The next file or socket to be opened gets the number of a closed descriptor, and a child or a library would write into that file. So
-    /dev/null takes the number. Python has no stream for a closed descriptor, and ``print(file=None)`` would write messages to standard output.
+    The next file or socket to be opened gets the number of a closed descriptor, and a child or a library would write into it. So /dev/null
+    takes the number. Python has no stream for a closed descriptor, and ``print(file=None)`` would write messages to standard output.
     """
     for number in range(3):
         try:
@@ -27,14 +27,14 @@ def take_over() -> None:
 
 
 def unwritten() -> OSError | None:
-    """Return why standard output refused some of what was printed since the last call; None if it took everything."""
+    """Return why standard output refused a part of the output; None if it took everything, or if an earlier call returned the failure."""
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.take_failure() if isinstance(raw, _Result) else None
 
 
 class _Messages(io.FileIO):
-    """A stream that drops what it can't write: messages are not the work."""
+    """A stream that drops what it can't write. A lost message must not make the work fail."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -45,7 +45,7 @@ class _Messages(io.FileIO):
 
 
 class _Result(io.FileIO):
-    """A stream that drops everything from its first failure on, so that the work goes on. The caller asks for the failure afterwards."""
+    """A stream that drops everything after its first failure, so that the work goes on. :meth:`take_failure` returns the failure."""
 
     _broken = False
     _failure: OSError | None = None
@@ -62,7 +62,7 @@ class _Result(io.FileIO):
         return memoryview(data).nbytes
 
     def take_failure(self) -> OSError | None:
-        """Return the failure, and forget it."""
+        """Return the failure, and forget it. Return None if there was none, or if an earlier call returned it."""
         failure, self._failure = self._failure, None
         return failure
 

@@ -161,9 +161,9 @@ def _run_each(
     run: "Callable[[Callable[[Notify], Verification]], Verification]",
     each: "Sequence[tuple[str, str, Callable[[Notify], Verification]]]",
 ) -> tuple[list[dict[str, Any]], set[ExitCode]]:
-    """What was found of each, and the exit codes of those that aren't good; a failure is told, and is no reason to stop.
+    """Verify each backup. Return a document for each, and the exit codes of all backups that aren't good.
 
-    ``each`` are clusters, databases, and what verifies the backup.
+    ``each`` has the cluster, the database, and a function that verifies the backup. A failure is printed, and the others go on.
     """
     from pipeline.errors import PipelineError
     from storage_backends import StorageError
@@ -292,7 +292,7 @@ def _parsed(manifest: "Manifest") -> str:
 
 
 def _print_whole(found: "Verification") -> None:
-    """Of a cluster's backup, whose members' problems were told one by one."""
+    """Print the result for a cluster's backup. The problems of its members were printed one by one."""
     manifest = found.manifest
     good = "good: all" if found.good else "NOT GOOD: not all"
     name = display.one_line(f"{manifest.cluster}/{manifest.database}")
