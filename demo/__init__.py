@@ -1,1 +1,1 @@
-"""pgstow at work on a PostgreSQL server of its own: ``python -m demo``, or ``make demo``."""
+"""A demo of pgstow on its own PostgreSQL server: ``python -m demo``, or ``make demo``."""

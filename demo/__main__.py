@@ -22,7 +22,7 @@ LOST_TABLE, MATERIALIZED_VIEW, LARGE_OBJECTS = "shop.review", "shop.bestseller",
 
 
 def main() -> None:
-    """Run the demo from the directory that ``demo-output`` is to be in."""
+    """Run the demo. It replaces the folder ``demo-output`` in the current directory. Raises SystemExit if the demo fails."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="how many rows; 1 makes some 670,000")
     scale = parser.parse_args().scale
@@ -40,7 +40,10 @@ def main() -> None:
 
 
 def show(cluster: ThrowawayCluster, scale: float) -> None:
-    """The whole story, on a server of its own."""
+    """Run all steps of the demo on ``cluster``. ``scale`` is for :func:`demo.sample.fill`.
+
+    Raises subprocess.CalledProcessError if a command fails, and SystemExit if what was restored differs.
+    """
     source, copy = cluster.conninfo(DATABASE), cluster.conninfo(COPY)
     store = ["--from", str(BACKUPS)]
 
@@ -85,26 +88,26 @@ def show(cluster: ThrowawayCluster, scale: float) -> None:
 
 
 def step(title: str) -> None:
-    """Announce what comes."""
+    """Print the title of a step."""
     print(f"\n{_bold('== ' + title)}\n", flush=True)
 
 
 def pgstow(*arguments: str) -> None:
-    """Run the real command in sight of the reader, and stop the demo if it fails."""
+    """Print and run the real command. Raises subprocess.CalledProcessError if it fails."""
     print(_bold(f"$ pgstow {shlex.join(arguments)}"), flush=True)
     subprocess.run([Path(sys.executable).with_name("pgstow"), *arguments], check=True)
     print(flush=True)
 
 
 def report_equal(what: str, expected: object, actual: object) -> None:
-    """Say that both are the same, or stop the demo."""
+    """Print that ``expected`` and ``actual`` are the same. Raises SystemExit if they differ."""
     if actual != expected:
         sys.exit(f"DIFFERENT: {what}. Please report this, with {OUTPUT}.")
     print(f"same: {what}")
 
 
 def tell_where_to_look(seconds: float) -> None:
-    """Leave the reader with something to look at."""
+    """Print how long the demo took, and commands that show the backup's files."""
     [manifest] = (BACKUPS / "manifests").rglob("*.json")
     data = next((BACKUPS / "data").rglob("pack-*")).parent
     step(

@@ -1,10 +1,10 @@
-"""What two databases must have in common to be the same."""
+"""Read the content and the definitions of a database, to compare it with another database."""
 
 from dataclasses import dataclass
 
 import psycopg
 
-# Each answers with the query that digests one relation. Its alias is a name that no column has: that would win.
+# Each row is a relation, and a query that digests it. The query's alias has a name that no column has: a column would hide the alias.
 _WHAT_TO_DIGEST = r"""
 SELECT oid::regclass::text,
        format('SELECT count(*), md5(coalesce(string_agg(whole_row::text, chr(10) ORDER BY whole_row::text COLLATE "C"), ''''))'
@@ -66,7 +66,7 @@ ORDER BY 1
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a table, a materialized view, or all large objects hold."""
+    """The content of a table, of a materialized view, or of all large objects."""
 
     rows: int
     digest: str
@@ -74,7 +74,10 @@ class Content:
 
 
 def contents(conninfo: str) -> dict[str, Content]:
-    """Rows and digest of everything that holds data, by quoted name. For superusers, who alone may read pg_largeobject."""
+    """Return the number of rows and a digest of everything that holds data, by quoted name.
+
+    The connection must be a superuser's: others can't read pg_largeobject. Raises psycopg.Error.
+    """
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET TIME ZONE 'UTC'")
         digests = connection.execute(_WHAT_TO_DIGEST.encode()).fetchall()
@@ -86,6 +89,6 @@ def contents(conninfo: str) -> dict[str, Content]:
 
 
 def definitions(conninfo: str) -> list[str]:
-    """A line for each relation, column, constraint, index, view, sequence, trigger, policy, function, comment and so on."""
+    """Return a sorted line for each relation, column, constraint, index, view, trigger, function, comment and so on. Raises psycopg.Error."""
     with psycopg.connect(conninfo) as connection:
         return [line for (line,) in connection.execute(_DEFINITIONS.encode()).fetchall()]
