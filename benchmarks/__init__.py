@@ -1,1 +1,1 @@
-"""Side-by-side runs against what people would use instead: ``python -m benchmarks``."""
+"""Run pgstow side by side with the commands that people use instead: ``python -m benchmarks``."""

@@ -1,4 +1,4 @@
-"""Builds the database, runs the sides, prints the report."""
+"""Build the databases, run the sides, and print the report."""
 
 import argparse
 import os
@@ -25,18 +25,18 @@ HELP_RUNS = 5
 FAST_LINK = slow_link.Link(200.0, 15.0)
 SLOW_LINK = slow_link.Link(20.0, 20.0)
 _SLOW_SHARE = 5
-"""How many times smaller the database is that goes over the slow link, so that its runs take bearable time."""
+"""The database for the slow link is so many times smaller, so that its runs take bearable time."""
 IDLE_SECONDS = 5.0
-"""How long to look at what others do on this machine, before the runs."""
+"""Seconds before the runs, in which to measure how busy other processes keep this machine."""
 
 
 _COMMANDS = {**sides.BACKUPS, **sides.STAGES}
 
 
 def main() -> None:
-    """Run all that was asked for, one after the other."""
+    """Run the benchmarks that the command line asks for, one after the other, and print the report."""
     options = _options()
-    # The directory is the tree's owner's, and the server's user has to pass through it.
+    # The directory belongs to the user who runs the benchmarks, and the server's user has to pass through it.
     with ExitStack() as stack:
         os.umask(0o022)
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # pgstow, rclone and aws
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _start_bench(stack: ExitStack, directory: Path, options: argparse.Namespace) -> Bench:
-    """A server that runs until the end, when nothing is measured any more: its files' removal would burden what is."""
+    """Start a server that runs until the end of all measurements: the removal of its files would slow them down."""
     _say("Starting PostgreSQL")
     directory.mkdir()
     cluster = stack.enter_context(ThrowawayCluster(settings=SERVER_SETTINGS, directory=directory))
@@ -129,7 +129,7 @@ def _build(cluster: ThrowawayCluster, shape: Shape) -> str:
 
 
 def _time_help() -> list[float] | None:
-    """Seconds of whole processes; None where there is no pgstow yet."""
+    """Return the seconds of each run of ``pgstow --help``, as a whole process; None if there is no pgstow, or if it fails."""
     times = []
     for _ in range(HELP_RUNS):
         started = time.monotonic()

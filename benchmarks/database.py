@@ -1,7 +1,7 @@
-"""A database that resembles real life: one table with 70% of the bytes, and 2,000 small ones. And many small databases.
+"""Build a realistic database, with one table of 70% of the bytes and 2,000 small tables. Also build many small databases.
 
-Sizes are bytes of COPY text, which is what pg_dump writes with ``-Z0``. Rows hold words chosen as in a natural language
-(the r-th word of the vocabulary with a probability of 1/r), jsonb, uuids, timestamps and numerics.
+Sizes are bytes of COPY text, as pg_dump writes it with ``-Z0``. Rows hold jsonb, uuids, timestamps, numerics, and words. Words are chosen as
+in a natural language: the r-th word of the vocabulary has a probability proportional to 1/r.
 """
 
 import random
@@ -19,16 +19,16 @@ LARGEST = "events"
 SMALL_TABLES = 2000
 DATABASES = 50
 ROWS_OF_FEW = (4000, 2000, 1000, 500, 200, 100, 50, 10)
-"""Rows of each table of a small database."""
+"""The number of rows in each table of a small database."""
 SESSIONS = 2
-"""Connections that fill tables at the same time."""
+"""The number of connections that fill tables at the same time."""
 
 _LARGEST_SHARE = 0.7
 _EVENT_BYTES = 372
-"""One row of the largest table as COPY text, on average, as measured."""
+"""Bytes of a row of the largest table as COPY text, on average, as measured."""
 _SMALL_ROW_BYTES = 209
 _SPREAD = 14.0
-"""The small tables' sizes fall off exponentially, by e to the power of this from the first to the last."""
+"""The small tables' sizes fall off exponentially: before they are shuffled, the first is e to the power of 14 times the last."""
 _FEWEST_ROWS = 3
 _VOCABULARY, _PHRASES = 5000, 100_000
 
@@ -97,20 +97,20 @@ _SECOND_INDEX = "CREATE INDEX ON {table} (updated_at)"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How large the database is, and where its largest table stands."""
+    """The size of the database, and the place of its largest table."""
 
     megabytes: int
-    """10^6 bytes of COPY text in all."""
+    """The size of all tables in 10^6 bytes of COPY text."""
     largest: Literal["first", "last"] = "last"
-    """Whether the largest table is created before the small ones or after them: its place in the order of dump IDs."""
+    """``first`` if the largest table is created before the small tables, ``last`` if after them. Dump IDs have the same order."""
 
     @property
     def events(self) -> int:
-        """Rows of the largest table."""
+        """The number of rows in the largest table."""
         return int(self.megabytes * 1e6 * _LARGEST_SHARE / _EVENT_BYTES)
 
     def small_rows(self) -> list[int]:
-        """Rows of each small table, shuffled the same way every time."""
+        """Return the number of rows in each small table, shuffled the same way every time."""
         fall_off = [2.718281828 ** (-_SPREAD * rank / SMALL_TABLES) for rank in range(SMALL_TABLES)]
         unit = self.megabytes * 1e6 * (1 - _LARGEST_SHARE) / _SMALL_ROW_BYTES / sum(fall_off)
         rows = [max(_FEWEST_ROWS, round(unit * size)) for size in fall_off]
@@ -119,7 +119,7 @@ class Shape:
 
 
 def build(conninfo: str, shape: Shape) -> None:
-    """Fill the empty database at ``conninfo``; at the end it is vacuumed, frozen and analyzed."""
+    """Fill the empty database at ``conninfo``. At the end, vacuum, freeze and analyze it."""
     with psycopg.connect(conninfo, autocommit=True) as connection:
         connection.execute("SELECT setseed(0.5)")
         connection.execute(_WORDS)
@@ -144,7 +144,7 @@ def build(conninfo: str, shape: Shape) -> None:
 
 
 def build_many(cluster: ThrowawayCluster) -> None:
-    """Create the small databases, of a few tables each: the first one, and copies of it."""
+    """Create the small databases, with a few tables each: fill the first database, and copy it."""
     first, *others = (sql.Identifier(f"small_{number:02}") for number in range(1, DATABASES + 1))
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(first))

@@ -1,4 +1,4 @@
-"""What a command costs: wall and CPU time, memory of its process tree, local disk."""
+"""Measure what a command costs: wall and CPU time, memory of its process tree, and local disk."""
 
 import os
 import signal
@@ -19,30 +19,32 @@ _TIME_LIMIT = 3600.0  # seconds
 
 
 class CommandFailedError(Exception):
-    """The command did not exit with 0; the text is the end of its standard error."""
+    """The command did not exit with 0. The text is the exit status and the end of the command's output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One run of a command, or what stands for several."""
+    """The costs of one run of a command, or the summary of several runs."""
 
     wall: float
-    """Seconds."""
+    """Seconds from start to exit."""
     cpu: float
-    """User and system seconds of the whole process tree. The database server's and the object store's are not in it."""
+    """User and system seconds of the whole process tree, without the database server's and the object store's."""
     machine_cpu: float
-    """Busy seconds of all cores meanwhile, whoever was busy: server, store and neighbours too."""
+    """Busy seconds of all cores during the run, with the server's, the store's and other processes'."""
     memory: int
-    """Peak of the sum of the tree's PSS, in bytes: shared pages counted once, the page cache not at all; sampled."""
+    """The peak sum of the process tree's PSS, in bytes, sampled. Shared pages are counted once, the page cache isn't counted."""
     disk: int
-    """Peak of the blocks allocated below the watched directory, in bytes; sampled."""
+    """The peak of the blocks allocated below the watched directory, in bytes, sampled."""
 
 
 def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> Measurement:
-    """Run a line of bash (with pipefail) to its end.
+    """Run a line of bash, with pipefail, to its end. Return its costs.
+
+    ``environment`` is the whole environment of the command. ``watched`` is the directory whose disk use is measured.
 
     Raises:
-        CommandFailedError: it exited with another status than 0, or ran for an hour.
+        CommandFailedError: the command exited with another status than 0, or ran for an hour.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         machine_before, started = _machine_cpu(), time.monotonic()
@@ -59,7 +61,7 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
         sampler = _Sampler(process.pid, watched)
         sampler.start()
         try:
-            # wait4 tells the times of this very child and of all whom it has waited for, not those of other children.
+            # wait4 reports the times of this child, and of its children that it has waited for.
             _, status, used = os.wait4(process.pid, 0)
             wall, machine = time.monotonic() - started, _machine_cpu() - machine_before
         except BaseException:  # Ctrl-C reaches this process alone
@@ -76,7 +78,7 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
 
 
 def summarize(runs: Sequence[Measurement]) -> Measurement:
-    """The medians of the times, the highest of the peaks."""
+    """Return the medians of the times, and the highest of the peaks."""
     return Measurement(
         wall=statistics.median(run.wall for run in runs),
         cpu=statistics.median(run.cpu for run in runs),
@@ -123,7 +125,7 @@ def _pss(pid: int) -> int:
 
 
 def allocated(directory: str | Path) -> int:
-    """Bytes of the blocks allocated to the files below a directory."""
+    """Return the bytes of the blocks allocated to the files below a directory; 0 if there is no such directory."""
     total = 0
     try:
         with os.scandir(directory) as entries:

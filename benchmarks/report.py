@@ -1,4 +1,4 @@
-"""What the runs cost, and what was to be reached, as Markdown."""
+"""Write a report on the costs of the runs, and on the targets, as Markdown."""
 
 import datetime
 import platform
@@ -28,16 +28,17 @@ _COLUMNS = """\
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A figure that was to be reached."""
+    """A target, and the figure that was measured."""
 
     what: str
     figure: float | None
-    """None where it wasn't measured."""
+    """The measured figure; None if it wasn't measured."""
     limit: float
+    """The highest figure that reaches the target."""
     unit: str = ""
 
     def line(self) -> str:
-        """Its line of the table."""
+        """Return the target's line of the table."""
         if self.figure is None:
             return f"| {self.what} | ≤ {self.limit:g}{self.unit} | | not measured |"
         verdict = "reached" if self.figure <= self.limit else "**missed**"
@@ -46,22 +47,24 @@ class Target:
 
 @dataclass(slots=True)
 class Outcome:
-    """All that was measured; None for what was not asked for or can't be had."""
+    """All that was measured. None stands for results that weren't asked for or can't be measured here."""
 
     help_seconds: Sequence[float] | None
+    """Seconds of each run of ``pgstow --help``."""
     neighbours: float
-    """How busy the machine was before the runs, in percent of all its cores: what others do here."""
+    """How busy other processes kept the machine before the runs, in percent of all its cores."""
     databases: list[str] = field(default_factory=list)
-    """What was backed up, in words."""
+    """A description of each database that was backed up."""
     backups: Sequence[Result] | None = None
     restores: Sequence[Result] | None = None
     cluster: Sequence[Result] | None = None
     links: dict[str, Sequence[Result]] = field(default_factory=dict)
-    """Results by the link's description in words."""
+    """Results of backups over a slow link, by the link's description."""
     link_problem: str | None = None
+    """Why no slow link can be made on this machine; None if one can."""
 
     def targets(self) -> Iterator[Target]:
-        """What the issue asks for, with the figures."""
+        """Yield the project's targets, with the measured figures."""
         backups, restores, cluster = (_by_name(results) for results in (self.backups, self.restores, self.cluster))
         links = {name: _by_name(results) for name, results in self.links.items()}
         yield Target("backup: wall ÷ the sequential script's", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7)
@@ -93,7 +96,7 @@ class Outcome:
 
 
 def render(outcome: Outcome, *, command: str, runs: int, jobs: int) -> str:
-    """The whole report."""
+    """Return the whole report as Markdown. ``command`` is the command line of the benchmarks, ``runs`` the runs of each side."""
     parts = [
         "# Benchmarks",
         f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, misses included.",

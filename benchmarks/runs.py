@@ -1,4 +1,4 @@
-"""Runs the sides in turn, under the same conditions, and keeps what each cost."""
+"""Run the sides in turn, under the same conditions, and keep what each run costs."""
 
 import itertools
 import os
@@ -26,52 +26,55 @@ SERVER_SETTINGS: Mapping[str, str] = {
     "checkpoint_timeout": "30min",
     "autovacuum": "off",
 }
-"""Durable, without checkpoints and autovacuum at random moments."""
+"""Settings of a durable server, without checkpoints and autovacuum at random moments."""
 
 LEVEL = 3
-"""zstd's default, and pgstow's."""
+"""The compression level of all sides: the default of zstd, and of pgstow."""
 SOURCE = "bench"
 
 
 @dataclass(slots=True)
 class Result:
-    """What one side cost."""
+    """The costs of one side."""
 
     name: str
     runs: list[Measurement] = field(default_factory=list)
+    """The costs of each run."""
     puts: int = 0
+    """The number of PUT requests of the last run."""
     stored: int = 0
-    """Bytes in the store."""
+    """Bytes that the last run left in the store."""
     problem: str | None = None
-    """Why there are no figures."""
+    """Why there are no figures; None if there are."""
 
     @property
     def cost(self) -> Measurement | None:
-        """None where the side did not run, or failed."""
+        """The summary of all runs; None if the side did not run, or failed."""
         return None if self.problem or not self.runs else summarize(self.runs)
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where the sides run."""
+    """The server and the directory with which the sides run."""
 
     cluster: ThrowawayCluster
     directory: Path
     jobs: int
+    """The number of parallel jobs of each side."""
     _numbers: Iterator[int] = field(default_factory=itertools.count, init=False)
 
     @property
     def local(self) -> Path:
-        """The dumps that were made beforehand."""
+        """The folder of the dumps that :meth:`prepare` makes."""
         return self.directory / "local"
 
     def prepare(self) -> None:
-        """Make the dumps that the stages alone and the floor read; that warms the caches too."""
+        """Make the dumps that the single stages and the floor read, and so warm the caches. Raises CommandFailedError."""
         self.local.mkdir()
         self._measure(sides.PREPARE, {})
 
     def back_up(self, store: Store, commands: Mapping[str, str], repeat: int) -> list[Result]:
-        """Run the backups (or single stages of them) in turn."""
+        """Run each of ``commands``, backups or single stages of backups, ``repeat`` times in turn. Return the results by side."""
 
         def run(name: str, result: Result, turn: int) -> None:
             before, remote = store.puts(), _remote(name, turn)
@@ -81,7 +84,10 @@ class Bench:
         return _alternate(commands, repeat, run)
 
     def restore(self, store: Store, repeat: int) -> list[Result]:
-        """Run the restores in turn, each into a new database, of the backups in the store, which are made when missing."""
+        """Run each restore ``repeat`` times in turn, into new databases. Return the results by side.
+
+        Backups that the store lacks are made before. A side fails if its database has other rows, tables, indexes or constraints.
+        """
         expected = _count(self.cluster.conninfo(SOURCE))
 
         def run(name: str, result: Result, _turn: int) -> None:
@@ -97,7 +103,7 @@ class Bench:
             }
             result.runs.append(self._measure(sides.RESTORES[name], settings))
             if name == sides.PROOF:
-                return  # which has counted them, and dropped its database
+                return  # verify has counted the rows, and dropped its database
             if (found := _count(self.cluster.conninfo(target))) != expected:
                 raise CommandFailedError(f"restored {found} instead of {expected}")
 
@@ -132,11 +138,11 @@ class Bench:
 
 
 def _empty(directory: Path) -> None:
-    """Give the disk back, but delete nothing.
+    """Give the files' disk space back, but delete nothing.
 
-    A profile of pg_dump on ext4, run soon after thousands of files had been deleted, showed over a tenth of all samples in the kernel's
-    search for an inode that was not deleted recently (recently_deleted in fs/ext4/ialloc.c). So that no side pays for the clean-up
-    after another, nothing is deleted until the end, restored databases neither. How much wall time that is was not isolated.
+    pg_dump was profiled on ext4, soon after thousands of files had been deleted. Over a tenth of all samples were in the kernel's search for
+    an inode that was not deleted recently (recently_deleted in fs/ext4/ialloc.c). No side shall pay for the clean-up after another side. So
+    neither files nor restored databases are deleted until the end. The effect on wall time was not isolated.
     """
     for path in directory.rglob("*"):
         if path.is_file():
@@ -144,14 +150,14 @@ def _empty(directory: Path) -> None:
 
 
 def create_source(cluster: ThrowawayCluster) -> str:
-    """Create the empty database that will be backed up; its conninfo."""
+    """Create the empty database that will be backed up. Return its conninfo."""
     with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {SOURCE}")
     return cluster.conninfo(SOURCE)
 
 
 def _alternate(names: Mapping[str, str], repeat: int, run: Callable[[str, Result, int], None]) -> list[Result]:
-    """Each side once a turn, and each turn begins with another side; a side that fails is left out from then on."""
+    """Run each side once a turn. Each turn begins with another side. A side that fails is left out of later turns."""
     results = {name: Result(name) for name in names}
     order = list(results)
     for turn in range(repeat):
@@ -175,7 +181,7 @@ def _remote(name: str, turn: int) -> str:
 
 
 def _count(conninfo: str) -> tuple[int, ...]:
-    """Rows in all tables, tables, indexes, constraints."""
+    """Return the number of rows in all tables, of tables, of indexes, and of constraints."""
     with psycopg.connect(conninfo) as connection:
 
         def number(query: sql.SQL | sql.Composed) -> int:

@@ -30,19 +30,19 @@ _MTU = 9000
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link's speed and delay, the same in each direction."""
+    """A link's speed and delay, which are the same in each direction."""
 
     rate: float
-    """Mbit/s."""
+    """The speed in Mbit/s."""
     delay: float
-    """Milliseconds, one way."""
+    """The delay in milliseconds, one way."""
 
     def __str__(self) -> str:
         return f"{self.rate:g} Mbit/s, {self.delay:g} ms each way"
 
 
 def why_not() -> str | None:
-    """Why a link can't be shaped here; None when it can."""
+    """Return why no slow link can be made on this machine; None if one can."""
     if os.geteuid() != 0:
         return "it takes root"
     if not _TUN.exists():
@@ -54,11 +54,14 @@ def why_not() -> str | None:
 
 @contextmanager
 def slow_link(link: Link) -> Iterator[Sequence[str]]:
-    """Make a link to :data:`FAR`, in a network namespace of its own. Yield the words to put before a command that is to run there."""
+    """Make a link to :data:`FAR`, which lies in its own network namespace. Yield the words to put before a command that is to run there.
+
+    Raises RuntimeError if the link doesn't come up, and subprocess.CalledProcessError if ``ip`` fails.
+    """
     namespace = f"bench{os.getpid()}"
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     try:
-        # A process of its own, so that it doesn't wait for this one's interpreter lock. It ends when its input does.
+        # A separate process doesn't wait for this process's interpreter lock. It ends when its input ends.
         command = [sys.executable, "-m", "benchmarks.slow_link", namespace, str(link.rate), str(link.delay)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             if process.stdout is None or not process.stdout.readline():

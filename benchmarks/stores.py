@@ -13,22 +13,22 @@ REGION = "us-east-1"
 _KEY, _SECRET = "benchmarkkey", "benchmarksecret"
 _START_TIMEOUT = 20.0  # seconds
 _SERVING = re.compile(r"Starting s3 server on \[(http://[^/]+)/\]")
-# What rclone says, at its debug level, of a PUT of an object and of a PUT of a part of a multipart upload.
+# What rclone logs at its debug level for a PUT of an object, and for a PUT of a part of a multipart upload.
 _PUT = re.compile(r"serve s3: (CREATE OBJECT|put multipart upload)")
 
-# No VFS cache. With it, rclone hashes the whole object for each ranged GET as long as the object is only in the cache,
-# which costs the AWS CLI (it fetches large objects in ranges of 8 MiB) several times what anything else here costs; and
-# it copies objects out of the cache at a later time, into another side's run. Nor does rclone check its own copying.
+# No VFS cache. With a cache, rclone hashes the whole object for each ranged GET while the object is only in the cache. This would
+# cost the AWS CLI, which fetches large objects in ranges of 8 MiB, several times more than anything else here. rclone would also
+# copy objects out of the cache later, during another side's run. rclone doesn't check its own copies either.
 _FLAGS = ("--vfs-cache-mode", "off", "--no-checksum", "--ignore-checksum", "-vv")
 
 
 class Store:
-    """An S3 store in an empty directory, from ``with`` until its end.
+    """An S3 store in an empty directory, for as long as its ``with`` block runs. Raises RuntimeError if the store doesn't start.
 
     Args:
-        directory: where objects rest, each in a file.
-        address: where to listen.
-        prefix: words before the command, as ``ip netns exec NAME``.
+        directory: the folder of the objects, each in its own file, and of rclone's log.
+        address: the IP address on which to listen.
+        prefix: words before the command, such as ``ip netns exec NAME``.
     """
 
     def __init__(self, directory: Path, *, address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
@@ -57,7 +57,7 @@ class Store:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What the AWS CLI and boto3 need, and nothing from files of this machine."""
+        """The environment with which the AWS CLI and boto3 reach the store, without any files of this machine."""
         return {
             "AWS_ACCESS_KEY_ID": _KEY,
             "AWS_SECRET_ACCESS_KEY": _SECRET,
@@ -69,10 +69,10 @@ class Store:
         }
 
     def puts(self) -> int:
-        """Requests of the method PUT so far, parts of multipart uploads included; the POSTs that open and close those are not."""
+        """Return the number of PUT requests so far. Parts of multipart uploads count, the POSTs that open and close uploads don't."""
         with self._log.open(errors="replace") as log:
             return sum(1 for line in log if _PUT.search(line))
 
     def stored(self, prefix: str) -> int:
-        """Bytes of the objects below a prefix."""
+        """Return the bytes of the objects below a prefix."""
         return sum(path.stat().st_size for path in (self._objects / BUCKET / prefix).rglob("*") if path.is_file())
