@@ -1,4 +1,4 @@
-"""``terraform/examples/aws``, applied by the real provider to moto, and its roles' own credentials."""
+"""Apply ``terraform/examples/aws`` to moto with the real provider, and take credentials of its roles."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ BUCKET = "acme-backups"
 EXAMPLE = "examples/aws"
 ROLES = ("writer", "restorer", "auditor", "pruner")
 
-# moto is reached by http://127.0.0.1, where no bucket can be a host name, and its credentials are none of AWS's.
+# moto's URL is http://127.0.0.1, where no bucket can be a host name, and its credentials aren't AWS's.
 _OVERRIDE = """
 provider "aws" {
   s3_use_path_style           = true
@@ -52,21 +52,24 @@ _VARIABLES = {
 
 @dataclass(frozen=True)
 class AppliedExample:
-    """The example as it stands. IAM is enforced: a request succeeds only where a role's policy allows action and resource."""
+    """The example as applied to moto. moto enforces IAM: a request succeeds only if the role's policy allows its action and resource."""
 
     endpoint: str
+    """moto's URL."""
     outputs: Mapping[str, Any]
+    """Terraform's outputs by name."""
     credentials: Mapping[str, Mapping[str, str]]
-    """By role, and those of ``admin``, who may do anything."""
+    """Credentials by role. The role ``admin`` may do anything."""
     bucket_policy: Mapping[str, Any]
-    """As the bucket had it. It was taken away then, since moto takes a statement that denies on a condition for one that always denies."""
+    """The bucket's policy before it was removed. moto ignores conditions, so a statement that denies on a condition would always deny."""
     task_definition: Mapping[str, Any]
-    """What the nightly schedule runs."""
+    """The ECS task that the nightly schedule runs."""
     clients: dict[tuple[str, str], Any] = field(default_factory=dict)
+    """The clients that :meth:`client` has made, by role and service."""
 
     @property
     def url(self) -> str:
-        """From the printed pgstow.toml."""
+        """The URL of the destination in the printed pgstow.toml."""
         url: str = tomllib.loads(self.outputs["pgstow_toml"])["destinations"]["offsite"]["url"]
         return url
 
@@ -75,21 +78,21 @@ class AppliedExample:
         return self.url.partition("kms_key=")[2]
 
     def environment(self, role: str) -> dict[str, str]:
-        """For a program that acts as the role."""
+        """Return the environment of a program that acts as the role."""
         names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
         fields = ("AccessKeyId", "SecretAccessKey", "SessionToken")
         found = {name: self.credentials[role].get(given, "") for name, given in zip(names, fields, strict=True)}
         return found | {"AWS_ENDPOINT_URL": self.endpoint, "AWS_CONFIG_FILE": "/dev/null"}
 
     def client(self, role: str, service: str = "s3") -> Any:
-        """boto3's own client, acting as the role; one for all tests, since making it takes longer than most of them."""
+        """Return boto3's client, which acts as the role. All tests share it, since making a client takes longer than most tests."""
         if (role, service) not in self.clients:
             self.clients[role, service] = _client(self.endpoint, service, self.credentials[role])
         return self.clients[role, service]
 
     @cached_property
     def policies(self) -> dict[str, list[dict[str, Any]]]:
-        """What IAM holds for each role."""
+        """The policies in IAM, by role."""
         iam = self.client("admin", "iam")
         return {
             role: [
@@ -103,7 +106,7 @@ class AppliedExample:
 
 @contextmanager
 def moto_process() -> Iterator[str]:
-    """moto in a process of its own, since whether it enforces IAM is one setting for the whole process; yields its endpoint."""
+    """Run moto in a separate process, and yield its URL. moto enforces IAM either in the whole process or not at all."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -115,7 +118,7 @@ def moto_process() -> Iterator[str]:
 
 
 def apply_example(terraform: Terraform, endpoint: str) -> AppliedExample:
-    """Apply it, take each role's credentials, and from then on have moto ask IAM about every request."""
+    """Apply the example, and take each role's credentials. After that, moto asks IAM about every request."""
     (terraform.copy / EXAMPLE / "moto_override.tf").write_text(_OVERRIDE)
     anybody = {"AccessKeyId": "any", "SecretAccessKey": "any"}
     provider = {"AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}

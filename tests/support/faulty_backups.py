@@ -1,4 +1,4 @@
-"""Backups to stores that fail, and the pg_dump in them."""
+"""Backups to stores that fail, and the processes of pg_dump in these backups."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from support.pgstow import wait_until
 
 @dataclass(frozen=True)
 class FaultyStore:
-    """An S3 bucket behind a proxy that fails as it is told."""
+    """An S3 bucket behind a proxy that fails by rule."""
 
     url: str
     proxy: FaultyProxy
@@ -19,7 +19,7 @@ class FaultyStore:
 
     @property
     def keys(self) -> list[str]:
-        """All that is in the bucket."""
+        """The keys of all objects in the bucket."""
         pages = self.bucket.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket.bucket)
         return [entry["Key"] for page in pages for entry in page.get("Contents", ())]
 
@@ -29,10 +29,10 @@ FILL_LARGE = """
     FROM generate_series(1, 7500) AS i, generate_series(1, 100) AS j GROUP BY i;
     CREATE TABLE small AS SELECT i AS id FROM generate_series(1, 1000) AS i;
 """
-"""A database whose dump has 24 MB, half of that when compressed: more than ``SMALL`` limits hold."""
+"""SQL for a database whose dump has 24 MB, and 12 MB when compressed: more than the limits in ``SMALL`` hold."""
 
 SMALL = ("--memory", "1MiB", "--object-size", "256KiB", "--spool-limit", "16MiB", "--jobs", "2")
-"""Options with which little of a large database fits anywhere."""
+"""Options with small limits of memory and spool, so that little of a large database fits into them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Process:
 
 
 def dumps(spool_dir: Path) -> list[Process]:
-    """The processes of pg_dump that write below a folder: the leader first, then its workers."""
+    """Return the processes of pg_dump that write below a folder: the leader first, then its workers."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -60,6 +60,6 @@ def dumps(spool_dir: Path) -> list[Process]:
 
 
 def wait_for_backpressure(spool_dir: Path) -> list[Process]:
-    """Wait until the spool is full and pg_dump stopped, with its workers; these processes."""
+    """Wait until the spool is full, and pg_dump and its workers are stopped. Return their processes. Raises AssertionError after a time."""
     wait_until(lambda: {process.state for process in dumps(spool_dir)} == {"T"}, "pg_dump is stopped")
     return dumps(spool_dir)

@@ -1,4 +1,4 @@
-"""A proxy before a real store that fails as networks and stores do, by rule."""
+"""A proxy in front of a real store. By rule, it fails as networks and stores fail."""
 
 import base64
 import hashlib
@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 
 class Fault(Enum):
-    """What happens to a request that a rule matches."""
+    """The fault that happens to a request if a rule matches."""
 
     RESET = auto()
     """The connection is reset; the store never hears of the request."""
@@ -28,51 +28,51 @@ class Fault(Enum):
     STALL = auto()
     """Nothing is answered until the proxy closes."""
     TRUNCATE = auto()
-    """The answer's headers announce its length, half of its body follows, then the connection closes."""
+    """The answer's headers announce the whole length. Half of the body follows, then the connection closes."""
     INTERNAL_ERROR = auto()
-    """500; the store never hears of the request, nor of those refused as below."""
+    """The answer is 500. The store never hears of a request that the proxy refuses, here and below."""
     SLOW_DOWN = auto()
-    """503."""
+    """The answer is 503."""
     FORBIDDEN = auto()
-    """403."""
+    """The answer is 403."""
     CONDITION_REQUIRED = auto()
-    """403 without If-None-Match, as by a bucket's policy; with it the store does what it is asked."""
+    """The answer is 403 without If-None-Match, as by a bucket's policy. With If-None-Match, the store does what it is asked."""
     NO_OBJECT_LOCK = auto()
-    """404, as S3 answers where an object has no retention or legal hold."""
+    """The answer is 404, as S3 answers if an object has no retention or legal hold."""
     NO_BUCKET_LOCK = auto()
-    """400, as S3 answers the same where the bucket has no Object Lock."""
+    """The answer is 400, as S3 answers a question about an object's lock if the bucket has no Object Lock."""
     BAD_DIGEST = auto()
-    """400, as a store answers that received other bytes than the checksum says."""
+    """The answer is 400, as a store answers if it received other bytes than the checksum says."""
     ERROR_IN_200 = auto()
-    """200, with the error document of a 500."""
+    """The answer is 200, with the error document of a 500."""
     FLIP_SENT = auto()
     """One bit of the request's body is flipped on its way to the store."""
     FLIP_RECEIVED = auto()
     """One bit of the answer's body is flipped."""
     WRONG_CHECKSUM = auto()
-    """The store does what it was asked, and answers with the checksum of something else."""
+    """The store does what it was asked, and answers with the checksum of other bytes."""
     NO_CHECKSUM = auto()
     """The store does what it was asked, and answers with no checksum and an opaque ETag."""
     NO_CONDITION = auto()
     """The store does what it was asked, without regard to If-None-Match."""
     NO_CONDITIONS = auto()
-    """501, as a store answers that knows no conditional puts; without If-None-Match it does what it is asked."""
+    """The answer to If-None-Match is 501, as of a store without conditional puts. Without it, the store does what it is asked."""
     SLOW_READ = auto()
-    """The request's body is read at about 1 MiB/s, with a pause of half a second after each half MiB; then it is forwarded."""
+    """The request's body is read at about 1 MiB/s, with a pause of half a second after each half MiB. Then it is forwarded."""
     SLOW_WRITE = auto()
     """The answer's body comes in five parts, with a pause of half a second before each."""
     DEAF = auto()
-    """Nothing of the request's body is read after its first half MiB, and nothing is answered until the proxy closes."""
+    """The proxy reads the first half MiB of the request's body, and then neither reads nor answers until it closes."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered in the store's place, which never hears of the request."""
+    """An answer of the proxy. The store never hears of the request."""
 
     status: int = 200
     body: bytes = b""
     kind: str = "text/html; charset=utf-8"
-    """The Content-Type."""
+    """The answer's Content-Type."""
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -87,7 +87,7 @@ class Request(NamedTuple):
 
     method: str
     path: str
-    """With its query, as sent."""
+    """The path with its query, as sent."""
 
 
 @dataclass
@@ -100,7 +100,7 @@ class _Rule:
     message: str
 
     def takes(self, request: Request) -> bool:
-        """Whether the rule matches, counting down ``skip`` and ``times``."""
+        """True if the rule matches. Counts down ``skip`` and ``times``."""
         if not (self.times and self.method.fullmatch(request.method) and self.path.search(request.path)):
             return False
         if self.skip:
@@ -111,10 +111,10 @@ class _Rule:
 
 
 class FaultyProxy:
-    """``with FaultyProxy(upstream_url) as proxy``: requests to ``proxy.url`` are answered by upstream, or fail by rule.
+    """``with FaultyProxy(upstream_url) as proxy``: the upstream store answers requests to ``proxy.url``, or they fail by rule.
 
-    With ``verify_digests``, PUTs whose body doesn't match their x-amz-checksum-sha256 or Content-MD5 are refused as S3
-    refuses them, which moto doesn't do.
+    With ``verify_digests``, the proxy refuses a PUT whose body doesn't match its x-amz-checksum-sha256 or Content-MD5. S3 refuses such a
+    PUT, too, but moto doesn't.
     """
 
     def __init__(self, upstream: str, *, verify_digests: bool = False) -> None:
@@ -129,7 +129,7 @@ class FaultyProxy:
 
     @property
     def url(self) -> str:
-        """Where the proxy listens: ``http://127.0.0.1:port``."""
+        """The URL of the proxy: ``http://127.0.0.1:port``."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def fail(
@@ -142,11 +142,10 @@ class FaultyProxy:
         skip: int = 0,
         message: str = "Injected by the test.",
     ) -> None:
-        """Fail the next ``times`` requests whose method and path match, after letting ``skip`` of them pass.
+        """Let ``skip`` requests whose method and path match pass, and then fail the next ``times`` of them.
 
-        ``method`` is a regular expression for the whole method, ``path`` one to be found in path and query. Rules are
-        asked in the order they were made; the first that takes a request decides. ``math.inf`` is for ever. ``message`` is
-        what a refusal says.
+        ``method`` is a regular expression for the whole method. ``path`` is a regular expression to find in path and query. Rules are tried
+        in the order in which they were made, and the first match decides. ``times`` may be ``math.inf``. ``message`` is the text of a refusal.
         """
         with self._lock:
             self._rules.append(_Rule(re.compile(method), re.compile(path), skip, times, with_, message))
@@ -157,12 +156,12 @@ class FaultyProxy:
             self._rules.clear()
 
     def count(self, method: str, path: str = "") -> int:
-        """How many requests came with this method and ``path`` (a regular expression) in their path."""
+        """Return the number of requests so far with this method, in whose path the regular expression ``path`` is found."""
         with self._lock:
             return sum(request.method == method and bool(re.search(path, request.path)) for request in self.requests)
 
     def rule_for(self, request: Request) -> tuple[Fault | Answer | None, str]:
-        """Log the request and say what shall happen to it, and in which words."""
+        """Log the request. Return its fault, or None, and the text of a refusal."""
         with self._lock:
             self.requests.append(request)
             return next(((rule.fault, rule.message) for rule in self._rules if rule.takes(request)), (None, ""))
@@ -202,7 +201,7 @@ class _Server(ThreadingHTTPServer):
         super().server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hung up is part of the game."""
+        """Ignore the error: clients may hang up."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -211,7 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def log_message(self, format: str, *args: object) -> None:
-        """The proxy's own log says it better."""
+        """Print nothing: the proxy keeps its own log."""
 
     def _serve(self) -> None:
         proxy = self.server.proxy
@@ -364,7 +363,7 @@ _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length"
 
 
 def _flip(body: bytes) -> bytes:
-    """The body with a bit flipped near its end: in a multipart upload, that is past the metadata."""
+    """Return the body with a bit flipped after three quarters of its bytes. In a multipart upload, this is past the metadata."""
     at = len(body) * 3 // 4
     return body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :] if body else body
 

@@ -1,6 +1,6 @@
-"""Runs of pgstow that are forked from a process which has imported all of it: else each would cost half a second of a processor.
+"""Fork runs of pgstow from a server process that has imported all of pgstow. Otherwise each run would take half a second of a processor.
 
-A forked run is a process of its own, with its own standard streams, environment and exit code. Its command line in /proc is the server's.
+A forked run is a separate process, with its own standard streams, environment and exit code. Its command line in /proc is the server's.
 """
 
 import contextlib
@@ -20,13 +20,13 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-_LONGEST = 100_000  # bytes of a request, which a Unix socket takes at once
+_LONGEST = 100_000  # bytes of a request, so that a Unix socket takes it at once
 
 
 def run_forked(command: Sequence[str], env: Mapping[str, str], timeout: float) -> tuple[int, bytes, bytes]:
     """Run pgstow to its end. Return its exit code (negative for a signal), standard output and standard error.
 
-    Raises subprocess.TimeoutExpired after ``timeout`` seconds.
+    ``env`` is the whole environment of the run. Raises subprocess.TimeoutExpired after ``timeout`` seconds.
     """
     request = json.dumps([list(command), dict(env), str(Path.cwd())]).encode()
     assert len(request) <= _LONGEST
@@ -64,14 +64,14 @@ def run_forked(command: Sequence[str], env: Mapping[str, str], timeout: float) -
 
 @cache
 def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """Start the server, which ends with this process, and return the connection to it."""
+    """Start the server, and return a socket that is connected to it. The server ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         return ours, subprocess.Popen([sys.executable, __file__], stdin=theirs)
 
 
 def _serve() -> None:
-    """Fork a run for each request, until the other end is closed."""
+    """Fork a run for each request, until the other end of the socket is closed."""
     for package in ("cli", "pipeline", "storage_backends"):
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
             importlib.import_module(module.name)
@@ -91,7 +91,7 @@ def _serve() -> None:
 
 
 def _answer(request: bytes, answers: int, *streams: int) -> NoReturn:
-    """Fork the run, and tell its process ID and how it ended."""
+    """Fork the run. Send its process ID, and then its exit code, to ``answers``."""
     if (pid := os.fork()) == 0:
         os.close(answers)
         _run(*json.loads(request), streams)

@@ -1,4 +1,4 @@
-"""What IAM's policies say of one request: for conditions, which moto doesn't look at.
+"""Decide if IAM's policies allow a request. Conditions count, which moto ignores.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-logic.html
 """
@@ -13,7 +13,7 @@ Context = Mapping[str, str]
 
 
 def allows(policies: Iterable[Policy], action: str, resource: str, context: Context | None = None) -> bool:
-    """Whether a statement allows it and none denies it. ``context`` has the request's condition keys."""
+    """True if a statement allows the request and no statement denies it. ``context`` has the request's condition keys."""
     effects = {
         statement["Effect"]
         for policy in policies
@@ -26,7 +26,7 @@ def allows(policies: Iterable[Policy], action: str, resource: str, context: Cont
 
 
 def denies(policies: Iterable[Policy], action: str, resource: str, context: Context | None = None) -> bool:
-    """Whether a statement denies it, as one of a bucket's policy, whatever others allow."""
+    """True if a statement denies the request, even if other policies allow everything. ``policies`` may be a bucket's policy."""
     everything = {"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     return not allows([everything, *policies], action, resource, context)
 

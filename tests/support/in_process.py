@@ -1,4 +1,4 @@
-"""The ``pgstow`` command within the test's own process: fast enough for hundreds of command lines."""
+"""Run the ``pgstow`` command within the test's own process, which is fast enough for hundreds of command lines."""
 
 import io
 import os
@@ -17,12 +17,15 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP, signal
 
 
 def call_pgstow(*arguments: object, env: Mapping[str, str] | None = None) -> Result:
-    """Run it to its end; ``env`` is set over this process's environment. Standard output and standard error are what ``main`` makes of them."""
+    """Run ``pgstow`` to its end, and return how it ended. ``env`` is added to this process's environment.
+
+    Standard output and standard error escape characters that UTF-8 can't encode, as in ``main``.
+    """
     stdout, stderr = _stream(), _stream()
     with (
         _signals_kept(),
         mock.patch.dict(os.environ, env or {}),
-        mock.patch.object(os, "nice"),  # which nobody could take back
+        mock.patch.object(os, "nice"),  # niceness can't be lowered again
         mock.patch.object(sys, "stdout", stdout),
         mock.patch.object(sys, "stderr", stderr),
         mock.patch.object(sys, "stdin", io.StringIO()),

@@ -1,4 +1,4 @@
-"""PostgreSQL's programs in a place of a test's own, which may lack what the real installation has."""
+"""A test's own copy of PostgreSQL, which may lack parts of the real installation."""
 
 import shutil
 import subprocess
@@ -15,7 +15,7 @@ from pipeline.postgres.programs import find_program
 
 @dataclass(frozen=True)
 class Installation:
-    """A copy of the newest server's programs, libraries and extensions."""
+    """The folders of a copy of the newest server: its programs, libraries and extensions."""
 
     bin: Path
     lib: Path
@@ -24,13 +24,16 @@ class Installation:
 
 @contextmanager
 def own_installation() -> Iterator[Installation]:
-    """A copy to change as a test likes. PostgreSQL finds all of it from where its programs are (``make_relative_path`` in path.c)."""
+    """Yield a copy that the test may change. Skip the test if PostgreSQL isn't where Debian's packages put it.
+
+    PostgreSQL finds its other folders from the folder of its programs (``make_relative_path`` in path.c).
+    """
     initdb = find_program("initdb", at_least_major=12, search=())
     programs = initdb.path.resolve().parent
     share = Path("/usr/share/postgresql", str(initdb.major))
     if programs != Path("/usr/lib/postgresql", str(initdb.major), "bin"):
         pytest.skip("only the places of Debian's packages are known here")
-    with tempfile.TemporaryDirectory(prefix="postgresql-", dir="/tmp") as name:  # where the server's user may look
+    with tempfile.TemporaryDirectory(prefix="postgresql-", dir="/tmp") as name:  # the server's user may read here
         copy = Path(name)
         shutil.copytree(programs.parent, copy / "lib/postgresql" / str(initdb.major), ignore=_unneeded)
         shutil.copytree(share, copy / "share/postgresql" / str(initdb.major))

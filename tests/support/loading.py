@@ -1,4 +1,4 @@
-"""What a parallel pg_restore would do before which data, worked out from a table of contents."""
+"""Find out from a table of contents what a parallel pg_restore would do before it loads which data."""
 
 import subprocess
 from collections.abc import Mapping
@@ -12,14 +12,17 @@ from pipeline.postgres.toc import Section, Toc, TocEntry
 
 
 def dumped_toc(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str) -> bytes:
-    """Return the ``toc.dat`` of stock pg_dump."""
+    """Dump the database into ``folder`` with stock pg_dump. Return the bytes of its ``toc.dat``."""
     pg_dump = [postgres.bin_dir / "pg_dump", "--format=directory", *options, f"--file={folder}", f"--dbname={conninfo}"]
     subprocess.run(pg_dump, check=True)
     return (folder / TOC_NAME).read_bytes()
 
 
 def awaited(toc: Toc) -> Mapping[int, set[int]]:
-    """The data entries that each entry waits for, as fix_dependencies() and repoint_table_dependencies() have it."""
+    """Return the dump IDs of the data entries for which each entry waits, by dump ID.
+
+    The rules are those of fix_dependencies() and repoint_table_dependencies() in pg_backup_archiver.c.
+    """
     by_id = {entry.dump_id: entry for entry in toc.entries}
     data_of = {e.dependencies[0]: e.dump_id for e in toc.entries if e.description == "TABLE DATA"}
     found: dict[int, set[int]] = {}
@@ -49,11 +52,11 @@ FROM below JOIN pg_class c ON c.oid = top JOIN pg_namespace n ON n.oid = c.relna
 JOIN pg_class t ON t.oid = relation JOIN pg_namespace tn ON tn.oid = t.relnamespace
 WHERE n.nspname !~ '^(pg_|information_schema$)' GROUP BY 1, 2
 """
-"""For each table, those whose rows it shows, by the catalog: itself, its partitions and theirs, its children."""
+"""SQL for each table's schema and name, and the names of the tables whose rows it shows: itself, its partitions and its children."""
 
 
 def early(toc: Toc, database: Database) -> list[str]:
-    """What is ready before the data of a table that it acts on, with the table's name."""
+    """Return the entries that are ready before the data of a table on which they act, each with the table's name."""
     below = {(schema, name): set(tables) for schema, name, tables in database.fetch(LOADED_BEFORE)}
     by_id = {entry.dump_id: entry for entry in toc.entries}
     data = {f"{e.namespace}.{e.tag}": e.dump_id for e in toc.entries if e.description == "TABLE DATA"}
@@ -102,7 +105,7 @@ ALTER TABLE base ADD CONSTRAINT large CHECK (a > 5) NOT VALID;
 CREATE DOMAIN d AS int; CREATE TABLE domained (a d); INSERT INTO domained VALUES (1);
 ALTER DOMAIN d ADD CONSTRAINT large CHECK (VALUE > 5) NOT VALID;
 """
-"""Whose triggers and constraints would change, add or refuse rows if they were there while these come."""
+"""SQL for tables whose triggers and constraints would change, add or refuse rows, if they existed while the rows are loaded."""
 
 CONFIGURED = r"""
 CREATE TABLE queue (id int PRIMARY KEY, name text);
@@ -112,7 +115,7 @@ SELECT pg_catalog.pg_extension_config_dump('a_subscription', '');
 SELECT pg_catalog.pg_extension_config_dump('consumer', '');
 SELECT pg_catalog.pg_extension_config_dump('queue', '');
 """
-"""The script of an extension whose tables of configuration refer to each other; the first by name to both others."""
+"""The script of an extension whose configuration tables refer to each other. The first table by name refers to both others."""
 FILL_CONFIGURED = r"""
 INSERT INTO queue SELECT i, repeat('q', 200) FROM generate_series(1, 3000) AS i;
 INSERT INTO consumer SELECT i, i % 3000 + 1 FROM generate_series(1, 6000) AS i;

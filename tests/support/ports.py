@@ -1,14 +1,14 @@
-"""Ports for servers that can't be told to take any."""
+"""Free ports, for servers that can't choose a port themselves."""
 
 import random
 import socket
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on.
+    """Return a TCP port of 127.0.0.1 on which nobody listens.
 
-    Below the range from which connections get theirs (RFC 6335, and Linux's from 32768 on): one of those might be taken again before the
-    server is there, as other tests connect meanwhile.
+    The port is below the range from which clients get their ports (RFC 6335, on Linux from 32768 on). A client of another test could take a
+    port of that range before the server does.
     """
     while True:
         port = random.randrange(20000, 32768)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for the session, and databases in it for each test."""
+"""Fixtures: a PostgreSQL server for all tests, and databases for each test."""
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -13,25 +13,25 @@ from demo import sample
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 SAMPLE_SCALE = 0.02
-"""Some 13,000 rows: enough for several slices and packs where a test asks for small ones."""
+"""The sample's scale: some 13,000 rows, which fill several slices and packs if a test asks for small objects."""
 
 _numbers = count(1)
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database of a test's own, used as the superuser."""
+    """A test's own database, with a connection as the superuser."""
 
     name: str
     conninfo: str
 
     def execute(self, query: str) -> None:
-        """Run a statement, or several that make one transaction."""
+        """Run a statement, or several statements in one transaction. Raises psycopg.Error."""
         with closing(psycopg.connect(self.conninfo, autocommit=True)) as connection:
             connection.execute(query.encode())
 
     def fetch(self, query: str) -> list[tuple]:
-        """The rows of a query."""
+        """Return the rows of a query. Raises psycopg.Error."""
         with closing(psycopg.connect(self.conninfo, autocommit=True)) as connection:
             return connection.execute(query.encode()).fetchall()
 
@@ -41,14 +41,14 @@ DatabaseMaker = Callable[..., Database]
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[ThrowawayCluster]:
-    """The server. Its other databases are other tests': make your own by ``database`` or ``make_database``."""
+    """The server that all tests share. A test makes its own databases by ``database`` or ``make_database``."""
     with ThrowawayCluster() as cluster:
         yield cluster
 
 
 @pytest.fixture
 def make_database(postgres: ThrowawayCluster) -> Iterator[DatabaseMaker]:
-    """``make_database(name=None, template="template0")`` makes a database, which is dropped after the test."""
+    """A function: ``make_database(name=None, template="template0")`` makes and returns a database, which is dropped after the test."""
     made: list[str] = []
 
     def make(name: str | None = None, *, template: str = "template0") -> Database:

@@ -1,4 +1,4 @@
-"""Stores full of small backups that no server was needed for: manifests as pgstow writes them, and the objects that they name."""
+"""Fill stores with small backups, without a server: manifests as pgstow writes them, and their objects."""
 
 import hashlib
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ SOURCE = Source(
 
 
 def _archive(database: str) -> File:
-    """What an archive can't be without."""
+    """Return the one file that every archive must have."""
     segment = Segment(object=0, offset=0, length=4, size=9)
     path, kind = ("globals.sql", "script") if database in {GLOBALS, CLUSTER} else ("toc.dat", "toc")
     return File(path=path, kind=kind, size=9, checksum="0" * 64, segments=[segment])  # type: ignore[arg-type]
@@ -56,12 +56,12 @@ class BackupBuilder:
         self._number = 0
 
     def ref(self, age: timedelta, database: str = "shop", cluster: str = "prod") -> BackupRef:
-        """A new one, that began so long before ``NOW``."""
+        """Return the reference of a new backup, which began ``age`` before ``NOW``."""
         self._number += 1
         return BackupRef(cluster, database, f"{NOW - age:%Y%m%dT%H%M%SZ}-{self._number:06x}")
 
     def objects(self, ref: BackupRef, number: int = 2) -> list[StoredObject]:
-        """Objects stored for a backup, as an interrupted one leaves them."""
+        """Store so many objects for a backup, without a manifest, as an interrupted backup leaves them. Return the objects."""
         return [upload(self.store, f"{ref.data_prefix}{each}.dat.00000.zst", b"data") for each in range(number)]
 
     def add(
@@ -75,9 +75,10 @@ class BackupBuilder:
         number: int = 2,
         **fields: Any,
     ) -> BackupRef:
-        """A backup whose data is so much older than ``NOW``; ``uses`` are backups among whose objects some of its own are.
+        """Store a backup whose data is ``age`` older than ``NOW``. Return its reference.
 
-        ``number`` is of its own objects.
+        The backup has ``number`` objects of its own, and also uses the objects of the backups in ``uses``. A backup with ``members`` is a
+        cluster's. ``fields`` are further fields of the manifest.
         """
         ref = self.ref(age, database)
         objects = [] if members else self.objects(ref, number)
@@ -110,14 +111,14 @@ class BackupBuilder:
         return ref
 
     def add_cluster(self, age: timedelta) -> list[BackupRef]:
-        """A whole server's: globals, one database, and the record of both, which comes last."""
+        """Store the backup of a whole server: globals, one database, and the cluster manifest. Return their references, in this order."""
         members = [self.add(age, name) for name in (GLOBALS, "shop")]
         return [*members, self.add(age, CLUSTER, members=members)]
 
     def attest(
         self, ref: BackupRef, level: Level = Level.RESTORE, *, good: bool = True, unreadable: Sequence[str] = ()
     ) -> str:
-        """A verification's result; with ``unreadable`` and no damage where the store didn't give all."""
+        """Store an attestation of the backup. Return its key. ``unreadable`` has sentences on objects that the store didn't give."""
         return store_attestation(
             self.store,
             Attestation(
@@ -139,15 +140,15 @@ class BackupBuilder:
         )
 
     def manifest(self, ref: BackupRef) -> Manifest:
-        """As it is in the store, unchecked."""
+        """Return the backup's manifest in the store, without checking its checksum."""
         return Manifest.model_validate_json(self.store.get(ref.manifest_key))
 
     def digest(self, ref: BackupRef) -> str:
-        """SHA-256 of its manifest."""
+        """Return the SHA-256 of the backup's manifest, in hexadecimal."""
         return hashlib.sha256(self.store.get(ref.manifest_key)).hexdigest()
 
     def committed(self) -> set[BackupRef]:
-        """The backups that there are. Fails unless each has all its objects."""
+        """Return all backups in the store. Raises AssertionError unless each backup has all its objects."""
         keys = {info.key for info in self.store.list()}
         refs = {ref for key in keys if (ref := BackupRef.of_manifest_key(key))}
         for ref in refs:
@@ -156,5 +157,5 @@ class BackupBuilder:
         return refs
 
     def all_keys(self) -> list[str]:
-        """All that there is."""
+        """Return the keys of all objects in the store."""
         return [info.key for info in self.store.list()]

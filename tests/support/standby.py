@@ -10,9 +10,10 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 
 
 class Standby(ThrowawayCluster):
-    """A copy of ``primary``'s cluster by pg_basebackup, in hot standby and streaming from it, from ``with`` until its end.
+    """A hot standby that streams from ``primary``, for as long as its ``with`` block runs. pg_basebackup copies the primary's cluster.
 
-    The block is entered once postmaster.pid has the word ``until``: ``ready`` when the server takes connections, or ``starting``.
+    The block begins once postmaster.pid has the word ``until``. The word is ``ready`` if the server takes connections, or ``starting``.
+    Raises LocalResourceExhausted if the standby can't be set up.
     """
 
     def __init__(
@@ -23,14 +24,14 @@ class Standby(ThrowawayCluster):
         self._until = until
 
     def wait_until_ready(self) -> None:
-        """The server takes connections."""
+        """Wait until the standby takes connections. Raises AssertionError if it doesn't in time."""
         self._until = "ready"
         wait_until(self._is_ready, "the standby takes connections")
 
     def _run_initdb(self, programs: Path) -> None:
         command = [programs / "pg_basebackup", "--pgdata", self._home / "data", "--write-recovery-conf"]
         command += ["--checkpoint=fast", "--no-sync", f"--dbname={self._primary.conninfo()}"]
-        self._primary._sockets.chmod(0o711)  # each server is a user of its own where root runs the tests
+        self._primary._sockets.chmod(0o711)  # if root runs the tests, each server has its own user
         if self._popen(command, self._owner).wait():
             raise LocalResourceExhausted(f"A standby cannot be set up: {self._complaint()}")
 

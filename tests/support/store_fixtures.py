@@ -1,4 +1,4 @@
-"""Fixtures over the object stores, for every test; loaded by tests/conftest.py."""
+"""Fixtures for object stores. tests/conftest.py loads them for every test."""
 
 import uuid
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ from support.object_stores import StoreBucket, fake_gcs_server, moto_server
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """An S3 server for the whole run."""
+    """The URL of an S3 server, which all tests share."""
     with moto_server() as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="session")
 def gcs_endpoint() -> Iterator[str]:
-    """A GCS server for the whole run."""
+    """The URL of a GCS server, which all tests share."""
     with fake_gcs_server() as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="session")
 def s3_client(s3_endpoint: str) -> Iterator[Any]:
-    """boto3's own client; one for all tests, since making it takes longer than most of them."""
+    """boto3's client. All tests share it, since making a client takes longer than most tests."""
     import boto3
     from botocore.config import Config
 
@@ -42,7 +42,7 @@ def s3_client(s3_endpoint: str) -> Iterator[Any]:
 
 @pytest.fixture
 def s3_bucket(s3_endpoint: str, s3_client: Any, aws_credentials: None) -> StoreBucket:
-    """An empty S3 bucket of this test's own."""
+    """The test's own S3 bucket, empty."""
     bucket = f"bucket-{uuid.uuid4().hex}"
     s3_client.create_bucket(Bucket=bucket)
     return StoreBucket("s3", bucket, "some/prefix", s3_endpoint, s3_client)
@@ -50,7 +50,7 @@ def s3_bucket(s3_endpoint: str, s3_client: Any, aws_credentials: None) -> StoreB
 
 @pytest.fixture
 def s3_locking_bucket(s3_endpoint: str, s3_client: Any, aws_credentials: None) -> StoreBucket:
-    """An empty S3 bucket with Object Lock, of this test's own."""
+    """The test's own S3 bucket with Object Lock, empty."""
     bucket = f"bucket-{uuid.uuid4().hex}"
     s3_client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
     return StoreBucket("s3", bucket, "some/prefix", s3_endpoint, s3_client)
@@ -58,7 +58,7 @@ def s3_locking_bucket(s3_endpoint: str, s3_client: Any, aws_credentials: None) -
 
 @pytest.fixture
 def gcs_bucket(gcs_endpoint: str) -> Iterator[StoreBucket]:
-    """An empty GCS bucket of this test's own."""
+    """The test's own GCS bucket, empty."""
     from google.auth.credentials import AnonymousCredentials
     from google.cloud import storage
 
@@ -71,7 +71,7 @@ def gcs_bucket(gcs_endpoint: str) -> Iterator[StoreBucket]:
 
 @pytest.fixture
 def aws_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that no real account has, and nothing of the developer's own configuration."""
+    """Set credentials that no real account has, and hide the developer's own configuration."""
     for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")

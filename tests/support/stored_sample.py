@@ -1,4 +1,4 @@
-"""A backup of the sample database, made once, for tests that read backups or damage a copy of one."""
+"""A backup of the sample database, made once, for tests that read or damage a copy of it."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,20 +15,21 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend
 
 OBJECT_SIZE = 64 * 1024
-"""Bytes; as small as can be, so that the sample fills slices, packs and segments of several frames."""
+"""Bytes of the largest object. It is as small as possible, so that the sample fills slices, packs, and segments of several frames."""
 
 
 @dataclass(frozen=True)
 class StoredSample:
-    """A local store that holds one backup, and the database that it is of."""
+    """A local store that holds one backup, and the database that was backed up."""
 
     folder: Path
+    """The store's folder."""
     source: str
-    """The database's conninfo; for reading alone."""
+    """The database's conninfo. Tests must only read the database."""
 
     @property
     def manifest(self) -> Manifest:
-        """The backup's."""
+        """The backup's manifest, read from the store."""
         return find_backup(self.store, BackupSelector())
 
     @property
@@ -37,16 +38,16 @@ class StoredSample:
         return LocalBackend(self.folder)
 
     def path(self, stored: StoredObject) -> Path:
-        """Where an object lies."""
+        """Return the path of an object's file."""
         return self.folder / stored.key
 
     def table(self, name: str) -> File:
-        """The file of a table: ``schema.name``."""
+        """Return the file of a table in the manifest. ``name`` is ``schema.table``. Raises ValueError if there is none."""
         [file] = [file for file in self.manifest.files if f"{file.schema_name}.{file.relation}" == name]
         return file
 
     def objects_of(self, name: str) -> list[StoredObject]:
-        """The objects that hold a table's data, in order."""
+        """Return the objects that hold a table's data, in order."""
         manifest = self.manifest
         return [manifest.objects[segment.object] for segment in self.table(name).segments]
 
@@ -66,7 +67,7 @@ def _stored_once(
 
 @pytest.fixture
 def stored_sample(_stored_once: StoredSample, tmp_path: Path) -> StoredSample:
-    """The sample's backup in a store of the test's own, to be damaged."""
+    """The sample's backup in the test's own store, which the test may damage."""
     folder = tmp_path / "stored-sample"
     shutil.copytree(_stored_once.folder, folder)
     return StoredSample(folder, _stored_once.source)
@@ -74,9 +75,9 @@ def stored_sample(_stored_once: StoredSample, tmp_path: Path) -> StoredSample:
 
 @pytest.fixture
 def spool_dir() -> Iterator[Path]:
-    """Where a test's runs of pgstow spool, and put throwaway servers; nothing may be left in it.
+    """A folder for the spools and throwaway servers of a test's runs of pgstow. The test fails if something is left in the folder.
 
-    Not in pytest's own folder, which a server's user may not enter when root runs the tests.
+    The folder isn't in pytest's own folder, which a server's user may not enter if root runs the tests.
     """
     with TemporaryDirectory(prefix="pgstow-tests-") as name:
         folder = Path(name)

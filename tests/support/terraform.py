@@ -1,4 +1,4 @@
-"""The ``terraform`` command, in a copy of this repository's folder of that name, with providers of this machine alone."""
+"""Run the ``terraform`` command in a copy of this repository's folder ``terraform``, with providers that this machine has."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "terraform"
 TOOLS = ROOT / ".terraform-tools"
-"""What ``tools/terraform-providers`` makes."""
+"""The folder that ``tools/terraform-providers`` makes."""
 
 MODULES = sorted(path.parent.relative_to(SOURCE).as_posix() for path in SOURCE.glob("modules/*/main.tf"))
 EXAMPLES = sorted(path.parent.relative_to(SOURCE).as_posix() for path in SOURCE.glob("examples/*/main.tf"))
@@ -22,13 +22,16 @@ EXAMPLES = sorted(path.parent.relative_to(SOURCE).as_posix() for path in SOURCE.
 
 @dataclass(frozen=True)
 class Terraform:
-    """Runs in a copy, so that no run leaves anything in the sources."""
+    """Runs Terraform in a copy, so that no run leaves anything in the sources."""
 
     copy: Path
     env: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, folder: str, *arguments: str) -> str:
-        """Standard output of a command that has to succeed. Skips the test where the provider of ``folder`` isn't to be had."""
+        """Run a command in a folder of the copy. Return its standard output. Raises AssertionError if the command fails.
+
+        Skip the test if this machine lacks the folder's provider.
+        """
         place = self.copy / folder
         if arguments[0] not in ("init", "fmt") and not (place / ".terraform").exists():
             require_provider("google" if "gcp" in folder else "aws")
@@ -45,12 +48,12 @@ class Terraform:
         return answer.stdout
 
     def outputs(self, folder: str) -> dict[str, Any]:
-        """The outputs of what was applied there."""
+        """Return the outputs of the applied configuration in the folder, by name."""
         return {name: output["value"] for name, output in json.loads(self.run(folder, "output", "-json")).items()}
 
 
 def copy_terraform(target: Path) -> Terraform:
-    """A copy of all modules and examples. Skips the test where Terraform isn't installed."""
+    """Copy all modules and examples to ``target``. Skip the test if this machine lacks Terraform or its providers."""
     if not shutil.which("terraform"):
         pytest.skip("Terraform isn't installed")
     if not (TOOLS / "terraformrc").exists():
@@ -60,7 +63,7 @@ def copy_terraform(target: Path) -> Terraform:
 
 
 def require_provider(name: str) -> None:
-    """Skip the test where Terraform's configuration has no place to take that provider from."""
+    """Skip the test if Terraform's configuration has no place from which to take the provider."""
     if f"hashicorp/{name}" not in (TOOLS / "terraformrc").read_text("utf-8"):
         pytest.skip(f"Terraform has no provider for {name}: run tools/terraform-providers")
 
