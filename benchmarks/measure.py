@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 _INTERVAL = 0.05  # seconds between samples
-_SAMPLER_SHARE = 0.05  # of one core, at most: sampling gets rarer before it takes more
+_SAMPLER_SHARE = 0.05  # of one core, at most: sampling gets rarer before it takes a larger share
 _TIME_LIMIT = 3600.0  # seconds
 
 
@@ -121,7 +121,7 @@ def _pss(pid: int) -> int:
         with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:  # noqa: PTH123 - Path.open is slower, and this is sampled
             return next((int(line.split()[1]) * 1024 for line in rollup if line.startswith(b"Pss:")), 0)
     except OSError:
-        return 0  # it has ended
+        return 0  # the process has ended
 
 
 def allocated(directory: str | Path) -> int:

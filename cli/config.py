@@ -14,7 +14,7 @@ from cli.errors import ExitCode, print_error
 if TYPE_CHECKING:
     from pipeline.nightly.jobs import Job
 
-_PATIENCE = 20.0  # seconds to retry a request to a store, as pgstow check has it
+_PATIENCE = 20.0  # seconds to retry a request to a store, as in pgstow check
 
 app = Commands(help="Check the configuration file, or print its JSON Schema.", no_args_is_help=True)
 

@@ -25,7 +25,7 @@ _PICTURES = (
 )
 """Unicode's symbols for control characters. Characters without a symbol that turn text, end a line or are half a character become U+FFFD."""
 _LONGEST_SENTENCE = 1500  # characters
-_LINE_INTERVAL = 10.0  # seconds between lines of progress where there is no terminal
+_LINE_INTERVAL = 10.0  # seconds between lines of progress without a terminal
 
 
 def format_size(size: float) -> str:

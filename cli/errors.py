@@ -68,7 +68,7 @@ def reported(*, debug: bool) -> Iterator[None]:
     Turn an error into one sentence on standard error, and into SystemExit with a documented exit code. ``debug`` also prints tracebacks.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup sets it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has the signal ignored
             signal.signal(number, _stop)
     # Ctrl-Z would suspend pgstow but not pg_dump, whose spool nobody would bound. A process that ignores SIGCHLD can't learn exit codes.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)

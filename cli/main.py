@@ -62,7 +62,7 @@ def options(
 def main() -> None:
     """Run the command line, and exit with a documented exit code."""
     stdio.take_over()
-    os.environ["LC_MESSAGES"] = "C"  # pgstow reads what PostgreSQL's programs say
+    os.environ["LC_MESSAGES"] = "C"  # pgstow reads the messages of PostgreSQL's programs
     os.environ.pop("LC_ALL", None)
     with errors.reported(debug="--debug" in sys.argv[1:]):
         app()

@@ -11,7 +11,7 @@ from pipeline.errors import BackupRunning, DumpInterrupted, ServerUnavailable
 from pipeline.events import Notice, Notify
 from storage_backends import StorageBackend
 
-_FIRST_WAIT = 5.0  # seconds; each wait is twice the one before
+_FIRST_WAIT = 5.0  # seconds; each later wait is twice as long
 _LONGEST_WAIT = 300.0  # seconds
 
 

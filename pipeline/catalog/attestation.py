@@ -194,7 +194,7 @@ def _read_history(
         try:
             attestation = _read_one(store, info, sha256)
         except (ManifestInvalid, ObjectNotFound, ObjectTooLarge) as exc:
-            problems.append(str(exc))  # an unusable attestation must hide no earlier one
+            problems.append(str(exc))  # an unusable attestation must not hide earlier attestations
             continue
         level = levels.index(Level(attestation.level))
         if level <= proven:

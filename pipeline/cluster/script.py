@@ -112,7 +112,7 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
         )
         feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1, through=restricted.of)
         name = f"pgstow {record.backup_id}"
-        # Options of the connection win over the settings that the script gives its databases. psql keeps them when it connects anew.
+        # Options of the connection win over the settings that the script gives its databases. psql keeps the options when it reconnects.
         loading = as_dumped(target.server, record.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
         run = Psql(program, loading, workspace, feed.path, restricted, name=name, passes=_is_of_the_cluster)

@@ -90,7 +90,7 @@ def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend
     can't be tried here, and StorageError if the store is down or refuses.
     """
     started_at, manifest = datetime.now(UTC), stored.manifest
-    # Roles and tablespaces can't be restored beside those of a server: their script is checked as far as the archive is.
+    # A server has its own roles and tablespaces, beside which others can't be restored. Their script is verified up to level archive.
     of_server = manifest.kind != "database"
     if of_server and (request.proof.checksums or request.proof.assertions):
         notify(
@@ -218,7 +218,7 @@ def _verify_archive(
     read |= {segment.object for file in manifest.files if file.path in checked for segment in file.segments}
     found.objects += len(read)
     found.read += reader.fetched
-    # A file isn't read past the first object of it that is damaged, and the list of checksums belongs to no file.
+    # A file isn't read beyond its first damaged object, and the list of checksums belongs to no file.
     told = {problem.partition(": ")[2] for problem in found.problems}
     found.problems += [problem for problem in reader.damaged.values() if problem not in told]
     remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]

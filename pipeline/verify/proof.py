@@ -311,12 +311,12 @@ def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> It
             settings=_SETTINGS,
             directory=limits.spool_parent,
             encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
-            # No other server knows this role. So an attacker gains nothing by putting another server's socket in this one's place.
+            # No other server knows this role. So an attacker gains nothing by replacing this server's socket with another server's.
             superuser=f"pgstow_{secrets.token_hex(8)}",
             offline=True,
         ) as cluster,
     ):
-        # Code of the backup may answer in the place of this server. It must not be told a password of another one.
+        # Code of the backup may answer in the place of this server. It must not receive a password of another server.
         own = Conninfo.parse(f"{cluster.conninfo()} passfile={_NO_FILE}").with_setting("lc_messages", "C")
         try:
             with Server(own) as server:

@@ -194,7 +194,7 @@ class _Server(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        # Clients keep idle connections open, and their threads would wait for the next request for ever.
+        # Clients keep idle connections open, whose threads would wait for the next request without end.
         for connection in tuple(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -277,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
                 sent["Content-Length"] = str(len(body))
             if fault is Fault.NO_CONDITION:
                 sent = {name: value for name, value in sent.items() if name.lower() != "if-none-match"}
-            # Signatures cover the Host that the client saw; the stores behind us route by their own.
+            # Signatures cover the Host that the client saw, but the upstream store routes by its own.
             sent["Host"] = proxy.upstream.netloc
             upstream.request(self.command, self.path, body or None, sent)
             answer = upstream.getresponse()
