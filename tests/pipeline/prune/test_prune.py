@@ -260,7 +260,9 @@ def test_what_cannot_be_true_takes_no_place_and_stays(shelf: BackupBuilder) -> N
         forge("a00007", dump=template.dump.model_copy(update={"format": "custom"}), files=[]): "exactly one file",
         forge("a00008", kind="cluster", files=[]): "names no backup",
         forge("a00009", totals=template.totals.model_copy(update={"tables": 3})): "it counts 3 tables",
-        forge("a0000a", members=[Member(database="x", backup_id=real[0].backup_id, sha256="0" * 64)]): "is no record",
+        forge(
+            "a0000a", members=[Member(database="x", backup_id=real[0].backup_id, sha256="0" * 64)]
+        ): "is no cluster manifest",
     }
     entries = {one.ref: one.problem for one in read_catalog(store, list_manifests(store).manifests, NOW)}
     for ref, reason in bogus.items():
