@@ -191,6 +191,8 @@ ODD_KEYS = [
     "manifests/prod//20200101T000000Z-aaaaaa.json",
     "manifests/prod/shop/x/20200101T000000Z-aaaaaa.json",
     "manifests/prod/sh\nop/20200101T000000Z-aaaaaa.json",
+    "manifests/notes",
+    "manifests/prod/shop/readme.json",
     "data/x/y/20261399T000000Z-aaaaaa/z",
     "data/x/%41/20200101T000000Z-aaaaaa/z",
     "data/x/y/20200101T000000Z-aaaaaa/",
@@ -211,6 +213,7 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: Shelf) -> No
     decisions = plan(LAST, shelf.store, told.append, NOW)
     assert [one.keep for one in decisions] == [False, True]
     assert "is no name that pgstow gives to a manifest" in str(told)
+    assert "Under manifests/, 2 objects have names that are not pgstow's, such as 'manifests/notes'." in str(told)
     assert "is no name that pgstow gives to an attestation" in str(told)
     pruned = run(shelf.store)
     assert pruned.backups == [old]
