@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,13 +34,12 @@ with ThrowawayCluster(directory=Path(sys.argv[1])) as cluster:
 
 
 @pytest.fixture
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that the server's user may enter, which pytest's own is not when root runs the tests."""
-    directory = tmp_path_factory.mktemp("throwaway")
-    for parent in (directory, *directory.parents):
-        if Path(tempfile.gettempdir()) in parent.parents:
-            parent.chmod(parent.stat().st_mode | 0o055)
-    return directory
+def place() -> Iterator[Path]:
+    """A directory that the server's user may enter. pytest's own directory is root's alone, and each new pytest closes it again."""
+    with tempfile.TemporaryDirectory(prefix="pgstow-tests-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
 
 
 def files_in(place: Path) -> list[str]:
