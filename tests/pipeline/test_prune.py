@@ -207,6 +207,7 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: Shelf) -> No
     leftover = BackupRef("prod", "shop", "20200101T000000Z-aaaaaa")
     shelf.objects(leftover)
     below = [f"{old.data_prefix}a\\b", f"{leftover.data_prefix}c\\d", f"{new.attestations_prefix}x\\y.json"]
+    below.append(f"{new.attestations_prefix}z")
     for key in (*ODD_KEYS, *below):
         shelf.store._objects[key] = ObjectInfo(key, 1, NOW), b"x"
     told: list[object] = []
@@ -214,7 +215,8 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: Shelf) -> No
     assert [one.keep for one in decisions] == [False, True]
     assert "is no name that pgstow gives to a manifest" in str(told)
     assert "Under manifests/, 2 objects have names that are not pgstow's, such as 'manifests/notes'." in str(told)
-    assert "is no name that pgstow gives to an attestation" in str(told)
+    assert str(told).count("is no name that pgstow gives to an attestation") == 1
+    assert "keeps it. 1 more have such names." in str(told)
     pruned = run(shelf.store)
     assert pruned.backups == [old]
     assert pruned.removed.odd == below[:1]
