@@ -17,7 +17,8 @@ from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 
 LATEST = "latest"
 _READERS = 8  # manifests read at once
-_LARGE = 16 * 1024 * 1024  # bytes
+_LARGE = 2 * 1024 * 1024
+"""Bytes from which manifests are read one by one. Parsed, a manifest that somebody made up takes up to forty times its size."""
 _ODD_NAMED = 5
 
 
