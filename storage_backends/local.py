@@ -64,7 +64,7 @@ class LocalBackend:
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         """Create the object; see :meth:`StorageBackend.put`."""
-        path = self._path(key)
+        path = self._path_without_links(key)
         check_body(str(path), body, sha256)
         with _errors(str(path)):
             if self._identity is None:
@@ -114,7 +114,7 @@ class LocalBackend:
     def delete(self, keys: Iterable[str]) -> None:
         """Remove the objects and the folders that this empties; see :meth:`StorageBackend.delete`."""
         for key in keys:
-            path = self._path(key)
+            path = self._path_without_links(key)
             with _errors(str(path)):
                 self._require_root()
                 try:
@@ -131,7 +131,10 @@ class LocalBackend:
         check_key(key)
         if key.split("/", 1)[0] == _INCOMING:
             raise StorageError(f"{key!r} can't be an object's key: “{_INCOMING}” is where writes under way are kept")
-        path = self._root / key
+        return self._root / key
+
+    def _path_without_links(self, key: str) -> Path:
+        path = self._path(key)
         parent = Path(os.path.realpath(path.parent))
         if parent != path.parent:
             raise StorageError(f"{path} is reached through a symbolic link, which is not followed")
@@ -171,9 +174,11 @@ class LocalBackend:
             try:
                 with self._folder_of(key) as folder:
                     fd = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
-            except (FileNotFoundError, NotADirectoryError) as exc:
+            except OSError as exc:
+                if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # for a link, the last two
+                    raise
                 self._require_root()
-                raise ObjectNotFound(f"{path} does not exist") from exc
+                raise ObjectNotFound(f"{path} does not exist, or is reached through a symbolic link") from exc
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     raise ObjectNotFound(f"{path} is not a regular file")

@@ -110,7 +110,7 @@ def test_symbolic_links_are_not_followed(backend: LocalBackend, root: Path, tmp_
     (root / "file").symlink_to(outside / "secret")
     assert list(backend.list()) == []
     for key in ("folder/secret", "file"):
-        with pytest.raises(StorageError):
+        with pytest.raises(ObjectNotFound):  # as a listing has it: otherwise, a link would end gc
             backend.get(key)
     with pytest.raises(StorageError, match="symbolic link"):
         backend.put("folder/new", BODY, sha256=SHA256)
@@ -136,7 +136,6 @@ def test_a_link_that_comes_in_a_folders_place_is_not_followed(
         return found
 
     for attempt in (
-        lambda: backend.get("folder/key"),
         lambda: backend.put("folder/new", BODY, sha256=SHA256),
         lambda: backend.delete(["folder/key"]),
     ):
