@@ -20,7 +20,10 @@ def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | No
     """Return why a document that was stored at ``stored_at``, by the store's clock, can't name this time; None if it can."""
     latest = moment - CLOCK_TOLERANCE
     if latest > stored_at:
-        return f"its time {_shown(moment)} is in the future: it was stored at {_shown(stored_at)} by the store's clock"
+        reason = (
+            f"its time {_shown(moment)} is in the future: it was stored at {_shown(stored_at)} by the store's clock"
+        )
+        return reason if latest > now else f"{reason}, unless a copy of the store changed that time"
     if latest > now:
         return f"its time {_shown(moment)} is in the future: this machine's clock says {_shown(now)}"
     return None
