@@ -19,7 +19,8 @@ from support.pgstow import (
 )
 from support.postgres_fixtures import Database, DatabaseMaker
 
-from pipeline.backup.database import back_up, commit
+from pipeline.backup import commit
+from pipeline.backup.database import back_up
 from pipeline.backup.request import BackupRequest
 from pipeline.catalog.keys import new_backup_id
 from pipeline.catalog.manifest import Manifest
