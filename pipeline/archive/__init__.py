@@ -1,1 +1,1 @@
-"""An archive in a store: its files written and read. Nothing here knows what a backup or a restore is for."""
+"""An archive in a store, written and read. What a backup or a restore is for must not be known here."""

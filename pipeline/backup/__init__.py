@@ -1,1 +1,1 @@
-"""``pgstow backup`` of one database. Nothing about restores or whole servers belongs here."""
+"""``pgstow backup`` of one database. What concerns a restore or a whole server must not enter."""

@@ -88,6 +88,11 @@ def is_odd(key: str) -> bool:
     return key.endswith(".json") and bool(_BACKUP_ID.search(key)) and BackupRef.of_manifest_key(key) is None
 
 
+def is_foreign(key: str) -> bool:
+    """True if a key under :data:`MANIFESTS` is none of pgstow's, and doesn't stand for a folder. Such keys of other clients end in a slash."""
+    return BackupRef.of_key(key) is None and not (is_odd(key) or is_of_check(key) or key.endswith("/"))
+
+
 def is_attestation_name(name: str) -> bool:
     """True if pgstow gives ``name``, the last part of a key, to an attestation."""
     return _ATTESTATION_NAME.fullmatch(name) is not None

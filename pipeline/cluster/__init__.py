@@ -1,1 +1,1 @@
-"""Backups and restores of a whole server: databases, roles and tablespaces. How a single database is dumped or restored isn't here."""
+"""A whole server, backed up and restored. What concerns one database alone must not enter."""

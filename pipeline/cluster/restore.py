@@ -91,5 +91,5 @@ def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, li
     """Return the manifests of the cluster's globals and of its databases. Raises as :func:`read_member`, and BackupDamaged without globals."""
     manifests = {member.database: read_member(store, record, member).manifest for member in record.members}
     if GLOBALS not in manifests:
-        raise BackupDamaged(f"The record of the cluster's backup {record.backup_id} names no globals.")
+        raise BackupDamaged(f"The cluster manifest {record.backup_id} names no globals.")
     return manifests.pop(GLOBALS), list(manifests.values())

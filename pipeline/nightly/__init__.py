@@ -1,1 +1,1 @@
-"""``pgstow run``: a night's work, as pgstow.toml lists it. How a single backup is made, verified or pruned isn't here."""
+"""``pgstow run``: the jobs that pgstow.toml lists, each night. How a backup is made, verified or pruned must not enter."""

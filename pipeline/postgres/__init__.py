@@ -1,1 +1,1 @@
-"""The only place that runs PostgreSQL's programs and speaks to a server."""
+"""PostgreSQL's programs, servers, and the formats of its archives. Stores must not enter."""

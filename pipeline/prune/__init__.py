@@ -1,1 +1,1 @@
-"""``pgstow prune``, ``gc`` and ``hold``: which objects are removed from a store, and which stay. Nothing here reads a backup's data."""
+"""``pgstow prune``, ``gc`` and ``hold``: what goes from a store. What reads a backup's data must not enter."""

@@ -1,1 +1,1 @@
-"""The stages that every byte passes, one module each; what writes a format stands beside what reads it."""
+"""What every byte passes on its way into a store and back. What an archive is must not be known here."""

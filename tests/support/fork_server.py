@@ -67,7 +67,7 @@ def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start the server, and return a socket that is connected to it. The server ends with this process."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        return ours, subprocess.Popen([sys.executable, __file__], stdin=theirs)
+        return ours, subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs)
 
 
 def _serve() -> None:
