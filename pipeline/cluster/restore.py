@@ -23,7 +23,7 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
     """Restore roles and tablespaces, then each database with its properties and content. Return the cluster manifest.
 
     Before anything is changed, raise TargetNotEmpty if the server has a database of the backup already. ``postgres`` and ``template1`` are on
-    every server: each has to be empty when its turn comes. After a failure, the restored databases stay.
+    every server: they have to be empty. After a failure, the restored databases stay.
 
     Raises BackupNotFound or ManifestInvalid if there is no such backup, BackupDamaged if a member is missing or was replaced, another
     PipelineError, or StorageError.
@@ -59,8 +59,8 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
 def _check_new_server(record: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
     """Return the databases that the server has.
 
-    Raises TargetNotEmpty if it has a database to restore, other than ``postgres`` and ``template1``. Raises InvalidRequest if the server's
-    major version is older than the backed-up server's.
+    Raises TargetNotEmpty if it has a database to restore. It may have ``postgres`` and ``template1``, if they are empty.
+    Raises InvalidRequest if the server's major version is older than the backed-up server's.
     """
     with Server(target.server) as server:
         if not target.allow_older:
@@ -68,6 +68,10 @@ def _check_new_server(record: Manifest, databases: Sequence[str], target: Server
         there = set(server.databases())
     if taken := [name for name in databases if name in there - ON_EVERY_SERVER]:
         raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")
+    for name in sorted(ON_EVERY_SERVER & there & set(databases)):
+        with Server(target.server.with_database(name)) as server:
+            if server.count_objects():
+                raise TargetNotEmpty(f"The database {name} is not empty: a cluster is restored onto a new server.")
     return there
 
 

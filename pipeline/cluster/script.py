@@ -14,7 +14,7 @@ from pipeline.catalog.manifest import DumpOptions, Manifest, TableData
 from pipeline.cluster.dumpall import dump_all, takes_passwords
 from pipeline.cluster.globals import ServerTarget
 from pipeline.concurrency import Workers
-from pipeline.errors import DumpFailed, PipelineError, TargetNotEmpty
+from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
 from pipeline.postgres.loading import as_dumped, has_money, session_default, writes_money_alike
@@ -91,16 +91,12 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
 
     Roles and tablespaces that exist already are skipped. psql ends at the first other error. After a failure, the restored databases stay.
 
-    Raises TargetNotEmpty if ``postgres`` or ``template1`` isn't empty, RestoreFailed if psql or the check of rows fails, BackupDamaged,
-    another PipelineError, or StorageError.
+    Raises RestoreFailed if psql or the check of rows fails, BackupDamaged, another PipelineError, or StorageError.
     """
     limits = target.limits
     single_file(record)
     for name in sorted(ON_EVERY_SERVER.intersection(record.dump.databases)):
         make_usual_database(target.server, name)
-        with Server(target.server.with_database(name)) as server:
-            if server.count_objects():
-                raise TargetNotEmpty(f"The database {name} is not empty: a cluster is restored onto a new server.")
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
         least = max(server.major, major_of(record.source.pg_dump_version))
         program = find_psql(at_least_major=least, search=target.programs)

@@ -424,9 +424,11 @@ def test_a_server_that_has_such_a_database_is_not_touched(
 ) -> None:
     furnish(source)
     assert back_up(source, tmp_path / "store", spool_dir).exit_code == 0
-    execute(target, "postgres", "CREATE DATABASE shop")
-    before = dump_all(target)
+    execute(target, "postgres", "CREATE DATABASE shop", "CREATE TABLE in_the_way (i integer)")
     assert_one_sentence(restore(tmp_path / "store", target, spool_dir), 5, "has a database shop already")
+    execute(target, "postgres", "DROP DATABASE shop")
+    before = dump_all(target)
+    assert_one_sentence(restore(tmp_path / "store", target, spool_dir), 5, "The database postgres is not empty")
     assert dump_all(target) == before
 
 
