@@ -15,7 +15,7 @@ class Misanswered(Exception):
     def __init__(self, clause: str, status: int = 0) -> None:
         super().__init__(clause)
         self.status = status
-        """The HTTP status of an error, else 0."""
+        """The HTTP status of an error; 0 if the answer is no error."""
 
 
 REMEDY = "check the endpoint, and whether a proxy or a login page answers in the store's place"
