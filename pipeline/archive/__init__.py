@@ -1,1 +1,1 @@
-"""An archive in a store: its files written and read. Nothing here knows what a backup or a restore is for."""
+"""An archive in a store: code that writes and reads its files. Nothing here knows the purpose of a backup or a restore."""
