@@ -1,1 +1,1 @@
-"""The stages that every byte passes, one module each; what writes a format stands beside what reads it."""
+"""The stages that every byte passes, a module for each. The writer of a format stands beside its reader."""
