@@ -1,1 +1,1 @@
-"""The only place that runs PostgreSQL's programs and speaks to a server."""
+"""PostgreSQL's programs, sessions and formats. Nothing else runs the programs or speaks to a server."""

@@ -30,7 +30,7 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
     children, and tables with a column of the domain. If rows find their partition anew, an entry on any partition waits for the whole
     table's data. Only the first such entry waits for these data themselves. The others wait for that entry, lest dependencies be too many.
 
-    Indexes of one partitioned table and of all below it are attached one after another.
+    Indexes of a partitioned table and of all tables below it are attached one after another.
 
     Some tables aren't made by the archive: an extension makes them, or they exist before. Their foreign keys exist before their data. So
     their data wait for each other in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
@@ -62,7 +62,7 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
 
 
 def _attachments_in_turn(toc: Toc) -> dict[int, tuple[int, ...]]:
-    """Return by dump ID, for each attachment of an index, the one before it in the same partitioned table, in the archive's order."""
+    """Return by dump ID, for each attachment of an index, the attachment before it in the partitioned table, in the archive's order."""
     parents, last, turns = _parents(toc), dict[int | None, int](), dict[int, tuple[int, ...]]()
     for entry in toc.entries:
         if entry.description == "INDEX ATTACH":

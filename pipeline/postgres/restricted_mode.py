@@ -4,8 +4,8 @@ Since August 2025, psql knows a restricted mode: after ``\restrict KEY``, it ref
 mode with a key of its own before psql sees the script. It takes the script's own keys out, since psql would refuse these lines, too. In
 place of the script's ``\connect``, pgstow writes its own, with the user's connection string and only to databases of the backup.
 
-psql decides what a command is. If pgstow's lexer and psql disagree about a line, psql stays in the restricted mode: pgstow's lines leave
-the mode only to enter it again, and the script's author can't know the keys.
+psql alone decides which lines are commands. If pgstow's lexer and psql disagree about a line, psql stays in the restricted mode. pgstow's
+lines leave the mode only to enter it again, and the script's author can't know the keys.
 
 https://www.postgresql.org/docs/current/app-psql.html, HandleSlashCmds() in command.c.
 """
@@ -59,12 +59,12 @@ def connected_database(command: bytes) -> bytes | None:
 
 
 def is_of_a_dump(command: bytes) -> bool:
-    """True if pg_dump and pg_dumpall write such a command into their scripts."""
+    """True if pg_dump or pg_dumpall writes such a command into its scripts."""
     return bool(_OF_A_DUMP.fullmatch(command)) or connected_database(command) is not None
 
 
 def describe(command: bytes) -> str:
-    """Return the first word of a command, to show it."""
+    """Return the first word of a command, to show it: 40 characters at most."""
     return re.split(r"\s", command.decode("utf-8", "replace"), maxsplit=1)[0][:_LONGEST]
 
 
@@ -87,7 +87,7 @@ class RestrictedMode:
         return f"{enter}\\unrestrict {self._key}\n\\set ON_ERROR_STOP off\n\\restrict {self._key}\n"
 
     def of(self, script: Iterable[bytes]) -> Iterator[bytes]:
-        """Return the script as psql may read it. Raises BackupDamaged at a command that pg_dump doesn't write."""
+        """Yield the parts of the script as psql may read it. Raises BackupDamaged at a command that pg_dump doesn't write."""
         lexer, key = ScriptLexer(), self._key
         try:
             for kind, piece in lexer.split_all(script):
@@ -102,7 +102,7 @@ class RestrictedMode:
             raise BackupDamaged(str(exc)) from exc
 
     def _database(self, command: bytes, encoding: str) -> bytes:
-        """Return the database to connect to."""
+        """Return the name of the database to connect to, as the server's bytes. Raises BackupDamaged if the backup lacks the database."""
         name = connected_database(command)
         if name is None:
             raise BackupDamaged(
