@@ -67,7 +67,7 @@ def _processors() -> int:
 class Limits:
     """The share of the machine that pgstow may take. Raises InvalidRequest if a limit is too low or too high.
 
-    Peak memory for data is ``memory``, whatever the database's size. The program itself takes about 100 MiB more, and
+    Peak memory for data is ``memory``, for a database of any size. The program itself takes about 100 MiB more, and
     the manifest's text on each file comes on top.
     """
 

@@ -83,7 +83,7 @@ class StorageBackend(Protocol):
         Somebody else may have stored objects under keys that :func:`storage_backends.keys.is_key` refuses. The listing has these keys, too.
         In a key that isn't UTF-8, ``\\x`` and two digits stand for each odd byte.
 
-        Writes under way are never listed. ``checksum``, ``version``, ``retained_until`` and ``held`` may be None in a listing.
+        Unfinished writes are never listed. ``checksum``, ``version``, ``retained_until`` and ``held`` may be None in a listing.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Google Cloud Storage. The one place that imports Google's SDK."""
+"""Google Cloud Storage. Only this module and ``gcs_errors`` import Google's SDK."""
 
 import base64
 import contextlib
@@ -55,8 +55,8 @@ class GCSBackend:
     - Objects are deleted one by one, each after a look at its lock: if the bucket keeps versions, GCS itself would make a
       locked object noncurrent. If the credentials may not read an object's lock, GCS decides.
 
-    Credentials are the `application default`_ ones. An ``endpoint`` or STORAGE_EMULATOR_HOST of http:// is taken for an emulator, and gets
-    no credentials. ``project`` is billed for the requests, as `requester pays`_ buckets demand.
+    Credentials are the `application default`_ credentials. An ``endpoint`` or STORAGE_EMULATOR_HOST of http:// is taken for an emulator,
+    and gets no credentials. ``project`` is billed for the requests, as `requester pays`_ buckets demand.
     Raises AccessDenied if there are no credentials, and InvalidStorageURL for options that can't be used.
     The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
     most seconds in which the store neither takes nor sends a byte. The whole request has no limit.
@@ -121,7 +121,7 @@ class GCSBackend:
         return self._retain_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         name, where = self._locate(key)
         check_body(where, body, sha256)
         crc32c = _crc32c(body)
@@ -232,7 +232,7 @@ class GCSBackend:
             self._upload(name, body, _crc32c(body), {})
 
     def lock_of(self, key: str) -> ObjectLock:
-        """Return what locks the object; see :meth:`HoldingBackend.lock_of`. Credentials that may get the metadata see all locks."""
+        """Return the locks on the object; see :meth:`HoldingBackend.lock_of`. Credentials that may get the metadata see all locks."""
         try:
             info = self.head(key)
         except AccessDenied:

@@ -1,4 +1,4 @@
-"""The rule for keys. It is the same for every store, so that a backup can be copied from any store to any other."""
+"""The rule for keys. Every store has the same rule, so that a backup can be copied from any store to any other."""
 
 import unicodedata
 

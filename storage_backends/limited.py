@@ -50,7 +50,7 @@ class LimitedBackend:
         return self._inner.retained_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         until = self._use(memoryview(body).nbytes, since=self._clock())
         info = self._inner.put(key, body, sha256=sha256)
         self._wait(until)

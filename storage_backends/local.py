@@ -65,7 +65,7 @@ class LocalBackend:
         return None
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         path = self._path(key)
         check_body(str(path), body, sha256)
         with _errors(str(path)):

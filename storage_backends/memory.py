@@ -36,7 +36,7 @@ class MemoryBackend:
         return self._retain_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         check_key(key)
         check_body(f"{self._url}/{key}", body, sha256)
         data = bytes(body)

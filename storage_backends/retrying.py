@@ -68,7 +68,7 @@ class RetryingBackend:
         return self._inner.retained_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`.
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`.
 
         An attempt that seemed to fail may have created the object. The next attempt then finds the key taken. The put has succeeded if
         the object's size and SHA-256 are those of ``body``. If the store keeps no SHA-256, the object is read back.

@@ -124,7 +124,7 @@ class S3Backend:
         return self._retain_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         name, where = self._locate(key)
         digest: dict[str, Any] = {
             "ChecksumAlgorithm": "SHA256",
@@ -286,7 +286,7 @@ class S3Backend:
             yield name
 
     def _may_lock(self) -> bool:
-        """False if the bucket surely has no Object Lock."""
+        """Return False if the bucket surely has no Object Lock, else True."""
         try:
             with s3_errors(self._url):
                 self._client.get_object_lock_configuration(Bucket=self._bucket)
@@ -333,7 +333,7 @@ class S3Backend:
         raise ObjectAlreadyExists(f"{where}: the object exists already")
 
     def _confirm_missing(self, name: str, where: str) -> None:
-        """Raise what a GET answers, since a HEAD's 404 has no body and so no code. Needs the same permission as HEAD."""
+        """Raise the error of a GET. A HEAD's 404 has no body, and so no code. A GET needs the same permission as a HEAD."""
         with s3_errors(where):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=name, Range="bytes=0-0")

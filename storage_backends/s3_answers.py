@@ -15,7 +15,7 @@ from storage_backends.moments import in_utc
 
 
 def check_page(where: str, page: Any, prefix: str) -> None:
-    """Raise StorageError unless ``page`` has what `a page of a listing`_ must have.
+    """Raise StorageError unless ``page`` has all elements that `a page of a listing`_ must have.
 
     A complete answer of a store that knows only the first version of ListObjects passes.
 

@@ -1,4 +1,4 @@
-"""A dump under way: the program that writes it, and the writer that takes its output."""
+"""A running dump: the program that writes it, and the writer that takes its output."""
 
 from dataclasses import dataclass
 

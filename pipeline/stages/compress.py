@@ -11,7 +11,7 @@ DEFAULT_LEVEL = 3
 LEVELS = range(1, 20)  # 20 and above need more memory than a frame's size to decompress
 _OUTPUT = 1024 * 1024
 _LARGEST_WINDOW = 8 * 1024 * 1024
-"""The most bytes that a frame may ask a reader to keep. RFC 8878 (3.1.1.1.2) asks readers to support so many. pgstow's frames need no more."""
+"""The most bytes that a frame may ask a reader to keep. RFC 8878 (3.1.1.1.2) asks readers for no less. pgstow's frames need no more."""
 
 
 class Compressor:

@@ -23,7 +23,7 @@ LARGEST_WHOLE = 512 * 1024 * 1024
 
 
 def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the same parts. After the last part, raise BackupDamaged unless the file's size, SHA-256 and number of rows are the manifest's."""
+    """Yield the parts of the file. Then raise BackupDamaged unless its size, SHA-256 and number of rows are the manifest's."""
     digest, size, lines = hashlib.sha256(), 0, 0
     for part in parts:
         digest.update(part)

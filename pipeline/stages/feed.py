@@ -1,4 +1,4 @@
-"""Feeds an archive to pg_restore, or a script to psql, which is never on disk as a whole: each data file is a pipe, filled as it is read.
+"""Feeds an archive to pg_restore, or a script to psql, without the whole of it on disk. Each data file is a pipe, filled as it is read.
 
 pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO is enough. Parallel jobs begin
 with the largest files. All FIFOs have size 0, and then pg_restore goes by dump ID (``TocEntrySizeCompare``). So the copy of ``toc.dat`` for

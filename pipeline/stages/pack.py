@@ -1,8 +1,8 @@
 """Packs frames into objects, and unpacks them. An object has one of two forms.
 
 A *slice* is a run of frames of one large file: ``cat 3364.dat.*.zst | zstd -d`` is that file. A *pack* holds many small files
-as a tar stream in which each header and each member's data are frames of their own: ``zstd -dc pack-00000.tar.zst | tar x``
-works, and so does reading one member by its range of bytes. The tar format is GNU's: a member that compresses well may be
+as a tar stream in which each header and each member's data are frames of their own. ``zstd -dc pack-00000.tar.zst | tar x``
+works, and a reader can also read one member by its range of bytes. The tar format is GNU's: a member that compresses well may be
 larger than 8 GiB, which is ustar's limit.
 """
 

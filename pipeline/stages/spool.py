@@ -181,7 +181,7 @@ class Spool:
         return piece
 
     def _count(self, file: SpoolFile, *, gone: bool = False) -> None:
-        """Count what reading the file would free: whole blocks, and at least one block for a file that can be removed."""
+        """Count the bytes that reading the file would free: whole blocks, and at least one block for a file that can be removed."""
         begun = file.taken % self._block
         blocks = -(-(file.unread + begun) // self._block) if file.unread else int(file.whole)
         before, file.room = file.room, 0 if gone else blocks * self._block
