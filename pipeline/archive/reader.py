@@ -59,6 +59,7 @@ class Archive:
 
     manifest: Manifest
     toc_data: bytes
+    """The bytes of the table of contents, which other bytes may follow; empty for a script."""
     toc: Toc
     files: dict[str, File]
     """The archive's files, by path."""

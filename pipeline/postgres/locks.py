@@ -42,9 +42,11 @@ class Blocker:
     table: str
     """The table's schema and name, as in SQL."""
     process: int
+    """The process ID on the server."""
     role: str | None
     """None for a process of the server's own, as on a standby."""
     application: str | None
+    """The session's application name; None for a process of the server's own."""
     holds: bool
     """True if the session holds the lock; False if it waits for the lock and lets nobody else have a lock before."""
 

@@ -38,6 +38,7 @@ class LargeObjects:
     """The large objects that the role may not read."""
 
     count: int
+    """The number of all large objects that the role may not read."""
     examples: tuple[int, ...]
     """The lowest OIDs."""
 

@@ -29,7 +29,9 @@ class Snapshot:
     name: str
     """For ``pg_dump --snapshot``; valid until :meth:`Server.release_snapshot`."""
     taken_at: datetime
+    """When the transaction began, in UTC, by the server's clock."""
     wal_lsn: str | None
+    """The position in the write-ahead log, replayed on a standby; None if the role may not ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +47,11 @@ class DatabaseFacts:
     locale: str | None
     """The locale of ICU or of the builtin provider; None for libc."""
     icu_rules: str | None
+    """ICU's additional rules; None if there are none."""
     tablespace: str | None
     """The database's default tablespace; None for pg_default."""
     system_identifier: str | None
+    """The cluster's number; None if the role may not ask for it."""
     standby: bool
     time_zone: str
     bytea_output: str

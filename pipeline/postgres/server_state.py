@@ -12,6 +12,7 @@ class SessionLimit:
     of: str
     """The holder of the limit: ``server``, ``role`` or ``database``."""
     most: int
+    """The most sessions that the limit allows at once."""
     used: int
     """Sessions, including the session that asks."""
 

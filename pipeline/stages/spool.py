@@ -59,9 +59,12 @@ class Piece:
     """A part of an archive's file, which becomes one zstd frame."""
 
     name: str
+    """The file's name in the archive."""
     index: int
+    """The piece's number in the file, from 0."""
     data: bytes
     last: bool
+    """True for the file's last piece."""
 
 
 class Spool:
