@@ -24,7 +24,7 @@ Completion = tuple["Pool[Any]", Callable[[Any], None], Any, BaseException | None
 
 
 class Workers:
-    """Pools of threads whose results come back to the thread that owns this.
+    """Pools of threads whose results come back to the owner's thread.
 
     The end of the ``with`` block drops queued work and waits for running work. After a failure, it waits one second at most: enough to
     write a file or to remove its remains, but no wait for a network that stalls. The threads are daemons. Objects that they still create in

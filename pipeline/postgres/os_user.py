@@ -47,7 +47,7 @@ class OsUser:
     def confined(self) -> Sequence[str]:
         """Return a command with which root runs another command as this user, without any way to more rights (``no_new_privs``).
 
-        The command has no network either, if the kernel allows that. Empty if neither is possible here.
+        The command has no network either, if the kernel allows it. Return an empty command if neither is possible here.
         """
         change = _change(self.uid, self.gid)
         return next((command for command in (("unshare", "--net", "--", *change), change) if _works(command)), ())

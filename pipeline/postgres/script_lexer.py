@@ -11,7 +11,7 @@ from enum import Enum, auto
 from pipeline.errors import DumpFailed
 
 LONGEST = 1024 * 1024
-"""Bytes of the longest word, tag of a dollar quote, command or COPY statement. A COPY statement of 1,600 columns has a fifth of that."""
+"""Bytes of the longest word, tag of a dollar quote, command or COPY statement. A COPY statement of 1,600 columns has a fifth of these."""
 
 
 class Kind(Enum):

@@ -209,7 +209,7 @@ class Server(Relations):
     def _held(self, schema: str, relation: str) -> Iterator[None]:
         """Lock a relation against replacement, and make sure that it is a table: a view would run its owner's functions.
 
-        Raises RestoreFailed. Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` helps against that.
+        Raises RestoreFailed. Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` helps against a renamed schema.
         """
         with self.errors(), self._connection.transaction():
             try:

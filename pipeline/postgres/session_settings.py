@@ -54,7 +54,7 @@ NO_VIEWS = (
     "WHERE name = 'restrict_nonsystem_relation_kind'"
 )
 """Minor versions since August 2024 have the setting. Somebody may replace a table by a view or a foreign table before pgstow reads the
-table, and that must not run code (CVE-2024-7348). pg_dump sets it by the same query."""
+table. The view must not run code (CVE-2024-7348). pg_dump sets the setting by the same query."""
 
 
 def english_messages(major: int) -> str:
