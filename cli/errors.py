@@ -80,7 +80,7 @@ def reported(*, debug: bool) -> Iterator[None]:
         _fail(f"Stopped by {signal.Signals(exc.number).name}; {exc.consequence}.", 128 + exc.number)
     except Exception as exc:
         if debug:
-            traceback.print_exc()
+            print(traceback_of(exc), end="", file=sys.stderr)
         code = exit_code_of(exc)
         if isinstance(exc, pipeline_errors.ConfigInvalid):
             for problem in exc.problems[:-1]:
@@ -122,6 +122,11 @@ def sentence_of(error: Exception) -> str:
         bug = error.__cause__ if isinstance(error, pipeline_errors.BackupBroken) else error
         return f"Unexpected {type(bug).__name__}: {sentence} Please report this, with what --debug prints."
     return sentence
+
+
+def traceback_of(error: Exception) -> str:
+    """Return where an error comes from, for ``--debug``, without passwords in URLs."""
+    return storage_errors.without_userinfo("".join(traceback.format_exception(error)))
 
 
 def print_error(sentence: str) -> None:

@@ -32,13 +32,14 @@ def list_(
 ) -> None:
     """List the backups that a store holds, oldest first."""
     from pipeline.catalog.attestation import latest_attestations
-    from pipeline.catalog.find import list_manifests, read_catalog
+    from pipeline.catalog.find import list_manifests, read_catalog, tell_foreign
 
     with (
         closing(options.open_store(from_, store_option, give_up_after)) as store,
         display.progress(quiet=True) as notify,
     ):
         listing = list_manifests(store, cluster, database)
+        tell_foreign(listing, notify)
         entries = read_catalog(store, listing.manifests, datetime.now(UTC))
         proven = latest_attestations(store, {entry.ref: entry.sha256 for entry in entries}, cluster, database, notify)
     if json:

@@ -3,7 +3,6 @@
 import json
 import signal
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import typer
 
 from cli import display
-from cli.errors import Stopped, exit_code_of, print_error, sentence_of
+from cli.errors import Stopped, exit_code_of, print_error, sentence_of, traceback_of
 from pipeline.events import Event, Notice, Notify, Progress, Started
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ class _Text:
 
     def failed(self, error: Exception) -> None:
         if self._debug:
-            traceback.print_exception(error)
+            print(traceback_of(error), end="", file=sys.stderr)
 
 
 class _Json:
@@ -76,7 +75,7 @@ class _Json:
 
     def failed(self, error: Exception) -> None:
         if self._debug:
-            _log("debug", "traceback", message="".join(traceback.format_exception(error)))
+            _log("debug", "traceback", message=traceback_of(error))
 
 
 def _log_event(database: str, event: Event) -> None:

@@ -4,11 +4,13 @@
 chained as ``__cause__``.
 """
 
+import re
 import textwrap
 from collections.abc import Mapping
 from datetime import datetime
 
 _LONGEST_QUOTE = 300
+_USERINFO = re.compile(r"(?<=://)[^/\n]*@")
 
 
 def quote(said: object) -> str:
@@ -16,8 +18,16 @@ def quote(said: object) -> str:
     return textwrap.shorten(str(said), _LONGEST_QUOTE, placeholder=" …")
 
 
+def without_userinfo(text: str) -> str:
+    """Return the text with ``***`` for the user and the password of each URL: an SDK may quote a proxy's URL."""
+    return _USERINFO.sub("***@", text)
+
+
 class StorageError(Exception):
     """The store could not do the request, and a retry would not help."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(without_userinfo(sentence))
 
 
 class InvalidStorageURL(StorageError):

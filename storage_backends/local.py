@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +39,7 @@ class LocalBackend:
     - Files have mode 0600, and folders 0700. A delete of a folder's last object removes the folder, too.
     - The checksum is SHA-256. A directory stores no checksums, so :meth:`head` reads the whole file.
     - A key can't be another key's folder: ``a`` and ``a/b`` exclude each other, and the second put raises StorageError.
-    - No symbolic link below ``root`` is followed or listed.
+    - No symbolic link below ``root`` is followed or listed. A read through a link raises ObjectNotFound; a put or delete raises StorageError.
 
     Raises StorageError if ``root`` is something else than a directory.
 
@@ -66,7 +66,7 @@ class LocalBackend:
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
-        path = self._path(key)
+        path = self._path_without_links(key)
         check_body(str(path), body, sha256)
         with _errors(str(path)):
             if self._identity is None:
@@ -77,7 +77,7 @@ class LocalBackend:
             temporary = incoming / uuid.uuid4().hex
             try:
                 modified = _write(temporary, body)
-                self._link(temporary, path)
+                self._link(temporary, key, path)
             finally:
                 temporary.unlink(missing_ok=True)
             _fsync_directory(path.parent)
@@ -116,14 +116,15 @@ class LocalBackend:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete the objects, and then the empty folders; see :meth:`StorageBackend.delete`."""
         for key in keys:
-            path = self._path(key)
+            path = self._path_without_links(key)
             with _errors(str(path)):
                 self._require_root()
                 try:
-                    path.unlink()
+                    with self._folder_of(key) as folder:
+                        os.unlink(path.name, dir_fd=folder)
                 except FileNotFoundError:
                     continue  # whoever removed it sees to its folder: else a put here could lose that race for ever
-                self._remove_empty(path.parent)
+                self._remove_empty(key.split("/")[:-1])
 
     def close(self) -> None:
         """Do nothing: no file is held open between calls."""
@@ -132,11 +133,27 @@ class LocalBackend:
         check_key(key)
         if key.split("/", 1)[0] == _INCOMING:
             raise StorageError(f"{key!r} can't be an object's key: “{_INCOMING}” is where writes under way are kept")
-        path = self._root / key
+        return self._root / key
+
+    def _path_without_links(self, key: str) -> Path:
+        path = self._path(key)
         parent = Path(os.path.realpath(path.parent))
         if parent != path.parent:
             raise StorageError(f"{path} is reached through a symbolic link, which is not followed")
         return path
+
+    @contextmanager
+    def _folder_of(self, key: str) -> Iterator[int]:
+        """Open the folder of a key's last part, step by step: somebody may put a link in a folder's place at any time. Raises OSError."""
+        folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in key.split("/")[:-1]:
+                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                os.close(folder)
+                folder = below
+            yield folder
+        finally:
+            os.close(folder)
 
     def _require_root(self) -> None:
         try:
@@ -157,10 +174,13 @@ class LocalBackend:
         with _errors(str(path)):
             self._require_root()
             try:
-                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-            except (FileNotFoundError, NotADirectoryError) as exc:
+                with self._folder_of(key) as folder:
+                    fd = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
+            except OSError as exc:
+                if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # for a link, the last two
+                    raise
                 self._require_root()
-                raise ObjectNotFound(f"{path} does not exist") from exc
+                raise ObjectNotFound(f"{path} does not exist, or is reached through a symbolic link") from exc
             try:
                 if not stat.S_ISREG(os.fstat(fd).st_mode):
                     raise ObjectNotFound(f"{path} is not a regular file")
@@ -168,12 +188,13 @@ class LocalBackend:
             finally:
                 os.close(fd)
 
-    def _link(self, temporary: Path, path: Path) -> None:
+    def _link(self, temporary: Path, key: str, path: Path) -> None:
         # A delete running beside us may remove the folder as empty between the mkdir and the link.
         for _ in range(_MAX_RACES):
             _make_directory(path.parent)
             try:
-                os.link(temporary, path, follow_symlinks=False)
+                with self._folder_of(key) as folder:
+                    os.link(temporary, path.name, dst_dir_fd=folder, follow_symlinks=False)
             except FileNotFoundError:
                 continue
             except FileExistsError as exc:
@@ -188,17 +209,17 @@ class LocalBackend:
             return
         raise TransientStorageError(f"{path} could not be created: its folder keeps being removed")
 
-    def _remove_empty(self, folder: Path) -> None:
-        while folder != self._root:
+    def _remove_empty(self, names: Sequence[str]) -> None:
+        for depth in range(len(names), 0, -1):
             try:
-                folder.rmdir()
+                with self._folder_of("/".join(names[:depth])) as above:
+                    os.rmdir(names[depth - 1], dir_fd=above)
             except FileNotFoundError:
                 pass
             except OSError as exc:
                 if exc.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY, errno.ENOTDIR):
                     return
                 raise
-            folder = folder.parent
 
     def _walk(self, folder: Path, above: str, prefix: str) -> Iterator[ObjectInfo]:
         """Yield the objects in a folder, whose keys begin with ``above``."""

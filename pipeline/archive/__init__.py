@@ -1,1 +1,1 @@
-"""An archive in a store: code that writes and reads its files. Nothing here knows the purpose of a backup or a restore."""
+"""An archive in a store, written and read. What a backup or a restore is for must not be known here."""

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import pairwise
 
 from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest, TableData
@@ -168,7 +169,8 @@ class Archive:
     def plan_feed(self, files: Sequence[File], *, jobs: int, triggers_fire: bool = True) -> FeedPlan:
         """Return the plan by which pg_restore will read the files with ``jobs`` parallel jobs.
 
-        ``triggers_fire`` is true if foreign keys that exist before the data are checked.
+        ``triggers_fire`` is true if foreign keys that exist before the data are checked. Raises InvalidRequest if the archive has too many
+        dependencies for several jobs.
         """
         if self.is_stream:
             return plan_stream(files, self_terminated=self.format != "plain")
@@ -220,12 +222,11 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     toc_data = read_whole(toc_file, reader)
     toc = read_toc(toc_data)
     lists = {
-        file.path: tuple(_listed_paths(file.path, read_whole(file, reader)))
+        file.path: _listed_paths(file.path, read_whole(file, reader), files)
         for file in structure
         if file.kind == "large_object_toc"
     }
-    named = [entry.filename for entry in toc.data_entries] + [path for paths in lists.values() for path in paths]
-    if missing := [path for path in named if path not in files]:
+    if missing := [entry.filename for entry in toc.data_entries if entry.filename not in files]:
         raise BackupDamaged(f"The manifest of {manifest.backup_id} names no {missing[0]}, which its archive needs.")
     return Archive(manifest, toc_data, toc, files, lists, reader.fetched, tuple(reader.replaced))
 
@@ -297,14 +298,20 @@ def _toc_file(manifest: Manifest) -> File:
     return found
 
 
-def _listed_paths(path: str, data: bytes) -> list[str]:
+def _listed_paths(path: str, data: bytes, files: Mapping[str, File]) -> tuple[str, ...]:
     """Return the names of files in ``blobs.toc``, which has a line for each large object: its OID and its file's name.
 
-    Raises BackupDamaged if a line has another form.
+    Raises BackupDamaged if a line has another form, or names a file that isn't among ``files``, or names a file twice.
     """
-    lines = data.splitlines()
-    names = [_LARGE_OBJECT.fullmatch(line) for line in lines]
-    if None in names:
-        line = lines[names.index(None)][:_LONGEST_EXCERPT]
-        raise BackupDamaged(f"{path} is no list of large objects: the line {line!r} names none.")
-    return [name[1].decode() for name in names if name]
+    found: dict[str, None] = {}
+    for line in map(bytes.rstrip, BytesIO(data)):
+        match = _LARGE_OBJECT.fullmatch(line)
+        if match is None:
+            raise BackupDamaged(f"{path} is no list of large objects: the line {line[:_LONGEST_EXCERPT]!r} names none.")
+        name = match[1].decode()
+        if name not in files:
+            raise BackupDamaged(f"{path} lists {name}, but the manifest names no such file.")
+        if name in found:
+            raise BackupDamaged(f"{path} lists {name} twice.")
+        found[name] = None
+    return tuple(found)

@@ -1,1 +1,1 @@
-"""``pgstow backup`` of one database. No restore, and nothing of a whole server, belongs here."""
+"""``pgstow backup`` of one database. What concerns a restore or a whole server must not enter."""

@@ -1,1 +1,1 @@
-"""The documents of a store, and how to find them. Nothing here knows PostgreSQL's programs, or how data are stored."""
+"""The documents in a store, and finding them. PostgreSQL's programs and servers must not enter."""

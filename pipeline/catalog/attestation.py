@@ -145,7 +145,7 @@ def latest_attestations(
     latest back to the first that is of level restore or not good. What can't be read, and why, is a notice. Raises StorageError.
     """
     wanted = {ref.attestations_prefix: (ref, sha256) for ref, sha256 in digests.items() if sha256 is not None}
-    histories = defaultdict[BackupRef, list[ObjectInfo]](list)
+    histories, odd = defaultdict[BackupRef, list[ObjectInfo]](list), list[str]()
     try:
         for info in store.list(attestations_prefix(cluster, database if cluster is not None else None)):
             folder, slash, name = info.key.rpartition("/")
@@ -155,11 +155,14 @@ def latest_attestations(
             if is_attestation_name(name):
                 histories[ref].append(info)
             else:
-                notify(
-                    Notice(
-                        f"{info.key!r} is no name that pgstow gives to an attestation. pgstow ignores the object and keeps it."
-                    )
+                odd.append(info.key)
+        if odd:
+            more = f" {len(odd) - 1} more have such names." if len(odd) > 1 else ""
+            notify(
+                Notice(
+                    f"{odd[0]!r} is no name that pgstow gives to an attestation. pgstow ignores the object and keeps it.{more}"
                 )
+            )
         return _read(store, [(ref, digests[ref], found) for ref, found in histories.items()], notify)
     except AccessDenied as exc:
         notify(Notice(f"When backups were last proven can't be told. {exc}"))

@@ -19,7 +19,8 @@ from pipeline.errors import ManifestInvalid
 MOST = 2**63 - 1
 """The largest number in a document, as in PostgreSQL's bigint."""
 _DEEPEST = 32  # levels of nesting: a manifest has five
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_STRING = re.compile(rb'"(?>[^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z)', re.DOTALL)
+"""A string without an end takes all the rest. Otherwise each of its quotes would be looked at as a beginning."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _EARLIEST = 1970
 _LONGEST_QUOTE = 200  # characters

@@ -7,7 +7,16 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import groupby
 
-from pipeline.catalog.keys import CLUSTER, MANIFESTS, RESERVED, BackupRef, is_backup_id, is_odd, manifests_prefix
+from pipeline.catalog.keys import (
+    CLUSTER,
+    MANIFESTS,
+    RESERVED,
+    BackupRef,
+    is_backup_id,
+    is_foreign,
+    is_odd,
+    manifests_prefix,
+)
 from pipeline.catalog.manifest import LONGEST_MANIFEST, Manifest, load_manifest
 from pipeline.catalog.plausibility import doubt, doubt_ref
 from pipeline.concurrency import Workers
@@ -17,7 +26,8 @@ from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 
 LATEST = "latest"
 _READERS = 8  # manifests read at once
-_LARGE = 16 * 1024 * 1024  # bytes
+_LARGE = 2 * 1024 * 1024
+"""Bytes from which manifests are read one by one. Parsed, a manifest that somebody made up takes up to forty times its size."""
 _ODD_NAMED = 5
 
 
@@ -54,6 +64,8 @@ class Listing:
     """In the order of their keys: oldest first within each database."""
     odd: Sequence[str]
     """Keys that look like a manifest's but that pgstow never writes. They name no backups."""
+    foreign: Sequence[str]
+    """Other keys that pgstow never writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +81,15 @@ class StoredManifest:
 
 def list_manifests(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> Listing:
     """Return every committed backup. Costs one LIST per thousand. Raises StorageError."""
-    found, odd = list[ListedManifest](), list[str]()
+    found, odd, foreign = list[ListedManifest](), list[str](), list[str]()
     for info in store.list(manifests_prefix(cluster, database if cluster is not None else None)):
         if is_odd(info.key):
             odd.append(info.key)
+        elif is_foreign(info.key):
+            foreign.append(info.key)
         elif (ref := BackupRef.of_manifest_key(info.key)) and database in (None, ref.database):
             found.append(ListedManifest(ref, info.modified, info.size))
-    return Listing(found, odd)
+    return Listing(found, odd, foreign)
 
 
 def list_backups(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[BackupRef]:
@@ -83,8 +97,16 @@ def list_backups(store: StorageBackend, cluster: str | None = None, database: st
     return [listed.ref for listed in list_manifests(store, cluster, database).manifests]
 
 
+def tell_foreign(listing: Listing, notify: Notify) -> None:
+    """Report the keys that have nothing of pgstow's in one sentence."""
+    if keys := listing.foreign:
+        are = "1 object has a name that is" if len(keys) == 1 else f"{len(keys):,} objects have names that are"
+        notify(Notice(f"Under {MANIFESTS}, {are} not pgstow's, such as {keys[0]!r}. pgstow ignores and keeps them."))
+
+
 def tell_odd(listing: Listing, notify: Notify) -> None:
     """Report the keys that are no backup's: the first few by name, the others by number."""
+    tell_foreign(listing, notify)
     for key in listing.odd[:_ODD_NAMED]:
         notify(Notice(f"{key!r} is no name that pgstow gives to a manifest. pgstow ignores the object and keeps it."))
     if (more := len(listing.odd) - _ODD_NAMED) > 0:

@@ -85,6 +85,11 @@ def is_odd(key: str) -> bool:
     return key.endswith(".json") and bool(_BACKUP_ID.search(key)) and BackupRef.of_manifest_key(key) is None
 
 
+def is_foreign(key: str) -> bool:
+    """True if a key under manifests has nothing of pgstow's. Clients of a store make keys with a slash at the end, which stand for folders."""
+    return BackupRef.of_key(key) is None and not (is_odd(key) or is_of_check(key) or key.endswith("/"))
+
+
 def is_attestation_name(name: str) -> bool:
     """True if ``name``, the last part of a key, is one that pgstow gives to an attestation."""
     return _ATTESTATION_NAME.fullmatch(name) is not None

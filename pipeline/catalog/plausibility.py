@@ -20,7 +20,10 @@ def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | No
     """Return why a document that was stored at ``stored_at``, by the store's clock, can't name this time; None if it can."""
     latest = moment - CLOCK_TOLERANCE
     if latest > stored_at:
-        return f"its time {_shown(moment)} is in the future: it was stored at {_shown(stored_at)} by the store's clock"
+        reason = (
+            f"its time {_shown(moment)} is in the future: it was stored at {_shown(stored_at)} by the store's clock"
+        )
+        return reason if latest > now else f"{reason}, unless a copy of the store changed that time"
     if latest > now:
         return f"its time {_shown(moment)} is in the future: this machine's clock says {_shown(now)}"
     return None
@@ -45,9 +48,9 @@ def doubt(manifest: Manifest, stored_at: datetime, now: datetime) -> str | None:
 def _doubt_content(manifest: Manifest) -> str | None:
     """Return what this manifest lacks though each manifest of its kind has it; None if it lacks nothing."""
     if manifest.kind == "cluster" and not manifest.files:
-        return None if manifest.members else "it is a record of a cluster, and names no backup of a database"
+        return None if manifest.members else "it is a cluster manifest, and names no backup of a database"
     if manifest.members:
-        return "it is no record of a cluster, but names other backups as its members"
+        return "it is no cluster manifest, but names other backups as its members"
     if manifest.kind == "database" and manifest.dump.format == "directory":
         if not any(file.path == TOC_NAME and file.size for file in manifest.files):
             return f"it names no {TOC_NAME}"

@@ -1,1 +1,1 @@
-"""``pgstow check``: whether a backup would succeed. No backup is made here."""
+"""``pgstow check``: whether a backup would succeed. Nothing that makes a backup must enter."""

@@ -1,1 +1,1 @@
-"""A whole server: all its databases, roles and tablespaces, backed up and restored."""
+"""A whole server, backed up and restored. What concerns one database alone must not enter."""

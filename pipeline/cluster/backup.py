@@ -138,7 +138,7 @@ def _incomplete(failures: Mapping[str, Exception], databases: Sequence[str]) -> 
     lacking += ["roles and tablespaces"] if GLOBALS in failures else []
     name, first = next(iter(failures.items()))
     words = (
-        f"{' and '.join(lacking)} could not be backed up, so there is no record of the whole cluster; the others are backed up one by one. "
+        f"{' and '.join(lacking)} could not be backed up, so there is no cluster manifest; the others are backed up one by one. "
         f"{name}: {_told(first)}"
     )
     bug = next((error for error in failures.values() if not isinstance(error, _EXPECTED)), None)

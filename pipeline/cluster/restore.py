@@ -81,5 +81,5 @@ def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, li
     """The manifests of a cluster's globals and of its databases. Raises BackupDamaged where one isn't the one that was recorded."""
     manifests = {member.database: read_member(store, record, member).manifest for member in record.members}
     if GLOBALS not in manifests:
-        raise BackupDamaged(f"The record of the cluster's backup {record.backup_id} names no globals.")
+        raise BackupDamaged(f"The cluster manifest {record.backup_id} names no globals.")
     return manifests.pop(GLOBALS), list(manifests.values())

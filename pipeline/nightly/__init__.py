@@ -1,1 +1,1 @@
-"""What happens every night: the databases, destinations and hooks that a file names, run as one."""
+"""``pgstow run``: the jobs that pgstow.toml lists, each night. How a backup is made, verified or pruned must not enter."""

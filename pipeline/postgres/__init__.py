@@ -1,1 +1,1 @@
-"""PostgreSQL's programs, sessions and formats. Nothing else runs the programs or speaks to a server."""
+"""PostgreSQL's programs, servers, and the formats of its archives. Stores must not enter."""

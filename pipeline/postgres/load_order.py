@@ -10,14 +10,17 @@ foreign key to the table fails, or the index stays invalid without a word. Stock
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import count, pairwise
 
+from pipeline.errors import InvalidRequest
 from pipeline.postgres.toc import Section, Toc, TocEntry
 
 _TABLES = frozenset({"TABLE", "FOREIGN TABLE"})
 _MADE_OF = _TABLES | {"DOMAIN", "TYPE"}
 """Kinds of entries that can be made of each other: a table of its parents and of its columns' types, a type of other types."""
+_MOST = 5_000_000
+"""The most waits that are looked at. An archive made by hand can have chains for which time and memory grow with the square of its length."""
 _BY_ROOT = "-- load via partition root "
 """The beginning of a definition of table data whose rows find their partition anew (``dumpTableData`` in pg_dump.c)."""
 _COPY_TARGET = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.)?(?P<name>"(?:[^"]|"")+"|[^\s".(]+) ')
@@ -35,11 +38,14 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
     Some tables aren't made by the archive: an extension makes them, or they exist before. Their foreign keys exist before their data. So
     their data wait for each other in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
     ``processExtensionTables``). If ``triggers_fire`` is false, no foreign key is checked, and no data wait.
+
+    Raises InvalidRequest if the archive has more dependencies than any that pg_dump makes.
     """
     by_id = {entry.dump_id: entry for entry in toc.entries}
     data = [entry for entry in toc.entries if entry.description == "TABLE DATA"]
     data_of = {entry.dependencies[0]: entry for entry in data if entry.dependencies}
-    wanted, roots = _data_by_base(toc, by_id, data_of)
+    steps = count(1)
+    wanted, roots = _data_by_base(toc, by_id, data_of, steps)
     missing = _attachments_in_turn(toc)
     gates = dict[int, int]()
     for entry in toc.entries:
@@ -52,7 +58,7 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
             for other in entry.dependencies:
                 root = roots.get(other)
                 gate = entry.dump_id if root is None else gates.setdefault(root, entry.dump_id)
-                found |= dict.fromkeys(wanted.get(other, ()) if gate == entry.dump_id else [gate])
+                found |= dict.fromkeys(_counted(wanted.get(other, ()) if gate == entry.dump_id else [gate], steps))
             if more := tuple(data for data in found if data not in there):
                 missing[entry.dump_id] = more
     if triggers_fire:
@@ -64,10 +70,11 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
 def _attachments_in_turn(toc: Toc) -> dict[int, tuple[int, ...]]:
     """Return by dump ID, for each attachment of an index, the attachment before it in the partitioned table, in the archive's order."""
     parents, last, turns = _parents(toc), dict[int | None, int](), dict[int, tuple[int, ...]]()
+    roots = _roots(parents)
     for entry in toc.entries:
         if entry.description == "INDEX ATTACH":
             table = next((other for other in entry.dependencies if other in parents), None)
-            root = None if table is None else _root(table, parents)
+            root = None if table is None else roots[table]
             if root in last:
                 turns[entry.dump_id] = (last[root],)
             last[root] = entry.dump_id
@@ -91,7 +98,7 @@ def outside_tables(toc: Toc) -> list[TocEntry]:
 
 
 def _data_by_base(
-    toc: Toc, by_id: Mapping[int, TocEntry], data_of: Mapping[int, TocEntry]
+    toc: Toc, by_id: Mapping[int, TocEntry], data_of: Mapping[int, TocEntry], steps: Iterator[int]
 ) -> tuple[Mapping[int, Collection[int]], Mapping[int, int]]:
     """Return by dump ID, for each table and domain, the dump IDs of all data for which an entry on it must wait.
 
@@ -106,38 +113,52 @@ def _data_by_base(
             ]
     for partition, parent in parents.items():
         bases[partition].append(parent)
-    wanted: dict[int, dict[int, None]] = defaultdict(dict)  # dicts keep their order: the same archive, the same bytes
+    wanted: dict[int, list[int]] = defaultdict(list)
     for table, entry in data_of.items():
-        for base in _reached(table, bases):
-            wanted[base][entry.dump_id] = None
-    members = defaultdict(list)
+        for base in _reached(table, bases, steps):
+            wanted[base].append(entry.dump_id)
+    members, outermost = defaultdict(list), _roots(parents)
     for partition in parents:
-        members[_root(partition, parents)].append(partition)
+        members[outermost[partition]].append(partition)
     roots = {}
-    for root in {_root(table, parents) for table, entry in data_of.items() if _finds_its_partition_anew(entry)}:
+    for root in {outermost.get(table, table) for table, entry in data_of.items() if _finds_its_partition_anew(entry)}:
         for member in (root, *members[root]):
             wanted[member] = wanted[root]
             roots[member] = root
     return wanted, roots
 
 
-def _reached(start: int, edges: Mapping[int, Sequence[int]]) -> Iterable[int]:
+def _reached(start: int, edges: Mapping[int, Sequence[int]], steps: Iterator[int]) -> Iterable[int]:
     """Return a node and all that can be reached from it."""
     seen, waiting = {start}, [start]
     while waiting:
-        for other in edges.get(waiting.pop(), ()):
+        for other in _counted(edges.get(waiting.pop(), ()), steps):
             if other not in seen:
                 seen.add(other)
                 waiting.append(other)
     return seen
 
 
-def _root(table: int, parents: Mapping[int, int]) -> int:
-    seen = {table}
-    while (parent := parents.get(table)) is not None and parent not in seen:
-        seen.add(parent)
-        table = parent
-    return table
+def _counted(ids: Iterable[int], steps: Iterator[int]) -> Iterator[int]:
+    for one in ids:
+        if next(steps) > _MOST:
+            raise InvalidRequest(
+                f"The archive has more than {_MOST:,} dependencies between tables, their data and what comes after them. "
+                "Restore it with --jobs 1, which needs none of them."
+            )
+        yield one
+
+
+def _roots(parents: Mapping[int, int]) -> Mapping[int, int]:
+    """Return the dump ID of each partition's outermost table."""
+    roots = dict[int, int]()
+    for table in parents:
+        path = dict[int, None]()
+        while table in parents and table not in roots and table not in path:
+            path[table] = None
+            table = parents[table]
+        roots |= dict.fromkeys(path, roots.get(table, table))
+    return roots
 
 
 def _finds_its_partition_anew(entry: TocEntry) -> bool:

@@ -5,6 +5,7 @@ literal, and isn't folded to lower case. A dot parts schema from name. Other cha
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
 from pipeline.errors import InvalidRequest
@@ -122,37 +123,53 @@ def _indexes(toc: Toc) -> set[int]:
 def _add_partitions(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
     """Add the partitions of chosen partitioned tables, at every level: a partitioned table holds no rows itself."""
     tables = {(entry.namespace, entry.tag): entry for entry in toc.entries if entry.description in RELATIONS}
-    attachments = [entry for entry in toc.entries if entry.description == "TABLE ATTACH"]
-    before = -1
-    while before != len(chosen):
-        before = len(chosen)
-        for entry in attachments:
-            partition = tables.get((entry.namespace, entry.tag))
-            if partition and any(parent in chosen for parent in entry.dependencies if parent != partition.dump_id):
+    partitions: dict[int, list[TocEntry]] = defaultdict(list)
+    for entry in toc.entries:
+        if entry.description == "TABLE ATTACH" and (partition := tables.get((entry.namespace, entry.tag))):
+            for parent in set(entry.dependencies) - {partition.dump_id}:
+                partitions[parent].append(partition)
+    waiting = list(chosen)
+    while waiting:
+        for partition in partitions.pop(waiting.pop(), ()):
+            relations.add((partition.namespace, partition.tag))
+            if partition.dump_id not in chosen:
                 chosen.add(partition.dump_id)
-                relations.add((partition.namespace, partition.tag))
+                waiting.append(partition.dump_id)
 
 
 def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
     there = {entry.dump_id: (entry.namespace, entry.tag) for entry in toc.entries if entry.description in RELATIONS}
     names, indexes = set(there.values()), _indexes(toc)
-    before = -1
-    while before != len(chosen):  # a comment on an index of a table takes three rounds
-        before = len(chosen)
-        for entry in toc.entries:
-            if entry.dump_id in chosen or chosen.isdisjoint(entry.dependencies):
-                continue
+    dependents: dict[int, list[TocEntry]] = defaultdict(list)
+    lacking: dict[int, int] = {}
+    """By dump ID of an attachment: the number of its tables or indexes that must still be chosen."""
+    for entry in toc.entries:
+        others = dict.fromkeys(entry.dependencies)
+        lacking[entry.dump_id] = len(others) if entry.description == "TABLE ATTACH" else 2
+        for other in others:
+            dependents[other].append(entry)
+    parts_of_relations = {
+        entry.dump_id
+        for entry in toc.entries
+        if entry.description in _NAMED_AFTER_TABLE and _own_table(entry, names) in relations
+    }
+    waiting = list(chosen)
+    while waiting:  # an archive made by hand may have chains of any length, so each dependency is looked at once
+        fresh = waiting.pop()
+        for entry in dependents.pop(fresh, ()):
             match entry.description:
                 case kind if kind in _ATTACHMENTS:
-                    is_part = _joins_chosen(entry, chosen, indexes)
+                    lacking[entry.dump_id] -= kind == "TABLE ATTACH" or fresh in indexes
+                    is_part = lacking[entry.dump_id] <= 0
                 case kind if kind in _NAMED_AFTER_TABLE:
-                    is_part = _own_table(entry, names) in relations
+                    is_part = entry.dump_id in parts_of_relations
                 case kind if kind in _BUILT_ON_A_RELATION:
-                    is_part = any(dump_id in chosen for dump_id in entry.dependencies if dump_id in there)
+                    is_part = fresh in there
                 case kind:
                     is_part = kind in _OTHER_PARTS
-            if is_part:
+            if is_part and entry.dump_id not in chosen:
                 chosen.add(entry.dump_id)
+                waiting.append(entry.dump_id)
 
 
 def _own_table(entry: TocEntry, names: set[Name]) -> Name | None:

@@ -4,8 +4,9 @@ Since August 2025, psql knows a restricted mode: after ``\restrict KEY``, it ref
 mode with a key of its own before psql sees the script. It takes the script's own keys out, since psql would refuse these lines, too. In
 place of the script's ``\connect``, pgstow writes its own, with the user's connection string and only to databases of the backup.
 
-psql alone decides which lines are commands. If pgstow's lexer and psql disagree about a line, psql stays in the restricted mode. pgstow's
-lines leave the mode only to enter it again, and the script's author can't know the keys.
+psql alone decides which lines are commands, and may disagree with pgstow's lexer about a line. In the restricted mode, psql still reads the
+argument of ``\unrestrict``. It runs a command between backquotes there, and the script's author may have found the key. So psql sees no
+``\unrestrict`` except pgstow's, anywhere in the script (``ENDS_THE_MODE``). pgstow's lines leave the mode only to enter it again.
 
 https://www.postgresql.org/docs/current/app-psql.html, HandleSlashCmds() in command.c.
 """
@@ -19,6 +20,10 @@ from pipeline.errors import BackupDamaged, DumpFailed
 from pipeline.postgres.encodings import shown
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.script_lexer import Kind, ScriptLexer
+
+ENDS_THE_MODE = (rb"\unrestrict", b":LAST_ERROR_MESSAGE", b"\0")
+"""Texts that a script may hold in rows alone. psql reads a variable's value as a part of the script, and the server chooses an error's message.
+psql leaves out all bytes from a NUL to the end of the line, so a NUL may stand within any of these texts."""
 
 _FIRST_MINORS = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 """The first minor version of each major that knows the restricted mode; 18 and later know it from the start."""
@@ -87,10 +92,13 @@ class RestrictedMode:
         return f"{enter}\\unrestrict {self._key}\n\\set ON_ERROR_STOP off\n\\restrict {self._key}\n"
 
     def of(self, script: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the parts of the script as psql may read it. Raises BackupDamaged at a command that pg_dump doesn't write."""
+        """Yield the parts of the script as psql may read it.
+
+        Raises BackupDamaged at a command that pg_dump doesn't write, and at ``ENDS_THE_MODE`` outside of rows.
+        """
         lexer, key = ScriptLexer(), self._key
         try:
-            for kind, piece in lexer.split_all(script):
+            for kind, piece in _without_ends(lexer.split_all(script)):
                 if kind is not Kind.COMMAND:
                     yield piece
                 elif _OF_A_DUMP.fullmatch(piece):
@@ -108,12 +116,51 @@ class RestrictedMode:
             raise BackupDamaged(
                 f"The script has psql's command {describe(command)}, which pg_dump doesn't write there. The rest of the script is not run."
             )
+        _refuse_ends(name)  # psql has a variable of it
         meant = {name.decode("utf-8", "replace"), shown(name, encoding)}
         if name in self._others or self._databases.isdisjoint(meant):
             raise BackupDamaged(
                 f"The script connects to the database {shown(name, encoding)!r}, which isn't in the backup. The rest of the script is not run."
             )
         return name
+
+
+def find_end(sql: bytes) -> str | None:
+    """Return the first of ``ENDS_THE_MODE`` that is in a part of a script, to show it; None if there is none."""
+    return next((end.decode().replace("\0", "a NUL") for end in ENDS_THE_MODE if end in sql), None)
+
+
+def _without_ends(pieces: Iterable[tuple[Kind, bytes]]) -> Iterator[tuple[Kind, bytes]]:
+    """Yield pieces of the same meaning, without ``ENDS_THE_MODE``. Raises BackupDamaged if there are no such pieces."""
+    kept = max(map(len, ENDS_THE_MODE)) - 1
+    before, text = Kind.SQL, b""  # text goes on in the next piece
+    for kind, piece in pieces:
+        if kind is not before or kind is Kind.COMMAND:
+            yield before, text
+            before, text = kind, b""
+        text += piece
+        if kind is Kind.ROWS:
+            text = _escape_ends(text)
+        if kind is not Kind.COMMAND:
+            _refuse_ends(text)
+            yield kind, text[:-kept]
+            text = text[-kept:]
+    yield before, text
+
+
+def _escape_ends(rows: bytes) -> bytes:
+    """Return the same rows, with a number in place of a letter: pg_dump doubles backslashes, so the letter belongs to a value."""
+    for end in ENDS_THE_MODE:
+        if len(end) > 1 and end in rows:
+            rows = rows.replace(end, b"%b\\%03o%b" % (end[:1], end[1], end[2:]))
+    return rows
+
+
+def _refuse_ends(text: bytes) -> None:
+    if end := find_end(text):
+        raise BackupDamaged(
+            f"The script has {end}, by which a script can end psql's restricted mode. The rest of the script is not run."
+        )
 
 
 def _connect(database: bytes, left: str, entered: str) -> bytes:

@@ -15,10 +15,10 @@ from pipeline.postgres.toc import TocEntry, rewrite
 _NAMES_ROLES = frozenset({"ACL", "DEFAULT ACL", "DATABASE PROPERTIES", "POLICY", "USER MAPPING"})
 _TOKEN = re.compile(
     r"""
-      [eE]'(?:[^'\\]|''|\\.)*'                            # a literal with escapes
-    | '(?:[^']|'')*'                                      # a literal
-    | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$         # a literal in dollars
-    | "(?P<quoted>(?:[^"]|"")+)"
+      [eE]'(?>(?:[^'\\]+|''|\\.)*)(?:'|\Z)               # a literal with escapes; without an end, all the rest is the literal
+    | '(?>(?:[^']+|'')*)(?:'|\Z)                          # a literal
+    | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z) # a literal in dollars
+    | "(?P<quoted>(?>(?:[^"]+|"")+))(?:"|\Z)
     | (?P<word>[^\W\d][\w$]*)
     | (?P<mark>\S)
     """,

@@ -10,7 +10,7 @@ from pipeline.catalog.manifest import TableData
 from pipeline.errors import DumpFailed
 from pipeline.postgres.dump import COPY_END
 from pipeline.postgres.encodings import python_codec, shown
-from pipeline.postgres.restricted_mode import connected_database, describe, is_of_a_dump
+from pipeline.postgres.restricted_mode import connected_database, describe, find_end, is_of_a_dump
 from pipeline.postgres.script_lexer import COPY, Kind, ScriptLexer
 from pipeline.postgres.toc import Toc
 
@@ -95,8 +95,10 @@ class ScriptReader:
         for kind, piece in pieces:
             match kind:
                 case Kind.SQL:
+                    _refuse_end(self._before + piece)
                     self._before = (self._before + piece[-_KEPT:])[-_KEPT:]
                 case Kind.COPY:
+                    _refuse_end(piece)
                     self._table = self._begin(piece)
                 case Kind.ROWS:
                     self._pass(piece)
@@ -167,6 +169,14 @@ def tables_with_data(toc: Toc) -> list[TableName]:
 
 def _unquoted(identifier: str) -> str:
     return identifier[1:-1].replace('""', '"') if identifier.startswith('"') else identifier
+
+
+def _refuse_end(sql: bytes) -> None:
+    if end := find_end(sql):
+        raise DumpFailed(
+            f"The script has {end} outside of rows, so no restore would run the script. "
+            "A function, a comment or a name may hold it: change the object, or use the directory format."
+        )
 
 
 def _name(table: TableData) -> TableName:

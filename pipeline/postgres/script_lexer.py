@@ -34,7 +34,7 @@ class _In(Enum):
     ESCAPED_STRING = auto()
     """A string in which a backslash escapes the next character."""
     GAP = auto()
-    """After such a string. The string goes on if only white space with a line's end comes before the next quote."""
+    """After such a string. psql looks at one line after another. So the string goes on only behind a carriage return in white space."""
     IDENTIFIER = auto()
     DOLLAR_QUOTE = auto()
     LINE_COMMENT = auto()
@@ -67,7 +67,7 @@ _PARAMETER = re.compile(rb"\$[0-9]++")
 _SPACE = re.compile(rb"[ \t\n\r\f\v]+")
 _DOLLAR = re.compile(rb"\$(?:[A-Za-z_\x80-\xff][0-9A-Za-z_\x80-\xff]*+)?\$")
 _ESCAPED = re.compile(rb"[^'\\]*+(?>(?:(?:\\.|'')[^'\\]*+)*)", re.DOTALL)
-_GAP = re.compile(rb"(?>(?:[ \t\n\r\f\v]++|--[^\n\r]*+(?=[\n\r]))*)")
+_GAP = re.compile(rb"(?>(?:[ \t\r\f\v]++|--[^\n\r]*+(?=\r))*)")
 _END_OF_LINE = re.compile(rb"[\n\r]")
 _COMMENT_MARK = re.compile(rb"/\*|\*/")
 _IDENTIFIER = rb'(?:"(?>(?:[^"]++|"")+)"|[^\s"\'.();$\\]++)'
@@ -298,9 +298,10 @@ class ScriptLexer:
     def _in_gap(self, text: bytes, at: int) -> int:
         gap = _GAP.match(text, at)
         end = gap.end() if gap else at
-        if end == len(text) or text[end : end + 2] == b"--" or text[end:] == b"-":
+        in_comment = text.startswith(b"--", end) and not _END_OF_LINE.search(text, end)
+        if in_comment or text[end:] in {b"", b"-"}:
             return at
-        if text[end : end + 1] == b"'" and _END_OF_LINE.search(text, at, end):
+        if text[end : end + 1] == b"'" and b"\r" in text[at:end]:
             self._in = _In.ESCAPED_STRING
             return end + 1
         self._in = _In.CODE

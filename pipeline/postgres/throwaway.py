@@ -128,11 +128,15 @@ class ThrowawayCluster:
         return self._log.read()
 
     def _make_directory(self, stack: ExitStack, parent: Path | None) -> Path:
-        remove_abandoned(parent or Path(tempfile.gettempdir()))
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)))
-        stack.callback(os.close, claim(home))
-        if self._owner:
-            os.chown(home, self._owner.uid, self._owner.gid)
+        parent = (parent or Path(tempfile.gettempdir())).resolve()  # the server's programs run elsewhere
+        try:
+            remove_abandoned(parent)
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)))
+            stack.callback(os.close, claim(home))
+            if self._owner:
+                os.chown(home, self._owner.uid, self._owner.gid)
+        except OSError as exc:
+            raise LocalResourceExhausted(f"Cannot make a working folder in {parent}: {exc.strerror}.") from exc
         return home
 
     def _socket_fits(self, directory: Path) -> bool:

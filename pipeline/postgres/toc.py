@@ -6,7 +6,7 @@ holds spaces or newlines.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
@@ -115,12 +115,10 @@ def read_toc(data: bytes) -> Toc:
 
     Raises TocCutShort if the table of contents ends too early, or DumpFailed if it is damaged or of an unknown version.
     """
-    reader = _Reader(data)
     try:
-        server_version, count = reader.head()
-        raw = [reader.entry() for _ in range(count)]
-        text = partial(shown, encoding=_encoding(raw))
-        entries = tuple(entry.decoded(text) for entry in raw)
+        server_version, _ = _Reader(data).head()
+        text = partial(shown, encoding=_encoding(_raw_entries(data)))
+        entries = tuple(entry.decoded(text) for entry in _raw_entries(data))
     except ValueError as exc:
         raise DumpFailed(f"The archive's toc.dat is damaged: {exc}.") from exc
     return Toc(text(server_version or b""), entries)
@@ -158,13 +156,11 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
 
     Raises InvalidRequest if the archive's encoding lacks a character of them.
     """
-    reader = _Reader(data)
-    _, count = reader.head()
-    raw = [reader.entry() for _ in range(count)]
-    encoding = _encoding(raw)
+    reader, encoding = _Reader(data), _encoding(_raw_entries(data))
+    reader.head()
     codec = python_codec(encoding)
     out, copied = bytearray(), 0
-    for entry in raw:
+    for entry in _raw_entries(data):
         before = entry.decoded(lambda value: value.decode(codec, "surrogateescape"))
         after = change(before)
         for name, start in entry.starts.items():
@@ -338,7 +334,18 @@ class _Reader:
         return None if size < 0 else self._take(size)
 
 
-def _encoding(entries: list[_RawEntry]) -> str:
+def _raw_entries(data: bytes) -> Iterator[_RawEntry]:
+    """Yield the entries one by one: all of them at once would take several times the memory of the parsed entries.
+
+    Raises TocCutShort, DumpFailed or ValueError if the table of contents can't be read.
+    """
+    reader = _Reader(data)
+    _, count = reader.head()
+    for _ in range(count):
+        yield reader.entry()
+
+
+def _encoding(entries: Iterable[_RawEntry]) -> str:
     """Return the encoding of the archive's strings, by PostgreSQL's name: the client encoding that its ENCODING entry sets."""
     for entry in entries:
         if entry.description == b"ENCODING":

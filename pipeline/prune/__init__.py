@@ -1,1 +1,1 @@
-"""``pgstow prune``, ``gc`` and ``hold``: what goes from a store and what stays. Nothing here reads a backup's data."""
+"""``pgstow prune``, ``gc`` and ``hold``: what goes from a store. What reads a backup's data must not enter."""

@@ -110,7 +110,7 @@ def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> 
                 found.objects += 1
                 found.size += info.size
     if odd:
-        more = f" So do {len(odd) - 1} more." if len(odd) > 1 else ""
+        more = f" {len(odd) - 1} more have such names." if len(odd) > 1 else ""
         notify(
             Notice(
                 f"{odd[0]!r} is no name that pgstow gives to a backup's object. pgstow ignores the object and keeps it.{more}"

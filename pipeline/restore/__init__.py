@@ -1,1 +1,1 @@
-"""``pgstow restore`` and ``export`` of one database. Nothing here writes to a store."""
+"""``pgstow restore`` and ``export`` of one database. What writes to a store must not enter."""

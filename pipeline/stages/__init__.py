@@ -1,1 +1,1 @@
-"""The stages that every byte passes, a module for each. The writer of a format stands beside its reader."""
+"""What every byte passes on its way into a store and back. What an archive is must not be known here."""

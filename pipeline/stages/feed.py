@@ -57,6 +57,8 @@ def plan_feed(
 
     ``files`` has the files to feed, by path. ``lists`` has the paths in each list of large objects. ``triggers_fire`` is true if
     foreign keys that exist before the data are checked.
+
+    Raises InvalidRequest if the archive has too many dependencies for several jobs.
     """
     by_filename = {entry.filename: entry for entry in toc.data_entries}
     entries = [by_filename[path] for path in files if path in by_filename]

@@ -1,1 +1,1 @@
-"""``pgstow verify``: whether a backup is what its manifest says. Nothing here changes a backup."""
+"""``pgstow verify``: whether a backup is what its manifest says. What changes a backup must not enter."""

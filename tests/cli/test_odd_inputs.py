@@ -258,3 +258,12 @@ def _assert_config_refused(text: str, folder: Path) -> None:
     config.write_text(text, errors="surrogatepass")
     for arguments in (["config", "check"], ["run"]):
         assert_refused(call_pgstow(*arguments, "--config", config))
+
+
+@pytest.mark.parametrize("proxy", ["http://u:gehei%m@x y:99999", "socks5://u:geheim@127.0.0.1:1", "http://u:ge heim@x"])
+def test_a_proxys_password_is_in_no_error(proxy: str) -> None:
+    env = CREDENTIALS | {"HTTPS_PROXY": proxy, "AWS_DEFAULT_REGION": "x"}
+    result = call_pgstow("--debug", "list", "--from", "s3://bucket", "--give-up-after", "0", env=env)
+    assert result.exit_code == 6
+    assert "Traceback" in result.stderr
+    assert not any(part in result.stderr for part in ("gehei", "heim"))

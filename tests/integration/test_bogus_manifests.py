@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from support.manifests import canonical
-from support.pgstow import run_pgstow
+from support.pgstow import assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
@@ -21,6 +21,7 @@ from pipeline.postgres.conninfo import Conninfo
 from storage_backends import Body, ObjectInfo, StorageError
 from storage_backends.local import LocalBackend
 
+NOT_FOUND = 8
 Forgery = Callable[[dict[str, Any]], object]
 
 
@@ -76,6 +77,18 @@ def test_one_that_a_wrong_clock_made_can_be_restored_by_its_id(stored_sample: St
     verified = run_pgstow("verify", wrong, "--from", folder)
     assert verified.exit_code == 7
     assert "NOT BELIEVED" in verified.stdout
+
+
+def test_a_copied_folder_with_older_times_says_what_changed_them(stored_sample: StoredSample) -> None:
+    [manifest] = (stored_sample.folder / "manifests").rglob("*.json")
+    os.utime(manifest, (0, 0))
+    assert_one_sentence(
+        run_pgstow("show", "--from", stored_sample.folder),
+        NOT_FOUND,
+        "stored at 1970-01-01 00:00:00Z by the store's clock, unless a copy of the store changed that time",
+    )
+    os.utime(manifest)
+    assert run_pgstow("show", "--from", stored_sample.folder).exit_code == 0
 
 
 def test_odd_names_in_a_folder_stop_no_command(stored_sample: StoredSample) -> None:

@@ -1,5 +1,7 @@
 """What the programs that pgstow starts find in their environment: what they need, and no secret."""
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,19 +33,20 @@ OF_ANOTHER_SERVER = {
 
 
 @pytest.fixture
-def tattlers(spool_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tattlers() -> Iterator[Path]:
     """A folder with PostgreSQL's programs, each of which first writes its environment into a file beside it."""
     real = find_program("initdb", at_least_major=12).path.resolve().parent
-    folder = tmp_path_factory.mktemp("tattlers")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        parent.chmod(0o777 if parent == folder else 0o755)
-    for name in PROGRAMS:
-        program = folder / name
-        program.write_text(
-            f'#!/bin/sh\n[ "$1" = --version ] || [ "$1" = -V ] || env >>{folder}/{name}.env\nexec {real}/{name} "$@"\n'
-        )
-        program.chmod(0o755)
-    return folder
+    with tempfile.TemporaryDirectory(prefix="pgstow-tests-") as name:  # a folder of pytest's is closed to other users
+        folder = Path(name)
+        folder.chmod(0o777)
+        for program_name in PROGRAMS:
+            program = folder / program_name
+            program.write_text(
+                f'#!/bin/sh\n[ "$1" = --version ] || [ "$1" = -V ] || env >>{folder}/{program_name}.env\n'
+                f'exec {real}/{program_name} "$@"\n'
+            )
+            program.chmod(0o755)
+        yield folder
 
 
 def test_no_program_gets_a_secret(database: Database, tattlers: Path, tmp_path: Path, spool_dir: Path) -> None:

@@ -33,7 +33,7 @@ from support.stored_sample import OBJECT_SIZE, StoredSample
 
 from demo import compare
 from pipeline.catalog.find import BackupSelector, find_backup
-from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.manifest import Manifest, dump_manifest
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend
@@ -128,6 +128,22 @@ def test_it_is_good_at_every_level(stored: Stored, spool_dir: Path, level: str) 
     assert found["objects"] == len(stored.manifest.objects)
     if level == "restore":
         assert found["restored"]["compared"] == stored.manifest.totals.tables
+
+
+def test_a_table_that_the_manifest_lacks_is_found_at_each_level_that_reads_the_archive(
+    stored: Stored, tmp_path: Path, spool_dir: Path
+) -> None:
+    subprocess.run(["cp", "-r", stored.folder, tmp_path / "copy"], check=True)
+    manifest = stored.manifest
+    totals = manifest.totals.model_copy(update={"tables": manifest.totals.tables - 1})
+    lacking = manifest.model_copy(update={"tables": manifest.tables[1:], "totals": totals})
+    [path] = (tmp_path / "copy" / "manifests").rglob("*.json")
+    path.write_bytes(dump_manifest(lacking))
+    for level in ("archive", "restore"):
+        done = Stored(stored.format, tmp_path / "copy").run(
+            "verify", "--level", level, "--spool-dir", spool_dir, "--no-attest"
+        )
+        assert done.exit_code == DAMAGED, (level, done)
 
 
 def test_every_damage_is_found_and_nothing_of_it_restored(

@@ -4,6 +4,7 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,16 +72,16 @@ def test_emptied_folders_go_and_the_root_stays(backend: LocalBackend, root: Path
 
 
 def test_a_put_survives_a_delete_that_removes_its_folder(
-    backend: LocalBackend, monkeypatch: pytest.MonkeyPatch
+    backend: LocalBackend, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link, raced = os.link, []
 
-    def link_after_a_delete(source: Path, target: Path, *, follow_symlinks: bool) -> None:
+    def link_after_a_delete(source: Path, target: str, **how: Any) -> None:
         if not raced:
             raced.append(target)
-            target.parent.rmdir()
-            target.parent.parent.rmdir()
-        link(source, target, follow_symlinks=follow_symlinks)
+            (root / "a/b").rmdir()
+            (root / "a").rmdir()
+        link(source, target, **how)
 
     monkeypatch.setattr(os, "link", link_after_a_delete)
     backend.put("a/b/key", BODY, sha256=SHA256)
@@ -109,13 +110,43 @@ def test_symbolic_links_are_not_followed(backend: LocalBackend, root: Path, tmp_
     (root / "file").symlink_to(outside / "secret")
     assert list(backend.list()) == []
     for key in ("folder/secret", "file"):
-        with pytest.raises(StorageError):
+        with pytest.raises(ObjectNotFound):  # as a listing has it: otherwise, a link would end gc
             backend.get(key)
     with pytest.raises(StorageError, match="symbolic link"):
         backend.put("folder/new", BODY, sha256=SHA256)
     with pytest.raises(StorageError, match="symbolic link"):
         backend.delete(["folder/secret"])
     assert (outside / "secret").exists()
+
+
+def test_a_link_that_comes_in_a_folders_place_is_not_followed(
+    backend: LocalBackend, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who may write to the folder can replace it after it was looked at."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/key").write_bytes(b"secret")
+    backend.put("folder/key", BODY, sha256=SHA256)
+    realpath = os.path.realpath
+
+    def replace_afterwards(path: Path) -> str:
+        found = realpath(path)
+        if not (root / "folder").is_symlink():
+            (root / "folder").rename(root / "aside")
+            (root / "folder").symlink_to(tmp_path / "outside")
+        return found
+
+    for attempt in (
+        lambda: backend.put("folder/new", BODY, sha256=SHA256),
+        lambda: backend.delete(["folder/key"]),
+    ):
+        monkeypatch.setattr(os.path, "realpath", replace_afterwards)
+        with pytest.raises(StorageError):
+            attempt()
+        assert files_below(tmp_path / "outside") == {"key"}
+        monkeypatch.undo()
+        (root / "folder").unlink()
+        (root / "aside").rename(root / "folder")
+    assert backend.get("folder/key") == BODY
 
 
 def test_a_root_that_is_a_symbolic_link_is_followed(root: Path, tmp_path: Path, backend: LocalBackend) -> None:

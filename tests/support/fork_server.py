@@ -67,7 +67,7 @@ def _server() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start the server, which ends with this process, and return the connection to it."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        return ours, subprocess.Popen([sys.executable, __file__], stdin=theirs)
+        return ours, subprocess.Popen([sys.executable, "-P", __file__], stdin=theirs)
 
 
 def _serve() -> None:

@@ -181,6 +181,13 @@ def test_any_bytes_are_one_sentence(data: bytes) -> None:
         assert len(str(caught.value)) < 1000
 
 
+@pytest.mark.parametrize("part", [b'"\\', b"\\", b"[{", b"{"])
+def test_long_nonsense_takes_time_in_proportion(part: bytes) -> None:
+    """If it grew with the square of the length, every command on the store would wait for hours."""
+    with pytest.raises(ManifestInvalid):
+        load_manifest(b'"' + part * 1_000_000, "some/key.json")
+
+
 @UNHURRIED
 @given(data=st.data())
 def test_a_spoilt_attestation_counts_for_nothing(data: st.DataObject) -> None:

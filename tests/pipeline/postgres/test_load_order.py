@@ -7,6 +7,7 @@ import pytest
 from support.loading import awaited, dumped_toc, early
 from support.postgres_fixtures import Database
 
+from pipeline.errors import InvalidRequest
 from pipeline.postgres.load_order import missing_dependencies, outside_tables
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import Section, Toc, TocEntry, read_toc, renumber
@@ -174,3 +175,28 @@ def test_indexes_of_one_tree_are_attached_one_after_another(trees: Toc) -> None:
     for tree in (of_p, of_mooded):
         assert all(before.dump_id in after.dependencies for before, after in pairwise(tree))
     assert of_p[-1].dump_id not in of_mooded[0].dependencies
+
+
+LONG = 100_000
+"""Entries of a chain that somebody made by hand. Time and memory that grow with the square of it would be hours and gigabytes."""
+
+
+def made(dump_id: int, description: str, *dependencies: int) -> TocEntry:
+    section = Section.DATA if description == "TABLE DATA" else Section.PRE_DATA
+    return TocEntry(dump_id, 0, description, section, "s", f"t{dump_id}", "", dependencies, "", "", "", "")
+
+
+def test_more_dependencies_than_any_dump_has_are_refused() -> None:
+    """Each table's data would be waited for by all tables before it."""
+    tables = [made(number, "TABLE", number - 1) for number in range(LONG)]
+    data = [made(LONG + number, "TABLE DATA", number) for number in range(LONG)]
+    with pytest.raises(InvalidRequest, match="--jobs 1, which needs none of them"):
+        missing_dependencies(Toc("15", (*tables, *data)))
+
+
+def test_a_long_chain_of_partitions_takes_time_in_proportion() -> None:
+    tables = [made(number, "TABLE") for number in range(LONG)]
+    attachments = [made(LONG + number, "TABLE ATTACH", number, number - 1) for number in range(1, LONG)]
+    indexes = [made(2 * LONG + number, "INDEX ATTACH", number) for number in range(1, LONG)]
+    missing = missing_dependencies(Toc("15", (*tables, *attachments, *indexes)))
+    assert missing == {one.dump_id: (before.dump_id,) for before, one in pairwise(indexes)}

@@ -11,7 +11,7 @@ from pipeline.catalog.manifest import TOC_NAME
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import Toc, read_toc
+from pipeline.postgres.toc import Section, Toc, TocEntry, read_toc
 
 SQL = r"""
 CREATE SCHEMA a; CREATE SCHEMA "A"; CREATE SCHEMA "a.b"; CREATE SCHEMA ab; CREATE SCHEMA "ÄB";
@@ -221,3 +221,24 @@ def test_what_is_no_pattern_is_refused(whole: Toc, pattern: str) -> None:
 def test_each_pattern_must_match(whole: Toc) -> None:
     with pytest.raises(InvalidRequest, match=r"no table that matches a\.nothing"):
         choose_entries(whole, ["a.t", "a.nothing"], [])
+
+
+CHAIN = 100_000
+"""Entries of a table of contents that somebody made by hand. Time that grows with the square would be hours."""
+
+
+@pytest.mark.parametrize("description", ["COMMENT", "TABLE ATTACH"])
+def test_a_long_chain_takes_time_in_proportion(description: str) -> None:
+    def entry(dump_id: int, description: str, tag: str, *dependencies: int) -> TocEntry:
+        return TocEntry(dump_id, 0, description, Section.PRE_DATA, "s", tag, "", dependencies, "", "", "", "")
+
+    chain = [entry(0, "TABLE", "t 0")]
+    for number in range(1, CHAIN):
+        if description == "TABLE ATTACH":
+            chain.append(entry(number, "TABLE", f"t {number}"))
+            chain.append(entry(CHAIN + number, description, f"t {number}", number, number - 1))
+        else:
+            chain.append(entry(number, description, f"t {number}", number - 1))
+    chain.append(entry(2 * CHAIN, description, "many", *range(CHAIN)))
+    chosen = choose_entries(Toc("15", tuple(reversed(chain))), ['s."t 0"'], [])
+    assert len(chosen) == len(chain)

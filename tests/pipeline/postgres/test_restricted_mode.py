@@ -1,5 +1,7 @@
 r"""psql runs no command of a script: neither where pgstow's lexer sees the command, nor where only psql does."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,10 +9,11 @@ import pytest
 from support.pgstow import wait_until
 from support.postgres_fixtures import Database, DatabaseMaker
 
-from pipeline.errors import BackupDamaged, ProgramMissing, RestoreFailed
+from pipeline.errors import BackupDamaged, DumpFailed, ProgramMissing, RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.psql import Psql, run_script
-from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
+from pipeline.postgres.restricted_mode import ENDS_THE_MODE, RestrictedMode, find_psql
+from pipeline.postgres.script import ScriptReader
 from pipeline.postgres.workspace import Workspace
 
 HOSTILE = [
@@ -65,6 +68,15 @@ ONLY_FOR_PSQL = [
 ]
 """More of them, in which psql may see a command where pgstow doesn't."""
 
+LEAVING = [
+    "SET standard_conforming_strings = off;\nset standard_conforming_strings = on;\nSELECT '\\'; \\unrestrict `touch @`\n--';\n",
+    "COPY public.none FROM stdin;\n\\unrestrict `touch @`\n\\.\n",
+    "COPY public.none FROM stdin;\n\\unre\0\nstrict `touch @`\n\\.\n",
+    "DO $$BEGIN RAISE EXCEPTION '%', '\\' || 'unrestrict `touch @`'; END$$;\nSELECT 1 :LAST_ERROR_MESSAGE\n;\n",
+    """\\connect -reuse-previous=on "dbname='\\\\unrestrict `touch @`'"\nSELECT 1 :DBNAME\n;\n""",
+]
+"""Scripts that know how psql itself leaves the restricted mode."""
+
 
 @pytest.mark.parametrize("script", HOSTILE)
 def test_a_command_ends_the_script(script: str) -> None:
@@ -88,6 +100,55 @@ def test_psql_refuses_what_reaches_it(database: Database, tmp_path: Path) -> Non
     refused = [error for error in run.refused() if "backslash commands are restricted" in error.message]
     assert len(refused) > len(HOSTILE)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("script", LEAVING)
+def test_no_script_leaves_the_mode(
+    script: str, database: Database, make_database: DatabaseMaker, tmp_path: Path
+) -> None:
+    marker = tmp_path / "ran"
+    hostile = f"\\unrestrict `touch {marker}`"
+    make_database(hostile)
+    restricted, passed = RestrictedMode({hostile}), b""
+    with suppress(BackupDamaged):
+        for part in restricted.of([script.replace("@", str(marker)).encode()]):
+            passed += part
+    with Workspace(tmp_path) as workspace:
+        path = workspace.write_private("hostile.sql", passed)
+        where = Conninfo.parse(database.conninfo), workspace, path, restricted
+        run = Psql(find_psql(at_least_major=12), *where, name="pgstow", passes=lambda _: True)
+        wait_until(run.has_ended, "psql ends")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_rows_may_say_what_would_leave_it(database: Database, tmp_path: Path, size: int) -> None:
+    row = "\\unrestrict `date` :LAST_ERROR_MESSAGE\\\\unrestrict"
+    database.execute("CREATE TABLE public.t (said text)")
+    script = f"COPY public.t (said) FROM stdin;\n{row.replace(chr(92), 2 * chr(92))}\n\\.\n".encode()
+    passed = b"".join(RestrictedMode().of(script[at : at + size] for at in range(0, len(script), size)))
+    assert not [end for end in ENDS_THE_MODE if end in passed]
+    with Workspace(tmp_path) as workspace:
+        run_script(find_psql(at_least_major=12), Conninfo.parse(database.conninfo), workspace, passed, "pgstow")
+    assert database.fetch("SELECT said FROM public.t") == [(row,)]
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("end", ENDS_THE_MODE)
+def test_nothing_else_may_say_it(end: bytes, size: int) -> None:
+    for script in (b"SELECT 'a%bb';\n" % end, b'COPY public."%b" FROM stdin;\n\\.\n' % end):
+        parts = [script[at : at + size] for at in range(0, len(script), size)]
+        with pytest.raises(BackupDamaged, match="by which a script can end psql's restricted mode"):
+            list(RestrictedMode().of(parts))
+        with pytest.raises(DumpFailed, match="outside of rows, so no restore would run the script"):
+            _read(parts)
+
+
+def _read(parts: Iterable[bytes]) -> None:
+    reader = ScriptReader()
+    for part in parts:
+        reader.write(part)
+    reader.finish()
 
 
 def test_the_restore_ends_at_the_first_command(database: Database, tmp_path: Path) -> None:
@@ -168,5 +229,6 @@ def test_it_connects_to_no_other_database() -> None:
 def test_the_keys_of_a_dump_are_taken_out() -> None:
     text = b"SELECT 1;\n%bCOPY a.b FROM stdin;\n%b\\.\nSELECT $$\n%b$$, '\n%b';\n/*\n%b*/\n"
     pair = b"\\restrict k3Y\n\\unrestrict k3Y\n"
-    script = text % (pair, pair, pair, pair, pair)
-    assert b"".join(RestrictedMode().of([script])) == text % (b"\n\n", pair, pair, pair, pair)
+    kept = b"\\restrict k3Y\n"
+    script = text % (pair, kept, kept, kept, kept)
+    assert b"".join(RestrictedMode().of([script])) == text % (b"\n\n", kept, kept, kept, kept)

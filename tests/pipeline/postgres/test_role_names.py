@@ -72,3 +72,8 @@ def test_any_name_is_found_and_can_be_given(role: str, other: str) -> None:
     renamed = _renamed(grant, "ACL", {role: other})
     assert renamed == grant.replace(f" TO {quoted}", ' TO "' + other.replace('"', '""') + '"')
     assert roles_of(replace(ENTRY, definition=renamed)) == {other, "x"} - {"public"}
+
+
+def test_literals_without_an_end_take_time_in_proportion() -> None:
+    sql = "GRANT x TO app; " + " ".join(f"$a{number}$" for number in range(100_000))
+    assert _renamed(sql, "ACL", {"app": "new"}).startswith('GRANT x TO "new"; ')

@@ -218,6 +218,8 @@ def test_psql_sees_the_same_commands(database: Database, tmp_path: Path) -> None
     """In random scripts: psql refuses as many commands of each as there are pieces that are commands."""
     choose = random.Random(7)
     scripts = [RESET + b"".join(choose.choices(MORE_PARTS, k=choose.randint(3, 30))) + b"\n" for _ in range(300)]
+    for between in (b"", b" ", b"--", b" -- x", b"-", b"\r", b" -- x\r", b"/**/"):
+        scripts += [RESET + b"SELECT E'a'%b%b'b\\' \\x\n\\x\n'\n" % (between, end) for end in (b"\n", b"\r", b"")]
     (tmp_path / "restrict.sql").write_bytes(b"\\restrict key\n")
     for number, script in enumerate(scripts):
         (tmp_path / f"{number}.sql").write_bytes(script)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,13 +34,12 @@ with ThrowawayCluster(directory=Path(sys.argv[1])) as cluster:
 
 
 @pytest.fixture
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory that the server's user may enter, which pytest's own is not when root runs the tests."""
-    directory = tmp_path_factory.mktemp("throwaway")
-    for parent in (directory, *directory.parents):
-        if Path(tempfile.gettempdir()) in parent.parents:
-            parent.chmod(parent.stat().st_mode | 0o055)
-    return directory
+def place() -> Iterator[Path]:
+    """A directory that the server's user may enter. pytest's own directory is root's alone, and each new pytest closes it again."""
+    with tempfile.TemporaryDirectory(prefix="pgstow-tests-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        yield directory
 
 
 def files_in(place: Path) -> list[str]:
@@ -105,10 +105,11 @@ def test_by_tcp_when_asked_for(place: Path) -> None:
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_path_too_long_for_a_socket(place: Path) -> None:
+def test_a_path_too_long_for_a_socket(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = place / ("d" * 100)
     deep.mkdir()
-    with ThrowawayCluster(directory=deep) as cluster:
+    monkeypatch.chdir(place)
+    with ThrowawayCluster(directory=Path(deep.name)) as cluster:
         assert ask(cluster, "SELECT 1") == 1
         sockets = Path(psycopg.conninfo.conninfo_to_dict(cluster.conninfo())["host"])
         assert sockets.exists()
@@ -124,6 +125,15 @@ def test_the_servers_own_reason_when_it_does_not_start(place: Path) -> None:
     ):
         pass
     assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("nowhere", ["/proc", "/dev/null"])
+def test_a_folder_that_takes_nothing(nowhere: str) -> None:
+    with (
+        pytest.raises(LocalResourceExhausted, match=f"^Cannot make a working folder in {nowhere}: No"),
+        ThrowawayCluster(directory=Path(nowhere)),
+    ):
+        pass
 
 
 def test_without_programs(tmp_path: Path) -> None:

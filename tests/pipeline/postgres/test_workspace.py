@@ -212,13 +212,13 @@ def test_a_group_that_ended_is_signalled_no_more(place: Path, make_program: Make
     """Its number may be somebody else's by then."""
     with Workspace(place) as workspace:
         running = workspace.start(make_program("exit 0"), [])
+        wait_until(lambda: running.poll() == 0, "it has told the guard its number, and ended")
         running.stop()
         bystander = process_with_number(running._process.pid)
         running.pause()
-        running.resume()
         running.stop()
     try:
-        assert bystander.poll() is None
+        assert not os.waitid(os.P_PID, bystander.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
     finally:
         bystander.kill()
         bystander.wait()

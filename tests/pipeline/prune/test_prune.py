@@ -198,6 +198,8 @@ ODD_KEYS = [
     "manifests/prod//20200101T000000Z-aaaaaa.json",
     "manifests/prod/shop/x/20200101T000000Z-aaaaaa.json",
     "manifests/prod/sh\nop/20200101T000000Z-aaaaaa.json",
+    "manifests/notes",
+    "manifests/prod/shop/readme.json",
     "data/x/y/20261399T000000Z-aaaaaa/z",
     "data/x/%41/20200101T000000Z-aaaaaa/z",
     "data/x/y/20200101T000000Z-aaaaaa/",
@@ -212,13 +214,16 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing(shelf: BackupBuilde
     leftover = BackupRef("prod", "shop", "20200101T000000Z-aaaaaa")
     shelf.objects(leftover)
     below = [f"{old.data_prefix}a\\b", f"{leftover.data_prefix}c\\d", f"{new.attestations_prefix}x\\y.json"]
+    below.append(f"{new.attestations_prefix}z")
     for key in (*ODD_KEYS, *below):
         shelf.store._objects[key] = ObjectInfo(key, 1, NOW), b"x"
     told: list[object] = []
     decisions = plan(LAST, shelf.store, told.append, NOW)
     assert [one.keep for one in decisions] == [False, True]
     assert "is no name that pgstow gives to a manifest" in str(told)
-    assert "is no name that pgstow gives to an attestation" in str(told)
+    assert "Under manifests/, 2 objects have names that are not pgstow's, such as 'manifests/notes'." in str(told)
+    assert str(told).count("is no name that pgstow gives to an attestation") == 1
+    assert "keeps it. 1 more have such names." in str(told)
     pruned = run(shelf.store)
     assert pruned.backups == [old]
     assert pruned.removed.odd == below[:1]
@@ -260,7 +265,9 @@ def test_what_cannot_be_true_takes_no_place_and_stays(shelf: BackupBuilder) -> N
         forge("a00007", dump=template.dump.model_copy(update={"format": "custom"}), files=[]): "exactly one file",
         forge("a00008", kind="cluster", files=[]): "names no backup",
         forge("a00009", totals=template.totals.model_copy(update={"tables": 3})): "it counts 3 tables",
-        forge("a0000a", members=[Member(database="x", backup_id=real[0].backup_id, sha256="0" * 64)]): "is no record",
+        forge(
+            "a0000a", members=[Member(database="x", backup_id=real[0].backup_id, sha256="0" * 64)]
+        ): "is no cluster manifest",
     }
     entries = {one.ref: one.problem for one in read_catalog(store, list_manifests(store).manifests, NOW)}
     for ref, reason in bogus.items():

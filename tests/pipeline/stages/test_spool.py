@@ -26,6 +26,8 @@ class Writer:
         self.folder = folder
         self.open: set[str] = set()
         self.tells = True
+        self.asked = 0
+        """How often the spool asked which files are open: once a look."""
 
     def write(self, name: str, data: bytes) -> None:
         self.open.add(name)
@@ -36,6 +38,7 @@ class Writer:
         self.open.remove(name)
 
     def open_files(self) -> set[str] | None:
+        self.asked += 1
         return set(self.open) if self.tells else None
 
 
@@ -351,6 +354,9 @@ def test_what_was_written_before_the_program_was_paused_is_seen(writer: Writer) 
     writer.close("2.dat")
     spool.look()
     assert {file.name for file in spool.files} == {"1.dat", "2.dat"}
+    for _ in range(10):
+        spool.look()
+    assert writer.asked == 2, "listing many files over and over slows whoever drains them"
     writer.write("3.dat", bytes(5))
     writer.close("3.dat")
     take(spool)
