@@ -1,7 +1,7 @@
-"""The only place where threads are made.
+"""Pools of threads. No other module makes threads.
 
-One thread owns all state; workers run plain functions and hand results back to it, so nothing else needs a lock. The first
-failure is the one that is raised, in the owner's thread.
+One thread owns the state. Workers run plain functions and hand their results back to the owner, so its state needs no lock. The first
+failure is raised in the owner's thread.
 """
 
 import queue
@@ -14,7 +14,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-_GRACE = 1.0  # seconds for work that runs when something fails
+_GRACE = 1.0  # seconds for running work to end after a failure
 _TICK = 0.2  # seconds
 
 T = TypeVar("T")
@@ -24,11 +24,11 @@ Completion = tuple["Pool[Any]", Callable[[Any], None], Any, BaseException | None
 
 
 class Workers:
-    """Pools of threads whose results come back to the thread that made this.
+    """Pools of threads whose results come back to the owner's thread.
 
-    Leaving the ``with`` block after a failure abandons what is queued, and what runs after a moment: enough for a file to be written or its
-    remains removed, but no wait for a network that stalls. The threads are daemons, and what they still create in a store is no backup
-    without a manifest.
+    The end of the ``with`` block drops queued work and waits for running work. After a failure, it waits one second at most: enough to
+    write a file or to remove its remains, but no wait for a network that stalls. The threads are daemons. Objects that they still create in
+    a store belong to no backup, since no manifest names them.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Workers:
         self._pools: list[Pool[Any]] = []
 
     def pool(self, threads: int, name: str) -> "Pool[Any]":
-        """A new pool of so many threads."""
+        """Return a new pool of ``threads`` threads, whose names begin with ``name``."""
         pool: Pool[Any] = Pool(threads, name, self._completed)
         self._pools.append(pool)
         return pool
@@ -52,8 +52,8 @@ class Workers:
     ) -> Iterator[tuple[Item, T]]:
         """Yield each item with the result of ``work(item)``, in the order in which results come.
 
-        Takes at most twice as many items ahead as there are threads. Calls ``tick`` after results, and every 0.2 seconds without any.
-        Raises what a worker raised.
+        Takes at most twice as many items ahead as there are threads. Calls ``tick`` after results, and every 0.2 seconds without results.
+        Raises the first exception of a worker.
         """
         pool: Pool[T] = self.pool(threads, name)
         results: deque[tuple[Item, T]] = deque()
@@ -74,16 +74,16 @@ class Workers:
         pool.finish()
 
     def run_apart(self, work: Callable[[], T], then: Callable[[T], None], name: str) -> None:
-        """Run one piece of work on a thread of its own, which ends with it; see :meth:`Pool.submit`."""
+        """Run one piece of work on a thread of its own, which ends with the work; see :meth:`Pool.submit`."""
         self._pools = [pool for pool in self._pools if pool.lives]
         pool: Pool[T] = self.pool(1, name)
         pool.submit(work, then)
         pool.finish()
 
     def collect(self, timeout: float = 0.0) -> bool:
-        """Hand results to their ``then``: all that are there, after waiting up to ``timeout`` seconds for the first.
+        """Hand all results that are there to their ``then``. Wait up to ``timeout`` seconds for the first result.
 
-        Returns whether there was one. Raises what a worker raised.
+        Return True if there was a result. Raises the exception of a worker instead of handing on its result.
         """
         try:
             completion = self._completed.get(timeout=timeout) if timeout > 0 else self._completed.get_nowait()
@@ -114,11 +114,11 @@ class Workers:
 
 
 class Pool(Generic[T]):
-    """A number of threads that take work in the order in which it was given."""
+    """A number of threads that take work in the order of its submission."""
 
     def __init__(self, threads: int, name: str, completed: "queue.SimpleQueue[Completion]") -> None:
         self.pending = 0
-        """Pieces of work given and not yet collected; for the owner's thread."""
+        """Pieces of work submitted and not yet collected. For the owner's thread alone."""
         self._completed = completed
         self._stopping = threading.Event()
         self._work: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = queue.SimpleQueue()
@@ -127,7 +127,7 @@ class Pool(Generic[T]):
             thread.start()
 
     def submit(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Run ``work`` on a thread, and ``then`` with its result in the owner's, by :meth:`Workers.collect`."""
+        """Run ``work`` on a thread of the pool. :meth:`Workers.collect` then calls ``then`` with the result, in the owner's thread."""
         self.pending += 1
         self._work.put((work, then))
 
@@ -137,17 +137,17 @@ class Pool(Generic[T]):
         return any(thread.is_alive() for thread in self._threads)
 
     def finish(self) -> None:
-        """No more work than was given."""
+        """Take no more work. The threads end after the work that was submitted."""
         for _ in self._threads:
             self._work.put(None)
 
     def stop(self) -> None:
-        """No more work, not even what waits."""
+        """Take no more work, and drop the work that waits."""
         self._stopping.set()
         self.finish()
 
     def join(self, deadline: float | None) -> None:
-        """Wait for the threads to end; until ``deadline`` by the monotonic clock, where there is one."""
+        """Wait for the threads to end, until ``deadline`` in seconds of the monotonic clock; None for no deadline."""
         for thread in self._threads:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 

@@ -1,4 +1,4 @@
-"""What a backup or a restore is asked to do: frozen and checked before any of it begins."""
+"""The options of a backup or a restore: frozen, and checked before the work begins."""
 
 import os
 import re
@@ -14,7 +14,7 @@ _LEAST_SPOOL = 16 * MIB
 _MOST_BYTES = 2**63 - 1
 """Bytes. No file can be larger."""
 MOST_AT_ONCE = 10_000
-"""Jobs, transfers or databases at once. No machine can do more."""
+"""The most jobs, transfers or databases at once. No machine can do more."""
 LONGEST_PATIENCE = 7 * 86400
 """Seconds: a week. Retries of a request to a store have to end."""
 LONGEST_TIMEOUT = 2**31 // 1000
@@ -25,7 +25,10 @@ _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 def parse_size(text: str) -> int:
-    """Bytes from ``268435456``, ``256MiB``, ``256MB`` or ``256M``: all powers of 1024, as in PostgreSQL's settings. Raises ValueError."""
+    """Return the bytes of a text like ``268435456``, ``256MiB``, ``256MB`` or ``256M``. Units are powers of 1024, as in PostgreSQL's settings.
+
+    Raises ValueError for any other text.
+    """
     match = re.fullmatch(r"([0-9]{1,19})\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
     if match is None:
         raise ValueError(f"{_excerpt(text)} is not a size; write 268435456, 256MiB or 1GiB")
@@ -36,7 +39,7 @@ def parse_size(text: str) -> int:
 
 
 def parse_duration(text: str) -> timedelta:
-    """``36h``, ``30d`` or ``8w``, up to a hundred years. Raises ValueError."""
+    """Return the duration of a text like ``36h``, ``30d`` or ``8w``, up to a hundred years. Raises ValueError for any other text."""
     match = re.fullmatch(r"([0-9]{1,6})([hdw])", text.strip())
     if match is None:
         raise ValueError(f"{_excerpt(text)} is not a duration; write 36h, 30d or 8w")
@@ -51,25 +54,25 @@ def _excerpt(text: str) -> str:
 
 
 def default_jobs() -> int:
-    """Parallel jobs where the user names no number: the processors, four at most."""
+    """Return the number of parallel jobs if the user names none: the number of processors, four at most."""
     return min(4, _processors())
 
 
 def _processors() -> int:
-    """Those that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much of the machine pgstow may take.
+    """The share of the machine that pgstow may take. Raises InvalidRequest if a limit is too low or too high.
 
-    Peak memory for data is ``memory``, whatever the database's size; the program itself takes about 100 MiB more, and
-    what the manifest says of each file comes on top.
+    Peak memory for data is ``memory``, for a database of any size. The program itself takes about 100 MiB more, and
+    the manifest's text on each file comes on top.
     """
 
     jobs: int = field(default_factory=default_jobs)
-    """Parallel jobs of pg_dump or pg_restore: connections to the server, one more for the leader."""
+    """Parallel jobs of pg_dump or pg_restore. Each job has a connection to the server, and the leader has another."""
     transfers: int = 4
     """Objects on their way to or from the store at once."""
     memory: int = 192 * MIB
@@ -77,9 +80,9 @@ class Limits:
     spool: int = 256 * MIB
     """Bytes of local disk."""
     object_size: int = 32 * MIB
-    """Bytes of the largest object that is written."""
+    """The most bytes of an object that is written."""
     spool_parent: Path | None = None
-    """The folder in which to make the spool; None for the system's temporary folder."""
+    """The folder in which the spool is made; None for the system's temporary folder."""
 
     def __post_init__(self) -> None:
         for name, least in (("jobs", 1), ("transfers", 1), ("object_size", 64 * 1024), ("spool", _LEAST_SPOOL)):
@@ -90,14 +93,14 @@ class Limits:
                 raise InvalidRequest(f"{name} must be at most {MOST_AT_ONCE}.")
 
     def check_memory(self, largest_object: int) -> None:
-        """Raises InvalidRequest unless ``memory`` holds two objects of this size: one that is filled or read, and one on its way."""
+        """Raise InvalidRequest unless ``memory`` holds two objects of ``largest_object`` bytes: one in use, and one in transit."""
         if self.memory < 2 * largest_object:
             raise InvalidRequest(
                 f"The memory limit must hold two objects of {largest_object} bytes at least, not {self.memory} bytes in all."
             )
 
     def shared_by(self, number: int) -> "Limits":
-        """The share of each where several backups run at once, as far as each can do with less."""
+        """Return the limits for each of ``number`` backups at once. No limit becomes lower than a backup needs."""
         return replace(
             self,
             jobs=max(1, self.jobs // number),
@@ -108,7 +111,7 @@ class Limits:
 
     @property
     def threads(self) -> int:
-        """Threads that compress or decompress."""
+        """The number of threads that compress or decompress."""
         return _processors()
 
     @property
@@ -119,7 +122,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a database to take, in pg_dump's patterns."""
+    """The parts of a database to dump, in pg_dump's patterns."""
 
     tables: tuple[str, ...] = ()
     exclude_tables: tuple[str, ...] = ()
@@ -127,22 +130,22 @@ class Selection:
     exclude_schemas: tuple[str, ...] = ()
     exclude_table_data: tuple[str, ...] = ()
     only: Literal["schema", "data"] | None = None
-    """The definitions without the rows, or the rows alone."""
+    """``schema`` for the definitions alone, ``data`` for the rows alone, None for both."""
 
     @property
     def is_all_tables(self) -> bool:
-        """Whether no table or schema is left out."""
+        """True if no table, schema or table's data is left out."""
         return not (
             self.tables or self.exclude_tables or self.schemas or self.exclude_schemas or self.exclude_table_data
         )
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing is left out."""
+        """True if nothing is left out."""
         return self.only is None and self.is_all_tables
 
     def arguments(self) -> list[str]:
-        """For pg_dump's command line, in its own spelling."""
+        """Return the options for pg_dump's command line."""
         only = [f"--{self.only}-only"] if self.only else []
         spelled = (
             ("--table", self.tables),
@@ -156,12 +159,12 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What a backup's manifest says for whoever prunes. Raises InvalidRequest where a tag is none."""
+    """A backup's labels in its manifest, by which prune chooses. Raises InvalidRequest if a tag is empty or unprintable."""
 
     tags: tuple[str, ...] = ()
     """Names for ``prune --keep-tag``."""
     job: str | None = None
-    """The database's name in the pgstow.toml that it is backed up by."""
+    """The database's name in pgstow.toml; None if the backup isn't one of pgstow.toml's."""
 
     def __post_init__(self) -> None:
         for tag in self.tags:
@@ -170,12 +173,12 @@ class Labels:
 
 
 SECTIONS = ("pre-data", "data", "post-data")
-"""Of an archive, in pg_restore's words: definitions, then rows and large objects, then indexes, constraints, triggers and the like."""
+"""An archive's sections, by pg_restore's names: definitions, then rows and large objects, then indexes, constraints, triggers and the like."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """How to restore: pg_restore's own options, by its names and with its meanings. Raises InvalidRequest where they contradict each other.
+    """pg_restore's own options, by its names and with its meanings. Raises InvalidRequest if they contradict each other.
 
     https://www.postgresql.org/docs/current/app-pgrestore.html
     """
@@ -183,7 +186,7 @@ class RestoreOptions:
     schema_only: bool = False
     data_only: bool = False
     sections: tuple[str, ...] = ()
-    """Of :data:`SECTIONS`; empty for all."""
+    """Names in :data:`SECTIONS`; empty for all sections."""
     clean: bool = False
     if_exists: bool = False
     no_owner: bool = False
@@ -197,7 +200,7 @@ class RestoreOptions:
     single_transaction: bool = False
     role: str | None = None
     keep_going: bool = False
-    """Go on after errors, as pg_restore does by itself; otherwise the first one ends it (``--exit-on-error``)."""
+    """True to go on after errors, as pg_restore does by default. If False, the first error ends pg_restore (``--exit-on-error``)."""
 
     def __post_init__(self) -> None:
         if unknown := [section for section in self.sections if section not in SECTIONS]:
@@ -219,22 +222,22 @@ class RestoreOptions:
 
     @property
     def makes_tables(self) -> bool:
-        """Whether tables are made, which then must not be there."""
+        """True if the restore makes tables, which must not exist before."""
         return not self.data_only and (not self.sections or "pre-data" in self.sections)
 
     @property
     def loads_data(self) -> bool:
-        """Whether rows and large objects are restored."""
+        """True if the restore loads rows and large objects."""
         return not self.schema_only and (not self.sections or "data" in self.sections)
 
     @property
     def left_out(self) -> frozenset[str]:
-        """Kinds of entries that describe the database as a whole and aren't restored, in pg_dump's words."""
+        """The kinds of entries on the database as a whole that aren't restored, in pg_dump's words."""
         kinds = {"ACL": self.no_privileges, "COMMENT": self.no_comments, "SECURITY LABEL": self.no_security_labels}
         return frozenset(kind for kind, given in kinds.items() if given)
 
     def arguments(self) -> list[str]:
-        """For pg_restore's command line, in its own spelling."""
+        """Return the options for pg_restore's command line."""
         flags = {
             "--schema-only": self.schema_only,
             "--data-only": self.data_only,

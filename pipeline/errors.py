@@ -1,7 +1,7 @@
-"""What can go wrong in a backup or a restore.
+"""The errors of a backup or a restore.
 
 ``str(error)`` is one sentence: what failed, on what, and what to do next. The cause is chained. ``cli/errors.py``
-gives each class its documented exit code. What can go wrong in a store is in ``storage_backends/errors.py``.
+gives each class its documented exit code. The errors of a store are in ``storage_backends/errors.py``.
 """
 
 from collections.abc import Sequence
@@ -9,48 +9,48 @@ from dataclasses import dataclass, field
 
 
 class PipelineError(Exception):
-    """Base of everything that pgstow reports by itself."""
+    """The base of all errors that pgstow itself finds."""
 
 
 class InvalidRequest(PipelineError):
-    """What the user asked for contradicts itself, or matches nothing."""
+    """The user's request contradicts itself, isn't possible, or matches nothing."""
 
 
 class ConfigInvalid(InvalidRequest):
-    """A configuration file that can't be right."""
+    """A configuration file has mistakes."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__(" ".join(problems))
         self.problems = problems
-        """One sentence for each thing that is wrong, with its file, line and key."""
+        """One sentence for each mistake, with its file, line and key."""
 
 
 class ProgramMissing(PipelineError):
-    """A program that is needed is not on this machine, or only in a version that does not fit the server."""
+    """This machine lacks a program that pgstow needs, or has it only in versions that don't fit the server."""
 
 
 class ConnectionFailed(PipelineError):
-    """The server cannot be reached, refuses the login, or went away."""
+    """The server can't be reached, refuses the login or a statement, or went away."""
 
 
 class ServerUnavailable(ConnectionFailed):
-    """The same, in a way that may pass: the server is starting, stopping or full, or was restarted."""
+    """The connection failed for a reason that may pass: the server is starting, stopping or full, or was restarted."""
 
 
 class DatabaseLeft(ConnectionFailed):
-    """A database that pgstow made for a while is still on the server."""
+    """A temporary database of pgstow's could not be dropped, and is still on the server."""
 
 
 class BackupRunning(PipelineError):
-    """Another backup of the same database is under way."""
+    """Another backup of the same database is running."""
 
 
 class DumpFailed(PipelineError):
-    """pg_dump ended badly, or what it left is not a whole archive."""
+    """pg_dump failed, or its output is not a whole archive."""
 
 
 class BackupIncomplete(DumpFailed):
-    """Of several databases, some are backed up and some are not."""
+    """Some backups of a cluster's databases and globals are made, and some have failed."""
 
 
 class BackupBroken(BackupIncomplete):
@@ -58,25 +58,25 @@ class BackupBroken(BackupIncomplete):
 
 
 class DumpInterrupted(DumpFailed):
-    """The same, by something that may pass: a conflict with a standby's recovery, somebody else's lock, a restart of the server."""
+    """pg_dump failed for a reason that may pass: a conflict with a standby's recovery, somebody else's lock, a restart of the server."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedStatement:
-    """What a server refused while a backup was restored."""
+    """A statement or rows that a server refused during a restore."""
 
     message: str
-    """The reason, in the server's language."""
+    """The server's reason, in the server's language."""
     statement: str = field(default="", repr=False)
     """The beginning of the SQL, which may hold secrets; empty if the server refused rows."""
     relation: str = ""
-    """The name of the table whose rows were refused."""
+    """The name of the table whose rows were refused; empty if the server refused a statement."""
     sqlstate: str = ""
-    """Empty if unknown: pg_restore doesn't say it."""
+    """The error's SQLSTATE; empty if unknown, since pg_restore doesn't pass it on."""
 
 
 class RestoreFailed(PipelineError):
-    """pg_restore ended badly, or what it restored is not what was backed up."""
+    """pg_restore or psql failed, or the restored content is not what was backed up."""
 
     def __init__(self, sentence: str, refused: RefusedStatement | None = None) -> None:
         super().__init__(sentence)
@@ -85,15 +85,15 @@ class RestoreFailed(PipelineError):
 
 
 class TargetNotEmpty(PipelineError):
-    """The database to restore into holds something already."""
+    """The database to restore into has objects already, or the database to create exists already."""
 
 
 class LocalResourceExhausted(PipelineError):
-    """The local disk is full, or this machine refuses something that pgstow needs."""
+    """A disk is full, or this machine refuses a resource that pgstow needs."""
 
 
 class BackupNotFound(PipelineError):
-    """The store holds no such backup."""
+    """The store has no such backup."""
 
 
 class ManifestInvalid(PipelineError):

@@ -1,4 +1,4 @@
-"""What happens, for whoever shows it: events handed to a callable. The pipeline itself never prints."""
+"""Events of a backup or a restore, which are handed to a callable. The pipeline itself never prints."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the step is, at most a few times a second."""
+    """The progress of a step, at most a few times a second."""
 
     done: int
     """Bytes of the archive, uncompressed."""
     total: int
-    """Bytes of the archive, as far as can be told now; never less than ``done``."""
+    """Bytes of the archive, as far as pgstow knows so far; never less than ``done``."""
     stored: int
     """Bytes sent to or read from the store."""
     current: tuple[str, ...]
-    """The tables or files that are under way."""
+    """The tables or files in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something that the user should know and that is no failure: one sentence."""
+    """One sentence that the user should know. A notice reports no failure of the whole run."""
 
     text: str
 

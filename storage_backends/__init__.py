@@ -1,4 +1,4 @@
-"""Where bytes rest: object stores behind one contract. Knows nothing of PostgreSQL."""
+"""Object stores behind one contract. Nothing here knows of PostgreSQL."""
 
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
 from storage_backends.errors import (

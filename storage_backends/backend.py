@@ -10,22 +10,22 @@ Body: TypeAlias = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """What a store says of one object."""
+    """An object's metadata, as the store reports it."""
 
     key: str
     """Relative to the backend's URL."""
     size: int
     """Bytes."""
     modified: datetime
-    """By the store's clock, in UTC."""
+    """When the object was written, in UTC, by the store's clock; by this machine's clock if the store's answer has no time."""
     checksum: str | None = None
-    """The store's own, as ``algorithm:lowercase hex`` (``sha256``, ``crc32c``, ``md5``); None if the answer has none."""
+    """The store's own checksum, as ``algorithm:lowercase hex`` (``sha256``, ``crc32c``, ``md5``); None if the answer has none."""
     version: str | None = None
-    """S3's version id or GCS's generation; None where the store keeps no versions."""
+    """S3's version id or GCS's generation; None if the store keeps no versions, or the answer doesn't say."""
     retained_until: datetime | None = None
-    """Until when a lock keeps it from being deleted, in UTC; None for no lock, and where the answer doesn't say."""
+    """Until when a lock keeps the object from being deleted, in UTC; None if there is no lock, or the answer doesn't say."""
     held: bool | None = None
-    """Whether a legal hold keeps it from being deleted; None where the answer doesn't say."""
+    """True if a legal hold keeps the object from being deleted; None if the answer doesn't say."""
 
 
 class StorageBackend(Protocol):
@@ -38,34 +38,34 @@ class StorageBackend(Protocol):
 
     @property
     def url(self) -> str:
-        """Where this is, for people and manifests: scheme, bucket and prefix; no options, no credentials."""
+        """The backend's URL for people and manifests: scheme, bucket and prefix; no options, no credentials."""
         ...
 
     @property
     def retained_until(self) -> datetime | None:
-        """Until when each object that is put is locked, in UTC; None where this isn't told to lock any."""
+        """Until when each object that is put is locked, in UTC; None if the backend locks no objects."""
         ...
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object, whole or not at all.
+        """Create the object, whole or not at all. Return its metadata, with the checksum that the store confirmed.
 
-        ``sha256`` is the digest of ``body`` (32 bytes), which the store (or, where it cannot, this backend) checks
-        against what was received; the returned info carries the checksum that the store confirmed. The caller must not
-        change ``body`` before this returns.
+        ``sha256`` is the digest of ``body`` (32 bytes). The store checks the bytes that it received against the digest; if the store can't,
+        the backend checks ``body`` before sending. The caller must not change ``body`` before this returns.
 
         Raises:
             ObjectAlreadyExists: the key is taken. Never overwrites, not even with the same bytes.
-            ChecksumMismatch: what arrived is not what ``sha256`` says; no object is left under the key.
+            ChecksumMismatch: ``body`` doesn't match ``sha256``, or the store didn't confirm the bytes. The object is deleted again, if the
+                credentials may delete.
         """
         ...
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The object's bytes from ``offset``, ``length`` of them or up to the end, in memory.
+        """Return the object's bytes from ``offset``, in memory: ``length`` bytes, or all bytes up to the end if ``length`` is None.
 
-        Without a range, ``at_most`` is how many bytes the object may have.
+        If the call asks for no range, ``at_most`` bounds the object's size in bytes.
 
         Raises:
-            ObjectTooLarge: the object has more than ``at_most`` bytes; no more than these were read.
+            ObjectTooLarge: the object has more than ``at_most`` bytes; at most one byte more was read.
             ObjectNotFound: the store itself says that there is no such object. An answer that isn't the store's raises StorageError.
             TransientStorageError: also when fewer bytes arrived than the store announced.
             RangeNotSatisfiable: the range reaches beyond the object's end.
@@ -73,30 +73,30 @@ class StorageBackend(Protocol):
         ...
 
     def head(self, key: str) -> ObjectInfo:
-        """Return size, time, checksum, version and lock, without the bytes. Raises ObjectNotFound as :meth:`get` does."""
+        """Return the object's size, time, checksum, version and lock, without the bytes. Raises ObjectNotFound as :meth:`get` does."""
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object whose key starts with ``prefix``, in the order of the keys' UTF-8 bytes.
+        """Yield every object whose key starts with ``prefix``, in the order of the keys' UTF-8 bytes.
 
         Raises StorageError if the answer is no listing, lists something else, or is cut off. A listing never ends early in silence.
-        Somebody else may have stored objects under keys that :func:`storage_backends.keys.is_key` refuses. These are listed, too; where such
-        a name isn't UTF-8, with ``\\x`` and two digits for each odd byte.
+        Somebody else may have stored objects under keys that :func:`storage_backends.keys.is_key` refuses. The listing has these keys, too.
+        In a key that isn't UTF-8, ``\\x`` and two digits stand for each odd byte.
 
-        Writes under way are never listed. ``checksum``, ``version``, ``retained_until`` and ``held`` may be None here.
+        Unfinished writes are never listed. ``checksum``, ``version``, ``retained_until`` and ``held`` may be None in a listing.
         """
         ...
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the objects. A key that does not exist is no error.
+        """Delete the objects. A key without an object is no error.
 
         Raises:
-            ObjectLocked: a retention or a legal hold is on some of them; all the others are gone. Told before anything is
-                hidden, also where the store would only put a newer, deleted version above the locked one.
-            AccessDenied: one of them may not be deleted, for want of a permission; others may be gone.
+            ObjectLocked: a retention or a legal hold is on some of the objects; all other objects are deleted. A locked object stays
+                visible: no delete marker is put above its locked version, if the credentials may read the lock.
+            AccessDenied: the credentials may not delete one of the objects; other objects may be deleted.
         """
         ...
 
     def close(self) -> None:
-        """Let go of connections. The backend is not used after."""
+        """Close the connections. The backend must not be used afterwards."""
         ...

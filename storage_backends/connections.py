@@ -15,7 +15,7 @@ class Misanswered(Exception):
     def __init__(self, clause: str, status: int = 0) -> None:
         super().__init__(clause)
         self.status = status
-        """The HTTP status of an error, else 0."""
+        """The HTTP status of an error; 0 if the answer is no error."""
 
 
 REMEDY = "check the endpoint, and whether a proxy or a login page answers in the store's place"
@@ -31,7 +31,7 @@ def socket_options() -> tuple[tuple[int, int, int], ...]:
     """Return urllib3's own socket option, and `TCP_NOTSENT_LOWAT`_, which bounds the unsent bytes in the kernel.
 
     The wait for the answer begins when the kernel has taken the last piece. Without a bound, the kernel takes 4 MB and more. A slow
-    link needs longer for these than the read timeout. Unlike SO_SNDBUF, this option doesn't bound the bytes under way.
+    link needs longer for these than the read timeout. Unlike SO_SNDBUF, this option doesn't bound the bytes on the network.
 
     .. _TCP_NOTSENT_LOWAT: https://docs.kernel.org/networking/ip-sysctl.html
     """

@@ -1,6 +1,6 @@
-"""What can go wrong in an object store, in the words of the contract rather than of a vendor's SDK.
+"""The errors of an object store, in the contract's words and not in those of a vendor's SDK.
 
-``str(error)`` is one sentence that names the object or the bucket and fits on a terminal; the SDK's own exception is
+``str(error)`` is one sentence that names the object or the bucket and fits on a terminal. The SDK's own exception is
 chained as ``__cause__``.
 """
 
@@ -14,7 +14,7 @@ _USERINFO = re.compile(r"(?<=://)[^/\n]*@")
 
 
 def quote(said: object) -> str:
-    """What an SDK or a store said, in one line of bearable length: some say it in paragraphs, or in HTML."""
+    """Return the text of an SDK or a store as one line of at most 300 characters. Some stores answer in paragraphs, or in HTML."""
     return textwrap.shorten(str(said), _LONGEST_QUOTE, placeholder=" …")
 
 
@@ -24,14 +24,14 @@ def without_userinfo(text: str) -> str:
 
 
 class StorageError(Exception):
-    """The store could not do what was asked, and asking again would not help."""
+    """The store could not do the request, and a retry would not help."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(without_userinfo(sentence))
 
 
 class InvalidStorageURL(StorageError):
-    """A destination that no backend understands, or an option that it does not have."""
+    """A storage URL that no backend understands, or an option that the backend doesn't have."""
 
 
 class BucketNotFound(StorageError):
@@ -43,19 +43,19 @@ class ObjectNotFound(StorageError):
 
 
 class RangeNotSatisfiable(StorageError):
-    """The object has fewer bytes than were asked for."""
+    """The range is not within the object."""
 
 
 class ObjectTooLarge(StorageError):
-    """The object has more bytes than the caller would take."""
+    """The object has more bytes than the caller takes."""
 
 
 class ObjectAlreadyExists(StorageError):
-    """An object has this key already; nothing was changed."""
+    """An object has this key already. Nothing was changed."""
 
 
 class AccessDenied(StorageError):
-    """The credentials do not allow this, or the object is locked against it."""
+    """The credentials don't allow the request, or the object is locked against it."""
 
 
 class ObjectLocked(AccessDenied):
@@ -63,7 +63,7 @@ class ObjectLocked(AccessDenied):
 
     def __init__(self, store: str, objects: Mapping[str, datetime | None]) -> None:
         self.objects = dict(objects)
-        """Their keys, and until when; None for a legal hold, or where that isn't known."""
+        """The key of each locked object, and the end of its lock in UTC; None for a legal hold, or if the end isn't known."""
         key, until = next(iter(self.objects.items()))
         more = f", and {len(self.objects) - 1:,} more" if len(self.objects) > 1 else ""
         why = f"is locked until {until:%Y-%m-%d %H:%M:%SZ}" if until else "is under a legal hold"
@@ -71,7 +71,7 @@ class ObjectLocked(AccessDenied):
 
 
 class ChecksumMismatch(StorageError):
-    """The store received other bytes than were sent, or could not confirm which it received."""
+    """The store received other bytes than were sent, or didn't confirm the bytes that it received."""
 
 
 class TransientStorageError(StorageError):

@@ -1,4 +1,4 @@
-"""Google Cloud Storage. The one place that imports Google's SDK."""
+"""Google Cloud Storage. Only this module and ``gcs_errors`` import Google's SDK."""
 
 import base64
 import contextlib
@@ -47,16 +47,17 @@ _CREATED = "name,size,timeCreated,crc32c,generation"
 class GCSBackend:
     """Objects under ``prefix`` in a Google Cloud Storage bucket.
 
-    - Create-only by `ifGenerationMatch=0`_, which needs storage.objects.create and nothing more.
-    - The body's CRC32C is sent with it, and GCS refuses `other bytes`_; the SHA-256, which GCS doesn't know, is checked
-      before sending. The checksum is CRC32C and the version the generation.
+    - A put is create-only by `ifGenerationMatch=0`_, which needs storage.objects.create and nothing more.
+    - The body's CRC32C is sent with the body, and GCS refuses `other bytes`_. GCS doesn't know SHA-256, which is checked before
+      sending. The checksum is CRC32C, and the version is the generation.
     - With ``retain_until`` every put carries an `object retention`_ until then, unlocked (``lock_mode`` governance) or locked
       (compliance); the bucket must have object retention, and the credentials storage.objects.setRetention. A legal hold is a temporary hold.
-    - Objects are deleted one by one, each after it was asked for its lock: where the bucket keeps versions, GCS itself would make a
-      locked object noncurrent. One that the credentials may not ask about is left to GCS.
+    - Objects are deleted one by one, each after a look at its lock: if the bucket keeps versions, GCS itself would make a
+      locked object noncurrent. If the credentials may not read an object's lock, GCS decides.
 
-    Credentials are the `application default`_ ones. An ``endpoint`` of http:// is an emulator, and is sent none; so is
-    STORAGE_EMULATOR_HOST. ``project`` is billed for the requests, which `requester pays`_ buckets ask for.
+    Credentials are the `application default`_ credentials. An ``endpoint`` or STORAGE_EMULATOR_HOST of http:// is taken for an emulator,
+    and gets no credentials. ``project`` is billed for the requests, as `requester pays`_ buckets demand.
+    Raises AccessDenied if there are no credentials, and InvalidStorageURL for options that can't be used.
     The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
     most seconds in which the store neither takes nor sends a byte. The whole request has no limit.
 
@@ -120,7 +121,7 @@ class GCSBackend:
         return self._retain_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         name, where = self._locate(key)
         check_body(where, body, sha256)
         crc32c = _crc32c(body)
@@ -128,7 +129,7 @@ class GCSBackend:
             with gcs_errors(where, missing=BucketNotFound):
                 created = self._upload(name, body, crc32c, {"ifGenerationMatch": "0"})
         except AccessDenied as exc:
-            # Creating asks for this permission only where it would overwrite.
+            # Creating needs this permission only if it would overwrite an object.
             # https://cloud.google.com/storage/docs/access-control/iam-json
             if "storage.objects.delete" in str(exc):
                 raise ObjectAlreadyExists(f"{where}: the object exists already") from exc
@@ -149,9 +150,9 @@ class GCSBackend:
             )
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The object's bytes; see :meth:`StorageBackend.get`."""
+        """Return the object's bytes; see :meth:`StorageBackend.get`."""
         name, where = self._locate(key)
-        # Of an object that is too large, one byte too many tells.
+        # One byte above the limit tells that the object is too large.
         last = at_most if length is None else offset + length - 1
 
         def fetch() -> bytes:
@@ -162,7 +163,7 @@ class GCSBackend:
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
 
     def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
-        """The bytes of a generation; see :meth:`VersionedBackend.get_version`."""
+        """Return the bytes of a generation; see :meth:`VersionedBackend.get_version`."""
         name, where = self._locate(key)
         if not version.isdecimal():  # another store's
             raise ObjectNotFound(f"{where}: no generation {version}")
@@ -171,7 +172,7 @@ class GCSBackend:
         return data
 
     def head(self, key: str) -> ObjectInfo:
-        """What is known of the object; see :meth:`StorageBackend.head`."""
+        """Return the object's metadata; see :meth:`StorageBackend.head`."""
         name, where = self._locate(key)
         blob = self._bucket.blob(name)
         with gcs_errors(where, missing=ObjectNotFound):
@@ -179,7 +180,7 @@ class GCSBackend:
         return _info(key, blob)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object under ``prefix`` in key order, with checksums; see :meth:`StorageBackend.list`."""
+        """Yield every object under ``prefix`` in key order, with checksums; see :meth:`StorageBackend.list`."""
         check_prefix(prefix)
         asked, where = f"{self._root}/{prefix}" if self._root else prefix, f"{self._url}/{prefix}"
         check = ListingCheck(where, asked)
@@ -202,7 +203,7 @@ class GCSBackend:
                 check.turn(token)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the objects; see :meth:`StorageBackend.delete`."""
+        """Delete the objects; see :meth:`StorageBackend.delete`."""
         locked: dict[str, datetime | None] = {}
         for key in keys:
             name, where = self._locate(key)
@@ -231,7 +232,7 @@ class GCSBackend:
             self._upload(name, body, _crc32c(body), {})
 
     def lock_of(self, key: str) -> ObjectLock:
-        """Return what locks the object; see :meth:`HoldingBackend.lock_of`. Credentials that may get the metadata see all locks."""
+        """Return the locks on the object; see :meth:`HoldingBackend.lock_of`. Credentials that may get the metadata see all locks."""
         try:
             info = self.head(key)
         except AccessDenied:
@@ -259,9 +260,9 @@ class GCSBackend:
         return data
 
     def _upload(self, name: str, body: Body, crc32c: str, condition: dict[str, str]) -> dict[str, Any]:
-        """One `multipart upload`_: metadata and body in one request, however large the body.
+        """Send metadata and body in one request (`multipart upload`_), however large the body. Return GCS's description of the object.
 
-        The SDK's own upload turns into a resumable one above 8 MiB: two requests at least, and a session that a failure
+        The SDK's own upload turns into a resumable upload above 8 MiB: two requests at least, and a session that a failure
         leaves behind.
 
         .. _multipart upload: https://cloud.google.com/storage/docs/json_api/v1/objects/insert
@@ -336,7 +337,7 @@ def _info(key: str, blob: Any) -> ObjectInfo:
 
 
 def _crc32c(body: Body) -> str:
-    """Base64 of the big-endian CRC32C, as GCS writes it."""
+    """Return the base64 of the big-endian CRC32C, as GCS writes it."""
     view, crc = memoryview(body).cast("B"), 0
     # The C extension takes bytes alone; a piece at a time, the copies stay small.
     for start in range(0, len(view), _CRC32C_PIECE):

@@ -1,4 +1,4 @@
-"""Google Cloud Storage's errors, and its SDK's exceptions, in the contract's words."""
+"""The contract's errors for Google Cloud Storage's answers and its SDK's exceptions."""
 
 import contextlib
 from collections.abc import Iterator
@@ -62,7 +62,7 @@ def _reason(error: object) -> str:
 
 @contextlib.contextmanager
 def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
-    """Turn the SDK's exceptions into the contract's words; ``missing`` is what a 404 means here."""
+    """Turn the SDK's exceptions into the contract's errors. ``missing`` is the error for a 404 of GCS's own."""
     try:
         yield
     except GoogleAPICallError as exc:

@@ -22,9 +22,9 @@ _PATCHED = ("name", "size", "generation")
 
 
 class GCSAdapter(requests.adapters.HTTPAdapter):
-    """An adapter of requests that returns only answers of `GCS's JSON API`_, and errors.
+    """An adapter of requests that returns only answers of `GCS's JSON API`_, errors included.
 
-    Raises Misanswered for any other answer. ``read_timeout`` is seconds of silence.
+    Raises Misanswered for any other answer. ``read_timeout`` is the most seconds of silence.
 
     .. _GCS's JSON API: https://cloud.google.com/storage/docs/json_api/v1/objects
     """
@@ -34,7 +34,7 @@ class GCSAdapter(requests.adapters.HTTPAdapter):
         super().__init__(pool_maxsize=_CONNECTIONS)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Make the connections' pools."""
+        """Make the pools of connections."""
         super().init_poolmanager(*args, **options | {"socket_options": socket_options()})
         self._make_patient(self.poolmanager)
 
@@ -47,7 +47,7 @@ class GCSAdapter(requests.adapters.HTTPAdapter):
         return manager
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        """Send the request, and return the answer if it is the store's."""
+        """Send the request. Return the answer, or raise Misanswered if the answer isn't the store's."""
         answer = super().send(request, *args, **options)
         try:
             _check_answer(request, answer)

@@ -1,4 +1,4 @@
-"""Locks and legal holds: what some stores can do beyond the storage contract."""
+"""Locks and legal holds, which some stores have beyond the storage contract."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,47 +10,47 @@ from storage_backends.errors import StorageError
 
 @dataclass(frozen=True, slots=True)
 class ObjectLock:
-    """What keeps an object from being deleted, and which rights are missing to tell."""
+    """The locks that keep an object from being deleted, and the permissions that are missing to read the rest."""
 
     retained_until: datetime | None = None
-    """In UTC; None if there is no retention, or if it can't be told."""
+    """The end of the retention, in UTC; None if there is no retention, or if it can't be read."""
     held: bool | None = False
-    """True if a legal hold is on the object; None if that can't be told."""
+    """True if a legal hold is on the object; None if the hold can't be read."""
     needs: tuple[str, ...] = ()
-    """The permissions that the credentials lack to tell the rest; empty if everything was told."""
+    """The permissions that the credentials lack to read the rest; empty if nothing is left to read."""
 
 
 @runtime_checkable
 class HoldingBackend(Protocol):
-    """A store that can keep an object from being deleted until that is taken back. Safe to use from many threads."""
+    """A store with legal holds: a hold keeps an object from being deleted until it is taken off. Safe to use from many threads."""
 
     def set_hold(self, key: str, *, held: bool) -> None:
-        """Put a legal hold on the object, or take it off. What is so already is no error.
+        """Put a legal hold on the object, or take it off. It is no error if the hold is on or off already.
 
         Raises:
-            ObjectNotFound: no such object.
-            AccessDenied: the credentials do not allow it.
-            StorageError: the bucket has no holds; and what any call may raise.
+            ObjectNotFound: the store has no such object.
+            AccessDenied: the credentials don't allow it.
+            StorageError: the bucket has no holds, or the call failed as any call may.
         """
         ...
 
     def lock_of(self, key: str) -> ObjectLock:
-        """Return what locks the object, as far as the credentials may ask.
+        """Return the locks on the object, as far as the credentials may read them.
 
         Raises:
-            ObjectNotFound: no such object.
-            StorageError: as any call does, but no AccessDenied.
+            ObjectNotFound: the store has no such object.
+            StorageError: the call failed as any call may. Missing permissions raise nothing: they are in :attr:`ObjectLock.needs`.
         """
         ...
 
 
 def set_hold(store: StorageBackend, key: str, *, held: bool) -> None:
-    """:meth:`HoldingBackend.set_hold` of ``store``. Raises StorageError where it is a store without holds."""
+    """Call :meth:`HoldingBackend.set_hold` of ``store``. Raises StorageError if the store has no legal holds."""
     if not isinstance(store, HoldingBackend):
         raise StorageError(f"{store.url} has no legal holds: Amazon S3 has, with Object Lock, and Google Cloud Storage")
     store.set_hold(key, held=held)
 
 
 def lock_of(store: StorageBackend, key: str) -> ObjectLock:
-    """Return :meth:`HoldingBackend.lock_of` of ``store``; no lock if the store has none."""
+    """Return :meth:`HoldingBackend.lock_of` of ``store``; no lock if the store has no locks."""
     return store.lock_of(key) if isinstance(store, HoldingBackend) else ObjectLock()

@@ -1,11 +1,11 @@
-"""What a key may be. One rule for every store, so that a backup can be copied from any store to any other."""
+"""The rule for keys. Every store has the same rule, so that a backup can be copied from any store to any other."""
 
 import unicodedata
 
 from storage_backends.errors import StorageError
 
 MAX_KEY_BYTES = 1024
-"""As UTF-8, with the backend's own prefix. The limit of both `S3`_ and `GCS`_.
+"""The most bytes of a key in UTF-8, with the backend's own prefix: the limit of both `S3`_ and `GCS`_.
 
 .. _S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 .. _GCS: https://cloud.google.com/storage/docs/objects#naming
@@ -13,7 +13,7 @@ MAX_KEY_BYTES = 1024
 
 
 def check_key(key: str) -> str:
-    """Return ``key``, or raise StorageError with the reason why no object may have it.
+    """Return ``key``. Raises StorageError, which gives the reason, if no object may have the key.
 
     A key is one or more parts joined by ``/``. A part is not empty, is not ``.`` or ``..``, and has no control
     character and no backslash. So a key is a relative path on every system, and never leaves its root.
@@ -29,13 +29,16 @@ def is_key(key: str) -> bool:
 
 
 def check_prefix(prefix: str) -> str:
-    """Return ``prefix``, or raise StorageError where no key could start with it. It may end anywhere, also in ``/``."""
+    """Return ``prefix``. Raises StorageError if no key can start with it. The prefix may end anywhere, also in ``/``."""
     check_key(f"{prefix}x")
     return prefix
 
 
 def join_key(root: str, key: str) -> str:
-    """The key in the bucket of ``key`` below a backend's own prefix (``""``, or one that has no ``/`` at its ends)."""
+    """Return the key in the bucket for ``key`` below a backend's own prefix ``root``. Raises StorageError as :func:`check_key` does.
+
+    ``root`` is ``""``, or a prefix that neither begins nor ends with ``/``.
+    """
     check_key(key)
     return check_key(f"{root}/{key}") if root else key
 
@@ -62,16 +65,15 @@ def _fault(key: str) -> str | None:
 
 
 def check_root(root: str) -> str:
-    """A backend's own prefix as :func:`join_key` takes it, from what a URL's path gives: ``/prefix/`` is ``prefix``."""
+    """Return a URL's path as :func:`join_key` takes it: ``/prefix/`` becomes ``prefix``. Raises StorageError as :func:`check_key` does."""
     root = root.strip("/")
     return check_key(root) if root else ""
 
 
 def relative_key(root: str, key: str) -> str | None:
-    """The key below a backend's own prefix of ``key`` in the bucket; the other way round than :func:`join_key`.
+    """Return the key below a backend's own prefix for ``key`` in the bucket: the inverse of :func:`join_key`.
 
-    It may be one that :func:`is_key` refuses. None for the empty “folder” that a cloud console makes, whose key ends in ``/`` and which is
-    no object of ours.
+    :func:`is_key` may refuse the result. Return None if ``key`` ends in ``/``: cloud consoles make such empty “folders”, and pgstow doesn't.
     """
     if key.endswith("/"):
         return None

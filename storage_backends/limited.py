@@ -12,14 +12,14 @@ from storage_backends.versions import get_version
 
 
 class LimitedBackend:
-    """``inner``, with no more than ``rate`` bytes a second put and got, by all threads together and on average.
+    """``inner``, with a limit of ``rate`` bytes a second for all puts and gets together, on average over all threads.
 
-    A call goes through at full speed and returns once the time is up that its bytes may take, after those of the calls before it. So
-    what goes over the network comes in bursts of an object, at first one for each thread.
+    A call runs at full speed. It returns when the time is over that its bytes may take after the bytes of earlier calls. So the
+    network carries bursts of an object, at first a burst for each thread.
 
-    Every put counts with its whole body, also one that fails, and every get with what it brought. So with RetryingBackend around it, as
-    ``open_backend`` has it, each attempt counts, though one that fails returns at once and leaves its time to the next that doesn't:
-    else waiting would use up the time in which RetryingBackend tries again. ``head``, ``list`` and ``delete`` carry no bodies and don't count.
+    Every put counts with its whole body, even if it fails, and every get with the bytes that it brought. RetryingBackend goes around this
+    backend, so each attempt counts. A failed attempt returns at once, and a later call waits for its time: a wait would use up the time in
+    which RetryingBackend tries again. The other calls don't count: they carry no bodies, or (``overwrite``) a few bytes.
 
     ``clock`` and ``sleep`` count in seconds.
     """
@@ -41,45 +41,45 @@ class LimitedBackend:
 
     @property
     def url(self) -> str:
-        """The inner backend's."""
+        """The inner backend's URL."""
         return self._inner.url
 
     @property
     def retained_until(self) -> datetime | None:
-        """The inner backend's."""
+        """The inner backend's; see :attr:`StorageBackend.retained_until`."""
         return self._inner.retained_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         until = self._use(memoryview(body).nbytes, since=self._clock())
         info = self._inner.put(key, body, sha256=sha256)
         self._wait(until)
         return info
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The object's bytes; see :meth:`StorageBackend.get`."""
+        """Return the object's bytes; see :meth:`StorageBackend.get`."""
         begun = self._clock()
         data = self._inner.get(key, offset=offset, length=length, at_most=at_most)
         self._wait(self._use(len(data), since=begun))
         return data
 
     def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
-        """The bytes of a version; see :meth:`VersionedBackend.get_version`."""
+        """Return the bytes of a version; see :meth:`VersionedBackend.get_version`."""
         begun = self._clock()
         data = get_version(self._inner, key, version, at_most=at_most)
         self._wait(self._use(len(data), since=begun))
         return data
 
     def head(self, key: str) -> ObjectInfo:
-        """What is known of the object; see :meth:`StorageBackend.head`."""
+        """Return the object's metadata; see :meth:`StorageBackend.head`."""
         return self._inner.head(key)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
+        """Yield every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
         return self._inner.list(prefix)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the objects; see :meth:`StorageBackend.delete`."""
+        """Delete the objects; see :meth:`StorageBackend.delete`."""
         self._inner.delete(keys)
 
     def set_hold(self, key: str, *, held: bool) -> None:
@@ -91,7 +91,7 @@ class LimitedBackend:
         overwrite(self._inner, key, body)
 
     def lock_of(self, key: str) -> ObjectLock:
-        """Return what locks the object; see :meth:`HoldingBackend.lock_of`."""
+        """Return the locks on the object; see :meth:`HoldingBackend.lock_of`."""
         return lock_of(self._inner, key)
 
     def close(self) -> None:
@@ -99,7 +99,7 @@ class LimitedBackend:
         self._inner.close()
 
     def _use(self, size: int, *, since: float) -> float:
-        """Take the time that so many bytes need from what is left; until when that is."""
+        """Reserve the time that ``size`` bytes may take. Return the end of that time, by the clock in seconds."""
         with self._lock:
             self._used_until = max(self._used_until, since) + size / self._rate
             return self._used_until

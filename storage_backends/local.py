@@ -29,17 +29,19 @@ _LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class LocalBackend:
-    """One file an object below ``root``, which the first put creates (mode 0700, with its parents) where it does not exist.
+    """Objects as files below ``root``, one file an object. If ``root`` is missing, the first put makes it and its parents (mode 0700).
 
-    - Once seen, ``root`` has to stay the same directory: where a volume is unmounted, the mount point stays, and what was put
-      there would be somewhere else than the rest.
-    - A body is written to ``root/.incoming/``, fsynced, and hard-linked to its key: the link is what makes a put atomic
-      and create-only (`link(2)`_ fails with EEXIST). A process that was killed may leave a file there; it is never
+    - Once seen, ``root`` must stay the same directory; otherwise each call raises BucketNotFound. The mount point of an unmounted volume
+      is such another directory, and its objects would lie apart from the rest.
+    - A body is written to ``root/.incoming/``, fsynced, and hard-linked to its key. The link makes a put atomic
+      and create-only (`link(2)`_ fails with EEXIST). A killed process may leave a file there. Such a file is never
       listed, and may be removed while nothing writes. No key may start with ``.incoming/``.
-    - Files are 0600, folders 0700. A folder whose last object is deleted goes with it.
-    - The checksum is SHA-256, which :meth:`head` computes by reading the whole file: a directory stores none.
+    - Files have mode 0600, and folders 0700. A delete of a folder's last object removes the folder, too.
+    - The checksum is SHA-256. A directory stores no checksums, so :meth:`head` reads the whole file.
     - A key can't be another key's folder: ``a`` and ``a/b`` exclude each other, and the second put raises StorageError.
-    - Nothing is followed through a symbolic link below ``root``; links are not listed.
+    - No symbolic link below ``root`` is followed or listed. A read through a link raises ObjectNotFound; a put or delete raises StorageError.
+
+    Raises StorageError if ``root`` is something else than a directory.
 
     .. _link(2): https://man7.org/linux/man-pages/man2/link.2.html
     """
@@ -59,11 +61,11 @@ class LocalBackend:
 
     @property
     def retained_until(self) -> datetime | None:
-        """None: a folder has no locks."""
+        """None: a directory has no locks."""
         return None
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         path = self._path_without_links(key)
         check_body(str(path), body, sha256)
         with _errors(str(path)):
@@ -82,7 +84,7 @@ class LocalBackend:
         return ObjectInfo(key, memoryview(body).nbytes, modified, checksum=f"sha256:{sha256.hex()}")
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The object's bytes; see :meth:`StorageBackend.get`."""
+        """Return the object's bytes; see :meth:`StorageBackend.get`."""
         with self._open(key) as (path, fd):
             size = os.fstat(fd).st_size
             check_size(str(path), size, at_most)
@@ -95,7 +97,7 @@ class LocalBackend:
         return data
 
     def head(self, key: str) -> ObjectInfo:
-        """What is known of the object, its SHA-256 by reading it; see :meth:`StorageBackend.head`."""
+        """Return the object's metadata, and compute its SHA-256 from the whole file; see :meth:`StorageBackend.head`."""
         with self._open(key) as (_, fd):
             status = os.fstat(fd)
             digest = hashlib.sha256()
@@ -104,7 +106,7 @@ class LocalBackend:
         return ObjectInfo(key, status.st_size, _modified(status), checksum=f"sha256:{digest.hexdigest()}")
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object under ``prefix`` in key order, a folder at a time; see :meth:`StorageBackend.list`."""
+        """Yield every object under ``prefix`` in key order, a folder at a time; see :meth:`StorageBackend.list`."""
         check_prefix(prefix)
         with _errors(str(self._root)):
             self._require_root()
@@ -112,7 +114,7 @@ class LocalBackend:
             self._require_root()  # if its volume went away meanwhile, the listing may be cut short
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the objects and the folders that this empties; see :meth:`StorageBackend.delete`."""
+        """Delete the objects, and then the empty folders; see :meth:`StorageBackend.delete`."""
         for key in keys:
             path = self._path_without_links(key)
             with _errors(str(path)):
@@ -125,7 +127,7 @@ class LocalBackend:
                 self._remove_empty(key.split("/")[:-1])
 
     def close(self) -> None:
-        """Nothing is held open between calls."""
+        """Do nothing: no file is held open between calls."""
 
     def _path(self, key: str) -> Path:
         check_key(key)
@@ -268,7 +270,7 @@ def _make_directory(path: Path) -> None:
             return
         try:
             path.mkdir(0o700)
-        except FileExistsError:  # a file is in the way, or a folder was that is gone again
+        except FileExistsError:  # a file is in the way, or a folder that another process removed again
             if races == _MAX_RACES - 1:
                 raise
         except FileNotFoundError:
@@ -296,7 +298,7 @@ def _modified(status: os.stat_result) -> datetime:
 
 @contextmanager
 def _errors(what: str) -> Iterator[None]:
-    """Turn an OSError into the contract's words."""
+    """Turn an OSError into the contract's errors."""
     try:
         yield
     except OSError as exc:

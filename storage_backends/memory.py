@@ -1,4 +1,4 @@
-"""A store that lives as long as its object does: for tests, and for embedding pgstow's pipeline."""
+"""A store in this process's memory: for tests, and for embedding pgstow's pipeline."""
 
 import hashlib
 import itertools
@@ -17,7 +17,7 @@ _serial = itertools.count(1)
 
 
 class MemoryBackend:
-    """Objects in a dict, locked until ``retain_until`` where that is given. Its store checksum is SHA-256; it keeps no versions."""
+    """Objects in a dict, locked until ``retain_until`` if given. The store's checksum is SHA-256. It keeps no versions."""
 
     def __init__(self, *, retain_until: datetime | None = None) -> None:
         self._retain_until = retain_until
@@ -27,7 +27,7 @@ class MemoryBackend:
 
     @property
     def url(self) -> str:
-        """``memory://`` and a number that tells one backend from the next; nothing opens it."""
+        """``memory://`` and a number of this backend's own. No function opens such a URL."""
         return self._url
 
     @property
@@ -36,7 +36,7 @@ class MemoryBackend:
         return self._retain_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         check_key(key)
         check_body(f"{self._url}/{key}", body, sha256)
         data = bytes(body)
@@ -56,26 +56,26 @@ class MemoryBackend:
         return info
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The object's bytes; see :meth:`StorageBackend.get`."""
+        """Return the object's bytes; see :meth:`StorageBackend.get`."""
         _, data = self._find(key)
         check_size(f"{self._url}/{key}", len(data), at_most)
         end = check_range(f"{self._url}/{key}", len(data), offset, length)
         return data[offset:end]
 
     def head(self, key: str) -> ObjectInfo:
-        """What is known of the object; see :meth:`StorageBackend.head`."""
+        """Return the object's metadata; see :meth:`StorageBackend.head`."""
         info, _ = self._find(key)
         return info
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
+        """Yield every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
         check_prefix(prefix)
         with self._lock:
             infos = [info for key, (info, _) in self._objects.items() if key.startswith(prefix)]
         yield from sorted(infos, key=lambda info: info.key.encode(errors="surrogatepass"))
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the objects; see :meth:`StorageBackend.delete`."""
+        """Delete the objects; see :meth:`StorageBackend.delete`."""
         locked: dict[str, datetime | None] = {}
         for key in keys:
             check_key(key)
@@ -95,12 +95,12 @@ class MemoryBackend:
             self._objects[key] = replace(info, held=held), data
 
     def lock_of(self, key: str) -> ObjectLock:
-        """Return what locks the object; see :meth:`HoldingBackend.lock_of`."""
+        """Return the locks on the object; see :meth:`HoldingBackend.lock_of`."""
         info = self.head(key)
         return ObjectLock(info.retained_until, bool(info.held))
 
     def close(self) -> None:
-        """Nothing to let go of: the objects stay, as they do in any store."""
+        """Do nothing: the objects stay, as they do in any store."""
 
     def _find(self, key: str) -> tuple[ObjectInfo, bytes]:
         check_key(key)

@@ -1,11 +1,11 @@
-"""Times that people write, and that stores report."""
+"""Parses times that people write, and checks times that stores report."""
 
 from datetime import UTC, datetime, timedelta
 
 from storage_backends.errors import StorageError
 
 _ANY_ZONE = timedelta(days=1)
-"""No zone's time differs more from UTC."""
+"""No time zone differs more from UTC."""
 _FIRST, _LAST = (
     datetime.min.replace(tzinfo=UTC) + _ANY_ZONE,
     datetime.max.replace(tzinfo=UTC) - _ANY_ZONE,

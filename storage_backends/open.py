@@ -1,4 +1,4 @@
-"""From what a person types to a backend. The SDKs are imported only once a URL needs them: they take a second."""
+"""Opens the backend for a URL that a person typed. An SDK is imported only if the URL needs it: the import takes a second."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ def open_backend(
     rate: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> "StorageBackend":
-    """The backend for ``url``, with retries for up to ``give_up_after`` seconds a call, and ``rate`` bytes a second where given.
+    """Return the backend for ``url``. It retries a call for up to ``give_up_after`` seconds, and transfers ``rate`` bytes a second at most.
 
     ========================  ====================================================================================
     URL                       options, in the URL's query or in ``options``, which win
@@ -42,11 +42,12 @@ def open_backend(
     With ``retain_until`` (ISO 8601), or ``retain_days`` from now on, each object that is put is locked until then.
 
     Bucket and prefix are taken as they are, without percent-decoding. Credentials come from the SDK's own chain, never
-    from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s.
+    from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s. If ``rate`` is None, there is no limit.
 
     Raises:
         InvalidStorageURL: an unknown scheme or option, a missing bucket, or credentials in the URL.
-        AccessDenied: no credentials were found.
+        AccessDenied: there are no Google credentials. S3's are looked up with the first request.
+        StorageError: no key can have the prefix, or the path isn't a directory.
     """
     # Imported here, since tenacity alone would double the time that importing this package takes.
     from storage_backends.retrying import RetryingBackend
@@ -58,9 +59,9 @@ def open_backend(
 
 
 def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
-    """Where a URL points, in words that are the same for each way to write it.
+    """Return the place of a URL as text. Two URLs of the same place give the same text.
 
-    Raises InvalidStorageURL where :func:`open_backend` would for what the URL itself says; imports no SDK and asks for no credentials.
+    Raises InvalidStorageURL if the URL or an option is invalid, as :func:`open_backend` does. Imports no SDK, and needs no credentials.
     """
     place = _read(url, options or {})
     if place.scheme == "file":
@@ -71,7 +72,7 @@ def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
 def endpoint_of(url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
     """Return a store's endpoint from the URL, the options or the SDKs' variables; None for the vendor's own, or a directory.
 
-    Raises InvalidStorageURL.
+    Raises InvalidStorageURL if the URL or an option is invalid.
     """
     place = _read(url, options)
     names = {"s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"), "gs": (EMULATOR,)}.get(place.scheme, ())
@@ -79,7 +80,7 @@ def endpoint_of(url: str, options: Mapping[str, str], environment: Mapping[str, 
 
 
 def looks_first(url: str, options: Mapping[str, str]) -> bool:
-    """True if a put asks first whether the key is taken, instead of sending a condition. Raises InvalidStorageURL."""
+    """True if a put looks for the key first, and sends no condition. Raises InvalidStorageURL if the URL or an option is invalid."""
     return bool(_read(url, options).options.get("create_only") == "look")
 
 
@@ -239,7 +240,7 @@ def _one_of(first: str, second: str) -> Callable[[str], str]:
 
 
 def _retain_days(value: str) -> datetime:
-    """Until when that is, from now on: a whole second, since S3 locks to no less."""
+    """Return the end of the lock, so many days from now: a whole second, since S3 takes no fractions. Raises ValueError."""
     if not (value.isdecimal() and len(value) < 9 and 0 < int(value) <= _MOST_DAYS):
         raise ValueError(f"must be a number of days, up to {_MOST_DAYS}")
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=int(value), seconds=1)
@@ -253,7 +254,7 @@ def _retain_until(value: str) -> datetime:
 
 
 EMULATOR = "STORAGE_EMULATOR_HOST"
-"""A variable that has Google's SDK send everything to another endpoint, without credentials."""
+"""The environment variable that makes Google's SDK send all requests to another endpoint."""
 _LONGEST_WAIT = 86400
 """Seconds: a day."""
 _MOST_DAYS = 36500

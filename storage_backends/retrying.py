@@ -1,4 +1,4 @@
-"""Retries, for any backend: the one place that repeats a call to a store."""
+"""Retries, for any backend. Nothing else repeats a call to a store."""
 
 import hashlib
 import itertools
@@ -23,18 +23,18 @@ _LONGEST_WAIT = 20.0
 _LONGEST_SILENCE = 60.0
 """Seconds of a failed attempt that count, at most, as time without progress: the default read timeout."""
 _LIST_STEP = 1000
-"""Objects listed between two points from which a listing can be taken up again: S3's and GCS's page."""
+"""Objects between two points at which a listing can be continued: the size of S3's and GCS's pages."""
 
 
 class RetryingBackend:
-    """``inner``, with every call repeated while it raises TransientStorageError, and no other error.
+    """``inner``, with each call repeated as long as it raises TransientStorageError. All other errors pass at once.
 
-    Waits grow exponentially with `full jitter`_, from half a second to twenty. No attempt is begun ``give_up_after``
-    seconds after the first failure; the error then raised says how many attempts there were. Of each later attempt, at most one
-    minute counts, since it was sending before, however slowly. A listing has ``give_up_after`` for each thousand objects.
+    Waits are random (`full jitter`_). Their bound grows exponentially from half a second to twenty. No attempt begins later than
+    ``give_up_after`` seconds after the first failure. The last TransientStorageError then says how many attempts there were. A later
+    attempt counts for one minute at most: a longer attempt made progress. A listing has ``give_up_after`` for each thousand objects.
 
-    ``sleep`` is called with the seconds to wait between attempts: to cut a wait short, give one that returns early or
-    raises, as one that waits for a cancellation does. ``clock`` counts in seconds.
+    ``sleep`` is called with the seconds to wait between attempts. A ``sleep`` that returns early, or raises, cuts the wait short.
+    ``clock`` counts in seconds.
 
     .. _full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
@@ -53,29 +53,28 @@ class RetryingBackend:
         self._clock = clock
 
     def with_patience(self, seconds: float) -> "RetryingBackend":
-        """Return a backend over the same ``inner`` that gives up after so many seconds, or sooner if this one does."""
+        """Return a backend over the same ``inner`` that gives up after ``seconds``, or sooner if this backend does."""
         patience = min(seconds, self._give_up_after)
         return RetryingBackend(self._inner, give_up_after=patience, sleep=self._sleep, clock=self._clock)
 
     @property
     def url(self) -> str:
-        """The inner backend's."""
+        """The inner backend's URL."""
         return self._inner.url
 
     @property
     def retained_until(self) -> datetime | None:
-        """The inner backend's."""
+        """The inner backend's; see :attr:`StorageBackend.retained_until`."""
         return self._inner.retained_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`.
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`.
 
-        A try that seemed to fail may have created the object, and the next then finds it there. That is success if the
-        object has this body, which its size and SHA-256 tell (by reading it back, where the store keeps no SHA-256).
+        An attempt that seemed to fail may have created the object. The next attempt then finds the key taken. The put has succeeded if
+        the object's size and SHA-256 are those of ``body``. If the store keeps no SHA-256, the object is read back.
 
-        Where the credentials may create but not read, nothing can be compared, and the object is taken for this
-        call's own: a caller who gives every object a fresh key has no other writer to confuse it with, and the store
-        checked what it took. The info returned is then of what was sent, without a checksum of the store's and without a version.
+        If the credentials may create but not read, the object counts as this call's own: callers give each object a fresh key, and
+        the store checked the body. The returned metadata then has no checksum and no version, and its time is by this machine's clock.
         """
         tries = itertools.count(1)
 
@@ -93,19 +92,19 @@ class RetryingBackend:
         return self._call(put_once)
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The object's bytes; see :meth:`StorageBackend.get`."""
+        """Return the object's bytes; see :meth:`StorageBackend.get`."""
         return self._call(lambda: self._inner.get(key, offset=offset, length=length, at_most=at_most))
 
     def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
-        """The bytes of a version; see :meth:`VersionedBackend.get_version`."""
+        """Return the bytes of a version; see :meth:`VersionedBackend.get_version`."""
         return self._call(lambda: get_version(self._inner, key, version, at_most=at_most))
 
     def head(self, key: str) -> ObjectInfo:
-        """What is known of the object; see :meth:`StorageBackend.head`."""
+        """Return the object's metadata; see :meth:`StorageBackend.head`."""
         return self._call(lambda: self._inner.head(key))
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object under ``prefix`` in key order, each once; see :meth:`StorageBackend.list`."""
+        """Yield every object under ``prefix`` in key order, each once; see :meth:`StorageBackend.list`."""
         listing: Iterator[ObjectInfo] | None = None
         last = ""
 
@@ -125,7 +124,7 @@ class RetryingBackend:
             last = step[-1].key
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the objects, a thousand to a call of the inner backend; see :meth:`StorageBackend.delete`."""
+        """Delete the objects, a thousand in a call of the inner backend; see :meth:`StorageBackend.delete`."""
         remaining = iter(keys)
         locked: dict[str, datetime | None] = {}
         while batch := tuple(itertools.islice(remaining, _LIST_STEP)):
@@ -145,7 +144,7 @@ class RetryingBackend:
         self._call(lambda: overwrite(self._inner, key, body))
 
     def lock_of(self, key: str) -> ObjectLock:
-        """Return what locks the object; see :meth:`HoldingBackend.lock_of`."""
+        """Return the locks on the object; see :meth:`HoldingBackend.lock_of`."""
         return self._call(lambda: lock_of(self._inner, key))
 
     def close(self) -> None:
@@ -153,7 +152,7 @@ class RetryingBackend:
         self._inner.close()
 
     def _own(self, key: str, body: Body, sha256: bytes) -> ObjectInfo | None:
-        """What is known of the object under ``key`` if it has this body, else None."""
+        """Return the metadata of the object under ``key`` if the object has this body or can't be read; else None."""
         size = memoryview(body).nbytes
         try:
             info = self._inner.head(key)
@@ -183,12 +182,12 @@ class RetryingBackend:
 
 
 def with_patience(store: StorageBackend, seconds: float) -> StorageBackend:
-    """Return a store that repeats no call for longer than so many seconds; ``store`` itself if it repeats none."""
+    """Return a store that repeats no call for longer than ``seconds``; ``store`` itself if it repeats no calls."""
     return store.with_patience(seconds) if isinstance(store, RetryingBackend) else store
 
 
 class _Patience:
-    """How long one call has been failing; each method is a hook of tenacity's."""
+    """The time for which one call has been failing. Each method is a hook of tenacity's."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds = seconds

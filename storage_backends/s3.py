@@ -49,22 +49,23 @@ _NO_OBJECT_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchBucket", "NotI
 class S3Backend:
     """Objects under ``prefix`` in an S3 bucket.
 
-    - Create-only by `If-None-Match`_, which needs s3:PutObject and nothing more. A store that ignores the header (some
-      gateways do) overwrites; nothing here can notice.
+    - A put is create-only by `If-None-Match`_, which needs s3:PutObject and nothing more. A store that ignores the header (some
+      gateways do) overwrites, and the backend can't notice.
     - With ``create_only="look"``, for stores that refuse the header, a put asks first whether the key is taken, and is sent
-      without the header. A put is as safe so if no other writer uses the key; pgstow's keys are fresh. It needs s3:GetObject and s3:ListBucket.
-    - With ``checksum="sha256"`` the store is sent `ChecksumSHA256`_, refuses other bytes, and must say in its answer
-      what it checked, or at least give an ETag that is the body's MD5. With ``"md5"``, for stores that refuse that
-      header, it is sent Content-MD5, which every S3 store checks, and the SHA-256 is checked before sending.
+      without the header. The put is safe if no other writer uses the key; pgstow's keys are fresh. It needs s3:GetObject and s3:ListBucket.
+    - With ``checksum="sha256"`` a put carries `ChecksumSHA256`_, and the store refuses other bytes. Its answer must have the same
+      checksum, or at least an ETag that is the body's MD5. With ``"md5"``, for stores that refuse the
+      header, a put carries Content-MD5, which every S3 store checks, and the SHA-256 is checked before sending.
     - A HEAD or GET of a key that doesn't exist is answered 403 (AccessDenied) unless s3:ListBucket is granted.
     - With ``retain_until`` every put carries an `Object Lock`_ until then, in ``lock_mode``; the bucket must have Object Lock.
-    - In a versioned bucket, deleting adds a delete marker, which S3 does above a locked version too. So where the bucket may have
-      Object Lock, each object is asked for its lock before (HEAD; S3 tells of it with s3:GetObjectRetention and
-      s3:GetObjectLegalHold). One that the credentials may not ask about is deleted: what is locked stays below the marker.
-    - A bytes body is sent from where it lies; a memoryview is copied first.
+    - In a versioned bucket, S3 deletes by a delete marker, even above a locked version. So if the bucket may have
+      Object Lock, a HEAD before each delete reads the object's lock (S3 shows it with s3:GetObjectRetention and
+      s3:GetObjectLegalHold). If the credentials may not read the lock, the object is deleted, and a locked version stays below the marker.
+    - A body of bytes is sent without a copy; a memoryview is copied first.
 
     The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
     most seconds in which the store neither takes nor sends a byte. The whole request has no limit.
+    Raises InvalidStorageURL for options that boto3 doesn't take. Missing credentials raise AccessDenied with the first request.
 
     .. _If-None-Match: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     .. _Object Lock: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
@@ -123,7 +124,7 @@ class S3Backend:
         return self._retain_until
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object; see :meth:`StorageBackend.put`."""
+        """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         name, where = self._locate(key)
         digest: dict[str, Any] = {
             "ChecksumAlgorithm": "SHA256",
@@ -167,7 +168,7 @@ class S3Backend:
         )
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
-        """The object's bytes; see :meth:`StorageBackend.get`."""
+        """Return the object's bytes; see :meth:`StorageBackend.get`."""
         name, where = self._locate(key)
         span: dict[str, Any] = {}
         if offset or length is not None:
@@ -180,7 +181,7 @@ class S3Backend:
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
 
     def get_version(self, key: str, version: str, *, at_most: int) -> bytes:
-        """The bytes of a version; see :meth:`VersionedBackend.get_version`."""
+        """Return the bytes of a version; see :meth:`VersionedBackend.get_version`."""
         name, where = self._locate(key)
         with s3_errors(where):
             try:
@@ -191,7 +192,7 @@ class S3Backend:
                 raise
 
     def head(self, key: str) -> ObjectInfo:
-        """What is known of the object; see :meth:`StorageBackend.head`."""
+        """Return the object's metadata; see :meth:`StorageBackend.head`."""
         name, where = self._locate(key)
         try:
             with s3_errors(where):
@@ -213,7 +214,7 @@ class S3Backend:
         )
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        """Every object under ``prefix`` in key order, without checksums; see :meth:`StorageBackend.list`."""
+        """Yield every object under ``prefix`` in key order, without checksums; see :meth:`StorageBackend.list`."""
         check_prefix(prefix)
         asked, where = f"{self._root}/{prefix}" if self._root else prefix, f"{self._url}/{prefix}"
         check = ListingCheck(where, asked)
@@ -232,7 +233,7 @@ class S3Backend:
             following = {"ContinuationToken": check.turn(page["NextContinuationToken"])}
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Remove the objects, a thousand in a request; see :meth:`StorageBackend.delete`."""
+        """Delete the objects, a thousand in a request, or one by one with ``checksum="md5"``; see :meth:`StorageBackend.delete`."""
         locked: dict[str, datetime | None] = {}
         self._delete_unlocked(self._unlocked(keys, locked))
         if locked:
@@ -258,7 +259,7 @@ class S3Backend:
             self._client.put_object(Bucket=self._bucket, Key=name, Body=body, ContentMD5=digest, **self._put_options)
 
     def lock_of(self, key: str) -> ObjectLock:
-        """Return what locks the object; see :meth:`HoldingBackend.lock_of`. Costs a HEAD, and a request for each lock not shown."""
+        """Return the locks on the object; see :meth:`HoldingBackend.lock_of`. Costs a HEAD, and a request for each lock not shown."""
         name, _ = self._locate(key)
         info = None
         with contextlib.suppress(AccessDenied):
@@ -270,13 +271,13 @@ class S3Backend:
         self._transport.close()
 
     def _unlocked(self, keys: Iterable[str], locked: dict[str, datetime | None]) -> Iterator[str]:
-        """The names of those that no lock keeps, as far as that is told; the others get into ``locked``."""
+        """Yield the names of the objects without a lock, or with a lock that can't be read. Put the locked keys into ``locked``."""
         may_lock: bool | None = None
         for key in keys:
             name = join_key(self._root, key)
             may_lock = self._may_lock() if may_lock is None else may_lock
             if may_lock:
-                # One that may not be asked about, or is gone, is left to the store.
+                # The store decides about an object that is gone, or whose lock can't be read.
                 with contextlib.suppress(AccessDenied, ObjectNotFound):
                     info = self.head(key)
                     if is_locked(info):
@@ -285,7 +286,7 @@ class S3Backend:
             yield name
 
     def _may_lock(self) -> bool:
-        """False if the bucket surely has no Object Lock."""
+        """Return False if the bucket surely has no Object Lock, else True."""
         try:
             with s3_errors(self._url):
                 self._client.get_object_lock_configuration(Bucket=self._bucket)
@@ -332,7 +333,7 @@ class S3Backend:
         raise ObjectAlreadyExists(f"{where}: the object exists already")
 
     def _confirm_missing(self, name: str, where: str) -> None:
-        """Raise what a GET answers, since a HEAD's 404 has no body and so no code. Needs the same permission as HEAD."""
+        """Raise the error of a GET. A HEAD's 404 has no body, and so no code. A GET needs the same permission as a HEAD."""
         with s3_errors(where):
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=name, Range="bytes=0-0")

@@ -15,7 +15,7 @@ from storage_backends.moments import in_utc
 
 
 def check_page(where: str, page: Any, prefix: str) -> None:
-    """Raise StorageError unless ``page`` has what `a page of a listing`_ must have.
+    """Raise StorageError unless ``page`` has all elements that `a page of a listing`_ must have.
 
     A complete answer of a store that knows only the first version of ListObjects passes.
 
@@ -48,7 +48,7 @@ def confirmed_checksum(answer: Any, body: Body, sha256: bytes) -> str | None:
 
 
 def sha256_of(answer: Any) -> str | None:
-    """Return the SHA-256 that the store says, as :attr:`ObjectInfo.checksum` has it."""
+    """Return the SHA-256 that the store states, in the form of :attr:`ObjectInfo.checksum`; None if it states none of the whole object."""
     encoded = answer.get("ChecksumSHA256", "")
     # “…-3” is a digest over the digests of a multipart upload's parts, not over the bytes.
     if not encoded or "-" in encoded:
@@ -68,19 +68,19 @@ def md5_of(answer: Any) -> str | None:
 
 
 def version_of(answer: Any) -> str | None:
-    """Return the version; None where the bucket keeps none."""
+    """Return the object's version; None if the bucket keeps no versions."""
     version: str = answer.get("VersionId", "null")
     return None if version == "null" else version
 
 
 def retained_until(answer: Any) -> datetime | None:
-    """Return until when the object is locked, in UTC."""
+    """Return until when the object is locked, in UTC; None if the answer names no lock. Raises StorageError as :func:`in_utc`."""
     until: datetime | None = answer.get("ObjectLockRetainUntilDate")
     return until and in_utc(until)
 
 
 def answered_at(answer: Any) -> datetime:
-    """Return the time by the store's clock, in UTC: a put's answer has no other time."""
+    """Return the answer's date, by the store's clock in UTC: a put's answer has no other time. Without a date, return this machine's time."""
     with contextlib.suppress(KeyError, ValueError, OverflowError):
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).astimezone(UTC)
     return datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Amazon S3's errors, and boto3's exceptions, in the contract's words."""
+"""The contract's errors for Amazon S3's answers and boto3's exceptions."""
 
 import contextlib
 from collections.abc import Iterator
@@ -76,7 +76,7 @@ _NO_CREDENTIALS = (
 
 
 def s3_error(where: str, code: str, status: int, message: str) -> StorageError:
-    """What a refusal with this code and HTTP status means, in one sentence on ``where``."""
+    """Return the contract's error for a refusal with this code and HTTP status (0 if unknown). Its sentence names ``where``."""
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, StorageError)
     said = quote(f"{code or status}: {message}".removesuffix(": "))
     phrase = _PHRASES.get(kind, "the store failed")
@@ -94,7 +94,7 @@ def status_of(exc: aws.ClientError) -> int:
 
 @contextlib.contextmanager
 def s3_errors(where: str) -> Iterator[None]:
-    """Turn boto3's exceptions into the contract's words."""
+    """Turn boto3's exceptions into the contract's errors. Their sentences name ``where``."""
     try:
         yield
     except aws.ClientError as exc:

@@ -1,4 +1,4 @@
-"""What locks an object in S3, asked by requests that S3 refuses if the credentials may not ask.
+"""The locks on an object in S3, read by requests that S3 refuses if the credentials may not read them.
 
 The answer to a HEAD leaves out a lock that the credentials may not ask about. So a HEAD can show a lock, but never its absence.
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
@@ -30,7 +30,10 @@ _T = TypeVar("_T")
 def lock_of(
     client: "S3Client", bucket: str, name: str, info: ObjectInfo | None, may_lock: Callable[[], bool]
 ) -> ObjectLock:
-    """Return what locks the object ``name``. ``info`` is HEAD's answer, or None if HEAD was refused. Raises ObjectNotFound or StorageError."""
+    """Return the locks on the object ``name``. ``info`` is HEAD's answer, or None if HEAD was refused. Raises ObjectNotFound or StorageError.
+
+    ``may_lock`` is called if permissions are missing. If it returns False, the bucket has no Object Lock, and nothing needs the permissions.
+    """
     where = f"s3://{bucket}/{name}"
     held, until = (info.held, info.retained_until) if info else (None, None)
     needs: list[str] = []
@@ -50,7 +53,7 @@ def lock_of(
 
 
 def require_holds(client: "S3Client", bucket: str, name: str) -> None:
-    """Raise StorageError if the store knows no legal holds: it would take the request that sets one for a put, and overwrite the object."""
+    """Raise StorageError if the store knows no legal holds. It would take the request that sets a hold for a put, and overwrite the object."""
     where = f"s3://{bucket}/{name}"
     with s3_errors(where):
         try:

@@ -27,7 +27,7 @@ def split_web_url(text: str) -> SplitResult:
 
 
 def is_loopback(url: str) -> bool:
-    """True if the URL's host is loopback, by name or address."""
+    """True if the URL's host is loopback, by name or address. Raises ValueError as :func:`split_url`."""
     host = split_url(url if "://" in url else f"http://{url}").hostname or ""
     try:
         return ip_address(host).is_loopback
@@ -36,12 +36,15 @@ def is_loopback(url: str) -> bool:
 
 
 def is_plain_text(url: str) -> bool:
-    """True if what is sent to the URL crosses a network without encryption."""
+    """True if data to the URL crosses a network without encryption. Raises ValueError as :func:`split_url`."""
     return not url.lower().startswith("https:") and not is_loopback(url)
 
 
 def check_encrypted(endpoint: str, *, allow_http: bool) -> None:
-    """Raise InvalidStorageURL if a store's endpoint is plain text on another machine, and the user didn't allow that."""
+    """Raise InvalidStorageURL if a store's endpoint is http:// on another machine, unless ``allow_http`` allows it.
+
+    Raises ValueError as :func:`split_url`.
+    """
     if not allow_http and is_plain_text(endpoint):
         raise InvalidStorageURL(
             f"the store at {split_url(endpoint).hostname or endpoint} is reached without encryption: whoever is on the way can read the "

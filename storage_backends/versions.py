@@ -15,15 +15,15 @@ class VersionedBackend(Protocol):
 
         Raises:
             ObjectNotFound: the store has no such version. It was destroyed, or belongs to another store.
-            ObjectTooLarge: it has more than ``at_most`` bytes; no more than these were read.
+            ObjectTooLarge: the version has more than ``at_most`` bytes; at most one byte more was read.
             AccessDenied: the credentials may read only the newest version (S3: they lack s3:GetObjectVersion).
-            StorageError: as any call does.
+            StorageError: the call failed as any call may.
         """
         ...
 
 
 def get_version(store: StorageBackend, key: str, version: str, *, at_most: int) -> bytes:
-    """:meth:`VersionedBackend.get_version` of ``store``. Raises ObjectNotFound if the store keeps no versions."""
+    """Return :meth:`VersionedBackend.get_version` of ``store``. Raises ObjectNotFound if the store keeps no versions."""
     if not isinstance(store, VersionedBackend):
         raise ObjectNotFound(f"{store.url}/{key}: the store keeps no versions")
     return store.get_version(key, version, at_most=at_most)

@@ -1,4 +1,4 @@
-"""The stores that one dump goes to. Each has its own manifest in the end, and one that fails keeps no other from it."""
+"""The stores that one dump goes to. Each store gets its own manifest. If a store fails, the other stores still get the backup."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,30 +11,33 @@ from pipeline.events import Notice, Notify
 from storage_backends import InvalidStorageURL, StorageBackend, StorageError
 
 BackupResults: TypeAlias = list[Manifest | StorageError]
-"""What came of a backup in each of the stores, in the order in which they were given: its manifest there, or why it has none. One
-manifest at least: where all stores fail, the last one's error is raised."""
+"""A backup's manifest in each store, in the order of the stores; for a store that failed, its error. At least one is a manifest: if all
+stores fail, the last error is raised."""
 
 
 def committed(copies: BackupResults) -> list[Manifest]:
-    """The manifests among them."""
+    """Return the manifests among the results, in their order."""
     return [copy for copy in copies if isinstance(copy, Manifest)]
 
 
 @dataclass(slots=True, eq=False)
 class Destination:
-    """One of the stores, and what it has by now."""
+    """A store, and the part of the backup that is in it so far."""
 
     store: StorageBackend
     objects: dict[int, StoredObject] = field(default_factory=dict)
-    """By their number among the objects of the backup."""
+    """The stored objects, by their number among the backup's objects."""
     members: list[Member] = field(default_factory=list)
-    """Of a cluster's backup."""
+    """The members of a cluster's backup."""
     outcome: Manifest | StorageError | None = None
-    """The manifest that is committed there, or why there will be none."""
+    """The manifest that is committed there, or the error for which there will be none; None if neither happened yet."""
 
 
 class Destinations:
-    """All stores that the backup of ``database`` goes to."""
+    """All stores that the backup of ``database`` goes to. A store whose locks would end in the past is dropped at once.
+
+    Raises InvalidRequest if there is no store, and InvalidStorageURL if all stores are dropped.
+    """
 
     def __init__(self, stores: Sequence[StorageBackend], database: str, notify: Notify) -> None:
         if not stores:
@@ -50,11 +53,11 @@ class Destinations:
 
     @property
     def open(self) -> list[Destination]:
-        """Those that are neither committed nor dropped."""
+        """The destinations that are neither committed nor dropped."""
         return [destination for destination in self._all if destination.outcome is None]
 
     def drop(self, destination: Destination, error: StorageError) -> None:
-        """Go on without it. Raises ``error`` where there is no other, so that nothing is left to go on for."""
+        """Go on without the destination, and notify of it. Raises ``error`` if all destinations have failed."""
         destination.outcome = error
         if all(isinstance(other.outcome, StorageError) for other in self._all):
             raise error
@@ -63,5 +66,5 @@ class Destinations:
 
     @property
     def copies(self) -> BackupResults:
-        """What came of it, once it is committed."""
+        """The results of the stores that are committed or dropped."""
         return [destination.outcome for destination in self._all if destination.outcome is not None]

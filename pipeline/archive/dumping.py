@@ -1,4 +1,4 @@
-"""A dump under way: the program that writes it, and what takes what it writes."""
+"""A running dump: the program that writes it, and the writer that takes its output."""
 
 from dataclasses import dataclass
 
@@ -11,12 +11,12 @@ from pipeline.postgres.statement_timeout import StatementTimeout
 
 @dataclass(frozen=True, slots=True)
 class Dumping:
-    """What the dump of each format needs. ``workers`` has all threads, and its owner makes all calls."""
+    """The parts that a dump in any format needs. The thread that owns ``workers`` makes all calls."""
 
     call: DumpCall
     statements: StatementTimeout
     writer: ArchiveWriter
     workers: Workers
     piece_size: int
-    """Bytes that are read, hashed and compressed at once."""
+    """Bytes of a piece, which is read, hashed and compressed at once."""
     notify: Notify

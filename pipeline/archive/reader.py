@@ -1,4 +1,4 @@
-"""An archive as it lies in a store: its table of contents, and which files belong to what."""
+"""An archive in a store: its table of contents, and the files of each entry."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence, Set
@@ -29,12 +29,15 @@ _WITH_DATA = {"TABLE DATA", "BLOBS"}
 
 @dataclass(frozen=True, slots=True)
 class EntrySelection:
-    """What of an archive to bring back, in pg_dump's patterns or by dump IDs; all of it where there are none. Raises InvalidRequest."""
+    """The entries of an archive to restore, by pg_dump's patterns or by dump IDs; all entries if neither is given.
+
+    Raises InvalidRequest if both are given.
+    """
 
     tables: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
     listed: tuple[int, ...] = ()
-    """Dump IDs of the very entries to take, in the order to take them in."""
+    """Dump IDs of the entries, in the order to restore them in."""
 
     def __post_init__(self) -> None:
         if self.listed and self.by_pattern:
@@ -42,55 +45,59 @@ class EntrySelection:
 
     @property
     def by_pattern(self) -> bool:
-        """Whether patterns say what to take."""
+        """True if patterns choose the entries."""
         return bool(self.tables or self.schemas)
 
     @property
     def is_all(self) -> bool:
-        """Whether nothing is left out."""
+        """True if no entry is left out."""
         return not (self.by_pattern or self.listed)
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A backup's archive, of which the table of contents and the lists of large objects were read."""
+    """A backup's archive, with its table of contents and its lists of large objects."""
 
     manifest: Manifest
     toc_data: bytes
+    """The bytes of the table of contents, which other bytes may follow; empty for a script."""
     toc: Toc
     files: dict[str, File]
-    """By path."""
+    """The archive's files, by path."""
     lists: dict[str, tuple[str, ...]]
-    """Paths of the large objects in each list of them, in its order."""
+    """By the path of each list of large objects: the paths of its large objects, in the list's order."""
     fetched: int
-    """Bytes read from the store for this."""
+    """Bytes read from the store to open the archive."""
     replaced: tuple[str, ...]
     """A sentence for each overwritten or deleted object whose stored version was read instead."""
 
     @property
     def format(self) -> Format:
-        """pg_dump's."""
+        """The archive's format, by pg_dump's name."""
         return dump_format(self.manifest)
 
     @property
     def is_stream(self) -> bool:
-        """Whether it is a single file: pg_restore, or for a script psql, reads that from its start, whatever of it is wanted."""
+        """True if the archive is a single file. pg_restore, or psql for a script, reads it from its start, whichever entries are wanted."""
         return self.format != "directory"
 
     @property
     def encoding(self) -> str:
-        """That of the tables' data, by PostgreSQL's name."""
+        """The encoding of the tables' data, by PostgreSQL's name."""
         return self.manifest.dump.encoding or self.toc.encoding
 
     def check_directory(self, option: str) -> None:
-        """Raises InvalidRequest where ``option`` would change what stands in the single file of a stream."""
+        """Raise InvalidRequest if the archive is a single file, in which ``option`` can't change anything."""
         if self.is_stream:
             raise InvalidRequest(
                 f"{self.manifest.backup_id} has the format {self.format}: {option} is for the directory format."
             )
 
     def with_roles(self, roles: Mapping[str, str]) -> "Archive":
-        """The same archive with other roles, by the ones that it names. Raises InvalidRequest where it names one of those nowhere."""
+        """Return the archive with other roles: ``roles`` has the new names, by the names in the archive.
+
+        Raises InvalidRequest if the archive is a single file, names one of the roles nowhere, or can't encode a new name.
+        """
         if not roles:
             return self
         self.check_directory("--map-role")
@@ -98,9 +105,10 @@ class Archive:
         return replace(self, toc_data=toc_data, toc=read_toc(toc_data))
 
     def choose(self, choice: EntrySelection) -> tuple[int, ...] | None:
-        """Dump IDs of the entries in the order to restore them in; None for all.
+        """Return the dump IDs of the chosen entries, in the order to restore them in; None for all entries.
 
-        Raises InvalidRequest where a pattern matches nothing, or a dump ID isn't the archive's.
+        Raises InvalidRequest if a pattern is invalid or matches nothing, or if the archive lacks a listed dump ID. Raises it also for a part of
+        a script, and for a list that changes the order of data in a single file.
         """
         if choice.is_all:
             return None
@@ -120,7 +128,7 @@ class Archive:
         return choice.listed
 
     def with_schemas(self, dump_ids: Collection[int], *, present: Collection[str]) -> tuple[int, ...]:
-        """The same dump IDs with the schemas that the entries lie in, and without those that are ``present``."""
+        """Return the dump IDs in the archive's order, with those of the entries' schemas, and without those of schemas in ``present``."""
         chosen = set(dump_ids)
         needed = {entry.namespace for entry in self.toc.entries if entry.dump_id in chosen}
         schemas = [entry for entry in self.toc.entries if entry.description == "SCHEMA"]
@@ -128,9 +136,9 @@ class Archive:
         return self._in_order({*chosen, *(entry.dump_id for entry in schemas if entry.tag in needed)} - there)
 
     def files_of(self, dump_ids: Collection[int] | None) -> list[File]:
-        """The files that hold the data of the entries, in the order of the dump IDs; of all in the archive's, where None.
+        """Return the files that hold the entries' data, in the order of the dump IDs; None stands for all entries in the archive's order.
 
-        An archive that is a single file holds all else in it, too.
+        If the archive is a single file, return that file, which also holds all else.
         """
         if self.is_stream:
             return self.manifest.files
@@ -141,7 +149,7 @@ class Archive:
         return [self.files[path] for entry in entries for path in (entry.filename, *self.lists.get(entry.filename, ()))]
 
     def tables_of(self, dump_ids: Collection[int] | None) -> Sequence[File | TableData]:
-        """The tables whose rows are among the data of the entries."""
+        """Return the tables whose rows are among the entries' data; None stands for all entries."""
         if not self.is_stream:
             return [file for file in self.files_of(dump_ids) if file.kind == "table"]
         if dump_ids is None:
@@ -151,7 +159,7 @@ class Archive:
         return [table for table in self.manifest.tables if (table.schema_name, table.relation) in names]
 
     def uses_money(self, dump_ids: Collection[int] | None) -> bool:
-        """True if one of the entries (None: any entry) has the type money, itself or by a domain or table on which it depends.
+        """True if an entry has the type money, itself or by a domain or table on which it depends. None stands for all entries.
 
         True also for a script, whose entries aren't known. A partial backup may lack the types of its tables: see :func:`has_types_of_money`.
         """
@@ -159,9 +167,10 @@ class Archive:
         return self.format == "plain" or names_money(entries)
 
     def plan_feed(self, files: Sequence[File], *, jobs: int, triggers_fire: bool = True) -> FeedPlan:
-        """Return which of these files pg_restore will read with so many jobs, and in which order.
+        """Return the plan by which pg_restore will read the files with ``jobs`` parallel jobs.
 
-        ``triggers_fire`` is true if foreign keys that exist before the data are checked.
+        ``triggers_fire`` is true if foreign keys that exist before the data are checked. Raises InvalidRequest if the archive has too many
+        dependencies for several jobs.
         """
         if self.is_stream:
             return plan_stream(files, self_terminated=self.format != "plain")
@@ -169,7 +178,7 @@ class Archive:
         return plan_feed(self.toc_data, self.toc, by_path, self.lists, jobs=jobs, triggers_fire=triggers_fire)
 
     def _check_order(self, listed: Sequence[TocEntry]) -> None:
-        """Raises InvalidRequest unless these data entries come in the archive's order, in which pg_restore reads a single file."""
+        """Raise InvalidRequest unless the data entries are in the archive's order, in which pg_restore reads a single file."""
         position = {entry.dump_id: number for number, entry in enumerate(self.toc.entries)}
         for before, after in pairwise(listed):
             if position[before.dump_id] > position[after.dump_id]:
@@ -179,12 +188,19 @@ class Archive:
                 )
 
     def _in_order(self, dump_ids: Set[int]) -> tuple[int, ...]:
-        """The archive's, in which pg_restore takes what it is given a list of."""
+        """Return the dump IDs in the archive's order, which a list for pg_restore should have."""
         return tuple(entry.dump_id for entry in self.toc.entries if entry.dump_id in dump_ids)
 
 
 def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> Archive:
-    """Read what tells the archive's structure, and check it. Raises BackupDamaged, also where the manifest lacks a file that it names."""
+    """Read the table of contents and the lists of large objects, and check them.
+
+    Raises:
+        InvalidRequest: the manifest isn't a database's, or the memory limit is too low for its objects.
+        BackupDamaged: an object or a list is damaged, or the manifest lacks a file that the archive names.
+        DumpFailed: the table of contents is damaged, or of an unknown version.
+        StorageError: the store fails.
+    """
     if manifest.kind != "database":
         raise InvalidRequest(
             f"{manifest.backup_id} is no backup of a database, but of "
@@ -216,12 +232,12 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
 
 
 def dump_format(manifest: Manifest) -> Format:
-    """The format of the archive, or of the script, that the manifest is of."""
+    """Return the format of the manifest's archive, by pg_dump's name: ``plain`` for a script."""
     return "plain" if manifest.dump.format == "script" else manifest.dump.format
 
 
 def check_format(manifest: Manifest, wanted: Format | None) -> None:
-    """Raises InvalidRequest where an archive of one format is wanted in another, which pg_restore doesn't make."""
+    """Raise InvalidRequest unless the archive has the ``wanted`` format; None for any. pg_restore converts no formats."""
     if wanted not in {None, dump_format(manifest)}:
         raise InvalidRequest(
             f"{manifest.backup_id} has the format {dump_format(manifest)}: it can be written as that, or as a plain script."
@@ -229,9 +245,10 @@ def check_format(manifest: Manifest, wanted: Format | None) -> None:
 
 
 def read_head(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> tuple[str, bytes]:
-    """The name and the bytes of what ``pg_restore --list`` needs of an archive: ``toc.dat``, or the beginning of the single file.
+    """Return the name and the bytes that ``pg_restore --list`` needs of an archive: ``toc.dat``, or the beginning of the single file.
 
-    Nothing else is fetched than the objects that hold it. Raises InvalidRequest for a script.
+    Fetches only the objects that hold these bytes. Raises InvalidRequest for a script, BackupDamaged if an object is damaged, DumpFailed if
+    a single file's table of contents is damaged, and StorageError.
     """
     match dump_format(manifest):
         case "plain":
@@ -245,14 +262,17 @@ def read_head(store: StorageBackend, manifest: Manifest, workers: Workers, limit
 
 
 def _read_head(manifest: Manifest, reader: ObjectReader) -> tuple[bytes, bytes, Toc]:
-    """Of an archive that is a single file: as much of it as has the table of contents, that itself, and what it says."""
+    """Return the bytes read from the start of the single file, its table of contents, and the parsed table of contents.
+
+    Raises BackupDamaged if the table isn't within the first :data:`LARGEST_WHOLE` bytes, and DumpFailed if it is damaged.
+    """
     file = single_file(manifest)
     head, tried = bytearray(), 0
     for part in reader.read(file):
         head += part
         if len(head) > LARGEST_WHOLE:
             raise BackupDamaged(f"{file.path} has no table of contents in its first {LARGEST_WHOLE} bytes.")
-        if len(head) < 2 * tried:  # so that a long one isn't parsed again and again
+        if len(head) < 2 * tried:  # so that a long table of contents isn't parsed again and again
             continue
         tried = len(head)
         with suppress(TocCutShort):
@@ -261,7 +281,7 @@ def _read_head(manifest: Manifest, reader: ObjectReader) -> tuple[bytes, bytes, 
 
 
 def single_file(manifest: Manifest) -> File:
-    """Return the file of a backup that has a single file. Raises BackupDamaged if the manifest names none or several."""
+    """Return the file of a backup that has a single file. Raises BackupDamaged if the manifest names no file or several files."""
     if len(manifest.files) != 1:
         raise BackupDamaged(
             f"The manifest of {manifest.backup_id} names {len(manifest.files)} files instead of a single one."

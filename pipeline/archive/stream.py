@@ -24,7 +24,7 @@ from pipeline.stages.spool import Piece
 from pipeline.stages.stream_validator import StreamValidator
 
 STREAM_NAMES: dict[Format, str] = {"custom": "archive.dump", "tar": "archive.tar", "plain": "script.sql"}
-"""The file of each format that is a single one."""
+"""The name of the file, by each format that has a single file."""
 
 _HEAD_PART = 64 * 1024  # bytes
 _PATIENCE = 10.0  # seconds for a session to end after its client ended
@@ -35,7 +35,8 @@ _INTERVAL = 0.2  # seconds between reports of progress
 def read_contents(dump: StreamDump, dumping: Dumping) -> Toc:
     """Return the table of contents of an archive in the custom format, and end pg_dump before it dumps data.
 
-    The sessions of pg_dump have ended when this returns. Raises DumpFailed.
+    Waits up to 10 seconds for pg_dump's sessions to end. Raises DumpFailed if pg_dump fails or ends too early, ConnectionFailed, and what
+    ``workers.collect`` raises.
     """
     workers = dumping.workers
     head, tried, ended = bytearray(), 0, False
@@ -67,9 +68,12 @@ def read_contents(dump: StreamDump, dumping: Dumping) -> Toc:
 def pass_on(
     dump: StreamDump, name: str, validator: StreamValidator, dumping: Dumping, *, expected: int
 ) -> list[TableData]:
-    """Move all that the program writes into the writer, as the file ``name``; what the writer has no room for waits in the pipe.
+    """Move all output of the program into the writer, as the file ``name``. Return the tables whose rows passed.
 
-    ``expected`` is about how many bytes that will be. Returns the tables whose rows passed. Raises DumpFailed unless it is whole.
+    While the writer has no room, the output waits in the pipe. ``expected`` is the estimated number of bytes, for progress.
+
+    Raises DumpFailed if the program fails or its output isn't whole, LocalResourceExhausted if a disk is full, and what ``workers.collect``
+    raises.
     """
     writer, workers, piece_size, notify = dumping.writer, dumping.workers, dumping.piece_size, dumping.notify
     index, reported, ended = 0, 0.0, False
@@ -104,9 +108,17 @@ def pass_on(
 def read_stream(
     manifest: Manifest, reader: ObjectReader, limits: Limits, programs: Sequence[Path], take: Take | None = None
 ) -> list[TableData]:
-    """Read all of an archive or a script that is a single file, and check it. Returns the tables whose rows are in it, which ``take`` gets.
+    """Read all of an archive or a script that is a single file, and check it. Return the tables whose rows are in the file.
 
-    Raises BackupDamaged, or DumpFailed or RestoreFailed where that can't be told, or ProgramMissing.
+    ``take`` gets the rows.
+
+    Raises:
+        BackupDamaged: the file isn't what was dumped.
+        DumpFailed: the file is no whole archive or script.
+        RestoreFailed: pg_restore can't read the file.
+        ProgramMissing: there is no pg_restore that fits.
+        LocalResourceExhausted: the workspace can't be made.
+        StorageError: the store fails.
     """
     file = single_file(manifest)
     format_ = dump_format(manifest)
@@ -125,7 +137,7 @@ def read_stream(
 
 
 def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
-    """The file as the manifest has it."""
+    """Return the manifest's description of each file."""
     return [
         File(
             path=file.path,
@@ -139,7 +151,7 @@ def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
 
 
 def _await(dump: StreamDump, dumping: Dumping) -> None:
-    """Its end, which follows that of its output; what ended it badly comes before what is wrong with what it wrote."""
+    """Wait for the end of the program after the end of its output. Its own failure is raised before any fault in its output."""
     while not dump.has_ended():
         dumping.statements.look()
         dumping.workers.collect(timeout=_TICK)

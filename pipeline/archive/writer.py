@@ -1,4 +1,4 @@
-"""Pieces of an archive's files in, objects in a store out: hash, compress, pack and upload, overlapped within a bound on memory."""
+"""Turns pieces of an archive's files into objects in the stores: hashes, compresses, packs and uploads them at once, in bounded memory."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -19,17 +19,17 @@ _TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
 
 @dataclass(slots=True)
 class ArchivedFile:
-    """A file of the archive, as it passed."""
+    """A file of the archive, as the writer received it."""
 
     path: str
     size: int = 0
     """Bytes."""
     lines: int = 0
-    """Newlines in it."""
+    """Newlines in the file."""
     tail: bytes = b""
-    """Its last few bytes."""
+    """The file's last bytes, 6 at most."""
     checksum: str = ""
-    """SHA-256 in hexadecimal."""
+    """SHA-256 in hexadecimal; empty before the last piece."""
     segments: list[Segment] = field(default_factory=list)
 
 
@@ -38,24 +38,25 @@ class _Passing:
     file: ArchivedFile
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     frames: dict[int, tuple[bytes, int, bool]] = field(default_factory=dict)
-    """Those that came back before an earlier one: bytes, uncompressed size, whether it is the last."""
+    """Frames that are ready before an earlier frame, by index: the frame, its uncompressed size in bytes, and whether it is the last."""
     next_frame: int = 0
 
 
 @dataclass(slots=True)
 class _OnItsWay:
     size: int
-    """Bytes, which all stores are sent from the same memory."""
+    """Bytes of the object. All stores are sent the same memory."""
     copies: int
-    """Stores that it is still being sent to."""
+    """Stores to which the object is still being sent."""
 
 
 class ArchiveWriter:
-    """Writes the objects of one backup under ``prefix``, to each destination. All calls are from the thread that owns ``workers``.
+    """Writes the objects of one backup under ``prefix``, to each destination. The thread that owns ``workers`` makes all calls.
 
-    Bytes in flight (pieces to be compressed, frames that wait for an object to be full, objects on their way) stay under
-    ``limits.memory``, whatever the number of destinations: the slowest one sets the pace. One that fails is dropped; the last one's
-    StorageError comes out of ``workers.collect``.
+    If each :meth:`write` follows a :meth:`has_room`, the bytes in flight stay under ``limits.memory``: pieces to be compressed, frames that
+    wait for an object to be full, and objects on their way. More destinations need no more memory: the slowest destination sets the pace.
+
+    A destination that fails is dropped. If all destinations fail, ``workers.collect`` raises the last StorageError.
     """
 
     def __init__(
@@ -77,14 +78,14 @@ class ArchiveWriter:
         self._on_their_way: dict[int, _OnItsWay] = {}
         self._raw = self._waiting = self._sending = 0
         self.read = self.stored = 0
-        """Bytes that came in, and bytes that are stored, in all stores together."""
+        """Bytes received, and bytes stored in all stores together."""
 
     def has_seen(self, path: str) -> bool:
-        """Whether a piece of this file came in."""
+        """True if the writer received a piece of this file."""
         return path in self._files or path in self._passing
 
     def has_room(self, size: int) -> bool:
-        """Whether a piece of ``size`` bytes can be taken now. If not, it can after some ``workers.collect``."""
+        """True if the writer can take a piece of ``size`` bytes now. If False, it can after some calls of ``workers.collect``."""
         queue_is_long = self._raw > self._longest_queue
         in_flight = 2 * self._raw + self._waiting + self._packer.held + self._sending
         if not queue_is_long and in_flight + 2 * size <= self._memory:
@@ -95,7 +96,7 @@ class ArchiveWriter:
         return False
 
     def write(self, piece: Piece) -> None:
-        """Take a file's next piece. Pieces of one file come in order; those of several may alternate."""
+        """Take a file's next piece. Pieces of one file come in order; pieces of several files may alternate."""
         passing = self._passing.setdefault(piece.name, _Passing(ArchivedFile(piece.name)))
         file = passing.file
         passing.digest.update(piece.data)
@@ -109,7 +110,10 @@ class ArchiveWriter:
         self._compressing.submit(partial(self._compressor.frame, piece.data), partial(self._take_frame, piece))
 
     def finish(self) -> list[ArchivedFile]:
-        """No more pieces: wait until each destination has all objects, or is dropped. The files in the order in which they became whole."""
+        """Wait until each destination has all objects, or is dropped. Return the files in the order in which they became whole.
+
+        No piece may follow. Raises StorageError if all destinations fail.
+        """
         while self._compressing.pending:
             self._workers.collect(timeout=1.0)
         while draft := self._packer.cut_largest():
@@ -120,7 +124,7 @@ class ArchiveWriter:
 
     @property
     def _sends(self) -> bool:
-        """Whether a destination is still sent something; those that were dropped don't count."""
+        """True if an open destination is still being sent an object. Dropped destinations don't count."""
         return any(self._uploading[destination].pending for destination in self._destinations.open)
 
     def _take_frame(self, piece: Piece, frame: bytes) -> None:
@@ -168,7 +172,7 @@ class ArchiveWriter:
 
 
 def _upload(destination: Destination, key: str, body: bytearray) -> StoredObject | StorageError | None:
-    """None where the destination was dropped while this waited for its turn."""
+    """Upload an object. Return the stored object, or the error; None if the destination was dropped before the upload's turn."""
     if destination.outcome is not None:
         return None
     try:

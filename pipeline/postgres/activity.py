@@ -1,4 +1,4 @@
-"""What the sessions of a dump are at."""
+"""The statements and the number of a dump's sessions."""
 
 from dataclasses import dataclass
 
@@ -7,22 +7,25 @@ from pipeline.postgres.server import Server
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One that a session is executing."""
+    """A statement that a session is executing."""
 
     text: str
-    """Its beginning."""
+    """The beginning of the statement: 200 characters at most."""
     seconds: float
-    """Since it began, by the server's clock."""
+    """Seconds since the statement began, by the server's clock."""
 
 
 def activity_is_tracked(server: Server) -> bool:
-    """Whether the server shows what its sessions of this role and database are executing."""
+    """True if the server shows the statements of the sessions of this role and database. Raises ConnectionFailed."""
     [(setting,)] = server.fetch("SELECT pg_catalog.current_setting('track_activities')")
     return bool(setting == "on")
 
 
 def longest_statement(server: Server, name: str) -> Statement | None:
-    """Of the other sessions with this application name, the statement that has run longest; None where all are idle."""
+    """Return the statement that has run longest in the other sessions with this application name; None if all are idle.
+
+    Raises ConnectionFailed.
+    """
     server.fetch(
         "SELECT pg_catalog.pg_stat_clear_snapshot()"
     )  # within a transaction, the view would stay as it was when first asked
@@ -36,7 +39,7 @@ def longest_statement(server: Server, name: str) -> Statement | None:
 
 
 def count_sessions(server: Server, name: str) -> int:
-    """Return how many other sessions have this application name."""
+    """Return the number of other sessions with this application name. Raises ConnectionFailed."""
     server.fetch("SELECT pg_catalog.pg_stat_clear_snapshot()")
     [(count,)] = server.fetch(
         "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE application_name = %s AND pid <> pg_catalog.pg_backend_pid()",

@@ -1,4 +1,4 @@
-"""How to reach a database: libpq's connection strings, with their secrets kept out of sight."""
+"""libpq's connection strings, with their secrets kept out of sight."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -16,17 +16,20 @@ _NOBODY = "pgstow: nobody"
 
 @dataclass(frozen=True, slots=True)
 class Conninfo:
-    """A connection string. What it leaves open, libpq takes from its environment, service file and password file."""
+    """A connection string. libpq takes missing parameters from its environment, service file and password file."""
 
     parameters: dict[str, Any] = field(repr=False)
     role: str | None = None
-    """What our own sessions act as, by SET ROLE; PostgreSQL's programs have an option for that."""
+    """The role as which pgstow's own sessions act, by SET ROLE; None for the role that logs in. Programs have an option for the role."""
     maintenance: str | None = None
-    """The database to connect to for work on the whole server; None for one that usually exists."""
+    """The database to connect to for work on the whole server; None for a database that usually exists."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From a URI, from ``key=value`` pairs, or from a plain database name, as pg_dump takes it. Raises InvalidRequest."""
+        """Return the connection string of a URI, of ``key=value`` pairs, or of a plain database name, as pg_dump takes them.
+
+        Raises InvalidRequest for other text. The error repeats no part of the text, which may hold a password.
+        """
         try:
             text.encode()
         except UnicodeEncodeError:
@@ -38,7 +41,7 @@ class Conninfo:
         try:
             return cls(conninfo_to_dict(text))
         except psycopg.Error:
-            # Without libpq's words and without the cause: they would repeat part of the string, and so of a password.
+            # libpq's words and the cause are left out: they would repeat part of the string, and so of a password.
             raise InvalidRequest(
                 "The connection string is not one that libpq understands; write it as postgresql://user@host/database "
                 "or as 'host=… dbname=…' (special characters in a URI percent-encoded)."
@@ -46,8 +49,8 @@ class Conninfo:
 
     @property
     def database(self) -> str | None:
-        """The database that it names, itself or by libpq's environment and service file."""
-        # libpq alone knows all of these. Without any it takes the user's name; a user of no real name tells that from the rest.
+        """The database that the string, or libpq's environment or service file, names; None if there is no name."""
+        # libpq alone knows all of these. Without a name it takes the user's, and no real user has the name _NOBODY.
         name = self._values().get("dbname", "")
         return None if name in {"", _NOBODY} else name
 
@@ -59,7 +62,7 @@ class Conninfo:
 
     @property
     def sslmode(self) -> str:
-        """How libpq would ask for encryption. The default is ``prefer``."""
+        """libpq's mode of asking for encryption. The default is ``prefer``."""
         return self._values().get("sslmode", "prefer")
 
     def _values(self, *, undecodable: str = "replace") -> dict[str, str]:
@@ -76,39 +79,42 @@ class Conninfo:
             connection.finish()
 
     def with_setting(self, name: str, value: str) -> "Conninfo":
-        """Return the same with a setting for each session, which wins over the settings of the database and the role."""
+        """Return the connection string with a setting for each session, which wins over the settings of the database and the role."""
         escaped = re.sub(r"([\s\\])", r"\\\1", value)  # pg_split_opts() in postinit.c
         options = f"{self._values().get('options', '')} -c {name}={escaped}".strip()
         return replace(self, parameters={**self.parameters, "options": options})
 
     def with_database(self, name: str) -> "Conninfo":
-        """The same server, another database."""
+        """Return the connection string of another database on the same server."""
         return replace(self, parameters={**self.parameters, "dbname": name})
 
     def maintained_in(self, name: str | None) -> "Conninfo":
-        """Return the same with a database to connect to for work on the whole server."""
+        """Return the connection string with a database to connect to for work on the whole server."""
         return replace(self, maintenance=name)
 
     def with_password(self, password: str) -> "Conninfo":
-        """The same, with a password that came from elsewhere."""
+        """Return the connection string with a password that came from elsewhere."""
         return replace(self, parameters={**self.parameters, "password": password})
 
     @property
     def secrets(self) -> list[str]:
-        """The names of the parameters in it that are secrets."""
+        """The names of the parameters in the string that are secrets."""
         return sorted(name for name in {"password", *_secret_parameters()} if self.parameters.get(name))
 
     def acting_as(self, role: str | None) -> "Conninfo":
-        """The same database, for another role after login; None for the one that logs in."""
+        """Return the connection string for sessions that act as another role after login; None for the role that logs in."""
         return replace(self, role=role)
 
     def at(self, host: str, address: str, port: int) -> "Conninfo":
-        """The very server that a session got to, where names stand for several: ``address`` is empty for a socket's folder."""
+        """Return the connection string of the very server that a session got to: the string's host may name several servers.
+
+        ``address`` is empty if ``host`` is a socket's folder.
+        """
         pinned = {"host": host, "port": port} | ({"hostaddr": address} if address else {})
         return replace(self, parameters={**self.parameters, **pinned})
 
     def for_psycopg(self) -> str:
-        """The whole of it, for a session that speaks UTF-8: of a database in SQL_ASCII, psycopg would make no text."""
+        """Return the whole string, with its secrets, for a session that speaks UTF-8. In SQL_ASCII, psycopg would return no text."""
         return make_conninfo(**{"fallback_application_name": "pgstow", **self.parameters, "client_encoding": "UTF8"})
 
     @property
@@ -117,7 +123,10 @@ class Conninfo:
         return ("PGPASSWORD",) if "password" in self.parameters else ()
 
     def for_program(self, workspace: Workspace, application_name: str) -> str:
-        """What may stand on a program's command line: a password goes into a file of mode 0600 that it names instead."""
+        """Return a string for a program's command line. It names a file of mode 0600 in the workspace instead of a password.
+
+        Call this once for a workspace. Raises InvalidRequest if the string has other secrets than a password.
+        """
         parameters = {**self.parameters, "application_name": application_name}
         password = parameters.pop("password", None)
         if secrets := sorted(name for name in _secret_parameters() if parameters.get(name)):
@@ -131,12 +140,15 @@ class Conninfo:
 
 
 def _secret_parameters() -> set[str]:
-    """Those that libpq itself would not show (PQconninfoOption's ``dispchar``), and SCRAM's keys, which it takes for debugging."""
+    """Return the parameters that libpq itself would not show (PQconninfoOption's ``dispchar``), and SCRAM's keys.
+
+    libpq takes SCRAM's keys for debugging options, and would show them.
+    """
     hidden = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults() if option.dispchar == b"*"}
     return hidden | {"scram_client_key", "scram_server_key"}
 
 
 def _passfile_line(password: str) -> str:
-    """A line of a password file that fits every server: https://www.postgresql.org/docs/current/libpq-pgpass.html."""
+    """Return a line of a password file that fits every server: https://www.postgresql.org/docs/current/libpq-pgpass.html."""
     escaped = password.replace("\\", "\\\\").replace(":", "\\:")
     return f"*:*:*:*:{escaped}\n"

@@ -1,4 +1,4 @@
-"""What an archive says of its database as a whole: owner, settings, comment, grants."""
+"""An archive's entries on its database as a whole: owner, settings, comment, grants."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -8,7 +8,7 @@ from pipeline.postgres.toc import Toc, TocEntry
 
 _NAME = r'(?:"(?:[^"]|"")+"|[\w.$]+)'
 _STATEMENT = re.compile(r"""\s*+((?>(?:[^;'"]++|'(?>(?:[^']++|'')*)'|"(?>(?:[^"]++|"")*)"|['"])*);?)""")
-"""Each character is read once, whatever comes: an unpaired quote stands for itself, and what no semicolon ends is the last.
+"""Each character is read once, in any text. An unpaired quote stands for itself. Text without a semicolon at its end comes last.
 
 pg_dump doubles quotes and backslashes in a literal (``appendStringLiteral`` in string_utils.c)."""
 _SETTING = re.compile(
@@ -50,22 +50,22 @@ _LAST = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStatements:
-    """The SQL that gives a database what another one had as a whole."""
+    """The SQL that gives a database the owner, settings, comment and grants of another database."""
 
     first: tuple[str, ...] = ()
     """Settings on which restored objects may depend: the format of money, the time zone, custom settings that functions and views read."""
     last: tuple[str, ...] = ()
     """Settings that would disturb a restore."""
     others: tuple[str, ...] = ()
-    """Owner, comment, grants and the like. They come after all else, since they decide who may connect."""
+    """Owner, comment, grants and the like. They come after all other statements, since they decide who may connect."""
 
 
 def database_statements(
     toc: Toc, name: str, *, no_owner: bool = False, without: Collection[str] = ()
 ) -> DatabaseStatements:
-    """Return the SQL that gives a database of this name what the archive's had as a whole.
+    """Return the SQL that gives a database of this name the owner, settings, comment and grants of the archive's database.
 
-    Of all entries, only these name the database itself, so pg_restore leaves them out unless it makes a database of the same name.
+    Only these entries name the database itself. pg_restore leaves them out unless it makes a database of the same name.
     pg_restore applies the settings before anything else. ``without`` are descriptions of entries to leave out.
     """
     found = [entry for entry in toc.entries if _is_of_the_database(entry) and entry.description not in without]
@@ -109,7 +109,7 @@ def text_search_default(statement: str) -> str | None:
 
 
 def is_of_a_role(statement: str) -> bool:
-    """True if the setting is for one role alone."""
+    """True if the statement sets a setting for a single role."""
     return statement.startswith("ALTER ROLE ")
 
 

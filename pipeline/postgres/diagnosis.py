@@ -1,7 +1,7 @@
-"""What the words of a server, and of pg_dump about it, mean: whether a failure may pass, and what to do about it.
+"""Reads the messages of a server, and of pg_dump. Tells if a failure may pass, and gives advice.
 
-Programs speak English, since pgstow's command sets LC_MESSAGES. A server speaks as its ``lc_messages`` says, which only a superuser may
-change: in another language than English, a failure is told in the server's words and taken for one that doesn't pass.
+Programs speak English, since pgstow's command sets LC_MESSAGES. A server speaks the language of its ``lc_messages``, which only a superuser
+may change. pgstow takes a failure in another language for a failure that doesn't pass, and shows the server's words.
 """
 
 import re
@@ -9,7 +9,7 @@ import re
 _MAY_PASS = re.compile(
     "|".join(
         (
-            "Is the server running",  # libpq, where nobody listens, as between a server's stop and its start
+            "Is the server running",  # libpq, if nobody listens, as between a server's stop and its start
             "the database system is (starting up|shutting down|in recovery mode|not yet accepting connections)",
             "too many clients already",
             "remaining connection slots are reserved",
@@ -30,12 +30,12 @@ _CONFLICT = re.compile(r"due to conflict with recovery(?:\s+DETAIL:\s+(?P<detail
 
 
 def may_pass(said: str) -> bool:
-    """Whether the server is or was only away for a while: being started or stopped, crashed, or with no session to spare."""
+    """True if the message says that the server is away only for a while: it starts, stops, has crashed, or has no session to spare."""
     return _MAY_PASS.search(said) is not None
 
 
 def explain_conflict(said: str) -> str | None:
-    """One sentence, where a standby ended a statement or a session to go on with recovery; else None.
+    """Return a sentence if a standby ended a statement or a session to go on with recovery; else None.
 
     https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
     """

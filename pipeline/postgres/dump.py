@@ -1,4 +1,4 @@
-"""pg_dump and pg_dumpall, and what they say."""
+"""Runs pg_dump and pg_dumpall, and reads their messages."""
 
 import errno
 import os
@@ -25,27 +25,27 @@ from pipeline.postgres.workspace import RunningProgram, Workspace, describe_fail
 ARCHIVE = "archive"
 """The folder in the workspace that pg_dump fills."""
 COPY_END = b"\\.\n\n\n"
-"""What pg_dump ends a table's data with: dumpTableData_copy() in pg_dump.c."""
+"""The bytes with which pg_dump ends a table's data: dumpTableData_copy() in pg_dump.c."""
 
-# getTables() and lockTableForWorker() in pg_dump: the leader locks all tables, with a timeout; then each worker its own, without waiting.
+# getTables() and lockTableForWorker() in pg_dump: the leader locks all tables, with a timeout. Then each worker locks its own at once.
 _LOCK_WAITED_FOR = re.compile(r"statement timeout\b.*\bLOCK TABLE", re.DOTALL)
 _LOCK_REFUSED = re.compile(r'could not obtain lock on relation "(?P<table>.+)"')
 
 CHECK_ADVICE = " Run pgstow check to see all that the role may not read."
-"""At the end of a DumpFailed where that may help."""
+"""The end of a DumpFailed's text, if a missing privilege may be the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class DumpCall:
-    """Which program is to dump what."""
+    """The program of a dump, its source, and the parts that they need."""
 
     program: Program
     source: Conninfo
     workspace: Workspace
     server: Server
-    """Is asked who held a lock for too long."""
+    """A session that is asked who held a lock for too long."""
     name: str
-    """The application name of all sessions."""
+    """The application name of all sessions of the program."""
     lock_wait_timeout: int
     """Seconds to wait for other sessions' locks; 0 for ever."""
 
@@ -65,10 +65,10 @@ class Dump:
         )
 
     def has_ended(self) -> bool:
-        """Whether it ended, and well.
+        """True if the program has ended well; False while it runs.
 
-        Raises DumpFailed with its own words where it ended badly, DumpInterrupted where that may pass, or LocalResourceExhausted where
-        that was for want of disk.
+        Raises DumpFailed with the program's own words if it failed, DumpInterrupted if the failure may pass, or LocalResourceExhausted if
+        a disk is full.
         """
         status = self._running.poll()
         if status:
@@ -76,11 +76,11 @@ class Dump:
         return status is not None
 
     def warnings(self) -> Sequence[str]:
-        """What it wrote to its standard error."""
+        """Return the lines that the program wrote to its standard error."""
         return self._running.messages().splitlines()
 
     def stop(self) -> None:
-        """End it and its sessions on the server."""
+        """End the program and its sessions on the server."""
         self._running.stop()
 
     def _failure(self, status: int, messages: str) -> Exception:
@@ -121,7 +121,7 @@ class Dump:
 class DirectoryDump(Dump):
     """A pg_dump that fills :attr:`folder`, and holds ``jobs`` + 1 connections (one for a single job).
 
-    Files aren't compressed, since the pipeline does that, and aren't synced, since the spool is not the backup.
+    pg_dump compresses no files, since the pipeline does, and syncs no files, since the spool is not the backup.
     """
 
     def __init__(self, call: DumpCall, selection: Selection, *, snapshot: str, jobs: int) -> None:
@@ -132,11 +132,11 @@ class DirectoryDump(Dump):
         super().__init__(call, [*arguments, f"--snapshot={snapshot}", *selection.arguments()])
 
     def open_files(self) -> set[str] | None:
-        """Which files of the archive it is writing; None where the kernel doesn't tell."""
+        """Return the names of the archive's files that pg_dump has open; None if the kernel doesn't tell."""
         return self._running.open_files(self.folder)
 
     def pause_if(self, full: bool) -> None:
-        """Keep it stopped while ``full``."""
+        """Pause pg_dump if ``full``; otherwise let it go on."""
         if full and not self._paused:
             self._running.pause()
         elif self._paused and not full:
@@ -145,7 +145,7 @@ class DirectoryDump(Dump):
 
 
 class StreamDump(Dump):
-    """One that writes to a pipe, from which :meth:`read` takes."""
+    """A dump that writes to a pipe, from which :meth:`read` takes the output."""
 
     def __init__(self, call: DumpCall, arguments: Sequence[str]) -> None:
         reading, writing = os.pipe()
@@ -157,12 +157,15 @@ class StreamDump(Dump):
 
     @classmethod
     def of_database(cls, call: DumpCall, selection: Selection, *, snapshot: str, format_: Format) -> Self:
-        """By pg_dump, over one connection."""
-        compression = ["--compress=0"] if format_ == "custom" else []  # the others know none
+        """Return a running pg_dump of one database, with one connection."""
+        compression = ["--compress=0"] if format_ == "custom" else []  # the other formats know no compression
         return cls(call, [f"--format={format_}", *compression, f"--snapshot={snapshot}", *selection.arguments()])
 
     def read(self, size: int, *, timeout: float) -> tuple[bytes, bool] | None:
-        """The next ``size`` bytes, or what is left, and whether that is the end. None where they don't come within ``timeout`` seconds."""
+        """Return the next ``size`` bytes and False; at the end of the output, return the rest and True.
+
+        Return None if the bytes don't come within ``timeout`` seconds.
+        """
         deadline = time.monotonic() + timeout
         while len(self._piece) < size and not self._at_end:
             if not select.select([self._output], [], [], max(0.0, deadline - time.monotonic()))[0]:
@@ -180,14 +183,14 @@ class StreamDump(Dump):
         )
 
     def close(self) -> None:
-        """Read no more."""
+        """Close the pipe, and read no more."""
         self._output.close()
 
 
 def dump_definitions(program: Program, conninfo: Conninfo, workspace: Workspace, *, encoding: str, name: str) -> bytes:
-    """The ``toc.dat`` of a whole archive of a database whose tables are empty, with its strings in that encoding. Raises DumpFailed.
+    """Return the ``toc.dat`` of a whole archive of a database whose tables are empty, with its strings in ``encoding``.
 
-    Row security is no obstacle where there are no rows.
+    ``name`` is the application name. Row security is no obstacle, since there are no rows. Raises DumpFailed if pg_dump fails.
     """
     folder = workspace.path / ARCHIVE
     running = workspace.start(

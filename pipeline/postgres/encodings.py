@@ -1,4 +1,4 @@
-"""Text in PostgreSQL's encodings, and names of a database that takes any bytes (SQL_ASCII)."""
+"""Text in PostgreSQL's encodings, and names in a database that takes any bytes (SQL_ASCII)."""
 
 import codecs
 import re
@@ -14,7 +14,7 @@ _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 @cache
 def python_codec(encoding: str) -> str:
-    """Python's codec for an encoding by PostgreSQL's name; UTF-8's where there is none."""
+    """Return the name of Python's codec for an encoding of PostgreSQL's; ``utf-8`` if Python has none."""
     if not _KNOWN.fullmatch(encoding):
         return "utf-8"
     try:
@@ -24,9 +24,9 @@ def python_codec(encoding: str) -> str:
 
 
 def shown(data: bytes, encoding: str) -> str:
-    r"""Text in an encoding by PostgreSQL's name; ``\xe9`` stands for a byte that isn't of it.
+    r"""Return the text of bytes in an encoding of PostgreSQL's. ``\xe9`` stands for a byte that isn't valid in the encoding.
 
-    In a database that takes any bytes, ``\x5c`` stands for a backslash that would begin the like, so that :func:`unshown` gives the bytes back.
+    In SQL_ASCII, ``\x5c`` stands for a backslash that would begin such an escape, so that :func:`unshown` gives the bytes back.
     """
     if encoding == ANY_BYTES:
         data = _ESCAPE.sub(rb"\\x5cx\1", data)
@@ -34,5 +34,5 @@ def shown(data: bytes, encoding: str) -> str:
 
 
 def unshown(text: str) -> bytes:
-    """The bytes, in a database that takes any, of what :func:`shown` gave."""
+    """Return the bytes of a text that :func:`shown` returned for SQL_ASCII."""
     return _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())

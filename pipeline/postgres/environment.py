@@ -1,4 +1,4 @@
-"""Which variables of pgstow's environment PostgreSQL's programs get.
+"""The variables of pgstow's environment that PostgreSQL's programs get.
 
 pgstow's own environment may hold the keys of the store, and a password of another server. A script, an archive or a server that runs
 somebody else's code must find none of them there. So this module lists the variables that a program may have.
@@ -15,7 +15,7 @@ _MACHINE = (
 )
 _USER = r"HOME|USER|LOGNAME|TMPDIR|LANGUAGE"
 _LIBPQ = r"PG[A-Z]+"
-"""Those of https://www.postgresql.org/docs/current/libpq-envars.html. PG_COLOR, which colors messages, is not among them."""
+"""libpq's variables: https://www.postgresql.org/docs/current/libpq-envars.html. PG_COLOR, which colors messages, is not among them."""
 _CONNECTION = (
     f"{_LIBPQ}"
     r"|KRB5[A-Z0-9_]*|GSS_USE_PROXY|SSL_CERT_(?:FILE|DIR)|OPENSSL_CONF"
@@ -27,7 +27,10 @@ _CLIENT = re.compile(f"{_MACHINE}|{_USER}|{_CONNECTION}")
 
 
 def for_client(*, without: Collection[str] = ()) -> Mapping[str, str]:
-    """Return the environment of pg_dump, pg_restore, psql and the like: what they need to run and to connect. ``without`` names exceptions."""
+    """Return the environment of pg_dump, pg_restore, psql and the like: the variables that they need to run and to connect.
+
+    ``without`` names variables to leave out.
+    """
     return {name: value for name, value in _inherited(_CLIENT).items() if name not in without}
 
 
@@ -38,10 +41,10 @@ def for_no_connection() -> Mapping[str, str]:
 
 @contextmanager
 def without_servers() -> Iterator[None]:
-    """Hide libpq's variables from this process, and so from its programs, until the end: they name another server than pgstow's own.
+    """Hide libpq's variables from this process and its programs while the block lasts: they name another server than pgstow's own.
 
-    A connection string can't turn PGSERVICE off, and older versions of libpq don't know all the words that would overrule the others. No
-    other thread may connect to a server meanwhile.
+    A connection string can't turn PGSERVICE off, and older versions of libpq don't know all the parameters that would overrule the other
+    variables. No other thread may connect to a server meanwhile.
     """
     hidden = _inherited(_SERVER)
     for name in hidden:

@@ -21,15 +21,16 @@ WHERE c.relkind = 'r' AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND 
 
 
 def oldest_transaction(server: Server) -> int:
-    """Return the number of the oldest running transaction. All transactions with lower numbers have ended."""
+    """Return the number of the oldest running transaction. All transactions with lower numbers have ended. Raises ConnectionFailed."""
     [(number,)] = server.fetch("SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot())")
     return int(number)
 
 
 def lasting_tables(server: Server, since: int) -> set[tuple[str, str]]:
-    """Return schema and name of each table of the database that has rows in a dump and hasn't changed since that transaction.
+    """Return schema and name of each table that has its data in a dump and whose definition is older than the transaction ``since``.
 
-    Only tables with names in ASCII are returned. Other names may have other bytes in a dump, whose encoding may differ.
+    Only tables with names in ASCII are returned. Other names may have other bytes in a dump, whose encoding may differ. Raises
+    ConnectionFailed.
     """
     rows = server.fetch(_LASTING, {"since": str(since % 2**32)})
     return {(schema, name) for schema, name in rows if schema.isascii() and name.isascii()}

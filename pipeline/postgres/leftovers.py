@@ -1,4 +1,4 @@
-"""Folders that an earlier run left behind, and how the next run knows that nobody uses them.
+"""Removes folders that an earlier run left behind, if no process uses them.
 
 Each temporary folder of pgstow holds a lock file. Its run keeps the file locked. So after ``kill -9`` of pgstow and its guards, or a
 failure of the machine, the lock is free. Nothing without a lock file of this user's is ever removed.
@@ -15,10 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 
 PREFIX = "pgstow-"
-"""What the names of such folders begin with."""
+"""The beginning of the folders' names."""
 LOCK = "pgstow.lock"
 DATA = "data"
-"""The name of a server's data folder in such a folder."""
+"""The name of a server's data folder in a temporary folder."""
 _SETTLED = 60.0  # seconds after which a new folder's lock file is surely locked
 _PATIENCE = 10.0  # seconds for a server to end
 _TICK = 0.05

@@ -20,7 +20,7 @@ _TABLES = frozenset({"TABLE", "FOREIGN TABLE"})
 _MADE_OF = _TABLES | {"DOMAIN", "TYPE"}
 """Kinds of entries that can be made of each other: a table of its parents and of its columns' types, a type of other types."""
 _MOST = 5_000_000
-"""Waits that are looked at. An archive made by hand can have chains for which time and memory would grow with the square of its length."""
+"""The most waits that are looked at. An archive made by hand can have chains for which time and memory grow with the square of its length."""
 _BY_ROOT = "-- load via partition root "
 """The beginning of a definition of table data whose rows find their partition anew (``dumpTableData`` in pg_dump.c)."""
 _COPY_TARGET = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.)?(?P<name>"(?:[^"]|"")+"|[^\s".(]+) ')
@@ -33,7 +33,7 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
     children, and tables with a column of the domain. If rows find their partition anew, an entry on any partition waits for the whole
     table's data. Only the first such entry waits for these data themselves. The others wait for that entry, lest dependencies be too many.
 
-    Indexes of one partitioned table and of all below it are attached one after another.
+    Indexes of a partitioned table and of all tables below it are attached one after another.
 
     Some tables aren't made by the archive: an extension makes them, or they exist before. Their foreign keys exist before their data. So
     their data wait for each other in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
@@ -68,7 +68,7 @@ def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, t
 
 
 def _attachments_in_turn(toc: Toc) -> dict[int, tuple[int, ...]]:
-    """Return by dump ID, for each attachment of an index, the one before it in the same partitioned table, in the archive's order."""
+    """Return by dump ID, for each attachment of an index, the attachment before it in the partitioned table, in the archive's order."""
     parents, last, turns = _parents(toc), dict[int | None, int](), dict[int, tuple[int, ...]]()
     roots = _roots(parents)
     for entry in toc.entries:

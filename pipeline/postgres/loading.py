@@ -1,4 +1,4 @@
-"""Settings of restoring sessions that decide what the text of a dump means, and that neither pg_dump nor pg_restore makes.
+"""Settings of restoring sessions that decide the meaning of a dump's text, and that neither pg_dump nor pg_restore makes.
 
 ``setup_connection`` in pg_dump.c and ``_doSetFixedOutputState`` in pg_backup_archiver.c make the others: DateStyle, IntervalStyle,
 extra_float_digits, xmloption, search_path, row_security, standard_conforming_strings, the client's encoding. The text of a time with a
@@ -32,7 +32,7 @@ _LIKE_C = re.compile(r"(?:C|POSIX|en_US)(?:\.[\w-]+)?(?:@\w+)?", re.IGNORECASE)
 
 
 def session_default(server: Server, setting: str) -> str:
-    """Return a setting's value in new sessions like this one, whatever this session's own value is."""
+    """Return a setting's value in new sessions like this session, whose own value may differ. Raises ConnectionFailed."""
     [(value,)] = server.fetch("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = %s", [setting])
     return str(value)
 
@@ -50,7 +50,10 @@ def _names_money(entry: TocEntry) -> bool:
 
 
 def has_money(server: Server) -> bool:
-    """True if a relation or a range type of the database, apart from the system's, has the type money or a type made of it."""
+    """True if a relation or a range type of the database, apart from the system's, has the type money or a type made of it.
+
+    Raises ConnectionFailed.
+    """
     [(found,)] = server.fetch(
         f"{_MADE_OF_MONEY} "  # noqa: S608 - constants
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid >= 16384 AND atttypid IN (TABLE money)) "
@@ -60,7 +63,10 @@ def has_money(server: Server) -> bool:
 
 
 def has_types_of_money(server: Server) -> bool:
-    """True if the database has a domain, a composite type or a range of money, of which tables to restore may be made."""
+    """True if the database has a domain, a composite type or a range of money, of which tables to restore may be made.
+
+    Raises ConnectionFailed.
+    """
     [(found,)] = server.fetch(
         f"{_MADE_OF_MONEY} SELECT EXISTS (SELECT FROM money WHERE oid >= 16384) "  # noqa: S608 - constants
         "OR EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid "
@@ -74,7 +80,7 @@ def as_dumped(target: Conninfo, source: Source, *, money: bool) -> Conninfo:
     """Return the target with settings under which the dump's text means the same as at the source.
 
     Settings that the target's sessions have anyway are left out, since some poolers take no options. ``money`` is true if the dump holds
-    money. Raises RestoreFailed if the server lacks the locale in which that money is written.
+    money. Raises RestoreFailed if the server lacks the locale in which the money is written, and ConnectionFailed.
     """
     with Server(target) as server:
         if session_default(server, "array_nulls") != "on":

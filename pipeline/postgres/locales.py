@@ -9,7 +9,7 @@ _PROVIDERS = {"c": ("libc", None), "i": ("icu", "ICU_LOCALE"), "b": ("builtin", 
 
 
 def locale_options(like: Source, major: int) -> list[sql.Composable]:
-    """Return the options that give a new database the encoding and locale of another one, on a server of this major version.
+    """Return the options that give a new database the encoding and locale of another database, on a server of this major version.
 
     They are those of pg_dump --create (dumpDatabase() in pg_dump.c). From version 15 on, the provider is always named, since template0 has
     the server's own. A server that lacks the provider, or doesn't know one of its options, refuses them.

@@ -1,4 +1,4 @@
-"""Who keeps whom waiting: the lock that keeps two backups of one database apart, and the locks that pg_dump waits for."""
+"""The lock that keeps two backups of one database apart, and the locks for which pg_dump waits."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,11 +13,11 @@ _BACKUP = int.from_bytes(b"pgstow", "big")
 
 @contextmanager
 def backup_lock(server: Server, name: str) -> Iterator[None]:
-    """Keep other backups of the session's database away while the block lasts. Raises BackupRunning where one is under way.
+    """Keep other backups of the session's database away while the block lasts. Raises BackupRunning if another backup is running.
 
-    A standby has locks of its own, so a backup of it and one of its primary don't meet. ``name`` becomes the session's application name,
-    which everybody may see. A session whose client has vanished without a word is given up by the server after two minutes, and its lock
-    with it.
+    A standby has locks of its own, so a backup of the standby and a backup of its primary may run at once. ``name`` becomes the session's
+    application name, which everybody may see. If the client vanishes without a word, the server ends the session and frees the lock after
+    two minutes. Raises ConnectionFailed.
     """
     server.fetch(
         "SELECT pg_catalog.set_config('application_name', %s, false), pg_catalog.set_config('tcp_keepalives_idle', '60', false), "
@@ -30,39 +30,41 @@ def backup_lock(server: Server, name: str) -> Iterator[None]:
             f"Another backup of {server.name} is running{_running(server)}: wait until it has ended, or stop it."
         )
     yield
-    # Where all went well, at once: the next one may begin before the server has seen this session end.
+    # After a success, the lock is freed at once: the next backup may begin before the server has seen this session end.
     with suppress(PipelineError):
         server.fetch("SELECT pg_catalog.pg_advisory_unlock(%s)", [_BACKUP])
 
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session that holds, or is next to get, a lock that lets nobody read a table."""
+    """A session that holds or waits for a lock that lets nobody read a table."""
 
     table: str
-    """Schema and name, as SQL takes them."""
+    """The table's schema and name, as in SQL."""
     process: int
+    """The process ID on the server."""
     role: str | None
-    """None for one of the server's own processes, as on a standby."""
+    """None for a process of the server's own, as on a standby."""
     application: str | None
+    """The session's application name; None for a process of the server's own."""
     holds: bool
-    """Whether it holds the lock, or waits for it and lets nobody else have one before."""
+    """True if the session holds the lock; False if it waits for the lock and lets nobody else have a lock before."""
 
     def __str__(self) -> str:
-        """The beginning of a sentence."""
+        """Return the beginning of a sentence."""
         names = (("role", self.role), ("application", self.application))
         who = [f"process {self.process} of the server", *(f"{what} {name}" for what, name in names if name)]
         return f"Somebody else ({', '.join(who)}) {'holds' if self.holds else 'waits for'} a lock on {self.table}"
 
 
 def find_blockers(server: Server) -> list[Blocker]:
-    """All of them in the session's database; those that hold a lock come before those that wait. Raises ConnectionFailed."""
+    """Return all blockers in the session's database. Sessions that hold a lock come before sessions that wait. Raises ConnectionFailed."""
     server.fetch("SELECT pg_catalog.pg_stat_clear_snapshot()")
     return [Blocker(*row) for row in server.fetch(_BLOCKERS)]
 
 
 def _running(server: Server) -> str:
-    """The backup that has the lock, in words, as far as the server tells."""
+    """Return words on the backup that has the lock, as far as the server tells; empty if it doesn't tell."""
     rows = server.fetch(_RUNNING, [_BACKUP >> 32, _BACKUP & 0xFFFFFFFF])
     return "".join(f" ({name}, process {process} of the server)" for name, process in rows[:1])
 

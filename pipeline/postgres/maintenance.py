@@ -13,10 +13,10 @@ _USUAL = ("postgres", "template1")
 
 
 def maintenance_database(server: Conninfo) -> Conninfo:
-    """Return the maintenance database that the user named, or else the first of postgres, template1 and the connection string's own that
-    lets us in.
+    """Return the connection string of the maintenance database that the user named. If the user named none, return the string of the first
+    database that lets us in: postgres, template1, or the connection string's own.
 
-    A managed service may lack the usual ones. Raises ConnectionFailed if no database lets us in.
+    A managed service may lack the usual databases. Raises ConnectionFailed if no database lets us in.
     """
     own = server.database
     usual = [*_USUAL, *([own] if own and own not in _USUAL else [])]
@@ -39,7 +39,7 @@ def maintenance_database(server: Conninfo) -> Conninfo:
 
 
 def any_database(server: Conninfo) -> Conninfo:
-    """Return the same if it names a database, and otherwise with a maintenance database. Raises ConnectionFailed."""
+    """Return the connection string itself if it names a database, or else with a maintenance database. Raises ConnectionFailed."""
     return server if server.database else maintenance_database(server)
 
 
@@ -51,7 +51,7 @@ def make_usual_database(maintenance: Conninfo, name: str) -> None:
 
 
 def drop_database(maintenance: Conninfo, name: str) -> None:
-    """Drop a database that pgstow made, if it exists, and end all sessions in it. Raises ConnectionFailed.
+    """Drop a database that pgstow made, if it exists, and end all sessions in it (from PostgreSQL 13 on). Raises ConnectionFailed.
 
     If the server refuses, drop its subscriptions first, without a word to their publishers, whose replication slots stay.
     """
@@ -64,7 +64,7 @@ def drop_database(maintenance: Conninfo, name: str) -> None:
 
 
 def _make_droppable(server: Server, database: Conninfo, name: str) -> None:
-    """Remove what keeps a database from being dropped, as far as possible. The server names the rest when the database is dropped."""
+    """Remove the obstacles to a drop of the database, as far as possible. At the drop, the server names the obstacles that are left."""
     for change in ("IS_TEMPLATE false", "ALLOW_CONNECTIONS true", "CONNECTION LIMIT -1", "RESET ALL"):
         with suppress(ConnectionFailed):  # a setting may keep everybody out
             server.execute(sql.SQL("ALTER DATABASE {} " + change).format(server.quoted(name)))

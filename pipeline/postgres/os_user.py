@@ -20,7 +20,7 @@ from pipeline.postgres.environment import for_no_connection
 _RANGE = range(61184, 65520)
 """systemd's range for temporary users: https://systemd.io/UIDS-GIDS/, "Special systemd UID ranges"."""
 _KILL_ALL = "kill -s KILL -- -1"
-"""Signals all processes that the caller may signal, except the caller (kill(2)). For a user without rights, these are the user's own."""
+"""Signals all processes that the caller may signal, except the caller (kill(2)). A user without rights may signal only his own."""
 _TRIES, _PAUSE = 100, 0.02  # seconds
 _PR_SET_DUMPABLE = 4
 """https://man7.org/linux/man-pages/man2/PR_SET_DUMPABLE.2const.html"""
@@ -34,7 +34,10 @@ class OsUser:
     gid: int
 
     def end_all(self) -> None:
-        """Kill every process of the user. Only for a user whose processes are all pgstow's. Forking may need several tries."""
+        """Kill every process of the user. Only for a user whose processes are all pgstow's.
+
+        A process that forks may need several tries. After 100 tries, the rest is left alive.
+        """
         for _ in range(_TRIES):
             self._run("/bin/sh", "-c", _KILL_ALL)
             if self.uid not in _running_users():
@@ -44,7 +47,7 @@ class OsUser:
     def confined(self) -> Sequence[str]:
         """Return a command with which root runs another command as this user, without any way to more rights (``no_new_privs``).
 
-        The command has no network either, if the kernel allows that. Empty if neither is possible here.
+        The command has no network either, if the kernel allows it. Return an empty command if neither is possible here.
         """
         change = _change(self.uid, self.gid)
         return next((command for command in (("unshare", "--net", "--", *change), change) if _works(command)), ())
@@ -98,7 +101,7 @@ def user_with_name() -> OsUser:
 
 
 def give_away(folder: Path, user: OsUser) -> None:
-    """Make a folder and all in it the user's. Whoever it belonged to may still change it meanwhile, so no link is followed.
+    """Make a folder and all in it the user's. Its former owner may still change it meanwhile, so no link is followed.
 
     Raises LocalResourceExhausted if anything in it is neither a folder nor a file, or is a file with a second name elsewhere.
     """
@@ -119,7 +122,7 @@ def give_away(folder: Path, user: OsUser) -> None:
 
 
 def _change(uid: int, gid: int) -> tuple[str, ...]:
-    """By util-linux: https://man7.org/linux/man-pages/man1/setpriv.1.html."""
+    """Return util-linux's command that changes the user: https://man7.org/linux/man-pages/man1/setpriv.1.html."""
     change = ("setpriv", f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--no-new-privs", "--bounding-set=-all")
     return (*change, "--inh-caps=-all", "--")
 

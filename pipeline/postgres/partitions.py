@@ -23,7 +23,7 @@ _ATTACH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What makes a table a partition of another."""
+    """A statement that makes a table a partition of another table."""
 
     partition: str
     """The partition's name as in SQL, with its schema."""
@@ -55,7 +55,10 @@ def _makes_table(description: str) -> bool:
 
 
 def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attachment]:
-    """Return the attachments whose partitioned table the database has. Raises RestoreFailed if that table isn't partitioned."""
+    """Return the attachments whose partitioned table the database has. Raises RestoreFailed if that table isn't partitioned.
+
+    Raises ConnectionFailed.
+    """
     found = []
     for one in attachments:
         [(kind,)] = server.fetch(
@@ -83,6 +86,6 @@ def attach(server: Server, attachments: Sequence[Attachment]) -> None:
 
 
 def tell_alone(attachments: Collection[Attachment], notify: Notify) -> None:
-    """Tell of each table that it isn't attached as a partition."""
+    """Notify of each table that isn't attached as a partition."""
     for one in attachments:
         notify(Notice(f"{one.partition} stands alone: it was a partition of {one.table}, and isn't attached to it."))

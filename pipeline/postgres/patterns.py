@@ -1,7 +1,7 @@
-"""Which entries of an archive a user means by a pattern, in pg_dump's and psql's spelling.
+"""Finds the entries of an archive that a user names by a pattern, in pg_dump's and psql's spelling.
 
-https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-PATTERNS: ``*`` and ``?`` stand for any characters, double quotes stop folding to
-lower case and take what is in them literally, a dot parts schema from name, and other characters are those of a regular expression.
+https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-PATTERNS: ``*`` and ``?`` stand for any characters. Text in double quotes is
+literal, and isn't folded to lower case. A dot parts schema from name. Other characters are those of a regular expression.
 """
 
 import re
@@ -12,17 +12,17 @@ from pipeline.errors import InvalidRequest
 from pipeline.postgres.toc import Toc, TocEntry
 
 RELATIONS = frozenset({"TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE"})
-"""Entries that make one: what ``-t`` may name."""
+"""Kinds of entries that make a relation. ``--table`` may name these."""
 _NAMED_AFTER_TABLE = frozenset(
     {"DEFAULT", "CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "TRIGGER", "RULE", "POLICY", "ROW SECURITY"}
 )
-"""Their tag is ``table name``, and they may depend on other tables than their own."""
+"""Kinds of entries whose tag is ``table name``. They may depend on other tables than their own."""
 _BUILT_ON_A_RELATION = frozenset({"INDEX", "STATISTICS"})
-"""They depend on their table, and may depend on other parts: an index of a partition on that of the partitioned table."""
+"""Kinds of entries that depend on their table, and maybe on other parts: a partition's index on the partitioned table's index."""
 _OF_A_PUBLICATION = frozenset({"PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"})
-"""They belong to their publication as much as to the table or schema, and can't be without it."""
+"""Kinds of entries that belong to a publication as much as to a table or schema. They can't exist without the publication."""
 _ATTACHMENTS = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
-"""They depend on the partition and its table, or on the indexes of both."""
+"""Kinds of entries that depend on a partition and its table, or on the indexes of both."""
 _OTHER_PARTS = frozenset(
     {
         "TABLE DATA",
@@ -36,22 +36,22 @@ _OTHER_PARTS = frozenset(
         "SEQUENCE SET",
     }
 )
-"""They depend on what they are part of."""
+"""Kinds of entries that depend on the object of which they are a part."""
 
-_LONGEST_NAME = 1024  # characters; far more than NAMEDATALEN, by which no archive made by hand is bound
+_LONGEST_NAME = 1024  # characters; far more than NAMEDATALEN, which doesn't bind an archive made by hand
 
 Name = tuple[str, str]
 """Schema and name of a relation."""
 
 
 def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> set[int]:
-    """The dump IDs of what the patterns name, each with all that is part of it.
+    """Return the dump IDs of the entries that the patterns name, with all of their parts.
 
-    A table brings its partitions, data, defaults, owned sequences, indexes, constraints, triggers, rules, policies, comments and grants;
-    more than ``pg_restore --table``, which leaves out the indexes and what comes after them. What other objects it refers to must be there
-    already. It is in no publication then.
+    A table brings its partitions, data, defaults, owned sequences, indexes, constraints, triggers, rules, policies, comments and grants.
+    ``pg_restore --table`` leaves out the indexes and all entries after them. Other objects to which a table refers must exist already. The
+    table is put into no publication.
 
-    Raises InvalidRequest where a pattern matches nothing.
+    Raises InvalidRequest if a pattern is invalid or matches nothing.
     """
     chosen: set[int] = set()
     relations: set[Name] = set()
@@ -83,7 +83,7 @@ def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> s
 
 
 def parts_made(toc: Toc, dump_ids: Collection[int]) -> list[tuple[str, str, str]]:
-    """What these entries make for a relation that has a name in its schema: kind (``TABLE`` for an index, or ``STATISTICS``), schema, name."""
+    """Return kind, schema and name of each index and statistics object that these entries make. The kind of an index is ``TABLE``."""
     names = {(entry.namespace, entry.tag) for entry in toc.entries if entry.description in RELATIONS}
     wanted = frozenset(dump_ids)
     made = []
@@ -98,12 +98,12 @@ def parts_made(toc: Toc, dump_ids: Collection[int]) -> list[tuple[str, str, str]
 
 
 def belongs_elsewhere(entry: TocEntry) -> bool:
-    """Whether it may be lost together with a table, but isn't part of it: nothing else would say so."""
+    """True if the entry may be lost together with a table, but isn't a part of the table. Nothing else would report the loss."""
     return entry.description == "FK CONSTRAINT" or entry.description in _OF_A_PUBLICATION
 
 
 def _needs_another(entry: TocEntry, chosen: set[int], indexes: set[int]) -> bool:
-    """True if the entry attaches an object to one that isn't chosen. That one may be missing, or the attachment must be made in another way."""
+    """True if the entry attaches an object to another object that isn't chosen, and so may be missing or need another attachment."""
     if entry.description in _ATTACHMENTS:
         return not _joins_chosen(entry, chosen, indexes)
     return entry.description in _OF_A_PUBLICATION
@@ -121,7 +121,7 @@ def _indexes(toc: Toc) -> set[int]:
 
 
 def _add_partitions(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
-    """With a partitioned table, its partitions, and theirs: it holds no rows itself."""
+    """Add the partitions of chosen partitioned tables, at every level: a partitioned table holds no rows itself."""
     tables = {(entry.namespace, entry.tag): entry for entry in toc.entries if entry.description in RELATIONS}
     partitions: dict[int, list[TocEntry]] = defaultdict(list)
     for entry in toc.entries:
@@ -142,7 +142,7 @@ def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
     names, indexes = set(there.values()), _indexes(toc)
     dependents: dict[int, list[TocEntry]] = defaultdict(list)
     lacking: dict[int, int] = {}
-    """By dump ID of an attachment, how many more of the tables or indexes that it names must be chosen."""
+    """By dump ID of an attachment: the number of its tables or indexes that must still be chosen."""
     for entry in toc.entries:
         others = dict.fromkeys(entry.dependencies)
         lacking[entry.dump_id] = len(others) if entry.description == "TABLE ATTACH" else 2
@@ -173,7 +173,10 @@ def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
 
 
 def _own_table(entry: TocEntry, names: set[Name]) -> Name | None:
-    """The table that a tag like ``table name`` begins with: both may have spaces, so it is the longest that there is."""
+    """Return the table with which a tag like ``table name`` begins; None if there is no such table.
+
+    Both names may have spaces, so the longest table's name counts.
+    """
     words = entry.tag[:_LONGEST_NAME].split(" ")
     starts = (" ".join(words[:count]) for count in range(len(words), 0, -1))
     return next((name for start in starts if (name := (entry.namespace, start)) in names), None)
@@ -185,7 +188,10 @@ def _check_found(found: Iterable[TocEntry], kind: str, pattern: str) -> None:
 
 
 def compile_pattern(pattern: str) -> tuple[re.Pattern[str] | None, re.Pattern[str]]:
-    """Regular expressions for the whole of the schema (None where the pattern names none) and of the name. Raises InvalidRequest."""
+    """Return regular expressions for a whole schema's name and a whole name. If the pattern names no schema, the first is None.
+
+    Raises InvalidRequest if the pattern is invalid.
+    """
     parts, quoted, at = [""], False, 0
     while at < len(pattern):
         char = pattern[at]
@@ -212,7 +218,10 @@ def compile_pattern(pattern: str) -> tuple[re.Pattern[str] | None, re.Pattern[st
 
 
 def compile_name_pattern(pattern: str) -> re.Pattern[str]:
-    """A regular expression for the whole of a name that no schema qualifies: a schema's or a database's. Raises InvalidRequest."""
+    """Return a regular expression for a whole name without a schema, as of a schema or a database.
+
+    Raises InvalidRequest if the pattern is invalid, or has a schema before a dot.
+    """
     qualifier, name = compile_pattern(pattern)
     if qualifier is not None:
         raise InvalidRequest(

@@ -1,4 +1,4 @@
-"""pg_restore, from an archive into a database or a script."""
+"""Runs pg_restore from an archive into a database or a script, and reads its messages."""
 
 import re
 import textwrap
@@ -18,9 +18,9 @@ from pipeline.postgres.use_list import format_list
 from pipeline.postgres.workspace import Workspace, describe_failure, run
 
 _IGNORED = re.compile(r"^pg_restore: warning: errors ignored on restore: \d+$")
-"""In pg_restore.c."""
+"""pg_restore's last message after errors (pg_restore.c)."""
 _BEGINNINGS = ("error: ", "warning: ", "while ", "from TOC entry ", "detail: ", "hint: ")
-"""How what it says may begin (pg_log_generic_v() in logging.c)."""
+"""The beginnings of pg_restore's messages (pg_log_generic_v() in logging.c)."""
 _REFUSED = re.compile(
     r'error: (?P<message>(?:COPY failed for table "(?P<relation>.*?)": )?[^\n]*)(?:.*?^Command was: (?P<statement>.*))?',
     re.DOTALL | re.MULTILINE,
@@ -34,7 +34,7 @@ class IgnoredError:
 
     message: str
     command: str | None = None
-    """The first line of the SQL that failed."""
+    """The first line of the SQL that failed; None if pg_restore doesn't show the SQL."""
 
     def __str__(self) -> str:
         command = textwrap.shorten(self.command or "", _LONGEST, placeholder=" …")
@@ -42,9 +42,9 @@ class IgnoredError:
 
 
 class PgRestore:
-    """A running pg_restore of an archive in that format, either into a database or into a script.
+    """A running pg_restore of an archive in the format ``format_``, either into a database or into a script.
 
-    ``dump_ids`` are the entries to restore in the order to take them in; None for all.
+    ``dump_ids`` are the entries to restore, in the order to restore them in; None for all entries.
     """
 
     def __init__(
@@ -80,7 +80,10 @@ class PgRestore:
         dump_ids: Sequence[int] | None,
         options: RestoreOptions,
     ) -> Self:
-        """It never asks for a password, and holds ``jobs`` + 1 connections under the application name ``name``; of a single file, one."""
+        """Return a running pg_restore into a database. It never asks for a password.
+
+        It holds ``jobs`` + 1 connections under the application name ``name``, or one connection for a single job or a single file.
+        """
         connection = f"--dbname={conninfo.for_program(workspace, name)}"
         into = ["--no-password", f"--jobs={jobs if format_ == 'directory' else 1}", connection]
         return cls(
@@ -107,12 +110,12 @@ class PgRestore:
         dump_ids: Sequence[int] | None,
         options: RestoreOptions,
     ) -> Self:
-        """It writes to the file descriptor ``output``; with ``create``, the script makes the database too."""
+        """Return a running pg_restore that writes a script to the file descriptor ``output``. With ``create``, it makes the database."""
         into = ["--file=-", *(["--create"] if create else [])]
         return cls(program, workspace, archive, format_, dump_ids=dump_ids, options=options, into=into, stdout=output)
 
     def has_ended(self) -> bool:
-        """Whether it ended, having got to its end. Raises RestoreFailed with pg_restore's own words where it did not."""
+        """True if pg_restore has done all its work; False while it runs. Raises RestoreFailed with pg_restore's own words if it failed."""
         status = self._running.poll()
         if status and not (self._keep_going and status == 1 and self._went_on()):
             messages = self._running.messages()
@@ -120,12 +123,12 @@ class PgRestore:
         return status is not None
 
     def wait(self) -> None:
-        """Wait for its end. Raises what :meth:`has_ended` raises."""
+        """Wait for the end of pg_restore. Raises RestoreFailed as :meth:`has_ended` does."""
         self._running.wait()
         self.has_ended()
 
     def ignored_errors(self) -> list[IgnoredError]:
-        """Each error after which it went on. Raises RestoreFailed where they can't be told."""
+        """Return each error after which pg_restore went on. Raises RestoreFailed if the errors can't be told apart."""
         if not self._went_on():
             return []
         found = parse_errors(self._running.messages())
@@ -134,18 +137,18 @@ class PgRestore:
         return found
 
     def _went_on(self) -> bool:
-        """Whether it got to its end in spite of errors: it says so last, with their number, which several jobs get wrong."""
+        """True if pg_restore did all its work in spite of errors. Its last message says so, with a number that several jobs get wrong."""
         return bool(_IGNORED.match(self._running.messages().rpartition("\n")[2]))
 
     def stop(self) -> None:
-        """End it and its sessions on the server."""
+        """End pg_restore and its sessions on the server."""
         self._running.stop()
 
 
 def find_refused(messages: str) -> RefusedStatement | None:
     """Return the first statement or rows that the server refused, by pg_restore's messages; None if the failure was another.
 
-    pg_restore names the entry only with ``--verbose``, which says much more than that.
+    pg_restore names the entry only with ``--verbose``, which prints much more.
     """
     for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:
         if (match := _REFUSED.match(block)) and (match["relation"] or match["statement"]):
@@ -155,9 +158,9 @@ def find_refused(messages: str) -> RefusedStatement | None:
 
 
 def parse_errors(messages: str) -> list[IgnoredError]:
-    """The errors among what pg_restore wrote to its standard error.
+    """Return the errors among pg_restore's messages on its standard error.
 
-    Raises RestoreFailed where several jobs wrote at once, so that one error may hide another: a message is written in three parts.
+    Raises RestoreFailed if several jobs wrote at once, so that an error may hide another error: pg_restore writes a message in three parts.
     """
     found = []
     for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:
@@ -173,7 +176,10 @@ def parse_errors(messages: str) -> list[IgnoredError]:
 
 
 def list_entries(program: Program, archive: Path, format_: Format) -> str:
-    """What ``pg_restore --list`` prints of an archive, of which there need be no more than its table of contents. Raises RestoreFailed."""
+    """Return the output of ``pg_restore --list`` for an archive. The file may end after the table of contents.
+
+    Raises RestoreFailed if pg_restore fails.
+    """
     listed = run(program, ["--list", f"--format={format_}", str(archive)])
     if listed.returncode:
         raise RestoreFailed(describe_failure("pg_restore", listed.returncode, listed.stderr.decode("utf-8", "replace")))
@@ -181,7 +187,7 @@ def list_entries(program: Program, archive: Path, format_: Format) -> str:
 
 
 def check_toc(program: Program, folder: Path, toc: Toc) -> None:
-    """Have pg_restore parse the table of contents in ``folder``. Raises RestoreFailed unless it finds the entries of ``toc``."""
+    """Have pg_restore parse the table of contents in ``folder``. Raises RestoreFailed unless it finds all data entries of ``toc``."""
     lines = list_entries(program, folder, "directory").split("\n")  # names may hold other separators of lines
     found = {int(line.split(";")[0]) for line in lines if line[:1].isdigit() and ";" in line}
     data = {entry.dump_id for entry in toc.data_entries}

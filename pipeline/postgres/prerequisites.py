@@ -1,4 +1,4 @@
-"""What an archive needs of the server around it, since no database's dump holds it: roles, extensions and tablespaces."""
+"""Roles, extensions and tablespaces that an archive needs on its server. No dump of a database holds them."""
 
 from collections.abc import Callable, Iterable, Set
 from itertools import pairwise
@@ -18,31 +18,32 @@ _READ_ALL_SINCE = 14
 
 
 def named_roles(toc: Toc) -> set[str]:
-    """The roles that the archive names: owners, grantors and grantees, those of policies, settings and user mappings."""
+    """Return the roles that the archive names: owners, grantors and grantees, and the roles of policies, settings and user mappings."""
     return set().union(*map(roles_of, toc.entries))
 
 
 def missing_roles(server: Server, needed: Set[str]) -> list[str]:
-    """Those that the server lacks. Raises ConnectionFailed."""
+    """Return the needed roles that the server lacks, sorted. Raises ConnectionFailed."""
     return sorted(needed - {name for (name,) in server.fetch("SELECT rolname FROM pg_catalog.pg_roles")})
 
 
 def named_extensions(toc: Toc) -> set[str]:
-    """The extensions in the archive."""
+    """Return the names of the extensions in the archive."""
     return {entry.tag for entry in toc.entries if entry.description == "EXTENSION"}
 
 
 def missing_extensions(server: Server, needed: Set[str]) -> list[str]:
-    """Those that the server can't create. Raises ConnectionFailed."""
+    """Return the needed extensions that the server can't create, sorted. Raises ConnectionFailed."""
     return sorted(needed - {name for (name,) in server.fetch("SELECT name FROM pg_catalog.pg_available_extensions")})
 
 
 def make_roles(server: Server, names: Iterable[str], toc: Toc, superusers: Iterable[str] = ()) -> None:
-    """Make roles that nobody can log in as, on a server that holds nothing but what is to be restored. Raises ConnectionFailed.
+    """Make roles without a login, on a server for nothing but the restore of ``toc``. Raises ConnectionFailed.
 
-    Functions of an index or of a materialized view run as its owner. So only those are superusers who own what no other role may own, and
-    ``superusers``: a script doesn't tell owners. Others may read all that is restored, since memberships aren't in the archive. In place of
-    these, each role is a member of the next, with owners of materialized views first: they use what many others own.
+    Functions of an index or of a materialized view run as its owner. So a role becomes a superuser only if it owns an object that no other
+    role may own, or is in ``superusers``: a script doesn't tell owners. All other roles may read all restored objects, since the archive has
+    no memberships. For the same reason, each of these roles is a member of the next role. Owners of materialized views come first: they use
+    objects of many other roles.
     """
     made = [
         name for name in names if not name.startswith("pg_")
@@ -64,7 +65,7 @@ def _owners(toc: Toc, kinds: Set[str]) -> set[str]:
 
 
 def make_tablespaces(server: Server, names: Iterable[str], make_folder: Callable[[], Path]) -> None:
-    """Make tablespaces, each in a folder that the server may write to. Raises ConnectionFailed."""
+    """Make tablespaces, each in a new folder from ``make_folder``, to which the server may write. Raises ConnectionFailed."""
     for name in names:
         location = sql.Literal(str(make_folder()))
         server.execute(sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(server.quoted(name), location))

@@ -1,4 +1,4 @@
-"""What pg_dump would read, and what of it the session's role may not."""
+"""The tables, sequences and large objects that pg_dump would read, and the role's privileges to read them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,18 +17,18 @@ class Relation:
     name: str
     quoted_schema: str
     quoted: str
-    """Schema and name, as SQL takes them."""
+    """Schema and name, as in SQL."""
     sequence: bool
     owner: int | None
-    """The table whose column the sequence belongs to: it is dumped with that."""
+    """The OID of the table whose column the sequence belongs to; None for other relations. The sequence is dumped with the table."""
     identity: bool
-    """Whether the sequence is an identity column's, which is never dumped without its table."""
+    """True if the sequence is an identity column's. Such a sequence is never dumped without its table."""
     schema_usable: bool
     readable: bool
     rows_hidden: bool
-    """Whether row-level security would hide rows from the role, which pg_dump takes for an error."""
+    """True if row-level security would hide rows from the role. pg_dump takes hidden rows for an error."""
     locked_by: int | None
-    """A process that holds or awaits a lock that pg_dump would have to wait for."""
+    """The process ID of a session that holds or awaits a lock for which pg_dump would wait; None if there is no such session."""
     visible: bool
     """True if the users' search path finds the relation without its schema."""
 
@@ -38,19 +38,26 @@ class LargeObjects:
     """The large objects that the role may not read."""
 
     count: int
+    """The number of all large objects that the role may not read."""
     examples: tuple[int, ...]
     """The lowest OIDs."""
 
 
 def relations_to_dump(server: Server, selection: Selection) -> list[Relation]:
-    """Every table and sequence that pg_dump would take for this selection. Raises ConnectionFailed, or InvalidRequest on a bad pattern."""
+    """Return every table and sequence that pg_dump would take for this selection.
+
+    Raises ConnectionFailed, and InvalidRequest if a pattern is invalid.
+    """
     visible = server.visible_relations()
     relations = [Relation(*(*row, row[0] in visible)) for row in server.fetch(_RELATIONS)]
     return select_relations(relations, selection)
 
 
 def select_relations(relations: Sequence[Relation], selection: Selection) -> list[Relation]:
-    """Those that the selection means, by pg_dump's rules: ``--table`` makes ``--schema`` and ``--exclude-schema`` mean nothing."""
+    """Return the relations that the selection means, by pg_dump's rules: with ``--table``, it ignores ``--schema`` and ``--exclude-schema``.
+
+    Raises InvalidRequest if a pattern is invalid.
+    """
     tables, exclude_tables = _Patterns(selection.tables), _Patterns(selection.exclude_tables)
     schemas, exclude_schemas = _Patterns(selection.schemas), _Patterns(selection.exclude_schemas)
 
@@ -70,13 +77,13 @@ def select_relations(relations: Sequence[Relation], selection: Selection) -> lis
 
 
 def without_excluded_data(relations: Iterable[Relation], selection: Selection) -> list[Relation]:
-    """The tables among them whose rows are dumped."""
+    """Return the tables among ``relations`` whose rows are dumped. Raises InvalidRequest if a pattern is invalid."""
     excluded = _Patterns(selection.exclude_table_data)
     return [relation for relation in relations if not relation.sequence and not excluded.match(relation)]
 
 
 def unreadable_large_objects(server: Server, examples: int) -> LargeObjects:
-    """Those that pg_dump would fail on, with ``examples`` OIDs at most. Raises ConnectionFailed."""
+    """Return the large objects on which pg_dump would fail, with ``examples`` OIDs at most. Raises ConnectionFailed."""
     denied = "NOT pg_catalog.has_largeobject_privilege(oid, 'SELECT')" if server.major >= 18 else _DENIED_BY_ACL
     rows = server.fetch(
         f"SELECT oid::bigint, pg_catalog.count(*) OVER () FROM pg_catalog.pg_largeobject_metadata "  # noqa: S608 - constants
@@ -86,7 +93,10 @@ def unreadable_large_objects(server: Server, examples: int) -> LargeObjects:
 
 
 def grant_reading(relations: Sequence[Relation], quoted_role: str, *, at_most: int) -> tuple[str, ...]:
-    """The statements that let the role read the relations; whole schemas at once where more than ``at_most`` in one lack it."""
+    """Return the statements that let the role read the relations.
+
+    If more than ``at_most`` tables, or sequences, of a schema lack the privilege, a statement grants it for all of the schema's.
+    """
     schemas = {relation.quoted_schema for relation in relations if not relation.schema_usable}
     statements = [f"GRANT USAGE ON SCHEMA {schema} TO {quoted_role};" for schema in sorted(schemas)]
     lacking: dict[tuple[str, str], list[str]] = {}
@@ -101,7 +111,7 @@ def grant_reading(relations: Sequence[Relation], quoted_role: str, *, at_most: i
 
 
 def grant_large_objects(lacking: LargeObjects, quoted_role: str) -> str:
-    """The statement that lets the role read them; all that there are, where the examples aren't all that lack it."""
+    """Return the statement that lets the role read the large objects. If there are more than the examples, it grants all large objects."""
     if lacking.count == len(lacking.examples):
         return f"GRANT SELECT ON LARGE OBJECT {', '.join(map(str, lacking.examples))} TO {quoted_role};"
     return (
@@ -111,7 +121,7 @@ def grant_large_objects(lacking: LargeObjects, quoted_role: str) -> str:
 
 
 class _Patterns:
-    """pg_dump's patterns; true where there are any."""
+    """pg_dump's patterns; true if there are any."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._compiled = [compile_pattern(pattern) for pattern in patterns]
@@ -120,7 +130,7 @@ class _Patterns:
         return bool(self._compiled)
 
     def match(self, relation: Relation) -> bool:
-        """Whether one is the relation's."""
+        """True if a pattern names the relation."""
         return any(
             name.fullmatch(relation.name)
             and (relation.visible if schema is None else schema.fullmatch(relation.schema))
@@ -128,7 +138,7 @@ class _Patterns:
         )
 
     def match_schema(self, relation: Relation) -> bool:
-        """Whether one, taken for a schema's, is its schema's."""
+        """True if a pattern, taken for a schema's, names the relation's schema."""
         return any(name.fullmatch(relation.schema) for _, name in self._compiled)
 
 

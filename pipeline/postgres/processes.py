@@ -1,7 +1,7 @@
-"""Linux's ``/proc`` on a program and the workers that it forked: which of them live, and which files they have open.
+"""Reads from Linux's ``/proc`` which processes of a program live, and which files they have open.
 
-The answer is None if it could be wrong: there is no ``/proc``, it belongs to another PID namespace, it hides a process or its files, or a
-process came or went meanwhile. https://man7.org/linux/man-pages/man5/proc.5.html
+The answer is None if it could be wrong. Either there is no ``/proc``, or it belongs to another PID namespace, or it hides a process or its
+files, or a process came or went meanwhile. https://man7.org/linux/man-pages/man5/proc.5.html
 """
 
 import os

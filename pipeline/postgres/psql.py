@@ -1,4 +1,4 @@
-"""psql, which runs a script on a server in the restricted mode."""
+"""Runs a script on a server by psql, in the restricted mode."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ class ScriptError:
 
     @property
     def is_presence(self) -> bool:
-        """Whether it is that what was to be made is there: the superuser that initdb made is in every script of pg_dumpall's."""
+        """True if the object already exists, as the superuser that initdb made: every script of pg_dumpall's makes it."""
         return self.sqlstate == _DUPLICATE_OBJECT
 
 
@@ -65,11 +65,11 @@ class ScriptMessages:
 
 
 class Psql:
-    """A running psql of the script at ``path``, under the application name ``name``; it never asks for a password.
+    """A running psql of the script at ``path``, under the application name ``name``. It never asks for a password.
 
-    ``restricted`` made the script (:meth:`RestrictedMode.of`), and psql runs none of the commands in it.
-    It stops at the first error (``ON_ERROR_STOP``), and with ``single_transaction`` undoes all then; with ``passes``, it goes on after
-    errors, and :meth:`has_ended` raises those that don't pass.
+    ``restricted`` made the script (:meth:`RestrictedMode.of`), and psql runs none of the commands in the script.
+    psql stops at the first error (``ON_ERROR_STOP``), and with ``single_transaction`` undoes all statements. With ``passes``, psql goes on
+    after errors, and :meth:`has_ended` raises the errors for which ``passes`` returns False.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Psql:
         )
 
     def has_ended(self) -> bool:
-        """Whether it ended, having got to its end. Raises RestoreFailed with the server's words, or psql's own, where it did not."""
+        """True if psql has run the whole script; False while it runs. Raises RestoreFailed with the server's words, or psql's own."""
         status = self._running.poll()
         told = self._running.lines(self._read)
         self._read += len(told)
@@ -123,27 +123,27 @@ class Psql:
         return status is not None
 
     def wait(self) -> None:
-        """Wait for its end. Raises what :meth:`has_ended` raises."""
+        """Wait for the end of psql. Raises RestoreFailed as :meth:`has_ended` does."""
         self._running.wait()
         self.has_ended()
 
     def ignored_errors(self) -> list[IgnoredError]:
-        """None: what it passes over is no error."""
+        """Return an empty list: an error that passes doesn't count as an error."""
         return []
 
     def refused(self) -> Sequence[ScriptError]:
-        """What the server refused of the script, as far as :meth:`has_ended` looked."""
+        """Return the script's statements that the server refused, as far as :meth:`has_ended` looked."""
         return self._refused
 
     def stop(self) -> None:
-        """End it and its session on the server."""
+        """End psql and its session on the server."""
         self._running.stop()
 
 
 def run_script(
     program: Program, conninfo: Conninfo, workspace: Workspace, script: bytes, name: str
 ) -> Sequence[ScriptError]:
-    """Have psql run all of a script, statement by statement. Return what the server refused of it.
+    """Have psql run all of a script, statement by statement. Return the statements that the server refused.
 
     Raises RestoreFailed if psql itself fails, or BackupDamaged if the script has a command of psql's.
     """

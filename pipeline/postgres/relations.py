@@ -1,4 +1,4 @@
-"""A session, and what it tells of the database's tables, views and the like."""
+"""Queries on a database's tables, views and the like."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def _made_by_extension(catalog: str, oid: str) -> str:
 
 
 class Relations(Session):
-    """A session, and what relations its database has."""
+    """A session with queries on the relations of its database. Methods raise ConnectionFailed if the server refuses or goes away."""
 
     def relations(self) -> set[tuple[str, str]]:
         """Return schema and name of every table, view, sequence and the like that belongs neither to the system nor to an extension."""
@@ -27,8 +27,8 @@ class Relations(Session):
     def visible_relations(self) -> set[int]:
         """Return the OIDs of the tables, views and the like that the users' search path finds without their schemas.
 
-        pg_dump resolves patterns in the same way (``expand_table_name_patterns`` in pg_dump.c). The users' path holds for one query only, and
-        every name in that query has its schema.
+        pg_dump resolves patterns in the same way (``expand_table_name_patterns`` in pg_dump.c). The users' path holds for one query only, in
+        which every name has its schema.
         """
         self.execute("RESET search_path")
         try:
@@ -38,11 +38,11 @@ class Relations(Session):
         return {oid for (oid,) in rows}
 
     def schemas(self) -> set[str]:
-        """Every schema's name."""
+        """Return every schema's name."""
         return {name for (name,) in self.fetch("SELECT nspname FROM pg_catalog.pg_namespace")}
 
     def count_objects(self) -> int:
-        """Relations, functions and large objects that somebody made here: 0 in a database that is as good as new."""
+        """Return the number of relations, functions and large objects that somebody made: 0 in a database that is as good as new."""
         [(functions, large_objects)] = self.fetch(
             "SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace "  # noqa: S608 - constants
             f"WHERE {_BY_USERS} AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE {_made_by_extension('pg_proc', 'p.oid')})), "
@@ -51,7 +51,7 @@ class Relations(Session):
         return len(self.relations()) + int(functions) + int(large_objects)
 
     def partition_roots(self) -> dict[tuple[str, str], int]:
-        """Of each partition, by schema and name: its outermost partitioned table's OID."""
+        """Return the OID of each partition's outermost partitioned table, by the partition's schema and name."""
         rows = self.fetch(
             f"SELECT n.nspname, c.relname, pg_catalog.pg_partition_root(c.oid)::pg_catalog.oid::bigint FROM {_NAMED} "  # noqa: S608 - constants
             "WHERE c.relispartition AND c.relkind = 'r'"
@@ -59,7 +59,7 @@ class Relations(Session):
         return {(schema, name): root for schema, name, root in rows}
 
     def extension_tables(self) -> set[tuple[str, str]]:
-        """Schema and name of every table that an extension made."""
+        """Return schema and name of every table that an extension made."""
         rows = self.fetch(
             f"SELECT n.nspname, c.relname FROM {_NAMED} "  # noqa: S608 - constants
             f"JOIN pg_catalog.pg_depend d ON {_made_by_extension('pg_class', 'c.oid')} WHERE c.relkind IN ('r', 'p')"
@@ -67,7 +67,7 @@ class Relations(Session):
         return {(schema, name) for schema, name in rows}
 
     def filtered_tables(self) -> set[tuple[str, str]]:
-        """Schema and name of every table of which row security may hide rows from this role."""
+        """Return schema and name of every table of which row security may hide rows from this role."""
         rows = self.fetch(
             f"SELECT n.nspname, c.relname FROM {_NAMED} "  # noqa: S608 - constants
             "WHERE c.relrowsecurity AND pg_catalog.row_security_active(c.oid)"
@@ -75,7 +75,7 @@ class Relations(Session):
         return {(schema, name) for schema, name in rows}
 
     def relation_sizes(self, oids: Sequence[int]) -> dict[int, int]:
-        """Bytes on the server's disk of each table with its TOAST, without its indexes."""
+        """Return the bytes of each table on the server's disk by OID, with its TOAST, without its indexes; 0 for a missing table."""
         rows = self.fetch(
             "SELECT oid::bigint, pg_catalog.pg_table_size(oid) FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS oid",
             [list(oids)],
@@ -83,7 +83,10 @@ class Relations(Session):
         return {oid: size or 0 for oid, size in rows}
 
     def estimated_sizes(self, oids: Sequence[int]) -> dict[int, int]:
-        """The same by the catalog's account, which VACUUM and ANALYZE keep: no lock is taken, so that none is waited for."""
+        """Return the estimated bytes of each existing table by OID, with its TOAST, as VACUUM and ANALYZE last counted them.
+
+        The query locks no table, so it waits for no lock.
+        """
         rows = self.fetch(
             "SELECT c.oid::bigint, (c.relpages + coalesce(t.relpages, 0)) * pg_catalog.current_setting('block_size')::bigint "
             "FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid WHERE c.oid = ANY (%s::pg_catalog.oid[])",
@@ -92,7 +95,7 @@ class Relations(Session):
         return dict(rows)
 
     def estimated_size(self) -> int:
-        """The same of all tables together, the system's left out."""
+        """Return the estimated bytes of all tables together, with their TOAST, without the system's tables."""
         [(size,)] = self.fetch(
             "SELECT coalesce(pg_catalog.sum(c.relpages::bigint + coalesce(t.relpages, 0)), 0)::bigint "
             "* pg_catalog.current_setting('block_size')::bigint "

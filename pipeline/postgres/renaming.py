@@ -1,4 +1,4 @@
-"""Relations in another schema, or under another name, with all that belongs to them and has a name of its own."""
+"""Moves relations to another schema or name, with all of their parts that have names of their own."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pipeline.postgres.patterns import Name
 from pipeline.postgres.server import Server
 
 LONGEST_NAME = 63
-"""Bytes; PostgreSQL cuts off the rest (NAMEDATALEN)."""
+"""The most bytes of a name. PostgreSQL cuts off the rest (NAMEDATALEN)."""
 _PARTS = """
 WITH chosen AS (
     SELECT c.oid, c.relnamespace, c.relname, c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -33,15 +33,18 @@ SELECT kind, nspname, name, follows FROM parts JOIN pg_catalog.pg_namespace n ON
 @dataclass(frozen=True, slots=True)
 class _Part:
     kind: str
-    """TABLE, as which ALTER takes every relation and index, or STATISTICS."""
+    """TABLE (ALTER TABLE takes every relation and index) or STATISTICS."""
     schema: str
     name: str
     follows: bool
-    """Whether it goes to another schema with its table: a sequence that the table owns, an index."""
+    """True if the part goes to another schema with its table: a sequence that the table owns, or an index."""
 
 
 def named_objects(server: Server) -> set[tuple[str, str, str]]:
-    """Kind (TABLE for every relation and index, or STATISTICS), schema and name of all that can be in the way of a new table."""
+    """Return kind, schema and name of each object that can be in the way of a new table. Raises ConnectionFailed.
+
+    The kind is TABLE for every relation and index, or STATISTICS.
+    """
     return {
         (kind, schema, name)
         for kind, schema, name in server.fetch(
@@ -55,11 +58,12 @@ def named_objects(server: Server) -> set[tuple[str, str, str]]:
 def move_relations(
     server: Server, relations: Collection[Name], *, schema: str | None, rename: tuple[Name, str] | None
 ) -> dict[Name, Name]:
-    """Move relations to a schema, made where it isn't there, or leave them where they are for None; and ``rename`` one of them.
+    """Move relations to ``schema``, and make the schema if it is missing; None leaves them in their schemas. Return each relation's new
+    schema and name, by the old schema and name.
 
-    With that one, all others and all parts get new names, since the old ones are to stay beside them: what begins with the old name begins
-    with the new one then, anything else with ``_``. Returns where each relation is now, by where it was. Raises ConnectionFailed where the
-    server won't.
+    ``rename`` gives one relation a new name. Then all other relations and all parts get new names, too, since the old objects stay beside
+    them. A name that begins with the relation's old name begins with the new name instead; any other name gets ``_`` before it. Raises
+    ConnectionFailed if the server refuses.
     """
     if schema is not None:
         server.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(server.quoted(schema)))
@@ -68,7 +72,7 @@ def move_relations(
     taken = named_objects(server)
     moves: list[tuple[_Part, str, Name]] = []
     for number, part in enumerate(parts):
-        # What is renamed goes under a name that nothing else has, so that it meets nothing in either schema.
+        # A renamed object moves under a name that no other object has, so that there is no clash in either schema.
         on_the_way = part.name if rename is None else f"pgstow on the way {number}"
         name = part.name if rename is None else _new_name(part, schema or part.schema, *rename, taken)
         taken.add((part.kind, schema or part.schema, name))
@@ -85,7 +89,7 @@ def move_relations(
 
 
 def can_rename_schema(server: Server, old: str, new: str) -> bool:
-    """Whether a schema can get this name, and no extension is in it that can't be moved back out of it."""
+    """True if the name ``new`` is free, and all extensions in the schema can be moved back out of it. Raises ConnectionFailed."""
     fixed = server.fetch(
         "SELECT FROM pg_catalog.pg_extension JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE nspname = %s AND NOT extrelocatable",
         [old],
@@ -94,7 +98,7 @@ def can_rename_schema(server: Server, old: str, new: str) -> bool:
 
 
 def rename_schema(server: Server, old: str, new: str) -> None:
-    """Rename a schema with all that is in it, but for extensions. Raises ConnectionFailed where the server won't."""
+    """Rename a schema with all its objects except extensions, which go to a new schema of the old name. Raises ConnectionFailed."""
     extensions = server.fetch(
         "SELECT extname FROM pg_catalog.pg_extension JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE nspname = %s",
         [old],

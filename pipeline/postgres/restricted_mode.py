@@ -4,9 +4,9 @@ Since August 2025, psql knows a restricted mode: after ``\restrict KEY``, it ref
 mode with a key of its own before psql sees the script. It takes the script's own keys out, since psql would refuse these lines, too. In
 place of the script's ``\connect``, pgstow writes its own, with the user's connection string and only to databases of the backup.
 
-psql decides what a command is, and may disagree with pgstow's lexer about a line. In the restricted mode, psql still reads the argument of
-``\unrestrict``. It runs what stands there between backquotes, and the script's author may have found the key. So psql sees no ``\unrestrict``
-but pgstow's, wherever it stands (``ENDS_THE_MODE``). pgstow's lines leave the mode only to enter it again.
+psql alone decides which lines are commands, and may disagree with pgstow's lexer about a line. In the restricted mode, psql still reads the
+argument of ``\unrestrict``. It runs a command between backquotes there, and the script's author may have found the key. So psql sees no
+``\unrestrict`` except pgstow's, anywhere in the script (``ENDS_THE_MODE``). pgstow's lines leave the mode only to enter it again.
 
 https://www.postgresql.org/docs/current/app-psql.html, HandleSlashCmds() in command.c.
 """
@@ -22,8 +22,8 @@ from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.script_lexer import Kind, ScriptLexer
 
 ENDS_THE_MODE = (rb"\unrestrict", b":LAST_ERROR_MESSAGE", b"\0")
-"""What a script may hold in rows alone. psql reads the value of a variable as a part of the script, and the server chooses an error's message.
-psql leaves out all from a NUL to the end of the line, so a NUL may stand within any of these."""
+"""Texts that a script may hold in rows alone. psql reads a variable's value as a part of the script, and the server chooses an error's message.
+psql leaves out all bytes from a NUL to the end of the line, so a NUL may stand within any of these texts."""
 
 _FIRST_MINORS = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 """The first minor version of each major that knows the restricted mode; 18 and later know it from the start."""
@@ -64,12 +64,12 @@ def connected_database(command: bytes) -> bytes | None:
 
 
 def is_of_a_dump(command: bytes) -> bool:
-    """True if pg_dump and pg_dumpall write such a command into their scripts."""
+    """True if pg_dump or pg_dumpall writes such a command into its scripts."""
     return bool(_OF_A_DUMP.fullmatch(command)) or connected_database(command) is not None
 
 
 def describe(command: bytes) -> str:
-    """Return the first word of a command, to show it."""
+    """Return the first word of a command, to show it: 40 characters at most."""
     return re.split(r"\s", command.decode("utf-8", "replace"), maxsplit=1)[0][:_LONGEST]
 
 
@@ -92,7 +92,10 @@ class RestrictedMode:
         return f"{enter}\\unrestrict {self._key}\n\\set ON_ERROR_STOP off\n\\restrict {self._key}\n"
 
     def of(self, script: Iterable[bytes]) -> Iterator[bytes]:
-        """Return the script as psql may read it. Raises BackupDamaged at a command that pg_dump doesn't write."""
+        """Yield the parts of the script as psql may read it.
+
+        Raises BackupDamaged at a command that pg_dump doesn't write, and at ``ENDS_THE_MODE`` outside of rows.
+        """
         lexer, key = ScriptLexer(), self._key
         try:
             for kind, piece in _without_ends(lexer.split_all(script)):
@@ -107,7 +110,7 @@ class RestrictedMode:
             raise BackupDamaged(str(exc)) from exc
 
     def _database(self, command: bytes, encoding: str) -> bytes:
-        """Return the database to connect to."""
+        """Return the name of the database to connect to, as the server's bytes. Raises BackupDamaged if the backup lacks the database."""
         name = connected_database(command)
         if name is None:
             raise BackupDamaged(
@@ -123,12 +126,12 @@ class RestrictedMode:
 
 
 def find_end(sql: bytes) -> str | None:
-    """Return what of ``ENDS_THE_MODE`` is in a part of a script, to show it."""
+    """Return the first of ``ENDS_THE_MODE`` that is in a part of a script, to show it; None if there is none."""
     return next((end.decode().replace("\0", "a NUL") for end in ENDS_THE_MODE if end in sql), None)
 
 
 def _without_ends(pieces: Iterable[tuple[Kind, bytes]]) -> Iterator[tuple[Kind, bytes]]:
-    """Return pieces of the same meaning in which psql finds no ``ENDS_THE_MODE``. Raises BackupDamaged if there are none."""
+    """Yield pieces of the same meaning, without ``ENDS_THE_MODE``. Raises BackupDamaged if there are no such pieces."""
     kept = max(map(len, ENDS_THE_MODE)) - 1
     before, text = Kind.SQL, b""  # text goes on in the next piece
     for kind, piece in pieces:
@@ -146,7 +149,7 @@ def _without_ends(pieces: Iterable[tuple[Kind, bytes]]) -> Iterator[tuple[Kind, 
 
 
 def _escape_ends(rows: bytes) -> bytes:
-    """Return the same rows, with a number in place of a letter: pg_dump doubles backslashes, so the letter is one of the value's."""
+    """Return the same rows, with a number in place of a letter: pg_dump doubles backslashes, so the letter belongs to a value."""
     for end in ENDS_THE_MODE:
         if len(end) > 1 and end in rows:
             rows = rows.replace(end, b"%b\\%03o%b" % (end[:1], end[1], end[2:]))

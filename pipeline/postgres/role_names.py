@@ -1,4 +1,4 @@
-"""Where an archive names roles, and the same archive with other ones.
+"""Finds the roles that an archive names, and replaces them.
 
 Owners are a field of each entry. Other roles stand in the SQL of a few kinds of entries (``buildACLCommands`` in dumputils.c,
 ``dumpPolicy`` and ``dumpUserMappings`` in pg_dump.c). That SQL is split into tokens, so that neither a literal nor another object of a
@@ -27,7 +27,7 @@ _TOKEN = re.compile(
 _BEFORE_ROLES = frozenset({"TO", "FROM", "FOR", "ROLE", "AUTHORIZATION", "BY"})
 """pg_dump writes key words in capitals, and a name that has capitals, or is a key word, in quotes (``fmtId`` in string_utils.c)."""
 _EVERYBODY = "public"
-"""No role can have this name; pg_dump writes it in capitals, but in a user mapping."""
+"""No role can have this name. pg_dump writes it in capitals, except in a user mapping."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +40,16 @@ class _Mention:
 
 
 def roles_of(entry: TocEntry) -> set[str]:
-    """The roles that an entry names: its owner, grantors and grantees, those of policies, settings and user mappings."""
+    """Return the roles that an entry names: its owner, grantors and grantees, and the roles of policies, settings and user mappings."""
     owner = {entry.owner} if entry.owner else set()
     return owner | {mention.role for mention in _mentions(entry.definition, entry.description)}
 
 
 def rename_roles(data: bytes, roles: Mapping[str, str]) -> bytes:
-    """The same table of contents with other roles, by the ones that it names.
+    """Return the table of contents with other roles: ``roles`` has the new names, by the names in the table.
 
-    Only what pg_dump itself says of roles is changed, no code (functions, expressions) and no setting's value. Raises InvalidRequest
-    where one of ``roles`` is named nowhere.
+    Changes only pg_dump's own SQL on roles: no code (functions, expressions) and no setting's value. Raises InvalidRequest
+    if the archive names one of ``roles`` nowhere, or if its encoding lacks a character of a new name.
     """
     found: set[str] = set()
 
@@ -82,7 +82,7 @@ def _renamed(sql: str, description: str, roles: Mapping[str, str]) -> str:
 
 
 def _renamed_tag(entry: TocEntry, roles: Mapping[str, str]) -> str:
-    """Only a user mapping has a role in it: ``USER MAPPING role SERVER server``."""
+    """Return the tag with other roles. Only a user mapping's tag has a role: ``USER MAPPING role SERVER server``."""
     if entry.description == "USER MAPPING":
         for role in roles_of(entry) - {entry.owner}:
             if role in roles and entry.tag.startswith(f"USER MAPPING {role} SERVER "):

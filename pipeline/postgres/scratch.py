@@ -1,4 +1,4 @@
-"""A database on somebody's server for as long as it is of use."""
+"""A temporary database on somebody's server."""
 
 import secrets
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from pipeline.postgres.maintenance import drop_database, maintenance_database
 
 @contextmanager
 def scratch_database(server: Conninfo, purpose: str, notify: Notify) -> Iterator[Conninfo]:
-    """Yield a name for a new database, ``pgstow_<purpose>_…``, and drop the database at the end.
+    """Yield a connection string with the name of a new database, ``pgstow_<purpose>_…``. The caller makes the database.
 
-    Raises ConnectionFailed, and DatabaseLeft if the database can't be dropped. If something else failed before, that failure is raised,
-    and a notice names the database.
+    Drops the database at the end of the block. Raises ConnectionFailed, and DatabaseLeft if the database can't be dropped. If the block
+    failed before, its own failure is raised, and a notice names the database.
     """
     name = f"pgstow_{purpose}_{secrets.token_hex(6)}"
     maintenance = maintenance_database(server)

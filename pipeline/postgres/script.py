@@ -1,4 +1,4 @@
-"""An SQL script as pg_dump, pg_restore and pg_dumpall write it, read as it passes: which tables' data is in it, and whether it is whole."""
+"""Reads an SQL script of pg_dump, pg_restore or pg_dumpall as it passes: finds the tables whose data it has, and checks that it is whole."""
 
 import hashlib
 import re
@@ -18,7 +18,7 @@ Take = Callable[[str, str, bytes], None]
 """Called with schema, name and some bytes of a table's rows."""
 
 TableName = tuple[str | None, str, str]
-"""Database, where there are several, schema and name."""
+"""Database (None unless the script is a cluster's), schema and name."""
 
 _VIA_ROOT = re.compile(
     rb"\n-- Data for Name: (?P<tag>[^\n]*); Type: TABLE DATA; Schema: (?P<namespace>[^\n]*); Owner: [^\n]*\n--\n\n"
@@ -30,7 +30,7 @@ _ENDS = {
     False: b"\n-- PostgreSQL database dump complete\n",  # _dumpEndMessage in RestoreArchive(), pg_backup_archiver.c
     True: b"\n-- PostgreSQL database cluster dump complete\n",  # main() in pg_dumpall.c
 }
-"""By whether it is a cluster's."""
+"""The end of a script; of a cluster's script under True."""
 
 
 @dataclass(slots=True)
@@ -45,7 +45,7 @@ class _Passing:
 
 
 class ScriptReader:
-    """Takes a script piece by piece, one of pg_dumpall's where it is ``of_cluster``; ``take`` gets every table's rows."""
+    """Takes a script piece by piece. ``of_cluster`` is true for a script of pg_dumpall's. ``take`` gets every table's rows."""
 
     def __init__(self, *, of_cluster: bool = False, take: Take | None = None) -> None:
         self._of_cluster = of_cluster
@@ -61,7 +61,7 @@ class ScriptReader:
         """True if large objects have to come. The script then begins transactions itself (``StartRestoreLOs`` in pg_backup_archiver.c)."""
 
     def expect(self, tables: Sequence[TableName], *, large_objects: bool = False) -> None:
-        """Expect the data of exactly these tables, in this order."""
+        """Expect the data of exactly these tables, in this order: :meth:`write` and :meth:`finish` raise DumpFailed at other data."""
         self._expected, self.large_objects = tables, large_objects
 
     @property
@@ -71,15 +71,15 @@ class ScriptReader:
 
     @property
     def current(self) -> str | None:
-        """The table whose rows are passing."""
+        """The table whose rows are passing; None if no rows are."""
         return f"{self._table.schema}.{self._table.relation}" if self._table else None
 
     def write(self, data: bytes) -> None:
-        """The next piece. Raises DumpFailed if it can't be part of such a script."""
+        """Take the next piece. Raises DumpFailed if it can't be part of such a script."""
         self._take_pieces(self._lexer.split(data))
 
     def finish(self) -> list[TableData]:
-        """The tables whose data was in the script, in its order. Raises DumpFailed where it isn't whole."""
+        """Return the tables whose data was in the script, in its order. Raises DumpFailed if the script isn't whole."""
         self._take_pieces(self._lexer.split(b"", last=True))
         if self._table:
             raise DumpFailed(f"The script is cut short in the data of {self.current}.")

@@ -1,7 +1,7 @@
 r"""An SQL script divided as psql reads it, piece by piece: SQL, rows after COPY, and commands of psql's own.
 
 psql finds a command at each backslash outside of quotes, comments and rows, also in the middle of a line. The rules of quotes and comments
-are those of ``psqlscan.l``. No length of a quote, a comment or a table costs memory.
+are those of ``psqlscan.l``. A long quote, comment or table costs no memory.
 """
 
 import re
@@ -11,11 +11,11 @@ from enum import Enum, auto
 from pipeline.errors import DumpFailed
 
 LONGEST = 1024 * 1024
-"""Bytes of the longest word, tag of a dollar quote, command or COPY statement. A COPY statement of 1,600 columns has a fifth of that."""
+"""Bytes of the longest word, tag of a dollar quote, command or COPY statement. A COPY statement of 1,600 columns has a fifth of these."""
 
 
 class Kind(Enum):
-    """What a piece of a script is."""
+    """The kind of a piece of a script."""
 
     SQL = auto()
     COPY = auto()
@@ -27,7 +27,7 @@ class Kind(Enum):
 
 
 class _In(Enum):
-    """What the lexer is inside of."""
+    """The part of a script that the lexer is in."""
 
     CODE = auto()
     STRING = auto()
@@ -126,13 +126,13 @@ class ScriptLexer:
         return self._in in {_In.CODE, _In.LINE_COMMENT} and not self._begun
 
     def split_all(self, script: Iterable[bytes]) -> Iterator[tuple[Kind, bytes]]:
-        """Return the pieces of a whole script."""
+        """Yield the pieces of a whole script, in order. Raises DumpFailed as the class says."""
         for part in script:
             yield from self.split(part)
         yield from self.split(b"", last=True)
 
     def split(self, data: bytes, *, last: bool = False) -> Iterator[tuple[Kind, bytes]]:
-        """Return the next pieces, in order. All pieces together are the script. ``last`` is true if nothing follows."""
+        """Yield the next pieces, in order. All pieces together are the script. ``last`` is true if no data follow."""
         start = 0
         while start < len(data):
             end = start + (_WIDE_PART if self.encoding in _CHARACTERS else _PART)
@@ -180,7 +180,7 @@ class ScriptLexer:
         return wide.sub(lambda character: b"\xff" * len(character[0]), raw[:end])
 
     def _next(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
-        """Return the kind of what comes next, and its end; ``at`` if more of the script must come first."""
+        """Return the kind and the end of the next piece. The end is ``at`` if more of the script must come first."""
         match self._in:
             case _In.CODE:
                 return self._in_code(text, at, last=last)
@@ -204,7 +204,7 @@ class ScriptLexer:
                 return Kind.SQL, self._in_block_comment(text, at)
 
     def _behind(self, end: int, otherwise: int) -> int:
-        """Go on in code behind a quote or a comment that has this end; 0 if its end is still to come."""
+        """Return ``end``, and go on in code behind the quote or comment. If ``end`` is 0, it is still to come: return ``otherwise``."""
         if end:
             self._in = _In.CODE
         return end or otherwise
@@ -257,7 +257,7 @@ class ScriptLexer:
         return at + 1 if end < len(text) else at
 
     def _at_statement(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int] | None:
-        """Look whether a COPY or SET statement begins; None if another one does."""
+        """Return the kind and the end of a COPY or SET statement; None if another statement begins."""
         if b"COPY ".startswith(text[at : at + 5]):
             if copy := COPY.match(text, at):
                 self._in = _In.ROW_START

@@ -1,4 +1,4 @@
-"""A session on a server, and what it tells about itself."""
+"""A session on a server, with queries on the server and its databases."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,17 +24,19 @@ _CANCEL_TIMEOUT = 5.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An exported snapshot and what is known of it."""
+    """An exported snapshot, its time, and its place in the write-ahead log."""
 
     name: str
-    """For ``pg_dump --snapshot``; valid until it is released."""
+    """For ``pg_dump --snapshot``; valid until :meth:`Server.release_snapshot`."""
     taken_at: datetime
+    """When the transaction began, in UTC, by the server's clock."""
     wal_lsn: str | None
+    """The position in the write-ahead log, replayed on a standby; None if the role may not ask for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What CREATE DATABASE needs to make one like it, and what an auditor wants to know."""
+    """The properties of a database that CREATE DATABASE needs to make a database like it, and that an auditor wants to know."""
 
     name: str
     encoding: str
@@ -43,11 +45,13 @@ class DatabaseFacts:
     locale_provider: str
     """``c`` (libc), ``i`` (ICU) or ``b`` (builtin)."""
     locale: str | None
-    """ICU's or the builtin provider's."""
+    """The locale of ICU or of the builtin provider; None for libc."""
     icu_rules: str | None
+    """ICU's additional rules; None if there are none."""
     tablespace: str | None
-    """The database's own; None for pg_default."""
+    """The database's default tablespace; None for pg_default."""
     system_identifier: str | None
+    """The cluster's number; None if the role may not ask for it."""
     standby: bool
     time_zone: str
     bytea_output: str
@@ -55,10 +59,10 @@ class DatabaseFacts:
 
 
 class Server(Relations):
-    """A session, and what the server says of itself and of the database."""
+    """A session, with queries on the server and its databases. Methods raise ConnectionFailed if the server refuses or goes away."""
 
     def describe(self) -> DatabaseFacts:
-        """The facts of the database that this is connected to."""
+        """Return the properties of the session's database."""
         locale = {15: "d.daticulocale", 16: "d.daticulocale"}.get(
             self.major, "d.datlocale" if self.major > 16 else "NULL"
         )
@@ -91,7 +95,7 @@ class Server(Relations):
         )
 
     def export_snapshot(self) -> Snapshot:
-        """Begin a transaction that lasts until :meth:`release_snapshot`, and share its snapshot."""
+        """Begin a transaction that lasts until :meth:`release_snapshot`. Return its snapshot, which other sessions can share."""
         self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         [(name, microseconds, standby)] = self.fetch(
             "SELECT pg_catalog.pg_export_snapshot(), (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint, pg_catalog.pg_is_in_recovery()"
@@ -106,36 +110,36 @@ class Server(Relations):
             self.execute("COMMIT")
 
     def databases(self) -> list[str]:
-        """Names of the databases that can be connected to; template1 first, as pg_dumpall has them."""
+        """Return the names of the databases that allow connections; template1 first, as in pg_dumpall."""
         rows = self.fetch(
             "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname <> 'template1', datname"
         )
         return [name for (name,) in rows]
 
     def roles(self) -> list[str]:
-        """Names of the cluster's roles, those that every server has left out."""
+        """Return the names of the cluster's roles, without the roles that every server has (``pg_…``)."""
         return [
             name for (name,) in self.fetch("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")
         ]
 
     def superusers(self) -> list[str]:
-        """Names of those roles that are superusers."""
+        """Return the names of the roles that are superusers."""
         return [name for (name,) in self.fetch("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper ORDER BY 1")]
 
     def tablespaces(self) -> list[str]:
-        """Names of the cluster's tablespaces, those that every server has left out."""
+        """Return the names of the cluster's tablespaces, without the tablespaces that every server has (``pg_…``)."""
         return [
             name
             for (name,) in self.fetch("SELECT spcname FROM pg_catalog.pg_tablespace WHERE spcname !~ '^pg_' ORDER BY 1")
         ]
 
     def may_read_passwords(self) -> bool:
-        """Whether the role may read the hashes of roles' passwords."""
+        """True if the role may read the hashes of roles' passwords."""
         [(readable,)] = self.fetch("SELECT pg_catalog.has_table_privilege('pg_catalog.pg_authid', 'SELECT')")
         return bool(readable)
 
     def large_object_sizes(self, oids: Sequence[int]) -> dict[int, int]:
-        """Return the bytes of each large object. The role must be allowed to read them. It works on a standby, too.
+        """Return the bytes of each large object by OID. The role must be allowed to read them. The query works on a standby, too.
 
         lo_open(…, INV_READ) reads with the transaction's snapshot, and lo_lseek64(…, SEEK_END) looks only at the last page.
         """
@@ -152,9 +156,9 @@ class Server(Relations):
         return int(count)
 
     def create_database(self, name: str, like: Source, *, in_tablespace: bool = False) -> None:
-        """Make an empty database with the encoding and locale of another one; with ``in_tablespace``, in a tablespace of the same name, too.
+        """Make an empty database with the encoding and locale of ``like``; with ``in_tablespace``, in a tablespace of the same name, too.
 
-        Raises RestoreFailed if there is no such tablespace, and ConnectionFailed if the server refuses.
+        Raises RestoreFailed if there is no such tablespace, TargetNotEmpty if the database exists, and ConnectionFailed if the server refuses.
         """
         options = locale_options(like, self.major)
         if in_tablespace and like.tablespace is not None:
@@ -169,7 +173,7 @@ class Server(Relations):
             self.execute(statement.format(self.quoted(name), sql.SQL(" ").join(options)))
         except PipelineError:
             raise
-        except BaseException:  # a signal's: the server would go on, and whoever drops the database would come too early
+        except BaseException:  # a signal's: the server would go on, and a drop of the database would come too early
             with suppress(psycopg.Error):
                 self._connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
                 while self._connection.pgconn.get_result():
@@ -177,7 +181,7 @@ class Server(Relations):
             raise
 
     def drop_database(self, name: str) -> None:
-        """Drop a database, and whoever is connected to it. Raises ConnectionFailed."""
+        """Drop a database if it exists. From PostgreSQL 13 on, end all sessions in it. Raises ConnectionFailed."""
         force = " WITH (FORCE)" if self.major >= 13 else ""
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(self.quoted(name)))
 
@@ -189,20 +193,23 @@ class Server(Relations):
         return int(row[0]) if row else 0
 
     def copy_rows(self, schema: str, relation: str, columns: str, encoding: str) -> Iterator[bytes]:
-        """The rows of one table itself as COPY's text, many at a time; ``columns`` is a list in parentheses, or empty where it has none."""
+        """Yield the rows of one table, without its children's, as COPY's text in ``encoding``, in batches of about 256 KiB.
+
+        ``columns`` is a list in parentheses, or empty for a table without columns. Raises RestoreFailed as :meth:`count_rows` does.
+        """
         rows = sql.SQL("{} {}").format(self.quoted(schema, relation), self.encoded(columns))
         with self._held(schema, relation):
             yield from self._copy(sql.SQL("COPY {} TO STDOUT (ENCODING {})").format(rows, encoding))
 
     def copy_view(self, schema: str, view: str) -> Iterator[bytes]:
-        """Return the rows of a view, or of a materialized view, as COPY's text in the session's encoding."""
+        """Yield the rows of a view, or of a materialized view, as COPY's text in the session's encoding, in batches of about 256 KiB."""
         return self._copy(sql.SQL("COPY (TABLE {}) TO STDOUT").format(self.quoted(schema, view)))
 
     @contextmanager
     def _held(self, schema: str, relation: str) -> Iterator[None]:
         """Lock a relation against replacement, and make sure that it is a table: a view would run its owner's functions.
 
-        Raises RestoreFailed. Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` helps against that.
+        Raises RestoreFailed. Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` helps against a renamed schema.
         """
         with self.errors(), self._connection.transaction():
             try:

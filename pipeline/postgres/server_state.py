@@ -7,31 +7,32 @@ from pipeline.postgres.server import Server
 
 @dataclass(frozen=True, slots=True)
 class SessionLimit:
-    """How many sessions something may have, and has."""
+    """A limit on the number of sessions, and the number of sessions that count."""
 
     of: str
-    """``server``, ``role`` or ``database``."""
+    """The holder of the limit: ``server``, ``role`` or ``database``."""
     most: int
+    """The most sessions that the limit allows at once."""
     used: int
-    """The session that asks included."""
+    """Sessions, including the session that asks."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """What the session's role and the server's settings mean for a dump that begins now."""
+    """The facts about the session's role and the server that matter for a dump that begins now."""
 
     sessions: tuple[SessionLimit, ...]
     """The limits that the role is subject to."""
     role: str
     quoted_role: str
-    """As SQL takes it."""
+    """The role's name as in SQL."""
     encryption: str | None
-    """TLS's version, ``GSSAPI``, or None."""
+    """TLS's version, or ``GSSAPI``; None if the session isn't encrypted."""
     same_machine: bool
-    """Whether the server sees the session come by a socket, or from its own address."""
+    """True if the session comes by a socket, or from the server's own address, as the server sees it."""
     standby: bool
     standby_feedback: bool
-    """Whether a standby tells its primary which rows its queries still need."""
+    """True if a standby tells its primary which rows its queries still need."""
     standby_delay: int
     """Milliseconds that a standby lets a query hold up replay; -1 for ever."""
     snapshot_threshold: int
@@ -41,10 +42,10 @@ class ServerState:
 
 
 def read_server_state(server: Server) -> ServerState:
-    """Ask the server. Raises ConnectionFailed."""
+    """Return the server's state, as the session sees it. Raises ConnectionFailed."""
     [row] = server.fetch(_CONDITION)
     *facts, superuser, max_connections, reserved, used, role_limit, used_by_role, database_limit, used_in_database = row
-    if superuser:  # subject to no other limit, and may take what is reserved
+    if superuser:  # a superuser is subject to no other limit, and may take the reserved connections
         limits = [SessionLimit("server", max_connections, used)]
     else:
         limits = [
@@ -55,7 +56,7 @@ def read_server_state(server: Server) -> ServerState:
     return ServerState(tuple(limit for limit in limits if limit.most >= 0), *facts)
 
 
-# Of other roles' sessions, pg_stat_activity shows everyone the database and the user, and nothing more.
+# pg_stat_activity shows everyone the database and the user of other roles' sessions, and nothing more.
 _CONDITION = """
 SELECT current_user, pg_catalog.quote_ident(current_user),
        coalesce((SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid() AND ssl),

@@ -1,4 +1,4 @@
-"""A session on a server: what is sent, what comes back, and what goes wrong with it."""
+"""A session on a server: sends statements, returns rows, and turns psycopg's errors into the pipeline's."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,28 +25,28 @@ _TEXTS = ("text", "name", "varchar", "bpchar", '"char"')
 
 
 class _LenientText(psycopg.adapt.Loader):
-    """Text that should be UTF-8. Names of databases and roles may not be: all databases share them, whatever their encodings."""
+    """Loads text that should be UTF-8. Names of databases and roles may not be: all databases share them, whatever their encodings."""
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode("utf-8", "backslashreplace")
 
 
 class _ShownText(psycopg.adapt.Loader):
-    """Text of a database that takes any bytes, with those that aren't UTF-8 escaped, as in a table of contents that was read."""
+    """Loads text of a database that takes any bytes. Bytes that aren't UTF-8 are escaped, as :func:`read_toc` does."""
 
     def load(self, data: Buffer) -> str:
         return shown(bytes(data), ANY_BYTES)
 
 
 class _TakenText(StrDumperUnknown):
-    """The same text as a parameter."""
+    """Sends the text of :class:`_ShownText` as a parameter."""
 
     def dump(self, obj: str) -> Buffer:
         return unshown(obj)
 
 
 class _Bytes(sql.Composable):
-    """SQL that is sent as it is."""
+    """A piece of SQL in bytes, which is sent unchanged."""
 
     def as_bytes(self, context: object = None) -> bytes:
         return bytes(self._obj)
@@ -55,8 +55,8 @@ class _Bytes(sql.Composable):
 class Session:
     """One connection, in a ``with`` block. A failure raises ConnectionFailed, or ServerUnavailable if it may pass.
 
-    The session has settings of its own. With ``users_settings`` it has those of the database's users, but no limits of time: it is for the
-    user's own SQL, or for :meth:`leave_users_path`.
+    The session has settings of its own. With ``users_settings`` it has the settings of the database's users, without limits of time. Such a
+    session is for the user's own SQL, or for :meth:`leave_users_path`. Raises InvalidRequest if the host's name isn't valid.
     """
 
     def __init__(self, conninfo: Conninfo, *, users_settings: bool = False) -> None:
@@ -70,14 +70,14 @@ class Session:
             ) from exc
         info = self._connection.info
         self.host: str = info.host
-        """As connected to; a socket's folder where it is one."""
+        """The host of the connection; for a socket, the socket's folder."""
         self.hostaddr: str = info.hostaddr
-        """The address that the name stood for; empty for a socket."""
+        """The address of the host; empty for a socket."""
         self.port: int = info.port
         self.name: str = info.dbname
         """The database's name."""
         self.version: str = info.parameter_status("server_version") or "unknown"
-        """As the server says it: ``15.18``, with what the vendor adds."""
+        """The server's version in its own words: ``15.18``, with the vendor's additions."""
         self.major: int = info.server_version // 10000
         self._settle(users_settings=users_settings)
         self._takes_any_bytes = info.parameter_status("server_encoding") == ANY_BYTES
@@ -103,17 +103,17 @@ class Session:
             self.fetch(f"{english_messages(self.major)} UNION ALL {NO_VIEWS}")
 
     def leave_users_path(self) -> None:
-        """Make a session with the users' settings fit for pgstow's own statements, and those of an archive, as others are from the start."""
+        """Make a session with the users' settings fit for pgstow's own statements and an archive's. Other sessions are so from the start."""
         self.execute("SET search_path = ''; SET standard_conforming_strings = on; SET row_security = off")
         self.fetch(NO_VIEWS)
 
     def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
+        """Return all rows of a query."""
         with self.errors():
             return self._connection.execute(query.encode(), parameters or None).fetchall()
 
     def execute(self, statement: sql.Composable | str) -> None:
-        """Run a statement for its effect."""
+        """Run a statement for its effect. Raises TargetNotEmpty if it creates a database that exists."""
         with self.errors():
             self._connection.execute(
                 statement.encode() if isinstance(statement, str) else statement.as_bytes(self._connection)
@@ -138,7 +138,7 @@ class Session:
                     return results
 
     def fetch_if_allowed(self, query: str) -> str | None:
-        """One value, or None where the role may not ask for it (managed services)."""
+        """Return one value as text; None if it is NULL, or if the role may not ask for it (managed services)."""
         refusals = (
             psycopg.errors.InsufficientPrivilege,
             psycopg.errors.UndefinedFunction,
@@ -153,15 +153,15 @@ class Session:
         return str(row[0]) if row and row[0] is not None else None
 
     def quoted(self, *names: str) -> sql.Composable:
-        """The name of a table and the like, and its schema's before it, for a statement."""
+        """Return the quoted names for a statement, with dots between them: a schema's and a table's, or one name."""
         return sql.SQL(".").join(self.encoded('"' + name.replace('"', '""') + '"') for name in names)
 
     def encoded(self, text: str) -> sql.Composable:
-        """A piece of SQL. Where the database takes any bytes, ``\\xe9`` stands for one that isn't UTF-8, as in what it says."""
+        """Return a piece of SQL. In a database that takes any bytes, ``\\xe9`` stands for a byte that isn't UTF-8, as in fetched text."""
         return _Bytes(unshown(text) if self._takes_any_bytes else text.encode())
 
     def close(self) -> None:
-        """End the session, and a transaction with it."""
+        """End the session, and any transaction in it."""
         self._connection.close()
 
     def __enter__(self) -> Self:
@@ -174,7 +174,7 @@ class Session:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """psycopg's exceptions as the pipeline's."""
+        """Turn psycopg's exceptions into TargetNotEmpty (the database exists), ServerUnavailable (may pass) or ConnectionFailed."""
         try:
             yield
         except psycopg.errors.DuplicateDatabase as exc:
@@ -204,6 +204,6 @@ def _failed(what: str, error: psycopg.Error) -> ConnectionFailed:
 
 
 def _sentence(error: psycopg.Error) -> str:
-    """libpq's message on one line."""
+    """Return libpq's message on one line."""
     text = " ".join(str(error).split())
     return text if text.endswith((".", "?", "!")) else f"{text}."

@@ -1,4 +1,4 @@
-"""The settings of pgstow's own sessions, whatever the server, the database, the role or the environment has set."""
+"""The settings of pgstow's own sessions. They win over the settings of the server, the database, the role and the environment."""
 
 _NO_LIMITS = {
     "statement_timeout": "0",
@@ -41,7 +41,7 @@ _UNTIL = {"force_parallel_mode": 15}
 def settings_script(major: int, *, users: bool) -> str:
     """Return the statements for a session on a server of this major version. With ``users``, values look as the database's users see them.
 
-    All statements are SET, which needs no snapshot: a session may have to wait for a serializable one, and a standby has none. The time zone
+    All statements are SET, which needs no snapshot: a session may wait for a serializable snapshot, and a standby has none. The time zone
     and the format of bytea stay, since pg_dump dumps with them and the manifest names them.
     """
     wanted = _NO_LIMITS if users else _OWN | _NO_LIMITS
@@ -54,7 +54,7 @@ NO_VIEWS = (
     "WHERE name = 'restrict_nonsystem_relation_kind'"
 )
 """Minor versions since August 2024 have the setting. Somebody may replace a table by a view or a foreign table before pgstow reads the
-table, and that must not run code (CVE-2024-7348). pg_dump sets it by the same query."""
+table. The view must not run code (CVE-2024-7348). pg_dump sets the setting by the same query."""
 
 
 def english_messages(major: int) -> str:

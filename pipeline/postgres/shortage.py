@@ -1,7 +1,7 @@
 """Tells whether a restore failed because the server lacks something that no backup holds: a library, a locale, a file, an extension's version.
 
-pg_restore passes on no SQLSTATE, and a server may speak any language. So the words of the message alone don't decide: the kind of the statement
-counts, too, and whether the server has the collations and extensions that the statement needs.
+pg_restore passes on no SQLSTATE, and a server may speak any language. So the words of the message alone don't decide. The kind of the statement
+counts, too, and so do the server's collations and extensions that the statement needs.
 """
 
 import re
@@ -102,7 +102,7 @@ def _lacks_collation(statement: str, server: Server) -> bool:
 
 
 def _other_versions(versions: Mapping[str, str], server: Server) -> set[str]:
-    """Return the extensions that the server has in another version than the backed-up one."""
+    """Return the extensions that the server has in another version than the backed-up database."""
     rows = server.fetch("SELECT name, default_version FROM pg_catalog.pg_available_extensions")
     return {name for name, version in rows if versions.get(name, version) != version}
 
@@ -110,8 +110,8 @@ def _other_versions(versions: Mapping[str, str], server: Server) -> set[str]:
 def _extensions_of(refused: RefusedStatement, toc: Toc, versions: Mapping[str, str]) -> set[str]:
     """Return the extensions on which the refused statement or rows depend, by the archive's dependencies.
 
-    A script has no dependencies: return all extensions if a name is undefined, or else none. For rows, only the extension counts that makes
-    their table.
+    A script has no dependencies: return all extensions if a name is undefined, or else no extension. For rows, return only the extension that
+    makes their table.
     """
     if not toc.entries:
         return set(versions) if _UNDEFINED.fullmatch(refused.sqlstate) else set()

@@ -1,4 +1,4 @@
-"""An eye on what pg_dump's sessions execute, since pg_dump turns the server's own timeout off for them."""
+"""Watches the statements of pg_dump's sessions, for which pg_dump turns the server's own timeout off."""
 
 import math
 import textwrap
@@ -15,12 +15,13 @@ _LONGEST_QUOTE = 120  # characters
 
 
 class StatementTimeout:
-    """Asks the server every second, while :meth:`look` is called, whether a statement runs longer than ``timeout`` seconds; 0 asks nothing.
+    """Looks for statements that run longer than ``timeout`` seconds in the sessions with the application name ``name``; 0 for no limit.
 
-    ``workers.collect`` raises DumpFailed then. It looks at the sessions with the application name ``name``.
+    Asks the server every second, while :meth:`look` is called. If a statement runs too long, ``workers.collect`` raises DumpFailed.
 
     Raises:
-        InvalidRequest: the server doesn't show what its sessions execute.
+        InvalidRequest: the server doesn't show its sessions' statements.
+        ConnectionFailed: the server refuses or goes away.
     """
 
     def __init__(self, server: Server, name: str, timeout: int, workers: Workers) -> None:
@@ -35,11 +36,11 @@ class StatementTimeout:
 
     @property
     def asking(self) -> bool:
-        """Whether the server is being asked."""
+        """True if the server is being asked."""
         return self._asking.pending > 0
 
     def look(self) -> None:
-        """Ask, if that is due; not in the calling thread, since an answer may take its time."""
+        """Ask the server if a second has passed since the last question. Another thread asks, since the answer may take its time."""
         if time.monotonic() >= self._next and not self.asking:
             self._next = time.monotonic() + _INTERVAL
             self._asking.submit(self._ask, self._judge)

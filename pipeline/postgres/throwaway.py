@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own for a while: to prove a backup by restoring it, to show pgstow, to test it."""
+"""A temporary PostgreSQL server: to prove a backup by restoring it, to show pgstow, and to test it."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from pipeline.postgres.os_user import OsUser, give_away, own_user, user_with_nam
 from pipeline.postgres.programs import OLDEST_MAJOR, PYPI_PACKAGE, find_program
 
 NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-"""What a server need not do whose data are thrown away: PostgreSQL's manual, "Non-Durable Settings"."""
+"""Settings for a server whose data are thrown away: PostgreSQL's manual, "Non-Durable Settings"."""
 
 _DEFAULT_PORT = 5432  # without TCP, only a part of the socket's name
 _LONGEST_SOCKET_PATH = 103  # bytes, without the final NUL; macOS's limit, Linux's is 107
@@ -50,24 +50,24 @@ class ThrowawayCluster:
     """A new database cluster with a running server, from ``with`` until its end; nothing is left behind.
 
     Its server is reached by a Unix socket in a private directory, as the superuser, without a password.
-    With ``port``, it also listens on 127.0.0.1, where every user of this machine may then log in.
+    With ``port``, it also listens on 127.0.0.1, and every user of this machine may log in.
 
-    PostgreSQL refuses to be run by root. So when this process is root's, the server has a user ID that nobody else has, and nothing is left
-    of what that user ran. The server's environment holds what it needs to run, and nothing of how to reach anything else.
+    PostgreSQL refuses to run as root. So if this process is root's, the server has a user ID of its own, and all processes of that user are
+    ended with the server. The server's environment holds no variables by which to reach other servers or stores.
 
     Args:
-        at_least_major: the server's major version, or else the lowest newer one that is installed.
+        at_least_major: the server's major version, or else the lowest newer version that is installed.
         search: directories of PostgreSQL's programs, as for :func:`find_program`.
         settings: server settings over :data:`NOT_DURABLE`, as in postgresql.conf.
         directory: where the cluster's own directory is made; by default the system's place for temporary files.
-        port: a TCP port; None for none.
+        port: a TCP port; None for no TCP.
         encoding: of its first databases. With SQL_ASCII, the cluster's roles and tablespaces may have names of any bytes.
         superuser: the name of the role that initdb makes.
-        offline: keep the server from all networks, where this process is root's and the kernel lets it.
+        offline: keep the server from all networks, if this process is root's and the kernel allows it.
 
     Raises:
-        ProgramMissing: ``initdb`` is not there in such a version.
-        LocalResourceExhausted: the server does not start here; the reason is the server's own.
+        ProgramMissing: there is no ``initdb`` of such a version.
+        LocalResourceExhausted: the server doesn't start, for a reason in its own words, or no user ID is free for it.
     """
 
     def __init__(
@@ -111,11 +111,11 @@ class ThrowawayCluster:
         self._cleanup.close()
 
     def conninfo(self, dbname: str = "postgres") -> str:
-        """A libpq connection string to one of the cluster's databases."""
+        """Return a libpq connection string to a database of the cluster."""
         return make_conninfo(host=str(self._sockets), port=self._port, user=self._superuser, dbname=dbname)
 
     def make_folder(self) -> Path:
-        """A new empty folder that is the server's, and goes with it."""
+        """Return a new empty folder that belongs to the server's user. The folder is removed with the cluster."""
         folder = Path(tempfile.mkdtemp(dir=self._home))
         if self._owner:
             os.chown(folder, self._owner.uid, self._owner.gid, follow_symlinks=False)
@@ -123,7 +123,7 @@ class ThrowawayCluster:
 
     @property
     def log(self) -> str:
-        """What the server has said so far, and initdb before it."""
+        """The messages of initdb, and then of the server, so far."""
         self._log.seek(0)
         return self._log.read()
 
@@ -143,7 +143,7 @@ class ThrowawayCluster:
         return len(os.fsencode(directory / f".s.PGSQL.{self._port}")) <= _LONGEST_SOCKET_PATH
 
     def _executable_programs(self) -> Path:
-        """The programs' directory; a copy of it where the server's user may not look into the original."""
+        """Return the programs' directory, or a copy of it if the server's user may not execute the original programs."""
         try:
             self._popen([self.bin_dir / "initdb", "--version"], self._owner).wait()
         except PermissionError as exc:

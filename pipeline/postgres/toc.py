@@ -1,8 +1,8 @@
 """An archive's table of contents: ``toc.dat`` of the directory format and of the tar format, or the beginning of a custom-format archive.
 
 The format is PostgreSQL's: ``ReadHead`` and ``ReadToc`` in ``src/bin/pg_dump/pg_backup_archiver.c``, versions 1.12 (PostgreSQL 9)
-to 1.16 (PostgreSQL 17 and 18). ``pg_restore --list`` prints the same, but not the dependencies, and its lines cannot be
-taken apart again where a name holds spaces or newlines.
+to 1.16 (PostgreSQL 17 and 18). ``pg_restore --list`` leaves out the dependencies, and its lines can't be parsed if a name
+holds spaces or newlines.
 """
 
 import re
@@ -20,7 +20,7 @@ _CUSTOM = 1
 """``archCustom`` in ``pg_backup_archiver.h``."""
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
 _COPY = re.compile(rf"COPY (?:{_NAME}\.)?{_NAME} (?P<columns>\(.*\))? ?FROM stdin;\s*", re.DOTALL)
-"""``dumpTableData`` in pg_dump.c: the columns but for generated ones."""
+"""``dumpTableData`` in pg_dump.c: the columns without the generated columns."""
 
 
 class TocCutShort(DumpFailed):
@@ -42,29 +42,29 @@ class TocEntry:
 
     dump_id: int
     oid: int
-    """In its catalog, on the server that was dumped; 0 where the object has none."""
+    """The object's OID in its catalog, on the server that was dumped; 0 if the object has none."""
     description: str
-    """What it is, in pg_dump's words: ``TABLE DATA``, ``INDEX``, ``SEQUENCE SET``, …"""
+    """The entry's kind, in pg_dump's words: ``TABLE DATA``, ``INDEX``, ``SEQUENCE SET``, …"""
     section: Section
     namespace: str
     tag: str
-    """Its name, or for a dependent object ``table name`` or ``KIND name``, as pg_dump has it."""
+    """The object's name; for a dependent object ``table name`` or ``KIND name``, as pg_dump writes it."""
     filename: str
-    """The file of the archive that holds its data; empty where it has none."""
+    """The file of the archive that holds the entry's data; empty if it has no file."""
     dependencies: tuple[int, ...]
-    """Dump IDs of what must be there first."""
+    """Dump IDs of the entries that must be restored first."""
     owner: str
-    """The role that owns it; empty where it has none."""
+    """The role that owns the object; empty if it has no owner."""
     definition: str
-    """The SQL that makes it; empty for data."""
+    """The SQL that makes the object; empty for data."""
     drop_statement: str
-    """The SQL that drops it; empty where it goes with what it belongs to."""
+    """The SQL that drops the object; empty if the object is dropped with another object."""
     copy_statement: str
-    """``COPY schema.name (columns) FROM stdin;`` of a table's data."""
+    """``COPY schema.name (columns) FROM stdin;`` of a table's data; empty for other entries."""
 
     @property
     def columns(self) -> str:
-        """The columns of a table's data, in parentheses and in the order of its file; empty where it has none."""
+        """The columns of a table's data, in parentheses and in the order of its file; empty if there are none."""
         match = _COPY.fullmatch(self.copy_statement)
         return (match and match["columns"]) or ""
 
@@ -83,7 +83,7 @@ class Toc:
 
     @property
     def has_large_objects(self) -> bool:
-        """True if large objects are among its data."""
+        """True if the archive has the data of large objects."""
         return any(entry.description == "BLOBS" for entry in self.entries)
 
     def with_needed(self, dump_ids: Iterable[int]) -> tuple[TocEntry, ...]:
@@ -99,7 +99,7 @@ class Toc:
 
     @property
     def encoding(self) -> str:
-        """That of the tables' data, by PostgreSQL's name."""
+        """The encoding of the tables' data, by PostgreSQL's name."""
         definitions = [entry.definition for entry in self.entries if entry.description == "ENCODING"]
         match = re.search(r"'([^']+)'", definitions[0]) if definitions else None
         return match[1] if match else "UTF8"
@@ -111,9 +111,9 @@ class Toc:
 
 
 def read_toc(data: bytes) -> Toc:
-    """Parse a table of contents, after which there may be more.
+    """Parse a table of contents. Other bytes may follow it.
 
-    Raises TocCutShort, or DumpFailed where it is damaged, or of a version that is not known.
+    Raises TocCutShort if the table of contents ends too early, or DumpFailed if it is damaged or of an unknown version.
     """
     try:
         server_version, _ = _Reader(data).head()
@@ -129,8 +129,8 @@ def renumber(
 ) -> bytes:
     """Return the same table of contents with other dump IDs, in the entries and in the dependencies on them, and with ``more`` dependencies.
 
-    A dump ID is only a label within one archive, but parallel pg_restore starts entries of equal size in the order of their dump IDs
-    (``TocEntrySizeCompare``); so a permutation of the IDs chooses that order. Order and content of the entries stay. ``more`` has the
+    A dump ID is only a label within one archive. But parallel pg_restore starts entries of equal size in the order of their dump IDs
+    (``TocEntrySizeCompare``), so a permutation of the IDs chooses the order. Order and content of the entries stay. ``more`` has the
     archive's old dump IDs. Its dependencies come last in each entry, since the first dependency of a table's data is its table.
     """
     reader = _Reader(data)
@@ -197,10 +197,10 @@ class _RawEntry:
     end_of_dependencies: int
     """Offset of the string that ends the list of dependencies."""
     starts: Mapping[str, int]
-    """Offsets of the strings that may be changed, in their order, by the name that they have here."""
+    """Offsets of the strings that may be changed, in their order, by the names of this class's fields."""
 
     def decoded(self, decode: Callable[[bytes], str]) -> TocEntry:
-        """With its strings as ``decode`` has them."""
+        """Return the entry with its strings decoded by ``decode``. Raises ValueError if a number isn't valid."""
 
         def text(value: bytes | None) -> str:
             return decode(value or b"")
@@ -233,7 +233,7 @@ class _Reader:
         self.version = (0, 0)
 
     def head(self) -> tuple[bytes | None, int]:
-        """Server's version, number of entries."""
+        """Return the server's version and the number of entries. Raises DumpFailed if this isn't a known archive."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
         major, minor, _revision, self.int_size, self._offset_size, self._format = self._take(6)
@@ -309,7 +309,7 @@ class _Reader:
         )
 
     def encode_int(self, value: int) -> bytes:
-        """``WriteInt``: a sign byte, then the magnitude, lowest byte first."""
+        """Return a number as the file has it (``WriteInt``): a sign byte, then the magnitude, lowest byte first."""
         return bytes([value < 0]) + abs(value).to_bytes(self.int_size, "little")
 
     def encode_dependency(self, dump_id: int) -> bytes:
@@ -335,7 +335,10 @@ class _Reader:
 
 
 def _raw_entries(data: bytes) -> Iterator[_RawEntry]:
-    """Yield the entries one by one: all at once, they take several times the memory of what is made of them."""
+    """Yield the entries one by one: all of them at once would take several times the memory of the parsed entries.
+
+    Raises TocCutShort, DumpFailed or ValueError if the table of contents can't be read.
+    """
     reader = _Reader(data)
     _, count = reader.head()
     for _ in range(count):
@@ -343,7 +346,7 @@ def _raw_entries(data: bytes) -> Iterator[_RawEntry]:
 
 
 def _encoding(entries: Iterable[_RawEntry]) -> str:
-    """That of the archive's strings, by PostgreSQL's name: the client encoding that its ENCODING entry sets."""
+    """Return the encoding of the archive's strings, by PostgreSQL's name: the client encoding that its ENCODING entry sets."""
     for entry in entries:
         if entry.description == b"ENCODING":
             match = re.search(rb"'([^']+)'", entry.definition or b"")

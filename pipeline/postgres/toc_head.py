@@ -1,4 +1,4 @@
-"""The table of contents of an archive that is a single file: it comes first."""
+"""The table of contents at the beginning of an archive that is a single file."""
 
 from tarfile import BLOCKSIZE, HeaderError, TarInfo
 
@@ -8,16 +8,19 @@ from pipeline.postgres.toc import Toc, TocCutShort, read_toc
 
 
 def parse_head(head: bytes, format_: Format) -> tuple[bytes, Toc]:
-    """Its bytes, after which there may be more, and what they say, of the beginning of a custom or a tar archive.
+    """Return the table of contents at the beginning of a custom or a tar archive: its bytes, which others may follow, and its parsed form.
 
-    Raises TocCutShort where that isn't all of it, or DumpFailed where it is damaged.
+    Raises TocCutShort if ``head`` doesn't have all of it, or DumpFailed if it is damaged.
     """
     toc_data = _first_member(head) if format_ == "tar" else head
     return toc_data, read_toc(toc_data)
 
 
 def _first_member(head: bytes) -> bytes:
-    """The content of a tar archive's first file, which is ``toc.dat``, as far as it is there."""
+    """Return the content of a tar archive's first file, ``toc.dat``, as far as ``head`` has it.
+
+    Raises TocCutShort if ``head`` begins with no tar header, or DumpFailed if the header's size is below 0.
+    """
     try:
         size = TarInfo.frombuf(head[:BLOCKSIZE], "utf-8", "replace").size
     except (HeaderError, ValueError, OverflowError) as exc:

@@ -1,4 +1,4 @@
-"""The list of entries that ``pg_restore --list`` prints and ``pg_restore --use-list`` takes, once somebody has edited it."""
+"""Lists of entries: ``pg_restore --list`` prints them, users edit them, and ``pg_restore --use-list`` takes them."""
 
 import re
 from collections.abc import Iterable
@@ -9,14 +9,14 @@ _LONGEST_EXCERPT = 60
 
 
 def format_list(dump_ids: Iterable[int]) -> str:
-    """A list of these entries, in this order."""
+    """Return a list of these entries, in this order."""
     return "".join(f"{dump_id};\n" for dump_id in dump_ids)
 
 
 def parse_list(text: str) -> tuple[int, ...]:
-    """The dump IDs of a list, in its order, each once. A semicolon begins a comment (``SortTocFromFile`` in pg_backup_archiver.c).
+    """Return the dump IDs of a list, in its order, each once. A semicolon begins a comment (``SortTocFromFile`` in pg_backup_archiver.c).
 
-    Raises InvalidRequest where it names no entry, or holds something else: pg_restore would leave that out with a warning.
+    Raises InvalidRequest if the list names no entry, or if a line begins with no dump ID: pg_restore would skip the line with a warning.
     """
     dump_ids: dict[int, None] = {}
     for number, line in enumerate(text.split("\n"), 1):

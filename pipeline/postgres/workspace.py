@@ -1,8 +1,8 @@
 """A private folder, and PostgreSQL's programs that run in it, so that neither outlives pgstow.
 
-Whatever ends pgstow, ``kill -9`` included, a guard (a few lines of POSIX shell that wait for the other end of a pipe to close) stops the
-programs and removes the folder. The programs run in a process group of their own: a stop or a kill reaches pg_dump's workers too, and a
-Ctrl-C at the terminal reaches pgstow alone, which then stops them in order.
+A guard stops the programs and removes the folder at any end of pgstow, ``kill -9`` included. The guard is a few lines of POSIX shell, which
+wait for the other end of a pipe to close. The programs run in process groups of their own. So a stop or a kill reaches pg_dump's workers,
+too. A Ctrl-C at the terminal reaches pgstow alone, which then stops the programs in order.
 """
 
 import contextlib
@@ -68,7 +68,7 @@ done
 rm -rf -- "$1"
 """
 
-# A program tells the guard of itself before it is that program, with the pipe as its standard input: at no moment does it run unguarded.
+# The shell tells the guard its process ID, by the pipe as its standard input, before it becomes the program. So no program runs unguarded.
 _PROGRAM = 'echo $$ >&0 && exec "$@" </dev/null'
 
 
@@ -82,9 +82,9 @@ class RunningProgram:
         """The descriptor of the guard's pipe."""
 
     def poll(self) -> int | None:
-        """The exit status, or None while it runs.
+        """Return the exit status, or the negative number of the signal that ended the program; None while it runs.
 
-        It isn't reaped before :meth:`stop`, so that until then no other process group can have its number.
+        The program isn't reaped before :meth:`stop`. Until then, no other process group can have its number.
         """
         if self._process.returncode is not None:
             return self._process.returncode
@@ -94,21 +94,21 @@ class RunningProgram:
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
     def wait(self) -> int:
-        """Wait for the end, and return the exit status."""
+        """Wait for the end of the program, and return its exit status as :meth:`poll` does."""
         while (status := self.poll()) is None:
             os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return status
 
     def pause(self) -> None:
-        """SIGSTOP to the whole group."""
+        """Send SIGSTOP to the whole group."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT to the whole group."""
+        """Send SIGCONT to the whole group."""
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End the whole group: SIGTERM, on which pg_dump and pg_restore cancel what the server does for them; SIGKILL after a grace."""
+        """End the whole group: by SIGTERM, on which pg_dump and pg_restore cancel their statements, and by SIGKILL after ten seconds."""
         if self._process.returncode is not None:
             return
         self._signal(signal.SIGTERM)
@@ -123,11 +123,11 @@ class RunningProgram:
         self._process.wait()
 
     def messages(self) -> str:
-        """What it wrote to its standard error so far."""
+        """Return the text that the program wrote to its standard error so far."""
         return self._log.read_text("utf-8", "replace").rstrip("\0").strip()
 
     def lines(self, offset: int) -> bytes:
-        """The whole lines that it wrote to its standard error after so many bytes."""
+        """Return the whole lines that the program wrote to its standard error after the first ``offset`` bytes."""
         with self._log.open("rb") as log:
             log.seek(offset)
             data = log.read()
@@ -144,7 +144,10 @@ class RunningProgram:
 
 
 class Workspace:
-    """A new folder of mode 0700 under ``parent`` (the system's temporary folder by default), removed at the end, whatever the end is."""
+    """A new folder of mode 0700 under ``parent`` (the system's temporary folder by default), removed at any end of pgstow.
+
+    Raises LocalResourceExhausted if the folder can't be made.
+    """
 
     def __init__(self, parent: Path | None = None) -> None:
         parent = (parent or Path(tempfile.gettempdir())).resolve()
@@ -179,7 +182,7 @@ class Workspace:
         os.close(self._lock)
 
     def write_private(self, name: str, content: str | bytes) -> Path:
-        """A file of mode 0600 in the folder."""
+        """Write a new file of mode 0600 in the folder. Return its path. Raises FileExistsError if the folder has such a file."""
         path = self.path / name
         path.touch(mode=0o600, exist_ok=False)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -198,7 +201,7 @@ class Workspace:
 
         The program gets a client's environment without the ``unset`` variables. If ``unset`` is None, it gets none of libpq's variables.
 
-        What it creates is for its owner alone.
+        The program's files are for their owner alone. Raises LocalResourceExhausted if the disk is full.
         """
         log = self._reserve_log(f"{program.path.name}-{len(self._programs)}.log")
         with log.open("r+b") as errors:
@@ -217,7 +220,7 @@ class Workspace:
         return running
 
     def _reserve_log(self, name: str) -> Path:
-        """A file with room on the disk, so that a program can still say that the disk is full."""
+        """Return a new file with room on the disk, so that a program can still say that the disk is full."""
         log = self.write_private(name, "")
         try:
             with log.open("r+b") as file:
@@ -228,7 +231,7 @@ class Workspace:
         return log
 
     def _dismiss_guard(self) -> None:
-        """Let it do its work: stop what still runs, if only because a signal came before it was in our list, and remove the folder."""
+        """Let the guard stop the programs that still run, and remove the folder. A signal may have kept a program out of our list."""
         self._guard_pipe().close()
         self._guard.wait()
 
@@ -239,7 +242,7 @@ class Workspace:
 
 
 def describe_failure(name: str, status: int, messages: str) -> str:
-    """One sentence on why a program ended with ``status``, from what it wrote to its standard error."""
+    """Return one sentence on why a program ended with ``status``, from the text that it wrote to its standard error."""
     if status < 0:
         return f"{name} was killed by signal {-status}."
     lines = [re.sub(rf"^(?:{name}|pg_dump): ", "", line).strip() for line in messages.splitlines()]
@@ -250,6 +253,6 @@ def describe_failure(name: str, status: int, messages: str) -> str:
 
 
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run one of PostgreSQL's programs that connects to no server, and return what it printed."""
+    """Run one of PostgreSQL's programs that connects to no server. Return its exit status and output, in bytes."""
     command = [str(program.path), *arguments]
     return subprocess.run(command, input=stdin, env=for_no_connection(), capture_output=True, check=False)

@@ -11,7 +11,7 @@ DEFAULT_LEVEL = 3
 LEVELS = range(1, 20)  # 20 and above need more memory than a frame's size to decompress
 _OUTPUT = 1024 * 1024
 _LARGEST_WINDOW = 8 * 1024 * 1024
-"""Bytes that a frame may ask a reader to keep. RFC 8878 (3.1.1.1.2) asks readers to support at least so many. pgstow's frames need no more."""
+"""The most bytes that a frame may ask a reader to keep. RFC 8878 (3.1.1.1.2) asks readers for no less. pgstow's frames need no more."""
 
 
 class Compressor:
@@ -22,12 +22,12 @@ class Compressor:
         self._local = threading.local()
 
     def context_size(self, frame_size: int) -> int:
-        """Bytes that zstd itself takes in each thread, for frames of so many bytes: from 1 MiB at level 3 to 80 at level 19."""
+        """Return the bytes that zstd itself takes in each thread, for frames of ``frame_size`` bytes: 1 MiB at level 3, 80 MiB at level 19."""
         parameters = zstandard.ZstdCompressionParameters.from_level(self.level, source_size=frame_size)
         return int(parameters.estimated_compression_context_size())
 
     def frame(self, data: bytes) -> bytes:
-        """``data`` as one frame that states its content's size and carries a checksum of it."""
+        """Return ``data`` as one frame, which states the size of its content and carries a checksum of the content."""
         context = getattr(self._local, "context", None)
         if context is None:
             context = zstandard.ZstdCompressor(level=self.level, write_checksum=True, write_content_size=True)

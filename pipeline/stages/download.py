@@ -1,4 +1,4 @@
-"""Objects from a store: no byte of one is handed on before all of it was checked."""
+"""Reads objects from a store. No byte of an object is handed on before the whole object is checked."""
 
 import hashlib
 import threading
@@ -19,11 +19,11 @@ from storage_backends.versions import get_version
 
 _NAMED = 3
 LARGEST_WHOLE = 512 * 1024 * 1024
-"""Bytes of a file that is read at once: a table of contents, a list of large objects, or the script of roles and tablespaces."""
+"""The most bytes of a file that is read at once: a table of contents, a list of large objects, or the script of roles and tablespaces."""
 
 
 def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The same parts; after the last, BackupDamaged unless they were the file: its size, its SHA-256 and its rows."""
+    """Yield the parts of the file. Then raise BackupDamaged unless its size, SHA-256 and number of rows are the manifest's."""
     digest, size, lines = hashlib.sha256(), 0, 0
     for part in parts:
         digest.update(part)
@@ -37,7 +37,7 @@ def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def read_whole(file: File, reader: "ObjectReader") -> bytes:
-    """Return the checked content of a file that has to be in memory at once. Raises BackupDamaged, also above :data:`LARGEST_WHOLE`."""
+    """Return the checked content of a file, in memory. Raises BackupDamaged, also above :data:`LARGEST_WHOLE`, and StorageError."""
     if file.size > LARGEST_WHOLE:
         raise BackupDamaged(
             f"{file.path} would have {file.size} bytes, more than the {LARGEST_WHOLE} that pgstow reads at once."
@@ -49,7 +49,7 @@ def download(store: StorageBackend, stored: StoredObject, replaced: list[str]) -
     """Return a whole object, in memory. Raises BackupDamaged, naming the object, if it is missing or not what the manifest says.
 
     If somebody overwrote or deleted the object, and the store keeps versions, return the version that the manifest names. ``replaced`` then
-    gets a sentence.
+    gets a sentence. Raises StorageError if the store fails.
     """
     try:
         return _checked(store, stored, lambda: store.get(stored.key, at_most=stored.size))
@@ -94,20 +94,19 @@ def tell_replaced(replaced: Iterable[str], notify: Notify) -> None:
 
 
 def objects_at_once(objects: Iterable[StoredObject], limits: Limits) -> int:
-    """Return how many of the objects fit into the memory. Raises InvalidRequest if two don't fit."""
+    """Return how many of the objects fit into ``limits.memory`` at once. Raises InvalidRequest if two don't fit."""
     largest = max((stored.size for stored in objects), default=1)
     limits.check_memory(largest)
     return limits.memory // max(1, largest)
 
 
 class ObjectReader:
-    """Checked objects of a backup for many threads at once, some of them fetched ahead, in bounded memory.
+    """Gives many threads the checked objects of a backup, some of them fetched ahead, in bounded memory.
 
-    Holds at most ``limits.memory`` bytes of objects, and fetches ``limits.transfers`` of them at once, whoever asks. An object is kept until
-    all of ``files`` that lie in it were read, unless memory is short: then one that nobody is reading is dropped and, if it is wanted again,
-    fetched again.
+    Holds at most ``limits.memory`` bytes of objects, and fetches at most ``limits.transfers`` objects at once. An object is kept until all
+    of ``files`` in it were read. If memory is short, an object that no thread is reading is dropped, and fetched again if needed.
 
-    Raises InvalidRequest where the memory doesn't hold two of the objects.
+    Raises InvalidRequest if the memory limit doesn't hold two of the objects.
     """
 
     def __init__(
@@ -126,19 +125,22 @@ class ObjectReader:
         self._transfers = threading.Semaphore(limits.transfers)
         self._changed = threading.Condition()
         self._bodies: OrderedDict[int, bytes | None] = OrderedDict()
-        """By index, the longest unused first; None while it is fetched."""
+        """The objects by index, the longest unused first; None while an object is fetched."""
         self._readers: Counter[int] = Counter()
         self.damaged: dict[int, str] = {}
-        """What is wrong with an object, by index; it is not fetched again."""
+        """A sentence for each damaged object, by index. A damaged object is not fetched again."""
         self.checked: set[int] = set()
-        """Indexes of the objects that are what they were."""
+        """Indexes of the objects whose content is what the manifest says."""
         self.replaced: list[str] = []
         """A sentence for each overwritten or deleted object whose stored version was read instead."""
         self.fetched = 0
-        """Bytes that came from the store."""
+        """Bytes of the objects that came whole from the store."""
 
     def read(self, file: File) -> Iterator[bytes]:
-        """The file's content in parts of at most 1 MiB or so. Raises BackupDamaged or StorageError."""
+        """Yield the file's content in parts of at most 1 MiB. Raises BackupDamaged if an object is damaged, and StorageError.
+
+        The objects are checked, and the file is not: see :func:`check_content`.
+        """
         indexes = [segment.object for segment in file.segments]
         for position, segment in enumerate(file.segments):
             self.fetch_ahead(indexes[position + 1 : position + 2])
@@ -147,7 +149,7 @@ class ObjectReader:
                 del body  # before another one is fetched in its place
 
     def fetch_ahead(self, indexes: Iterable[int]) -> None:
-        """These objects are wanted soon; begin to fetch them as far as there is memory."""
+        """Begin to fetch objects that are needed soon, as far as there is memory. Failures are raised by :meth:`read`."""
         for index in indexes:
             with self._changed:
                 if index in self._bodies or not self._make_room(leave=1):
@@ -187,7 +189,7 @@ class ObjectReader:
             return body
 
     def _fetch_quietly(self, index: int) -> None:
-        """Whoever reads the object fails, where the file that it reads is known."""
+        """Fetch an object, and raise nothing of the store's: the thread that reads the object fails, and knows the file."""
         with suppress(BackupDamaged, StorageError):
             self._fetch(index)
 
@@ -210,7 +212,7 @@ class ObjectReader:
             self._changed.notify_all()
 
     def _make_room(self, *, leave: int) -> bool:
-        """Whether one more object fits and ``leave`` after it, once one that nobody reads is dropped if need be."""
+        """True if there is room for another object, and for ``leave`` more. If ``leave`` is 0, drop an object that no thread reads."""
         if len(self._bodies) + leave < self._slots:
             return True
         if leave:

@@ -1,9 +1,9 @@
-"""An archive for pg_restore, or a script for psql, that is never all there: each data file is a pipe, filled as it is read.
+"""Feeds an archive to pg_restore, or a script to psql, without the whole of it on disk. Each data file is a pipe, filled as it is read.
 
-pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO will do. It asks for the files'
-sizes, largest first, to choose what parallel jobs begin with; all FIFOs have size 0, and then it goes by dump ID
-(``TocEntrySizeCompare``). So the copy of ``toc.dat`` that it gets has its dump IDs dealt out anew, in the order of the real sizes. For several
-jobs, the copy also has dependencies that pg_dump left out (:mod:`pipeline.postgres.load_order`).
+pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO is enough. Parallel jobs begin
+with the largest files. All FIFOs have size 0, and then pg_restore goes by dump ID (``TocEntrySizeCompare``). So the copy of ``toc.dat`` for
+pg_restore has new dump IDs, in the order of the real sizes. For several jobs, the copy also has dependencies that pg_dump left out
+(:mod:`pipeline.postgres.load_order`).
 """
 
 import fcntl
@@ -29,19 +29,19 @@ _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pip
 
 @dataclass(frozen=True, slots=True)
 class FeedPlan:
-    """What pg_restore will read, in the order in which it will ask for it."""
+    """The files that pg_restore will read, in the order in which it will ask for them."""
 
     toc: bytes | None
-    """The table of contents with the dump IDs that bring about that order; None where there is a single file and no folder."""
+    """The table of contents, with dump IDs that bring about the order; None if there is a single file and no folder."""
     new_ids: Mapping[int, int]
-    """Dump IDs in it, by the archive's own."""
+    """Dump IDs in ``toc``, by the archive's own."""
     small: tuple[File, ...]
-    """Files that lie there as they are: the lists of large objects."""
+    """Files that lie in the folder as they are: the lists of large objects."""
     sequences: tuple[tuple[tuple[File, ...], ...], ...]
-    """Groups of files that are pipes. One job of pg_restore opens those of a group one after another; the groups of a sequence are begun in
-    its order; sequences go side by side."""
+    """Groups of files that are pipes. One job of pg_restore opens the files of a group one after another. The groups of a sequence begin in
+    its order. Sequences run side by side."""
     self_terminated: bool = False
-    """Whether pg_restore knows where what it wants of a file ends, and may leave the rest unread."""
+    """True if pg_restore knows where the wanted part of a file ends, and may leave the rest unread."""
 
 
 def plan_feed(
@@ -53,10 +53,12 @@ def plan_feed(
     jobs: int,
     triggers_fire: bool = True,
 ) -> FeedPlan:
-    """The order of a pg_restore with so many jobs: a single one goes by the order of ``files``, several begin with the largest.
+    """Return the plan for a pg_restore with ``jobs`` jobs. A single job goes by the order of ``files``; several jobs begin with the largest.
 
-    ``files`` are the ones to feed, by path; ``lists`` has, for each list of large objects, the paths in it. ``triggers_fire`` is true if
+    ``files`` has the files to feed, by path. ``lists`` has the paths in each list of large objects. ``triggers_fire`` is true if
     foreign keys that exist before the data are checked.
+
+    Raises InvalidRequest if the archive has too many dependencies for several jobs.
     """
     by_filename = {entry.filename: entry for entry in toc.data_entries}
     entries = [by_filename[path] for path in files if path in by_filename]
@@ -72,7 +74,7 @@ def plan_feed(
         tables.sort(key=lambda entry: _turn(files[entry.filename]))
         dump_ids = [entry.dump_id for entry in tables]
         new_ids = dict(zip(dump_ids, sorted(dump_ids), strict=True))
-        # Up to 16 there is one list, and it goes first; from 17 on each waits for the entry that makes its objects, after most tables.
+        # Up to PostgreSQL 16 there is one list, which goes first. From 17 on, each list waits for the entry that makes its objects.
         large_objects.sort(key=lambda entry: entry.dump_id)
     outside = frozenset(in_turn)
     return FeedPlan(
@@ -81,7 +83,7 @@ def plan_feed(
         small=tuple(files[entry.filename] for entry in large_objects),
         sequences=(
             tuple((files[entry.filename],) for entry in tables if entry.filename not in outside),
-            tuple((files[filename],) for filename in in_turn),  # each waits for the one before it
+            tuple((files[filename],) for filename in in_turn),  # each table waits for the table before it
             tuple(
                 tuple(files[path] for path in lists[entry.filename]) for entry in large_objects if lists[entry.filename]
             ),
@@ -90,13 +92,15 @@ def plan_feed(
 
 
 def plan_stream(files: Sequence[File], *, self_terminated: bool) -> FeedPlan:
-    """For an archive or a script that is a single file."""
+    """Return the plan for an archive or a script that is a single file."""
     return FeedPlan(toc=None, new_ids={}, small=(), sequences=((tuple(files),),), self_terminated=self_terminated)
 
 
 def _turn(file: File) -> tuple[int, int, int]:
-    """Large files first, the largest of all foremost. Those in packs after them, pack by pack, since each is fetched whole: in any other
-    order, and with more packs than memory has room for, packs would be fetched again and again."""
+    """Return a key that sorts large files first, the largest foremost, and then the files in packs, pack by pack.
+
+    A pack is fetched whole. In another order, packs would be fetched again and again if memory has no room for all.
+    """
     first = next(iter(file.segments), None)
     if first is None or first.offset == 0:
         return (0, -file.size, 0)
@@ -104,13 +108,17 @@ def _turn(file: File) -> tuple[int, int, int]:
 
 
 class Feed:
-    """The folder, and the threads that fill its pipes: for each sequence two more than pg_restore has jobs, so that the next files are
-    fetched already.
+    """A new folder for pg_restore, and the threads that fill its pipes.
 
-    pg_restore takes data in the plan's order, so what its jobs wait for is among the first groups that aren't done; should one wait for
-    another, :meth:`serve_out_of_order` finds it. With ``check_files``, each file is checked against its own SHA-256, and not only the
-    objects that it lies in. Where a file can't be fetched or isn't what it was, its pipe stays open until :meth:`close`: pg_restore must
-    not take what came for the whole. ``through`` may change what passes, after the check.
+    Each sequence has two more threads than pg_restore has jobs, so that the next files are fetched already. pg_restore takes data in the
+    plan's order, so its jobs wait for the first groups that aren't done. If a job waits for another group, :meth:`serve_out_of_order`
+    finds the group.
+
+    With ``check_files``, each file is checked against its own SHA-256, and not only its objects. If a file can't be fetched or is damaged,
+    ``workers.collect`` raises the error. The file's pipe stays open until :meth:`close`: pg_restore must not take a part for the whole.
+    ``through`` may change the content, after the check.
+
+    Raises BackupDamaged or StorageError if a list of large objects can't be read.
     """
 
     def __init__(
@@ -132,18 +140,18 @@ class Feed:
         self._workers = workers
         self._closed = threading.Event()
         self._waiting: dict[int, Path] = {}
-        """The pipes whose readers a thread waits for: by descriptor, a path that lasts."""
+        """By descriptor, a lasting path of each pipe for whose reader a thread waits."""
         self._opened: set[Path] = set()
         self._unclaimed = {folder / group[0].path: group for groups in plan.sequences for group in groups}
         self._broken: list[int] = []
         self.fed = 0
-        """Bytes handed to pg_restore, for showing progress."""
+        """Bytes handed to pg_restore, to show progress."""
         self.unfinished = len(self._unclaimed)
         """Groups of files that pg_restore has not read to their end."""
         self.current: list[str] = []
         """Files being read."""
         self.path = folder if plan.toc is not None else next(iter(self._unclaimed))
-        """What to hand to pg_restore, or to psql."""
+        """The path of the archive for pg_restore, or of the script for psql."""
         folder.mkdir(mode=0o700)
         if plan.toc is not None:
             _write_private(folder / TOC_NAME, [plan.toc])
@@ -158,7 +166,7 @@ class Feed:
                 feeders.submit(partial(self._feed_group, folder / group[0].path), self._count)
 
     def serve_out_of_order(self) -> None:
-        """Feed what pg_restore waits for out of turn. To be called now and then."""
+        """Feed the groups for which pg_restore waits out of turn. Call this now and then."""
         for first in list(self._unclaimed):
             try:
                 held = os.open(first, os.O_WRONLY | os.O_NONBLOCK)
@@ -167,7 +175,7 @@ class Feed:
             self._workers.run_apart(partial(self._feed_group, first, held), self._count, "stray")
 
     def close(self) -> None:
-        """pg_restore has ended: let go of threads that still wait for it to open a pipe."""
+        """Release the threads that still wait for pg_restore to open a pipe. Call this after pg_restore has ended."""
         self._closed.set()
         while self._waiting:
             for path in list(self._waiting.values()):
@@ -181,7 +189,7 @@ class Feed:
         self.unfinished -= finished
 
     def _feed_group(self, first: Path, held: int | None = None) -> bool:
-        """Whether pg_restore took all of the group from this thread; ``held`` keeps its first pipe open until it is opened here."""
+        """True if pg_restore took all of the group from this thread. ``held`` keeps the first pipe open until this thread opens it."""
         group = self._unclaimed.pop(first, None)
         if group is not None:
             return self._feed(group[0], held) and all(self._feed(file) for file in group[1:])
@@ -192,7 +200,7 @@ class Feed:
         return False
 
     def _feed(self, file: File, held: int | None = None) -> bool:
-        """Whether pg_restore took all that it wants of the file; if not, it has ended and says itself why."""
+        """True if pg_restore took all that it wants of the file. If not, pg_restore has ended, and its own messages say why."""
         path = self._folder / file.path
         self._reader.fetch_ahead(segment.object for segment in file.segments[:1])
         pipe = self._open(path, held)
@@ -214,7 +222,7 @@ class Feed:
         return self._through(check_content(file, parts) if self._check_files else parts)
 
     def _open(self, path: Path, held: int | None) -> RawIOBase | None:
-        """Our end of the pipe, once pg_restore has opened the other; None where it has ended. Lets go of ``held``."""
+        """Return our end of the pipe, once pg_restore has opened the other end; None if pg_restore has ended. Closes ``held``."""
         # The pipe's name may be removed while a thread waits. Nobody could then open the other end by that name.
         waiting = os.open(path, os.O_PATH | os.O_NOFOLLOW)
         lasting = Path(f"/proc/self/fd/{waiting}")

@@ -1,9 +1,9 @@
-"""Frames into objects, and back: the two forms that an object has.
+"""Packs frames into objects, and unpacks them. An object has one of two forms.
 
 A *slice* is a run of frames of one large file: ``cat 3364.dat.*.zst | zstd -d`` is that file. A *pack* holds many small files
-as a tar stream in which each header and each member's data are frames of their own: ``zstd -dc pack-00000.tar.zst | tar x``
-works, and so does reading one member by its range of bytes. The tar is GNU's, since a member that compresses well may be
-larger than the 8 GiB that ustar can say.
+as a tar stream in which each header and each member's data are frames of their own. ``zstd -dc pack-00000.tar.zst | tar x``
+works, and a reader can also read one member by its range of bytes. The tar format is GNU's: a member that compresses well may be
+larger than 8 GiB, which is ustar's limit.
 """
 
 import tarfile
@@ -17,7 +17,7 @@ from pipeline.stages.compress import Compressor, decompress
 _BLOCK = 512
 _SMALLER_FIRST = 3  # halvings
 _PER_SIZE = 2  # objects
-_MEMBER_OVERHEAD = 256  # bytes; what a header's frame takes at most, and the end of the archive
+_MEMBER_OVERHEAD = 256  # bytes that a header's frame and the end of the archive take at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class _OpenFile:
 
 
 class Packer:
-    """Cuts objects of at most ``object_size`` bytes (if no single frame is larger) out of files' frames.
+    """Packs files' frames into objects of at most ``object_size`` bytes, unless a single frame is larger.
 
-    A file whose frames fill less than half an object goes into the current pack; a larger one becomes slices. So all objects but the last
-    pack and the last slice of each file are at least half full. The first six are smaller, in pairs of an eighth, a quarter and a half of
-    that size, so that uploading begins soon after dumping and then doesn't pause.
+    A file whose frames fill less than half an object goes into the current pack; a larger file becomes slices. So all objects but the last
+    pack and the last slice of each file are at least half full, unless :meth:`cut_largest` cut them. The first six objects are smaller, in
+    pairs of an eighth, a quarter and a half of ``object_size``: uploads begin soon after the dump, and then don't pause.
     """
 
     def __init__(self, compressor: Compressor, object_size: int) -> None:
@@ -60,11 +60,14 @@ class Packer:
 
     @property
     def held(self) -> int:
-        """Bytes that wait for their object to be full."""
+        """Bytes that wait for their objects to be full."""
         return len(self._pack) + sum(len(file.frames) for file in self._open.values())
 
     def add(self, path: str, frame: bytes, size: int) -> Iterator[Draft]:
-        """The file's next frame, of ``size`` bytes uncompressed; yields the objects that this makes whole."""
+        """Take the file's next frame, of ``size`` bytes uncompressed. Yield the objects that become whole.
+
+        This is a generator: it takes the frame when the caller iterates to its end.
+        """
         file = self._open.setdefault(path, _OpenFile())
         if file.frames and len(file.frames) + len(frame) > self._full_size:
             yield self._cut_slice(path, file)
@@ -72,9 +75,9 @@ class Packer:
         file.frames_size += size
 
     def finish(self, path: str, *, end_pack: bool = False) -> tuple[list[Segment], list[Draft]]:
-        """The file had its last frame. Its segments, and the objects that are whole by now.
+        """Take the end of the file. Return its segments, and the objects that become whole.
 
-        ``end_pack``: if it is in a pack, it is the last one there.
+        If the file goes into a pack, ``end_pack`` makes it the last file of the pack.
         """
         file = self._open.pop(path, None) or _OpenFile()
         drafts = []
@@ -90,9 +93,9 @@ class Packer:
         return file.segments, drafts
 
     def cut_largest(self) -> Draft | None:
-        """Whatever holds most, as an object of its own, so that its memory can be had; None where nothing is held.
+        """Return the largest unfinished object as it is, to free its memory; None if no frames are held.
 
-        The objects are smaller then than they might be: what a tight memory limit costs.
+        Such an object is smaller than it might be. A tight memory limit costs smaller objects.
         """
         path, file = max(self._open.items(), key=lambda item: len(item[1].frames), default=("", _OpenFile()))
         if len(file.frames) > len(self._pack):

@@ -1,10 +1,10 @@
-"""The spool: where pg_dump writes and the pipeline reads, while pg_dump goes on writing.
+"""The spool: a folder that pg_dump fills while the pipeline reads it.
 
-Files are read as they grow; what has been read is given back to the file system with a punched hole, and a file that was read to its
+Files are read as they grow. A punched hole gives the bytes that were read back to the file system, and a file that was read to its
 end is removed. A file is whole once the program that writes the archive has it open no more: pg_dump writes each file once, from its
-start to its end (``pg_backup_directory.c``). The kernel's table of open files says so, which cannot miss an event as a queue of
-notifications can, however late it is asked. One thing it does not say: a file's name is in the folder a moment before the file is in that
-table. So a file counts as closed only if it was seen open, or had bytes before the table was read: who wrote them had it open.
+start to its end (``pg_backup_directory.c``). The kernel's table of open files tells which files are open. Unlike a queue of notifications,
+the table can't miss an event, however late it is read. But a file's name is in the folder a moment before the file is in the
+table. So a file counts as closed only if it was seen open, or had bytes before the table was read: the writer of these bytes had it open.
 The table counts only once it has named a file of the folder: the program may write on another machine, with a table of its own.
 """
 
@@ -20,56 +20,61 @@ from pipeline.errors import LocalResourceExhausted
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _HIGH_WATER = 1 / 2
-"""Of the limit: until it is looked at and told to stop, a program goes on writing."""
+"""The share of the limit at which the program has to be paused. It goes on writing until pgstow looks and pauses it."""
 _MOST_FILES = 8192
-"""So many files may wait before the program is paused. A file system has a bounded number of files, and listing them takes time."""
+"""The most files that may wait before the program is paused. A file system has a bounded number of files, and listing them takes time."""
 
 
 @dataclass(slots=True)
 class SpoolFile:
-    """One file on its way through."""
+    """A file in the spool."""
 
     path: Path
     size: int = 0
-    """Bytes that are there as of the last look, read or not."""
+    """Bytes of the file at the last look, read or not."""
     taken: int = 0
     """Bytes read."""
     pieces: int = 0
-    """How many pieces that was."""
+    """Pieces read."""
     opened: bool = False
-    """Whether it is known to have been open."""
+    """True if the file is known to have been open."""
     whole: bool = False
-    """Whether ``size`` is final."""
+    """True if ``size`` is final."""
     room: int = 0
     """Bytes of the disk that reading the file would free, as of the last look."""
 
     @property
     def name(self) -> str:
-        """As in the archive."""
+        """The file's name in the archive."""
         return self.path.name
 
     @property
     def unread(self) -> int:
-        """Bytes that are there to be read."""
+        """Bytes that can be read."""
         return self.size - self.taken
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Part of an archive's file, to become one zstd frame."""
+    """A part of an archive's file, which becomes one zstd frame."""
 
     name: str
+    """The file's name in the archive."""
     index: int
+    """The piece's number in the file, from 0."""
     data: bytes
     last: bool
+    """True for the file's last piece."""
 
 
 class Spool:
     """Reads the folder that a program fills.
 
-    ``open_files`` returns the names of the files that the program has open, or None if that can't be told. Until it has named one, and
-    whenever it returns None, no file becomes whole before :meth:`finish`. ``limit`` bounds the disk's blocks as long as whoever fills the
-    folder is paused while :attr:`full`; a block more stays for each file that is open and read so far.
+    ``open_files`` returns the names of the files that the program has open, or None if they can't be told. Until it has named a file, and
+    whenever it returns None, no file becomes whole before :meth:`finish`. ``limit`` bounds the bytes on disk, in whole blocks, if the caller
+    pauses the program while :attr:`full`. On top of the limit, a block stays for each open file that is read so far.
+
+    Raises LocalResourceExhausted if nothing can be written beside the folder.
     """
 
     def __init__(self, folder: Path, *, limit: int, piece_size: int, open_files: Callable[[], set[str] | None]) -> None:
@@ -96,7 +101,7 @@ class Spool:
 
     @property
     def unread(self) -> int:
-        """Bytes written and not yet read; on disk there are no more, where holes can be punched."""
+        """Bytes written and not yet read. If holes can be punched, the disk has no more."""
         return sum(file.unread for file in self._files.values())
 
     @property
@@ -106,11 +111,14 @@ class Spool:
 
     @property
     def files(self) -> Collection[SpoolFile]:
-        """Those that are not read to their end."""
+        """The files that are not read to their end."""
         return self._files.values()
 
     def look(self) -> None:
-        """See what has come since the last look. While :attr:`full`, only the first two looks see anything: the program is paused."""
+        """Look for new files and bytes. While :attr:`full`, only the first two looks see anything: the program is paused.
+
+        Raises LocalResourceExhausted if a file became shorter.
+        """
         if self._quiet and self.full and not self._finished:
             return
         self._quiet = self.full
@@ -136,14 +144,14 @@ class Spool:
                 self._whole[file.name] = self._growing.pop(file.name)
 
     def finish(self) -> None:
-        """The program has ended: all that is there now is whole."""
+        """Look for the last time, after the program has ended: all files are whole."""
         self._finished = True
         self.look()
 
     def ready(self) -> Iterator[SpoolFile]:
-        """The files of which a piece can be read now: a full one, or the last one of a file that is whole. To be read before the next.
+        """Yield each file of which a full piece can be read now, or the last piece of a whole file. Read the piece before the next file.
 
-        Where the spool is full without any, it is whatever is there.
+        If the spool is :attr:`full` without such a piece, yield files with smaller pieces.
         """
         for file in list(self._growing.values()):
             while file.unread >= self._piece_size:
@@ -157,7 +165,7 @@ class Spool:
             yield file
 
     def read(self, file: SpoolFile) -> Piece:
-        """The file's next piece; what is read is given back to the file system."""
+        """Return the file's next piece, and give its bytes back to the file system. Raises LocalResourceExhausted if the file shrank."""
         size = min(self._piece_size, file.unread)
         with file.path.open("r+b", buffering=0) as stream:
             data = os.pread(stream.fileno(), size, file.taken)
@@ -176,7 +184,7 @@ class Spool:
         return piece
 
     def _count(self, file: SpoolFile, *, gone: bool = False) -> None:
-        """Count what reading the file would free: whole blocks, and at least one block for a file that can be removed."""
+        """Count the bytes that reading the file would free: whole blocks, and at least one block for a file that can be removed."""
         begun = file.taken % self._block
         blocks = -(-(file.unread + begun) // self._block) if file.unread else int(file.whole)
         before, file.room = file.room, 0 if gone else blocks * self._block
@@ -189,9 +197,9 @@ def _shrunk(file: SpoolFile) -> LocalResourceExhausted:
 
 
 def can_punch_holes(probe: Path) -> bool:
-    """Whether the file system takes back parts of a file that is still there, tried on a new file at ``probe``.
+    """True if the file system can free parts of a file, tried on a new file at ``probe``.
 
-    Raises LocalResourceExhausted where nothing can be written there.
+    Raises LocalResourceExhausted if the new file can't be written.
     """
     try:
         with probe.open("w+b", buffering=0) as stream:
@@ -207,7 +215,7 @@ def can_punch_holes(probe: Path) -> bool:
 
 
 def _punch_hole(descriptor: int, offset: int, size: int) -> None:
-    """fallocate(2), of which Python's os module has only the plain mode."""
+    """Call fallocate(2), of which Python's os module has only the plain mode. Raises OSError."""
     fallocate = getattr(_LIBC, "fallocate", None)
     if fallocate is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

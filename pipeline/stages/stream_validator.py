@@ -1,7 +1,7 @@
-"""Reading along while an archive passes as one stream: which tables' rows are in it, and whether it can be read to its end.
+"""Reads along while an archive or a script passes as one stream: finds the tables whose rows are in it, and checks that it is whole.
 
-A script is read as it is. An archive goes through stock pg_restore, which makes a script of its data, so that the format stays pg_restore's
-affair, and a backup that it can't read isn't committed.
+A script is read as it is. An archive goes through stock pg_restore, which makes a script of its data. So the format stays pg_restore's
+affair, and pgstow commits no backup that pg_restore can't read.
 """
 
 import os
@@ -24,7 +24,7 @@ _PART = 1024 * 1024  # bytes
 
 
 class _TarEnd:
-    """Looks for the end of a tar archive; where that is missing, pg_restore looks for it for ever (``_tarPositionTo`` in pg_backup_tar.c)."""
+    """Looks for the end of a tar archive. If the end is missing, pg_restore seeks it for ever (``_tarPositionTo`` in pg_backup_tar.c)."""
 
     def __init__(self) -> None:
         self._header = bytearray()
@@ -33,7 +33,7 @@ class _TarEnd:
         self.reached = False
 
     def write(self, data: bytes) -> None:
-        """The next piece. Raises DumpFailed where a header is none."""
+        """Take the next piece. Raises DumpFailed if a header isn't valid."""
         at = 0
         while at < len(data) and not self.reached:
             passed = min(self._ahead, len(data) - at)
@@ -55,9 +55,9 @@ class _TarEnd:
 
 
 class StreamValidator:
-    """Takes the stream piece by piece: a script for ``script`` to read, or an archive in this ``format`` for ``pg_restore``.
+    """Takes the stream piece by piece: a script for ``script`` to read, or an archive in the format ``format_`` for ``pg_restore``.
 
-    Whoever calls is held up while pg_restore is slower.
+    Use it in a ``with`` block. Callers wait while pg_restore is slower.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class StreamValidator:
 
     @property
     def current(self) -> str | None:
-        """The table whose rows are passing."""
+        """The table whose rows are passing; None if no rows are."""
         return self._script.current
 
     def write(self, data: bytes) -> None:
-        """The next piece. Raises RestoreFailed or DumpFailed where it can't be part of such an archive."""
+        """Take the next piece. Raises RestoreFailed or DumpFailed if it can't be part of such an archive or script."""
         if self._archive is None:
             self._script.write(data)
             return
@@ -105,7 +105,7 @@ class StreamValidator:
             self._await_end()  # it may well have read all that it wants: the end of a tar archive is of no use to it
 
     def finish(self) -> list[TableData]:
-        """The tables whose rows were in the stream. Raises RestoreFailed or DumpFailed where it isn't whole."""
+        """Return the tables whose rows were in the stream. Raises RestoreFailed or DumpFailed if the stream isn't whole."""
         if self._archive is None:
             return self._script.finish()
         if not self._has_contents or (self._tar_end and not self._tar_end.reached):
@@ -117,7 +117,7 @@ class StreamValidator:
         return self._tables
 
     def _look_for_contents(self, data: bytes) -> None:
-        """Tell the reader which tables there are, before pg_restore has all that it needs to begin with the first of them."""
+        """Tell the reader the tables, before pg_restore has all that it needs to begin with the first table."""
         self._head += data
         with suppress(TocCutShort):
             _, toc = parse_head(bytes(self._head), self._format)

@@ -1,4 +1,4 @@
-"""Objects to a store: created once, and checked by the store as they arrive."""
+"""Uploads objects to a store. Each object is created once, and the store checks it on arrival."""
 
 import hashlib
 from datetime import datetime
@@ -8,13 +8,16 @@ from storage_backends import Body, StorageBackend
 
 
 def upload(store: StorageBackend, key: str, body: Body) -> StoredObject:
-    """Create one object. Raises StorageError, ObjectAlreadyExists among others."""
+    """Create one object. Return its description for the manifest. Raises ObjectAlreadyExists if the key is taken, or another StorageError."""
     stored, _ = upload_timed(store, key, body)
     return stored
 
 
 def upload_timed(store: StorageBackend, key: str, body: Body) -> tuple[StoredObject, datetime]:
-    """Create one object. Return when it was created, by the store's clock, in UTC. Raises StorageError."""
+    """Create one object. Return its description for the manifest, and its time of creation (:attr:`ObjectInfo.modified`).
+
+    Raises StorageError.
+    """
     digest = hashlib.sha256(body)
     info = store.put(key, body, sha256=digest.digest())
     stored = StoredObject(
