@@ -128,7 +128,7 @@ def find_end(sql: bytes) -> str | None:
 
 
 def _without_ends(pieces: Iterable[tuple[Kind, bytes]]) -> Iterator[tuple[Kind, bytes]]:
-    """Return pieces of the same meaning in which psql finds no ``ENDS_THE_MODE``. Raises BackupDamaged if there are none."""
+    """Return pieces of the same meaning, without ``ENDS_THE_MODE``. Raises BackupDamaged if it stands outside of rows."""
     kept = max(map(len, ENDS_THE_MODE)) - 1
     before, text = Kind.SQL, b""  # text goes on in the next piece
     for kind, piece in pieces:
