@@ -131,7 +131,7 @@ def find_end(sql: bytes) -> str | None:
 
 
 def _without_ends(pieces: Iterable[tuple[Kind, bytes]]) -> Iterator[tuple[Kind, bytes]]:
-    """Yield pieces of the same meaning, without ``ENDS_THE_MODE``. Raises BackupDamaged if there are no such pieces."""
+    """Yield pieces of the same meaning, without ``ENDS_THE_MODE``. Raises BackupDamaged if it stands outside of rows."""
     kept = max(map(len, ENDS_THE_MODE)) - 1
     before, text = Kind.SQL, b""  # text goes on in the next piece
     for kind, piece in pieces:

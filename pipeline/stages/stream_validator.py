@@ -19,6 +19,7 @@ from pipeline.postgres.script import ScriptReader, tables_with_data
 from pipeline.postgres.toc import TocCutShort
 from pipeline.postgres.toc_head import parse_head
 from pipeline.postgres.workspace import Workspace, describe_failure
+from pipeline.stages.download import LARGEST_WHOLE
 
 _PART = 1024 * 1024  # bytes
 
@@ -67,6 +68,8 @@ class StreamValidator:
         self._archive = None
         self._format = format_
         self._head = bytearray()
+        self._next_look = 0
+        """Bytes of the head at which its table of contents is looked for again."""
         self._has_contents = False
         self._tar_end = _TarEnd() if format_ == "tar" else None
         self._workers = Workers()
@@ -96,7 +99,16 @@ class StreamValidator:
         if self._tar_end:
             self._tar_end.write(data)
         if not self._has_contents:
-            self._look_for_contents(data)
+            self._head += data
+            if len(self._head) < self._next_look or not self._look_for_contents():
+                return
+            data = bytes(self._head)
+            self._head.clear()
+        self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
+        if self._archive is None:
+            raise AssertionError("a script needs no pg_restore")
         view = memoryview(data)
         try:
             while view:
@@ -108,6 +120,8 @@ class StreamValidator:
         """Return the tables whose rows were in the stream. Raises RestoreFailed or DumpFailed if the stream isn't whole."""
         if self._archive is None:
             return self._script.finish()
+        if not self._has_contents and self._look_for_contents():
+            self._pass_on(bytes(self._head))
         if not self._has_contents or (self._tar_end and not self._tar_end.reached):
             raise DumpFailed("The archive is cut short.")
         self._archive.close()
@@ -116,14 +130,19 @@ class StreamValidator:
             self._workers.collect(timeout=1.0)
         return self._tables
 
-    def _look_for_contents(self, data: bytes) -> None:
-        """Tell the reader the tables, before pg_restore has all that it needs to begin with the first table."""
-        self._head += data
+    def _look_for_contents(self) -> bool:
+        """Tell the reader the tables, before pg_restore has anything. True if the table of contents has come.
+
+        Pieces may be of any size, so that a long table of contents isn't parsed at each of them.
+        """
+        self._next_look = 2 * len(self._head)
         with suppress(TocCutShort):
             _, toc = parse_head(bytes(self._head), self._format)
             self._script.expect(tables_with_data(toc))
             self._has_contents = True
-            self._head.clear()
+        if not self._has_contents and len(self._head) > LARGEST_WHOLE:
+            raise DumpFailed(f"The archive has no table of contents in its first {LARGEST_WHOLE} bytes.")
+        return self._has_contents
 
     def _await_end(self) -> None:
         if status := self._running.wait():

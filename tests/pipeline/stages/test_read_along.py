@@ -1,0 +1,50 @@
+"""An archive is read along in pieces of any size."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import DumpFailed
+from pipeline.postgres.programs import find_program
+from pipeline.postgres.script import ScriptReader
+from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.postgres.workspace import Workspace
+from pipeline.stages.stream_validator import ReadAlong
+
+
+def number(value: int) -> bytes:
+    """As ``WriteInt`` has it."""
+    return bytes([value < 0]) + abs(value).to_bytes(4, "little")
+
+
+HEAD = b"PGDMP" + bytes([1, 14, 0, 4, 8, 1]) + number(0) + 7 * number(0) + 3 * (number(1) + b"x") + number(1_000_000)
+ENTRY = 2 * number(1) + 4 * number(0) + number(2) + 8 * number(0) + number(-1) + b"\3" + bytes(8)
+"""An entry of a custom archive without a single word."""
+
+
+@pytest.fixture(scope="module")
+def archive(postgres: ThrowawayCluster, _sample_template: str) -> bytes:
+    """The sample as stock pg_dump's custom archive."""
+    command = [postgres.bin_dir / "pg_dump", "-Fc", "-d", postgres.conninfo(_sample_template)]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("size", [7, 1 << 20])
+def test_tables_of_an_archive(postgres: ThrowawayCluster, archive: bytes, tmp_path: Path, size: int) -> None:
+    pg_restore = find_program("pg_restore", at_least_major=postgres.major)
+    with Workspace(tmp_path) as workspace, ReadAlong(ScriptReader(), workspace, "custom", pg_restore) as along:
+        for start in range(0, len(archive), size):
+            along.write(archive[start : start + size])
+        assert {table.relation for table in along.finish()} > {"order_item"}
+
+
+def test_a_table_of_contents_in_tiny_pieces_takes_time_in_proportion(tmp_path: Path) -> None:
+    """If it were parsed at each piece, this would take hours."""
+    archive = HEAD + ENTRY * 50_000
+    pg_restore = find_program("pg_restore", at_least_major=12)
+    with Workspace(tmp_path) as workspace, ReadAlong(ScriptReader(), workspace, "custom", pg_restore) as along:
+        for start in range(0, len(archive), 32):
+            along.write(archive[start : start + 32])
+        with pytest.raises(DumpFailed, match="The archive is cut short"):
+            along.finish()
