@@ -1,8 +1,10 @@
 """Checks that all backends share: of bodies, ranges, sizes, listings and locks."""
 
 import hashlib
+import io
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from storage_backends.backend import Body, ObjectInfo
 from storage_backends.errors import (
@@ -32,6 +34,20 @@ def check_size(where: str, size: int, at_most: int | None) -> None:
     """Raise ObjectTooLarge if ``size`` is more than ``at_most`` bytes; None for no limit."""
     if at_most is not None and size > at_most:
         raise ObjectTooLarge(f"{where} has more than the {at_most} bytes that were expected")
+
+
+class BoundedBuffer(io.BytesIO):
+    """The body of an answer. A write beyond ``at_most`` bytes raises ObjectTooLarge, whatever size the answer tells."""
+
+    def __init__(self, where: str, at_most: int | None) -> None:
+        super().__init__()
+        self._where = where
+        self._at_most = at_most
+
+    def write(self, data: Any, /) -> int:
+        """Take the next bytes."""
+        check_size(self._where, self.tell() + memoryview(data).nbytes, self._at_most)
+        return super().write(data)
 
 
 def read_range(

@@ -19,7 +19,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage  # type: ignore[import-untyped]  # the SDK has no types
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import ListingCheck, check_body, check_size, is_locked, locked_until, read_range
+from storage_backends.checks import BoundedBuffer, ListingCheck, check_body, is_locked, locked_until, read_range
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
@@ -156,9 +156,8 @@ class GCSBackend:
         last = at_most if length is None else offset + length - 1
 
         def fetch() -> bytes:
-            data = self._read(self._bucket.blob(name), where, offset or None, last)
-            check_size(where, len(data), at_most)
-            return data
+            buffer = BoundedBuffer(where, at_most if length is None else length)
+            return self._read(self._bucket.blob(name), buffer, where, offset or None, last)
 
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
 
@@ -167,9 +166,8 @@ class GCSBackend:
         name, where = self._locate(key)
         if not version.isdecimal():  # another store's
             raise ObjectNotFound(f"{where}: no generation {version}")
-        data = self._read(self._bucket.blob(name, generation=int(version)), where, None, at_most)
-        check_size(where, len(data), at_most)
-        return data
+        blob = self._bucket.blob(name, generation=int(version))
+        return self._read(blob, BoundedBuffer(where, at_most), where, None, at_most)
 
     def head(self, key: str) -> ObjectInfo:
         """Return the object's metadata; see :meth:`StorageBackend.head`."""
@@ -247,17 +245,17 @@ class GCSBackend:
         name = join_key(self._root, key)
         return name, f"gs://{self._bucket.name}/{name}"
 
-    def _read(self, blob: Any, where: str, start: int | None, last: int | None) -> bytes:
+    def _read(self, blob: Any, buffer: BoundedBuffer, where: str, start: int | None, last: int | None) -> bytes:
         with gcs_errors(where, missing=ObjectNotFound):
             try:
-                data: bytes = blob.download_as_bytes(
-                    start=start, end=last, raw_download=True, checksum=None, timeout=self._timeout, retry=None
+                blob.download_to_file(
+                    buffer, start=start, end=last, raw_download=True, checksum=None, timeout=self._timeout, retry=None
                 )
             except NotFound as exc:
                 # A download's error is plain text. The request for metadata needs the same permission, and says what is missing.
                 blob.reload(timeout=self._timeout, retry=None)
                 raise StorageError(f"{where}: the store describes the object, but answers 404 to a download") from exc
-        return data
+        return buffer.getvalue()
 
     def _upload(self, name: str, body: Body, crc32c: str, condition: dict[str, str]) -> dict[str, Any]:
         """Send metadata and body in one request (`multipart upload`_), however large the body. Return GCS's description of the object.

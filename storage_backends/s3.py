@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import itertools
+import shutil
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal
@@ -10,7 +11,15 @@ from typing import Any, Literal
 import botocore.exceptions as aws
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import ListingCheck, check_body, check_size, is_locked, locked_until, read_range
+from storage_backends.checks import (
+    BoundedBuffer,
+    ListingCheck,
+    check_body,
+    check_size,
+    is_locked,
+    locked_until,
+    read_range,
+)
 from storage_backends.connections import REMEDY
 from storage_backends.errors import (
     AccessDenied,
@@ -176,7 +185,7 @@ class S3Backend:
 
         def fetch() -> bytes:
             with s3_errors(where):
-                return self._read(name, where, at_most, **span)
+                return self._read(name, where, at_most if length is None else length, **span)
 
         return read_range(where, offset, length, fetch=fetch, size=lambda: self.head(key).size)
 
@@ -319,8 +328,13 @@ class S3Backend:
         with contextlib.closing(answer["Body"]) as stream:
             if "Range" in asked and "ContentRange" not in answer:
                 raise StorageError(f"{where}: pgstow asked for a part of the object, but the store gives the whole")
-            check_size(where, answer.get("ContentLength", 0), at_most)
-            return stream.read()
+            size: int | None = answer.get("ContentLength")  # a store that isn't S3 may leave the size out
+            if size is not None:
+                check_size(where, size, at_most)
+                return stream.read()
+            buffer = BoundedBuffer(where, at_most)
+            shutil.copyfileobj(stream, buffer)
+            return buffer.getvalue()
 
     def _require_free(self, key: str, where: str) -> None:
         """Raise ObjectAlreadyExists unless the store says that there is no such object."""

@@ -16,15 +16,22 @@ def parse_head(head: bytes, format_: Format) -> tuple[bytes, Toc]:
     return toc_data, read_toc(toc_data)
 
 
+def tar_member_size(header: bytes) -> int:
+    """Return the bytes of a tar archive's member, by its header of 512 bytes. Raises DumpFailed if the header isn't valid."""
+    try:
+        size = TarInfo.frombuf(header, "utf-8", "replace").size
+    except (HeaderError, ValueError, OverflowError) as exc:
+        raise DumpFailed(f"The archive is no tar archive: {exc}.") from exc
+    if size < 0:
+        raise DumpFailed("The archive is no tar archive: a file in it has a size below 0.")
+    return size
+
+
 def _first_member(head: bytes) -> bytes:
     """Return the content of a tar archive's first file, ``toc.dat``, as far as ``head`` has it.
 
-    Raises TocCutShort if ``head`` begins with no tar header, or DumpFailed if the header's size is below 0.
+    Raises TocCutShort if ``head`` is shorter than a header, or DumpFailed if the header isn't valid.
     """
-    try:
-        size = TarInfo.frombuf(head[:BLOCKSIZE], "utf-8", "replace").size
-    except (HeaderError, ValueError, OverflowError) as exc:
-        raise TocCutShort(f"The archive doesn't begin as a tar archive does: {exc}.") from exc
-    if size < 0:
-        raise DumpFailed("The archive's first file has a size below 0.")
-    return head[BLOCKSIZE : BLOCKSIZE + size]
+    if len(head) < BLOCKSIZE:
+        raise TocCutShort("The archive ends before its first file.")
+    return head[BLOCKSIZE : BLOCKSIZE + tar_member_size(head[:BLOCKSIZE])]

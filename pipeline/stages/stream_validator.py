@@ -7,7 +7,7 @@ affair, and pgstow commits no backup that pg_restore can't read.
 import os
 from contextlib import suppress
 from functools import partial
-from tarfile import BLOCKSIZE, HeaderError, TarInfo
+from tarfile import BLOCKSIZE
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +17,7 @@ from pipeline.errors import DumpFailed, RestoreFailed
 from pipeline.postgres.programs import Program
 from pipeline.postgres.script import ScriptReader, tables_with_data
 from pipeline.postgres.toc import TocCutShort
-from pipeline.postgres.toc_head import parse_head
+from pipeline.postgres.toc_head import parse_head, tar_member_size
 from pipeline.postgres.workspace import Workspace, describe_failure
 from pipeline.stages.download import LARGEST_WHOLE
 
@@ -45,14 +45,9 @@ class _TarEnd:
             at += len(part)
             if len(self._header) == BLOCKSIZE:
                 self.reached = not any(self._header)
-                self._ahead = 0 if self.reached else self._size_of_member()
+                blocks = 0 if self.reached else -(-tar_member_size(bytes(self._header)) // BLOCKSIZE)
+                self._ahead = blocks * BLOCKSIZE
                 self._header.clear()
-
-    def _size_of_member(self) -> int:
-        try:
-            return -(-TarInfo.frombuf(self._header, "utf-8", "strict").size // BLOCKSIZE) * BLOCKSIZE
-        except HeaderError as exc:
-            raise DumpFailed(f"The archive is no tar archive: {exc}.") from exc
 
 
 class StreamValidator:

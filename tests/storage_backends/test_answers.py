@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from support.object_stores import StoreBucket
 from storage_backends import (
     BucketNotFound,
     ObjectNotFound,
+    ObjectTooLarge,
     StorageBackend,
     StorageError,
     TransientStorageError,
@@ -95,6 +97,19 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
         backend.put("key", BODY, sha256=SHA256)
         yield Store(request.param, backend, proxy, raw_keys)
         backend.close()
+
+
+def test_no_answer_is_read_beyond_what_was_asked_for(store: Store) -> None:
+    store.always(Fault.WITHOUT_END, method="GET")
+    for call in (
+        lambda: store.backend.get("key", at_most=len(BODY)),
+        lambda: store.backend.get("key", offset=2, length=3),
+    ):
+        tracemalloc.start()
+        with pytest.raises(ObjectTooLarge):
+            call()
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+        tracemalloc.stop()
 
 
 def test_no_call_takes_a_strange_page_for_an_answer(store: Store) -> None:

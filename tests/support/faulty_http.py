@@ -47,6 +47,8 @@ class Fault(Enum):
     """The answer is 200, with the error document of a 500."""
     FLIP_SENT = auto()
     """One bit of the request's body is flipped on its way to the store."""
+    WITHOUT_END = auto()
+    """The answer to a GET has no Content-Length and 64 MiB more than the store's."""
     FLIP_RECEIVED = auto()
     """One bit of the answer's body is flipped."""
     WRONG_CHECKSUM = auto()
@@ -299,9 +301,22 @@ class _Handler(BaseHTTPRequestHandler):
                 headers, received = _checksum_replaced(headers, received, None)
             case _:
                 pass
+        if fault is Fault.WITHOUT_END:
+            self._answer_without_end(status, headers, received)
+            return
         self._answer(
             status, headers, received, length, truncate=fault is Fault.TRUNCATE, slow=fault is Fault.SLOW_WRITE
         )
+
+    def _answer_without_end(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in {**headers, "Connection": "close"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        with suppress(OSError):  # the client has read enough
+            for part in (body, *[bytes(1 << 20)] * 64):
+                self.wfile.write(part)
 
     def _answer(
         self,
