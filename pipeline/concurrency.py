@@ -53,8 +53,10 @@ class Workers:
         """Yield each item with the result of ``work(item)``, in the order in which results come.
 
         Takes at most twice as many items ahead as there are threads. Calls ``tick`` after results, and every 0.2 seconds without results.
-        Raises the first exception of a worker.
+        Raises the first exception of a worker, after the results that had come by then. Raises ValueError if there are no threads.
         """
+        if threads < 1:
+            raise ValueError("work needs a thread")
         pool: Pool[T] = self.pool(threads, name)
         results: deque[tuple[Item, T]] = deque()
 
@@ -62,16 +64,22 @@ class Workers:
             results.append((item, result))
 
         remaining = iter(items)
-        while True:
-            for item in islice(remaining, 2 * threads - pool.pending):
-                pool.submit(partial(work, item), partial(take, item))
-            if not pool.pending:
-                break
-            self.collect(_TICK)
-            while results:
-                yield results.popleft()
-            tick()
-        pool.finish()
+        try:
+            while True:
+                for item in islice(remaining, 2 * threads - pool.pending):
+                    pool.submit(partial(work, item), partial(take, item))
+                if not pool.pending:
+                    return
+                try:
+                    self.collect(_TICK)
+                except Exception:
+                    yield from results
+                    raise
+                while results:
+                    yield results.popleft()
+                tick()
+        finally:
+            pool.finish()
 
     def run_apart(self, work: Callable[[], T], then: Callable[[T], None], name: str) -> None:
         """Run one piece of work on a thread of its own, which ends with the work; see :meth:`Pool.submit`."""

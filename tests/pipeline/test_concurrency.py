@@ -1,6 +1,7 @@
 """Worker pools: results in the owner's thread, the first failure raised, and nobody waited for after it."""
 
 import threading
+import time
 import weakref
 
 import pytest
@@ -42,6 +43,48 @@ def test_it_runs_as_much_at_once_as_it_has_threads_and_begins_in_order() -> None
             single.submit(lambda number=number: begun.append(number), lambda result: None)
         collect_all(workers, single)
     assert begun == list(range(20))
+
+
+def test_each_item_comes_with_its_result() -> None:
+    ticks = []
+    with Workers() as workers:
+        found = dict(workers.map(str, range(50), threads=3, name="work", tick=lambda: ticks.append(None)))
+        assert found == {number: str(number) for number in range(50)}
+        assert list(workers.map(str, [], threads=1, name="work")) == []
+        with pytest.raises(ValueError, match="needs a thread"):
+            next(workers.map(str, [1], threads=0, name="work"))
+    assert ticks
+
+
+def test_few_items_are_taken_ahead() -> None:
+    taken: list[int] = []
+    with Workers() as workers:
+        results = workers.map(str, (taken.append(number) or number for number in range(50)), threads=2, name="work")
+        next(results)
+        assert len(taken) <= 5
+
+
+def test_what_was_done_before_a_failure_is_handed_on() -> None:
+    go_on, failed = threading.Event(), threading.Event()
+
+    def work(number: int) -> int:
+        if number:
+            go_on.wait(PATIENCE)
+        if number == 2:
+            time.sleep(0.1)  # so that the result most likely comes before the failure
+            failed.set()
+            raise ValueError("a failure")
+        return number
+
+    with Workers() as workers:
+        results = workers.map(work, [0, 1, 2], threads=2, name="work")
+        assert next(results) == (0, 0)
+        go_on.set()
+        failed.wait(PATIENCE)
+        time.sleep(0.1)  # so that both are most likely collected together
+        assert next(results) == (1, 1)
+        with pytest.raises(ValueError, match="a failure"):
+            next(results)
 
 
 def test_collecting_waits_no_longer_than_it_may() -> None:

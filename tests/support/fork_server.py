@@ -1,9 +1,9 @@
 """Fork runs of pgstow from a server process that has imported all of pgstow. Otherwise each run would take half a second of a processor.
 
-A forked run is a separate process, with its own standard streams, environment and exit code. Its command line in /proc is the server's.
+A forked run is a process of its own, with its own standard streams, environment and exit code. Its command line in /proc is the fork
+server's. The run's environment doesn't change what Python and libraries read at their start.
 """
 
-import contextlib
 import gc
 import importlib
 import json
@@ -18,9 +18,11 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import NoReturn
 
 _LONGEST = 100_000  # bytes of a request, so that a Unix socket takes it at once
+_LOCK = threading.Lock()
 
 
 def run_forked(command: Sequence[str], env: Mapping[str, str], timeout: float) -> tuple[int, bytes, bytes]:
@@ -30,36 +32,22 @@ def run_forked(command: Sequence[str], env: Mapping[str, str], timeout: float) -
     """
     request = json.dumps([list(command), dict(env), str(Path.cwd())]).encode()
     assert len(request) <= _LONGEST
-    outputs = [b"", b""]
-    with contextlib.ExitStack() as ours:
-        answers, connection = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        ours.enter_context(answers)
-        pipes = [os.pipe(), os.pipe()]
-        with connection, Path(os.devnull).open() as nothing:
-            theirs = [connection.fileno(), nothing.fileno(), *(writing for _, writing in pipes)]
-            socket.send_fds(_server()[0], [request], theirs)
-        for _, writing in pipes:
-            os.close(writing)
-        streams = [ours.enter_context(os.fdopen(reading, "rb")) for reading, _ in pipes]
-
-        def read(number: int) -> None:
-            outputs[number] = streams[number].read()
-
-        readers = [threading.Thread(target=read, args=[number], daemon=True) for number in range(2)]
-        for reader in readers:
-            reader.start()
-        pid = int(answers.recv(_LONGEST))
-        deadline = time.monotonic() + timeout
+    answers, connection = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with answers, Path(os.devnull).open() as nothing, TemporaryFile() as stdout, TemporaryFile() as stderr:
         answers.settimeout(timeout)
+        with connection, _LOCK:
+            streams = [stream.fileno() for stream in (connection, nothing, stdout, stderr)]
+            socket.send_fds(_server()[0], [request], streams)
+        pid = answers.recv(_LONGEST)
+        assert pid, "the fork server has died"
         try:
             code = int(answers.recv(_LONGEST))
-            for reader in readers:
-                reader.join(max(0.0, deadline - time.monotonic()))
         except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
-        if any(reader.is_alive() for reader in readers):
-            raise subprocess.TimeoutExpired(command, timeout)
-    return code, *outputs
+            os.kill(int(pid), signal.SIGKILL)
+            raise subprocess.TimeoutExpired(command, timeout) from None
+        stdout.seek(0)
+        stderr.seek(0)
+        return code, stdout.read(), stderr.read()
 
 
 @cache
