@@ -139,8 +139,9 @@ def backup(
     from pipeline.backup.dry_run import plan_backup
     from pipeline.backup.request import BackupRequest
     from pipeline.backup.retry import back_up_with_retries
-    from pipeline.cluster.backup import ClusterRequest, back_up_cluster
-    from pipeline.cluster.globals import GlobalsRequest, back_up_globals
+    from pipeline.cluster.backup import back_up_cluster
+    from pipeline.cluster.globals import back_up_globals
+    from pipeline.cluster.request import ClusterRequest, GlobalsRequest
     from pipeline.config import Labels
     from pipeline.errors import InvalidRequest
     from pipeline.postgres.conninfo import Conninfo

@@ -16,7 +16,7 @@ from cli.errors import Stopped, result_of
 if TYPE_CHECKING:
     from pipeline.archive.reader import EntrySelection
     from pipeline.catalog.find import BackupSelector
-    from pipeline.cluster.globals import ServerTarget
+    from pipeline.cluster.request import ServerTarget
     from pipeline.config import Limits
     from storage_backends import StorageBackend
 
@@ -122,7 +122,7 @@ def restore(
     """Restore a database, or some tables of it; every object is checked before PostgreSQL sees a byte of it."""
     from pipeline.archive.reader import EntrySelection
     from pipeline.catalog.find import BackupSelector
-    from pipeline.cluster.globals import ServerTarget
+    from pipeline.cluster.request import ServerTarget
     from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
     from pipeline.postgres.conninfo import Conninfo

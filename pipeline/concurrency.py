@@ -52,7 +52,7 @@ class Workers:
     ) -> Iterator[tuple[Item, T]]:
         """Yield each item with the result of ``work(item)``, in the order in which results come.
 
-        Takes at most twice as many items ahead as there are threads. Calls ``tick`` after results, and every 0.2 seconds without results.
+        Takes at most twice as many items ahead as there are threads. Calls ``tick`` about every 0.2 seconds.
         Raises the first exception of a worker, after the results that had come by then. Raises ValueError if there are no threads.
         """
         if threads < 1:
@@ -63,7 +63,7 @@ class Workers:
         def take(item: Item, result: T) -> None:
             results.append((item, result))
 
-        remaining = iter(items)
+        remaining, next_tick = iter(items), 0.0
         try:
             while True:
                 for item in islice(remaining, 2 * threads - pool.pending):
@@ -77,7 +77,9 @@ class Workers:
                     raise
                 while results:
                     yield results.popleft()
-                tick()
+                if time.monotonic() >= next_tick:
+                    next_tick = time.monotonic() + _TICK
+                    tick()
         finally:
             pool.finish()
 

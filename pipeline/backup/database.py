@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from pipeline.archive.destinations import BackupResults
 from pipeline.archive.stream import describe_stream
-from pipeline.backup.commit import BackupInProgress, Dumped, check_server_clock, describe_source
 from pipeline.backup.directory import describe_files, dump_directory
+from pipeline.backup.in_progress import BackupInProgress, Dumped
 from pipeline.backup.request import BackupRequest
+from pipeline.backup.source import check_server_clock, describe_source
 from pipeline.backup.stream import dump_stream
 from pipeline.catalog.keys import check_name
 from pipeline.catalog.manifest import DumpOptions, TableData

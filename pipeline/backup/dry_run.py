@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass
 
-from pipeline.backup.commit import default_cluster
 from pipeline.backup.request import BackupRequest
+from pipeline.backup.source import default_cluster
 from pipeline.catalog.manifest import TOC_NAME
 from pipeline.postgres.dump import DirectoryDump, DumpCall
 from pipeline.postgres.programs import Program, find_program

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.backup.commit import default_cluster
 from pipeline.backup.dry_run import plan_backup
 from pipeline.backup.request import BackupRequest
+from pipeline.backup.source import default_cluster
 from pipeline.check.finding import Finding, Severity, counted, said
 from pipeline.check.machine import examine_machine
 from pipeline.check.privileges import LOCKS

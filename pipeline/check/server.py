@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.backup.commit import check_server_clock
 from pipeline.backup.request import BackupRequest
+from pipeline.backup.source import check_server_clock
 from pipeline.check.finding import Finding, Severity, counted, said
 from pipeline.check.privileges import examine_privileges
 from pipeline.errors import DumpFailed, ProgramMissing

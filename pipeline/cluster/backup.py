@@ -8,12 +8,13 @@ from functools import partial
 from typing import TypeAlias
 
 from pipeline.archive.destinations import BackupResults, Destination, Destinations, committed
-from pipeline.backup.commit import BackupInProgress, Dumped, describe_source
-from pipeline.backup.request import BackupRequest
+from pipeline.backup.in_progress import BackupInProgress, Dumped
 from pipeline.backup.retry import back_up_with_retries, with_retries
+from pipeline.backup.source import describe_source
 from pipeline.catalog.keys import CLUSTER, GLOBALS
 from pipeline.catalog.manifest import DumpOptions, Manifest, Member, Totals, dump_manifest
-from pipeline.cluster.globals import GlobalsRequest, back_up_globals
+from pipeline.cluster.globals import back_up_globals
+from pipeline.cluster.request import ClusterRequest, GlobalsRequest
 from pipeline.cluster.script import back_up_cluster_script
 from pipeline.concurrency import Workers
 from pipeline.errors import (
@@ -32,34 +33,6 @@ from storage_backends import StorageBackend, StorageError
 _EXPECTED = (PipelineError, OSError)
 _BackUp: TypeAlias = Callable[..., BackupResults]
 """Backs up into the stores that are passed as ``stores``."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterRequest:
-    """A cluster to back up, and how. Raises InvalidRequest if the request contradicts itself."""
-
-    each: BackupRequest
-    """How to back up each database. Its source may be any database of the cluster."""
-    exclude: tuple[str, ...] = ()
-    """Patterns of databases to leave out."""
-    role_passwords: bool = True
-    """Dump the hashes of roles' passwords, if the session's role may read them."""
-    at_once: int = 1
-    """The number of databases to dump at once. They share jobs, memory, disk and transfers."""
-    retries: int = 0
-    """How often to begin a database's backup again after an error that may pass."""
-
-    def __post_init__(self) -> None:
-        if not self.each.selection.is_all_tables:
-            raise InvalidRequest(
-                "A backup of all databases takes no part of one: leave out tables, schemas and what excludes them."
-            )
-        if self.each.format == "plain" and self.each.selection.only == "data":
-            raise InvalidRequest(
-                "pg_dumpall's script of rows alone can't be restored onto a new server: take all of it."
-            )
-        if self.each.format == "plain" and self.at_once > 1:
-            raise InvalidRequest("pg_dumpall dumps one database after another: take another format, or one at once.")
 
 
 def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
@@ -176,57 +149,42 @@ def _back_up_each(
     Raises StorageError once the backups under way have ended. All stores have failed then, so no further database is tried.
     """
     of_globals = GlobalsRequest(request.each, role_passwords=request.role_passwords)
-    outcome = _try(partial(back_up_globals, of_globals, notify=notify), destinations)
-    if isinstance(outcome, _Done):
-        outcome.enter(destinations)
-    yield GLOBALS, outcome
+
+    def back_up_the_globals(stores: Sequence[StorageBackend]) -> BackupResults:
+        return with_retries(partial(back_up_globals, of_globals, stores, notify), notify, retries=request.retries)
+
+    yield GLOBALS, _enter(_try(back_up_the_globals, destinations), destinations)
     limits = request.each.limits.shared_by(min(request.at_once, len(databases)))
     requests = {
         name: replace(request.each, source=request.each.source.with_database(name), limits=limits) for name in databases
     }
     if request.at_once == 1:
         for name, one in requests.items():
-            outcome = _try(_patiently(one, request, notify), destinations)
-            if isinstance(outcome, _Done):
-                outcome.enter(destinations)
-            yield name, outcome
+            back_up_it = partial(back_up_with_retries, one, notify=notify, retries=request.retries)
+            yield name, _enter(_try(back_up_it, destinations), destinations)
         return
-    done, failures = list[tuple[str, _Done | Exception]](), list[StorageError]()
+    failures: list[StorageError] = []
+    quiet = _without_progress(notify)
 
-    def attempt(one: BackupRequest) -> _Done | Exception:
+    def attempt(name: str) -> _Done | Exception:
         if failures:
             return failures[0]
+        back_up_it = partial(back_up_with_retries, requests[name], notify=quiet, retries=request.retries)
         try:
-            return _try(_patiently(one, request, _without_progress(notify)), destinations)
+            return _try(back_up_it, destinations)
         except StorageError as exc:
-            return exc
-
-    def take(name: str, outcome: _Done | Exception) -> None:
-        if isinstance(outcome, StorageError):
-            failures.append(outcome)
-            return
-        try:
-            if isinstance(outcome, _Done):
-                outcome.enter(destinations)
-        except StorageError as exc:
-            failures.append(exc)
-        else:
-            done.append((name, outcome))
+            return exc  # the backups under way go on to their end
 
     with Workers() as workers:
-        pool = workers.pool(request.at_once, "database")
-        for name, one in requests.items():
-            pool.submit(partial(attempt, one), partial(take, name))
-        while pool.pending or done:  # wait for all backups under way: none may go on after this function
-            yield from done
-            done.clear()
-            workers.collect(timeout=1.0)
+        for name, outcome in workers.map(attempt, requests, threads=request.at_once, name="database"):
+            try:
+                entered = _enter(outcome, destinations)
+            except StorageError as exc:
+                failures.append(exc)
+            else:
+                yield name, entered
     if failures:
         raise failures[0]
-
-
-def _patiently(one: BackupRequest, request: ClusterRequest, notify: Notify) -> _BackUp:
-    return partial(back_up_with_retries, one, notify=notify, retries=request.retries)
 
 
 def _try(back_up_it: _BackUp, destinations: Destinations) -> _Done | Exception:
@@ -238,6 +196,15 @@ def _try(back_up_it: _BackUp, destinations: Destinations) -> _Done | Exception:
         raise
     except Exception as exc:  # a bug in the backup of one database must not stop the backup of the others
         return exc
+
+
+def _enter(outcome: _Done | Exception, destinations: Destinations) -> _Done | Exception:
+    """Add the members to the destinations, and return the outcome. Raises StorageError if all stores have failed."""
+    if isinstance(outcome, StorageError):
+        raise outcome
+    if isinstance(outcome, _Done):
+        outcome.enter(destinations)
+    return outcome
 
 
 def _without_progress(notify: Notify) -> Notify:

@@ -1,24 +1,21 @@
 """Back up and restore a cluster's globals: roles, their memberships and settings, and tablespaces."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Literal
 
 from pipeline.archive.destinations import BackupResults
 from pipeline.archive.reader import single_file
 from pipeline.archive.stream import describe_stream
-from pipeline.backup.commit import BackupInProgress, Dumped, describe_source
-from pipeline.backup.request import BackupRequest
+from pipeline.backup.in_progress import BackupInProgress, Dumped
+from pipeline.backup.source import describe_source
 from pipeline.catalog.keys import GLOBALS
 from pipeline.catalog.manifest import DumpOptions, Manifest
 from pipeline.cluster.dumpall import dump_all, takes_passwords
+from pipeline.cluster.request import GlobalsRequest, ServerTarget
 from pipeline.concurrency import Workers
-from pipeline.config import Limits
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notify, Started
-from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.programs import find_program
 from pipeline.postgres.psql import run_script
@@ -29,20 +26,6 @@ from pipeline.stages.download import ObjectReader, read_whole
 from storage_backends import StorageBackend
 
 _SCRIPT_NAME = "globals.sql"
-
-OnlyGlobals = Literal["roles", "tablespaces"]
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalsRequest:
-    """A cluster whose globals to back up, and how."""
-
-    each: BackupRequest
-    """How to back up. Its source may be any database of the cluster."""
-    only: OnlyGlobals | None = None
-    """The only kind of globals to dump; None for roles and tablespaces."""
-    role_passwords: bool = True
-    """Dump the hashes of roles' passwords, if the session's role may read them."""
 
 
 def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
@@ -64,19 +47,6 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
     backup.ended("upload_after_dump")
     options = DumpOptions(format="script", jobs=1, only=request.only, role_passwords=role_passwords)
     return backup.commit(Dumped("globals", taken_at, source, options, files))
-
-
-@dataclass(frozen=True, slots=True)
-class ServerTarget:
-    """The server to restore onto, and how."""
-
-    server: Conninfo
-    """The connection to any database of the server."""
-    limits: Limits = field(default_factory=Limits)
-    programs: Sequence[Path] = ()
-    """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
-    allow_older: bool = False
-    """Try to restore a cluster onto an older major version than the backed-up server's."""
 
 
 def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:

@@ -7,7 +7,8 @@ from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.keys import CLUSTER, GLOBALS
 from pipeline.catalog.manifest import Manifest
 from pipeline.catalog.members import read_member
-from pipeline.cluster.globals import ServerTarget, restore_globals
+from pipeline.cluster.globals import restore_globals
+from pipeline.cluster.request import ServerTarget
 from pipeline.cluster.script import ON_EVERY_SERVER, restore_cluster_script
 from pipeline.errors import BackupDamaged, TargetNotEmpty
 from pipeline.events import Notify

@@ -7,17 +7,18 @@ from datetime import UTC, datetime
 from pipeline.archive.destinations import BackupResults
 from pipeline.archive.reader import single_file
 from pipeline.archive.stream import describe_stream
-from pipeline.backup.commit import BackupInProgress, Dumped, describe_source
+from pipeline.backup.in_progress import BackupInProgress, Dumped
 from pipeline.backup.request import BackupRequest
+from pipeline.backup.source import describe_source
 from pipeline.catalog.keys import CLUSTER
 from pipeline.catalog.manifest import DumpOptions, Manifest, TableData
 from pipeline.cluster.dumpall import dump_all, takes_passwords
-from pipeline.cluster.globals import ServerTarget
+from pipeline.cluster.request import ServerTarget
 from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
-from pipeline.postgres.loading import as_dumped, has_money, session_default, writes_money_alike
+from pipeline.postgres.loading import has_money, session_default, with_dump_settings, writes_money_alike
 from pipeline.postgres.locks import backup_lock
 from pipeline.postgres.maintenance import make_usual_database
 from pipeline.postgres.programs import find_program, major_of
@@ -109,7 +110,7 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
         feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1, through=restricted.of)
         name = f"pgstow {record.backup_id}"
         # Options of the connection win over the settings that the script gives its databases. psql keeps the options when it reconnects.
-        loading = as_dumped(target.server, record.source, money=True)
+        loading = with_dump_settings(target.server, record.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
         run = Psql(program, loading, workspace, feed.path, restricted, name=name, passes=_is_of_the_cluster)
         try:

@@ -10,7 +10,8 @@ from pipeline.archive.destinations import BackupResults
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.retry import back_up_with_retries
 from pipeline.catalog.attestation import Level
-from pipeline.cluster.backup import ClusterRequest, back_up_cluster
+from pipeline.cluster.backup import back_up_cluster
+from pipeline.cluster.request import ClusterRequest
 from pipeline.config import Labels, Limits, Selection
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notify

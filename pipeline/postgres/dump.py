@@ -178,8 +178,8 @@ class StreamDump(Dump):
 
     def _full_disk(self) -> str:
         return (
-            "A disk is full. In the tar format, pg_dump keeps each table in the system's temporary folder first: free some space there, or use "
-            "another format."
+            f"A disk is full: that of {self._call.workspace.path}, or that of the system's temporary folder, in which pg_dump first keeps "
+            "each table in the tar format. Free some space, name another folder, or use another format."
         )
 
     def close(self) -> None:

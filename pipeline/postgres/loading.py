@@ -76,7 +76,7 @@ def has_types_of_money(server: Server) -> bool:
     return bool(found)
 
 
-def as_dumped(target: Conninfo, source: Source, *, money: bool) -> Conninfo:
+def with_dump_settings(target: Conninfo, source: Source, *, money: bool) -> Conninfo:
     """Return the target with settings under which the dump's text means the same as at the source.
 
     Settings that the target's sessions have anyway are left out, since some poolers take no options. ``money`` is true if the dump holds

@@ -9,13 +9,13 @@ from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notice, Notify, Started
-from pipeline.postgres.loading import as_dumped, has_types_of_money
+from pipeline.postgres.loading import has_types_of_money, with_dump_settings
 from pipeline.postgres.partitions import attach, attachable, tell_alone
 from pipeline.postgres.pg_restore import IgnoredError
 from pipeline.postgres.programs import Program
 from pipeline.restore.content import choose_content, tell_what_is_left_out
 from pipeline.restore.load import load
-from pipeline.restore.properties import apply_rest, apply_settings, read_as_dumped, refresh_views
+from pipeline.restore.properties import apply_rest, apply_settings, refresh_views, set_literal_syntax
 from pipeline.restore.request import RestoreRequest
 from pipeline.restore.target import ExistingDatabase, NewDatabase
 from pipeline.stages.download import tell_replaced
@@ -75,14 +75,15 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
         archive = content.archive
         database = (NewDatabase if request.create else ExistingDatabase)(target, content, request)
         with database.opened(workers, notify) as server:
-            read_as_dumped(server, archive)
+            set_literal_syntax(server, archive)
             if request.choice.by_pattern:
                 content = content.with_schemas(server)
             to_attach = attachable(server, content.alone) if _attaches(request) else []
             refused = apply_settings(server, archive, options) if request.sets_properties else []
             money = archive.uses_money(content.chosen) or (manifest.dump.partial and has_types_of_money(server))
-            session = as_dumped(target, manifest.source, money=money)
+            session = with_dump_settings(target, manifest.source, money=money)
             loaded = load(content, request, database, session, server, store, workers, notify)
+            database.is_loaded = True
             allowed_errors = _check_errors([*refused, *loaded.errors], request, notify)
             if request.sets_properties and loaded.jobs == 1:
                 refresh_views(session, archive, content.chosen, options)

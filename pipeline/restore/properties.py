@@ -12,7 +12,7 @@ from pipeline.postgres.pg_restore import IgnoredError
 from pipeline.postgres.server import Server
 
 
-def read_as_dumped(server: Server, archive: Archive) -> None:
+def set_literal_syntax(server: Server, archive: Archive) -> None:
     """Make the session read literals as the archive's SQL writes them. Call this for each session that runs the archive's SQL.
 
     Raises ConnectionFailed.
@@ -41,7 +41,7 @@ def try_settings(server: Server, archive: Archive, database: str, notify: Notify
 
     ``server`` may be a session on another database. A refused setting is only a notice.
     """
-    read_as_dumped(server, archive)
+    set_literal_syntax(server, archive)
     for statement in database_statements(archive.toc, database).first:
         if is_of_a_role(statement):
             continue
@@ -65,7 +65,7 @@ def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | 
         return
     with Server(target, users_settings=True) as server:
         server.leave_users_path()
-        read_as_dumped(server, archive)
+        set_literal_syntax(server, archive)
         for entry in archive.toc.entries:
             if entry.description == "MATERIALIZED VIEW DATA" and (chosen is None or entry.dump_id in chosen):
                 try:

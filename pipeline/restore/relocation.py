@@ -16,7 +16,7 @@ from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import dump_definitions
-from pipeline.postgres.loading import as_dumped
+from pipeline.postgres.loading import with_dump_settings
 from pipeline.postgres.maintenance import maintenance_database
 from pipeline.postgres.patterns import Name
 from pipeline.postgres.pg_restore import PgRestore
@@ -46,7 +46,7 @@ def relocate(
     notify(Started("Moving the definitions in a scratch database"))
     with scratch_database(target, "scratch", notify) as scratch:
         pg_restore, pg_dump = _make_database(archive, move.needed, scratch, request, notify)
-        loading = as_dumped(scratch, archive.manifest.source, money=archive.uses_money(move.needed))
+        loading = with_dump_settings(scratch, archive.manifest.source, money=archive.uses_money(move.needed))
         _restore_definitions(pg_restore, archive, move.needed, loading, request)
         moved, new_choice = _move(move, scratch)
         with Workspace(request.limits.spool_parent) as workspace:

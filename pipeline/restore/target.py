@@ -34,6 +34,8 @@ class TargetDatabase(Protocol):
     name: str
     program: Program
     """The pg_restore or the psql that fits the server and the backup."""
+    is_loaded: bool
+    """True once the program has ended well. The restore sets it."""
 
     @property
     def is_atomic(self) -> bool:
@@ -55,11 +57,12 @@ class NewDatabase:
     def __init__(self, target: Conninfo, content: Content, request: RestoreRequest) -> None:
         self.name = target.database or content.archive.manifest.database
         self.program: Program
+        self.is_loaded = False
         self._target, self._content, self._request = target, content, request
 
     @property
     def is_atomic(self) -> bool:
-        """True if the program runs everything in a single transaction. A script doesn't, since its locks may be too many."""
+        """True if the program runs everything in a single transaction: only on request, since the locks may be too many."""
         return self._request.options.single_transaction
 
     @contextmanager
@@ -97,6 +100,7 @@ class ExistingDatabase:
     def __init__(self, target: Conninfo, content: Content, request: RestoreRequest) -> None:
         self.name = target.database or content.archive.manifest.database
         self.program: Program
+        self.is_loaded = False
         self._target, self._content, self._request = target, content, request
         self._rows_before: Counts = {}
 
@@ -124,19 +128,14 @@ class ExistingDatabase:
             try:
                 yield server
             except (PipelineError, StorageError) as exc:
-                if self.is_atomic:
+                if self.is_atomic and not self.is_loaded:
                     raise
                 raise type(exc)(f"{exc} {_may_be_part(self.name)}") from exc
 
     def check_rows(self, workers: Workers, notify: Notify) -> None:
         """Raise RestoreFailed unless the content's tables have gained as many rows as the manifest says. Also raises ConnectionFailed."""
         jobs, before = self._request.limits.jobs, self._rows_before
-        try:
-            check_rows(self._target, self._content.tables, workers, jobs, notify, before=before)
-        except RestoreFailed as exc:
-            if not self.is_atomic:
-                raise
-            raise RestoreFailed(f"{exc} {_may_be_part(self.name)}") from exc  # the transaction was committed
+        check_rows(self._target, self._content.tables, workers, jobs, notify, before=before)
 
 
 def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) -> Program:

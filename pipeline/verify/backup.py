@@ -1,6 +1,5 @@
 """Verify a backup: check that all objects and files in its manifest still exist, and are unchanged."""
 
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,8 +25,6 @@ from pipeline.verify.objects import check_objects
 from pipeline.verify.proof import Proof, ProofRequest, prove
 from pipeline.verify.unreadable import ObjectUnreadable, UnreadableTracker, objects_of_others
 from storage_backends import AccessDenied, StorageBackend, StorageError, TransientStorageError
-
-_INTERVAL = 0.2  # seconds between reports of progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +160,15 @@ def _verify_bytes(
     at_once = min(limits.transfers, objects_at_once(objects, limits))
     total = sum(stored.size for stored in objects)
     read = partial(_read_object, store, found.replaced)
-    for stored, outcome in workers.map(read, objects, threads=at_once, name="read"):
+
+    def report() -> None:
+        notify(Progress(found.read, total, found.read, ()))
+
+    for stored, outcome in workers.map(read, objects, threads=at_once, name="read", tick=report):
         if outcome is not False:
             found.objects += 1
             found.read += stored.size
         found.problems += [outcome] if isinstance(outcome, str) else []
-        notify(Progress(found.read, total, found.read, ()))
 
 
 def _read_object(store: StorageBackend, replaced: list[str], stored: StoredObject) -> str | bool:
@@ -194,13 +194,10 @@ def _verify_archive(
     manifest, limits = found.manifest, request.limits
     others = [file for file in manifest.files if file.path not in checked]
     reader = ObjectReader(store, manifest.objects, others, workers, limits)
-    done, reported, total = 0, 0.0, sum(file.size for file in others)
+    done, total = 0, sum(file.size for file in others)
 
     def report() -> None:
-        nonlocal reported
-        if time.monotonic() - reported > _INTERVAL:
-            reported = time.monotonic()
-            notify(Progress(done, total, reader.fetched, ()))
+        notify(Progress(done, total, reader.fetched, ()))
 
     is_directory = dump_format(manifest) == "directory"
     read_file: Callable[[ObjectReader, File], str | bool] = _read_globals

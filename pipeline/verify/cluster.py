@@ -18,7 +18,7 @@ class ClusterVerification:
         self._record, self._request, self._store = record.manifest, request, store
         self._found = Verification(record, request.level, problems=doubts(record))
         self._started_at = datetime.now(UTC)
-        self._untried = False
+        self._untried = {member.database for member in record.manifest.members}
 
     def verify(self, member: Member, notify: Notify) -> Verification:
         """Verify one member, and return the result. Raises as :func:`verify` and :func:`read_member` do."""
@@ -34,6 +34,7 @@ class ClusterVerification:
         found = self._found
         match outcome:
             case Verification():
+                self._untried.discard(database)
                 found.objects += outcome.objects
                 found.files += outcome.files
                 found.read += outcome.read
@@ -42,14 +43,15 @@ class ClusterVerification:
                 found.unreadable += [f"{database}: {sentence}" for sentence in outcome.unreadable]
                 found.replaced += [f"{database}: {sentence}" for sentence in outcome.replaced]
             case BackupDamaged():
+                self._untried.discard(database)
                 found.problems.append(f"{database}: {outcome}")
             case _:
-                self._untried = True
+                pass  # it says nothing about the member
 
     def conclude(self, notify: Notify) -> Verification | None:
         """Return the combined result of all members, and put an attestation into the store if the request says so. Raises StorageError.
 
-        Return None if a member could not be tried: such a failure is no evidence against the member or the cluster.
+        Return None if a member wasn't or could not be tried: this is no evidence against the member or the cluster.
         """
         if self._untried:
             return None

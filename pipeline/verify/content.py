@@ -14,7 +14,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.events import Notice, Notify, Progress, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import COPY_END
-from pipeline.postgres.loading import as_dumped
+from pipeline.postgres.loading import with_dump_settings
 from pipeline.postgres.server import Server
 from pipeline.restore.rows import Table, display_name, name_of
 from pipeline.stages.download import ObjectReader
@@ -61,7 +61,7 @@ def compare_content(
     """
     tables = sorted(archive.tables_of(None), key=lambda table: -table.size)
     notify(Started("Comparing the content of tables"))
-    redump = _Redump(as_dumped(target, archive.manifest.source, money=archive.uses_money(None)), archive)
+    redump = _Redump(with_dump_settings(target, archive.manifest.source, money=archive.uses_money(None)), archive)
     digests: dict[tuple[str, str], str] = {}
     shares = [tables[first :: limits.jobs] for first in range(limits.jobs)]
     total = sum(table.size for table in tables)

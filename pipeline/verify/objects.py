@@ -81,9 +81,12 @@ def _ask_each(
     store: StorageBackend, objects: Sequence[StoredObject], workers: Workers, threads: int, notify: Notify
 ) -> list[tuple[StoredObject, _Outcome]]:
     outcomes: list[tuple[StoredObject, _Outcome]] = []
-    for stored, outcome in workers.map(partial(_ask, store), objects, threads=threads, name="head"):
-        outcomes.append((stored, outcome))
+
+    def report() -> None:
         notify(Progress(len(outcomes), len(objects), 0, ()))
+
+    for outcome in workers.map(partial(_ask, store), objects, threads=threads, name="head", tick=report):
+        outcomes.append(outcome)
     return outcomes
 
 

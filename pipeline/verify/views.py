@@ -7,7 +7,7 @@ from pipeline.archive.reader import Archive
 from pipeline.errors import ConnectionFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.loading import as_dumped
+from pipeline.postgres.loading import with_dump_settings
 from pipeline.postgres.server import Server
 from pipeline.verify.content import LineDigest
 
@@ -42,7 +42,7 @@ def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[st
     if not views:
         return []
     notify(Started("Comparing the content of materialized views"))
-    target = as_dumped(target, archive.manifest.source, money=archive.uses_money(None))
+    target = with_dump_settings(target, archive.manifest.source, money=archive.uses_money(None))
     problems = []
     for schema, name, query in views:
         try:

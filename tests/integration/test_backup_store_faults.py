@@ -19,7 +19,6 @@ from support.pgstow import (
 )
 from support.postgres_fixtures import Database, DatabaseMaker
 
-from pipeline.backup import commit
 from pipeline.backup.database import back_up
 from pipeline.backup.request import BackupRequest
 from pipeline.catalog.keys import new_backup_id
@@ -154,7 +153,7 @@ def test_a_key_that_is_taken_is_not_overwritten(
     sample_database: Database, spool_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: dict[str, str] = {}
-    monkeypatch.setattr(commit, "new_backup_id", lambda now: given.setdefault("first", new_backup_id(now)))
+    monkeypatch.setattr(in_progress, "new_backup_id", lambda now: given.setdefault("first", new_backup_id(now)))
     store = MemoryBackend()
     request = BackupRequest(Conninfo.parse(sample_database.conninfo), cluster="prod")
     [first] = back_up(request, [store], lambda event: None)

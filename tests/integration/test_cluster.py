@@ -27,8 +27,8 @@ from cli.errors import exit_code_of
 from cli.main import app
 from pipeline.backup.request import BackupRequest
 from pipeline.catalog.find import BackupSelector
-from pipeline.cluster.backup import ClusterRequest, back_up_cluster
-from pipeline.cluster.globals import ServerTarget
+from pipeline.cluster.backup import back_up_cluster
+from pipeline.cluster.request import ClusterRequest, ServerTarget
 from pipeline.cluster.restore import restore_cluster
 from pipeline.config import Limits
 from pipeline.errors import BackupBroken, InvalidRequest

@@ -11,6 +11,7 @@ from pipeline.archive.destinations import BackupResults, Destination, Destinatio
 from pipeline.archive.dumping import Dumping
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.backup.request import BackupRequest
+from pipeline.backup.source import default_cluster
 from pipeline.catalog.find import newest_believed
 from pipeline.catalog.keys import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.catalog.manifest import (
@@ -27,12 +28,11 @@ from pipeline.catalog.manifest import (
     Totals,
     dump_manifest,
 )
-from pipeline.catalog.plausibility import doubt, doubt_time
+from pipeline.catalog.plausibility import doubt
 from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.dump import DumpCall
-from pipeline.postgres.loading import has_money, session_default
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
 from pipeline.postgres.statement_timeout import StatementTimeout
@@ -159,16 +159,6 @@ class BackupInProgress:
         return manifest
 
 
-def check_server_clock(snapshot_at: datetime) -> None:
-    """Raise DumpFailed if the database server's clock is over 15 minutes ahead of this machine's: no reader would believe the backup."""
-    now = datetime.now(UTC)
-    if doubt_time(snapshot_at, now, now):
-        raise DumpFailed(
-            f"The database server's clock says {snapshot_at:%Y-%m-%d %H:%M:%S}Z, and this machine's {now:%Y-%m-%d %H:%M:%S}Z: no reader "
-            "would believe a backup of the future. Correct the clock that is off."
-        )
-
-
 def _check_clocks(manifest: Manifest, now: datetime) -> None:
     """Raise StorageError if no reader would believe the backup. ``now`` is the time by the store's clock."""
     if reason := doubt(manifest, now, now):
@@ -187,45 +177,6 @@ def _dump(manifest: Manifest) -> bytes:
             "it has too many tables and large objects for one backup, so back it up in parts."
         )
     return data
-
-
-def default_cluster(server: Server) -> str:
-    """Return the name of a cluster that the user gave no name: its host, and its port if that isn't 5432."""
-    host = "localhost" if server.host.startswith("/") else server.host
-    return host if server.port == 5432 else f"{host}-{server.port}"
-
-
-def describe_source(server: Server, program: Program, wal_lsn: str | None, *, for_script: bool = False) -> Source:
-    """Return the manifest's description of the session's server and database. Raises ConnectionFailed.
-
-    ``for_script`` adds the server's roles, superusers and tablespaces, all of which a script may name. ``lc_monetary`` is then None if the
-    database has no money.
-    """
-    facts = server.describe()
-    return Source(
-        server_version=server.version,
-        system_identifier=facts.system_identifier,
-        pg_dump_version=program.version,
-        encoding=facts.encoding,
-        collation=facts.collation,
-        character_type=facts.character_type,
-        locale_provider=facts.locale_provider,
-        locale=facts.locale,
-        icu_rules=facts.icu_rules,
-        tablespace=facts.tablespace,
-        host=server.host,
-        port=server.port,
-        standby=facts.standby,
-        wal_lsn=wal_lsn,
-        time_zone=facts.time_zone,
-        bytea_output=facts.bytea_output,
-        lc_monetary=session_default(server, "lc_monetary") if not for_script or has_money(server) else None,
-        quote_all_identifiers=session_default(server, "quote_all_identifiers") == "on",
-        extensions=list(facts.extensions),
-        roles=server.roles() if for_script else [],
-        superusers=server.superusers() if for_script else [],
-        tablespaces=server.tablespaces() if for_script else [],
-    )
 
 
 def _totals(files: Sequence[File], tables: Sequence[TableData], objects: Sequence[StoredObject]) -> Totals:

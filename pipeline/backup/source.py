@@ -1,0 +1,59 @@
+"""The server that is backed up, as a manifest describes it."""
+
+from datetime import UTC, datetime
+
+from pipeline.catalog.manifest import Source
+from pipeline.catalog.plausibility import doubt_time
+from pipeline.errors import DumpFailed
+from pipeline.postgres.loading import has_money, session_default
+from pipeline.postgres.programs import Program
+from pipeline.postgres.server import Server
+
+
+def check_server_clock(snapshot_at: datetime) -> None:
+    """Raise DumpFailed if the database server's clock is over 15 minutes ahead of this machine's: no reader would believe the backup."""
+    now = datetime.now(UTC)
+    if doubt_time(snapshot_at, now, now):
+        raise DumpFailed(
+            f"The database server's clock says {snapshot_at:%Y-%m-%d %H:%M:%S}Z, and this machine's {now:%Y-%m-%d %H:%M:%S}Z: no reader "
+            "would believe a backup of the future. Correct the clock that is off."
+        )
+
+
+def default_cluster(server: Server) -> str:
+    """Return the name of a cluster that the user gave no name: its host, and its port if that isn't 5432."""
+    host = "localhost" if server.host.startswith("/") else server.host
+    return host if server.port == 5432 else f"{host}-{server.port}"
+
+
+def describe_source(server: Server, program: Program, wal_lsn: str | None, *, for_script: bool = False) -> Source:
+    """Return the manifest's description of the session's server and database. Raises ConnectionFailed.
+
+    ``for_script`` adds the server's roles, superusers and tablespaces, all of which a script may name. ``lc_monetary`` is then None if the
+    database has no money.
+    """
+    facts = server.describe()
+    return Source(
+        server_version=server.version,
+        system_identifier=facts.system_identifier,
+        pg_dump_version=program.version,
+        encoding=facts.encoding,
+        collation=facts.collation,
+        character_type=facts.character_type,
+        locale_provider=facts.locale_provider,
+        locale=facts.locale,
+        icu_rules=facts.icu_rules,
+        tablespace=facts.tablespace,
+        host=server.host,
+        port=server.port,
+        standby=facts.standby,
+        wal_lsn=wal_lsn,
+        time_zone=facts.time_zone,
+        bytea_output=facts.bytea_output,
+        lc_monetary=session_default(server, "lc_monetary") if not for_script or has_money(server) else None,
+        quote_all_identifiers=session_default(server, "quote_all_identifiers") == "on",
+        extensions=list(facts.extensions),
+        roles=server.roles() if for_script else [],
+        superusers=server.superusers() if for_script else [],
+        tablespaces=server.tablespaces() if for_script else [],
+    )

@@ -1,0 +1,66 @@
+"""What of a server to back up and how, and the server to restore onto."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pipeline.backup.request import BackupRequest
+from pipeline.config import Limits
+from pipeline.errors import InvalidRequest
+from pipeline.postgres.conninfo import Conninfo
+
+OnlyGlobals = Literal["roles", "tablespaces"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRequest:
+    """A cluster to back up, and how. Raises InvalidRequest if the request contradicts itself."""
+
+    each: BackupRequest
+    """How to back up each database. Its source may be any database of the cluster."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of databases to leave out."""
+    role_passwords: bool = True
+    """Dump the hashes of roles' passwords, if the session's role may read them."""
+    at_once: int = 1
+    """The number of databases to dump at once. They share jobs, memory, disk and transfers."""
+    retries: int = 0
+    """How often to begin a database's backup again after an error that may pass."""
+
+    def __post_init__(self) -> None:
+        if not self.each.selection.is_all_tables:
+            raise InvalidRequest(
+                "A backup of all databases takes no part of one: leave out tables, schemas and what excludes them."
+            )
+        if self.each.format == "plain" and self.each.selection.only == "data":
+            raise InvalidRequest(
+                "pg_dumpall's script of rows alone can't be restored onto a new server: take all of it."
+            )
+        if self.each.format == "plain" and self.at_once > 1:
+            raise InvalidRequest("pg_dumpall dumps one database after another: take another format, or one at once.")
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalsRequest:
+    """A cluster whose globals to back up, and how."""
+
+    each: BackupRequest
+    """How to back up. Its source may be any database of the cluster."""
+    only: OnlyGlobals | None = None
+    """The only kind of globals to dump; None for roles and tablespaces."""
+    role_passwords: bool = True
+    """Dump the hashes of roles' passwords, if the session's role may read them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTarget:
+    """The server to restore onto, and how."""
+
+    server: Conninfo
+    """The connection to any database of the server."""
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
+    allow_older: bool = False
+    """Try to restore a cluster onto an older major version than the backed-up server's."""
