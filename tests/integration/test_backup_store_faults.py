@@ -19,6 +19,7 @@ from support.pgstow import (
 )
 from support.postgres_fixtures import Database, DatabaseMaker
 
+from pipeline.backup import in_progress
 from pipeline.backup.database import back_up
 from pipeline.backup.request import BackupRequest
 from pipeline.catalog.keys import new_backup_id
