@@ -11,10 +11,10 @@ from pipeline.postgres.statement_timeout import StatementTimeout
 
 @dataclass(frozen=True, slots=True)
 class Dumping:
-    """The parts that a dump in any format needs. The thread that owns ``workers`` makes all calls."""
+    """The parts that a dump in any format needs. Call everything from the thread that made ``workers``."""
 
     call: DumpCall
-    statements: StatementTimeout
+    statement_timeout: StatementTimeout
     writer: ArchiveWriter
     workers: Workers
     piece_size: int

@@ -41,7 +41,7 @@ def read_contents(dump: StreamDump, dumping: Dumping) -> Toc:
     workers = dumping.workers
     head, tried, ended = bytearray(), 0, False
     while True:
-        dumping.statements.look()
+        dumping.statement_timeout.look()
         workers.collect(timeout=0)
         if (read := dump.read(_HEAD_PART, timeout=_TICK)) is None:
             continue
@@ -78,7 +78,7 @@ def pass_on(
     writer, workers, piece_size, notify = dumping.writer, dumping.workers, dumping.piece_size, dumping.notify
     index, reported, ended = 0, 0.0, False
     while not ended:
-        dumping.statements.look()
+        dumping.statement_timeout.look()
         workers.collect(timeout=0 if writer.has_room(piece_size) else _TICK)
         if not writer.has_room(piece_size) or (read := dump.read(piece_size, timeout=_TICK)) is None:
             continue
@@ -95,7 +95,7 @@ def pass_on(
             reported = time.monotonic()
             current = (validator.current,) if validator.current else ()
             notify(Progress(writer.read, max(expected, writer.read), writer.stored, current))
-    while dumping.statements.asking:
+    while dumping.statement_timeout.asking:
         workers.collect(timeout=_TICK)
     for line in dump.warnings():
         notify(Notice(line))
@@ -153,7 +153,7 @@ def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
 def _await(dump: StreamDump, dumping: Dumping) -> None:
     """Wait for the end of the program after the end of its output. Its own failure is raised before any fault in its output."""
     while not dump.has_ended():
-        dumping.statements.look()
+        dumping.statement_timeout.look()
         dumping.workers.collect(timeout=_TICK)
 
 

@@ -43,7 +43,7 @@ def dump_directory(request: BackupRequest, snapshot: str, dumping: Dumping) -> T
             dump.pause_if(spool.full)
             next_look = math.inf if ended else time.monotonic() + _TICK
             if not ended:
-                dumping.statements.look()
+                dumping.statement_timeout.look()
         for file in spool.ready():
             if not writer.has_room(min(limits.piece_size, file.unread)) or time.monotonic() >= next_look:
                 break
@@ -60,7 +60,7 @@ def dump_directory(request: BackupRequest, snapshot: str, dumping: Dumping) -> T
         progress.report(writer, spool)
     toc = read_toc(bytes(toc_data))
     large_objects.finish(toc)
-    while progress.asking or dumping.statements.asking or large_objects.asking:
+    while progress.asking or dumping.statement_timeout.asking or large_objects.asking:
         workers.collect(timeout=_TICK)
     server.release_snapshot()  # all workers of pg_dump have ended, so none needs the snapshot
     for line in dump.warnings():

@@ -160,11 +160,11 @@ class BackupInProgress:
 
 
 def _check_clocks(manifest: Manifest, now: datetime) -> None:
-    """Raise StorageError if no reader would believe the backup. ``now`` is the time by the store's clock."""
+    """Raise StorageError if a time in the manifest is so far after the store's ``now`` that no reader would believe the backup."""
     if reason := doubt(manifest, now, now):
         raise StorageError(
             f"The backup {manifest.backup_id} isn't committed, since no reader would believe it: {reason}. "
-            "Correct the clock of this machine or of the database server."
+            "Correct the clock that is off: this machine's, the database server's or the store's."
         )
 
 

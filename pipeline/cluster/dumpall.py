@@ -26,7 +26,7 @@ def dump_all(name: str, arguments: Sequence[str], dumping: Dumping, *, role_pass
         return pass_on(stream, name, validator, dumping, expected=0)
 
 
-def takes_passwords(server: Server, notify: Notify, *, wanted: bool) -> bool:
+def decide_passwords(server: Server, notify: Notify, *, wanted: bool) -> bool:
     """True if password hashes are ``wanted`` and the session's role may read them. If it may not, notify. Raises ConnectionFailed."""
     if wanted and not server.may_read_passwords():
         notify(Notice("Roles are taken without their passwords, which this role may not read."))

@@ -11,7 +11,7 @@ from pipeline.backup.in_progress import BackupInProgress, Dumped
 from pipeline.backup.source import describe_source
 from pipeline.catalog.keys import GLOBALS
 from pipeline.catalog.manifest import DumpOptions, Manifest
-from pipeline.cluster.dumpall import dump_all, takes_passwords
+from pipeline.cluster.dumpall import decide_passwords, dump_all
 from pipeline.cluster.request import GlobalsRequest, ServerTarget
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
@@ -37,7 +37,7 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
         backup = BackupInProgress.begin(each, server, GLOBALS, stores, notify)
-        role_passwords = takes_passwords(server, notify, wanted=request.role_passwords)
+        role_passwords = decide_passwords(server, notify, wanted=request.role_passwords)
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))
         with backup.dumping(server, program) as dumping:

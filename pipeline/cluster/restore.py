@@ -32,7 +32,8 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
     record = find_backup(store, replace(wanted, database=CLUSTER), notify)
     maintenance = maintenance_database(target.server)
     target = replace(target, server=maintenance.maintained_in(maintenance.database))
-    if record.files:
+    is_script = bool(record.files)
+    if is_script:
         _check_new_server(record, record.dump.databases, target)
         restore_cluster_script(record, target, store, notify)
         return record

@@ -12,7 +12,7 @@ from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import describe_source
 from pipeline.catalog.keys import CLUSTER
 from pipeline.catalog.manifest import DumpOptions, Manifest, TableData
-from pipeline.cluster.dumpall import dump_all, takes_passwords
+from pipeline.cluster.dumpall import decide_passwords, dump_all
 from pipeline.cluster.request import ServerTarget
 from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, PipelineError
@@ -59,7 +59,7 @@ def back_up_cluster_script(
         with backup_lock(server, backup.session_name):
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
-            only, passwords = each.selection.only, takes_passwords(server, notify, wanted=role_passwords)
+            only, passwords = each.selection.only, decide_passwords(server, notify, wanted=role_passwords)
             notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
             since = oldest_transaction(server)
             with backup.dumping(server, program) as dumping:

@@ -76,17 +76,16 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
         database = (NewDatabase if request.create else ExistingDatabase)(target, content, request)
         with database.opened(workers, notify) as server:
             set_literal_syntax(server, archive)
-            if request.choice.by_pattern:
-                content = content.with_schemas(server)
+            to_load = content.with_schemas(server) if request.choice.by_pattern else content
             to_attach = attachable(server, content.alone) if _attaches(request) else []
             refused = apply_settings(server, archive, options) if request.sets_properties else []
-            money = archive.uses_money(content.chosen) or (manifest.dump.partial and has_types_of_money(server))
+            money = archive.uses_money(to_load.chosen) or (manifest.dump.partial and has_types_of_money(server))
             session = with_dump_settings(target, manifest.source, money=money)
-            loaded = load(content, request, database, session, server, store, workers, notify)
+            loaded = load(to_load, request, database, session, server, store, workers, notify)
             database.is_loaded = True
             allowed_errors = _check_errors([*refused, *loaded.errors], request, notify)
             if request.sets_properties and loaded.jobs == 1:
-                refresh_views(session, archive, content.chosen, options)
+                refresh_views(session, archive, to_load.chosen, options)
             if content.tables:
                 notify(Started("Counting rows"))
                 database.check_rows(workers, notify)
@@ -97,7 +96,7 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
     tell_replaced(replaced, notify)
     tell_alone([one for one in content.alone if one not in to_attach], notify)
     if request.choice.by_pattern and options.makes_tables:
-        tell_what_is_left_out(content, notify)
+        tell_what_is_left_out(to_load, notify)
     return Restored(
         manifest=manifest,
         program=database.program,
