@@ -4,7 +4,6 @@ import base64
 import contextlib
 import json
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -32,7 +31,7 @@ from storage_backends.errors import (
     quote,
 )
 from storage_backends.gcs_errors import gcs_errors
-from storage_backends.gcs_transport import GCSAdapter
+from storage_backends.gcs_transport import GCSAdapter, Related
 from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
 from storage_backends.moments import in_utc, parse_moment
@@ -275,7 +274,7 @@ class GCSBackend:
             query["kmsKeyName"] = self._kms_key
         if self._project:
             query["userProject"] = self._project
-        related = _Related(json.dumps(metadata).encode(), body)
+        related = Related(json.dumps(metadata).encode(), body)
         response = self._session.post(
             f"{self._client.api_endpoint}/upload/storage/v1{self._bucket.path}/o",
             params=query,
@@ -287,26 +286,6 @@ class GCSBackend:
             raise from_http_response(response)  # type: ignore[no-untyped-call]
         created: dict[str, Any] = response.json()
         return created
-
-
-class _Related:
-    """A multipart/related body of JSON and bytes, sent part by part: joined, it would be a second copy in memory."""
-
-    def __init__(self, metadata: bytes, body: Body) -> None:
-        boundary = uuid.uuid4().hex.encode()
-        self.content_type = f"multipart/related; boundary={boundary.decode()}"
-        self._parts = (
-            b"--%b\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n%b\r\n"
-            b"--%b\r\nContent-Type: application/octet-stream\r\n\r\n" % (boundary, metadata, boundary),
-            memoryview(body).cast("B"),
-            b"\r\n--%b--\r\n" % boundary,
-        )
-
-    def __len__(self) -> int:
-        return sum(map(len, self._parts))
-
-    def __iter__(self) -> Iterator[bytes | memoryview]:
-        return iter(self._parts)
 
 
 def _session(endpoint: str | None, read_timeout: float) -> AuthorizedSession:

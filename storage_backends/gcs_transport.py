@@ -4,13 +4,15 @@ Google's SDK takes any JSON for an answer. The requests library follows redirect
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
+from storage_backends.backend import Body
 from storage_backends.connections import REMEDY, Misanswered, patient_pools, socket_options
 from storage_backends.errors import quote
 
@@ -130,3 +132,23 @@ def _json(answer: requests.Response) -> Any:
         return answer.json()
     except ValueError:
         return _NO_JSON
+
+
+class Related:
+    """A multipart/related body of JSON and bytes, sent part by part: joined, it would be a second copy in memory."""
+
+    def __init__(self, metadata: bytes, body: Body) -> None:
+        boundary = uuid.uuid4().hex.encode()
+        self.content_type = f"multipart/related; boundary={boundary.decode()}"
+        self._parts = (
+            b"--%b\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n%b\r\n"
+            b"--%b\r\nContent-Type: application/octet-stream\r\n\r\n" % (boundary, metadata, boundary),
+            memoryview(body).cast("B"),
+            b"\r\n--%b--\r\n" % boundary,
+        )
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        return iter(self._parts)

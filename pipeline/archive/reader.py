@@ -14,7 +14,8 @@ from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.postgres.loading import names_money
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.role_names import rename_roles
-from pipeline.postgres.toc import Toc, TocCutShort, TocEntry, read_toc
+from pipeline.postgres.toc import Toc, TocEntry
+from pipeline.postgres.toc_format import TocCutShort, read_toc
 from pipeline.postgres.toc_head import parse_head
 from pipeline.stages.download import LARGEST_WHOLE, ObjectReader, read_whole
 from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream

@@ -16,7 +16,8 @@ from pipeline.postgres.activity import count_sessions
 from pipeline.postgres.dump import StreamDump
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.script import ScriptReader, Take
-from pipeline.postgres.toc import Toc, TocCutShort
+from pipeline.postgres.toc import Toc
+from pipeline.postgres.toc_format import TocCutShort
 from pipeline.postgres.toc_head import parse_head
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.download import ObjectReader, check_content

@@ -13,7 +13,8 @@ from pipeline.catalog.manifest import TOC_NAME, File, FileKind
 from pipeline.errors import DumpFailed
 from pipeline.events import Notice
 from pipeline.postgres.dump import COPY_END, DirectoryDump
-from pipeline.postgres.toc import Toc, TocEntry, read_toc
+from pipeline.postgres.toc import Toc, TocEntry
+from pipeline.postgres.toc_format import read_toc
 from pipeline.stages.spool import Spool
 
 _TICK = 0.02  # seconds between looks at the spool; at 1 GB/s pg_dump writes 20 MB meanwhile

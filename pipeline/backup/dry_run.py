@@ -9,7 +9,8 @@ from pipeline.catalog.manifest import TOC_NAME
 from pipeline.postgres.dump import DirectoryDump, DumpCall
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import Toc, TocCutShort, read_toc
+from pipeline.postgres.toc import Toc
+from pipeline.postgres.toc_format import TocCutShort, read_toc
 from pipeline.postgres.workspace import Workspace
 
 _TICK = 0.01  # seconds

@@ -9,7 +9,7 @@ from pipeline.concurrency import Workers
 from pipeline.errors import PipelineError
 from pipeline.events import Notify, Progress
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import read_toc
+from pipeline.postgres.toc_format import read_toc
 from pipeline.stages.spool import Spool
 
 _INTERVAL = 0.2  # seconds

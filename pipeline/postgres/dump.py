@@ -43,7 +43,7 @@ class DumpCall:
     source: Conninfo
     workspace: Workspace
     server: Server
-    """A session that is asked who held a lock for too long."""
+    """A session of pgstow on the same database: it holds the snapshot, and tells sizes, sessions and who holds a lock."""
     name: str
     """The application name of all sessions of the program."""
     lock_wait_timeout: int

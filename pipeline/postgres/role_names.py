@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pipeline.errors import InvalidRequest
-from pipeline.postgres.toc import TocEntry, rewrite
+from pipeline.postgres.toc import TocEntry
+from pipeline.postgres.toc_format import rewrite
 
 _NAMES_ROLES = frozenset({"ACL", "DEFAULT ACL", "DATABASE PROPERTIES", "POLICY", "USER MAPPING"})
 _TOKEN = re.compile(

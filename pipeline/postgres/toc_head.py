@@ -4,7 +4,8 @@ from tarfile import BLOCKSIZE, HeaderError, TarInfo
 
 from pipeline.catalog.manifest import Format
 from pipeline.errors import DumpFailed
-from pipeline.postgres.toc import Toc, TocCutShort, read_toc
+from pipeline.postgres.toc import Toc
+from pipeline.postgres.toc_format import TocCutShort, read_toc
 
 
 def parse_head(head: bytes, format_: Format) -> tuple[bytes, Toc]:

@@ -25,7 +25,8 @@ from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.renaming import can_rename_schema, move_relations, rename_schema
 from pipeline.postgres.scratch import scratch_database
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import TocEntry, read_toc
+from pipeline.postgres.toc import TocEntry
+from pipeline.postgres.toc_format import read_toc
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.compatibility import find_restorer, refuse_older
 from pipeline.restore.properties import try_settings

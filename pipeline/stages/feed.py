@@ -21,7 +21,8 @@ from pathlib import Path
 from pipeline.catalog.manifest import TOC_NAME, File
 from pipeline.concurrency import Workers
 from pipeline.postgres.load_order import missing_dependencies, outside_tables
-from pipeline.postgres.toc import Toc, renumber
+from pipeline.postgres.toc import Toc
+from pipeline.postgres.toc_format import renumber
 from pipeline.stages.download import ObjectReader, check_content
 
 _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pipe(7))

@@ -16,7 +16,7 @@ from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, RestoreFailed
 from pipeline.postgres.programs import Program
 from pipeline.postgres.script import ScriptReader, tables_with_data
-from pipeline.postgres.toc import TocCutShort
+from pipeline.postgres.toc_format import TocCutShort
 from pipeline.postgres.toc_head import parse_head, tar_member_size
 from pipeline.postgres.workspace import Workspace, describe_failure
 from pipeline.stages.download import LARGEST_WHOLE

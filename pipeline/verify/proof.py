@@ -2,7 +2,6 @@
 
 import errno
 import os
-import secrets
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,33 +27,17 @@ from pipeline.errors import (
 )
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.encodings import ANY_BYTES
-from pipeline.postgres.environment import without_servers
 from pipeline.postgres.maintenance import maintenance_database
-from pipeline.postgres.os_user import keep_out_same_user
-from pipeline.postgres.prerequisites import (
-    make_roles,
-    make_tablespaces,
-    missing_extensions,
-    missing_roles,
-    named_extensions,
-    named_roles,
-)
-from pipeline.postgres.programs import major_of, speaks_to
-from pipeline.postgres.scratch import scratch_database
 from pipeline.postgres.server import Server
 from pipeline.postgres.shortage import is_shortage
-from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.restore.database import Restored, restore_manifest
 from pipeline.restore.request import RestoreRequest
 from pipeline.verify.content import check_comparable, compare_content
+from pipeline.verify.proving_server import on_own_server, on_scratch_server
 from pipeline.verify.views import compare_views
 from storage_backends import StorageBackend
 
-_SETTINGS = {"wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
-"""Settings of a throwaway server. Rows that are loaded into a new table aren't written to the write-ahead log as well."""
 _LONGEST = 100  # characters of a value in a sentence
-_NO_FILE = "/dev/null/none"  # can't exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +119,11 @@ def prove(
     except (BackupDamaged, DumpFailed) as exc:
         proof.problems.append(str(exc))
         return proof
-    place = _scratch(request.scratch, archive, notify) if request.scratch else _throwaway(archive, limits, programs)
+    place = (
+        on_scratch_server(request.scratch, archive, notify)
+        if request.scratch
+        else on_own_server(archive, limits, programs)
+    )
     with _note_what_is_left(proof), place as target:
         restoring = RestoreRequest(
             wanted=BackupSelector(manifest.backup_id, manifest.cluster, manifest.database),
@@ -247,94 +234,3 @@ def _returned(rows: Sequence[tuple[object, ...]]) -> str:
     if len(rows) == 1 and len(rows[0]) == 1:
         return f"it returned {textwrap.shorten(str(rows[0][0]), _LONGEST, placeholder=' …')}"
     return f"it returned {len(rows)} rows of {len(rows[0]) if rows else 0} values"
-
-
-def _needed(archive: Archive) -> tuple[set[str], set[str]]:
-    """Return the roles and extensions that the archive names. A script has no table of contents, so return all that it may name."""
-    if archive.format == "plain":
-        source = archive.manifest.source
-        return set(source.roles), {extension.name for extension in source.extensions}
-    return named_roles(archive.toc), named_extensions(archive.toc)
-
-
-def _superusers(archive: Archive) -> Sequence[str]:
-    """Return the superusers that a script may name. A manifest older than version 1.2 doesn't list them, so return all its roles."""
-    source = archive.manifest.source
-    return source.superusers if "superusers" in source.model_fields_set else source.roles
-
-
-@contextmanager
-def _scratch(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Conninfo]:
-    """Yield a name for a new database on the scratch server, and drop the database at the end.
-
-    Raises InvalidRequest if the server lacks roles or extensions that the archive needs, ConnectionFailed, or DatabaseLeft.
-    """
-    roles, extensions = _needed(archive)
-    with Server(maintenance_database(scratch)) as server:
-        if lacking := missing_roles(server, roles):
-            raise InvalidRequest(
-                f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "
-                "(pg_dumpall --roles-only prints how), or verify without --scratch."
-            )
-        if lacking := missing_extensions(server, extensions):
-            raise InvalidRequest(
-                f"The scratch server lacks the backup's extensions: {', '.join(lacking)}. Install them."
-            )
-    with scratch_database(_in_english(scratch), "proof", notify) as target:
-        yield target
-
-
-def _in_english(server: Conninfo) -> Conninfo:
-    """Return the same server, with messages in English if the role may choose. A database may set any language."""
-    english = server.with_setting("lc_messages", "C")
-    try:
-        maintenance_database(english)
-    except ConnectionFailed:
-        return server
-    return english
-
-
-@contextmanager
-def _throwaway(archive: Archive, limits: Limits, programs: Sequence[Path]) -> Iterator[Conninfo]:
-    """Yield a name for a new database on a throwaway server that has the archive's roles, and the tablespaces that a script may name.
-
-    Raises ProgramMissing if extensions are missing, or LocalResourceExhausted if the server fails.
-    """
-    roles, extensions = _needed(archive)
-    major = _fitting_major(archive.manifest)
-    keep_out_same_user()  # code of the backup may run as the same user, and pgstow's environment holds the store's keys
-    with (
-        without_servers(),
-        ThrowawayCluster(
-            at_least_major=major,
-            search=programs,
-            settings=_SETTINGS,
-            directory=limits.spool_parent,
-            encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
-            # No other server knows this role. So an attacker gains nothing by replacing this server's socket with another server's.
-            superuser=f"pgstow_{secrets.token_hex(8)}",
-            offline=True,
-        ) as cluster,
-    ):
-        # Code of the backup may answer in the place of this server. It must not receive a password of another server.
-        own = Conninfo.parse(f"{cluster.conninfo()} passfile={_NO_FILE}").with_setting("lc_messages", "C")
-        try:
-            with Server(own) as server:
-                if lacking := missing_extensions(server, extensions):
-                    raise ProgramMissing(
-                        f"PostgreSQL {cluster.major} on this machine lacks the backup's extensions: {', '.join(lacking)}. Install them, or "
-                        "name a server that has them with --scratch."
-                    )
-                make_roles(server, missing_roles(server, roles), archive.toc, _superusers(archive))
-                make_tablespaces(server, archive.manifest.source.tablespaces, cluster.make_folder)
-            yield own.with_database("pgstow_proof")
-        except ConnectionFailed as exc:
-            raise LocalResourceExhausted(
-                f"The throwaway server failed, which says nothing about the backup. {exc} Name another server with --scratch."
-            ) from exc
-
-
-def _fitting_major(manifest: Manifest) -> int:
-    """Return the lowest major version, but at least the backed-up server's, that takes a restore by a pg_restore that reads the archive."""
-    dumped_from, dumped_by = major_of(manifest.source.server_version), major_of(manifest.source.pg_dump_version)
-    return next((major for major in range(dumped_from, dumped_by) if speaks_to(dumped_by, major)), dumped_by)

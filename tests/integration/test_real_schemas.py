@@ -13,7 +13,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from demo import compare
 from pipeline.postgres.load_order import missing_dependencies
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import read_toc, renumber
+from pipeline.postgres.toc_format import read_toc, renumber
 
 ROLES = ("schema_owner", "schema_reader")
 

@@ -10,7 +10,8 @@ from support.postgres_fixtures import Database
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.load_order import missing_dependencies, outside_tables
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import Section, Toc, TocEntry, read_toc, renumber
+from pipeline.postgres.toc import Section, Toc, TocEntry
+from pipeline.postgres.toc_format import read_toc, renumber
 
 TREES = r"""
 CREATE SCHEMA app;

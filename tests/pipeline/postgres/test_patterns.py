@@ -11,7 +11,8 @@ from pipeline.catalog.manifest import TOC_NAME
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import Section, Toc, TocEntry, read_toc
+from pipeline.postgres.toc import Section, Toc, TocEntry
+from pipeline.postgres.toc_format import read_toc
 
 SQL = r"""
 CREATE SCHEMA a; CREATE SCHEMA "A"; CREATE SCHEMA "a.b"; CREATE SCHEMA ab; CREATE SCHEMA "ÄB";

@@ -11,7 +11,8 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.prerequisites import make_roles, missing_extensions, missing_roles, named_extensions, named_roles
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import Toc, read_toc
+from pipeline.postgres.toc import Toc
+from pipeline.postgres.toc_format import read_toc
 
 ROLES = ("owner", "Gr an;tee", 'gr"antor', "to", "reader", "mapped", "settled", "defaulter", "heir", "ONE", "zwei_ü")
 

@@ -22,7 +22,8 @@ from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.prerequisites import named_extensions
 from pipeline.postgres.role_names import rename_roles, roles_of
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import Section, Toc, TocEntry, read_toc, renumber, rewrite
+from pipeline.postgres.toc import Section, Toc, TocEntry
+from pipeline.postgres.toc_format import read_toc, renumber, rewrite
 from pipeline.postgres.toc_head import parse_head
 
 
