@@ -105,7 +105,7 @@ def settings_of(database: Database) -> list[tuple[object, ...]]:
     )
 
 
-@pytest.mark.parametrize(("format_", "jobs"), [("directory", 1), ("directory", 4), ("custom", 1)])
+@pytest.mark.parametrize(("format_", "jobs"), [("directory", 4), ("custom", 1)])
 def test_what_depends_on_the_settings_comes_back_as_it_was(
     server: ThrowawayCluster,
     configured: Database,
@@ -181,7 +181,7 @@ def test_a_materialized_view_whose_rows_another_plan_orders_otherwise(
     assert "public.ids can't be compared" in str(told)
 
 
-@pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
+@pytest.mark.parametrize("format_", ["directory", "plain"])
 def test_money_is_read_in_the_format_in_which_it_was_written(
     server: ThrowawayCluster, postgres: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, format_: str
 ) -> None:
@@ -242,7 +242,7 @@ def test_money_whose_type_is_not_among_what_is_restored(
     assert target.fetch(rows) == 2 * [(Decimal("19.99"),)]
 
 
-@pytest.mark.parametrize(("format_", "jobs"), [("directory", 1), ("directory", 4), ("custom", 1)])
+@pytest.mark.parametrize(("format_", "jobs"), [("directory", 4), ("custom", 1)])
 def test_a_text_search_configuration_of_the_database_itself(
     server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, format_: str, jobs: int
 ) -> None:
