@@ -22,7 +22,6 @@ from support.pgstow import (
     assert_one_sentence,
     committed_backups,
     finish,
-    processes_naming,
     run_pgstow,
     sessions,
     start_pgstow,
@@ -587,7 +586,6 @@ class TestFaults:
             os.kill(process.pid, number)
             finish(process)
         assert_nothing_left(spool_dir, large_database, stuck_s3.bucket.url)
-        wait_until(lambda: not processes_naming(spool_dir), "no program is left")
         assert committed_backups(stuck_s3.bucket.url) == []
         assert back_up(large_database.conninfo, format_, tmp_path / "store", spool_dir).exit_code == 0
 

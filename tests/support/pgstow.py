@@ -108,14 +108,16 @@ def assert_one_sentence(result: Result, exit_code: int, matching: str = "") -> s
     return line
 
 
-def assert_nothing_left(spool_dir: Path, database: Database, store_url: str | Path) -> None:
-    """No working folder, no session on the server, and in the store no manifest of a backup that isn't whole.
+def assert_nothing_left(spool_dir: Path, database: Database, store_url: str | Path | None = None) -> None:
+    """No program, no working folder, no session in the database, and in the store no manifest of a backup that isn't whole.
 
     Waits a little for the guard, which cleans up after a pgstow that was killed.
     """
+    wait_until(lambda: not processes_naming(spool_dir), "no program is left")
     wait_until(lambda: not list(spool_dir.iterdir()), f"{spool_dir} is empty")
-    wait_until(lambda: not sessions(database), "pg_dump's sessions are gone")
-    committed_backups(store_url)
+    wait_until(lambda: not sessions(database), "its sessions are gone")
+    if store_url is not None:
+        committed_backups(store_url)
 
 
 def sessions(database: Database) -> list[str]:
