@@ -99,10 +99,10 @@ def test_limits_that_contradict_each_other(tmp_path: Path) -> None:
     assert_one_sentence(result, 2, "memory limit must hold two objects")
 
 
-@pytest.mark.parametrize("text", ["host=", "host='x", "postgresql://[", "nonsense=1", "host=x password=secret bad"])
+@pytest.mark.parametrize("text", ["host='x", "postgresql://[", "nonsense=1", "host=x password=secret bad"])
 def test_a_connection_string_that_is_none_is_not_repeated(tmp_path: Path, text: str) -> None:
     result = run_pgstow("restore", "--from", tmp_path, "--into", text, "-q")
-    assert result.exit_code in (2, 3, 8)
+    assert result.exit_code == 2
     assert "secret" not in result.stderr
 
 
@@ -272,7 +272,7 @@ def test_a_pipe_that_closes_early_is_no_traceback(stored_sample: StoredSample) -
         )
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
-    assert done.returncode != 0
+    assert done.returncode == 141
 
 
 @pytest.mark.parametrize(

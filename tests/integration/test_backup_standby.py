@@ -175,7 +175,7 @@ def test_what_a_standby_does_not_have_is_told(
     assert finding["outcome"] == "warning"
     assert ", ".join(both) in finding["sentence"]
 
-    for format_ in ("directory", "custom", "plain"):
+    for format_ in ("directory", "plain"):
         made = run_pgstow("backup", unlogged.conninfo, *where, "--format", format_, "--quiet")
         assert made.exit_code == 0
         [notice] = made.stderr_lines

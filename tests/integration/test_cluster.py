@@ -114,6 +114,14 @@ def furnish(cluster: ThrowawayCluster) -> None:
     execute(cluster, "template1", "CREATE TABLE in_every_new_one (i integer)")
 
 
+@pytest.fixture(scope="module")
+def furnished() -> Iterator[ThrowawayCluster]:
+    """A furnished server; only to read."""
+    with ThrowawayCluster() as cluster:
+        furnish(cluster)
+        yield cluster
+
+
 def back_up(cluster: ThrowawayCluster, store: Path, spool_dir: Path, *more: object) -> Result:
     where = ("--to", store, "--spool-dir", spool_dir, *CLUSTER, "-q")
     return run_pgstow("backup", cluster.conninfo(), "--all-databases", *where, *more)
@@ -142,12 +150,10 @@ class ReadOnce(LocalBackend):
         return data
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
 def test_a_whole_server_comes_back(
-    source: ThrowawayCluster, german_target: ThrowawayCluster, tmp_path: Path, spool_dir: Path, at_once: int
+    furnished: ThrowawayCluster, german_target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
 ) -> None:
-    furnish(source)
-    made = back_up(source, tmp_path / "store", spool_dir, "--databases-at-once", at_once)
+    made = back_up(furnished, tmp_path / "store", spool_dir, "--databases-at-once", 3)
     assert (made.exit_code, made.stderr) == (0, "")
     assert set(listed(tmp_path / "store")) == {"@globals", "@cluster", "postgres", "template1", "shop", "odd / n@me"}
 
@@ -155,40 +161,39 @@ def test_a_whole_server_comes_back(
     assert result.exit_code == 0, result
     closed = "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false"  # can't be dumped
     execute(german_target, "postgres", closed)
-    assert dump_all(german_target) == dump_all(source)
+    assert dump_all(german_target) == dump_all(furnished)
 
 
 def test_a_whole_server_in_the_custom_format(
-    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+    furnished: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
 ) -> None:
-    furnish(source)
-    assert back_up(source, tmp_path / "store", spool_dir, "--format", "custom").exit_code == 0
+    assert back_up(furnished, tmp_path / "store", spool_dir, "--format", "custom").exit_code == 0
     formats = {backup["dump"]["format"] for name, [backup] in listed(tmp_path / "store").items() if name != "@globals"}
     assert formats == {"custom"}
     server = ServerTarget(Conninfo.parse(target.conninfo()), Limits(spool_parent=spool_dir))
     restore_cluster(BackupSelector(), server, ReadOnce(tmp_path / "store"), lambda _: None)
     execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")  # can't be dumped
-    assert dump_all(target) == dump_all(source)
+    assert dump_all(target) == dump_all(furnished)
 
 
 class TestScript:
     """All of a server as the one script that pg_dumpall makes of it."""
 
-    @pytest.mark.parametrize("where", ["target", "german_target"])
     def test_it_comes_back(
-        self, source: ThrowawayCluster, where: str, request: pytest.FixtureRequest, tmp_path: Path, spool_dir: Path
+        self, furnished: ThrowawayCluster, german_target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
     ) -> None:
-        target: ThrowawayCluster = request.getfixturevalue(where)
-        furnish(source)
+        target = german_target
         store = tmp_path / "store"
-        made = back_up(source, store, spool_dir, "--format", "plain")
+        made = back_up(furnished, store, spool_dir, "--format", "plain")
         assert (made.exit_code, made.stderr) == (0, "")
         [[backup]] = listed(store).values()
         assert (backup["database"], backup["totals"]["rows"]) == ("@cluster", 1011)
         assert backup["dump"]["databases"] == ["template1", "odd / n@me", "postgres", "shop"]
         exported = run_pgstow("export", "--from", store, "--database", "@cluster", "-q").stdout
         lines = [line for line in exported.splitlines() if line]
-        assert [line for line in lines if not line.startswith(("--", "\\restrict", "\\unrestrict"))] == dump_all(source)
+        assert [line for line in lines if not line.startswith(("--", "\\restrict", "\\unrestrict"))] == dump_all(
+            furnished
+        )
 
         for level in ("bytes", "archive"):
             verified = run_pgstow("verify", "--from", store, "--latest-of-each", "--level", level, "--json")
@@ -204,18 +209,17 @@ class TestScript:
         result = restore(store, target, spool_dir)
         assert (result.exit_code, result.stderr) == (0, "")
         execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")
-        assert dump_all(target) == dump_all(source)
+        assert dump_all(target) == dump_all(furnished)
         assert_one_sentence(restore(store, target, spool_dir), 5, "has a database (odd|shop).* already")
 
-    def test_what_it_leaves_out(self, source: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
-        furnish(source)
+    def test_what_it_leaves_out(self, furnished: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
         more = ("--format", "plain", "--exclude-database", "odd*", "--schema-only", "--no-role-passwords")
-        assert back_up(source, tmp_path / "store", spool_dir, *more).exit_code == 0
+        assert back_up(furnished, tmp_path / "store", spool_dir, *more).exit_code == 0
         [[backup]] = listed(tmp_path / "store").values()
         assert backup["dump"]["databases"] == ["template1", "postgres", "shop"]
         assert backup["totals"]["rows"] == 0
         assert not backup["dump"]["role_passwords"]
-        assert_one_sentence(restore(tmp_path / "store", source, spool_dir), 8, "--partial")
+        assert_one_sentence(restore(tmp_path / "store", furnished, spool_dir), 8, "--partial")
 
     def test_a_database_that_cannot_be_dumped(self, source: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
         furnish(source)
@@ -282,12 +286,11 @@ def test_a_database_in_a_tablespace_that_is_not_there(
     execute(source, "postgres", f"CREATE TABLESPACE fast LOCATION '{place}'", "CREATE DATABASE shop TABLESPACE fast")
     execute(source, "shop", "CREATE TABLE t AS SELECT 1 AS id")
     where = ("--spool-dir", spool_dir, "-q")
-    for format_ in ("directory", "plain"):
+    for format_, scratch in (("directory", ()), ("plain", ("--scratch", target.conninfo()))):
         store = tmp_path / format_
         assert run_pgstow("backup", source.conninfo("shop"), "--to", store, "-F", format_, *where).exit_code == 0
-        for scratch in ((), ("--scratch", target.conninfo())):
-            proven = run_pgstow("verify", "--from", store, "--level", "restore", *scratch, *where)
-            assert proven.exit_code == 0, proven
+        proven = run_pgstow("verify", "--from", store, "--level", "restore", *scratch, *where)
+        assert proven.exit_code == 0, proven
         into = ("--from", store, "--into", target.conninfo("shop"), "--create", *where)
         assert_one_sentence(run_pgstow("restore", *into), 5, "no tablespace fast, .*--globals-only .*--no-tablespaces")
         again = ("--from", store, "--into", source.conninfo(f"in_{format_}"), "--create", *where)
@@ -335,10 +338,9 @@ def test_a_database_that_fails_keeps_no_other_from_it(
     )
 
 
-@pytest.mark.parametrize("at_once", [1, 3])
-@pytest.mark.parametrize("part", ["odd%20%2F%20n%40me", "%40globals"])
+@pytest.mark.parametrize(("at_once", "part"), [(1, "%40globals"), (3, "odd%20%2F%20n%40me")])
 def test_nor_does_a_bug_keep_another_from_it(
-    source: ThrowawayCluster, tmp_path: Path, spool_dir: Path, at_once: int, part: str
+    furnished: ThrowawayCluster, tmp_path: Path, spool_dir: Path, at_once: int, part: str
 ) -> None:
     class Broken(LocalBackend):
         """A store that does what no store should do, with the objects of a part of the cluster."""
@@ -348,8 +350,7 @@ def test_nor_does_a_bug_keep_another_from_it(
                 raise NotImplementedError("can't parse this")
             return super().put(key, body, sha256=sha256)
 
-    furnish(source)
-    each = BackupRequest(Conninfo.parse(source.conninfo()), cluster="prod", limits=Limits(spool_parent=spool_dir))
+    each = BackupRequest(Conninfo.parse(furnished.conninfo()), cluster="prod", limits=Limits(spool_parent=spool_dir))
     told: list[object] = []
     words = "roles and tablespaces" if "globals" in part else "1 of 4 databases"
     with pytest.raises(
@@ -365,19 +366,18 @@ def test_nor_does_a_bug_keep_another_from_it(
 
 @pytest.mark.parametrize("refused", [["postgres"], ["postgres", "template1"]])
 def test_stores_that_refuse_a_database_let_end_what_has_begun(
-    source: ThrowawayCluster, tmp_path: Path, spool_dir: Path, refused: list[str]
+    furnished: ThrowawayCluster, tmp_path: Path, spool_dir: Path, refused: list[str]
 ) -> None:
     """Each store another one. Nothing goes on unseen after the command has ended, or, in pgstow run, while the next is backed up."""
-    furnish(source)
     stores = [tmp_path / f"store of all but {name}" for name in refused]
     for name, store in zip(refused, stores, strict=True):
         (store / "data" / "prod").mkdir(parents=True)
         (store / "data" / "prod" / name).touch()
     to = [word for store in stores for word in ("--to", store)]
     where = ("--cluster", "prod", "--spool-dir", spool_dir, "-q", "--databases-at-once", 8)
-    with closing(psycopg.connect(source.conninfo("shop"))) as holder:
+    with closing(psycopg.connect(furnished.conninfo("shop"))) as holder:
         holder.execute("LOCK TABLE sales.item")
-        with start_pgstow("backup", source.conninfo(), "--all-databases", *to, *where) as process:
+        with start_pgstow("backup", furnished.conninfo(), "--all-databases", *to, *where) as process:
             wait_until(lambda: list(stores[0].rglob("manifests/prod/odd*/*.json")), "another one is done")
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(5)  # what is abandoned gets a second
@@ -390,23 +390,25 @@ def test_stores_that_refuse_a_database_let_end_what_has_begun(
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_a_store_that_refuses_ends_it(source: ThrowawayCluster, s3: FaultyStore, spool_dir: Path, at_once: int) -> None:
+def test_a_store_that_refuses_ends_it(
+    furnished: ThrowawayCluster, s3: FaultyStore, spool_dir: Path, at_once: int
+) -> None:
     """It would refuse the other databases too; and what is stored is never taken for the whole."""
-    furnish(source)
     s3.proxy.fail(method="PUT", path="/data/prod/shop/", with_=Fault.FORBIDDEN, times=math.inf)
     where = ("--to", s3.url, "--spool-dir", spool_dir, *CLUSTER, "-q", "--databases-at-once", at_once)
-    assert_one_sentence(run_pgstow("backup", source.conninfo(), "-A", *where), 6, "data/prod/shop/.*access was denied")
+    assert_one_sentence(
+        run_pgstow("backup", furnished.conninfo(), "-A", *where), 6, "data/prod/shop/.*access was denied"
+    )
     assert not [key for key in s3.keys if "%40cluster" in key or "manifests/prod/shop/" in key]
     wait_until(lambda: not list(spool_dir.iterdir()), "the spools are gone")
 
 
 def test_what_is_excluded_makes_it_partial(
-    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+    furnished: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
 ) -> None:
-    furnish(source)
     store = tmp_path / "store"
     assert (
-        back_up(source, store, spool_dir, "--exclude-database", "odd*", "--exclude-database", "template1").exit_code
+        back_up(furnished, store, spool_dir, "--exclude-database", "odd*", "--exclude-database", "template1").exit_code
         == 0
     )
     assert set(listed(store)) == {"@globals", "@cluster", "postgres", "shop"}
@@ -416,47 +418,40 @@ def test_what_is_excluded_makes_it_partial(
     assert restore(store, target, spool_dir, "--partial").exit_code == 0
     copy = Database("shop", target.conninfo("shop"))
     assert copy.fetch("SELECT count(*) FROM sales.item") == [(1000,)]
-    assert_one_sentence(back_up(source, store, spool_dir, "--exclude-database", "*"), 2, "No database is left")
+    assert_one_sentence(back_up(furnished, store, spool_dir, "--exclude-database", "*"), 2, "No database is left")
 
 
 def test_a_server_that_has_such_a_database_is_not_touched(
-    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
+    whole: Path, target: ThrowawayCluster, spool_dir: Path
 ) -> None:
-    furnish(source)
-    assert back_up(source, tmp_path / "store", spool_dir).exit_code == 0
     execute(target, "postgres", "CREATE DATABASE shop", "CREATE TABLE in_the_way (i integer)")
-    assert_one_sentence(restore(tmp_path / "store", target, spool_dir), 5, "has a database shop already")
+    assert_one_sentence(restore(whole, target, spool_dir), 5, "has a database shop already")
     execute(target, "postgres", "DROP DATABASE shop")
     before = dump_all(target)
-    assert_one_sentence(restore(tmp_path / "store", target, spool_dir), 5, "The database postgres is not empty")
+    assert_one_sentence(restore(whole, target, spool_dir), 5, "The database postgres is not empty")
     assert dump_all(target) == before
 
 
-def test_a_member_that_is_another_is_refused(
-    source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
-) -> None:
-    store = tmp_path / "store"
-    assert back_up(source, store, spool_dir).exit_code == 0
-    [manifest] = (store / "manifests/prod/postgres").iterdir()
+def test_a_member_that_is_another_is_refused(whole: Path, target: ThrowawayCluster, spool_dir: Path) -> None:
+    [manifest] = (whole / "manifests/prod/postgres").iterdir()
     manifest.write_bytes(manifest.read_bytes().replace(b'"jobs"', b'"j0bs"'))
-    assert_one_sentence(restore(store, target, spool_dir), 7, "is not the manifest that .* is made of")
+    assert_one_sentence(restore(whole, target, spool_dir), 7, "is not the manifest that .* is made of")
     manifest.unlink()
-    assert_one_sentence(restore(store, target, spool_dir), 7, "manifests/prod/postgres/.* is missing, of which")
+    assert_one_sentence(restore(whole, target, spool_dir), 7, "manifests/prod/postgres/.* is missing, of which")
 
 
-def test_globals_alone(source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
-    furnish(source)
+def test_globals_alone(furnished: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
     store, spool = tmp_path / "store", ("--spool-dir", spool_dir, "-q")
     to = ("--to", store, *CLUSTER, *spool)
     for what in ("--globals-only", "--tablespaces-only", "--roles-only"):
-        assert run_pgstow("backup", source.conninfo(), what, *to).exit_code == 0
+        assert run_pgstow("backup", furnished.conninfo(), what, *to).exit_code == 0
     shown = run_pgstow("list", "--from", store).stdout
     for kind in ("roles and tablespaces", "tablespaces only", "roles only"):
         assert re.search(rf"@globals .* {kind} *$", shown, re.MULTILINE), shown
     restored = run_pgstow("restore", "--globals-only", "--from", store, "--into", target.conninfo(), *spool)
     assert restored.exit_code == 0, restored
     roles = "SELECT rolname, rolpassword, rolvaliduntil::text, rolconnlimit FROM pg_authid ORDER BY rolname"
-    assert Database("", target.conninfo()).fetch(roles) == Database("", source.conninfo()).fetch(roles)
+    assert Database("", target.conninfo()).fetch(roles) == Database("", furnished.conninfo()).fetch(roles)
 
     for arguments in (("--into", "dbname=x"), ("--to-directory", tmp_path / "x")):
         one = run_pgstow("restore", listed(store)["@globals"][0]["backup_id"], "--from", store, *arguments, *spool)
@@ -479,11 +474,9 @@ def verify(store: Path, spool_dir: Path, *more: object) -> tuple[int, dict[str, 
 
 
 @pytest.fixture(scope="module")
-def _whole_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _whole_once(furnished: ThrowawayCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("whole")
-    with ThrowawayCluster() as cluster:
-        furnish(cluster)
-        assert back_up(cluster, store, tmp_path_factory.mktemp("spool")).exit_code == 0
+    assert back_up(furnished, store, tmp_path_factory.mktemp("spool")).exit_code == 0
     return store
 
 
@@ -575,10 +568,9 @@ def test_passwords_are_left_out_where_they_may_not_be_read(
     assert Database("", target.conninfo()).fetch(roles) == [("humble", None), ("owner", None)]
 
 
-def test_passwords_are_left_out_where_asked(source: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
-    furnish(source)
+def test_passwords_are_left_out_where_asked(furnished: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
     to = ("--to", tmp_path / "store", "--spool-dir", spool_dir, *CLUSTER, "-q")
-    assert run_pgstow("backup", source.conninfo(), "-g", "--no-role-passwords", *to).exit_code == 0
+    assert run_pgstow("backup", furnished.conninfo(), "-g", "--no-role-passwords", *to).exit_code == 0
     [pack] = (tmp_path / "store/data").rglob("pack-*.tar.zst")
     script = subprocess.run(f"zstd -dcq {pack} | tar -xO", shell=True, capture_output=True, check=True).stdout
     assert b"CREATE ROLE owner" in script

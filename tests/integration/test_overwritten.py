@@ -55,7 +55,7 @@ def test_what_was_stored_is_restored_and_the_rest_is_told(
     assert "is missing" in looked.stderr_lines[-1]
     assert all("tells whether that version is still there" in line for line in looked.stderr_lines)
 
-    for level in ("bytes", "archive", "restore"):
+    for level in ("bytes", "restore"):
         read = verify(bucket, level, "--attest")
         assert read.exit_code == 7, read
         assert sum("was overwritten or deleted. The version" in line for line in set(read.stderr_lines)) == len(objects)

@@ -24,12 +24,11 @@ def partitioned(database: Database) -> Database:
     return database
 
 
-@pytest.mark.parametrize("format_", ["directory", "custom"])
 def test_it_is_attached_where_its_table_is(
-    partitioned: Database, make_database: DatabaseMaker, format_: str, tmp_path: Path, spool_dir: Path
+    partitioned: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
 ) -> None:
     work = ("--spool-dir", spool_dir, "-q")
-    assert run_pgstow("backup", partitioned.conninfo, "--to", tmp_path, "-F", format_, *work).exit_code == 0
+    assert run_pgstow("backup", partitioned.conninfo, "--to", tmp_path, *work).exit_code == 0
     target = make_database()
 
     def restore(*what: object) -> Result:

@@ -54,14 +54,11 @@ def restored_rows(store: str | Path, backup_id: str, target: Database) -> int:
     return int(rows)
 
 
-@pytest.fixture(params=["directory", "s3", "gs"])
+@pytest.fixture(params=["directory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> str | Path:
     match request.param:
         case "s3":
             bucket: StoreBucket = request.getfixturevalue("s3_bucket")
-            return bucket.url
-        case "gs":
-            bucket = request.getfixturevalue("gcs_bucket")
             return bucket.url
         case _:
             return tmp_path / "store"
@@ -278,7 +275,7 @@ def retention(bucket: StoreBucket) -> dict[str, datetime]:
 
 def test_a_whole_server_goes_and_stays_as_one(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    with ThrowawayCluster() as source, ThrowawayCluster() as target:
+    with ThrowawayCluster() as source:
         conninfo = source.conninfo("postgres")
         Database("postgres", conninfo).execute("CREATE TABLE t AS SELECT 1 AS i")
         for _ in range(2):
@@ -293,7 +290,6 @@ def test_a_whole_server_goes_and_stays_as_one(tmp_path: Path) -> None:
         assert len(document["removed"]["backups"]) == len(listed) // 2
         assert document["removed"]["backups"][-1] == old
         assert len(committed_backups(store)) == len(listed) // 2
-        restored = run_pgstow("restore", "--from", store, "--all-databases", "--into", target.conninfo("postgres"))
-        assert restored.exit_code == 0, restored
-        assert Database("postgres", target.conninfo("postgres")).fetch("SELECT i FROM t") == [(1,)]
+    verified = run_pgstow("verify", new, "--from", store, "--level", "archive", "-q")
+    assert verified.exit_code == 0, verified
     assert new in reasons(prune(store, "--keep-last", 1))

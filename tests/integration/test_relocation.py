@@ -71,21 +71,27 @@ class Shop:
         return run_pgstow("restore", *arguments, *options)
 
 
-def made(postgres: ThrowawayCluster, folder: Path, spool_dir: Path, database: Database) -> Shop:
+def made(folder: Path, spool_dir: Path, database: Database) -> Shop:
     result = run_pgstow("backup", database.conninfo, "--to", folder / "store", "--spool-dir", spool_dir, "-q")
     assert result.exit_code == 0, result
     return Shop(folder / "store", database, spool_dir)
 
 
-@pytest.fixture
-def shop(postgres: ThrowawayCluster, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path) -> Iterator[Shop]:
-    server = Database("postgres", postgres.conninfo())
+@pytest.fixture(scope="module")
+def shop_once(postgres: ThrowawayCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    server, database = Database("postgres", postgres.conninfo()), Database("shop", postgres.conninfo("shop"))
     server.execute("CREATE ROLE clerk")
-    database = make_database()
+    server.execute("CREATE DATABASE shop TEMPLATE template0")
     database.execute(SHOP)
-    yield made(postgres, tmp_path, spool_dir, database)
-    server.execute(f"DROP DATABASE {database.name} WITH (FORCE)")
+    yield made(tmp_path_factory.mktemp("shop"), tmp_path_factory.mktemp("spool"), database)
+    server.execute("DROP DATABASE shop WITH (FORCE)")
     server.execute("DROP ROLE clerk")
+
+
+@pytest.fixture
+def shop(shop_once: Shop, make_database: DatabaseMaker, spool_dir: Path) -> Shop:
+    """The one backup, and a copy of its database that is this test's own."""
+    return Shop(shop_once.store, make_database(template="shop"), spool_dir)
 
 
 @pytest.fixture(autouse=True)
@@ -246,7 +252,7 @@ def test_partitions_come_with_their_table(
     names: dict[str, str],
 ) -> None:
     database.execute(PARTITIONED)
-    stored, before = made(postgres, tmp_path, spool_dir, database), compare.definitions(database.conninfo)
+    stored, before = made(tmp_path, spool_dir, database), compare.definitions(database.conninfo)
     contents = compare.contents(database.conninfo)
 
     assert told(stored.restore("-t", "app.events", *options))["rows"] == 400
@@ -272,7 +278,7 @@ def test_two_tables_of_one_name_have_no_room_in_one_schema(
     postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
     database.execute(PARTITIONED)
-    stored, before = made(postgres, tmp_path, spool_dir, database), compare.definitions(database.conninfo)
+    stored, before = made(tmp_path, spool_dir, database), compare.definitions(database.conninfo)
     result = stored.restore("-t", "app.events", "--to-schema", "new")
     assert_one_sentence(result, 5, 'can\'t be moved.*relation "events" already exists in schema "new"')
     assert compare.definitions(database.conninfo) == before
@@ -303,7 +309,7 @@ def test_odd_names(postgres: ThrowawayCluster, database: Database, tmp_path: Pat
             f'CREATE TABLE {table} ("na.me""" serial PRIMARY KEY, "Größe" integer UNIQUE, "select" text);'
             f"INSERT INTO {table} SELECT i, i, 'x' FROM generate_series(1, {number * 3}) AS i"
         )
-    stored, contents = made(postgres, tmp_path, spool_dir, database), compare.contents(database.conninfo)
+    stored, contents = made(tmp_path, spool_dir, database), compare.contents(database.conninfo)
     before = set(compare.definitions(database.conninfo))
     odd = ['q"uo.ted; 🐘 %s', "UPPER", LONG + "y", "select"]
     for table, new in zip(tables, itertools.cycle(odd), strict=False):
@@ -312,11 +318,10 @@ def test_odd_names(postgres: ThrowawayCluster, database: Database, tmp_path: Pat
         schema = next(schema for schema in ODD if table.startswith(schema))
         [(name,)] = database.fetch(f"SELECT $x${schema}.{quoted}$x$::regclass::text")
         assert compare.contents(database.conninfo) == {**contents, name: contents[table]}
-        assert before < set(compare.definitions(database.conninfo))
         database.execute(f"DROP TABLE {schema}.{quoted}")
-        assert set(compare.definitions(database.conninfo)) == before
+    assert set(compare.definitions(database.conninfo)) == before
     copies = [word for table in tables for word in ("-t", table)]
-    for count, new in enumerate(odd, 1):
+    for count, new in enumerate((odd[0], odd[2]), 1):
         assert told(stored.restore(*copies[2:], "--to-schema", new))["tables"] == len(tables) - 1
         found = {name for name in compare.contents(database.conninfo) if name not in contents}
         assert len(found) == count * (len(tables) - 1)
@@ -373,7 +378,7 @@ def test_the_schema_public(postgres: ThrowawayCluster, database: Database, tmp_p
         pytest.skip("the server lacks hstore")
     database.execute("CREATE EXTENSION hstore; CREATE TABLE t (h hstore); INSERT INTO t VALUES ('a=>1')")
     database.execute("CREATE FUNCTION f(hstore) RETURNS text LANGUAGE sql AS 'SELECT $1::text'")
-    stored = made(postgres, tmp_path, spool_dir, database)
+    stored = made(tmp_path, spool_dir, database)
     told(stored.restore("-n", "public", "--to-schema", "copy"))
     assert database.fetch("SELECT h->'a', copy.f(h) FROM copy.t") == [("1", '"a"=>"1"')]
     assert database.fetch("SELECT extnamespace::regnamespace::text FROM pg_extension WHERE extname = 'hstore'") == [
@@ -393,7 +398,7 @@ def test_operator_classes_of_an_extension(
         "CREATE EXTENSION btree_gist; CREATE TABLE room (number integer, at int4range, EXCLUDE USING gist (number WITH =, at WITH &&));"
         "INSERT INTO room VALUES (1, '[1,2]')"
     )
-    stored = made(postgres, tmp_path, spool_dir, database)
+    stored = made(tmp_path, spool_dir, database)
     told(stored.restore("-t", "room", "--as", "chamber"))
     with pytest.raises(psycopg.errors.ExclusionViolation, match="chamber_number_at_excl"):
         database.execute("INSERT INTO chamber VALUES (1, '[2,3]')")
@@ -403,7 +408,7 @@ def test_the_only_table_of_a_schema(
     postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
     database.execute("CREATE SCHEMA one; CREATE TABLE one.t AS SELECT 1 AS i; CREATE SCHEMA one_is_empty")
-    stored = made(postgres, tmp_path, spool_dir, database)
+    stored = made(tmp_path, spool_dir, database)
     told(stored.restore("-n", "one", "--to-schema", "two", "--as", "u"))
     told(stored.restore("-n", "one*", "--to-schema", "three"))
     assert compare.contents(database.conninfo).keys() == {"one.t", "two.u", "three.t", "large objects"}
@@ -501,7 +506,7 @@ def test_columns_in_another_order(
         "CREATE TABLE parent (b integer); CREATE TABLE child (a integer, b integer); ALTER TABLE child INHERIT parent;"
         "INSERT INTO child VALUES (1, 2)"
     )
-    stored = made(postgres, tmp_path, spool_dir, database)
+    stored = made(tmp_path, spool_dir, database)
     assert_one_sentence(stored.restore("-t", "child", "--as", "kid"), 5, r"public\.child can't be moved.*another order")
 
 
@@ -516,7 +521,7 @@ def test_roles_with_and_without_the_right_to_it(
         mine.execute(
             "CREATE SCHEMA own; CREATE TABLE own.t AS SELECT generate_series(1, 9) AS i; ALTER TABLE own.t ENABLE ROW LEVEL SECURITY"
         )
-        stored = made(postgres, tmp_path, spool_dir, mine)
+        stored = made(tmp_path, spool_dir, mine)
         assert_one_sentence(stored.restore("-t", "own.t", "--as", "u"), 3, "CREATEDB")
         server.execute("ALTER ROLE tenant CREATEDB")
         assert told(stored.restore("-t", "own.t", "--as", "u"))["rows"] == 9
@@ -553,7 +558,7 @@ def test_a_signal_while_definitions_are_restored(
         "'SELECT pg_sleep(CASE WHEN (SELECT count(*) FROM public.pace) = 0 THEN 600 END)::text';"
         "CREATE MATERIALIZED VIEW v AS SELECT public.slow() FROM (SELECT count(*) FROM pace) AS once"
     )
-    stored = made(postgres, tmp_path, spool_dir, database)
+    stored = made(tmp_path, spool_dir, database)
     server = Database("postgres", postgres.conninfo())
     arguments = ("--from", stored.store, "--into", database.conninfo, "--spool-dir", spool_dir, "-q")
     with start_pgstow("restore", *arguments, "-t", "v", "--as", "w") as process:

@@ -121,20 +121,21 @@ def told(result: Result) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize(
-    ("options", "rows"),
+    ("options", "rows", "jobs"),
     [
-        (["--schema-only"], 0),
-        (["--section", "pre-data"], 0),
-        (["--section=data", "--section=pre-data"], 1400),
-        (["--no-owner"], 1400),
-        (["--no-owner", "--role", "lib_owner"], 1400),
-        (["-x"], 1400),
-        (["--no-comments"], 1400),
-        (["--no-publications"], 1400),
-        (["--no-subscriptions"], 1400),
-        (["--no-tablespaces"], 1400),
+        (["--schema-only"], 0, 2),
+        (["--section", "pre-data"], 0, 1),
+        (["--section=data", "--section=pre-data"], 1400, 1),
+        (["--section=data", "--section=pre-data"], 1400, 2),
+        (["--no-owner"], 1400, 2),
+        (["--no-owner", "--role", "lib_owner"], 1400, 1),
+        (["--no-owner", "--role", "lib_owner"], 1400, 2),
+        (["-x"], 1400, 1),
+        (["--no-comments"], 1400, 2),
+        (["--no-publications"], 1400, 1),
+        (["--no-subscriptions"], 1400, 2),
+        (["--no-tablespaces"], 1400, 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

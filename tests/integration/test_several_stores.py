@@ -26,7 +26,7 @@ def manifests(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_bytes()) for path in sorted((folder / "manifests").rglob("*.json"))]
 
 
-@pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
+@pytest.mark.parametrize("format_", ["directory", "plain"])
 def test_each_has_a_backup_of_its_own(
     sample_database: Database, s3_bucket: StoreBucket, spool_dir: Path, tmp_path: Path, format_: str
 ) -> None:

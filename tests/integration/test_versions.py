@@ -127,7 +127,7 @@ def test_several_jobs_load_rows_before_what_acts_on_them_and_referenced_tables_f
 
 @pytest.mark.parametrize(
     ("major", "format_"),
-    [*((major, "custom") for major in MAJORS), *itertools.product((MAJORS[0], NEWEST), ("tar", "plain"))],
+    [(MAJORS[0], "tar"), *itertools.product((MAJORS[0], NEWEST), ("custom", "plain"))],
 )
 def test_in_every_format(
     servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int, format_: str
@@ -154,7 +154,7 @@ def test_each_major_can_be_restored_into_the_newest(
     assert compare.contents(copy) == compare.contents(old.conninfo("sample"))
 
 
-@pytest.mark.parametrize(("old", "new"), [(14, 14), (14, 18), (16, 17), (18, 18)])
+@pytest.mark.parametrize(("old", "new"), [(14, 14), (14, 18), (18, 18)])
 def test_a_table_beside_the_one_that_is_there(
     servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, old: int, new: int
 ) -> None:

@@ -112,14 +112,16 @@ def assert_one_sentence(result: Result, exit_code: int, matching: str = "") -> s
     return line
 
 
-def assert_nothing_left(spool_dir: Path, database: Database, store_url: str | Path) -> None:
-    """Assert that no working folder and no session on the server is left, and that every backup in the store is whole.
+def assert_nothing_left(spool_dir: Path, database: Database, store_url: str | Path | None = None) -> None:
+    """Assert that no program, working folder or session in the database is left, and that every backup in the store is whole.
 
-    Wait for the first two: if pgstow was killed, its guard cleans up a little later.
+    Wait for the first three: if pgstow was killed, its guard cleans up a little later.
     """
+    wait_until(lambda: not processes_naming(spool_dir), "no program is left")
     wait_until(lambda: not list(spool_dir.iterdir()), f"{spool_dir} is empty")
-    wait_until(lambda: not sessions(database), "pg_dump's sessions are gone")
-    committed_backups(store_url)
+    wait_until(lambda: not sessions(database), "its sessions are gone")
+    if store_url is not None:
+        committed_backups(store_url)
 
 
 def sessions(database: Database) -> list[str]:

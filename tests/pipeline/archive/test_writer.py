@@ -75,10 +75,30 @@ class UnevenCompressor(Compressor):
         return super().frame(data)
 
 
+class WaitingCompressor(Compressor):
+    """Compresses nothing before it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let = threading.Event()
+
+    def frame(self, data: bytes) -> bytes:
+        assert self.let.wait(PATIENCE)
+        return super().frame(data)
+
+
 @contextmanager
-def writing(destinations: Destinations, limits: Limits = LIMITS) -> Iterator[tuple[ArchiveWriter, Workers]]:
+def writing(
+    destinations: Destinations, limits: Limits = LIMITS, compressor: Compressor | None = None
+) -> Iterator[tuple[ArchiveWriter, Workers]]:
     with Workers() as workers:
-        yield ArchiveWriter(destinations, "data/", workers, limits, Compressor()), workers
+        yield ArchiveWriter(destinations, "data/", workers, limits, compressor or Compressor()), workers
+
+
+def collect_all(workers: Workers) -> None:
+    """Until nothing comes back any more."""
+    while workers.collect(timeout=0.5):
+        pass
 
 
 def to(*stores: MemoryBackend) -> Destinations:
@@ -161,14 +181,13 @@ def test_files_in_any_order(data: st.DataObject) -> None:
         assert_stored(store, files, archived, objects)
 
 
-def test_frames_that_come_back_out_of_order() -> None:
+def test_frames_that_come_back_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "threads", 2)  # whatever this machine has
     files = {"1.dat": noise(10 * PIECE)}
     store = MemoryBackend()
-    limits = Limits(transfers=1, memory=4096 * KIB, object_size=64 * KIB)
-    with Workers() as workers:
-        destinations = to(store)
-        writer = ArchiveWriter(destinations, "data/", workers, limits, UnevenCompressor())
-        writer._compressing = workers.pool(2, "compress")  # whatever this machine has
+    limits = Limits(transfers=1, memory=16384 * KIB, object_size=64 * KIB)
+    destinations = to(store)
+    with writing(destinations, limits, UnevenCompressor()) as (writer, _):
         for piece in pieces_of("1.dat", files["1.dat"]):
             writer.write(piece)
         archived = writer.finish()
@@ -191,15 +210,15 @@ def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_onc
                 writer.write(pieces[written])
                 written += 1
                 assert writer.read <= limits.memory, "nothing has left, so all that was read is held"
-            elif not (workers.collect() or writer._compressing.pending):
+            elif not workers.collect(timeout=0.5):
                 break
         assert written < len(pieces)
         assert store.arrived.acquire(timeout=PATIENCE), "the store has something to do"
         assert writer.stored == 0
 
         store.let.set()
-        while writer._uploading[destinations.open[0]].pending:
-            workers.collect(timeout=0.01)
+        collect_all(workers)
+        assert writer.stored > 0
         assert not writer.has_room(limits.memory // 2), "what the other stores don't take is still held"
         for other in others:
             other.let.set()
@@ -210,16 +229,17 @@ def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_onc
 
 
 def test_what_compresses_well_is_bounded_before_it_is_compressed() -> None:
-    store = SlowStore()
-    destinations = to(store)
-    with writing(destinations) as (writer, workers):
-        most = 0
-        for piece in pieces_of("1.dat", bytes(20_000 * KIB)):
+    compressor = WaitingCompressor()
+    destinations = to(MemoryBackend())
+    pieces = list(pieces_of("1.dat", bytes(20_000 * KIB)))
+    with writing(destinations, compressor=compressor) as (writer, workers):
+        while writer.has_room(PIECE):
+            writer.write(pieces.pop(0))
+        assert 0 < writer.read <= LIMITS.memory // 2
+        compressor.let.set()
+        for piece in pieces:
             write(writer, workers, piece)
-            most = max(most, writer._raw)
-        store.let.set()
         writer.finish()
-    assert most <= LIMITS.memory // 2
     assert len(destinations.open[0].objects) <= 2
 
 
@@ -251,28 +271,26 @@ def test_a_store_that_fails_keeps_no_other_from_the_archive() -> None:
 def test_a_store_that_failed_is_not_waited_for() -> None:
     class Stalling(MemoryBackend):
         first, over = threading.Event(), threading.Event()
-        puts = 0
+        puts = ended = 0
 
         def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
             self.puts += 1
             (self.first if ".00000." in key else self.over).wait(PATIENCE)
+            self.ended += 1
             raise AccessDenied(f"{key}: not allowed")
 
     stalling, good = Stalling(), MemoryBackend()
     destinations = to(stalling, good)
-    failed, _ = destinations.open
     files = {"1.dat": noise(300 * KIB)}
     with writing(destinations, Limits(transfers=3, memory=4096 * KIB, object_size=64 * KIB)) as (writer, workers):
         for piece in pieces_of("1.dat", files["1.dat"]):
             write(writer, workers, piece)
-        while writer._compressing.pending:
-            workers.collect(timeout=0.01)
+        collect_all(workers)
         stalling.first.set()
         archived = writer.finish()
-        assert writer._uploading[failed].pending, "its puts still stall"
+        assert stalling.ended == 1, "its other puts still stall"
         stalling.over.set()
-        while writer._uploading[failed].pending:
-            workers.collect(timeout=0.01)
+        collect_all(workers)
     [other] = destinations.open
     assert_stored(good, files, archived, objects_of(other))
     assert stalling.puts <= 3 + 1 < len(other.objects), "what waited for its turn isn't tried any more"

@@ -418,10 +418,10 @@ class Interrupted(MemoryBackend):
             self.calls_left -= 1
 
     def _look(self) -> None:
-        there = self._objects
-        for key, (_, data) in list(there.items()):
+        there = {info.key for info in super().list()}
+        for key in there:
             if key.startswith("manifests/"):
-                for stored in Manifest.model_validate_json(data).objects:
+                for stored in Manifest.model_validate_json(super().get(key)).objects:
                     if stored.key not in there:
                         self.broken.append(f"{key} lacks {stored.key}")
 
@@ -456,7 +456,7 @@ def test_nothing_is_removed_before_all_was_listed_and_read() -> None:
 
 def test_interrupted_at_any_call_it_ends_the_same() -> None:
     def fill(shelf: BackupBuilder) -> None:
-        for age in (3, 2, 1):
+        for age in (2, 1):
             old = shelf.add(age * 7 * DAY)
             shelf.attest(shelf.add(age * 7 * DAY, uses=[old]))
             shelf.add_cluster(age * 7 * DAY)
