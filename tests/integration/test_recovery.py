@@ -131,6 +131,20 @@ def test_a_single_file(
     assert compare.definitions(empty_target.conninfo) == compare.definitions(sample_database.conninfo)
 
 
+def test_a_script_that_is_refused_is_a_failure_of_psql(
+    empty_target: Database, postgres: ThrowawayCluster, tmp_path: Path
+) -> None:
+    """A pipe has the exit code of its last command."""
+    (tmp_path / "script.sql").write_text("SELECT 1;\n\\unrestrict `touch ran`\n")
+    for errors in ("on", "off"):
+        run = f'{commands("script")}\nrestricted script.sql {errors} | "$PSQL" -X -d "$TARGET"'
+        env = {**os.environ, "TARGET": empty_target.conninfo, "PSQL": str(postgres.bin_dir / "psql")}
+        done = subprocess.run(["bash", "-c", run], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 3, done
+        assert "the script is refused" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
 def test_with_jq_to_look_closer(stored_sample: StoredSample, empty_target: Database, toolbox: Path) -> None:
     variables = {
         "STORE": str(stored_sample.folder),
