@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 from support.locales import server_with_locales
-from support.pgstow import Result, assert_one_sentence, run_pgstow
+from support.pgstow import Result, assert_one_sentence, run_pgstow, sessions, wait_until
 from support.postgres_fixtures import Database
 
 from demo import compare
@@ -171,6 +171,7 @@ def test_a_materialized_view_whose_rows_another_plan_orders_otherwise(
     )
     store = LocalBackend(tmp_path)
     assert pgstow("backup", database.conninfo, "--to", tmp_path).exit_code == 0
+    wait_until(lambda: not sessions(database), "no snapshot keeps the pages from being all-visible")
     database.execute("VACUUM ANALYZE t")
     told: list[object] = []
     with Workers() as workers:
