@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from pipeline.catalog.manifest import Manifest
     from pipeline.events import Notify
-    from pipeline.verify.backup import Verification
     from pipeline.verify.proof import Proof, ProofRequest
+    from pipeline.verify.request import Verification
 
 PROOF = "What to prove by restoring"
 _NAMED = 20  # objects that could not be read, named on standard error
@@ -92,9 +92,9 @@ def verify(
     from pipeline.catalog.attestation import Level
     from pipeline.catalog.find import LATEST, BackupSelector, find_stored, sources
     from pipeline.errors import InvalidRequest
-    from pipeline.verify.backup import Verification, VerifyRequest
     from pipeline.verify.backup import verify as verify_backup
     from pipeline.verify.cluster import ClusterVerification
+    from pipeline.verify.request import Verification, VerifyRequest
 
     if level not in list(Level):
         raise typer.BadParameter(f"{level!r} is none of {', '.join(Level)}", param_hint="--level")

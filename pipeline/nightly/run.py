@@ -15,8 +15,9 @@ from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
 from pipeline.prune.prune import Pruned, PruneRequest, prune
 from pipeline.prune.retention import Policy
-from pipeline.verify.backup import Verification, VerifyRequest, verify
+from pipeline.verify.backup import verify
 from pipeline.verify.cluster import ClusterVerification
+from pipeline.verify.request import Verification, VerifyRequest
 from storage_backends import StorageBackend, StorageError, open_backend
 
 

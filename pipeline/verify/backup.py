@@ -1,81 +1,20 @@
 """Verify a backup: check that all objects and files in its manifest still exist, and are unchanged."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 
-from pipeline.archive.reader import Archive, dump_format, open_archive
-from pipeline.archive.stream import read_stream
+from pipeline.archive.reader import dump_format
 from pipeline.catalog.attestation import Attestation, Level, shortened, store_attestation
 from pipeline.catalog.find import StoredManifest
 from pipeline.catalog.keys import BackupRef
-from pipeline.catalog.manifest import TOC_NAME, File, Manifest, StoredObject, TableData
 from pipeline.concurrency import Workers
-from pipeline.config import Limits
-from pipeline.errors import BackupDamaged, DatabaseLeft, DumpFailed, RestoreFailed
-from pipeline.events import Notice, Notify, Progress, Started
-from pipeline.postgres.pg_restore import check_toc
-from pipeline.postgres.programs import find_program, major_of
-from pipeline.postgres.restricted_mode import RestrictedMode
-from pipeline.postgres.workspace import Workspace
-from pipeline.stages.download import ObjectReader, check_content, download, objects_at_once
+from pipeline.errors import DatabaseLeft
+from pipeline.events import Notice, Notify, Started
+from pipeline.verify.archive import verify_archive, verify_bytes
 from pipeline.verify.objects import check_objects
-from pipeline.verify.proof import Proof, ProofRequest, prove
+from pipeline.verify.proof import Proof, prove
+from pipeline.verify.request import Verification, VerifyRequest
 from pipeline.verify.unreadable import ObjectUnreadable, UnreadableTracker, objects_of_others
 from storage_backends import AccessDenied, StorageBackend, StorageError, TransientStorageError
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyRequest:
-    """How far to verify a backup, and with which means."""
-
-    level: Level = Level.BYTES
-    limits: Limits = field(default_factory=Limits)
-    programs: Sequence[Path] = ()
-    """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
-    proof: ProofRequest = field(default_factory=ProofRequest)
-    """How to restore at level restore."""
-    attest: bool | None = None
-    """True to put an attestation into the store, False to put none, None to put one only at level restore."""
-
-
-@dataclass(slots=True)
-class Verification:
-    """What a verification found."""
-
-    stored: StoredManifest
-    level: Level
-    """The level that was verified. A script of globals or of a cluster is verified up to level archive, even if more is asked for."""
-    objects: int = 0
-    """The number of objects that were examined."""
-    files: int = 0
-    """The number of the archive's files that were examined."""
-    read: int = 0
-    """Bytes read from the store."""
-    without_checksum: int = 0
-    """The number of objects for which the store reports no checksum. Only their presence and size are known."""
-    problems: list[str] = field(default_factory=list)
-    """One sentence for each thing that is wrong."""
-    unreadable: list[str] = field(default_factory=list)
-    """One sentence for each object that the store failed to give, though it gave others."""
-    replaced: list[str] = field(default_factory=list)
-    """One sentence for each overwritten or deleted object whose stored version is still whole."""
-    proof: Proof | None = None
-    """The result of the restore; None below level restore."""
-    attestation: str | None = None
-    """The key of the attestation in the store; None if none was put."""
-
-    @property
-    def manifest(self) -> Manifest:
-        """The backup's manifest."""
-        return self.stored.manifest
-
-    @property
-    def good(self) -> bool:
-        """True if nothing is wrong, and everything that ``level`` asks for could be read where it was stored."""
-        return not (self.problems or self.unreadable or self.replaced)
 
 
 def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
@@ -132,9 +71,9 @@ def _examine(request: VerifyRequest, found: Verification, store: StorageBackend,
                 found.objects, found.without_checksum = check.objects, check.without_checksum
                 found.problems += check.problems
             case Level.BYTES:
-                _verify_bytes(tracker, manifest.objects, found, workers, request.limits, notify)
+                verify_bytes(tracker, manifest.objects, found, workers, request.limits, notify)
             case Level.ARCHIVE:
-                _verify_archive(tracker, request, found, workers, notify)
+                verify_archive(tracker, request, found, workers, notify)
             case Level.RESTORE:
                 _verify_restore(tracker, request, found, workers, notify)
     found.replaced = sorted(set(found.replaced))
@@ -147,120 +86,6 @@ def _examine(request: VerifyRequest, found: Verification, store: StorageBackend,
         notify(Notice(str(exc)))  # the damage that was found decides the exit code
     if found.proof and found.proof.hindrance and found.good:
         raise found.proof.hindrance
-
-
-def _verify_bytes(
-    store: StorageBackend,
-    objects: Sequence[StoredObject],
-    found: Verification,
-    workers: Workers,
-    limits: Limits,
-    notify: Notify,
-) -> None:
-    at_once = min(limits.transfers, objects_at_once(objects, limits))
-    total = sum(stored.size for stored in objects)
-    read = partial(_read_object, store, found.replaced)
-
-    def report() -> None:
-        notify(Progress(found.read, total, found.read, ()))
-
-    for stored, outcome in workers.map(read, objects, threads=at_once, name="read", tick=report):
-        if outcome is not False:
-            found.objects += 1
-            found.read += stored.size
-        found.problems += [outcome] if isinstance(outcome, str) else []
-
-
-def _read_object(store: StorageBackend, replaced: list[str], stored: StoredObject) -> str | bool:
-    """Return a sentence if the object is damaged, else True if it could be read."""
-    try:
-        download(store, stored, replaced)
-    except BackupDamaged as exc:
-        return str(exc)
-    except ObjectUnreadable:
-        return False
-    return True
-
-
-def _verify_archive(
-    store: UnreadableTracker,
-    request: VerifyRequest,
-    found: Verification,
-    workers: Workers,
-    notify: Notify,
-    checked: Collection[str] = (),
-) -> None:
-    """Check every file whose path isn't in ``checked``, and read every object that belongs to no file."""
-    manifest, limits = found.manifest, request.limits
-    others = [file for file in manifest.files if file.path not in checked]
-    reader = ObjectReader(store, manifest.objects, others, workers, limits)
-    done, total = 0, sum(file.size for file in others)
-
-    def report() -> None:
-        notify(Progress(done, total, reader.fetched, ()))
-
-    is_directory = dump_format(manifest) == "directory"
-    read_file: Callable[[ObjectReader, File], str | bool] = _read_globals
-    if manifest.kind != "globals":
-        read_file = _read_file if is_directory else partial(_read_stream, manifest, request)
-    found.files += len(manifest.files) - len(others)
-    for file, outcome in workers.map(
-        partial(read_file, reader), others, threads=limits.threads, name="archive", tick=report
-    ):
-        found.files += outcome is not False
-        done += file.size
-        found.problems += [outcome] if isinstance(outcome, str) else []
-    found.replaced += reader.replaced
-    read = reader.checked | reader.damaged.keys()
-    read |= {segment.object for file in manifest.files if file.path in checked for segment in file.segments}
-    found.objects += len(read)
-    found.read += reader.fetched
-    # A file isn't read beyond its first damaged object, and the list of checksums belongs to no file.
-    told = {problem.partition(": ")[2] for problem in found.problems}
-    found.problems += [problem for problem in reader.damaged.values() if problem not in told]
-    remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]
-    _verify_bytes(store, remaining, found, workers, limits, notify)
-    if not (found.problems or store.any_unreadable) and manifest.kind == "database" and is_directory:
-        try:
-            _parse(open_archive(store, manifest, workers, limits), request)
-        except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
-            found.problems.append(str(exc))
-
-
-def _read_file(
-    reader: ObjectReader, file: File, through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
-) -> str | bool:
-    """Return a sentence if the file is damaged, else True if all of it could be read."""
-    try:
-        for _ in through(check_content(file, reader.read(file))):
-            pass
-    except BackupDamaged as exc:
-        return f"{file.path}: {exc}"
-    except ObjectUnreadable:
-        return False
-    return True
-
-
-def _read_globals(reader: ObjectReader, file: File) -> str | bool:
-    """Check a script of roles and tablespaces as :func:`_read_file` does, and that it has no command of psql: a restore refuses commands."""
-    return _read_file(reader, file, through=RestrictedMode().of)
-
-
-def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReader, file: File) -> str | bool:
-    """Check an archive or a script that is a single file as :func:`_read_file` does, and that it has the rows in the manifest."""
-    try:
-        tables = read_stream(manifest, reader, request.limits, request.programs)
-    except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
-        return f"{file.path}: {exc}"
-    except ObjectUnreadable:
-        return False
-    if [_digest(table) for table in tables] != [_digest(table) for table in manifest.tables]:
-        return f"{file.path} doesn't have the rows in it that the manifest says."
-    return True
-
-
-def _digest(table: TableData) -> tuple[str | None, str, str, int, str]:
-    return table.database, table.schema_name, table.relation, table.rows, table.checksum
 
 
 def _verify_restore(
@@ -277,7 +102,7 @@ def _verify_restore(
     if proof.restored:
         found.read += proof.restored.fetched
         found.replaced += proof.restored.replaced
-    _verify_archive(store, request, found, workers, notify, checked)
+    verify_archive(store, request, found, workers, notify, checked)
     told = " ".join(found.problems)  # the restore names the first damaged object, the check of the archive names all
     found.problems += [problem for problem in proof.problems if problem not in told]
     if proof.hindrance and found.problems:
@@ -320,12 +145,3 @@ def attest(
             raise
         notify(Notice(f"What was found could not be put into the store. {exc}"))
         return None
-
-
-def _parse(archive: Archive, request: VerifyRequest) -> None:
-    """Check that pg_restore finds the archive's data entries, as pgstow does. Raises as :func:`check_toc` does, or ProgramMissing."""
-    major = major_of(archive.manifest.source.pg_dump_version)
-    program = find_program("pg_restore", at_least_major=major, search=request.programs)
-    with Workspace(request.limits.spool_parent) as workspace:
-        workspace.write_private(TOC_NAME, archive.toc_data)
-        check_toc(program, workspace.path, archive.toc)

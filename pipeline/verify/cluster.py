@@ -7,7 +7,8 @@ from pipeline.catalog.manifest import Member
 from pipeline.catalog.members import read_member
 from pipeline.errors import BackupDamaged
 from pipeline.events import Notify
-from pipeline.verify.backup import Verification, VerifyRequest, attest, doubts, verify
+from pipeline.verify.backup import attest, doubts, verify
+from pipeline.verify.request import Verification, VerifyRequest
 from storage_backends import StorageBackend
 
 

@@ -25,7 +25,8 @@ from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.restore.export import ExportRequest, export
 from pipeline.restore.extract import ExtractRequest, extract
 from pipeline.restore.show_toc import show_toc
-from pipeline.verify.backup import VerifyRequest, verify
+from pipeline.verify.backup import verify
+from pipeline.verify.request import VerifyRequest
 from storage_backends import StorageBackend
 
 MIB = 1024 * 1024

@@ -26,7 +26,8 @@ from pipeline.restore.database import restore
 from pipeline.restore.extract import ExtractRequest, extract
 from pipeline.restore.request import RestoreRequest
 from pipeline.stages.compress import Compressor
-from pipeline.verify.backup import Verification, VerifyRequest, verify
+from pipeline.verify.backup import verify
+from pipeline.verify.request import Verification, VerifyRequest
 from storage_backends import ObjectInfo, StorageBackend, TransientStorageError
 from storage_backends.local import LocalBackend
 

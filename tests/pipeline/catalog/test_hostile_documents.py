@@ -32,7 +32,8 @@ from pipeline.prune.prune import PruneRequest, plan
 from pipeline.prune.retention import Policy
 from pipeline.restore.show_toc import show_toc
 from pipeline.stages.upload import upload
-from pipeline.verify.backup import VerifyRequest, verify
+from pipeline.verify.backup import verify
+from pipeline.verify.request import VerifyRequest
 from storage_backends import ObjectInfo, StorageError
 from storage_backends.local import LocalBackend
 from storage_backends.memory import MemoryBackend

@@ -1,0 +1,147 @@
+"""Read a backup's objects and files: the levels bytes and archive of a verification."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+
+from pipeline.archive.reader import Archive, dump_format, open_archive
+from pipeline.archive.stream import read_stream
+from pipeline.catalog.manifest import TOC_NAME, File, Manifest, StoredObject, TableData
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.errors import BackupDamaged, DumpFailed, RestoreFailed
+from pipeline.events import Notify, Progress
+from pipeline.postgres.pg_restore import check_toc
+from pipeline.postgres.programs import find_program, major_of
+from pipeline.postgres.restricted_mode import RestrictedMode
+from pipeline.postgres.workspace import Workspace
+from pipeline.stages.download import ObjectReader, check_content, download, objects_at_once
+from pipeline.verify.request import Verification, VerifyRequest
+from pipeline.verify.unreadable import ObjectUnreadable, UnreadableTracker
+from storage_backends import StorageBackend
+
+
+def verify_bytes(
+    store: StorageBackend,
+    objects: Sequence[StoredObject],
+    found: Verification,
+    workers: Workers,
+    limits: Limits,
+    notify: Notify,
+) -> None:
+    """Read every object, and put what is wrong into ``found``. Raises StorageError if the store is down or refuses."""
+    at_once = min(limits.transfers, objects_at_once(objects, limits))
+    total = sum(stored.size for stored in objects)
+    read = partial(_read_object, store, found.replaced)
+
+    def report() -> None:
+        notify(Progress(found.read, total, found.read, ()))
+
+    for stored, outcome in workers.map(read, objects, threads=at_once, name="read", tick=report):
+        if outcome is not False:
+            found.objects += 1
+            found.read += stored.size
+        found.problems += [outcome] if isinstance(outcome, str) else []
+
+
+def _read_object(store: StorageBackend, replaced: list[str], stored: StoredObject) -> str | bool:
+    """Return a sentence if the object is damaged, else True if it could be read."""
+    try:
+        download(store, stored, replaced)
+    except BackupDamaged as exc:
+        return str(exc)
+    except ObjectUnreadable:
+        return False
+    return True
+
+
+def verify_archive(
+    store: UnreadableTracker,
+    request: VerifyRequest,
+    found: Verification,
+    workers: Workers,
+    notify: Notify,
+    checked: Collection[str] = (),
+) -> None:
+    """Check every file whose path isn't in ``checked``, read every object that belongs to no file, and put what is wrong into ``found``.
+
+    Raises PipelineError if the archive can't be tried, and StorageError if the store is down or refuses.
+    """
+    manifest, limits = found.manifest, request.limits
+    others = [file for file in manifest.files if file.path not in checked]
+    reader = ObjectReader(store, manifest.objects, others, workers, limits)
+    done, total = 0, sum(file.size for file in others)
+
+    def report() -> None:
+        notify(Progress(done, total, reader.fetched, ()))
+
+    is_directory = dump_format(manifest) == "directory"
+    read_file: Callable[[ObjectReader, File], str | bool] = _read_globals
+    if manifest.kind != "globals":
+        read_file = _read_file if is_directory else partial(_read_stream, manifest, request)
+    found.files += len(manifest.files) - len(others)
+    for file, outcome in workers.map(
+        partial(read_file, reader), others, threads=limits.threads, name="archive", tick=report
+    ):
+        found.files += outcome is not False
+        done += file.size
+        found.problems += [outcome] if isinstance(outcome, str) else []
+    found.replaced += reader.replaced
+    read = reader.checked | reader.damaged.keys()
+    read |= {segment.object for file in manifest.files if file.path in checked for segment in file.segments}
+    found.objects += len(read)
+    found.read += reader.fetched
+    # A file isn't read beyond its first damaged object, and the list of checksums belongs to no file.
+    told = {problem.partition(": ")[2] for problem in found.problems}
+    found.problems += [problem for problem in reader.damaged.values() if problem not in told]
+    remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]
+    verify_bytes(store, remaining, found, workers, limits, notify)
+    if not (found.problems or store.any_unreadable) and manifest.kind == "database" and is_directory:
+        try:
+            _parse(open_archive(store, manifest, workers, limits), request)
+        except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
+            found.problems.append(str(exc))
+
+
+def _read_file(
+    reader: ObjectReader, file: File, through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
+) -> str | bool:
+    """Return a sentence if the file is damaged, else True if all of it could be read."""
+    try:
+        for _ in through(check_content(file, reader.read(file))):
+            pass
+    except BackupDamaged as exc:
+        return f"{file.path}: {exc}"
+    except ObjectUnreadable:
+        return False
+    return True
+
+
+def _read_globals(reader: ObjectReader, file: File) -> str | bool:
+    """Check a script of roles and tablespaces as :func:`_read_file` does, and that it has no command of psql: a restore refuses commands."""
+    return _read_file(reader, file, through=RestrictedMode().of)
+
+
+def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReader, file: File) -> str | bool:
+    """Check an archive or a script that is a single file as :func:`_read_file` does, and that it has the rows in the manifest."""
+    try:
+        tables = read_stream(manifest, reader, request.limits, request.programs)
+    except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
+        return f"{file.path}: {exc}"
+    except ObjectUnreadable:
+        return False
+    if [_digest(table) for table in tables] != [_digest(table) for table in manifest.tables]:
+        return f"{file.path} doesn't have the rows in it that the manifest says."
+    return True
+
+
+def _digest(table: TableData) -> tuple[str | None, str, str, int, str]:
+    return table.database, table.schema_name, table.relation, table.rows, table.checksum
+
+
+def _parse(archive: Archive, request: VerifyRequest) -> None:
+    """Check that pg_restore finds the archive's data entries, as pgstow does. Raises as :func:`check_toc` does, or ProgramMissing."""
+    major = major_of(archive.manifest.source.pg_dump_version)
+    program = find_program("pg_restore", at_least_major=major, search=request.programs)
+    with Workspace(request.limits.spool_parent) as workspace:
+        workspace.write_private(TOC_NAME, archive.toc_data)
+        check_toc(program, workspace.path, archive.toc)

@@ -1,0 +1,62 @@
+"""What to verify and how, and what was found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.catalog.attestation import Level
+from pipeline.catalog.find import StoredManifest
+from pipeline.catalog.manifest import Manifest
+from pipeline.config import Limits
+from pipeline.verify.proof import Proof, ProofRequest
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """How far to verify a backup, and with which means."""
+
+    level: Level = Level.BYTES
+    limits: Limits = field(default_factory=Limits)
+    programs: Sequence[Path] = ()
+    """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
+    proof: ProofRequest = field(default_factory=ProofRequest)
+    """How to restore at level restore."""
+    attest: bool | None = None
+    """True to put an attestation into the store, False to put none, None to put one only at level restore."""
+
+
+@dataclass(slots=True)
+class Verification:
+    """What a verification found."""
+
+    stored: StoredManifest
+    level: Level
+    """The level that was verified. A script of globals or of a cluster is verified up to level archive, even if more is asked for."""
+    objects: int = 0
+    """The number of objects that were examined."""
+    files: int = 0
+    """The number of the archive's files that were examined."""
+    read: int = 0
+    """Bytes read from the store."""
+    without_checksum: int = 0
+    """The number of objects for which the store reports no checksum. Only their presence and size are known."""
+    problems: list[str] = field(default_factory=list)
+    """One sentence for each thing that is wrong."""
+    unreadable: list[str] = field(default_factory=list)
+    """One sentence for each object that the store failed to give, though it gave others."""
+    replaced: list[str] = field(default_factory=list)
+    """One sentence for each overwritten or deleted object whose stored version is still whole."""
+    proof: Proof | None = None
+    """The result of the restore; None below level restore."""
+    attestation: str | None = None
+    """The key of the attestation in the store; None if none was put."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """The backup's manifest."""
+        return self.stored.manifest
+
+    @property
+    def good(self) -> bool:
+        """True if nothing is wrong, and everything that ``level`` asks for could be read where it was stored."""
+        return not (self.problems or self.unreadable or self.replaced)
