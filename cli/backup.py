@@ -206,6 +206,7 @@ def backup(
                 request,
                 only="roles" if roles_only else "tablespaces" if tablespaces_only else None,
                 role_passwords=not no_role_passwords,
+                retries=retries,
             )
             run = partial(back_up_globals, of_globals)
     os.nice(nice)

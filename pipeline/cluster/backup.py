@@ -148,12 +148,8 @@ def _back_up_each(
 
     Raises StorageError once the backups under way have ended. All stores have failed then, so no further database is tried.
     """
-    of_globals = GlobalsRequest(request.each, role_passwords=request.role_passwords)
-
-    def back_up_the_globals(stores: Sequence[StorageBackend]) -> BackupResults:
-        return with_retries(partial(back_up_globals, of_globals, stores, notify), notify, retries=request.retries)
-
-    yield GLOBALS, _enter(_try(back_up_the_globals, destinations), destinations)
+    of_globals = GlobalsRequest(request.each, role_passwords=request.role_passwords, retries=request.retries)
+    yield GLOBALS, _enter(_try(partial(back_up_globals, of_globals, notify=notify), destinations), destinations)
     limits = request.each.limits.shared_by(min(request.at_once, len(databases)))
     requests = {
         name: replace(request.each, source=request.each.source.with_database(name), limits=limits) for name in databases

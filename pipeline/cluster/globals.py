@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 
 from pipeline.archive.destinations import BackupResults
 from pipeline.archive.reader import single_file
 from pipeline.archive.stream import describe_stream
 from pipeline.backup.in_progress import BackupInProgress, Dumped
+from pipeline.backup.retry import with_retries
 from pipeline.backup.source import describe_source
 from pipeline.catalog.keys import GLOBALS
 from pipeline.catalog.manifest import DumpOptions, Manifest
@@ -33,6 +35,10 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
 
     If a store fails, the backup goes on in the others. Raises PipelineError, or StorageError if all stores fail.
     """
+    return with_retries(partial(_back_up_globals, request, stores, notify), notify, retries=request.retries)
+
+
+def _back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
     each = replace(request.each, source=any_database(request.each.source))
     with Server(each.source) as server:
         program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)

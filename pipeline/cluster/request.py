@@ -51,6 +51,8 @@ class GlobalsRequest:
     """The only kind of globals to dump; None for roles and tablespaces."""
     role_passwords: bool = True
     """Dump the hashes of roles' passwords, if the session's role may read them."""
+    retries: int = 0
+    """How often the backup is begun again after an error that may pass."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,10 @@ def test_it_is_attached_where_its_table_is(
         restore("-t", "m1"), 5, r"public\.m1 is restored, but can't become a partition of public\.m again.*overlap"
     )
     assert target.fetch("SELECT count(*) FROM m1") == [(31,)]
+    target.execute("DROP TABLE m1")
+    committed = restore("-t", "m1", "--single-transaction", "--jobs", 1)
+    assert_one_sentence(committed, 5, "overlap.* may hold a part of the backup now")
+    assert target.fetch("SELECT count(*) FROM m1") == [(31,)]
     target.execute("DROP TABLE m1, m CASCADE; CREATE TABLE m (k integer)")
     assert_one_sentence(restore("-t", "m1"), 5, "isn't partitioned")
     assert target.fetch("SELECT to_regclass('m1')") == [(None,)]

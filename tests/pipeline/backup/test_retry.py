@@ -17,6 +17,8 @@ from support.standby import Standby
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.retry import back_up_with_retries
 from pipeline.catalog.manifest import Manifest
+from pipeline.cluster.globals import back_up_globals
+from pipeline.cluster.request import GlobalsRequest
 from pipeline.errors import (
     BackupRunning,
     ConnectionFailed,
@@ -72,6 +74,15 @@ def test_waits_grow_and_the_last_error_is_raised() -> None:
     assert run.waits == [5, 10, 20, 40, 80, 160, 300, 300]
     assert "Connection refused" in run.notices[0]
     assert run.notices[0].endswith("A new backup begins in 5 s (retry 1 of 8).")
+
+
+def test_globals_are_begun_again_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.backup.retry._FIRST_WAIT", 0.01)
+    notices: list[Event] = []
+    request = GlobalsRequest(BackupRequest(Conninfo.parse(NOBODY_LISTENS)), retries=2)
+    with pytest.raises(ServerUnavailable):
+        back_up_globals(request, [MemoryBackend()], notices.append)
+    assert [isinstance(notice, Notice) and "(retry" in notice.text for notice in notices] == [True, True]
 
 
 def test_nothing_is_begun_again_unless_asked() -> None:
