@@ -24,6 +24,8 @@ from storage_backends.keys import MAX_KEY_BYTES, check_key, check_prefix
 
 _INCOMING = ".incoming"
 _MAX_RACES = 100
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+"""Flags to open a folder as a place. With O_PATH, who may only search the folder can do that, too: https://man7.org/linux/man-pages/man2/open.2.html."""
 _READ_SIZE = 1024 * 1024
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
@@ -145,10 +147,10 @@ class LocalBackend:
     @contextmanager
     def _folder_of(self, key: str) -> Iterator[int]:
         """Open the folder of a key's last part, step by step: somebody may put a link in a folder's place at any time. Raises OSError."""
-        folder = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = os.open(self._root, _FOLDER)
         try:
             for name in key.split("/")[:-1]:
-                below = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+                below = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
                 os.close(folder)
                 folder = below
             yield folder

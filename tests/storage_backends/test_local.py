@@ -2,6 +2,7 @@ import errno
 import hashlib
 import os
 import stat
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from storage_backends.local import LocalBackend
 
 BODY = b"body"
 SHA256 = hashlib.sha256(BODY).digest()
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -251,3 +253,19 @@ def test_whatever_names_times_and_depths_there_are_a_listing_tells_of_the_rest(
             break
         (root / "e" / "d").rename(root / "d")
         (root / "e").rmdir()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_who_knows_a_key_need_not_be_allowed_to_list_its_folders() -> None:
+    with tempfile.TemporaryDirectory(prefix="pgstow-tests-") as name:
+        backend = LocalBackend(Path(name))
+        backend.put("a/b/c", BODY, sha256=SHA256)
+        for path in (Path(name), Path(name, "a"), Path(name, "a/b"), Path(name, "a/b/c")):
+            path.chmod(0o711 if path.is_dir() else 0o644)
+        os.seteuid(NOBODY)
+        try:
+            assert backend.get("a/b/c") == BODY
+            with pytest.raises(StorageError, match="Permission denied"):
+                list(backend.list())
+        finally:
+            os.seteuid(0)
