@@ -27,7 +27,7 @@ from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 LATEST = "latest"
 _READERS = 8  # manifests read at once
 _LARGE = 2 * 1024 * 1024
-"""Bytes above which manifests are read one by one. Parsed, an attacker's manifest takes up to forty times its size in memory."""
+"""Bytes above which manifests are read one by one. Parsed, an attacker's manifest takes many times its size in memory."""
 _ODD_NAMED = 5
 
 
