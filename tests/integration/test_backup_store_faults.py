@@ -43,10 +43,12 @@ def test_what_passes_is_waited_for(sample_database: Database, s3: FaultyStore, s
         *(Fault.INTERNAL_ERROR, Fault.SLOW_DOWN, Fault.RESET, Fault.RESET_AFTER),
         *(Fault.ERROR_IN_200, Fault.TRUNCATE),
     ]
+    # A HEAD's answer has no body, and so no error document; any other request may meet any fault, in whatever order they come.
+    with_a_body = "(?!HEAD).*"
     for number, fault in enumerate(faults):
-        s3.proxy.fail(with_=fault, skip=1 + 2 * number)
+        s3.proxy.fail(with_=fault, method=with_a_body, skip=1 + 2 * number)
     for fault in faults:
-        s3.proxy.fail(with_=fault, path="manifests/")
+        s3.proxy.fail(with_=fault, method=with_a_body, path="manifests/")
     result = run_backup(sample_database, s3.url, spool_dir)
     assert (result.exit_code, result.stderr) == (0, "")
     assert_nothing_left(spool_dir, sample_database, s3.bucket.url)
