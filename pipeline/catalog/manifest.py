@@ -138,9 +138,9 @@ class DumpOptions(Model):
     role_passwords: bool | None = Field(default=None, description="Whether globals have roles' password hashes")
 
     @property
-    def partial(self) -> bool:
-        """True if something was left out."""
-        patterns = (
+    def patterns(self) -> tuple[list[str], ...]:
+        """The patterns that choose what is dumped, by option and always in the same order."""
+        return (
             self.tables,
             self.exclude_tables,
             self.schemas,
@@ -148,7 +148,11 @@ class DumpOptions(Model):
             self.exclude_table_data,
             self.exclude_databases,
         )
-        return self.only is not None or any(patterns)
+
+    @property
+    def partial(self) -> bool:
+        """True if something was left out."""
+        return self.only is not None or any(self.patterns)
 
 
 class Compression(Model):

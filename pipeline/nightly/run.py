@@ -13,8 +13,8 @@ from pipeline.events import Notice, Notify
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
+from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, prune
-from pipeline.prune.retention import Policy
 from pipeline.verify.backup import verify
 from pipeline.verify.cluster import ClusterVerification
 from pipeline.verify.request import Verification, VerifyRequest

@@ -13,7 +13,8 @@ from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
 from pipeline.prune.deletion import Deleted, remove
 from pipeline.prune.hold import manifest_lock
-from pipeline.prune.retention import Backup, Decision, Policy, plan_prune, selection_of
+from pipeline.prune.policy import Policy
+from pipeline.prune.retention import Backup, Decision, plan_prune, selection_of
 from storage_backends import AccessDenied, ObjectLocked, StorageBackend
 
 _ASKERS = 8  # manifests asked for their locks at once

@@ -28,8 +28,8 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import ManifestInvalid, PipelineError
 from pipeline.prune.gc import GcRequest, find_leftovers
+from pipeline.prune.policy import Policy
 from pipeline.prune.prune import PruneRequest, plan
-from pipeline.prune.retention import Policy
 from pipeline.restore.show_toc import show_toc
 from pipeline.stages.upload import upload
 from pipeline.verify.backup import verify

@@ -25,8 +25,8 @@ from pipeline.catalog.keys import CLUSTER, BackupRef
 from pipeline.catalog.manifest import Manifest, Member, dump_manifest
 from pipeline.prune.deletion import Deleted
 from pipeline.prune.gc import GcRequest, collect, find_leftovers
+from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, plan, prune
-from pipeline.prune.retention import Policy
 from pipeline.stages.upload import upload
 from storage_backends import AccessDenied, ObjectInfo, ObjectLocked, StorageBackend, StorageError
 from storage_backends.memory import MemoryBackend
