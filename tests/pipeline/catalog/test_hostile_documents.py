@@ -21,9 +21,11 @@ from cli.list import list_
 from cli.show import show
 from pipeline.archive.reader import open_archive
 from pipeline.catalog.attestation import Level, dump_attestation, latest_attestations, load_attestation
-from pipeline.catalog.find import BackupSelector, find_backup, find_stored, list_manifests, read_catalog
+from pipeline.catalog.find import BackupSelector, find_backup, find_stored
 from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.listing import list_manifests
 from pipeline.catalog.manifest import load_manifest
+from pipeline.catalog.reader import read_catalog
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import ManifestInvalid, PipelineError
