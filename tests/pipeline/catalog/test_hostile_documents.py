@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import typer
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from support.manifests import canonical, edit_manifest
 from support.shelf import NOW, BackupBuilder
@@ -226,6 +226,7 @@ SEGMENTS = st.one_of(
         st.tuples(st.sampled_from(["manifests", "data", "attestations"]), st.lists(SEGMENTS, min_size=1, max_size=5))
     )
 )
+@example([("manifests", ["prod", "x" * 1000, "99991231T235959Z-aaaaaa"])])
 def test_any_keys_stop_nothing(keys: list[tuple[str, list[str]]]) -> None:
     store = MemoryBackend()
     shelf = BackupBuilder(store)
