@@ -2,9 +2,9 @@
 
 import hashlib
 
-from pipeline.catalog.find import StoredManifest, read_manifest_bytes
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest, Member, load_manifest
+from pipeline.catalog.reader import StoredManifest, read_manifest_bytes
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from storage_backends import StorageBackend
 

@@ -8,13 +8,14 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.reader import StoredManifest
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
+from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, prune
-from pipeline.prune.retention import Policy
 from pipeline.verify.backup import verify
 from pipeline.verify.cluster import verify_cluster
 from pipeline.verify.request import VerifyRequest

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from pipeline.catalog.find import StoredManifest
 from pipeline.catalog.manifest import Member
 from pipeline.catalog.members import read_member
+from pipeline.catalog.reader import StoredManifest
 from pipeline.errors import BackupDamaged
 from pipeline.events import Notify
 from pipeline.verify.backup import attest, doubts, verify
