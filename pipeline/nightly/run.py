@@ -8,7 +8,6 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
-from pipeline.catalog.reader import StoredManifest
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.nightly.jobs import Job
