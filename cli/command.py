@@ -30,7 +30,7 @@ class Commands(typer.Typer):
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
         """Return a decorator that adds a command, as :meth:`typer.Typer.command` does."""
-        return super().command(name, cls=Command, **options)
+        return super().command(name, **{"cls": Command, **options})
 
 
 def is_utf8(text: str) -> bool:

@@ -10,6 +10,7 @@ from cli import config, errors, schedule, stdio
 from cli.backup import backup
 from cli.check import check
 from cli.command import Commands
+from cli.dump_options import DumpCommand
 from cli.export import export
 from cli.gc import gc
 from cli.hold import app as hold
@@ -27,8 +28,8 @@ app = Commands(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("check")(check)
-app.command("backup")(backup)
+app.command("check", cls=DumpCommand)(check)
+app.command("backup", cls=DumpCommand)(backup)
 app.command("run")(run)
 app.command("restore")(restore)
 app.command("export")(export)

@@ -137,6 +137,8 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Locked": _describe_lock(manifest, lock),
         "Before this": f"{previous.backup_id} (SHA-256 of its manifest {previous.sha256})" if previous else "nothing",
     }
+    if dump.options:
+        facts["Options"] = " ".join(dump.options)
     if dump.unlogged_left_out:
         names = ", ".join(dump.unlogged_left_out)
         facts["Left out"] = f"rows and values of unlogged tables and sequences, which a standby doesn't have: {names}"

@@ -5,7 +5,6 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 
 from pipeline.errors import InvalidRequest
 
@@ -118,43 +117,6 @@ class Limits:
     def piece_size(self) -> int:
         """Bytes of an archive's file that become one zstd frame."""
         return min(8 * MIB, self.object_size // 2, self.spool // 8)  # data that doesn't compress grows a little
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The parts of a database to dump, in pg_dump's patterns."""
-
-    tables: tuple[str, ...] = ()
-    exclude_tables: tuple[str, ...] = ()
-    schemas: tuple[str, ...] = ()
-    exclude_schemas: tuple[str, ...] = ()
-    exclude_table_data: tuple[str, ...] = ()
-    only: Literal["schema", "data"] | None = None
-    """``schema`` for the definitions alone, ``data`` for the rows alone, None for both."""
-
-    @property
-    def is_all_tables(self) -> bool:
-        """True if no table, schema or table's data is left out."""
-        return not (
-            self.tables or self.exclude_tables or self.schemas or self.exclude_schemas or self.exclude_table_data
-        )
-
-    @property
-    def is_all(self) -> bool:
-        """True if nothing is left out."""
-        return self.only is None and self.is_all_tables
-
-    def arguments(self) -> list[str]:
-        """Return the options for pg_dump's command line."""
-        only = [f"--{self.only}-only"] if self.only else []
-        spelled = (
-            ("--table", self.tables),
-            ("--exclude-table", self.exclude_tables),
-            ("--schema", self.schemas),
-            ("--exclude-schema", self.exclude_schemas),
-            ("--exclude-table-data", self.exclude_table_data),
-        )
-        return only + [f"{option}={pattern}" for option, patterns in spelled for pattern in patterns]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from pipeline.check.finding import Finding, Severity, counted, some
-from pipeline.config import Selection
 from pipeline.postgres.privileges import (
     Relation,
     grant_large_objects,
@@ -14,6 +13,7 @@ from pipeline.postgres.privileges import (
 )
 from pipeline.postgres.server import Server
 from pipeline.postgres.server_state import ServerState
+from pipeline.selection import Selection
 
 LOCKS = "locks"
 _LISTED = 20
@@ -29,9 +29,10 @@ def examine_privileges(server: Server, condition: ServerState, selection: Select
     """
     relations = relations_to_dump(server, selection)
     yield judge_privileges(relations, condition, read_all=server.major >= _READ_ALL_SINCE)
-    yield from judge_row_security(without_excluded_data(relations, selection), condition)
+    if not selection.has("--enable-row-security"):
+        yield from judge_row_security(without_excluded_data(relations, selection), condition)
     yield from judge_locks(relations)
-    if not selection.tables and not selection.schemas:  # with these, pg_dump dumps no large objects
+    if selection.takes_large_objects:
         yield from examine_large_objects(server, condition)
 
 

@@ -9,6 +9,7 @@ _KNOWN = re.compile(
     r"BIG5|EUC_(?:CN|JP|JIS_2004|KR|TW)|GB18030|GBK|ISO_8859_[5-8]|JOHAB|KOI8[RU]|LATIN(?:[1-9]|10)|SJIS|SHIFT_JIS_2004|UHC|UTF8|WIN\d{3,4}"
 )
 """PostgreSQL's names (``pg_enc2name_tbl`` in encnames.c). Python has other codecs, and a hostile script may name one."""
+_KNOWN_TO_PG_DUMP = re.compile(_KNOWN.pattern.replace("_", ""))
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
@@ -21,6 +22,11 @@ def python_codec(encoding: str) -> str:
         return codecs.lookup(re.sub(r"^KOI8", "koi8-", re.sub(r"^WIN(?=\d)", "cp", encoding))).name
     except LookupError:
         return "utf-8"
+
+
+def is_known(name: str) -> bool:
+    """True if the name is that of an encoding of which pgstow knows the characters. As in PostgreSQL, only letters and digits count."""
+    return name.isascii() and bool(_KNOWN_TO_PG_DUMP.fullmatch(re.sub("[^0-9A-Z]", "", name.upper())))
 
 
 def shown(data: bytes, encoding: str) -> str:

@@ -94,9 +94,13 @@ class Server(Relations):
             extensions=tuple(Extension(name=extname, version=version) for extname, version in extensions),
         )
 
-    def export_snapshot(self) -> Snapshot:
-        """Begin a transaction that lasts until :meth:`release_snapshot`. Return its snapshot, which other sessions can share."""
-        self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    def export_snapshot(self, *, serializable: bool = False) -> Snapshot:
+        """Begin a transaction that lasts until :meth:`release_snapshot`. Return its snapshot, which other sessions can share.
+
+        With ``serializable``, wait for a snapshot that shows no serializable transaction half done. A standby gives none.
+        """
+        level = "SERIALIZABLE READ ONLY DEFERRABLE" if serializable else "REPEATABLE READ READ ONLY"
+        self.execute(f"BEGIN ISOLATION LEVEL {level}")
         [(name, microseconds, standby)] = self.fetch(
             "SELECT pg_catalog.pg_export_snapshot(), (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint, pg_catalog.pg_is_in_recovery()"
         )

@@ -72,6 +72,6 @@ SELECT current_user, pg_catalog.quote_ident(current_user),
        pg_catalog.count(*), r.rolconnlimit, pg_catalog.count(*) FILTER (WHERE a.usesysid = r.oid),
        d.datconnlimit, pg_catalog.count(*) FILTER (WHERE a.datid = d.oid)
 FROM pg_catalog.pg_roles r, pg_catalog.pg_database d, pg_catalog.pg_stat_activity a
-WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database() AND a.datid IS NOT NULL AND a.usesysid IS NOT NULL
+WHERE r.rolname = session_user AND d.datname = pg_catalog.current_database() AND a.datid IS NOT NULL AND a.usesysid IS NOT NULL
 GROUP BY r.oid, r.rolsuper, r.rolconnlimit, d.datconnlimit
 """

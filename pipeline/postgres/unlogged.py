@@ -5,10 +5,10 @@ So pg_dump leaves out their rows and values on a standby, and says nothing (``no
 
 from collections.abc import Sequence
 
-from pipeline.config import Selection
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.privileges import relations_to_dump, without_excluded_data
 from pipeline.postgres.server import Server
+from pipeline.selection import Selection
 
 _SHOWN = 10
 
