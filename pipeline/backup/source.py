@@ -6,7 +6,7 @@ from pipeline.backup.request import BackupRequest
 from pipeline.catalog.manifest import Source
 from pipeline.catalog.plausibility import doubt_time
 from pipeline.errors import DumpFailed, InvalidRequest
-from pipeline.postgres.encodings import ANY_BYTES
+from pipeline.postgres.encodings import ANY_BYTES, canonical, shown
 from pipeline.postgres.loading import has_money, session_default
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.server import Server
@@ -49,10 +49,15 @@ def _check_fit(server: Server, selection: Selection) -> None:
             "--serializable-deferrable needs a primary, and the server is a standby, which has no serializable transactions: "
             "leave the option out, or back up from the primary."
         )
-    if selection.has("--encoding") and server.describe().encoding == ANY_BYTES:
-        raise InvalidRequest(
-            f"The database {server.name} has the encoding {ANY_BYTES}, so nothing says how to read its bytes: leave --encoding out."
-        )
+    for encoding in selection.values("--encoding"):
+        if server.describe().encoding == ANY_BYTES:
+            raise InvalidRequest(
+                f"The database {server.name} has the encoding {ANY_BYTES}, so nothing says how to read its bytes: leave --encoding out."
+            )
+        if unsure := [name for name, data in server.names_in(encoding) if shown(data, canonical(encoding)) != name]:
+            raise InvalidRequest(
+                f"pgstow can't tell the name {unsure[0]} in the encoding {encoding}: take another one, or leave --encoding out."
+            )
 
 
 def describe_source(

@@ -28,11 +28,15 @@ ORDER BY 2
 
 
 def unlogged_left_out(server: Server, selection: Selection) -> list[str]:
-    """Return the selected tables and sequences whose rows and values are left out, as names in SQL; none on a primary.
+    """Return the selected tables and sequences whose rows and values are left out, as names in SQL; none on a primary, or if that was wanted.
 
     Raises ConnectionFailed.
     """
-    unlogged: dict[int, str] = dict(server.fetch(_UNLOGGED)) if selection.only != "schema" else {}
+    unlogged: dict[int, str] = (
+        dict(server.fetch(_UNLOGGED))
+        if selection.only != "schema" and not selection.has("--no-unlogged-table-data")
+        else {}
+    )
     if not unlogged or selection.is_all_tables:
         return list(unlogged.values())
     try:

@@ -1,17 +1,23 @@
 """Every option of pg_dump and pg_dumpall: what the command line does with it is what docs/pg_dump-options.md says."""
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.pgstow import assert_one_sentence, run_pgstow
+from support.shelf import BackupBuilder
 from typer.main import get_command
 
 from cli.main import app
+from pipeline.catalog.manifest import DumpOptions
 from pipeline.pg_dump_options import REFUSED, SUPPORTED, DumpOption, names_of_refused
+from storage_backends.local import LocalBackend
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pg_dump-options.md").read_text("utf-8")
 ROWS = dict(re.findall(r"^\| (`-[^|]*`) \| (.*) \|$", PAGE, re.MULTILINE))
@@ -78,6 +84,21 @@ def test_what_the_page_says_pgstow_takes_it_takes() -> None:
 )
 def test_what_pgstow_does_not_take_has_a_reason(command: str, arguments: list[str], words: str, tmp_path: Path) -> None:
     assert_one_sentence(run_pgstow(command, "--to", tmp_path, *arguments), 2, words)
+
+
+def test_a_manifest_commands_no_terminal_by_its_options(tmp_path: Path) -> None:
+    """Whoever can put objects into the store can name any option. They are shown, and make the backup partial."""
+    dump = DumpOptions(format="directory", jobs=1, only=None, options=["--role=\x1b]0;title\x07", "[bold]x[/bold]"])
+    with closing(LocalBackend(tmp_path)) as store:
+        ref = BackupBuilder(store).add(timedelta(hours=1), dump=dump)
+    shown = run_pgstow("show", ref.backup_id, "--from", tmp_path)
+    assert shown.exit_code == 0
+    assert "--role=␛]0;title␇ [bold]x[/bold]" in shown.stdout
+    assert (
+        json.loads(run_pgstow("show", ref.backup_id, "--from", tmp_path, "--json").stdout)["dump"]["options"]
+        == dump.options
+    )
+    assert_one_sentence(run_pgstow("verify", "--from", tmp_path, "--level", "objects", "-q"), 8)
 
 
 def test_what_nobody_takes_is_the_command_lines_to_tell(tmp_path: Path) -> None:

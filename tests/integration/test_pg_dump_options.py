@@ -271,6 +271,23 @@ def test_a_database_of_any_bytes_has_no_other_encoding(
     Database("", server.conninfo()).execute("CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
     result = pgstow("backup", server.conninfo("bytes"), "--to", tmp_path, "-E", "UTF8")
     assert_one_sentence(result, 2, "encoding SQL_ASCII, .* leave --encoding out")
+    Database("", server.conninfo()).execute("DROP DATABASE bytes")
+
+
+def test_an_encoding_must_have_every_name_as_pgstow_reads_it(
+    server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    """PostgreSQL's SJIS has characters that Python's lacks. The manifest would have other names than the database."""
+    other = Database("named", server.conninfo("named"))
+    Database("", server.conninfo()).execute("CREATE DATABASE named TEMPLATE template0 ENCODING 'UTF8'")
+    other.execute('CREATE TABLE t ("①髙" int)')
+    for encoding, words in (
+        ("SJIS", "can't tell the name ①髙 in the encoding SJIS"),
+        ("latin1", "A name can't be written in the encoding latin1. .*no equivalent"),
+    ):
+        assert_one_sentence(pgstow("backup", other.conninfo, "--to", tmp_path, "-E", encoding), 2, words)
+    assert pgstow("backup", other.conninfo, "--to", tmp_path, "-E", "gb-18030").exit_code == 0
+    Database("", server.conninfo()).execute("DROP DATABASE named")
 
 
 @pytest.mark.parametrize("format_", ["directory", "plain"])
@@ -283,7 +300,7 @@ def test_a_whole_server_with_options(
     options = ["-x", "--no-comments", "--no-toast-compression", "--no-unlogged-table-data", "--no-subscriptions"]
     options += ["--quote-all-identifiers", "-E", "SJIS", "--role", "postgres"]
     options += ["-O", "--no-tablespaces"] if format_ == "plain" else ["-B", "--serializable-deferrable"]
-    where = ("--cluster", "prod", "-F", format_, "--exclude-database", "bytes")
+    where = ("--cluster", "prod", "-F", format_)
     made = pgstow("backup", server.conninfo(), "-A", "--to", tmp_path, *where, *options)
     assert (made.exit_code, made.stderr) == (0, "")
     whole = find_backup(LocalBackend(tmp_path), BackupSelector(cluster="prod", database="@cluster", partial=True))
