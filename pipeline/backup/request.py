@@ -8,7 +8,7 @@ from pipeline.catalog.manifest import Format
 from pipeline.config import Labels, Limits
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.encodings import is_known
+from pipeline.postgres.encodings import can_dump_in
 from pipeline.selection import Selection
 from pipeline.stages.compress import DEFAULT_LEVEL
 
@@ -47,8 +47,8 @@ class BackupRequest:
                 raise InvalidRequest(
                     f"pg_dump ignores {given.option.name} unless the format is plain: say it when you restore, or take --format plain."
                 )
-        if unknown := [name for name in self.selection.values("--encoding") if not is_known(name)]:
+        if unknown := [name for name in self.selection.values("--encoding") if not can_dump_in(name)]:
             raise InvalidRequest(
-                f"{unknown[0]!r} is no encoding that pgstow can dump in: write UTF8, LATIN1 or the like."
+                f"{unknown[0]!r} is no encoding that pgstow dumps in: write one that a database can have, such as UTF8 or LATIN1."
             )
         object.__setattr__(self, "source", self.source.acting_as(self.selection.role))

@@ -12,6 +12,8 @@ _LISTED = (
 )
 _NAMES = frozenset(_LISTED.split())
 """PostgreSQL's names (``pg_enc2name_tbl`` in encnames.c). Python has other codecs, and a hostile script may name one."""
+_OF_CLIENTS = frozenset({"BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC"})
+"""Encodings that a client may have, but no database (``pg_enc`` in pg_wchar.h)."""
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
@@ -32,9 +34,12 @@ def canonical(name: str) -> str:
     return next((known for known in _NAMES if known.replace("_", "") == plain), name)
 
 
-def is_known(name: str) -> bool:
-    """True if the name, in any spelling, is that of an encoding of which pgstow knows the characters."""
-    return canonical(name) in _NAMES
+def can_dump_in(name: str) -> bool:
+    """True if the name, in any spelling, is that of an encoding for a dump: of one that a database can have, and pgstow knows.
+
+    In the others, a byte of a character may be a backslash or a quote. pg_dump 18 itself reads such a name wrong (``getAttributeStats``).
+    """
+    return canonical(name) in _NAMES - _OF_CLIENTS
 
 
 def shown(data: bytes, encoding: str) -> str:

@@ -67,6 +67,7 @@ def test_no_option_is_both_supported_and_refused() -> None:
         ("--no-tablespaces", "directory", "say it when you restore"),
         ("--encoding=EBCDIC", "directory", "no encoding"),
         ("--encoding=SQL_ASCII", "directory", "no encoding"),
+        ("--encoding=sjis", "directory", "no encoding"),
         ("--encoding=utf-16", "directory", "no encoding"),
     ],
 )
