@@ -1,6 +1,7 @@
 """Backups with further options of pg_dump: what they take, what their manifests say, and that they come back."""
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support.pgstow import Result, assert_one_sentence, run_pgstow
+from support.pgstow import Result, assert_one_sentence, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import WHEELS, Database
 
 from pipeline.archive.reader import open_archive
@@ -251,6 +252,23 @@ def test_the_snapshot_of_a_serializable_backup(server: ThrowawayCluster) -> None
             "current_setting('transaction_read_only')"
         )
     assert (level, deferrable, read_only) == ("serializable", "on", "on")
+
+
+def test_a_serializable_backup_waits_for_a_safe_moment_and_can_be_stopped(
+    server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, spool_dir: Path
+) -> None:
+    kinds = Database("kinds", server.conninfo("kinds"))
+    waiting = "SELECT FROM pg_stat_activity WHERE wait_event = 'SafeSnapshot'"
+    command = ("backup", kinds.conninfo, "--to", tmp_path, "--serializable-deferrable")
+    with closing(psycopg.connect(kinds.conninfo)) as other:
+        other.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+        other.execute("UPDATE secret SET what = what")
+        with start_pgstow(*command, "--bin-dir", server.bin_dir, "--spool-dir", spool_dir, "-q") as process:
+            wait_until(lambda: kinds.fetch(waiting), "pgstow waits")
+            process.terminate()
+            assert finish(process).exit_code == 128 + signal.SIGTERM
+        wait_until(lambda: not kinds.fetch(waiting), "nobody waits, nor has the lock that keeps backups apart")
+    assert pgstow(*command).exit_code == 0
 
 
 def test_an_option_of_a_newer_pg_dump(sample_database: Database, postgres: ThrowawayCluster, tmp_path: Path) -> None:
