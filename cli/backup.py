@@ -12,7 +12,7 @@ import typer
 
 from cli import display, options
 from cli import retention_options as retention
-from cli.dump_options import with_dump_options
+from cli.dump_options import make_selection, with_dump_options
 from cli.errors import exit_code_of, result_of
 from pipeline import config
 
@@ -151,7 +151,7 @@ def backup(
     from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageError
 
-    selection = options.make_selection(
+    selection = make_selection(
         table,
         exclude_table,
         schema,

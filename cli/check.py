@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cli import display, options
-from cli.dump_options import with_dump_options
+from cli.dump_options import make_selection, with_dump_options
 from cli.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ def check(
     request = BackupRequest(
         source=Conninfo.parse(conninfo),
         cluster=cluster,
-        selection=options.make_selection(
-            table, exclude_table, schema, exclude_schema, exclude_table_data, dump_options
-        ),
+        selection=make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data, dump_options),
         limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),
         programs=tuple(bin_dir or ()),
     )

@@ -13,8 +13,6 @@ from pipeline import config
 
 if TYPE_CHECKING:
     from pipeline.config import Limits
-    from pipeline.pg_dump_options import GivenOption
-    from pipeline.selection import Selection
     from storage_backends import StorageBackend
 
 
@@ -303,33 +301,3 @@ def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path |
     from pipeline.config import Limits, default_jobs
 
     return Limits(jobs=jobs or default_jobs(), transfers=transfers, memory=memory, spool_parent=spool_dir, **more)
-
-
-def make_selection(
-    tables: list[str] | None,
-    exclude_tables: list[str] | None,
-    schemas: list[str] | None,
-    exclude_schemas: list[str] | None,
-    exclude_table_data: list[str] | None,
-    given: "Sequence[GivenOption]",
-    *,
-    schema_only: bool = False,
-    data_only: bool = False,
-) -> "Selection":
-    """Return the selection of a backup. ``given`` are further options of pg_dump.
-
-    Raises InvalidRequest if options exclude each other, or if a file of filters can't be read.
-    """
-    from pipeline.errors import InvalidRequest
-    from pipeline.selection import Selection
-
-    if schema_only and data_only:
-        raise InvalidRequest("Definitions alone and rows alone exclude each other: say --schema-only or --data-only.")
-    return Selection(
-        only="schema" if schema_only else "data" if data_only else None,
-        tables=tuple(tables or ()),
-        exclude_tables=tuple(exclude_tables or ()),
-        schemas=tuple(schemas or ()),
-        exclude_schemas=tuple(exclude_schemas or ()),
-        exclude_table_data=tuple(exclude_table_data or ()),
-    ).with_options(given)

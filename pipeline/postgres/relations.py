@@ -57,7 +57,8 @@ class Relations(Session):
             ]
         except ConnectionFailed as exc:
             if isinstance(exc.__cause__, psycopg.errors.UntranslatableCharacter):
-                raise InvalidRequest(f"A name can't be written in the encoding {encoding}. {exc}") from exc
+                why = " ".join(str(exc.__cause__).split())
+                raise InvalidRequest(f"A name can't be written in the encoding {encoding}: {why}.") from exc
             raise
 
     def schemas(self) -> set[str]:

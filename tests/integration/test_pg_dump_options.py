@@ -301,7 +301,7 @@ def test_an_encoding_must_have_every_name_as_pgstow_reads_it(
     other.execute('CREATE TABLE t ("①髙" int)')
     for encoding, words in (
         ("EUC_JP", "can't tell the name ①髙 in the encoding EUC_JP"),
-        ("latin1", "A name can't be written in the encoding latin1. .*no equivalent"),
+        ("latin1", "A name can't be written in the encoding latin1: .*no equivalent"),
     ):
         assert_one_sentence(pgstow("backup", other.conninfo, "--to", tmp_path, "-E", encoding), 2, words)
     assert pgstow("backup", other.conninfo, "--to", tmp_path, "-E", "utf-8").exit_code == 0
