@@ -239,6 +239,10 @@ def test_a_role_is_acted_as_and_examined(
     assert pgstow("check", *as_reader, "--enable-row-security", "-B").exit_code == 0
     made = pgstow("backup", *as_reader, "--enable-row-security", "-B", "--statement-timeout", 60)
     assert made.exit_code == 0, made
+    with closing(psycopg.connect(server.conninfo("kinds"))) as other:
+        other.execute("LOCK TABLE base")
+        slow = pgstow("backup", *as_reader, "--statement-timeout", 1)
+        assert_one_sentence(slow, 4, "ran for longer than 1 s")  # though the role may not see the login's statements
     assert_one_sentence(
         pgstow("backup", conninfo, "--to", tmp_path, "--role", "no one"), 3, 'role "no one" does not exist'
     )
