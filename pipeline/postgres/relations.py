@@ -51,7 +51,7 @@ class Relations(Session):
                 for name, data in self.fetch(
                     "SELECT name::pg_catalog.text, pg_catalog.convert_to(name, %s) FROM (SELECT nspname FROM pg_catalog.pg_namespace "
                     "UNION SELECT relname FROM pg_catalog.pg_class UNION SELECT attname FROM pg_catalog.pg_attribute WHERE NOT attisdropped) "
-                    "AS names (name) WHERE pg_catalog.octet_length(name) > 0 AND name ~ '[^\\x01-\\x7f]' ORDER BY 1",
+                    "AS names (name) WHERE name ~ '[^\\x01-\\x7f]' ORDER BY 1",
                     [encoding],
                 )
             ]

@@ -37,7 +37,8 @@ def supported_row(option: DumpOption) -> tuple[str, str]:
 
 
 def refused_row(name: str) -> tuple[str, str]:
-    return listed(names_of_refused(name)), REFUSED[name][0].upper() + REFUSED[name][1:]
+    reason = REFUSED[name]
+    return listed(names_of_refused(name)), reason if reason.startswith("pgstow") else reason[0].upper() + reason[1:]
 
 
 @pytest.mark.parametrize("row", [*map(supported_row, SUPPORTED), *map(refused_row, REFUSED)], ids=lambda row: row[0])
