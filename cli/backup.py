@@ -13,6 +13,7 @@ import typer
 from cli import display, options
 from cli import retention_options as retention
 from cli.errors import exit_code_of, result_of
+from cli.progress import show_progress
 from pipeline import config
 
 if TYPE_CHECKING:
@@ -213,14 +214,14 @@ def backup(
     with ExitStack() as stack:
         stores = [
             stack.enter_context(closing(store))
-            for store in options.open_stores(to, store_option, give_up_after, limit_rate, lock)
+            for store in options.open_stores(to, store_option, give_up_after, limit_rate, lock, quiet=quiet)
         ]
         urls = [store.url for store in stores]
         if dry_run:
             _print_plan(plan_backup(request), " and ".join(urls), as_json=json)
             return
         started = time.monotonic()
-        with display.progress(quiet=quiet or json) as notify:
+        with show_progress(quiet=quiet or json) as notify:
             copies = run(stores, notify)
     made = committed(copies)[0]
     with result_of(f"The backup of {made.cluster}/{made.database} is made: {made.backup_id}."):

@@ -11,6 +11,7 @@ import typer
 
 from cli import display, options
 from cli.errors import ExitCode
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from pipeline.check.finding import Finding
@@ -53,8 +54,8 @@ def check(
         limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),
         programs=tuple(bin_dir or ()),
     )
-    store = options.open_store(to, store_option, give_up_after)
-    with closing(store), display.progress(quiet=quiet or json) as notify:
+    store = options.open_store(to, store_option, give_up_after, quiet=quiet)
+    with closing(store), show_progress(quiet=quiet or json) as notify:
         place = Place.of(to, options.parse_store_options(store_option), os.environ)
         findings = examine(request, store, notify, place)
     ready = all(finding.outcome is not Severity.PROBLEM for finding in findings)

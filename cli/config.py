@@ -10,6 +10,7 @@ from cli import display, options, run_options
 from cli.check import print_findings, verdict
 from cli.command import Commands
 from cli.errors import ExitCode, print_error
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from pipeline.nightly.jobs import Job
@@ -58,7 +59,7 @@ def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
     try:
         url = job.destinations[destination].url
         store = open_backend(url, give_up_after=_PATIENCE)
-        with closing(store), display.progress(quiet=quiet) as notify:
+        with closing(store), show_progress(quiet=quiet) as notify:
             findings = examine(job.request, store, notify, Place.of(url, {}, os.environ))
     except (PipelineError, StorageError) as exc:
         print_error(str(exc))

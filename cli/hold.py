@@ -6,6 +6,7 @@ from contextlib import closing
 from cli import display, options
 from cli.command import Commands
 from cli.errors import result_of
+from cli.progress import show_progress
 
 app = Commands(
     help="Legal holds: backups that nobody can delete until they are let go (S3 with Object Lock, Google Cloud Storage).",
@@ -92,8 +93,8 @@ def _hold(
     from pipeline.prune.hold import hold
 
     with (
-        closing(options.open_store(url, store_option, give_up_after)) as store,
-        display.progress(quiet=quiet or json) as notify,
+        closing(options.open_store(url, store_option, give_up_after, quiet=quiet)) as store,
+        show_progress(quiet=quiet or json) as notify,
     ):
         objects = hold(BackupSelector(backup, cluster, database), store, notify, held=held)
     meant, *members = objects

@@ -9,6 +9,7 @@ import typer
 
 from cli import display, options
 from cli.errors import ExitCode
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ def list_(
 
     with (
         closing(options.open_store(from_, store_option, give_up_after)) as store,
-        display.progress(quiet=True) as notify,
+        show_progress(quiet=True) as notify,
     ):
         listing = list_manifests(store, cluster, database)
         tell_foreign(listing, notify)

@@ -248,15 +248,24 @@ BinDir: TypeAlias = Annotated[
 
 
 def open_store(
-    url: str, options: list[str] | None, give_up_after: float, limit_rate: int | None = None
+    url: str,
+    options: list[str] | None,
+    give_up_after: float,
+    limit_rate: int | None = None,
+    *,
+    quiet: bool = False,
 ) -> "StorageBackend":
     """Return the store at ``url``. ``give_up_after`` is in seconds, ``limit_rate`` in bytes a second.
 
+    Unless ``quiet``, standard error tells of requests that fail more than once, while they are tried again.
+
     Raises InvalidRequest if an option has no value, and InvalidStorageURL or AccessDenied as :func:`storage_backends.open_backend` does.
     """
+    from cli.errors import print_error
     from storage_backends import open_backend
 
-    return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate)
+    tell = (lambda _: None) if quiet else print_error
+    return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate, tell=tell)
 
 
 def parse_store_options(options: list[str] | None) -> dict[str, str]:
@@ -276,6 +285,8 @@ def open_stores(
     give_up_after: float,
     limit_rate: int | None,
     options_of_each: Sequence[str] = (),
+    *,
+    quiet: bool = False,
 ) -> "list[StorageBackend]":
     """Return the stores at ``urls``, or else the store that the environment names. ``options_of_each`` are added for each store.
 
@@ -293,7 +304,8 @@ def open_stores(
     given = parse_store_options(options)
     if len({place_of(url, given) for url in named}) < len(named):
         raise InvalidRequest("A store is named twice: one copy there is all that can be.")
-    return [open_store(url, [*(options or ()), *options_of_each], give_up_after, limit_rate) for url in named]
+    of_each = [*(options or ()), *options_of_each]
+    return [open_store(url, of_each, give_up_after, limit_rate, quiet=quiet) for url in named]
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":

@@ -10,6 +10,7 @@ import typer
 from cli import display, options
 from cli import retention_options as retention
 from cli.errors import ExitCode, removing, result_of
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,15 +87,15 @@ def prune(
         raise InvalidRequest("Say what to keep, such as --keep-daily 7: without a rule everything is kept.")
     request = PruneRequest(policy, cluster, database)
     pruned = None
-    with closing(options.open_store(from_, store_option, give_up_after)) as store:
-        with display.progress(quiet=quiet or json) as notify:
+    with closing(options.open_store(from_, store_option, give_up_after, quiet=quiet)) as store:
+        with show_progress(quiet=quiet or json) as notify:
             decisions = plan(request, store, notify, datetime.now(UTC))
         if not json:
             _print_plan(decisions)
         dropped = sum(not one.keep for one in decisions)
         question = f"Remove {dropped} of {len(decisions)} backups from {store.url}?"
         if dropped and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
-            with removing(), display.progress(quiet=quiet or json) as notify:
+            with removing(), show_progress(quiet=quiet or json) as notify:
                 pruned = prune_backups(request, decisions, store, notify, datetime.now(UTC))
     with result_of(_describe_result(pruned)) if pruned is not None else nullcontext():
         if json:

@@ -12,6 +12,7 @@ import typer
 from cli import display, options
 from cli import restore_options as how
 from cli.errors import Stopped, result_of
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from pipeline.archive.reader import EntrySelection
@@ -160,7 +161,7 @@ def restore(
     )
     limits = options.make_limits(1 if single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
     os.nice(nice)
-    store = options.open_store(from_, store_option, give_up_after, limit_rate)
+    store = options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)
     if all_databases or globals_only:
         if (
             to_directory is not None
@@ -205,7 +206,7 @@ def restore(
     )
     started = time.monotonic()
     try:
-        with closing(store), display.progress(quiet=quiet or json) as notify:
+        with closing(store), show_progress(quiet=quiet or json) as notify:
             restored = restore_backup(request, store, notify)
     except Stopped as exc:
         if not create and not single_transaction:
@@ -252,7 +253,7 @@ def _restore_server(
 
     started = time.monotonic()
     try:
-        with closing(store), display.progress(quiet=quiet or json) as notify:
+        with closing(store), show_progress(quiet=quiet or json) as notify:
             restored = (restore_latest_globals if globals_only else restore_cluster)(wanted, target, store, notify)
     except Stopped as exc:
         exc.consequence = "the server may hold a part of the backup now"
@@ -292,7 +293,7 @@ def _extract(
     from pipeline.restore.extract import LIST_NAME, ExtractRequest, extract
 
     request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
-    with closing(store), display.progress(quiet=quiet or json) as notify:
+    with closing(store), show_progress(quiet=quiet or json) as notify:
         extracted = extract(request, store, notify)
     done = f"Wrote {extracted.files:,} files, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
     format_ = extracted.manifest.dump.format

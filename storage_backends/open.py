@@ -23,6 +23,7 @@ def open_backend(
     give_up_after: float = 300.0,
     rate: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> "StorageBackend":
     """Return the backend for ``url``. It retries a call for up to ``give_up_after`` seconds, and transfers ``rate`` bytes a second at most.
 
@@ -42,7 +43,8 @@ def open_backend(
     With ``retain_until`` (ISO 8601), or ``retain_days`` from now on, each object that is put is locked until then.
 
     Bucket and prefix are taken as they are, without percent-decoding. Credentials come from the SDK's own chain, never
-    from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s. If ``rate`` is None, there is no limit.
+    from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s, and ``tell``
+    is :class:`RetryingBackend`'s. If ``rate`` is None, there is no limit.
 
     Raises:
         InvalidStorageURL: an unknown scheme or option, a missing bucket, or credentials in the URL.
@@ -55,7 +57,7 @@ def open_backend(
     inner = _open(url, options or {})
     if rate is not None:
         inner = LimitedBackend(inner, rate, sleep=sleep)
-    return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep)
+    return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep, tell=tell)
 
 
 def place_of(url: str, options: Mapping[str, str] | None = None) -> str:

@@ -33,7 +33,7 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
             )
         )
     toc_data = bytearray()
-    progress, large_objects = BackupProgress(context.notify, workers), LargeObjectCheck(server, workers)
+    progress, large_objects = BackupProgress(workers), LargeObjectCheck(server, workers)
     ended, next_look = False, 0.0
     while not (ended and not spool.files):
         if time.monotonic() >= next_look:

@@ -21,26 +21,32 @@ from pipeline.verify.request import VerifyRequest
 from storage_backends import StorageBackend, StorageError, open_backend
 
 
-def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[JobResult]:
+def run(
+    jobs: Sequence[Job], notify_of: Callable[[str], Notify], tell: Callable[[str], object] = lambda _: None
+) -> Iterator[JobResult]:
     """Do the jobs one after another. Yield a result for each database at each destination.
 
     Every failure becomes a result, and the other jobs and destinations go on. ``notify_of`` takes a database's name in the file, and returns
-    a callable for the events of its job.
+    a callable for the events of its job. ``tell`` gets sentences about requests to stores that are tried again.
     """
     with ExitStack() as stack:
-        stores, unopened = _open({name: settings for job in jobs for name, settings in job.destinations.items()}, stack)
+        stores, unopened = _open(
+            {name: settings for job in jobs for name, settings in job.destinations.items()}, stack, tell
+        )
         for job in jobs:
             yield from _run(job, stores, unopened, notify_of(job.name))
 
 
 def _open(
-    destinations: Mapping[str, DestinationSettings], stack: ExitStack
+    destinations: Mapping[str, DestinationSettings], stack: ExitStack, tell: Callable[[str], object]
 ) -> tuple[dict[str, StorageBackend], dict[str, Exception]]:
     """Return the opened stores by the destinations' names, and the errors of the destinations that can't be opened."""
     stores, unopened = dict[str, StorageBackend](), dict[str, Exception]()
     for name, settings in destinations.items():
         try:
-            store = open_backend(settings.url, give_up_after=settings.give_up_after, rate=settings.limit_rate)
+            store = open_backend(
+                settings.url, give_up_after=settings.give_up_after, rate=settings.limit_rate, tell=tell
+            )
         except Exception as exc:
             unopened[name] = exc
         else:

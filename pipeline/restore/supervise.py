@@ -17,6 +17,9 @@ _REPORT_TIMEOUT = 10.0  # seconds for a thread to report that it has fed all fil
 _LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that pg_restore opened out of turn
 
 
+_AFTER_THE_DATA = ("indexes, constraints and the like",)
+
+
 def supervise(
     restoration: PgRestore | Psql,
     feed: Feed,
@@ -46,7 +49,8 @@ def supervise(
                 feed.serve_out_of_order()
             if time.monotonic() - reported > _INTERVAL:
                 reported = time.monotonic()
-                notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, tuple(feed.current)))
+                current = tuple(feed.current) or (_AFTER_THE_DATA if feed.fed >= total else ())
+                notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, current))
     finally:
         restoration.stop()
         feed.close()

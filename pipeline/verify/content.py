@@ -67,7 +67,7 @@ def compare_content(
     total = sum(table.size for table in tables)
 
     def report() -> None:
-        notify(Progress(redump.done, max(total, redump.done), 0, ()))
+        notify(Progress(redump.done, max(total, redump.done), 0))
 
     with Workers() as workers:
         for _, found in workers.map(redump.digests, shares, threads=limits.jobs, name="compare", tick=report):
