@@ -1,12 +1,73 @@
-"""Options on how to restore: pg_restore's options with the names and meanings in its manual, and a few options of pgstow."""
+"""Options on what to restore, and how: pg_restore's options with the names and meanings in its manual, and a few options of pgstow."""
 
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
 
+from cli.options import SERVER, WHAT
+
 HOW = "How to restore"
 
+Into: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="CONNINFO", help="The database to restore into; libpq's environment counts too"),
+]
+Create: TypeAlias = Annotated[
+    bool, typer.Option("--create", "-C", help="Make that database, like the one that was backed up")
+]
+MaintenanceDb: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--maintenance-db",
+        metavar="NAME",
+        help="The database to connect to when pgstow makes another; by default postgres, else template1, else the one in --into",
+    ),
+]
+AllDatabases: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--all-databases",
+        "-A",
+        help="A whole cluster: roles, tablespaces, every database",
+        rich_help_panel=SERVER,
+    ),
+]
+GlobalsOnly: TypeAlias = Annotated[
+    bool,
+    typer.Option("--globals-only", "-g", help="A cluster's roles and tablespaces", rich_help_panel=SERVER),
+]
+ToDirectory: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Write a directory-format archive for pg_restore instead")
+]
+Tables: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--table",
+        "-t",
+        metavar="PATTERN",
+        help="Only these tables, with their indexes and all",
+        rich_help_panel=WHAT,
+    ),
+]
+Schemas: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--schema", "-n", metavar="PATTERN", help="Only these schemas", rich_help_panel=WHAT),
+]
+ToSchema: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Put them into this schema instead", rich_help_panel=WHAT),
+]
+As: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--as", metavar="NAME", help="Give the one table this name instead", rich_help_panel=WHAT),
+]
+AllowNonempty: TypeAlias = Annotated[
+    bool, typer.Option("--allow-nonempty", help="Restore into a database, or data into tables, that hold something")
+]
+AllowOlder: TypeAlias = Annotated[
+    bool, typer.Option("--allow-older", help="Restore into an older major version than was backed up")
+]
 SchemaOnly: TypeAlias = Annotated[
     bool, typer.Option("--schema-only", "-s", help="Definitions without data", rich_help_panel=HOW)
 ]
