@@ -42,7 +42,7 @@ ExcludedTables: TypeAlias = Annotated[
         "--exclude-table",
         "-T",
         metavar="PATTERN",
-        help="No tables that match; may be given again",
+        help="Leave out tables that match; may be given again",
         rich_help_panel=WHAT,
     ),
 ]
@@ -62,7 +62,7 @@ ExcludedSchemas: TypeAlias = Annotated[
         "--exclude-schema",
         "-N",
         metavar="PATTERN",
-        help="No schemas that match; may be given again",
+        help="Leave out schemas that match; may be given again",
         rich_help_panel=WHAT,
     ),
 ]
@@ -71,7 +71,7 @@ ExcludedTableData: TypeAlias = Annotated[
     typer.Option(
         "--exclude-table-data",
         metavar="PATTERN",
-        help="No rows of tables that match, only their definitions; may be given again",
+        help="Leave out the rows of tables that match, and keep their definitions; may be given again",
         rich_help_panel=WHAT,
     ),
 ]

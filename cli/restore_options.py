@@ -91,19 +91,41 @@ UseList: TypeAlias = Annotated[
 Clean: TypeAlias = Annotated[
     bool, typer.Option("--clean", "-c", help="Drop what is restored before it is made anew", rich_help_panel=HOW)
 ]
-IfExists: TypeAlias = Annotated[bool, typer.Option("--if-exists", help="With --clean", rich_help_panel=HOW)]
-NoOwner: TypeAlias = Annotated[bool, typer.Option("--no-owner", "-O", rich_help_panel=HOW)]
-NoPrivileges: TypeAlias = Annotated[bool, typer.Option("--no-privileges", "--no-acl", "-x", rich_help_panel=HOW)]
-NoComments: TypeAlias = Annotated[bool, typer.Option("--no-comments", rich_help_panel=HOW)]
-NoPublications: TypeAlias = Annotated[bool, typer.Option("--no-publications", rich_help_panel=HOW)]
-NoSubscriptions: TypeAlias = Annotated[bool, typer.Option("--no-subscriptions", rich_help_panel=HOW)]
-NoSecurityLabels: TypeAlias = Annotated[bool, typer.Option("--no-security-labels", rich_help_panel=HOW)]
-NoTablespaces: TypeAlias = Annotated[bool, typer.Option("--no-tablespaces", rich_help_panel=HOW)]
+IfExists: TypeAlias = Annotated[
+    bool, typer.Option("--if-exists", help="With --clean: what isn't there is no error", rich_help_panel=HOW)
+]
+NoOwner: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--no-owner", "-O", help="Leave out owners: objects belong to the role that restores them", rich_help_panel=HOW
+    ),
+]
+NoPrivileges: TypeAlias = Annotated[
+    bool, typer.Option("--no-privileges", "--no-acl", "-x", help="Leave out grants", rich_help_panel=HOW)
+]
+NoComments: TypeAlias = Annotated[bool, typer.Option("--no-comments", help="Leave out comments", rich_help_panel=HOW)]
+NoPublications: TypeAlias = Annotated[
+    bool, typer.Option("--no-publications", help="Leave out publications", rich_help_panel=HOW)
+]
+NoSubscriptions: TypeAlias = Annotated[
+    bool, typer.Option("--no-subscriptions", help="Leave out subscriptions", rich_help_panel=HOW)
+]
+NoSecurityLabels: TypeAlias = Annotated[
+    bool, typer.Option("--no-security-labels", help="Leave out security labels", rich_help_panel=HOW)
+]
+NoTablespaces: TypeAlias = Annotated[
+    bool, typer.Option("--no-tablespaces", help="Put everything into the default tablespace", rich_help_panel=HOW)
+]
 Role: TypeAlias = Annotated[
     str | None, typer.Option("--role", metavar="ROLE", help="SET ROLE to this after login", rich_help_panel=HOW)
 ]
 DisableTriggers: TypeAlias = Annotated[
-    bool, typer.Option("--disable-triggers", help="With --data-only", rich_help_panel=HOW)
+    bool,
+    typer.Option(
+        "--disable-triggers",
+        help="With --data-only: no triggers or foreign keys while rows are loaded",
+        rich_help_panel=HOW,
+    ),
 ]
 SingleTransaction: TypeAlias = Annotated[
     bool, typer.Option("--single-transaction", "-1", help="All or nothing, in a single job", rich_help_panel=HOW)
