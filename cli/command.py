@@ -42,7 +42,8 @@ class Commands(typer.Typer):
 
     def command(self, name: str | None = None, *, examples: Sequence[str] = (), **options: Any) -> Callable[[Any], Any]:
         """Return a decorator that adds a command, as :meth:`typer.Typer.command` does. ``examples`` are command lines for its help."""
-        epilog = "\n".join(("Examples:" if len(examples) > 1 else "Example:", *examples)) if examples else None
+        # A paragraph each: some versions of typer join a paragraph's lines.
+        epilog = "\n\n".join(("Examples:" if len(examples) > 1 else "Example:", *examples)) if examples else None
         return super().command(name, cls=Command, epilog=epilog, **options)
 
 

@@ -35,7 +35,7 @@ def test_every_option_says_what_it_does(path: tuple[str, ...], command: Any) -> 
 def test_every_command_has_an_example_that_parses(path: tuple[str, ...]) -> None:
     heading, examples = help_of(path).rpartition("\n Example")[1:]
     assert heading
-    first, *lines = examples.rstrip().splitlines()
+    first, *lines = filter(str.strip, examples.splitlines())
     assert first.rstrip() == ("s:" if len(lines) > 1 else ":")
     for line in lines:
         assert line.startswith(f" {' '.join(path)}"), "none is broken into two lines"
