@@ -106,6 +106,7 @@ DatabasesAtOnce: TypeAlias = Annotated[
     int,
     typer.Option(
         "--databases-at-once",
+        metavar="N",
         min=1,
         max=config.MOST_AT_ONCE,
         help="Of all databases, dump so many at once",
@@ -145,13 +146,14 @@ StatementTimeout: TypeAlias = Annotated[
 Retries: TypeAlias = Annotated[
     int,
     typer.Option(
+        metavar="N",
         min=0,
         max=config.MOST_RETRIES,
         help="How often to begin again, as a new backup, after a conflict with a standby's recovery, a restart of the server, or a lock",
         rich_help_panel=PATIENCE,
     ),
 ]
-Level: TypeAlias = Annotated[int, typer.Option(min=1, max=19, help="zstd's level", rich_help_panel=LIMITS)]
+Level: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, max=19, help="zstd's level", rich_help_panel=LIMITS)]
 SpoolLimit: TypeAlias = Annotated[
     int,
     typer.Option(

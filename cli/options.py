@@ -142,6 +142,7 @@ Jobs: TypeAlias = Annotated[
     typer.Option(
         "--jobs",
         "-j",
+        metavar="N",
         min=1,
         max=config.MOST_AT_ONCE,
         help="Parallel jobs; by default the processors, four at most",
@@ -151,7 +152,11 @@ Jobs: TypeAlias = Annotated[
 Transfers: TypeAlias = Annotated[
     int,
     typer.Option(
-        min=1, max=config.MOST_AT_ONCE, help="Objects on their way to or from the store at once", rich_help_panel=LIMITS
+        metavar="N",
+        min=1,
+        max=config.MOST_AT_ONCE,
+        help="Objects on their way to or from the store at once",
+        rich_help_panel=LIMITS,
     ),
 ]
 Memory: TypeAlias = Annotated[
@@ -186,6 +191,7 @@ LimitRate: TypeAlias = Annotated[
 Nice: TypeAlias = Annotated[
     int,
     typer.Option(
+        metavar="N",
         min=0,
         max=19,
         help="Raise the niceness of pgstow and of PostgreSQL's programs here, so that others get the processors first",
