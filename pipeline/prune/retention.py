@@ -167,10 +167,10 @@ class _Plan:
         self.backups = {backup.ref: backup for backup in in_order if not backup.doubt}
         self.unreadable = list(unreadable)
         self.head = {ref: ref for ref in self.backups}
-        for record in self.backups.values():
-            for member in record.members:
+        for cluster_manifest in self.backups.values():
+            for member in cluster_manifest.members:
                 if member in self.backups and not self.backups[member].members:
-                    self.head[member] = record.ref
+                    self.head[member] = cluster_manifest.ref
         self.units: dict[BackupRef, list[BackupRef]] = defaultdict(list)
         for ref, head in self.head.items():
             self.units[head].append(ref)
