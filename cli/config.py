@@ -20,7 +20,7 @@ _PATIENCE = 20.0  # seconds to retry a request to a store, as in pgstow check
 app = Commands(help="Check the configuration file, or print its JSON Schema.", no_args_is_help=True)
 
 
-@app.command("check")
+@app.command("check", examples=["pgstow config check --connect"])
 def check(
     *,
     config: run_options.Config = None,
@@ -71,7 +71,7 @@ def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
     return all(finding.outcome is not Severity.PROBLEM for finding in findings)
 
 
-@app.command("schema")
+@app.command("schema", examples=["pgstow config schema > pgstow.schema.json"])
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
     from pipeline.nightly.settings import config_schema

@@ -50,14 +50,8 @@ def export(
         ),
     ] = "plain",
     create: Annotated[bool, typer.Option("--create", "-C", help="Have the script make the database")] = False,
-    table: Annotated[
-        list[str] | None,
-        typer.Option("--table", "-t", metavar="PATTERN", help="Only these tables", rich_help_panel=options.WHAT),
-    ] = None,
-    schema: Annotated[
-        list[str] | None,
-        typer.Option("--schema", "-n", metavar="PATTERN", help="Only these schemas", rich_help_panel=options.WHAT),
-    ] = None,
+    table: how.Tables = None,
+    schema: how.Schemas = None,
     schema_only: how.SchemaOnly = False,
     data_only: how.DataOnly = False,
     clean: how.Clean = False,

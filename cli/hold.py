@@ -14,7 +14,7 @@ app = Commands(
 )
 
 
-@app.command("add")
+@app.command("add", examples=["pgstow hold add 20261123T020000Z-7f3a9c --from s3://bucket/prefix"])
 def add(
     backup: options.BackupId,
     *,
@@ -30,7 +30,7 @@ def add(
     _hold(backup, from_, store_option, give_up_after, cluster, database, held=True, json=json, quiet=quiet)
 
 
-@app.command("remove")
+@app.command("remove", examples=["pgstow hold remove 20261123T020000Z-7f3a9c --from s3://bucket/prefix"])
 def remove(
     backup: options.BackupId,
     *,
@@ -46,7 +46,7 @@ def remove(
     _hold(backup, from_, store_option, give_up_after, cluster, database, held=False, json=json, quiet=quiet)
 
 
-@app.command("list")
+@app.command("list", examples=["pgstow hold list --from s3://bucket/prefix"])
 def list_(
     *,
     from_: options.From,

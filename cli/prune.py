@@ -28,14 +28,36 @@ def prune(
     give_up_after: options.GiveUpAfter = 300.0,
     cluster: options.Cluster = None,
     database: options.Database = None,
-    keep_last: Annotated[int, typer.Option(min=0, help="The newest so many", rich_help_panel=KEEP)] = 0,
-    keep_hourly: Annotated[
-        int, typer.Option(min=0, help="The newest of each of the last so many hours", rich_help_panel=KEEP)
+    keep_last: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="The newest so many", rich_help_panel=KEEP),
     ] = 0,
-    keep_daily: Annotated[int, typer.Option(min=0, help="… days, in UTC", rich_help_panel=KEEP)] = 0,
-    keep_weekly: Annotated[int, typer.Option(min=0, help="… weeks, from Monday on", rich_help_panel=KEEP)] = 0,
-    keep_monthly: Annotated[int, typer.Option(min=0, help="… months", rich_help_panel=KEEP)] = 0,
-    keep_yearly: Annotated[int, typer.Option(min=0, help="… years", rich_help_panel=KEEP)] = 0,
+    keep_hourly: Annotated[
+        int, typer.Option(metavar="N", min=0, help="The newest of each of the last so many hours", rich_help_panel=KEEP)
+    ] = 0,
+    keep_daily: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="The newest of each of the last so many days, in UTC", rich_help_panel=KEEP
+        ),
+    ] = 0,
+    keep_weekly: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="The newest of each of the last so many weeks, from Monday on",
+            rich_help_panel=KEEP,
+        ),
+    ] = 0,
+    keep_monthly: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="The newest of each of the last so many months", rich_help_panel=KEEP),
+    ] = 0,
+    keep_yearly: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="The newest of each of the last so many years", rich_help_panel=KEEP),
+    ] = 0,
     keep_within: Annotated[
         timedelta,
         typer.Option(

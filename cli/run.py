@@ -43,6 +43,7 @@ def run(
         typer.Option(
             "--jobs",
             "-j",
+            metavar="N",
             min=1,
             max=pipeline_config.MOST_AT_ONCE,
             envvar="PGSTOW_JOBS",
