@@ -2,8 +2,6 @@
 
 import base64
 import contextlib
-import itertools
-import shutil
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal
@@ -12,10 +10,8 @@ import botocore.exceptions as aws
 
 from storage_backends.backend import Body, ObjectInfo
 from storage_backends.checks import (
-    BoundedBuffer,
     ListingCheck,
     check_body,
-    check_size,
     is_locked,
     locked_until,
     read_range,
@@ -38,21 +34,16 @@ from storage_backends.s3_answers import (
     answered_at,
     check_page,
     confirmed_checksum,
+    info_of,
     md5,
-    md5_of,
-    retained_until,
-    sha256_of,
+    read_body,
     version_of,
 )
-from storage_backends.s3_errors import s3_error, s3_errors, status_of
-from storage_backends.s3_locks import lock_of, require_holds
+from storage_backends.s3_deletion import delete_names
+from storage_backends.s3_errors import s3_errors, status_of
+from storage_backends.s3_locks import lock_of, may_have_locks, require_holds
 from storage_backends.s3_transport import S3Transport
 from storage_backends.urls import check_encrypted
-
-_DELETE_BATCH = 1000
-"""`DeleteObjects`_ takes no more. https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
-
-_NO_OBJECT_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchBucket", "NotImplemented", "MethodNotAllowed"}
 
 
 class S3Backend:
@@ -162,7 +153,9 @@ class S3Backend:
             )
         confirmed = f"md5:{md5(body).hex()}" if self._checksum == "md5" else confirmed_checksum(answer, body, sha256)
         if confirmed is None:
-            self._withdraw(name)
+            # Credentials that can only create can't; the error that follows says enough.
+            with contextlib.suppress(StorageError):
+                delete_names(self._client, self._bucket, [name], where, one_by_one=True)
             raise ChecksumMismatch(
                 f"{where} was not kept: the store did not confirm its checksum; if the store has no SHA-256 checksums, "
                 "use the option checksum=md5"
@@ -210,17 +203,7 @@ class S3Backend:
             if isinstance(exc.__cause__, aws.ClientError) and status_of(exc.__cause__) == 404:
                 self._confirm_missing(name, where)
             raise
-        if "ContentLength" not in answer:
-            raise StorageError(f"{where}: the store's answer has no size; {REMEDY}")
-        return ObjectInfo(
-            key,
-            answer["ContentLength"],
-            in_utc(answer["LastModified"]),
-            checksum=sha256_of(answer) or md5_of(answer),
-            version=version_of(answer),
-            retained_until=retained_until(answer),
-            held={"ON": True, "OFF": False}.get(answer.get("ObjectLockLegalHoldStatus", "")),
-        )
+        return info_of(key, where, answer)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield every object under ``prefix`` in key order, without checksums; see :meth:`StorageBackend.list`."""
@@ -244,7 +227,8 @@ class S3Backend:
     def delete(self, keys: Iterable[str]) -> None:
         """Delete the objects, a thousand in a request, or one by one with ``checksum="md5"``; see :meth:`StorageBackend.delete`."""
         locked: dict[str, datetime | None] = {}
-        self._delete_unlocked(self._unlocked(keys, locked))
+        unlocked = self._unlocked(keys, locked)
+        delete_names(self._client, self._bucket, unlocked, self._url, one_by_one=self._checksum == "md5")
         if locked:
             raise ObjectLocked(self._url, locked)
 
@@ -273,7 +257,7 @@ class S3Backend:
         info = None
         with contextlib.suppress(AccessDenied):
             info = self.head(key)
-        return lock_of(self._client, self._bucket, name, info, self._may_lock)
+        return lock_of(self._client, self._bucket, name, info)
 
     def close(self) -> None:
         """Close the connections."""
@@ -284,7 +268,7 @@ class S3Backend:
         may_lock: bool | None = None
         for key in keys:
             name = join_key(self._root, key)
-            may_lock = self._may_lock() if may_lock is None else may_lock
+            may_lock = may_have_locks(self._client, self._bucket) if may_lock is None else may_lock
             if may_lock:
                 # The store decides about an object that is gone, or whose lock can't be read.
                 with contextlib.suppress(AccessDenied, ObjectNotFound):
@@ -294,47 +278,9 @@ class S3Backend:
                         continue
             yield name
 
-    def _may_lock(self) -> bool:
-        """Return False if the bucket surely has no Object Lock, else True."""
-        try:
-            with s3_errors(self._url):
-                self._client.get_object_lock_configuration(Bucket=self._bucket)
-        except StorageError as exc:
-            return not isinstance(exc.__cause__, aws.ClientError) or (
-                exc.__cause__.response.get("Error", {}).get("Code") not in _NO_OBJECT_LOCK
-            )
-        return True
-
-    def _delete_unlocked(self, names: Iterator[str]) -> None:
-        if self._checksum == "md5":
-            # DeleteObjects must carry a checksum of its body, which is a CRC32 in boto3: what such stores refuse.
-            for name in names:
-                with contextlib.suppress(ObjectNotFound), s3_errors(self._where(name)):
-                    self._client.delete_object(Bucket=self._bucket, Key=name)
-            return
-        while batch := list(itertools.islice(names, _DELETE_BATCH)):
-            with s3_errors(self._url):
-                answer = self._client.delete_objects(
-                    Bucket=self._bucket, Delete={"Objects": [{"Key": name} for name in batch], "Quiet": True}
-                )
-            for error in answer.get("Errors", ()):
-                if error.get("Code") != "NoSuchKey":
-                    raise s3_error(
-                        self._where(error.get("Key", "")), error.get("Code", ""), 0, error.get("Message", "")
-                    )
-
     def _read(self, name: str, where: str, at_most: int | None, **asked: Any) -> bytes:
         answer = self._client.get_object(Bucket=self._bucket, Key=name, **asked)
-        with contextlib.closing(answer["Body"]) as stream:
-            if "Range" in asked and "ContentRange" not in answer:
-                raise StorageError(f"{where}: pgstow asked for a part of the object, but the store gives the whole")
-            size: int | None = answer.get("ContentLength")  # a store that isn't S3 may leave the size out
-            if size is not None:
-                check_size(where, size, at_most)
-                return stream.read()
-            buffer = BoundedBuffer(where, at_most)
-            shutil.copyfileobj(stream, buffer)
-            return buffer.getvalue()
+        return read_body(where, answer, at_most, in_part="Range" in asked)
 
     def _require_free(self, key: str, where: str) -> None:
         """Raise ObjectAlreadyExists unless the store says that there is no such object."""
@@ -360,12 +306,4 @@ class S3Backend:
 
     def _locate(self, key: str) -> tuple[str, str]:
         name = join_key(self._root, key)
-        return name, self._where(name)
-
-    def _where(self, name: str) -> str:
-        return f"s3://{self._bucket}/{name}"
-
-    def _withdraw(self, name: str) -> None:
-        # Credentials that can only create can't; the error that follows says enough.
-        with contextlib.suppress(StorageError), s3_errors(self._where(name)):
-            self._client.delete_object(Bucket=self._bucket, Key=name)
+        return name, f"s3://{self._bucket}/{name}"
