@@ -30,10 +30,10 @@ def open_backend(
     URL                       options, in the URL's query or in ``options``, which win
     ========================  ====================================================================================
     ``s3://bucket/prefix``    ``endpoint``, ``region``, ``profile``, ``path_style`` (true, false), ``storage_class``,
-                              ``kms_key``, ``checksum`` (sha256, md5), ``create_only`` (condition, look),
+                              ``ca_bundle``, ``kms_key``, ``checksum`` (sha256, md5), ``create_only`` (condition, look),
                               ``connect_timeout``, ``read_timeout`` (seconds), ``allow_http`` (true, false),
                               ``retain_days``, ``retain_until``, ``lock_mode`` (governance, compliance)
-    ``gs://bucket/prefix``    ``endpoint``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
+    ``gs://bucket/prefix``    ``endpoint``, ``ca_bundle``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
                               ``read_timeout``, ``allow_http``, ``retain_days``, ``retain_until``, ``lock_mode``
     ``file:///path`` or path  none; a path is taken as it is, a file URL is percent-decoded
     ========================  ====================================================================================
@@ -47,7 +47,7 @@ def open_backend(
     Raises:
         InvalidStorageURL: an unknown scheme or option, a missing bucket, or credentials in the URL.
         AccessDenied: there are no Google credentials. S3's are looked up with the first request.
-        StorageError: no key can have the prefix, or the path isn't a directory.
+        StorageError: no key can have the prefix, the path isn't a directory, or the CA bundle can't be used.
     """
     # Imported here, since tenacity alone would double the time that importing this package takes.
     from storage_backends.retrying import RetryingBackend
@@ -190,6 +190,12 @@ def _text(value: str) -> str:
     return value
 
 
+def _file(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError("must be the path of a file")
+    return value
+
+
 def _flag(value: str) -> bool:
     match value:
         case "true":
@@ -266,6 +272,7 @@ _LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {
 }
 _COMMON: dict[str, Callable[[str], Any]] = _LOCK_OPTIONS | {
     "endpoint": _endpoint,
+    "ca_bundle": _file,
     "kms_key": _text,
     "allow_http": _flag,
     "connect_timeout": _seconds,

@@ -61,11 +61,13 @@ class S3Backend:
     - In a versioned bucket, S3 deletes by a delete marker, even above a locked version. So if the bucket may have
       Object Lock, a HEAD before each delete reads the object's lock (S3 shows it with s3:GetObjectRetention and
       s3:GetObjectLegalHold). If the credentials may not read the lock, the object is deleted, and a locked version stays below the marker.
+    - ``ca_bundle`` is a file of CAs to trust instead of the usual ones.
     - A body of bytes is sent without a copy; a memoryview is copied first.
 
     The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
     most seconds in which the store neither takes nor sends a byte. The whole request has no limit.
-    Raises InvalidStorageURL for options that boto3 doesn't take. Missing credentials raise AccessDenied with the first request.
+    Raises InvalidStorageURL for options that boto3 doesn't take, and StorageError for a CA bundle that can't be used.
+    Missing credentials raise AccessDenied with the first request.
 
     .. _If-None-Match: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     .. _Object Lock: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
@@ -80,6 +82,7 @@ class S3Backend:
         endpoint: str | None = None,
         region: str | None = None,
         profile: str | None = None,
+        ca_bundle: str | None = None,
         path_style: bool = False,
         storage_class: str | None = None,
         kms_key: str | None = None,
@@ -104,7 +107,12 @@ class S3Backend:
             self._put_options |= {"ObjectLockMode": lock_mode.upper(), "ObjectLockRetainUntilDate": retain_until}
         try:
             self._transport = S3Transport(
-                endpoint, region, profile, path_style=path_style, timeout=(connect_timeout, read_timeout)
+                endpoint,
+                region,
+                profile,
+                ca_bundle=ca_bundle,
+                path_style=path_style,
+                timeout=(connect_timeout, read_timeout),
             )
         except (aws.BotoCoreError, ValueError) as exc:
             raise InvalidStorageURL(f"{self._url} can't be opened: {quote(exc)}") from exc

@@ -39,7 +39,7 @@ def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> N
         (
             "s3://bucket?colour=red",
             {},
-            "“colour” is no option of an s3:// URL; it has allow_http, checksum, connect_timeout, ",
+            "“colour” is no option of an s3:// URL; it has allow_http, ca_bundle, checksum, ",
         ),
         ("s3://bucket", {"project": "p"}, "“project” is no option of an s3:// URL"),
         ("gs://bucket?path_style=true", {}, "“path_style” is no option of a gs:// URL"),
