@@ -203,9 +203,10 @@ class GCSBackend:
             if token := page.raw_page.get("nextPageToken"):
                 check.turn(token)
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete the objects; see :meth:`StorageBackend.delete`."""
+    def delete(self, keys: Iterable[str]) -> bool:
+        """Delete the objects; see :meth:`StorageBackend.delete`. Ask for one deleted version, since a bucket has one setting for all."""
         locked: dict[str, datetime | None] = {}
+        deleted: tuple[str, int] | None = None
         for key in keys:
             name, where = self._locate(key)
             with contextlib.suppress(AccessDenied, ObjectNotFound):
@@ -213,10 +214,13 @@ class GCSBackend:
                 if is_locked(info):
                     locked[key] = locked_until(info)
                     continue
+                deleted = name, int(info.version or 0)
             with contextlib.suppress(ObjectNotFound), gcs_errors(where, missing=ObjectNotFound):
                 self._bucket.blob(name).delete(timeout=self._timeout, retry=None)
+        hidden = deleted is not None and self._still_has(*deleted)
         if locked:
-            raise ObjectLocked(self._url, locked)
+            raise ObjectLocked(self._url, locked, hidden=hidden)
+        return hidden
 
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a temporary hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
@@ -247,6 +251,18 @@ class GCSBackend:
     def _locate(self, key: str) -> tuple[str, str]:
         name = join_key(self._root, key)
         return name, f"gs://{self._bucket.name}/{name}"
+
+    def _still_has(self, name: str, generation: int) -> bool:
+        """True if the store says that it still has the deleted generation: noncurrent, or `softly deleted`_.
+
+        .. _softly deleted: https://cloud.google.com/storage/docs/soft-delete
+        """
+        for softly in (None, True):
+            with contextlib.suppress(StorageError), gcs_errors(self._url, missing=ObjectNotFound):
+                blob = self._bucket.blob(name, generation=generation)
+                blob.reload(soft_deleted=softly, timeout=self._timeout, retry=None)
+                return True
+        return False
 
     def _read(self, blob: Any, buffer: BoundedBuffer, where: str, start: int | None, last: int | None) -> bytes:
         with gcs_errors(where, missing=ObjectNotFound):

@@ -41,7 +41,7 @@ from storage_backends.s3_answers import (
 )
 from storage_backends.s3_deletion import delete_names
 from storage_backends.s3_errors import s3_errors, status_of
-from storage_backends.s3_locks import lock_of, may_have_locks, require_holds
+from storage_backends.s3_locks import ask_locks, lock_of, may_have_locks, require_holds
 from storage_backends.s3_transport import S3Transport
 from storage_backends.urls import check_encrypted
 
@@ -60,7 +60,8 @@ class S3Backend:
     - With ``retain_until`` every put carries an `Object Lock`_ until then, in ``lock_mode``; the bucket must have Object Lock.
     - In a versioned bucket, S3 deletes by a delete marker, even above a locked version. So if the bucket may have
       Object Lock, a HEAD before each delete reads the object's lock (S3 shows it with s3:GetObjectRetention and
-      s3:GetObjectLegalHold). If the credentials may not read the lock, the object is deleted, and a locked version stays below the marker.
+      s3:GetObjectLegalHold). Without s3:GetObject, two other requests read it. If the credentials may not read the lock, the object is
+      deleted, and a locked version stays below the marker.
     - ``ca_bundle`` is a file of CAs to trust instead of the usual ones.
     - A body of bytes is sent without a copy; a memoryview is copied first.
 
@@ -232,13 +233,14 @@ class S3Backend:
                 return
             following = {"ContinuationToken": check.turn(page["NextContinuationToken"])}
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> bool:
         """Delete the objects, a thousand in a request, or one by one with ``checksum="md5"``; see :meth:`StorageBackend.delete`."""
         locked: dict[str, datetime | None] = {}
         unlocked = self._unlocked(keys, locked)
-        delete_names(self._client, self._bucket, unlocked, self._url, one_by_one=self._checksum == "md5")
+        hidden = delete_names(self._client, self._bucket, unlocked, self._url, one_by_one=self._checksum == "md5")
         if locked:
-            raise ObjectLocked(self._url, locked)
+            raise ObjectLocked(self._url, locked, hidden=hidden)
+        return hidden
 
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
@@ -279,12 +281,19 @@ class S3Backend:
             may_lock = may_have_locks(self._client, self._bucket) if may_lock is None else may_lock
             if may_lock:
                 # The store decides about an object that is gone, or whose lock can't be read.
-                with contextlib.suppress(AccessDenied, ObjectNotFound):
-                    info = self.head(key)
-                    if is_locked(info):
-                        locked[key] = locked_until(info)
+                with contextlib.suppress(ObjectNotFound):
+                    lock = self._shown_lock(key, name)
+                    if is_locked(lock):
+                        locked[key] = locked_until(lock)
                         continue
             yield name
+
+    def _shown_lock(self, key: str, name: str) -> ObjectInfo | ObjectLock:
+        """Return what HEAD shows of the object's lock. Only if HEAD is denied, ask for each lock: that is another permission."""
+        try:
+            return self.head(key)
+        except AccessDenied:
+            return ask_locks(self._client, self._bucket, name, None)
 
     def _read(self, name: str, where: str, at_most: int | None, **asked: Any) -> bytes:
         answer = self._client.get_object(Bucket=self._bucket, Key=name, **asked)

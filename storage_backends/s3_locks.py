@@ -45,6 +45,12 @@ def lock_of(client: "S3Client", bucket: str, name: str, info: ObjectInfo | None)
 
     In a bucket without Object Lock, no permission is missing.
     """
+    lock = ask_locks(client, bucket, name, info)
+    return ObjectLock() if lock.needs and not may_have_locks(client, bucket) else lock
+
+
+def ask_locks(client: "S3Client", bucket: str, name: str, info: ObjectInfo | None) -> ObjectLock:
+    """Return the locks as :func:`lock_of` does, but name missing permissions even if the bucket has no Object Lock."""
     where = f"s3://{bucket}/{name}"
     held, until = (info.held, info.retained_until) if info else (None, None)
     needs: list[str] = []
@@ -58,8 +64,6 @@ def lock_of(client: "S3Client", bucket: str, name: str, info: ObjectInfo | None)
             until = _ask(where, lambda: _until(client, bucket, name), None)
         except AccessDenied:
             needs.append("s3:GetObjectRetention")
-    if needs and not may_have_locks(client, bucket):
-        return ObjectLock()
     return ObjectLock(until, held, tuple(needs))
 
 
