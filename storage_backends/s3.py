@@ -62,6 +62,8 @@ class S3Backend:
       Object Lock, a HEAD before each delete reads the object's lock (S3 shows it with s3:GetObjectRetention and
       s3:GetObjectLegalHold). Without s3:GetObject, two other requests read it. If the credentials may not read the lock, the object is
       deleted, and a locked version stays below the marker.
+    - With ``path_style`` the bucket stands in the URL's path, and in the host name if it is False. If it is None, the SDK chooses: the
+      host name at Amazon's endpoints, and the path elsewhere.
     - ``ca_bundle`` is a file of CAs to trust instead of the usual ones.
     - A body of bytes is sent without a copy; a memoryview is copied first.
 
@@ -84,7 +86,7 @@ class S3Backend:
         region: str | None = None,
         profile: str | None = None,
         ca_bundle: str | None = None,
-        path_style: bool = False,
+        path_style: bool | None = None,
         storage_class: str | None = None,
         kms_key: str | None = None,
         checksum: Literal["sha256", "md5"] = "sha256",

@@ -42,8 +42,8 @@ class S3Transport:
     """Sends all requests of its ``client`` in botocore's place, as a handler of before-send, which may answer a request.
 
     ``timeout`` has the most seconds to wait for a connection, and the most seconds of silence. The SDK's own retries are off.
-    ``ca_bundle`` is a file of CAs to trust instead of the usual ones. Raises BotoCoreError or ValueError for options that boto3 doesn't
-    take, and StorageError for a CA bundle that can't be used.
+    ``path_style`` and ``ca_bundle`` are :class:`S3Backend`'s. Raises BotoCoreError or ValueError for options that boto3 doesn't take, and
+    StorageError for a CA bundle that can't be used.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class S3Transport:
         profile: str | None,
         *,
         ca_bundle: str | None,
-        path_style: bool,
+        path_style: bool | None,
         timeout: tuple[float, float],
     ) -> None:
         config = Config(
@@ -62,7 +62,7 @@ class S3Transport:
             # stores other than Amazon's often refuse it.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "path"} if path_style else None,
+            s3=None if path_style is None else {"addressing_style": "path" if path_style else "virtual"},
         )
         core = botocore.session.Session(profile=profile)
         if ca_bundle:
