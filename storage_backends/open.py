@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote
 
 from storage_backends.errors import InvalidStorageURL
+from storage_backends.keys import check_root
 from storage_backends.limited import LimitedBackend
 from storage_backends.moments import parse_moment
 from storage_backends.urls import check_encrypted, split_url, split_web_url
@@ -45,9 +46,9 @@ def open_backend(
     from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s. If ``rate`` is None, there is no limit.
 
     Raises:
-        InvalidStorageURL: an unknown scheme or option, a missing bucket, or credentials in the URL.
+        InvalidStorageURL: an unknown scheme or option, a missing bucket, a prefix that no key can have, or credentials in the URL.
         AccessDenied: there are no Google credentials. S3's are looked up with the first request.
-        StorageError: no key can have the prefix, the path isn't a directory, or the CA bundle can't be used.
+        StorageError: the path isn't a directory, or the CA bundle can't be used.
     """
     # Imported here, since tenacity alone would double the time that importing this package takes.
     from storage_backends.retrying import RetryingBackend
@@ -66,7 +67,7 @@ def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
     place = _read(url, options or {})
     if place.scheme == "file":
         return str(Path(place.path).resolve())
-    return f"{place.scheme}://{place.bucket}/{place.path.strip('/')} at {place.options.get('endpoint', 'the usual endpoint')}"
+    return f"{place.scheme}://{place.bucket}/{place.path} at {place.options.get('endpoint', 'the usual endpoint')}"
 
 
 def endpoint_of(url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
@@ -116,9 +117,9 @@ def _read(url: str, options: Mapping[str, str]) -> _Place:
     given = {**_query(url, parts), **options}
     match parts.scheme:
         case "s3":
-            return _Place("s3", _bucket(parts), parts.path, _parse(_S3_OPTIONS, given, of="an s3:// URL"))
+            return _Place("s3", _bucket(parts), check_root(parts.path), _parse(_S3_OPTIONS, given, of="an s3:// URL"))
         case "gs":
-            return _Place("gs", _bucket(parts), parts.path, _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
+            return _Place("gs", _bucket(parts), check_root(parts.path), _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
         case "file":
             _parse({}, given, of="a file:// URL")
             if parts.netloc not in ("", "localhost"):
