@@ -66,9 +66,9 @@ def prune(
     """Remove the backups that no rule keeps; says which and why, and asks first."""
     from pipeline.catalog.attestation import Level
     from pipeline.errors import InvalidRequest
+    from pipeline.prune.policy import Policy
     from pipeline.prune.prune import PruneRequest, plan
     from pipeline.prune.prune import prune as prune_backups
-    from pipeline.prune.retention import Policy
 
     if only_verified is not None and only_verified not in list(Level):
         raise typer.BadParameter(f"{only_verified!r} is none of {', '.join(Level)}", param_hint="--only-verified")

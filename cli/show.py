@@ -11,8 +11,8 @@ import typer
 from cli import display, options
 
 if TYPE_CHECKING:
-    from pipeline.catalog.find import StoredManifest
     from pipeline.catalog.manifest import Manifest
+    from pipeline.catalog.reader import StoredManifest
     from storage_backends import StorageBackend
     from storage_backends.holds import ObjectLock
 

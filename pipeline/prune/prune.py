@@ -6,14 +6,16 @@ from datetime import datetime
 from functools import partial
 
 from pipeline.catalog.attestation import Attestation, Level, latest_attestations
-from pipeline.catalog.find import CatalogEntry, list_manifests, read_catalog, tell_odd
 from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.listing import list_manifests, tell_odd
 from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.reader import CatalogEntry, read_catalog
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
 from pipeline.prune.deletion import Deleted, remove
 from pipeline.prune.hold import manifest_lock
-from pipeline.prune.retention import Backup, Decision, Policy, plan_prune, selection_of
+from pipeline.prune.policy import Policy
+from pipeline.prune.retention import Backup, Decision, plan_prune, selection_of
 from storage_backends import AccessDenied, ObjectLocked, StorageBackend
 
 _ASKERS = 8  # manifests asked for their locks at once

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 
 from pipeline.archive.reader import Archive, dump_format, open_archive
-from pipeline.archive.stream import read_stream
+from pipeline.archive.single_file import read_stream
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest, StoredObject, TableData
 from pipeline.concurrency import Workers
 from pipeline.config import Limits

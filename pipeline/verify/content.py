@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.archive.reader import Archive
-from pipeline.archive.stream import read_stream
+from pipeline.archive.single_file import read_stream
 from pipeline.catalog.manifest import File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits

@@ -8,8 +8,9 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from pipeline.catalog.find import list_backups, read_manifest
 from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.listing import list_backups
+from pipeline.catalog.reader import read_manifest
 from pipeline.errors import BackupNotFound, ManifestInvalid
 from storage_backends import ObjectInfo, ObjectNotFound, StorageBackend, StorageError, TransientStorageError
 from storage_backends.backend import Body

@@ -16,7 +16,7 @@ from pipeline.errors import BackupRunning, ConfigInvalid, InvalidRequest
 from pipeline.nightly.config_file import ConfigFile
 from pipeline.nightly.jobs import Job, make_jobs
 from pipeline.nightly.settings import Config
-from pipeline.prune.retention import Policy
+from pipeline.prune.policy import Policy
 
 LEAST = """
 [destinations.nas]

@@ -13,20 +13,15 @@ from hypothesis import strategies as st
 from support.shelf import NOW, BackupBuilder
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.find import (
-    BackupSelector,
-    ListedManifest,
-    find_backup,
-    list_manifests,
-    newest_believed,
-    read_catalog,
-)
+from pipeline.catalog.find import BackupSelector, find_backup, newest_believed
 from pipeline.catalog.keys import CLUSTER, BackupRef
+from pipeline.catalog.listing import ListedManifest, list_manifests
 from pipeline.catalog.manifest import Manifest, Member, dump_manifest
+from pipeline.catalog.reader import read_catalog
 from pipeline.prune.deletion import Deleted
 from pipeline.prune.gc import GcRequest, collect, find_leftovers
+from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, plan, prune
-from pipeline.prune.retention import Policy
 from pipeline.stages.upload import upload
 from storage_backends import AccessDenied, ObjectInfo, ObjectLocked, StorageBackend, StorageError
 from storage_backends.memory import MemoryBackend
