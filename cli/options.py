@@ -107,8 +107,8 @@ StoreOptions: TypeAlias = Annotated[
         "--store-option",
         "-o",
         metavar="KEY=VALUE",
-        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, lock_mode, "
-        "allow_http; as in the URL's query",
+        help="endpoint, ca_bundle, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, "
+        "lock_mode, allow_http; as in the URL's query",
         rich_help_panel=STORE,
     ),
 ]

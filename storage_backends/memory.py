@@ -74,8 +74,8 @@ class MemoryBackend:
             infos = [info for key, (info, _) in self._objects.items() if key.startswith(prefix)]
         yield from sorted(infos, key=lambda info: info.key.encode(errors="surrogatepass"))
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete the objects; see :meth:`StorageBackend.delete`."""
+    def delete(self, keys: Iterable[str]) -> bool:
+        """Delete the objects. Return False; see :meth:`StorageBackend.delete`."""
         locked: dict[str, datetime | None] = {}
         for key in keys:
             check_key(key)
@@ -86,7 +86,8 @@ class MemoryBackend:
                 else:
                     self._objects.pop(key, None)
         if locked:
-            raise ObjectLocked(self._url, locked)
+            raise ObjectLocked(self._url, locked, hidden=False)
+        return False
 
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""

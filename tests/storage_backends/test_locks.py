@@ -236,6 +236,22 @@ class TestAsking:
         with closing(open_backend(s3_locking_bucket.url_at(proxy.url))) as backend:
             assert lock_of(backend, "key") == ObjectLock(UNTIL, True, ())
 
+    def test_a_lock_is_seen_before_a_deletion_where_head_is_denied(
+        self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy
+    ) -> None:
+        """Whoever prunes needs no right to read data. A deletion would put a marker above the locked version."""
+        with closing(open_s3(s3_locking_bucket)) as backend:
+            put(backend, "free")
+            put(backend, "held")
+            set_hold(backend, "held", held=True)
+        proxy.fail(with_=Fault.FORBIDDEN, method="HEAD", times=math.inf)
+        with closing(open_backend(s3_locking_bucket.url_at(proxy.url))) as backend:
+            with pytest.raises(ObjectLocked) as caught:
+                backend.delete(["free", "held"])
+            assert caught.value.objects == {"held": None}
+            assert caught.value.hidden
+            assert keys(backend) == ["held"]
+
     def test_a_store_that_takes_the_question_for_a_get(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
         proxy.fail(with_=self.OBJECT, path=r"\?(legal-hold|retention)", times=2)
         with closing(open_backend(s3_bucket.url_at(proxy.url))) as backend:

@@ -393,7 +393,7 @@ class Interrupted(MemoryBackend):
             self._count()
             yield info
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> bool:
         locked: dict[str, datetime | None] = {}
         for key in keys:
             with self._counting:
@@ -404,7 +404,8 @@ class Interrupted(MemoryBackend):
                     locked |= exc.objects
                 self._look()
         if locked:
-            raise ObjectLocked(self.url, locked)
+            raise ObjectLocked(self.url, locked, hidden=False)
+        return False
 
     def _count(self) -> None:
         with self._counting:
