@@ -69,7 +69,8 @@ class NewDatabase:
     def opened(self, workers: Workers, notify: Notify) -> Iterator[Server]:
         """Make the database and yield a session on it. If the block fails, drop the database.
 
-        With ``options.keep_going``, keep the database after RestoreFailed. Raises as :meth:`TargetDatabase.opened` does.
+        With ``options.keep_going``, keep the database after RestoreFailed, or if the server went away. Raises as
+        :meth:`TargetDatabase.opened` does.
         """
         request, source = self._request, self._content.archive.manifest.source
         maintenance = maintenance_database(self._target)
@@ -81,8 +82,8 @@ class NewDatabase:
             with Server(self._target) as server:
                 yield server
         except BaseException as exc:
-            if request.options.keep_going and isinstance(exc, RestoreFailed):
-                raise RestoreFailed(f"{exc} {_may_be_part(self.name)}") from exc
+            if request.options.keep_going and isinstance(exc, RestoreFailed | ConnectionFailed):
+                raise type(exc)(f"{exc} {_may_be_part(self.name)}") from exc
             try:
                 drop_database(maintenance, self.name)
             except ConnectionFailed as failure:
