@@ -223,7 +223,7 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     toc_data = read_whole(toc_file, reader)
     toc = read_toc(toc_data)
     lists = {
-        file.path: _listed_paths(file.path, read_whole(file, reader), files)
+        file.path: listed_paths(file.path, read_whole(file, reader), files)
         for file in structure
         if file.kind == "large_object_toc"
     }
@@ -299,7 +299,7 @@ def _toc_file(manifest: Manifest) -> File:
     return found
 
 
-def _listed_paths(path: str, data: bytes, files: Mapping[str, File]) -> tuple[str, ...]:
+def listed_paths(path: str, data: bytes, files: Mapping[str, File]) -> tuple[str, ...]:
     """Return the names of files in ``blobs.toc``, which has a line for each large object: its OID and its file's name.
 
     Raises BackupDamaged if a line has another form, or names a file that isn't among ``files``, or names a file twice.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
-from pipeline.archive.reader import _listed_paths
+from pipeline.archive.reader import listed_paths
 from pipeline.catalog.manifest import TOC_NAME, File
 from pipeline.errors import BackupDamaged, DumpFailed, InvalidRequest
 from pipeline.postgres.database_entries import database_statements
@@ -242,7 +242,7 @@ def test_a_list_of_large_objects_names_their_files_and_nothing_else() -> None:
         f"blob_{oid}.dat": File(path=f"blob_{oid}.dat", kind="large_object", size=0, checksum="0" * 64, segments=[])
         for oid in (16403, 16404)
     }
-    assert _listed_paths("blobs.toc", b"16403 blob_16403.dat\n16404 blob_16404.dat\n", files) == tuple(files)
+    assert listed_paths("blobs.toc", b"16403 blob_16403.dat\n16404 blob_16404.dat\n", files) == tuple(files)
     for line in (
         b"16403",
         b"",
@@ -253,12 +253,12 @@ def test_a_list_of_large_objects_names_their_files_and_nothing_else() -> None:
         b"9" * 5000 + b" x",
     ):
         with pytest.raises(BackupDamaged, match="large objects"):
-            _listed_paths("blobs.toc", line + b"\n", files)
+            listed_paths("blobs.toc", line + b"\n", files)
     for line, problem in ((b"1 blob_1.dat", "names no such file"), (b"16403 blob_16403.dat", "twice")):
         long = b"%b\n" % line * 200_000
         tracemalloc.start()
         with pytest.raises(BackupDamaged, match=problem):
-            _listed_paths("blobs.toc", long, files)
+            listed_paths("blobs.toc", long, files)
         assert tracemalloc.get_traced_memory()[1] < len(long)
         tracemalloc.stop()
 
