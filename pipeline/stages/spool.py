@@ -21,7 +21,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _HIGH_WATER = 1 / 2
 """The share of the limit at which the program has to be paused. It goes on writing until pgstow looks and pauses it."""
-MOST_FILES = 8192
+_MOST_FILES = 8192
 """The most files that may wait before the program is paused. A file system has a bounded number of files, and listing them takes time."""
 
 
@@ -107,7 +107,7 @@ class Spool:
     @property
     def full(self) -> bool:
         """True if the program that fills the folder should be paused. Reading the waiting files makes it false again."""
-        return self._room > self._limit * _HIGH_WATER or self._waiting > MOST_FILES
+        return self._room > self._limit * _HIGH_WATER or self._waiting > _MOST_FILES
 
     @property
     def files(self) -> Collection[SpoolFile]:

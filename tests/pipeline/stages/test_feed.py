@@ -212,6 +212,8 @@ def test_who_stops_reading_in_the_middle_lets_the_thread_go(
         with path.open("rb", buffering=0) as pipe:
             assert pipe.read(10)
         made.feed.close()
+        wait_until(lambda: not awaited(made), "all threads are let go")
+        made.workers.collect()
     assert path.exists(), "a file that was taken to its end is removed"
     assert not feeder_threads()
 
