@@ -64,6 +64,7 @@ def test_a_server_for_a_while(place: Path) -> None:
         assert ask(cluster, "SHOW server_version_num").startswith(str(cluster.major))
         assert ask(cluster, "SHOW server_encoding") == "UTF8"
         assert ask(cluster, "SELECT current_user") == "postgres"
+        assert ask(cluster, "SHOW listen_addresses") == ""
         assert (cluster.bin_dir / "pg_ctl").exists()
         assert "ready to accept connections" in cluster.log
         conninfo = cluster.conninfo()
@@ -96,21 +97,14 @@ def test_a_restored_database_ends_the_guard(place: Path) -> None:
     assert os.geteuid() or not processes_naming(place)
 
 
-def test_settings_and_no_tcp_unless_asked_for(place: Path) -> None:
-    with ThrowawayCluster(directory=place, settings={"wal_level": "logical", "fsync": "on"}) as cluster:
-        assert ask(cluster, "SHOW wal_level") == "logical"
-        assert ask(cluster, "SHOW fsync") == "on"
-        assert ask(cluster, "SHOW synchronous_commit") == "off"
-        assert ask(cluster, "SHOW listen_addresses") == ""
-
-
-def test_by_tcp_when_asked_for(place: Path) -> None:
+def test_settings_and_tcp_when_asked_for(place: Path) -> None:
     port = free_port()
     with (
-        ThrowawayCluster(directory=place, port=port),
+        ThrowawayCluster(directory=place, port=port, settings={"wal_level": "logical", "fsync": "on"}),
         psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres") as connection,
     ):
-        assert connection.execute("SELECT 1").fetchone() == (1,)
+        for setting, value in (("wal_level", "logical"), ("fsync", "on"), ("synchronous_commit", "off")):
+            assert connection.execute(f"SHOW {setting}").fetchone() == (value,)
 
 
 def test_a_path_too_long_for_a_socket(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
