@@ -17,12 +17,17 @@ _serial = itertools.count(1)
 
 
 class MemoryBackend:
-    """Objects in a dict, locked until ``retain_until`` if given. The store's checksum is SHA-256. It keeps no versions."""
+    """Objects in a dict, locked until ``retain_until`` if given. The store's checksum is SHA-256. It keeps no versions.
 
-    def __init__(self, *, retain_until: datetime | None = None) -> None:
+    ``objects`` has what the store holds already: metadata and bytes, by key. The store keeps its objects there.
+    """
+
+    def __init__(
+        self, *, retain_until: datetime | None = None, objects: dict[str, tuple[ObjectInfo, bytes]] | None = None
+    ) -> None:
         self._retain_until = retain_until
         self._url = f"memory://{next(_serial)}"
-        self._objects: dict[str, tuple[ObjectInfo, bytes]] = {}
+        self._objects = {} if objects is None else objects
         self._lock = threading.Lock()
 
     @property
