@@ -244,7 +244,7 @@ def open_stores(
     urls: list[str] | None,
     options: list[str] | None,
     give_up_after: float,
-    limit_rate: int | None,
+    limit_rate: int | None = None,
     options_of_each: Sequence[str] = (),
     *,
     create: bool = False,
