@@ -23,7 +23,7 @@ from pipeline.errors import (
     InvalidRequest,
     PipelineError,
 )
-from pipeline.events import CombinedProgress, Notify
+from pipeline.events import CombinedProgress, Notice, Notify
 from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.patterns import compile_name_pattern
 from pipeline.postgres.programs import find_program
