@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from support.pgstow import PGSTOW, Result, committed_backups
+from support.pgstow import PATIENCE, PGSTOW, Result, committed_backups
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
@@ -33,7 +33,7 @@ def run(*arguments: object, stdin: str = "", stdout: str = "", stderr: str = "")
             stderr=pipe if stderr == "unread" else subprocess.PIPE,
             text=True,
             check=False,
-            timeout=120,
+            timeout=PATIENCE,
         )
     return Result(done.returncode, done.stdout or "", done.stderr or "")
 
