@@ -103,7 +103,16 @@ def describe(work: Path) -> dict[str, object]:
         "maintainer": "pgstow",
         "description": project["Summary"],
         "license": project["License-Expression"],
-        "contents": [{"src": str(work / "root"), "dst": "/", "type": "tree"}],
+        "contents": [
+            {"src": str(work / "root"), "dst": "/", "type": "tree"},
+            # Debian's zsh looks elsewhere than the others.
+            {
+                "src": "/usr/share/zsh/site-functions/_pgstow",
+                "dst": "/usr/share/zsh/vendor-completions/_pgstow",
+                "type": "symlink",
+                "packager": "deb",
+            },
+        ],
         "scripts": {name: str(work / name) for name in names},
         "overrides": {
             "deb": {
