@@ -26,7 +26,7 @@ eval $(env _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _PGSTOW_COMPLETE=complete
 """
 
 
-class ShellFiles(BuildHookInterface):  # type: ignore[type-arg]
+class ShellFiles(BuildHookInterface):
     """Adds the files to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
