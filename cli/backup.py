@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
+from cli import backup_options as what
 from cli import display, options
 from cli import retention_options as retention
 from cli.errors import exit_code_of, result_of
-from pipeline import config
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from pipeline.archive.destinations import BackupResults
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def backup(
-    conninfo: options.Source = "",
+    conninfo: what.Source = "",
     *,
     to: options.ToEach = None,
     store_option: options.StoreOptions = None,
@@ -32,105 +33,36 @@ def backup(
     tag: retention.Tags = None,
     retain_days: retention.RetainDays = None,
     retain_until: retention.RetainUntil = None,
-    cluster: options.FiledUnder = None,
-    table: options.Tables = None,
-    exclude_table: options.ExcludedTables = None,
-    schema: options.Schemas = None,
-    exclude_schema: options.ExcludedSchemas = None,
-    exclude_table_data: options.ExcludedTableData = None,
-    format_: options.DumpFormat = "directory",
-    schema_only: Annotated[
-        bool, typer.Option("--schema-only", "-s", help="Definitions, no rows", rich_help_panel=options.WHAT)
-    ] = False,
-    data_only: Annotated[
-        bool, typer.Option("--data-only", "-a", help="Rows, no definitions", rich_help_panel=options.WHAT)
-    ] = False,
-    all_databases: Annotated[
-        bool,
-        typer.Option(
-            "--all-databases",
-            "-A",
-            help="Roles, tablespaces and every database, as one",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = False,
-    exclude_database: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Of all databases, leave these out", rich_help_panel=options.SERVER),
-    ] = None,
-    at_once: Annotated[
-        int,
-        typer.Option(
-            "--databases-at-once",
-            min=1,
-            max=config.MOST_AT_ONCE,
-            help="Of all databases, dump so many at once",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = 1,
-    globals_only: Annotated[
-        bool,
-        typer.Option("--globals-only", "-g", help="Roles and tablespaces", rich_help_panel=options.SERVER),
-    ] = False,
-    roles_only: Annotated[bool, typer.Option("--roles-only", help="Roles", rich_help_panel=options.SERVER)] = False,
-    tablespaces_only: Annotated[
-        bool, typer.Option("--tablespaces-only", help="Tablespaces", rich_help_panel=options.SERVER)
-    ] = False,
-    no_role_passwords: Annotated[
-        bool,
-        typer.Option("--no-role-passwords", help="Roles without their passwords", rich_help_panel=options.SERVER),
-    ] = False,
+    cluster: what.FiledUnder = None,
+    table: what.Tables = None,
+    exclude_table: what.ExcludedTables = None,
+    schema: what.Schemas = None,
+    exclude_schema: what.ExcludedSchemas = None,
+    exclude_table_data: what.ExcludedTableData = None,
+    format_: what.DumpFormat = "directory",
+    schema_only: what.SchemaOnly = False,
+    data_only: what.DataOnly = False,
+    all_databases: what.AllDatabases = False,
+    exclude_database: what.ExcludedDatabases = None,
+    at_once: what.DatabasesAtOnce = 1,
+    globals_only: what.GlobalsOnly = False,
+    roles_only: what.RolesOnly = False,
+    tablespaces_only: what.TablespacesOnly = False,
+    no_role_passwords: what.NoRolePasswords = False,
     jobs: options.Jobs = None,
-    level: Annotated[int, typer.Option(min=1, max=19, help="zstd's level", rich_help_panel=options.LIMITS)] = 3,
+    level: what.Level = 3,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
-    spool_limit: options.SpoolLimit = options.parse_size(options.SPOOL_DEFAULT),
-    object_size: Annotated[
-        int,
-        typer.Option(
-            metavar="SIZE",
-            parser=options.parse_size,
-            help="The largest object to write",
-            show_default=options.OBJECT_DEFAULT,
-            rich_help_panel=options.LIMITS,
-        ),
-    ] = options.parse_size(options.OBJECT_DEFAULT),
+    spool_limit: what.SpoolLimit = options.parse_size(what.SPOOL_DEFAULT),
+    object_size: what.ObjectSize = options.parse_size(what.OBJECT_DEFAULT),
     spool_dir: options.SpoolDir = None,
     limit_rate: options.LimitRate = None,
     nice: options.Nice = 0,
-    lock_wait_timeout: Annotated[
-        int,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            max=config.LONGEST_TIMEOUT,
-            help="How long pg_dump may wait for somebody else's lock on a table; 0: for ever",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = 300,
-    statement_timeout: Annotated[
-        int,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            max=config.LONGEST_TIMEOUT,
-            help="How long a statement of pg_dump may run, such as the COPY of a table; 0: for ever",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = 0,
-    retries: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=config.MOST_RETRIES,
-            help="How often to begin again, as a new backup, after a conflict with a standby's recovery, a restart of the server, or a lock",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = 0,
+    lock_wait_timeout: what.LockWaitTimeout = 300,
+    statement_timeout: what.StatementTimeout = 0,
+    retries: what.Retries = 0,
     bin_dir: options.BinDir = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be backed up, and write nothing to the store")
-    ] = False,
+    dry_run: what.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -147,7 +79,7 @@ def backup(
     from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageError
 
-    selection = options.make_selection(
+    selection = what.make_selection(
         table,
         exclude_table,
         schema,
@@ -213,14 +145,14 @@ def backup(
     with ExitStack() as stack:
         stores = [
             stack.enter_context(closing(store))
-            for store in options.open_stores(to, store_option, give_up_after, limit_rate, lock)
+            for store in options.open_stores(to, store_option, give_up_after, limit_rate, lock, quiet=quiet)
         ]
         urls = [store.url for store in stores]
         if dry_run:
             _print_plan(plan_backup(request), " and ".join(urls), as_json=json)
             return
         started = time.monotonic()
-        with display.progress(quiet=quiet or json) as notify:
+        with show_progress(quiet=quiet or json) as notify:
             copies = run(stores, notify)
     made = committed(copies)[0]
     with result_of(f"The backup of {made.cluster}/{made.database} is made: {made.backup_id}."):

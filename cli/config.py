@@ -10,6 +10,7 @@ from cli import display, options, run_options
 from cli.check import print_findings, verdict
 from cli.command import Commands
 from cli.errors import ExitCode, print_error
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from pipeline.nightly.jobs import Job
@@ -19,7 +20,7 @@ _PATIENCE = 20.0  # seconds to retry a request to a store, as in pgstow check
 app = Commands(help="Check the configuration file, or print its JSON Schema.", no_args_is_help=True)
 
 
-@app.command("check")
+@app.command("check", examples=["pgstow config check --connect"])
 def check(
     *,
     config: run_options.Config = None,
@@ -58,7 +59,7 @@ def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
     try:
         url = job.destinations[destination].url
         store = open_backend(url, give_up_after=_PATIENCE)
-        with closing(store), display.progress(quiet=quiet) as notify:
+        with closing(store), show_progress(quiet=quiet) as notify:
             findings = examine(job.request, store, notify, Place.of(url, {}, os.environ))
     except (PipelineError, StorageError) as exc:
         print_error(str(exc))
@@ -70,7 +71,7 @@ def _examine(job: "Job", destination: str, *, quiet: bool) -> bool:
     return all(finding.outcome is not Severity.PROBLEM for finding in findings)
 
 
-@app.command("schema")
+@app.command("schema", examples=["pgstow config schema > pgstow.schema.json"])
 def schema() -> None:
     """Print the JSON Schema of the file, for editors."""
     from pipeline.nightly.settings import config_schema

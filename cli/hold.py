@@ -6,6 +6,7 @@ from contextlib import closing
 from cli import display, options
 from cli.command import Commands
 from cli.errors import result_of
+from cli.progress import show_progress
 
 app = Commands(
     help="Legal holds: backups that nobody can delete until they are let go (S3 with Object Lock, Google Cloud Storage).",
@@ -13,7 +14,7 @@ app = Commands(
 )
 
 
-@app.command("add")
+@app.command("add", examples=["pgstow hold add 20261123T020000Z-7f3a9c --from s3://bucket/prefix"])
 def add(
     backup: options.BackupId,
     *,
@@ -29,7 +30,7 @@ def add(
     _hold(backup, from_, store_option, give_up_after, cluster, database, held=True, json=json, quiet=quiet)
 
 
-@app.command("remove")
+@app.command("remove", examples=["pgstow hold remove 20261123T020000Z-7f3a9c --from s3://bucket/prefix"])
 def remove(
     backup: options.BackupId,
     *,
@@ -45,7 +46,7 @@ def remove(
     _hold(backup, from_, store_option, give_up_after, cluster, database, held=False, json=json, quiet=quiet)
 
 
-@app.command("list")
+@app.command("list", examples=["pgstow hold list --from s3://bucket/prefix"])
 def list_(
     *,
     from_: options.From,
@@ -92,8 +93,8 @@ def _hold(
     from pipeline.prune.hold import hold
 
     with (
-        closing(options.open_store(url, store_option, give_up_after)) as store,
-        display.progress(quiet=quiet or json) as notify,
+        closing(options.open_store(url, store_option, give_up_after, quiet=quiet)) as store,
+        show_progress(quiet=quiet or json) as notify,
     ):
         objects = hold(BackupSelector(backup, cluster, database), store, notify, held=held)
     meant, *members = objects

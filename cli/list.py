@@ -9,14 +9,15 @@ import typer
 
 from cli import display, options
 from cli.errors import ExitCode
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pipeline.catalog.attestation import Attestation
-    from pipeline.catalog.find import CatalogEntry
     from pipeline.catalog.keys import BackupRef
     from pipeline.catalog.manifest import Manifest
+    from pipeline.catalog.reader import CatalogEntry
 
 _ODD = "pgstow gives no manifest this name"
 
@@ -32,11 +33,12 @@ def list_(
 ) -> None:
     """List the backups that a store holds, oldest first."""
     from pipeline.catalog.attestation import latest_attestations
-    from pipeline.catalog.find import list_manifests, read_catalog, tell_foreign
+    from pipeline.catalog.listing import list_manifests, tell_foreign
+    from pipeline.catalog.reader import read_catalog
 
     with (
         closing(options.open_store(from_, store_option, give_up_after)) as store,
-        display.progress(quiet=True) as notify,
+        show_progress(quiet=True) as notify,
     ):
         listing = list_manifests(store, cluster, database)
         tell_foreign(listing, notify)

@@ -43,6 +43,7 @@ def run(
         typer.Option(
             "--jobs",
             "-j",
+            metavar="N",
             min=1,
             max=pipeline_config.MOST_AT_ONCE,
             envvar="PGSTOW_JOBS",
@@ -131,7 +132,7 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
         elif whole and (url := config.monitoring.ping):
             log.trouble(attempt("The ping", partial(ping, url, "start"), log.failed))
         try:
-            for outcome in run_jobs(jobs, log.notify_of):
+            for outcome in run_jobs(jobs, log.notify_of, log.retrying):
                 log.ended(outcome)
                 outcomes.append(outcome)
         except BaseException as exc:

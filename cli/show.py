@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import display, options
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
-    from pipeline.catalog.find import StoredManifest
     from pipeline.catalog.manifest import Manifest
+    from pipeline.catalog.reader import StoredManifest
     from storage_backends import StorageBackend
     from storage_backends.holds import ObjectLock
 
@@ -48,7 +49,7 @@ def show(
         raise InvalidRequest("--toc prints pg_restore's list, which is no JSON: say one of both.")
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
-        with display.progress(quiet=True) as notify:
+        with show_progress(quiet=True) as notify:
             stored = find_stored(store, wanted, notify)
         manifest = stored.manifest
         if toc:
@@ -72,7 +73,7 @@ def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
     from pipeline.catalog.keys import BackupRef
 
     ref = BackupRef(stored.manifest.cluster, stored.manifest.database, stored.manifest.backup_id)
-    with display.progress(quiet=True) as notify:
+    with show_progress(quiet=True) as notify:
         found = latest_attestations(store, {ref: stored.sha256}, ref.cluster, ref.database, notify)
     return None if found is None else display.describe_attestation(found.get(ref))
 

@@ -12,6 +12,7 @@ import typer
 
 from cli import display, options
 from cli.errors import ExitCode, exit_code_of, print_error, result_of
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -112,7 +113,7 @@ def verify(
 
     def run(verify_it: "Callable[[Notify], Verification]") -> Verification:
         started = time.monotonic()
-        with display.progress(quiet=quiet or json) as notify:
+        with show_progress(quiet=quiet or json) as notify:
             found = verify_it(notify)
         if not json:
             _print(found, time.monotonic() - started)
@@ -123,7 +124,7 @@ def verify(
 
     os.nice(nice)
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
-    with closing(options.open_store(from_, store_option, give_up_after, limit_rate)) as store:
+    with closing(options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)) as store:
         if latest_of_each:
             each = [
                 (
@@ -141,7 +142,7 @@ def verify(
                 for member in manifest.members
             ]
             documents, codes = _run_each(run, each)
-            with display.progress(quiet=True) as notify:
+            with show_progress(quiet=True) as notify:
                 conclusion = whole.conclude(notify)
             if conclusion:
                 documents.append(_document(conclusion))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +17,15 @@ class Progress:
     """The progress of a step, at most a few times a second."""
 
     done: int
-    """Bytes of the archive, uncompressed."""
+    """Bytes of the archive, uncompressed, that have reached their goal: every store, or the server or folder that they are restored to."""
     total: int
     """Bytes of the archive, as far as pgstow knows so far; never less than ``done``."""
     stored: int
     """Bytes sent to or read from the store."""
-    current: tuple[str, ...]
+    current: tuple[str, ...] = ()
     """The tables or files in progress."""
+    unit: Literal["bytes", "objects"] = "bytes"
+    """What ``done`` and ``total`` count."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,8 +115,8 @@ class LocalBackend:
             yield from self._walk(self._root, "", prefix)
             self._require_root()  # if its volume went away meanwhile, the listing may be cut short
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete the objects, and then the empty folders; see :meth:`StorageBackend.delete`."""
+    def delete(self, keys: Iterable[str]) -> bool:
+        """Delete the objects, and then the empty folders. Return False; see :meth:`StorageBackend.delete`."""
         for key in keys:
             path = self._path_without_links(key)
             with _errors(str(path)):
@@ -127,6 +127,7 @@ class LocalBackend:
                 except FileNotFoundError:
                     continue  # whoever removed it sees to its folder: else a put here could lose that race for ever
                 self._remove_empty(key.split("/")[:-1])
+        return False
 
     def close(self) -> None:
         """Do nothing: no file is held open between calls."""

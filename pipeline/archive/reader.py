@@ -1,16 +1,15 @@
 """An archive in a store: its table of contents, and the files of each entry."""
 
-import re
 from collections.abc import Collection, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from io import BytesIO
 from itertools import pairwise
 
 from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest, TableData
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest
+from pipeline.postgres.large_object_list import read_large_object_list
 from pipeline.postgres.loading import names_money
 from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.role_names import rename_roles
@@ -21,9 +20,6 @@ from pipeline.stages.download import LARGEST_WHOLE, ObjectReader, read_whole
 from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
 from storage_backends import StorageBackend
 
-_LARGE_OBJECT = re.compile(rb"[0-9]{1,10} (blob_[0-9]{1,10}\.dat)")
-"""``_EndLO`` in pg_backup_directory.c."""
-_LONGEST_EXCERPT = 60
 _WITH_DATA = {"TABLE DATA", "BLOBS"}
 """Entries that have data in an archive, in pg_dump's words."""
 
@@ -223,7 +219,7 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     toc_data = read_whole(toc_file, reader)
     toc = read_toc(toc_data)
     lists = {
-        file.path: _listed_paths(file.path, read_whole(file, reader), files)
+        file.path: read_large_object_list(file.path, read_whole(file, reader), files)
         for file in structure
         if file.kind == "large_object_toc"
     }
@@ -297,22 +293,3 @@ def _toc_file(manifest: Manifest) -> File:
             f"The manifest of {manifest.backup_id} names no {TOC_NAME}; nothing can be restored without it."
         )
     return found
-
-
-def _listed_paths(path: str, data: bytes, files: Mapping[str, File]) -> tuple[str, ...]:
-    """Return the names of files in ``blobs.toc``, which has a line for each large object: its OID and its file's name.
-
-    Raises BackupDamaged if a line has another form, or names a file that isn't among ``files``, or names a file twice.
-    """
-    found: dict[str, None] = {}
-    for line in map(bytes.rstrip, BytesIO(data)):
-        match = _LARGE_OBJECT.fullmatch(line)
-        if match is None:
-            raise BackupDamaged(f"{path} is no list of large objects: the line {line[:_LONGEST_EXCERPT]!r} names none.")
-        name = match[1].decode()
-        if name not in files:
-            raise BackupDamaged(f"{path} lists {name}, but the manifest names no such file.")
-        if name in found:
-            raise BackupDamaged(f"{path} lists {name} twice.")
-        found[name] = None
-    return tuple(found)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from pipeline.archive.destinations import BackupResults
-from pipeline.archive.stream import describe_stream
+from pipeline.archive.single_file import describe_stream
 from pipeline.backup.directory import describe_files, dump_directory
-from pipeline.backup.in_progress import BackupInProgress, Dumped
+from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import check_server_clock, describe_source
 from pipeline.backup.stream import dump_stream
@@ -44,20 +44,20 @@ def _back_up_alone(backup: BackupInProgress, server: Server) -> BackupResults:
         notify(Notice(describe_left_out(options.unlogged_left_out)))
     notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {options.jobs} jobs"))
     tables: list[TableData] = []
-    with backup.dumping(server, program) as dumping:
+    with backup.dump_context(server, program) as context:
         if request.format == "directory":
-            toc = dump_directory(request, snapshot.name, dumping)
+            toc = dump_directory(request, snapshot.name, context)
             backup.ended("dump")
-            files = describe_files(dumping.writer.finish(), toc)
+            files = describe_files(context.writer.finish(), toc)
         else:
-            script, tables = dump_stream(request, snapshot.name, dumping)
+            script, tables = dump_stream(request, snapshot.name, context)
             backup.ended("dump")
-            files = describe_stream(dumping.writer.finish())
+            files = describe_stream(context.writer.finish())
             if request.format == "plain":
                 found = {"encoding": script.encoding, "large_objects": script.large_objects}
                 options = options.model_copy(update=found)
     backup.ended("upload_after_dump")
-    return backup.commit(Dumped("database", snapshot.taken_at, source, options, files, tables))
+    return backup.commit(ManifestDraft("database", snapshot.taken_at, source, options, files, tables))
 
 
 def _describe_dump(request: BackupRequest, unlogged_left_out: list[str]) -> DumpOptions:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 
-from pipeline.archive.dumping import Dumping
+from pipeline.archive.dump_context import TICK, DumpContext
 from pipeline.archive.writer import ArchivedFile
 from pipeline.backup.large_objects import LargeObjectCheck
 from pipeline.backup.progress import BackupProgress
@@ -17,34 +17,32 @@ from pipeline.postgres.toc import Toc, TocEntry
 from pipeline.postgres.toc_format import read_toc
 from pipeline.stages.spool import Spool
 
-_TICK = 0.02  # seconds between looks at the spool; at 1 GB/s pg_dump writes 20 MB meanwhile
 
-
-def dump_directory(request: BackupRequest, snapshot: str, dumping: Dumping) -> Toc:
+def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) -> Toc:
     """Run pg_dump, and move its files into the writer while pg_dump writes them. Return the archive's table of contents.
 
     pgstow pauses pg_dump whenever the spool is full. Raises DumpFailed, ConnectionFailed, LocalResourceExhausted or StorageError.
     """
-    limits, server, workers, writer = request.limits, dumping.call.server, dumping.workers, dumping.writer
-    dump = DirectoryDump(dumping.call, request.selection, snapshot=snapshot, jobs=limits.jobs)
+    limits, server, workers, writer = request.limits, context.call.server, context.workers, context.writer
+    dump = DirectoryDump(context.call, request.selection, snapshot=snapshot, jobs=limits.jobs)
     spool = Spool(dump.folder, limit=limits.spool, piece_size=limits.piece_size, open_files=dump.open_files)
     if not spool.punches_holes:
-        dumping.notify(
+        context.notify(
             Notice(
                 "The spool's file system can't punch holes, so a table's whole file stays on disk until it is dumped."
             )
         )
     toc_data = bytearray()
-    progress, large_objects = BackupProgress(dumping.notify, workers), LargeObjectCheck(server, workers)
+    progress, large_objects = BackupProgress(workers), LargeObjectCheck(server, workers)
     ended, next_look = False, 0.0
     while not (ended and not spool.files):
         if time.monotonic() >= next_look:
             ended = dump.has_ended()
             spool.finish() if ended else spool.look()
             dump.pause_if(spool.full)
-            next_look = math.inf if ended else time.monotonic() + _TICK
+            next_look = math.inf if ended else time.monotonic() + TICK
             if not ended:
-                dumping.statement_timeout.look()
+                context.statement_timeout.look()
         for file in spool.ready():
             if not writer.has_room(min(limits.piece_size, file.unread)) or time.monotonic() >= next_look:
                 break
@@ -57,15 +55,15 @@ def dump_directory(request: BackupRequest, snapshot: str, dumping: Dumping) -> T
                 large_objects.passed(piece.name, file.taken)
             writer.write(piece)
         dump.pause_if(spool.full)
-        workers.collect(timeout=min(_TICK, max(0.0, next_look - time.monotonic())))
+        workers.collect(timeout=min(TICK, max(0.0, next_look - time.monotonic())))
         progress.report(writer, spool)
     toc = read_toc(bytes(toc_data))
     large_objects.finish(toc)
-    while progress.asking or dumping.statement_timeout.asking or large_objects.asking:
-        workers.collect(timeout=_TICK)
+    while progress.asking or context.statement_timeout.asking or large_objects.asking:
+        workers.collect(timeout=TICK)
     server.release_snapshot()  # all workers of pg_dump have ended, so none needs the snapshot
     for line in dump.warnings():
-        dumping.notify(Notice(line))
+        context.notify(Notice(line))
     return toc
 
 

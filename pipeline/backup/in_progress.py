@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 
 from pipeline.archive.destinations import BackupResults, Destination, Destinations
-from pipeline.archive.dumping import Dumping
+from pipeline.archive.dump_context import DumpContext
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import default_cluster
@@ -43,7 +43,7 @@ from storage_backends import AccessDenied, StorageBackend, StorageError
 
 
 @dataclass(frozen=True, slots=True)
-class Dumped:
+class ManifestDraft:
     """The facts about a dump that the backup's manifest records."""
 
     kind: Kind
@@ -98,7 +98,7 @@ class BackupInProgress:
         self._clock = now
 
     @contextmanager
-    def dumping(self, server: Server, program: Program) -> Iterator[Dumping]:
+    def dump_context(self, server: Server, program: Program) -> Iterator[DumpContext]:
         """Yield what a dump by ``program`` needs. At the end of the block, the threads have ended and the working folder is removed.
 
         Raises LocalResourceExhausted if the folder can't be made.
@@ -106,16 +106,18 @@ class BackupInProgress:
         request, limits = self.request, self.request.limits
         with Workers() as workers, Workspace(limits.spool_parent) as workspace:
             reached = request.source.at(server.host, server.hostaddr, server.port)
-            yield Dumping(
+            yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
                 StatementTimeout(server, self.session_name, request.statement_timeout, workers),
-                ArchiveWriter(self.destinations, self.ref.data_prefix, workers, limits, Compressor(request.level)),
+                ArchiveWriter(
+                    self.destinations, self.ref.data_prefix, workers, limits, Compressor(request.level), self.notify
+                ),
                 workers,
                 limits.piece_size,
                 self.notify,
             )
 
-    def commit(self, dumped: Dumped) -> BackupResults:
+    def commit(self, draft: ManifestDraft) -> BackupResults:
         """Put the backup's manifest into each open destination. Return the manifest of each store, or the store's error.
 
         All objects have to be stored by now. Raises DumpFailed if the manifest is too long, and StorageError if no store takes it.
@@ -123,31 +125,31 @@ class BackupInProgress:
         self.notify(Started("Committing"))
         for destination in self.destinations.open:
             try:
-                destination.outcome = self._commit_to(destination, dumped)
+                destination.outcome = self._commit_to(destination, draft)
             except StorageError as exc:
                 self.destinations.drop(destination, exc)
         return self.destinations.copies
 
-    def _commit_to(self, destination: Destination, dumped: Dumped) -> Manifest:
+    def _commit_to(self, destination: Destination, draft: ManifestDraft) -> Manifest:
         store, labels = destination.store, self.request.labels
         stored, stored_at = _finish_objects(destination, self.ref)
         manifest = Manifest(
             backup_id=self.ref.backup_id,
             cluster=self.ref.cluster,
             database=self.ref.database,
-            kind=dumped.kind,
+            kind=draft.kind,
             tool=f"pgstow {version('pgstow')}",
             started_at=self.started_at,
-            snapshot_at=dumped.snapshot_at,
+            snapshot_at=draft.snapshot_at,
             finished_at=datetime.now(UTC),
-            source=dumped.source,
-            dump=dumped.options,
+            source=draft.source,
+            dump=draft.options,
             compression=Compression(algorithm="zstd", level=self.request.level),
-            files=list(dumped.files),
-            tables=list(dumped.tables),
+            files=list(draft.files),
+            tables=list(draft.tables),
             objects=stored,
             members=destination.members,
-            totals=dumped.totals or _totals(dumped.files, dumped.tables, stored),
+            totals=draft.totals or _totals(draft.files, draft.tables, stored),
             durations=self.durations,
             previous=_previous(store, self.ref, self.notify),
             tags=list(labels.tags),

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.catalog.canonical_json import Count, Model, Moment, Sha256, document_schema, dump_document, load_document
+from pipeline.catalog.canonical_json import Model, document_schema, dump_document, load_document
+from pipeline.catalog.fields import Count, Moment, Sha256
 from pipeline.catalog.keys import BackupRef, attestations_prefix, is_attestation_name
 from pipeline.catalog.plausibility import doubt_time
 from pipeline.concurrency import Workers

@@ -10,49 +10,23 @@ a single error.
 import hashlib
 import json
 import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import ManifestInvalid
 
-MOST = 2**63 - 1
-"""The largest number in a document, as in PostgreSQL's bigint."""
 _DEEPEST = 32  # levels of nesting: a manifest has five
 _STRING = re.compile(rb'"(?>[^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z)', re.DOTALL)
 """A JSON string. A string without an end extends to the end of the text. Otherwise each of its quotes would be tried as a beginning."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_EARLIEST = 1970
 _LONGEST_QUOTE = 200  # characters
-
-
-def _in_utc(moment: datetime) -> datetime:
-    if moment.tzinfo is None:
-        raise ValueError("a time needs its zone")
-    try:
-        moment = moment.astimezone(UTC)
-    except OverflowError as exc:
-        raise ValueError("a time in UTC is in the years up to 9999") from exc
-    if moment.year < _EARLIEST:
-        raise ValueError(f"no time is before {_EARLIEST}")
-    return moment
-
-
-Count = Annotated[int, Field(ge=0, le=MOST)]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, in hexadecimal")]
-Moment = Annotated[
-    datetime,
-    AfterValidator(_in_utc),
-    PlainSerializer(lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z", return_type=str),
-    Field(description="RFC 3339, in UTC"),
-]
 
 
 class Model(BaseModel):
     """A part of a document that is stored, or the whole of one. Fields that this pgstow does not know are kept."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
 
 _M = TypeVar("_M", bound=Model)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from urllib.parse import quote, unquote
 
 from pipeline.errors import InvalidRequest, ManifestInvalid
+from storage_backends.keys import is_key
 
 MANIFESTS = "manifests/"
 DATA = "data/"
@@ -134,7 +135,7 @@ class BackupRef:
     def of_manifest_key(cls, key: str) -> "BackupRef | None":
         """Return the backup whose manifest has this key; None if pgstow gives the key to no manifest."""
         parts = key.removesuffix(".json").split("/")
-        return cls._of_parts(parts) if len(parts) == 4 and key.endswith(".json") else None
+        return cls._of_parts(parts) if len(parts) == 4 and key.endswith(".json") and is_key(key) else None
 
     @classmethod
     def of_key(cls, key: str) -> "BackupRef | None":

@@ -4,26 +4,14 @@ Its fields have the names that PostgreSQL's own backup_manifest gives them, such
 canonical, with a ``manifest_checksum``; see :mod:`pipeline.catalog.canonical_json`.
 """
 
-import re
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from pipeline.catalog.canonical_json import (
-    MOST,
-    Count,
-    Model,
-    Moment,
-    Sha256,
-    brief,
-    document_schema,
-    dump_document,
-    load_document,
-)
-from pipeline.catalog.keys import CLUSTER, DATA, GLOBALS, BackupRef, begun_at, encode_name, is_backup_id
+from pipeline.catalog.canonical_json import Model, brief, document_schema, dump_document, load_document
+from pipeline.catalog.fields import MOST, ArchivePath, BackupId, Count, Moment, ObjectKey, Sha256
+from pipeline.catalog.keys import CLUSTER, DATA, GLOBALS, BackupRef, encode_name, is_backup_id
 from pipeline.errors import ManifestInvalid
-from storage_backends import StorageError
-from storage_backends.keys import check_key
 
 MANIFEST_VERSION = "1.2"
 LONGEST_MANIFEST = 512 * 1024 * 1024
@@ -31,43 +19,10 @@ LONGEST_MANIFEST = 512 * 1024 * 1024
 TOC_NAME = "toc.dat"
 """The name of the table of contents in an archive of the directory format."""
 
-_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""Names that pg_dump gives to the files of a directory archive, and that pgstow gives to the single file of another format."""
-
-
-def _check_path(path: str) -> str:
-    if not _PATH.fullmatch(path):
-        raise ValueError(f"{brief(path)!r} is not the name of a file in an archive")
-    return path
-
-
-def _check_object_key(key: str) -> str:
-    try:
-        check_key(key)
-    except StorageError as exc:
-        raise ValueError(str(exc)) from exc
-    return key
-
-
-def _check_backup_id(backup_id: str) -> str:
-    begun_at(backup_id)
-    return backup_id
-
-
 FileKind = Literal["toc", "table", "large_object", "large_object_toc", "archive", "script"]
 Format = Literal["directory", "custom", "tar", "plain"]
 """The formats of pg_dump."""
 Kind = Literal["database", "globals", "cluster"]
-ArchivePath = Annotated[str, AfterValidator(_check_path), Field(description="Name within the archive's directory")]
-ObjectKey = Annotated[
-    str, AfterValidator(_check_object_key), Field(description="Full key, relative to the store's URL")
-]
-
-BackupId = Annotated[
-    str,
-    AfterValidator(_check_backup_id),
-    Field(description="When the backup began, in UTC, and six random digits: 20261123T020000Z-7f3a9c"),
-]
 
 
 class Extension(Model):
@@ -138,9 +93,9 @@ class DumpOptions(Model):
     role_passwords: bool | None = Field(default=None, description="Whether globals have roles' password hashes")
 
     @property
-    def partial(self) -> bool:
-        """True if something was left out."""
-        patterns = (
+    def patterns(self) -> tuple[list[str], ...]:
+        """The patterns that choose what is dumped, by option and always in the same order."""
+        return (
             self.tables,
             self.exclude_tables,
             self.schemas,
@@ -148,7 +103,11 @@ class DumpOptions(Model):
             self.exclude_table_data,
             self.exclude_databases,
         )
-        return self.only is not None or any(patterns)
+
+    @property
+    def partial(self) -> bool:
+        """True if something was left out."""
+        return self.only is not None or any(self.patterns)
 
 
 class Compression(Model):
@@ -180,8 +139,6 @@ class File(Model):
     relation: str | None = Field(default=None, description="The table's name")
     rows: Count | None = Field(default=None, description="Rows of the table in the dump's snapshot")
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
-
 
 class TableData(Model):
     """The rows of a table."""
@@ -193,8 +150,6 @@ class TableData(Model):
     rows: Count = Field(description="Rows of the table in the dump's snapshot")
     size: Count = Field(description="Bytes of its file, had it one in an archive of the directory format")
     checksum: Sha256 = Field(description="SHA-256 of that file, in hexadecimal")
-
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
 
 class StoredObject(Model):

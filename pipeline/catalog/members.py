@@ -2,28 +2,28 @@
 
 import hashlib
 
-from pipeline.catalog.find import StoredManifest, read_manifest_bytes
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest, Member, load_manifest
+from pipeline.catalog.reader import StoredManifest, read_manifest_bytes
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from storage_backends import StorageBackend
 
 
-def read_member(store: StorageBackend, record: Manifest, member: Member) -> StoredManifest:
-    """Return the manifest of a member that the cluster manifest ``record`` names.
+def read_member(store: StorageBackend, cluster_manifest: Manifest, member: Member) -> StoredManifest:
+    """Return the manifest of a member that the cluster manifest ``cluster_manifest`` names.
 
     The manifest is read once, so exactly the returned bytes were compared with the SHA-256 in the cluster manifest.
 
     Raises BackupDamaged if the member's manifest is missing or has another SHA-256, ManifestInvalid if this pgstow can't parse it, or
     StorageError.
     """
-    ref = BackupRef(record.cluster, member.database, member.backup_id)
+    ref = BackupRef(cluster_manifest.cluster, member.database, member.backup_id)
     try:
         data = read_manifest_bytes(store, ref)
     except BackupNotFound as exc:
-        raise BackupDamaged(f"{ref.manifest_key} is missing, of which {record.backup_id} is made.") from exc
+        raise BackupDamaged(f"{ref.manifest_key} is missing, of which {cluster_manifest.backup_id} is made.") from exc
     except ManifestInvalid as exc:
         raise BackupDamaged(str(exc)) from exc
     if hashlib.sha256(data).hexdigest() != member.sha256:
-        raise BackupDamaged(f"{ref.manifest_key} is not the manifest that {record.backup_id} is made of.")
+        raise BackupDamaged(f"{ref.manifest_key} is not the manifest that {cluster_manifest.backup_id} is made of.")
     return StoredManifest(load_manifest(data, ref.manifest_key), member.sha256)

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeAlias
 
 from pipeline.archive.destinations import BackupResults, Destination, Destinations, committed
-from pipeline.backup.in_progress import BackupInProgress, Dumped
+from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.retry import back_up_with_retries, with_retries
 from pipeline.backup.source import describe_source
 from pipeline.catalog.keys import CLUSTER, GLOBALS
@@ -73,7 +73,9 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
         exclude_databases=list(request.exclude),
     )
     snapshot_at = min(one.snapshot_at for one in done)
-    return backup.commit(Dumped("cluster", snapshot_at, source, options, totals=_sum([one.totals for one in done])))
+    return backup.commit(
+        ManifestDraft("cluster", snapshot_at, source, options, totals=_sum([one.totals for one in done]))
+    )
 
 
 def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from contextlib import closing
 
-from pipeline.archive.dumping import Dumping
-from pipeline.archive.stream import pass_on
+from pipeline.archive.dump_context import DumpContext
+from pipeline.archive.single_file import pass_on
 from pipeline.catalog.manifest import TableData
 from pipeline.events import Notice, Notify
 from pipeline.postgres.dump import StreamDump
@@ -13,17 +13,17 @@ from pipeline.postgres.server import Server
 from pipeline.stages.stream_validator import StreamValidator
 
 
-def dump_all(name: str, arguments: Sequence[str], dumping: Dumping, *, role_passwords: bool) -> list[TableData]:
+def dump_all(name: str, arguments: Sequence[str], context: DumpContext, *, role_passwords: bool) -> list[TableData]:
     """Run pg_dumpall with the arguments, and move its script into the writer as the file ``name``. Return the tables whose rows passed.
 
     Without ``role_passwords``, the script has no password hashes. Raises DumpFailed, ConnectionFailed, LocalResourceExhausted or
     StorageError.
     """
-    call = dumping.call
+    call = context.call
     passwords = [] if role_passwords else ["--no-role-passwords"]
     stream = StreamDump(call, [f"--database={call.server.name}", *arguments, *passwords])
     with closing(stream), StreamValidator(ScriptReader(of_cluster=True), call.workspace) as validator:
-        return pass_on(stream, name, validator, dumping, expected=0)
+        return pass_on(stream, name, validator, context, expected=0)
 
 
 def decide_passwords(server: Server, notify: Notify, *, wanted: bool) -> bool:

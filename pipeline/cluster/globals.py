@@ -7,8 +7,8 @@ from functools import partial
 
 from pipeline.archive.destinations import BackupResults
 from pipeline.archive.reader import single_file
-from pipeline.archive.stream import describe_stream
-from pipeline.backup.in_progress import BackupInProgress, Dumped
+from pipeline.archive.single_file import describe_stream
+from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.retry import with_retries
 from pipeline.backup.source import describe_source
 from pipeline.catalog.keys import GLOBALS
@@ -39,20 +39,20 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
 
 
 def _back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    each = replace(request.each, source=any_database(request.each.source))
-    with Server(each.source) as server:
-        program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
-        backup = BackupInProgress.begin(each, server, GLOBALS, stores, notify)
+    how = replace(request.backup, source=any_database(request.backup.source))
+    with Server(how.source) as server:
+        program = find_program("pg_dumpall", at_least_major=server.major, search=how.programs)
+        backup = BackupInProgress.begin(how, server, GLOBALS, stores, notify)
         role_passwords = decide_passwords(server, notify, wanted=request.role_passwords)
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))
-        with backup.dumping(server, program) as dumping:
-            dump_all(_SCRIPT_NAME, [f"--{request.only or 'globals'}-only"], dumping, role_passwords=role_passwords)
+        with backup.dump_context(server, program) as context:
+            dump_all(_SCRIPT_NAME, [f"--{request.only or 'globals'}-only"], context, role_passwords=role_passwords)
             backup.ended("dump")
-            files = describe_stream(dumping.writer.finish())
+            files = describe_stream(context.writer.finish())
     backup.ended("upload_after_dump")
     options = DumpOptions(format="script", jobs=1, only=request.only, role_passwords=role_passwords)
-    return backup.commit(Dumped("globals", taken_at, source, options, files))
+    return backup.commit(ManifestDraft("globals", taken_at, source, options, files))
 
 
 def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
@@ -67,7 +67,8 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
         notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
         script = read_whole(single_file(manifest), reader)
-        refused = run_script(program, target.server, workspace, script, f"pgstow {manifest.backup_id}")
+        with server.blamed():
+            refused = run_script(program, target.server, workspace, script, f"pgstow {manifest.backup_id}")
     failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(

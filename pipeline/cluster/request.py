@@ -45,7 +45,7 @@ class ClusterRequest:
 class GlobalsRequest:
     """A cluster whose globals to back up, and how."""
 
-    each: BackupRequest
+    backup: BackupRequest
     """How to back up. Its source may be any database of the cluster."""
     only: OnlyGlobals | None = None
     """The only kind of globals to dump; None for roles and tablespaces."""

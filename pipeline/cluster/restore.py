@@ -29,16 +29,16 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
     Raises BackupNotFound or ManifestInvalid if there is no such backup, BackupDamaged if a member is missing or was replaced, another
     PipelineError, or StorageError.
     """
-    record = find_backup(store, replace(wanted, database=CLUSTER), notify)
+    cluster_manifest = find_backup(store, replace(wanted, database=CLUSTER), notify)
     maintenance = maintenance_database(target.server)
     target = replace(target, server=maintenance.maintained_in(maintenance.database))
-    is_script = bool(record.files)
+    is_script = bool(cluster_manifest.files)
     if is_script:
-        _check_new_server(record, record.dump.databases, target)
-        restore_cluster_script(record, target, store, notify)
-        return record
-    globals_, databases = _read_members(store, record)
-    there = _check_new_server(record, [manifest.database for manifest in databases], target)
+        _check_new_server(cluster_manifest, cluster_manifest.dump.databases, target)
+        restore_cluster_script(cluster_manifest, target, store, notify)
+        return cluster_manifest
+    globals_, databases = _read_members(store, cluster_manifest)
+    there = _check_new_server(cluster_manifest, [manifest.database for manifest in databases], target)
     _restore_globals(globals_, target, store, notify)
     for manifest in databases:
         restore_manifest(
@@ -55,10 +55,10 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
             store,
             notify,
         )
-    return record
+    return cluster_manifest
 
 
-def _check_new_server(record: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
+def _check_new_server(cluster_manifest: Manifest, databases: Sequence[str], target: ServerTarget) -> set[str]:
     """Return the databases that the server has.
 
     Raises TargetNotEmpty if it has a database to restore. It may have ``postgres`` and ``template1``, if they are empty.
@@ -66,7 +66,7 @@ def _check_new_server(record: Manifest, databases: Sequence[str], target: Server
     """
     with Server(target.server) as server:
         if not target.allow_older:
-            refuse_older(server, record.source)
+            refuse_older(server, cluster_manifest.source)
         there = set(server.databases())
     if taken := [name for name in databases if name in there - ON_EVERY_SERVER]:
         raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")
@@ -93,9 +93,11 @@ def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBac
     restore_globals(manifest, replace(target, server=maintenance_database(target.server)), store, notify)
 
 
-def _read_members(store: StorageBackend, record: Manifest) -> tuple[Manifest, list[Manifest]]:
+def _read_members(store: StorageBackend, cluster_manifest: Manifest) -> tuple[Manifest, list[Manifest]]:
     """Return the manifests of the cluster's globals and of its databases. Raises as :func:`read_member`, and BackupDamaged without globals."""
-    manifests = {member.database: read_member(store, record, member).manifest for member in record.members}
+    manifests = {
+        member.database: read_member(store, cluster_manifest, member).manifest for member in cluster_manifest.members
+    }
     if GLOBALS not in manifests:
-        raise BackupDamaged(f"The cluster manifest {record.backup_id} names no globals.")
+        raise BackupDamaged(f"The cluster manifest {cluster_manifest.backup_id} names no globals.")
     return manifests.pop(GLOBALS), list(manifests.values())

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from pipeline.archive.destinations import BackupResults
 from pipeline.archive.reader import single_file
-from pipeline.archive.stream import describe_stream
-from pipeline.backup.in_progress import BackupInProgress, Dumped
+from pipeline.archive.single_file import describe_stream
+from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import describe_source
 from pipeline.catalog.keys import CLUSTER
@@ -62,14 +62,14 @@ def back_up_cluster_script(
             only, passwords = each.selection.only, decide_passwords(server, notify, wanted=role_passwords)
             notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
             since = oldest_transaction(server)
-            with backup.dumping(server, program) as dumping:
+            with backup.dump_context(server, program) as context:
                 arguments = [f"--{only}-only"] if only else []
                 arguments += [f"--exclude-database={pattern}" for pattern in exclude]
-                tables = dump_all(CLUSTER_SCRIPT, arguments, dumping, role_passwords=passwords)
+                tables = dump_all(CLUSTER_SCRIPT, arguments, context, role_passwords=passwords)
                 found = [_look_into(each, name, since) for name in databases]
                 _check_tables(tables, found, only)
                 backup.ended("dump")
-                files = describe_stream(dumping.writer.finish())
+                files = describe_stream(context.writer.finish())
             backup.ended("upload_after_dump")
             source = source.model_copy(update={"lc_monetary": _money_locale(found, notify)})
             unlogged = [name for one in found for name in one.unlogged_left_out]
@@ -84,10 +84,12 @@ def back_up_cluster_script(
                 exclude_databases=list(exclude),
                 unlogged_left_out=unlogged,
             )
-            return backup.commit(Dumped("cluster", taken_at, source, options, files, tables))
+            return backup.commit(ManifestDraft("cluster", taken_at, source, options, files, tables))
 
 
-def restore_cluster_script(record: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
+def restore_cluster_script(
+    cluster_manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify
+) -> None:
     """Run the script with psql on a server that has none of its databases, and check the rows. psql begins in the target's database.
 
     Roles and tablespaces that exist already are skipped. psql ends at the first other error. After a failure, the restored databases stay.
@@ -95,29 +97,29 @@ def restore_cluster_script(record: Manifest, target: ServerTarget, store: Storag
     Raises RestoreFailed if psql or the check of rows fails, BackupDamaged, another PipelineError, or StorageError.
     """
     limits = target.limits
-    single_file(record)
-    for name in sorted(ON_EVERY_SERVER.intersection(record.dump.databases)):
+    single_file(cluster_manifest)
+    for name in sorted(ON_EVERY_SERVER.intersection(cluster_manifest.dump.databases)):
         make_usual_database(target.server, name)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
-        least = max(server.major, major_of(record.source.pg_dump_version))
+        least = max(server.major, major_of(cluster_manifest.source.pg_dump_version))
         program = find_psql(at_least_major=least, search=target.programs)
-        notify(Started(f"Restoring {len(record.dump.databases)} databases with psql {program.version}"))
-        reader = ObjectReader(store, record.objects, record.files, workers, limits)
-        plan = plan_stream(record.files, self_terminated=False)
+        notify(Started(f"Restoring {len(cluster_manifest.dump.databases)} databases with psql {program.version}"))
+        reader = ObjectReader(store, cluster_manifest.objects, cluster_manifest.files, workers, limits)
+        plan = plan_stream(cluster_manifest.files, self_terminated=False)
         restricted = RestrictedMode(
-            record.dump.databases, _stored_names(server) - {name.encode() for name in ON_EVERY_SERVER}
+            cluster_manifest.dump.databases, _stored_names(server) - {name.encode() for name in ON_EVERY_SERVER}
         )
         feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1, through=restricted.of)
-        name = f"pgstow {record.backup_id}"
+        name = f"pgstow {cluster_manifest.backup_id}"
         # Options of the connection win over the settings that the script gives its databases. psql keeps the options when it reconnects.
-        loading = with_dump_settings(target.server, record.source, money=True)
+        loading = with_dump_settings(target.server, cluster_manifest.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
         run = Psql(program, loading, workspace, feed.path, restricted, name=name, passes=_is_of_the_cluster)
         try:
-            supervise(run, feed, reader, server, record.totals.size, workers, notify)
+            supervise(run, feed, reader, server, cluster_manifest.totals.size, workers, notify)
             notify(Started("Counting rows"))
-            for database in record.dump.databases:
-                tables = [table for table in record.tables if table.database == database]
+            for database in cluster_manifest.dump.databases:
+                tables = [table for table in cluster_manifest.tables if table.database == database]
                 check_rows(target.server.with_database(database), tables, workers, limits.jobs, notify)
         except (PipelineError, StorageError) as exc:
             raise type(exc)(f"{exc} The server may hold a part of the backup now.") from exc

@@ -18,7 +18,7 @@ from pipeline.events import Notify
 from pipeline.nightly.config_file import ConfigFile, Problem
 from pipeline.nightly.settings import Config, DatabaseSettings, DestinationSettings
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.prune.retention import Policy
+from pipeline.prune.policy import Policy
 from storage_backends import StorageBackend, place_of
 
 

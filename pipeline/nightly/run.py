@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.find import BackupSelector, StoredManifest, find_stored
+from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
@@ -13,34 +13,40 @@ from pipeline.events import Notice, Notify
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
+from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, prune
-from pipeline.prune.retention import Policy
 from pipeline.verify.backup import verify
-from pipeline.verify.cluster import ClusterVerification
-from pipeline.verify.request import Verification, VerifyRequest
+from pipeline.verify.cluster import verify_cluster
+from pipeline.verify.request import VerifyRequest
 from storage_backends import StorageBackend, StorageError, open_backend
 
 
-def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[JobResult]:
+def run(
+    jobs: Sequence[Job], notify_of: Callable[[str], Notify], tell: Callable[[str], object] = lambda _: None
+) -> Iterator[JobResult]:
     """Do the jobs one after another. Yield a result for each database at each destination.
 
     Every failure becomes a result, and the other jobs and destinations go on. ``notify_of`` takes a database's name in the file, and returns
-    a callable for the events of its job.
+    a callable for the events of its job. ``tell`` gets sentences about requests to stores that are tried again.
     """
     with ExitStack() as stack:
-        stores, unopened = _open({name: settings for job in jobs for name, settings in job.destinations.items()}, stack)
+        stores, unopened = _open(
+            {name: settings for job in jobs for name, settings in job.destinations.items()}, stack, tell
+        )
         for job in jobs:
             yield from _run(job, stores, unopened, notify_of(job.name))
 
 
 def _open(
-    destinations: Mapping[str, DestinationSettings], stack: ExitStack
+    destinations: Mapping[str, DestinationSettings], stack: ExitStack, tell: Callable[[str], object]
 ) -> tuple[dict[str, StorageBackend], dict[str, Exception]]:
     """Return the opened stores by the destinations' names, and the errors of the destinations that can't be opened."""
     stores, unopened = dict[str, StorageBackend](), dict[str, Exception]()
     for name, settings in destinations.items():
         try:
-            store = open_backend(settings.url, give_up_after=settings.give_up_after, rate=settings.limit_rate)
+            store = open_backend(
+                settings.url, give_up_after=settings.give_up_after, rate=settings.limit_rate, tell=tell
+            )
         except Exception as exc:
             unopened[name] = exc
         else:
@@ -105,7 +111,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
         programs=job.request.programs,
         attest=True if job.retention and job.retention.only_verified else None,  # so that retention finds it later
     )
-    found = (_verify_members if made.members else verify)(stored, request, store, notify)
+    found = (verify_cluster if made.members else verify)(stored, request, store, notify)
     if found.problems:
         more = f" ({len(found.problems)} things are wrong)" if len(found.problems) > 1 else ""
         raise BackupDamaged(f"The backup {made.backup_id} of {made.database} is not good{more}: {found.problems[0]}")
@@ -118,20 +124,6 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
             f"The backup {made.backup_id} of {made.database} is not proven: {words}. {found.unreadable[0]}"
         )
     return found.level
-
-
-def _verify_members(
-    record: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify
-) -> Verification:
-    whole, failures = ClusterVerification(record, request, store), list[Exception]()
-    for member in record.manifest.members:
-        try:
-            whole.verify(member, notify)
-        except Exception as exc:
-            failures.append(exc)
-    if (found := whole.conclude(notify)) is None:
-        raise next(failure for failure in failures if not isinstance(failure, BackupDamaged))
-    return found
 
 
 def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> Pruned:

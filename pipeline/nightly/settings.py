@@ -27,7 +27,7 @@ from pipeline.config import (
 )
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.prune.retention import Policy
+from pipeline.prune.policy import Policy
 from storage_backends import InvalidStorageURL, place_of
 from storage_backends.urls import split_web_url
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from enum import Enum, auto
 
 from pipeline.errors import DumpFailed
+from pipeline.postgres.wide_characters import hide_wide, is_wide
 
 LONGEST = 1024 * 1024
 """Bytes of the longest word, tag of a dollar quote, command or COPY statement. A COPY statement of 1,600 columns has a fifth of these."""
@@ -84,21 +85,6 @@ _END_OF_ROWS = b"\n\\.\n"
 _PART = 64 * 1024  # bytes
 _WIDE_PART = 4 * 1024  # bytes, which are looked at again behind each dollar quote and each table's rows
 
-_WIDE = {
-    **dict.fromkeys(("SJIS", "SHIFT_JIS_2004"), rb"[\x80-\xa0\xe0-\xff]."),
-    **dict.fromkeys(("BIG5", "GBK", "UHC"), rb"[\x80-\xff]."),
-    "JOHAB": rb"\x8f..|[\x80-\x8e\x90-\xff].",
-    "GB18030": rb"[\x80-\xff][0-9]..|[\x80-\xff][^0-9]",
-}
-"""Characters of clients' encodings that may have bytes of ASCII in them (``pg_*_mblen`` in wchar.c), which psql also skips whole."""
-_CHARACTERS = {encoding: re.compile(wide, re.DOTALL) for encoding, wide in _WIDE.items()}
-_WHOLE_CHARACTERS = {
-    encoding: re.compile(
-        rb"(?>(?:[\x00-\x7f%b]++|%b)*)" % (rb"\xa1-\xdf" if "JIS" in encoding else b"", wide), re.DOTALL
-    )
-    for encoding, wide in _WIDE.items()
-}
-
 
 class ScriptLexer:
     """Divides one script. Raises DumpFailed if a word, a tag, a command or a COPY statement has no end."""
@@ -106,9 +92,7 @@ class ScriptLexer:
     def __init__(self) -> None:
         self.encoding = "UTF8"
         """The encoding of the last ``SET client_encoding``."""
-        self.first_encoding = "UTF8"
-        """The encoding of the first ``SET client_encoding``."""
-        self._is_encoding_said = False
+        self._first_encoding: str | None = None
         self._rest = b""
         """Bytes that aren't divided yet."""
         self._in = _In.CODE
@@ -119,6 +103,11 @@ class ScriptLexer:
         self._tag = b""
         self._depth = 0
         """The depth of nested comments."""
+
+    @property
+    def first_encoding(self) -> str:
+        """The encoding of the first ``SET client_encoding``."""
+        return self.encoding if self._first_encoding is None else self._first_encoding
 
     @property
     def between_statements(self) -> bool:
@@ -135,7 +124,7 @@ class ScriptLexer:
         """Yield the next pieces, in order. All pieces together are the script. ``last`` is true if no data follow."""
         start = 0
         while start < len(data):
-            end = start + (_WIDE_PART if self.encoding in _CHARACTERS else _PART)
+            end = start + (_WIDE_PART if is_wide(self.encoding) else _PART)
             yield from self._split(self._rest + data[start:end], last=last and end >= len(data))
             start = end
         if last and not data:
@@ -158,7 +147,7 @@ class ScriptLexer:
             at = end
             if self._in is _In.DOLLAR_QUOTE and before[0] is not self._in:
                 self._tag = raw[end - len(self._tag) : end]
-            wide = before[1] in _CHARACTERS or self.encoding in _CHARACTERS
+            wide = is_wide(before[1]) or is_wide(self.encoding)
             by_byte = (before[0] in _READ_BY_BYTE) != (self._in in _READ_BY_BYTE)
             if wide and (by_byte or before[1] != self.encoding):
                 text = raw[:at] + self._readable(raw[at:], last=last)
@@ -172,12 +161,8 @@ class ScriptLexer:
             raise DumpFailed(f"The script has a word, a command or a COPY statement of more than {LONGEST:,} bytes.")
 
     def _readable(self, raw: bytes, *, last: bool) -> bytes:
-        """Return the text up to the last whole character, with filler in place of characters that may contain bytes of ASCII."""
-        if self._in in _READ_BY_BYTE or (wide := _CHARACTERS.get(self.encoding)) is None or raw.isascii():
-            return raw
-        whole = _WHOLE_CHARACTERS[self.encoding].match(raw)
-        end = whole.end() if whole and not last else len(raw)
-        return wide.sub(lambda character: b"\xff" * len(character[0]), raw[:end])
+        """Return the text, in which each byte of ASCII is a character of its own. Leave out a character at the end that isn't whole yet."""
+        return raw if self._in in _READ_BY_BYTE else hide_wide(raw, self.encoding, last=last)
 
     def _next(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
         """Return the kind and the end of the next piece. The end is ``at`` if more of the script must come first."""
@@ -268,16 +253,12 @@ class ScriptLexer:
                 if said["plain"]:
                     self._backslash_escapes = said["plain"] == b"off"
                 else:
-                    self._say_encoding(said["encoding"].decode("ascii", "replace"))
+                    self.encoding = said["encoding"].decode("ascii", "replace")
+                    self._first_encoding = self.first_encoding
                 return Kind.SQL, said.end()
             if not last and len(text) - at < _LONGEST_SET and text.find(b";", at) < 0:
                 return Kind.SQL, at
         return None
-
-    def _say_encoding(self, encoding: str) -> None:
-        self.encoding = encoding
-        if not self._is_encoding_said:
-            self._is_encoding_said, self.first_encoding = True, encoding
 
     def _at_command(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
         if text[at + 1 : at + 2] in {b";", b":"}:  # psql takes these two bytes for the second alone

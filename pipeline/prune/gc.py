@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipeline.catalog.find import CatalogEntry, list_manifests, read_catalog, tell_odd
 from pipeline.catalog.keys import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at, is_of_check
+from pipeline.catalog.listing import list_manifests, tell_odd
+from pipeline.catalog.reader import CatalogEntry, read_catalog
 from pipeline.events import Notice, Notify, Started
 from pipeline.prune.deletion import Deleted, remove
 from storage_backends import ObjectNotFound, StorageBackend, StorageError

@@ -2,8 +2,10 @@
 
 from functools import partial
 
-from pipeline.catalog.find import BackupSelector, find_backup, list_backups, read_manifest
+from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.listing import list_backups
+from pipeline.catalog.reader import read_manifest
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
 from storage_backends import ObjectNotFound, StorageBackend

@@ -6,14 +6,16 @@ from datetime import datetime
 from functools import partial
 
 from pipeline.catalog.attestation import Attestation, Level, latest_attestations
-from pipeline.catalog.find import CatalogEntry, list_manifests, read_catalog, tell_odd
 from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.listing import list_manifests, tell_odd
 from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.reader import CatalogEntry, read_catalog
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
 from pipeline.prune.deletion import Deleted, remove
 from pipeline.prune.hold import manifest_lock
-from pipeline.prune.retention import Backup, Decision, Policy, plan_prune, selection_of
+from pipeline.prune.policy import Policy
+from pipeline.prune.retention import Backup, Decision, plan_prune, selection_of
 from storage_backends import AccessDenied, ObjectLocked, StorageBackend
 
 _ASKERS = 8  # manifests asked for their locks at once
@@ -174,7 +176,7 @@ def _doomed(approved: Sequence[Decision], fresh: Sequence[Decision]) -> list[Bac
 def _remove_manifest(store: StorageBackend, ref: BackupRef, doomed: Sequence[BackupRef], pruned: Pruned) -> bool:
     """True if the manifest was deleted, False if it is locked. Raises StorageError."""
     try:
-        store.delete([ref.manifest_key])
+        pruned.removed.hidden |= store.delete([ref.manifest_key])
     except ObjectLocked as exc:
         pruned.removed.locked |= exc.objects
         return False

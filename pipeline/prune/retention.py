@@ -1,63 +1,18 @@
 """Plan which backups to keep, from facts about the backups alone.
 
-Backups with the same database, kind, selection and job of pgstow.toml form a series. The rules count within a series, newest first. A backup
-stays if any rule keeps it. Days, weeks and so on are in UTC, and a backup belongs to the day of its snapshot. The rules are those of
-`restic forget`_: a daily rule keeps the newest backup of each of the last N days that have a backup. A duration is counted back from the
-newest backup, not from now, so that a series that has ended isn't removed bit by bit.
-
-.. _restic forget: https://restic.readthedocs.io/en/stable/060_forget.html
+Backups with the same database, kind, selection and job of pgstow.toml form a series. The rules of :mod:`pipeline.prune.policy` count within
+a series. A backup belongs to the day of its snapshot.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.keys import CLUSTER, BackupRef
 from pipeline.catalog.manifest import DumpOptions, Kind
-from pipeline.errors import InvalidRequest
-
-_BUCKETS: dict[str, Callable[[datetime], str]] = {
-    "hourly": lambda moment: f"{moment:%Y-%m-%d %H}h",
-    "daily": lambda moment: f"{moment:%Y-%m-%d}",
-    "weekly": lambda moment: f"{moment:%G-W%V}",
-    "monthly": lambda moment: f"{moment:%Y-%m}",
-    "yearly": lambda moment: f"{moment:%Y}",
-}
-"""For each rule, a function from a moment in UTC to the name of its span of time. Weeks are those of ISO 8601."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What to keep. A policy without any rule keeps everything. Raises InvalidRequest if a number or the duration is below 0."""
-
-    keep_last: int = 0
-    keep_hourly: int = 0
-    keep_daily: int = 0
-    keep_weekly: int = 0
-    keep_monthly: int = 0
-    keep_yearly: int = 0
-    keep_within: timedelta = timedelta()
-    """Keep the backups of this time, counted back from the newest good backup of the series."""
-    keep_tagged: frozenset[str] = frozenset()
-    """Keep the backups with one of these tags."""
-    only_verified: Level | None = None
-    """Rules count a backup only if its latest attestation says that the backup is good, at this level or above; None to count any."""
-
-    def __post_init__(self) -> None:
-        if min(self.keep_last, *(self.spans(rule) for rule in _BUCKETS)) < 0 or self.keep_within < timedelta():
-            raise InvalidRequest("A number of backups to keep, and a duration, can't be below 0.")
-
-    @property
-    def is_empty(self) -> bool:
-        """True if the policy has no rule."""
-        return not (self.keep_last or any(map(self.spans, _BUCKETS)) or self.keep_within or self.keep_tagged)
-
-    def spans(self, rule: str) -> int:
-        """Return the number of spans of which to keep one backup. ``rule`` is ``hourly``, ``daily``, ``weekly``, ``monthly`` or ``yearly``."""
-        number: int = getattr(self, f"keep_{rule}")
-        return number
+from pipeline.prune.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +57,7 @@ class Backup:
 
 def selection_of(dump: DumpOptions) -> tuple[object, ...]:
     """Return the selection of a dump in a form that can be compared. A single script has another selection than separate backups."""
-    patterns = (
-        dump.tables,
-        dump.exclude_tables,
-        dump.schemas,
-        dump.exclude_schemas,
-        dump.exclude_table_data,
-        dump.exclude_databases,
-    )
-    return (dump.only, dump.format == "script", *map(tuple, map(sorted, patterns)))
+    return (dump.only, dump.format == "script", *map(tuple, map(sorted, dump.patterns)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,24 +124,13 @@ def _judge(
             reasons[backup.ref].append("newer than the newest good")
     if good:
         reasons[good[0].ref].append("newest good")
-    for ref, reason in _apply_rules(good, policy):
-        reasons[ref].append(reason)
-    for ref, reason in _apply_rules([one for one in past if one.ref not in flaws or one.ref in unproven], policy):
-        if ref in unproven:
-            reasons[ref].append(f"{reason}, though {flaws[ref]}")
+    for place, rule in policy.apply([backup.snapshot_at for backup in good]):
+        reasons[good[place].ref].append(rule)
+    counted = [backup for backup in past if backup.ref not in flaws or backup.ref in unproven]
+    for place, rule in policy.apply([backup.snapshot_at for backup in counted]):
+        if (ref := counted[place].ref) in unproven:
+            reasons[ref].append(f"{rule}, though {flaws[ref]}")
     return reasons
-
-
-def _apply_rules(newest_first: Sequence[Backup], policy: Policy) -> Iterator[tuple[BackupRef, str]]:
-    """Yield each backup that a rule keeps, with the rule's name."""
-    for backup in newest_first[: policy.keep_last]:
-        yield backup.ref, f"last {policy.keep_last}"
-    for rule, span_of in _BUCKETS.items():
-        for span, backup in _newest_of_each(newest_first, span_of)[: policy.spans(rule)]:
-            yield backup.ref, f"{rule} {span}"
-    for backup in newest_first:
-        if policy.keep_within and backup.snapshot_at > newest_first[0].snapshot_at - policy.keep_within:
-            yield backup.ref, f"within {_describe(policy.keep_within)}"
 
 
 def _flaw(backup: Backup, policy: Policy, backups: Mapping[BackupRef, Backup]) -> str | None:
@@ -222,18 +158,6 @@ def _rank(level: Level) -> int:
     return list(Level).index(level)
 
 
-def _newest_of_each(newest_first: Iterable[Backup], span_of: Callable[[datetime], str]) -> list[tuple[str, Backup]]:
-    newest: dict[str, Backup] = {}
-    for backup in newest_first:
-        newest.setdefault(span_of(backup.snapshot_at), backup)
-    return list(newest.items())
-
-
-def _describe(duration: timedelta) -> str:
-    hours = duration // timedelta(hours=1)
-    return f"{hours // 24} days" if hours % 24 == 0 else f"{hours} hours"
-
-
 class _Plan:
     """The reasons to keep backups. A cluster's backup and its members have the same reasons, any other backup has its own."""
 
@@ -243,10 +167,10 @@ class _Plan:
         self.backups = {backup.ref: backup for backup in in_order if not backup.doubt}
         self.unreadable = list(unreadable)
         self.head = {ref: ref for ref in self.backups}
-        for record in self.backups.values():
-            for member in record.members:
+        for cluster_manifest in self.backups.values():
+            for member in cluster_manifest.members:
                 if member in self.backups and not self.backups[member].members:
-                    self.head[member] = record.ref
+                    self.head[member] = cluster_manifest.ref
         self.units: dict[BackupRef, list[BackupRef]] = defaultdict(list)
         for ref, head in self.head.items():
             self.units[head].append(ref)

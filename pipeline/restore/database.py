@@ -9,7 +9,6 @@ from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notice, Notify, Started
-from pipeline.postgres.loading import has_types_of_money, with_dump_settings
 from pipeline.postgres.partitions import attach, attachable, tell_alone
 from pipeline.postgres.pg_restore import IgnoredError
 from pipeline.postgres.programs import Program
@@ -52,7 +51,8 @@ class Restored:
 def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
     """Restore the backup into the target, and check that the tables have the rows in the manifest.
 
-    If anything fails, drop the database that the restore made. With ``options.keep_going``, keep the database after RestoreFailed.
+    If anything fails, drop the database that the restore made. With ``options.keep_going``, keep the database after RestoreFailed, or if
+    the server went away.
 
     Raises:
         BackupNotFound, ManifestInvalid: there is no such backup, or its manifest is damaged.
@@ -74,18 +74,16 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
         content = choose_content(manifest, request, target, store, workers, notify)
         archive = content.archive
         database = (NewDatabase if request.create else ExistingDatabase)(target, content, request)
-        with database.opened(workers, notify) as server:
+        with database.opened(workers, notify) as opened:
+            server = opened.server
             set_literal_syntax(server, archive)
             to_load = content.with_schemas(server) if request.choice.by_pattern else content
             to_attach = attachable(server, content.alone) if _attaches(request) else []
             refused = apply_settings(server, archive, options) if request.sets_properties else []
-            money = archive.uses_money(to_load.chosen) or (manifest.dump.partial and has_types_of_money(server))
-            session = with_dump_settings(target, manifest.source, money=money)
-            loaded = load(to_load, request, database, session, server, store, workers, notify)
-            database.is_loaded = True
+            loaded = load(to_load, request, opened, store, workers, notify)
             allowed_errors = _check_errors([*refused, *loaded.errors], request, notify)
             if request.sets_properties and loaded.jobs == 1:
-                refresh_views(session, archive, to_load.chosen, options)
+                refresh_views(loaded.session, archive, to_load.chosen, options)
             if content.tables:
                 notify(Started("Counting rows"))
                 database.check_rows(workers, notify)
@@ -99,7 +97,7 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
         tell_what_is_left_out(to_load, notify)
     return Restored(
         manifest=manifest,
-        program=database.program,
+        program=opened.program,
         server_version=server.version,
         database=database.name,
         files=content.files if archive.is_stream else [archive.files[TOC_NAME], *content.files],

@@ -112,7 +112,7 @@ def _write_files(
     done, total = 0, sum(file.size for file in files)
 
     def report() -> None:
-        notify(Progress(done, total, reader.fetched, ()))
+        notify(Progress(done, total, reader.fetched))
 
     write = partial(_write_file, folder, reader)
     for file, _ in workers.map(write, files, threads=limits.jobs, name="write", tick=report):

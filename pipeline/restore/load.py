@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from pipeline.concurrency import Workers
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.loading import has_types_of_money, with_dump_settings
 from pipeline.postgres.pg_restore import IgnoredError, PgRestore
 from pipeline.postgres.psql import Psql
 from pipeline.postgres.restricted_mode import RestrictedMode
-from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.content import Content
 from pipeline.restore.request import RestoreRequest
 from pipeline.restore.supervise import supervise
-from pipeline.restore.target import TargetDatabase
+from pipeline.restore.target import OpenDatabase
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed
 from storage_backends import StorageBackend
@@ -24,6 +24,8 @@ from storage_backends import StorageBackend
 class Loaded:
     """How the program ended, and what it was fed from the store."""
 
+    session: Conninfo
+    """The connection of the program's sessions, with settings under which the dump's text means the same as at the source."""
     jobs: int
     """The number of parallel jobs that were used."""
     errors: Sequence[IgnoredError]
@@ -37,24 +39,24 @@ class Loaded:
 def load(
     content: Content,
     request: RestoreRequest,
-    database: TargetDatabase,
-    session: Conninfo,
-    server: Server,
+    database: OpenDatabase,
     store: StorageBackend,
     workers: Workers,
     notify: Notify,
 ) -> Loaded:
-    """Run ``database.program`` to its end, in sessions with the settings of ``session``, and feed it the content.
+    """Run ``database.program`` to its end, feed it the content, and set ``database.is_loaded``.
 
-    ``server`` is pgstow's own session on the same database. Raises RestoreFailed if the program fails or doesn't read everything, and
-    ConnectionFailed if the server goes away. Raises InvalidRequest if the memory is too small for the objects. Also raises BackupDamaged,
-    LocalResourceExhausted or StorageError.
+    Raises RestoreFailed if the program fails or doesn't read everything, and ConnectionFailed if the server goes away. Raises InvalidRequest
+    if the memory is too small for the objects. Also raises BackupDamaged, LocalResourceExhausted or StorageError.
     """
-    archive, limits, program = content.archive, request.limits, database.program
-    reader = ObjectReader(store, archive.manifest.objects, content.files, workers, limits)
+    archive, limits, server, program = content.archive, request.limits, database.server, database.program
+    manifest = archive.manifest
+    money = archive.uses_money(content.chosen) or (manifest.dump.partial and has_types_of_money(server))
+    session = with_dump_settings(database.conninfo, manifest.source, money=money)
+    reader = ObjectReader(store, manifest.objects, content.files, workers, limits)
     plan = archive.plan_feed(content.files, jobs=limits.jobs, triggers_fire=not request.options.disable_triggers)
     jobs = 1 if archive.is_stream else limits.jobs
-    notify(Started(f"Restoring into {database.name} with {program.path.name} {program.version}, {jobs} jobs"))
+    notify(Started(f"Restoring into {server.name} with {program.path.name} {program.version}, {jobs} jobs"))
     restricted = RestrictedMode() if archive.format == "plain" else None
     with Workspace(limits.spool_parent) as workspace:
         feed = Feed(
@@ -73,7 +75,7 @@ def load(
                 workspace,
                 feed.path,
                 restricted,
-                name=f"pgstow {archive.manifest.backup_id}",
+                name=f"pgstow {manifest.backup_id}",
                 single_transaction=database.is_atomic,
             )
         else:
@@ -84,12 +86,13 @@ def load(
                 feed.path,
                 archive.format,
                 jobs=limits.jobs,
-                name=f"pgstow {archive.manifest.backup_id}",
+                name=f"pgstow {manifest.backup_id}",
                 dump_ids=_renumbered(content.chosen, plan.new_ids),
                 options=request.options,
             )
         supervise(running, feed, reader, server, content.size, workers, notify)
-        return Loaded(jobs, running.ignored_errors(), reader.replaced, reader.fetched)
+        database.is_loaded = True
+        return Loaded(session, jobs, running.ignored_errors(), reader.replaced, reader.fetched)
 
 
 def _renumbered(chosen: Sequence[int] | None, new_ids: Mapping[int, int]) -> Sequence[int] | None:

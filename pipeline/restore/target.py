@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from pipeline.archive.reader import Archive
@@ -28,21 +29,28 @@ from pipeline.restore.rows import Counts, check_rows, count_rows, name_of
 from storage_backends import StorageError
 
 
-class TargetDatabase(Protocol):
-    """The database that gets the content. :attr:`program` is set once the database is opened."""
+@dataclass(slots=True)
+class OpenDatabase:
+    """A database that is ready for the content."""
 
-    name: str
+    conninfo: Conninfo
+    server: Server
+    """A session of pgstow on the database."""
     program: Program
     """The pg_restore or the psql that fits the server and the backup."""
-    is_loaded: bool
+    is_atomic: bool
+    """True if the program is to run everything in a single transaction."""
+    is_loaded: bool = False
     """True once the program has ended well. The restore sets it."""
 
-    @property
-    def is_atomic(self) -> bool:
-        """True if the program runs everything in a single transaction."""
 
-    def opened(self, workers: Workers, notify: Notify) -> AbstractContextManager[Server]:
-        """Return a context manager. Its block gets a session on the database, which is ready for the content.
+class TargetDatabase(Protocol):
+    """The database that gets the content."""
+
+    name: str
+
+    def opened(self, workers: Workers, notify: Notify) -> AbstractContextManager[OpenDatabase]:
+        """Return a context manager, whose block gets the database when it is ready for the content.
 
         Raises InvalidRequest if the server is too old, ProgramMissing if no program fits, ConnectionFailed, or another PipelineError.
         """
@@ -56,33 +64,27 @@ class NewDatabase:
 
     def __init__(self, target: Conninfo, content: Content, request: RestoreRequest) -> None:
         self.name = target.database or content.archive.manifest.database
-        self.program: Program
-        self.is_loaded = False
         self._target, self._content, self._request = target, content, request
 
-    @property
-    def is_atomic(self) -> bool:
-        """True if the program runs everything in a single transaction: only on request, since the locks may be too many."""
-        return self._request.options.single_transaction
-
     @contextmanager
-    def opened(self, workers: Workers, notify: Notify) -> Iterator[Server]:
-        """Make the database and yield a session on it. If the block fails, drop the database.
+    def opened(self, workers: Workers, notify: Notify) -> Iterator[OpenDatabase]:
+        """Make the database and yield it. If the block fails, drop the database.
 
-        With ``options.keep_going``, keep the database after RestoreFailed. Raises as :meth:`TargetDatabase.opened` does.
+        It is atomic only on request, since a transaction's locks may be too many. With ``options.keep_going``, keep the database after
+        RestoreFailed, or if the server went away. Raises as :meth:`TargetDatabase.opened` does.
         """
         request, source = self._request, self._content.archive.manifest.source
         maintenance = maintenance_database(self._target)
         with Server(maintenance) as server:
-            self.program = _fitting_program(server, self._content.archive, request)
+            program = _fitting_program(server, self._content.archive, request)
             in_tablespace = request.database_tablespace and not request.options.no_tablespaces
             server.create_database(self.name, source, in_tablespace=in_tablespace)
         try:
             with Server(self._target) as server:
-                yield server
+                yield OpenDatabase(self._target, server, program, request.options.single_transaction)
         except BaseException as exc:
-            if request.options.keep_going and isinstance(exc, RestoreFailed):
-                raise RestoreFailed(f"{exc} {_may_be_part(self.name)}") from exc
+            if request.options.keep_going and isinstance(exc, RestoreFailed | ConnectionFailed):
+                raise type(exc)(f"{exc} {_may_be_part(self.name)}") from exc
             try:
                 drop_database(maintenance, self.name)
             except ConnectionFailed as failure:
@@ -99,36 +101,32 @@ class ExistingDatabase:
 
     def __init__(self, target: Conninfo, content: Content, request: RestoreRequest) -> None:
         self.name = target.database or content.archive.manifest.database
-        self.program: Program
-        self.is_loaded = False
         self._target, self._content, self._request = target, content, request
         self._rows_before: Counts = {}
 
-    @property
-    def is_atomic(self) -> bool:
-        """True if the program runs everything in a single transaction, so that a failure leaves nothing behind."""
-        archive = self._content.archive
-        script = archive.format == "plain" and not archive.manifest.dump.large_objects
-        return self._request.options.single_transaction or script
-
     @contextmanager
-    def opened(self, workers: Workers, notify: Notify) -> Iterator[Server]:
-        """Check the database and yield a session on it. If the block fails, the error says if the database may hold a part of the backup.
+    def opened(self, workers: Workers, notify: Notify) -> Iterator[OpenDatabase]:
+        """Check the database and yield it. If the block fails, the error says if the database may hold a part of the backup.
 
         Raises TargetNotEmpty if objects or rows are in the way, and as :meth:`TargetDatabase.opened` does.
         """
         request, content = self._request, self._content
         with Server(self._target) as server:
-            self.program = _fitting_program(server, content.archive, request)
+            database = OpenDatabase(
+                self._target,
+                server,
+                program=_fitting_program(server, content.archive, request),
+                is_atomic=request.options.single_transaction or _fits_a_transaction(content.archive),
+            )
             if not request.allow_nonempty:
                 _check_free(server, content, request.options)
             self._rows_before = _count_rows_before(server, self._target, content, request, workers)
             if not request.allow_nonempty:
                 _check_empty(server, self._rows_before)
             try:
-                yield server
+                yield database
             except (PipelineError, StorageError) as exc:
-                if self.is_atomic and not self.is_loaded:
+                if database.is_atomic and not database.is_loaded:
                     raise
                 raise type(exc)(f"{exc} {_may_be_part(self.name)}") from exc
 
@@ -142,6 +140,11 @@ def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) 
     if not request.allow_older:
         refuse_older(server, archive.manifest.source)
     return find_restorer(server, archive, request.programs)
+
+
+def _fits_a_transaction(archive: Archive) -> bool:
+    """True for a script without large objects: a failure in one transaction leaves nothing behind."""
+    return archive.format == "plain" and not archive.manifest.dump.large_objects
 
 
 def _may_be_part(database: str) -> str:

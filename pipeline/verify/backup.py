@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 from pipeline.archive.reader import dump_format
 from pipeline.catalog.attestation import Attestation, Level, shortened, store_attestation
-from pipeline.catalog.find import StoredManifest
 from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.reader import StoredManifest
 from pipeline.concurrency import Workers
 from pipeline.errors import DatabaseLeft
 from pipeline.events import Notice, Notify, Started

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from pipeline.catalog.find import StoredManifest
 from pipeline.catalog.manifest import Member
 from pipeline.catalog.members import read_member
+from pipeline.catalog.reader import StoredManifest
 from pipeline.errors import BackupDamaged
 from pipeline.events import Notify
 from pipeline.verify.backup import attest, doubts, verify
@@ -15,16 +15,18 @@ from storage_backends import StorageBackend
 class ClusterVerification:
     """Verifies a cluster's members one by one, and combines the results into one verification of the cluster."""
 
-    def __init__(self, record: StoredManifest, request: VerifyRequest, store: StorageBackend) -> None:
-        self._record, self._request, self._store = record.manifest, request, store
-        self._found = Verification(record, request.level, problems=doubts(record))
+    def __init__(self, cluster_manifest: StoredManifest, request: VerifyRequest, store: StorageBackend) -> None:
+        self._cluster_manifest, self._request, self._store = cluster_manifest.manifest, request, store
+        self._found = Verification(cluster_manifest, request.level, problems=doubts(cluster_manifest))
         self._started_at = datetime.now(UTC)
-        self._untried = {member.database for member in record.manifest.members}
+        self._untried = {member.database for member in cluster_manifest.manifest.members}
 
     def verify(self, member: Member, notify: Notify) -> Verification:
         """Verify one member, and return the result. Raises as :func:`verify` and :func:`read_member` do."""
         try:
-            outcome = verify(read_member(self._store, self._record, member), self._request, self._store, notify)
+            outcome = verify(
+                read_member(self._store, self._cluster_manifest, member), self._request, self._store, notify
+            )
         except Exception as exc:
             self._take(member.database, exc)
             raise
@@ -58,3 +60,21 @@ class ClusterVerification:
             return None
         self._found.attestation = attest(self._request, self._found, self._started_at, self._store, notify)
         return self._found
+
+
+def verify_cluster(
+    cluster_manifest: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify
+) -> Verification:
+    """Verify every member, also after one that fails, and return the combined result.
+
+    Raises the failure of a member that could not be tried, and StorageError.
+    """
+    whole, failures = ClusterVerification(cluster_manifest, request, store), list[Exception]()
+    for member in cluster_manifest.manifest.members:
+        try:
+            whole.verify(member, notify)
+        except Exception as exc:
+            failures.append(exc)
+    if (found := whole.conclude(notify)) is None:
+        raise next(failure for failure in failures if not isinstance(failure, BackupDamaged))
+    return found

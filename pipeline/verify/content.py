@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.archive.reader import Archive
-from pipeline.archive.stream import read_stream
+from pipeline.archive.single_file import read_stream
 from pipeline.catalog.manifest import File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -67,7 +67,7 @@ def compare_content(
     total = sum(table.size for table in tables)
 
     def report() -> None:
-        notify(Progress(redump.done, max(total, redump.done), 0, ()))
+        notify(Progress(redump.done, max(total, redump.done), 0))
 
     with Workers() as workers:
         for _, found in workers.map(redump.digests, shares, threads=limits.jobs, name="compare", tick=report):

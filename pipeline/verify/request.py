@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.find import StoredManifest
 from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.reader import StoredManifest
 from pipeline.config import Limits
 from pipeline.verify.proof import Proof, ProofRequest
 

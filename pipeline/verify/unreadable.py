@@ -8,8 +8,9 @@ from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-from pipeline.catalog.find import list_backups, read_manifest
 from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.listing import list_backups
+from pipeline.catalog.reader import read_manifest
 from pipeline.errors import BackupNotFound, ManifestInvalid
 from storage_backends import ObjectInfo, ObjectNotFound, StorageBackend, StorageError, TransientStorageError
 from storage_backends.backend import Body
@@ -99,9 +100,9 @@ class UnreadableTracker:
         """Yield every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
         return self._inner.list(prefix)
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> bool:
         """Remove the objects; see :meth:`StorageBackend.delete`."""
-        self._inner.delete(keys)
+        return self._inner.delete(keys)
 
     def close(self) -> None:
         """Close the inner backend."""

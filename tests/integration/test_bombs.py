@@ -18,7 +18,9 @@ from support.stored_sample import StoredSample
 
 from pipeline.archive.reader import open_archive
 from pipeline.catalog.attestation import Level, latest_attestations
-from pipeline.catalog.find import BackupSelector, find_stored, list_manifests, read_catalog
+from pipeline.catalog.find import BackupSelector, find_stored
+from pipeline.catalog.listing import list_manifests
+from pipeline.catalog.reader import read_catalog
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged, InvalidRequest

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import typer
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from support.manifests import canonical, edit_manifest
 from support.shelf import NOW, BackupBuilder
@@ -21,15 +21,17 @@ from cli.list import list_
 from cli.show import show
 from pipeline.archive.reader import open_archive
 from pipeline.catalog.attestation import Level, dump_attestation, latest_attestations, load_attestation
-from pipeline.catalog.find import BackupSelector, find_backup, find_stored, list_manifests, read_catalog
+from pipeline.catalog.find import BackupSelector, find_backup, find_stored
 from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.listing import list_manifests
 from pipeline.catalog.manifest import load_manifest
+from pipeline.catalog.reader import read_catalog
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import ManifestInvalid, PipelineError
 from pipeline.prune.gc import GcRequest, find_leftovers
+from pipeline.prune.policy import Policy
 from pipeline.prune.prune import PruneRequest, plan
-from pipeline.prune.retention import Policy
 from pipeline.restore.show_toc import show_toc
 from pipeline.stages.upload import upload
 from pipeline.verify.backup import verify
@@ -224,13 +226,15 @@ SEGMENTS = st.one_of(
         st.tuples(st.sampled_from(["manifests", "data", "attestations"]), st.lists(SEGMENTS, min_size=1, max_size=5))
     )
 )
+@example([("manifests", ["prod", "x" * 1000, "99991231T235959Z-aaaaaa"])])
 def test_any_keys_stop_nothing(keys: list[tuple[str, list[str]]]) -> None:
-    store = MemoryBackend()
+    objects: dict[str, tuple[ObjectInfo, bytes]] = {}
+    store = MemoryBackend(objects=objects)
     shelf = BackupBuilder(store)
     ref = shelf.add(NOW - NOW, "real")
     for top, segments in keys:
         for key in (f"{top}/{'/'.join(segments)}", f"{top}/{'/'.join(segments)}.json"):
-            store._objects.setdefault(key, (ObjectInfo(key, 1, NOW), b"x"))
+            objects.setdefault(key, (ObjectInfo(key, 1, NOW), b"x"))
     decisions = {one.ref: one for one in plan(PruneRequest(Policy(keep_last=1)), store, lambda _: None, NOW)}
     assert decisions[ref].reasons == ("newest good", "last 1")
     assert all(one.keep for one in decisions.values())

@@ -1,7 +1,6 @@
 import dataclasses
 import subprocess
 import tarfile
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,8 @@ from hypothesis import strategies as st
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
-from pipeline.archive.reader import _listed_paths
-from pipeline.catalog.manifest import TOC_NAME, File
-from pipeline.errors import BackupDamaged, DumpFailed, InvalidRequest
+from pipeline.catalog.manifest import TOC_NAME
+from pipeline.errors import DumpFailed, InvalidRequest
 from pipeline.postgres.database_entries import database_statements
 from pipeline.postgres.load_order import missing_dependencies
 from pipeline.postgres.loading import names_money
@@ -235,32 +233,6 @@ def test_the_time_that_long_text_takes_grows_with_its_length_alone(word: str, en
     attachments_left_out(Toc("15", (entry("TABLE"), entry("TABLE ATTACH", definition=text, dump_id=2))), [1])
     named = Toc("15", (entry("TABLE", tag="t"), entry("CONSTRAINT", tag=text, dump_id=2, dependencies=(1,))))
     assert choose_entries(named, ["t"], []) == {1}
-
-
-def test_a_list_of_large_objects_names_their_files_and_nothing_else() -> None:
-    files = {
-        f"blob_{oid}.dat": File(path=f"blob_{oid}.dat", kind="large_object", size=0, checksum="0" * 64, segments=[])
-        for oid in (16403, 16404)
-    }
-    assert _listed_paths("blobs.toc", b"16403 blob_16403.dat\n16404 blob_16404.dat\n", files) == tuple(files)
-    for line in (
-        b"16403",
-        b"",
-        b"16403 ../blob_1.dat",
-        b"1 /etc/passwd",
-        b"1 blob_\xff.dat",
-        b"1 toc.dat",
-        b"9" * 5000 + b" x",
-    ):
-        with pytest.raises(BackupDamaged, match="large objects"):
-            _listed_paths("blobs.toc", line + b"\n", files)
-    for line, problem in ((b"1 blob_1.dat", "names no such file"), (b"16403 blob_16403.dat", "twice")):
-        long = b"%b\n" % line * 200_000
-        tracemalloc.start()
-        with pytest.raises(BackupDamaged, match=problem):
-            _listed_paths("blobs.toc", long, files)
-        assert tracemalloc.get_traced_memory()[1] < len(long)
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
 from pipeline.catalog.manifest import DumpOptions
 from pipeline.errors import InvalidRequest
-from pipeline.prune.retention import Backup, Decision, Policy, plan_prune, selection_of
+from pipeline.prune.policy import Policy
+from pipeline.prune.retention import Backup, Decision, plan_prune, selection_of
 
 NOW = datetime(2026, 11, 25, 4, tzinfo=UTC)
 DAY = timedelta(days=1)

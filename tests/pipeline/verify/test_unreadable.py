@@ -13,8 +13,8 @@ from support.shelf import NOW, BackupBuilder
 
 from pipeline.catalog.attestation import Attestation, load_attestation
 from pipeline.catalog.keys import BackupRef
+from pipeline.prune.policy import Policy
 from pipeline.prune.prune import PruneRequest, prune
-from pipeline.prune.retention import Policy
 from pipeline.verify.unreadable import MOST
 from storage_backends import open_backend
 

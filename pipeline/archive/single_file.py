@@ -1,24 +1,19 @@
-"""A dump that is one stream: an archive in the custom or the tar format, or a script. It becomes a single file of the backup."""
+"""A backup that is a single file: an archive in the custom or the tar format, or a script. Writes it from a program's stream, and reads it."""
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from pipeline.archive.dumping import Dumping
+from pipeline.archive.dump_context import TICK, DumpContext
 from pipeline.archive.reader import dump_format, single_file
 from pipeline.archive.writer import ArchivedFile
 from pipeline.catalog.manifest import File, Format, Manifest, TableData
 from pipeline.config import Limits
 from pipeline.errors import DumpFailed, RestoreFailed
-from pipeline.events import Notice, Progress
-from pipeline.postgres.activity import count_sessions
+from pipeline.events import Notice
 from pipeline.postgres.dump import StreamDump
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.script import ScriptReader, Take
-from pipeline.postgres.toc import Toc
-from pipeline.postgres.toc_format import TocCutShort
-from pipeline.postgres.toc_head import parse_head
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.download import ObjectReader, check_content
 from pipeline.stages.spool import Piece
@@ -27,47 +22,11 @@ from pipeline.stages.stream_validator import StreamValidator
 STREAM_NAMES: dict[Format, str] = {"custom": "archive.dump", "tar": "archive.tar", "plain": "script.sql"}
 """The name of the file, by each format that has a single file."""
 
-_HEAD_PART = 64 * 1024  # bytes
-_PATIENCE = 10.0  # seconds for a session to end after its client ended
-_TICK = 0.02  # seconds
 _INTERVAL = 0.2  # seconds between reports of progress
 
 
-def read_contents(dump: StreamDump, dumping: Dumping) -> Toc:
-    """Return the table of contents of an archive in the custom format, and end pg_dump before it dumps data.
-
-    Waits up to 10 seconds for pg_dump's sessions to end. Raises DumpFailed if pg_dump fails or ends too early, ConnectionFailed, and what
-    ``workers.collect`` raises.
-    """
-    workers = dumping.workers
-    head, tried, ended = bytearray(), 0, False
-    while True:
-        dumping.statement_timeout.look()
-        workers.collect(timeout=0)
-        if (read := dump.read(_HEAD_PART, timeout=_TICK)) is None:
-            continue
-        head += read[0]
-        if ended := read[1]:
-            _await(dump, dumping)
-        if not ended and len(head) < 2 * tried:  # so that a long table of contents isn't parsed again and again
-            continue
-        tried = len(head)
-        with suppress(TocCutShort):
-            _, toc = parse_head(bytes(head), "custom")
-            break
-        if ended:
-            raise DumpFailed(
-                "pg_dump ended before it wrote the table of contents that tells which tables the script must have."
-            )
-    dump.stop()
-    deadline = time.monotonic() + _PATIENCE
-    while count_sessions(dumping.call.server, dumping.call.name) and time.monotonic() < deadline:
-        workers.collect(timeout=_TICK)
-    return toc
-
-
 def pass_on(
-    dump: StreamDump, name: str, validator: StreamValidator, dumping: Dumping, *, expected: int
+    dump: StreamDump, name: str, validator: StreamValidator, context: DumpContext, *, expected: int
 ) -> list[TableData]:
     """Move all output of the program into the writer, as the file ``name``. Return the tables whose rows passed.
 
@@ -76,16 +35,16 @@ def pass_on(
     Raises DumpFailed if the program fails or its output isn't whole, LocalResourceExhausted if a disk is full, and what ``workers.collect``
     raises.
     """
-    writer, workers, piece_size, notify = dumping.writer, dumping.workers, dumping.piece_size, dumping.notify
+    writer, workers, piece_size, notify = context.writer, context.workers, context.piece_size, context.notify
     index, reported, ended = 0, 0.0, False
     while not ended:
-        dumping.statement_timeout.look()
-        workers.collect(timeout=0 if writer.has_room(piece_size) else _TICK)
-        if not writer.has_room(piece_size) or (read := dump.read(piece_size, timeout=_TICK)) is None:
+        context.statement_timeout.look()
+        workers.collect(timeout=0 if writer.has_room(piece_size) else TICK)
+        if not writer.has_room(piece_size) or (read := dump.read(piece_size, timeout=TICK)) is None:
             continue
         data, ended = read
         if ended:
-            _await(dump, dumping)
+            context.await_end(dump)  # its own failure is raised before any fault in its output
         writer.write(Piece(name, index, data, last=ended))
         index += 1
         try:
@@ -95,9 +54,9 @@ def pass_on(
         if time.monotonic() - reported > _INTERVAL:
             reported = time.monotonic()
             current = (validator.current,) if validator.current else ()
-            notify(Progress(writer.read, max(expected, writer.read), writer.stored, current))
-    while dumping.statement_timeout.asking:
-        workers.collect(timeout=_TICK)
+            writer.report(max(0, expected - writer.read), current)
+    while context.statement_timeout.asking:
+        workers.collect(timeout=TICK)
     for line in dump.warnings():
         notify(Notice(line))
     try:
@@ -149,13 +108,6 @@ def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
         )
         for file in archived
     ]
-
-
-def _await(dump: StreamDump, dumping: Dumping) -> None:
-    """Wait for the end of the program after the end of its output. Its own failure is raised before any fault in its output."""
-    while not dump.has_ended():
-        dumping.statement_timeout.look()
-        dumping.workers.collect(timeout=_TICK)
 
 
 def _unreadable(error: RestoreFailed) -> DumpFailed:

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.concurrency import Workers
 from pipeline.events import Notify
-from pipeline.postgres.dump import DumpCall
+from pipeline.postgres.dump import Dump, DumpCall
 from pipeline.postgres.statement_timeout import StatementTimeout
+
+TICK = 0.02
+"""Seconds between two looks at a dump. At 1 GB/s pg_dump writes 20 MB meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dumping:
+class DumpContext:
     """The parts that a dump in any format needs. Call everything from the thread that made ``workers``."""
 
     call: DumpCall
@@ -20,3 +23,9 @@ class Dumping:
     piece_size: int
     """Bytes of a piece, which is read, hashed and compressed at once."""
     notify: Notify
+
+    def await_end(self, dump: Dump) -> None:
+        """Wait for the program to end. Raises as ``dump.has_ended``, ``statement_timeout.look`` and ``workers.collect`` do."""
+        while not dump.has_ended():
+            self.statement_timeout.look()
+            self.workers.collect(timeout=TICK)

@@ -1,0 +1,110 @@
+"""Read the manifests in a store: one, or all that a listing names."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.listing import ListedManifest
+from pipeline.catalog.manifest import LONGEST_MANIFEST, Manifest, load_manifest
+from pipeline.catalog.plausibility import doubt
+from pipeline.concurrency import Workers
+from pipeline.errors import BackupNotFound, ManifestInvalid
+from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
+
+_READERS = 8  # manifests read at once
+_LARGE = 2 * 1024 * 1024
+"""Bytes above which manifests are read one by one. Parsed, an attacker's manifest takes many times its size in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest that was read from a store."""
+
+    manifest: Manifest
+    sha256: str
+    """SHA-256 of the manifest's bytes, in hexadecimal."""
+    doubt: str | None = None
+    """Why no backup can have made the manifest; None if one can."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogEntry:
+    """A committed backup, and its manifest if pgstow can read it."""
+
+    ref: BackupRef
+    manifest: Manifest | None
+    """The manifest without its files, tables and objects, which would take gigabytes of memory for a year of backups. None if unreadable."""
+    sha256: str | None
+    """SHA-256 of the manifest's bytes, in hexadecimal. None if the manifest can't be read."""
+    problem: str | None
+    """Why the manifest can't be read or believed, in one sentence; None if it can."""
+    uses: frozenset[BackupRef] = frozenset()
+    """The other backups that stored some of this backup's objects."""
+
+
+def read_manifest(store: StorageBackend, ref: BackupRef) -> Manifest:
+    """Return the backup's manifest, checked. Raises BackupNotFound if there is none, ManifestInvalid if it is damaged, or StorageError."""
+    return load_manifest(read_manifest_bytes(store, ref), ref.manifest_key)
+
+
+def read_manifest_bytes(store: StorageBackend, ref: BackupRef) -> bytes:
+    """Return the manifest's bytes as stored.
+
+    Raises BackupNotFound if there is none, ManifestInvalid if it is longer than any manifest that pgstow writes, or StorageError.
+    """
+    try:
+        return store.get(ref.manifest_key, at_most=LONGEST_MANIFEST)
+    except ObjectNotFound as exc:
+        raise BackupNotFound(
+            f"There is no backup {ref.backup_id} of {ref.cluster}/{ref.database} in {store.url}."
+        ) from exc
+    except ObjectTooLarge as exc:
+        raise ManifestInvalid(
+            f"The manifest {ref.manifest_key} is longer than the {LONGEST_MANIFEST} bytes that pgstow reads."
+        ) from exc
+
+
+def read_listed(store: StorageBackend, listed: ListedManifest, now: datetime) -> StoredManifest:
+    """Return the listed manifest. ``now`` is the time by this machine's clock. Raises as :func:`read_manifest` does."""
+    data = read_manifest_bytes(store, listed.ref)
+    manifest = load_manifest(data, listed.ref.manifest_key)
+    return StoredManifest(manifest, hashlib.sha256(data).hexdigest(), doubt(manifest, listed.stored_at, now))
+
+
+def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> list[CatalogEntry]:
+    """Return an entry for each listed manifest, in the same order. ``now`` is the time by this machine's clock.
+
+    Small manifests are read several at once, and large manifests one by one.
+    A manifest that is damaged, missing or not believed raises nothing: its entry says why. Raises StorageError.
+    """
+    read = partial(_read_entry, store, now)
+    small, large = ([one for one in listed if (one.size > _LARGE) is is_large] for is_large in (False, True))
+    with Workers() as workers:
+        entries = dict(workers.map(read, small, threads=_READERS, name="manifest"))
+        entries |= workers.map(read, large, threads=1, name="large manifest")
+    return [entries[one] for one in listed]
+
+
+def _read_entry(store: StorageBackend, now: datetime, listed: ListedManifest) -> CatalogEntry:
+    ref = listed.ref
+    try:
+        stored = read_listed(store, listed, now)
+    except (ManifestInvalid, BackupNotFound) as exc:
+        return CatalogEntry(ref, None, None, str(exc))
+    manifest = stored.manifest
+    owners = {owner for one in manifest.objects if (owner := BackupRef.of_key(one.key))}
+    return CatalogEntry(
+        ref,
+        manifest.model_copy(update={"files": [], "objects": [], "tables": []}),
+        stored.sha256,
+        stored.doubt and describe_doubt(ref, stored.doubt),
+        frozenset(owners - {ref}),
+    )
+
+
+def describe_doubt(ref: BackupRef, reason: str) -> str:
+    """Return the sentence that says why a backup isn't believed."""
+    return f"The manifest {ref.manifest_key} is not believed: {reason}."

@@ -1,0 +1,31 @@
+from datetime import timedelta
+
+from support.manifest_store import NOON, ManifestStore
+
+from pipeline.catalog.find import BackupSelector, find_backup
+from pipeline.catalog.keys import BackupRef
+from pipeline.catalog.listing import ListedManifest
+from pipeline.catalog.reader import read_catalog
+
+LATER = NOON + timedelta(days=30)
+
+
+def test_the_catalog_tells_of_what_it_cannot_read(shelf: ManifestStore) -> None:
+    good = shelf.add("c", "d", 0)
+    bad = BackupRef("c", "d", "20261124T120000Z-bbbbbb")
+    shelf.put(bad.manifest_key, b"")
+    gone = BackupRef("c", "d", "20261125T120000Z-cccccc")
+    entries = read_catalog(shelf.store, [ListedManifest(ref, LATER, 1) for ref in (gone, good, bad)], LATER)
+    assert [entry.ref for entry in entries] == [gone, good, bad], "in the order that was asked for"
+    assert [entry.manifest is not None for entry in entries] == [False, True, False]
+    assert "no backup" in (entries[0].problem or "")
+    assert "damaged" in (entries[2].problem or "")
+
+
+def test_the_catalog_holds_no_backups_files(shelf: ManifestStore) -> None:
+    """They are most of a manifest, and a store may hold thousands of backups."""
+    ref = shelf.add("c", "d", 0)
+    [entry] = read_catalog(shelf.store, [ListedManifest(ref, LATER, 1)], LATER)
+    assert entry.manifest
+    assert (entry.manifest.files, entry.manifest.objects) == ([], [])
+    assert entry.manifest.totals == find_backup(shelf.store, BackupSelector()).totals

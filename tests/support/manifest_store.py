@@ -1,0 +1,39 @@
+"""A store with nothing but manifests."""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from support.manifests import canonical
+
+from pipeline.catalog.keys import BackupRef, encode_name
+from storage_backends.memory import MemoryBackend
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+
+
+def moved(content: dict[str, Any], cluster: str, database: str) -> dict[str, Any]:
+    """A manifest's content with objects of another database."""
+    own = f"data/{encode_name(cluster)}/{encode_name(database)}/"
+    objects = [stored | {"key": own + "/".join(stored["key"].split("/")[3:])} for stored in content["objects"]]
+    return content | {"objects": objects}
+
+
+class ManifestStore:
+    """A store with nothing but manifests."""
+
+    def __init__(self, template: dict[str, Any]) -> None:
+        self._template = template
+        self.store = MemoryBackend()
+
+    def add(self, cluster: str, database: str, hours: int, suffix: str = "aaaaaa") -> BackupRef:
+        """A backup of the data as of so many hours after noon; its ID says when it began, which may be earlier."""
+        moment = NOON + timedelta(hours=hours)
+        ref = BackupRef(cluster, database, f"{moment:%Y%m%dT%H%M%SZ}-{suffix}")
+        fields = {"cluster": cluster, "database": database, "backup_id": ref.backup_id}
+        fields |= dict.fromkeys(("started_at", "snapshot_at", "finished_at"), f"{moment:%Y-%m-%dT%H:%M:%SZ}")
+        self.put(ref.manifest_key, canonical(moved(self._template, cluster, database) | fields))
+        return ref
+
+    def put(self, key: str, body: bytes) -> None:
+        self.store.put(key, body, sha256=hashlib.sha256(body).digest())
