@@ -89,6 +89,8 @@ def test_each_command_has_a_manual_page_that_names_its_options(prefix: Path, pat
         for option in options:
             assert re.search(rf"(^|[\s,/]){re.escape(option)}\b", done.stdout), option
         assert " ".join((parameter.help or "").split()) in " ".join(done.stdout.split())
+    for example in (command.epilog or "").split("\n\n")[1:]:
+        assert example in done.stdout
     for name in getattr(command, "commands", {}):
         assert f"{path.replace(' ', '-')}-{name}(1)" in done.stdout
 

@@ -58,7 +58,7 @@ def shell_files(version: str) -> dict[str, str]:
 
 def _pages(command: Any, name: str, parent: Any) -> Iterator[Any]:
     """Yield the context of the command and of every command below it."""
-    context = command.context_class(command, info_name=name, parent=parent)
+    context = command.context_class(command, info_name=name, parent=parent, **command.context_settings)
     yield context
     for below, sub in getattr(command, "commands", {}).items():
         yield from _pages(sub, below, context)
@@ -68,16 +68,16 @@ def manual_page(context: Any, version: str) -> str:
     """Return a command's manual page in man's macros."""
     command, path = context.command, context.command_path
     named = path.replace(" ", "-")
-    summary, *paragraphs = re.split(r"\n\s*\n", (command.help or "").strip())
+    summary, *paragraphs = _paragraphs(command.help)
     sections: dict[str, list[str]] = {
         "NAME": [f"{_text(named)} \\- {_text(summary)}"],
         "SYNOPSIS": [f".B {_text(path)}", _text(" ".join(command.collect_usage_pieces(context)))],
-        "DESCRIPTION": [_text(summary), *(f".PP\n{_text(paragraph)}" for paragraph in paragraphs)],
+        "DESCRIPTION": [_text(summary), *paragraphs],
     }
-    for parameter in command.params:
+    for parameter in command.get_params(context):
         if not getattr(parameter, "hidden", False):
             kind = "ARGUMENTS" if parameter.param_type_name == "argument" else "OPTIONS"
-            panel = parameter.rich_help_panel
+            panel = getattr(parameter, "rich_help_panel", None)
             lines = sections.setdefault(f"{kind}: {panel}" if panel else kind, [])
             lines += _entry(*(parameter.get_help_record(context) or (parameter.human_readable_name, "")))
     below = getattr(command, "commands", {})
@@ -88,11 +88,18 @@ def manual_page(context: Any, version: str) -> str:
             for line in _entry(f"{named}-{name}(1)", (sub.help or "").split("\n")[0])
         ]
     if command.epilog:
-        sections["NOTES"] = [_text(command.epilog)]
+        title, *examples = _paragraphs(command.epilog)
+        sections[title.rstrip(":").upper()] = examples
     if context.parent:
         sections["SEE ALSO"] = [_text(f"{context.parent.command_path.replace(' ', '-')}(1)")]
     body = "\n".join(f'.SH "{_text(title)}"\n' + "\n".join(lines) for title, lines in sections.items())
     return f'.TH "{_text(named.upper())}" 1 "" "pgstow {version}" "pgstow"\n{body}\n'
+
+
+def _paragraphs(text: str | None) -> list[str]:
+    """Return the first paragraph as it is, and the others for the page."""
+    first, *others = re.split(r"\n\s*\n", (text or "").strip())
+    return [first, *(f".PP\n{_text(paragraph)}" for paragraph in others)]
 
 
 def _entry(term: str, text: str) -> list[str]:
