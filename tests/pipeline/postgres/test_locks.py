@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -7,6 +8,9 @@ from support.pgstow import wait_until
 from support.ports import free_port
 from support.postgres_fixtures import Database, DatabaseMaker
 
+from pipeline.backup.request import BackupRequest
+from pipeline.check.server import examine_server
+from pipeline.config import Selection
 from pipeline.errors import BackupRunning, ServerUnavailable
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.locks import backup_lock, find_blockers
@@ -58,11 +62,41 @@ def test_a_session_that_was_lost_meanwhile_is_no_failure(database: Database) -> 
             server.fetch("SELECT 1")
 
 
-@pytest.fixture
-def reached_by_tcp() -> Iterator[str]:
+@pytest.fixture(scope="module")
+def cluster_of_its_own() -> Iterator[tuple[ThrowawayCluster, int]]:
     port = free_port()
-    with ThrowawayCluster(port=port):
-        yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
+    with ThrowawayCluster(port=port, settings={"max_prepared_transactions": "1"}) as cluster:
+        yield cluster, port
+
+
+@pytest.fixture
+def reached_by_tcp(cluster_of_its_own: tuple[ThrowawayCluster, int]) -> str:
+    return f"host=127.0.0.1 port={cluster_of_its_own[1]} user=postgres dbname=postgres"
+
+
+def test_a_prepared_transaction_is_named_with_the_statements_that_end_it(
+    cluster_of_its_own: tuple[ThrowawayCluster, int],
+) -> None:
+    """Its session has ended long ago, so it has no process."""
+    database = Database("postgres", cluster_of_its_own[0].conninfo())
+    database.execute("CREATE TABLE kept (); CREATE TABLE other ()")
+    with closing(psycopg.connect(database.conninfo)) as session:
+        session.execute("LOCK TABLE kept; PREPARE TRANSACTION 'it''s odd'")
+    request = BackupRequest(Conninfo.parse(database.conninfo))
+    with connect(database) as server:
+        [blocker] = find_blockers(server)
+        found = {finding.subject: finding for finding in examine_server(server, request)}
+        others = Selection(tables=("other",))
+        assert "locks" not in {
+            finding.subject for finding in examine_server(server, replace(request, selection=others))
+        }
+    words = "The prepared transaction 'it''s odd' of the role postgres holds a lock on public.kept"
+    assert str(blocker) == words
+    assert found["locks"].sentence == f"{words}: pg_dump would wait."
+    assert "(COMMIT PREPARED 'it''s odd' or ROLLBACK PREPARED 'it''s odd')" in (found["locks"].remedy or "")
+    database.execute("ROLLBACK PREPARED 'it''s odd'")
+    with connect(database) as server:
+        assert find_blockers(server) == []
 
 
 def test_the_server_soon_gives_up_a_client_that_vanished(reached_by_tcp: str) -> None:
