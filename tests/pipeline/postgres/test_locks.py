@@ -1,11 +1,10 @@
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.pgstow import wait_until
-from support.ports import free_port
 from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline.backup.request import BackupRequest
@@ -62,23 +61,9 @@ def test_a_session_that_was_lost_meanwhile_is_no_failure(database: Database) -> 
             server.fetch("SELECT 1")
 
 
-@pytest.fixture(scope="module")
-def cluster_of_its_own() -> Iterator[tuple[ThrowawayCluster, int]]:
-    port = free_port()
-    with ThrowawayCluster(port=port, settings={"max_prepared_transactions": "1"}) as cluster:
-        yield cluster, port
-
-
-@pytest.fixture
-def reached_by_tcp(cluster_of_its_own: tuple[ThrowawayCluster, int]) -> str:
-    return f"host=127.0.0.1 port={cluster_of_its_own[1]} user=postgres dbname=postgres"
-
-
-def test_a_prepared_transaction_is_named_with_the_statements_that_end_it(
-    cluster_of_its_own: tuple[ThrowawayCluster, int],
-) -> None:
+def test_a_prepared_transaction_is_named_with_the_statements_that_end_it(postgres_by_tcp: ThrowawayCluster) -> None:
     """Its session has ended long ago, so it has no process."""
-    database = Database("postgres", cluster_of_its_own[0].conninfo())
+    database = Database("postgres", postgres_by_tcp.conninfo())
     database.execute("CREATE TABLE kept (); CREATE TABLE other ()")
     with closing(psycopg.connect(database.conninfo)) as session:
         session.execute("LOCK TABLE kept; PREPARE TRANSACTION 'it''s odd'")
@@ -99,8 +84,9 @@ def test_a_prepared_transaction_is_named_with_the_statements_that_end_it(
         assert find_blockers(server) == []
 
 
-def test_the_server_soon_gives_up_a_client_that_vanished(reached_by_tcp: str) -> None:
-    with Server(Conninfo.parse(reached_by_tcp)) as server, backup_lock(server, "pgstow one"):
+def test_the_server_soon_gives_up_a_client_that_vanished(postgres_by_tcp: ThrowawayCluster) -> None:
+    by_tcp = make_conninfo(postgres_by_tcp.conninfo(), host="127.0.0.1")
+    with Server(Conninfo.parse(by_tcp)) as server, backup_lock(server, "pgstow one"):
         settings = [server.fetch(f"SHOW tcp_keepalives_{name}")[0][0] for name in ("idle", "interval", "count")]
     assert settings == ["60", "10", "6"]
 
