@@ -71,5 +71,5 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
     failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(
-            f"{len(failed)} statements on roles and tablespaces failed, the first of them with: {failed[0].message.rstrip('.')}."
+            f"{len(failed)} statements on roles and tablespaces failed, the first of them with: {failed[0].sentence}"
         )
