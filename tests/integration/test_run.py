@@ -94,6 +94,11 @@ def test_several_databases_to_several_destinations(
     assert sorted(committed_backups(tmp_path / "nas")) == sorted(
         [outcomes["shop", "nas"]["backup_id"], outcomes["small", "nas"]["backup_id"]]
     )
+    listed = json.loads(run_pgstow("list", "--from", tmp_path / "nas", "--json").stdout)
+    proven = {one["backup_id"]: one["proven"] and one["proven"]["level"] for one in listed}
+    assert proven == {
+        outcome["backup_id"]: outcome["verified"] for (_, store), outcome in outcomes.items() if store == "nas"
+    }
     assert night.metric("last_attempt_success") == dict.fromkeys(outcomes, 1)
     assert night.metric("rows") == {pair: one["rows"] for pair, one in outcomes.items()}
 
@@ -246,7 +251,12 @@ def test_what_retention_does_not_keep_is_removed(
         more=more,
     )
     first = night.outcomes(night.run("--json"))
-    night.run("small")
+    small = night.run("small")
+    assert [line.split()[-2:] for line in small.stdout.splitlines()] == [
+        ["VERIFIED", "PRUNED"],
+        ["0", "good"],
+        ["0", "good"],
+    ]
     # Of one destination, the manifest of a backup that would go can't be read: it stays, and that is told.
     [broken] = (tmp_path / "other").rglob(f"manifests/**/{first['small', 'other']['backup_id']}.json")
     broken.write_bytes(broken.read_bytes()[:-10])
