@@ -83,7 +83,7 @@ def _ping(value: Any, info: ValidationInfo) -> str:
     """Return the URL, or an empty text if the environment lacks the variable: monitoring must not prevent a backup. Raises ValueError."""
     if _is_reference(value) and not (info.context or {}).get(value["env"]):
         return ""
-    text, _ = _referred(value, info)
+    text, referred = _referred(value, info)
     try:
         parts = split_web_url(text)
     except ValueError:
@@ -92,6 +92,10 @@ def _ping(value: Any, info: ValidationInfo) -> str:
         raise ValueError("must be like https://host/path")
     if "@" in parts.netloc:
         raise ValueError("can't have a user or a password: let its path be the secret")
+    if not referred:
+        raise ValueError(
+            'may not stand in this file, since its path is a secret: take it from the environment by {env = "NAME"}'
+        )
     return str(text)
 
 
@@ -115,14 +119,20 @@ def _duration(value: Any) -> timedelta:
     return parse_duration(str(value))
 
 
+_REFERENCE = {
+    "type": "object",
+    "properties": {"env": {"type": "string", "description": "A variable of the environment"}},
+    "required": ["env"],
+    "additionalProperties": False,
+}
+
+
 def _or_from_environment(description: str) -> WithJsonSchema:
-    reference = {
-        "type": "object",
-        "properties": {"env": {"type": "string", "description": "A variable of the environment"}},
-        "required": ["env"],
-        "additionalProperties": False,
-    }
-    return WithJsonSchema({"anyOf": [{"type": "string"}, reference], "description": description})
+    return WithJsonSchema({"anyOf": [{"type": "string"}, _REFERENCE], "description": description})
+
+
+def _from_environment(description: str) -> WithJsonSchema:
+    return WithJsonSchema({**_REFERENCE, "description": description})
 
 
 Count = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
@@ -255,7 +265,7 @@ class Monitoring(Settings):
         default=60, description="Seconds that such a command may take"
     )
     ping: (
-        Annotated[str, BeforeValidator(_ping), _or_from_environment("A dead man's switch, as healthchecks.io has it")]
+        Annotated[str, BeforeValidator(_ping), _from_environment("A dead man's switch, as healthchecks.io has it")]
         | None
     ) = None
 

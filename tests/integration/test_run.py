@@ -406,11 +406,11 @@ def test_logs_are_one_json_object_a_line(night: Night, database: Database, s3: F
 
 def test_hooks_are_told_and_make_nothing_fail(night: Night, database: Database, tmp_path: Path) -> None:
     hook = json.dumps(["sh", "-c", f"cat > '{tmp_path}/told'; exit 5"])
-    monitoring = f'on_success = {hook}\nping = "http://127.0.0.1:1/uuid"'
+    monitoring = f'on_success = {hook}\nping = {{ env = "PING" }}'
     night.write({"small": database.conninfo}, {"nas": tmp_path / "nas"}, monitoring=monitoring)
     night.textfile = tmp_path / "none" / "x.prom"
     night.path.write_text(night.path.read_text().replace("pgstow.prom", "none/x.prom"))
-    result = night.run("--json")
+    result = night.run("--json", env={"PING": "http://127.0.0.1:1/uuid"})
     assert result.exit_code == 0
     start, metrics, told, end = result.stderr_lines
     assert start == end
