@@ -94,7 +94,7 @@ def _ping(value: Any, info: ValidationInfo) -> str:
         raise ValueError("can't have a user or a password: let its path be the secret")
     if not referred:
         raise ValueError(
-            'may not stand in this file, since its path is a secret: take it from the environment by {env = "NAME"}'
+            'is a secret, so it may not stand in this file: write {env = "NAME"} for one from the environment'
         )
     return str(text)
 
@@ -119,20 +119,14 @@ def _duration(value: Any) -> timedelta:
     return parse_duration(str(value))
 
 
-_REFERENCE = {
-    "type": "object",
-    "properties": {"env": {"type": "string", "description": "A variable of the environment"}},
-    "required": ["env"],
-    "additionalProperties": False,
-}
-
-
 def _or_from_environment(description: str) -> WithJsonSchema:
-    return WithJsonSchema({"anyOf": [{"type": "string"}, _REFERENCE], "description": description})
-
-
-def _from_environment(description: str) -> WithJsonSchema:
-    return WithJsonSchema({**_REFERENCE, "description": description})
+    reference = {
+        "type": "object",
+        "properties": {"env": {"type": "string", "description": "A variable of the environment"}},
+        "required": ["env"],
+        "additionalProperties": False,
+    }
+    return WithJsonSchema({"anyOf": [{"type": "string"}, reference], "description": description})
 
 
 Count = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
@@ -265,7 +259,7 @@ class Monitoring(Settings):
         default=60, description="Seconds that such a command may take"
     )
     ping: (
-        Annotated[str, BeforeValidator(_ping), _from_environment("A dead man's switch, as healthchecks.io has it")]
+        Annotated[str, BeforeValidator(_ping), _or_from_environment("A dead man's switch, as healthchecks.io has it")]
         | None
     ) = None
 

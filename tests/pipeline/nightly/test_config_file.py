@@ -213,7 +213,7 @@ def test_what_the_environment_lacks_for_a_ping_keeps_no_backup_from_being_made(p
 
 def test_the_secret_of_a_ping_may_not_stand_in_the_file(path: Path) -> None:
     [problem] = problems(path, f'{LEAST}\n[monitoring]\nping = "https://hc.example.com/secret-uuid"')
-    assert "monitoring.ping: may not stand in this file" in problem
+    assert "monitoring.ping: is a secret, so it may not stand in this file" in problem
     assert "secret-uuid" not in problem
 
 
