@@ -78,7 +78,6 @@ def backup(
     from pipeline.cluster.request import ClusterRequest, GlobalsRequest
     from pipeline.config import Labels
     from pipeline.errors import InvalidRequest
-    from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageError
 
     selection = what.make_selection(
@@ -108,7 +107,7 @@ def backup(
     if format_ != "directory" and chosen not in ([], ["--all-databases"]):
         raise InvalidRequest(f"{chosen[0]} has the format that pg_dumpall writes: leave out --format.")
     lock, labels = retention.lock_options(retain_days, retain_until), Labels(tuple(tag or ()))
-    source = Conninfo.parse(conninfo)
+    source = options.parse_conninfo(conninfo, quiet=quiet)
     request = BackupRequest(
         source=source,
         cluster=cluster,

@@ -48,10 +48,9 @@ def check(
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
     from pipeline.check.finding import Severity
-    from pipeline.postgres.conninfo import Conninfo
 
     request = BackupRequest(
-        source=Conninfo.parse(conninfo),
+        source=options.parse_conninfo(conninfo, quiet=quiet),
         cluster=cluster,
         selection=what.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data),
         limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),

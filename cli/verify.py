@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pipeline.catalog.manifest import Manifest
     from pipeline.events import Notify
+    from pipeline.postgres.conninfo import Conninfo
     from pipeline.verify.proof import Proof, ProofRequest
     from pipeline.verify.request import Verification
 
@@ -104,11 +105,12 @@ def verify(
         raise InvalidRequest("--scratch, --checksums, --assert and --sql-check need --level restore.")
     if latest_of_each and backup != LATEST:
         raise InvalidRequest(f"Verify either {backup} or --latest-of-each.")
+    server = None if scratch is None else options.parse_conninfo(scratch, quiet=quiet)
     request = VerifyRequest(
         level=Level(level),
         limits=options.make_limits(jobs, transfers, memory, spool_dir),
         programs=tuple(bin_dir or ()),
-        proof=_proof_request(scratch, checksums, assertion or (), sql_check or ()),
+        proof=_proof_request(server, checksums, assertion or (), sql_check or ()),
         attest=attest,
     )
 
@@ -192,10 +194,9 @@ def _codes(found: "Verification") -> set[ExitCode]:
 
 
 def _proof_request(
-    scratch: str | None, checksums: bool, statements: "Sequence[str]", files: "Sequence[Path]"
+    scratch: "Conninfo | None", checksums: bool, statements: "Sequence[str]", files: "Sequence[Path]"
 ) -> "ProofRequest":
     from pipeline.errors import InvalidRequest
-    from pipeline.postgres.conninfo import Conninfo
     from pipeline.verify.proof import Assertion, ProofRequest
 
     assertions = [Assertion(display.one_line(statement), statement) for statement in statements]
@@ -204,7 +205,7 @@ def _proof_request(
             assertions.append(Assertion(str(file), file.read_text("utf-8")))
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidRequest(f"Cannot read {file}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
-    return ProofRequest(None if scratch is None else Conninfo.parse(scratch), checksums, assertions)
+    return ProofRequest(scratch, checksums, assertions)
 
 
 def _document(found: "Verification") -> dict[str, Any]:

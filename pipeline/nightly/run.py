@@ -110,7 +110,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
         level=level,
         limits=job.request.limits,
         programs=job.request.programs,
-        attest=True if job.retention and job.retention.only_verified else None,  # so that retention finds it later
+        attest=True,  # so that list and retention find it later
     )
     found = (verify_cluster if made.members else verify)(stored, request, store, notify)
     if found.problems:
