@@ -121,7 +121,8 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
 
     file = ConfigFile(path)
     config = file.parse(os.environ)
-    jobs = make_jobs(file, config, names, overrides)
+    environment = file.without_secrets(os.environ)
+    jobs = make_jobs(file, config, names, overrides, environment)
     with file.sole_run():
         time.sleep(random.uniform(0, spread))  # noqa: S311 - no secret
         started_at = datetime.now(UTC)
@@ -150,7 +151,14 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
             "finished_at": datetime.now(UTC).isoformat(),
             "backups": [outcome.describe() for outcome in outcomes],
         }
-        for trouble in tell(config.monitoring, document, good=code == 0, ping_too=whole, failed=log.failed):
+        for trouble in tell(
+            config.monitoring,
+            document,
+            good=code == 0,
+            ping_too=whole,
+            environment=environment,
+            failed=log.failed,
+        ):
             log.trouble(trouble)
         if stopped is not None:
             raise stopped

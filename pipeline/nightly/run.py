@@ -1,4 +1,7 @@
-"""A night's run: back up each database to its destinations, verify the new backups there, and remove backups that retention drops."""
+"""A night's run: back up each database to its destinations, verify the new backups there, and remove backups that retention drops.
+
+The user's command is asked first if a backup may be made.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -72,6 +75,7 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
     if not stores:
         return {}
     try:
+        job.agree()
         return dict(zip(stores, job.back_up(list(stores.values()), notify), strict=True))
     except Exception as exc:
         return dict.fromkeys(stores, exc)

@@ -20,7 +20,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline.postgres.throwaway import ThrowawayCluster
 
-BAD_INPUT, SERVER, STORE, DAMAGED, CHECK, BUSY = 2, 3, 6, 7, 10, 11
+BAD_INPUT, SERVER, STORE, DAMAGED, CHECK, BUSY, REFUSED = 2, 3, 6, 7, 10, 11, 12
 NOBODY_LISTENS = "host=127.0.0.1 port=1 dbname=x"
 
 
@@ -102,7 +102,9 @@ def test_one_that_fails_keeps_no_other_from_its_backup(
     night: Night, sample_database: Database, s3: FaultyStore, tmp_path: Path
 ) -> None:
     night.write(
-        {"gone": NOBODY_LISTENS, "shop": sample_database.conninfo}, {"offsite": s3.url, "nas": tmp_path / "nas"}
+        {"gone": NOBODY_LISTENS, "shop": sample_database.conninfo, "held": sample_database.conninfo},
+        {"offsite": s3.url, "nas": tmp_path / "nas"},
+        more='before = ["sh", "-c", "echo a standby; exit 1"]',
     )
     s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", skip=3, times=math.inf)
     result = night.run("--quiet")
@@ -113,18 +115,24 @@ def test_one_that_fails_keeps_no_other_from_its_backup(
         "gone at offsite",
         "gone at nas",
         "shop at offsite",
+        "held at offsite",
+        "held at nas",
     ]
-    assert result.stdout.count("FAILED") == 3
+    assert "The hook sh failed (exit code 1): a standby" in result.stderr
+    assert result.stdout.count("FAILED") == 5
     assert night.metric("last_attempt_success") == {
         ("gone", "nas"): 0,
         ("gone", "offsite"): 0,
         ("shop", "nas"): 1,
         ("shop", "offsite"): 0,
+        ("held", "nas"): 0,
+        ("held", "offsite"): 0,
     }
     before = night.metric("last_success_timestamp_seconds")
     assert [pair for pair, moment in before.items() if moment] == [("shop", "nas")]
 
     s3.proxy.heal()
+    assert night.run("held", "--quiet").exit_code == REFUSED
     result = night.run("shop", "--json")
     assert (result.exit_code, list(night.outcomes(result))) == (0, [("shop", "offsite"), ("shop", "nas")])
     assert night.metric("last_attempt_success")["gone", "nas"] == 0

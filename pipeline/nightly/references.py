@@ -1,0 +1,54 @@
+"""Values of pgstow.toml that stand in the environment. The file has ``{env = "NAME"}`` instead of the value."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationInfo, WithJsonSchema
+
+REFERENCE = {
+    "type": "object",
+    "properties": {"env": {"type": "string", "description": "A variable of the environment"}},
+    "required": ["env"],
+    "additionalProperties": False,
+}
+"""The JSON Schema of a reference."""
+
+
+def resolve(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
+    """Return the value, and True if it was taken from the environment, which is ``info.context``. Raises ValueError."""
+    if not is_reference(value):
+        if isinstance(value, str):
+            return value, False
+        raise ValueError('must be a text, or {env = "NAME"} for one from the environment')
+    name = value["env"]
+    if not (found := (info.context or {}).get(name)):
+        raise ValueError(f"the environment has no {name}")
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the environment's {name} is not UTF-8") from None
+    return found, True
+
+
+def is_reference(value: Any) -> bool:
+    """True if the value is ``{env = "NAME"}``, with a name that a variable can have."""
+    if not (isinstance(value, dict) and set(value) == {"env"}):
+        return False
+    name = value["env"]
+    return isinstance(name, str) and name != "" and not set(name) & set("=\0")
+
+
+def referred_variables(content: Any) -> Iterator[str]:
+    """Yield the names of the variables that a file's content refers to."""
+    waiting = [content]
+    while waiting:
+        value = waiting.pop()
+        if is_reference(value):
+            yield value["env"]
+        elif isinstance(value, dict | list):
+            waiting += value.values() if isinstance(value, dict) else value
+
+
+def text_or_reference(description: str) -> WithJsonSchema:
+    """Return the JSON Schema of a text that may also be a reference."""
+    return WithJsonSchema({"anyOf": [{"type": "string"}, REFERENCE], "description": description})
