@@ -1,4 +1,4 @@
-"""Ask the user's command before a backup. After a run, report it to the user's commands and to a dead man's switch.
+"""Ask the user's command before a backup. After a run, report it to the user's commands, a dead man's switch and people.
 
 Only the command before a backup can make the backup fail.
 """
@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import BackupRefused
+from pipeline.nightly.message import Message
+from pipeline.nightly.notify import send
 from pipeline.nightly.settings import Monitoring
 
 _PATIENCE = 10.0  # seconds for the answer to a ping
@@ -53,13 +55,15 @@ def tell(
     *,
     good: bool,
     ping_too: bool,
+    message: Message | None = None,
     environment: Mapping[str, str] | None = None,
     failed: Failed = lambda _: None,
 ) -> list[str]:
-    """Run the command for success or failure, and the ping, at a run's end. Return a sentence for each that went wrong.
+    """Run the command for success or failure, the ping, and send the message, at a run's end. Return a sentence for each that went wrong.
 
-    ``document`` is the input of the command, which gets ``environment``. ``ping_too`` is False if the run was only a part, which the ping must
-    not report. ``failed`` gets unexpected errors. An error in one step stops no other.
+    ``document`` is the input of the command, which gets ``environment``. ``message`` is for ``notify``; None if there is nothing to tell.
+    ``ping_too`` is False if the run was only a part, which the ping must not report. ``failed`` gets unexpected errors. An error in one step
+    stops no other.
     """
     command, url = monitoring.on_success if good else monitoring.on_failure, monitoring.ping
     steps: dict[str, Callable[[], str | None]] = {}
@@ -67,6 +71,9 @@ def tell(
         steps[f"The hook {command[0]}"] = partial(run_hook, command, document, monitoring.hook_timeout, environment)
     if url and ping_too:
         steps["The ping"] = partial(ping, url, "" if good else "fail")
+    if message is not None:
+        for recipient in monitoring.notify:
+            steps[f"The message to {recipient.name}"] = partial(send, recipient, message, monitoring.hook_timeout)
     return [trouble for what, step in steps.items() if (trouble := attempt(what, step, failed))]
 
 

@@ -30,6 +30,8 @@ class Job:
     name: str
     """The name of the database in the file."""
     request: BackupRequest
+    whole_server: bool
+    """True if the job backs up all databases of the server."""
     agree: Callable[[], None]
     """Runs the command before the backup. Raises BackupRefused if the command refuses."""
     back_up: Callable[[Sequence[StorageBackend], Notify], BackupResults]
@@ -111,6 +113,7 @@ def _make_job(name: str, settings: DatabaseSettings, config: Config, environment
     return Job(
         name=name,
         request=request,
+        whole_server=settings.all_databases,
         agree=partial(ask, before, document, patience, environment) if before else lambda: None,
         back_up=back_up,
         destinations=destinations,

@@ -1,6 +1,7 @@
 """Values of pgstow.toml that stand in the environment. The file has ``{env = "NAME"}`` instead of the value."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationInfo, WithJsonSchema
@@ -14,6 +15,28 @@ REFERENCE = {
 """The JSON Schema of a reference."""
 
 
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A secret in the environment."""
+
+    name: str
+    """The variable's name."""
+    value: str = field(repr=False)
+    """The secret; an empty text if the environment lacks the variable."""
+
+
+def read_secret(value: Any, info: ValidationInfo) -> Secret:
+    """Return the secret that a reference names in the environment, which is ``info.context``. Raises ValueError."""
+    if not is_reference(value):
+        raise ValueError(
+            'is a secret, so it may not stand in this file: write {env = "NAME"} for one from the environment'
+        )
+    name = value["env"]
+    found = (info.context or {}).get(name) or ""
+    _check_utf8(name, found)
+    return Secret(name, found)
+
+
 def resolve(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
     """Return the value, and True if it was taken from the environment, which is ``info.context``. Raises ValueError."""
     if not is_reference(value):
@@ -23,10 +46,7 @@ def resolve(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
     name = value["env"]
     if not (found := (info.context or {}).get(name)):
         raise ValueError(f"the environment has no {name}")
-    try:
-        found.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"the environment's {name} is not UTF-8") from None
+    _check_utf8(name, found)
     return found, True
 
 
@@ -52,3 +72,10 @@ def referred_variables(content: Any) -> Iterator[str]:
 def text_or_reference(description: str) -> WithJsonSchema:
     """Return the JSON Schema of a text that may also be a reference."""
     return WithJsonSchema({"anyOf": [{"type": "string"}, REFERENCE], "description": description})
+
+
+def _check_utf8(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the environment's {name} is not UTF-8") from None

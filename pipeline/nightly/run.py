@@ -5,6 +5,7 @@ The user's command is asked first if a backup may be made.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipeline.catalog.attestation import Level
@@ -13,6 +14,7 @@ from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
+from pipeline.nightly.history import newest_before
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
@@ -65,9 +67,20 @@ def _run(
     for name in job.destinations:
         manifest = made[name]
         if isinstance(manifest, Manifest):
-            yield _look_after(job, name, manifest, stores[name], notify)
+            result = _look_after(job, name, manifest, stores[name], notify)
         else:
-            yield JobResult(job.name, name, datetime.now(UTC), error=manifest)
+            result = JobResult(job.name, name, datetime.now(UTC), error=manifest)
+        yield result if result.error is None or name not in stores else _with_history(result, job, stores[name])
+
+
+def _with_history(failure: JobResult, job: Job, store: StorageBackend) -> JobResult:
+    """Return the failure with the newest backup that an earlier run made. A store that failed is asked nothing: that might take long."""
+    if isinstance(failure.error, StorageError):
+        return failure
+    try:
+        return replace(failure, newest_before=newest_before(job, store, failure.manifest))
+    except StorageError:  # credentials that can only create can't list
+        return failure
 
 
 def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Manifest | Exception]:

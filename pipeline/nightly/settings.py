@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationInfo,
     WithJsonSchema,
     model_validator,
@@ -26,7 +27,7 @@ from pipeline.config import (
     parse_size,
 )
 from pipeline.errors import InvalidRequest
-from pipeline.nightly.references import is_reference, resolve, text_or_reference
+from pipeline.nightly.references import REFERENCE, Secret, is_reference, read_secret, resolve, text_or_reference
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.prune.policy import Policy
 from storage_backends import InvalidStorageURL, place_of
@@ -103,6 +104,7 @@ Size = Annotated[
 ]
 Patterns = list[str]
 Command = Annotated[list[str], Field(min_length=1), AfterValidator(_command)]
+Recipient = Annotated[Secret, PlainValidator(read_secret), WithJsonSchema(REFERENCE)]
 
 
 class Settings(BaseModel):
@@ -217,8 +219,11 @@ class Monitoring(Settings):
     )
     on_success: Command | None = Field(default=None, description="A command, which has the outcome on its input")
     on_failure: Command | None = Field(default=None, description="The same after a run that failed")
+    notify: list[Recipient] = Field(
+        default=[], description="Apprise URLs, each gets a message when a run fails, and when all is good again"
+    )
     hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
-        default=60, description="Seconds that a command may take"
+        default=60, description="Seconds that a command or a message may take"
     )
     ping: (
         Annotated[str, BeforeValidator(_ping), text_or_reference("A dead man's switch, as healthchecks.io has it")]

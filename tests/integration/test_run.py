@@ -5,7 +5,7 @@ import json
 import math
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.faulty_backups import FaultyStore
 from support.faulty_http import Fault
+from support.messages import JsonService, serving
 from support.object_stores import StoreBucket
 from support.pgstow import Result, assert_one_sentence, committed_backups, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import Database, DatabaseMaker
@@ -70,6 +71,12 @@ def night(tmp_path: Path, spool_dir: Path) -> Night:
     return Night(tmp_path, spool_dir)
 
 
+@pytest.fixture
+def messages() -> Iterator[JsonService]:
+    with serving(service := JsonService()):
+        yield service
+
+
 def test_several_databases_to_several_destinations(
     night: Night, sample_database: Database, database: Database, s3_bucket: StoreBucket, tmp_path: Path
 ) -> None:
@@ -99,13 +106,20 @@ def test_several_databases_to_several_destinations(
 
 
 def test_one_that_fails_keeps_no_other_from_its_backup(
-    night: Night, sample_database: Database, s3: FaultyStore, tmp_path: Path
+    night: Night,
+    sample_database: Database,
+    s3: FaultyStore,
+    messages: JsonService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     night.write(
         {"gone": NOBODY_LISTENS, "shop": sample_database.conninfo, "held": sample_database.conninfo},
         {"offsite": s3.url, "nas": tmp_path / "nas"},
         more='before = ["sh", "-c", "echo a standby; exit 1"]',
+        monitoring='notify = [{ env = "NOTIFY" }]',
     )
+    monkeypatch.setenv("NOTIFY", messages.url)
     s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", skip=3, times=math.inf)
     result = night.run("--quiet")
     assert result.exit_code == SERVER
@@ -131,10 +145,15 @@ def test_one_that_fails_keeps_no_other_from_its_backup(
     before = night.metric("last_success_timestamp_seconds")
     assert [pair for pair, moment in before.items() if moment] == [("shop", "nas")]
 
+    [failure] = messages.messages
+    assert failure["title"].endswith(": 5 backups FAILED")
+    assert "shop at offsite: " in failure["message"]
+
     s3.proxy.heal()
     assert night.run("held", "--quiet").exit_code == REFUSED
     result = night.run("shop", "--json")
     assert (result.exit_code, list(night.outcomes(result))) == (0, [("shop", "offsite"), ("shop", "nas")])
+    assert messages.messages[2]["message"] == "Good again: shop at offsite."
     assert night.metric("last_attempt_success")["gone", "nas"] == 0
     assert night.metric("last_success_timestamp_seconds")["shop", "nas"] > before["shop", "nas"]
 
@@ -254,7 +273,7 @@ def test_what_retention_does_not_keep_is_removed(
         more=more,
     )
     first = night.outcomes(night.run("--json"))
-    night.run("small")
+    second = night.outcomes(night.run("small", "--json"))
     # Of one destination, the manifest of a backup that would go can't be read: it stays, and that is told.
     [broken] = (tmp_path / "other").rglob(f"manifests/**/{first['small', 'other']['backup_id']}.json")
     broken.write_bytes(broken.read_bytes()[:-10])
@@ -264,6 +283,8 @@ def test_what_retention_does_not_keep_is_removed(
     assert re.search(told + str(broken.relative_to(tmp_path / "other")), result.stderr)
     outcomes = night.outcomes(result)
     assert {pair: one["removed"] for pair, one in outcomes.items()} == {("small", "nas"): 1, ("small", "other"): 0}
+    assert outcomes["small", "nas"]["newest_before"] is None, "only a failure needs it"
+    assert outcomes["small", "other"]["newest_before"] == second["small", "other"]["snapshot_at"]
     kept = committed_backups(tmp_path / "nas")
     assert len(kept) == 3
     assert first["shop", "nas"]["backup_id"] in kept
