@@ -28,6 +28,7 @@ def backup(
     conninfo: what.Source = "",
     *,
     to: options.ToEach = None,
+    create_store: options.CreateStore = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300.0,
     tag: retention.Tags = None,
@@ -145,7 +146,9 @@ def backup(
     with ExitStack() as stack:
         stores = [
             stack.enter_context(closing(store))
-            for store in options.open_stores(to, store_option, give_up_after, limit_rate, lock, quiet=quiet)
+            for store in options.open_stores(
+                to, store_option, give_up_after, limit_rate, lock, create=create_store, quiet=quiet
+            )
         ]
         urls = [store.url for store in stores]
         if dry_run:

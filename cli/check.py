@@ -25,6 +25,7 @@ def check(
     conninfo: what.Source = "",
     *,
     to: options.To,
+    create_store: options.CreateStore = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 20.0,
     cluster: what.FiledUnder = None,
@@ -55,7 +56,7 @@ def check(
         limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),
         programs=tuple(bin_dir or ()),
     )
-    store = options.open_store(to, store_option, give_up_after, quiet=quiet)
+    [store] = options.open_stores([to], store_option, give_up_after, create=create_store, quiet=quiet)
     with closing(store), show_progress(quiet=quiet or json) as notify:
         place = Place.of(to, options.parse_store_options(store_option), os.environ)
         findings = examine(request, store, notify, place)

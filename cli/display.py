@@ -5,6 +5,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pipeline.counting import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -83,8 +85,15 @@ def describe_attestation(attestation: "Attestation | None") -> str:
 
 
 def describe_removal(removed: "Deleted") -> str:
-    """Return in words how many objects were removed, and how many stay because of a lock or an odd name."""
-    words = f"{removed.objects:,} objects ({format_size(removed.size)}) are gone"
+    """Return in words how many objects were removed, or only hidden, and how many stay because of a lock or an odd name."""
+    words = (
+        f"{counted(removed.objects, 'object')} ({format_size(removed.size)}) {'is' if removed.objects == 1 else 'are'} "
+    )
+    words += (
+        "hidden, not gone: the bucket keeps their versions until its lifecycle rules remove them"
+        if removed.hidden
+        else "gone"
+    )
     if removed.odd:
         words += f"; {len(removed.odd):,} stay, since pgstow gives no object such a name: {one_line(removed.odd[0])} is an example"
     if not removed.locked:
@@ -101,7 +110,13 @@ def removal_document(removed: "Deleted") -> dict[str, Any]:
     locked = [
         {"key": key, "until": until and f"{until:%Y-%m-%dT%H:%M:%SZ}"} for key, until in sorted(removed.locked.items())
     ]
-    return {"objects": removed.objects, "size": removed.size, "locked": locked, "odd": removed.odd}
+    return {
+        "objects": removed.objects,
+        "size": removed.size,
+        "hidden": removed.hidden,
+        "locked": locked,
+        "odd": removed.odd,
+    }
 
 
 def print_json(document: Any) -> None:

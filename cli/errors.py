@@ -107,11 +107,11 @@ def result_of(work: str) -> Iterator[None]:
 
 @contextmanager
 def removing() -> Iterator[None]:
-    """Run the block, which removes objects. If a signal stops it, the error says that the removed objects are gone."""
+    """Run the block, which removes objects. If a signal stops it, the error says that the removed objects stay removed."""
     try:
         yield
     except Stopped as exc:
-        exc.consequence = "what was removed until then is gone; do it again for the rest"
+        exc.consequence = "what was removed until then stays removed; do it again for the rest"
         raise
 
 

@@ -11,6 +11,7 @@ from cli import display, options
 from cli import retention_options as retention
 from cli.errors import removing, result_of
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,11 +51,11 @@ def gc(
         if not json:
             _print_table(leftovers)
         going = [one for one in leftovers if one.kept is None]
-        question = f"Remove {sum(one.objects for one in going):,} objects from {store.url}?"
+        question = f"Remove {counted(sum(one.objects for one in going), 'object')} from {store.url}?"
         if going and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
             with removing(), show_progress(quiet=quiet or json) as notify:
                 removed = collect(request, leftovers, store, notify, datetime.now(UTC))
-    done = "There is nothing to remove." if removed is None else f"Removed {display.describe_removal(removed)}."
+    done = "There is nothing to remove." if removed is None else f"{display.describe_removal(removed)}."
     with result_of(done) if removed is not None else nullcontext():
         if json:
             listed = [{**dataclasses.asdict(one.ref), **_document(one)} for one in leftovers]

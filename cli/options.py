@@ -101,14 +101,18 @@ From: TypeAlias = Annotated[
         rich_help_panel=STORE,
     ),
 ]
+CreateStore: TypeAlias = Annotated[
+    bool,
+    typer.Option("--create-store", help="Make the folder in --to if it is missing", rich_help_panel=STORE),
+]
 StoreOptions: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--store-option",
         "-o",
         metavar="KEY=VALUE",
-        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, lock_mode, "
-        "allow_http; as in the URL's query",
+        help="endpoint, ca_bundle, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, "
+        "lock_mode, allow_http, create; as in the URL's query",
         rich_help_panel=STORE,
     ),
 ]
@@ -240,18 +244,20 @@ def open_stores(
     urls: list[str] | None,
     options: list[str] | None,
     give_up_after: float,
-    limit_rate: int | None,
+    limit_rate: int | None = None,
     options_of_each: Sequence[str] = (),
     *,
+    create: bool = False,
     quiet: bool = False,
 ) -> "list[StorageBackend]":
-    """Return the stores at ``urls``, or else the store that the environment names. ``options_of_each`` are added for each store.
+    """Return the stores at ``urls``, or else the store that the environment names. ``options_of_each`` are added for each store. With
+    ``create``, the first object makes a folder that is missing.
 
     Raises InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raises as
     :func:`open_store` does.
     """
     from pipeline.errors import InvalidRequest
-    from storage_backends import place_of
+    from storage_backends import is_folder, place_of
 
     # typer itself would split the variable at its spaces, which a folder's name may have.
     if not (named := urls or [url for url in [os.environ.get(STORE_VARIABLE)] if url]):
@@ -262,7 +268,16 @@ def open_stores(
     if len({place_of(url, given) for url in named}) < len(named):
         raise InvalidRequest("A store is named twice: one copy there is all that can be.")
     of_each = [*(options or ()), *options_of_each]
-    return [open_store(url, of_each, give_up_after, limit_rate, quiet=quiet) for url in named]
+    return [
+        open_store(
+            url,
+            [*of_each, "create=true"] if create and is_folder(url) else of_each,
+            give_up_after,
+            limit_rate,
+            quiet=quiet,
+        )
+        for url in named
+    ]
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":

@@ -11,6 +11,7 @@ from cli import display, options
 from cli import retention_options as retention
 from cli.errors import ExitCode, removing, result_of
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +116,7 @@ def prune(
         if not json:
             _print_plan(decisions)
         dropped = sum(not one.keep for one in decisions)
-        question = f"Remove {dropped} of {len(decisions)} backups from {store.url}?"
+        question = f"Remove {dropped:,} of {counted(len(decisions), 'backup')} from {store.url}?"
         if dropped and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
             with removing(), show_progress(quiet=quiet or json) as notify:
                 pruned = prune_backups(request, decisions, store, notify, datetime.now(UTC))
@@ -171,11 +172,12 @@ def _document(decisions: "Sequence[Decision]", pruned: "Pruned | None") -> dict[
 
 
 def _describe_result(pruned: "Pruned") -> str:
-    return f"Removed {len(pruned.backups):,} backups: {display.describe_removal(pruned.removed)}."
+    return f"Removed {counted(len(pruned.backups), 'backup')}: {display.describe_removal(pruned.removed)}."
 
 
 def _print_result(pruned: "Pruned") -> None:
     print(_describe_result(pruned))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
-        print(f"{len(pruned.spared):,} stay, since the store has changed meanwhile or has them locked: {names}.")
+        stay = "1 stays" if len(pruned.spared) == 1 else f"{len(pruned.spared):,} stay"
+        print(f"{stay}, since the store has changed meanwhile or has them locked: {names}.")

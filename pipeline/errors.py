@@ -33,6 +33,10 @@ class ConnectionFailed(PipelineError):
     """The server can't be reached, refuses the login or a statement, or went away."""
 
 
+class StatementRefused(ConnectionFailed):
+    """The server refused a statement. The session goes on."""
+
+
 class ServerUnavailable(ConnectionFailed):
     """The connection failed for a reason that may pass: the server is starting, stopping or full, or was restarted."""
 

@@ -15,6 +15,7 @@ from storage_backends.checks import check_body, check_range, check_size
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
+    InvalidStorageURL,
     ObjectAlreadyExists,
     ObjectNotFound,
     StorageError,
@@ -31,7 +32,8 @@ _LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class LocalBackend:
-    """Objects as files below ``root``, one file an object. If ``root`` is missing, the first put makes it and its parents (mode 0700).
+    """Objects as files below ``root``, one file an object. If ``root`` is missing, the first put makes it and its parents (mode 0700), unless
+    ``create`` is false.
 
     - Once seen, ``root`` must stay the same directory; otherwise each call raises BucketNotFound. The mount point of an unmounted volume
       is such another directory, and its objects would lie apart from the rest.
@@ -43,18 +45,22 @@ class LocalBackend:
     - A key can't be another key's folder: ``a`` and ``a/b`` exclude each other, and the second put raises StorageError.
     - No symbolic link below ``root`` is followed or listed. A read through a link raises ObjectNotFound; a put or delete raises StorageError.
 
-    Raises StorageError if ``root`` is something else than a directory.
+    Raises StorageError if ``root`` is something else than a directory, and InvalidStorageURL if it is missing and ``create`` is false.
 
     .. _link(2): https://man7.org/linux/man-pages/man2/link.2.html
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, create: bool = True) -> None:
         path = Path(root).absolute()
         with _errors(str(path)):
             self._root = path.resolve()
             self._identity: tuple[int, int] | None = None
             if self._root.exists():
                 self._require_root()
+            elif not create:
+                raise InvalidStorageURL(
+                    f"there is no folder {path}: mount the disk that has it, or make it; --create-store or the option create=true makes it, too"
+                )
 
     @property
     def url(self) -> str:
@@ -115,8 +121,8 @@ class LocalBackend:
             yield from self._walk(self._root, "", prefix)
             self._require_root()  # if its volume went away meanwhile, the listing may be cut short
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete the objects, and then the empty folders; see :meth:`StorageBackend.delete`."""
+    def delete(self, keys: Iterable[str]) -> bool:
+        """Delete the objects, and then the empty folders. Return False; see :meth:`StorageBackend.delete`."""
         for key in keys:
             path = self._path_without_links(key)
             with _errors(str(path)):
@@ -127,6 +133,7 @@ class LocalBackend:
                 except FileNotFoundError:
                     continue  # whoever removed it sees to its folder: else a put here could lose that race for ever
                 self._remove_empty(key.split("/")[:-1])
+        return False
 
     def close(self) -> None:
         """Do nothing: no file is held open between calls."""

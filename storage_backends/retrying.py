@@ -131,17 +131,20 @@ class RetryingBackend:
             yield from step
             last = step[-1].key
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> bool:
         """Delete the objects, a thousand in a call of the inner backend; see :meth:`StorageBackend.delete`."""
         remaining = iter(keys)
         locked: dict[str, datetime | None] = {}
+        hidden = False
         while batch := tuple(itertools.islice(remaining, _LIST_STEP)):
             try:
-                self._call(partial(self._inner.delete, batch))
+                hidden |= self._call(partial(self._inner.delete, batch))
             except ObjectLocked as exc:
                 locked |= exc.objects
+                hidden |= exc.hidden
         if locked:
-            raise ObjectLocked(self.url, locked)
+            raise ObjectLocked(self.url, locked, hidden=hidden)
+        return hidden
 
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from pipeline.check.finding import Finding, Severity, counted, some
+from pipeline.check.finding import Finding, Severity, some
 from pipeline.config import Selection
+from pipeline.counting import counted
 from pipeline.postgres.privileges import (
     Relation,
     grant_large_objects,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import check_server_clock
-from pipeline.check.finding import Finding, Severity, counted, said
+from pipeline.check.finding import Finding, Severity, said
 from pipeline.check.privileges import examine_privileges
+from pipeline.counting import counted
 from pipeline.errors import DumpFailed, ProgramMissing
 from pipeline.postgres.programs import OLDEST_MAJOR, find_program, speaks_to
 from pipeline.postgres.server import Server

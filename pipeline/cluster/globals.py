@@ -67,7 +67,8 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
         notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
         script = read_whole(single_file(manifest), reader)
-        refused = run_script(program, target.server, workspace, script, f"pgstow {manifest.backup_id}")
+        with server.blamed():
+            refused = run_script(program, target.server, workspace, script, f"pgstow {manifest.backup_id}")
     failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(

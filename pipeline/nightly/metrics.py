@@ -23,7 +23,7 @@ Samples = dict[Pair, dict[str, tuple[str, float]]]
 _LAST_GOOD = "pgstow_last_attempt_success"
 _LAST_VERIFIED = "pgstow_last_verified_timestamp_seconds"
 _LAST_SUCCESS = "pgstow_last_success_timestamp_seconds"
-_HELP = {
+METRICS = {
     "pgstow_last_attempt_timestamp_seconds": "When the last run ended, good or not.",
     _LAST_GOOD: "Whether the last run did all that was asked: 1 or 0.",
     _LAST_SUCCESS: "When the last run ended that did all that was asked; 0 for never.",
@@ -121,7 +121,7 @@ def _sample(outcome: JobResult) -> dict[str, tuple[str, float]]:
 
 
 def _lines(samples: Samples) -> Iterator[str]:
-    for name, words in _HELP.items():
+    for name, words in METRICS.items():
         told = [(pair, *values[name]) for pair, values in sorted(samples.items()) if name in values]
         if told:
             yield f"# HELP {name} {words}\n# TYPE {name} gauge\n"
@@ -136,7 +136,7 @@ def _read(path: Path) -> Samples:
     samples: Samples = {}
     with suppress(FileNotFoundError):
         for line in path.read_text("utf-8", "replace").splitlines():
-            if (match := _SAMPLE.fullmatch(line)) and match[1] in _HELP:
+            if (match := _SAMPLE.fullmatch(line)) and match[1] in METRICS:
                 with suppress(ValueError):
                     pair = _unescape(match[2]), _unescape(match[3])
                     samples.setdefault(pair, {})[match[1]] = match[4] or "", float(match[5])

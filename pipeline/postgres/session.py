@@ -11,7 +11,15 @@ from psycopg.abc import Buffer
 from psycopg.pq.abc import PGresult
 from psycopg.types.string import StrDumperUnknown
 
-from pipeline.errors import ConnectionFailed, InvalidRequest, ServerUnavailable, TargetNotEmpty
+from pipeline.errors import (
+    ConnectionFailed,
+    DumpFailed,
+    InvalidRequest,
+    RestoreFailed,
+    ServerUnavailable,
+    StatementRefused,
+    TargetNotEmpty,
+)
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass
 from pipeline.postgres.encodings import ANY_BYTES, shown, unshown
@@ -53,7 +61,8 @@ class _Bytes(sql.Composable):
 
 
 class Session:
-    """One connection, in a ``with`` block. A failure raises ConnectionFailed, or ServerUnavailable if it may pass.
+    """One connection, in a ``with`` block. A failure raises StatementRefused if the session goes on, ServerUnavailable if the failure may
+    pass, or else ConnectionFailed.
 
     The session has settings of its own. With ``users_settings`` it has the settings of the database's users, without limits of time. Such a
     session is for the user's own SQL, or for :meth:`leave_users_path`. Raises InvalidRequest if the host's name isn't valid.
@@ -172,9 +181,23 @@ class Session:
     ) -> None:
         self.close()
 
+    def check_alive(self) -> None:
+        """Raise ConnectionFailed if the session has ended."""
+        self.execute("SELECT")
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Run the block, in which a program works on the same server. If the program fails and this session has ended too, the server went
+        away: raise ConnectionFailed instead of the program's failure."""
+        try:
+            yield
+        except (DumpFailed, RestoreFailed):
+            self.check_alive()
+            raise
+
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn psycopg's exceptions into TargetNotEmpty (the database exists), ServerUnavailable (may pass) or ConnectionFailed."""
+        """Turn psycopg's exceptions into TargetNotEmpty (the database exists) or one of this class's errors."""
         try:
             yield
         except psycopg.errors.DuplicateDatabase as exc:
@@ -182,7 +205,9 @@ class Session:
                 f"Cannot create the database: {_sentence(exc)} Drop it first, or restore without --create."
             ) from exc
         except psycopg.Error as exc:
-            raise _failed("The server refused or went away", exc) from exc
+            if not self._connection.closed and not explain_conflict(str(exc)):
+                raise StatementRefused(f"The server refused a statement: {_sentence(exc)}") from exc
+            raise _failed("The server went away", exc) from exc
 
 
 def _rows(result: PGresult) -> list[tuple[bool | str | None, ...]]:

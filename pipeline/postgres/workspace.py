@@ -77,6 +77,8 @@ class RunningProgram:
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, guard: int) -> None:
         self._process = process
+        self.pid = process.pid
+        """The process ID of the program, and the number of its process group."""
         self._log = log
         self._guard = guard
         """The descriptor of the guard's pipe."""
@@ -88,7 +90,7 @@ class RunningProgram:
         """
         if self._process.returncode is not None:
             return self._process.returncode
-        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None:
             return None
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
@@ -96,7 +98,7 @@ class RunningProgram:
     def wait(self) -> int:
         """Wait for the end of the program, and return its exit status as :meth:`poll` does."""
         while (status := self.poll()) is None:
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         return status
 
     def pause(self) -> None:
@@ -114,12 +116,12 @@ class RunningProgram:
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
         deadline = time.monotonic() + _GRACE
-        while (self.poll() is None or living_members(self._process.pid)) and time.monotonic() < deadline:
+        while (self.poll() is None or living_members(self.pid)) and time.monotonic() < deadline:
             time.sleep(0.005)
         self._signal(signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError):
             # This must precede the reaping: afterwards, another process group may get the number.
-            os.write(self._guard, f"-{self._process.pid}\n".encode())
+            os.write(self._guard, f"-{self.pid}\n".encode())
         self._process.wait()
 
     def messages(self) -> str:
@@ -135,12 +137,12 @@ class RunningProgram:
 
     def open_files(self, folder: Path) -> set[str] | None:
         """Return the names of the files in ``folder`` that the program or a worker of it has open; None if the kernel doesn't tell."""
-        return files_open_in(folder, self._process.pid)
+        return files_open_in(folder, self.pid)
 
     def _signal(self, number: int) -> None:
         if self._process.returncode is None:  # afterwards, another group may have the number
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+                os.killpg(self.pid, number)
 
 
 class Workspace:

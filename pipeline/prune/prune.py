@@ -176,7 +176,7 @@ def _doomed(approved: Sequence[Decision], fresh: Sequence[Decision]) -> list[Bac
 def _remove_manifest(store: StorageBackend, ref: BackupRef, doomed: Sequence[BackupRef], pruned: Pruned) -> bool:
     """True if the manifest was deleted, False if it is locked. Raises StorageError."""
     try:
-        store.delete([ref.manifest_key])
+        pruned.removed.hidden |= store.delete([ref.manifest_key])
     except ObjectLocked as exc:
         pruned.removed.locked |= exc.objects
         return False

@@ -1,6 +1,7 @@
 """Supervise a running pg_restore or psql, and the feed from which it reads, until both have ended."""
 
 import time
+from contextlib import nullcontext
 
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
@@ -40,17 +41,18 @@ def supervise(
     reported = 0.0
     looked = time.monotonic()
     try:
-        while not restoration.has_ended():
-            workers.collect(timeout=_TICK)
-            if time.monotonic() - looked > _LOOK_INTERVAL:
-                looked = time.monotonic()
-                if server is not None:
-                    server.execute("SELECT")
-                feed.serve_out_of_order()
-            if time.monotonic() - reported > _INTERVAL:
-                reported = time.monotonic()
-                current = tuple(feed.current) or (_AFTER_THE_DATA if feed.fed >= total else ())
-                notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, current))
+        with server.blamed() if server is not None else nullcontext():
+            while not restoration.has_ended():
+                workers.collect(timeout=_TICK)
+                if time.monotonic() - looked > _LOOK_INTERVAL:
+                    looked = time.monotonic()
+                    if server is not None:
+                        server.check_alive()
+                    feed.serve_out_of_order()
+                if time.monotonic() - reported > _INTERVAL:
+                    reported = time.monotonic()
+                    current = tuple(feed.current) or (_AFTER_THE_DATA if feed.fed >= total else ())
+                    notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, current))
     finally:
         restoration.stop()
         feed.close()

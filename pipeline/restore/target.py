@@ -71,7 +71,7 @@ class NewDatabase:
         """Make the database and yield it. If the block fails, drop the database.
 
         It is atomic only on request, since a transaction's locks may be too many. With ``options.keep_going``, keep the database after
-        RestoreFailed. Raises as :meth:`TargetDatabase.opened` does.
+        RestoreFailed, or if the server went away. Raises as :meth:`TargetDatabase.opened` does.
         """
         request, source = self._request, self._content.archive.manifest.source
         maintenance = maintenance_database(self._target)
@@ -83,8 +83,8 @@ class NewDatabase:
             with Server(self._target) as server:
                 yield OpenDatabase(self._target, server, program, request.options.single_transaction)
         except BaseException as exc:
-            if request.options.keep_going and isinstance(exc, RestoreFailed):
-                raise RestoreFailed(f"{exc} {_may_be_part(self.name)}") from exc
+            if request.options.keep_going and isinstance(exc, RestoreFailed | ConnectionFailed):
+                raise type(exc)(f"{exc} {_may_be_part(self.name)}") from exc
             try:
                 drop_database(maintenance, self.name)
             except ConnectionFailed as failure:

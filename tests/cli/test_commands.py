@@ -324,6 +324,10 @@ def test_durations() -> None:
 def test_words_for_what_was_removed() -> None:
     until = datetime(2026, 12, 1, tzinfo=UTC)
     assert display.describe_removal(Deleted(1200, 2**20)) == "1,200 objects (1.0 MiB) are gone"
+    assert display.describe_removal(Deleted(1, 5)) == "1 object (5 B) is gone"
+    assert display.describe_removal(Deleted(2, 5, hidden=True)) == (
+        "2 objects (5 B) are hidden, not gone: the bucket keeps their versions until its lifecycle rules remove them"
+    )
     assert display.describe_removal(Deleted(0, 0, {"a": until})) == (
         "0 objects (0 B) are gone; 1 stay, locked until 2026-12-01 00:00Z at the latest"
     )

@@ -43,7 +43,10 @@ class Night:
         more: str = "",
         monitoring: str = "",
     ) -> None:
-        """``databases`` by their conninfo."""
+        """``databases`` by their conninfo. A destination that is a folder is made."""
+        for destination in destinations.values():
+            if isinstance(destination, Path):
+                destination.mkdir(parents=True, exist_ok=True)
         lines = [f"[defaults]\n{self._defaults}{defaults}"]
         lines += [f'[destinations.{name}]\nurl = "{url}"\ngive_up_after = 0.1' for name, url in destinations.items()]
         lines += [f'[databases.{name}]\nconninfo = "{conninfo}"' for name, conninfo in databases.items()]
@@ -358,7 +361,7 @@ def test_flags_override_the_environment_overrides_the_file(night: Night, databas
     assert jobs_and_level() == (1, "objects")
     assert jobs_and_level(PGSTOW_JOBS="2", PGSTOW_VERIFY="bytes") == (2, "bytes")
     assert jobs_and_level("--jobs", 3, "--verify", "none", PGSTOW_JOBS="2", PGSTOW_VERIFY="bytes") == (3, None)
-    assert not (tmp_path / "other").exists()
+    assert list((tmp_path / "other").iterdir()) == []
     assert set(night.metric("rows")) == {("small", "nas")}
 
 
@@ -397,7 +400,7 @@ def test_a_second_run_over_one_file(night: Night, database: Database, tmp_path: 
     with night.path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert_one_sentence(night.run("--json"), BUSY, r"Another run over \S+pgstow\.toml is under way: wait")
-    assert not (tmp_path / "nas").exists()
+    assert list((tmp_path / "nas").iterdir()) == []
     assert night.run("--spread", "1s").exit_code == 0
 
 
@@ -458,7 +461,7 @@ class TestConfigCheck:
 
     def test_connecting(self, night: Night, make_database: DatabaseMaker, tmp_path: Path) -> None:
         good = make_database()
-        night.write({"good": good.conninfo, "gone": NOBODY_LISTENS}, {"nas": tmp_path / "nas", "no": "/proc/no"})
+        night.write({"good": good.conninfo, "gone": NOBODY_LISTENS}, {"nas": tmp_path / "nas", "no": "/proc"})
         result = run_pgstow("config", "check", "--config", night.path, "--connect", "--quiet")
         assert result.exit_code == CHECK
         parts = dict(part.split("\n", 1) for part in result.stdout.split("\n\n")[1:])

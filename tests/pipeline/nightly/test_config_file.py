@@ -303,15 +303,17 @@ VALUES = st.sampled_from(["1", '"x # y"', "[\n  1,\n\n  2, # [t]\n]", '"""\na = 
         st.tuples(st.sampled_from(["", "# a = 1", "\n\n"]), KEYS, VALUES), max_size=4, unique_by=lambda one: one[1]
     )
 )
-def test_lines_are_those_of_the_keys(statements: list[tuple[str, str, str]]) -> None:
+def test_lines_are_those_of_the_keys(
+    tmp_path_factory: pytest.TempPathFactory, statements: list[tuple[str, str, str]]
+) -> None:
     text, expected = "[t]\n", {}
     for before, key, value in statements:
         text += f"{before}\n"
         expected[next(iter(tomllib.loads(f"{key} = 1")))] = text.count("\n") + 1
         text += f"{key} = {value}\n"
-    path = Path("/dev/null")
+    path = tmp_path_factory.getbasetemp() / "lines.toml"
+    path.write_text(text, "utf-8")
     file = ConfigFile(path)
-    file._text, file.content = text, tomllib.loads(text)
     for key, line in expected.items():
         for deeper in itertools.chain([()], [("p",), ("nothing", 0), (0,)]):
             assert file.line_of(("t", key, *deeper)) == line

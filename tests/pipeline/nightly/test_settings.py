@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from pipeline.nightly.config_file import ConfigFile
 from pipeline.nightly.jobs import make_jobs
-from pipeline.nightly.metrics import _HELP
+from pipeline.nightly.metrics import METRICS
 from pipeline.nightly.settings import (
     Config,
     DatabaseSettings,
@@ -91,4 +91,4 @@ def test_every_table_has_a_section() -> None:
 
 def test_every_metric_is_explained() -> None:
     table = REFERENCE.partition("| metric |")[2].partition("\n\n")[0]
-    assert set(re.findall(r"`(pgstow_\w+)`", table)) == set(_HELP)
+    assert set(re.findall(r"`(pgstow_\w+)`", table)) == set(METRICS)
