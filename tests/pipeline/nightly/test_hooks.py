@@ -12,7 +12,10 @@ from threading import Thread
 import pytest
 from support.pgstow import PATIENCE, processes_naming
 
-from pipeline.nightly.hooks import ping, run_hook, tell
+from pipeline.errors import BackupRefused
+from pipeline.nightly.config_file import ConfigFile
+from pipeline.nightly.hooks import ask, ping, run_hook, tell
+from pipeline.nightly.jobs import make_jobs
 from pipeline.nightly.settings import Monitoring
 
 
@@ -167,3 +170,35 @@ def test_one_that_fails_keeps_no_other_from_being_told(switch: Switch) -> None:
     [trouble] = tell(monitoring_of(switch, on_failure=["false"]), {}, good=False, ping_too=True)
     assert trouble == "The hook false failed (exit code 1)."
     assert switch.paths == ["/secret-uuid/fail"]
+
+
+def test_a_command_before_the_backup_agrees_or_refuses(tmp_path: Path) -> None:
+    ask(["sh", "-c", f"cat > '{tmp_path}/got'"], {"database": "shop"}, PATIENCE)
+    assert json.loads((tmp_path / "got").read_text()) == {"database": "shop"}
+    for command, reason in [
+        (["sh", "-c", "echo a standby; exit 3"], r"The hook sh failed \(exit code 3\): a standby"),
+        (["/no/such/hook"], "can't be run: No such file or directory"),
+        (["sleep", "1000"], "The hook sleep was stopped after 0 s"),
+    ]:
+        with pytest.raises(BackupRefused, match=f"^The backup was refused, and nothing was dumped. .*{reason}"):
+            ask(command, {}, 0.2 if command[0] == "sleep" else PATIENCE)
+
+
+def test_no_command_gets_a_secret_to_which_the_file_refers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PING", "https://hc.example.com/hunter2")
+    monkeypatch.setenv("PAGER", "123")
+    path = tmp_path / "pgstow.toml"
+    path.write_text(
+        f"defaults.before = ['sh', '-c', 'env > {tmp_path}/before']\nmonitoring.ping = {{ env = 'PING' }}\n"
+        f"monitoring.on_success = ['sh', '-c', 'env > {tmp_path}/after']\n"
+        "destinations.nas.url = '/mnt'\ndatabases.shop.conninfo = 'service=shop'\n"
+    )
+    file = ConfigFile(path)
+    config, environment = file.parse(os.environ), file.without_secrets(os.environ)
+    [job] = make_jobs(file, config, (), {}, environment)
+    job.agree()
+    assert tell(config.monitoring, {}, good=True, ping_too=False, environment=environment) == []
+    for name in ("before", "after"):
+        variables = (tmp_path / name).read_text().splitlines()
+        assert "PAGER=123" in variables
+        assert not any("hunter2" in variable for variable in variables)
