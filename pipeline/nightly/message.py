@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, ManifestInvalid, PipelineError
 from pipeline.nightly.metrics import Pair, Past
 from pipeline.nightly.outcome import JobResult
@@ -84,7 +85,7 @@ def _last_good(outcome: JobResult, past: Past | None) -> str:
 
 def _moment(moment: datetime, now: datetime) -> str:
     age = now - moment
-    span = f"{age.days} days" if age >= timedelta(days=2) else f"{max(0, age // timedelta(hours=1))} hours"
+    span = counted(age.days, "day") if age >= timedelta(days=2) else counted(max(0, age // timedelta(hours=1)), "hour")
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC, {span} ago"
 
 
