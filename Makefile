@@ -32,8 +32,8 @@ lint: .venv/.development ## Check style, types, and which package may import whi
 
 lock: .venv/.development ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
-	$(COMPILE) --extra demo --output-file requirements.lock
-	$(COMPILE) --extra demo --extra dev --extra bench --output-file requirements-dev.lock
+	$(COMPILE) --extra demo --extra notify --output-file requirements.lock
+	$(COMPILE) --extra demo --extra notify --extra dev --extra bench --output-file requirements-dev.lock
 
 schema: .venv/.runtime ## Write docs/*.schema.json anew, after a change of the models in pipeline/
 	@for document in catalog.manifest:manifest catalog.attestation:attestation nightly.settings:config; do \

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import BackupRunning, ConfigInvalid, InvalidRequest
+from pipeline.nightly.references import referred_variables
 from pipeline.nightly.settings import Config
 
 Key = tuple[str | int, ...]
@@ -61,6 +62,11 @@ class ConfigFile:
         if problems:
             raise self.invalid(problems)
         return config
+
+    def without_secrets(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment without the variables to which the file refers. They are secrets, which no command needs."""
+        secrets = set(referred_variables(self.content))
+        return {name: value for name, value in environment.items() if name not in secrets}
 
     def invalid(self, problems: Sequence[Problem]) -> ConfigInvalid:
         """Return an error that names the problems in the order of the file, each with its line."""
