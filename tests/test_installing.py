@@ -166,9 +166,10 @@ def works(root: Path, sample: StoredSample) -> None:
     inside(root, "chown", "-R", "pgstow:pgstow", "/srv/store")
     as_user = ("setpriv", "--reuid=pgstow", "--regid=pgstow", "--clear-groups", "pgstow")
     assert inside(root, *as_user, "--version").startswith("pgstow ")
+    assert inside(root, "env", "PYTHONPATH=/root", "pgstow", "--version").startswith("pgstow ")
     inside(root, *as_user, "verify", "--from", "/srv/store", "--level", "bytes", "--quiet")
     compiled = "import psycopg, zstandard, boto3, google.cloud.storage"
-    inside(root, SYSTEM_PYTHON, "-I", "-c", f"import sys; sys.path.insert(0, '/usr/lib/pgstow'); {compiled}")
+    inside(root, SYSTEM_PYTHON, "-IS", "-c", f"import sys; sys.path.insert(0, '/usr/lib/pgstow'); {compiled}")
     written = inside(root, *as_user, "schedule", "systemd")
     for name in ("pgstow.service", "pgstow.timer"):
         assert (root / "usr/lib/systemd/system" / name).read_text() in written
@@ -180,6 +181,10 @@ def test_the_deb_and_the_rpm_in_a_clean_root(packages: Path, clean_root: Path, s
     [deb], [rpm] = packages.glob("*.deb"), packages.glob("*.rpm")
     shutil.copy(deb, clean_root / "pgstow.deb")
     inside(clean_root, "dpkg", "--install", "/pgstow.deb")
+    others = clean_root / "usr/lib/python3/dist-packages"
+    others.mkdir(parents=True, exist_ok=True)
+    (others / "others.pth").write_text("import os; os._exit(99)\n")
+    (clean_root / "root/typer.py").write_text("raise SystemExit('somebody else runs in pgstow')\n")
     works(clean_root, stored_sample)
     assert (clean_root / "etc/pgstow").stat().st_mode & 0o777 == 0o750
     assert (clean_root / "usr/share/zsh/vendor-completions/_pgstow").is_symlink()

@@ -20,9 +20,9 @@ PYTHON = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 LIBRARY = "/usr/lib/pgstow"
 FORMATS = ("deb", "rpm")
 
-# Isolated: neither the environment nor the folder it is started in has a say in what a backup runs.
+# Isolated: neither the environment, nor the folder it is started in, nor other packages of the system have a say in what a backup runs.
 _LAUNCHER = f"""\
-#!{PYTHON} -I
+#!{PYTHON} -IS
 import sys
 
 sys.path.insert(0, "{LIBRARY}")
