@@ -4,6 +4,8 @@ Programs speak English, since pgstow's command sets LC_MESSAGES. A server speaks
 may change. pgstow takes a failure in another language for a failure that doesn't pass, and shows the server's words.
 """
 
+import errno
+import os
 import re
 
 _MAY_PASS = re.compile(
@@ -84,6 +86,12 @@ def _ended(text: str) -> str:
     """Return the text on one line, with a full stop."""
     text = " ".join(text.split()).replace(" : ", ": ")
     return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def tells_of_full_disk(said: str) -> bool:
+    """True if a program's messages say that a disk of this machine is full. An error of the server's is about the server's disk."""
+    full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+    return any(words in line for words in full for line in said.splitlines() if "ERROR:  " not in line)
 
 
 def may_pass(said: str) -> bool:
