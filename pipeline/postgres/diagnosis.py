@@ -28,7 +28,7 @@ _MAY_PASS = re.compile(
         )
     )
 )
-_HINT = re.compile(r"^(?:\w+: )?hint:\s+(?P<hint>.+)$", re.MULTILINE | re.IGNORECASE)
+_HINT = re.compile(r"^(?:\w+: )?hint: +(?P<hint>.+)$", re.MULTILINE | re.IGNORECASE)
 """libpq's label is English, even if the server's hint isn't."""
 _LABEL = re.compile(r"\.?\n(?P<label>LINE \d+|DETAIL|HINT|QUERY|CONTEXT):\s+")
 _CARET = re.compile(r"\n *\^(?=\n|\Z)")
@@ -43,6 +43,7 @@ _NO_PASSWORD = re.compile("no password supplied")
 _KEEP_PASSWORD = (
     "Keep the password in ~/.pgpass, in the file that PGPASSFILE names, or in a password_file of pgstow.toml."  # noqa: S105
 )
+_OF_SERVER = re.compile("(?:ERROR|FATAL|PANIC):  ")
 _MISSING_DATABASE = re.compile('database ".*" does not exist')
 _CONFLICT = re.compile(r"due to conflict with recovery(?:\s+DETAIL:\s+(?P<detail>[^\n]*?\.))?")
 
@@ -91,7 +92,7 @@ def _ended(text: str) -> str:
 def tells_of_full_disk(said: str) -> bool:
     """True if a program's messages say that a disk of this machine is full. An error of the server's is about the server's disk."""
     full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
-    return any(words in line for words in full for line in said.splitlines() if "ERROR:  " not in line)
+    return any(words in line for words in full for line in said.splitlines() if not _OF_SERVER.search(line))
 
 
 def may_pass(said: str) -> bool:

@@ -133,6 +133,7 @@ def test_a_missing_database() -> None:
             "HINT:  Check free disk space.",
             False,
         ),
+        (f'{SERVER}"h", port 5432 failed: FATAL:  could not write init file: No space left on device', False),
     ],
 )
 def test_whose_disk_is_full(said: str, here: bool) -> None:
