@@ -4,6 +4,8 @@ Programs speak English, since pgstow's command sets LC_MESSAGES. A server speaks
 may change. pgstow takes a failure in another language for a failure that doesn't pass, and shows the server's words.
 """
 
+import errno
+import os
 import re
 
 _MAY_PASS = re.compile(
@@ -26,7 +28,7 @@ _MAY_PASS = re.compile(
         )
     )
 )
-_HINT = re.compile(r"^(?:\w+: )?hint:\s+(?P<hint>.+)$", re.MULTILINE | re.IGNORECASE)
+_HINT = re.compile(r"^(?:\w+: )?hint: +(?P<hint>.+)$", re.MULTILINE | re.IGNORECASE)
 """libpq's label is English, even if the server's hint isn't."""
 _LABEL = re.compile(r"\.?\n(?P<label>LINE \d+|DETAIL|HINT|QUERY|CONTEXT):\s+")
 _CARET = re.compile(r"\n *\^(?=\n|\Z)")
@@ -41,6 +43,7 @@ _NO_PASSWORD = re.compile("no password supplied")
 _KEEP_PASSWORD = (
     "Keep the password in ~/.pgpass, in the file that PGPASSFILE names, or in a password_file of pgstow.toml."  # noqa: S105
 )
+_OF_SERVER = re.compile("(?:ERROR|FATAL|PANIC):  ")
 _MISSING_DATABASE = re.compile('database ".*" does not exist')
 _CONFLICT = re.compile(r"due to conflict with recovery(?:\s+DETAIL:\s+(?P<detail>[^\n]*?\.))?")
 
@@ -84,6 +87,12 @@ def _ended(text: str) -> str:
     """Return the text on one line, with a full stop."""
     text = " ".join(text.split()).replace(" : ", ": ")
     return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def tells_of_full_disk(said: str) -> bool:
+    """True if a program's messages say that a disk of this machine is full. An error of the server's is about the server's disk."""
+    full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+    return any(words in line for words in full for line in said.splitlines() if not _OF_SERVER.search(line))
 
 
 def may_pass(said: str) -> bool:

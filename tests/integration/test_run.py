@@ -213,6 +213,12 @@ def test_a_manifest_that_is_another_than_was_put(night: Night, sample_database: 
     assert_one_sentence(night.run("--json"), DAMAGED, "is not the manifest that was put there")
 
 
+def test_credentials_that_may_not_attest_cause_only_a_notice(night: Night, database: Database, s3: FaultyStore) -> None:
+    s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", path="attestations/", times=math.inf)
+    night.write({"small": database.conninfo}, {"offsite": s3.url}, defaults='verify = "objects"\n')
+    assert_one_sentence(night.run("--json"), 0, "What was found could not be put into the store.*attestations/")
+
+
 @pytest.mark.parametrize("whole_server", [False, True])
 def test_a_destination_whose_lock_has_passed(
     night: Night, s3_locking_bucket: StoreBucket, tmp_path: Path, whole_server: bool

@@ -1,6 +1,13 @@
 import pytest
 
-from pipeline.postgres.diagnosis import explain_conflict, explain_connection, is_missing_database, may_pass, on_one_line
+from pipeline.postgres.diagnosis import (
+    explain_conflict,
+    explain_connection,
+    is_missing_database,
+    may_pass,
+    on_one_line,
+    tells_of_full_disk,
+)
 
 SERVER = "connection to server at "
 
@@ -114,3 +121,20 @@ def test_detail_and_hint_are_sentences() -> None:
 def test_a_missing_database() -> None:
     assert is_missing_database(SERVER + '"h", port 5432 failed: FATAL:  database "nowhere" does not exist')
     assert not is_missing_database(SERVER + '"h", port 5432 failed: FATAL:  role "nobody" does not exist')
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("pg_dump: error: could not write to file: No space left on device", True),
+        ("pg_dump: error: could not close data file: Disk quota exceeded", True),
+        (
+            'pg_dump: error: query failed: ERROR:  could not write to file "base/pgsql_tmp/1": No space left on device\n'
+            "HINT:  Check free disk space.",
+            False,
+        ),
+        (f'{SERVER}"h", port 5432 failed: FATAL:  could not write init file: No space left on device', False),
+    ],
+)
+def test_whose_disk_is_full(said: str, here: bool) -> None:
+    assert tells_of_full_disk(said) is here

@@ -122,8 +122,11 @@ def test_a_path_too_long_for_a_socket(place: Path, monkeypatch: pytest.MonkeyPat
 
 def test_the_servers_own_reason_when_it_does_not_start(place: Path) -> None:
     with (
-        pytest.raises(LocalResourceExhausted, match=r'does not start: .*invalid value for parameter "shared_buffers"'),
-        ThrowawayCluster(directory=place, settings={"shared_buffers": "plenty"}),
+        pytest.raises(
+            LocalResourceExhausted,
+            match=r'does not start: FATAL:  invalid value for parameter "shared_buffers".*\. Hint: Value exceeds integer range\.$',
+        ),
+        ThrowawayCluster(directory=place, settings={"shared_buffers": "100000GB"}),
     ):
         pass
     assert list(place.iterdir()) == []
