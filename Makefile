@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help demo test bench lint lock schema clean
+.PHONY: help demo test bench lint lock packages schema clean
 .DEFAULT_GOAL := help
 
 help: ## Say what there is
@@ -20,6 +20,9 @@ test: .venv/.development ## Run all tests
 bench: .venv/.development ## Measure pgstow beside what people would use instead
 	@tools/system-packages
 	@$(BIN)/python -m benchmarks
+
+packages: .venv/.development ## Make a deb and an rpm in dist/, for this machine's Python and kind of processor
+	@PYTHONPATH=. $(BIN)/python tools/packages.py dist
 
 lint: .venv/.development ## Check style, types, and which package may import which
 	$(BIN)/ruff check
@@ -40,7 +43,7 @@ schema: .venv/.runtime ## Write docs/*.schema.json anew, after a change of the m
 	done
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .postgresql .terraform-tools demo-output
+	rm -rf .venv .postgresql .terraform-tools demo-output dist build
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

@@ -13,6 +13,7 @@ from pipeline import config
 
 if TYPE_CHECKING:
     from pipeline.config import Limits
+    from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageBackend
 
 
@@ -227,6 +228,19 @@ def open_store(
 
     tell = (lambda _: None) if quiet else print_error
     return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate, tell=tell)
+
+
+def parse_conninfo(text: str, *, quiet: bool) -> "Conninfo":
+    """Return the connection string. Unless ``quiet``, standard error warns of a secret in it. Raises InvalidRequest as Conninfo.parse does."""
+    from cli.errors import print_error
+    from pipeline.postgres.conninfo import Conninfo
+
+    conninfo = Conninfo.parse(text)
+    if conninfo.secrets and not quiet:
+        print_error(
+            f"Others on this machine can read the {conninfo.secrets[0]} in the list of processes: keep it in ~/.pgpass, or in a service file."
+        )
+    return conninfo
 
 
 def parse_store_options(options: list[str] | None) -> dict[str, str]:

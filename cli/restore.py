@@ -11,6 +11,7 @@ from cli import display, options
 from cli import restore_options as how
 from cli.errors import Stopped, result_of
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from pipeline.archive.reader import EntrySelection
@@ -77,7 +78,6 @@ def restore(
     from pipeline.cluster.request import ServerTarget
     from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
-    from pipeline.postgres.conninfo import Conninfo
     from pipeline.postgres.use_list import parse_list
     from pipeline.restore.database import restore as restore_backup
     from pipeline.restore.relocation_plan import Relocation
@@ -111,6 +111,7 @@ def restore(
         keep_going=keep_going,
     )
     limits = options.make_limits(1 if single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
+    target = options.parse_conninfo(into or "", quiet=quiet).maintained_in(maintenance_db)
     os.nice(nice)
     store = options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)
     if all_databases or globals_only:
@@ -130,10 +131,8 @@ def restore(
             raise InvalidRequest(
                 "--all-databases and --globals-only go with --into, a cluster and a backup, and with nothing else."
             )
-        target = ServerTarget(
-            Conninfo.parse(into or "").maintained_in(maintenance_db), limits, tuple(bin_dir or ()), allow_older
-        )
-        _restore_server(store, wanted, target, globals_only=globals_only, json=json, quiet=quiet)
+        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older)
+        _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
         made_there = create or allow_nonempty or allow_older
@@ -143,7 +142,7 @@ def restore(
         return
     request = RestoreRequest(
         wanted=wanted,
-        target=Conninfo.parse(into or "").maintained_in(maintenance_db),
+        target=target,
         create=create,
         choice=choice,
         relocation=relocation,
@@ -186,7 +185,7 @@ def restore(
             print("No data was asked for, and so none was counted.")
             return
         print(
-            f"{restored.rows:,} rows in {restored.tables:,} tables, as the manifest says; "
+            f"{counted(restored.rows, 'row')} in {counted(restored.tables, 'table')}, as the manifest says; "
             f"{display.format_size(restored.fetched)} fetched, {display.format_size(restored.size)} restored."
         )
 
@@ -210,7 +209,11 @@ def _restore_server(
         exc.consequence = "the server may hold a part of the backup now"
         raise
     duration = display.format_duration(time.monotonic() - started)
-    what = "roles and tablespaces" if globals_only else f"roles, tablespaces and {len(restored.databases):,} databases"
+    what = (
+        "roles and tablespaces"
+        if globals_only
+        else f"roles, tablespaces and {counted(len(restored.databases), 'database')}"
+    )
     done = f"Restored {display.one_line(restored.cluster)} {restored.backup_id}, {what}, in {duration}."
     with result_of(done):
         if json:
@@ -246,7 +249,7 @@ def _extract(
     request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
     with closing(store), show_progress(quiet=quiet or json) as notify:
         extracted = extract(request, store, notify)
-    done = f"Wrote {extracted.files:,} files, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
+    done = f"Wrote {counted(extracted.files, 'file')}, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
     format_ = extracted.manifest.dump.format
     path = folder if format_ == "directory" else folder / extracted.manifest.files[0].path
 

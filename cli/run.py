@@ -212,12 +212,15 @@ def _print(backups: "Sequence[dict[str, Any]]") -> None:
     for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("VERIFIED")
+    pruning = any(one["removed"] is not None for one in backups)
+    if pruning:
+        table.add_column("PRUNED", justify="right", no_wrap=True)
     table.add_column("")
     for one in backups:
         names = [escape(display.one_line(one[name])) for name in ("database", "destination")]
         result = "[green]good[/green]" if one["good"] else "[red]FAILED[/red]"
         if one["backup_id"] is None:
-            table.add_row(*names, *[""] * 7, result)
+            table.add_row(*names, *[""] * (8 if pruning else 7), result)
             continue
         table.add_row(
             *names,
@@ -228,6 +231,7 @@ def _print(backups: "Sequence[dict[str, Any]]") -> None:
             display.format_size(one["stored_bytes"]),
             display.format_duration(one["seconds"]),
             one["verified"] or "no",
+            *(["" if one["removed"] is None else f"{one['removed']:,}"] if pruning else []),
             result,
         )
     display.console().print(table)

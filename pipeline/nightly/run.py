@@ -12,6 +12,7 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
+from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.nightly.history import newest_before
@@ -126,7 +127,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
         level=level,
         limits=job.request.limits,
         programs=job.request.programs,
-        attest=True if job.retention and job.retention.only_verified else None,  # so that retention finds it later
+        attest=True,  # so that list and retention find it later
     )
     found = (verify_cluster if made.members else verify)(stored, request, store, notify)
     if found.problems:
@@ -149,7 +150,7 @@ def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBac
     pruned = prune(request, None, store, notify, datetime.now(UTC))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
-        notify(Notice(f"{len(pruned.spared)} backups stay in {store.url}, since they are locked: {names}."))
+        notify(Notice(f"{counted(len(pruned.spared), 'locked backup')} had to stay in {store.url}: {names}."))
     return pruned
 
 
@@ -157,7 +158,7 @@ def _doubtful(pruned: Pruned, store: StorageBackend) -> BackupDamaged | None:
     if not pruned.doubtful:
         return None
     names = ", ".join(ref.manifest_key for ref in pruned.doubtful[:5])
-    number = len(pruned.doubtful)
+    number = counted(len(pruned.doubtful), "manifest")
     return BackupDamaged(
-        f"{number} manifests in {store.url} can't be read or believed: {names}. What they may need is kept. pgstow list says why."
+        f"{number} in {store.url} can't be read or believed: {names}. What they may need is kept. pgstow list says why."
     )

@@ -61,7 +61,7 @@ def _ping(value: Any, info: ValidationInfo) -> str:
     """Return the URL, or an empty text if the environment lacks the variable: monitoring must not prevent a backup. Raises ValueError."""
     if is_reference(value) and not (info.context or {}).get(value["env"]):
         return ""
-    text, _ = resolve(value, info)
+    text, referred = resolve(value, info)
     try:
         parts = split_web_url(text)
     except ValueError:
@@ -70,6 +70,10 @@ def _ping(value: Any, info: ValidationInfo) -> str:
         raise ValueError("must be like https://host/path")
     if "@" in parts.netloc:
         raise ValueError("can't have a user or a password: let its path be the secret")
+    if not referred:
+        raise ValueError(
+            'is a secret, so it may not stand in this file: write {env = "NAME"} for one from the environment'
+        )
     return str(text)
 
 

@@ -112,10 +112,8 @@ class Dump:
         with suppress(ConnectionFailed):
             blockers = [blocker for blocker in find_blockers(self._call.server) if blocker.table in messages]
         trouble = str(blockers[0]) if blockers else "Somebody else held a lock on one of the tables"
-        return (
-            f"{trouble}, for which pg_dump waited {self._call.lock_wait_timeout:,} s: wait until that transaction has ended, or end it, "
-            "or raise --lock-wait-timeout."
-        )
+        remedy = blockers[0].remedy if blockers else "wait until that transaction has ended, or end it"
+        return f"{trouble}, for which pg_dump waited {self._call.lock_wait_timeout:,} s: {remedy}, or raise --lock-wait-timeout."
 
 
 class DirectoryDump(Dump):

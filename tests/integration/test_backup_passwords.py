@@ -134,7 +134,7 @@ def test_secrets_that_a_command_line_would_show(guarded: GuardedServer, tmp_path
 def test_a_password_that_does_not_fit(guarded: GuardedServer, tmp_path: Path, spool_dir: Path, given: str) -> None:
     result = backup(guarded.conninfo + given, tmp_path / "store", spool_dir)
     words = 'password authentication failed for user "keeper"' if given else "no password supplied"
-    assert_one_sentence(result, SERVER, f"Cannot connect to the server: .*{words}")
+    assert_one_sentence(result, SERVER, f"Cannot connect to the server at .*{words}")
     assert_unseen("wro:ng secret", result, tmp_path / "store")
     assert not committed_backups(tmp_path / "store")
 

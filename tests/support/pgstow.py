@@ -15,14 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from support.fork_server import run_forked
+from support.patience import PATIENCE
 from support.postgres_fixtures import Database
 
 from storage_backends import open_backend
 
 PGSTOW = Path(sys.executable).with_name("pgstow")
-PATIENCE = 120.0
-"""Seconds to wait for something that must happen: so many that a busy machine makes no test fail."""
-
 _OF_PYTHON = re.compile(r"LANG|LC_|PYTHON|LD_|MALLOC_")
 """Environment variables that take effect only when a process starts."""
 
@@ -47,7 +45,7 @@ class Result:
 
 
 def run_pgstow(
-    *arguments: object, timeout: float = 120.0, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+    *arguments: object, timeout: float = PATIENCE, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
 ) -> Result:
     """Run ``pgstow`` to its end, and return how it ended. ``env`` is added to this process's environment.
 
@@ -93,7 +91,7 @@ def _make_stores(arguments: Sequence[object]) -> None:
             value.mkdir(parents=True, exist_ok=True)
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120.0) -> Result:
+def finish(process: subprocess.Popen[str], timeout: float = PATIENCE) -> Result:
     """Wait for the end of a process that :func:`start_pgstow` started, and return how it ended.
 
     Raises subprocess.TimeoutExpired after ``timeout`` seconds.

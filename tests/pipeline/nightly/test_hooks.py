@@ -100,6 +100,10 @@ def test_what_a_hook_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
     os.killpg(int((tmp_path / "pid").read_text()), 9)
 
 
+def monitoring_of(switch: Switch, **settings: object) -> Monitoring:
+    return Monitoring.model_validate({"ping": {"env": "PING"}, **settings}, context={"PING": switch.url})
+
+
 def test_pings(switch: Switch) -> None:
     assert [ping(switch.url, what) for what in ("start", "", "fail")] == [None] * 3
     assert ping(f"{switch.url}/?rid=1", "fail") is None
@@ -125,7 +129,7 @@ def test_no_secret_of_a_url_is_told_that_cannot_be_used(url: str) -> None:
 
 
 def test_what_is_done_by_hand_is_no_sign_of_life(switch: Switch, tmp_path: Path) -> None:
-    monitoring = Monitoring(ping=switch.url, on_success=["touch", f"{tmp_path}/good"])
+    monitoring = monitoring_of(switch, on_success=["touch", f"{tmp_path}/good"])
     assert tell(monitoring, {}, good=True, ping_too=False) == []
     assert switch.paths == []
     assert (tmp_path / "good").exists()
@@ -135,8 +139,8 @@ def test_what_is_done_by_hand_is_no_sign_of_life(switch: Switch, tmp_path: Path)
     ("good", "path", "hook"), [(True, "/secret-uuid", "good"), (False, "/secret-uuid/fail", "bad")]
 )
 def test_who_is_told_of_what(switch: Switch, tmp_path: Path, good: bool, path: str, hook: str) -> None:
-    monitoring = Monitoring(
-        ping=switch.url,
+    monitoring = monitoring_of(
+        switch,
         on_success=["touch", f"{tmp_path}/good"],
         on_failure=["touch", f"{tmp_path}/bad"],
     )
@@ -153,7 +157,7 @@ def test_an_error_that_nobody_foresaw_keeps_no_other_from_being_told(
         raise error
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    monitoring = Monitoring(on_failure=["true"], ping=switch.url)
+    monitoring = monitoring_of(switch, on_failure=["true"])
     seen: list[Exception] = []
     [trouble] = tell(monitoring, {}, good=False, ping_too=True, failed=seen.append)
     assert trouble.startswith("The hook true failed: ")
@@ -163,7 +167,7 @@ def test_an_error_that_nobody_foresaw_keeps_no_other_from_being_told(
 
 
 def test_one_that_fails_keeps_no_other_from_being_told(switch: Switch) -> None:
-    [trouble] = tell(Monitoring(ping=switch.url, on_failure=["false"]), {}, good=False, ping_too=True)
+    [trouble] = tell(monitoring_of(switch, on_failure=["false"]), {}, good=False, ping_too=True)
     assert trouble == "The hook false failed (exit code 1)."
     assert switch.paths == ["/secret-uuid/fail"]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support.pgstow import processes_naming
+from support.pgstow import PATIENCE, processes_naming
 from support.ports import free_port
 
 from pipeline.errors import LocalResourceExhausted, ProgramMissing
@@ -159,7 +159,7 @@ def test_nothing_is_left_when_its_process_is_killed(place: Path, number: signal.
         psycopg.connect(conninfo).close()
         process.send_signal(number)
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while files_in(place) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert files_in(place) == []

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shelf import NOW, BackupBuilder
 
@@ -219,7 +219,7 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing() -> None:
     assert "is no name that pgstow gives to a manifest" in str(told)
     assert "Under manifests/, 2 objects have names that are not pgstow's, such as 'manifests/notes'." in str(told)
     assert str(told).count("is no name that pgstow gives to an attestation") == 1
-    assert "keeps it. 1 more have such names." in str(told)
+    assert "keeps it. 1 more has such a name." in str(told)
     pruned = run(shelf.store)
     assert pruned.backups == [old]
     assert pruned.removed.odd == below[:1]
@@ -512,7 +512,7 @@ def fillings(draw: st.DrawFn) -> Callable[[BackupBuilder], None]:
     return fill
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(
     fillings(),
     st.builds(
