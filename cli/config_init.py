@@ -105,9 +105,7 @@ def _which_database(conninfo: str, *, all_databases: bool) -> tuple[str, bool]:
         return conninfo, all_databases
     if not _asks():
         raise InvalidRequest("Say which database, such as: pgstow config init service=shop --to s3://bucket/prefix.")
-    conninfo = typer.prompt(
-        "The database, such as service=shop or 'host=db1 dbname=shop', without a password", err=True
-    )
+    conninfo = typer.prompt("The database, such as service=shop, or host=db1 dbname=shop; without a password", err=True)
     return conninfo, all_databases or typer.confirm("Back up all databases of the server, and its roles?", err=True)
 
 

@@ -33,7 +33,7 @@ def at_a_terminal(*arguments: object, answers: Sequence[str]) -> tuple[int, str]
     shown = b""
     with subprocess.Popen([PGSTOW, *map(str, arguments)], stdin=its, stdout=its, stderr=its, close_fds=True) as process:
         os.close(its)
-        os.write(ours, "".join(f"{answer}\n" for answer in answers).encode())
+        os.write(ours, "".join(f"{answer}\n" for answer in answers).encode() or b"\x04")  # Ctrl-D
         with suppress(OSError):  # EIO: the other end is closed
             while part := os.read(ours, 65536):
                 shown += part
@@ -54,6 +54,12 @@ def test_a_file_from_questions_is_good_and_runs(database: Database, path: Path, 
     assert run_pgstow("config", "check", "--config", path).exit_code == 0
     assert run_pgstow("run", "--config", path).exit_code == 0
     assert len(committed_backups(tmp_path / "store")) == 1
+
+
+def test_no_answer_is_no_bug(path: Path) -> None:
+    code, shown = at_a_terminal("config", "init", "--config", path, answers=[])
+    assert code == 2
+    assert "The question got no answer, so nothing was done." in shown
 
 
 def test_flags_suffice_and_nothing_is_removed_unasked(
