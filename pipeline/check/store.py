@@ -44,6 +44,17 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
         yield Finding("store", Severity.PROBLEM, said(exc), _advice(exc))
 
 
+def find_rights(store: StorageBackend, cluster: str) -> tuple[bool, bool]:
+    """Return whether the credentials can read and whether they can delete what a cluster's backups consist of.
+
+    Call this after :func:`examine_store`, whose objects are read if they are still there. Raises StorageError.
+    """
+    prefixes = check_prefixes(cluster)
+    reads = all(_allowed(partial(store.get, f"{prefix}probe")) for prefix in prefixes)
+    deletes = all(_allowed(partial(store.delete, [f"{prefix}nothing"])) for prefix in prefixes)
+    return reads, deletes
+
+
 def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
     """Return a warning if others can listen, else None.
 

@@ -34,11 +34,11 @@ class Problem:
 class ConfigFile:
     """A configuration file. It knows the line of each key."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file. Raises InvalidRequest if it can't be read, and ConfigInvalid if it is not TOML."""
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        """Read the file, or take ``text`` for its text. Raises InvalidRequest if it can't be read, and ConfigInvalid if it is not TOML."""
         self.path = path
         try:
-            self._text = path.read_text("utf-8")
+            self._text = path.read_text("utf-8") if text is None else text
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidRequest(f"Cannot read {path}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
         except ValueError as exc:

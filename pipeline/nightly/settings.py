@@ -162,9 +162,9 @@ class DatabaseSettings(Options):
     role_passwords: bool = Field(default=True, description="Of all databases, take roles' password hashes along")
     databases_at_once: Count = Field(default=1, description="Of all databases, dump so many at once")
     tables: Patterns = Field(default=[], description="pg_dump's patterns of the tables to take")
-    exclude_tables: Patterns = []
-    schemas: Patterns = []
-    exclude_schemas: Patterns = []
+    exclude_tables: Patterns = Field(default=[], description="Patterns of tables to leave out")
+    schemas: Patterns = Field(default=[], description="Patterns of the schemas to take, with all in them")
+    exclude_schemas: Patterns = Field(default=[], description="Patterns of schemas to leave out")
     exclude_table_data: Patterns = Field(default=[], description="Patterns of tables to take without their rows")
     only: Literal["schema", "data"] | None = Field(default=None, description="Definitions, or rows, alone")
 
@@ -182,12 +182,12 @@ class DestinationSettings(Settings):
 class Retention(Settings):
     """Which backups to keep; all that no rule keeps may go."""
 
-    keep_last: Number = 0
-    keep_hourly: Number = 0
-    keep_daily: Number = 0
-    keep_weekly: Number = 0
-    keep_monthly: Number = 0
-    keep_yearly: Number = 0
+    keep_last: Number = Field(default=0, description="So many of the newest")
+    keep_hourly: Number = Field(default=0, description="The newest of each of the last so many hours")
+    keep_daily: Number = Field(default=0, description="The newest of each of the last so many days")
+    keep_weekly: Number = Field(default=0, description="The newest of each of the last so many weeks")
+    keep_monthly: Number = Field(default=0, description="The newest of each of the last so many months")
+    keep_yearly: Number = Field(default=0, description="The newest of each of the last so many years")
     keep_within: Annotated[
         timedelta,
         BeforeValidator(_duration),
@@ -195,7 +195,7 @@ class Retention(Settings):
             {"type": "string", "pattern": "^[0-9]{1,6}[hdw]$", "description": "All of so long a time, such as 30d"}
         ),
     ] = timedelta()
-    keep_tagged: list[str] = []
+    keep_tagged: list[str] = Field(default=[], description="Those with one of these tags")
     only_verified: Literal["objects", "bytes", "archive", "restore"] | None = Field(
         default=None, description="Count a backup only if it is verified so far"
     )
