@@ -2,8 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
@@ -11,9 +11,6 @@ from cli.command import Command
 from cli.options import WHAT
 from pipeline.errors import InvalidRequest
 from pipeline.pg_dump_options import SUPPORTED, DumpOption, GivenOption, refusal
-
-if TYPE_CHECKING:
-    from pipeline.selection import Selection
 
 
 class DumpCommand(Command):
@@ -53,35 +50,6 @@ def with_dump_options(command: Callable[..., None]) -> Callable[..., None]:
     hints = {name: hint for name, hint in command.__annotations__.items() if name != "dump_options"}
     parsed.__annotations__ = hints | {parameter.name: parameter.annotation for parameter in added}
     return parsed
-
-
-def make_selection(
-    tables: list[str] | None,
-    exclude_tables: list[str] | None,
-    schemas: list[str] | None,
-    exclude_schemas: list[str] | None,
-    exclude_table_data: list[str] | None,
-    given: Sequence[GivenOption],
-    *,
-    schema_only: bool = False,
-    data_only: bool = False,
-) -> "Selection":
-    """Return the selection of a backup. ``given`` are further options of pg_dump.
-
-    Raises InvalidRequest if options exclude each other, or if a file of filters can't be read.
-    """
-    from pipeline.selection import Selection
-
-    if schema_only and data_only:
-        raise InvalidRequest("Definitions alone and rows alone exclude each other: say --schema-only or --data-only.")
-    return Selection(
-        only="schema" if schema_only else "data" if data_only else None,
-        tables=tuple(tables or ()),
-        exclude_tables=tuple(exclude_tables or ()),
-        schemas=tuple(schemas or ()),
-        exclude_schemas=tuple(exclude_schemas or ()),
-        exclude_table_data=tuple(exclude_table_data or ()),
-    ).with_options(given)
 
 
 def _parameter(option: DumpOption) -> str:

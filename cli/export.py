@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
-from cli import display, options
+from cli import options
 from cli import restore_options as how
 from cli.errors import Stopped
+from cli.progress import show_progress
 
 if TYPE_CHECKING:
     from pipeline.catalog.manifest import Format
@@ -49,14 +50,8 @@ def export(
         ),
     ] = "plain",
     create: Annotated[bool, typer.Option("--create", "-C", help="Have the script make the database")] = False,
-    table: Annotated[
-        list[str] | None,
-        typer.Option("--table", "-t", metavar="PATTERN", help="Only these tables", rich_help_panel=options.WHAT),
-    ] = None,
-    schema: Annotated[
-        list[str] | None,
-        typer.Option("--schema", "-n", metavar="PATTERN", help="Only these schemas", rich_help_panel=options.WHAT),
-    ] = None,
+    table: how.Tables = None,
+    schema: how.Schemas = None,
     schema_only: how.SchemaOnly = False,
     data_only: how.DataOnly = False,
     clean: how.Clean = False,
@@ -97,8 +92,8 @@ def export(
         raise InvalidRequest(
             f"The directory format is no single file: write it by pgstow restore --to-directory {file}."
         )
-    store = options.open_store(from_, store_option, give_up_after)
-    with closing(store), display.progress(quiet=quiet) as notify, _output(file) as output:
+    store = options.open_store(from_, store_option, give_up_after, quiet=quiet)
+    with closing(store), show_progress(quiet=quiet) as notify, _output(file) as output:
         export_backup(request, store, output, notify)
 
 
