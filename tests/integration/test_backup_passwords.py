@@ -257,6 +257,7 @@ def test_no_secret_leaves_its_place_in_a_whole_night(
         private(tmp_path / "password", planted["password"] + "\n")
         private(tmp_path / "wrong", planted["password_file"] + "\n")
         private(tmp_path / "passfile", f"*:*:*:*:{planted['passfile']}\n")
+        (tmp_path / "nas").mkdir()
         config.write_text(
             f'[defaults]\nspool_dir = "{spool_dir}"\nverify = "restore"\njobs = 1\n'
             f'[destinations.s3]\nurl = "{s3_bucket.url}"\n[destinations.nas]\nurl = "{tmp_path}/nas"\n'
@@ -310,6 +311,7 @@ def test_no_secret_leaves_its_place_in_a_whole_night(
 
 def test_a_file_that_pgstow_toml_names(guarded: GuardedServer, spool_dir: Path, tmp_path: Path) -> None:
     config, store = tmp_path / "pgstow.toml", tmp_path / "store"
+    store.mkdir()
     config.write_text(
         f'[destinations.nas]\nurl = "{store}"\n'
         f'[databases.kept]\nconninfo = "{guarded.conninfo}"\nspool_dir = "{spool_dir}"\n'
