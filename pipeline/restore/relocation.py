@@ -28,7 +28,7 @@ from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
 from pipeline.postgres.toc_format import read_toc
 from pipeline.postgres.workspace import Workspace
-from pipeline.restore.compatibility import find_restorer, refuse_older
+from pipeline.restore.compatibility import check_server, find_restorer
 from pipeline.restore.properties import try_settings
 from pipeline.restore.relocation_plan import Move, Relocation, pattern_for, patterns_for, plan_move
 from pipeline.restore.request import RestoreRequest
@@ -61,9 +61,8 @@ def _make_database(
     """Make the scratch database like the backed-up database, with its settings. Return the pg_restore and the pg_dump for it."""
     with Server(maintenance_database(scratch)) as server:
         source = archive.manifest.source
-        if not request.allow_older:
-            refuse_older(server, source)
-        pg_restore = find_restorer(server, archive, request.programs)
+        check_server(server, source, archive.format, allow_older=request.allow_older)
+        pg_restore = find_restorer(server, source, archive.format, request.programs)
         pg_dump = find_program("pg_dump", at_least_major=pg_restore.major, search=request.programs)
         entries = tuple(entry for entry in archive.toc.entries if entry.dump_id in needed)
         if lacking := missing_extensions(server, named_extensions(replace(archive.toc, entries=entries))):

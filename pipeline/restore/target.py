@@ -22,7 +22,7 @@ from pipeline.postgres.programs import Program
 from pipeline.postgres.renaming import named_objects
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
-from pipeline.restore.compatibility import find_restorer, refuse_older
+from pipeline.restore.compatibility import check_server, find_restorer
 from pipeline.restore.content import Content
 from pipeline.restore.request import RestoreRequest
 from pipeline.restore.rows import Counts, check_rows, count_rows, name_of
@@ -137,9 +137,9 @@ class ExistingDatabase:
 
 
 def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) -> Program:
-    if not request.allow_older:
-        refuse_older(server, archive.manifest.source)
-    return find_restorer(server, archive, request.programs)
+    source, format_, keep_going = archive.manifest.source, archive.format, request.options.keep_going
+    check_server(server, source, format_, allow_older=request.allow_older, keep_going=keep_going)
+    return find_restorer(server, source, format_, request.programs, keep_going=keep_going)
 
 
 def _fits_a_transaction(archive: Archive) -> bool:

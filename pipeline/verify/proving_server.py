@@ -56,10 +56,15 @@ def _superusers(archive: Archive) -> Sequence[str]:
 def on_scratch_server(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Conninfo]:
     """Yield a name for a new database on the scratch server, and drop the database at the end.
 
-    Raises InvalidRequest if the server lacks roles or extensions that the archive needs, ConnectionFailed, or DatabaseLeft.
+    Raises InvalidRequest if the server is too old, or lacks roles or extensions that the archive needs, ConnectionFailed, or DatabaseLeft.
     """
     roles, extensions = _needed(archive)
     with Server(maintenance_database(scratch)) as server:
+        if server.major < (least := _fitting_major(archive.manifest)):
+            raise InvalidRequest(
+                f"The scratch server is too old for the backup ({server.version}): name one of PostgreSQL {least} or newer, or verify without "
+                "--scratch."
+            )
         if lacking := missing_roles(server, roles):
             raise InvalidRequest(
                 f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "

@@ -217,8 +217,33 @@ def test_a_pg_restore_that_the_server_does_not_understand(
     old = servers(16)
     assert pgstow("backup", old.conninfo("sample"), "--to", tmp_path).exit_code == 0
     result = pgstow("restore", "--from", tmp_path, "--into", old.conninfo("never"), "--create", having=(18,))
-    assert_one_sentence(result, 9, r"pg_restore 18\.\d+ can't restore into a server older than 17")
+    assert_one_sentence(
+        result, 9, r"pg_restore of PostgreSQL 16 \(newer.*this old\) is needed, but there is only 18\.\d+"
+    )
     assert Database("", old.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'never'") == []
+
+
+def test_a_server_that_no_pg_restore_of_the_backup_speaks_to(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Each way that the sentence names is a way."""
+    new, old = servers(NEWEST), servers(16)
+    assert pgstow("backup", new.conninfo("sample"), "--to", tmp_path).exit_code == 0
+    into = ("--from", tmp_path, "--into", old.conninfo("from_newest"), "--create")
+    going_on = "--allow-older --keep-going --allow-error transaction_timeout --jobs 1"
+    told = rf"PostgreSQL 16\.\d+ can't take a backup that pg_dump {NEWEST}\..*into {NEWEST} or newer, try {going_on}, or adapt"
+    for more in ([], ["--allow-older"], ["--allow-older", "--jobs", 1]):
+        assert_one_sentence(pgstow("restore", *into, *more), 2, told)
+    scratch = pgstow("verify", "--from", tmp_path, "--level", "restore", "--scratch", old.conninfo())
+    assert_one_sentence(scratch, 2, rf"scratch server is too old.*16\.\d+.*one of PostgreSQL {NEWEST} or newer")
+    aside = pgstow(
+        "restore", "--from", tmp_path, "--into", old.conninfo(), "-t", "shop.product", "--as", "x", "--keep-going"
+    )
+    assert "--keep-going" not in assert_one_sentence(aside, 2, "can't take a backup")
+    assert Database("", old.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'from_newest'") == []
+
+    assert pgstow("restore", *into, *going_on.split()).exit_code == 0
+    assert compare.contents(old.conninfo("from_newest")) == compare.contents(new.conninfo("sample"))
 
 
 @pytest.mark.parametrize("major", [16, NEWEST])
