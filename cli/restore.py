@@ -4,23 +4,25 @@ import os
 import shlex
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import display, options
-from cli import restore_options as how
+from cli import display, options, restore_options
 from cli.errors import Stopped, result_of
+from pipeline.archive.selection import EntrySelection
+from pipeline.postgres.restore_options import RestoreOptions
 
 if TYPE_CHECKING:
-    from pipeline.archive.reader import EntrySelection
     from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.request import ServerTarget
     from pipeline.config import Limits
     from storage_backends import StorageBackend
 
 
+@restore_options.with_restore_options
 def restore(
     backup: options.BackupId = "latest",
     *,
@@ -62,20 +64,7 @@ def restore(
     to_directory: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write a directory-format archive for pg_restore instead")
     ] = None,
-    table: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--table",
-            "-t",
-            metavar="PATTERN",
-            help="Only these tables, with their indexes and all",
-            rich_help_panel=options.WHAT,
-        ),
-    ] = None,
-    schema: Annotated[
-        list[str] | None,
-        typer.Option("--schema", "-n", metavar="PATTERN", help="Only these schemas", rich_help_panel=options.WHAT),
-    ] = None,
+    choice: EntrySelection,
     to_schema: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Put them into this schema instead", rich_help_panel=options.WHAT),
@@ -90,25 +79,10 @@ def restore(
     allow_older: Annotated[
         bool, typer.Option("--allow-older", help="Restore into an older major version than was backed up")
     ] = False,
-    schema_only: how.SchemaOnly = False,
-    data_only: how.DataOnly = False,
-    section: how.Sections = None,
-    use_list: how.UseList = None,
-    clean: how.Clean = False,
-    if_exists: how.IfExists = False,
-    no_owner: how.NoOwner = False,
-    map_role: how.Roles = None,
-    no_privileges: how.NoPrivileges = False,
-    role: how.Role = None,
-    no_comments: how.NoComments = False,
-    no_publications: how.NoPublications = False,
-    no_subscriptions: how.NoSubscriptions = False,
-    no_security_labels: how.NoSecurityLabels = False,
-    no_tablespaces: how.NoTablespaces = False,
-    disable_triggers: how.DisableTriggers = False,
-    single_transaction: how.SingleTransaction = False,
-    keep_going: how.KeepGoing = False,
-    allow_error: how.AllowErrors = None,
+    how: RestoreOptions,
+    map_role: restore_options.Roles = None,
+    keep_going: restore_options.KeepGoing = False,
+    allow_error: restore_options.AllowErrors = None,
     jobs: options.Jobs = None,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
@@ -120,13 +94,10 @@ def restore(
     quiet: options.Quiet = False,
 ) -> None:
     """Restore a database, or some tables of it; every object is checked before PostgreSQL sees a byte of it."""
-    from pipeline.archive.reader import EntrySelection
     from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.request import ServerTarget
-    from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
     from pipeline.postgres.conninfo import Conninfo
-    from pipeline.postgres.use_list import parse_list
     from pipeline.restore.database import restore as restore_backup
     from pipeline.restore.relocation_plan import Relocation
     from pipeline.restore.request import RestoreRequest
@@ -134,31 +105,9 @@ def restore(
     if (into is None) == (to_directory is None):
         raise InvalidRequest("Say where to restore: --into a database, or --to-directory.")
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
-    try:
-        listed = parse_list(use_list.read_text("utf-8", "replace")) if use_list else ()
-    except OSError as exc:
-        raise InvalidRequest(f"Cannot read the list {use_list}: {exc.strerror}.") from exc
-    choice = EntrySelection(tables=tuple(table or ()), schemas=tuple(schema or ()), listed=listed)
     relocation = None if to_schema is None and as_ is None else Relocation(to_schema, as_)
-    restore_options = RestoreOptions(
-        schema_only=schema_only,
-        data_only=data_only,
-        sections=tuple(section or ()),
-        clean=clean,
-        if_exists=if_exists,
-        no_owner=no_owner,
-        no_privileges=no_privileges,
-        no_comments=no_comments,
-        no_publications=no_publications,
-        no_subscriptions=no_subscriptions,
-        no_security_labels=no_security_labels,
-        no_tablespaces=no_tablespaces,
-        disable_triggers=disable_triggers,
-        single_transaction=single_transaction,
-        role=role,
-        keep_going=keep_going,
-    )
-    limits = options.make_limits(1 if single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
+    how = replace(how, keep_going=keep_going)
+    limits = options.make_limits(1 if how.single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
     os.nice(nice)
     store = options.open_store(from_, store_option, give_up_after, limit_rate)
     if all_databases or globals_only:
@@ -171,7 +120,7 @@ def restore(
             or relocation
             or database
             or all_databases == globals_only
-            or restore_options != RestoreOptions()
+            or how != RestoreOptions()
             or map_role
             or allow_error
         ):
@@ -185,7 +134,7 @@ def restore(
         return
     if to_directory is not None:
         made_there = create or allow_nonempty or allow_older
-        if restore_options != RestoreOptions() or relocation or map_role or allow_error or made_there:
+        if how != RestoreOptions() or relocation or map_role or allow_error or made_there:
             raise InvalidRequest("--to-directory restores nothing: give the pg_restore that does these options.")
         _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
         return
@@ -195,7 +144,7 @@ def restore(
         create=create,
         choice=choice,
         relocation=relocation,
-        options=restore_options,
+        options=how,
         roles=_parse_roles(map_role or []),
         allow_nonempty=allow_nonempty,
         allow_older=allow_older,
@@ -208,7 +157,7 @@ def restore(
         with closing(store), display.progress(quiet=quiet or json) as notify:
             restored = restore_backup(request, store, notify)
     except Stopped as exc:
-        if not create and not single_transaction:
+        if not create and not how.single_transaction:
             exc.consequence = "the database may hold a part of the backup now"
         raise
     seconds = time.monotonic() - started
@@ -230,7 +179,7 @@ def restore(
             )
             return
         print(f"{display.one_line(done)} in {display.format_duration(seconds)}.")
-        if not restore_options.loads_data:
+        if not how.loads_data:
             print("No data was asked for, and so none was counted.")
             return
         print(
@@ -283,7 +232,7 @@ def _extract(
     store: "StorageBackend",
     wanted: "BackupSelector",
     folder: Path,
-    choice: "EntrySelection",
+    choice: EntrySelection,
     limits: "Limits",
     *,
     json: bool,

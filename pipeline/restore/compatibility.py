@@ -1,12 +1,13 @@
 """Check that a server can take a backup, and find the program that restores it there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.catalog.manifest import Format, Source
-from pipeline.errors import InvalidRequest
+from pipeline.errors import InvalidRequest, ProgramMissing
 from pipeline.postgres.programs import SPEAKS_TO_OLD, Program, find_program, major_of, speaks_to
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.restricted_mode import find_psql
 
 
@@ -40,24 +41,50 @@ def check_server(
 
 
 def find_restorer(
-    server: Versioned, source: Source, format_: Format, search: Sequence[Path], *, keep_going: bool = False
+    server: Versioned, source: Source, format_: Format, options: RestoreOptions, search: Sequence[Path]
 ) -> Program:
     """Return the program that restores the backup into this server: pg_restore for an archive, psql for a plain script.
 
     ``search`` are folders in which to look for it; empty for the usual folders. :func:`check_server` comes first. Raises ProgramMissing if no
-    version fits.
+    version fits, and InvalidRequest if none has the options.
     """
     least = max(server.major, major_of(source.pg_dump_version))
     if format_ == "plain":
         return find_psql(at_least_major=least, search=search)
-    fitting = " to ".join(map(str, sorted({least, SPEAKS_TO_OLD})))
-    return find_program(
-        "pg_restore",
-        at_least_major=least,
-        search=search,
-        fits=lambda program: keep_going or speaks_to(program.major, server.major),
+    major, option = options.newest
+    if not options.keep_going and not speaks_to(major, server.major):
+        raise InvalidRequest(
+            f"{option} needs pg_restore {major} or newer, which can't restore into a server this old ({server.version}). Leave it out, or "
+            "choose the entries with --use-list."
+        )
+    fitting = " to ".join(map(str, sorted({max(least, major), SPEAKS_TO_OLD})))
+    return find_pg_restore(
+        least,
+        options,
+        search,
+        fits=lambda program: options.keep_going or speaks_to(program.major, server.major),
         versions="" if least > SPEAKS_TO_OLD else f"{fitting} (newer ones can't restore into a server this old)",
     )
+
+
+def find_pg_restore(
+    least: int,
+    options: RestoreOptions,
+    search: Sequence[Path],
+    fits: Callable[[Program], bool] = lambda _: True,
+    versions: str = "",
+) -> Program:
+    """Return a pg_restore of the major version ``least`` or newer that has the options; see :func:`find_program`.
+
+    Raises InvalidRequest if only newer versions than there are have one of the options, and ProgramMissing if there is no pg_restore at all.
+    """
+    major, option = options.newest
+    try:
+        return find_program("pg_restore", at_least_major=max(least, major), search=search, fits=fits, versions=versions)
+    except ProgramMissing as exc:
+        if major <= least:
+            raise
+        raise InvalidRequest(f"{option} is an option of newer versions: {exc}") from exc
 
 
 def _why_impossible(server: Versioned, source: Source, format_: Format, *, may_go_on: bool) -> str:

@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.archive.reader import Archive, EntrySelection
+from pipeline.archive.reader import Archive
+from pipeline.archive.selection import EntrySelection
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.patterns import RELATIONS, Name, choose_entries
 from pipeline.postgres.renaming import LONGEST_NAME

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from pipeline.archive.reader import Archive
 from pipeline.concurrency import Workers
-from pipeline.config import RestoreOptions
 from pipeline.errors import (
     ConnectionFailed,
     PipelineError,
@@ -20,6 +19,7 @@ from pipeline.postgres.maintenance import drop_database, maintenance_database
 from pipeline.postgres.patterns import RELATIONS, parts_made
 from pipeline.postgres.programs import Program
 from pipeline.postgres.renaming import named_objects
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
 from pipeline.restore.compatibility import check_server, find_restorer
@@ -119,7 +119,7 @@ class ExistingDatabase:
                 is_atomic=request.options.single_transaction or _fits_a_transaction(content.archive),
             )
             if not request.allow_nonempty:
-                _check_free(server, content, request.options)
+                _check_free(server, content, request)
             self._rows_before = _count_rows_before(server, self._target, content, request, workers)
             if not request.allow_nonempty:
                 _check_empty(server, self._rows_before)
@@ -139,7 +139,7 @@ class ExistingDatabase:
 def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) -> Program:
     source, format_, keep_going = archive.manifest.source, archive.format, request.options.keep_going
     check_server(server, source, format_, allow_older=request.allow_older, keep_going=keep_going)
-    return find_restorer(server, source, format_, request.programs, keep_going=keep_going)
+    return find_restorer(server, source, format_, request.options, request.programs)
 
 
 def _fits_a_transaction(archive: Archive) -> bool:
@@ -151,12 +151,12 @@ def _may_be_part(database: str) -> str:
     return f"The database {database} may hold a part of the backup now."
 
 
-def _check_free(server: Server, content: Content, options: RestoreOptions) -> None:
+def _check_free(server: Server, content: Content, request: RestoreRequest) -> None:
     """Raise TargetNotEmpty if the database isn't empty, or, for a part of a backup, if it has an object that the restore makes."""
-    chosen = content.chosen
+    options = request.options
     if options.clean or not options.makes_tables:
         return
-    if chosen is None:
+    if request.choice.is_whole:
         if count := server.count_objects():
             raise TargetNotEmpty(
                 f"The database {server.name} is not empty: it holds {count} tables, functions or other objects. Restore into a new one "
@@ -166,7 +166,7 @@ def _check_free(server: Server, content: Content, options: RestoreOptions) -> No
     there = named_objects(server)
     tables = [("TABLE", entry.namespace, entry.tag) for entry in _made(content, options)]
     taken = [name for name in tables if name in there] or [
-        name for name in parts_made(content.archive.toc, chosen) if name in there
+        name for name in parts_made(content.archive.toc, content.chosen or ()) if name in there
     ]
     if taken:
         names = [f"{schema}.{name}" for _, schema, name in taken]

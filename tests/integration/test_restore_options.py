@@ -15,7 +15,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
 from demo import compare
-from pipeline.config import RestoreOptions
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 OBJECTS = """
@@ -407,7 +407,7 @@ def test_the_table_of_contents_is_all_that_is_fetched_for_it(stored_sample: Stor
         (["--if-exists"], "say both"),
         (["--disable-triggers"], "--data-only"),
         (["-s", "-a"], "one of"),
-        (["-a", "-c"], "--data-only makes nothing"),
+        (["-a", "-c"], "makes nothing"),
         (["-1", "--jobs", "2"], "--jobs 1"),
         (["--single-transaction", "--keep-going"], "first error"),
         (["--allow-error", "x"], "say both"),

@@ -1,6 +1,7 @@
 """Servers of every major version that there are programs for, each with the client that fits it, and upgrades from one to the next."""
 
 import itertools
+import re
 import shutil
 import subprocess
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from support import pg_restore_page
 from support.loading import AUDITED, CONFIGURED, FILL_CONFIGURED
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import SAMPLE_SCALE, Database
@@ -244,6 +246,15 @@ def test_a_server_that_no_pg_restore_of_the_backup_speaks_to(
 
     assert pgstow("restore", *into, *going_on.split()).exit_code == 0
     assert compare.contents(old.conninfo("from_newest")) == compare.contents(new.conninfo("sample"))
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_the_page_on_options_has_those_of_pg_restore(programs: Callable[[int], Path], major: int) -> None:
+    command = [programs(major) / "pg_restore", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"^  (?:(-\S), )?(--[\w-]+)", text, re.MULTILINE)
+    expected = [option for option in pg_restore_page.OPTIONS if option.since <= major]
+    assert sorted(found) == sorted((("", *option.spellings)[-2:]) for option in expected)
 
 
 @pytest.mark.parametrize("major", [16, NEWEST])

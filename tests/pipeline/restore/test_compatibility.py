@@ -10,6 +10,7 @@ import pytest
 from pipeline.catalog.manifest import Source
 from pipeline.errors import InvalidRequest, ProgramMissing
 from pipeline.postgres.programs import Program
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.restore.compatibility import check_server, find_restorer
 
 MAJORS = range(14, 19)
@@ -31,7 +32,7 @@ class Attempt:
         going_on = "--keep-going" in self.flags
         check_server(server, self.source, self.format, allow_older="--allow-older" in self.flags, keep_going=going_on)
         folders = [root / str(major) for major in sorted(self.programs)]
-        return find_restorer(server, self.source, self.format, folders, keep_going=going_on).major
+        return find_restorer(server, self.source, self.format, RestoreOptions(keep_going=going_on), folders).major
 
     def following(self, error: Exception) -> "Attempt | None":
         """Return the next attempt by the first advice that stays with this server; None if there is no such advice."""
