@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notice, Notify
-from pipeline.postgres.patterns import choose_entries, find_named, leave_out
+from pipeline.postgres.patterns import choose_entries, find_named, first_needing, leave_out
 from pipeline.postgres.toc import Toc, TocEntry
 
 
@@ -70,14 +70,26 @@ class EntrySelection:
             chosen = choose_entries(toc, self.tables, self.schemas, named)
         if not self.excludes:
             return chosen, []
-        return leave_out(toc, chosen, choose_entries(toc, self.exclude_tables, self.exclude_schemas, must_match=False))
+        return leave_out(toc, chosen, self._excluded(toc))
+
+    def check_new(self, toc: Toc) -> None:
+        """Raise InvalidRequest if a chosen definition needs an excluded entry, which a new database can't have."""
+        if self.excludes and (found := first_needing(toc, self.select(toc)[0], self._excluded(toc))):
+            entry, needed = map(describe, found)
+            raise InvalidRequest(
+                f"The {entry} needs the {needed}, which is excluded. Exclude both or none, or restore into a database that has the latter."
+            )
+
+    def _excluded(self, toc: Toc) -> set[int]:
+        return choose_entries(toc, self.exclude_tables, self.exclude_schemas, must_match=False)
+
+
+def describe(entry: TocEntry) -> str:
+    """Return the entry's kind and name for people."""
+    return f"{entry.description.lower()} {entry.namespace}{entry.namespace and '.'}{entry.tag}"
 
 
 def tell_lost(lost: Sequence[TocEntry], notify: Notify) -> None:
     """Notify of each entry that is left out because it needs an excluded entry."""
     for entry in lost:
-        notify(
-            Notice(
-                f"Left out, since it needs what is excluded: {entry.description.lower()} {entry.namespace}.{entry.tag}."
-            )
-        )
+        notify(Notice(f"Left out, since it needs what is excluded: {describe(entry)}."))

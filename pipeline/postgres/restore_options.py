@@ -104,6 +104,11 @@ class RestoreOptions:
         return not no_data and (not self.sections or "data" in self.sections)
 
     @property
+    def restores_statistics(self) -> bool:
+        """True if the restore brings back the planner's statistics, if the archive has them."""
+        return not (self.schema_only or self.data_only or self.no_statistics)
+
+    @property
     def left_out(self) -> frozenset[str]:
         """The kinds of entries on the database as a whole that aren't restored, in pg_dump's words."""
         kinds = {"ACL": self.no_privileges, "COMMENT": self.no_comments, "SECURITY LABEL": self.no_security_labels}

@@ -54,7 +54,7 @@ def find_restorer(
     major, option = options.newest
     if not options.keep_going and not speaks_to(major, server.major):
         raise InvalidRequest(
-            f"{option} needs pg_restore {major} or newer, which can't restore into a server this old ({server.version}). Leave it out, or "
+            f"{option} needs pg_restore {major} or newer, which can't restore into PostgreSQL {server.version}. Leave it out, or "
             "choose the entries with --use-list."
         )
     fitting = " to ".join(map(str, sorted({max(least, major), SPEAKS_TO_OLD})))

@@ -9,6 +9,7 @@ from pipeline.archive.reader import Archive
 from pipeline.concurrency import Workers
 from pipeline.errors import (
     ConnectionFailed,
+    InvalidRequest,
     PipelineError,
     RestoreFailed,
     TargetNotEmpty,
@@ -17,7 +18,7 @@ from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.maintenance import drop_database, maintenance_database
 from pipeline.postgres.patterns import RELATIONS, parts_made
-from pipeline.postgres.programs import Program
+from pipeline.postgres.programs import TAKES_STATISTICS, Program
 from pipeline.postgres.renaming import named_objects
 from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.server import Server
@@ -139,6 +140,16 @@ class ExistingDatabase:
 def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) -> Program:
     source, format_, keep_going = archive.manifest.source, archive.format, request.options.keep_going
     check_server(server, source, format_, allow_older=request.allow_older, keep_going=keep_going)
+    if (
+        server.major < TAKES_STATISTICS
+        and archive.toc.has_statistics
+        and request.options.restores_statistics
+        and not keep_going
+    ):
+        raise InvalidRequest(
+            f"The backup has the planner's statistics, which no server older than {TAKES_STATISTICS} takes, and this is {server.version}: say "
+            "--no-statistics, and run ANALYZE afterwards."
+        )
     return find_restorer(server, source, format_, request.options, request.programs)
 
 

@@ -248,6 +248,68 @@ def test_a_server_that_no_pg_restore_of_the_backup_speaks_to(
     assert compare.contents(old.conninfo("from_newest")) == compare.contents(new.conninfo("sample"))
 
 
+def test_the_newest_options_do_what_stock_pg_restore_does(
+    servers: Servers, programs: Callable[[int], Path], pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    server, stock = servers(NEWEST), programs(NEWEST)
+    secured, ours, theirs = (Database(name, server.conninfo(name)) for name in ("secured", "ours", "theirs"))
+    administered = Database("", server.conninfo())
+    administered.execute("CREATE DATABASE secured")
+    secured.execute(
+        "CREATE TABLE t AS SELECT generate_series(1, 300) AS i; CREATE POLICY p ON t USING (true);"
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY; ANALYZE t"
+    )
+    wrapper = tmp_path / "bin" / "pg_dump"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\ncase $1 in --version) ;; *) set -- --statistics "$@" ;; esac\nexec {stock}/pg_dump "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    store, archive = tmp_path / "store", tmp_path / "archive"
+    made = run_pgstow("backup", secured.conninfo, "--to", store, "--bin-dir", wrapper.parent)
+    assert made.exit_code == 0, made
+    assert pgstow("restore", "--from", store, "--to-directory", archive).exit_code == 0
+
+    def held(database: Database) -> list[tuple]:
+        return database.fetch(
+            "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM pg_policy), relrowsecurity, reltuples, "
+            "(SELECT count(*) FROM pg_stats WHERE tablename = 't') FROM pg_class WHERE relname = 't'"
+        )
+
+    seen = []
+    for options in (
+        [],
+        ["--no-statistics"],
+        ["--statistics"],
+        ["--no-data"],
+        ["--no-policies"],
+        ["--no-policies", "--transaction-size", 1, "--no-statistics"],
+    ):
+        for database in (ours, theirs):
+            administered.execute(f"DROP DATABASE IF EXISTS {database.name}")
+            administered.execute(f"CREATE DATABASE {database.name}")
+        result = pgstow("restore", "--from", store, "--into", ours.conninfo, "--jobs", 4, *options)
+        assert (result.exit_code, result.stderr) == (0, "")
+        command = [stock / "pg_restore", f"--dbname={theirs.conninfo}", *map(str, options), archive]
+        subprocess.run(command, check=True)
+        assert held(ours) == held(theirs)
+        seen.append(held(ours)[0])
+    assert {(rows, policies, statistics) for rows, policies, _, _, statistics in seen} == {
+        (300, 1, 1),
+        (300, 1, 0),
+        (0, 1, 1),
+        (300, 0, 1),
+        (300, 0, 0),
+    }
+    ours.execute("TRUNCATE t")
+    assert pgstow("restore", "--from", store, "--into", ours.conninfo, "--no-schema").exit_code == 0
+    assert pgstow("restore", "--from", store, "--into", ours.conninfo, "--statistics-only").exit_code == 0
+    assert held(ours) == [(300, 0, False, 300, 1)]
+    into_17 = ("restore", "--from", store, "--into", servers(17).conninfo("secured"), "--create", "--allow-older")
+    assert_one_sentence(pgstow(*into_17), 2, r"statistics, which no server older than 18 takes.*--no-statistics")
+    assert pgstow(*into_17, "--no-statistics").exit_code == 0
+
+
 @pytest.mark.parametrize("major", MAJORS)
 def test_the_page_on_options_has_those_of_pg_restore(programs: Callable[[int], Path], major: int) -> None:
     command = [programs(major) / "pg_restore", "--help"]

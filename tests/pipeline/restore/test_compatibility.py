@@ -54,6 +54,30 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_an_option_takes_a_pg_restore_that_has_it_or_is_refused(root: Path) -> None:
+    source = Source.model_construct(server_version="15.1", pg_dump_version="15.2")
+
+    def find(server: int, options: RestoreOptions, *programs: int) -> int:
+        folders = [root / str(major) for major in programs]
+        return find_restorer(Program(root, server, f"{server}.3"), source, "directory", options, folders).major
+
+    policies, in_pieces = RestoreOptions(no_policies=True), RestoreOptions(transaction_size=3, no_schema=False)
+    assert find(17, RestoreOptions(), 15, 17, 18) == 17
+    assert find(17, policies, 15, 17, 18) == 18
+    assert find(17, in_pieces, 15, 17, 18) == 17
+    assert find(16, RestoreOptions(no_table_access_method=True), 14, 16, 18) == 16
+    with pytest.raises(
+        InvalidRequest, match=r"^--no-policies is an option of newer .* 18 or newer is needed.* only 17"
+    ):
+        find(17, policies, 17)
+    for options in (policies, in_pieces):
+        with pytest.raises(
+            InvalidRequest, match=r"needs pg_restore 1[78] or newer, which can't restore into .* 16\.3\."
+        ):
+            find(16, options, 16, 18)
+    assert find(16, RestoreOptions(no_policies=True, keep_going=True), 16, 18) == 18
+
+
 @pytest.mark.parametrize("format_", ["directory", "plain"])
 @pytest.mark.parametrize("server", MAJORS)
 def test_advice_leads_to_a_restore_and_never_in_a_circle(root: Path, server: int, format_: str) -> None:
