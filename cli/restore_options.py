@@ -15,16 +15,16 @@ from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.use_list import parse_list
 
 HOW = "How to restore"
+_MOST = 2**31 - 1
+"""pg_restore counts objects in 32 bits."""
 
 
 def _flag(help_: str, *spellings: str) -> Any:
     return Annotated[bool, typer.Option(*spellings, help=help_, rich_help_panel=HOW)]
 
 
-def _value(
-    help_: str, metavar: str, *spellings: str, of: type = list[str], panel: str = HOW, least: int | None = None
-) -> Any:
-    option = typer.Option(*spellings, metavar=metavar, help=help_, rich_help_panel=panel, min=least)
+def _value(help_: str, metavar: str, *spellings: str, of: type = list[str], panel: str = HOW, **limits: int) -> Any:
+    option = typer.Option(*spellings, metavar=metavar, help=help_, rich_help_panel=panel, **cast("Any", limits))
     return Annotated[of | None, option]
 
 
@@ -82,7 +82,7 @@ CHANGES: Mapping[str, Any] = {
     ),
     "single_transaction": _flag("All or nothing, in a single job", "--single-transaction", "-1"),
     "transaction_size": _value(
-        "Commit after so many objects (pg_restore 17)", "NUMBER", "--transaction-size", of=int, least=1
+        "Commit after so many objects (pg_restore 17)", "NUMBER", "--transaction-size", of=int, min=1, max=_MOST
     ),
 }
 """By field of RestoreOptions: the option's type and declaration."""

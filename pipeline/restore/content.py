@@ -63,12 +63,13 @@ def choose_content(
     archive = open_archive(store, manifest, workers, request.limits).with_roles(request.roles)
     if archive.format == "plain":
         _refuse_options(options, manifest)
+    chosen = archive.choose(choice)
+    alone = attachments_left_out(archive.toc, chosen or ()) if options.makes_tables else []
     if request.create:
         choice.check_new(archive.toc)
-    alone = attachments_left_out(archive.toc, archive.choose(choice) or ()) if options.makes_tables else []
     if request.relocation is not None:
         archive, choice = relocate(archive, request, request.relocation, target, notify)
-    chosen = archive.choose(choice)
+        chosen = archive.choose(choice)
     return Content(
         archive,
         chosen,
