@@ -61,8 +61,8 @@ def on_scratch_server(scratch: Conninfo, archive: Archive, notify: Notify) -> It
     with Server(maintenance_database(scratch)) as server:
         if server.major < (least := _fitting_major(archive)):
             raise InvalidRequest(
-                f"The scratch server is too old for the backup ({server.version}): name one of PostgreSQL {least} or newer, or verify without "
-                "--scratch."
+                f"The scratch server is too old for the backup: it is {server.version}. Name one of PostgreSQL {least} or newer, or verify "
+                "without --scratch."
             )
         if lacking := missing_roles(server, roles):
             raise InvalidRequest(

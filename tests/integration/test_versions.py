@@ -243,6 +243,11 @@ def test_a_server_that_no_pg_restore_of_the_backup_speaks_to(
     )
     assert "--keep-going" not in assert_one_sentence(aside, 2, "can't take a backup")
     assert Database("", old.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'from_newest'") == []
+    Database("", new.conninfo()).execute("CREATE ROLE not_made")
+    assert pgstow("backup", new.conninfo(), "--all-databases", "--schema-only", "--to", tmp_path / "all").exit_code == 0
+    cluster = ("restore", "--all-databases", "--from", tmp_path / "all", "--into", old.conninfo(), "--partial")
+    assert_one_sentence(pgstow(*cluster, "--allow-older"), 2, "can't take a backup")
+    assert Database("", old.conninfo()).fetch("SELECT FROM pg_roles WHERE rolname = 'not_made'") == []
 
     assert pgstow("restore", *into, *going_on.split()).exit_code == 0
     assert compare.contents(old.conninfo("from_newest")) == compare.contents(new.conninfo("sample"))
