@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
 import typer
 
+from cli import backup_options as what
 from cli import display, options
 from cli import retention_options as retention
 from cli.errors import exit_code_of, result_of
-from pipeline import config
+from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from pipeline.archive.destinations import BackupResults
@@ -24,113 +26,45 @@ if TYPE_CHECKING:
 
 
 def backup(
-    conninfo: options.Source = "",
+    conninfo: what.Source = "",
     *,
     to: options.ToEach = None,
+    create_store: options.CreateStore = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300.0,
     tag: retention.Tags = None,
     retain_days: retention.RetainDays = None,
     retain_until: retention.RetainUntil = None,
-    cluster: options.FiledUnder = None,
-    table: options.Tables = None,
-    exclude_table: options.ExcludedTables = None,
-    schema: options.Schemas = None,
-    exclude_schema: options.ExcludedSchemas = None,
-    exclude_table_data: options.ExcludedTableData = None,
-    format_: options.DumpFormat = "directory",
-    schema_only: Annotated[
-        bool, typer.Option("--schema-only", "-s", help="Definitions, no rows", rich_help_panel=options.WHAT)
-    ] = False,
-    data_only: Annotated[
-        bool, typer.Option("--data-only", "-a", help="Rows, no definitions", rich_help_panel=options.WHAT)
-    ] = False,
-    all_databases: Annotated[
-        bool,
-        typer.Option(
-            "--all-databases",
-            "-A",
-            help="Roles, tablespaces and every database, as one",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = False,
-    exclude_database: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Of all databases, leave these out", rich_help_panel=options.SERVER),
-    ] = None,
-    at_once: Annotated[
-        int,
-        typer.Option(
-            "--databases-at-once",
-            min=1,
-            max=config.MOST_AT_ONCE,
-            help="Of all databases, dump so many at once",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = 1,
-    globals_only: Annotated[
-        bool,
-        typer.Option("--globals-only", "-g", help="Roles and tablespaces", rich_help_panel=options.SERVER),
-    ] = False,
-    roles_only: Annotated[bool, typer.Option("--roles-only", help="Roles", rich_help_panel=options.SERVER)] = False,
-    tablespaces_only: Annotated[
-        bool, typer.Option("--tablespaces-only", help="Tablespaces", rich_help_panel=options.SERVER)
-    ] = False,
-    no_role_passwords: Annotated[
-        bool,
-        typer.Option("--no-role-passwords", help="Roles without their passwords", rich_help_panel=options.SERVER),
-    ] = False,
+    cluster: what.FiledUnder = None,
+    table: what.Tables = None,
+    exclude_table: what.ExcludedTables = None,
+    schema: what.Schemas = None,
+    exclude_schema: what.ExcludedSchemas = None,
+    exclude_table_data: what.ExcludedTableData = None,
+    format_: what.DumpFormat = "directory",
+    schema_only: what.SchemaOnly = False,
+    data_only: what.DataOnly = False,
+    all_databases: what.AllDatabases = False,
+    exclude_database: what.ExcludedDatabases = None,
+    at_once: what.DatabasesAtOnce = 1,
+    globals_only: what.GlobalsOnly = False,
+    roles_only: what.RolesOnly = False,
+    tablespaces_only: what.TablespacesOnly = False,
+    no_role_passwords: what.NoRolePasswords = False,
     jobs: options.Jobs = None,
-    level: Annotated[int, typer.Option(min=1, max=19, help="zstd's level", rich_help_panel=options.LIMITS)] = 3,
+    level: what.Level = 3,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
-    spool_limit: options.SpoolLimit = options.parse_size(options.SPOOL_DEFAULT),
-    object_size: Annotated[
-        int,
-        typer.Option(
-            metavar="SIZE",
-            parser=options.parse_size,
-            help="The largest object to write",
-            show_default=options.OBJECT_DEFAULT,
-            rich_help_panel=options.LIMITS,
-        ),
-    ] = options.parse_size(options.OBJECT_DEFAULT),
+    spool_limit: what.SpoolLimit = options.parse_size(what.SPOOL_DEFAULT),
+    object_size: what.ObjectSize = options.parse_size(what.OBJECT_DEFAULT),
     spool_dir: options.SpoolDir = None,
     limit_rate: options.LimitRate = None,
     nice: options.Nice = 0,
-    lock_wait_timeout: Annotated[
-        int,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            max=config.LONGEST_TIMEOUT,
-            help="How long pg_dump may wait for somebody else's lock on a table; 0: for ever",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = 300,
-    statement_timeout: Annotated[
-        int,
-        typer.Option(
-            metavar="SECONDS",
-            min=0,
-            max=config.LONGEST_TIMEOUT,
-            help="How long a statement of pg_dump may run, such as the COPY of a table; 0: for ever",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = 0,
-    retries: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=config.MOST_RETRIES,
-            help="How often to begin again, as a new backup, after a conflict with a standby's recovery, a restart of the server, or a lock",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = 0,
+    lock_wait_timeout: what.LockWaitTimeout = 300,
+    statement_timeout: what.StatementTimeout = 0,
+    retries: what.Retries = 0,
     bin_dir: options.BinDir = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be backed up, and write nothing to the store")
-    ] = False,
+    dry_run: what.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -144,10 +78,9 @@ def backup(
     from pipeline.cluster.request import ClusterRequest, GlobalsRequest
     from pipeline.config import Labels
     from pipeline.errors import InvalidRequest
-    from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageError
 
-    selection = options.make_selection(
+    selection = what.make_selection(
         table,
         exclude_table,
         schema,
@@ -174,7 +107,7 @@ def backup(
     if format_ != "directory" and chosen not in ([], ["--all-databases"]):
         raise InvalidRequest(f"{chosen[0]} has the format that pg_dumpall writes: leave out --format.")
     lock, labels = retention.lock_options(retain_days, retain_until), Labels(tuple(tag or ()))
-    source = Conninfo.parse(conninfo)
+    source = options.parse_conninfo(conninfo, quiet=quiet)
     request = BackupRequest(
         source=source,
         cluster=cluster,
@@ -213,14 +146,16 @@ def backup(
     with ExitStack() as stack:
         stores = [
             stack.enter_context(closing(store))
-            for store in options.open_stores(to, store_option, give_up_after, limit_rate, lock)
+            for store in options.open_stores(
+                to, store_option, give_up_after, limit_rate, lock, create=create_store, quiet=quiet
+            )
         ]
         urls = [store.url for store in stores]
         if dry_run:
             _print_plan(plan_backup(request), " and ".join(urls), as_json=json)
             return
         started = time.monotonic()
-        with display.progress(quiet=quiet or json) as notify:
+        with show_progress(quiet=quiet or json) as notify:
             copies = run(stores, notify)
     made = committed(copies)[0]
     with result_of(f"The backup of {made.cluster}/{made.database} is made: {made.backup_id}."):
@@ -254,8 +189,8 @@ def _print(copies: "BackupResults", urls: "Sequence[str]", seconds: float) -> No
     name = display.one_line(f"{manifest.cluster}/{manifest.database}")
     print(f"Backed up {name} as {manifest.backup_id} in {display.format_duration(seconds)}.")
     print(
-        f"{totals.rows:,} rows in {totals.tables:,} tables; {display.format_size(totals.size)} dumped, "
-        f"{display.format_size(totals.stored_size)} stored in {totals.objects:,} objects at {' and at '.join(places)}."
+        f"{counted(totals.rows, 'row')} in {counted(totals.tables, 'table')}; {display.format_size(totals.size)} dumped, "
+        f"{display.format_size(totals.stored_size)} stored in {counted(totals.objects, 'object')} at {' and at '.join(places)}."
     )
 
 
@@ -268,10 +203,10 @@ def _print_plan(plan: "BackupPlan", url: str, *, as_json: bool) -> None:
         f"Would back up {display.one_line(f'{plan.cluster}/{plan.database}')} (PostgreSQL {plan.server_version}) to {url}"
     )
     print(
-        f"with {plan.program.path} {plan.program.version}: {len(plan.tables):,} tables, about {total} on the server's disk,"
+        f"with {plan.program.path} {plan.program.version}: {counted(len(plan.tables), 'table')}, about {total} on the server's disk,"
     )
     print(
-        f"{'with' if plan.large_objects else 'without'} large objects, {plan.entries:,} entries in the archive. The largest:"
+        f"{'with' if plan.large_objects else 'without'} large objects, {counted(plan.entries, 'entry', 'entries')} in the archive. The largest:"
     )
     for table in plan.tables[:10]:
         print(f"  {display.format_size(table.size):>10}  {display.one_line(f'{table.schema}.{table.relation}')}")

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cli import backup_options as what
 from cli import display, options
 from cli.errors import ExitCode
+from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from pipeline.check.finding import Finding
@@ -20,20 +23,21 @@ _STATEMENTS = 20  # shown; --json has them all
 
 
 def check(
-    conninfo: options.Source = "",
+    conninfo: what.Source = "",
     *,
     to: options.To,
+    create_store: options.CreateStore = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 20.0,
-    cluster: options.FiledUnder = None,
-    table: options.Tables = None,
-    exclude_table: options.ExcludedTables = None,
-    schema: options.Schemas = None,
-    exclude_schema: options.ExcludedSchemas = None,
-    exclude_table_data: options.ExcludedTableData = None,
+    cluster: what.FiledUnder = None,
+    table: what.Tables = None,
+    exclude_table: what.ExcludedTables = None,
+    schema: what.Schemas = None,
+    exclude_schema: what.ExcludedSchemas = None,
+    exclude_table_data: what.ExcludedTableData = None,
     jobs: options.Jobs = None,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
-    spool_limit: options.SpoolLimit = options.parse_size(options.SPOOL_DEFAULT),
+    spool_limit: what.SpoolLimit = options.parse_size(what.SPOOL_DEFAULT),
     spool_dir: options.SpoolDir = None,
     bin_dir: options.BinDir = None,
     json: options.Json = False,
@@ -44,17 +48,16 @@ def check(
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
     from pipeline.check.finding import Severity
-    from pipeline.postgres.conninfo import Conninfo
 
     request = BackupRequest(
-        source=Conninfo.parse(conninfo),
+        source=options.parse_conninfo(conninfo, quiet=quiet),
         cluster=cluster,
-        selection=options.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data),
+        selection=what.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data),
         limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),
         programs=tuple(bin_dir or ()),
     )
-    store = options.open_store(to, store_option, give_up_after)
-    with closing(store), display.progress(quiet=quiet or json) as notify:
+    [store] = options.open_stores([to], store_option, give_up_after, create=create_store, quiet=quiet)
+    with closing(store), show_progress(quiet=quiet or json) as notify:
         place = Place.of(to, options.parse_store_options(store_option), os.environ)
         findings = examine(request, store, notify, place)
     ready = all(finding.outcome is not Severity.PROBLEM for finding in findings)
@@ -101,7 +104,7 @@ def _lines(finding: "Finding", width: int) -> "Iterator[str]":
 def verdict(findings: "Sequence[Finding]") -> str:
     """Return a sentence on the findings as a whole: if a backup is ready, and how many problems and warnings there are."""
     count = {outcome: sum(finding.outcome == outcome for finding in findings) for outcome in ("problem", "warning")}
-    words = [f"{number} {name}{'s' if number > 1 else ''}" for name, number in count.items() if number]
+    words = [counted(number, name) for name, number in count.items() if number]
     if count["problem"]:
         return f"Not ready to back up: {' and '.join(words)}."
     return f"Ready to back up{f', with {words[0]}' if words else ''}."

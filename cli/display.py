@@ -2,13 +2,10 @@
 
 import json
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pipeline.events import Event, Notice, Notify, Progress, Started
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +22,6 @@ _PICTURES = (
 )
 """Unicode's symbols for control characters. Characters without a symbol that turn text, end a line or are half a character become U+FFFD."""
 _LONGEST_SENTENCE = 1500  # characters
-_LINE_INTERVAL = 10.0  # seconds between lines of progress without a terminal
 
 
 def format_size(size: float) -> str:
@@ -50,7 +46,7 @@ def format_age(moment: datetime) -> str:
     age = datetime.now(UTC) - moment
     for unit, span in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
         if count := age // span:
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+            return f"{counted(count, unit)} ago"
     return "just now"
 
 
@@ -89,8 +85,15 @@ def describe_attestation(attestation: "Attestation | None") -> str:
 
 
 def describe_removal(removed: "Deleted") -> str:
-    """Return in words how many objects were removed, and how many stay because of a lock or an odd name."""
-    words = f"{removed.objects:,} objects ({format_size(removed.size)}) are gone"
+    """Return in words how many objects were removed, or only hidden, and how many stay because of a lock or an odd name."""
+    words = (
+        f"{counted(removed.objects, 'object')} ({format_size(removed.size)}) {'is' if removed.objects == 1 else 'are'} "
+    )
+    words += (
+        "hidden, not gone: the bucket keeps their versions until its lifecycle rules remove them"
+        if removed.hidden
+        else "gone"
+    )
     if removed.odd:
         words += f"; {len(removed.odd):,} stay, since pgstow gives no object such a name: {one_line(removed.odd[0])} is an example"
     if not removed.locked:
@@ -107,7 +110,13 @@ def removal_document(removed: "Deleted") -> dict[str, Any]:
     locked = [
         {"key": key, "until": until and f"{until:%Y-%m-%dT%H:%M:%SZ}"} for key, until in sorted(removed.locked.items())
     ]
-    return {"objects": removed.objects, "size": removed.size, "locked": locked, "odd": removed.odd}
+    return {
+        "objects": removed.objects,
+        "size": removed.size,
+        "hidden": removed.hidden,
+        "locked": locked,
+        "odd": removed.odd,
+    }
 
 
 def print_json(document: Any) -> None:
@@ -121,77 +130,3 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
-
-
-@contextmanager
-def progress(*, quiet: bool) -> Iterator[Notify]:
-    """Yield a callable that shows events on standard error: with a bar on a terminal, in plain lines elsewhere.
-
-    If ``quiet``, it shows only notices.
-    """
-    if quiet:
-        yield _notices_only
-    elif sys.stderr.isatty():
-        with _bar() as notify:
-            yield notify
-    else:
-        yield _Lines()
-
-
-def _notices_only(event: Event) -> None:
-    if isinstance(event, Notice):
-        print(f"pgstow: {one_sentence(event.text)}", file=sys.stderr)
-
-
-class _Lines:
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def __call__(self, event: Event) -> None:
-        match event:
-            case Started(step):
-                print(f"{one_line(step)} …", file=sys.stderr)
-            case Notice():
-                _notices_only(event)
-            case Progress(done, total, stored, _) if time.monotonic() - self._last >= _LINE_INTERVAL:
-                self._last = time.monotonic()
-                share = f"{100 * done / total:.0f}%" if total else "…"
-                print(
-                    f"{share} {format_size(done)} of {format_size(total)}, {format_size(stored)} moved", file=sys.stderr
-                )
-            case _:
-                pass
-
-
-@contextmanager
-def _bar() -> Iterator[Notify]:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    bar = Bar(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[current]}"),
-        console=Console(stderr=True, highlight=False),
-        transient=True,
-    )
-    task = bar.add_task("", total=None, current="")
-
-    def notify(event: Event) -> None:
-        match event:
-            case Started(step):
-                bar.console.print(f"{escape(one_line(step))} …")
-                bar.reset(task, total=None, current="")
-            case Notice(text):
-                bar.console.print(f"pgstow: {escape(one_sentence(text))}")
-            case Progress(done, total, _, current):
-                names = one_line(", ".join(current[:3]))
-                bar.update(task, completed=done, total=total or None, current=escape(names[:40]))
-
-    with bar:
-        yield notify

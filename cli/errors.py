@@ -30,6 +30,7 @@ class ExitCode(IntEnum):
     MACHINE = 9
     CHECK = 10
     BUSY = 11
+    REFUSED = 12
 
 
 _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
@@ -37,6 +38,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (storage_errors.InvalidStorageURL, ExitCode.BAD_INPUT),
     (pipeline_errors.ConnectionFailed, ExitCode.SERVER),
     (pipeline_errors.BackupRunning, ExitCode.BUSY),
+    (pipeline_errors.BackupRefused, ExitCode.REFUSED),
     (pipeline_errors.BackupBroken, ExitCode.UNEXPECTED),
     (pipeline_errors.DumpFailed, ExitCode.DUMP),
     (pipeline_errors.RestoreFailed, ExitCode.RESTORE),
@@ -105,11 +107,11 @@ def result_of(work: str) -> Iterator[None]:
 
 @contextmanager
 def removing() -> Iterator[None]:
-    """Run the block, which removes objects. If a signal stops it, the error says that the removed objects are gone."""
+    """Run the block, which removes objects. If a signal stops it, the error says that the removed objects stay removed."""
     try:
         yield
     except Stopped as exc:
-        exc.consequence = "what was removed until then is gone; do it again for the rest"
+        exc.consequence = "what was removed until then stays removed; do it again for the rest"
         raise
 
 

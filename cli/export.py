@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
-from cli import display, options
+from cli import options
 from cli.errors import Stopped
+from cli.progress import show_progress
 from cli.restore_options import with_restore_options
 from pipeline.archive.selection import EntrySelection
 from pipeline.postgres.restore_options import RestoreOptions
@@ -79,8 +80,8 @@ def export(
         raise InvalidRequest(
             f"The directory format is no single file: write it by pgstow restore --to-directory {file}."
         )
-    store = options.open_store(from_, store_option, give_up_after)
-    with closing(store), display.progress(quiet=quiet) as notify, _output(file) as output:
+    store = options.open_store(from_, store_option, give_up_after, quiet=quiet)
+    with closing(store), show_progress(quiet=quiet) as notify, _output(file) as output:
         export_backup(request, store, output, notify)
 
 

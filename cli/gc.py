@@ -10,6 +10,8 @@ import typer
 from cli import display, options
 from cli import retention_options as retention
 from cli.errors import removing, result_of
+from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,17 +45,17 @@ def gc(
 
     request = GcRequest(grace, cluster, database)
     removed = None
-    with closing(options.open_store(from_, store_option, give_up_after)) as store:
-        with display.progress(quiet=quiet or json) as notify:
+    with closing(options.open_store(from_, store_option, give_up_after, quiet=quiet)) as store:
+        with show_progress(quiet=quiet or json) as notify:
             leftovers = find_leftovers(request, store, notify, datetime.now(UTC))
         if not json:
             _print_table(leftovers)
         going = [one for one in leftovers if one.kept is None]
-        question = f"Remove {sum(one.objects for one in going):,} objects from {store.url}?"
+        question = f"Remove {counted(sum(one.objects for one in going), 'object')} from {store.url}?"
         if going and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
-            with removing(), display.progress(quiet=quiet or json) as notify:
+            with removing(), show_progress(quiet=quiet or json) as notify:
                 removed = collect(request, leftovers, store, notify, datetime.now(UTC))
-    done = "There is nothing to remove." if removed is None else f"Removed {display.describe_removal(removed)}."
+    done = "There is nothing to remove." if removed is None else f"{display.describe_removal(removed)}."
     with result_of(done) if removed is not None else nullcontext():
         if json:
             listed = [{**dataclasses.asdict(one.ref), **_document(one)} for one in leftovers]

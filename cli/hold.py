@@ -6,6 +6,8 @@ from contextlib import closing
 from cli import display, options
 from cli.command import Commands
 from cli.errors import result_of
+from cli.progress import show_progress
+from pipeline.counting import counted
 
 app = Commands(
     help="Legal holds: backups that nobody can delete until they are let go (S3 with Object Lock, Google Cloud Storage).",
@@ -13,7 +15,7 @@ app = Commands(
 )
 
 
-@app.command("add")
+@app.command("add", examples=["pgstow hold add 20261123T020000Z-7f3a9c --from s3://bucket/prefix"])
 def add(
     backup: options.BackupId,
     *,
@@ -29,7 +31,7 @@ def add(
     _hold(backup, from_, store_option, give_up_after, cluster, database, held=True, json=json, quiet=quiet)
 
 
-@app.command("remove")
+@app.command("remove", examples=["pgstow hold remove 20261123T020000Z-7f3a9c --from s3://bucket/prefix"])
 def remove(
     backup: options.BackupId,
     *,
@@ -45,7 +47,7 @@ def remove(
     _hold(backup, from_, store_option, give_up_after, cluster, database, held=False, json=json, quiet=quiet)
 
 
-@app.command("list")
+@app.command("list", examples=["pgstow hold list --from s3://bucket/prefix"])
 def list_(
     *,
     from_: options.From,
@@ -70,8 +72,7 @@ def list_(
         if lock.held:
             print(display.one_line(f"{ref.cluster}/{ref.database} {ref.backup_id}"))
     if untold:
-        backups = "1 backup" if len(untold) == 1 else f"{len(untold)} backups"
-        print(f"Legal holds of {backups} can't be told: needs {' and '.join(untold[0].needs)}.")
+        print(f"Legal holds of {counted(len(untold), 'backup')} can't be told: needs {' and '.join(untold[0].needs)}.")
     elif not locks:
         print(f"No backup in {store.url} is under a legal hold.")
 
@@ -92,14 +93,16 @@ def _hold(
     from pipeline.prune.hold import hold
 
     with (
-        closing(options.open_store(url, store_option, give_up_after)) as store,
-        display.progress(quiet=quiet or json) as notify,
+        closing(options.open_store(url, store_option, give_up_after, quiet=quiet)) as store,
+        show_progress(quiet=quiet or json) as notify,
     ):
         objects = hold(BackupSelector(backup, cluster, database), store, notify, held=held)
     meant, *members = objects
     name = display.one_line(f"{meant.cluster}/{meant.database} {meant.backup_id}")
-    also = f" and its {len(members)} members" if members else ""
-    done = f"{name}{also}: {sum(objects.values()):,} objects are {'under a legal hold now' if held else 'let go by their legal hold'}."
+    also = f" and its {counted(len(members), 'member')}" if members else ""
+    total = sum(objects.values())
+    state = "under a legal hold now" if held else f"let go by {'its' if total == 1 else 'their'} legal hold"
+    done = f"{name}{also}: {counted(total, 'object')} {'is' if total == 1 else 'are'} {state}."
     with result_of(done):
         if json:
             display.print_json(

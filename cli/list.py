@@ -9,6 +9,8 @@ import typer
 
 from cli import display, options
 from cli.errors import ExitCode
+from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +39,7 @@ def list_(
 
     with (
         closing(options.open_store(from_, store_option, give_up_after)) as store,
-        display.progress(quiet=True) as notify,
+        show_progress(quiet=True) as notify,
     ):
         listing = list_manifests(store, cluster, database)
         tell_foreign(listing, notify)
@@ -134,7 +136,7 @@ def _kind(manifest: "Manifest") -> str:
         case "cluster":
             partial = f", {dump.only} only" if dump.only else ", partial" if dump.partial else ""
             script = ", one script" if dump.format == "script" else ""
-            return f"{len(manifest.databases)} databases{script}{partial}"
+            return f"{counted(len(manifest.databases), 'database')}{script}{partial}"
         case "database":
             return f"{dump.only} only" if dump.only else "partial" if dump.partial else ""
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from cli import display
 from cli.errors import Stopped, exit_code_of, print_error, sentence_of, traceback_of
+from cli.progress import show_progress
 from pipeline.events import Event, Notice, Notify, Progress, Started
 
 if TYPE_CHECKING:
@@ -31,13 +31,17 @@ class Log(Protocol):
     def trouble(self, sentence: str | None) -> None:
         """Log a problem that makes no backup fail. None means that there is no problem."""
 
+    def retrying(self, sentence: str) -> None:
+        """Log that a request to a store fails, and is tried again."""
+
     def failed(self, error: Exception) -> None:
         """With ``--debug``, log the traceback of an error. The error's sentence is logged elsewhere."""
 
 
 class _Text:
-    def __init__(self, notify: Notify, *, debug: bool) -> None:
+    def __init__(self, notify: Notify, *, quiet: bool, debug: bool) -> None:
         self._notify = notify
+        self._quiet = quiet
         self._debug = debug
 
     def notify_of(self, _database: str) -> Notify:
@@ -51,6 +55,10 @@ class _Text:
     def trouble(self, sentence: str | None) -> None:
         if sentence is not None:
             self._notify(Notice(sentence))
+
+    def retrying(self, sentence: str) -> None:
+        if not self._quiet:
+            print_error(sentence)
 
     def failed(self, error: Exception) -> None:
         if self._debug:
@@ -72,6 +80,9 @@ class _Json:
     def trouble(self, sentence: str | None) -> None:
         if sentence is not None:
             _log("warning", "trouble", message=sentence)
+
+    def retrying(self, sentence: str) -> None:
+        _log("warning", "retry", message=sentence)
 
     def failed(self, error: Exception) -> None:
         if self._debug:
@@ -98,8 +109,8 @@ def _log(level: str, event: str, **more: Any) -> None:
 def logging(log_format: str, *, quiet: bool, debug: bool) -> Iterator[Log]:
     """Yield the log in the format ``text`` or ``json``. In JSON, an error that ends the command becomes a line of the log and typer.Exit."""
     if log_format == "text":
-        with display.progress(quiet=quiet) as notify:
-            yield _Text(notify, debug=debug)
+        with show_progress(quiet=quiet) as notify:
+            yield _Text(notify, quiet=quiet, debug=debug)
         return
     log = _Json(debug=debug)
     try:

@@ -20,6 +20,8 @@ from cli.run import run
 from cli.show import show
 from cli.verify import verify
 
+_STORE = "s3://bucket/prefix"
+
 app = Commands(
     name="pgstow",
     help="Stows PostgreSQL databases offsite, and brings them back.",
@@ -27,16 +29,47 @@ app = Commands(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("check")(check)
-app.command("backup")(backup)
-app.command("run")(run)
-app.command("restore")(restore)
-app.command("export")(export)
-app.command("list")(list_)
-app.command("show")(show)
-app.command("verify")(verify)
-app.command("prune")(prune)
-app.command("gc")(gc)
+app.command("check", examples=[f"pgstow check service=shop --to {_STORE}"])(check)
+app.command(
+    "backup",
+    examples=[
+        f"pgstow backup service=shop --to {_STORE}",
+        f"pgstow backup service=shop --to {_STORE} -n sales -T sales.audit",
+        "pgstow backup service=shop --all-databases --to /mnt/backups/postgres",
+    ],
+)(backup)
+app.command("run", examples=["pgstow run", "pgstow run shop --destination nas --jobs 2"])(run)
+app.command(
+    "restore",
+    examples=[
+        f"pgstow restore --from {_STORE} --database shop --into shop_new -C",
+        f"pgstow restore --from {_STORE} --database shop --into shop -t orders",
+    ],
+)(restore)
+app.command("export", examples=[f"pgstow export --from {_STORE} --database shop -f shop.sql"])(export)
+app.command("list", examples=[f"pgstow list --from {_STORE}"])(list_)
+app.command(
+    "show",
+    examples=[
+        f"pgstow show latest --from {_STORE} --database shop",
+        f"pgstow show --from {_STORE} --database shop --toc",
+    ],
+)(show)
+app.command(
+    "verify",
+    examples=[
+        f"pgstow verify --from {_STORE} --database shop",
+        f"pgstow verify --from {_STORE} --latest-of-each --level restore",
+    ],
+)(verify)
+app.command(
+    "prune",
+    examples=[
+        f"pgstow prune --from {_STORE} --keep-daily 14 --dry-run",
+        f"pgstow prune --from {_STORE} --keep-daily 14 --keep-monthly 12 -y",
+    ],
+)(prune)
+app.command("gc", examples=[f"pgstow gc --from {_STORE} --dry-run"])(gc)
 app.add_typer(hold, name="hold")
 app.add_typer(config.app, name="config")
 app.add_typer(schedule.app, name="schedule")
@@ -54,7 +87,10 @@ def _print_version(wanted: bool) -> None:
 def options(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True)] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit", callback=_print_version, is_eager=True),
+    ] = False,
 ) -> None:
     """Options before the command. ``main`` reads them itself."""
 

@@ -12,7 +12,8 @@ import typer
 from pipeline import config
 
 if TYPE_CHECKING:
-    from pipeline.config import Limits, Selection
+    from pipeline.config import Limits
+    from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageBackend
 
 
@@ -64,40 +65,12 @@ def parse_format(text: str) -> str:
 
 
 MEMORY_DEFAULT = "192MiB"
-SPOOL_DEFAULT = "256MiB"
-OBJECT_DEFAULT = "32MiB"
 STORE_VARIABLE = "PGSTOW_STORE"
 STORE = "The store"
 LIMITS = "Limits"
-SERVER = "The server"
 WHAT = "What to take"
 SERVER = "A whole server"
 
-Source: TypeAlias = Annotated[
-    str,
-    typer.Argument(
-        metavar="[CONNINFO]", help="A database's name, URI or 'key=value …'; libpq's environment counts too"
-    ),
-]
-FiledUnder: TypeAlias = Annotated[
-    str | None,
-    typer.Option(
-        "--cluster", metavar="NAME", help="The cluster to file the backup under; the server's host by default"
-    ),
-]
-Tables: TypeAlias = Annotated[list[str] | None, typer.Option("--table", "-t", metavar="PATTERN", rich_help_panel=WHAT)]
-ExcludedTables: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--exclude-table", "-T", metavar="PATTERN", rich_help_panel=WHAT)
-]
-Schemas: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--schema", "-n", metavar="PATTERN", rich_help_panel=WHAT)
-]
-ExcludedSchemas: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--exclude-schema", "-N", metavar="PATTERN", rich_help_panel=WHAT)
-]
-ExcludedTableData: TypeAlias = Annotated[
-    list[str] | None, typer.Option("--exclude-table-data", metavar="PATTERN", rich_help_panel=WHAT)
-]
 To: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -129,14 +102,18 @@ From: TypeAlias = Annotated[
         rich_help_panel=STORE,
     ),
 ]
+CreateStore: TypeAlias = Annotated[
+    bool,
+    typer.Option("--create-store", help="Make the folder in --to if it is missing", rich_help_panel=STORE),
+]
 StoreOptions: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--store-option",
         "-o",
         metavar="KEY=VALUE",
-        help="endpoint, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, lock_mode, "
-        "allow_http; as in the URL's query",
+        help="endpoint, ca_bundle, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, "
+        "lock_mode, allow_http, create; as in the URL's query",
         rich_help_panel=STORE,
     ),
 ]
@@ -170,6 +147,7 @@ Jobs: TypeAlias = Annotated[
     typer.Option(
         "--jobs",
         "-j",
+        metavar="N",
         min=1,
         max=config.MOST_AT_ONCE,
         help="Parallel jobs; by default the processors, four at most",
@@ -179,7 +157,11 @@ Jobs: TypeAlias = Annotated[
 Transfers: TypeAlias = Annotated[
     int,
     typer.Option(
-        min=1, max=config.MOST_AT_ONCE, help="Objects on their way to or from the store at once", rich_help_panel=LIMITS
+        metavar="N",
+        min=1,
+        max=config.MOST_AT_ONCE,
+        help="Objects on their way to or from the store at once",
+        rich_help_panel=LIMITS,
     ),
 ]
 Memory: TypeAlias = Annotated[
@@ -189,27 +171,6 @@ Memory: TypeAlias = Annotated[
         parser=parse_size,
         help="Memory for data in flight",
         show_default=MEMORY_DEFAULT,
-        rich_help_panel=LIMITS,
-    ),
-]
-DumpFormat: TypeAlias = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        "-F",
-        metavar="FORMAT",
-        parser=parse_format,
-        help="pg_dump's: directory, custom, tar or plain; of all databases, plain is pg_dumpall's script",
-        rich_help_panel=WHAT,
-    ),
-]
-SpoolLimit: TypeAlias = Annotated[
-    int,
-    typer.Option(
-        metavar="SIZE",
-        parser=parse_size,
-        help="Local disk for the spool",
-        show_default=SPOOL_DEFAULT,
         rich_help_panel=LIMITS,
     ),
 ]
@@ -235,6 +196,7 @@ LimitRate: TypeAlias = Annotated[
 Nice: TypeAlias = Annotated[
     int,
     typer.Option(
+        metavar="N",
         min=0,
         max=19,
         help="Raise the niceness of pgstow and of PostgreSQL's programs here, so that others get the processors first",
@@ -248,15 +210,37 @@ BinDir: TypeAlias = Annotated[
 
 
 def open_store(
-    url: str, options: list[str] | None, give_up_after: float, limit_rate: int | None = None
+    url: str,
+    options: list[str] | None,
+    give_up_after: float,
+    limit_rate: int | None = None,
+    *,
+    quiet: bool = False,
 ) -> "StorageBackend":
     """Return the store at ``url``. ``give_up_after`` is in seconds, ``limit_rate`` in bytes a second.
 
+    Unless ``quiet``, standard error tells of requests that fail more than once, while they are tried again.
+
     Raises InvalidRequest if an option has no value, and InvalidStorageURL or AccessDenied as :func:`storage_backends.open_backend` does.
     """
+    from cli.errors import print_error
     from storage_backends import open_backend
 
-    return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate)
+    tell = (lambda _: None) if quiet else print_error
+    return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate, tell=tell)
+
+
+def parse_conninfo(text: str, *, quiet: bool) -> "Conninfo":
+    """Return the connection string. Unless ``quiet``, standard error warns of a secret in it. Raises InvalidRequest as Conninfo.parse does."""
+    from cli.errors import print_error
+    from pipeline.postgres.conninfo import Conninfo
+
+    conninfo = Conninfo.parse(text)
+    if conninfo.secrets and not quiet:
+        print_error(
+            f"Others on this machine can read the {conninfo.secrets[0]} in the list of processes: keep it in ~/.pgpass, or in a service file."
+        )
+    return conninfo
 
 
 def parse_store_options(options: list[str] | None) -> dict[str, str]:
@@ -274,16 +258,20 @@ def open_stores(
     urls: list[str] | None,
     options: list[str] | None,
     give_up_after: float,
-    limit_rate: int | None,
+    limit_rate: int | None = None,
     options_of_each: Sequence[str] = (),
+    *,
+    create: bool = False,
+    quiet: bool = False,
 ) -> "list[StorageBackend]":
-    """Return the stores at ``urls``, or else the store that the environment names. ``options_of_each`` are added for each store.
+    """Return the stores at ``urls``, or else the store that the environment names. ``options_of_each`` are added for each store. With
+    ``create``, the first object makes a folder that is missing.
 
     Raises InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raises as
     :func:`open_store` does.
     """
     from pipeline.errors import InvalidRequest
-    from storage_backends import place_of
+    from storage_backends import is_folder, place_of
 
     # typer itself would split the variable at its spaces, which a folder's name may have.
     if not (named := urls or [url for url in [os.environ.get(STORE_VARIABLE)] if url]):
@@ -293,7 +281,17 @@ def open_stores(
     given = parse_store_options(options)
     if len({place_of(url, given) for url in named}) < len(named):
         raise InvalidRequest("A store is named twice: one copy there is all that can be.")
-    return [open_store(url, [*(options or ()), *options_of_each], give_up_after, limit_rate) for url in named]
+    of_each = [*(options or ()), *options_of_each]
+    return [
+        open_store(
+            url,
+            [*of_each, "create=true"] if create and is_folder(url) else of_each,
+            give_up_after,
+            limit_rate,
+            quiet=quiet,
+        )
+        for url in named
+    ]
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":
@@ -301,29 +299,3 @@ def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path |
     from pipeline.config import Limits, default_jobs
 
     return Limits(jobs=jobs or default_jobs(), transfers=transfers, memory=memory, spool_parent=spool_dir, **more)
-
-
-def make_selection(
-    tables: list[str] | None,
-    exclude_tables: list[str] | None,
-    schemas: list[str] | None,
-    exclude_schemas: list[str] | None,
-    exclude_table_data: list[str] | None,
-    *,
-    schema_only: bool = False,
-    data_only: bool = False,
-) -> "Selection":
-    """Return the selection of a backup. Raises InvalidRequest if both ``schema_only`` and ``data_only`` are given."""
-    from pipeline.config import Selection
-    from pipeline.errors import InvalidRequest
-
-    if schema_only and data_only:
-        raise InvalidRequest("Definitions alone and rows alone exclude each other: say --schema-only or --data-only.")
-    return Selection(
-        only="schema" if schema_only else "data" if data_only else None,
-        tables=tuple(tables or ()),
-        exclude_tables=tuple(exclude_tables or ()),
-        schemas=tuple(schemas or ()),
-        exclude_schemas=tuple(exclude_schemas or ()),
-        exclude_table_data=tuple(exclude_table_data or ()),
-    )

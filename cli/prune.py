@@ -10,6 +10,8 @@ import typer
 from cli import display, options
 from cli import retention_options as retention
 from cli.errors import ExitCode, removing, result_of
+from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,14 +29,36 @@ def prune(
     give_up_after: options.GiveUpAfter = 300.0,
     cluster: options.Cluster = None,
     database: options.Database = None,
-    keep_last: Annotated[int, typer.Option(min=0, help="The newest so many", rich_help_panel=KEEP)] = 0,
-    keep_hourly: Annotated[
-        int, typer.Option(min=0, help="The newest of each of the last so many hours", rich_help_panel=KEEP)
+    keep_last: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="The newest so many", rich_help_panel=KEEP),
     ] = 0,
-    keep_daily: Annotated[int, typer.Option(min=0, help="… days, in UTC", rich_help_panel=KEEP)] = 0,
-    keep_weekly: Annotated[int, typer.Option(min=0, help="… weeks, from Monday on", rich_help_panel=KEEP)] = 0,
-    keep_monthly: Annotated[int, typer.Option(min=0, help="… months", rich_help_panel=KEEP)] = 0,
-    keep_yearly: Annotated[int, typer.Option(min=0, help="… years", rich_help_panel=KEEP)] = 0,
+    keep_hourly: Annotated[
+        int, typer.Option(metavar="N", min=0, help="The newest of each of the last so many hours", rich_help_panel=KEEP)
+    ] = 0,
+    keep_daily: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="The newest of each of the last so many days, in UTC", rich_help_panel=KEEP
+        ),
+    ] = 0,
+    keep_weekly: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="The newest of each of the last so many weeks, from Monday on",
+            rich_help_panel=KEEP,
+        ),
+    ] = 0,
+    keep_monthly: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="The newest of each of the last so many months", rich_help_panel=KEEP),
+    ] = 0,
+    keep_yearly: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="The newest of each of the last so many years", rich_help_panel=KEEP),
+    ] = 0,
     keep_within: Annotated[
         timedelta,
         typer.Option(
@@ -86,15 +110,15 @@ def prune(
         raise InvalidRequest("Say what to keep, such as --keep-daily 7: without a rule everything is kept.")
     request = PruneRequest(policy, cluster, database)
     pruned = None
-    with closing(options.open_store(from_, store_option, give_up_after)) as store:
-        with display.progress(quiet=quiet or json) as notify:
+    with closing(options.open_store(from_, store_option, give_up_after, quiet=quiet)) as store:
+        with show_progress(quiet=quiet or json) as notify:
             decisions = plan(request, store, notify, datetime.now(UTC))
         if not json:
             _print_plan(decisions)
         dropped = sum(not one.keep for one in decisions)
-        question = f"Remove {dropped} of {len(decisions)} backups from {store.url}?"
+        question = f"Remove {dropped:,} of {counted(len(decisions), 'backup')} from {store.url}?"
         if dropped and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
-            with removing(), display.progress(quiet=quiet or json) as notify:
+            with removing(), show_progress(quiet=quiet or json) as notify:
                 pruned = prune_backups(request, decisions, store, notify, datetime.now(UTC))
     with result_of(_describe_result(pruned)) if pruned is not None else nullcontext():
         if json:
@@ -148,11 +172,12 @@ def _document(decisions: "Sequence[Decision]", pruned: "Pruned | None") -> dict[
 
 
 def _describe_result(pruned: "Pruned") -> str:
-    return f"Removed {len(pruned.backups):,} backups: {display.describe_removal(pruned.removed)}."
+    return f"Removed {counted(len(pruned.backups), 'backup')}: {display.describe_removal(pruned.removed)}."
 
 
 def _print_result(pruned: "Pruned") -> None:
     print(_describe_result(pruned))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
-        print(f"{len(pruned.spared):,} stay, since the store has changed meanwhile or has them locked: {names}.")
+        stay = "1 stays" if len(pruned.spared) == 1 else f"{len(pruned.spared):,} stay"
+        print(f"{stay}, since the store has changed meanwhile or has them locked: {names}.")

@@ -6,13 +6,13 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from cli import display, options, restore_options
 from cli.errors import Stopped, result_of
+from cli.progress import show_progress
 from pipeline.archive.selection import EntrySelection
+from pipeline.counting import counted
 from pipeline.postgres.restore_options import RestoreOptions
 
 if TYPE_CHECKING:
@@ -33,52 +33,17 @@ def restore(
     database: options.Database = None,
     at: options.At = None,
     partial: options.Partial = False,
-    into: Annotated[
-        str | None,
-        typer.Option(metavar="CONNINFO", help="The database to restore into; libpq's environment counts too"),
-    ] = None,
-    create: Annotated[
-        bool, typer.Option("--create", "-C", help="Make that database, like the one that was backed up")
-    ] = False,
-    maintenance_db: Annotated[
-        str | None,
-        typer.Option(
-            "--maintenance-db",
-            metavar="NAME",
-            help="The database to connect to when pgstow makes another; by default postgres, else template1, else the one in --into",
-        ),
-    ] = None,
-    all_databases: Annotated[
-        bool,
-        typer.Option(
-            "--all-databases",
-            "-A",
-            help="A whole cluster: roles, tablespaces, every database",
-            rich_help_panel=options.SERVER,
-        ),
-    ] = False,
-    globals_only: Annotated[
-        bool,
-        typer.Option("--globals-only", "-g", help="A cluster's roles and tablespaces", rich_help_panel=options.SERVER),
-    ] = False,
-    to_directory: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Write a directory-format archive for pg_restore instead")
-    ] = None,
+    into: restore_options.Into = None,
+    create: restore_options.Create = False,
+    maintenance_db: restore_options.MaintenanceDb = None,
+    all_databases: restore_options.AllDatabases = False,
+    globals_only: restore_options.GlobalsOnly = False,
+    to_directory: restore_options.ToDirectory = None,
     choice: EntrySelection,
-    to_schema: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Put them into this schema instead", rich_help_panel=options.WHAT),
-    ] = None,
-    as_: Annotated[
-        str | None,
-        typer.Option("--as", metavar="NAME", help="Give the one table this name instead", rich_help_panel=options.WHAT),
-    ] = None,
-    allow_nonempty: Annotated[
-        bool, typer.Option("--allow-nonempty", help="Restore into a database, or data into tables, that hold something")
-    ] = False,
-    allow_older: Annotated[
-        bool, typer.Option("--allow-older", help="Restore into an older major version than was backed up")
-    ] = False,
+    to_schema: restore_options.ToSchema = None,
+    as_: restore_options.As = None,
+    allow_nonempty: restore_options.AllowNonempty = False,
+    allow_older: restore_options.AllowOlder = False,
     how: RestoreOptions,
     map_role: restore_options.Roles = None,
     keep_going: restore_options.KeepGoing = False,
@@ -97,7 +62,6 @@ def restore(
     from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.request import ServerTarget
     from pipeline.errors import InvalidRequest
-    from pipeline.postgres.conninfo import Conninfo
     from pipeline.restore.database import restore as restore_backup
     from pipeline.restore.relocation_plan import Relocation
     from pipeline.restore.request import RestoreRequest
@@ -108,8 +72,9 @@ def restore(
     relocation = None if to_schema is None and as_ is None else Relocation(to_schema, as_)
     how = replace(how, keep_going=keep_going)
     limits = options.make_limits(1 if how.single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
+    target = options.parse_conninfo(into or "", quiet=quiet).maintained_in(maintenance_db)
     os.nice(nice)
-    store = options.open_store(from_, store_option, give_up_after, limit_rate)
+    store = options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)
     if all_databases or globals_only:
         if (
             to_directory is not None
@@ -127,10 +92,8 @@ def restore(
             raise InvalidRequest(
                 "--all-databases and --globals-only go with --into, a cluster and a backup, and with nothing else."
             )
-        target = ServerTarget(
-            Conninfo.parse(into or "").maintained_in(maintenance_db), limits, tuple(bin_dir or ()), allow_older
-        )
-        _restore_server(store, wanted, target, globals_only=globals_only, json=json, quiet=quiet)
+        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older)
+        _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
         made_there = create or allow_nonempty or allow_older
@@ -140,7 +103,7 @@ def restore(
         return
     request = RestoreRequest(
         wanted=wanted,
-        target=Conninfo.parse(into or "").maintained_in(maintenance_db),
+        target=target,
         create=create,
         choice=choice,
         relocation=relocation,
@@ -154,7 +117,7 @@ def restore(
     )
     started = time.monotonic()
     try:
-        with closing(store), display.progress(quiet=quiet or json) as notify:
+        with closing(store), show_progress(quiet=quiet or json) as notify:
             restored = restore_backup(request, store, notify)
     except Stopped as exc:
         if not create and not how.single_transaction:
@@ -183,7 +146,7 @@ def restore(
             print("No data was asked for, and so none was counted.")
             return
         print(
-            f"{restored.rows:,} rows in {restored.tables:,} tables, as the manifest says; "
+            f"{counted(restored.rows, 'row')} in {counted(restored.tables, 'table')}, as the manifest says; "
             f"{display.format_size(restored.fetched)} fetched, {display.format_size(restored.size)} restored."
         )
 
@@ -201,13 +164,17 @@ def _restore_server(
 
     started = time.monotonic()
     try:
-        with closing(store), display.progress(quiet=quiet or json) as notify:
+        with closing(store), show_progress(quiet=quiet or json) as notify:
             restored = (restore_latest_globals if globals_only else restore_cluster)(wanted, target, store, notify)
     except Stopped as exc:
         exc.consequence = "the server may hold a part of the backup now"
         raise
     duration = display.format_duration(time.monotonic() - started)
-    what = "roles and tablespaces" if globals_only else f"roles, tablespaces and {len(restored.databases):,} databases"
+    what = (
+        "roles and tablespaces"
+        if globals_only
+        else f"roles, tablespaces and {counted(len(restored.databases), 'database')}"
+    )
     done = f"Restored {display.one_line(restored.cluster)} {restored.backup_id}, {what}, in {duration}."
     with result_of(done):
         if json:
@@ -241,9 +208,9 @@ def _extract(
     from pipeline.restore.extract import LIST_NAME, ExtractRequest, extract
 
     request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
-    with closing(store), display.progress(quiet=quiet or json) as notify:
+    with closing(store), show_progress(quiet=quiet or json) as notify:
         extracted = extract(request, store, notify)
-    done = f"Wrote {extracted.files:,} files, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
+    done = f"Wrote {counted(extracted.files, 'file')}, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
     format_ = extracted.manifest.dump.format
     path = folder if format_ == "directory" else folder / extracted.manifest.files[0].path
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias, cast
 
 import typer
 
-from cli.options import WHAT
+from cli.options import SERVER, WHAT
 from pipeline.archive.selection import EntrySelection
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.restore_options import RestoreOptions
@@ -87,6 +87,51 @@ CHANGES: Mapping[str, Any] = {
 }
 """By field of RestoreOptions: the option's type and declaration."""
 
+Into: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="CONNINFO", help="The database to restore into; libpq's environment counts too"),
+]
+Create: TypeAlias = Annotated[
+    bool, typer.Option("--create", "-C", help="Make that database, like the one that was backed up")
+]
+MaintenanceDb: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--maintenance-db",
+        metavar="NAME",
+        help="The database to connect to when pgstow makes another; by default postgres, else template1, else the one in --into",
+    ),
+]
+AllDatabases: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--all-databases",
+        "-A",
+        help="A whole cluster: roles, tablespaces, every database",
+        rich_help_panel=SERVER,
+    ),
+]
+GlobalsOnly: TypeAlias = Annotated[
+    bool,
+    typer.Option("--globals-only", "-g", help="A cluster's roles and tablespaces", rich_help_panel=SERVER),
+]
+ToDirectory: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Write a directory-format archive for pg_restore instead")
+]
+ToSchema: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Put them into this schema instead", rich_help_panel=WHAT),
+]
+As: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--as", metavar="NAME", help="Give the one table this name instead", rich_help_panel=WHAT),
+]
+AllowNonempty: TypeAlias = Annotated[
+    bool, typer.Option("--allow-nonempty", help="Restore into a database, or data into tables, that hold something")
+]
+AllowOlder: TypeAlias = Annotated[
+    bool, typer.Option("--allow-older", help="Restore into an older major version than was backed up")
+]
 KeepGoing: TypeAlias = Annotated[
     bool,
     typer.Option(

@@ -17,7 +17,13 @@ Tags: TypeAlias = Annotated[
 ]
 RetainDays: TypeAlias = Annotated[
     int | None,
-    typer.Option(min=1, max=36500, help="Have the store lock every object for so many days", rich_help_panel=STORE),
+    typer.Option(
+        metavar="DAYS",
+        min=1,
+        max=36500,
+        help="Have the store lock every object for so many days",
+        rich_help_panel=STORE,
+    ),
 ]
 RetainUntil: TypeAlias = Annotated[
     datetime | None,

@@ -61,7 +61,7 @@ def _program() -> str:
     return str(Path(sys.executable).with_name("pgstow"))
 
 
-@app.command("systemd")
+@app.command("systemd", examples=["pgstow schedule systemd --at 02:30 --spread 30m"])
 def systemd(
     *,
     config: File = _CONFIG,
@@ -80,7 +80,7 @@ def systemd(
     print("\n".join(f"# /etc/systemd/system/{name}\n{text}" for name, text in units.items()), end="")
 
 
-@app.command("cron")
+@app.command("cron", examples=["pgstow schedule cron --at 02:30"])
 def cron(*, config: File = _CONFIG, at: At = "02:30", every: Every = "day", spread: Spread = 1800) -> None:
     """A line for a user's crontab."""
     from pipeline.nightly.schedule import crontab
@@ -88,7 +88,7 @@ def cron(*, config: File = _CONFIG, at: At = "02:30", every: Every = "day", spre
     print(crontab(_schedule(config, at, every, spread), _program()), end="")
 
 
-@app.command("kubernetes")
+@app.command("kubernetes", examples=["pgstow schedule kubernetes --image IMAGE | kubectl apply -f -"])
 def kubernetes(
     *,
     image: Annotated[str, typer.Option(metavar="IMAGE", help="The container image that has pgstow")],

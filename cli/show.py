@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import display, options
+from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from pipeline.catalog.manifest import Manifest
@@ -48,7 +50,7 @@ def show(
         raise InvalidRequest("--toc prints pg_restore's list, which is no JSON: say one of both.")
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
-        with display.progress(quiet=True) as notify:
+        with show_progress(quiet=True) as notify:
             stored = find_stored(store, wanted, notify)
         manifest = stored.manifest
         if toc:
@@ -72,7 +74,7 @@ def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
     from pipeline.catalog.keys import BackupRef
 
     ref = BackupRef(stored.manifest.cluster, stored.manifest.database, stored.manifest.backup_id)
-    with display.progress(quiet=True) as notify:
+    with show_progress(quiet=True) as notify:
         found = latest_attestations(store, {ref: stored.sha256}, ref.cluster, ref.database, notify)
     return None if found is None else display.describe_attestation(found.get(ref))
 
@@ -120,7 +122,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Store": url,
         "Data of": f"{_moment(manifest.snapshot_at)} ({display.format_age(manifest.snapshot_at)})",
         "Taken": f"in {display.format_duration((manifest.finished_at - manifest.started_at).total_seconds())} by {manifest.tool}, "
-        f"pg_dump {source.pg_dump_version}, {dump.jobs} jobs",
+        f"pg_dump {source.pg_dump_version}, {counted(dump.jobs, 'job')}",
         "Server": f"PostgreSQL {source.server_version} at {source.host}:{source.port}{', a standby' if source.standby else ''}",
         "System identifier": source.system_identifier or "not readable",
         "WAL position": source.wal_lsn or "not readable",
@@ -128,9 +130,9 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Extensions": ", ".join(f"{extension.name} {extension.version}" for extension in source.extensions) or "none",
         "Format": dump.format,
         "Selection": " ".join(left_out) or "everything",
-        "Rows": f"{totals.rows:,} in {totals.tables:,} tables",
-        "Size": f"{display.format_size(totals.size)} in {totals.files:,} files, {display.format_size(totals.stored_size)} stored "
-        f"in {totals.objects:,} objects ({manifest.compression.algorithm} level {manifest.compression.level})",
+        "Rows": f"{totals.rows:,} in {counted(totals.tables, 'table')}",
+        "Size": f"{display.format_size(totals.size)} in {counted(totals.files, 'file')}, {display.format_size(totals.stored_size)} stored "
+        f"in {counted(totals.objects, 'object')} ({manifest.compression.algorithm} level {manifest.compression.level})",
         "Encryption": "none",
         "Tags": ", ".join(manifest.tags) or "none",
         "Proven": proven,
@@ -170,6 +172,6 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
     out.print()
     out.print(listing)
     if len(tables) > len(shown):
-        out.print(f"… and {len(tables) - len(shown):,} more tables; --all shows them.")
+        out.print(f"… and {counted(len(tables) - len(shown), 'more table')}; --all shows them.")
     if large_objects := sum(1 for file in manifest.files if file.kind == "large_object"):
-        out.print(f"{large_objects:,} large objects.")
+        out.print(f"{counted(large_objects, 'large object')}.")

@@ -33,6 +33,10 @@ class ConnectionFailed(PipelineError):
     """The server can't be reached, refuses the login or a statement, or went away."""
 
 
+class StatementRefused(ConnectionFailed):
+    """The server refused a statement. The session goes on."""
+
+
 class ServerUnavailable(ConnectionFailed):
     """The connection failed for a reason that may pass: the server is starting, stopping or full, or was restarted."""
 
@@ -43,6 +47,10 @@ class DatabaseLeft(ConnectionFailed):
 
 class BackupRunning(PipelineError):
     """Another backup of the same database is running."""
+
+
+class BackupRefused(PipelineError):
+    """The user's command before the backup refuses the backup, or can't be asked."""
 
 
 class DumpFailed(PipelineError):

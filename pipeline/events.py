@@ -1,8 +1,10 @@
 """Events of a backup or a restore, which are handed to a callable. The pipeline itself never prints."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import partial
+from typing import Literal, TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +19,15 @@ class Progress:
     """The progress of a step, at most a few times a second."""
 
     done: int
-    """Bytes of the archive, uncompressed."""
+    """Bytes of the archive, uncompressed, that have reached their goal: every store, or the server or folder that they are restored to."""
     total: int
     """Bytes of the archive, as far as pgstow knows so far; never less than ``done``."""
     stored: int
     """Bytes sent to or read from the store."""
-    current: tuple[str, ...]
+    current: tuple[str, ...] = ()
     """The tables or files in progress."""
+    unit: Literal["bytes", "objects"] = "bytes"
+    """What ``done`` and ``total`` count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,31 @@ class Notice:
     """One sentence that the user should know. A notice reports no failure of the whole run."""
 
     text: str
+
+
+class CombinedProgress:
+    """Adds up the progress of several backups at once, each of which calls from a thread of its own."""
+
+    def __init__(self, notify: "Notify") -> None:
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._latest: dict[str, Progress] = {}
+
+    def notify_of(self, name: str) -> "Notify":
+        """Return a callable for the events of one backup. Other events than its progress are passed on as they are."""
+        return partial(self._take, name)
+
+    def _take(self, name: str, event: "Event") -> None:
+        with self._lock:
+            if isinstance(event, Progress):
+                self._latest[name] = event
+                event = Progress(
+                    done=sum(one.done for one in self._latest.values()),
+                    total=sum(one.total for one in self._latest.values()),
+                    stored=sum(one.stored for one in self._latest.values()),
+                    current=tuple(f"{of}: {table}" for of, one in self._latest.items() for table in one.current[:1]),
+                )
+            self._notify(event)
 
 
 Event: TypeAlias = Started | Progress | Notice

@@ -87,12 +87,16 @@ class StorageBackend(Protocol):
         """
         ...
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> bool:
         """Delete the objects. A key without an object is no error.
+
+        Return True if the store says that it keeps a version of what was deleted. The object is only hidden then: it takes room, and a lock
+        may be on it.
 
         Raises:
             ObjectLocked: a retention or a legal hold is on some of the objects; all other objects are deleted. A locked object stays
-                visible: no delete marker is put above its locked version, if the credentials may read the lock.
+                visible: no delete marker is put above its locked version, if the credentials may read the lock. The error says, too,
+                whether versions are kept.
             AccessDenied: the credentials may not delete one of the objects; other objects may be deleted.
         """
         ...

@@ -14,6 +14,7 @@ from storage_backends.errors import (
     StorageError,
     TransientStorageError,
 )
+from storage_backends.holds import ObjectLock
 
 
 def check_body(where: str, body: Body, sha256: bytes) -> None:
@@ -102,11 +103,11 @@ class ListingCheck:
         return token
 
 
-def is_locked(info: ObjectInfo) -> bool:
+def is_locked(info: ObjectInfo | ObjectLock) -> bool:
     """True if a retention or a legal hold keeps the object from being deleted now, as far as the store told."""
     return bool(info.held) or (info.retained_until is not None and info.retained_until > datetime.now(UTC))
 
 
-def locked_until(info: ObjectInfo) -> datetime | None:
+def locked_until(info: ObjectInfo | ObjectLock) -> datetime | None:
     """Return the end of a locked object's retention, in UTC; None under a legal hold, which has no end."""
     return None if info.held else info.retained_until

@@ -61,7 +61,9 @@ class AccessDenied(StorageError):
 class ObjectLocked(AccessDenied):
     """A retention or a legal hold keeps objects from being deleted."""
 
-    def __init__(self, store: str, objects: Mapping[str, datetime | None]) -> None:
+    def __init__(self, store: str, objects: Mapping[str, datetime | None], *, hidden: bool) -> None:
+        self.hidden = hidden
+        """True if the store keeps versions of the other objects, which were deleted."""
         self.objects = dict(objects)
         """The key of each locked object, and the end of its lock in UTC; None for a legal hold, or if the end isn't known."""
         key, until = next(iter(self.objects.items()))

@@ -1,6 +1,5 @@
-"""Google Cloud Storage. Only this module and ``gcs_errors`` import Google's SDK."""
+"""Google Cloud Storage. Only this module and its modules ``gcs_…`` import Google's SDK."""
 
-import base64
 import contextlib
 import json
 import os
@@ -9,12 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 
-import google.auth
-import google_crc32c
 import requests
 from google.api_core.exceptions import NotFound, from_http_response
-from google.auth.credentials import AnonymousCredentials
-from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage  # type: ignore[import-untyped]  # the SDK has no types
 
 from storage_backends.backend import Body, ObjectInfo
@@ -30,15 +25,15 @@ from storage_backends.errors import (
     StorageError,
     quote,
 )
+from storage_backends.gcs_answers import checksum_of, crc32c_of, info_of
 from storage_backends.gcs_errors import gcs_errors
-from storage_backends.gcs_transport import GCSAdapter, Related
+from storage_backends.gcs_session import open_session
+from storage_backends.gcs_transport import Related
 from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
-from storage_backends.moments import in_utc, parse_moment
+from storage_backends.moments import parse_moment
 from storage_backends.urls import check_encrypted
 
-_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
-_CRC32C_PIECE = 1024 * 1024
 _LISTED = "kind,items(name,size,timeCreated,crc32c,generation),nextPageToken"
 _CREATED = "name,size,timeCreated,crc32c,generation"
 
@@ -55,8 +50,10 @@ class GCSBackend:
       locked object noncurrent. If the credentials may not read an object's lock, GCS decides.
 
     Credentials are the `application default`_ credentials. An ``endpoint`` or STORAGE_EMULATOR_HOST of http:// is taken for an emulator,
-    and gets no credentials. ``project`` is billed for the requests, as `requester pays`_ buckets demand.
-    Raises AccessDenied if there are no credentials, and InvalidStorageURL for options that can't be used.
+    and gets no credentials. ``ca_bundle`` is a file of CAs to trust instead of the usual ones, also
+    by what fetches the credentials' tokens. ``project`` is billed for the requests, as `requester pays`_ buckets demand.
+    Raises AccessDenied if there are no credentials, InvalidStorageURL for options that can't be used, and StorageError for a CA bundle
+    that can't be used.
     The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
     most seconds in which the store neither takes nor sends a byte. The whole request has no limit.
 
@@ -73,6 +70,7 @@ class GCSBackend:
         prefix: str = "",
         *,
         endpoint: str | None = None,
+        ca_bundle: str | None = None,
         project: str | None = None,
         storage_class: str | None = None,
         kms_key: str | None = None,
@@ -94,7 +92,7 @@ class GCSBackend:
             named = endpoint or os.environ.get("STORAGE_EMULATOR_HOST")
             if named:
                 check_encrypted(named, allow_http=allow_http)
-            self._session = _session(named, read_timeout)
+            self._session = open_session(named, read_timeout, ca_bundle)
             try:
                 self._client = storage.Client(
                     project=project,
@@ -123,7 +121,7 @@ class GCSBackend:
         """Create the object. Return its metadata; see :meth:`StorageBackend.put`."""
         name, where = self._locate(key)
         check_body(where, body, sha256)
-        crc32c = _crc32c(body)
+        crc32c = crc32c_of(body)
         try:
             with gcs_errors(where, missing=BucketNotFound):
                 created = self._upload(name, body, crc32c, {"ifGenerationMatch": "0"})
@@ -143,7 +141,7 @@ class GCSBackend:
                 key,
                 memoryview(body).nbytes,
                 parse_moment(created["timeCreated"]),
-                checksum=_checksum(crc32c),
+                checksum=checksum_of(crc32c),
                 version=str(created["generation"]),
                 retained_until=self._retain_until,
             )
@@ -174,7 +172,7 @@ class GCSBackend:
         blob = self._bucket.blob(name)
         with gcs_errors(where, missing=ObjectNotFound):
             blob.reload(timeout=self._timeout, retry=None)
-        return _info(key, blob)
+        return info_of(key, blob)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield every object under ``prefix`` in key order, with checksums; see :meth:`StorageBackend.list`."""
@@ -194,14 +192,15 @@ class GCSBackend:
                 key = relative_key(self._root, blob.name)
                 if key is not None:
                     with gcs_errors(where, missing=BucketNotFound):
-                        info = replace(_info(key, blob), held=None)  # a listing doesn't tell holds
+                        info = replace(info_of(key, blob), held=None)  # a listing doesn't tell holds
                     yield info
             if token := page.raw_page.get("nextPageToken"):
                 check.turn(token)
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete the objects; see :meth:`StorageBackend.delete`."""
+    def delete(self, keys: Iterable[str]) -> bool:
+        """Delete the objects; see :meth:`StorageBackend.delete`. Ask for one deleted version, since a bucket has one setting for all."""
         locked: dict[str, datetime | None] = {}
+        deleted: tuple[str, int] | None = None
         for key in keys:
             name, where = self._locate(key)
             with contextlib.suppress(AccessDenied, ObjectNotFound):
@@ -209,10 +208,13 @@ class GCSBackend:
                 if is_locked(info):
                     locked[key] = locked_until(info)
                     continue
+                deleted = name, int(info.version or 0)
             with contextlib.suppress(ObjectNotFound), gcs_errors(where, missing=ObjectNotFound):
                 self._bucket.blob(name).delete(timeout=self._timeout, retry=None)
+        hidden = deleted is not None and self._still_has(*deleted)
         if locked:
-            raise ObjectLocked(self._url, locked)
+            raise ObjectLocked(self._url, locked, hidden=hidden)
+        return hidden
 
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a temporary hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
@@ -226,7 +228,7 @@ class GCSBackend:
         """Put without a condition; see :meth:`OverwritingBackend.overwrite`. GCS allows it only with storage.objects.delete."""
         name, where = self._locate(key)
         with gcs_errors(where, missing=BucketNotFound):
-            self._upload(name, body, _crc32c(body), {})
+            self._upload(name, body, crc32c_of(body), {})
 
     def lock_of(self, key: str) -> ObjectLock:
         """Return the locks on the object; see :meth:`HoldingBackend.lock_of`. Credentials that may get the metadata see all locks."""
@@ -243,6 +245,18 @@ class GCSBackend:
     def _locate(self, key: str) -> tuple[str, str]:
         name = join_key(self._root, key)
         return name, f"gs://{self._bucket.name}/{name}"
+
+    def _still_has(self, name: str, generation: int) -> bool:
+        """True if the store says that it still has the deleted generation: noncurrent, or `softly deleted`_.
+
+        .. _softly deleted: https://cloud.google.com/storage/docs/soft-delete
+        """
+        for softly in (None, True):
+            with contextlib.suppress(StorageError), gcs_errors(self._url, missing=ObjectNotFound):
+                blob = self._bucket.blob(name, generation=generation)
+                blob.reload(soft_deleted=softly, timeout=self._timeout, retry=None)
+                return True
+        return False
 
     def _read(self, blob: Any, buffer: BoundedBuffer, where: str, start: int | None, last: int | None) -> bytes:
         with gcs_errors(where, missing=ObjectNotFound):
@@ -286,41 +300,3 @@ class GCSBackend:
             raise from_http_response(response)  # type: ignore[no-untyped-call]
         created: dict[str, Any] = response.json()
         return created
-
-
-def _session(endpoint: str | None, read_timeout: float) -> AuthorizedSession:
-    if endpoint and not endpoint.startswith("https://"):
-        credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
-    else:
-        credentials, _ = google.auth.default(scopes=[_SCOPE])
-    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, GCSAdapter(read_timeout))
-    return session
-
-
-def _info(key: str, blob: Any) -> ObjectInfo:
-    # By the object's own retention, and by the bucket's policy.
-    until = [moment for moment in (blob.retention.retain_until_time, blob.retention_expiration_time) if moment]
-    return ObjectInfo(
-        key,
-        blob.size,
-        in_utc(blob.time_created),
-        checksum=_checksum(blob.crc32c) if blob.crc32c else None,
-        version=str(blob.generation),
-        retained_until=in_utc(max(until)) if until else None,
-        held=bool(blob.temporary_hold or blob.event_based_hold),
-    )
-
-
-def _crc32c(body: Body) -> str:
-    """Return the base64 of the big-endian CRC32C, as GCS writes it."""
-    view, crc = memoryview(body).cast("B"), 0
-    # The C extension takes bytes alone; a piece at a time, the copies stay small.
-    for start in range(0, len(view), _CRC32C_PIECE):
-        crc = google_crc32c.extend(crc, bytes(view[start : start + _CRC32C_PIECE]))
-    return base64.b64encode(crc.to_bytes(4, "big")).decode()
-
-
-def _checksum(crc32c: str) -> str:
-    return f"crc32c:{base64.b64decode(crc32c).hex()}"

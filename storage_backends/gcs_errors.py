@@ -21,6 +21,7 @@ from storage_backends.errors import (
     TransientStorageError,
     quote,
 )
+from storage_backends.faults import describe_failure, lasting_fault
 
 # https://cloud.google.com/storage/docs/json_api/v1/status-codes
 _BY_STATUS: Final[dict[int, tuple[type[StorageError], str]]] = {
@@ -55,6 +56,12 @@ def _error(where: str, exc: GoogleAPICallError, missing: type[StorageError]) -> 
     return kind(f"{where}: {phrase} ({status}: {message})")
 
 
+def _failure(where: str, exc: Exception) -> StorageError:
+    if fault := lasting_fault(exc):
+        return StorageError(f"{where}: {fault}")
+    return TransientStorageError(f"{where}: {describe_failure(exc)}")
+
+
 def _reason(error: object) -> str:
     """Return an error's reason in one spelling. GCS writes notFound, and fake-gcs-server Not Found."""
     return str(error.get("reason")).replace(" ", "").lower() if isinstance(error, dict) else ""
@@ -71,7 +78,7 @@ def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
         kind, _ = _BY_STATUS.get(exc.status, (StorageError, ""))
         raise kind(f"{where}: {exc}") from exc
     except TransportError as exc:
-        raise TransientStorageError(f"{where}: {quote(exc)}") from exc
+        raise _failure(where, exc) from exc
     except DefaultCredentialsError as exc:
         raise AccessDenied(
             f"{where}: no Google credentials; set GOOGLE_APPLICATION_CREDENTIALS, run “gcloud auth application-default "
@@ -79,14 +86,11 @@ def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
         ) from exc
     except GoogleAuthError as exc:
         if exc.retryable or isinstance(exc.__cause__ or exc.__context__, TransportError):
-            raise TransientStorageError(f"{where}: {quote(exc)}") from exc
+            raise _failure(where, exc) from exc
         raise AccessDenied(f"{where}: Google refused the credentials ({quote(exc)})") from exc
     except (requests.ReadTimeout, urllib3.exceptions.ReadTimeoutError) as exc:
         raise TransientStorageError(f"{where}: the store was silent for too long; see read_timeout") from exc
-    except requests.exceptions.SSLError as exc:
-        kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
-        raise kind(f"{where}: {quote(exc)}") from exc
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError) as exc:
-        raise TransientStorageError(f"{where}: {quote(exc)}") from exc
+        raise _failure(where, exc) from exc
     except (ValueError, TypeError, AttributeError, KeyError) as exc:  # the SDK doesn't check the values in an answer
         raise StorageError(f"{where}: the store's answer made no sense ({quote(exc)})") from exc

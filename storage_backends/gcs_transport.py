@@ -15,6 +15,7 @@ import urllib3
 from storage_backends.backend import Body
 from storage_backends.connections import REMEDY, Misanswered, patient_pools, socket_options
 from storage_backends.errors import quote
+from storage_backends.faults import ENCRYPTED, speaks_tls
 
 _CONNECTIONS = 64
 _DESCRIPTION = ("name", "size", "timeCreated", "generation")
@@ -23,17 +24,35 @@ _PATCHED = ("name", "size", "generation")
 """The fields that the answer to a PATCH must have: fake-gcs-server gives no more."""
 
 
-class GCSAdapter(requests.adapters.HTTPAdapter):
+class TrustingAdapter(requests.adapters.HTTPAdapter):
+    """An adapter of requests that trusts the CAs in the file ``ca_bundle``; None for those that requests trusts by itself.
+
+    A session's own ``verify`` would give way to REQUESTS_CA_BUNDLE.
+    """
+
+    def __init__(self, ca_bundle: str | None, **options: Any) -> None:
+        self._ca_bundle = ca_bundle
+        super().__init__(**options)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        """Send the request. Return the answer."""
+        if self._ca_bundle:
+            options["verify"] = self._ca_bundle
+        return super().send(request, *args, **options)
+
+
+class GCSAdapter(TrustingAdapter):
     """An adapter of requests that returns only answers of `GCS's JSON API`_, errors included.
 
     Raises Misanswered for any other answer. ``read_timeout`` is the most seconds of silence.
+    ``ca_bundle`` is :class:`TrustingAdapter`'s.
 
     .. _GCS's JSON API: https://cloud.google.com/storage/docs/json_api/v1/objects
     """
 
-    def __init__(self, read_timeout: float) -> None:
+    def __init__(self, read_timeout: float, ca_bundle: str | None) -> None:
         self._read_timeout = read_timeout
-        super().__init__(pool_maxsize=_CONNECTIONS)
+        super().__init__(ca_bundle, pool_maxsize=_CONNECTIONS)
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Make the pools of connections."""
@@ -50,7 +69,12 @@ class GCSAdapter(requests.adapters.HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         """Send the request. Return the answer, or raise Misanswered if the answer isn't the store's."""
-        answer = super().send(request, *args, **options)
+        try:
+            answer = super().send(request, *args, **options)
+        except requests.ConnectionError as exc:
+            if speaks_tls(request.url or ""):
+                raise Misanswered(ENCRYPTED) from exc
+            raise
         try:
             _check_answer(request, answer)
         except BaseException:
@@ -99,6 +123,8 @@ def _check_answer(request: requests.PreparedRequest, answer: requests.Response) 
 def _check_refusal(answer: requests.Response) -> None:
     """Raise Misanswered for an error that the SDK couldn't turn into an exception."""
     said = _json(answer)
+    if said is _NO_JSON and answer.status_code == requests.codes.bad and speaks_tls(answer.url):
+        raise Misanswered(ENCRYPTED)
     error = said.get("error", {}) if isinstance(said, dict) else said
     if said is _NO_JSON or (isinstance(error, dict) and isinstance(error.get("errors", []), list)):
         return

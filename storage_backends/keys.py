@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from storage_backends.errors import StorageError
+from storage_backends.errors import InvalidStorageURL, StorageError
 
 MAX_KEY_BYTES = 1024
 """The most bytes of a key in UTF-8, with the backend's own prefix: the limit of both `S3`_ and `GCS`_.
@@ -65,9 +65,11 @@ def _fault(key: str) -> str | None:
 
 
 def check_root(root: str) -> str:
-    """Return a URL's path as :func:`join_key` takes it: ``/prefix/`` becomes ``prefix``. Raises StorageError as :func:`check_key` does."""
+    """Return a URL's path as :func:`join_key` takes it: ``/prefix/`` becomes ``prefix``. Raises InvalidStorageURL if no key can begin so."""
     root = root.strip("/")
-    return check_key(root) if root else ""
+    if root and (reason := _fault(root)):
+        raise InvalidStorageURL(f"the storage URL's prefix {root!r} can't begin an object's key: {reason}")
+    return root
 
 
 def relative_key(root: str, key: str) -> str | None:

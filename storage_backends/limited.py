@@ -78,9 +78,9 @@ class LimitedBackend:
         """Yield every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
         return self._inner.list(prefix)
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> bool:
         """Delete the objects; see :meth:`StorageBackend.delete`."""
-        self._inner.delete(keys)
+        return self._inner.delete(keys)
 
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""

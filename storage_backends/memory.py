@@ -17,12 +17,17 @@ _serial = itertools.count(1)
 
 
 class MemoryBackend:
-    """Objects in a dict, locked until ``retain_until`` if given. The store's checksum is SHA-256. It keeps no versions."""
+    """Objects in a dict, locked until ``retain_until`` if given. The store's checksum is SHA-256. It keeps no versions.
 
-    def __init__(self, *, retain_until: datetime | None = None) -> None:
+    ``objects`` has what the store holds already: metadata and bytes, by key. The store keeps its objects there.
+    """
+
+    def __init__(
+        self, *, retain_until: datetime | None = None, objects: dict[str, tuple[ObjectInfo, bytes]] | None = None
+    ) -> None:
         self._retain_until = retain_until
         self._url = f"memory://{next(_serial)}"
-        self._objects: dict[str, tuple[ObjectInfo, bytes]] = {}
+        self._objects = {} if objects is None else objects
         self._lock = threading.Lock()
 
     @property
@@ -74,8 +79,8 @@ class MemoryBackend:
             infos = [info for key, (info, _) in self._objects.items() if key.startswith(prefix)]
         yield from sorted(infos, key=lambda info: info.key.encode(errors="surrogatepass"))
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete the objects; see :meth:`StorageBackend.delete`."""
+    def delete(self, keys: Iterable[str]) -> bool:
+        """Delete the objects. Return False; see :meth:`StorageBackend.delete`."""
         locked: dict[str, datetime | None] = {}
         for key in keys:
             check_key(key)
@@ -86,7 +91,8 @@ class MemoryBackend:
                 else:
                     self._objects.pop(key, None)
         if locked:
-            raise ObjectLocked(self._url, locked)
+            raise ObjectLocked(self._url, locked, hidden=False)
+        return False
 
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""

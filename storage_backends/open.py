@@ -1,5 +1,6 @@
 """Opens the backend for a URL that a person typed. An SDK is imported only if the URL needs it: the import takes a second."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote
 
 from storage_backends.errors import InvalidStorageURL
+from storage_backends.keys import check_root
 from storage_backends.limited import LimitedBackend
 from storage_backends.moments import parse_moment
 from storage_backends.urls import check_encrypted, split_url, split_web_url
@@ -23,6 +25,7 @@ def open_backend(
     give_up_after: float = 300.0,
     rate: int | None = None,
     sleep: Callable[[float], None] = time.sleep,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> "StorageBackend":
     """Return the backend for ``url``. It retries a call for up to ``give_up_after`` seconds, and transfers ``rate`` bytes a second at most.
 
@@ -30,24 +33,26 @@ def open_backend(
     URL                       options, in the URL's query or in ``options``, which win
     ========================  ====================================================================================
     ``s3://bucket/prefix``    ``endpoint``, ``region``, ``profile``, ``path_style`` (true, false), ``storage_class``,
-                              ``kms_key``, ``checksum`` (sha256, md5), ``create_only`` (condition, look),
+                              ``ca_bundle``, ``kms_key``, ``checksum`` (sha256, md5), ``create_only`` (condition, look),
                               ``connect_timeout``, ``read_timeout`` (seconds), ``allow_http`` (true, false),
                               ``retain_days``, ``retain_until``, ``lock_mode`` (governance, compliance)
-    ``gs://bucket/prefix``    ``endpoint``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
+    ``gs://bucket/prefix``    ``endpoint``, ``ca_bundle``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
                               ``read_timeout``, ``allow_http``, ``retain_days``, ``retain_until``, ``lock_mode``
-    ``file:///path`` or path  none; a path is taken as it is, a file URL is percent-decoded
+    ``file:///path`` or path  ``create`` (true, false); a path is taken as it is, a file URL is percent-decoded
     ========================  ====================================================================================
 
     With ``allow_http``, an endpoint of ``http://`` may be on another machine.
     With ``retain_until`` (ISO 8601), or ``retain_days`` from now on, each object that is put is locked until then.
 
     Bucket and prefix are taken as they are, without percent-decoding. Credentials come from the SDK's own chain, never
-    from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s. If ``rate`` is None, there is no limit.
+    from the URL. ``sleep`` is :class:`RetryingBackend`'s and :class:`LimitedBackend`'s, and ``tell``
+    is :class:`RetryingBackend`'s. If ``rate`` is None, there is no limit.
 
     Raises:
-        InvalidStorageURL: an unknown scheme or option, a missing bucket, or credentials in the URL.
+        InvalidStorageURL: an unknown scheme or option, a missing bucket, a prefix that no key can have, credentials in the URL,
+            or a folder that is missing and isn't to be made.
         AccessDenied: there are no Google credentials. S3's are looked up with the first request.
-        StorageError: no key can have the prefix, or the path isn't a directory.
+        StorageError: the path isn't a directory, or the CA bundle can't be used.
     """
     # Imported here, since tenacity alone would double the time that importing this package takes.
     from storage_backends.retrying import RetryingBackend
@@ -55,7 +60,7 @@ def open_backend(
     inner = _open(url, options or {})
     if rate is not None:
         inner = LimitedBackend(inner, rate, sleep=sleep)
-    return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep)
+    return RetryingBackend(inner, give_up_after=give_up_after, sleep=sleep, tell=tell)
 
 
 def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
@@ -66,7 +71,12 @@ def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
     place = _read(url, options or {})
     if place.scheme == "file":
         return str(Path(place.path).resolve())
-    return f"{place.scheme}://{place.bucket}/{place.path.strip('/')} at {place.options.get('endpoint', 'the usual endpoint')}"
+    return f"{place.scheme}://{place.bucket}/{place.path} at {place.options.get('endpoint', 'the usual endpoint')}"
+
+
+def is_folder(url: str) -> bool:
+    """True if a URL or path names a local folder. Raises InvalidStorageURL as :func:`place_of` does."""
+    return _read(url, {}).scheme == "file"
 
 
 def endpoint_of(url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
@@ -98,7 +108,7 @@ def _open(url: str, options: Mapping[str, str]) -> "StorageBackend":
         case _:
             from storage_backends.local import LocalBackend
 
-            return LocalBackend(Path(place.path))
+            return LocalBackend(Path(place.path), create=place.options.get("create", False))
 
 
 class _Place(NamedTuple):
@@ -110,32 +120,41 @@ class _Place(NamedTuple):
 
 def _read(url: str, options: Mapping[str, str]) -> _Place:
     if "://" not in url:
-        _parse({}, options, of="a local directory")
-        return _local(url)
+        _check_path(url)
+        return _local(url, _parse(_LOCAL_OPTIONS, options, of="a local directory"))
     parts = _split(url)
     given = {**_query(url, parts), **options}
     match parts.scheme:
         case "s3":
-            return _Place("s3", _bucket(parts), parts.path, _parse(_S3_OPTIONS, given, of="an s3:// URL"))
+            return _Place("s3", _bucket(parts), check_root(parts.path), _parse(_S3_OPTIONS, given, of="an s3:// URL"))
         case "gs":
-            return _Place("gs", _bucket(parts), parts.path, _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
+            return _Place("gs", _bucket(parts), check_root(parts.path), _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
         case "file":
-            _parse({}, given, of="a file:// URL")
             if parts.netloc not in ("", "localhost"):
                 raise InvalidStorageURL(
                     f"the storage URL names the host {parts.netloc}; a local directory is file:///path"
                 )
-            return _local(unquote(parts.path))
+            return _local(unquote(parts.path), _parse(_LOCAL_OPTIONS, given, of="a file:// URL"))
         case scheme:
             raise InvalidStorageURL(
                 f"{scheme}:// is no known store; use s3://bucket/prefix, gs://bucket/prefix or a path"
             )
 
 
-def _local(path: str) -> _Place:
+def _check_path(path: str) -> None:
+    """Raise InvalidStorageURL for a path that begins like a URL, as other tools write a bucket: it would name a folder."""
+    if (scheme := _LIKE_A_SCHEME.match(path)) is not None:
+        wanted = {"s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "file": "file:///path"}
+        known = wanted.get(scheme[1].lower(), ", ".join(wanted.values()))
+        raise InvalidStorageURL(
+            f"what begins with {scheme[0]} is no path to pgstow: write {known}, or ./{scheme[0]}… if a folder has that name"
+        )
+
+
+def _local(path: str, options: dict[str, Any]) -> _Place:
     if not path or "\0" in path:
         raise InvalidStorageURL("the path of the local directory is empty or has a NUL character")
-    return _Place("file", "", path, {})
+    return _Place("file", "", path, options)
 
 
 def _split(url: str) -> SplitResult:
@@ -187,6 +206,12 @@ def _parse(known: Mapping[str, Callable[[str], Any]], given: Mapping[str, str], 
 def _text(value: str) -> str:
     if not value:
         raise ValueError("is empty")
+    return value
+
+
+def _file(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError("must be the path of a file")
     return value
 
 
@@ -253,6 +278,7 @@ def _retain_until(value: str) -> datetime:
         raise ValueError("must be a time like 2026-12-31T00:00:00Z") from exc
 
 
+_LIKE_A_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 EMULATOR = "STORAGE_EMULATOR_HOST"
 """The environment variable that makes Google's SDK send all requests to another endpoint."""
 _LONGEST_WAIT = 86400
@@ -266,11 +292,13 @@ _LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {
 }
 _COMMON: dict[str, Callable[[str], Any]] = _LOCK_OPTIONS | {
     "endpoint": _endpoint,
+    "ca_bundle": _file,
     "kms_key": _text,
     "allow_http": _flag,
     "connect_timeout": _seconds,
     "read_timeout": _seconds,
 }
+_LOCAL_OPTIONS: dict[str, Callable[[str], Any]] = {"create": _flag}
 _S3_OPTIONS = _COMMON | {
     "region": _text,
     "profile": _text,

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TypeVar
 
@@ -22,6 +22,8 @@ _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 20.0
 _LONGEST_SILENCE = 60.0
 """Seconds of a failed attempt that count, at most, as time without progress: the default read timeout."""
+_TOLD_AFTER = 2  # attempts that failed
+_TELL_INTERVAL = 30.0  # seconds
 _LIST_STEP = 1000
 """Objects between two points at which a listing can be continued: the size of S3's and GCS's pages."""
 
@@ -34,7 +36,8 @@ class RetryingBackend:
     attempt counts for one minute at most: a longer attempt made progress. A listing has ``give_up_after`` for each thousand objects.
 
     ``sleep`` is called with the seconds to wait between attempts. A ``sleep`` that returns early, or raises, cuts the wait short.
-    ``clock`` counts in seconds.
+    ``clock`` counts in seconds. ``tell`` gets a sentence when a call has failed twice and is tried again: at most one in 30 seconds, in
+    the thread of the call.
 
     .. _full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
     """
@@ -46,16 +49,21 @@ class RetryingBackend:
         give_up_after: float = 300.0,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        tell: Callable[[str], object] = lambda _: None,
     ) -> None:
         self._inner = inner
         self._give_up_after = give_up_after
         self._sleep = sleep
         self._clock = clock
+        self._tell = tell
+        self._quiet_until = clock()
 
     def with_patience(self, seconds: float) -> "RetryingBackend":
         """Return a backend over the same ``inner`` that gives up after ``seconds``, or sooner if this backend does."""
         patience = min(seconds, self._give_up_after)
-        return RetryingBackend(self._inner, give_up_after=patience, sleep=self._sleep, clock=self._clock)
+        return RetryingBackend(
+            self._inner, give_up_after=patience, sleep=self._sleep, clock=self._clock, tell=self._tell
+        )
 
     @property
     def url(self) -> str:
@@ -123,17 +131,20 @@ class RetryingBackend:
             yield from step
             last = step[-1].key
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> bool:
         """Delete the objects, a thousand in a call of the inner backend; see :meth:`StorageBackend.delete`."""
         remaining = iter(keys)
         locked: dict[str, datetime | None] = {}
+        hidden = False
         while batch := tuple(itertools.islice(remaining, _LIST_STEP)):
             try:
-                self._call(partial(self._inner.delete, batch))
+                hidden |= self._call(partial(self._inner.delete, batch))
             except ObjectLocked as exc:
                 locked |= exc.objects
+                hidden |= exc.hidden
         if locked:
-            raise ObjectLocked(self.url, locked)
+            raise ObjectLocked(self.url, locked, hidden=hidden)
+        return hidden
 
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
@@ -175,10 +186,19 @@ class RetryingBackend:
             wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
             before=patience.begin,
             stop=patience.is_over,
+            before_sleep=lambda state: self._tell_retry(state, patience),
             sleep=self._sleep,
             retry_error_callback=patience.give_up,
         )
         return retrying(call)
+
+    def _tell_retry(self, state: RetryCallState, patience: "_Patience") -> None:
+        now = self._clock()
+        if state.attempt_number < _TOLD_AFTER or now < self._quiet_until or state.outcome is None:
+            return
+        self._quiet_until = now + _TELL_INTERVAL
+        until = datetime.now().astimezone() + timedelta(seconds=patience.left)
+        self._tell(f"{state.outcome.exception()}; retrying until {until:%H:%M:%S} (attempt {state.attempt_number + 1})")
 
 
 def with_patience(store: StorageBackend, seconds: float) -> StorageBackend:
@@ -206,6 +226,12 @@ class _Patience:
             # Time in which the attempt made progress, however slowly, doesn't count.
             self._failing_since += max(0.0, now - self._begun - _LONGEST_SILENCE)
         return now - self._failing_since + state.upcoming_sleep >= self._seconds
+
+    @property
+    def left(self) -> float:
+        """The seconds in which another attempt may begin."""
+        since = self._clock() if self._failing_since is None else self._failing_since
+        return max(0.0, since + self._seconds - self._clock())
 
     def give_up(self, state: RetryCallState) -> object:
         assert state.outcome is not None  # noqa: S101  (tenacity calls this only after a failed attempt)

@@ -2,8 +2,6 @@
 
 import base64
 import contextlib
-import itertools
-import shutil
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal
@@ -11,15 +9,7 @@ from typing import Any, Literal
 import botocore.exceptions as aws
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import (
-    BoundedBuffer,
-    ListingCheck,
-    check_body,
-    check_size,
-    is_locked,
-    locked_until,
-    read_range,
-)
+from storage_backends.checks import ListingCheck, check_body, read_range
 from storage_backends.connections import REMEDY
 from storage_backends.errors import (
     AccessDenied,
@@ -38,21 +28,16 @@ from storage_backends.s3_answers import (
     answered_at,
     check_page,
     confirmed_checksum,
+    info_of,
     md5,
-    md5_of,
-    retained_until,
-    sha256_of,
+    read_body,
     version_of,
 )
-from storage_backends.s3_errors import s3_error, s3_errors, status_of
+from storage_backends.s3_deletion import delete_names, without_locked
+from storage_backends.s3_errors import s3_errors, status_of
 from storage_backends.s3_locks import lock_of, require_holds
 from storage_backends.s3_transport import S3Transport
 from storage_backends.urls import check_encrypted
-
-_DELETE_BATCH = 1000
-"""`DeleteObjects`_ takes no more. https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
-
-_NO_OBJECT_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchBucket", "NotImplemented", "MethodNotAllowed"}
 
 
 class S3Backend:
@@ -69,12 +54,17 @@ class S3Backend:
     - With ``retain_until`` every put carries an `Object Lock`_ until then, in ``lock_mode``; the bucket must have Object Lock.
     - In a versioned bucket, S3 deletes by a delete marker, even above a locked version. So if the bucket may have
       Object Lock, a HEAD before each delete reads the object's lock (S3 shows it with s3:GetObjectRetention and
-      s3:GetObjectLegalHold). If the credentials may not read the lock, the object is deleted, and a locked version stays below the marker.
+      s3:GetObjectLegalHold). Without s3:GetObject, two other requests read it. If the credentials may not read the lock, the object is
+      deleted, and a locked version stays below the marker.
+    - With ``path_style`` the bucket stands in the URL's path, and in the host name if it is False. If it is None, the SDK chooses: the
+      host name at Amazon's endpoints, and the path elsewhere.
+    - ``ca_bundle`` is a file of CAs to trust instead of the usual ones.
     - A body of bytes is sent without a copy; a memoryview is copied first.
 
     The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
     most seconds in which the store neither takes nor sends a byte. The whole request has no limit.
-    Raises InvalidStorageURL for options that boto3 doesn't take. Missing credentials raise AccessDenied with the first request.
+    Raises InvalidStorageURL for options that boto3 doesn't take, and StorageError for a CA bundle that can't be used.
+    Missing credentials raise AccessDenied with the first request.
 
     .. _If-None-Match: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
     .. _Object Lock: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html
@@ -89,7 +79,8 @@ class S3Backend:
         endpoint: str | None = None,
         region: str | None = None,
         profile: str | None = None,
-        path_style: bool = False,
+        ca_bundle: str | None = None,
+        path_style: bool | None = None,
         storage_class: str | None = None,
         kms_key: str | None = None,
         checksum: Literal["sha256", "md5"] = "sha256",
@@ -113,7 +104,12 @@ class S3Backend:
             self._put_options |= {"ObjectLockMode": lock_mode.upper(), "ObjectLockRetainUntilDate": retain_until}
         try:
             self._transport = S3Transport(
-                endpoint, region, profile, path_style=path_style, timeout=(connect_timeout, read_timeout)
+                endpoint,
+                region,
+                profile,
+                ca_bundle=ca_bundle,
+                path_style=path_style,
+                timeout=(connect_timeout, read_timeout),
             )
         except (aws.BotoCoreError, ValueError) as exc:
             raise InvalidStorageURL(f"{self._url} can't be opened: {quote(exc)}") from exc
@@ -162,7 +158,9 @@ class S3Backend:
             )
         confirmed = f"md5:{md5(body).hex()}" if self._checksum == "md5" else confirmed_checksum(answer, body, sha256)
         if confirmed is None:
-            self._withdraw(name)
+            # Credentials that can only create can't; the error that follows says enough.
+            with contextlib.suppress(StorageError):
+                delete_names(self._client, self._bucket, [name], where, one_by_one=True)
             raise ChecksumMismatch(
                 f"{where} was not kept: the store did not confirm its checksum; if the store has no SHA-256 checksums, "
                 "use the option checksum=md5"
@@ -210,17 +208,7 @@ class S3Backend:
             if isinstance(exc.__cause__, aws.ClientError) and status_of(exc.__cause__) == 404:
                 self._confirm_missing(name, where)
             raise
-        if "ContentLength" not in answer:
-            raise StorageError(f"{where}: the store's answer has no size; {REMEDY}")
-        return ObjectInfo(
-            key,
-            answer["ContentLength"],
-            in_utc(answer["LastModified"]),
-            checksum=sha256_of(answer) or md5_of(answer),
-            version=version_of(answer),
-            retained_until=retained_until(answer),
-            held={"ON": True, "OFF": False}.get(answer.get("ObjectLockLegalHoldStatus", "")),
-        )
+        return info_of(key, where, answer)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """Yield every object under ``prefix`` in key order, without checksums; see :meth:`StorageBackend.list`."""
@@ -241,12 +229,15 @@ class S3Backend:
                 return
             following = {"ContinuationToken": check.turn(page["NextContinuationToken"])}
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> bool:
         """Delete the objects, a thousand in a request, or one by one with ``checksum="md5"``; see :meth:`StorageBackend.delete`."""
         locked: dict[str, datetime | None] = {}
-        self._delete_unlocked(self._unlocked(keys, locked))
+        named = ((key, join_key(self._root, key)) for key in keys)
+        unlocked = without_locked(self._client, self._bucket, named, self.head, locked)
+        hidden = delete_names(self._client, self._bucket, unlocked, self._url, one_by_one=self._checksum == "md5")
         if locked:
-            raise ObjectLocked(self._url, locked)
+            raise ObjectLocked(self._url, locked, hidden=hidden)
+        return hidden
 
     def set_hold(self, key: str, *, held: bool) -> None:
         """Put a legal hold on the object, or take it off; see :meth:`HoldingBackend.set_hold`."""
@@ -273,68 +264,15 @@ class S3Backend:
         info = None
         with contextlib.suppress(AccessDenied):
             info = self.head(key)
-        return lock_of(self._client, self._bucket, name, info, self._may_lock)
+        return lock_of(self._client, self._bucket, name, info)
 
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
 
-    def _unlocked(self, keys: Iterable[str], locked: dict[str, datetime | None]) -> Iterator[str]:
-        """Yield the names of the objects without a lock, or with a lock that can't be read. Put the locked keys into ``locked``."""
-        may_lock: bool | None = None
-        for key in keys:
-            name = join_key(self._root, key)
-            may_lock = self._may_lock() if may_lock is None else may_lock
-            if may_lock:
-                # The store decides about an object that is gone, or whose lock can't be read.
-                with contextlib.suppress(AccessDenied, ObjectNotFound):
-                    info = self.head(key)
-                    if is_locked(info):
-                        locked[key] = locked_until(info)
-                        continue
-            yield name
-
-    def _may_lock(self) -> bool:
-        """Return False if the bucket surely has no Object Lock, else True."""
-        try:
-            with s3_errors(self._url):
-                self._client.get_object_lock_configuration(Bucket=self._bucket)
-        except StorageError as exc:
-            return not isinstance(exc.__cause__, aws.ClientError) or (
-                exc.__cause__.response.get("Error", {}).get("Code") not in _NO_OBJECT_LOCK
-            )
-        return True
-
-    def _delete_unlocked(self, names: Iterator[str]) -> None:
-        if self._checksum == "md5":
-            # DeleteObjects must carry a checksum of its body, which is a CRC32 in boto3: what such stores refuse.
-            for name in names:
-                with contextlib.suppress(ObjectNotFound), s3_errors(self._where(name)):
-                    self._client.delete_object(Bucket=self._bucket, Key=name)
-            return
-        while batch := list(itertools.islice(names, _DELETE_BATCH)):
-            with s3_errors(self._url):
-                answer = self._client.delete_objects(
-                    Bucket=self._bucket, Delete={"Objects": [{"Key": name} for name in batch], "Quiet": True}
-                )
-            for error in answer.get("Errors", ()):
-                if error.get("Code") != "NoSuchKey":
-                    raise s3_error(
-                        self._where(error.get("Key", "")), error.get("Code", ""), 0, error.get("Message", "")
-                    )
-
     def _read(self, name: str, where: str, at_most: int | None, **asked: Any) -> bytes:
         answer = self._client.get_object(Bucket=self._bucket, Key=name, **asked)
-        with contextlib.closing(answer["Body"]) as stream:
-            if "Range" in asked and "ContentRange" not in answer:
-                raise StorageError(f"{where}: pgstow asked for a part of the object, but the store gives the whole")
-            size: int | None = answer.get("ContentLength")  # a store that isn't S3 may leave the size out
-            if size is not None:
-                check_size(where, size, at_most)
-                return stream.read()
-            buffer = BoundedBuffer(where, at_most)
-            shutil.copyfileobj(stream, buffer)
-            return buffer.getvalue()
+        return read_body(where, answer, at_most, in_part="Range" in asked)
 
     def _require_free(self, key: str, where: str) -> None:
         """Raise ObjectAlreadyExists unless the store says that there is no such object."""
@@ -360,12 +298,4 @@ class S3Backend:
 
     def _locate(self, key: str) -> tuple[str, str]:
         name = join_key(self._root, key)
-        return name, self._where(name)
-
-    def _where(self, name: str) -> str:
-        return f"s3://{self._bucket}/{name}"
-
-    def _withdraw(self, name: str) -> None:
-        # Credentials that can only create can't; the error that follows says enough.
-        with contextlib.suppress(StorageError), s3_errors(self._where(name)):
-            self._client.delete_object(Bucket=self._bucket, Key=name)
+        return name, f"s3://{self._bucket}/{name}"

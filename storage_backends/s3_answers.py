@@ -4,12 +4,15 @@ import base64
 import contextlib
 import hashlib
 import re
+import shutil
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
-from storage_backends.backend import Body
+from storage_backends.backend import Body, ObjectInfo
+from storage_backends.checks import BoundedBuffer, check_size
+from storage_backends.connections import REMEDY
 from storage_backends.errors import StorageError
 from storage_backends.moments import in_utc
 
@@ -30,6 +33,39 @@ def check_page(where: str, page: Any, prefix: str) -> None:
         )
     if any(not {"Key", "Size", "LastModified"} <= entry.keys() for entry in page.get("Contents", ())):
         raise StorageError(f"{where}: the store lists an object without its key, size or time")
+
+
+def info_of(key: str, where: str, answer: Any) -> ObjectInfo:
+    """Return an object's metadata from the answer to a HEAD. Raises StorageError if the answer has no size, or an impossible time."""
+    if "ContentLength" not in answer:
+        raise StorageError(f"{where}: the store's answer has no size; {REMEDY}")
+    return ObjectInfo(
+        key,
+        answer["ContentLength"],
+        in_utc(answer["LastModified"]),
+        checksum=sha256_of(answer) or md5_of(answer),
+        version=version_of(answer),
+        retained_until=retained_until(answer),
+        held={"ON": True, "OFF": False}.get(answer.get("ObjectLockLegalHoldStatus", "")),
+    )
+
+
+def read_body(where: str, answer: Any, at_most: int | None, *, in_part: bool) -> bytes:
+    """Return the bytes of an object from the answer to a GET, which asked for a range if ``in_part``. Close the answer.
+
+    Raises ObjectTooLarge above ``at_most`` bytes, and StorageError if the store gives the whole object instead of a range.
+    """
+    with contextlib.closing(answer["Body"]) as stream:
+        if in_part and "ContentRange" not in answer:
+            raise StorageError(f"{where}: pgstow asked for a part of the object, but the store gives the whole")
+        size: int | None = answer.get("ContentLength")  # a store that isn't S3 may leave the size out
+        if size is None:
+            buffer = BoundedBuffer(where, at_most)
+            shutil.copyfileobj(stream, buffer)
+            return buffer.getvalue()
+        check_size(where, size, at_most)
+        whole: bytes = stream.read()
+        return whole
 
 
 def md5(body: Body) -> bytes:

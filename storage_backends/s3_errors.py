@@ -20,6 +20,7 @@ from storage_backends.errors import (
     TransientStorageError,
     quote,
 )
+from storage_backends.faults import describe_failure, lasting_fault
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _BY_CODE: Final[dict[str, type[StorageError]]] = {
@@ -112,9 +113,6 @@ def s3_errors(where: str) -> Iterator[None]:
         ) from exc
     except (aws.ReadTimeoutError, urllib3.exceptions.ReadTimeoutError) as exc:
         raise TransientStorageError(f"{where}: the store was silent for too long; see read_timeout") from exc
-    except aws.SSLError as exc:
-        kind = StorageError if "CERTIFICATE_VERIFY_FAILED" in str(exc) else TransientStorageError
-        raise kind(f"{where}: {quote(exc)}") from exc
     except (
         aws.ConnectionError,
         aws.HTTPClientError,
@@ -122,7 +120,9 @@ def s3_errors(where: str) -> Iterator[None]:
         ResponseParserError,
         urllib3.exceptions.HTTPError,  # as a body is read, botocore passes on what it doesn't know
     ) as exc:
-        raise TransientStorageError(f"{where}: {quote(exc)}") from exc
+        if fault := lasting_fault(exc):
+            raise StorageError(f"{where}: {fault}") from exc
+        raise TransientStorageError(f"{where}: {describe_failure(exc)}") from exc
     except aws.BotoCoreError as exc:
         raise StorageError(f"{where}: {quote(exc)}") from exc
     except ValueError as exc:  # botocore doesn't check the numbers and times in an answer

@@ -19,6 +19,7 @@ from storage_backends.s3_errors import s3_errors, status_of
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+_NO_OBJECT_LOCK = {"ObjectLockConfigurationNotFoundError", "NoSuchBucket", "NotImplemented", "MethodNotAllowed"}
 _UNLOCKED = "NoSuchObjectLockConfiguration"
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-configure.html"""
 _UNASKED = (400, 405, 501)
@@ -27,13 +28,29 @@ _UNASKED = (400, 405, 501)
 _T = TypeVar("_T")
 
 
-def lock_of(
-    client: "S3Client", bucket: str, name: str, info: ObjectInfo | None, may_lock: Callable[[], bool]
-) -> ObjectLock:
+def may_have_locks(client: "S3Client", bucket: str) -> bool:
+    """Return False if the bucket surely has no Object Lock, else True."""
+    try:
+        with s3_errors(f"s3://{bucket}"):
+            client.get_object_lock_configuration(Bucket=bucket)
+    except StorageError as exc:
+        return not isinstance(exc.__cause__, ClientError) or (
+            exc.__cause__.response.get("Error", {}).get("Code") not in _NO_OBJECT_LOCK
+        )
+    return True
+
+
+def lock_of(client: "S3Client", bucket: str, name: str, info: ObjectInfo | None) -> ObjectLock:
     """Return the locks on the object ``name``. ``info`` is HEAD's answer, or None if HEAD was refused. Raises ObjectNotFound or StorageError.
 
-    ``may_lock`` is called if permissions are missing. If it returns False, the bucket has no Object Lock, and nothing needs the permissions.
+    In a bucket without Object Lock, no permission is missing.
     """
+    lock = ask_locks(client, bucket, name, info)
+    return ObjectLock() if lock.needs and not may_have_locks(client, bucket) else lock
+
+
+def ask_locks(client: "S3Client", bucket: str, name: str, info: ObjectInfo | None) -> ObjectLock:
+    """Return the locks as :func:`lock_of` does, but name missing permissions even if the bucket has no Object Lock."""
     where = f"s3://{bucket}/{name}"
     held, until = (info.held, info.retained_until) if info else (None, None)
     needs: list[str] = []
@@ -47,8 +64,6 @@ def lock_of(
             until = _ask(where, lambda: _until(client, bucket, name), None)
         except AccessDenied:
             needs.append("s3:GetObjectRetention")
-    if needs and not may_lock():
-        return ObjectLock()
     return ObjectLock(until, held, tuple(needs))
 
 

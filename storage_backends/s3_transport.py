@@ -3,6 +3,7 @@
 pgstow checks each answer before botocore reads it: botocore takes any page for an empty answer, and follows redirects for ever.
 """
 
+import os
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,12 @@ import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from botocore.endpoint import EndpointCreator
-from botocore.exceptions import IncompleteReadError
+from botocore.exceptions import ConnectionClosedError, IncompleteReadError
 from botocore.httpsession import URLLib3Session
 
 from storage_backends.connections import REMEDY, Misanswered, patient_pools, socket_options
 from storage_backends.errors import quote
+from storage_backends.faults import ENCRYPTED, check_bundle, speaks_tls
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,8 +41,9 @@ class _PatientSession(URLLib3Session):
 class S3Transport:
     """Sends all requests of its ``client`` in botocore's place, as a handler of before-send, which may answer a request.
 
-    ``timeout`` has the most seconds to wait for a connection, and the most seconds of silence. The SDK's own retries are off. Raises
-    BotoCoreError or ValueError for options that boto3 doesn't take.
+    ``timeout`` has the most seconds to wait for a connection, and the most seconds of silence. The SDK's own retries are off.
+    ``path_style`` and ``ca_bundle`` are :class:`S3Backend`'s. Raises BotoCoreError or ValueError for options that boto3 doesn't take, and
+    StorageError for a CA bundle that can't be used.
     """
 
     def __init__(
@@ -49,7 +52,8 @@ class S3Transport:
         region: str | None,
         profile: str | None,
         *,
-        path_style: bool,
+        ca_bundle: str | None,
+        path_style: bool | None,
         timeout: tuple[float, float],
     ) -> None:
         config = Config(
@@ -58,13 +62,19 @@ class S3Transport:
             # stores other than Amazon's often refuse it.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            s3={"addressing_style": "path"} if path_style else None,
+            s3=None if path_style is None else {"addressing_style": "path" if path_style else "virtual"},
         )
         core = botocore.session.Session(profile=profile)
+        if ca_bundle:
+            core.set_config_variable("ca_bundle", ca_bundle)
         session = boto3.session.Session(region_name=region, botocore_session=core)
         self.client: S3Client = session.client("s3", endpoint_url=endpoint, config=config)
+        verify = core.get_config_variable("ca_bundle")
+        named = verify or os.environ.get("REQUESTS_CA_BUNDLE")  # as botocore does
+        if named and self.client.meta.endpoint_url.startswith("https://"):
+            check_bundle(named, "ca_bundle" if ca_bundle else "AWS_CA_BUNDLE" if verify else "REQUESTS_CA_BUNDLE")
         # The creator adds the environment's proxies. The stubs allow less than botocore takes.
-        options: dict[str, Any] = {"timeout": timeout, "verify": core.get_config_variable("ca_bundle")}
+        options: dict[str, Any] = {"timeout": timeout, "verify": verify}
         own = EndpointCreator(self.client.meta.events).create_endpoint(
             self.client.meta.service_model,
             self.client.meta.region_name,
@@ -82,7 +92,12 @@ class S3Transport:
         self.client.close()
 
     def _send(self, request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
-        answer: AWSResponse = self._session.send(request)
+        try:
+            answer: AWSResponse = self._session.send(request)
+        except ConnectionClosedError as exc:
+            if speaks_tls(request.url):
+                raise Misanswered(ENCRYPTED) from exc
+            raise
         try:
             _check_answer(event_name.rpartition(".")[2], answer)
         except BaseException:
@@ -101,7 +116,8 @@ _ROOTS: Mapping[str, str] = {
 """The root element of each operation's answer. The other operations' answers have no body, but for an object's."""
 _ABOUT_AN_OBJECT = ("GetObjectLegalHold", "GetObjectRetention")
 """Requests that a store may take for a GET of the object, if it doesn't know them."""
-_PAGES = ("text/html", "application/xhtml+xml", "application/xml", "text/xml")
+_XML = ("application/xml", "text/xml")
+_PAGES = ("text/html", "application/xhtml+xml", *_XML)
 """Types that no object of pgstow's has."""
 
 
@@ -117,6 +133,8 @@ def _check_answer(operation: str, answer: AWSResponse) -> None:
             f"the store redirects to {quote(answer.headers.get('Location', 'elsewhere'))} ({status}), which pgstow doesn't follow; "
             "set endpoint and region to where the bucket is"
         )
+    if status == 400 and _kind(answer) not in _XML and speaks_tls(answer.url):
+        raise Misanswered(ENCRYPTED)
     if status >= 300:
         return
     if operation in ("GetObject", "HeadObject"):

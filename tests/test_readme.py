@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from typer.main import get_command
+from support.command_lines import PROGRAM, parse
 
 from cli.errors import ExitCode
-from cli.main import app
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -17,7 +16,6 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text("utf-8")
 SHELL = ("sh", "console", "crontab", "ini")
 STORE_VARIABLE = "PGSTOW_STORE"
 """README names a store on each line; docs/operations.md has it in the environment."""
-PROGRAM = get_command(app)
 
 
 def shell_lines(page: str) -> Iterator[str]:
@@ -55,16 +53,6 @@ def test_every_command_line_of_the_operators_page_parses(arguments: list[str], m
     parse(arguments)
 
 
-def parse(arguments: list[str]) -> None:
-    """As the command line does. Raises what it ends with."""
-    if arguments == ["--version"]:
-        return
-    context = PROGRAM.make_context("pgstow", list(arguments))
-    name, command, rest = PROGRAM.resolve_command(context, list(arguments))
-    assert command is not None
-    command.make_context(name, rest, parent=context)
-
-
 def test_command_lines_are_found_at_all() -> None:
     commands = {arguments[0] for arguments in pgstow_command_lines(README)}
     assert commands >= set(PROGRAM.commands), "each command has an example"
@@ -74,8 +62,9 @@ def test_command_lines_are_found_at_all() -> None:
 
 
 def test_a_wrong_option_would_be_found() -> None:
-    with pytest.raises(Exception, match="No such option"):
-        PROGRAM.commands["backup"].make_context("backup", ["shop", "--to", "x", "--no-such"])
+    for arguments in (["backup", "shop", "--to", "x", "--no-such"], ["config", "check", "--no-such"]):
+        with pytest.raises(Exception, match="No such option"):
+            parse(arguments)
 
 
 def test_the_table_of_exit_codes_is_complete() -> None:

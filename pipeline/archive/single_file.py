@@ -10,7 +10,7 @@ from pipeline.archive.writer import ArchivedFile
 from pipeline.catalog.manifest import File, Format, Manifest, TableData
 from pipeline.config import Limits
 from pipeline.errors import DumpFailed, RestoreFailed
-from pipeline.events import Notice, Progress
+from pipeline.events import Notice
 from pipeline.postgres.dump import StreamDump
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.script import ScriptReader, Take
@@ -54,7 +54,7 @@ def pass_on(
         if time.monotonic() - reported > _INTERVAL:
             reported = time.monotonic()
             current = (validator.current,) if validator.current else ()
-            notify(Progress(writer.read, max(expected, writer.read), writer.stored, current))
+            writer.report(max(0, expected - writer.read), current)
     while context.statement_timeout.asking:
         workers.collect(timeout=TICK)
     for line in dump.warnings():

@@ -1,6 +1,7 @@
 """Turns pieces of an archive's files into objects in the stores: hashes, compresses, packs and uploads them at once, in bounded memory."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -8,12 +9,14 @@ from pipeline.archive.destinations import Destination, Destinations
 from pipeline.catalog.manifest import TOC_NAME, Segment, StoredObject
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
+from pipeline.events import Notify, Progress
 from pipeline.stages.compress import Compressor
 from pipeline.stages.pack import Draft, Packer
 from pipeline.stages.spool import Piece
 from pipeline.stages.upload import upload
 from storage_backends import StorageError
 
+_TICK = 0.2  # seconds
 _TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
 
 
@@ -44,8 +47,8 @@ class _Passing:
 
 @dataclass(slots=True)
 class _OnItsWay:
-    size: int
-    """Bytes of the object. All stores are sent the same memory."""
+    draft: Draft
+    """The object. All stores are sent the same memory."""
     copies: int
     """Stores to which the object is still being sent."""
 
@@ -60,9 +63,16 @@ class ArchiveWriter:
     """
 
     def __init__(
-        self, destinations: Destinations, prefix: str, workers: Workers, limits: Limits, compressor: Compressor
+        self,
+        destinations: Destinations,
+        prefix: str,
+        workers: Workers,
+        limits: Limits,
+        compressor: Compressor,
+        notify: Notify,
     ) -> None:
         self._destinations = destinations
+        self._notify = notify
         self._workers = workers
         self._prefix = prefix
         self._memory = limits.memory
@@ -77,8 +87,8 @@ class ArchiveWriter:
         self._files: dict[str, ArchivedFile] = {}
         self._on_their_way: dict[int, _OnItsWay] = {}
         self._raw = self._waiting = self._sending = 0
-        self.read = self.stored = 0
-        """Bytes received, and bytes stored in all stores together."""
+        self.read = self.done = self.stored = 0
+        """Bytes received; bytes among them whose objects are in every store; and bytes of objects in all stores together."""
 
     def has_seen(self, path: str) -> bool:
         """True if the writer received a piece of this file."""
@@ -109,18 +119,26 @@ class ArchiveWriter:
         self._raw += len(piece.data)
         self._compressing.submit(partial(self._compressor.frame, piece.data), partial(self._take_frame, piece))
 
+    def report(self, to_come: int = 0, current: Sequence[str] = ()) -> None:
+        """Notify of the progress. ``to_come`` is the bytes that are expected still, and ``current`` names the tables in progress."""
+        self._notify(Progress(self.done, self.read + to_come, self.stored, tuple(current)))
+
     def finish(self) -> list[ArchivedFile]:
         """Wait until each destination has all objects, or is dropped. Return the files in the order in which they became whole.
 
         No piece may follow. Raises StorageError if all destinations fail.
         """
         while self._compressing.pending:
-            self._workers.collect(timeout=1.0)
+            self._collect()
         while draft := self._packer.cut_largest():
             self._send(draft)
         while self._sends:
-            self._workers.collect(timeout=1.0)
+            self._collect()
         return list(self._files.values())
+
+    def _collect(self) -> None:
+        self._workers.collect(timeout=_TICK)
+        self.report()
 
     @property
     def _sends(self) -> bool:
@@ -152,7 +170,7 @@ class ArchiveWriter:
     def _send(self, draft: Draft) -> None:
         key, destinations = self._prefix + draft.name, self._destinations.open
         self._sending += len(draft.body)
-        self._on_their_way[draft.number] = _OnItsWay(len(draft.body), len(destinations))
+        self._on_their_way[draft.number] = _OnItsWay(draft, len(destinations))
         for destination in destinations:
             self._uploading[destination].submit(
                 partial(_upload, destination, key, draft.body), partial(self._sent, draft.number, destination)
@@ -162,7 +180,8 @@ class ArchiveWriter:
         on_its_way = self._on_their_way[number]
         on_its_way.copies -= 1
         if not on_its_way.copies:
-            self._sending -= on_its_way.size
+            self._sending -= len(on_its_way.draft.body)
+            self.done += on_its_way.draft.content
             del self._on_their_way[number]
         if isinstance(result, StoredObject):
             self.stored += result.size

@@ -109,7 +109,9 @@ class BackupInProgress:
             yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
                 StatementTimeout(server, self.session_name, request.statement_timeout, workers),
-                ArchiveWriter(self.destinations, self.ref.data_prefix, workers, limits, Compressor(request.level)),
+                ArchiveWriter(
+                    self.destinations, self.ref.data_prefix, workers, limits, Compressor(request.level), self.notify
+                ),
                 workers,
                 limits.piece_size,
                 self.notify,

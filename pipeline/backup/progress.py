@@ -7,7 +7,6 @@ from functools import partial
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.concurrency import Workers
 from pipeline.errors import PipelineError
-from pipeline.events import Notify, Progress
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc_format import read_toc
 from pipeline.stages.spool import Spool
@@ -21,8 +20,7 @@ _Announced = dict[str, tuple[str, int]]
 class BackupProgress:
     """Reports a backup's progress. The table of contents names the files to come, and the server estimates their sizes."""
 
-    def __init__(self, notify: Notify, workers: Workers) -> None:
-        self._notify = notify
+    def __init__(self, workers: Workers) -> None:
         self._asking = workers.pool(1, "estimate")
         self._announced: _Announced = {}
         self._last = 0.0
@@ -52,7 +50,7 @@ class BackupProgress:
             if name in growing or not writer.has_seen(name)
         )
         current = tuple(self._announced[name][0] if name in self._announced else name for name in growing)[:8]
-        self._notify(Progress(writer.read, writer.read + remaining, writer.stored, current))
+        writer.report(remaining, current)
 
 
 def _announce(toc_data: bytes, server: Server) -> _Announced:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pipeline.backup.dry_run import plan_backup
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import default_cluster
-from pipeline.check.finding import Finding, Severity, counted, said
+from pipeline.check.finding import Finding, Severity, said
 from pipeline.check.machine import examine_machine
 from pipeline.check.privileges import LOCKS
 from pipeline.check.secrets import examine_secrets
 from pipeline.check.server import examine_server
 from pipeline.check.store import examine_store, judge_endpoint
+from pipeline.counting import counted
 from pipeline.errors import ConnectionFailed, InvalidRequest, PipelineError
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo

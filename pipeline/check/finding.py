@@ -38,11 +38,6 @@ def some(names: Sequence[str], count: int | None = None, *, most: int = 20) -> s
     return ", ".join(names[:most]) + (f" and {rest:,} more" if rest else "")
 
 
-def counted(count: int, noun: str) -> str:
-    """Return the count with the noun in singular or plural: ``1 table`` or ``3 tables``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def said(error: Exception) -> str:
     """Return an error's sentence. Add a full stop if it has none."""
     text = str(error)

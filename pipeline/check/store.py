@@ -1,13 +1,15 @@
 """Examine the store, and find what its credentials may do but should not."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from pipeline.catalog.keys import DATA, MANIFESTS, check_prefixes
 from pipeline.check.finding import Finding, Severity, said
+from pipeline.counting import counted
 from storage_backends import (
     EMULATOR,
     AccessDenied,
@@ -24,6 +26,8 @@ from storage_backends.urls import is_plain_text
 
 _PROBE = b'{"pgstow": "Written by pgstow check, to try what its credentials may do here. It may be deleted."}\n'
 _OTHERS = (b'{"pgstow": "This store lets objects be overwritten."}\n', b'{"pgstow": "And again."}\n')
+_PERMISSION = re.compile(r"\b(?:(?:s3|kms):[A-Z][A-Za-z]+|storage\.objects\.[A-Za-z]+)")
+"""A permission's name in the words by which S3 or Google Cloud Storage denies access."""
 _SKEW = timedelta(minutes=5)
 """The difference of clocks that is worth a warning. Stores refuse requests whose time is 15 minutes off."""
 
@@ -38,6 +42,17 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
         yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
     except StorageError as exc:
         yield Finding("store", Severity.PROBLEM, said(exc), _advice(exc))
+
+
+def find_rights(store: StorageBackend, cluster: str) -> tuple[bool, bool]:
+    """Return whether the credentials can read and whether they can delete what a cluster's backups consist of.
+
+    Call this after :func:`examine_store`, whose objects are read if they are still there. Raises StorageError.
+    """
+    prefixes = check_prefixes(cluster)
+    reads = all(_allowed(partial(store.get, f"{prefix}probe")) for prefix in prefixes)
+    deletes = all(_allowed(partial(store.delete, [f"{prefix}nothing"])) for prefix in prefixes)
+    return reads, deletes
 
 
 def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
@@ -112,8 +127,17 @@ def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> F
         "store",
         Severity.PROBLEM,
         " ".join(f"Nothing can be created under {area}: {said(exc)}" for area, exc in denied.items()),
-        "Grant these credentials s3:PutObject (GCS: storage.objects.create) there.",
+        f"Grant these credentials {_permissions(denied.values(), locks=store.retained_until is not None)} there.",
     )
+
+
+def _permissions(denied: Iterable[AccessDenied], *, locks: bool) -> str:
+    """Return the permissions that the store says are missing. If it says nothing, return those that a put needs, with a lock or without."""
+    if named := dict.fromkeys(name for exc in denied for name in _PERMISSION.findall(str(exc))):
+        return " and ".join(named)
+    if locks:
+        return "s3:PutObject and, for the locks, s3:PutObjectRetention (GCS: storage.objects.create and storage.objects.setRetention)"
+    return "s3:PutObject (GCS: storage.objects.create)"
 
 
 def _try_creating_again(store: StorageBackend, key: str, *, looks_first: bool) -> Finding:
@@ -220,7 +244,7 @@ def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iter
         yield Finding(
             "clock",
             Severity.WARNING,
-            f"This machine's clock is {abs(ahead) // timedelta(minutes=1):,} minutes "
+            f"This machine's clock is {counted(abs(ahead) // timedelta(minutes=1), 'minute')} "
             f"{'ahead of' if ahead > timedelta() else 'behind'} the store's, which refuses requests from 15 minutes on.",
             "Let the clock be set by NTP (timedatectl set-ntp true).",
         )

@@ -16,6 +16,7 @@ from pipeline.catalog.manifest import DumpOptions, Manifest
 from pipeline.cluster.dumpall import decide_passwords, dump_all
 from pipeline.cluster.request import GlobalsRequest, ServerTarget
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notify, Started
 from pipeline.postgres.maintenance import any_database
@@ -67,9 +68,10 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
         notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))
         reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
         script = read_whole(single_file(manifest), reader)
-        refused = run_script(program, target.server, workspace, script, f"pgstow {manifest.backup_id}")
+        with server.blamed():
+            refused = run_script(program, target.server, workspace, script, f"pgstow {manifest.backup_id}")
     failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(
-            f"{len(failed)} statements on roles and tablespaces failed, the first of them with: {failed[0].message.rstrip('.')}."
+            f"{counted(len(failed), 'statement')} on roles and tablespaces failed, the first of them with: {failed[0].sentence}"
         )

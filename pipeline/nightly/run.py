@@ -1,15 +1,21 @@
-"""A night's run: back up each database to its destinations, verify the new backups there, and remove backups that retention drops."""
+"""A night's run: back up each database to its destinations, verify the new backups there, and remove backups that retention drops.
+
+The user's command is asked first if a backup may be made.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
+from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
+from pipeline.nightly.history import newest_before
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
@@ -21,26 +27,32 @@ from pipeline.verify.request import VerifyRequest
 from storage_backends import StorageBackend, StorageError, open_backend
 
 
-def run(jobs: Sequence[Job], notify_of: Callable[[str], Notify]) -> Iterator[JobResult]:
+def run(
+    jobs: Sequence[Job], notify_of: Callable[[str], Notify], tell: Callable[[str], object] = lambda _: None
+) -> Iterator[JobResult]:
     """Do the jobs one after another. Yield a result for each database at each destination.
 
     Every failure becomes a result, and the other jobs and destinations go on. ``notify_of`` takes a database's name in the file, and returns
-    a callable for the events of its job.
+    a callable for the events of its job. ``tell`` gets sentences about requests to stores that are tried again.
     """
     with ExitStack() as stack:
-        stores, unopened = _open({name: settings for job in jobs for name, settings in job.destinations.items()}, stack)
+        stores, unopened = _open(
+            {name: settings for job in jobs for name, settings in job.destinations.items()}, stack, tell
+        )
         for job in jobs:
             yield from _run(job, stores, unopened, notify_of(job.name))
 
 
 def _open(
-    destinations: Mapping[str, DestinationSettings], stack: ExitStack
+    destinations: Mapping[str, DestinationSettings], stack: ExitStack, tell: Callable[[str], object]
 ) -> tuple[dict[str, StorageBackend], dict[str, Exception]]:
     """Return the opened stores by the destinations' names, and the errors of the destinations that can't be opened."""
     stores, unopened = dict[str, StorageBackend](), dict[str, Exception]()
     for name, settings in destinations.items():
         try:
-            store = open_backend(settings.url, give_up_after=settings.give_up_after, rate=settings.limit_rate)
+            store = open_backend(
+                settings.url, give_up_after=settings.give_up_after, rate=settings.limit_rate, tell=tell
+            )
         except Exception as exc:
             unopened[name] = exc
         else:
@@ -56,9 +68,20 @@ def _run(
     for name in job.destinations:
         manifest = made[name]
         if isinstance(manifest, Manifest):
-            yield _look_after(job, name, manifest, stores[name], notify)
+            result = _look_after(job, name, manifest, stores[name], notify)
         else:
-            yield JobResult(job.name, name, datetime.now(UTC), error=manifest)
+            result = JobResult(job.name, name, datetime.now(UTC), error=manifest)
+        yield result if result.error is None or name not in stores else _with_history(result, job, stores[name])
+
+
+def _with_history(failure: JobResult, job: Job, store: StorageBackend) -> JobResult:
+    """Return the failure with the newest backup that an earlier run made. A store that failed is asked nothing: that might take long."""
+    if isinstance(failure.error, StorageError):
+        return failure
+    try:
+        return replace(failure, newest_before=newest_before(job, store, failure.manifest))
+    except StorageError:  # credentials that can only create can't list
+        return failure
 
 
 def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Manifest | Exception]:
@@ -66,6 +89,7 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
     if not stores:
         return {}
     try:
+        job.agree()
         return dict(zip(stores, job.back_up(list(stores.values()), notify), strict=True))
     except Exception as exc:
         return dict.fromkeys(stores, exc)
@@ -103,7 +127,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
         level=level,
         limits=job.request.limits,
         programs=job.request.programs,
-        attest=True if job.retention and job.retention.only_verified else None,  # so that retention finds it later
+        attest=True,  # so that list and retention find it later
     )
     found = (verify_cluster if made.members else verify)(stored, request, store, notify)
     if found.problems:
@@ -126,7 +150,7 @@ def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBac
     pruned = prune(request, None, store, notify, datetime.now(UTC))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
-        notify(Notice(f"{len(pruned.spared)} backups stay in {store.url}, since they are locked: {names}."))
+        notify(Notice(f"{counted(len(pruned.spared), 'locked backup')} had to stay in {store.url}: {names}."))
     return pruned
 
 
@@ -134,7 +158,7 @@ def _doubtful(pruned: Pruned, store: StorageBackend) -> BackupDamaged | None:
     if not pruned.doubtful:
         return None
     names = ", ".join(ref.manifest_key for ref in pruned.doubtful[:5])
-    number = len(pruned.doubtful)
+    number = counted(len(pruned.doubtful), "manifest")
     return BackupDamaged(
-        f"{number} manifests in {store.url} can't be read or believed: {names}. What they may need is kept. pgstow list says why."
+        f"{number} in {store.url} can't be read or believed: {names}. What they may need is kept. pgstow list says why."
     )

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from pipeline.catalog.manifest import Source
-from pipeline.errors import BackupDamaged, ConnectionFailed, RestoreFailed
+from pipeline.errors import BackupDamaged, RestoreFailed, StatementRefused
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
@@ -90,7 +90,7 @@ def with_dump_settings(target: Conninfo, source: Source, *, money: bool) -> Conn
             locale = "C" if _LIKE_C.fullmatch(wanted) else wanted
             try:
                 server.fetch("SELECT pg_catalog.set_config('lc_monetary', %s, true)", [locale])
-            except ConnectionFailed as exc:
+            except StatementRefused as exc:
                 raise RestoreFailed(
                     f"The backup's money is written as in the locale {wanted}, which the server doesn't know, so it would be read wrong. "
                     "Install that locale on the server's machine, and restart the server."

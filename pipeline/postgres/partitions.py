@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from pipeline.errors import ConnectionFailed, RestoreFailed
+from pipeline.errors import RestoreFailed, StatementRefused
 from pipeline.events import Notice, Notify
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import Toc
@@ -75,11 +75,11 @@ def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attach
 
 
 def attach(server: Server, attachments: Sequence[Attachment]) -> None:
-    """Make restored tables partitions again. Raises RestoreFailed if the server refuses; the restored rows stay."""
+    """Make restored tables partitions again. Raises RestoreFailed if the server refuses; the restored rows stay. Raises ConnectionFailed."""
     for one in attachments:
         try:
             server.execute(server.encoded(one.definition))
-        except ConnectionFailed as exc:
+        except StatementRefused as exc:
             raise RestoreFailed(
                 f"{one.partition} is restored, but can't become a partition of {one.table} again, and stands alone. {exc}"
             ) from exc

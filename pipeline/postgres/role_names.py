@@ -46,6 +46,17 @@ def roles_of(entry: TocEntry) -> set[str]:
     return owner | {mention.role for mention in _mentions(entry.definition, entry.description)}
 
 
+def with_roles(entry: TocEntry, roles: Mapping[str, str]) -> TocEntry:
+    """Return the entry with other roles: ``roles`` has the new names, by the names in the entry."""
+    return replace(
+        entry,
+        owner=roles.get(entry.owner, entry.owner),
+        tag=_renamed_tag(entry, roles),
+        definition=_renamed(entry.definition, entry.description, roles),
+        drop_statement=_renamed(entry.drop_statement, entry.description, roles),
+    )
+
+
 def rename_roles(data: bytes, roles: Mapping[str, str]) -> bytes:
     """Return the table of contents with other roles: ``roles`` has the new names, by the names in the table.
 
@@ -57,15 +68,7 @@ def rename_roles(data: bytes, roles: Mapping[str, str]) -> bytes:
     def change(entry: TocEntry) -> TocEntry:
         named = roles_of(entry)
         found.update(named)
-        if named.isdisjoint(roles):
-            return entry
-        return replace(
-            entry,
-            owner=roles.get(entry.owner, entry.owner),
-            tag=_renamed_tag(entry, roles),
-            definition=_renamed(entry.definition, entry.description, roles),
-            drop_statement=_renamed(entry.drop_statement, entry.description, roles),
-        )
+        return entry if named.isdisjoint(roles) else with_roles(entry, roles)
 
     changed = rewrite(data, change)
     if absent := sorted(roles.keys() - found):

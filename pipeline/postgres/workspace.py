@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.diagnosis import with_hint
 from pipeline.postgres.environment import for_client, for_no_connection
 from pipeline.postgres.leftovers import claim, remove_abandoned
 from pipeline.postgres.processes import files_open_in, living_members
@@ -30,6 +31,11 @@ from pipeline.postgres.programs import Program
 PREFIX = "pgstow-work-"
 _LOG_ROOM = 64 * 1024  # bytes
 _LONGEST = 500  # characters of a failure's description; a query that locks all tables is longer
+_FIRST_ERROR = re.compile(
+    r"^\w+: error: .*?(?=^\w+: (?:error|warning): |^(?:\w+: detail: )?(?:Command|Query|The command) was: |\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+"""The messages on a program's first error, without the text of the statement that failed, which may look like a message."""
 _GRACE = 10.0  # seconds for a program to end after SIGTERM
 
 # Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A minus before a number takes the group back.
@@ -77,6 +83,8 @@ class RunningProgram:
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, guard: int) -> None:
         self._process = process
+        self.pid = process.pid
+        """The process ID of the program, and the number of its process group."""
         self._log = log
         self._guard = guard
         """The descriptor of the guard's pipe."""
@@ -88,7 +96,7 @@ class RunningProgram:
         """
         if self._process.returncode is not None:
             return self._process.returncode
-        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if ended is None:
             return None
         return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
@@ -96,7 +104,7 @@ class RunningProgram:
     def wait(self) -> int:
         """Wait for the end of the program, and return its exit status as :meth:`poll` does."""
         while (status := self.poll()) is None:
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
         return status
 
     def pause(self) -> None:
@@ -114,12 +122,12 @@ class RunningProgram:
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
         deadline = time.monotonic() + _GRACE
-        while (self.poll() is None or living_members(self._process.pid)) and time.monotonic() < deadline:
+        while (self.poll() is None or living_members(self.pid)) and time.monotonic() < deadline:
             time.sleep(0.005)
         self._signal(signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError):
             # This must precede the reaping: afterwards, another process group may get the number.
-            os.write(self._guard, f"-{self._process.pid}\n".encode())
+            os.write(self._guard, f"-{self.pid}\n".encode())
         self._process.wait()
 
     def messages(self) -> str:
@@ -135,12 +143,12 @@ class RunningProgram:
 
     def open_files(self, folder: Path) -> set[str] | None:
         """Return the names of the files in ``folder`` that the program or a worker of it has open; None if the kernel doesn't tell."""
-        return files_open_in(folder, self._process.pid)
+        return files_open_in(folder, self.pid)
 
     def _signal(self, number: int) -> None:
         if self._process.returncode is None:  # afterwards, another group may have the number
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, number)
+                os.killpg(self.pid, number)
 
 
 class Workspace:
@@ -242,14 +250,15 @@ class Workspace:
 
 
 def describe_failure(name: str, status: int, messages: str) -> str:
-    """Return one sentence on why a program ended with ``status``, from the text that it wrote to its standard error."""
+    """Return a sentence on why a program ended with ``status``, from the text that it wrote to its standard error, and the server's hint."""
     if status < 0:
         return f"{name} was killed by signal {-status}."
     lines = [re.sub(rf"^(?:{name}|pg_dump): ", "", line).strip() for line in messages.splitlines()]
     errors = [line for line in lines if line.startswith(("error:", "fatal:", "detail:"))] or lines[-1:]
     reason, *details = [line.split(":", 1)[-1].strip().rstrip(".;") for line in errors[:2]] or [f"exit status {status}"]
     words = f"{name} failed: {reason} ({details[0]})" if details else f"{name} failed: {reason}"
-    return textwrap.shorten(words, _LONGEST, placeholder=" …") + "."
+    about = _FIRST_ERROR.search(messages)
+    return with_hint(textwrap.shorten(words, _LONGEST, placeholder=" …") + ".", about[0] if about else "")
 
 
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

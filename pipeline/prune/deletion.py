@@ -28,9 +28,13 @@ class Deleted:
     odd: list[str] = field(default_factory=list)
     """Names of objects that stay, since pgstow gives no object such a name."""
 
-    def add(self, batch: Iterable[ObjectInfo], locked: dict[str, datetime | None]) -> None:
+    hidden: bool = False
+    """True if the store keeps versions of what was deleted. The objects are only hidden then."""
+
+    def add(self, batch: Iterable[ObjectInfo], locked: dict[str, datetime | None], *, hidden: bool) -> None:
         """Record that the objects of a batch were deleted, except the locked ones."""
         self.locked |= locked
+        self.hidden |= hidden
         gone = [info for info in batch if info.key not in locked]
         self.objects += len(gone)
         self.size += sum(info.size for info in gone)
@@ -41,8 +45,10 @@ def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Delete
     remaining = _keys_alone(objects, removed)
     batches = iter(lambda: tuple(itertools.islice(remaining, _BATCH)), ())
     with Workers() as workers:
-        for batch, locked in workers.map(partial(_remove_batch, store), batches, threads=_REMOVERS, name="removal"):
-            removed.add(batch, locked)
+        for batch, (locked, hidden) in workers.map(
+            partial(_remove_batch, store), batches, threads=_REMOVERS, name="removal"
+        ):
+            removed.add(batch, locked, hidden=hidden)
 
 
 def _keys_alone(objects: Iterable[ObjectInfo], removed: Deleted) -> Iterator[ObjectInfo]:
@@ -53,9 +59,9 @@ def _keys_alone(objects: Iterable[ObjectInfo], removed: Deleted) -> Iterator[Obj
             removed.odd.append(info.key)
 
 
-def _remove_batch(store: StorageBackend, batch: Iterable[ObjectInfo]) -> dict[str, datetime | None]:
+def _remove_batch(store: StorageBackend, batch: Iterable[ObjectInfo]) -> tuple[dict[str, datetime | None], bool]:
+    """Return the locked objects, and whether the store keeps versions of the others."""
     try:
-        store.delete([info.key for info in batch])
+        return {}, store.delete([info.key for info in batch])
     except ObjectLocked as exc:
-        return exc.objects
-    return {}
+        return exc.objects, exc.hidden

@@ -51,7 +51,8 @@ class Restored:
 def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
     """Restore the backup into the target, and check that the tables have the rows in the manifest.
 
-    If anything fails, drop the database that the restore made. With ``options.keep_going``, keep the database after RestoreFailed.
+    If anything fails, drop the database that the restore made. With ``options.keep_going``, keep the database after RestoreFailed, or if
+    the server went away.
 
     Raises:
         BackupNotFound, ManifestInvalid: there is no such backup, or its manifest is damaged.

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from pipeline.archive.reader import Archive
-from pipeline.errors import ConnectionFailed, RestoreFailed
+from pipeline.errors import RestoreFailed, StatementRefused
 from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.database_entries import database_statements, is_of_a_role, setting_name, text_search_default
@@ -24,6 +24,7 @@ def apply_settings(server: Server, archive: Archive, options: RestoreOptions) ->
     """Give the session's database the settings on which restored objects may depend. Only new sessions have these settings.
 
     Return an error for each setting that the server refused, if ``options.keep_going``. Otherwise raise RestoreFailed at the first refusal.
+    Also raises ConnectionFailed.
     """
     refused = []
     for statement in database_statements(archive.toc, server.name).first:
@@ -39,7 +40,7 @@ def apply_settings(server: Server, archive: Archive, options: RestoreOptions) ->
 def try_settings(server: Server, archive: Archive, database: str, notify: Notify) -> None:
     """Give the scratch database ``database`` the settings on which restored objects may depend, except settings of single roles.
 
-    ``server`` may be a session on another database. A refused setting is only a notice.
+    ``server`` may be a session on another database. A refused setting is only a notice. Raises ConnectionFailed.
     """
     set_literal_syntax(server, archive)
     for statement in database_statements(archive.toc, database).first:
@@ -47,7 +48,7 @@ def try_settings(server: Server, archive: Archive, database: str, notify: Notify
             continue
         try:
             server.execute(server.encoded(statement))
-        except ConnectionFailed as exc:
+        except StatementRefused as exc:
             notify(Notice(f"The scratch database does without the setting {setting_name(statement)}. {exc}"))
 
 
@@ -70,14 +71,14 @@ def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | 
             if entry.description == "MATERIALIZED VIEW DATA" and (chosen is None or entry.dump_id in chosen):
                 try:
                     server.execute(server.encoded(entry.definition))
-                except ConnectionFailed as exc:
+                except StatementRefused as exc:
                     raise RestoreFailed(f"{entry.namespace}.{entry.tag} can't be refreshed. {exc}") from exc
 
 
 def apply_rest(server: Server, archive: Archive, options: RestoreOptions, *, whole: bool) -> None:
     """Give the session's database the settings that would have disturbed the restore. If ``whole``, also set owner, comment and grants.
 
-    ``whole`` is true if all entries were restored. Raises RestoreFailed if the server refuses a statement.
+    ``whole`` is true if all entries were restored. Raises RestoreFailed if the server refuses a statement, or ConnectionFailed.
     """
     statements = database_statements(archive.toc, server.name, no_owner=options.no_owner, without=options.left_out)
     _apply(server, statements.last)
@@ -89,7 +90,7 @@ def _apply(server: Server, statements: Sequence[str]) -> None:
     for statement in statements:
         try:
             server.execute(server.encoded(statement))
-        except ConnectionFailed as exc:
+        except StatementRefused as exc:
             if (setting := setting_name(statement)) is None:
                 raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
             raise RestoreFailed(

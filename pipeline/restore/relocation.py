@@ -12,7 +12,7 @@ from dataclasses import replace
 from pipeline.archive.reader import Archive
 from pipeline.archive.selection import EntrySelection
 from pipeline.catalog.manifest import TOC_NAME
-from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed
+from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed, StatementRefused
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.dump import dump_definitions
@@ -51,7 +51,7 @@ def relocate(
         loading = with_dump_settings(scratch, archive.manifest.source, money=archive.uses_money(move.needed))
         _restore_definitions(pg_restore, archive, move.needed, loading, request)
         moved, new_choice = _move(move, scratch)
-        with Workspace(request.limits.spool_parent) as workspace:
+        with Server(scratch) as server, server.blamed(), Workspace(request.limits.spool_parent) as workspace:
             toc_data = dump_definitions(pg_dump, loading, workspace, encoding=archive.toc.encoding, name=_name(archive))
     return _with_old_files(archive, toc_data, moved, pg_dump), new_choice
 
@@ -70,7 +70,7 @@ def _make_database(
             raise InvalidRequest(f"The server lacks extensions that this needs: {', '.join(lacking)}. Install them.")
         try:
             server.create_database(scratch.database or "", source)
-        except ConnectionFailed as exc:
+        except StatementRefused as exc:
             raise ConnectionFailed(
                 f"{exc} pgstow restores definitions into a database of their own first, to rename them there: it needs CREATEDB."
             ) from exc
@@ -83,9 +83,8 @@ def _restore_definitions(
 ) -> None:
     """Restore the ``needed`` entries with the user's options. Sequences get their values. Materialized views are filled, with no rows."""
     limits = request.limits
-    with Server(scratch) as server:
+    with Server(scratch) as server, server.blamed(), Workspace(limits.spool_parent) as workspace:
         dump_ids = archive.with_schemas(needed, present=server.schemas())
-    with Workspace(limits.spool_parent) as workspace:
         folder = workspace.path / "archive"
         folder.mkdir(mode=0o700)
         (folder / TOC_NAME).write_bytes(archive.toc_data)
@@ -132,7 +131,7 @@ def _move(move: Move, scratch: Conninfo) -> tuple[dict[Name, Name], EntrySelecti
                 )
             move.check_alone()
             moved = move_relations(server, move.relations, schema=new, rename=move.rename)
-    except ConnectionFailed as exc:
+    except StatementRefused as exc:
         raise RestoreFailed(f"What was chosen can't be moved. {exc}") from exc
     return moved, EntrySelection(tables=patterns_for(moved.values()))
 

@@ -1,6 +1,7 @@
 """Supervise a running pg_restore or psql, and the feed from which it reads, until both have ended."""
 
 import time
+from contextlib import nullcontext
 
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
@@ -15,6 +16,9 @@ _TICK = 0.05  # seconds between looks at pg_restore
 _INTERVAL = 0.2  # seconds between reports of progress
 _REPORT_TIMEOUT = 10.0  # seconds for a thread to report that it has fed all files, after pg_restore has read them
 _LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that pg_restore opened out of turn
+
+
+_AFTER_THE_DATA = ("indexes, constraints and the like",)
 
 
 def supervise(
@@ -37,16 +41,18 @@ def supervise(
     reported = 0.0
     looked = time.monotonic()
     try:
-        while not restoration.has_ended():
-            workers.collect(timeout=_TICK)
-            if time.monotonic() - looked > _LOOK_INTERVAL:
-                looked = time.monotonic()
-                if server is not None:
-                    server.execute("SELECT")
-                feed.serve_out_of_order()
-            if time.monotonic() - reported > _INTERVAL:
-                reported = time.monotonic()
-                notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, tuple(feed.current)))
+        with server.blamed() if server is not None else nullcontext():
+            while not restoration.has_ended():
+                workers.collect(timeout=_TICK)
+                if time.monotonic() - looked > _LOOK_INTERVAL:
+                    looked = time.monotonic()
+                    if server is not None:
+                        server.check_alive()
+                    feed.serve_out_of_order()
+                if time.monotonic() - reported > _INTERVAL:
+                    reported = time.monotonic()
+                    current = tuple(feed.current) or (_AFTER_THE_DATA if feed.fed >= total else ())
+                    notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, current))
     finally:
         restoration.stop()
         feed.close()

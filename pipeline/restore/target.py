@@ -7,6 +7,7 @@ from typing import Protocol
 
 from pipeline.archive.reader import Archive
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.errors import (
     ConnectionFailed,
     InvalidRequest,
@@ -16,6 +17,7 @@ from pipeline.errors import (
 )
 from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.diagnosis import is_missing_database
 from pipeline.postgres.maintenance import drop_database, maintenance_database
 from pipeline.postgres.patterns import RELATIONS, parts_made
 from pipeline.postgres.programs import TAKES_STATISTICS, Program
@@ -72,7 +74,7 @@ class NewDatabase:
         """Make the database and yield it. If the block fails, drop the database.
 
         It is atomic only on request, since a transaction's locks may be too many. With ``options.keep_going``, keep the database after
-        RestoreFailed. Raises as :meth:`TargetDatabase.opened` does.
+        RestoreFailed, or if the server went away. Raises as :meth:`TargetDatabase.opened` does.
         """
         request, source = self._request, self._content.archive.manifest.source
         maintenance = maintenance_database(self._target)
@@ -84,8 +86,8 @@ class NewDatabase:
             with Server(self._target) as server:
                 yield OpenDatabase(self._target, server, program, request.options.single_transaction)
         except BaseException as exc:
-            if request.options.keep_going and isinstance(exc, RestoreFailed):
-                raise RestoreFailed(f"{exc} {_may_be_part(self.name)}") from exc
+            if request.options.keep_going and isinstance(exc, RestoreFailed | ConnectionFailed):
+                raise type(exc)(f"{exc} {_may_be_part(self.name)}") from exc
             try:
                 drop_database(maintenance, self.name)
             except ConnectionFailed as failure:
@@ -112,7 +114,7 @@ class ExistingDatabase:
         Raises TargetNotEmpty if objects or rows are in the way, and as :meth:`TargetDatabase.opened` does.
         """
         request, content = self._request, self._content
-        with Server(self._target) as server:
+        with _connected(self._target) as server:
             database = OpenDatabase(
                 self._target,
                 server,
@@ -135,6 +137,16 @@ class ExistingDatabase:
         """Raise RestoreFailed unless the content's tables have gained as many rows as the manifest says. Also raises ConnectionFailed."""
         jobs, before = self._request.limits.jobs, self._rows_before
         check_rows(self._target, self._content.tables, workers, jobs, notify, before=before)
+
+
+def _connected(target: Conninfo) -> Server:
+    """Return a session on the database. Raises ConnectionFailed; if there is no such database, the error says how to make it."""
+    try:
+        return Server(target)
+    except ConnectionFailed as exc:
+        if not is_missing_database(str(exc)):
+            raise
+        raise type(exc)(f"{exc} Restore with --create to make the database.") from exc
 
 
 def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) -> Program:
@@ -170,7 +182,8 @@ def _check_free(server: Server, content: Content, request: RestoreRequest) -> No
     if request.choice.is_whole:
         if count := server.count_objects():
             raise TargetNotEmpty(
-                f"The database {server.name} is not empty: it holds {count} tables, functions or other objects. Restore into a new one "
+                f"The database {server.name} is not empty: it holds {counted(count, 'table, function', 'tables, functions')} "
+                f"or {'another object' if count == 1 else 'other objects'}. Restore into a new one "
                 "with --create, drop what collides with --clean, or say --allow-nonempty."
             )
         return

@@ -28,6 +28,8 @@ class Draft:
     """Its index among the objects of the backup."""
     name: str
     body: bytearray
+    content: int
+    """Bytes of the files' content in the object, uncompressed."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,7 @@ class Packer:
         self._open: dict[str, _OpenFile] = {}
         self._pack = bytearray()
         self._padding = 0
+        self._pack_content = 0
         self._pack_number = 0
         self._packs = 0
         self._drafts = 0
@@ -103,7 +106,7 @@ class Packer:
         return self._cut_pack() if self._pack else None
 
     def _cut_slice(self, path: str, file: _OpenFile) -> Draft:
-        draft = Draft(self._next_number(), f"{path}.{file.slices:05d}.zst", file.frames)
+        draft = Draft(self._next_number(), f"{path}.{file.slices:05d}.zst", file.frames, file.frames_size)
         file.segments.append(Segment(object=draft.number, offset=0, length=len(file.frames), size=file.frames_size))
         file.frames, file.frames_size = bytearray(), 0
         file.slices += 1
@@ -124,12 +127,13 @@ class Packer:
                 )
             )
             self._pack += file.frames
+            self._pack_content += file.frames_size
         self._padding = -file.frames_size % _BLOCK
 
     def _cut_pack(self) -> Draft:
         self._pack += self._compressor.frame(bytes(self._padding + 2 * _BLOCK))
-        draft = Draft(self._pack_number, f"pack-{self._packs:05d}.tar.zst", self._pack)
-        self._pack, self._padding = bytearray(), 0
+        draft = Draft(self._pack_number, f"pack-{self._packs:05d}.tar.zst", self._pack, self._pack_content)
+        self._pack, self._padding, self._pack_content = bytearray(), 0, 0
         self._packs += 1
         self._cuts += 1
         return draft

@@ -34,7 +34,7 @@ def verify_bytes(
     read = partial(_read_object, store, found.replaced)
 
     def report() -> None:
-        notify(Progress(found.read, total, found.read, ()))
+        notify(Progress(found.read, total, found.read))
 
     for stored, outcome in workers.map(read, objects, threads=at_once, name="read", tick=report):
         if outcome is not False:
@@ -72,7 +72,7 @@ def verify_archive(
     done, total = 0, sum(file.size for file in others)
 
     def report() -> None:
-        notify(Progress(done, total, reader.fetched, ()))
+        notify(Progress(done, total, reader.fetched))
 
     is_directory = dump_format(manifest) == "directory"
     read_file: Callable[[ObjectReader, File], str | bool] = _read_globals

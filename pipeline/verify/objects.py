@@ -83,7 +83,7 @@ def _ask_each(
     outcomes: list[tuple[StoredObject, _Outcome]] = []
 
     def report() -> None:
-        notify(Progress(len(outcomes), len(objects), 0, ()))
+        notify(Progress(len(outcomes), len(objects), 0, unit="objects"))
 
     for outcome in workers.map(partial(_ask, store), objects, threads=threads, name="head", tick=report):
         outcomes.append(outcome)

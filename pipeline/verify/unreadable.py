@@ -100,9 +100,9 @@ class UnreadableTracker:
         """Yield every object under ``prefix`` in key order; see :meth:`StorageBackend.list`."""
         return self._inner.list(prefix)
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> bool:
         """Remove the objects; see :meth:`StorageBackend.delete`."""
-        self._inner.delete(keys)
+        return self._inner.delete(keys)
 
     def close(self) -> None:
         """Close the inner backend."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import typer
+from support.in_process import call_pgstow
 from support.manifests import canonical
 from support.pgstow import (
     PATIENCE,
@@ -104,6 +105,23 @@ def test_a_connection_string_that_is_none_is_not_repeated(tmp_path: Path, text: 
     result = run_pgstow("restore", "--from", tmp_path, "--into", text, "-q")
     assert result.exit_code == 2
     assert "secret" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("backup", "postgresql://u:hush@127.0.0.1:1/d", "--to"),
+        ("check", "host=127.0.0.1 port=1 password=hush", "--to"),
+        ("restore", "--into", "postgresql://u:hush@127.0.0.1:1/d", "--from"),
+        ("verify", "--level", "restore", "--scratch", "host=127.0.0.1 port=1 password=hush", "--from"),
+    ],
+)
+def test_a_password_in_an_argument_is_warned_of(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = call_pgstow(*command, tmp_path)
+    warning = "pgstow: Others on this machine can read the password in the list of processes: keep it in ~/.pgpass, or in a service file."
+    assert result.stderr_lines.count(warning) == 1
+    assert "hush" not in result.stderr + result.stdout
+    assert warning not in call_pgstow(*command, tmp_path, "--quiet").stderr
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -324,6 +342,10 @@ def test_durations() -> None:
 def test_words_for_what_was_removed() -> None:
     until = datetime(2026, 12, 1, tzinfo=UTC)
     assert display.describe_removal(Deleted(1200, 2**20)) == "1,200 objects (1.0 MiB) are gone"
+    assert display.describe_removal(Deleted(1, 5)) == "1 object (5 B) is gone"
+    assert display.describe_removal(Deleted(2, 5, hidden=True)) == (
+        "2 objects (5 B) are hidden, not gone: the bucket keeps their versions until its lifecycle rules remove them"
+    )
     assert display.describe_removal(Deleted(0, 0, {"a": until})) == (
         "0 objects (0 B) are gone; 1 stay, locked until 2026-12-01 00:00Z at the latest"
     )

@@ -115,7 +115,7 @@ urls = st.one_of(
 store_options = st.builds(
     "{}={}".format,
     words(
-        "endpoint region profile path_style storage_class kms_key checksum create_only connect_timeout "
+        "endpoint ca_bundle region profile path_style storage_class kms_key checksum create_only connect_timeout "
         "read_timeout project retain_days retain_until lock_mode"
     ),
     st.one_of(texts, texts.map("http://127.0.0.1:{}".format), texts.map("http://{}".format)),
@@ -135,6 +135,7 @@ HOSTILE: dict[str, st.SearchStrategy[str]] = {
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store that has a backup, and with a configuration."""
     folder = tmp_path_factory.mktemp("home")
+    (folder / "store").mkdir()
     with closing(open_backend(str(folder / "store"))) as backend:
         shelf = BackupBuilder(backend)
         shelf.attest(shelf.add(timedelta(hours=1)))

@@ -453,6 +453,15 @@ def test_globals_alone(furnished: ThrowawayCluster, target: ThrowawayCluster, tm
     roles = "SELECT rolname, rolpassword, rolvaliduntil::text, rolconnlimit FROM pg_authid ORDER BY rolname"
     assert Database("", target.conninfo()).fetch(roles) == Database("", furnished.conninfo()).fetch(roles)
 
+    with closing(psycopg.connect(target.conninfo())) as other:
+        other.execute("LOCK TABLE pg_authid IN EXCLUSIVE MODE")
+        into = ("--into", target.conninfo(), *spool)
+        with start_pgstow("restore", "--globals-only", "--from", store, *into) as process:
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: other.execute(waiting).fetchone() != (0,), "psql waits for the lock")
+            target.__exit__(None, None, None)
+            assert_one_sentence(finish(process), 3, "went away")
+
     for arguments in (("--into", "dbname=x"), ("--to-directory", tmp_path / "x")):
         one = run_pgstow("restore", listed(store)["@globals"][0]["backup_id"], "--from", store, *arguments, *spool)
         assert_one_sentence(one, 2, "restore it with --globals-only")

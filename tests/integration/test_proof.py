@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -67,20 +68,22 @@ def databases(server: Database) -> set[str]:
 def test_the_whole_is_restored_counted_compared_and_attested(
     stored_sample: StoredSample, postgres: ThrowawayCluster, spool_dir: Path
 ) -> None:
-    manifest = stored_sample.manifest
+    manifest, began = stored_sample.manifest, datetime.now(UTC)
+    [(version,)] = Database("postgres", postgres.conninfo()).fetch("SHOW server_version")
 
     told = proven(stored_sample.folder, spool_dir, "--checksums", "--assert", "SELECT count(*) = 40 FROM shop.product")
 
     assert told["restored"] == {
-        "server_version": told["restored"]["server_version"],
+        "server_version": version,
         "tables": 27,
         "rows": manifest.totals.rows,
         "compared": 27,
         "assertions": ["SELECT count(*) = 40 FROM shop.product"],
     }
-    assert told["restored"]["server_version"].startswith(str(postgres.major))
     assert (told["objects"], told["files"]) == (len(manifest.objects), len(manifest.files))
     [attestation] = attestations(stored_sample.folder)
+    moments = [datetime.fromisoformat(attestation.pop(name)) for name in ("started_at", "finished_at")]
+    assert began < moments[0] < moments[1] < datetime.now(UTC)
     [path] = (stored_sample.folder / "manifests").rglob("*.json")
     assert told["attestation"].startswith(f"attestations/prod/sample_template/{manifest.backup_id}/")
     assert (stored_sample.folder / told["attestation"]).is_file()
@@ -100,14 +103,10 @@ def test_the_whole_is_restored_counted_compared_and_attested(
         "files": len(manifest.files),
         "restore": {
             **told["restored"],
-            "pg_restore_version": attestation["restore"]["pg_restore_version"],
+            "pg_restore_version": version.split()[0],
         },
-        "started_at": attestation["started_at"],
-        "finished_at": attestation["finished_at"],
         "tool": manifest.tool,
     }
-    assert attestation["started_at"] < attestation["finished_at"]
-    assert attestation["restore"]["pg_restore_version"].startswith(str(postgres.major))
 
 
 def test_a_person_reads_what_was_proven(stored_sample: StoredSample, spool_dir: Path) -> None:
@@ -272,7 +271,7 @@ def test_assertions(stored_sample: StoredSample, spool_dir: Path, tmp_path: Path
             "it returned 0 rows",
             "SELECT null doesn't hold: it returned None",
             f"{bad} doesn't hold (statement 2): it returned 40",
-            f"{bad} doesn't hold (statement 3): it returned 1 rows of 2 values",
+            f"{bad} doesn't hold (statement 3): it returned 1 row of 2 values",
             f"{bad} doesn't hold (statement 4): it returned 0 rows",
         ),
         strict=True,

@@ -2,9 +2,11 @@
 
 import hashlib
 import math
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 from support.faulty_http import Answer, Fault, FaultyProxy
@@ -142,7 +144,7 @@ def test_a_denied_call_is_not_repeated(store: Store) -> None:
         lambda: store.backend.get("key"),
         lambda: store.backend.head("key"),
         lambda: list(store.backend.list()),
-        # Asks for locks before: the object's, which the credentials need no right to, and on S3 the bucket's.
+        # Asks for locks before: the object's, on S3 by three requests, which the credentials need no right to, and on S3 the bucket's.
         lambda: store.backend.delete(["key"]),
     ]
     for call in calls:
@@ -150,7 +152,7 @@ def test_a_denied_call_is_not_repeated(store: Store) -> None:
         with pytest.raises(AccessDenied, match=r"some/prefix"):
             call()
         sent = [(request.method, request.path) for request in store.proxy.requests]
-        assert len(sent) == len(set(sent)) == (1 if call is not calls[-1] else 3 if store.put == "PUT" else 2)
+        assert len(sent) == len(set(sent)) == (1 if call is not calls[-1] else 5 if store.put == "PUT" else 2)
 
 
 def test_missing_objects_and_buckets_are_not_asked_for_again(store: Store) -> None:
@@ -271,6 +273,27 @@ class TestS3Alone:
         assert answer["ServerSideEncryption"] == "aws:kms"
         assert answer["SSEKMSKeyId"].endswith("some-key")
         backend.close()
+
+    @pytest.mark.parametrize(("path_style", "in_host"), [("true", False), ("false", True), (None, False)])
+    def test_where_the_buckets_name_stands(
+        self, s3_bucket: StoreBucket, monkeypatch: pytest.MonkeyPatch, path_style: str | None, in_host: bool
+    ) -> None:
+        names = []
+        resolve = socket.getaddrinfo
+
+        def resolve_below_localhost(host: str, *args: Any, **options: Any) -> Any:
+            names.append(host)
+            return resolve("127.0.0.1", *args, **options)
+
+        monkeypatch.setattr(socket, "getaddrinfo", resolve_below_localhost)  # not every resolver knows these names
+        endpoint = s3_bucket.endpoint.replace("127.0.0.1", "localhost")
+        options = {"endpoint": endpoint, "region": "us-east-1"} | ({"path_style": path_style} if path_style else {})
+        with closing(open_backend(f"s3://{s3_bucket.bucket}/some/prefix", options)) as backend:
+            backend.put("key", BODY, sha256=SHA256)
+            assert backend.get("key") == BODY
+            assert [info.key for info in backend.list()] == ["key"]
+        s3_bucket.client.head_object(Bucket=s3_bucket.bucket, Key="some/prefix/key")
+        assert set(names) - {"127.0.0.1"} == {f"{s3_bucket.bucket}.localhost" if in_host else "localhost"}
 
     def test_versions(self, s3_bucket: StoreBucket) -> None:
         s3_bucket.client.put_bucket_versioning(Bucket=s3_bucket.bucket, VersioningConfiguration={"Status": "Enabled"})

@@ -1,6 +1,7 @@
 """Versions that a newer one or a deletion hides, from every backend that keeps some."""
 
 import hashlib
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -49,6 +50,14 @@ class VersionContract:
             with pytest.raises(ObjectNotFound):
                 get_version(store, "a b/ü", missing, at_most=len(BODY))
 
+    def test_a_deletion_says_that_it_only_hides(self, bucket: StoreBucket) -> None:
+        inner = open_backend(bucket.url, give_up_after=0)
+        store: StorageBackend = RetryingBackend(LimitedBackend(inner, 10**9), give_up_after=0)
+        version = store.put("key", BODY, sha256=hashlib.sha256(BODY).digest()).version
+        assert version
+        assert store.delete(["key"])
+        assert get_version(store, "key", version, at_most=len(BODY)) == BODY
+
 
 class TestS3(VersionContract):
     unknown = "3HL4kqtJvjVBH40Nrjfkd"
@@ -56,6 +65,11 @@ class TestS3(VersionContract):
     @pytest.fixture
     def bucket(self, s3_locking_bucket: StoreBucket) -> StoreBucket:
         return s3_locking_bucket
+
+    def test_a_store_that_takes_no_batches_says_so_too(self, bucket: StoreBucket) -> None:
+        with closing(open_backend(bucket.url, {"checksum": "md5"})) as store:
+            store.put("key", BODY, sha256=hashlib.sha256(BODY).digest())
+            assert store.delete(["key"])
 
     def overwrite(self, bucket: StoreBucket, name: str) -> None:
         bucket.client.put_object(Bucket=bucket.bucket, Key=name, Body=b"another")

@@ -16,7 +16,7 @@ from pipeline.archive.writer import ArchivedFile, ArchiveWriter
 from pipeline.catalog.manifest import StoredObject
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
-from pipeline.events import Event, Notice
+from pipeline.events import Event, Notice, Notify, Progress
 from pipeline.stages.compress import Compressor
 from pipeline.stages.pack import unpack
 from pipeline.stages.spool import Piece
@@ -89,10 +89,13 @@ class WaitingCompressor(Compressor):
 
 @contextmanager
 def writing(
-    destinations: Destinations, limits: Limits = LIMITS, compressor: Compressor | None = None
+    destinations: Destinations,
+    limits: Limits = LIMITS,
+    compressor: Compressor | None = None,
+    notify: Notify = lambda _: None,
 ) -> Iterator[tuple[ArchiveWriter, Workers]]:
     with Workers() as workers:
-        yield ArchiveWriter(destinations, "data/", workers, limits, compressor or Compressor()), workers
+        yield ArchiveWriter(destinations, "data/", workers, limits, compressor or Compressor(), notify), workers
 
 
 def collect_all(workers: Workers) -> None:
@@ -154,7 +157,7 @@ def assert_stored(
         assert found.sha256 == hashlib.sha256(stored[found.key]).hexdigest()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_files_in_any_order(data: st.DataObject) -> None:
     sizes = st.sampled_from([0, 1, 4, 5, 6, 1000, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 12 * PIECE + 7])
@@ -171,10 +174,12 @@ def test_files_in_any_order(data: st.DataObject) -> None:
             write(writer, workers, piece)
             read += len(piece.data)
             assert writer.read == read
+            assert writer.done <= read
             assert writer.has_seen(piece.name)
             workers.collect()
         archived = writer.finish()
         made = [objects_of(destination) for destination in destinations.open]
+        assert writer.done == read
         assert writer.stored == sum(found.size for objects in made for found in objects)
         assert not writer.has_seen("other.dat")
     for store, objects in zip(stores, made, strict=True):
@@ -226,6 +231,22 @@ def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_onc
             write(writer, workers, piece)
         archived = writer.finish()
     assert_stored(store, files, archived, objects_of(destinations.open[0]))
+
+
+def test_progress_counts_what_is_in_every_store() -> None:
+    """Not what came from pg_dump, which may have ended long before a slow link has taken it."""
+    events: list[Event] = []
+    slow, data = SlowStore(), noise(4 * PIECE)
+    with writing(to(MemoryBackend(), slow), notify=events.append) as (writer, workers):
+        for piece in pieces_of("1.dat", data):
+            writer.write(piece)
+        collect_all(workers)
+        writer.report(to_come=PIECE)
+        assert events == [Progress(0, len(data) + PIECE, writer.stored)]
+        assert writer.stored > 0, "one of the two stores is quick"
+        slow.let.set()
+        writer.finish()
+    assert events[-1] == Progress(len(data), len(data), writer.stored)
 
 
 def test_what_compresses_well_is_bounded_before_it_is_compressed() -> None:

@@ -228,12 +228,13 @@ SEGMENTS = st.one_of(
 )
 @example([("manifests", ["prod", "x" * 1000, "99991231T235959Z-aaaaaa"])])
 def test_any_keys_stop_nothing(keys: list[tuple[str, list[str]]]) -> None:
-    store = MemoryBackend()
+    objects: dict[str, tuple[ObjectInfo, bytes]] = {}
+    store = MemoryBackend(objects=objects)
     shelf = BackupBuilder(store)
     ref = shelf.add(NOW - NOW, "real")
     for top, segments in keys:
         for key in (f"{top}/{'/'.join(segments)}", f"{top}/{'/'.join(segments)}.json"):
-            store._objects.setdefault(key, (ObjectInfo(key, 1, NOW), b"x"))
+            objects.setdefault(key, (ObjectInfo(key, 1, NOW), b"x"))
     decisions = {one.ref: one for one in plan(PruneRequest(Policy(keep_last=1)), store, lambda _: None, NOW)}
     assert decisions[ref].reasons == ("newest good", "last 1")
     assert all(one.keep for one in decisions.values())

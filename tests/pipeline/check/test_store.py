@@ -119,6 +119,25 @@ def test_each_area_must_take_objects(examined: Callable[[], dict[str, Finding]],
     assert "s3:PutObject" in (finding.remedy or "")
 
 
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (
+            "User: arn:aws:iam::1:user/backup is not authorized to perform: s3:PutObjectRetention on resource: arn:aws:s3:::bucket/key",
+            "Grant these credentials s3:PutObjectRetention there.",
+        ),
+        ("Access Denied.", "Grant these credentials s3:PutObject and, for the locks, s3:PutObjectRetention (GCS: "),
+    ],
+)
+def test_a_lock_needs_a_permission_of_its_own(
+    s3_locking_bucket: StoreBucket, proxy: FaultyProxy, said: str, remedy: str
+) -> None:
+    proxy.fail(with_=Fault.FORBIDDEN, method="PUT", times=math.inf, message=said)
+    with closing(open_backend(s3_locking_bucket.url_at(proxy.url), {"retain_days": "1"})) as store:
+        found = by_subject(examine_store(store, "prod"))
+    assert (found["store"].remedy or "").startswith(remedy)
+
+
 def test_a_store_that_overwrites(examined: Callable[[], dict[str, Finding]], proxy: FaultyProxy) -> None:
     proxy.fail(with_=Fault.NO_CONDITION, method="PUT", times=math.inf)
     assert list(problems(examined().values())) == ["create-only"]
@@ -172,7 +191,7 @@ def test_a_gcs_bucket(gcs_bucket: StoreBucket) -> None:
 
 
 def test_a_folder_is_fine_but_protects_nothing(tmp_path: Path) -> None:
-    with closing(open_backend(str(tmp_path / "store"))) as store:
+    with closing(open_backend(str(tmp_path))) as store:
         found = by_subject(examine_store(store, "prod"))
         assert not list(store.list())
     assert {finding.outcome for finding in found.values()} == {Severity.OK, Severity.NOTE}

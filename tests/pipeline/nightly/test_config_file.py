@@ -211,6 +211,12 @@ def test_what_the_environment_lacks_for_a_ping_keeps_no_backup_from_being_made(p
     assert "can't have a user" in str(problems(path, text, PGSTOW_PING="https://me:x@hc.example.com/x"))
 
 
+def test_the_secret_of_a_ping_may_not_stand_in_the_file(path: Path) -> None:
+    [problem] = problems(path, f'{LEAST}\n[monitoring]\nping = "https://hc.example.com/secret-uuid"')
+    assert "monitoring.ping: is a secret, so it may not stand in this file" in problem
+    assert "secret-uuid" not in problem
+
+
 def test_a_duration_has_to_be_one_that_can_be_counted_back(path: Path) -> None:
     [problem] = problems(path, f'{LEAST}\n[retention.default]\nkeep_within = "999999d"')
     assert problem.endswith("retention.default.keep_within: '999999d' is more than a hundred years.")
@@ -303,15 +309,17 @@ VALUES = st.sampled_from(["1", '"x # y"', "[\n  1,\n\n  2, # [t]\n]", '"""\na = 
         st.tuples(st.sampled_from(["", "# a = 1", "\n\n"]), KEYS, VALUES), max_size=4, unique_by=lambda one: one[1]
     )
 )
-def test_lines_are_those_of_the_keys(statements: list[tuple[str, str, str]]) -> None:
+def test_lines_are_those_of_the_keys(
+    tmp_path_factory: pytest.TempPathFactory, statements: list[tuple[str, str, str]]
+) -> None:
     text, expected = "[t]\n", {}
     for before, key, value in statements:
         text += f"{before}\n"
         expected[next(iter(tomllib.loads(f"{key} = 1")))] = text.count("\n") + 1
         text += f"{key} = {value}\n"
-    path = Path("/dev/null")
+    path = tmp_path_factory.getbasetemp() / "lines.toml"
+    path.write_text(text, "utf-8")
     file = ConfigFile(path)
-    file._text, file.content = text, tomllib.loads(text)
     for key, line in expected.items():
         for deeper in itertools.chain([()], [("p",), ("nothing", 0), (0,)]):
             assert file.line_of(("t", key, *deeper)) == line

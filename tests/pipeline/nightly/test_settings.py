@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from pipeline.nightly.config_file import ConfigFile
 from pipeline.nightly.jobs import make_jobs
-from pipeline.nightly.metrics import _HELP
+from pipeline.nightly.metrics import METRICS
 from pipeline.nightly.settings import (
     Config,
     DatabaseSettings,
@@ -42,7 +42,9 @@ def test_the_examples_are_good(text: str, tmp_path: Path) -> None:
     path.write_text(re.sub("password_file = .*", "", text))
     jsonschema.validate(tomllib.loads(text), config_schema())
     file = ConfigFile(path)
-    jobs = make_jobs(file, file.parse({"PGSTOW_PING": "https://hc.example.com/uuid"}), (), {})
+    jobs = make_jobs(
+        file, file.parse({"PGSTOW_PING": "https://hc.example.com/uuid", "PGSTOW_NOTIFY": "json://localhost"}), (), {}
+    )
     assert [job.name for job in jobs] == ["shop", "server"]
 
 
@@ -89,4 +91,4 @@ def test_every_table_has_a_section() -> None:
 
 def test_every_metric_is_explained() -> None:
     table = REFERENCE.partition("| metric |")[2].partition("\n\n")[0]
-    assert set(re.findall(r"`(pgstow_\w+)`", table)) == set(_HELP)
+    assert set(re.findall(r"`(pgstow_\w+)`", table)) == set(METRICS)

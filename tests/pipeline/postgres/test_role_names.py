@@ -6,10 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.postgres.role_names import _renamed, roles_of
+from pipeline.postgres.role_names import roles_of, with_roles
 from pipeline.postgres.toc import Section, TocEntry
 
 ENTRY = TocEntry(1, 0, "ACL", Section.NONE, "", "TABLE t", "", (), "", "", "", "")
+
+
+def renamed(sql: str, description: str, roles: dict[str, str]) -> str:
+    return with_roles(replace(ENTRY, description=description, definition=sql), roles).definition
 
 
 @pytest.mark.parametrize(
@@ -57,7 +61,7 @@ ENTRY = TocEntry(1, 0, "ACL", Section.NONE, "", "TABLE t", "", (), "", "", "", "
     ],
 )
 def test_a_role_is_told_from_what_is_named_like_it(description: str, before: str, after: str) -> None:
-    assert _renamed(before, description, {"app": "new"}) == after
+    assert renamed(before, description, {"app": "new"}) == after
 
 
 def test_everybody_is_no_role() -> None:
@@ -69,11 +73,11 @@ def test_everybody_is_no_role() -> None:
 def test_any_name_is_found_and_can_be_given(role: str, other: str) -> None:
     quoted = '"' + role.replace('"', '""') + '"'
     grant = f"GRANT SELECT ON TABLE {quoted}.{quoted} TO {quoted}, x;"
-    renamed = _renamed(grant, "ACL", {role: other})
-    assert renamed == grant.replace(f" TO {quoted}", ' TO "' + other.replace('"', '""') + '"')
-    assert roles_of(replace(ENTRY, definition=renamed)) == {other, "x"} - {"public"}
+    changed = renamed(grant, "ACL", {role: other})
+    assert changed == grant.replace(f" TO {quoted}", ' TO "' + other.replace('"', '""') + '"')
+    assert roles_of(replace(ENTRY, definition=changed)) == {other, "x"} - {"public"}
 
 
 def test_literals_without_an_end_take_time_in_proportion() -> None:
     sql = "GRANT x TO app; " + " ".join(f"$a{number}$" for number in range(100_000))
-    assert _renamed(sql, "ACL", {"app": "new"}).startswith('GRANT x TO "new"; ')
+    assert renamed(sql, "ACL", {"app": "new"}).startswith('GRANT x TO "new"; ')

@@ -30,7 +30,7 @@ while "started" not in running.messages():
     time.sleep(0.01)
 if sys.argv[3] == "paused":
     running.pause()
-print(workspace.path, running._process.pid, flush=True)
+print(workspace.path, running.pid, flush=True)
 time.sleep(1000)
 """
 
@@ -44,7 +44,7 @@ with Workspace(Path(sys.argv[1])) as workspace:
     running = workspace.start(Program(Path(sys.argv[2]), 15, "15.0"), [])
     while "started" not in running.messages():
         time.sleep(0.01)
-    print(running.open_files(Path(sys.argv[1])), living_members(running._process.pid))
+    print(running.open_files(Path(sys.argv[1])), living_members(running.pid))
 """
 
 MakeProgram = Callable[[str], Program]
@@ -112,9 +112,9 @@ def test_a_program_and_its_workers_end_with_the_workspace(place: Path, make_prog
     with Workspace(place) as workspace:
         running = workspace.start(program, [])
         await_message(running, "started")
-        leader = running._process.pid
+        leader = running.pid
         assert group_is_alive(leader)
-        running._signal(signal.SIGKILL)  # the leader ignores the gentle way, whose grace is long
+        os.killpg(running.pid, signal.SIGKILL)  # the leader ignores the gentle way, whose grace is long
     wait_until(lambda: not group_is_alive(leader), "its group is gone")
     assert list(place.iterdir()) == []
 
@@ -176,21 +176,37 @@ def test_a_program_that_was_started_when_a_signal_came_is_stopped(
     assert list(place.iterdir()) == []
 
 
-def test_the_guard_outlives_a_signal_to_everybody(place: Path) -> None:
-    """A service manager stops all processes of a service at once."""
-    with Workspace(place) as workspace:
-        status = Path(f"/proc/{workspace._guard.pid}/status")
+def guard_of(folder: str | Path) -> int:
+    """The process ID of the guard of a working folder. It leads a group."""
+    [guard] = [
+        int(command.parent.name)
+        for command in Path("/proc").glob("[0-9]*/cmdline")
+        if command.read_bytes().endswith(f"\0pgstow-guard\0{folder}\0".encode())
+    ]
+    return guard
+
+
+def test_the_guard_outlives_a_signal_to_everybody(place: Path, make_program: MakeProgram) -> None:
+    """A service manager stops all processes of a service at once. The guard is the last one to go."""
+    program = make_program("echo started >&2; exec sleep 1000")
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER, place, program.path, "running"], stdout=subprocess.PIPE, text=True
+    ) as owner:
+        assert owner.stdout
+        path, leader = owner.stdout.readline().split()
+        guard = guard_of(path)
+        status = Path(f"/proc/{guard}/status")
 
         def ignored() -> int:
             return int(status.read_text().partition("SigIgn:")[2].split()[0], 16)
 
         # SIGHUP, SIGINT and SIGTERM, whatever else our own parent made us ignore.
         wait_until(lambda: ignored() & 0x4003 == 0x4003, "the guard has set itself up")
-        os.killpg(workspace._guard.pid, signal.SIGTERM)
-        os.killpg(workspace._guard.pid, signal.SIGINT)
-        os.killpg(workspace._guard.pid, signal.SIGHUP)
-    assert workspace._guard.returncode == 0
-    assert list(place.iterdir()) == []
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            os.killpg(guard, number)
+        owner.kill()
+    wait_until(lambda: not group_is_alive(int(leader)), "the guard has stopped the program")
+    wait_until(lambda: not Path(path).exists(), "the guard has removed the folder")
 
 
 def process_with_number(number: int) -> "subprocess.Popen[bytes]":
@@ -214,7 +230,7 @@ def test_a_group_that_ended_is_signalled_no_more(place: Path, make_program: Make
         running = workspace.start(make_program("exit 0"), [])
         wait_until(lambda: running.poll() == 0, "it has told the guard its number, and ended")
         running.stop()
-        bystander = process_with_number(running._process.pid)
+        bystander = process_with_number(running.pid)
         running.pause()
         running.stop()
     try:
@@ -227,8 +243,9 @@ def test_a_group_that_ended_is_signalled_no_more(place: Path, make_program: Make
 def test_a_killed_guard_is_no_failure(place: Path, make_program: MakeProgram) -> None:
     with Workspace(place) as workspace:
         running = workspace.start(make_program("exec sleep 1000"), [])
-        workspace._guard.kill()
-        workspace._guard.wait()
+        guard = guard_of(workspace.path)
+        os.kill(guard, signal.SIGKILL)
+        wait_until(lambda: not group_is_alive(guard), "the guard is dead")
         running.stop()
     assert list(place.iterdir()) == []
 
@@ -301,15 +318,16 @@ def test_where_proc_shows_other_processes_nothing_is_told(
 def test_a_leader_that_has_ended_answers_for_none_of_its_workers(place: Path, make_program: MakeProgram) -> None:
     """Nobody lists them as its children any more."""
     with Workspace(place) as workspace:
+        folder = workspace.path / "archive"
         running = workspace.start(
-            make_program(f"( exec 3>{workspace.path}/file; sleep 1000 ) & echo started >&2; wait"), []
+            make_program(f"mkdir {folder}; ( exec 3>{folder}/file; sleep 1000 ) & echo started >&2; wait"), []
         )
         await_message(running, "started")
-        wait_until(lambda: running.open_files(workspace.path) == {"file", running._log.name}, "the worker has it open")
-        os.kill(running._process.pid, signal.SIGKILL)
+        wait_until(lambda: running.open_files(folder) == {"file"}, "the worker has it open")
+        os.kill(running.pid, signal.SIGKILL)
         wait_until(lambda: running.poll() is not None, "the leader ends")
-        assert running.open_files(workspace.path) is None
-        running._signal(signal.SIGKILL)
+        assert running.open_files(folder) is None
+        os.killpg(running.pid, signal.SIGKILL)
 
 
 class TestAbandoned:
@@ -381,6 +399,27 @@ def test_where_no_folder_can_be_made(tmp_path: Path) -> None:
             "pg_dump: error: no\npg_dump: detail: Query was: LOCK" + " x" * 500,
             r"pg_dump failed: no \(Query was: LOCK x.* x …\.",
         ),
+        (
+            1,
+            "pg_dump: warning: w\npg_dump: hint: of the warning\npg_dump: error: query failed: ERROR:  out of shared memory\n"
+            "HINT:  You might need to increase max_locks_per_transaction.\npg_dump: detail: Query was: LOCK TABLE"
+            + " t"
+            * 500,
+            r"pg_dump failed: query failed: ERROR: out of shared memory \(Query was: LOCK TABLE t.* t …\. "
+            r"Hint: You might need to increase max_locks_per_transaction\.",
+        ),
+        (
+            1,
+            "pg_dump: error: Dumping failed\npg_dump: detail: Error message from server: ERROR:  no\nHINT:  Do\n"
+            "pg_dump: detail: Command was: x",
+            r"pg_dump failed: Dumping failed \(Error message from server: ERROR: +no\)\. Hint: Do\.",
+        ),
+        (
+            1,
+            "pg_dump: error: no\npg_dump: detail: Query was: CREATE FUNCTION f() AS '\nHINT:  never mind\n'",
+            r"pg_dump failed: no \(Query was: CREATE FUNCTION f\(\) AS '\)\.",
+        ),
+        (1, "pg_dump: error: no\npg_dump: error: two\nHINT:  of the other", r"pg_dump failed: no \(two\)\."),
         (127, "sh: 1: exec: pg_dump: not found", "pg_dump failed: 1: exec: pg_dump: not found."),
     ],
 )

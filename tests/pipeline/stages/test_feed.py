@@ -1,4 +1,5 @@
 import dataclasses
+import fcntl
 import os
 import re
 import subprocess
@@ -115,9 +116,18 @@ def test_a_single_job_is_fed_in_the_order_that_was_asked_for(stored_sample: Stor
         assert [group for (group,) in plan.sequences[0]] == wanted
 
 
+def awaited(fed: Feeding) -> set[Path]:
+    """The pipes for whose readers threads wait: the threads have them open."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.add(descriptor.readlink())
+    return {path for path in found if path.parent == fed.folder}
+
+
 def test_pipes_that_somebody_removed_keep_no_thread(fed: Feeding, jobs: int) -> None:
     """A cleaner of temporary folders, say: each thread waits for a reader of a pipe that has no name any more."""
-    wait_until(lambda: len(fed.feed._waiting) >= min(jobs + 2, 3), "threads wait for readers")
+    wait_until(lambda: len(awaited(fed)) >= min(jobs + 2, 3), "threads wait for readers")
     for path in fed.folder.iterdir():
         if path.is_fifo():
             path.unlink()
@@ -129,8 +139,9 @@ def test_pipes_that_somebody_removed_keep_no_thread(fed: Feeding, jobs: int) -> 
 def test_the_thread_of_a_stray_ends_with_its_work(stored_sample: StoredSample, tmp_path: Path) -> None:
     with Workers() as workers:
         fed = feeding(stored_sample, tmp_path / "feed", workers, 1)
-        last = [path for group in fed.feed._unclaimed.values() for path in [fed.folder / group[0].path]][-3:]
-        for path in last:
+        wait_until(lambda: len(awaited(fed)) >= 3, "threads wait for readers")
+        tables = {fed.folder / file.path for file in fed.archive.files_of(None) if file.kind == "table"}
+        for path in sorted(tables - awaited(fed))[:3]:
             with ThreadPoolExecutor() as pool:
                 done = pool.submit(path.read_bytes).done
                 wait_until(partial(served, fed, done), "a stray is served")
@@ -176,7 +187,8 @@ def test_who_is_let_go_waits_for_no_object(stored_sample: StoredSample, tmp_path
     reader = ObjectReader(store, stored_sample.manifest.objects, files, workers, limits)
     plan = plan_feed(archive.toc_data, archive.toc, {file.path: file for file in files}, archive.lists, jobs=2)
     feed = Feed(tmp_path / "feed", plan, reader, workers, jobs=2)
-    wait_until(lambda: len(feed._waiting) == 4, "all threads wait for somebody to open a pipe")
+    fed = Feeding(tmp_path / "feed", archive, feed, workers, dict(plan.new_ids))
+    wait_until(lambda: len(awaited(fed)) == 4, "all threads wait for somebody to open a pipe")
     feed.close()
     stopping = threading.Thread(target=workers.__exit__, args=(None, None, None), daemon=True)
     stopping.start()
@@ -189,13 +201,19 @@ def test_who_stops_reading_in_the_middle_lets_the_thread_go(
     stored_sample: StoredSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pg_restore was killed: a broken pipe is its failure to tell, not ours."""
-    monkeypatch.setattr("pipeline.stages.feed._PIPE_SIZE", 4096)  # else all of the table would fit into it
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)  # else all of the table would fit into the pipe
     with Workers() as workers:
         made = feeding(stored_sample, tmp_path / "feed", workers, jobs=2)
         path = made.path("telemetry.reading")
         with path.open("rb", buffering=0) as pipe:
             assert pipe.read(10)
         made.feed.close()
+        wait_until(lambda: not awaited(made), "all threads are let go")
+        made.workers.collect()
     assert path.exists(), "a file that was taken to its end is removed"
     assert not feeder_threads()
 

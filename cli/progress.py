@@ -1,0 +1,112 @@
+"""The progress of a command on standard error: a bar on a terminal, or a line now and then elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cli.display import format_size, one_line, one_sentence
+from pipeline.events import Event, Notice, Notify, Progress, Started
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_LINE_INTERVAL = 10.0  # seconds
+_BAR_WIDTH = 20  # columns, of a terminal that may have 80
+
+
+@contextmanager
+def show_progress(*, quiet: bool) -> Iterator[Notify]:
+    """Yield a callable that shows events on standard error: with a bar on a terminal, in plain lines elsewhere.
+
+    If ``quiet``, it shows only notices. A terminal that can't move its cursor (``TERM=dumb``) gets lines.
+    """
+    if quiet:
+        yield _show_notice
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if console.is_terminal and not console.is_dumb_terminal:
+        with _bar(console) as notify:
+            yield notify
+    else:
+        yield _Lines()
+
+
+def _show_notice(event: Event) -> None:
+    if isinstance(event, Notice):
+        print(f"pgstow: {one_sentence(event.text)}", file=sys.stderr)
+
+
+def _share(done: int, total: int) -> str:
+    """Return the share in whole percent, rounded down: 100% is the end."""
+    return f"{min(100, 100 * done // total)}%" if total else "…"
+
+
+def _amounts(event: Progress) -> str:
+    if event.unit == "objects":
+        return f"{event.done:,} of {event.total:,} objects"
+    return f"{format_size(event.done)} of {format_size(max(event.done, event.total))}"
+
+
+class _Lines:
+    """A line for each step, and one about every ten seconds, so that a log shows that the run goes on."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case Started(step):
+                print(f"{one_line(step)} …", file=sys.stderr, flush=True)
+            case Notice():
+                _show_notice(event)
+            case Progress() if time.monotonic() - self._last >= _LINE_INTERVAL:
+                self._last = time.monotonic()
+                moved = f", {format_size(event.stored)} moved" if event.stored else ""
+                print(f"{_share(event.done, event.total)} {_amounts(event)}{moved}", file=sys.stderr, flush=True)
+            case _:
+                pass
+
+
+@contextmanager
+def _bar(console: "Console") -> Iterator[Notify]:
+    from rich.markup import escape
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+    from rich.table import Column
+
+    bar = Bar(
+        TextColumn("{task.fields[share]:>4}"),
+        BarColumn(bar_width=_BAR_WIDTH),
+        TextColumn("{task.fields[amounts]}"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("[dim]{task.fields[current]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+        console=console,
+        transient=True,
+        redirect_stdout=False,  # a result must not go where messages go
+        expand=True,
+    )
+    task = bar.add_task("", total=None, share="", amounts="", current="")
+
+    def notify(event: Event) -> None:
+        match event:
+            case Started(step):
+                console.print(f"{escape(one_line(step))} …")
+                bar.reset(task, total=None, share="", amounts="", current="")
+            case Notice(text):
+                console.print(f"pgstow: {escape(one_sentence(text))}")
+            case Progress(done, total, _, current):
+                bar.update(
+                    task,
+                    completed=done,
+                    total=max(done, total) or None,
+                    share=_share(done, total),
+                    amounts=_amounts(event),
+                    current=escape(one_line(", ".join(current[:3]))),
+                )
+
+    with bar:
+        yield notify

@@ -1,0 +1,118 @@
+"""What a person sees while a command runs: a bar on a terminal of 80 columns, lines elsewhere, and nothing of either afterwards."""
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+
+import pytest
+from support.faulty_http import Fault, FaultyProxy
+from support.object_stores import StoreBucket
+from support.pgstow import PATIENCE, run_pgstow
+
+SCRIPT = """
+import sys, time
+from cli import errors, stdio
+from cli.progress import show_progress
+from pipeline.events import Notice, Progress, Started
+
+GIB = 1 << 30
+stdio.take_over()
+with errors.reported(debug=False), show_progress(quiet=False) as notify:
+    notify(Started("Dumping shop"))
+    for event in (
+        Progress(168 << 20, 1020, 0, ("public.a_table_with_a_long_name_" + "x" * 60, "second", "third", "fourth")),
+        Progress(999 * GIB, 1000 * GIB, 3 * GIB, ("public.\\x1b[31mred",)),
+        Progress(3, 40, 0, unit="objects"),
+    ):
+        notify(event)
+        time.sleep(0.3)  # the bar is drawn ten times a second
+    print("drawn", flush=True)
+    time.sleep({wait})
+"""
+MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+
+
+@contextmanager
+def on_a_terminal(environment: Mapping[str, str], wait: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
+    """Run the script on a terminal of 80 columns. Yield the process, and a list that has what the terminal got once the block has ended."""
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    shown: list[str] = []
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.replace("{wait}", str(wait))],
+        stdin=its,
+        stdout=subprocess.PIPE,
+        stderr=its,
+        env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", **environment},
+    ) as process:
+        os.close(its)
+        yield process, shown
+    received = b""
+    with suppress(OSError):  # EIO: the other end is closed, and all is read
+        while part := os.read(ours, 65536):
+            received += part
+    os.close(ours)
+    shown.append(received.decode())
+
+
+def test_a_bar_fits_and_never_lies() -> None:
+    with on_a_terminal({}) as (process, shown):
+        assert process.wait(PATIENCE) == 0
+    [text] = shown
+    rows = [MOVES.sub("", row) for row in re.split(r"\r|\n", text)]
+    assert max(map(len, rows)) == 80
+    [first, second, third] = (
+        next(row for row in rows if amounts in row)
+        for amounts in ("168.0 MiB of 168.0 MiB", "999.0 GiB of 1000.0 GiB", "3 of 40 objects")
+    )
+    assert first.startswith("100%")
+    assert "public.a_table" in first
+    assert second.startswith(" 99%")
+    assert "public.␛[31mred" in second
+    assert third.startswith("  7%")
+    assert not re.search(r"\d{3,}%", text.replace("100%", ""))
+    assert_gone(text)
+
+
+def test_ctrl_c_leaves_no_bar_behind() -> None:
+    with on_a_terminal({}, wait=60) as (process, shown):
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"drawn\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+    assert_gone(shown[0])
+
+
+def assert_gone(text: str) -> None:
+    """Assert that the bar's row is erased after it was drawn for the last time, and that the cursor is shown again."""
+    after = text.rpartition("objects")[2]
+    assert "\x1b[2K" in after
+    assert "\x1b[?25h" in after
+    assert "%" not in after
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_a_terminal_without_a_cursor_gets_lines(kind: str) -> None:
+    with on_a_terminal({"TERM": kind}) as (process, shown):
+        assert process.wait(PATIENCE) == 0
+    assert shown == ["Dumping shop …\r\n"]
+
+
+def test_retries_are_told_while_they_happen(s3_bucket: StoreBucket) -> None:
+    with FaultyProxy(s3_bucket.endpoint) as proxy:
+        proxy.fail(with_=Fault.SLOW_DOWN, times=3)
+        listed = run_pgstow("list", "--from", s3_bucket.url_at(proxy.url))
+        assert listed.exit_code == 0
+        assert re.fullmatch(
+            r"pgstow: s3://\S+: the store failed \(SlowDown.*\); retrying until \d\d:\d\d:\d\d \(attempt 3\)\n",
+            listed.stderr,
+        )
+        proxy.fail(with_=Fault.SLOW_DOWN, times=3)
+        quiet = run_pgstow("verify", "--from", s3_bucket.url_at(proxy.url), "--quiet")
+        assert "retrying" not in quiet.stderr

@@ -1,0 +1,77 @@
+"""A session tells a refused statement from a server that went away, and a restore blames the right one."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from support.postgres_fixtures import Database
+from support.stored_sample import StoredSample
+
+from pipeline.archive.reader import open_archive
+from pipeline.concurrency import Workers
+from pipeline.config import Limits, RestoreOptions
+from pipeline.errors import RestoreFailed, ServerUnavailable, StatementRefused
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.partitions import Attachment, attach
+from pipeline.postgres.psql import run_script
+from pipeline.postgres.restricted_mode import find_psql
+from pipeline.postgres.server import Server
+from pipeline.postgres.workspace import Workspace
+from pipeline.restore.properties import apply_rest
+
+END_OTHERS = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+    "WHERE datname = current_database() AND pid <> pg_backend_pid();"
+)
+
+
+@pytest.fixture
+def server(database: Database) -> Iterator[Server]:
+    with Server(Conninfo.parse(database.conninfo)) as server:
+        yield server
+
+
+def test_a_refused_statement_and_an_ended_session(database: Database, server: Server) -> None:
+    with pytest.raises(StatementRefused, match=r'refused a statement: .*"none"'):
+        server.execute("DROP TABLE none")
+    with pytest.raises(StatementRefused, match="server closed the connection unexpectedly"):
+        server.execute("DO $$BEGIN RAISE 'server closed the connection unexpectedly'; END$$")
+    server.check_alive()
+    database.execute(END_OTHERS)
+    for _ in range(2):
+        with pytest.raises(ServerUnavailable, match="went away"):
+            server.execute("SELECT")
+
+
+def test_the_end_of_the_session_during_its_statement(server: Server) -> None:
+    with pytest.raises(ServerUnavailable, match="went away: terminating connection"):
+        server.execute("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(5)")
+
+
+@pytest.mark.parametrize(("script", "failure"), [("", RestoreFailed), (END_OTHERS, ServerUnavailable)])
+def test_who_is_to_blame_for_a_program_that_fails(
+    database: Database, server: Server, script: str, failure: type[Exception]
+) -> None:
+    """psql's own session ends both times."""
+    target = Conninfo.parse(database.conninfo)
+    whole = f"{script} SELECT pg_terminate_backend(pg_backend_pid());".encode()
+    with Workspace() as workspace, pytest.raises(failure), server.blamed():
+        run_script(find_psql(at_least_major=server.major), target, workspace, whole, "pgstow test")
+
+
+def test_a_restores_last_statements(database: Database, server: Server, stored_sample: StoredSample) -> None:
+    """They blame the backup only for what the server refuses."""
+    with Workers() as workers:
+        archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits())
+    steps: list[Callable[[], None]] = [
+        lambda: attach(server, [Attachment("app.p", "app.t", "ALTER TABLE none ATTACH PARTITION p DEFAULT")]),
+        lambda: apply_rest(server, archive, RestoreOptions(), whole=True),
+    ]
+    database.execute(f"ALTER DATABASE {database.name} OWNER TO pg_monitor")
+    server.execute("SET ROLE pg_monitor")  # it can't give the database to the backup's owner
+    for step in steps:
+        with pytest.raises(RestoreFailed):
+            step()
+    database.execute(END_OTHERS)
+    for step in steps:
+        with pytest.raises(ServerUnavailable):
+            step()
