@@ -186,7 +186,7 @@ def test_an_older_client_is_never_used(servers: Servers, pgstow: Callable[..., R
     assert_one_sentence(
         result, 9, r"pg_dump of PostgreSQL 17 or newer is needed, but there is only 14\.\d+, 16\.\d+ in"
     )
-    assert not (tmp_path / "store").exists()
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_a_newer_client_does_where_there_is_no_other(
