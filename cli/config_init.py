@@ -129,9 +129,8 @@ def _with_usual(choices: "Choices", job: "Job") -> "Choices":
     reads, deletes = _find_rights(job)
     if choices.verify is None and reads:
         choices = replace(choices, verify=USUAL_VERIFICATION)
-    question = (
-        "These credentials can delete. Remove backups after each run, and keep one of each of 14 days and 12 months?"
-    )
+    rules = ", ".join(f"{rule} = {number}" for rule, number in USUAL_RETENTION.items())
+    question = f"These credentials can delete. Shall each run remove the backups that {rules} don't keep?"
     if deletes and not choices.keep and _asks() and typer.confirm(question, err=True):
         choices = replace(choices, keep=USUAL_RETENTION)
     return choices

@@ -229,10 +229,9 @@ class Monitoring(Settings):
     hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=60, description="Seconds that a command or a message may take"
     )
-    ping: (
-        Annotated[str, BeforeValidator(_ping), text_or_reference("A dead man's switch, as healthchecks.io has it")]
-        | None
-    ) = None
+    ping: Annotated[str, BeforeValidator(_ping), WithJsonSchema(REFERENCE)] | None = Field(
+        default=None, description="A dead man's switch, as healthchecks.io has it"
+    )
 
 
 class Config(Settings):

@@ -245,7 +245,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_not(database: Database, tmp_pa
     result = run_pgstow("backup", database.conninfo, *arguments)
     assert result.exit_code == 0, result
     assert f"Would back up localhost/{database.name}" in result.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path != tmp_path / "store"] == []
 
 
 def test_a_dry_run_shows_no_secret_of_the_stores_url() -> None:

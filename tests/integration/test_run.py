@@ -250,8 +250,12 @@ def test_what_nights_left_on_which_a_database_failed(night: Night, tmp_path: Pat
             assert night.run().exit_code == 4
         orphans = committed_backups(tmp_path / "nas")
         admin.execute("GRANT CONNECT ON DATABASE closed TO nightly")
-        assert night.run().exit_code == 0
-    left = set(orphans) & set(committed_backups(tmp_path / "nas"))
+        [good] = night.outcomes(night.run("--json")).values()
+        assert good["good"]
+        left = set(orphans) & set(committed_backups(tmp_path / "nas"))
+        admin.execute("REVOKE CONNECT ON DATABASE closed FROM nightly")
+        [bad] = night.outcomes(night.run("--json")).values()
+    assert bad["newest_before"] == good["snapshot_at"], "databases' own backups are no backup of the server"
     assert len(orphans) == 6
     assert len(left) == 3, "the newest of each database stays, as one that is alone"
 

@@ -171,7 +171,7 @@ def test_a_bucket_that_is_not_there(s3_bucket: StoreBucket) -> None:
     with closing(open_backend(lacking.url)) as store:
         [finding] = examine_store(store, "prod")
     assert finding.outcome is Severity.PROBLEM
-    assert "bucket does not exist" in finding.sentence
+    assert "there is no bucket" in finding.sentence
     assert finding.remedy
 
 
