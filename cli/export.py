@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 import typer
 
 from cli import options
-from cli import restore_options as how
 from cli.errors import Stopped
 from cli.progress import show_progress
+from cli.restore_options import with_restore_options
+from pipeline.archive.selection import EntrySelection
+from pipeline.postgres.restore_options import RestoreOptions
 
 if TYPE_CHECKING:
     from pipeline.catalog.manifest import Format
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _STANDARD_OUTPUT = 1  # its descriptor
 
 
+@with_restore_options
 def export(
     backup: options.BackupId = "latest",
     *,
@@ -50,14 +53,8 @@ def export(
         ),
     ] = "plain",
     create: Annotated[bool, typer.Option("--create", "-C", help="Have the script make the database")] = False,
-    table: how.Tables = None,
-    schema: how.Schemas = None,
-    schema_only: how.SchemaOnly = False,
-    data_only: how.DataOnly = False,
-    clean: how.Clean = False,
-    if_exists: how.IfExists = False,
-    no_owner: how.NoOwner = False,
-    no_privileges: how.NoPrivileges = False,
+    choice: EntrySelection,
+    how: RestoreOptions,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
@@ -65,9 +62,7 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Turn a backup into an SQL script for psql, or the archive that it was; every object is checked before a byte of it is used."""
-    from pipeline.archive.reader import EntrySelection
     from pipeline.catalog.find import BackupSelector
-    from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
     from pipeline.restore.export import ExportRequest
     from pipeline.restore.export import export as export_backup
@@ -75,15 +70,8 @@ def export(
     request = ExportRequest(
         wanted=BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
         format=cast("Format", format_),
-        choice=EntrySelection(tables=tuple(table or ()), schemas=tuple(schema or ())),
-        options=RestoreOptions(
-            schema_only=schema_only,
-            data_only=data_only,
-            clean=clean,
-            if_exists=if_exists,
-            no_owner=no_owner,
-            no_privileges=no_privileges,
-        ),
+        choice=choice,
+        options=how,
         create=create,
         limits=options.make_limits(1, transfers, memory, spool_dir),
         programs=tuple(bin_dir or ()),

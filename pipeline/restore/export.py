@@ -9,18 +9,21 @@ from shlex import quote
 from tarfile import BLOCKSIZE, GNU_FORMAT, TarInfo
 from typing import BinaryIO
 
-from pipeline.archive.reader import EntrySelection, check_format, dump_format, open_archive
+from pipeline.archive.reader import check_format, dump_format, open_archive
+from pipeline.archive.selection import EntrySelection, tell_lost
 from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest
 from pipeline.concurrency import Workers
-from pipeline.config import Limits, RestoreOptions
+from pipeline.config import Limits
 from pipeline.errors import InvalidRequest, LocalResourceExhausted, RestoreFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.loading import money_setting
 from pipeline.postgres.partitions import attachments_left_out, tell_alone
 from pipeline.postgres.pg_restore import PgRestore
-from pipeline.postgres.programs import find_program, major_of
+from pipeline.postgres.programs import major_of
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.workspace import Workspace
+from pipeline.restore.compatibility import find_pg_restore
 from pipeline.restore.extract import where_it_lies
 from pipeline.restore.supervise import supervise
 from pipeline.stages.download import ObjectReader, check_content, tell_replaced
@@ -108,9 +111,10 @@ def _write_script(
     chosen = archive.choose(request.choice)
     if request.options.makes_tables:
         tell_alone(attachments_left_out(archive.toc, chosen or ()), notify)
+        tell_lost(request.choice.lost(archive.toc), notify)
     files = archive.files_of(chosen) if request.options.loads_data or archive.is_stream else []
     dumped_by = manifest.source.pg_dump_version
-    program = find_program("pg_restore", at_least_major=major_of(dumped_by), search=request.programs)
+    program = find_pg_restore(major_of(dumped_by), request.options, request.programs)
     reader = ObjectReader(store, manifest.objects, files, workers, limits)
     plan = archive.plan_feed(files, jobs=1)
     notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
