@@ -15,6 +15,7 @@ from cli import display, options
 from cli import retention_options as retention
 from cli.errors import exit_code_of, result_of
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from pipeline.archive.destinations import BackupResults
@@ -186,8 +187,8 @@ def _print(copies: "BackupResults", urls: "Sequence[str]", seconds: float) -> No
     name = display.one_line(f"{manifest.cluster}/{manifest.database}")
     print(f"Backed up {name} as {manifest.backup_id} in {display.format_duration(seconds)}.")
     print(
-        f"{totals.rows:,} rows in {totals.tables:,} tables; {display.format_size(totals.size)} dumped, "
-        f"{display.format_size(totals.stored_size)} stored in {totals.objects:,} objects at {' and at '.join(places)}."
+        f"{counted(totals.rows, 'row')} in {counted(totals.tables, 'table')}; {display.format_size(totals.size)} dumped, "
+        f"{display.format_size(totals.stored_size)} stored in {counted(totals.objects, 'object')} at {' and at '.join(places)}."
     )
 
 
@@ -200,10 +201,10 @@ def _print_plan(plan: "BackupPlan", url: str, *, as_json: bool) -> None:
         f"Would back up {display.one_line(f'{plan.cluster}/{plan.database}')} (PostgreSQL {plan.server_version}) to {url}"
     )
     print(
-        f"with {plan.program.path} {plan.program.version}: {len(plan.tables):,} tables, about {total} on the server's disk,"
+        f"with {plan.program.path} {plan.program.version}: {counted(len(plan.tables), 'table')}, about {total} on the server's disk,"
     )
     print(
-        f"{'with' if plan.large_objects else 'without'} large objects, {plan.entries:,} entries in the archive. The largest:"
+        f"{'with' if plan.large_objects else 'without'} large objects, {counted(plan.entries, 'entry', 'entries')} in the archive. The largest:"
     )
     for table in plan.tables[:10]:
         print(f"  {display.format_size(table.size):>10}  {display.one_line(f'{table.schema}.{table.relation}')}")

@@ -13,6 +13,7 @@ from cli import backup_options as what
 from cli import display, options
 from cli.errors import ExitCode
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from pipeline.check.finding import Finding
@@ -103,7 +104,7 @@ def _lines(finding: "Finding", width: int) -> "Iterator[str]":
 def verdict(findings: "Sequence[Finding]") -> str:
     """Return a sentence on the findings as a whole: if a backup is ready, and how many problems and warnings there are."""
     count = {outcome: sum(finding.outcome == outcome for finding in findings) for outcome in ("problem", "warning")}
-    words = [f"{number} {name}{'s' if number > 1 else ''}" for name, number in count.items() if number]
+    words = [counted(number, name) for name, number in count.items() if number]
     if count["problem"]:
         return f"Not ready to back up: {' and '.join(words)}."
     return f"Ready to back up{f', with {words[0]}' if words else ''}."

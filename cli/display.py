@@ -46,7 +46,7 @@ def format_age(moment: datetime) -> str:
     age = datetime.now(UTC) - moment
     for unit, span in (("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))):
         if count := age // span:
-            return f"{count} {unit}{'s' if count > 1 else ''} ago"
+            return f"{counted(count, unit)} ago"
     return "just now"
 
 

@@ -7,6 +7,7 @@ from cli import display, options
 from cli.command import Commands
 from cli.errors import result_of
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 app = Commands(
     help="Legal holds: backups that nobody can delete until they are let go (S3 with Object Lock, Google Cloud Storage).",
@@ -71,8 +72,7 @@ def list_(
         if lock.held:
             print(display.one_line(f"{ref.cluster}/{ref.database} {ref.backup_id}"))
     if untold:
-        backups = "1 backup" if len(untold) == 1 else f"{len(untold)} backups"
-        print(f"Legal holds of {backups} can't be told: needs {' and '.join(untold[0].needs)}.")
+        print(f"Legal holds of {counted(len(untold), 'backup')} can't be told: needs {' and '.join(untold[0].needs)}.")
     elif not locks:
         print(f"No backup in {store.url} is under a legal hold.")
 
@@ -99,8 +99,10 @@ def _hold(
         objects = hold(BackupSelector(backup, cluster, database), store, notify, held=held)
     meant, *members = objects
     name = display.one_line(f"{meant.cluster}/{meant.database} {meant.backup_id}")
-    also = f" and its {len(members)} members" if members else ""
-    done = f"{name}{also}: {sum(objects.values()):,} objects are {'under a legal hold now' if held else 'let go by their legal hold'}."
+    also = f" and its {counted(len(members), 'member')}" if members else ""
+    total = sum(objects.values())
+    state = "under a legal hold now" if held else f"let go by {'its' if total == 1 else 'their'} legal hold"
+    done = f"{name}{also}: {counted(total, 'object')} {'is' if total == 1 else 'are'} {state}."
     with result_of(done):
         if json:
             display.print_json(

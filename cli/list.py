@@ -10,6 +10,7 @@ import typer
 from cli import display, options
 from cli.errors import ExitCode
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,7 +136,7 @@ def _kind(manifest: "Manifest") -> str:
         case "cluster":
             partial = f", {dump.only} only" if dump.only else ", partial" if dump.partial else ""
             script = ", one script" if dump.format == "script" else ""
-            return f"{len(manifest.databases)} databases{script}{partial}"
+            return f"{counted(len(manifest.databases), 'database')}{script}{partial}"
         case "database":
             return f"{dump.only} only" if dump.only else "partial" if dump.partial else ""
 

@@ -11,6 +11,7 @@ from cli import display, options
 from cli import restore_options as how
 from cli.errors import Stopped, result_of
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from pipeline.archive.reader import EntrySelection
@@ -186,7 +187,7 @@ def restore(
             print("No data was asked for, and so none was counted.")
             return
         print(
-            f"{restored.rows:,} rows in {restored.tables:,} tables, as the manifest says; "
+            f"{counted(restored.rows, 'row')} in {counted(restored.tables, 'table')}, as the manifest says; "
             f"{display.format_size(restored.fetched)} fetched, {display.format_size(restored.size)} restored."
         )
 
@@ -210,7 +211,11 @@ def _restore_server(
         exc.consequence = "the server may hold a part of the backup now"
         raise
     duration = display.format_duration(time.monotonic() - started)
-    what = "roles and tablespaces" if globals_only else f"roles, tablespaces and {len(restored.databases):,} databases"
+    what = (
+        "roles and tablespaces"
+        if globals_only
+        else f"roles, tablespaces and {counted(len(restored.databases), 'database')}"
+    )
     done = f"Restored {display.one_line(restored.cluster)} {restored.backup_id}, {what}, in {duration}."
     with result_of(done):
         if json:
@@ -246,7 +251,7 @@ def _extract(
     request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
     with closing(store), show_progress(quiet=quiet or json) as notify:
         extracted = extract(request, store, notify)
-    done = f"Wrote {extracted.files:,} files, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
+    done = f"Wrote {counted(extracted.files, 'file')}, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
     format_ = extracted.manifest.dump.format
     path = folder if format_ == "directory" else folder / extracted.manifest.files[0].path
 

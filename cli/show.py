@@ -10,6 +10,7 @@ import typer
 
 from cli import display, options
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from pipeline.catalog.manifest import Manifest
@@ -121,7 +122,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Store": url,
         "Data of": f"{_moment(manifest.snapshot_at)} ({display.format_age(manifest.snapshot_at)})",
         "Taken": f"in {display.format_duration((manifest.finished_at - manifest.started_at).total_seconds())} by {manifest.tool}, "
-        f"pg_dump {source.pg_dump_version}, {dump.jobs} jobs",
+        f"pg_dump {source.pg_dump_version}, {counted(dump.jobs, 'job')}",
         "Server": f"PostgreSQL {source.server_version} at {source.host}:{source.port}{', a standby' if source.standby else ''}",
         "System identifier": source.system_identifier or "not readable",
         "WAL position": source.wal_lsn or "not readable",
@@ -129,9 +130,9 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Extensions": ", ".join(f"{extension.name} {extension.version}" for extension in source.extensions) or "none",
         "Format": dump.format,
         "Selection": " ".join(left_out) or "everything",
-        "Rows": f"{totals.rows:,} in {totals.tables:,} tables",
-        "Size": f"{display.format_size(totals.size)} in {totals.files:,} files, {display.format_size(totals.stored_size)} stored "
-        f"in {totals.objects:,} objects ({manifest.compression.algorithm} level {manifest.compression.level})",
+        "Rows": f"{totals.rows:,} in {counted(totals.tables, 'table')}",
+        "Size": f"{display.format_size(totals.size)} in {counted(totals.files, 'file')}, {display.format_size(totals.stored_size)} stored "
+        f"in {counted(totals.objects, 'object')} ({manifest.compression.algorithm} level {manifest.compression.level})",
         "Encryption": "none",
         "Tags": ", ".join(manifest.tags) or "none",
         "Proven": proven,
@@ -171,6 +172,6 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
     out.print()
     out.print(listing)
     if len(tables) > len(shown):
-        out.print(f"… and {len(tables) - len(shown):,} more tables; --all shows them.")
+        out.print(f"… and {counted(len(tables) - len(shown), 'more table')}; --all shows them.")
     if large_objects := sum(1 for file in manifest.files if file.kind == "large_object"):
-        out.print(f"{large_objects:,} large objects.")
+        out.print(f"{counted(large_objects, 'large object')}.")

@@ -13,6 +13,7 @@ import typer
 from cli import display, options
 from cli.errors import ExitCode, exit_code_of, print_error, result_of
 from cli.progress import show_progress
+from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -237,8 +238,7 @@ def _document(found: "Verification") -> dict[str, Any]:
 
 def _describe_all(documents: "Sequence[dict[str, Any]]") -> str:
     good = ", ".join(f"{one['database']} {one['backup_id']}" for one in documents if one["good"])
-    backups = "1 backup" if len(documents) == 1 else f"{len(documents)} backups"
-    return display.one_line(f"Verified {backups}. Good: {good or 'none'}.")
+    return display.one_line(f"Verified {counted(len(documents), 'backup')}. Good: {good or 'none'}.")
 
 
 def _print(found: "Verification", seconds: float) -> None:
@@ -248,7 +248,7 @@ def _print(found: "Verification", seconds: float) -> None:
         for sentence in sentences[:_NAMED]:
             print_error(sentence)
         if len(sentences) > _NAMED:
-            print_error(f"… and {len(sentences) - _NAMED} more objects: --json names them all.")
+            print_error(f"… and {counted(len(sentences) - _NAMED, 'more object')}: --json names them all.")
     name = display.one_line(f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}")
     if found.stored.doubt:
         print(f"{name} is NOT BELIEVED: pgstow list says why, and README.md says what to do.")
@@ -270,18 +270,26 @@ def _print(found: "Verification", seconds: float) -> None:
     if found.unreadable:
         print(f"{name} is NOT PROVEN: {len(found.unreadable)} of its objects could not be read; no damage was found.")
         return
-    hashed = f"all {found.objects:,} objects and {found.files:,} files have their SHA-256"
+    every = _every(found.objects, "object")
+    are, were, have, them = (
+        ("is", "was", "has its", "it") if found.objects == 1 else ("are", "were", "have their", "them")
+    )
+    hashed = f"{every} and {counted(found.files, 'file')} have their SHA-256"
     proof = {
-        "objects": f"all {found.objects:,} objects are there, as the store reports them; no data was read",
-        "bytes": f"all {found.objects:,} objects were read ({display.format_size(found.read)}) and have their SHA-256",
+        "objects": f"{every} {are} there, as the store reports {them}; no data was read",
+        "bytes": f"{every} {were} read ({display.format_size(found.read)}) and {have} SHA-256",
         "archive": f"{hashed}{_parsed(found.manifest)}",
         "restore": f"{hashed}, and {_describe_restore(found.proof)}",
     }[found.level]
     print(f"{name} is good: {proof} ({display.format_duration(seconds)}).")
     if found.without_checksum:
         print(
-            f"For {found.without_checksum:,} objects the store reports no checksum: only their size is known at this level."
+            f"For {counted(found.without_checksum, 'object')} the store reports no checksum: only the size is known at this level."
         )
+
+
+def _every(count: int, noun: str) -> str:
+    return f"the one {noun}" if count == 1 else f"all {count:,} {noun}s"
 
 
 def _parsed(manifest: "Manifest") -> str:
@@ -297,7 +305,8 @@ def _print_whole(found: "Verification") -> None:
     manifest = found.manifest
     good = "good: all" if found.good else "NOT GOOD: not all"
     name = display.one_line(f"{manifest.cluster}/{manifest.database}")
-    print(f"{name} {manifest.backup_id} is {good} of its {len(manifest.members)} backups are.")
+    are = "is" if len(manifest.members) == 1 else "are"
+    print(f"{name} {manifest.backup_id} is {good} of its {counted(len(manifest.members), 'backup')} {are}.")
 
 
 def _describe_restore(proof: "Proof | None") -> str:
@@ -305,10 +314,10 @@ def _describe_restore(proof: "Proof | None") -> str:
         return ""
     restored = proof.restored
     words = [
-        f"PostgreSQL {restored.server_version} has all {restored.rows:,} rows of {restored.tables:,} tables restored"
+        f"PostgreSQL {restored.server_version} has {_every(restored.rows, 'row')} of {counted(restored.tables, 'table')} restored"
     ]
     if proof.compared is not None:
         words.append(f"the same content in {proof.compared:,} of these tables")
     if proof.assertions:
-        words.append(f"what was asserted in {len(proof.assertions):,} places")
+        words.append(f"what was asserted in {counted(len(proof.assertions), 'place')}")
     return ", ".join(words)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest, TableData
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
+from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.postgres.large_object_list import read_large_object_list
 from pipeline.postgres.loading import names_money
@@ -281,7 +282,7 @@ def single_file(manifest: Manifest) -> File:
     """Return the file of a backup that has a single file. Raises BackupDamaged if the manifest names no file or several files."""
     if len(manifest.files) != 1:
         raise BackupDamaged(
-            f"The manifest of {manifest.backup_id} names {len(manifest.files)} files instead of a single one."
+            f"The manifest of {manifest.backup_id} names {counted(len(manifest.files), 'file')} instead of a single one."
         )
     return manifest.files[0]
 

@@ -11,6 +11,7 @@ from pipeline.backup.source import check_server_clock, describe_source
 from pipeline.backup.stream import dump_stream
 from pipeline.catalog.keys import check_name
 from pipeline.catalog.manifest import DumpOptions, TableData
+from pipeline.counting import counted
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.locks import backup_lock
 from pipeline.postgres.programs import find_program
@@ -42,7 +43,7 @@ def _back_up_alone(backup: BackupInProgress, server: Server) -> BackupResults:
     options = _describe_dump(request, unlogged_left_out(server, request.selection))
     if options.unlogged_left_out:
         notify(Notice(describe_left_out(options.unlogged_left_out)))
-    notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {options.jobs} jobs"))
+    notify(Started(f"Dumping {server.name} with pg_dump {program.version}, {counted(options.jobs, 'job')}"))
     tables: list[TableData] = []
     with backup.dump_context(server, program) as context:
         if request.format == "directory":

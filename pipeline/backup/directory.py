@@ -10,6 +10,7 @@ from pipeline.backup.large_objects import LargeObjectCheck
 from pipeline.backup.progress import BackupProgress
 from pipeline.backup.request import BackupRequest
 from pipeline.catalog.manifest import TOC_NAME, File, FileKind
+from pipeline.counting import counted
 from pipeline.errors import DumpFailed
 from pipeline.events import Notice
 from pipeline.postgres.dump import COPY_END, DirectoryDump
@@ -79,7 +80,7 @@ def describe_files(archived: Sequence[ArchivedFile], toc: Toc) -> list[File]:
     listed = sum(file.lines for file in archived if _kind(file, entries) == "large_object_toc")
     present = sum(1 for file in archived if _kind(file, entries) == "large_object")
     if listed != present:
-        raise DumpFailed(f"pg_dump ended well, but left {present} of {listed} large objects.")
+        raise DumpFailed(f"pg_dump ended well, but left {present} of {counted(listed, 'large object')}.")
     return [_describe_file(file, entries) for file in archived]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.errors import DumpFailed
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import Toc
@@ -66,4 +67,6 @@ def _compare(dumped: Mapping[int, int], there: Mapping[int, int]) -> None:
 
 def _compare_count(dumped: int, there: int) -> None:
     if there != dumped:
-        raise DumpFailed(f"pg_dump ended well, but dumped {dumped:,} of {there:,} large objects. Back up again.")
+        raise DumpFailed(
+            f"pg_dump ended well, but dumped {dumped:,} of {counted(there, 'large object')}. Back up again."
+        )

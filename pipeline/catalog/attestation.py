@@ -19,6 +19,7 @@ from pipeline.catalog.fields import Count, Moment, Sha256
 from pipeline.catalog.keys import BackupRef, attestations_prefix, is_attestation_name
 from pipeline.catalog.plausibility import doubt_time
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.errors import ManifestInvalid
 from pipeline.events import Notice, Notify
 from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, ObjectTooLarge, StorageBackend
@@ -112,7 +113,10 @@ def store_attestation(store: StorageBackend, attestation: Attestation) -> str:
 def shortened(problems: Sequence[str]) -> list[str]:
     """Return the problems for an attestation: the first thousand, and a sentence with the number of the others."""
     left = len(problems) - _MOST_PROBLEMS
-    return [*problems[:_MOST_PROBLEMS], *([f"There are {left} more problems."] if left > 0 else [])]
+    return [
+        *problems[:_MOST_PROBLEMS],
+        *([f"There {'is' if left == 1 else 'are'} {counted(left, 'more problem')}."] if left > 0 else []),
+    ]
 
 
 def dump_attestation(attestation: Attestation) -> bytes:
@@ -159,7 +163,11 @@ def latest_attestations(
             else:
                 odd.append(info.key)
         if odd:
-            more = f" {len(odd) - 1} more have such names." if len(odd) > 1 else ""
+            more = (
+                f" {len(odd) - 1} more {'has such a name' if len(odd) == 2 else 'have such names'}."
+                if len(odd) > 1
+                else ""
+            )
             notify(
                 Notice(
                     f"{odd[0]!r} is no name that pgstow gives to an attestation. pgstow ignores the object and keeps it.{more}"
@@ -180,7 +188,7 @@ def _read(
         for (ref, _, _), (attestation, problems) in read:
             if problems:
                 others = len(problems) - 1
-                more = f" {others} more attestations of this backup can't be used either." if others else ""
+                more = f" {counted(others, 'more attestation')} of this backup can't be used either." if others else ""
                 notify(Notice(problems[0] + more))
             if attestation:
                 found[ref] = attestation

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pipeline.catalog.keys import MANIFESTS, BackupRef, is_foreign, is_odd, manifests_prefix
+from pipeline.counting import counted
 from pipeline.events import Notice, Notify
 from storage_backends import StorageBackend
 
@@ -68,4 +69,8 @@ def tell_odd(listing: Listing, notify: Notify) -> None:
     for key in listing.odd[:_ODD_NAMED]:
         notify(Notice(f"{key!r} is no name that pgstow gives to a manifest. pgstow ignores the object and keeps it."))
     if (more := len(listing.odd) - _ODD_NAMED) > 0:
-        notify(Notice(f"{more} more names under {MANIFESTS} are not pgstow's either."))
+        notify(
+            Notice(
+                f"{counted(more, 'more name')} under {MANIFESTS} {'is' if more == 1 else 'are'} not pgstow's either."
+            )
+        )

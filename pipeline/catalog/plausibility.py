@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from pipeline.catalog.keys import BackupRef, begun_at
 from pipeline.catalog.manifest import TOC_NAME, Manifest
+from pipeline.counting import counted
 
 CLOCK_TOLERANCE = timedelta(minutes=15)
 """How far clocks may differ. S3 refuses requests from machines whose clocks differ by more (`RequestTimeTooSkewed`_).
@@ -60,7 +61,7 @@ def _doubt_content(manifest: Manifest) -> str | None:
     elif not (len(manifest.files) == 1 and manifest.files[0].size):
         return "it doesn't name exactly one file, with content"
     if manifest.totals.tables and not (manifest.tables or any(file.kind == "table" for file in manifest.files)):
-        return f"it counts {manifest.totals.tables} tables, but names none"
+        return f"it counts {counted(manifest.totals.tables, 'table')}, but names none"
     return None
 
 

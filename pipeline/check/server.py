@@ -109,7 +109,7 @@ def judge_sessions(limits: Sequence[SessionLimit], jobs: int) -> Finding:
     return Finding(
         "sessions",
         Severity.PROBLEM,
-        f"{counted(jobs, 'job')} {'needs' if jobs == 1 else 'need'} {needed:,} sessions, but of the {tightest.most:,} that the "
+        f"{counted(jobs, 'job')} {'needs' if jobs == 1 else 'need'} {counted(needed, 'session')}, but of the {tightest.most:,} that the "
         f"{tightest.of} may have only {max(0, free):,} are free.",
         f"{fewer}, or raise {_RAISE[tightest.of]}.",
     )
@@ -137,7 +137,7 @@ def judge_interruptions(condition: ServerState) -> Iterator[Finding]:
         yield Finding(
             "old snapshots",
             Severity.WARNING,
-            f"old_snapshot_threshold is {condition.snapshot_threshold:,} minutes: a dump that takes longer fails.",
+            f"old_snapshot_threshold is {counted(condition.snapshot_threshold, 'minute')}: a dump that takes longer fails.",
             "Set old_snapshot_threshold = -1, its default, and restart the server.",
         )
 

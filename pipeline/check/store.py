@@ -9,6 +9,7 @@ from functools import partial
 
 from pipeline.catalog.keys import DATA, MANIFESTS, check_prefixes
 from pipeline.check.finding import Finding, Severity, said
+from pipeline.counting import counted
 from storage_backends import (
     EMULATOR,
     AccessDenied,
@@ -232,7 +233,7 @@ def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iter
         yield Finding(
             "clock",
             Severity.WARNING,
-            f"This machine's clock is {abs(ahead) // timedelta(minutes=1):,} minutes "
+            f"This machine's clock is {counted(abs(ahead) // timedelta(minutes=1), 'minute')} "
             f"{'ahead of' if ahead > timedelta() else 'behind'} the store's, which refuses requests from 15 minutes on.",
             "Let the clock be set by NTP (timedatectl set-ntp true).",
         )

@@ -17,6 +17,7 @@ from pipeline.cluster.globals import back_up_globals
 from pipeline.cluster.request import ClusterRequest, GlobalsRequest
 from pipeline.cluster.script import back_up_cluster_script
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.errors import (
     BackupBroken,
     BackupIncomplete,
@@ -113,7 +114,9 @@ class _Done:
 
 
 def _incomplete(failures: Mapping[str, Exception], databases: Sequence[str]) -> BackupIncomplete:
-    lacking = [f"{number} of {len(databases)} databases"] if (number := len(failures.keys() - {GLOBALS})) else []
+    lacking = (
+        [f"{number} of {counted(len(databases), 'database')}"] if (number := len(failures.keys() - {GLOBALS})) else []
+    )
     lacking += ["roles and tablespaces"] if GLOBALS in failures else []
     name, first = next(iter(failures.items()))
     words = (

@@ -16,6 +16,7 @@ from pipeline.catalog.manifest import DumpOptions, Manifest
 from pipeline.cluster.dumpall import decide_passwords, dump_all
 from pipeline.cluster.request import GlobalsRequest, ServerTarget
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notify, Started
 from pipeline.postgres.maintenance import any_database
@@ -72,5 +73,5 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
     failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(
-            f"{len(failed)} statements on roles and tablespaces failed, the first of them with: {failed[0].message.rstrip('.')}."
+            f"{counted(len(failed), 'statement')} on roles and tablespaces failed, the first of them with: {failed[0].message.rstrip('.')}."
         )

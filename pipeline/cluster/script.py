@@ -15,6 +15,7 @@ from pipeline.catalog.manifest import DumpOptions, Manifest, TableData
 from pipeline.cluster.dumpall import decide_passwords, dump_all
 from pipeline.cluster.request import ServerTarget
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
@@ -60,7 +61,7 @@ def back_up_cluster_script(
             program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
             source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
             only, passwords = each.selection.only, decide_passwords(server, notify, wanted=role_passwords)
-            notify(Started(f"Dumping {len(databases)} databases with pg_dumpall {program.version}"))
+            notify(Started(f"Dumping {counted(len(databases), 'database')} with pg_dumpall {program.version}"))
             since = oldest_transaction(server)
             with backup.dump_context(server, program) as context:
                 arguments = [f"--{only}-only"] if only else []
@@ -103,7 +104,11 @@ def restore_cluster_script(
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
         least = max(server.major, major_of(cluster_manifest.source.pg_dump_version))
         program = find_psql(at_least_major=least, search=target.programs)
-        notify(Started(f"Restoring {len(cluster_manifest.dump.databases)} databases with psql {program.version}"))
+        notify(
+            Started(
+                f"Restoring {counted(len(cluster_manifest.dump.databases), 'database')} with psql {program.version}"
+            )
+        )
         reader = ObjectReader(store, cluster_manifest.objects, cluster_manifest.files, workers, limits)
         plan = plan_stream(cluster_manifest.files, self_terminated=False)
         restricted = RestrictedMode(

@@ -8,6 +8,7 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import Manifest
+from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
 from pipeline.nightly.jobs import Job
@@ -132,7 +133,7 @@ def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBac
     pruned = prune(request, None, store, notify, datetime.now(UTC))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
-        notify(Notice(f"{len(pruned.spared)} backups stay in {store.url}, since they are locked: {names}."))
+        notify(Notice(f"{counted(len(pruned.spared), 'locked backup')} had to stay in {store.url}: {names}."))
     return pruned
 
 
@@ -140,7 +141,7 @@ def _doubtful(pruned: Pruned, store: StorageBackend) -> BackupDamaged | None:
     if not pruned.doubtful:
         return None
     names = ", ".join(ref.manifest_key for ref in pruned.doubtful[:5])
-    number = len(pruned.doubtful)
+    number = counted(len(pruned.doubtful), "manifest")
     return BackupDamaged(
-        f"{number} manifests in {store.url} can't be read or believed: {names}. What they may need is kept. pgstow list says why."
+        f"{number} in {store.url} can't be read or believed: {names}. What they may need is kept. pgstow list says why."
     )

@@ -10,6 +10,7 @@ from typing import Self
 
 from pipeline.catalog.manifest import Format
 from pipeline.config import RestoreOptions
+from pipeline.counting import counted
 from pipeline.errors import RefusedStatement, RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
@@ -192,4 +193,6 @@ def check_toc(program: Program, folder: Path, toc: Toc) -> None:
     found = {int(line.split(";")[0]) for line in lines if line[:1].isdigit() and ";" in line}
     data = {entry.dump_id for entry in toc.data_entries}
     if not data <= found:
-        raise RestoreFailed(f"pg_restore --list shows {len(data & found)} of the archive's {len(data)} data entries.")
+        raise RestoreFailed(
+            f"pg_restore --list shows {len(data & found)} of the archive's {counted(len(data), 'data entry', 'data entries')}."
+        )

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from pipeline.catalog.keys import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at, is_of_check
 from pipeline.catalog.listing import list_manifests, tell_odd
 from pipeline.catalog.reader import CatalogEntry, read_catalog
+from pipeline.counting import counted
 from pipeline.events import Notice, Notify, Started
 from pipeline.prune.deletion import Deleted, remove
 from storage_backends import ObjectNotFound, StorageBackend, StorageError
@@ -76,7 +77,7 @@ def collect(
     """
     agreed = {one.ref for one in approved if one.kept is None}
     doomed = [one.ref for one in find_leftovers(request, store, notify, now) if one.kept is None and one.ref in agreed]
-    notify(Started(f"Removing what {len(doomed)} runs left"))
+    notify(Started(f"Removing what {counted(len(doomed), 'run')} left"))
     removed = Deleted()
     for ref in doomed:
         remove(store, (info for prefix in ref.prefixes for info in store.list(prefix)), removed)
@@ -118,7 +119,9 @@ def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> 
                 found.objects += 1
                 found.size += info.size
     if odd:
-        more = f" {len(odd) - 1} more have such names." if len(odd) > 1 else ""
+        more = (
+            f" {len(odd) - 1} more {'has such a name' if len(odd) == 2 else 'have such names'}." if len(odd) > 1 else ""
+        )
         notify(
             Notice(
                 f"{odd[0]!r} is no name that pgstow gives to a backup's object. pgstow ignores the object and keeps it.{more}"

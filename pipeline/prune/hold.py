@@ -7,6 +7,7 @@ from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.listing import list_backups
 from pipeline.catalog.reader import read_manifest
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.events import Notify, Started
 from storage_backends import ObjectNotFound, StorageBackend
 from storage_backends.holds import ObjectLock, lock_of, set_hold
@@ -31,7 +32,7 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
     objects = {ref: [stored.key for stored in read_manifest(store, ref).objects] for ref in refs}
     manifests = [ref.manifest_key for ref in refs]
     keys = [key for named in objects.values() for key in named]
-    notify(Started(f"{'Holding' if held else 'Letting go'} {len(manifests) + len(keys)} objects"))
+    notify(Started(f"{'Holding' if held else 'Letting go'} {counted(len(manifests) + len(keys), 'object')}"))
     for step in (manifests, keys) if held else (keys, manifests):
         with Workers() as workers:
             for _ in workers.map(partial(set_hold, store, held=held), step, threads=_REQUESTS, name="hold"):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from pipeline.catalog.attestation import Level
+from pipeline.counting import counted
 from pipeline.errors import InvalidRequest
 
 _SPANS: dict[str, Callable[[datetime], str]] = {
@@ -72,4 +73,4 @@ class Policy:
 
 def _describe(duration: timedelta) -> str:
     hours = duration // timedelta(hours=1)
-    return f"{hours // 24} days" if hours % 24 == 0 else f"{hours} hours"
+    return counted(hours // 24, "day") if hours % 24 == 0 else counted(hours, "hour")

@@ -11,6 +11,7 @@ from pipeline.catalog.listing import list_manifests, tell_odd
 from pipeline.catalog.manifest import Manifest
 from pipeline.catalog.reader import CatalogEntry, read_catalog
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.events import Notify, Started
 from pipeline.prune.deletion import Deleted, remove
 from pipeline.prune.hold import manifest_lock
@@ -74,7 +75,7 @@ def prune(
         spared=[one.ref for one in approved if not one.keep and one.ref not in doomed],
         doubtful=[one.ref for one in fresh if one.doubtful],
     )
-    notify(Started(f"Removing {len(doomed)} {'backup' if len(doomed) == 1 else 'backups'}"))
+    notify(Started(f"Removing {counted(len(doomed), 'backup')}"))
     for ref in doomed:
         (pruned.backups if _remove_manifest(store, ref, doomed, pruned) else pruned.spared).append(ref)
     staying = [backup for backup in backups if backup.ref not in pruned.backups]

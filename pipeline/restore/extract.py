@@ -14,6 +14,7 @@ from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
+from pipeline.counting import counted
 from pipeline.errors import InvalidRequest, LocalResourceExhausted
 from pipeline.events import Notify, Progress, Started
 from pipeline.postgres.partitions import attachments_left_out, tell_alone
@@ -67,7 +68,7 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
         files = sorted(archive.files_of(chosen), key=where_it_lies)
         last = [] if archive.is_stream else [archive.files[TOC_NAME]]
         reader = ObjectReader(store, manifest.objects, [*files, *last], workers, request.limits)
-        notify(Started(f"Writing {len(files) + len(last)} files to {folder}"))
+        notify(Started(f"Writing {counted(len(files) + len(last), 'file')} to {folder}"))
         if chosen is not None:
             with _new_file(folder / LIST_NAME) as stream:
                 stream.write(format_list(chosen).encode())

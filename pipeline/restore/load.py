@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.loading import has_types_of_money, with_dump_settings
@@ -56,7 +57,7 @@ def load(
     reader = ObjectReader(store, manifest.objects, content.files, workers, limits)
     plan = archive.plan_feed(content.files, jobs=limits.jobs, triggers_fire=not request.options.disable_triggers)
     jobs = 1 if archive.is_stream else limits.jobs
-    notify(Started(f"Restoring into {server.name} with {program.path.name} {program.version}, {jobs} jobs"))
+    notify(Started(f"Restoring into {server.name} with {program.path.name} {program.version}, {counted(jobs, 'job')}"))
     restricted = RestrictedMode() if archive.format == "plain" else None
     with Workspace(limits.spool_parent) as workspace:
         feed = Feed(

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from pipeline.catalog.manifest import File, TableData
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
@@ -26,8 +27,8 @@ def count_rows(target: Conninfo, tables: Sequence[Table], workers: Workers, conn
     largest_first = sorted(tables, key=lambda table: -table.size)
     shares = [largest_first[first::connections] for first in range(min(connections, len(tables)))]
     counts: dict[tuple[str, str], int] = {}
-    for _, counted in workers.map(partial(_count, target), shares, threads=connections, name="count"):
-        counts |= counted
+    for _, found in workers.map(partial(_count, target), shares, threads=connections, name="count"):
+        counts |= found
     return counts
 
 
@@ -61,8 +62,8 @@ def check_rows(
             first = wrong[0]
             more = " more than before" if before.get(name_of(first)) else ""
             raise RestoreFailed(
-                f"{display_name(first)} has {counts[name_of(first)]} rows{more} where the backup has {first.rows} "
-                f"({len(wrong)} of {len(tables)} tables differ from the manifest)."
+                f"{display_name(first)} has {counted(counts[name_of(first)], 'row')}{more} where the backup has {first.rows} "
+                f"({len(wrong)} of {counted(len(tables), 'table')} {'differs' if len(wrong) == 1 else 'differ'} from the manifest)."
             )
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from pipeline.archive.reader import Archive
 from pipeline.concurrency import Workers
 from pipeline.config import RestoreOptions
+from pipeline.counting import counted
 from pipeline.errors import (
     ConnectionFailed,
     PipelineError,
@@ -159,7 +160,8 @@ def _check_free(server: Server, content: Content, options: RestoreOptions) -> No
     if chosen is None:
         if count := server.count_objects():
             raise TargetNotEmpty(
-                f"The database {server.name} is not empty: it holds {count} tables, functions or other objects. Restore into a new one "
+                f"The database {server.name} is not empty: it holds {counted(count, 'table, function', 'tables, functions')} "
+                f"or {'another object' if count == 1 else 'other objects'}. Restore into a new one "
                 "with --create, drop what collides with --clean, or say --allow-nonempty."
             )
         return

@@ -10,6 +10,7 @@ from functools import partial
 from pipeline.catalog.manifest import File, StoredObject
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
+from pipeline.counting import counted
 from pipeline.errors import BackupDamaged
 from pipeline.events import Notice, Notify
 from pipeline.postgres.dump import COPY_END
@@ -90,7 +91,11 @@ def tell_replaced(replaced: Iterable[str], notify: Notify) -> None:
     for sentence in sentences[:_NAMED]:
         notify(Notice(sentence))
     if (more := len(sentences) - _NAMED) > 0:
-        notify(Notice(f"{more} more objects were overwritten or deleted: verify names them all."))
+        notify(
+            Notice(
+                f"{counted(more, 'more object')} {'was' if more == 1 else 'were'} overwritten or deleted: verify names them all."
+            )
+        )
 
 
 def objects_at_once(objects: Iterable[StoredObject], limits: Limits) -> int:

@@ -10,6 +10,7 @@ from pipeline.archive.single_file import read_stream
 from pipeline.catalog.manifest import File, Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
+from pipeline.counting import counted
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notice, Notify, Progress, Started
 from pipeline.postgres.conninfo import Conninfo
@@ -213,4 +214,4 @@ def _groups(server: Server, differing: Iterable[Table], tables: Sequence[Table])
 
 
 def _with(group: Sequence[Table]) -> str:
-    return f" (nor do, together with it, the {len(group) - 1} other partitions)" if len(group) > 1 else ""
+    return f" (nor do, together with it, the {counted(len(group) - 1, 'other partition')})" if len(group) > 1 else ""

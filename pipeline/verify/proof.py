@@ -14,6 +14,7 @@ from pipeline.catalog.find import BackupSelector
 from pipeline.catalog.manifest import Manifest
 from pipeline.concurrency import Workers
 from pipeline.config import Limits, RestoreOptions
+from pipeline.counting import counted
 from pipeline.errors import (
     BackupDamaged,
     ConnectionFailed,
@@ -233,4 +234,4 @@ def _check(assertion: Assertion, target: Conninfo) -> list[str]:
 def _returned(rows: Sequence[tuple[object, ...]]) -> str:
     if len(rows) == 1 and len(rows[0]) == 1:
         return f"it returned {textwrap.shorten(str(rows[0][0]), _LONGEST, placeholder=' …')}"
-    return f"it returned {len(rows)} rows of {len(rows[0]) if rows else 0} values"
+    return f"it returned {counted(len(rows), 'row')} of {counted(len(rows[0]) if rows else 0, 'value')}"

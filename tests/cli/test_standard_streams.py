@@ -89,7 +89,7 @@ def test_the_exit_code_of_work_is_the_works(database: Database, tmp_path: Path) 
 
     assert run("backup", database.conninfo, "--to", store, "-q").exit_code == 0
     told = run("prune", "--from", store, "--keep-last", 1, "--yes", "-q", "--json", stdout="full")
-    assert_told(told, "Removed 1 backups")
+    assert_told(told, "Removed 1 backup")
     assert len(committed_backups(store)) == 1
 
 

@@ -271,7 +271,7 @@ def test_assertions(stored_sample: StoredSample, spool_dir: Path, tmp_path: Path
             "it returned 0 rows",
             "SELECT null doesn't hold: it returned None",
             f"{bad} doesn't hold (statement 2): it returned 40",
-            f"{bad} doesn't hold (statement 3): it returned 1 rows of 2 values",
+            f"{bad} doesn't hold (statement 3): it returned 1 row of 2 values",
             f"{bad} doesn't hold (statement 4): it returned 0 rows",
         ),
         strict=True,

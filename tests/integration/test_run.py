@@ -252,7 +252,7 @@ def test_what_retention_does_not_keep_is_removed(
     broken.write_bytes(broken.read_bytes()[:-10])
     result = night.run("small", "--json")
     assert result.exit_code == DAMAGED, result
-    told = r"small at other: 1 manifests in \S+ can't be read or believed: "
+    told = r"small at other: 1 manifest in \S+ can't be read or believed: "
     assert re.search(told + str(broken.relative_to(tmp_path / "other")), result.stderr)
     outcomes = night.outcomes(result)
     assert {pair: one["removed"] for pair, one in outcomes.items()} == {("small", "nas"): 1, ("small", "other"): 0}

@@ -219,7 +219,7 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing() -> None:
     assert "is no name that pgstow gives to a manifest" in str(told)
     assert "Under manifests/, 2 objects have names that are not pgstow's, such as 'manifests/notes'." in str(told)
     assert str(told).count("is no name that pgstow gives to an attestation") == 1
-    assert "keeps it. 1 more have such names." in str(told)
+    assert "keeps it. 1 more has such a name." in str(told)
     pruned = run(shelf.store)
     assert pruned.backups == [old]
     assert pruned.removed.odd == below[:1]
