@@ -84,7 +84,7 @@ def test_the_exit_code_of_work_is_the_works(database: Database, tmp_path: Path) 
     for leftover in (store / "data/a/b").rglob("*"):
         os.utime(leftover, (0, 0))
     told = run("gc", "--from", store, "--yes", "-q", stdout="closed")
-    assert_told(told, "Removed .* objects")
+    assert_told(told, "objects .* are gone")
     assert not (store / "data/a").exists() or not list((store / "data/a").rglob("*.zst"))
 
     assert run("backup", database.conninfo, "--to", store, "-q").exit_code == 0
@@ -139,11 +139,13 @@ def test_output_that_is_all_that_was_wanted(stored_sample: StoredSample) -> None
         assert all(line.startswith("pgstow: Standard output could not be written: ") for line in lines), result
 
 
-@pytest.mark.parametrize(("broken", "format_"), [("closed", "plain"), ("full", "plain"), ("full", "directory")])
-def test_an_export_that_nothing_takes(broken: str, format_: str, stored_sample: StoredSample) -> None:
-    result = run("export", "--from", stored_sample.folder, "-q", "-F", format_, stdout=broken)
-    assert result.exit_code == 9, result
-    assert len(result.stderr_lines) == 1, result
+@pytest.mark.parametrize("format_", ["plain", "directory"])
+def test_an_export_that_nothing_takes(format_: str, stored_sample: StoredSample) -> None:
+    """A script is written by pg_restore, an archive by pgstow itself."""
+    for broken in BROKEN:
+        result = run("export", "--from", stored_sample.folder, "-q", "-F", format_, stdout=broken)
+        assert result.exit_code == (141 if broken == "unread" else 9), (broken, result)
+        assert len(result.stderr_lines) == (0 if broken == "unread" else 1), (broken, result)
 
 
 def test_a_failure_has_its_exit_code_without_words(tmp_path: Path) -> None:
