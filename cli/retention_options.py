@@ -1,6 +1,7 @@
 """Options on how long to keep backups, and on removing them."""
 
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeAlias
 
@@ -67,8 +68,9 @@ def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool
     if yes and not dry_run:
         return True
     if not dry_run and not json and sys.stdin.isatty() and sys.stderr.isatty():
-        if typer.confirm(question, default=False, err=True):
-            return True
+        with suppress(typer.Abort):  # Ctrl-D
+            if typer.confirm(question, default=False, err=True):
+                return True
         print("Nothing was removed.", file=sys.stderr)
         return False
     why = "a dry run" if dry_run else "a dry run, since nobody is asked here: give --yes to remove it"
