@@ -13,7 +13,7 @@ from typing import IO
 
 import pytest
 from support.pgstow import PGSTOW, Result, committed_backups
-from support.postgres_fixtures import Database
+from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
 BROKEN = ("closed", "full", "unread")
@@ -181,3 +181,25 @@ def test_what_standard_error_cannot_encode(tmp_path: Path, monkeypatch: pytest.M
     result = run("run", "--config", config, "--log-format", "json")
     assert result.exit_code == 3, result
     assert {json.loads(line).get("database") for line in result.stderr_lines} == {"größe 🐘"}
+
+
+def test_a_locale_that_is_not_utf8(
+    make_database: DatabaseMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names are UTF-8 in any locale, also as arguments of pg_dump and pg_restore. What the locale lacks is spelled or escaped."""
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    database = make_database("größe 🐘")
+    database.execute('CREATE TABLE "名前" AS SELECT 1 AS n')
+    store = ("--from", tmp_path)
+    made = run("backup", database.conninfo, "--to", tmp_path, "-t", "名前")
+    assert made.exit_code == 0, made
+    assert "Dumping gr\\xf6\\xdfe \\U0001f418 with" in made.stderr
+    assert "Committing ..." in made.stderr
+    for command in (("--help",), ("check", database.conninfo, "--to", tmp_path), ("list", *store)):
+        result = run(*command)
+        assert result.exit_code == 0, result
+        assert (result.stdout + result.stderr).isascii()
+    exported = run("export", *store, "--partial", "--database", "größe 🐘", "-t", "名前")
+    assert exported.exit_code == 0, exported
+    assert 'CREATE TABLE public."名前"' in exported.stdout
