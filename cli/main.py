@@ -100,8 +100,6 @@ def main() -> None:
     """Run the command line, and exit with a documented exit code."""
     _use_utf8()
     stdio.take_over()
-    os.environ["LC_MESSAGES"] = "C"  # pgstow reads the messages of PostgreSQL's programs
-    os.environ.pop("LC_ALL", None)
     with errors.reported(debug="--debug" in sys.argv[1:]):
         app()
 
