@@ -1,7 +1,6 @@
 """Options on how long to keep backups, and on removing them."""
 
 import sys
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeAlias
 
@@ -68,9 +67,11 @@ def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool
     if yes and not dry_run:
         return True
     if not dry_run and not json and sys.stdin.isatty() and sys.stderr.isatty():
-        with suppress(typer.Abort):  # Ctrl-D
+        try:
             if typer.confirm(question, default=False, err=True):
                 return True
+        except typer.Abort:  # Ctrl-D, which ends no line
+            print(file=sys.stderr)
         print("Nothing was removed.", file=sys.stderr)
         return False
     why = "a dry run" if dry_run else "a dry run, since nobody is asked here: give --yes to remove it"

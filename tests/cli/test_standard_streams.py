@@ -3,9 +3,11 @@
 import itertools
 import json
 import os
+import pty
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -162,6 +164,19 @@ def test_a_failure_has_its_exit_code_without_words(tmp_path: Path) -> None:
         result = run(*arguments, stderr=broken)
         assert result.exit_code == exit_code, (arguments, result)
         assert result.stdout == "" or arguments == (), result
+
+
+def test_ctrl_d_is_no_answer() -> None:
+    """It ends standard input on a terminal. Nothing is removed, and that is no failure."""
+    ours, its = pty.openpty()
+    script = "from cli.retention_options import is_confirmed as asked; print(asked('Remove it?', yes=False, dry_run=False, json=False))"
+    os.write(ours, b"\x04")
+    done = subprocess.run([sys.executable, "-c", script], stdin=its, stdout=subprocess.PIPE, stderr=its, check=False)
+    shown = os.read(ours, 1000).decode()
+    os.close(ours)
+    os.close(its)
+    assert (done.returncode, done.stdout.strip()) == (0, b"False"), shown
+    assert shown.endswith("\nNothing was removed.\r\n")
 
 
 def test_what_standard_output_cannot_encode(stored_sample: StoredSample, monkeypatch: pytest.MonkeyPatch) -> None:
