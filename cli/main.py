@@ -109,6 +109,6 @@ def _use_utf8() -> None:
 
     PostgreSQL's programs take names in UTF-8, and Python would give them arguments in the locale's encoding.
     """
-    if sys.getfilesystemencoding() != "utf-8":
+    if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
         os.environ.setdefault("PYTHONIOENCODING", locale.getencoding())
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - itself

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ _GAP = 2  # characters between two columns
 _NARROWEST = 16  # characters of a column that wraps
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column:
     """A column of a table, with a cell for each row. The cells are rich's markup."""
 
@@ -29,7 +30,7 @@ class Column:
     spare: int = 0
     """Where a terminal is too narrow, the column with the highest number goes first. A column with 0 stays."""
 
-    @property
+    @cached_property
     def width(self) -> int:
         """The width of the widest cell. Many of China's, Japan's and Korea's characters take two places."""
         from rich.text import Text
