@@ -88,8 +88,9 @@ def _print_table(
         return "" if entry.manifest is None else "unknown" if proven is None else _describe(proven.get(entry.ref))
 
     def note(entry: "CatalogEntry") -> str:
-        problem = display.literal(entry.problem or "")
-        return f"[red]{problem}[/red]" if problem else _kind(entry.manifest) if entry.manifest else ""
+        if entry.manifest is None:
+            return "[red]UNREADABLE[/red]"
+        return "[red]NOT BELIEVED[/red]" if entry.problem else _kind(entry.manifest)
 
     size, duration = display.format_size, display.format_duration
     tables.print_backups(
@@ -112,8 +113,9 @@ def _print_table(
             Column("", [note(entry) for entry in entries], wraps=True),
         ],
     )
-    for key in odd:
-        display.console().print(f"[red]{display.literal(key)}: {_ODD}[/red]", soft_wrap=True)
+    problems = [entry.problem for entry in entries if entry.problem]
+    for sentence in (*problems, *(f"{key}: {_ODD}" for key in odd)):
+        display.console().print(f"[red]{display.literal(sentence)}[/red]", soft_wrap=True)
 
 
 def _minute(moment: datetime) -> str:
