@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help demo test bench lint lock schema clean
+.PHONY: help demo test bench lint lock packages schema clean
 .DEFAULT_GOAL := help
 
 help: ## Say what there is
@@ -21,6 +21,9 @@ bench: .venv/.development ## Measure pgstow beside what people would use instead
 	@tools/system-packages
 	@$(BIN)/python -m benchmarks
 
+packages: .venv/.development ## Make a deb and an rpm in dist/, for this machine's Python and kind of processor
+	@PYTHONPATH=. $(BIN)/python tools/packages.py dist
+
 lint: .venv/.development ## Check style, types, and which package may import which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -29,8 +32,8 @@ lint: .venv/.development ## Check style, types, and which package may import whi
 
 lock: .venv/.development ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
-	$(COMPILE) --extra demo --output-file requirements.lock
-	$(COMPILE) --extra demo --extra dev --extra bench --output-file requirements-dev.lock
+	$(COMPILE) --extra demo --extra notify --output-file requirements.lock
+	$(COMPILE) --extra demo --extra notify --extra dev --extra bench --output-file requirements-dev.lock
 
 schema: .venv/.runtime ## Write docs/*.schema.json anew, after a change of the models in pipeline/
 	@for document in catalog.manifest:manifest catalog.attestation:attestation nightly.settings:config; do \
@@ -40,7 +43,7 @@ schema: .venv/.runtime ## Write docs/*.schema.json anew, after a change of the m
 	done
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .postgresql .terraform-tools demo-output
+	rm -rf .venv .postgresql .terraform-tools demo-output dist build
 
 COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"

@@ -29,6 +29,7 @@ def backup(
     conninfo: what.Source = "",
     *,
     to: options.ToEach = None,
+    create_store: options.CreateStore = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300.0,
     tag: retention.Tags = None,
@@ -77,7 +78,6 @@ def backup(
     from pipeline.cluster.request import ClusterRequest, GlobalsRequest
     from pipeline.config import Labels
     from pipeline.errors import InvalidRequest
-    from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageError
 
     selection = what.make_selection(
@@ -107,7 +107,7 @@ def backup(
     if format_ != "directory" and chosen not in ([], ["--all-databases"]):
         raise InvalidRequest(f"{chosen[0]} has the format that pg_dumpall writes: leave out --format.")
     lock, labels = retention.lock_options(retain_days, retain_until), Labels(tuple(tag or ()))
-    source = Conninfo.parse(conninfo)
+    source = options.parse_conninfo(conninfo, quiet=quiet)
     request = BackupRequest(
         source=source,
         cluster=cluster,
@@ -146,7 +146,9 @@ def backup(
     with ExitStack() as stack:
         stores = [
             stack.enter_context(closing(store))
-            for store in options.open_stores(to, store_option, give_up_after, limit_rate, lock, quiet=quiet)
+            for store in options.open_stores(
+                to, store_option, give_up_after, limit_rate, lock, create=create_store, quiet=quiet
+            )
         ]
         urls = [store.url for store in stores]
         if dry_run:

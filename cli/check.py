@@ -26,6 +26,7 @@ def check(
     conninfo: what.Source = "",
     *,
     to: options.To,
+    create_store: options.CreateStore = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 20.0,
     cluster: what.FiledUnder = None,
@@ -47,16 +48,15 @@ def check(
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
     from pipeline.check.finding import Severity
-    from pipeline.postgres.conninfo import Conninfo
 
     request = BackupRequest(
-        source=Conninfo.parse(conninfo),
+        source=options.parse_conninfo(conninfo, quiet=quiet),
         cluster=cluster,
         selection=what.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data),
         limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),
         programs=tuple(bin_dir or ()),
     )
-    store = options.open_store(to, store_option, give_up_after, quiet=quiet)
+    [store] = options.open_stores([to], store_option, give_up_after, create=create_store, quiet=quiet)
     with closing(store), show_progress(quiet=quiet or json) as notify:
         place = Place.of(to, options.parse_store_options(store_option), os.environ)
         findings = examine(request, store, notify, place)

@@ -22,7 +22,10 @@ class Command(TyperCommand):
             for text in value if isinstance(value, (list, tuple)) else [value]:
                 if isinstance(text, str) and parameter.name not in _FOLDERS and not is_utf8(text):
                     raise InvalidRequest(f"The text of {parameter.opts[0]} is not UTF-8.")
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except typer.Abort as exc:  # the end of the input, as by Ctrl-D; Ctrl-C is a signal
+            raise InvalidRequest("The question got no answer, so nothing was done.") from exc
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, ``--help`` included. Flags have no type in the help."""

@@ -30,6 +30,7 @@ class ExitCode(IntEnum):
     MACHINE = 9
     CHECK = 10
     BUSY = 11
+    REFUSED = 12
 
 
 _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
@@ -37,6 +38,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (storage_errors.InvalidStorageURL, ExitCode.BAD_INPUT),
     (pipeline_errors.ConnectionFailed, ExitCode.SERVER),
     (pipeline_errors.BackupRunning, ExitCode.BUSY),
+    (pipeline_errors.BackupRefused, ExitCode.REFUSED),
     (pipeline_errors.BackupBroken, ExitCode.UNEXPECTED),
     (pipeline_errors.DumpFailed, ExitCode.DUMP),
     (pipeline_errors.RestoreFailed, ExitCode.RESTORE),

@@ -13,6 +13,7 @@ from pipeline import config
 
 if TYPE_CHECKING:
     from pipeline.config import Limits
+    from pipeline.postgres.conninfo import Conninfo
     from storage_backends import StorageBackend
 
 
@@ -101,6 +102,10 @@ From: TypeAlias = Annotated[
         rich_help_panel=STORE,
     ),
 ]
+CreateStore: TypeAlias = Annotated[
+    bool,
+    typer.Option("--create-store", help="Make the folder in --to if it is missing", rich_help_panel=STORE),
+]
 StoreOptions: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -108,7 +113,7 @@ StoreOptions: TypeAlias = Annotated[
         "-o",
         metavar="KEY=VALUE",
         help="endpoint, ca_bundle, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, "
-        "lock_mode, allow_http; as in the URL's query",
+        "lock_mode, allow_http, create; as in the URL's query",
         rich_help_panel=STORE,
     ),
 ]
@@ -225,6 +230,19 @@ def open_store(
     return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate, tell=tell)
 
 
+def parse_conninfo(text: str, *, quiet: bool) -> "Conninfo":
+    """Return the connection string. Unless ``quiet``, standard error warns of a secret in it. Raises InvalidRequest as Conninfo.parse does."""
+    from cli.errors import print_error
+    from pipeline.postgres.conninfo import Conninfo
+
+    conninfo = Conninfo.parse(text)
+    if conninfo.secrets and not quiet:
+        print_error(
+            f"Others on this machine can read the {conninfo.secrets[0]} in the list of processes: keep it in ~/.pgpass, or in a service file."
+        )
+    return conninfo
+
+
 def parse_store_options(options: list[str] | None) -> dict[str, str]:
     """Return the options in ``KEY=VALUE`` by their keys. Raises InvalidRequest if an option has no value."""
     from pipeline.errors import InvalidRequest
@@ -240,18 +258,20 @@ def open_stores(
     urls: list[str] | None,
     options: list[str] | None,
     give_up_after: float,
-    limit_rate: int | None,
+    limit_rate: int | None = None,
     options_of_each: Sequence[str] = (),
     *,
+    create: bool = False,
     quiet: bool = False,
 ) -> "list[StorageBackend]":
-    """Return the stores at ``urls``, or else the store that the environment names. ``options_of_each`` are added for each store.
+    """Return the stores at ``urls``, or else the store that the environment names. ``options_of_each`` are added for each store. With
+    ``create``, the first object makes a folder that is missing.
 
     Raises InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raises as
     :func:`open_store` does.
     """
     from pipeline.errors import InvalidRequest
-    from storage_backends import place_of
+    from storage_backends import is_folder, place_of
 
     # typer itself would split the variable at its spaces, which a folder's name may have.
     if not (named := urls or [url for url in [os.environ.get(STORE_VARIABLE)] if url]):
@@ -262,7 +282,16 @@ def open_stores(
     if len({place_of(url, given) for url in named}) < len(named):
         raise InvalidRequest("A store is named twice: one copy there is all that can be.")
     of_each = [*(options or ()), *options_of_each]
-    return [open_store(url, of_each, give_up_after, limit_rate, quiet=quiet) for url in named]
+    return [
+        open_store(
+            url,
+            [*of_each, "create=true"] if create and is_folder(url) else of_each,
+            give_up_after,
+            limit_rate,
+            quiet=quiet,
+        )
+        for url in named
+    ]
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":

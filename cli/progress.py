@@ -4,7 +4,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from cli.display import format_size, one_line, one_sentence
 from pipeline.events import Event, Notice, Notify, Progress, Started
@@ -51,22 +52,38 @@ def _amounts(event: Progress) -> str:
     return f"{format_size(event.done)} of {format_size(max(event.done, event.total))}"
 
 
+def _left(event: Progress, elapsed: float) -> str:
+    """Return in words how long the rest will take if it goes on as it went so far; empty if nothing can be said."""
+    if not 0 < event.done < event.total:
+        return ""
+    return f"{timedelta(seconds=round(elapsed * (event.total - event.done) / event.done))} left"
+
+
 class _Lines:
     """A line for each step, and one about every ten seconds, so that a log shows that the run goes on."""
 
     def __init__(self) -> None:
-        self._last = time.monotonic()
+        self._last = self._begun = time.monotonic()
+
+    def _left(self, event: Progress) -> str:
+        left = _left(event, time.monotonic() - self._begun)
+        return f", about {left}" if left else ""
 
     def __call__(self, event: Event) -> None:
         match event:
             case Started(step):
+                self._begun = time.monotonic()
                 print(f"{one_line(step)} …", file=sys.stderr, flush=True)
             case Notice():
                 _show_notice(event)
             case Progress() if time.monotonic() - self._last >= _LINE_INTERVAL:
                 self._last = time.monotonic()
                 moved = f", {format_size(event.stored)} moved" if event.stored else ""
-                print(f"{_share(event.done, event.total)} {_amounts(event)}{moved}", file=sys.stderr, flush=True)
+                print(
+                    f"{_share(event.done, event.total)} {_amounts(event)}{moved}{self._left(event)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             case _:
                 pass
 
@@ -74,7 +91,7 @@ class _Lines:
 @contextmanager
 def _bar(console: "Console") -> Iterator[Notify]:
     from rich.markup import escape
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bar
     from rich.table import Column
 
@@ -82,20 +99,24 @@ def _bar(console: "Console") -> Iterator[Notify]:
         TextColumn("{task.fields[share]:>4}"),
         BarColumn(bar_width=_BAR_WIDTH),
         TextColumn("{task.fields[amounts]}"),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[left]}"),
         TextColumn("[dim]{task.fields[current]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
         console=console,
         transient=True,
         redirect_stdout=False,  # a result must not go where messages go
         expand=True,
     )
-    task = bar.add_task("", total=None, share="", amounts="", current="")
+    unknown: dict[str, Any] = {"total": None, "share": "", "amounts": "", "left": "", "current": ""}
+    task = bar.add_task("", **unknown)
+    begun = time.monotonic()
 
     def notify(event: Event) -> None:
+        nonlocal begun
         match event:
             case Started(step):
+                begun = time.monotonic()
                 console.print(f"{escape(one_line(step))} …")
-                bar.reset(task, total=None, share="", amounts="", current="")
+                bar.reset(task, **unknown)
             case Notice(text):
                 console.print(f"pgstow: {escape(one_sentence(text))}")
             case Progress(done, total, _, current):
@@ -105,6 +126,7 @@ def _bar(console: "Console") -> Iterator[Notify]:
                     total=max(done, total) or None,
                     share=_share(done, total),
                     amounts=_amounts(event),
+                    left=_left(event, time.monotonic() - begun),
                     current=escape(one_line(", ".join(current[:3]))),
                 )
 

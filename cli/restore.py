@@ -78,7 +78,6 @@ def restore(
     from pipeline.cluster.request import ServerTarget
     from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
-    from pipeline.postgres.conninfo import Conninfo
     from pipeline.postgres.use_list import parse_list
     from pipeline.restore.database import restore as restore_backup
     from pipeline.restore.relocation_plan import Relocation
@@ -112,6 +111,7 @@ def restore(
         keep_going=keep_going,
     )
     limits = options.make_limits(1 if single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
+    target = options.parse_conninfo(into or "", quiet=quiet).maintained_in(maintenance_db)
     os.nice(nice)
     store = options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)
     if all_databases or globals_only:
@@ -131,10 +131,8 @@ def restore(
             raise InvalidRequest(
                 "--all-databases and --globals-only go with --into, a cluster and a backup, and with nothing else."
             )
-        target = ServerTarget(
-            Conninfo.parse(into or "").maintained_in(maintenance_db), limits, tuple(bin_dir or ()), allow_older
-        )
-        _restore_server(store, wanted, target, globals_only=globals_only, json=json, quiet=quiet)
+        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older)
+        _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
         made_there = create or allow_nonempty or allow_older
@@ -144,7 +142,7 @@ def restore(
         return
     request = RestoreRequest(
         wanted=wanted,
-        target=Conninfo.parse(into or "").maintained_in(maintenance_db),
+        target=target,
         create=create,
         choice=choice,
         relocation=relocation,

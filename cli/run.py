@@ -2,6 +2,7 @@
 
 import os
 import random
+import socket
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -115,13 +116,15 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.hooks import attempt, ping, tell
     from pipeline.nightly.jobs import listed_pairs, make_jobs
-    from pipeline.nightly.metrics import write_textfile
+    from pipeline.nightly.message import write_message
+    from pipeline.nightly.metrics import Pair, Past, read_past, write_textfile
     from pipeline.nightly.outcome import JobResult
     from pipeline.nightly.run import run as run_jobs
 
     file = ConfigFile(path)
     config = file.parse(os.environ)
-    jobs = make_jobs(file, config, names, overrides)
+    environment = file.without_secrets(os.environ)
+    jobs = make_jobs(file, config, names, overrides, environment)
     with file.sole_run():
         time.sleep(random.uniform(0, spread))  # noqa: S311 - no secret
         started_at = datetime.now(UTC)
@@ -138,7 +141,10 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
         except BaseException as exc:
             stopped = exc
             outcomes += _undone(jobs, outcomes)
+        past = dict[Pair, Past]()
         if textfile := config.monitoring.textfile:
+            words = f"Reading the metrics in {textfile}"
+            log.trouble(attempt(words, lambda: past.update(read_past(Path(textfile))), log.failed))
             write = partial(write_textfile, Path(textfile), outcomes, listed_pairs(config))
             log.trouble(attempt(f"Writing the metrics to {textfile}", write, log.failed))
         code = _exit_code(outcomes, stopped)
@@ -150,7 +156,15 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
             "finished_at": datetime.now(UTC).isoformat(),
             "backups": [outcome.describe() for outcome in outcomes],
         }
-        for trouble in tell(config.monitoring, document, good=code == 0, ping_too=whole, failed=log.failed):
+        for trouble in tell(
+            config.monitoring,
+            document,
+            good=code == 0,
+            ping_too=whole,
+            message=write_message(outcomes, past, good=code == 0, host=socket.gethostname(), config=path.absolute()),
+            environment=environment,
+            failed=log.failed,
+        ):
             log.trouble(trouble)
         if stopped is not None:
             raise stopped
@@ -198,12 +212,15 @@ def _print(backups: "Sequence[dict[str, Any]]") -> None:
     for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("VERIFIED")
+    pruning = any(one["removed"] is not None for one in backups)
+    if pruning:
+        table.add_column("PRUNED", justify="right", no_wrap=True)
     table.add_column("")
     for one in backups:
         names = [escape(display.one_line(one[name])) for name in ("database", "destination")]
         result = "[green]good[/green]" if one["good"] else "[red]FAILED[/red]"
         if one["backup_id"] is None:
-            table.add_row(*names, *[""] * 7, result)
+            table.add_row(*names, *[""] * (8 if pruning else 7), result)
             continue
         table.add_row(
             *names,
@@ -214,6 +231,7 @@ def _print(backups: "Sequence[dict[str, Any]]") -> None:
             display.format_size(one["stored_bytes"]),
             display.format_duration(one["seconds"]),
             one["verified"] or "no",
+            *(["" if one["removed"] is None else f"{one['removed']:,}"] if pruning else []),
             result,
         )
     display.console().print(table)

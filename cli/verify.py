@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import display, options
+from cli import display, options, verify_result
 from cli.errors import ExitCode, exit_code_of, print_error, result_of
 from cli.progress import show_progress
-from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pipeline.catalog.manifest import Manifest
     from pipeline.events import Notify
-    from pipeline.verify.proof import Proof, ProofRequest
+    from pipeline.postgres.conninfo import Conninfo
+    from pipeline.verify.proof import ProofRequest
     from pipeline.verify.request import Verification
 
 PROOF = "What to prove by restoring"
-_NAMED = 20  # objects that could not be read, named on standard error
 
 
 def verify(
@@ -104,11 +102,12 @@ def verify(
         raise InvalidRequest("--scratch, --checksums, --assert and --sql-check need --level restore.")
     if latest_of_each and backup != LATEST:
         raise InvalidRequest(f"Verify either {backup} or --latest-of-each.")
+    server = None if scratch is None else options.parse_conninfo(scratch, quiet=quiet)
     request = VerifyRequest(
         level=Level(level),
         limits=options.make_limits(jobs, transfers, memory, spool_dir),
         programs=tuple(bin_dir or ()),
-        proof=_proof_request(scratch, checksums, assertion or (), sql_check or ()),
+        proof=_proof_request(server, checksums, assertion or (), sql_check or ()),
         attest=attest,
     )
 
@@ -117,7 +116,7 @@ def verify(
         with show_progress(quiet=quiet or json) as notify:
             found = verify_it(notify)
         if not json:
-            _print(found, time.monotonic() - started)
+            verify_result.print_result(found, time.monotonic() - started)
         return found
 
     def verify_one(selector: BackupSelector, notify: "Notify") -> Verification:
@@ -146,13 +145,13 @@ def verify(
             with show_progress(quiet=True) as notify:
                 conclusion = whole.conclude(notify)
             if conclusion:
-                documents.append(_document(conclusion))
+                documents.append(verify_result.as_document(conclusion))
                 if not json:
-                    _print_whole(conclusion)
+                    verify_result.print_cluster_result(conclusion)
         else:
             found = run(functools.partial(verify_backup, stored, request, store))
-            documents, codes = [_document(found)], _codes(found)
-    with result_of(_describe_all(documents)):
+            documents, codes = [verify_result.as_document(found)], _codes(found)
+    with result_of(verify_result.describe_all(documents)):
         if json:
             display.print_json(documents if latest_of_each or manifest.members else documents[0])
     if codes:
@@ -181,7 +180,7 @@ def _run_each(
             documents.append({"cluster": cluster, "database": database, "good": False, "problems": [str(exc)]})
         else:
             codes |= _codes(found)
-            documents.append(_document(found))
+            documents.append(verify_result.as_document(found))
     return documents, codes
 
 
@@ -192,10 +191,9 @@ def _codes(found: "Verification") -> set[ExitCode]:
 
 
 def _proof_request(
-    scratch: str | None, checksums: bool, statements: "Sequence[str]", files: "Sequence[Path]"
+    scratch: "Conninfo | None", checksums: bool, statements: "Sequence[str]", files: "Sequence[Path]"
 ) -> "ProofRequest":
     from pipeline.errors import InvalidRequest
-    from pipeline.postgres.conninfo import Conninfo
     from pipeline.verify.proof import Assertion, ProofRequest
 
     assertions = [Assertion(display.one_line(statement), statement) for statement in statements]
@@ -204,120 +202,4 @@ def _proof_request(
             assertions.append(Assertion(str(file), file.read_text("utf-8")))
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidRequest(f"Cannot read {file}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
-    return ProofRequest(None if scratch is None else Conninfo.parse(scratch), checksums, assertions)
-
-
-def _document(found: "Verification") -> dict[str, Any]:
-    manifest, proof = found.manifest, found.proof
-    restored = proof and proof.restored
-    return {
-        "cluster": manifest.cluster,
-        "database": manifest.database,
-        "backup_id": manifest.backup_id,
-        "level": found.level,
-        "good": found.good,
-        "objects": found.objects,
-        "objects_without_checksum": found.without_checksum,
-        "files": found.files,
-        "read": found.read,
-        "restored": proof
-        and restored
-        and {
-            "server_version": restored.server_version,
-            "tables": restored.tables,
-            "rows": restored.rows,
-            "compared": proof.compared,
-            "assertions": proof.assertions,
-        },
-        "problems": found.problems,
-        "unreadable": found.unreadable,
-        "replaced": found.replaced,
-        "attestation": found.attestation,
-    }
-
-
-def _describe_all(documents: "Sequence[dict[str, Any]]") -> str:
-    good = ", ".join(f"{one['database']} {one['backup_id']}" for one in documents if one["good"])
-    return display.one_line(f"Verified {counted(len(documents), 'backup')}. Good: {good or 'none'}.")
-
-
-def _print(found: "Verification", seconds: float) -> None:
-    for problem in found.problems:
-        print_error(problem)
-    for sentences in (found.replaced, found.unreadable):
-        for sentence in sentences[:_NAMED]:
-            print_error(sentence)
-        if len(sentences) > _NAMED:
-            print_error(f"… and {counted(len(sentences) - _NAMED, 'more object')}: --json names them all.")
-    name = display.one_line(f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}")
-    if found.stored.doubt:
-        print(f"{name} is NOT BELIEVED: pgstow list says why, and README.md says what to do.")
-        return
-    if found.problems and found.proof:
-        print(
-            f"{name} is NOT PROVEN: {len(found.problems)} {'things are' if len(found.problems) > 1 else 'thing is'} wrong."
-        )
-        return
-    if found.problems:
-        print(f"{name} is DAMAGED: {len(found.problems)} of its objects or files are not what they were.")
-        return
-    if found.replaced:
-        print(
-            f"{name} is NOT AS IT WAS STORED: {len(found.replaced)} of its objects were overwritten or deleted. The stored versions "
-            "still exist: restore takes them, and docs/recovery.md shows how to bring them back."
-        )
-        return
-    if found.unreadable:
-        print(f"{name} is NOT PROVEN: {len(found.unreadable)} of its objects could not be read; no damage was found.")
-        return
-    every = _every(found.objects, "object")
-    are, were, have, them = (
-        ("is", "was", "has its", "it") if found.objects == 1 else ("are", "were", "have their", "them")
-    )
-    hashed = f"{every} and {counted(found.files, 'file')} have their SHA-256"
-    proof = {
-        "objects": f"{every} {are} there, as the store reports {them}; no data was read",
-        "bytes": f"{every} {were} read ({display.format_size(found.read)}) and {have} SHA-256",
-        "archive": f"{hashed}{_parsed(found.manifest)}",
-        "restore": f"{hashed}, and {_describe_restore(found.proof)}",
-    }[found.level]
-    print(f"{name} is good: {proof} ({display.format_duration(seconds)}).")
-    if found.without_checksum:
-        print(
-            f"For {counted(found.without_checksum, 'object')} the store reports no checksum: only the size is known at this level."
-        )
-
-
-def _every(count: int, noun: str) -> str:
-    return f"the one {noun}" if count == 1 else f"all {count:,} {noun}s"
-
-
-def _parsed(manifest: "Manifest") -> str:
-    if manifest.kind == "globals":
-        return ""
-    if manifest.dump.format in {"plain", "script"}:
-        return ", and the script is whole"
-    return ", and pg_restore can parse the archive"
-
-
-def _print_whole(found: "Verification") -> None:
-    """Print the result for a cluster's backup. The problems of its members were printed one by one."""
-    manifest = found.manifest
-    good = "good: all" if found.good else "NOT GOOD: not all"
-    name = display.one_line(f"{manifest.cluster}/{manifest.database}")
-    are = "is" if len(manifest.members) == 1 else "are"
-    print(f"{name} {manifest.backup_id} is {good} of its {counted(len(manifest.members), 'backup')} {are}.")
-
-
-def _describe_restore(proof: "Proof | None") -> str:
-    if proof is None or proof.restored is None:
-        return ""
-    restored = proof.restored
-    words = [
-        f"PostgreSQL {restored.server_version} has {_every(restored.rows, 'row')} of {counted(restored.tables, 'table')} restored"
-    ]
-    if proof.compared is not None:
-        words.append(f"the same content in {proof.compared:,} of these tables")
-    if proof.assertions:
-        words.append(f"what was asserted in {counted(len(proof.assertions), 'place')}")
-    return ", ".join(words)
+    return ProofRequest(scratch, checksums, assertions)

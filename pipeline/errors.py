@@ -49,6 +49,10 @@ class BackupRunning(PipelineError):
     """Another backup of the same database is running."""
 
 
+class BackupRefused(PipelineError):
+    """The user's command before the backup refuses the backup, or can't be asked."""
+
+
 class DumpFailed(PipelineError):
     """pg_dump failed, or its output is not a whole archive."""
 

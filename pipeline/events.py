@@ -1,7 +1,9 @@
 """Events of a backup or a restore, which are handed to a callable. The pipeline itself never prints."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias
 
 
@@ -33,6 +35,31 @@ class Notice:
     """One sentence that the user should know. A notice reports no failure of the whole run."""
 
     text: str
+
+
+class CombinedProgress:
+    """Adds up the progress of several backups at once, each of which calls from a thread of its own."""
+
+    def __init__(self, notify: "Notify") -> None:
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._latest: dict[str, Progress] = {}
+
+    def notify_of(self, name: str) -> "Notify":
+        """Return a callable for the events of one backup. Other events than its progress are passed on as they are."""
+        return partial(self._take, name)
+
+    def _take(self, name: str, event: "Event") -> None:
+        with self._lock:
+            if isinstance(event, Progress):
+                self._latest[name] = event
+                event = Progress(
+                    done=sum(one.done for one in self._latest.values()),
+                    total=sum(one.total for one in self._latest.values()),
+                    stored=sum(one.stored for one in self._latest.values()),
+                    current=tuple(f"{of}: {table}" for of, one in self._latest.items() for table in one.current[:1]),
+                )
+            self._notify(event)
 
 
 Event: TypeAlias = Started | Progress | Notice

@@ -14,7 +14,7 @@ from storage_backends.errors import (
     StorageError,
     TransientStorageError,
 )
-from storage_backends.open import EMULATOR, endpoint_of, looks_first, open_backend, place_of
+from storage_backends.open import EMULATOR, endpoint_of, is_folder, looks_first, open_backend, place_of
 
 __all__ = [
     "EMULATOR",
@@ -33,6 +33,7 @@ __all__ = [
     "StorageError",
     "TransientStorageError",
     "endpoint_of",
+    "is_folder",
     "looks_first",
     "open_backend",
     "place_of",

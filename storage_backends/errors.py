@@ -13,6 +13,11 @@ _LONGEST_QUOTE = 300
 _USERINFO = re.compile(r"(?<=://)[^/\n]*@")
 
 
+def bucket_of(where: str) -> str:
+    """Return the bucket of an object's or a listing's URL, such as ``s3://bucket/key``."""
+    return where.split("/")[2]
+
+
 def quote(said: object) -> str:
     """Return the text of an SDK or a store as one line of at most 300 characters. Some stores answer in paragraphs, or in HTML."""
     return textwrap.shorten(str(said), _LONGEST_QUOTE, placeholder=" …")

@@ -1,4 +1,4 @@
-"""Google Cloud Storage. Only this module and its neighbours ``gcs_…`` import Google's SDK."""
+"""Google Cloud Storage. Only this module and its modules ``gcs_…`` import Google's SDK."""
 
 import contextlib
 import json
@@ -6,14 +6,10 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
-import google.auth
 import requests
 from google.api_core.exceptions import NotFound, from_http_response
-from google.auth.credentials import AnonymousCredentials
-from google.auth.transport.requests import AuthorizedSession
 from google.cloud import storage  # type: ignore[import-untyped]  # the SDK has no types
 
 from storage_backends.backend import Body, ObjectInfo
@@ -29,17 +25,15 @@ from storage_backends.errors import (
     StorageError,
     quote,
 )
-from storage_backends.faults import check_bundle
 from storage_backends.gcs_answers import checksum_of, crc32c_of, info_of
 from storage_backends.gcs_errors import gcs_errors
-from storage_backends.gcs_transport import GCSAdapter, Related, TrustingAdapter
+from storage_backends.gcs_session import open_session
+from storage_backends.gcs_transport import Related
 from storage_backends.holds import ObjectLock
 from storage_backends.keys import check_prefix, check_root, join_key, relative_key
 from storage_backends.moments import parse_moment
 from storage_backends.urls import check_encrypted
 
-_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
-_TOKEN_RETRIES = 3  # as google.auth has it
 _LISTED = "kind,items(name,size,timeCreated,crc32c,generation),nextPageToken"
 _CREATED = "name,size,timeCreated,crc32c,generation"
 
@@ -98,7 +92,7 @@ class GCSBackend:
             named = endpoint or os.environ.get("STORAGE_EMULATOR_HOST")
             if named:
                 check_encrypted(named, allow_http=allow_http)
-            self._session = _session(named, read_timeout, ca_bundle)
+            self._session = open_session(named, read_timeout, ca_bundle)
             try:
                 self._client = storage.Client(
                     project=project,
@@ -306,26 +300,3 @@ class GCSBackend:
             raise from_http_response(response)  # type: ignore[no-untyped-call]
         created: dict[str, Any] = response.json()
         return created
-
-
-def _session(endpoint: str | None, read_timeout: float, ca_bundle: str | None) -> AuthorizedSession:
-    if endpoint and not endpoint.startswith("https://"):
-        credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
-    else:
-        _check_bundles(ca_bundle)
-        credentials, _ = google.auth.default(scopes=[_SCOPE])
-    session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-    for scheme in ("https://", "http://"):
-        session.mount(scheme, GCSAdapter(read_timeout, ca_bundle))
-    if ca_bundle:
-        session._auth_request_session.mount("https://", TrustingAdapter(ca_bundle, max_retries=_TOKEN_RETRIES))
-    return session
-
-
-def _check_bundles(ca_bundle: str | None) -> None:
-    if ca_bundle:
-        check_bundle(ca_bundle, "ca_bundle")
-        return
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # which requests obeys; either may name a folder
-        if (path := os.environ.get(name)) and not Path(path).is_dir():
-            check_bundle(path, name)

@@ -19,6 +19,7 @@ from storage_backends.errors import (
     RangeNotSatisfiable,
     StorageError,
     TransientStorageError,
+    bucket_of,
     quote,
 )
 from storage_backends.faults import describe_failure, lasting_fault
@@ -48,7 +49,7 @@ def _error(where: str, exc: GoogleAPICallError, missing: type[StorageError]) -> 
                 f"{where}: the store answers 404, but doesn't say that the object is missing ({message})"
             )
         if missing is BucketNotFound or "bucket does not exist" in message:
-            return BucketNotFound(f"{where}: the bucket does not exist")
+            return BucketNotFound(f"{where}: there is no bucket {bucket_of(where)}")
         return ObjectNotFound(f"{where}: the object does not exist")
     if status == 400 and "doesn't match calculated" in message:
         return ChecksumMismatch(f"{where}: the store received other bytes than were sent ({message})")

@@ -6,15 +6,17 @@ import os
 import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from storage_backends.backend import Body, ObjectInfo
 from storage_backends.checks import check_body, check_range, check_size
+from storage_backends.durable import MAX_RACES, make_directory, sync_directory, write_file
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
+    InvalidStorageURL,
     ObjectAlreadyExists,
     ObjectNotFound,
     StorageError,
@@ -23,7 +25,6 @@ from storage_backends.errors import (
 from storage_backends.keys import MAX_KEY_BYTES, check_key, check_prefix
 
 _INCOMING = ".incoming"
-_MAX_RACES = 100
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 """Flags to open a folder as a place. With O_PATH, who may only search the folder can do that, too: https://man7.org/linux/man-pages/man2/open.2.html."""
 _READ_SIZE = 1024 * 1024
@@ -31,7 +32,8 @@ _LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
 
 class LocalBackend:
-    """Objects as files below ``root``, one file an object. If ``root`` is missing, the first put makes it and its parents (mode 0700).
+    """Objects as files below ``root``, one file an object. If ``root`` is missing, the first put makes it and its parents (mode 0700), unless
+    ``create`` is false.
 
     - Once seen, ``root`` must stay the same directory; otherwise each call raises BucketNotFound. The mount point of an unmounted volume
       is such another directory, and its objects would lie apart from the rest.
@@ -43,18 +45,22 @@ class LocalBackend:
     - A key can't be another key's folder: ``a`` and ``a/b`` exclude each other, and the second put raises StorageError.
     - No symbolic link below ``root`` is followed or listed. A read through a link raises ObjectNotFound; a put or delete raises StorageError.
 
-    Raises StorageError if ``root`` is something else than a directory.
+    Raises StorageError if ``root`` is something else than a directory, and InvalidStorageURL if it is missing and ``create`` is false.
 
     .. _link(2): https://man7.org/linux/man-pages/man2/link.2.html
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, create: bool = True) -> None:
         path = Path(root).absolute()
         with _errors(str(path)):
             self._root = path.resolve()
             self._identity: tuple[int, int] | None = None
             if self._root.exists():
                 self._require_root()
+            elif not create:
+                raise InvalidStorageURL(
+                    f"there is no folder {path}: mount the disk that has it, or make it; --create-store or the option create=true makes it, too"
+                )
 
     @property
     def url(self) -> str:
@@ -72,17 +78,17 @@ class LocalBackend:
         check_body(str(path), body, sha256)
         with _errors(str(path)):
             if self._identity is None:
-                _make_directory(self._root)
+                make_directory(self._root)
             self._require_root()
             incoming = self._root / _INCOMING
-            _make_directory(incoming)
+            make_directory(incoming)
             temporary = incoming / uuid.uuid4().hex
             try:
-                modified = _write(temporary, body)
+                modified = _modified(write_file(temporary, body))
                 self._link(temporary, key, path)
             finally:
                 temporary.unlink(missing_ok=True)
-            _fsync_directory(path.parent)
+            sync_directory(path.parent)
         return ObjectInfo(key, memoryview(body).nbytes, modified, checksum=f"sha256:{sha256.hex()}")
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
@@ -193,8 +199,8 @@ class LocalBackend:
 
     def _link(self, temporary: Path, key: str, path: Path) -> None:
         # A delete running beside us may remove the folder as empty between the mkdir and the link.
-        for _ in range(_MAX_RACES):
-            _make_directory(path.parent)
+        for _ in range(MAX_RACES):
+            make_directory(path.parent)
             try:
                 with self._folder_of(key) as folder:
                     os.link(temporary, path.name, dst_dir_fd=folder, follow_symlinks=False)
@@ -254,43 +260,6 @@ class LocalBackend:
 def _listed_name(entry: os.DirEntry[str]) -> str:
     """Return the name for a listing. Bytes that aren't UTF-8 become backslash sequences, which no key has."""
     return os.fsencode(entry.name).decode(errors="backslashreplace")
-
-
-def _write(path: Path, body: Body) -> datetime:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb", buffering=0) as file:
-        rest = memoryview(body).cast("B")
-        while rest:
-            rest = rest[file.write(rest) :]
-        os.fsync(fd)
-        return _modified(os.fstat(fd))
-
-
-def _make_directory(path: Path) -> None:
-    """Create the directory and its parents durably, all of mode 0700: ``Path.mkdir`` gives parents the default."""
-    for races in range(_MAX_RACES):
-        if path.is_dir():
-            return
-        try:
-            path.mkdir(0o700)
-        except FileExistsError:  # a file is in the way, or a folder that another process removed again
-            if races == _MAX_RACES - 1:
-                raise
-        except FileNotFoundError:
-            _make_directory(path.parent)
-        else:
-            _fsync_directory(path.parent)
-            return
-
-
-def _fsync_directory(path: Path) -> None:
-    # A folder that a delete beside us removed again has nothing left to make durable.
-    with suppress(FileNotFoundError):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _modified(status: os.stat_result) -> datetime:

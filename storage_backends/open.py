@@ -1,5 +1,6 @@
 """Opens the backend for a URL that a person typed. An SDK is imported only if the URL needs it: the import takes a second."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -37,7 +38,7 @@ def open_backend(
                               ``retain_days``, ``retain_until``, ``lock_mode`` (governance, compliance)
     ``gs://bucket/prefix``    ``endpoint``, ``ca_bundle``, ``project``, ``storage_class``, ``kms_key``, ``connect_timeout``,
                               ``read_timeout``, ``allow_http``, ``retain_days``, ``retain_until``, ``lock_mode``
-    ``file:///path`` or path  none; a path is taken as it is, a file URL is percent-decoded
+    ``file:///path`` or path  ``create`` (true, false); a path is taken as it is, a file URL is percent-decoded
     ========================  ====================================================================================
 
     With ``allow_http``, an endpoint of ``http://`` may be on another machine.
@@ -48,7 +49,8 @@ def open_backend(
     is :class:`RetryingBackend`'s. If ``rate`` is None, there is no limit.
 
     Raises:
-        InvalidStorageURL: an unknown scheme or option, a missing bucket, a prefix that no key can have, or credentials in the URL.
+        InvalidStorageURL: an unknown scheme or option, a missing bucket, a prefix that no key can have, credentials in the URL,
+            or a folder that is missing and isn't to be made.
         AccessDenied: there are no Google credentials. S3's are looked up with the first request.
         StorageError: the path isn't a directory, or the CA bundle can't be used.
     """
@@ -70,6 +72,11 @@ def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
     if place.scheme == "file":
         return str(Path(place.path).resolve())
     return f"{place.scheme}://{place.bucket}/{place.path} at {place.options.get('endpoint', 'the usual endpoint')}"
+
+
+def is_folder(url: str) -> bool:
+    """True if a URL or path names a local folder. Raises InvalidStorageURL as :func:`place_of` does."""
+    return _read(url, {}).scheme == "file"
 
 
 def endpoint_of(url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> str | None:
@@ -101,7 +108,7 @@ def _open(url: str, options: Mapping[str, str]) -> "StorageBackend":
         case _:
             from storage_backends.local import LocalBackend
 
-            return LocalBackend(Path(place.path))
+            return LocalBackend(Path(place.path), create=place.options.get("create", False))
 
 
 class _Place(NamedTuple):
@@ -113,8 +120,8 @@ class _Place(NamedTuple):
 
 def _read(url: str, options: Mapping[str, str]) -> _Place:
     if "://" not in url:
-        _parse({}, options, of="a local directory")
-        return _local(url)
+        _check_path(url)
+        return _local(url, _parse(_LOCAL_OPTIONS, options, of="a local directory"))
     parts = _split(url)
     given = {**_query(url, parts), **options}
     match parts.scheme:
@@ -123,22 +130,31 @@ def _read(url: str, options: Mapping[str, str]) -> _Place:
         case "gs":
             return _Place("gs", _bucket(parts), check_root(parts.path), _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
         case "file":
-            _parse({}, given, of="a file:// URL")
             if parts.netloc not in ("", "localhost"):
                 raise InvalidStorageURL(
                     f"the storage URL names the host {parts.netloc}; a local directory is file:///path"
                 )
-            return _local(unquote(parts.path))
+            return _local(unquote(parts.path), _parse(_LOCAL_OPTIONS, given, of="a file:// URL"))
         case scheme:
             raise InvalidStorageURL(
                 f"{scheme}:// is no known store; use s3://bucket/prefix, gs://bucket/prefix or a path"
             )
 
 
-def _local(path: str) -> _Place:
+def _check_path(path: str) -> None:
+    """Raise InvalidStorageURL for a path that begins like a URL, as other tools write a bucket: it would name a folder."""
+    if (scheme := _LIKE_A_SCHEME.match(path)) is not None:
+        wanted = {"s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "file": "file:///path"}
+        known = wanted.get(scheme[1].lower(), ", ".join(wanted.values()))
+        raise InvalidStorageURL(
+            f"what begins with {scheme[0]} is no path to pgstow: write {known}, or ./{scheme[0]}… if a folder has that name"
+        )
+
+
+def _local(path: str, options: dict[str, Any]) -> _Place:
     if not path or "\0" in path:
         raise InvalidStorageURL("the path of the local directory is empty or has a NUL character")
-    return _Place("file", "", path, {})
+    return _Place("file", "", path, options)
 
 
 def _split(url: str) -> SplitResult:
@@ -262,6 +278,7 @@ def _retain_until(value: str) -> datetime:
         raise ValueError("must be a time like 2026-12-31T00:00:00Z") from exc
 
 
+_LIKE_A_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 EMULATOR = "STORAGE_EMULATOR_HOST"
 """The environment variable that makes Google's SDK send all requests to another endpoint."""
 _LONGEST_WAIT = 86400
@@ -281,6 +298,7 @@ _COMMON: dict[str, Callable[[str], Any]] = _LOCK_OPTIONS | {
     "connect_timeout": _seconds,
     "read_timeout": _seconds,
 }
+_LOCAL_OPTIONS: dict[str, Callable[[str], Any]] = {"create": _flag}
 _S3_OPTIONS = _COMMON | {
     "region": _text,
     "profile": _text,

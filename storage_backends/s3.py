@@ -9,13 +9,7 @@ from typing import Any, Literal
 import botocore.exceptions as aws
 
 from storage_backends.backend import Body, ObjectInfo
-from storage_backends.checks import (
-    ListingCheck,
-    check_body,
-    is_locked,
-    locked_until,
-    read_range,
-)
+from storage_backends.checks import ListingCheck, check_body, read_range
 from storage_backends.connections import REMEDY
 from storage_backends.errors import (
     AccessDenied,
@@ -39,9 +33,9 @@ from storage_backends.s3_answers import (
     read_body,
     version_of,
 )
-from storage_backends.s3_deletion import delete_names
+from storage_backends.s3_deletion import delete_names, without_locked
 from storage_backends.s3_errors import s3_errors, status_of
-from storage_backends.s3_locks import ask_locks, lock_of, may_have_locks, require_holds
+from storage_backends.s3_locks import lock_of, require_holds
 from storage_backends.s3_transport import S3Transport
 from storage_backends.urls import check_encrypted
 
@@ -238,7 +232,8 @@ class S3Backend:
     def delete(self, keys: Iterable[str]) -> bool:
         """Delete the objects, a thousand in a request, or one by one with ``checksum="md5"``; see :meth:`StorageBackend.delete`."""
         locked: dict[str, datetime | None] = {}
-        unlocked = self._unlocked(keys, locked)
+        named = ((key, join_key(self._root, key)) for key in keys)
+        unlocked = without_locked(self._client, self._bucket, named, self.head, locked)
         hidden = delete_names(self._client, self._bucket, unlocked, self._url, one_by_one=self._checksum == "md5")
         if locked:
             raise ObjectLocked(self._url, locked, hidden=hidden)
@@ -274,28 +269,6 @@ class S3Backend:
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
-
-    def _unlocked(self, keys: Iterable[str], locked: dict[str, datetime | None]) -> Iterator[str]:
-        """Yield the names of the objects without a lock, or with a lock that can't be read. Put the locked keys into ``locked``."""
-        may_lock: bool | None = None
-        for key in keys:
-            name = join_key(self._root, key)
-            may_lock = may_have_locks(self._client, self._bucket) if may_lock is None else may_lock
-            if may_lock:
-                # The store decides about an object that is gone, or whose lock can't be read.
-                with contextlib.suppress(ObjectNotFound):
-                    lock = self._shown_lock(key, name)
-                    if is_locked(lock):
-                        locked[key] = locked_until(lock)
-                        continue
-            yield name
-
-    def _shown_lock(self, key: str, name: str) -> ObjectInfo | ObjectLock:
-        """Return what HEAD shows of the object's lock. Only if HEAD is denied, ask for each lock: that is another permission."""
-        try:
-            return self.head(key)
-        except AccessDenied:
-            return ask_locks(self._client, self._bucket, name, None)
 
     def _read(self, name: str, where: str, at_most: int | None, **asked: Any) -> bytes:
         answer = self._client.get_object(Bucket=self._bucket, Key=name, **asked)

@@ -1,18 +1,52 @@
-"""Deletes objects in S3, without a look at their locks."""
+"""Deletes objects in S3, and looks at their locks before."""
 
 import contextlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from storage_backends.errors import ObjectNotFound
+from storage_backends.backend import ObjectInfo
+from storage_backends.checks import is_locked, locked_until
+from storage_backends.errors import AccessDenied, ObjectNotFound
+from storage_backends.holds import ObjectLock
 from storage_backends.s3_errors import s3_error, s3_errors
+from storage_backends.s3_locks import ask_locks, may_have_locks
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _BATCH = 1000
 """`DeleteObjects`_ takes no more. https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
+
+
+def without_locked(
+    client: "S3Client",
+    bucket: str,
+    objects: Iterable[tuple[str, str]],
+    head: Callable[[str], ObjectInfo],
+    locked: dict[str, datetime | None],
+) -> Iterator[str]:
+    """Yield the names of the objects without a lock, or with a lock that can't be read. Put the end of each lock into ``locked``, by key.
+
+    ``objects`` has each object's key and its name in the bucket. ``head`` takes a key, and shows the object's lock with s3:GetObject. Only
+    if it is denied, two other requests ask for the lock, which are other permissions. Nobody asks if the bucket surely has no Object Lock.
+    """
+    may_lock: bool | None = None
+    for key, name in objects:
+        may_lock = may_have_locks(client, bucket) if may_lock is None else may_lock
+        if may_lock:
+            # The store decides about an object that is gone, or whose lock can't be read.
+            with contextlib.suppress(ObjectNotFound):
+                lock: ObjectInfo | ObjectLock
+                try:
+                    lock = head(key)
+                except AccessDenied:
+                    lock = ask_locks(client, bucket, name, None)
+                if is_locked(lock):
+                    locked[key] = locked_until(lock)
+                    continue
+        yield name
 
 
 def delete_names(client: "S3Client", bucket: str, names: Iterable[str], url: str, *, one_by_one: bool) -> bool:

@@ -18,6 +18,7 @@ from storage_backends.errors import (
     RangeNotSatisfiable,
     StorageError,
     TransientStorageError,
+    bucket_of,
     quote,
 )
 from storage_backends.faults import describe_failure, lasting_fault
@@ -61,7 +62,6 @@ _BY_STATUS: Final[dict[int, type[StorageError]]] = {
 }
 _PHRASES: Final[dict[type[StorageError], str]] = {
     AccessDenied: "access was denied",
-    BucketNotFound: "the bucket does not exist",
     ChecksumMismatch: "the store received other bytes than were sent",
     ObjectAlreadyExists: "the object exists already",
     ObjectNotFound: "the object does not exist",
@@ -83,6 +83,8 @@ def s3_error(where: str, code: str, status: int, message: str) -> StorageError:
     phrase = _PHRASES.get(kind, "the store failed")
     if code == "NotImplemented" or status == 501:
         phrase = "the store doesn't support this request; if it refuses conditional puts, set create_only=look"
+    if kind is BucketNotFound:
+        phrase = f"there is no bucket {bucket_of(where)}"
     if status == 404 and kind is StorageError:
         phrase = "the store answers 404, but doesn't say that the object is missing"
     return kind(f"{where}: {phrase} ({said})" if said else f"{where}: {phrase}")

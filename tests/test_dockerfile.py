@@ -77,8 +77,9 @@ def test_the_spool_belongs_to_the_user() -> None:
 
 def test_the_context_has_what_is_copied_and_what_the_package_is_built_from() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    needed = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"], *packages}
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    metadata = {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]}
+    needed = {*metadata, *wheel["packages"], wheel["hooks"]["custom"]["path"]}
     copied = copied_from_the_context()
     assert needed <= set(copied)
     for path in copied:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pipeline.check.finding import Finding, Severity, some
 from pipeline.config import Selection
 from pipeline.counting import counted
+from pipeline.postgres.locks import Blocker, find_blockers
 from pipeline.postgres.privileges import (
     Relation,
     grant_large_objects,
@@ -31,7 +32,8 @@ def examine_privileges(server: Server, condition: ServerState, selection: Select
     relations = relations_to_dump(server, selection)
     yield judge_privileges(relations, condition, read_all=server.major >= _READ_ALL_SINCE)
     yield from judge_row_security(without_excluded_data(relations, selection), condition)
-    yield from judge_locks(relations)
+    dumped = {relation.quoted for relation in relations}
+    yield from judge_locks([blocker for blocker in find_blockers(server) if blocker.table in dumped])
     if not selection.tables and not selection.schemas:  # with these, pg_dump dumps no large objects
         yield from examine_large_objects(server, condition)
 
@@ -79,14 +81,16 @@ def judge_row_security(tables: Sequence[Relation], condition: ServerState) -> It
         )
 
 
-def judge_locks(relations: Sequence[Relation]) -> Iterator[Finding]:
-    """Yield a warning if tables are locked even against readers."""
-    if locked := [f"{relation.quoted} by process {relation.locked_by}" for relation in relations if relation.locked_by]:
+def judge_locks(blockers: Sequence[Blocker]) -> Iterator[Finding]:
+    """Yield a warning if ``blockers``, which hold or wait for locks on tables to be dumped, would keep pg_dump waiting."""
+    if blockers:
+        first = next((blocker for blocker in blockers if blocker.prepared), blockers[0])  # it may never end by itself
+        others = f", and there {'is' if len(blockers) == 2 else 'are'} {counted(len(blockers) - 1, 'more such lock')}"
         yield Finding(
             LOCKS,
             Severity.WARNING,
-            f"{some(locked, most=_LISTED)}: locked against readers now, so pg_dump would wait.",
-            "See pg_stat_activity for what that process does.",
+            f"{first}{others if len(blockers) > 1 else ''}: pg_dump would wait.",
+            f"{first.remedy[0].upper()}{first.remedy[1:]}.",
         )
 
 

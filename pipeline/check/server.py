@@ -1,6 +1,7 @@
 """Examine the server, and the programs for it. Functions that judge take facts alone, so that no server is needed to test them."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from pipeline.backup.source import check_server_clock
 from pipeline.check.finding import Finding, Severity, said
 from pipeline.check.privileges import examine_privileges
 from pipeline.counting import counted
-from pipeline.errors import DumpFailed, ProgramMissing
+from pipeline.errors import ConnectionFailed, DumpFailed, ProgramMissing
+from pipeline.postgres.pooler import shares_sessions
 from pipeline.postgres.programs import OLDEST_MAJOR, find_program, speaks_to
 from pipeline.postgres.server import Server
 from pipeline.postgres.server_state import ServerState, SessionLimit, read_server_state
@@ -41,6 +43,7 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
         return
     condition = read_server_state(server)
     yield judge_connection(server, condition, request.source.sslmode)
+    yield from examine_pooler(server, request)
     yield find_programs(server, request.programs)
     yield judge_sessions(condition.sessions, request.limits.jobs)
     yield from judge_clock(condition.clock)
@@ -70,6 +73,18 @@ def judge_connection(server: Server, condition: ServerState, sslmode: str = "ver
         f"{connected}, without encryption: all data cross the network in the clear.",
         "Turn on the server's ssl, and connect with sslmode=verify-full.",
     )
+
+
+def examine_pooler(server: Server, request: BackupRequest) -> Iterator[Finding]:
+    """Yield a problem if a pooler in transaction mode stands before the server."""
+    with suppress(ConnectionFailed):  # if a second session is refused, the finding on sessions says so
+        if shares_sessions(server, request.source):
+            yield Finding(
+                "pooler",
+                Severity.PROBLEM,
+                "A pooler in transaction mode stands before the server, so settings, locks and snapshots of a session don't last.",
+                "Connect to the server itself, or to a pool in session mode.",
+            )
 
 
 def find_programs(server: Server, search: Sequence[Path]) -> Finding:

@@ -44,6 +44,17 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
         yield Finding("store", Severity.PROBLEM, said(exc), _advice(exc))
 
 
+def find_rights(store: StorageBackend, cluster: str) -> tuple[bool, bool]:
+    """Return whether the credentials can read and whether they can delete what a cluster's backups consist of.
+
+    Call this after :func:`examine_store`, whose objects are read if they are still there. Raises StorageError.
+    """
+    prefixes = check_prefixes(cluster)
+    reads = all(_allowed(partial(store.get, f"{prefix}probe")) for prefix in prefixes)
+    deletes = all(_allowed(partial(store.delete, [f"{prefix}nothing"])) for prefix in prefixes)
+    return reads, deletes
+
+
 def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
     """Return a warning if others can listen, else None.
 
@@ -88,7 +99,7 @@ def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: b
             "protection",
             Severity.NOTE,
             "A folder gives no protection against this host: whoever takes it can read, change and delete the backups.",
-            "Keep a copy elsewhere, or store them in a bucket with Object Lock and credentials that can only create.",
+            "Keep a copy elsewhere, or store them in a bucket that locks its objects, with credentials that can only create.",
         )
         return
     yield _try_reading(store, probe, record, manifests)
@@ -203,8 +214,10 @@ def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Findin
             Severity.WARNING,
             f"These credentials can overwrite under {' and '.join(areas)}, by a put without a condition: whoever takes this host can "
             "replace its backups, or hide them if the bucket keeps versions.",
-            "Let the policy refuse puts without s3:if-none-match, as README's does (GCS: don't grant storage.objects.delete). Where the "
-            "store has no such policy, let the bucket keep versions, under Object Lock.",
+            "Don't grant storage.objects.delete, and give the bucket a retention policy."
+            if store.url.startswith("gs:")
+            else "Let the policy refuse puts without s3:if-none-match, as README's does. Where the store has no such policy, let the bucket "
+            "keep versions, under Object Lock.",
         )
     return Finding("overwriting", Severity.OK, "These credentials can't overwrite an object that exists.")
 
@@ -218,9 +231,14 @@ def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
             Severity.WARNING,
             f"These credentials can delete under {' and '.join(areas)}: whoever takes this host can destroy its backups, or "
             "hide them, where the bucket keeps versions.",
-            "Give the host credentials that can only create, and the bucket Object Lock; prune from elsewhere.",
+            f"Give the host credentials that can only create, and the bucket {_lock_of(store)}; prune from elsewhere.",
         )
     return Finding("deleting", Severity.OK, "These credentials can't delete.")
+
+
+def _lock_of(store: StorageBackend) -> str:
+    """Return the store's own word for what keeps objects from deletion."""
+    return "a retention policy" if store.url.startswith("gs:") else "Object Lock"
 
 
 def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iterator[Finding]:

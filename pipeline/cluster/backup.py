@@ -24,7 +24,7 @@ from pipeline.errors import (
     InvalidRequest,
     PipelineError,
 )
-from pipeline.events import Notice, Notify, Started
+from pipeline.events import CombinedProgress, Notice, Notify
 from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.patterns import compile_name_pattern
 from pipeline.postgres.programs import find_program
@@ -165,12 +165,14 @@ def _back_up_each(
             yield name, _enter(_try(back_up_it, destinations), destinations)
         return
     failures: list[StorageError] = []
-    quiet = _without_progress(notify)
+    together = CombinedProgress(notify)
 
     def attempt(name: str) -> _Done | Exception:
         if failures:
             return failures[0]
-        back_up_it = partial(back_up_with_retries, requests[name], notify=quiet, retries=request.retries)
+        back_up_it = partial(
+            back_up_with_retries, requests[name], notify=together.notify_of(name), retries=request.retries
+        )
         try:
             return _try(back_up_it, destinations)
         except StorageError as exc:
@@ -206,16 +208,6 @@ def _enter(outcome: _Done | Exception, destinations: Destinations) -> _Done | Ex
     if isinstance(outcome, _Done):
         outcome.enter(destinations)
     return outcome
-
-
-def _without_progress(notify: Notify) -> Notify:
-    """Return ``notify`` without reports of progress, since the bars of several backups would overwrite each other."""
-
-    def notify_of_steps(event: object) -> None:
-        if isinstance(event, (Started, Notice)):
-            notify(event)
-
-    return notify_of_steps
 
 
 def _sum(totals: Sequence[Totals]) -> Totals:

@@ -73,5 +73,5 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
     failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(
-            f"{counted(len(failed), 'statement')} on roles and tablespaces failed, the first of them with: {failed[0].message.rstrip('.')}."
+            f"{counted(len(failed), 'statement')} on roles and tablespaces failed, the first of them with: {failed[0].sentence}"
         )

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from pipeline.errors import BackupRunning, ConfigInvalid, InvalidRequest
+from pipeline.nightly.references import referred_variables
 from pipeline.nightly.settings import Config
 
 Key = tuple[str | int, ...]
@@ -33,11 +34,11 @@ class Problem:
 class ConfigFile:
     """A configuration file. It knows the line of each key."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file. Raises InvalidRequest if it can't be read, and ConfigInvalid if it is not TOML."""
+    def __init__(self, path: Path, text: str | None = None) -> None:
+        """Read the file, or take ``text`` for its text. Raises InvalidRequest if it can't be read, and ConfigInvalid if it is not TOML."""
         self.path = path
         try:
-            self._text = path.read_text("utf-8")
+            self._text = path.read_text("utf-8") if text is None else text
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidRequest(f"Cannot read {path}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
         except ValueError as exc:
@@ -61,6 +62,11 @@ class ConfigFile:
         if problems:
             raise self.invalid(problems)
         return config
+
+    def without_secrets(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment without the variables to which the file refers. They are secrets, which no command needs."""
+        secrets = set(referred_variables(self.content))
+        return {name: value for name, value in environment.items() if name not in secrets}
 
     def invalid(self, problems: Sequence[Problem]) -> ConfigInvalid:
         """Return an error that names the problems in the order of the file, each with its line."""

@@ -1,4 +1,7 @@
-"""Report a run to the user's commands and to a dead man's switch. None of them can make a backup fail."""
+"""Ask the user's command before a backup. After a run, report it to the user's commands, a dead man's switch and people.
+
+Only the command before a backup can make the backup fail.
+"""
 
 import json
 import os
@@ -12,6 +15,9 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.errors import BackupRefused
+from pipeline.nightly.message import Message
+from pipeline.nightly.notify import send
 from pipeline.nightly.settings import Monitoring
 
 _PATIENCE = 10.0  # seconds for the answer to a ping
@@ -35,27 +41,49 @@ def attempt(what: str, step: Callable[[], str | None], failed: Failed) -> str | 
         return f"{what} failed: {getattr(exc, 'strerror', None) or type(exc).__name__}."
 
 
-def tell(
-    monitoring: Monitoring, document: Mapping[str, Any], *, good: bool, ping_too: bool, failed: Failed = lambda _: None
-) -> list[str]:
-    """Run the command for success or failure, and the ping, at a run's end. Return a sentence for each that went wrong.
+def ask(
+    command: Sequence[str], document: Mapping[str, Any], timeout: float, environment: Mapping[str, str] | None = None
+) -> None:
+    """Run the command before a backup, as :func:`run_hook` does. Raises BackupRefused unless the command ends with exit code 0."""
+    if trouble := run_hook(command, document, timeout, environment):
+        raise BackupRefused(f"The backup was refused, and nothing was dumped. {trouble}")
 
-    ``document`` is the input of the command. ``ping_too`` is False if the run was only a part, which the ping must not report. ``failed``
-    gets unexpected errors. An error in one step stops no other.
+
+def tell(
+    monitoring: Monitoring,
+    document: Mapping[str, Any],
+    *,
+    good: bool,
+    ping_too: bool,
+    message: Message | None = None,
+    environment: Mapping[str, str] | None = None,
+    failed: Failed = lambda _: None,
+) -> list[str]:
+    """Run the command for success or failure, the ping, and send the message, at a run's end. Return a sentence for each that went wrong.
+
+    ``document`` is the input of the command, which gets ``environment``. ``message`` is for ``notify``; None if there is nothing to tell.
+    ``ping_too`` is False if the run was only a part, which the ping must not report. ``failed`` gets unexpected errors. An error in one step
+    stops no other.
     """
     command, url = monitoring.on_success if good else monitoring.on_failure, monitoring.ping
     steps: dict[str, Callable[[], str | None]] = {}
     if command:
-        steps[f"The hook {command[0]}"] = partial(run_hook, command, document, monitoring.hook_timeout)
+        steps[f"The hook {command[0]}"] = partial(run_hook, command, document, monitoring.hook_timeout, environment)
     if url and ping_too:
         steps["The ping"] = partial(ping, url, "" if good else "fail")
+    if message is not None:
+        for recipient in monitoring.notify:
+            steps[f"The message to {recipient.name}"] = partial(send, recipient, message, monitoring.hook_timeout)
     return [trouble for what, step in steps.items() if (trouble := attempt(what, step, failed))]
 
 
-def run_hook(command: Sequence[str], document: Mapping[str, Any], timeout: float) -> str | None:
+def run_hook(
+    command: Sequence[str], document: Mapping[str, Any], timeout: float, environment: Mapping[str, str] | None = None
+) -> str | None:
     """Run a command with the document as JSON on its standard input. Kill it, and its children, after ``timeout`` seconds.
 
-    Return a sentence on what went wrong; None if the command ended with exit code 0.
+    ``environment`` has the command's variables; None for this process's own. Return a sentence on what went wrong; None if the command
+    ended with exit code 0.
     """
     with (
         tempfile.TemporaryFile() as given,
@@ -64,7 +92,9 @@ def run_hook(command: Sequence[str], document: Mapping[str, Any], timeout: float
         given.write(json.dumps(document, default=str).encode())
         given.seek(0)
         try:
-            process = subprocess.Popen(command, stdin=given, stdout=said, stderr=said, start_new_session=True)
+            process = subprocess.Popen(
+                command, stdin=given, stdout=said, stderr=said, start_new_session=True, env=environment
+            )
         except (OSError, ValueError) as exc:
             return f"The hook {command[0]} can't be run: {getattr(exc, 'strerror', None) or exc}."
         try:

@@ -16,6 +16,7 @@ from pipeline.config import Labels, Limits, Selection
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notify
 from pipeline.nightly.config_file import ConfigFile, Problem
+from pipeline.nightly.hooks import ask
 from pipeline.nightly.settings import Config, DatabaseSettings, DestinationSettings
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.prune.policy import Policy
@@ -29,6 +30,10 @@ class Job:
     name: str
     """The name of the database in the file."""
     request: BackupRequest
+    whole_server: bool
+    """True if the job backs up all databases of the server."""
+    agree: Callable[[], None]
+    """Runs the command before the backup. Raises BackupRefused if the command refuses."""
     back_up: Callable[[Sequence[StorageBackend], Notify], BackupResults]
     """Backs up into the stores. Raises PipelineError, or StorageError if all stores fail."""
     destinations: Mapping[str, DestinationSettings]
@@ -39,10 +44,17 @@ class Job:
     """Which backups to keep after the backup; None to remove none."""
 
 
-def make_jobs(file: ConfigFile, config: Config, names: Sequence[str], overrides: Mapping[str, Any]) -> list[Job]:
+def make_jobs(
+    file: ConfigFile,
+    config: Config,
+    names: Sequence[str],
+    overrides: Mapping[str, Any],
+    environment: Mapping[str, str] | None = None,
+) -> list[Job]:
     """Return the jobs of the named databases, or of all databases if ``names`` is empty, in the order of the file.
 
-    ``overrides`` has settings of a database that replace the file's; None leaves the file's setting.
+    ``overrides`` has settings of a database that replace the file's; None leaves the file's setting. ``environment`` is for the commands before
+    the backups; None for this process's own.
 
     Raises InvalidRequest if the file lacks a database or a destination, and ConfigInvalid if settings contradict each other.
     """
@@ -57,7 +69,7 @@ def make_jobs(file: ConfigFile, config: Config, names: Sequence[str], overrides:
     jobs, problems = list[Job](), list[Problem]()
     for name in [name for name in config.databases if name in names or not names]:
         try:
-            jobs.append(_make_job(name, _effective(config, name, overrides), config))
+            jobs.append(_make_job(name, _effective(config, name, overrides), config, environment))
         except InvalidRequest as exc:
             problems.append(Problem(("databases", name), str(exc)))
     if problems:
@@ -82,7 +94,7 @@ def _effective(config: Config, name: str, overrides: Mapping[str, Any]) -> Datab
     return database.model_copy(update=defaults | given)
 
 
-def _make_job(name: str, settings: DatabaseSettings, config: Config) -> Job:
+def _make_job(name: str, settings: DatabaseSettings, config: Config, environment: Mapping[str, str] | None) -> Job:
     request = _make_request(name, settings)
     retries = settings.retries or 0
     if settings.all_databases:
@@ -96,9 +108,13 @@ def _make_job(name: str, settings: DatabaseSettings, config: Config) -> Job:
     if len({place_of(destination.url) for destination in destinations.values()}) < len(destinations):
         raise InvalidRequest("Two of its destinations have the same url: one copy there is all that can be.")
     retention = config.retention.get(settings.retention or "default")
+    document = {"database": name, "destinations": list(destinations)}
+    before, patience = settings.before, config.monitoring.hook_timeout
     return Job(
         name=name,
         request=request,
+        whole_server=settings.all_databases,
+        agree=partial(ask, before, document, patience, environment) if before else lambda: None,
         back_up=back_up,
         destinations=destinations,
         verify=Level(settings.verify) if settings.verify and settings.verify != "none" else None,

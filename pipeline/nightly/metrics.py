@@ -9,6 +9,8 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.nightly.outcome import JobResult
@@ -18,11 +20,12 @@ Pair = tuple[str, str]
 Samples = dict[Pair, dict[str, tuple[str, float]]]
 """By pair and metric: the level of a verification, or an empty text, and the value."""
 
+_LAST_GOOD = "pgstow_last_attempt_success"
 _LAST_VERIFIED = "pgstow_last_verified_timestamp_seconds"
 _LAST_SUCCESS = "pgstow_last_success_timestamp_seconds"
 METRICS = {
     "pgstow_last_attempt_timestamp_seconds": "When the last run ended, good or not.",
-    "pgstow_last_attempt_success": "Whether the last run did all that was asked: 1 or 0.",
+    _LAST_GOOD: "Whether the last run did all that was asked: 1 or 0.",
     _LAST_SUCCESS: "When the last run ended that did all that was asked; 0 for never.",
     "pgstow_snapshot_timestamp_seconds": "The moment that the data of the last backup is of.",
     "pgstow_backup_duration_seconds": "What the last backup took, from its beginning to its manifest.",
@@ -35,6 +38,27 @@ METRICS = {
     _LAST_VERIFIED: "When a backup was last verified after it was made, and found good.",
 }
 _SAMPLE = re.compile(r'(\w+)\{database="((?:[^"\\]|\\.)*)",destination="((?:[^"\\]|\\.)*)"(?:,level="(\w+)")?\} (\S+)')
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What the metrics know of the runs for one database at one destination."""
+
+    good: bool
+    """True unless the last run failed."""
+    last_success: datetime | None
+    """The time when the last run ended that did all that was asked, in UTC; None if there is none."""
+
+
+def read_past(path: Path) -> dict[Pair, Past]:
+    """Return what the metrics in the file know; an empty dict if there is no file. Raises OSError."""
+    return {
+        pair: Past(
+            good=values.get(_LAST_GOOD, ("", 1.0))[1] != 0,
+            last_success=_moment(values.get(_LAST_SUCCESS, ("", 0.0))[1]),
+        )
+        for pair, values in _read(path).items()
+    }
 
 
 def write_textfile(path: Path, outcomes: Iterable[JobResult], known: Iterable[Pair]) -> None:
@@ -63,11 +87,18 @@ def write_textfile(path: Path, outcomes: Iterable[JobResult], known: Iterable[Pa
         raise
 
 
+def _moment(seconds: float) -> datetime | None:
+    """Return the moment; None for 0, which stands for never, and for no possible time."""
+    with suppress(ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
+    return None
+
+
 def _sample(outcome: JobResult) -> dict[str, tuple[str, float]]:
     ended = outcome.ended_at.timestamp()
     values: dict[str, float | None] = {
         "pgstow_last_attempt_timestamp_seconds": ended,
-        "pgstow_last_attempt_success": float(outcome.error is None),
+        _LAST_GOOD: float(outcome.error is None),
     }
     if outcome.error is None:
         values[_LAST_SUCCESS] = ended

@@ -26,6 +26,8 @@ class JobResult:
     """The number of backups that retention removed; None if retention wasn't applied."""
     error: Exception | None = None
     """The failure of backup, verification or retention; None if all went well."""
+    newest_before: datetime | None = None
+    """After a failure, the snapshot of the newest backup that an earlier run made, in UTC; None if there is none, or nobody can tell."""
 
     @property
     def seconds(self) -> float | None:
@@ -53,5 +55,6 @@ class JobResult:
             "objects": totals and totals.objects,
             "retained_until": made and made.retained_until and made.retained_until.isoformat(),
             "verified": self.verified,
+            "newest_before": self.newest_before and self.newest_before.isoformat(),
             "removed": self.removed,
         }

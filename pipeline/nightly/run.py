@@ -1,7 +1,11 @@
-"""A night's run: back up each database to its destinations, verify the new backups there, and remove backups that retention drops."""
+"""A night's run: back up each database to its destinations, verify the new backups there, and remove backups that retention drops.
+
+The user's command is asked first if a backup may be made.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from pipeline.catalog.attestation import Level
@@ -11,6 +15,7 @@ from pipeline.catalog.manifest import Manifest
 from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
+from pipeline.nightly.history import newest_before
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
@@ -63,9 +68,20 @@ def _run(
     for name in job.destinations:
         manifest = made[name]
         if isinstance(manifest, Manifest):
-            yield _look_after(job, name, manifest, stores[name], notify)
+            result = _look_after(job, name, manifest, stores[name], notify)
         else:
-            yield JobResult(job.name, name, datetime.now(UTC), error=manifest)
+            result = JobResult(job.name, name, datetime.now(UTC), error=manifest)
+        yield result if result.error is None or name not in stores else _with_history(result, job, stores[name])
+
+
+def _with_history(failure: JobResult, job: Job, store: StorageBackend) -> JobResult:
+    """Return the failure with the newest backup that an earlier run made. A store that failed is asked nothing: that might take long."""
+    if isinstance(failure.error, StorageError):
+        return failure
+    try:
+        return replace(failure, newest_before=newest_before(job, store, failure.manifest))
+    except StorageError:  # credentials that can only create can't list
+        return failure
 
 
 def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Manifest | Exception]:
@@ -73,6 +89,7 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
     if not stores:
         return {}
     try:
+        job.agree()
         return dict(zip(stores, job.back_up(list(stores.values()), notify), strict=True))
     except Exception as exc:
         return dict.fromkeys(stores, exc)
@@ -110,7 +127,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
         level=level,
         limits=job.request.limits,
         programs=job.request.programs,
-        attest=True if job.retention and job.retention.only_verified else None,  # so that retention finds it later
+        attest=True,  # so that list and retention find it later
     )
     found = (verify_cluster if made.members else verify)(stored, request, store, notify)
     if found.problems:

@@ -10,6 +10,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationInfo,
     WithJsonSchema,
     model_validator,
@@ -26,38 +27,15 @@ from pipeline.config import (
     parse_size,
 )
 from pipeline.errors import InvalidRequest
+from pipeline.nightly.references import REFERENCE, Secret, is_reference, read_secret, resolve, text_or_reference
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.prune.policy import Policy
 from storage_backends import InvalidStorageURL, place_of
 from storage_backends.urls import split_web_url
 
 
-def _referred(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
-    """Return the value, and True if it was taken from the environment, which is ``info.context``. Raises ValueError."""
-    if not _is_reference(value):
-        if isinstance(value, str):
-            return value, False
-        raise ValueError('must be a text, or {env = "NAME"} for one from the environment')
-    name = value["env"]
-    if not (found := (info.context or {}).get(name)):
-        raise ValueError(f"the environment has no {name}")
-    try:
-        found.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"the environment's {name} is not UTF-8") from None
-    return found, True
-
-
-def _is_reference(value: Any) -> bool:
-    """True if the value is ``{env = "NAME"}``, with a name that a variable can have."""
-    if not (isinstance(value, dict) and set(value) == {"env"}):
-        return False
-    name = value["env"]
-    return isinstance(name, str) and name != "" and not set(name) & set("=\0")
-
-
 def _conninfo(value: Any, info: ValidationInfo) -> str:
-    text, referred = _referred(value, info)
+    text, referred = resolve(value, info)
     try:
         secrets = Conninfo.parse(text).secrets
     except InvalidRequest as exc:
@@ -71,7 +49,7 @@ def _conninfo(value: Any, info: ValidationInfo) -> str:
 
 
 def _url(value: Any, info: ValidationInfo) -> str:
-    text, _ = _referred(value, info)
+    text, _ = resolve(value, info)
     try:
         place_of(text)
     except InvalidStorageURL as exc:
@@ -81,9 +59,9 @@ def _url(value: Any, info: ValidationInfo) -> str:
 
 def _ping(value: Any, info: ValidationInfo) -> str:
     """Return the URL, or an empty text if the environment lacks the variable: monitoring must not prevent a backup. Raises ValueError."""
-    if _is_reference(value) and not (info.context or {}).get(value["env"]):
+    if is_reference(value) and not (info.context or {}).get(value["env"]):
         return ""
-    text, _ = _referred(value, info)
+    text, referred = resolve(value, info)
     try:
         parts = split_web_url(text)
     except ValueError:
@@ -92,6 +70,10 @@ def _ping(value: Any, info: ValidationInfo) -> str:
         raise ValueError("must be like https://host/path")
     if "@" in parts.netloc:
         raise ValueError("can't have a user or a password: let its path be the secret")
+    if not referred:
+        raise ValueError(
+            'is a secret, so it may not stand in this file: write {env = "NAME"} for one from the environment'
+        )
     return str(text)
 
 
@@ -115,16 +97,6 @@ def _duration(value: Any) -> timedelta:
     return parse_duration(str(value))
 
 
-def _or_from_environment(description: str) -> WithJsonSchema:
-    reference = {
-        "type": "object",
-        "properties": {"env": {"type": "string", "description": "A variable of the environment"}},
-        "required": ["env"],
-        "additionalProperties": False,
-    }
-    return WithJsonSchema({"anyOf": [{"type": "string"}, reference], "description": description})
-
-
 Count = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
 Number = Annotated[int, Field(ge=0)]
 Seconds = Annotated[int, Field(ge=0, le=LONGEST_TIMEOUT)]
@@ -136,6 +108,7 @@ Size = Annotated[
 ]
 Patterns = list[str]
 Command = Annotated[list[str], Field(min_length=1), AfterValidator(_command)]
+Recipient = Annotated[Secret, PlainValidator(read_secret), WithJsonSchema(REFERENCE)]
 
 
 class Settings(BaseModel):
@@ -174,13 +147,14 @@ class Options(Settings):
         default=None, description="How often to begin again after what may pass"
     )
     bin_dir: list[str] | None = Field(default=None, description="Where PostgreSQL's programs are")
+    before: Command | None = Field(default=None, description="A command that may refuse the backup, by its exit code")
 
 
 class DatabaseSettings(Options):
     """A database, or a whole server, to back up."""
 
     conninfo: Annotated[
-        str, BeforeValidator(_conninfo), _or_from_environment("libpq's connection string, without a password")
+        str, BeforeValidator(_conninfo), text_or_reference("libpq's connection string, without a password")
     ]
     password_file: str | None = Field(default=None, description="A file that has the password, and nothing else")
     all_databases: bool = Field(default=False, description="Roles, tablespaces and every database of the server")
@@ -188,9 +162,9 @@ class DatabaseSettings(Options):
     role_passwords: bool = Field(default=True, description="Of all databases, take roles' password hashes along")
     databases_at_once: Count = Field(default=1, description="Of all databases, dump so many at once")
     tables: Patterns = Field(default=[], description="pg_dump's patterns of the tables to take")
-    exclude_tables: Patterns = []
-    schemas: Patterns = []
-    exclude_schemas: Patterns = []
+    exclude_tables: Patterns = Field(default=[], description="Patterns of tables to leave out")
+    schemas: Patterns = Field(default=[], description="Patterns of the schemas to take, with all in them")
+    exclude_schemas: Patterns = Field(default=[], description="Patterns of schemas to leave out")
     exclude_table_data: Patterns = Field(default=[], description="Patterns of tables to take without their rows")
     only: Literal["schema", "data"] | None = Field(default=None, description="Definitions, or rows, alone")
 
@@ -198,9 +172,7 @@ class DatabaseSettings(Options):
 class DestinationSettings(Settings):
     """A store."""
 
-    url: Annotated[
-        str, BeforeValidator(_url), _or_from_environment("s3://bucket/prefix, gs://bucket/prefix or a folder")
-    ]
+    url: Annotated[str, BeforeValidator(_url), text_or_reference("s3://bucket/prefix, gs://bucket/prefix or a folder")]
     give_up_after: Annotated[float, Field(gt=0, le=LONGEST_PATIENCE)] = Field(
         default=300.0, description="Seconds to retry each request that fails"
     )
@@ -210,12 +182,12 @@ class DestinationSettings(Settings):
 class Retention(Settings):
     """Which backups to keep; all that no rule keeps may go."""
 
-    keep_last: Number = 0
-    keep_hourly: Number = 0
-    keep_daily: Number = 0
-    keep_weekly: Number = 0
-    keep_monthly: Number = 0
-    keep_yearly: Number = 0
+    keep_last: Number = Field(default=0, description="So many of the newest")
+    keep_hourly: Number = Field(default=0, description="The newest of each of the last so many hours")
+    keep_daily: Number = Field(default=0, description="The newest of each of the last so many days")
+    keep_weekly: Number = Field(default=0, description="The newest of each of the last so many weeks")
+    keep_monthly: Number = Field(default=0, description="The newest of each of the last so many months")
+    keep_yearly: Number = Field(default=0, description="The newest of each of the last so many years")
     keep_within: Annotated[
         timedelta,
         BeforeValidator(_duration),
@@ -223,7 +195,7 @@ class Retention(Settings):
             {"type": "string", "pattern": "^[0-9]{1,6}[hdw]$", "description": "All of so long a time, such as 30d"}
         ),
     ] = timedelta()
-    keep_tagged: list[str] = []
+    keep_tagged: list[str] = Field(default=[], description="Those with one of these tags")
     only_verified: Literal["objects", "bytes", "archive", "restore"] | None = Field(
         default=None, description="Count a backup only if it is verified so far"
     )
@@ -251,13 +223,15 @@ class Monitoring(Settings):
     )
     on_success: Command | None = Field(default=None, description="A command, which has the outcome on its input")
     on_failure: Command | None = Field(default=None, description="The same after a run that failed")
-    hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
-        default=60, description="Seconds that such a command may take"
+    notify: list[Recipient] = Field(
+        default=[], description="Apprise URLs, each gets a message when a run fails, and when all is good again"
     )
-    ping: (
-        Annotated[str, BeforeValidator(_ping), _or_from_environment("A dead man's switch, as healthchecks.io has it")]
-        | None
-    ) = None
+    hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
+        default=60, description="Seconds that a command or a message may take"
+    )
+    ping: Annotated[str, BeforeValidator(_ping), WithJsonSchema(REFERENCE)] | None = Field(
+        default=None, description="A dead man's switch, as healthchecks.io has it"
+    )
 
 
 class Config(Settings):

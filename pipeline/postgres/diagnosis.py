@@ -4,6 +4,8 @@ Programs speak English, by LC_MESSAGES (``environment.py``). A server speaks the
 may change. pgstow takes a failure in another language for a failure that doesn't pass, and shows the server's words.
 """
 
+import errno
+import os
 import re
 
 _MAY_PASS = re.compile(
@@ -26,7 +28,71 @@ _MAY_PASS = re.compile(
         )
     )
 )
+_HINT = re.compile(r"^(?:\w+: )?hint: +(?P<hint>.+)$", re.MULTILINE | re.IGNORECASE)
+"""libpq's label is English, even if the server's hint isn't."""
+_LABEL = re.compile(r"\.?\n(?P<label>LINE \d+|DETAIL|HINT|QUERY|CONTEXT):\s+")
+_CARET = re.compile(r"\n *\^(?=\n|\Z)")
+_ALL_ATTEMPTS = "All failures were:\n- "
+"""psycopg's words before the list of attempts, if the server's name means several addresses."""
+_ATTEMPT = re.compile(
+    r"(?:host: '(?P<host>.*?)', port: '(?P<port>\d+)', hostaddr: '.*?': )?(?:connection (?:failed|is bad): )?(?P<words>.*)",
+    re.DOTALL,
+)
+_TO_SERVER = re.compile(r"connection to server (?P<where>(?:at|on) .+?) failed: ")
+_NO_PASSWORD = re.compile("no password supplied")
+_KEEP_PASSWORD = (
+    "Keep the password in ~/.pgpass, in the file that PGPASSFILE names, or in a password_file of pgstow.toml."  # noqa: S105
+)
+_OF_SERVER = re.compile("(?:ERROR|FATAL|PANIC):  ")
+_MISSING_DATABASE = re.compile('database ".*" does not exist')
 _CONFLICT = re.compile(r"due to conflict with recovery(?:\s+DETAIL:\s+(?P<detail>[^\n]*?\.))?")
+
+
+def on_one_line(said: str) -> str:
+    """Return a server's message as sentences on one line. Its detail and its hint are sentences of their own."""
+    return _ended(_LABEL.sub(lambda match: f". {match['label'].capitalize()}: ", _CARET.sub("", said)))
+
+
+def with_hint(sentence: str, said: str) -> str:
+    """Return the sentence, and after it the first hint in a program's messages on one error: the hint often is the remedy."""
+    hint = _HINT.search(said)
+    return f"{sentence} Hint: {_ended(hint['hint'])}" if hint else sentence
+
+
+def explain_connection(said: str) -> str:
+    """Return sentences on a connection that failed, from psycopg's words. They name each address, and where to keep a password."""
+    attempts = said.partition(_ALL_ATTEMPTS)[2] or said
+    reasons = [reason for attempt in attempts.split("\n- ") for reason in _reasons(attempt)]
+    sentence = _ended(f"Cannot connect to the server {'; '.join(dict.fromkeys(reasons))}")
+    return f"{sentence} {_KEEP_PASSWORD}" if _NO_PASSWORD.search(said) else sentence
+
+
+def is_missing_database(said: str) -> bool:
+    """True if the message says that the database to connect to doesn't exist."""
+    return _MISSING_DATABASE.search(said) is not None
+
+
+def _reasons(attempt: str) -> list[str]:
+    """Return the place and the reason of each failure at one address: libpq may try with encryption, and then without."""
+    match = _ATTEMPT.fullmatch(attempt)
+    words = match["words"] if match else attempt
+    first, *tried = _TO_SERVER.split(words.replace("\n\t", ". "))
+    if tried:
+        return [f"{where}: {why.strip()}" for where, why in zip(tried[::2], tried[1::2], strict=True)]
+    where = f'at "{match["host"]}", port {match["port"]}' if match and match["host"] else ""
+    return [f"{where}: {first.strip()}"]
+
+
+def _ended(text: str) -> str:
+    """Return the text on one line, with a full stop."""
+    text = " ".join(text.split()).replace(" : ", ": ")
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def tells_of_full_disk(said: str) -> bool:
+    """True if a program's messages say that a disk of this machine is full. An error of the server's is about the server's disk."""
+    full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+    return any(words in line for words in full for line in said.splitlines() if not _OF_SERVER.search(line))
 
 
 def may_pass(said: str) -> bool:

@@ -1,6 +1,5 @@
 """Runs pg_dump and pg_dumpall, and reads their messages."""
 
-import errno
 import os
 import re
 import select
@@ -16,7 +15,7 @@ from pipeline.catalog.manifest import TOC_NAME, Format
 from pipeline.config import Selection
 from pipeline.errors import ConnectionFailed, DumpFailed, DumpInterrupted, LocalResourceExhausted
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.diagnosis import explain_conflict, may_pass
+from pipeline.postgres.diagnosis import explain_conflict, may_pass, tells_of_full_disk
 from pipeline.postgres.locks import find_blockers
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
@@ -84,10 +83,7 @@ class Dump:
         self._running.stop()
 
     def _failure(self, status: int, messages: str) -> Exception:
-        if (
-            any(os.strerror(number) in messages for number in (errno.ENOSPC, errno.EDQUOT))
-            or shutil.disk_usage(self._call.workspace.path).free == 0
-        ):
+        if tells_of_full_disk(messages) or shutil.disk_usage(self._call.workspace.path).free == 0:
             return LocalResourceExhausted(self._full_disk())
         if conflict := explain_conflict(messages):
             return DumpInterrupted(conflict)
@@ -112,10 +108,8 @@ class Dump:
         with suppress(ConnectionFailed):
             blockers = [blocker for blocker in find_blockers(self._call.server) if blocker.table in messages]
         trouble = str(blockers[0]) if blockers else "Somebody else held a lock on one of the tables"
-        return (
-            f"{trouble}, for which pg_dump waited {self._call.lock_wait_timeout:,} s: wait until that transaction has ended, or end it, "
-            "or raise --lock-wait-timeout."
-        )
+        remedy = blockers[0].remedy if blockers else "wait until that transaction has ended, or end it"
+        return f"{trouble}, for which pg_dump waited {self._call.lock_wait_timeout:,} s: {remedy}, or raise --lock-wait-timeout."
 
 
 class DirectoryDump(Dump):

@@ -37,28 +37,42 @@ def backup_lock(server: Server, name: str) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session that holds or waits for a lock that lets nobody read a table."""
+    """A session, or a prepared transaction, that holds or waits for a lock that lets nobody read a table."""
 
     table: str
     """The table's schema and name, as in SQL."""
-    process: int
-    """The process ID on the server."""
+    process: int | None
+    """The process ID on the server; None for a prepared transaction, whose session may have ended long ago."""
     role: str | None
     """None for a process of the server's own, as on a standby."""
     application: str | None
-    """The session's application name; None for a process of the server's own."""
+    """The session's application name; None for a process of the server's own, and for a prepared transaction."""
     holds: bool
     """True if the session holds the lock; False if it waits for the lock and lets nobody else have a lock before."""
+    prepared: str | None = None
+    """The prepared transaction's identifier, quoted as in SQL; None for a session."""
 
     def __str__(self) -> str:
         """Return the beginning of a sentence."""
+        if self.prepared is not None:
+            return f"The prepared transaction {self.prepared} of the role {self.role} holds a lock on {self.table}"
         names = (("role", self.role), ("application", self.application))
         who = [f"process {self.process} of the server", *(f"{what} {name}" for what, name in names if name)]
         return f"Somebody else ({', '.join(who)}) {'holds' if self.holds else 'waits for'} a lock on {self.table}"
 
+    @property
+    def remedy(self) -> str:
+        """What to do, as a clause that begins with a verb."""
+        if self.prepared is not None:
+            return (
+                "end the prepared transaction in this database, unless a transaction manager will end it "
+                f"(COMMIT PREPARED {self.prepared} or ROLLBACK PREPARED {self.prepared})"
+            )
+        return "wait until that transaction has ended, or end it"
+
 
 def find_blockers(server: Server) -> list[Blocker]:
-    """Return all blockers in the session's database. Sessions that hold a lock come before sessions that wait. Raises ConnectionFailed."""
+    """Return all blockers in the session's database. Who holds a lock comes before who waits for one. Raises ConnectionFailed."""
     server.fetch("SELECT pg_catalog.pg_stat_clear_snapshot()")
     return [Blocker(*row) for row in server.fetch(_BLOCKERS)]
 
@@ -76,10 +90,15 @@ SELECT a.application_name, l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_s
 WHERE l.locktype = 'advisory' AND {_HERE} AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 1
 """  # noqa: S608 - constants
 
+# A prepared transaction keeps the virtual ID of its session until the server restarts. So its locks are found by the lock on its own ID.
 _BLOCKERS = f"""
-SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), l.pid, a.usename, a.application_name, l.granted
+SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), l.pid, coalesce(a.usename, x.owner), a.application_name,
+       l.granted, pg_catalog.quote_literal(x.gid)
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_catalog.pg_stat_activity a USING (pid)
-WHERE l.locktype = 'relation' AND {_HERE} AND l.mode = 'AccessExclusiveLock'
+LEFT JOIN (
+    pg_catalog.pg_locks own JOIN pg_catalog.pg_prepared_xacts x ON own.transactionid = x.transaction AND own.pid IS NULL
+) ON l.pid IS NULL AND own.virtualtransaction = l.virtualtransaction
+WHERE l.locktype = 'relation' AND {_HERE} AND l.mode = 'AccessExclusiveLock' AND (l.pid IS NOT NULL OR x.gid IS NOT NULL)
 ORDER BY l.granted DESC, l.pid
 """  # noqa: S608 - constants

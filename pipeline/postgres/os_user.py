@@ -136,7 +136,7 @@ def _works(command: Sequence[str]) -> bool:
 
 
 def _running_users() -> set[int]:
-    """Return the real user IDs of all processes, as far as /proc shows them."""
+    """Return the real user IDs of all processes, as far as /proc shows them. A process that waits to be reaped doesn't count."""
     return {uid for status in Path("/proc").glob("[0-9]*/status") if (uid := _real_user(status)) is not None}
 
 
@@ -145,7 +145,11 @@ def _real_user(status: Path) -> int | None:
         lines = status.read_text("utf-8", "replace").splitlines()
     except OSError:  # it has ended
         return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("Uid:")), None)
+    fields = {name: value.split() for name, _, value in (line.partition(":") for line in lines)}
+    # In many a container nobody reaps. A process whose first thread alone has ended is shown as a zombie, too, and still runs.
+    if fields.get("State", [])[:1] == ["Z"] and fields.get("Threads") == ["1"]:
+        return None
+    return int(fields["Uid"][0]) if fields.get("Uid") else None
 
 
 def _is_unknown(number: int) -> bool:

@@ -36,10 +36,13 @@ class IgnoredError:
     message: str
     command: str | None = None
     """The first line of the SQL that failed; None if pg_restore doesn't show the SQL."""
+    hint: str = ""
+    """The server's hint; empty if there is none."""
 
     def __str__(self) -> str:
+        words = f"{self.message} Hint: {self.hint}" if self.hint else self.message
         command = textwrap.shorten(self.command or "", _LONGEST, placeholder=" …")
-        return f"{self.message} Command was: {command}" if command else self.message
+        return f"{words} Command was: {command}" if command else words
 
 
 class PgRestore:
@@ -172,7 +175,9 @@ def parse_errors(messages: str) -> list[IgnoredError]:
             )
         if line.startswith("error: "):
             command = re.search("^Command was: (.*)$", block, re.MULTILINE)
-            found.append(IgnoredError(" ".join(line.removeprefix("error: ").split()), command and command[1]))
+            hint = re.search("^HINT:  (.*)$", block[: command.start()] if command else block, re.MULTILINE)
+            message = " ".join(line.removeprefix("error: ").split())
+            found.append(IgnoredError(message, command and command[1], hint[1] if hint else ""))
     return found
 
 

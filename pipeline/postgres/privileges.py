@@ -27,8 +27,6 @@ class Relation:
     readable: bool
     rows_hidden: bool
     """True if row-level security would hide rows from the role. pg_dump takes hidden rows for an error."""
-    locked_by: int | None
-    """The process ID of a session that holds or awaits a lock for which pg_dump would wait; None if there is no such session."""
     visible: bool
     """True if the users' search path finds the relation without its schema."""
 
@@ -148,7 +146,7 @@ _RELATIONS = """
 SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.quote_ident(n.nspname), pg_catalog.format('%I.%I', n.nspname, c.relname),
        c.relkind = 'S', owned.by, coalesce(owned.identity, false),
        coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true),
-       coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT'), true), c.relkind <> 'S' AND pg_catalog.row_security_active(c.oid), locks.pid
+       coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT'), true), c.relkind <> 'S' AND pg_catalog.row_security_active(c.oid)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN (
@@ -157,11 +155,6 @@ LEFT JOIN (
       AND deptype IN ('a', 'i') AND refobjsubid > 0
     GROUP BY objid
 ) AS owned ON owned.objid = c.oid AND c.relkind = 'S'
-LEFT JOIN (
-    SELECT l.relation, pg_catalog.min(l.pid) AS pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_database d ON d.oid = l.database
-    WHERE d.datname = pg_catalog.current_database() AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
-    GROUP BY l.relation
-) AS locks ON locks.relation = c.oid
 WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
 ORDER BY n.nspname, c.relname

@@ -27,6 +27,13 @@ class ScriptError:
     message: str
     statement: str = field(default="", repr=False)
     """The first line of the SQL, which may hold the hash of a password; empty for psql's own failure."""
+    hint: str = ""
+    """The server's hint; empty if there is none."""
+
+    @property
+    def sentence(self) -> str:
+        """The message with a full stop, and then the hint."""
+        return f"{self.message.rstrip('.')}.{f' Hint: {self.hint}' if self.hint else ''}"
 
     @property
     def is_presence(self) -> bool:
@@ -44,20 +51,23 @@ class ScriptMessages:
     def __init__(self, path: Path) -> None:
         self._line = re.compile(
             rf"^psql:{re.escape(str(path))}:\d+: (?:error: (?P<own>.*)|STATEMENT:  (?P<statement>.*)"
-            r"|[^:\n]+:\s+(?P<sqlstate>\w{5}): (?P<message>.*))$",
+            r"|[^:\n]+:\s+(?P<sqlstate>\w{5}): (?P<message>.*))$|^HINT:\s+(?P<hint>.*)$",
             re.MULTILINE,
         )
         self._last = ("", "")
+        self._hint = ""
 
     def errors(self, lines: str) -> list[ScriptError]:
         """Return the errors in the next whole lines."""
         found = []
         for match in self._line.finditer(lines):
             if match["message"] is not None:
-                self._last = match["sqlstate"], match["message"]
+                self._last, self._hint = (match["sqlstate"], match["message"]), ""
+            elif match["hint"] is not None:
+                self._hint = match["hint"]
             elif match["statement"] is not None:
-                found.append(ScriptError(*self._last, match["statement"]))
-                self._last = "", ""
+                found.append(ScriptError(*self._last, match["statement"], self._hint))
+                self._last, self._hint = ("", ""), ""
             else:
                 reason = f" ({self._last[1]})" if self._last[1] and match["own"] == _LOST else ""
                 found.append(ScriptError("", f"{match['own']}{reason}"))
@@ -114,7 +124,7 @@ class Psql:
         if refused := [error for error in errors if not (self._passes and self._passes(error))]:
             first = refused[0]
             raise RestoreFailed(
-                f"psql failed: {first.message.rstrip('.')}.",
+                f"psql failed: {first.sentence}",
                 RefusedStatement(first.message, statement=first.statement, sqlstate=first.sqlstate),
             )
         if status:

@@ -21,7 +21,7 @@ from pipeline.errors import (
     TargetNotEmpty,
 )
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.diagnosis import explain_conflict, may_pass
+from pipeline.postgres.diagnosis import explain_conflict, explain_connection, may_pass, on_one_line
 from pipeline.postgres.encodings import ANY_BYTES, shown, unshown
 from pipeline.postgres.session_settings import NO_VIEWS, english_messages, settings_script
 
@@ -72,7 +72,7 @@ class Session:
         try:
             self._connection = psycopg.connect(conninfo.for_psycopg(), autocommit=True)
         except psycopg.Error as exc:
-            raise _failed("Cannot connect to the server", exc) from exc
+            raise _failed(explain_connection(str(exc)), exc) from exc
         except UnicodeError as exc:  # Python resolves the host's name before libpq does
             raise InvalidRequest(
                 "The host's name isn't valid: a part of the name is empty, or longer than 63 characters."
@@ -139,7 +139,7 @@ class Session:
             except psycopg.Error as exc:
                 if self._connection.closed:
                     raise
-                raise InvalidRequest(_sentence(exc)) from exc
+                raise InvalidRequest(on_one_line(str(exc))) from exc
             results = []
             while True:
                 results.append(_rows(cursor.pgresult) if cursor.pgresult else [])
@@ -202,12 +202,12 @@ class Session:
             yield
         except psycopg.errors.DuplicateDatabase as exc:
             raise TargetNotEmpty(
-                f"Cannot create the database: {_sentence(exc)} Drop it first, or restore without --create."
+                f"Cannot create the database: {on_one_line(str(exc))} Drop it first, or restore without --create."
             ) from exc
         except psycopg.Error as exc:
             if not self._connection.closed and not explain_conflict(str(exc)):
-                raise StatementRefused(f"The server refused a statement: {_sentence(exc)}") from exc
-            raise _failed("The server went away", exc) from exc
+                raise StatementRefused(f"The server refused a statement: {on_one_line(str(exc))}") from exc
+            raise _failed(f"The server went away: {on_one_line(str(exc))}", exc) from exc
 
 
 def _rows(result: PGresult) -> list[tuple[bool | str | None, ...]]:
@@ -221,14 +221,8 @@ def _rows(result: PGresult) -> list[tuple[bool | str | None, ...]]:
     return [tuple(value(row, column) for column in range(result.nfields)) for row in range(result.ntuples)]
 
 
-def _failed(what: str, error: psycopg.Error) -> ConnectionFailed:
+def _failed(sentence: str, error: psycopg.Error) -> ConnectionFailed:
     if conflict := explain_conflict(str(error)):
         return ServerUnavailable(conflict)
     kind = ServerUnavailable if may_pass(str(error)) else ConnectionFailed
-    return kind(f"{what}: {_sentence(error)}")
-
-
-def _sentence(error: psycopg.Error) -> str:
-    """Return libpq's message on one line."""
-    text = " ".join(str(error).split())
-    return text if text.endswith((".", "?", "!")) else f"{text}."
+    return kind(sentence)

@@ -1,6 +1,7 @@
 """A temporary PostgreSQL server: to prove a backup by restoring it, to show pgstow, and to test it."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +15,7 @@ from typing import Self
 from psycopg.conninfo import make_conninfo
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.diagnosis import with_hint
 from pipeline.postgres.environment import for_no_connection
 from pipeline.postgres.leftovers import PREFIX, claim, remove_abandoned
 from pipeline.postgres.os_user import OsUser, give_away, own_user, user_with_name
@@ -24,6 +26,8 @@ NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "
 
 _DEFAULT_PORT = 5432  # without TCP, only a part of the socket's name
 _LONGEST_SOCKET_PATH = 103  # bytes, without the final NUL; macOS's limit, Linux's is 107
+_LOG_PREFIX = re.compile(r"\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] ")
+"""The beginning of each line in a server's log, as log_line_prefix is by default."""
 _START_TIMEOUT = 60.0  # seconds; it takes one
 _STOP_TIMEOUT = 30.0  # seconds; the postmaster kills its own children after five
 
@@ -229,9 +233,12 @@ class ThrowawayCluster:
         )
 
     def _complaint(self) -> str:
-        lines = [line.strip() for line in self.log.splitlines() if line.strip()]
+        lines = [_LOG_PREFIX.sub("", line.strip()) for line in self.log.splitlines() if line.strip()]
         serious = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "error:" in line]
-        return serious[0] if serious else (lines or ["it said nothing"])[-1]  # what follows an error is its consequence
+        if not serious:
+            return (lines or ["it said nothing"])[-1]
+        first = lines.index(serious[0])  # what follows an error is its consequence, but the hint may be the remedy
+        return with_hint(f"{serious[0].rstrip('.')}.", "\n".join(lines[first + 1 : first + 3]))
 
 
 def _copy_packaged(bin_dir: Path, to: Path) -> Path:

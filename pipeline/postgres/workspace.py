@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from pipeline.errors import LocalResourceExhausted
+from pipeline.postgres.diagnosis import with_hint
 from pipeline.postgres.environment import for_client, for_no_connection
 from pipeline.postgres.leftovers import claim, remove_abandoned
 from pipeline.postgres.processes import files_open_in, living_members
@@ -30,6 +31,11 @@ from pipeline.postgres.programs import Program
 PREFIX = "pgstow-work-"
 _LOG_ROOM = 64 * 1024  # bytes
 _LONGEST = 500  # characters of a failure's description; a query that locks all tables is longer
+_FIRST_ERROR = re.compile(
+    r"^\w+: error: .*?(?=^\w+: (?:error|warning): |^(?:\w+: detail: )?(?:Command|Query|The command) was: |\Z)",
+    re.MULTILINE | re.DOTALL,
+)
+"""The messages on a program's first error, without the text of the statement that failed, which may look like a message."""
 _GRACE = 10.0  # seconds for a program to end after SIGTERM
 
 # Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A minus before a number takes the group back.
@@ -244,14 +250,15 @@ class Workspace:
 
 
 def describe_failure(name: str, status: int, messages: str) -> str:
-    """Return one sentence on why a program ended with ``status``, from the text that it wrote to its standard error."""
+    """Return a sentence on why a program ended with ``status``, from the text that it wrote to its standard error, and the server's hint."""
     if status < 0:
         return f"{name} was killed by signal {-status}."
     lines = [re.sub(rf"^(?:{name}|pg_dump): ", "", line).strip() for line in messages.splitlines()]
     errors = [line for line in lines if line.startswith(("error:", "fatal:", "detail:"))] or lines[-1:]
     reason, *details = [line.split(":", 1)[-1].strip().rstrip(".;") for line in errors[:2]] or [f"exit status {status}"]
     words = f"{name} failed: {reason} ({details[0]})" if details else f"{name} failed: {reason}"
-    return textwrap.shorten(words, _LONGEST, placeholder=" …") + "."
+    about = _FIRST_ERROR.search(messages)
+    return with_hint(textwrap.shorten(words, _LONGEST, placeholder=" …") + ".", about[0] if about else "")
 
 
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -17,6 +17,7 @@ from pipeline.errors import (
 )
 from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.diagnosis import is_missing_database
 from pipeline.postgres.maintenance import drop_database, maintenance_database
 from pipeline.postgres.patterns import RELATIONS, parts_made
 from pipeline.postgres.programs import Program
@@ -112,7 +113,7 @@ class ExistingDatabase:
         Raises TargetNotEmpty if objects or rows are in the way, and as :meth:`TargetDatabase.opened` does.
         """
         request, content = self._request, self._content
-        with Server(self._target) as server:
+        with _connected(self._target) as server:
             database = OpenDatabase(
                 self._target,
                 server,
@@ -135,6 +136,16 @@ class ExistingDatabase:
         """Raise RestoreFailed unless the content's tables have gained as many rows as the manifest says. Also raises ConnectionFailed."""
         jobs, before = self._request.limits.jobs, self._rows_before
         check_rows(self._target, self._content.tables, workers, jobs, notify, before=before)
+
+
+def _connected(target: Conninfo) -> Server:
+    """Return a session on the database. Raises ConnectionFailed; if there is no such database, the error says how to make it."""
+    try:
+        return Server(target)
+    except ConnectionFailed as exc:
+        if not is_missing_database(str(exc)):
+            raise
+        raise type(exc)(f"{exc} Restore with --create to make the database.") from exc
 
 
 def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) -> Program:

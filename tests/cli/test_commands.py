@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import typer
+from support.in_process import call_pgstow
 from support.manifests import canonical
 from support.pgstow import (
     PATIENCE,
@@ -104,6 +105,23 @@ def test_a_connection_string_that_is_none_is_not_repeated(tmp_path: Path, text: 
     result = run_pgstow("restore", "--from", tmp_path, "--into", text, "-q")
     assert result.exit_code == 2
     assert "secret" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("backup", "postgresql://u:hush@127.0.0.1:1/d", "--to"),
+        ("check", "host=127.0.0.1 port=1 password=hush", "--to"),
+        ("restore", "--into", "postgresql://u:hush@127.0.0.1:1/d", "--from"),
+        ("verify", "--level", "restore", "--scratch", "host=127.0.0.1 port=1 password=hush", "--from"),
+    ],
+)
+def test_a_password_in_an_argument_is_warned_of(tmp_path: Path, command: tuple[str, ...]) -> None:
+    result = call_pgstow(*command, tmp_path)
+    warning = "pgstow: Others on this machine can read the password in the list of processes: keep it in ~/.pgpass, or in a service file."
+    assert result.stderr_lines.count(warning) == 1
+    assert "hush" not in result.stderr + result.stdout
+    assert warning not in call_pgstow(*command, tmp_path, "--quiet").stderr
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -227,7 +245,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_not(database: Database, tmp_pa
     result = run_pgstow("backup", database.conninfo, *arguments)
     assert result.exit_code == 0, result
     assert f"Would back up localhost/{database.name}" in result.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert [path for path in tmp_path.rglob("*") if path != tmp_path / "store"] == []
 
 
 def test_a_dry_run_shows_no_secret_of_the_stores_url() -> None:

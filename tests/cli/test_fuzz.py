@@ -135,6 +135,7 @@ HOSTILE: dict[str, st.SearchStrategy[str]] = {
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store that has a backup, and with a configuration."""
     folder = tmp_path_factory.mktemp("home")
+    (folder / "store").mkdir()
     with closing(open_backend(str(folder / "store"))) as backend:
         shelf = BackupBuilder(backend)
         shelf.attest(shelf.add(timedelta(hours=1)))

@@ -134,7 +134,7 @@ def test_secrets_that_a_command_line_would_show(guarded: GuardedServer, tmp_path
 def test_a_password_that_does_not_fit(guarded: GuardedServer, tmp_path: Path, spool_dir: Path, given: str) -> None:
     result = backup(guarded.conninfo + given, tmp_path / "store", spool_dir)
     words = 'password authentication failed for user "keeper"' if given else "no password supplied"
-    assert_one_sentence(result, SERVER, f"Cannot connect to the server: .*{words}")
+    assert_one_sentence(result, SERVER, f"Cannot connect to the server at .*{words}")
     assert_unseen("wro:ng secret", result, tmp_path / "store")
     assert not committed_backups(tmp_path / "store")
 
@@ -257,6 +257,7 @@ def test_no_secret_leaves_its_place_in_a_whole_night(
         private(tmp_path / "password", planted["password"] + "\n")
         private(tmp_path / "wrong", planted["password_file"] + "\n")
         private(tmp_path / "passfile", f"*:*:*:*:{planted['passfile']}\n")
+        (tmp_path / "nas").mkdir()
         config.write_text(
             f'[defaults]\nspool_dir = "{spool_dir}"\nverify = "restore"\njobs = 1\n'
             f'[destinations.s3]\nurl = "{s3_bucket.url}"\n[destinations.nas]\nurl = "{tmp_path}/nas"\n'
@@ -310,6 +311,7 @@ def test_no_secret_leaves_its_place_in_a_whole_night(
 
 def test_a_file_that_pgstow_toml_names(guarded: GuardedServer, spool_dir: Path, tmp_path: Path) -> None:
     config, store = tmp_path / "pgstow.toml", tmp_path / "store"
+    store.mkdir()
     config.write_text(
         f'[destinations.nas]\nurl = "{store}"\n'
         f'[databases.kept]\nconninfo = "{guarded.conninfo}"\nspool_dir = "{spool_dir}"\n'

@@ -126,9 +126,21 @@ def test_a_bucket_that_is_not_there(sample_database: Database, s3: FaultyStore, 
 
 
 def test_a_folder_that_may_not_be_written(sample_database: Database, spool_dir: Path) -> None:
-    result = run_backup(sample_database, "/proc/pgstow", spool_dir)
+    result = run_backup(sample_database, "/proc/pgstow", spool_dir, "--create-store")
     assert_one_sentence(result, STORE, "/proc/pgstow")
     assert_nothing_left(spool_dir, sample_database, spool_dir)
+
+
+def test_a_folder_that_is_missing_is_made_only_if_that_is_said(
+    database: Database, spool_dir: Path, tmp_path: Path
+) -> None:
+    """It may be the place of a disk that isn't mounted: a backup there would fill another disk, and be missed later."""
+    folder = tmp_path / "mnt" / "nas"
+    for asked in (str(folder), folder.as_uri()):
+        assert_one_sentence(run_backup(database, asked, spool_dir), BAD_INPUT, f"no folder {folder}: .*--create-store")
+    assert not folder.parent.exists()
+    assert run_backup(database, str(folder), spool_dir, "--create-store").exit_code == 0
+    assert len(committed_backups(folder)) == 1
 
 
 def test_a_url_that_is_none(database: Database, spool_dir: Path) -> None:
@@ -183,7 +195,7 @@ def test_a_second_backup_of_the_same_database_is_refused(
         second = run_backup(sample_database, tmp_path / "other store", spool_dir)
         named = r"\(pgstow 2\d+T\d+Z-\w+, process \d+ of the server\)"
         assert_one_sentence(second, BUSY, f"Another backup of {sample_database.name} is running {named}: wait")
-        assert not (tmp_path / "other store").exists()
+        assert list((tmp_path / "other store").iterdir()) == []
         assert run_backup(sample_database, s3.url, spool_dir, "--dry-run").exit_code == 0
         assert run_pgstow("check", sample_database.conninfo, "--to", tmp_path / "other store").exit_code == 0
         s3.proxy.heal()

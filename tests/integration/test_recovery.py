@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.object_stores import StoreBucket
-from support.pgstow import run_pgstow
+from support.pgstow import PATIENCE, run_pgstow
 from support.postgres_fixtures import Database
 from support.stored_sample import OBJECT_SIZE, StoredSample
 
@@ -79,7 +79,7 @@ def follow(script: str, toolbox: Path, variables: Mapping[str, str]) -> str:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done

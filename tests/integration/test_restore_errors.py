@@ -138,13 +138,13 @@ def test_what_a_statement_says_is_no_error_of_its_own() -> None:
         "pg_restore: while PROCESSING TOC:\n"
         "pg_restore: from TOC entry 216; 1259 16392 TABLE t nobody\n"
         'pg_restore: error: could not execute query: ERROR:  syntax error at or near "x"\n'
-        "LINE 2: x\n        ^\n"
+        "LINE 2: x\n        ^\nHINT:  Mend it.\n"
         "Command was: CREATE FUNCTION f()\n error: x\nCommand was: other;\n\n\n"
         'pg_restore: error: COPY failed for table "t": ERROR:  invalid\nCONTEXT:  COPY t, line 1\n'
         "pg_restore: warning: errors ignored on restore: 2"
     )
     assert parse_errors(said) == [
-        IgnoredError('could not execute query: ERROR: syntax error at or near "x"', "CREATE FUNCTION f()"),
+        IgnoredError('could not execute query: ERROR: syntax error at or near "x"', "CREATE FUNCTION f()", "Mend it."),
         IgnoredError('COPY failed for table "t": ERROR: invalid'),
     ]
 

@@ -5,7 +5,7 @@ import json
 import math
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from support.faulty_backups import FaultyStore
 from support.faulty_http import Fault
+from support.messages import JsonService, serving
 from support.object_stores import StoreBucket
 from support.pgstow import Result, assert_one_sentence, committed_backups, finish, run_pgstow, start_pgstow, wait_until
 from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline.postgres.throwaway import ThrowawayCluster
 
-BAD_INPUT, SERVER, STORE, DAMAGED, CHECK, BUSY = 2, 3, 6, 7, 10, 11
+BAD_INPUT, SERVER, STORE, DAMAGED, CHECK, BUSY, REFUSED = 2, 3, 6, 7, 10, 11, 12
 NOBODY_LISTENS = "host=127.0.0.1 port=1 dbname=x"
 
 
@@ -42,7 +43,10 @@ class Night:
         more: str = "",
         monitoring: str = "",
     ) -> None:
-        """``databases`` by their conninfo."""
+        """``databases`` by their conninfo. A destination that is a folder is made."""
+        for destination in destinations.values():
+            if isinstance(destination, Path):
+                destination.mkdir(parents=True, exist_ok=True)
         lines = [f"[defaults]\n{self._defaults}{defaults}"]
         lines += [f'[destinations.{name}]\nurl = "{url}"\ngive_up_after = 0.1' for name, url in destinations.items()]
         lines += [f'[databases.{name}]\nconninfo = "{conninfo}"' for name, conninfo in databases.items()]
@@ -70,6 +74,12 @@ def night(tmp_path: Path, spool_dir: Path) -> Night:
     return Night(tmp_path, spool_dir)
 
 
+@pytest.fixture
+def messages() -> Iterator[JsonService]:
+    with serving(service := JsonService()):
+        yield service
+
+
 def test_several_databases_to_several_destinations(
     night: Night, sample_database: Database, database: Database, s3_bucket: StoreBucket, tmp_path: Path
 ) -> None:
@@ -94,16 +104,30 @@ def test_several_databases_to_several_destinations(
     assert sorted(committed_backups(tmp_path / "nas")) == sorted(
         [outcomes["shop", "nas"]["backup_id"], outcomes["small", "nas"]["backup_id"]]
     )
+    listed = json.loads(run_pgstow("list", "--from", tmp_path / "nas", "--json").stdout)
+    proven = {one["backup_id"]: one["proven"] and one["proven"]["level"] for one in listed}
+    assert proven == {
+        outcome["backup_id"]: outcome["verified"] for (_, store), outcome in outcomes.items() if store == "nas"
+    }
     assert night.metric("last_attempt_success") == dict.fromkeys(outcomes, 1)
     assert night.metric("rows") == {pair: one["rows"] for pair, one in outcomes.items()}
 
 
 def test_one_that_fails_keeps_no_other_from_its_backup(
-    night: Night, sample_database: Database, s3: FaultyStore, tmp_path: Path
+    night: Night,
+    sample_database: Database,
+    s3: FaultyStore,
+    messages: JsonService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     night.write(
-        {"gone": NOBODY_LISTENS, "shop": sample_database.conninfo}, {"offsite": s3.url, "nas": tmp_path / "nas"}
+        {"gone": NOBODY_LISTENS, "shop": sample_database.conninfo, "held": sample_database.conninfo},
+        {"offsite": s3.url, "nas": tmp_path / "nas"},
+        more='before = ["sh", "-c", "echo a standby; exit 1"]',
+        monitoring='notify = [{ env = "NOTIFY" }]',
     )
+    monkeypatch.setenv("NOTIFY", messages.url)
     s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", skip=3, times=math.inf)
     result = night.run("--quiet")
     assert result.exit_code == SERVER
@@ -113,20 +137,31 @@ def test_one_that_fails_keeps_no_other_from_its_backup(
         "gone at offsite",
         "gone at nas",
         "shop at offsite",
+        "held at offsite",
+        "held at nas",
     ]
-    assert result.stdout.count("FAILED") == 3
+    assert "The hook sh failed (exit code 1): a standby" in result.stderr
+    assert result.stdout.count("FAILED") == 5
     assert night.metric("last_attempt_success") == {
         ("gone", "nas"): 0,
         ("gone", "offsite"): 0,
         ("shop", "nas"): 1,
         ("shop", "offsite"): 0,
+        ("held", "nas"): 0,
+        ("held", "offsite"): 0,
     }
     before = night.metric("last_success_timestamp_seconds")
     assert [pair for pair, moment in before.items() if moment] == [("shop", "nas")]
 
+    [failure] = messages.messages
+    assert failure["title"].endswith(": 5 backups FAILED")
+    assert "shop at offsite: " in failure["message"]
+
     s3.proxy.heal()
+    assert night.run("held", "--quiet").exit_code == REFUSED
     result = night.run("shop", "--json")
     assert (result.exit_code, list(night.outcomes(result))) == (0, [("shop", "offsite"), ("shop", "nas")])
+    assert messages.messages[2]["message"] == "Good again: shop at offsite."
     assert night.metric("last_attempt_success")["gone", "nas"] == 0
     assert night.metric("last_success_timestamp_seconds")["shop", "nas"] > before["shop", "nas"]
 
@@ -178,6 +213,12 @@ def test_a_manifest_that_is_another_than_was_put(night: Night, sample_database: 
     assert_one_sentence(night.run("--json"), DAMAGED, "is not the manifest that was put there")
 
 
+def test_credentials_that_may_not_attest_cause_only_a_notice(night: Night, database: Database, s3: FaultyStore) -> None:
+    s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", path="attestations/", times=math.inf)
+    night.write({"small": database.conninfo}, {"offsite": s3.url}, defaults='verify = "objects"\n')
+    assert_one_sentence(night.run("--json"), 0, "What was found could not be put into the store.*attestations/")
+
+
 @pytest.mark.parametrize("whole_server", [False, True])
 def test_a_destination_whose_lock_has_passed(
     night: Night, s3_locking_bucket: StoreBucket, tmp_path: Path, whole_server: bool
@@ -209,8 +250,12 @@ def test_what_nights_left_on_which_a_database_failed(night: Night, tmp_path: Pat
             assert night.run().exit_code == 4
         orphans = committed_backups(tmp_path / "nas")
         admin.execute("GRANT CONNECT ON DATABASE closed TO nightly")
-        assert night.run().exit_code == 0
-    left = set(orphans) & set(committed_backups(tmp_path / "nas"))
+        [good] = night.outcomes(night.run("--json")).values()
+        assert good["good"]
+        left = set(orphans) & set(committed_backups(tmp_path / "nas"))
+        admin.execute("REVOKE CONNECT ON DATABASE closed FROM nightly")
+        [bad] = night.outcomes(night.run("--json")).values()
+    assert bad["newest_before"] == good["snapshot_at"], "databases' own backups are no backup of the server"
     assert len(orphans) == 6
     assert len(left) == 3, "the newest of each database stays, as one that is alone"
 
@@ -246,7 +291,7 @@ def test_what_retention_does_not_keep_is_removed(
         more=more,
     )
     first = night.outcomes(night.run("--json"))
-    night.run("small")
+    second = night.outcomes(night.run("small", "--json"))
     # Of one destination, the manifest of a backup that would go can't be read: it stays, and that is told.
     [broken] = (tmp_path / "other").rglob(f"manifests/**/{first['small', 'other']['backup_id']}.json")
     broken.write_bytes(broken.read_bytes()[:-10])
@@ -256,6 +301,8 @@ def test_what_retention_does_not_keep_is_removed(
     assert re.search(told + str(broken.relative_to(tmp_path / "other")), result.stderr)
     outcomes = night.outcomes(result)
     assert {pair: one["removed"] for pair, one in outcomes.items()} == {("small", "nas"): 1, ("small", "other"): 0}
+    assert outcomes["small", "nas"]["newest_before"] is None, "only a failure needs it"
+    assert outcomes["small", "other"]["newest_before"] == second["small", "other"]["snapshot_at"]
     kept = committed_backups(tmp_path / "nas")
     assert len(kept) == 3
     assert first["shop", "nas"]["backup_id"] in kept
@@ -272,7 +319,8 @@ def test_other_backups_of_the_same_database_are_let_be(night: Night, sample_data
     for _ in range(2):
         result = night.run("--json")
         assert result.exit_code == 0, result
-    night.run("script")
+    summary = night.run("script").stdout.splitlines()
+    assert [line.split()[-2:] for line in summary] == [["VERIFIED", "PRUNED"], ["1", "good"]]
     removed = {database: one["removed"] for (database, _), one in night.outcomes(result).items()}
     assert removed == {"shop": 0, "part": 1, "script": 1}
     assert len(committed_backups(tmp_path / "nas")) == 4
@@ -329,7 +377,7 @@ def test_flags_override_the_environment_overrides_the_file(night: Night, databas
     assert jobs_and_level() == (1, "objects")
     assert jobs_and_level(PGSTOW_JOBS="2", PGSTOW_VERIFY="bytes") == (2, "bytes")
     assert jobs_and_level("--jobs", 3, "--verify", "none", PGSTOW_JOBS="2", PGSTOW_VERIFY="bytes") == (3, None)
-    assert not (tmp_path / "other").exists()
+    assert list((tmp_path / "other").iterdir()) == []
     assert set(night.metric("rows")) == {("small", "nas")}
 
 
@@ -368,7 +416,7 @@ def test_a_second_run_over_one_file(night: Night, database: Database, tmp_path: 
     with night.path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert_one_sentence(night.run("--json"), BUSY, r"Another run over \S+pgstow\.toml is under way: wait")
-    assert not (tmp_path / "nas").exists()
+    assert list((tmp_path / "nas").iterdir()) == []
     assert night.run("--spread", "1s").exit_code == 0
 
 
@@ -396,11 +444,11 @@ def test_logs_are_one_json_object_a_line(night: Night, database: Database, s3: F
 
 def test_hooks_are_told_and_make_nothing_fail(night: Night, database: Database, tmp_path: Path) -> None:
     hook = json.dumps(["sh", "-c", f"cat > '{tmp_path}/told'; exit 5"])
-    monitoring = f'on_success = {hook}\nping = "http://127.0.0.1:1/uuid"'
+    monitoring = f'on_success = {hook}\nping = {{ env = "PING" }}'
     night.write({"small": database.conninfo}, {"nas": tmp_path / "nas"}, monitoring=monitoring)
     night.textfile = tmp_path / "none" / "x.prom"
     night.path.write_text(night.path.read_text().replace("pgstow.prom", "none/x.prom"))
-    result = night.run("--json")
+    result = night.run("--json", env={"PING": "http://127.0.0.1:1/uuid"})
     assert result.exit_code == 0
     start, metrics, told, end = result.stderr_lines
     assert start == end
@@ -429,7 +477,7 @@ class TestConfigCheck:
 
     def test_connecting(self, night: Night, make_database: DatabaseMaker, tmp_path: Path) -> None:
         good = make_database()
-        night.write({"good": good.conninfo, "gone": NOBODY_LISTENS}, {"nas": tmp_path / "nas", "no": "/proc/no"})
+        night.write({"good": good.conninfo, "gone": NOBODY_LISTENS}, {"nas": tmp_path / "nas", "no": "/proc"})
         result = run_pgstow("config", "check", "--config", night.path, "--connect", "--quiet")
         assert result.exit_code == CHECK
         parts = dict(part.split("\n", 1) for part in result.stdout.split("\n\n")[1:])

@@ -1,12 +1,11 @@
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from storage_backends import StorageError
 from storage_backends.keys import MAX_KEY_BYTES, check_key, check_root, join_key, relative_key
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1, max_size=50), st.sampled_from(["", "prefix", "some/prefix"]))
 def test_every_key_comes_back_from_below_a_prefix(key: str, root: str) -> None:
     try:
@@ -16,7 +15,6 @@ def test_every_key_comes_back_from_below_a_prefix(key: str, root: str) -> None:
     assert relative_key(root, join_key(root, key)) == key
 
 
-@settings(deadline=None)
 @given(st.text("./\\\0\nab é", max_size=12))
 def test_no_key_leaves_its_root(key: str) -> None:
     try:

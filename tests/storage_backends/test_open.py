@@ -43,7 +43,18 @@ def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> N
         ),
         ("s3://bucket", {"project": "p"}, "“project” is no option of an s3:// URL"),
         ("gs://bucket?path_style=true", {}, "“path_style” is no option of a gs:// URL"),
-        ("file:///tmp?region=x", {}, "“region” is no option of a file:// URL; it has none"),
+        ("s3:bucket/prefix", {}, "what begins with s3: is no path to pgstow: write s3://bucket/prefix"),
+        ("S3:/bucket/prefix", {}, "what begins with S3: is no path to pgstow: write s3://bucket/prefix"),
+        ("gs:bucket", {}, "gs://bucket/prefix"),
+        (
+            "sftp:user@host:/backups",
+            {},
+            "what begins with sftp: is no path to pgstow: write s3://bucket/prefix, gs://bucket/prefix, file:///path",
+        ),
+        ("file:/tmp", {}, "what begins with file: is no path to pgstow: write file:///path"),
+        ("/nowhere", {"create": "yes"}, "create of a local directory must be true or false"),
+        ("s3://bucket", {"create": "true"}, "“create” is no option of an s3:// URL"),
+        ("file:///tmp?region=x", {}, "“region” is no option of a file:// URL; it has create"),
         ("/tmp", {"region": "x"}, "“region” is no option of a local directory"),
         ("s3://bucket?path_style=yes", {}, "path_style of an s3:// URL must be true or false"),
         ("s3://bucket?checksum=crc32", {}, "must be sha256 or md5"),
@@ -153,7 +164,7 @@ def test_until_when_what_is_put_is_locked(aws_credentials: None) -> None:
     assert timedelta(days=30) <= days < timedelta(days=30, minutes=2)
     with closing(open_backend("s3://bucket?retain_days=30", {"retain_until": "2099-01-01T01:00:00+01:00"})) as by_time:
         assert by_time.retained_until == datetime(2099, 1, 1, tzinfo=UTC)
-    with closing(open_backend("/folder")) as folder:
+    with closing(open_backend("/tmp")) as folder:
         assert folder.retained_until is None
 
 
@@ -165,9 +176,18 @@ def test_unusual_prefixes_are_refused(scheme: str, prefix: str) -> None:
             use(f"{scheme}://bucket/{prefix}")
 
 
+def test_a_folder_is_made_only_if_that_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "mnt" / "nas"
+    for url in (str(folder), folder.as_uri()):
+        with pytest.raises(InvalidStorageURL, match=f"there is no folder {folder}"):
+            open_backend(url)
+    open_backend(f"{folder.as_uri()}?create=true").put("key", b"", sha256=hashlib.sha256(b"").digest())
+    assert [info.key for info in open_backend(str(folder)).list()] == ["key"]
+
+
 def test_local_urls_open_what_they_name(tmp_path: Path) -> None:
     root = tmp_path / "50% of é?"
-    backend = open_backend(str(root))
+    backend = open_backend(str(root), {"create": "true"})
     backend.put("key", b"", sha256=hashlib.sha256(b"").digest())
     assert (root / "key").is_file()
     assert backend.url == root.as_uri()

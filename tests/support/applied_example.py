@@ -15,6 +15,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+from support.patience import PATIENCE
 from support.ports import free_port
 from support.terraform import Terraform
 
@@ -159,7 +160,7 @@ def _client(endpoint: str, service: str, credentials: Mapping[str, str]) -> Any:
 
 
 def _wait_for(url: str, process: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(url):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+from support.patience import PATIENCE
 from support.ports import free_port
 
 
@@ -74,7 +75,7 @@ def fake_gcs_server() -> Iterator[str]:
 
 
 def _wait_until_answered(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         try:
             with urllib.request.urlopen(url):

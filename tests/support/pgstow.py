@@ -11,17 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from support.fork_server import run_forked
+from support.patience import PATIENCE
 from support.postgres_fixtures import Database
 
 from storage_backends import open_backend
 
 PGSTOW = Path(sys.executable).with_name("pgstow")
-PATIENCE = 120.0
-"""Seconds to wait for something that must happen: so many that a busy machine makes no test fail."""
-
 _OF_PYTHON = re.compile(r"LANG|LC_|PYTHON|LD_|MALLOC_")
 """Environment variables that take effect only when a process starts."""
 
@@ -46,16 +45,18 @@ class Result:
 
 
 def run_pgstow(
-    *arguments: object, timeout: float = 120.0, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
+    *arguments: object, timeout: float = PATIENCE, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
 ) -> Result:
     """Run ``pgstow`` to its end, and return how it ended. ``env`` is added to this process's environment.
 
     ``within`` is a command that runs the command after it. The run is forked from a server if ``within`` is empty and ``env`` has no variable
-    that takes effect only when a process starts. Raises subprocess.TimeoutExpired after ``timeout`` seconds.
+    that takes effect only when a process starts.
+    A folder that is a :class:`Path` after ``--to`` is made first. Raises subprocess.TimeoutExpired after ``timeout`` seconds.
     """
     if within or any(_OF_PYTHON.match(name) for name in env or {}):
         with start_pgstow(*arguments, env=env, within=within) as process:
             return finish(process, timeout)
+    _make_stores(arguments)
     code, *outputs = run_forked([str(PGSTOW), *map(str, arguments)], {**os.environ, **(env or {})}, timeout)
     return Result(code, *(output.decode().replace("\r\n", "\n") for output in outputs))
 
@@ -64,7 +65,11 @@ def run_pgstow(
 def start_pgstow(
     *arguments: object, env: Mapping[str, str] | None = None, within: Sequence[str] = ()
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start ``pgstow`` beside the test, and yield its process. If it still runs at the end of the block, kill it."""
+    """Start ``pgstow`` beside the test, and yield its process. If it still runs at the end of the block, kill it.
+
+    A folder that is a :class:`Path` after ``--to`` is made first.
+    """
+    _make_stores(arguments)
     with subprocess.Popen(
         [*within, PGSTOW, *map(str, arguments)],
         stdin=subprocess.DEVNULL,
@@ -80,7 +85,13 @@ def start_pgstow(
                 process.send_signal(signal.SIGKILL)
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 120.0) -> Result:
+def _make_stores(arguments: Sequence[object]) -> None:
+    for option, value in pairwise(arguments):
+        if option == "--to" and isinstance(value, Path):
+            value.mkdir(parents=True, exist_ok=True)
+
+
+def finish(process: subprocess.Popen[str], timeout: float = PATIENCE) -> Result:
     """Wait for the end of a process that :func:`start_pgstow` started, and return how it ended.
 
     Raises subprocess.TimeoutExpired after ``timeout`` seconds.

@@ -8,6 +8,7 @@ from itertools import count
 import psycopg
 import pytest
 from psycopg import sql
+from support.ports import free_port
 
 from demo import sample
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -43,6 +44,13 @@ DatabaseMaker = Callable[..., Database]
 def postgres() -> Iterator[ThrowawayCluster]:
     """The server that all tests share. A test makes its own databases by ``database`` or ``make_database``."""
     with ThrowawayCluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres_by_tcp() -> Iterator[ThrowawayCluster]:
+    """Another server, which everybody may reach by TCP on 127.0.0.1, and which knows prepared transactions."""
+    with ThrowawayCluster(port=free_port(), settings={"max_prepared_transactions": "1"}) as cluster:
         yield cluster
 
 

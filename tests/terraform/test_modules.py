@@ -31,6 +31,20 @@ def test_a_wrong_argument_would_be_found(terraform: Terraform) -> None:
         terraform.run("modules/gcp-wrong", "validate", "-no-color")
 
 
+@pytest.mark.parametrize("folder", ["examples/aws-simple", "examples/gcp-simple"])
+def test_a_simple_example_asks_for_three_things(folder: str) -> None:
+    source = (SOURCE / folder / "main.tf").read_text("utf-8")
+    assert len(re.findall(r"^variable ", source, re.MULTILINE)) == 3
+
+
+@pytest.mark.parametrize("folder", [*MODULES, *EXAMPLES])
+def test_no_provider_that_nobody_has_read(folder: str) -> None:
+    """Every configuration refuses its provider's next major version."""
+    source = "\n".join(path.read_text("utf-8") for path in (SOURCE / folder).glob("*.tf"))
+    bounds = re.findall(r'source  = "hashicorp/(\w+)"\n +version = "(.+)"', source)
+    assert bounds == [{"aws": ("aws", ">= 5.90, < 7.0"), "gcp": ("google", ">= 6.0, < 7.0")}[Path(folder).name[:3]]]
+
+
 @pytest.mark.parametrize("folder", MODULES)
 def test_own_tests(terraform: Terraform, folder: str) -> None:
     found = terraform.run(folder, "test", "-no-color")

@@ -7,9 +7,8 @@ locals {
   partition  = data.aws_partition.current.partition
   bucket_arn = "arn:${local.partition}:s3:::${var.bucket_name}"
 
-  data         = "${var.prefix}/data/"
-  manifests    = "${var.prefix}/manifests/"
-  attestations = "${var.prefix}/attestations/"
+  # Of the two, only the given object is known to be null or not before a key that the same configuration makes has an ARN.
+  kms_key_arn = var.kms_key == null ? one(aws_kms_key.backups[*].arn) : var.kms_key.arn
 }
 
 resource "aws_s3_bucket" "backups" {
@@ -58,6 +57,7 @@ resource "aws_s3_bucket_ownership_controls" "backups" {
 }
 
 resource "aws_kms_key" "backups" {
+  count                   = var.kms_key == null ? 1 : 0
   description             = "Backups in ${var.bucket_name}"
   enable_key_rotation     = true
   deletion_window_in_days = 30
@@ -77,8 +77,9 @@ resource "aws_kms_key" "backups" {
 }
 
 resource "aws_kms_alias" "backups" {
+  count         = var.kms_key == null ? 1 : 0
   name          = "alias/${var.bucket_name}"
-  target_key_id = aws_kms_key.backups.key_id
+  target_key_id = aws_kms_key.backups[0].key_id
 }
 
 resource "aws_s3_bucket_server_side_encryption_configuration" "backups" {
@@ -91,7 +92,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "backups" {
 
     apply_server_side_encryption_by_default {
       sse_algorithm     = "aws:kms"
-      kms_master_key_id = aws_kms_key.backups.arn
+      kms_master_key_id = local.kms_key_arn
     }
   }
 }
@@ -140,7 +141,7 @@ resource "aws_s3_bucket_policy" "backups" {
         Resource  = "${local.bucket_arn}/*"
         Condition = {
           Null            = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = "false" }
-          StringNotEquals = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = aws_kms_key.backups.arn }
+          StringNotEquals = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = local.kms_key_arn }
         }
       },
     ]
@@ -160,7 +161,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "backups" {
       status = "Enabled"
 
       filter {
-        prefix = local.data
+        prefix = "${var.prefix}/data/"
       }
 
       dynamic "transition" {
@@ -193,4 +194,34 @@ resource "aws_s3_bucket_lifecycle_configuration" "backups" {
       days_after_initiation = 7
     }
   }
+}
+
+module "roles" {
+  source = "../aws-backup-roles"
+
+  bucket_name          = var.bucket_name
+  prefix               = var.prefix
+  region               = aws_s3_bucket.backups.region
+  kms_key              = { arn = local.kms_key_arn }
+  permissions_boundary = var.permissions_boundary
+  trusted_by           = var.trusted_by
+  cluster              = var.cluster
+  databases            = var.databases
+  tags                 = var.tags
+}
+
+# The roles were once made here.
+moved {
+  from = aws_iam_role.backups
+  to   = module.roles.aws_iam_role.backups
+}
+
+moved {
+  from = aws_iam_role_policy.backups
+  to   = module.roles.aws_iam_role_policy.backups
+}
+
+moved {
+  from = aws_iam_instance_profile.backups
+  to   = module.roles.aws_iam_instance_profile.backups
 }

@@ -37,10 +37,11 @@ resource "aws_s3_bucket_replication_configuration" "backups" {
 }
 
 resource "aws_iam_role" "replication" {
-  count       = local.replicates
-  name        = "${var.bucket_name}-replication"
-  description = "S3 copies ${var.bucket_name} with it"
-  tags        = var.tags
+  count                = local.replicates
+  name                 = "${var.bucket_name}-replication"
+  description          = "S3 copies ${var.bucket_name} with it"
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
@@ -81,7 +82,7 @@ resource "aws_iam_role_policy" "replication" {
       {
         Effect   = "Allow"
         Action   = "kms:Decrypt"
-        Resource = aws_kms_key.backups.arn
+        Resource = local.kms_key_arn
       },
       {
         Effect   = "Allow"

@@ -19,6 +19,21 @@ variable "prefix" {
   }
 }
 
+variable "kms_key" {
+  description = <<-EOT
+    A key of your own to encrypt with, in the bucket's region. Its policy must let the account's IAM decide, or name the roles. Null to make one.
+  EOT
+  type = object({
+    arn = string
+  })
+  default = null
+
+  validation {
+    condition     = var.kms_key == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/", var.kms_key.arn))
+    error_message = "kms_key.arn must be a key's ARN, not an alias."
+  }
+}
+
 variable "object_lock" {
   description = <<-EOT
     How long nobody can delete an object: every new one is locked for so many days. In GOVERNANCE mode an administrator with
@@ -47,14 +62,16 @@ variable "object_lock" {
 
 variable "transitions" {
   description = <<-EOT
-    When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. GLACIER and
-    DEEP_ARCHIVE have to be brought back by S3's own restore, for hours, before pgstow can read them; GLACIER_IR need not.
+    When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. INTELLIGENT_TIERING has no
+    minimum duration. In the other classes, an object that is deleted sooner is paid for all the same: for 30 days in STANDARD_IA and
+    ONEZONE_IA, 90 in GLACIER_IR and GLACIER, 180 in DEEP_ARCHIVE, counted from its transition. So give those only to what pgstow prune
+    keeps for so long. GLACIER and DEEP_ARCHIVE have to be brought back by S3's own restore, for hours, before pgstow can read them.
   EOT
   type = list(object({
     days          = number
     storage_class = string
   }))
-  default = [{ days = 30, storage_class = "GLACIER_IR" }]
+  default = [{ days = 0, storage_class = "INTELLIGENT_TIERING" }]
 
   validation {
     condition = alltrue([
@@ -129,6 +146,12 @@ variable "replication" {
   }
 }
 
+variable "permissions_boundary" {
+  description = "ARN of the policy that bounds what the roles may do, where an account demands one. Null for none."
+  type        = string
+  default     = null
+}
+
 variable "trusted_by" {
   description = <<-EOT
     The roles to make, any of writer, restorer, auditor and pruner, and who may take each:
@@ -151,52 +174,6 @@ variable "trusted_by" {
     }))
     principals = optional(list(string), [])
   }))
-
-  validation {
-    condition     = length(setsubtract(keys(var.trusted_by), ["writer", "restorer", "auditor", "pruner"])) == 0
-    error_message = "trusted_by has a role other than writer, restorer, auditor and pruner."
-  }
-
-  validation {
-    condition = alltrue([
-      for trust in values(var.trusted_by) :
-      trust.ec2 || trust.ecs || trust.pod_identity || trust.github != null || trust.irsa != null || length(trust.principals) > 0
-    ])
-    error_message = "Each role in trusted_by needs somebody who may take it: ec2, ecs, pod_identity, github, irsa or principals."
-  }
-
-  validation {
-    condition = alltrue(flatten([
-      for trust in values(var.trusted_by) : [
-        for subject in try(trust.github.subjects, []) : can(regex("^repo:[^/*?]+/[^/*?:]+:.", subject))
-      ]
-    ]))
-    error_message = "Each subject in github must name one repository, as in repo:acme/ops:ref:refs/heads/main: a wildcard there would let any repository in."
-  }
-
-  validation {
-    condition = alltrue(flatten([
-      for trust in values(var.trusted_by) : [
-        for account in try(trust.irsa.service_accounts, []) : can(regex("^[a-z0-9-]+:[a-z0-9.-]+$", account))
-      ]
-    ]))
-    error_message = "Each service account in irsa must be namespace:name, without wildcards."
-  }
-
-  validation {
-    condition = alltrue(flatten([
-      for trust in values(var.trusted_by) : [
-        for arn in compact([try(trust.github.provider_arn, null), try(trust.irsa.provider_arn, null)]) :
-        can(regex("^arn:[a-z-]+:iam::[0-9]{12}:oidc-provider/.", arn))
-      ]
-    ]))
-    error_message = "provider_arn must be the ARN of an IAM OIDC provider, like arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com."
-  }
-
-  validation {
-    condition     = alltrue(flatten([for trust in values(var.trusted_by) : [for arn in trust.principals : can(regex("^arn:[a-z-]+:(iam|sts)::[0-9]{12}:.", arn))]]))
-    error_message = "principals must be ARNs of IAM, without wildcards for the account."
-  }
 }
 
 variable "cluster" {

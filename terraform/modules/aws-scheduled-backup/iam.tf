@@ -13,8 +13,9 @@ locals {
 
 # What ECS itself needs to start the task: image, log, secrets.
 resource "aws_iam_role" "execution" {
-  name = "${var.name}-execution"
-  tags = var.tags
+  name                 = "${var.name}-execution"
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
@@ -70,8 +71,9 @@ resource "aws_iam_role_policy" "execution" {
 
 # What the schedule needs: to run this task, as these roles.
 resource "aws_iam_role" "schedule" {
-  name = "${var.name}-schedule"
-  tags = var.tags
+  name                 = "${var.name}-schedule"
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"

@@ -57,7 +57,7 @@ resource "aws_ecs_task_definition" "backups" {
       logDriver = "awslogs"
       options = {
         awslogs-group         = aws_cloudwatch_log_group.backups.name
-        awslogs-region        = data.aws_region.current.name
+        awslogs-region        = data.aws_region.current.id
         awslogs-stream-prefix = "backup"
       }
     }

@@ -153,6 +153,17 @@ variable "log_days" {
   }
 }
 
+variable "permissions_boundary" {
+  description = "ARN of the policy that bounds what the roles may do, where an account demands one. Null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:[a-z-]+:iam::([0-9]{12}|aws):policy/.", var.permissions_boundary))
+    error_message = "permissions_boundary must be a policy's ARN."
+  }
+}
+
 variable "tags" {
   description = "Tags for everything that can have them."
   type        = map(string)

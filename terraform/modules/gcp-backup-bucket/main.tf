@@ -3,10 +3,8 @@ data "google_storage_project_service_account" "storage" {
 }
 
 locals {
-  data         = "${var.prefix}/data/"
-  manifests    = "${var.prefix}/manifests/"
-  attestations = "${var.prefix}/attestations/"
-  day          = 24 * 60 * 60
+  kms_key = var.kms_key == null ? one(google_kms_crypto_key.backups[*].id) : var.kms_key.id
+  day     = 24 * 60 * 60
 }
 
 resource "google_storage_bucket" "backups" {
@@ -24,7 +22,7 @@ resource "google_storage_bucket" "backups" {
   depends_on = [google_kms_crypto_key_iam_member.storage]
 
   encryption {
-    default_kms_key_name = google_kms_crypto_key.backups.id
+    default_kms_key_name = local.kms_key
   }
 
   # Where nothing can be replaced or deleted, there is nothing to keep versions of; and a bucket with both was long refused.
@@ -69,7 +67,7 @@ resource "google_storage_bucket" "backups" {
 
       condition {
         age            = lifecycle_rule.value.days
-        matches_prefix = [local.data]
+        matches_prefix = ["${var.prefix}/data/"]
       }
     }
   }
@@ -98,6 +96,7 @@ resource "google_storage_bucket" "backups" {
 }
 
 resource "google_kms_key_ring" "backups" {
+  count   = var.kms_key == null ? 1 : 0
   project = var.project
   name    = var.bucket_name
 
@@ -107,8 +106,9 @@ resource "google_kms_key_ring" "backups" {
 
 resource "google_kms_crypto_key" "backups" {
   #checkov:skip=CKV_GCP_82:prevent_destroy would stop the module's own tests from cleaning up; a version that is destroyed can be restored for 30 days
+  count           = var.kms_key == null ? 1 : 0
   name            = "backups"
-  key_ring        = google_kms_key_ring.backups.id
+  key_ring        = google_kms_key_ring.backups[0].id
   purpose         = "ENCRYPT_DECRYPT"
   rotation_period = "7776000s"
   labels          = var.labels
@@ -118,7 +118,45 @@ resource "google_kms_crypto_key" "backups" {
 }
 
 resource "google_kms_crypto_key_iam_member" "storage" {
-  crypto_key_id = google_kms_crypto_key.backups.id
+  crypto_key_id = local.kms_key
   role          = "roles/cloudkms.cryptoKeyEncrypterDecrypter"
   member        = "serviceAccount:${data.google_storage_project_service_account.storage.email_address}"
+}
+
+module "roles" {
+  source = "../gcp-backup-roles"
+
+  project        = var.project
+  bucket_name    = google_storage_bucket.backups.name
+  prefix         = var.prefix
+  account_prefix = var.account_prefix
+  used_by        = var.used_by
+  cluster        = var.cluster
+  databases      = var.databases
+}
+
+# The service accounts were once made here.
+moved {
+  from = google_service_account.backups
+  to   = module.roles.google_service_account.backups
+}
+
+moved {
+  from = google_storage_bucket_iam_member.backups
+  to   = module.roles.google_storage_bucket_iam_member.backups
+}
+
+moved {
+  from = google_project_iam_custom_role.pruner
+  to   = module.roles.google_project_iam_custom_role.pruner
+}
+
+moved {
+  from = google_service_account_iam_member.principals
+  to   = module.roles.google_service_account_iam_member.principals
+}
+
+moved {
+  from = google_service_account_iam_member.workload_identities
+  to   = module.roles.google_service_account_iam_member.workload_identities
 }

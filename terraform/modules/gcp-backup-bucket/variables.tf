@@ -17,11 +17,6 @@ variable "account_prefix" {
   description = "What the names of the service accounts begin with, which have 30 characters at most: pgstow-writer and so on."
   type        = string
   default     = "pgstow"
-
-  validation {
-    condition     = can(regex("^[a-z][a-z0-9-]{0,19}[a-z0-9]$", var.account_prefix))
-    error_message = "account_prefix must have 2 to 21 lower-case letters, digits and hyphens, begin with a letter and not end with a hyphen."
-  }
 }
 
 variable "prefix" {
@@ -32,6 +27,22 @@ variable "prefix" {
   validation {
     condition     = can(regex("^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", var.prefix))
     error_message = "prefix must be folder names of letters, digits, “_”, “.” and “-”, with single slashes between them and none at the ends."
+  }
+}
+
+variable "kms_key" {
+  description = <<-EOT
+    A key of your own to encrypt with, where the bucket is, as projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY. Storage is allowed
+    to use it. Null to make one.
+  EOT
+  type = object({
+    id = string
+  })
+  default = null
+
+  validation {
+    condition     = var.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key.id))
+    error_message = "kms_key.id must be projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY."
   }
 }
 
@@ -88,7 +99,11 @@ variable "deleted_days" {
 }
 
 variable "transitions" {
-  description = "When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. Every class can be read at once."
+  description = <<-EOT
+    When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. Every class can be read at once.
+    An object that is deleted sooner than its class's minimum is paid for all the same: 30 days in NEARLINE, 90 in COLDLINE, 365 in ARCHIVE,
+    counted from when it was put. So give COLDLINE and ARCHIVE only to what pgstow prune keeps for so long.
+  EOT
   type = list(object({
     days          = number
     storage_class = string
@@ -140,25 +155,6 @@ variable "used_by" {
     principals          = optional(list(string), [])
     workload_identities = optional(list(string), [])
   }))
-
-  validation {
-    condition     = length(setsubtract(keys(var.used_by), ["writer", "restorer", "auditor", "pruner"])) == 0
-    error_message = "used_by has a role other than writer, restorer, auditor and pruner."
-  }
-
-  validation {
-    condition     = alltrue(flatten([for by in values(var.used_by) : [for member in by.principals : can(regex("^(user|group|serviceAccount):.", member))]]))
-    error_message = "principals must be members of IAM: user:…, group:… or serviceAccount:…"
-  }
-
-  validation {
-    condition = alltrue(flatten([
-      for by in values(var.used_by) : [
-        for member in by.workload_identities : can(regex("^(principal://|principalSet://[^*]+/attribute\\.|serviceAccount:[^\\[]+\\.svc\\.id\\.goog\\[[a-z0-9-]+/[a-z0-9.-]+\\]$)", member))
-      ]
-    ]))
-    error_message = "workload_identities must be principal://…, principalSet://…/attribute.…, or serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]; a whole pool is too much."
-  }
 }
 
 variable "cluster" {

@@ -157,7 +157,7 @@ def assert_stored(
         assert found.sha256 == hashlib.sha256(stored[found.key]).hexdigest()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_files_in_any_order(data: st.DataObject) -> None:
     sizes = st.sampled_from([0, 1, 4, 5, 6, 1000, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 12 * PIECE + 7])

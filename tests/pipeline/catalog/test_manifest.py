@@ -144,7 +144,7 @@ def key_of(manifest: Manifest) -> str:
 
 
 @given(manifests())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_what_is_written_is_what_is_read_and_there_is_one_way_to_write_it(manifest: Manifest) -> None:
     data = dump_manifest(manifest)
     again = load_manifest(data, key_of(manifest))

@@ -171,7 +171,7 @@ def test_a_bucket_that_is_not_there(s3_bucket: StoreBucket) -> None:
     with closing(open_backend(lacking.url)) as store:
         [finding] = examine_store(store, "prod")
     assert finding.outcome is Severity.PROBLEM
-    assert "bucket does not exist" in finding.sentence
+    assert "there is no bucket" in finding.sentence
     assert finding.remedy
 
 
@@ -191,7 +191,7 @@ def test_a_gcs_bucket(gcs_bucket: StoreBucket) -> None:
 
 
 def test_a_folder_is_fine_but_protects_nothing(tmp_path: Path) -> None:
-    with closing(open_backend(str(tmp_path / "store"))) as store:
+    with closing(open_backend(str(tmp_path))) as store:
         found = by_subject(examine_store(store, "prod"))
         assert not list(store.list())
     assert {finding.outcome for finding in found.values()} == {Severity.OK, Severity.NOTE}

@@ -211,6 +211,12 @@ def test_what_the_environment_lacks_for_a_ping_keeps_no_backup_from_being_made(p
     assert "can't have a user" in str(problems(path, text, PGSTOW_PING="https://me:x@hc.example.com/x"))
 
 
+def test_the_secret_of_a_ping_may_not_stand_in_the_file(path: Path) -> None:
+    [problem] = problems(path, f'{LEAST}\n[monitoring]\nping = "https://hc.example.com/secret-uuid"')
+    assert "monitoring.ping: is a secret, so it may not stand in this file" in problem
+    assert "secret-uuid" not in problem
+
+
 def test_a_duration_has_to_be_one_that_can_be_counted_back(path: Path) -> None:
     [problem] = problems(path, f'{LEAST}\n[retention.default]\nkeep_within = "999999d"')
     assert problem.endswith("retention.default.keep_within: '999999d' is more than a hundred years.")

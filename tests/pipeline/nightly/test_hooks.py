@@ -12,7 +12,10 @@ from threading import Thread
 import pytest
 from support.pgstow import PATIENCE, processes_naming
 
-from pipeline.nightly.hooks import ping, run_hook, tell
+from pipeline.errors import BackupRefused
+from pipeline.nightly.config_file import ConfigFile
+from pipeline.nightly.hooks import ask, ping, run_hook, tell
+from pipeline.nightly.jobs import make_jobs
 from pipeline.nightly.settings import Monitoring
 
 
@@ -97,6 +100,10 @@ def test_what_a_hook_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
     os.killpg(int((tmp_path / "pid").read_text()), 9)
 
 
+def monitoring_of(switch: Switch, **settings: object) -> Monitoring:
+    return Monitoring.model_validate({"ping": {"env": "PING"}, **settings}, context={"PING": switch.url})
+
+
 def test_pings(switch: Switch) -> None:
     assert [ping(switch.url, what) for what in ("start", "", "fail")] == [None] * 3
     assert ping(f"{switch.url}/?rid=1", "fail") is None
@@ -122,7 +129,7 @@ def test_no_secret_of_a_url_is_told_that_cannot_be_used(url: str) -> None:
 
 
 def test_what_is_done_by_hand_is_no_sign_of_life(switch: Switch, tmp_path: Path) -> None:
-    monitoring = Monitoring(ping=switch.url, on_success=["touch", f"{tmp_path}/good"])
+    monitoring = monitoring_of(switch, on_success=["touch", f"{tmp_path}/good"])
     assert tell(monitoring, {}, good=True, ping_too=False) == []
     assert switch.paths == []
     assert (tmp_path / "good").exists()
@@ -132,8 +139,8 @@ def test_what_is_done_by_hand_is_no_sign_of_life(switch: Switch, tmp_path: Path)
     ("good", "path", "hook"), [(True, "/secret-uuid", "good"), (False, "/secret-uuid/fail", "bad")]
 )
 def test_who_is_told_of_what(switch: Switch, tmp_path: Path, good: bool, path: str, hook: str) -> None:
-    monitoring = Monitoring(
-        ping=switch.url,
+    monitoring = monitoring_of(
+        switch,
         on_success=["touch", f"{tmp_path}/good"],
         on_failure=["touch", f"{tmp_path}/bad"],
     )
@@ -150,7 +157,7 @@ def test_an_error_that_nobody_foresaw_keeps_no_other_from_being_told(
         raise error
 
     monkeypatch.setattr("tempfile.TemporaryFile", full)
-    monitoring = Monitoring(on_failure=["true"], ping=switch.url)
+    monitoring = monitoring_of(switch, on_failure=["true"])
     seen: list[Exception] = []
     [trouble] = tell(monitoring, {}, good=False, ping_too=True, failed=seen.append)
     assert trouble.startswith("The hook true failed: ")
@@ -160,6 +167,38 @@ def test_an_error_that_nobody_foresaw_keeps_no_other_from_being_told(
 
 
 def test_one_that_fails_keeps_no_other_from_being_told(switch: Switch) -> None:
-    [trouble] = tell(Monitoring(ping=switch.url, on_failure=["false"]), {}, good=False, ping_too=True)
+    [trouble] = tell(monitoring_of(switch, on_failure=["false"]), {}, good=False, ping_too=True)
     assert trouble == "The hook false failed (exit code 1)."
     assert switch.paths == ["/secret-uuid/fail"]
+
+
+def test_a_command_before_the_backup_agrees_or_refuses(tmp_path: Path) -> None:
+    ask(["sh", "-c", f"cat > '{tmp_path}/got'"], {"database": "shop"}, PATIENCE)
+    assert json.loads((tmp_path / "got").read_text()) == {"database": "shop"}
+    for command, reason in [
+        (["sh", "-c", "echo a standby; exit 3"], r"The hook sh failed \(exit code 3\): a standby"),
+        (["/no/such/hook"], "can't be run: No such file or directory"),
+        (["sleep", "1000"], "The hook sleep was stopped after 0 s"),
+    ]:
+        with pytest.raises(BackupRefused, match=f"^The backup was refused, and nothing was dumped. .*{reason}"):
+            ask(command, {}, 0.2 if command[0] == "sleep" else PATIENCE)
+
+
+def test_no_command_gets_a_secret_to_which_the_file_refers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PING", "https://hc.example.com/hunter2")
+    monkeypatch.setenv("PAGER", "123")
+    path = tmp_path / "pgstow.toml"
+    path.write_text(
+        f"defaults.before = ['sh', '-c', 'env > {tmp_path}/before']\nmonitoring.ping = {{ env = 'PING' }}\n"
+        f"monitoring.on_success = ['sh', '-c', 'env > {tmp_path}/after']\n"
+        "destinations.nas.url = '/mnt'\ndatabases.shop.conninfo = 'service=shop'\n"
+    )
+    file = ConfigFile(path)
+    config, environment = file.parse(os.environ), file.without_secrets(os.environ)
+    [job] = make_jobs(file, config, (), {}, environment)
+    job.agree()
+    assert tell(config.monitoring, {}, good=True, ping_too=False, environment=environment) == []
+    for name in ("before", "after"):
+        variables = (tmp_path / name).read_text().splitlines()
+        assert "PAGER=123" in variables
+        assert not any("hunter2" in variable for variable in variables)

@@ -15,7 +15,7 @@ from support.shelf import SOURCE
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.manifest import Compression, DumpOptions, Manifest, Totals
 from pipeline.errors import DumpFailed
-from pipeline.nightly.metrics import write_textfile
+from pipeline.nightly.metrics import Past, read_past, write_textfile
 from pipeline.nightly.outcome import JobResult
 
 MOMENT = datetime(2026, 11, 25, 2, 30, tzinfo=UTC)
@@ -112,6 +112,7 @@ def test_what_is_known_survives_a_run_that_fails(path: Path) -> None:
     write_textfile(path, [good(level=Level.BYTES)], known)
     before = values(path)
     write_textfile(path, [bad()], known)
+    assert read_past(path) == {("shop", "nas"): Past(good=False, last_success=MOMENT)}
     later = (MOMENT + timedelta(hours=24)).timestamp()
     assert values(path) == {**before, "last_attempt_timestamp_seconds": later, "last_attempt_success": 0}
     write_textfile(path, [good(rows=6, level=Level.RESTORE)], known)
@@ -130,10 +131,13 @@ def test_a_backup_that_is_not_good_is_no_success(path: Path) -> None:
     made = JobResult("shop", "nas", MOMENT, manifest(5), error=DumpFailed("The verification failed."))
     write_textfile(path, [made], [("shop", "nas")])
     assert values(path)["last_success_timestamp_seconds"] == 0
+    assert read_past(path) == {("shop", "nas"): Past(good=False, last_success=None)}
     assert values(path)["rows"] == 5
 
 
 def test_it_is_replaced_whole_and_may_be_read_by_all(path: Path) -> None:
+    path.write_text('pgstow_last_success_timestamp_seconds{database="a",destination="b"} 1e300\n')
+    assert read_past(path) == {("a", "b"): Past(good=True, last_success=None)}
     path.write_text('garbage\npgstow_rows{database="shop"} x\n')
     before = path.stat().st_ino
     with path.open() as reader:

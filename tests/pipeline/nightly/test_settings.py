@@ -42,7 +42,9 @@ def test_the_examples_are_good(text: str, tmp_path: Path) -> None:
     path.write_text(re.sub("password_file = .*", "", text))
     jsonschema.validate(tomllib.loads(text), config_schema())
     file = ConfigFile(path)
-    jobs = make_jobs(file, file.parse({"PGSTOW_PING": "https://hc.example.com/uuid"}), (), {})
+    jobs = make_jobs(
+        file, file.parse({"PGSTOW_PING": "https://hc.example.com/uuid", "PGSTOW_NOTIFY": "json://localhost"}), (), {}
+    )
     assert [job.name for job in jobs] == ["shop", "server"]
 
 

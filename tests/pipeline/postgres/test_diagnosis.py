@@ -1,6 +1,13 @@
 import pytest
 
-from pipeline.postgres.diagnosis import explain_conflict, may_pass
+from pipeline.postgres.diagnosis import (
+    explain_conflict,
+    explain_connection,
+    is_missing_database,
+    may_pass,
+    on_one_line,
+    tells_of_full_disk,
+)
 
 SERVER = "connection to server at "
 
@@ -68,3 +75,66 @@ def test_a_conflict_with_recovery_is_named_with_its_remedies(said: str, detail: 
     assert f"in conflict with recovery{detail}: " in explained
     for remedy in ("hot_standby_feedback", "max_standby_streaming_delay", "primary"):
         assert remedy in explained
+
+
+REFUSED = 'connection to server at "10.0.0.1", port 1 failed: Connection refused\n\tIs the server running on that host?'
+AUTHENTICATION = 'connection to server at "10.0.0.2", port 2 failed: FATAL:  no pg_hba.conf entry'
+
+
+@pytest.mark.parametrize(
+    ("said", "explained"),
+    [
+        (
+            f"connection failed: {REFUSED}",
+            'Cannot connect to the server at "10.0.0.1", port 1: Connection refused. Is the server running on that host?',
+        ),
+        (
+            f"connection failed: {AUTHENTICATION}, SSL on\n{AUTHENTICATION}, SSL off",
+            'Cannot connect to the server at "10.0.0.2", port 2: FATAL: no pg_hba.conf entry, SSL on; '
+            'at "10.0.0.2", port 2: FATAL: no pg_hba.conf entry, SSL off.',
+        ),
+        (
+            f"connection failed: {AUTHENTICATION}\nMultiple connection attempts failed. All failures were:\n"
+            f"- host: 'db', port: '1', hostaddr: '10.0.0.1': connection failed: {REFUSED}\n"
+            f"- host: 'db', port: '2', hostaddr: '10.0.0.2': connection failed: {AUTHENTICATION}\n"
+            "- host: 'other', port: '3', hostaddr: '10.0.0.3': connection timeout expired",
+            'Cannot connect to the server at "10.0.0.1", port 1: Connection refused. Is the server running on that host?; '
+            'at "10.0.0.2", port 2: FATAL: no pg_hba.conf entry; at "other", port 3: connection timeout expired.',
+        ),
+        ("connection timeout expired", "Cannot connect to the server: connection timeout expired."),
+        (
+            'connection is bad: connection to server on socket "/x/.s.PGSQL.1" failed: fe_sendauth: no password supplied',
+            'Cannot connect to the server on socket "/x/.s.PGSQL.1": fe_sendauth: no password supplied. Keep the password in ~/.pgpass, '
+            "in the file that PGPASSFILE names, or in a password_file of pgstow.toml.",
+        ),
+    ],
+)
+def test_a_connection_that_failed_is_told_once(said: str, explained: str) -> None:
+    assert explain_connection(said) == explained
+
+
+def test_detail_and_hint_are_sentences() -> None:
+    said = "no such x\nLINE 1: SELECT x\n               ^\nDETAIL:  There is y.\nHINT:  Write y"
+    assert on_one_line(said) == "no such x. Line 1: SELECT x. Detail: There is y. Hint: Write y."
+
+
+def test_a_missing_database() -> None:
+    assert is_missing_database(SERVER + '"h", port 5432 failed: FATAL:  database "nowhere" does not exist')
+    assert not is_missing_database(SERVER + '"h", port 5432 failed: FATAL:  role "nobody" does not exist')
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("pg_dump: error: could not write to file: No space left on device", True),
+        ("pg_dump: error: could not close data file: Disk quota exceeded", True),
+        (
+            'pg_dump: error: query failed: ERROR:  could not write to file "base/pgsql_tmp/1": No space left on device\n'
+            "HINT:  Check free disk space.",
+            False,
+        ),
+        (f'{SERVER}"h", port 5432 failed: FATAL:  could not write init file: No space left on device', False),
+    ],
+)
+def test_whose_disk_is_full(said: str, here: bool) -> None:
+    assert tells_of_full_disk(said) is here

@@ -1,12 +1,15 @@
-from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.pgstow import wait_until
-from support.ports import free_port
 from support.postgres_fixtures import Database, DatabaseMaker
 
+from pipeline.backup.request import BackupRequest
+from pipeline.check.server import examine_server
+from pipeline.config import Selection
 from pipeline.errors import BackupRunning, ServerUnavailable
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.locks import backup_lock, find_blockers
@@ -58,15 +61,32 @@ def test_a_session_that_was_lost_meanwhile_is_no_failure(database: Database) -> 
             server.fetch("SELECT 1")
 
 
-@pytest.fixture
-def reached_by_tcp() -> Iterator[str]:
-    port = free_port()
-    with ThrowawayCluster(port=port):
-        yield f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
+def test_a_prepared_transaction_is_named_with_the_statements_that_end_it(postgres_by_tcp: ThrowawayCluster) -> None:
+    """Its session has ended long ago, so it has no process."""
+    database = Database("postgres", postgres_by_tcp.conninfo())
+    database.execute("CREATE TABLE kept (); CREATE TABLE other ()")
+    with closing(psycopg.connect(database.conninfo)) as session:
+        session.execute("LOCK TABLE kept; PREPARE TRANSACTION 'it''s odd'")
+    request = BackupRequest(Conninfo.parse(database.conninfo))
+    with connect(database) as server:
+        [blocker] = find_blockers(server)
+        found = {finding.subject: finding for finding in examine_server(server, request)}
+        others = Selection(tables=("other",))
+        assert "locks" not in {
+            finding.subject for finding in examine_server(server, replace(request, selection=others))
+        }
+    words = "The prepared transaction 'it''s odd' of the role postgres holds a lock on public.kept"
+    assert str(blocker) == words
+    assert found["locks"].sentence == f"{words}: pg_dump would wait."
+    assert "(COMMIT PREPARED 'it''s odd' or ROLLBACK PREPARED 'it''s odd')" in (found["locks"].remedy or "")
+    database.execute("ROLLBACK PREPARED 'it''s odd'")
+    with connect(database) as server:
+        assert find_blockers(server) == []
 
 
-def test_the_server_soon_gives_up_a_client_that_vanished(reached_by_tcp: str) -> None:
-    with Server(Conninfo.parse(reached_by_tcp)) as server, backup_lock(server, "pgstow one"):
+def test_the_server_soon_gives_up_a_client_that_vanished(postgres_by_tcp: ThrowawayCluster) -> None:
+    by_tcp = make_conninfo(postgres_by_tcp.conninfo(), host="127.0.0.1")
+    with Server(Conninfo.parse(by_tcp)) as server, backup_lock(server, "pgstow one"):
         settings = [server.fetch(f"SHOW tcp_keepalives_{name}")[0][0] for name in ("idle", "interval", "count")]
     assert settings == ["60", "10", "6"]
 

@@ -38,6 +38,20 @@ def said(*lines: str) -> str:
             ],
             [ScriptError("22012", "Division durch Null", "SELECT")],
         ),
+        (
+            [
+                "@: ERROR:  53200: out of shared memory",
+                "HINT:  Raise it.",
+                "LOCATION:  l, lock.c:1",
+                "@: STATEMENT:  LOCK TABLE a",
+                "@: ERROR:  22012: no",
+                "@: STATEMENT:  SELECT",
+            ],
+            [
+                ScriptError("53200", "out of shared memory", "LOCK TABLE a", "Raise it."),
+                ScriptError("22012", "no", "SELECT"),
+            ],
+        ),
         (["@: error: \\connect: no such database"], [ScriptError("", "\\connect: no such database")]),
         (
             ["@: FATAL:  57P01: terminating", "@: server closed it", "@: error: connection to server was lost"],

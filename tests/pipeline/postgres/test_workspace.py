@@ -399,6 +399,27 @@ def test_where_no_folder_can_be_made(tmp_path: Path) -> None:
             "pg_dump: error: no\npg_dump: detail: Query was: LOCK" + " x" * 500,
             r"pg_dump failed: no \(Query was: LOCK x.* x …\.",
         ),
+        (
+            1,
+            "pg_dump: warning: w\npg_dump: hint: of the warning\npg_dump: error: query failed: ERROR:  out of shared memory\n"
+            "HINT:  You might need to increase max_locks_per_transaction.\npg_dump: detail: Query was: LOCK TABLE"
+            + " t"
+            * 500,
+            r"pg_dump failed: query failed: ERROR: out of shared memory \(Query was: LOCK TABLE t.* t …\. "
+            r"Hint: You might need to increase max_locks_per_transaction\.",
+        ),
+        (
+            1,
+            "pg_dump: error: Dumping failed\npg_dump: detail: Error message from server: ERROR:  no\nHINT:  Do\n"
+            "pg_dump: detail: Command was: x",
+            r"pg_dump failed: Dumping failed \(Error message from server: ERROR: +no\)\. Hint: Do\.",
+        ),
+        (
+            1,
+            "pg_dump: error: no\npg_dump: detail: Query was: CREATE FUNCTION f() AS '\nHINT:  never mind\n'",
+            r"pg_dump failed: no \(Query was: CREATE FUNCTION f\(\) AS '\)\.",
+        ),
+        (1, "pg_dump: error: no\npg_dump: error: two\nHINT:  of the other", r"pg_dump failed: no \(two\)\."),
         (127, "sh: 1: exec: pg_dump: not found", "pg_dump failed: 1: exec: pg_dump: not found."),
     ],
 )

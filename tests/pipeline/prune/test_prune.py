@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.shelf import NOW, BackupBuilder
 
@@ -512,7 +512,7 @@ def fillings(draw: st.DrawFn) -> Callable[[BackupBuilder], None]:
     return fill
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30)
 @given(
     fillings(),
     st.builds(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pipeline.catalog.attestation import Level
@@ -266,7 +266,7 @@ def test_an_empty_policy_keeps_everything() -> None:
 MOMENTS = st.integers(0, 24 * 900).map(lambda hours: NOW + DAY - timedelta(hours=hours))
 """From two and a half years ago to a day ahead of now."""
 COUNTS = st.integers(0, 4)
-UNHURRIED = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+UNHURRIED = settings(max_examples=50)
 
 
 @st.composite

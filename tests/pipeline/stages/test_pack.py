@@ -173,7 +173,7 @@ def test_memory_can_be_had_at_any_time() -> None:
     assert packed.content("member.dat") == noise(3000)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.data())
 def test_any_order_of_frames_and_cuts(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     packed = Packed()

@@ -375,7 +375,7 @@ def test_a_disk_that_is_full_from_the_start(writer: Writer) -> None:
     assert list(writer.folder.parent.iterdir()) == [writer.folder]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_order_of_growth_looks_and_reads(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.mktemp("work") / "archive"

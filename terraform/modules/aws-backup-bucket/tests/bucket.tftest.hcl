@@ -52,14 +52,14 @@ run "defaults" {
   }
 
   assert {
-    condition     = aws_kms_key.backups.enable_key_rotation
+    condition     = aws_kms_key.backups[0].enable_key_rotation
     error_message = "The key rotates."
   }
 
   assert {
     condition = alltrue([
       for rule in aws_s3_bucket_server_side_encryption_configuration.backups.rule :
-      !rule.bucket_key_enabled && rule.apply_server_side_encryption_by_default[0].kms_master_key_id == aws_kms_key.backups.arn
+      !rule.bucket_key_enabled && rule.apply_server_side_encryption_by_default[0].kms_master_key_id == aws_kms_key.backups[0].arn
     ])
     error_message = "The bucket's own key encrypts each object by itself."
   }
@@ -72,6 +72,11 @@ run "defaults" {
   assert {
     condition     = aws_s3_bucket_lifecycle_configuration.backups.rule[0].filter[0].prefix == "postgres/data/"
     error_message = "Manifests stay where they can be read at once."
+  }
+
+  assert {
+    condition     = [for step in aws_s3_bucket_lifecycle_configuration.backups.rule[0].transition : "${step.days} ${step.storage_class}"] == ["0 INTELLIGENT_TIERING"]
+    error_message = "Data goes to a class that asks for no minimum duration, whenever it is pruned."
   }
 
   assert {
@@ -135,10 +140,44 @@ run "other_prefix" {
     condition     = aws_s3_bucket_lifecycle_configuration.backups.rule[0].filter[0].prefix == "db/prod/data/" && startswith(output.url, "s3://acme-backups/db/prod?")
     error_message = "The prefix is everywhere."
   }
+}
+
+run "a_key_and_a_boundary_of_one_s_own" {
+  variables {
+    kms_key              = { arn = "arn:aws:kms:eu-central-1:210987654321:key/mine" }
+    permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
+    replication = {
+      bucket_arn  = "arn:aws:s3:::acme-backups-replica"
+      kms_key_arn = "arn:aws:kms:eu-west-1:123456789012:key/1"
+    }
+  }
 
   assert {
-    condition     = alltrue([for policy in values(aws_iam_role_policy.backups) : !strcontains(policy.policy, "postgres/")])
-    error_message = "No role has a right to another prefix."
+    condition     = length(aws_kms_key.backups) + length(aws_kms_alias.backups) == 0
+    error_message = "No other key is made."
+  }
+
+  assert {
+    condition = alltrue([
+      for rule in aws_s3_bucket_server_side_encryption_configuration.backups.rule :
+      rule.apply_server_side_encryption_by_default[0].kms_master_key_id == "arn:aws:kms:eu-central-1:210987654321:key/mine"
+    ])
+    error_message = "The bucket encrypts with the key."
+  }
+
+  assert {
+    condition     = endswith(output.url, "&kms_key=arn:aws:kms:eu-central-1:210987654321:key/mine") && output.kms_key_arn == "arn:aws:kms:eu-central-1:210987654321:key/mine"
+    error_message = "pgstow names the key."
+  }
+
+  assert {
+    condition     = strcontains(aws_s3_bucket_policy.backups.policy, "key/mine") && strcontains(aws_iam_role_policy.replication[0].policy, "key/mine")
+    error_message = "The bucket refuses other keys, and its copies are made from what this one encrypts."
+  }
+
+  assert {
+    condition     = aws_iam_role.replication[0].permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"
+    error_message = "The role that copies has the boundary too."
   }
 }
 
@@ -256,7 +295,7 @@ run "configuration_and_tags" {
 
   assert {
     condition = alltrue([
-      for tags in [aws_s3_bucket.backups.tags, aws_s3_bucket.access_logs[0].tags, aws_kms_key.backups.tags, aws_iam_role.backups["writer"].tags] :
+      for tags in [aws_s3_bucket.backups.tags, aws_s3_bucket.access_logs[0].tags, aws_kms_key.backups[0].tags] :
       tags["team"] == "data"
     ])
     error_message = "Everything is tagged."
@@ -301,6 +340,16 @@ run "a_prefix_with_a_wildcard" {
   }
 
   expect_failures = [var.prefix]
+}
+
+run "a_key_by_its_alias" {
+  command = plan
+
+  variables {
+    kms_key = { arn = "arn:aws:kms:eu-central-1:123456789012:alias/mine" }
+  }
+
+  expect_failures = [var.kms_key]
 }
 
 run "an_unknown_lock_mode" {

@@ -10,7 +10,7 @@ mock_provider "aws" {
   }
 
   mock_data "aws_region" {
-    defaults = { name = "eu-central-1" }
+    defaults = { id = "eu-central-1" }
   }
 
   mock_resource "aws_iam_role" {
@@ -120,6 +120,7 @@ run "everything_else" {
     cpu                  = 4096
     memory               = 8192
     log_days             = 90
+    permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
     tags                 = { team = "data" }
   }
 
@@ -163,6 +164,11 @@ run "everything_else" {
   assert {
     condition     = aws_ecs_task_definition.backups.tags["team"] == "data" && aws_iam_role.schedule.tags["team"] == "data"
     error_message = "Everything is tagged."
+  }
+
+  assert {
+    condition     = alltrue([for role in [aws_iam_role.execution, aws_iam_role.schedule] : role.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary"])
+    error_message = "Both roles have the boundary."
   }
 }
 
@@ -307,4 +313,14 @@ run "logs_for_an_odd_time" {
   }
 
   expect_failures = [var.log_days]
+}
+
+run "a_boundary_by_its_name" {
+  command = plan
+
+  variables {
+    permissions_boundary = "boundary"
+  }
+
+  expect_failures = [var.permissions_boundary]
 }

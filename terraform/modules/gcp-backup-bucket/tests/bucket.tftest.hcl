@@ -38,7 +38,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = google_storage_bucket.backups.encryption[0].default_kms_key_name == google_kms_crypto_key.backups.id && google_kms_crypto_key.backups.rotation_period == "7776000s"
+    condition     = google_storage_bucket.backups.encryption[0].default_kms_key_name == google_kms_crypto_key.backups[0].id && google_kms_crypto_key.backups[0].rotation_period == "7776000s"
     error_message = "The bucket has a key of its own, which rotates."
   }
 
@@ -48,7 +48,7 @@ run "defaults" {
   }
 
   assert {
-    condition     = google_kms_key_ring.backups.location == "europe-west3" && google_storage_bucket.backups.location == "EUROPE-WEST3"
+    condition     = google_kms_key_ring.backups[0].location == "europe-west3" && google_storage_bucket.backups.location == "EUROPE-WEST3"
     error_message = "The key is where the bucket is."
   }
 
@@ -110,6 +110,22 @@ run "no_retention_policy" {
   }
 }
 
+run "a_key_of_one_s_own" {
+  variables {
+    kms_key = { id = "projects/acme-keys/locations/europe-west3/keyRings/ours/cryptoKeys/backups" }
+  }
+
+  assert {
+    condition     = google_storage_bucket.backups.encryption[0].default_kms_key_name == "projects/acme-keys/locations/europe-west3/keyRings/ours/cryptoKeys/backups"
+    error_message = "The bucket encrypts with the key."
+  }
+
+  assert {
+    condition     = google_kms_crypto_key_iam_member.storage.crypto_key_id == output.kms_key && length(google_kms_crypto_key.backups) + length(google_kms_key_ring.backups) == 0
+    error_message = "Storage may use it, and no other key is made."
+  }
+}
+
 run "two_regions" {
   variables {
     location    = "eu"
@@ -125,7 +141,7 @@ run "two_regions" {
   }
 
   assert {
-    condition     = google_kms_key_ring.backups.location == "europe"
+    condition     = google_kms_key_ring.backups[0].location == "europe"
     error_message = "The key is where both regions are."
   }
 }
@@ -137,7 +153,7 @@ run "two_regions_in_their_own_time" {
   }
 
   assert {
-    condition     = google_storage_bucket.backups.rpo == "DEFAULT" && google_kms_key_ring.backups.location == "us"
+    condition     = google_storage_bucket.backups.rpo == "DEFAULT" && google_kms_key_ring.backups[0].location == "us"
     error_message = "Turbo replication has to be asked for."
   }
 }
@@ -152,11 +168,6 @@ run "everything_else" {
     cluster           = "eu \"blue\""
     databases         = { shop = "service=shop", "odd name" = "host=db dbname='odd name'" }
     labels            = { team = "data" }
-  }
-
-  assert {
-    condition     = google_service_account.backups["writer"].account_id == "acme-pg-writer"
-    error_message = "The accounts are named as asked for."
   }
 
   assert {
@@ -177,7 +188,7 @@ run "everything_else" {
   }
 
   assert {
-    condition     = google_storage_bucket.backups.labels["team"] == "data" && google_kms_crypto_key.backups.labels["team"] == "data"
+    condition     = google_storage_bucket.backups.labels["team"] == "data" && google_kms_crypto_key.backups[0].labels["team"] == "data"
     error_message = "Everything is labelled."
   }
 
@@ -228,31 +239,11 @@ run "a_bucket_name_that_storage_refuses" {
   expect_failures = [var.bucket_name]
 }
 
-run "a_prefix_too_long_for_an_account_s_name" {
-  command = plan
-
-  variables {
-    account_prefix = "acme-postgres-backups-x"
-  }
-
-  expect_failures = [var.account_prefix]
-}
-
 run "a_prefix_with_a_slash_at_its_end" {
   command = plan
 
   variables {
     prefix = "postgres/"
-  }
-
-  expect_failures = [var.prefix]
-}
-
-run "a_prefix_that_ends_a_condition" {
-  command = plan
-
-  variables {
-    prefix = "x\") || true || (\""
   }
 
   expect_failures = [var.prefix]
@@ -337,4 +328,14 @@ run "logs_that_go_at_once" {
   }
 
   expect_failures = [var.access_log_days]
+}
+
+run "a_key_by_its_name" {
+  command = plan
+
+  variables {
+    kms_key = { id = "backups" }
+  }
+
+  expect_failures = [var.kms_key]
 }

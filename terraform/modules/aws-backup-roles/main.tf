@@ -1,4 +1,16 @@
+data "aws_caller_identity" "current" {}
+
+data "aws_partition" "current" {}
+
 locals {
+  account    = data.aws_caller_identity.current.account_id
+  bucket_arn = "arn:${data.aws_partition.current.partition}:s3:::${var.bucket_name}"
+
+  data         = "${local.bucket_arn}/${var.prefix}/data/*"
+  manifests    = "${local.bucket_arn}/${var.prefix}/manifests/*"
+  attestations = "${local.bucket_arn}/${var.prefix}/attestations/*"
+  everything   = "${local.bucket_arn}/${var.prefix}/*"
+
   # What each role may do. Every statement names its objects by prefix; listing is a right to the bucket, held to prefixes by its condition.
   statements = {
     writer = [
@@ -6,35 +18,21 @@ locals {
         Sid       = "CreateBackups"
         Effect    = "Allow"
         Action    = "s3:PutObject"
-        Resource  = ["${local.bucket_arn}/${local.data}*", "${local.bucket_arn}/${local.manifests}*"]
+        Resource  = [local.data, local.manifests]
         Condition = local.create_only
       },
       {
         Sid      = "ReadManifests"
         Effect   = "Allow"
         Action   = "s3:GetObject"
-        Resource = "${local.bucket_arn}/${local.manifests}*"
+        Resource = local.manifests
       },
       {
         Sid       = "ListManifests"
         Effect    = "Allow"
         Action    = "s3:ListBucket"
         Resource  = local.bucket_arn
-        Condition = { StringLike = { "s3:prefix" = ["${local.manifests}*"] } }
-      },
-      {
-        Sid       = "Encrypt"
-        Effect    = "Allow"
-        Action    = "kms:GenerateDataKey"
-        Resource  = aws_kms_key.backups.arn
-        Condition = { StringLike = { "kms:EncryptionContext:aws:s3:arn" = ["${local.bucket_arn}/${local.data}*", "${local.bucket_arn}/${local.manifests}*"] } }
-      },
-      {
-        Sid       = "DecryptManifests"
-        Effect    = "Allow"
-        Action    = "kms:Decrypt"
-        Resource  = aws_kms_key.backups.arn
-        Condition = { StringLike = { "kms:EncryptionContext:aws:s3:arn" = ["${local.bucket_arn}/${local.manifests}*"] } }
+        Condition = { StringLike = { "s3:prefix" = ["${var.prefix}/manifests/*"] } }
       },
     ]
 
@@ -43,7 +41,7 @@ locals {
         Sid      = "ReadBackups"
         Effect   = "Allow"
         Action   = ["s3:GetObject", "s3:GetObjectVersion"]
-        Resource = "${local.bucket_arn}/${var.prefix}/*"
+        Resource = local.everything
       },
       {
         Sid       = "ListBackups"
@@ -57,28 +55,15 @@ locals {
         Sid       = "CreateAttestations"
         Effect    = "Allow"
         Action    = "s3:PutObject"
-        Resource  = "${local.bucket_arn}/${local.attestations}*"
+        Resource  = local.attestations
         Condition = local.create_only
-      },
-      {
-        Sid       = "Decrypt"
-        Effect    = "Allow"
-        Action    = "kms:Decrypt"
-        Resource  = aws_kms_key.backups.arn
-        Condition = { StringLike = { "kms:EncryptionContext:aws:s3:arn" = ["${local.bucket_arn}/${var.prefix}/*"] } }
-      },
-      {
-        Sid       = "EncryptAttestations"
-        Effect    = "Allow"
-        Action    = "kms:GenerateDataKey"
-        Resource  = aws_kms_key.backups.arn
-        Condition = { StringLike = { "kms:EncryptionContext:aws:s3:arn" = ["${local.bucket_arn}/${local.attestations}*"] } }
       },
     ]
 
     # S3 shows an object's checksum only to those who may read it. What the auditor sees in its place is the listing of versions: a manifest
     # names the version of each object that S3 confirmed by SHA-256, and the bytes of a version never change.
-    auditor = concat(local.read_records, [
+    auditor = [
+      local.read_records,
       local.read_manifest_locks,
       {
         Sid       = "ListVersions"
@@ -87,10 +72,11 @@ locals {
         Resource  = local.bucket_arn
         Condition = { StringLike = { "s3:prefix" = ["${var.prefix}/*"] } }
       },
-    ])
+    ]
 
     # Locked versions are refused by S3 itself, as long as nobody gives this role s3:BypassGovernanceRetention.
-    pruner = concat(local.read_records, [
+    pruner = [
+      local.read_records,
       {
         Sid       = "ListVersions"
         Effect    = "Allow"
@@ -102,7 +88,7 @@ locals {
         Sid      = "ReadLocks"
         Effect   = "Allow"
         Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
-        Resource = "${local.bucket_arn}/${var.prefix}/*"
+        Resource = local.everything
       },
       {
         Sid      = "ReadDefaultLock"
@@ -114,9 +100,30 @@ locals {
         Sid      = "DeleteBackups"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
-        Resource = "${local.bucket_arn}/${var.prefix}/*"
+        Resource = local.everything
       },
-    ])
+    ]
+  }
+
+  # What each role may do with the key, for which objects.
+  key_uses = {
+    writer   = { "kms:GenerateDataKey" = [local.data, local.manifests], "kms:Decrypt" = [local.manifests] }
+    restorer = { "kms:GenerateDataKey" = [local.attestations], "kms:Decrypt" = [local.everything] }
+    auditor  = { "kms:Decrypt" = [local.manifests, local.attestations] }
+    pruner   = { "kms:Decrypt" = [local.manifests, local.attestations] }
+  }
+
+  key_statements = {
+    for role, uses in local.key_uses : role => [
+      for action, objects in uses : {
+        Sid      = action == "kms:Decrypt" ? "Decrypt" : "Encrypt"
+        Effect   = "Allow"
+        Action   = action
+        Resource = var.kms_key.arn
+        # With a bucket key, S3 names the bucket in place of the object when it uses the key.
+        Condition = { StringLike = { "kms:EncryptionContext:aws:s3:arn" = var.kms_key.bucket_key ? [local.bucket_arn] : objects } }
+      }
+    ] if var.kms_key != null
   }
 
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
@@ -127,24 +134,15 @@ locals {
     Sid      = "ReadLocksOfManifests"
     Effect   = "Allow"
     Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
-    Resource = "${local.bucket_arn}/${local.manifests}*"
+    Resource = local.manifests
   }
 
-  read_records = [
-    {
-      Sid      = "ReadManifestsAndAttestations"
-      Effect   = "Allow"
-      Action   = "s3:GetObject"
-      Resource = ["${local.bucket_arn}/${local.manifests}*", "${local.bucket_arn}/${local.attestations}*"]
-    },
-    {
-      Sid       = "DecryptManifestsAndAttestations"
-      Effect    = "Allow"
-      Action    = "kms:Decrypt"
-      Resource  = aws_kms_key.backups.arn
-      Condition = { StringLike = { "kms:EncryptionContext:aws:s3:arn" = ["${local.bucket_arn}/${local.manifests}*", "${local.bucket_arn}/${local.attestations}*"] } }
-    },
-  ]
+  read_records = {
+    Sid      = "ReadManifestsAndAttestations"
+    Effect   = "Allow"
+    Action   = "s3:GetObject"
+    Resource = [local.manifests, local.attestations]
+  }
 
   # Who may take each role.
   trust = {
@@ -202,18 +200,23 @@ locals {
 }
 
 resource "aws_iam_role" "backups" {
-  for_each           = var.trusted_by
-  name               = "${var.bucket_name}-${each.key}"
-  description        = "pgstow's ${each.key} of ${var.bucket_name}/${var.prefix}"
-  assume_role_policy = jsonencode({ Version = "2012-10-17", Statement = local.trust[each.key] })
-  tags               = var.tags
+  for_each             = var.trusted_by
+  name                 = "${var.bucket_name}-${each.key}"
+  description          = "pgstow's ${each.key} of ${var.bucket_name}/${var.prefix}"
+  assume_role_policy   = jsonencode({ Version = "2012-10-17", Statement = local.trust[each.key] })
+  permissions_boundary = var.permissions_boundary
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "backups" {
   for_each = var.trusted_by
   name     = "pgstow-${each.key}"
   role     = aws_iam_role.backups[each.key].id
-  policy   = jsonencode({ Version = "2012-10-17", Statement = local.statements[each.key] })
+
+  policy = jsonencode({
+    Version   = "2012-10-17"
+    Statement = concat(local.statements[each.key], lookup(local.key_statements, each.key, []))
+  })
 }
 
 resource "aws_iam_instance_profile" "backups" {

@@ -17,7 +17,6 @@ mock_provider "google" {
 variables {
   project     = "acme-data"
   bucket_name = "acme-backups"
-  location    = "europe-west3"
 }
 
 run "four_accounts" {
@@ -74,6 +73,46 @@ run "four_accounts" {
   assert {
     condition     = keys(output.service_accounts) == ["auditor", "pruner", "restorer", "writer"]
     error_message = "All four have an address."
+  }
+}
+
+run "everything_else" {
+  variables {
+    account_prefix = "acme-pg"
+    prefix         = "db/prod"
+    cluster        = "blue"
+    databases      = { "odd name" = "host=db dbname='odd name'" }
+    used_by        = { writer = {} }
+  }
+
+  assert {
+    condition     = google_service_account.backups["writer"].account_id == "acme-pg-writer"
+    error_message = "The accounts are named as asked for."
+  }
+
+  assert {
+    condition     = alltrue([for grant in values(google_storage_bucket_iam_member.backups) : strcontains(grant.condition[0].expression, "db/prod/") && !strcontains(grant.condition[0].expression, "postgres/")])
+    error_message = "No grant is for another prefix."
+  }
+
+  assert {
+    condition     = output.url == "gs://acme-backups/db/prod"
+    error_message = "The URL names bucket and prefix."
+  }
+
+  assert {
+    condition     = output.pgstow_toml == <<-EOT
+      [defaults]
+      cluster = "blue"
+
+      [destinations.offsite]
+      url = "gs://acme-backups/db/prod"
+
+      [databases."odd name"]
+      conninfo = "host=db dbname='odd name'"
+      destinations = ["offsite"]
+    EOT
+    error_message = "The printed pgstow.toml has what was asked for."
   }
 }
 
@@ -137,4 +176,37 @@ run "a_whole_pool" {
   }
 
   expect_failures = [var.used_by]
+}
+
+run "a_bucket_by_its_url" {
+  command = plan
+
+  variables {
+    bucket_name = "gs://acme-backups"
+    used_by     = { writer = {} }
+  }
+
+  expect_failures = [var.bucket_name]
+}
+
+run "a_prefix_too_long_for_an_account_s_name" {
+  command = plan
+
+  variables {
+    account_prefix = "acme-postgres-backups-x"
+    used_by        = { writer = {} }
+  }
+
+  expect_failures = [var.account_prefix]
+}
+
+run "a_prefix_that_ends_a_condition" {
+  command = plan
+
+  variables {
+    prefix  = "x\") || true || (\""
+    used_by = { writer = {} }
+  }
+
+  expect_failures = [var.prefix]
 }

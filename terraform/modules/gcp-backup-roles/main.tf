@@ -10,9 +10,9 @@ locals {
 
   prefixes = {
     everything   = "${var.prefix}/"
-    data         = local.data
-    manifests    = local.manifests
-    attestations = local.attestations
+    data         = "${var.prefix}/data/"
+    manifests    = "${var.prefix}/manifests/"
+    attestations = "${var.prefix}/attestations/"
   }
 
   # Without storage.objects.delete, nothing can be replaced: objectCreator is create-only.
@@ -63,7 +63,7 @@ resource "google_service_account" "backups" {
 
 resource "google_storage_bucket_iam_member" "backups" {
   for_each = local.granted
-  bucket   = google_storage_bucket.backups.name
+  bucket   = var.bucket_name
   role     = each.value.role
   member   = google_service_account.backups[each.value.account].member
 

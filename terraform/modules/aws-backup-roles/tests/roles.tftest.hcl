@@ -9,10 +9,6 @@ mock_provider "aws" {
     defaults = { partition = "aws" }
   }
 
-  mock_resource "aws_kms_key" {
-    defaults = { arn = "arn:aws:kms:eu-central-1:123456789012:key/0" }
-  }
-
   mock_resource "aws_iam_role" {
     defaults = { arn = "arn:aws:iam::123456789012:role/made" }
   }
@@ -20,6 +16,96 @@ mock_provider "aws" {
 
 variables {
   bucket_name = "acme-backups"
+  trusted_by  = { writer = { ec2 = true }, restorer = { ec2 = true }, auditor = { ec2 = true }, pruner = { ec2 = true } }
+}
+
+run "a_bucket_without_a_key" {
+  assert {
+    condition     = alltrue([for policy in values(aws_iam_role_policy.backups) : !strcontains(policy.policy, "kms:")])
+    error_message = "No role has a right to a key."
+  }
+
+  assert {
+    condition     = output.url == "s3://acme-backups/postgres"
+    error_message = "The URL names what is known."
+  }
+
+  assert {
+    condition     = alltrue([for role in values(aws_iam_role.backups) : role.permissions_boundary == null])
+    error_message = "No boundary, unless one is asked for."
+  }
+}
+
+run "a_key_for_each_object" {
+  variables {
+    kms_key = { arn = "arn:aws:kms:eu-central-1:123456789012:key/1" }
+  }
+
+  assert {
+    condition = [for statement in jsondecode(aws_iam_role_policy.backups["auditor"].policy).Statement : statement if statement.Sid == "Decrypt"] == [{
+      Sid      = "Decrypt"
+      Effect   = "Allow"
+      Action   = "kms:Decrypt"
+      Resource = "arn:aws:kms:eu-central-1:123456789012:key/1"
+      Condition = {
+        StringLike = {
+          "kms:EncryptionContext:aws:s3:arn" = ["arn:aws:s3:::acme-backups/postgres/manifests/*", "arn:aws:s3:::acme-backups/postgres/attestations/*"]
+        }
+      }
+    }]
+    error_message = "Rights to the key go by prefix."
+  }
+}
+
+run "a_key_for_the_bucket" {
+  variables {
+    kms_key = { arn = "arn:aws:kms:eu-central-1:123456789012:key/1", bucket_key = true }
+  }
+
+  assert {
+    condition = {
+      for statement in jsondecode(aws_iam_role_policy.backups["writer"].policy).Statement :
+      statement.Action => statement.Condition.StringLike["kms:EncryptionContext:aws:s3:arn"] if startswith(statement.Action, "kms:")
+    } == { "kms:GenerateDataKey" = ["arn:aws:s3:::acme-backups"], "kms:Decrypt" = ["arn:aws:s3:::acme-backups"] }
+    error_message = "With a bucket key, S3 names the bucket to KMS."
+  }
+}
+
+run "everything_else" {
+  variables {
+    prefix               = "db/prod"
+    region               = "eu-west-1"
+    kms_key              = { arn = "arn:aws:kms:eu-west-1:123456789012:key/1" }
+    permissions_boundary = "arn:aws:iam::123456789012:policy/boundary"
+    cluster              = "blue"
+    databases            = { "odd name" = "host=db dbname='odd name'" }
+    tags                 = { team = "data" }
+  }
+
+  assert {
+    condition     = alltrue([for policy in values(aws_iam_role_policy.backups) : !strcontains(policy.policy, "postgres/")])
+    error_message = "No role has a right to another prefix."
+  }
+
+  assert {
+    condition     = output.pgstow_toml == <<-EOT
+      [defaults]
+      cluster = "blue"
+
+      [destinations.offsite]
+      url = "s3://acme-backups/db/prod?region=eu-west-1&kms_key=arn:aws:kms:eu-west-1:123456789012:key/1"
+
+      [databases."odd name"]
+      conninfo = "host=db dbname='odd name'"
+      destinations = ["offsite"]
+    EOT
+    error_message = "The printed pgstow.toml has what was asked for."
+  }
+
+  assert {
+    condition     = alltrue([for role in values(aws_iam_role.backups) : role.permissions_boundary == "arn:aws:iam::123456789012:policy/boundary" && role.tags["team"] == "data"])
+    error_message = "Every role has the boundary and the tags."
+  }
 }
 
 run "services" {
@@ -211,4 +297,44 @@ run "anybody" {
   }
 
   expect_failures = [var.trusted_by]
+}
+
+run "a_bucket_by_its_arn" {
+  command = plan
+
+  variables {
+    bucket_name = "arn:aws:s3:::acme-backups"
+  }
+
+  expect_failures = [var.bucket_name]
+}
+
+run "a_prefix_with_a_wildcard" {
+  command = plan
+
+  variables {
+    prefix = "post*"
+  }
+
+  expect_failures = [var.prefix]
+}
+
+run "a_key_by_its_alias" {
+  command = plan
+
+  variables {
+    kms_key = { arn = "alias/mine" }
+  }
+
+  expect_failures = [var.kms_key]
+}
+
+run "a_boundary_by_its_name" {
+  command = plan
+
+  variables {
+    permissions_boundary = "boundary"
+  }
+
+  expect_failures = [var.permissions_boundary]
 }

@@ -1,0 +1,36 @@
+"""Find the newest backup that an earlier run made."""
+
+from datetime import UTC, datetime
+
+from pipeline.catalog.keys import CLUSTER
+from pipeline.catalog.listing import list_manifests
+from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.plausibility import doubt_ref
+from pipeline.catalog.reader import read_listed
+from pipeline.errors import BackupNotFound, ManifestInvalid
+from pipeline.nightly.jobs import Job
+from storage_backends import StorageBackend
+
+_MOST_READ = 20  # manifests
+
+
+def newest_before(job: Job, store: StorageBackend, made: Manifest | None) -> datetime | None:
+    """Return the snapshot of the newest backup of the job in the store, other than ``made``; None if there is none among the newest few.
+
+    Only backups whose manifest is believed count. Raises StorageError.
+    """
+    now = datetime.now(UTC)
+    database = CLUSTER if job.whole_server else job.request.source.database
+    listed = [
+        one
+        for one in list_manifests(store, job.request.cluster, database).manifests
+        if (made is None or one.ref.backup_id != made.backup_id) and not doubt_ref(one.ref, one.stored_at, now)
+    ]
+    for one in sorted(listed, key=lambda one: one.ref.backup_id, reverse=True)[:_MOST_READ]:
+        try:
+            stored = read_listed(store, one, now)
+        except (ManifestInvalid, BackupNotFound):
+            continue
+        if stored.manifest.job == job.name and not stored.doubt:
+            return stored.manifest.snapshot_at
+    return None

@@ -1,0 +1,110 @@
+"""Write the message on a run for people: what failed, since when there is no good backup, and what to do.
+
+Errors quote servers, stores and manifests, whose words may be an attacker's. The message shows those words as plain text: no link, no mention
+of a person or a channel, no markup. Services that take HTML or Markdown get the message escaped by Apprise besides.
+"""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from pipeline.counting import counted
+from pipeline.errors import BackupDamaged, ManifestInvalid, PipelineError
+from pipeline.nightly.metrics import Pair, Past
+from pipeline.nightly.outcome import JobResult
+from storage_backends import InvalidStorageURL, StorageError
+from storage_backends.errors import without_userinfo
+
+_MOST_NAMED = 10  # failures; services cut long messages off
+_LONGEST_REASON = 300  # characters
+_HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "[": "⟦", "]": "⟧"})
+_LINK = re.compile(r"\bhttp(?=s?://)|\bwww(?=\.)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message in plain text."""
+
+    title: str
+    body: str
+    good: bool
+    """True if all is good again."""
+
+
+def write_message(
+    outcomes: Sequence[JobResult], past: Mapping[Pair, Past], *, good: bool, host: str, config: Path
+) -> Message | None:
+    """Return the message on a run; None if there is nothing to tell.
+
+    A run that failed is always told. A good run is told if one of its backups failed the last time. ``past`` is what was known before the run.
+    ``good`` is True if the run did all that was asked. ``host`` is this machine's name.
+    """
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    recovered = [one for one in outcomes if one.error is None and (pair := _pair(one)) in past and not past[pair].good]
+    again = [f"Good again: {', '.join(map(_name, recovered))}."] if recovered else []
+    if good:
+        return Message(f"pgstow on {host}: backups are good again", again[0], good=True) if again else None
+    lines = [line for outcome in failed[:_MOST_NAMED] for line in _describe(outcome, past.get(_pair(outcome)))]
+    if (more := len(failed) - _MOST_NAMED) > 0:
+        lines.append(f"And {more:,} more.")
+    rest = len(outcomes) - len(failed)
+    what = f"{_name(failed[0])} FAILED" if len(failed) == 1 else f"{len(failed):,} backups FAILED"
+    lines += [f"Good: {rest:,}.", *again, *_advice(failed, config)]
+    return Message(f"pgstow on {host}: {what if failed else 'the run was stopped'}", "\n".join(lines), good=False)
+
+
+def harmless(text: str) -> str:
+    """Return text of unknown origin on one line, without what a chat or a mail program may take for a link, a mention or markup."""
+    printable = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
+    return _LINK.sub(lambda match: match[0][0] + "xx" + match[0][3:], printable.translate(_HARMLESS))
+
+
+def _describe(outcome: JobResult, past: Past | None) -> list[str]:
+    reason = without_userinfo(_reason(outcome.error)[: 10 * _LONGEST_REASON])  # no user that the cut splits is shown
+    shown = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} …"
+    return [f"{_name(outcome)}: {harmless(shown)}", f"    {_last_good(outcome, past)}"]
+
+
+def _reason(error: Exception | None) -> str:
+    if isinstance(error, PipelineError | StorageError | InvalidStorageURL):
+        return str(error)
+    # Nobody foresaw this error, so its own words may hold a secret.
+    return f"Unexpected {getattr(error, 'strerror', None) or type(error).__name__}. The log of the run says more."
+
+
+def _last_good(outcome: JobResult, past: Past | None) -> str:
+    if past is not None and past.last_success is not None:
+        return f"There has been no good run since {_moment(past.last_success, outcome.ended_at)}."
+    if outcome.newest_before is not None:
+        return f"The newest earlier backup there is of {_moment(outcome.newest_before, outcome.ended_at)}."
+    return "pgstow knows of no good backup there."
+
+
+def _moment(moment: datetime, now: datetime) -> str:
+    age = now - moment
+    span = counted(age.days, "day") if age >= timedelta(days=2) else counted(max(0, age // timedelta(hours=1)), "hour")
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC, {span} ago"
+
+
+def _advice(failed: Sequence[JobResult], config: Path) -> list[str]:
+    file = f"--config {shlex.quote(str(config))}"
+    names = " ".join(shlex.quote(name) for name in dict.fromkeys(outcome.database for outcome in failed))
+    lines = [
+        "What to do there:",
+        f"    pgstow config check --connect {file}    says what is wrong",
+        f"    pgstow run {file} {names}    backs up again",
+    ]
+    if any(isinstance(outcome.error, BackupDamaged | ManifestInvalid) for outcome in failed):
+        lines.append("Something is damaged. Remove no older backup until you know why; pgstow verify tells more.")
+    return lines
+
+
+def _name(outcome: JobResult) -> str:
+    return harmless(f"{outcome.database} at {outcome.destination}")
+
+
+def _pair(outcome: JobResult) -> Pair:
+    return outcome.database, outcome.destination

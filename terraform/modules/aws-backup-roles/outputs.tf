@@ -1,0 +1,44 @@
+output "url" {
+  description = "What pgstow takes for --to and --from, or as PGSTOW_STORE."
+  value       = local.url
+}
+
+output "role_arns" {
+  description = "The ARN of each role that was made: writer, restorer, auditor, pruner."
+  value       = { for role, made in aws_iam_role.backups : role => made.arn }
+}
+
+output "instance_profiles" {
+  description = "The name of the instance profile of each role that EC2 instances may take."
+  value       = { for role, made in aws_iam_instance_profile.backups : role => made.name }
+}
+
+output "pgstow_toml" {
+  description = "A pgstow.toml for this bucket, for pgstow run."
+  value       = local.toml
+}
+
+locals {
+  options = concat([for region in var.region[*] : "region=${region}"], [for key in var.kms_key[*] : "kms_key=${key.arn}"])
+  url     = "s3://${var.bucket_name}/${var.prefix}${length(local.options) == 0 ? "" : "?"}${join("&", local.options)}"
+
+  # A string of JSON is one of TOML.
+  toml = join("\n", concat(
+    [
+      "[defaults]",
+      "cluster = ${jsonencode(var.cluster)}",
+      "",
+      "[destinations.offsite]",
+      "url = \"${local.url}\"",
+    ],
+    flatten([
+      for name, conninfo in var.databases : [
+        "",
+        "[databases.${can(regex("^[A-Za-z0-9_-]+$", name)) ? name : jsonencode(name)}]",
+        "conninfo = ${jsonencode(conninfo)}",
+        "destinations = [\"offsite\"]",
+      ]
+    ]),
+    [""],
+  ))
+}

@@ -1,0 +1,142 @@
+variable "bucket_name" {
+  description = "Name of the bucket, which is there already. The roles are named after it."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9.-]{1,49}[a-z0-9]$", var.bucket_name))
+    error_message = "bucket_name must have 3 to 51 lower-case letters, digits, dots and hyphens, and begin and end with a letter or a digit."
+  }
+}
+
+variable "prefix" {
+  description = "Folder in the bucket that pgstow's objects go under, without a slash at either end."
+  type        = string
+  default     = "postgres"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", var.prefix))
+    error_message = "prefix must be folder names of letters, digits, “_”, “.” and “-”, with single slashes between them and none at the ends."
+  }
+}
+
+variable "region" {
+  description = "The bucket's region, for the outputs url and pgstow_toml. Null to leave it to AWS's SDK."
+  type        = string
+  default     = null
+}
+
+variable "kms_key" {
+  description = <<-EOT
+    The key that the bucket encrypts with; set bucket_key to true if the bucket uses an S3 Bucket Key. The key's policy must let the account's
+    IAM decide, or name the roles. Null if the bucket encrypts without KMS.
+  EOT
+  type = object({
+    arn        = string
+    bucket_key = optional(bool, false)
+  })
+  default = null
+
+  validation {
+    condition     = var.kms_key == null || can(regex("^arn:[a-z-]+:kms:[a-z0-9-]+:[0-9]{12}:key/", var.kms_key.arn))
+    error_message = "kms_key.arn must be a key's ARN, not an alias."
+  }
+}
+
+variable "permissions_boundary" {
+  description = "ARN of the policy that bounds what the roles may do, where an account demands one. Null for none."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.permissions_boundary == null || can(regex("^arn:[a-z-]+:iam::([0-9]{12}|aws):policy/.", var.permissions_boundary))
+    error_message = "permissions_boundary must be a policy's ARN."
+  }
+}
+
+variable "trusted_by" {
+  description = <<-EOT
+    The roles to make, any of writer, restorer, auditor and pruner, and who may take each:
+    - ec2, ecs, pod_identity: true for EC2 instances, ECS tasks, or pods by EKS Pod Identity, of this account
+    - github: the ARN of GitHub's OIDC provider in this account, and subjects such as "repo:acme/ops:ref:refs/heads/main"
+    - irsa: the ARN of an EKS cluster's OIDC provider, and service accounts as "namespace:name"
+    - principals: ARNs of other roles or users
+  EOT
+  type = map(object({
+    ec2          = optional(bool, false)
+    ecs          = optional(bool, false)
+    pod_identity = optional(bool, false)
+    github = optional(object({
+      provider_arn = string
+      subjects     = list(string)
+    }))
+    irsa = optional(object({
+      provider_arn     = string
+      service_accounts = list(string)
+    }))
+    principals = optional(list(string), [])
+  }))
+
+  validation {
+    condition     = length(setsubtract(keys(var.trusted_by), ["writer", "restorer", "auditor", "pruner"])) == 0
+    error_message = "trusted_by has a role other than writer, restorer, auditor and pruner."
+  }
+
+  validation {
+    condition = alltrue([
+      for trust in values(var.trusted_by) :
+      trust.ec2 || trust.ecs || trust.pod_identity || trust.github != null || trust.irsa != null || length(trust.principals) > 0
+    ])
+    error_message = "Each role in trusted_by needs somebody who may take it: ec2, ecs, pod_identity, github, irsa or principals."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for trust in values(var.trusted_by) : [
+        for subject in try(trust.github.subjects, []) : can(regex("^repo:[^/*?]+/[^/*?:]+:.", subject))
+      ]
+    ]))
+    error_message = "Each subject in github must name one repository, as in repo:acme/ops:ref:refs/heads/main: a wildcard there would let any repository in."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for trust in values(var.trusted_by) : [
+        for account in try(trust.irsa.service_accounts, []) : can(regex("^[a-z0-9-]+:[a-z0-9.-]+$", account))
+      ]
+    ]))
+    error_message = "Each service account in irsa must be namespace:name, without wildcards."
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for trust in values(var.trusted_by) : [
+        for arn in compact([try(trust.github.provider_arn, null), try(trust.irsa.provider_arn, null)]) :
+        can(regex("^arn:[a-z-]+:iam::[0-9]{12}:oidc-provider/.", arn))
+      ]
+    ]))
+    error_message = "provider_arn must be the ARN of an IAM OIDC provider, like arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for trust in values(var.trusted_by) : [for arn in trust.principals : can(regex("^arn:[a-z-]+:(iam|sts)::[0-9]{12}:.", arn))]]))
+    error_message = "principals must be ARNs of IAM, without wildcards for the account."
+  }
+}
+
+variable "cluster" {
+  description = "The name that the output pgstow_toml files backups under."
+  type        = string
+  default     = "prod"
+}
+
+variable "databases" {
+  description = "The databases in the output pgstow_toml, each with libpq's connection string, without a password."
+  type        = map(string)
+  default     = { shop = "service=shop" }
+}
+
+variable "tags" {
+  description = "Tags for everything that can have them."
+  type        = map(string)
+  default     = {}
+}

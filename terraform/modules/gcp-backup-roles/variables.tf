@@ -1,0 +1,81 @@
+variable "project" {
+  description = "ID of the project that the service accounts belong to."
+  type        = string
+}
+
+variable "bucket_name" {
+  description = "Name of the bucket, which is there already and has uniform access."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", var.bucket_name))
+    error_message = "bucket_name must be a bucket's name, without gs://."
+  }
+}
+
+variable "account_prefix" {
+  description = "What the names of the service accounts begin with, which have 30 characters at most: pgstow-writer and so on."
+  type        = string
+  default     = "pgstow"
+
+  validation {
+    condition     = can(regex("^[a-z][a-z0-9-]{0,19}[a-z0-9]$", var.account_prefix))
+    error_message = "account_prefix must have 2 to 21 lower-case letters, digits and hyphens, begin with a letter and not end with a hyphen."
+  }
+}
+
+variable "prefix" {
+  description = "Folder in the bucket that pgstow's objects go under, without a slash at either end."
+  type        = string
+  default     = "postgres"
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$", var.prefix))
+    error_message = "prefix must be folder names of letters, digits, “_”, “.” and “-”, with single slashes between them and none at the ends."
+  }
+}
+
+variable "used_by" {
+  description = <<-EOT
+    The service accounts to make, any of writer, restorer, auditor and pruner, and who may act as each:
+    - principals: members of IAM, such as "group:dba@example.com" or "serviceAccount:…", who may take its tokens
+    - workload_identities: members of a Workload Identity pool, as "principal://…" or "principalSet://…" (GitHub, AWS …), or service accounts of
+      GKE, as "serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]"
+    An account with neither can be given to a machine, a Cloud Run job and the like.
+  EOT
+  type = map(object({
+    principals          = optional(list(string), [])
+    workload_identities = optional(list(string), [])
+  }))
+
+  validation {
+    condition     = length(setsubtract(keys(var.used_by), ["writer", "restorer", "auditor", "pruner"])) == 0
+    error_message = "used_by has a role other than writer, restorer, auditor and pruner."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for by in values(var.used_by) : [for member in by.principals : can(regex("^(user|group|serviceAccount):.", member))]]))
+    error_message = "principals must be members of IAM: user:…, group:… or serviceAccount:…"
+  }
+
+  validation {
+    condition = alltrue(flatten([
+      for by in values(var.used_by) : [
+        for member in by.workload_identities : can(regex("^(principal://|principalSet://[^*]+/attribute\\.|serviceAccount:[^\\[]+\\.svc\\.id\\.goog\\[[a-z0-9-]+/[a-z0-9.-]+\\]$)", member))
+      ]
+    ]))
+    error_message = "workload_identities must be principal://…, principalSet://…/attribute.…, or serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]; a whole pool is too much."
+  }
+}
+
+variable "cluster" {
+  description = "The name that the output pgstow_toml files backups under."
+  type        = string
+  default     = "prod"
+}
+
+variable "databases" {
+  description = "The databases in the output pgstow_toml, each with libpq's connection string, without a password."
+  type        = map(string)
+  default     = { shop = "service=shop" }
+}
