@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ from pipeline.restore.supervise import supervise
 from pipeline.stages.download import ObjectReader, check_content, tell_replaced
 from pipeline.stages.feed import Feed
 from storage_backends import StorageBackend
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,16 @@ def _write_script(
         try:
             supervise(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)
         except RestoreFailed as exc:
-            if any(os.strerror(reason) in str(exc) for reason in (errno.ENOSPC, errno.EFBIG)):
+            if _is_unread(output):
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from exc
+            if any(os.strerror(reason) in str(exc) for reason in _NO_ROOM):
                 raise LocalResourceExhausted(f"The script could not be written. {exc}") from exc
             raise
     tell_replaced((*archive.replaced, *reader.replaced), notify)
+
+
+def _is_unread(output: BinaryIO) -> bool:
+    """True if the output is a pipe whose reader has gone."""
+    pipe = select.poll()
+    pipe.register(output, 0)  # errors alone
+    return bool(pipe.poll(0))
