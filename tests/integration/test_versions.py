@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
