@@ -1,4 +1,4 @@
-"""The options of pg_dump that ``backup`` and ``check`` pass on, and the options that they refuse with a reason."""
+"""The options of pg_dump that ``backup`` and ``check`` pass on."""
 
 import functools
 import inspect
@@ -7,23 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.command import Command
 from cli.options import WHAT
-from pipeline.errors import InvalidRequest
-from pipeline.pg_dump_options import SUPPORTED, DumpOption, GivenOption, refusal
-
-
-class DumpCommand(Command):
-    """A command that says why it doesn't take an option of pg_dump's."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. Raises InvalidRequest for an option of pg_dump's that pgstow refuses, and whatever click raises."""
-        try:
-            return super().parse_args(ctx, args)
-        except Exception as exc:
-            if reason := refusal(getattr(exc, "option_name", "")):  # of click's NoSuchOption, of which typer has a copy
-                raise InvalidRequest(reason) from exc
-            raise
+from pipeline.pg_dump_options import SUPPORTED, DumpOption, GivenOption
 
 
 def with_dump_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -11,7 +11,6 @@ from cli import config, errors, schedule, stdio
 from cli.backup import backup
 from cli.check import check
 from cli.command import Commands
-from cli.dump_options import DumpCommand
 from cli.export import export
 from cli.gc import gc
 from cli.hold import app as hold
@@ -31,10 +30,9 @@ app = Commands(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("check", cls=DumpCommand, examples=[f"pgstow check service=shop --to {_STORE}"])(check)
+app.command("check", examples=[f"pgstow check service=shop --to {_STORE}"])(check)
 app.command(
     "backup",
-    cls=DumpCommand,
     examples=[
         f"pgstow backup service=shop --to {_STORE}",
         f"pgstow backup service=shop --to {_STORE} -n sales -T sales.audit",

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from pipeline.pg_dump_options import refusal
+
 Refused = Mapping[tuple[str, ...], str]
 """By an option's spellings: the reason in words that follow a colon. The page in docs/ on the program's options repeats the words."""
 
@@ -30,11 +32,12 @@ OF_PG_RESTORE: Refused = {
     ("-W", "--password"): "pgstow never asks for a password: put it into ~/.pgpass, or into a service",
 }
 
-_BY_COMMAND: Mapping[str, Refused] = {"restore": OF_PG_RESTORE, "export": OF_PG_RESTORE}
-
 
 def why_refused(command: str | None, option: str) -> str | None:
     """Return a sentence on why the command doesn't take the option; None if it isn't an option that people would expect."""
-    refused = _BY_COMMAND.get(command or "", {})
-    reason = next((reason for spellings, reason in refused.items() if option in spellings), None)
+    if command in {"backup", "check"}:
+        return refusal(option)
+    if command not in {"restore", "export"}:
+        return None
+    reason = next((reason for spellings, reason in OF_PG_RESTORE.items() if option in spellings), None)
     return reason and f"pgstow {command} doesn't take {option}: {reason}."
