@@ -69,6 +69,7 @@ def test_the_exit_code_of_work_is_the_works(database: Database, tmp_path: Path) 
     """One sentence on standard error says what was done, since standard output couldn't take the result."""
     database.execute("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
     store = tmp_path / "store"
+    store.mkdir()
     made = run("backup", database.conninfo, "--to", store, "-q", stdout="closed")
     [backup_id] = committed_backups(store)
     assert_told(made, f"The backup of localhost/{database.name} is made: {backup_id}")
@@ -103,6 +104,7 @@ def assert_told(result: Result, done: str) -> None:
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_run_is_done_whatever_becomes_of_its_words(broken: str, database: Database, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
     config = tmp_path / "pgstow.toml"
     config.write_text(
         f'[destinations.here]\nurl = "{tmp_path / "store"}"\n[databases.{database.name}]\nconninfo = "{database.conninfo}"\n'
@@ -189,6 +191,7 @@ def test_what_standard_output_cannot_encode(stored_sample: StoredSample, monkeyp
 def test_what_standard_error_cannot_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line of a log in JSON is JSON in any encoding."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    (tmp_path / "store").mkdir()
     config = tmp_path / "pgstow.toml"
     config.write_text(
         f'[destinations.here]\nurl = "{tmp_path / "store"}"\n[databases."größe 🐘"]\nconninfo = "host=/nowhere dbname=x"\n'
