@@ -19,7 +19,7 @@ from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import is_missing_database
 from pipeline.postgres.maintenance import drop_database, maintenance_database
-from pipeline.postgres.patterns import RELATIONS, parts_made
+from pipeline.postgres.patterns import RELATIONS, compile_name_pattern, parts_made
 from pipeline.postgres.programs import TAKES_STATISTICS, Program
 from pipeline.postgres.renaming import named_objects
 from pipeline.postgres.restore_options import RestoreOptions
@@ -84,6 +84,8 @@ class NewDatabase:
             server.create_database(self.name, source, in_tablespace=in_tablespace)
         try:
             with Server(self._target) as server:
+                if _makes_public(self._content):
+                    server.execute("DROP SCHEMA public")
                 yield OpenDatabase(self._target, server, program, request.options.single_transaction)
         except BaseException as exc:
             if request.options.keep_going and isinstance(exc, RestoreFailed | ConnectionFailed):
@@ -163,6 +165,16 @@ def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) 
             "--no-statistics, and run ANALYZE afterwards."
         )
     return find_restorer(server, source, format_, request.options, request.programs)
+
+
+def _makes_public(content: Content) -> bool:
+    """True if the content makes the schema public, which every new database has. It does if pg_dump was told to take that schema."""
+    archive, chosen = content.archive, content.chosen
+    if archive.format == "plain":
+        return any(compile_name_pattern(pattern).fullmatch("public") for pattern in archive.manifest.dump.schemas)
+    schemas = [entry for entry in archive.toc.entries if (entry.description, entry.tag) == ("SCHEMA", "public")]
+    made = [entry for entry in schemas if entry.definition.startswith("CREATE SCHEMA")]
+    return any(chosen is None or entry.dump_id in chosen for entry in made)
 
 
 def _fits_a_transaction(archive: Archive) -> bool:
