@@ -454,7 +454,11 @@ def test_a_pg_restore_that_the_server_does_not_understand(
         pytest.skip("the server understands all that there is")
     into = ("--into", postgres.conninfo("never"), "--create", "--bin-dir", tmp_path, "--spool-dir", spool_dir, "-q")
     result = run_pgstow("restore", "--from", stored_sample.folder, *into)
-    assert_one_sentence(result, 9, r"pg_restore 18\.1 can't restore into a server older than 17")
+    assert_one_sentence(
+        result,
+        9,
+        r"pg_restore of PostgreSQL 15 to 16 .newer ones can't restore into a server this old. is needed, but there is only 18\.1",
+    )
     server = Database("postgres", postgres.conninfo())
     assert server.fetch("SELECT FROM pg_database WHERE datname = 'never'") == []
 
