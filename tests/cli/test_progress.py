@@ -9,11 +9,15 @@ import sys
 import termios
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 from support.faulty_http import Fault, FaultyProxy
 from support.object_stores import StoreBucket
 from support.pgstow import PATIENCE, run_pgstow
+
+from cli.progress import show_progress
+from pipeline.events import Progress, Started
 
 SCRIPT = """
 import sys, time
@@ -102,6 +106,28 @@ def test_a_terminal_without_a_cursor_gets_lines(kind: str) -> None:
     with on_a_terminal({"TERM": kind}) as (process, shown):
         assert process.wait(PATIENCE) == 0
     assert shown == ["Dumping shop …\r\n"]
+
+
+def test_how_long_the_rest_takes_is_reckoned_from_the_step_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Databases at once begin while others are half done. A manifest of an attacker's may say any size."""
+    now = 0.0
+    monkeypatch.setattr("cli.progress.time", SimpleNamespace(monotonic=lambda: now))
+    with show_progress(quiet=False) as notify:
+        for seconds, event in (
+            (0, Started("Dumping one")),
+            (0, Progress(0, 2000, 0)),
+            (1000, Progress(1000, 2000, 0)),
+            (0, Started("Dumping two")),
+            (0, Progress(1000, 3000, 0)),
+            (100, Progress(2000, 3000, 0)),
+            (100, Progress(2001, 2**63 - 1, 0)),
+        ):
+            now += seconds
+            notify(event)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "%" in line]
+    assert [line.partition(", about ")[2] for line in lines] == ["0:16:40 left", "0:01:40 left", ""]
 
 
 def test_retries_are_told_while_they_happen(s3_bucket: StoreBucket) -> None:
