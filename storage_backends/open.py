@@ -1,5 +1,6 @@
 """Opens the backend for a URL that a person typed. An SDK is imported only if the URL needs it: the import takes a second."""
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -70,7 +71,7 @@ def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
     """
     place = _read(url, options or {})
     if place.scheme == "file":
-        return str(Path(place.path).resolve())
+        return os.path.realpath(place.path)
     return f"{place.scheme}://{place.bucket}/{place.path} at {place.options.get('endpoint', 'the usual endpoint')}"
 
 
