@@ -21,7 +21,7 @@ from storage_backends.errors import without_userinfo
 _MOST_NAMED = 10  # failures; services cut long messages off
 _LONGEST_REASON = 300  # characters
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "[": "⟦", "]": "⟧"})
-_LINK = re.compile(r"\bhttp(?=s?://)|\bwww(?=\.)", re.IGNORECASE)
+_LINK = re.compile(r"http(?=s?://)|ftp(?=s?://)|www(?=\.)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
