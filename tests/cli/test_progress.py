@@ -27,15 +27,19 @@ from pipeline.events import Notice, Progress, Started
 
 GIB = 1 << 30
 stdio.take_over()
+drawn = []
+write = sys.stderr.write
+sys.stderr.write = lambda text: drawn.append(text) or write(text)
 with errors.reported(debug=False), show_progress(quiet=False) as notify:
     notify(Started("Dumping shop"))
-    for event in (
-        Progress(168 << 20, 1020, 0, ("public.a_table_with_a_long_name_" + "x" * 60, "second", "third", "fourth")),
-        Progress(999 * GIB, 1000 * GIB, 3 * GIB, ("public.\\x1b[31mred",)),
-        Progress(3, 40, 0, unit="objects"),
+    for amounts, event in (
+        ("168.0", Progress(168 << 20, 1020, 0, ("public.a_table_with_a_long_name_" + "x" * 60, "second", "third", "fourth"))),
+        ("999.0", Progress(999 * GIB, 1000 * GIB, 3 * GIB, ("public.\\x1b[31mred",))),
+        ("3 of", Progress(3, 40, 0, unit="objects")),
     ):
         notify(event)
-        time.sleep(0.3)  # the bar is drawn ten times a second
+        while {draws} and not any(amounts in text for text in drawn):
+            time.sleep(0.01)
     print("drawn", flush=True)
     time.sleep({wait})
 """
@@ -43,13 +47,15 @@ MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 @contextmanager
-def on_a_terminal(environment: Mapping[str, str], wait: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
+def on_a_terminal(
+    environment: Mapping[str, str], wait: int = 0, *, draws: bool = True
+) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
     """Run the script on a terminal of 80 columns. Yield the process, and a list that has what the terminal got once the block has ended."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, 80))
     shown: list[str] = []
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.replace("{wait}", str(wait))],
+        [sys.executable, "-c", SCRIPT.replace("{wait}", str(wait)).replace("{draws}", str(draws))],
         stdin=its,
         stdout=subprocess.PIPE,
         stderr=its,
@@ -103,7 +109,7 @@ def assert_gone(text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["dumb", "unknown"])
 def test_a_terminal_without_a_cursor_gets_lines(kind: str) -> None:
-    with on_a_terminal({"TERM": kind}) as (process, shown):
+    with on_a_terminal({"TERM": kind}, draws=False) as (process, shown):
         assert process.wait(PATIENCE) == 0
     assert shown == ["Dumping shop …\r\n"]
 
