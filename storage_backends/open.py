@@ -143,7 +143,9 @@ def _read(url: str, options: Mapping[str, str]) -> _Place:
 
 
 def _check_path(path: str) -> None:
-    """Raise InvalidStorageURL for a path that begins like a URL, as other tools write a bucket: it would name a folder."""
+    """Raise InvalidStorageURL for a path that would name a folder of that very name: one that begins like a URL, or with a shell's “~”."""
+    if path.startswith("~"):
+        raise InvalidStorageURL("the shell replaces “~” at a word's beginning alone: write the whole path, or ./~…")
     if (scheme := _LIKE_A_SCHEME.match(path)) is not None:
         wanted = {"s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "file": "file:///path"}
         known = wanted.get(scheme[1].lower(), ", ".join(wanted.values()))

@@ -51,6 +51,7 @@ def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> N
             {},
             "what begins with sftp: is no path to pgstow: write s3://bucket/prefix, gs://bucket/prefix, file:///path",
         ),
+        ("~/backups", {"create": "true"}, "write the whole path, or ./~…"),
         ("file:/tmp", {}, "what begins with file: is no path to pgstow: write file:///path"),
         ("/nowhere", {"create": "yes"}, "create of a local directory must be true or false"),
         ("s3://bucket", {"create": "true"}, "“create” is no option of an s3:// URL"),
