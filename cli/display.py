@@ -25,6 +25,7 @@ _PICTURES = (
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _PICTURES if code > 0x7E}
 """JSON escapes the rest itself."""
 _LONGEST_SENTENCE = 1500  # characters
+_ANY_WIDTH = 10**6  # characters
 
 
 def format_size(size: float) -> str:
@@ -64,6 +65,13 @@ def local_time(moment: datetime) -> datetime:
 def one_line(text: str) -> str:
     """Return text with pictures instead of control characters. A name from outside must neither break a line nor command a terminal."""
     return text.translate(_PICTURES)
+
+
+def literal(text: str) -> str:
+    """Return text on one line as rich's markup."""
+    from rich.markup import escape
+
+    return escape(one_line(text))
 
 
 def one_sentence(text: str) -> str:
@@ -135,7 +143,7 @@ def json_parts(document: Any, encoding: str, *, indent: int | None = None) -> It
 
 
 def console() -> "Console":
-    """Return rich's console for standard output. It is as wide as the terminal, or 200 columns if there is none."""
+    """Return rich's console for standard output. It is as wide as the terminal. If there is none, no line is too long."""
     from rich.console import Console
 
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_ANY_WIDTH)
