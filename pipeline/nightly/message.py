@@ -1,7 +1,8 @@
 """Write the message on a run for people: what failed, since when there is no good backup, and what to do.
 
-Errors quote servers, stores and manifests, whose words may be an attacker's. The message shows those words as plain text: no link, no mention
-of a person or a channel, no markup. Services that take HTML or Markdown get the message escaped by Apprise besides.
+Errors quote servers, stores and manifests, whose words may be an attacker's. The message shows those words as plain text: no URL of the web,
+no mention of a person or a channel, no markup. A bare name such as example.com stays, though a service may turn it into a link. Services that
+take HTML or Markdown get the message escaped by Apprise besides.
 """
 
 import re
