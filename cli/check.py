@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "blue"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
 _STATEMENTS = 20  # shown; --json has them all
+_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 @with_dump_options
@@ -100,9 +102,21 @@ def _lines(finding: "Finding", width: int) -> "Iterator[str]":
             f"→ {display.one_line(finding.remedy)}", width - 2, initial_indent="  ", subsequent_indent="    "
         )
     for statement in finding.sql[:_STATEMENTS]:
-        yield f"      {statement}"
+        yield f"      {_typeable(statement)}"
     if len(finding.sql) > _STATEMENTS:
         yield f"      -- and {len(finding.sql) - _STATEMENTS:,} more: --json has them all"
+
+
+def _typeable(statement: str) -> str:
+    """Return the SQL on one line. Escapes stand for the control characters in names, so that it still means the same."""
+
+    def escape(quoted: re.Match[str]) -> str:
+        if display.one_line(quoted[0]) == quoted[0]:
+            return quoted[0]
+        escaped = quoted[0].replace("\\", "\\\\")
+        return "U&" + "".join(c if display.one_line(c) == c else f"\\{ord(c):04x}" for c in escaped)
+
+    return display.one_line(_QUOTED.sub(escape, statement))
 
 
 def verdict(findings: "Sequence[Finding]") -> str:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ _PICTURES = (
     | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 )
 """Unicode's symbols for control characters. Characters without a symbol that turn text, end a line or are half a character become U+FFFD."""
+_JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _PICTURES if code > 0x7E}
+"""JSON escapes the rest itself."""
 _LONGEST_SENTENCE = 1500  # characters
 _ANY_WIDTH = 10**6  # characters
 
@@ -129,8 +132,14 @@ def removal_document(removed: "Deleted") -> dict[str, Any]:
 
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output."""
-    json.dump(document, sys.stdout, indent=2, ensure_ascii=sys.stdout.encoding.lower() != "utf-8", default=str)
+    sys.stdout.writelines(json_parts(document, sys.stdout.encoding, indent=2))
     sys.stdout.write("\n")
+
+
+def json_parts(document: Any, encoding: str, *, indent: int | None = None) -> Iterator[str]:
+    """Yield a JSON document in parts. Escapes stand for characters that ``encoding`` may lack, and for those that command a terminal."""
+    encoder = json.JSONEncoder(indent=indent, ensure_ascii=encoding.lower() != "utf-8", default=str)
+    return (part.translate(_JSON_ESCAPES) for part in encoder.iterencode(document))
 
 
 def console() -> "Console":

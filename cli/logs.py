@@ -1,6 +1,5 @@
 """Log a run on standard error while it goes on: in words for people, or as one JSON object a line."""
 
-import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
+from cli.display import json_parts
 from cli.errors import Stopped, exit_code_of, print_error, sentence_of, traceback_of
 from cli.progress import show_progress
 from pipeline.events import Event, Notice, Notify, Progress, Started
@@ -101,8 +101,7 @@ def _log_event(database: str, event: Event) -> None:
 
 def _log(level: str, event: str, **more: Any) -> None:
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event, **more}
-    as_it_is = sys.stderr.encoding.lower() == "utf-8"
-    print(json.dumps(line, ensure_ascii=not as_it_is, default=str), file=sys.stderr, flush=True)
+    print("".join(json_parts(line, sys.stderr.encoding)), file=sys.stderr, flush=True)
 
 
 @contextmanager

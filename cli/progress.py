@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _LINE_INTERVAL = 10.0  # seconds
+_LONGEST_LEFT = 30 * 86400  # seconds; nobody waits longer, and no manifest's sizes can overflow it
 _BAR_WIDTH = 20  # columns, of a terminal that may have 80
 
 
@@ -53,40 +54,50 @@ def _amounts(event: Progress) -> str:
     return f"{format_size(event.done)} of {format_size(max(event.done, event.total))}"
 
 
-def _left(event: Progress, elapsed: float) -> str:
-    """Return in words how long the rest will take if it goes on as it went so far; empty if nothing can be said."""
-    if not 0 < event.done < event.total:
-        return ""
-    return f"{timedelta(seconds=round(elapsed * (event.total - event.done) / event.done))} left"
+class _Pace:
+    """How fast a step goes. The step's first progress may tell of work that was done before the step."""
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin another step."""
+        self._begun: float | None = None
+        self._before = 0
+
+    def left(self, event: Progress) -> str:
+        """Return in words how long the rest will take if it goes on as the step went so far; empty if nothing can be said."""
+        if self._begun is None:
+            self._begun, self._before = time.monotonic(), event.done
+        done, rest = event.done - self._before, event.total - event.done
+        if done <= 0 or rest <= 0:
+            return ""
+        seconds = (time.monotonic() - self._begun) * rest / done
+        return f"{timedelta(seconds=round(seconds))} left" if seconds < _LONGEST_LEFT else ""
 
 
 class _Lines:
     """A line for each step, and one about every ten seconds, so that a log shows that the run goes on."""
 
     def __init__(self) -> None:
-        self._last = self._begun = time.monotonic()
-
-    def _left(self, event: Progress) -> str:
-        left = _left(event, time.monotonic() - self._begun)
-        return f", about {left}" if left else ""
+        self._last = time.monotonic()
+        self._pace = _Pace()
 
     def __call__(self, event: Event) -> None:
         match event:
             case Started(step):
-                self._begun = time.monotonic()
+                self._pace.begin()
                 print(f"{one_line(step)} …", file=sys.stderr, flush=True)
             case Notice():
                 _show_notice(event)
-            case Progress() if time.monotonic() - self._last >= _LINE_INTERVAL:
+            case Progress(done, total, stored):
+                left = self._pace.left(event)
+                if time.monotonic() - self._last < _LINE_INTERVAL:
+                    return
                 self._last = time.monotonic()
-                moved = f", {format_size(event.stored)} moved" if event.stored else ""
-                print(
-                    f"{_share(event.done, event.total)} {_amounts(event)}{moved}{self._left(event)}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            case _:
-                pass
+                moved = f", {format_size(stored)} moved" if stored else ""
+                about = f", about {left}" if left else ""
+                print(f"{_share(done, total)} {_amounts(event)}{moved}{about}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -109,13 +120,12 @@ def _bar(console: "Console") -> Iterator[Notify]:
     )
     unknown: dict[str, Any] = {"total": None, "share": "", "amounts": "", "left": "", "current": ""}
     task = bar.add_task("", **unknown)
-    begun = time.monotonic()
+    pace = _Pace()
 
     def notify(event: Event) -> None:
-        nonlocal begun
         match event:
             case Started(step):
-                begun = time.monotonic()
+                pace.begin()
                 console.print(f"{escape(one_line(step))} …")
                 bar.reset(task, **unknown)
             case Notice(text):
@@ -127,7 +137,7 @@ def _bar(console: "Console") -> Iterator[Notify]:
                     total=max(done, total) or None,
                     share=_share(done, total),
                     amounts=_amounts(event),
-                    left=_left(event, time.monotonic() - begun),
+                    left=pace.left(event),
                     current=escape(one_line(", ".join(current[:3]))),
                 )
 

@@ -53,7 +53,7 @@ class LocalBackend:
     def __init__(self, root: str | os.PathLike[str], *, create: bool = True) -> None:
         path = Path(root).absolute()
         with _errors(str(path)):
-            self._root = path.resolve()
+            self._root = Path(os.path.realpath(path))  # unlike resolve(), it takes links in a circle
             self._identity: tuple[int, int] | None = None
             if self._root.exists():
                 self._require_root()

@@ -1,5 +1,6 @@
 """Opens the backend for a URL that a person typed. An SDK is imported only if the URL needs it: the import takes a second."""
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -70,7 +71,7 @@ def place_of(url: str, options: Mapping[str, str] | None = None) -> str:
     """
     place = _read(url, options or {})
     if place.scheme == "file":
-        return str(Path(place.path).resolve())
+        return os.path.realpath(place.path)
     return f"{place.scheme}://{place.bucket}/{place.path} at {place.options.get('endpoint', 'the usual endpoint')}"
 
 
@@ -142,7 +143,9 @@ def _read(url: str, options: Mapping[str, str]) -> _Place:
 
 
 def _check_path(path: str) -> None:
-    """Raise InvalidStorageURL for a path that begins like a URL, as other tools write a bucket: it would name a folder."""
+    """Raise InvalidStorageURL for a path that would name a folder of that very name: one that begins like a URL, or with a shell's “~”."""
+    if path.startswith("~"):
+        raise InvalidStorageURL("the shell replaces “~” at a word's beginning alone: write the whole path, or ./~…")
     if (scheme := _LIKE_A_SCHEME.match(path)) is not None:
         wanted = {"s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "file": "file:///path"}
         known = wanted.get(scheme[1].lower(), ", ".join(wanted.values()))

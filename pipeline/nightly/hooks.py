@@ -3,11 +3,13 @@
 Only the command before a backup can make the backup fail.
 """
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -22,6 +24,8 @@ from pipeline.nightly.settings import Monitoring
 
 _PATIENCE = 10.0  # seconds for the answer to a ping
 _LONGEST_QUOTE = 300  # bytes of a failed command's output
+_MOST_KEPT = 16 * 1024 * 1024  # bytes of a command's output, which lie on the disk while the command runs
+_LOOK_INTERVAL = 0.2  # seconds between looks at their number
 
 
 Failed = Callable[[Exception], None]
@@ -91,6 +95,7 @@ def run_hook(
     ):  # a pipe might be kept open by a grandchild
         given.write(json.dumps(document, default=str).encode())
         given.seek(0)
+        fcntl.fcntl(said, fcntl.F_SETFL, os.O_APPEND)  # so that the command goes on at the beginning of an emptied file
         try:
             process = subprocess.Popen(
                 command, stdin=given, stdout=said, stderr=said, start_new_session=True, env=environment
@@ -98,7 +103,7 @@ def run_hook(
         except (OSError, ValueError) as exc:
             return f"The hook {command[0]} can't be run: {getattr(exc, 'strerror', None) or exc}."
         try:
-            code = process.wait(timeout)
+            code = _wait(process, said.fileno(), timeout)
         except subprocess.TimeoutExpired:
             return f"The hook {command[0]} was stopped after {timeout:.0f} s."
         finally:
@@ -110,6 +115,18 @@ def run_hook(
         said.seek(max(0, said.seek(0, os.SEEK_END) - _LONGEST_QUOTE))
         words = " ".join(said.read().decode(errors="replace").split())
         return f"The hook {command[0]} failed ({_ended(code)}){f': {words}' if words else '.'}"
+
+
+def _wait(process: "subprocess.Popen[bytes]", output: int, timeout: float) -> int:
+    """Return the exit code. Meanwhile empty the file of the output whenever it is too long. Raises subprocess.TimeoutExpired."""
+    end = time.monotonic() + timeout
+    while (rest := end - time.monotonic()) > _LOOK_INTERVAL:
+        try:
+            return process.wait(_LOOK_INTERVAL)
+        except subprocess.TimeoutExpired:
+            if os.fstat(output).st_size > _MOST_KEPT:
+                os.ftruncate(output, 0)
+    return process.wait(max(0, rest))
 
 
 def _ended(code: int) -> str:

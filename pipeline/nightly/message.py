@@ -1,7 +1,8 @@
 """Write the message on a run for people: what failed, since when there is no good backup, and what to do.
 
-Errors quote servers, stores and manifests, whose words may be an attacker's. The message shows those words as plain text: no link, no mention
-of a person or a channel, no markup. Services that take HTML or Markdown get the message escaped by Apprise besides.
+Errors quote servers, stores and manifests, whose words may be an attacker's. The message shows those words as plain text: no URL of the web,
+no mention of a person or a channel, no markup. A bare name such as example.com stays, though a service may turn it into a link. Services that
+take HTML or Markdown get the message escaped by Apprise besides.
 """
 
 import re
@@ -21,7 +22,7 @@ from storage_backends.errors import without_userinfo
 _MOST_NAMED = 10  # failures; services cut long messages off
 _LONGEST_REASON = 300  # characters
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "[": "⟦", "]": "⟧"})
-_LINK = re.compile(r"\bhttp(?=s?://)|\bwww(?=\.)", re.IGNORECASE)
+_LINK = re.compile(r"http(?=s?://)|ftp(?=s?://)|www(?=\.)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ def supervise(
                     reported = time.monotonic()
                     current = tuple(feed.current) or (_AFTER_THE_DATA if feed.fed >= total else ())
                     notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, current))
+        if server is not None:
+            server.check_alive()  # a program that goes on after errors ends well without a server, too
     finally:
         restoration.stop()
         feed.close()

@@ -24,15 +24,18 @@ def test_all_is_well(database: Database, store: Path) -> None:
 
 
 def test_a_problem_comes_with_its_remedy_and_the_exit_code(database: Database, store: Path) -> None:
-    database.execute('CREATE ROLE lacking LOGIN; CREATE TABLE "a\nb" ()')
+    """Names that command a terminal come as escapes, in statements that can be copied."""
+    database.execute('CREATE ROLE lacking LOGIN; CREATE TABLE "a\nb" (); CREATE TABLE "\x1b[8m\\""c" ()')
     try:
         result = run_pgstow("check", make_conninfo(database.conninfo, user="lacking"), "--to", store, "--quiet")
         assert result.exit_code == 10
         assert result.stderr == ""
         problem, remedy, *statement, verdict = result.stdout.splitlines()
-        assert problem.startswith('✗ privileges: lacking lacks SELECT on 1 table (public."a␤b")')
+        assert problem.startswith('✗ privileges: lacking lacks SELECT on 2 tables (public."␛[8m\\""c", public."a␤b")')
         assert remedy.startswith("    → As a superuser, GRANT pg_read_all_data TO lacking")
         assert verdict == "Not ready to back up: 1 problem."
+        tables = r'public.U&"\001b[8m\\""c", public.U&"a\000ab"'
+        assert statement == [f"        GRANT SELECT ON TABLE {tables} TO lacking;"]
         database.execute("\n".join(statement))
 
         again = run_pgstow("check", make_conninfo(database.conninfo, user="lacking"), "--to", store, "--quiet")

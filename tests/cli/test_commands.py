@@ -28,6 +28,7 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
 from cli import display, errors, options, retention_options
+from cli.logs import logging
 from pipeline import errors as pipeline_errors
 from pipeline.catalog.manifest import Manifest
 from pipeline.prune.deletion import Deleted
@@ -337,6 +338,19 @@ def test_durations() -> None:
             retention_options.parse_duration(text)
     with pytest.raises(typer.BadParameter, match="more than a hundred years"):
         retention_options.parse_duration("999999d")
+
+
+def test_json_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"name": "é\x1b\x7f\x9b31m\u202e\u2028", "rows": [1]}
+    display.print_json(document)
+    with logging("json", quiet=False, debug=False) as log:
+        log.trouble(document["name"])
+    captured = capsys.readouterr()
+    for text in captured:
+        assert "é" in text
+        assert all(line.isprintable() for line in text.split("\n"))
+    assert json.loads(captured.out) == document
+    assert json.loads(captured.err)["message"] == document["name"]
 
 
 def test_words_for_what_was_removed() -> None:

@@ -9,11 +9,15 @@ import sys
 import termios
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
 from support.faulty_http import Fault, FaultyProxy
 from support.object_stores import StoreBucket
 from support.pgstow import PATIENCE, run_pgstow
+
+from cli.progress import show_progress
+from pipeline.events import Progress, Started
 
 SCRIPT = """
 import sys, time
@@ -23,15 +27,19 @@ from pipeline.events import Notice, Progress, Started
 
 GIB = 1 << 30
 stdio.take_over()
+drawn = []
+write = sys.stderr.write
+sys.stderr.write = lambda text: drawn.append(text) or write(text)
 with errors.reported(debug=False), show_progress(quiet=False) as notify:
     notify(Started("Dumping shop"))
-    for event in (
-        Progress(168 << 20, 1020, 0, ("public.a_table_with_a_long_name_" + "x" * 60, "second", "third", "fourth")),
-        Progress(999 * GIB, 1000 * GIB, 3 * GIB, ("public.\\x1b[31mred",)),
-        Progress(3, 40, 0, unit="objects"),
+    for amounts, event in (
+        ("168.0", Progress(168 << 20, 1020, 0, ("public.a_table_with_a_long_name_" + "x" * 60, "second", "third", "fourth"))),
+        ("999.0", Progress(999 * GIB, 1000 * GIB, 3 * GIB, ("public.\\x1b[31mred",))),
+        ("3 of", Progress(3, 40, 0, unit="objects")),
     ):
         notify(event)
-        time.sleep(0.3)  # the bar is drawn ten times a second
+        while {draws} and not any(amounts in text for text in drawn):
+            time.sleep(0.01)
     print("drawn", flush=True)
     time.sleep({wait})
 """
@@ -39,13 +47,15 @@ MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 @contextmanager
-def on_a_terminal(environment: Mapping[str, str], wait: int = 0) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
+def on_a_terminal(
+    environment: Mapping[str, str], wait: int = 0, *, draws: bool = True
+) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
     """Run the script on a terminal of 80 columns. Yield the process, and a list that has what the terminal got once the block has ended."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, 80))
     shown: list[str] = []
     with subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.replace("{wait}", str(wait))],
+        [sys.executable, "-c", SCRIPT.replace("{wait}", str(wait)).replace("{draws}", str(draws))],
         stdin=its,
         stdout=subprocess.PIPE,
         stderr=its,
@@ -99,9 +109,31 @@ def assert_gone(text: str) -> None:
 
 @pytest.mark.parametrize("kind", ["dumb", "unknown"])
 def test_a_terminal_without_a_cursor_gets_lines(kind: str) -> None:
-    with on_a_terminal({"TERM": kind}) as (process, shown):
+    with on_a_terminal({"TERM": kind}, draws=False) as (process, shown):
         assert process.wait(PATIENCE) == 0
     assert shown == ["Dumping shop …\r\n"]
+
+
+def test_how_long_the_rest_takes_is_reckoned_from_the_step_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Databases at once begin while others are half done. A manifest of an attacker's may say any size."""
+    now = 0.0
+    monkeypatch.setattr("cli.progress.time", SimpleNamespace(monotonic=lambda: now))
+    with show_progress(quiet=False) as notify:
+        for seconds, event in (
+            (0, Started("Dumping one")),
+            (0, Progress(0, 2000, 0)),
+            (1000, Progress(1000, 2000, 0)),
+            (0, Started("Dumping two")),
+            (0, Progress(1000, 3000, 0)),
+            (100, Progress(2000, 3000, 0)),
+            (100, Progress(2001, 2**63 - 1, 0)),
+        ):
+            now += seconds
+            notify(event)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "%" in line]
+    assert [line.partition(", about ")[2] for line in lines] == ["0:16:40 left", "0:01:40 left", ""]
 
 
 def test_retries_are_told_while_they_happen(s3_bucket: StoreBucket) -> None:

@@ -22,6 +22,17 @@ CREATE TABLE c (i integer, m mood); INSERT INTO c SELECT i, 'good' FROM generate
 ALTER TABLE a OWNER TO passing; ALTER TABLE b OWNER TO passing;
 GRANT SELECT ON c TO passing;
 """
+LOST = """
+CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_catalog.pg_terminate_backend(pid, 60000) FROM pg_catalog.pg_stat_activity
+    WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid();
+    PERFORM pg_catalog.pg_terminate_backend(pg_catalog.pg_backend_pid());
+    RETURN new;
+END $$;
+CREATE TRIGGER lost BEFORE INSERT ON c FOR EACH ROW EXECUTE FUNCTION lose();
+TRUNCATE a, b, c;
+"""
+"""In this target, the server ends all sessions during the restore, pgstow's own first."""
 NO_ROLE = 'role "passing" does not exist'
 
 
@@ -110,6 +121,7 @@ def test_a_table_that_is_not_made_is_missed_although_the_error_is_allowed(
 def test_rows_that_are_refused_are_missed_although_the_error_is_allowed(
     orphaned: Orphaned, empty_target: Database, jobs: int
 ) -> None:
+    """A server that goes away is no error to go on after."""
     assert orphaned.restore(empty_target.conninfo, "--schema-only", "-x", "-O").exit_code == 0
     empty_target.execute("ALTER TABLE c ADD CHECK (i < 10000)")
     options = ("--keep-going", "--allow-error", "check constraint", "--jobs", jobs, "--data-only")
@@ -117,6 +129,11 @@ def test_rows_that_are_refused_are_missed_although_the_error_is_allowed(
     assert result.exit_code == 5, result
     assert re.search(r"public\.c has 0 rows where the backup has 20000", result.stderr_lines[-1])
     assert empty_target.fetch("SELECT count(*) FROM a") == [(700,)]
+
+    empty_target.execute(LOST)
+    result = orphaned.restore(empty_target.conninfo, "--keep-going", "--jobs", jobs, "--data-only")
+    assert result.exit_code == 3, result
+    assert "The server went away: " in result.stderr_lines[-1]
 
 
 def test_a_new_database_is_kept_with_what_could_be_restored(orphaned: Orphaned, postgres: ThrowawayCluster) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_backends import AccessDenied, InvalidStorageURL, endpoint_of, open_backend, place_of
+from storage_backends import AccessDenied, InvalidStorageURL, StorageError, endpoint_of, open_backend, place_of
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,7 @@ def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> N
             {},
             "what begins with sftp: is no path to pgstow: write s3://bucket/prefix, gs://bucket/prefix, file:///path",
         ),
+        ("~/backups", {"create": "true"}, "write the whole path, or ./~…"),
         ("file:/tmp", {}, "what begins with file: is no path to pgstow: write file:///path"),
         ("/nowhere", {"create": "yes"}, "create of a local directory must be true or false"),
         ("s3://bucket", {"create": "true"}, "“create” is no option of an s3:// URL"),
@@ -90,6 +91,18 @@ def test_a_url_is_checked_without_opening_anything(url: str) -> None:
     program = f"import sys; from storage_backends import place_of; place_of({url!r}); print('boto3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_links_in_a_circle_are_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(InvalidStorageURL, match="there is no folder"):
+        open_backend(f"{tmp_path}/link/store")
+    with (
+        closing(open_backend(f"{tmp_path}/link/store", {"create": "true"})) as store,
+        pytest.raises(StorageError, match="symbolic links"),
+    ):
+        store.put("key", b"", sha256=hashlib.sha256(b"").digest())
+    assert place_of(f"{tmp_path}/link") == f"{tmp_path}/link"
 
 
 def test_a_place_is_the_same_however_it_is_written(tmp_path: Path) -> None:

@@ -84,6 +84,14 @@ def test_only_the_end_of_what_it_said_is_told() -> None:
     assert len(told) < 400
 
 
+def test_a_flood_of_output_does_not_stay_on_the_disk() -> None:
+    size = "stat -L -c %s /proc/$$/fd/3"
+    flood = (
+        f"exec 3>&1; head -c 20000000 /dev/zero; while [ $({size}) -gt 1000 ]; do sleep 0.01; done; echo end; exit 1"
+    )
+    assert run_hook(["sh", "-c", flood], {}, PATIENCE) == "The hook sh failed (exit code 1): end"
+
+
 def test_a_hook_that_takes_too_long_is_stopped_with_all_it_started(tmp_path: Path) -> None:
     script = f"sh -c 'sleep 1000; : {tmp_path}' & sleep 1001"
     assert run_hook(["sh", "-c", script], {}, 0.2) == "The hook sh was stopped after 0 s."

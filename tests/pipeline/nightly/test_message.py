@@ -80,14 +80,14 @@ def test_it_stays_short() -> None:
 
 ATTACK = (
     "relation <b onclick=x>t</b> [click](https://evil.example/a) ![](HTTP://evil.example/a.png) <!channel> <@U123> @everyone "
-    "<https://evil.example|ok> www.evil.example\n# heading\r\n\u202egnp\x1b[31m"
+    "<https://evil.example|ok> www.evil.example _http://evil.example_ ftp://evil.example _www.evil.example_\n# heading\r\n\u202egnp\x1b[31m"
 )
 
 
 def test_words_of_an_attacker_are_only_words() -> None:
     text = harmless(ATTACK)
     assert text.isprintable()
-    for markup in ("<", ">", "@", "[", "]", "http:", "https:", "HTTP:", "www."):
+    for markup in ("<", ">", "@", "[", "]", "http:", "https:", "HTTP:", "ftp:", "www."):
         assert markup not in text
     assert "hxxps://evil.example/a" in text
     told = message(result(error=PipelineError(ATTACK + " postgresql://me:hunter2@db.example.com/")))
