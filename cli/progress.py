@@ -54,14 +54,14 @@ def _amounts(event: Progress) -> str:
 
 
 def _left(event: Progress, elapsed: float) -> str:
-    """Return in words how long the rest will take if it goes on as it went so far; empty if nothing can be said."""
+    """Return in words how long the rest will take at the speed so far; an empty text if that is unknown."""
     if not 0 < event.done < event.total:
         return ""
     return f"{timedelta(seconds=round(elapsed * (event.total - event.done) / event.done))} left"
 
 
 class _Lines:
-    """A line for each step, and one about every ten seconds, so that a log shows that the run goes on."""
+    """Print a line for each step, and one about every ten seconds, so that a log shows that the command goes on."""
 
     def __init__(self) -> None:
         self._last = self._begun = time.monotonic()
