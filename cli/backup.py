@@ -106,7 +106,7 @@ def backup(
     if chosen and (dry_run or not selection.is_all_tables or (selection.only and not all_databases)):
         raise InvalidRequest(f"{chosen[0]} takes no part of a database, and has no dry run.")
     if chosen not in ([], ["--all-databases"]) and len(selection.of_cluster()) < len(selection.options):
-        raise InvalidRequest(f"{chosen[0]} takes only options that pg_dumpall has, too.")
+        raise InvalidRequest(f"{chosen[0]} takes only options that pg_dumpall has.")
     if (exclude_database or at_once > 1) and not all_databases:
         raise InvalidRequest("--exclude-database and --databases-at-once go with --all-databases.")
     if format_ != "directory" and (jobs or 1) > 1:

@@ -55,7 +55,7 @@ Schemas: TypeAlias = Annotated[
         "--schema",
         "-n",
         metavar="PATTERN",
-        help="Only schemas that match, with all in them; may be given again",
+        help="Only schemas that match, with all their objects; may be given again",
         rich_help_panel=WHAT,
     ),
 ]
@@ -85,7 +85,7 @@ DumpFormat: TypeAlias = Annotated[
         "-F",
         metavar="FORMAT",
         parser=parse_format,
-        help="pg_dump's: directory, custom, tar or plain; of all databases, plain is pg_dumpall's script",
+        help="pg_dump's format: directory, custom, tar or plain; with --all-databases, plain is pg_dumpall's script",
         rich_help_panel=WHAT,
     ),
 ]
@@ -97,12 +97,12 @@ DataOnly: TypeAlias = Annotated[
 ]
 AllDatabases: TypeAlias = Annotated[
     bool,
-    typer.Option("--all-databases", "-A", help="Roles, tablespaces and every database, as one", rich_help_panel=SERVER),
+    typer.Option("--all-databases", "-A", help="Roles, tablespaces and every database", rich_help_panel=SERVER),
 ]
 ExcludedDatabases: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--exclude-database", metavar="PATTERN", help="Of all databases, leave these out", rich_help_panel=SERVER
+        "--exclude-database", metavar="PATTERN", help="With --all-databases, leave these out", rich_help_panel=SERVER
     ),
 ]
 DatabasesAtOnce: TypeAlias = Annotated[
@@ -112,7 +112,7 @@ DatabasesAtOnce: TypeAlias = Annotated[
         metavar="N",
         min=1,
         max=config.MOST_AT_ONCE,
-        help="Of all databases, dump so many at once",
+        help="With --all-databases, dump so many at once",
         rich_help_panel=SERVER,
     ),
 ]
@@ -156,7 +156,9 @@ Retries: TypeAlias = Annotated[
         rich_help_panel=PATIENCE,
     ),
 ]
-Level: TypeAlias = Annotated[int, typer.Option(metavar="N", min=1, max=19, help="zstd's level", rich_help_panel=LIMITS)]
+Level: TypeAlias = Annotated[
+    int, typer.Option(metavar="N", min=1, max=19, help="zstd's compression level", rich_help_panel=LIMITS)
+]
 SpoolLimit: TypeAlias = Annotated[
     int,
     typer.Option(

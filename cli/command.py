@@ -48,7 +48,7 @@ class _Group(TyperGroup):
 
 
 class Commands(typer.Typer):
-    """A group of such commands."""
+    """A group of commands that parse their arguments as :class:`Command` does."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(cls=_Group, **options)

@@ -30,9 +30,7 @@ def check(
         bool,
         typer.Option("--connect", help="Examine each database and each of its destinations too, as pgstow check does"),
     ] = False,
-    notify: Annotated[
-        bool, typer.Option("--notify", help="Send a message to all that are told of a run that fails")
-    ] = False,
+    notify: Annotated[bool, typer.Option("--notify", help="Send a test message to each recipient in notify")] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Say all that is wrong in the file, each with its line."""

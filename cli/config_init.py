@@ -30,7 +30,7 @@ def init(
     to: options.ToEach = None,
     config: Annotated[
         Path,
-        typer.Option(metavar="FILE", envvar="PGSTOW_CONFIG", help="Where to write; a file that exists stays as it is"),
+        typer.Option(metavar="FILE", envvar="PGSTOW_CONFIG", help="The file to write; it must not exist yet"),
     ] = Path("pgstow.toml"),
     name: Annotated[
         str | None,
@@ -51,7 +51,7 @@ def init(
     keep_daily: Annotated[
         int | None,
         typer.Option(
-            metavar="DAYS", min=1, help="Remove backups: keep one of each of so many days", rich_help_panel=KEEP
+            metavar="DAYS", min=1, help="Remove backups, but keep one of each of so many days", rich_help_panel=KEEP
         ),
     ] = None,
     keep_weekly: Annotated[
@@ -66,7 +66,7 @@ def init(
     ] = True,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write a pgstow.toml with comments, once the database and the stores are found ready. At a terminal, ask for what is missing."""
+    """Examine the database and the stores, then write a pgstow.toml with comments. At a terminal, ask for what is missing."""
     from pipeline.errors import InvalidRequest
     from pipeline.nightly.new_file import Choices, create
 
@@ -94,7 +94,7 @@ def init(
     create(config, text)
     print(f"\n{config} is written. Read it, and then: pgstow run --config {shlex.quote(str(config))}")
     if variables := sorted(name for name in os.environ if re.fullmatch("PG[A-Z]+", name)):
-        print(f"pgstow run needs what the environment has now, too: {', '.join(variables)}.")
+        print(f"pgstow run also needs these variables of the environment: {', '.join(variables)}.")
 
 
 def _which_database(conninfo: str, *, all_databases: bool) -> tuple[str, bool]:
@@ -130,7 +130,7 @@ def _with_usual(choices: "Choices", job: "Job") -> "Choices":
     if choices.verify is None and reads:
         choices = replace(choices, verify=USUAL_VERIFICATION)
     rules = ", ".join(f"{rule} = {number}" for rule, number in USUAL_RETENTION.items())
-    question = f"These credentials can delete. Shall each run remove the backups that {rules} don't keep?"
+    question = f"These credentials can delete. Shall each run remove the backups that no rule keeps ({rules})?"
     if deletes and not choices.keep and _asks() and typer.confirm(question, err=True):
         choices = replace(choices, keep=USUAL_RETENTION)
     return choices
@@ -177,7 +177,7 @@ def _destinations(urls: list[str]) -> dict[str, str]:
 
 
 def _find_rights(job: "Job") -> tuple[bool, bool]:
-    """Return whether the credentials can read and whether they can delete, at all destinations."""
+    """Return two truth values: the credentials can read at all destinations, and they can delete at all destinations."""
     from pipeline.backup.source import default_cluster
     from pipeline.check.store import find_rights
     from pipeline.postgres.server import Server

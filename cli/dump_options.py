@@ -12,7 +12,7 @@ from pipeline.pg_dump_options import SUPPORTED, DumpOption, GivenOption
 
 
 def with_dump_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with an option for each option of pg_dump. It gets the given ones as ``dump_options``, a list of GivenOption."""
+    """Return the command with an option for each option of pg_dump. The command gets ``dump_options``, a list of the GivenOptions."""
 
     @functools.wraps(command)
     def parsed(**parameters: Any) -> None:

@@ -101,7 +101,7 @@ def _hold(
     name = display.one_line(f"{meant.cluster}/{meant.database} {meant.backup_id}")
     also = f" and its {counted(len(members), 'member')}" if members else ""
     total = sum(objects.values())
-    state = "under a legal hold now" if held else f"let go by {'its' if total == 1 else 'their'} legal hold"
+    state = "under a legal hold now" if held else "no longer under a legal hold"
     done = f"{name}{also}: {counted(total, 'object')} {'is' if total == 1 else 'are'} {state}."
     with result_of(done):
         if json:

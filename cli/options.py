@@ -134,9 +134,7 @@ At: TypeAlias = Annotated[
     datetime | None,
     typer.Option(metavar="TIME", parser=parse_moment, help="With latest: the newest backup of this time or before"),
 ]
-Partial: TypeAlias = Annotated[
-    bool, typer.Option("--partial", help="With latest: also a backup that something was left out of")
-]
+Partial: TypeAlias = Annotated[bool, typer.Option("--partial", help="With latest: also a partial backup")]
 BackupId: TypeAlias = Annotated[
     str, typer.Argument(metavar="BACKUP", help="A backup's ID, the beginning of one, or latest", show_default=False)
 ]

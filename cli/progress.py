@@ -66,7 +66,7 @@ class _Pace:
         self._before = 0
 
     def left(self, event: Progress) -> str:
-        """Return in words how long the rest will take if it goes on as the step went so far; empty if nothing can be said."""
+        """Return in words how long the rest will take if it goes on at the step's speed so far; an empty text if that is unknown."""
         if self._begun is None:
             self._begun, self._before = time.monotonic(), event.done
         done, rest = event.done - self._before, event.total - event.done
@@ -77,7 +77,7 @@ class _Pace:
 
 
 class _Lines:
-    """A line for each step, and one about every ten seconds, so that a log shows that the run goes on."""
+    """Print a line for each step, and one about every ten seconds, so that a log shows that the command goes on."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()

@@ -176,4 +176,4 @@ def _print_result(pruned: "Pruned") -> None:
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
         stay = "1 stays" if len(pruned.spared) == 1 else f"{len(pruned.spared):,} stay"
-        print(f"{stay}, since the store has changed meanwhile or has them locked: {names}.")
+        print(f"{stay} because of a lock, or because the store has changed meanwhile: {names}.")

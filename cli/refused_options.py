@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from pipeline.pg_dump_options import refusal
 
 Refused = Mapping[tuple[str, ...], str]
-"""By an option's spellings: the reason in words that follow a colon. The page in docs/ on the program's options repeats the words."""
+"""The reason by the option's spellings: a clause that follows a colon. The page in docs/ on the program's options repeats it."""
 
 OF_PG_RESTORE: Refused = {
     ("-d", "--dbname"): "pgstow restore --into names the database",
     ("-f", "--file"): "pgstow export writes a script, and has this option",
     ("-F", "--format"): "the manifest knows the backup's format",
     ("-l", "--list"): "pgstow show --toc prints the list",
-    ("-v", "--verbose"): "pgstow tells its progress by itself",
+    ("-v", "--verbose"): "pgstow reports the progress itself",
     ("-V", "--version"): "say pgstow --version, or pg_restore --version",
     ("-?",): "say --help",
     ("-e", "--exit-on-error"): "pgstow stops at the first error unless you say --keep-going",
@@ -21,10 +21,10 @@ OF_PG_RESTORE: Refused = {
     ),
     ("--filter",): "write each line of the file as an option of its own: -t, -n, -I, -P, -T or -N",
     ("--no-data-for-failed-tables",): (
-        "pgstow promises the rows of each table that it restores, so leave a table out with --exclude-table"
+        "pgstow promises the rows of each table that it restores: leave a failing table out with --exclude-table"
     ),
     ("--restrict-key",): "pgstow and pg_restore make a key that nobody knows, which protects psql from the script",
-    ("--strict-names",): "pgstow always has each name and pattern match something, except what is excluded",
+    ("--strict-names",): "pgstow always fails if a name or a pattern matches nothing, except patterns that exclude",
     ("--host",): "pgstow restore --into takes it, as host=NAME; -h is --help",
     ("-p", "--port"): "pgstow restore --into takes it, as port=NUMBER",
     ("-U", "--username"): "pgstow restore --into takes it, as user=NAME",

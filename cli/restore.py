@@ -58,7 +58,7 @@ def restore(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Restore a database, or some tables of it; every object is checked before PostgreSQL sees a byte of it."""
+    """Restore a database, or some of its tables. Every object is checked before PostgreSQL sees a byte of it."""
     from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.request import ServerTarget
     from pipeline.errors import InvalidRequest

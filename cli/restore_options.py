@@ -29,9 +29,11 @@ def _value(help_: str, metavar: str, *spellings: str, of: type = list[str], pane
 
 
 CHOICE: Mapping[str, Any] = {
-    "tables": _value("Only these tables, with their indexes and all", "PATTERN", "--table", "-t", panel=WHAT),
+    "tables": _value(
+        "Only these tables, with their indexes, triggers, grants and the like", "PATTERN", "--table", "-t", panel=WHAT
+    ),
     "schemas": _value("Only these schemas, and the tables of -t", "PATTERN", "--schema", "-n", panel=WHAT),
-    "indexes": _value("Only these indexes, of tables that are there", "NAME", "--index", "-I", panel=WHAT),
+    "indexes": _value("Only these indexes, of existing tables", "NAME", "--index", "-I", panel=WHAT),
     "functions": _value(
         "Only these functions, as pgstow show --toc spells them", "NAME(TYPES)", "--function", "-P", panel=WHAT
     ),
@@ -52,15 +54,15 @@ CHOICE: Mapping[str, Any] = {
 """By field of EntrySelection: the option's type and declaration."""
 CHANGES: Mapping[str, Any] = {
     "schema_only": _flag("Definitions without data", "--schema-only", "-s"),
-    "data_only": _flag("Data into tables that are there", "--data-only", "-a"),
+    "data_only": _flag("Data into existing tables", "--data-only", "-a"),
     "statistics_only": _flag("Only the planner's statistics (pg_restore 18)", "--statistics-only"),
     "no_schema": _flag("Data and statistics, no definitions (pg_restore 18)", "--no-schema"),
     "no_data": _flag("Definitions and statistics, no data (pg_restore 18)", "--no-data"),
     "no_statistics": _flag("Leave out the planner's statistics (pg_restore 18)", "--no-statistics"),
     "statistics": _flag("The planner's statistics too, as by default (pg_restore 18)", "--statistics"),
     "sections": _value("pre-data, data or post-data", "SECTION", "--section"),
-    "clean": _flag("Drop what is restored before it is made anew", "--clean", "-c"),
-    "if_exists": _flag("With --clean: an object that isn't there is no error", "--if-exists"),
+    "clean": _flag("Drop the objects to restore before they are made anew", "--clean", "-c"),
+    "if_exists": _flag("With --clean: a missing object is no error", "--if-exists"),
     "no_owner": _flag("Leave out owners: the role that restores owns everything", "--no-owner", "-O"),
     "use_set_session_authorization": _flag(
         "Make each object as its owner, instead of giving it to the owner", "--use-set-session-authorization"
@@ -75,7 +77,7 @@ CHANGES: Mapping[str, Any] = {
     "no_table_access_method": _flag(
         "Give each table the default access method (pg_restore 15)", "--no-table-access-method"
     ),
-    "role": _value("SET ROLE to this after login", "ROLE", "--role", of=str),
+    "role": _value("Act as this role after login", "ROLE", "--role", of=str),
     "disable_triggers": _flag("With --data-only: neither triggers nor foreign keys see the data", "--disable-triggers"),
     "superuser": _value(
         "With --disable-triggers: the superuser who disables them", "ROLE", "--superuser", "-S", of=str
@@ -92,7 +94,7 @@ Into: TypeAlias = Annotated[
     typer.Option(metavar="CONNINFO", help="The database to restore into; libpq's environment counts too"),
 ]
 Create: TypeAlias = Annotated[
-    bool, typer.Option("--create", "-C", help="Make that database, like the one that was backed up")
+    bool, typer.Option("--create", "-C", help="Make the database, like the one that was backed up")
 ]
 MaintenanceDb: TypeAlias = Annotated[
     str | None,
@@ -120,17 +122,18 @@ ToDirectory: TypeAlias = Annotated[
 ]
 ToSchema: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Put them into this schema instead", rich_help_panel=WHAT),
+    typer.Option(metavar="NAME", help="Put the chosen objects into this schema instead", rich_help_panel=WHAT),
 ]
 As: TypeAlias = Annotated[
     str | None,
-    typer.Option("--as", metavar="NAME", help="Give the one table this name instead", rich_help_panel=WHAT),
+    typer.Option("--as", metavar="NAME", help="Give the chosen table this name instead", rich_help_panel=WHAT),
 ]
 AllowNonempty: TypeAlias = Annotated[
-    bool, typer.Option("--allow-nonempty", help="Restore into a database, or data into tables, that hold something")
+    bool,
+    typer.Option("--allow-nonempty", help="Restore into a database that isn't empty, or data into tables that aren't"),
 ]
 AllowOlder: TypeAlias = Annotated[
-    bool, typer.Option("--allow-older", help="Restore into an older major version than was backed up")
+    bool, typer.Option("--allow-older", help="Restore into a server of an older major version than the backup's")
 ]
 KeepGoing: TypeAlias = Annotated[
     bool,
@@ -152,7 +155,7 @@ Roles: TypeAlias = Annotated[
     typer.Option(
         "--map-role",
         metavar="OLD=NEW",
-        help="What belonged, was granted or applied to OLD goes to NEW",
+        help="Put the role NEW in the place of OLD: as owner, in grants and in policies",
         rich_help_panel=HOW,
     ),
 ]

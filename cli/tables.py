@@ -28,7 +28,7 @@ class Column:
     wraps: bool = False
     """True for sentences, which may take several lines."""
     spare: int = 0
-    """Where a terminal is too narrow, the column with the highest number goes first. A column with 0 stays."""
+    """If a terminal is too narrow, the column with the highest number is left out first. A column with 0 stays."""
 
     @cached_property
     def width(self) -> int:
@@ -39,7 +39,7 @@ class Column:
 
     @property
     def least_width(self) -> int:
-        """The width that the column needs at least."""
+        """The least width that the column needs, in characters."""
         return min(self.width, _NARROWEST) if self.wraps else self.width
 
 
@@ -61,7 +61,7 @@ def print_backups(refs: "Sequence[BackupRef]", columns: Sequence[Column]) -> Non
 
 
 def print_table(columns: Sequence[Column], headings: Sequence[str] = ()) -> None:
-    """Print the columns except those in which every cell is empty or the number 0, and except spare columns for which a terminal has no room.
+    """Print the columns that have a cell other than an empty one or the number 0. Leave out spare columns for which a terminal has no room.
 
     ``headings`` has an item for each row. Rows that follow one another under the same heading are a group, with the heading above.
     """

@@ -88,7 +88,7 @@ def verify(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Verify that a backup is still what was stored, as far as restoring it; of a cluster's, each backup that it is made of."""
+    """Verify that a backup is still what was stored, as far as restoring it. For a cluster, verify each of its backups."""
     from pipeline.catalog.attestation import Level
     from pipeline.catalog.find import LATEST, BackupSelector, find_stored, sources
     from pipeline.errors import InvalidRequest

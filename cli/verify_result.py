@@ -53,7 +53,7 @@ def describe_all(documents: "Sequence[dict[str, Any]]") -> str:
 
 
 def print_result(found: "Verification", seconds: float) -> None:
-    """Print the result for one backup, which took ``seconds``: what is wrong on standard error, and the verdict on standard output."""
+    """Print what is wrong on standard error, and the verdict on standard output. The verification took ``seconds``."""
     for problem in found.problems:
         print_error(problem)
     for sentences in (found.replaced, found.unreadable):

@@ -38,7 +38,7 @@ class Notice:
 
 
 class CombinedProgress:
-    """Adds up the progress of several backups at once, each of which calls from a thread of its own."""
+    """Adds up the progress of several backups that run at once, each on a thread of its own."""
 
     def __init__(self, notify: "Notify") -> None:
         self._notify = notify
@@ -46,7 +46,7 @@ class CombinedProgress:
         self._latest: dict[str, Progress] = {}
 
     def notify_of(self, name: str) -> "Notify":
-        """Return a callable for the events of one backup. Other events than its progress are passed on as they are."""
+        """Return a callable for the events of one backup. Other events than progress are passed on unchanged."""
         return partial(self._take, name)
 
     def _take(self, name: str, event: "Event") -> None:

@@ -1,4 +1,4 @@
-"""Reads a file of filters for ``pg_dump --filter``, so that pgstow knows what is selected, and every version of pg_dump can select it.
+"""Reads a file of filters for ``pg_dump --filter``. So pgstow knows what is selected, and every version of pg_dump can take the filters.
 
 The format is PostgreSQL's: https://www.postgresql.org/docs/current/app-pgdump.html, ``filter_read_item`` in filter.c.
 """
@@ -69,7 +69,7 @@ def parse_filters(text: str, name: str) -> list[GivenOption]:
 
 
 def _pattern(text: str) -> str:
-    """Return the pattern with as much white space as the server writes into a name (``read_pattern`` in filter.c)."""
+    """Return the pattern with its white space reduced to what the server writes into a name (``read_pattern`` in filter.c)."""
     pattern, last = "", 0
     for piece in _PIECE.finditer(text):
         spaced = pattern and piece.start() > last and piece[0] not in ",.()" and pattern[-1] not in " .()"

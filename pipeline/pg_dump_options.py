@@ -22,7 +22,7 @@ class DumpOption:
     metavar: str | None = None
     """What the value is; None for a flag. An option that takes a pattern may be given several times."""
     also: str | None = None
-    """The long name of older versions."""
+    """The long name in older versions of pg_dump; None if it is the same."""
     leaves_out: bool = True
     """True if a dump with the option may lack something that a dump without it has, so that the backup is partial."""
     since: int = 0
@@ -62,7 +62,7 @@ class GivenOption:
 SUPPORTED = (
     DumpOption(
         "--table-and-children",
-        "As --table, with the partitions and children of what it names",
+        "As --table, with partitions and children",
         metavar=PATTERN,
         since=16,
         in_pg_dumpall=False,
@@ -86,7 +86,7 @@ SUPPORTED = (
     DumpOption("--filter", "A file of pg_dump's filters, one a line", metavar="FILE", in_pg_dumpall=False),
     DumpOption(
         "--large-objects",
-        "Large objects, too, where only tables or schemas are taken",
+        "Large objects, even if only some tables or schemas are dumped",
         "-b",
         also="--blobs",
         leaves_out=False,
@@ -114,7 +114,7 @@ SUPPORTED = (
     DumpOption("--enable-row-security", "Only rows that the role's policies show", in_pg_dumpall=False),
     DumpOption(
         "--serializable-deferrable",
-        "Wait for a moment at which no serializable transaction can be seen half done",
+        "Wait for a snapshot without serialization anomalies",
         leaves_out=False,
         in_pg_dumpall=False,
         passed=None,
@@ -132,7 +132,7 @@ OF_FILTERS = {
 _BY_NAME = {name: option for option in SUPPORTED for name in (option.name, option.short, option.also) if name}
 
 _ROWS = "pgstow counts and checks the rows in COPY's text"
-_AT_RESTORE = "a restore decides that: pgstow restore and pgstow export have the option"
+_AT_RESTORE = "it belongs to a restore: give it to pgstow restore or pgstow export"
 _CONNECTION = "write it into CONNINFO"
 _PASSWORD = "pgstow never asks for a password: keep it in libpq's password file"  # noqa: S105 - a sentence
 REFUSED: dict[str, str] = {
@@ -146,8 +146,8 @@ REFUSED: dict[str, str] = {
     "--if-exists": _AT_RESTORE,
     "--create": _AT_RESTORE,
     "--disable-triggers": _AT_RESTORE,
-    "--superuser": "it belongs to --disable-triggers, which a restore decides",
-    "--use-set-session-authorization": "a restore decides how it sets owners",
+    "--superuser": _AT_RESTORE,
+    "--use-set-session-authorization": _AT_RESTORE,
     "--binary-upgrade": "it is for pg_upgrade alone",
     "--inserts": _ROWS,
     "--column-inserts": _ROWS,
@@ -155,7 +155,7 @@ REFUSED: dict[str, str] = {
     "--on-conflict-do-nothing": _ROWS,
     "--disable-dollar-quoting": "it is for other programs than PostgreSQL's, and no restore needs it",
     "--extra-float-digits": "with fewer digits, numbers don't come back as they were",
-    "--include-foreign-data": "a restore, and each proof by one, would write the rows into the foreign server: back that server up itself",
+    "--include-foreign-data": "a restore, even for a proof, would write the rows into the foreign server: back up the foreign server itself",
     "--load-via-partition-root": "a partition's rows then need the partitioned table, so no partition could be restored or counted by itself",
     "--restrict-key": "a key that others know lets data break out of a script, so pg_dump chooses a random one",
     "--section": "a backup has all sections: pgstow restore --section restores some of them",
@@ -173,7 +173,7 @@ REFUSED: dict[str, str] = {
     "-r": "say --roles-only",
     "-?": "say --help",
 }
-"""Why pgstow doesn't take an option of pg_dump or pg_dumpall, by its name: the long one unless pgstow takes the long one."""
+"""Why pgstow refuses an option of pg_dump or pg_dumpall, by the long name; by the short name if pgstow takes the long one."""
 _SHORT = {
     "-f": "--file",
     "-v": "--verbose",

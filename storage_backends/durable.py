@@ -11,7 +11,7 @@ MAX_RACES = 100
 
 
 def write_file(path: Path, body: Body) -> os.stat_result:
-    """Create the file with mode 0600, durably, and return its status. Its folder has to be synced, too. Raises OSError."""
+    """Create the file with mode 0600, durably, and return its status. The caller has to sync the file's folder. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb", buffering=0) as file:
         rest = memoryview(body).cast("B")
@@ -39,7 +39,7 @@ def make_directory(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make what was created in the directory durable. Raises OSError."""
+    """Make the directory's new entries durable. Raises OSError."""
     # A folder that a delete beside us removed again has nothing left to make durable.
     with suppress(FileNotFoundError):
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -35,12 +35,12 @@ def check_bundle(path: str, name: str) -> None:
     except OSError as exc:
         why = "it has no certificate in PEM format" if isinstance(exc, ssl.SSLError) else exc.strerror
         raise StorageError(
-            f"the CA bundle {path} can't be used ({why}); let {name} name a PEM file of CAs' certificates"
+            f"the CA bundle {path} can't be used ({why}); let {name} name a PEM file with CAs' certificates"
         ) from exc
 
 
 def describe_failure(error: Exception) -> str:
-    """Return a clause on a failure that may pass. It names the host that gave no connection. Else it quotes the error."""
+    """Return a clause on a failure that may pass: the host and port that gave no connection, or else the error's own words."""
     for exc in _chain(error):
         if isinstance(exc, NewConnectionError):
             why = exc.__cause__.strerror if isinstance(exc.__cause__, OSError) else exc

@@ -12,7 +12,7 @@ _CRC32C_PIECE = 1024 * 1024
 
 
 def info_of(key: str, blob: Any) -> ObjectInfo:
-    """Return an object's metadata from the SDK's description. Raises what the SDK does if a value makes no sense."""
+    """Return an object's metadata from the SDK's description. Raises the SDK's error if a value makes no sense."""
     # By the object's own retention, and by the bucket's policy.
     until = [moment for moment in (blob.retention.retain_until_time, blob.retention_expiration_time) if moment]
     return ObjectInfo(

@@ -18,8 +18,8 @@ _TOKEN_RETRIES = 3  # as google.auth has it
 def open_session(endpoint: str | None, read_timeout: float, ca_bundle: str | None) -> AuthorizedSession:
     """Return a session that sends over :class:`GCSAdapter`, with the application default credentials.
 
-    An ``endpoint`` of http:// gets no credentials. ``ca_bundle`` counts for the requests that fetch tokens, too. Raises what google.auth
-    does if there are no credentials, and StorageError if a CA bundle can't be used.
+    An ``endpoint`` of http:// gets no credentials. ``ca_bundle`` also counts for the requests that fetch tokens. Raises google.auth's error
+    if there are no credentials, and StorageError if a CA bundle can't be used.
     """
     if endpoint and not endpoint.startswith("https://"):
         credentials: Any = AnonymousCredentials()  # type: ignore[no-untyped-call]
@@ -38,6 +38,6 @@ def _check_bundles(ca_bundle: str | None) -> None:
     if ca_bundle:
         check_bundle(ca_bundle, "ca_bundle")
         return
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # which requests obeys; either may name a folder
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # the library requests obeys both; each may name a folder
         if (path := os.environ.get(name)) and not Path(path).is_dir():
             check_bundle(path, name)

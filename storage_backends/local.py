@@ -45,7 +45,7 @@ class LocalBackend:
     - A key can't be another key's folder: ``a`` and ``a/b`` exclude each other, and the second put raises StorageError.
     - No symbolic link below ``root`` is followed or listed. A read through a link raises ObjectNotFound; a put or delete raises StorageError.
 
-    Raises StorageError if ``root`` is something else than a directory, and InvalidStorageURL if it is missing and ``create`` is false.
+    Raises StorageError if ``root`` isn't a directory, and InvalidStorageURL if it is missing and ``create`` is false.
 
     .. _link(2): https://man7.org/linux/man-pages/man2/link.2.html
     """
@@ -59,7 +59,7 @@ class LocalBackend:
                 self._require_root()
             elif not create:
                 raise InvalidStorageURL(
-                    f"there is no folder {path}: mount the disk that has it, or make it; --create-store or the option create=true makes it, too"
+                    f"there is no folder {path}: mount the disk that has it, or let --create-store or the option create=true make it"
                 )
 
     @property

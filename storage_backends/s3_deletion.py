@@ -29,14 +29,15 @@ def without_locked(
 ) -> Iterator[str]:
     """Yield the names of the objects without a lock, or with a lock that can't be read. Put the end of each lock into ``locked``, by key.
 
-    ``objects`` has each object's key and its name in the bucket. ``head`` takes a key, and shows the object's lock with s3:GetObject. Only
-    if it is denied, two other requests ask for the lock, which are other permissions. Nobody asks if the bucket surely has no Object Lock.
+    ``objects`` has each object's key and its name in the bucket. ``head`` takes a key, and returns the object's lock, for which it needs
+    s3:GetObject. If that is denied, two other requests ask for the lock; they need other permissions. If the bucket certainly has no Object
+    Lock, pgstow asks for no lock. Raises StorageError.
     """
     may_lock: bool | None = None
     for key, name in objects:
         may_lock = may_have_locks(client, bucket) if may_lock is None else may_lock
         if may_lock:
-            # The store decides about an object that is gone, or whose lock can't be read.
+            # An object that is gone, or whose lock can't be read, is yielded, too: the store decides.
             with contextlib.suppress(ObjectNotFound):
                 lock: ObjectInfo | ObjectLock
                 try:

@@ -19,11 +19,11 @@ class EntrySelection:
     tables: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
-    """Names, which may have a schema and a dot before them. The names of functions and triggers are such, too."""
+    """Names, each with or without a schema and a dot before it. The same holds for functions and triggers."""
     functions: tuple[str, ...] = ()
-    """Names with the types of the arguments, as ``pg_restore --list`` shows them."""
+    """Names of functions with the types of the arguments, as ``pg_restore --list`` shows them."""
     triggers: tuple[str, ...] = ()
-    """The table's name, a space and the trigger's name, as ``pg_restore --list`` shows them."""
+    """For each trigger, the table's name, a space and the trigger's name, as ``pg_restore --list`` shows them."""
     exclude_tables: tuple[str, ...] = ()
     exclude_schemas: tuple[str, ...] = ()
     listed: tuple[int, ...] = ()
@@ -58,9 +58,9 @@ class EntrySelection:
         return self.select(toc)[1] if self.excludes else []
 
     def select(self, toc: Toc) -> tuple[set[int], list[TocEntry]]:
-        """Return the dump IDs of the entries that names and patterns choose, and the entries that are lost with excluded ones.
+        """Return the dump IDs of the entries that names and patterns choose, and the entries that :meth:`lost` returns.
 
-        Raises InvalidRequest if a pattern is invalid, or if nothing matches what was to be chosen. An excluded pattern may match nothing.
+        Raises InvalidRequest if a pattern is invalid, or if what is to be chosen matches nothing. A pattern to exclude may match nothing.
         """
         named = set[int]()
         for kind, names in (("index", self.indexes), ("function", self.functions), ("trigger", self.triggers)):
@@ -77,7 +77,7 @@ class EntrySelection:
         if self.excludes and (found := first_needing(toc, self.select(toc)[0], self._excluded(toc))):
             entry, needed = map(describe, found)
             raise InvalidRequest(
-                f"The {entry} needs the {needed}, which is excluded. Exclude both or none, or restore into a database that has the latter."
+                f"The {entry} needs the {needed}, which is excluded. Exclude both or none, or restore into a database that has the {needed}."
             )
 
     def _excluded(self, toc: Toc) -> set[int]:
@@ -92,4 +92,4 @@ def describe(entry: TocEntry) -> str:
 def tell_lost(lost: Sequence[TocEntry], notify: Notify) -> None:
     """Notify of each entry that is left out because it needs an excluded entry."""
     for entry in lost:
-        notify(Notice(f"Left out, since it needs what is excluded: {describe(entry)}."))
+        notify(Notice(f"Left out, since it needs an excluded object: {describe(entry)}."))

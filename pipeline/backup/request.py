@@ -45,7 +45,7 @@ class BackupRequest:
         for given in self.selection.options:
             if given.option.plain_only and self.format != "plain":
                 raise InvalidRequest(
-                    f"pg_dump ignores {given.option.name} unless the format is plain: say it when you restore, or take --format plain."
+                    f"pg_dump ignores {given.option.name} unless the format is plain: give the option when you restore, or take --format plain."
                 )
         if unknown := [name for name in self.selection.values("--encoding") if not can_dump_in(name)]:
             raise InvalidRequest(

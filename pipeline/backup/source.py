@@ -56,7 +56,7 @@ def _check_fit(server: Server, selection: Selection) -> None:
             )
         if unsure := [name for name, data in server.names_in(encoding) if shown(data, canonical(encoding)) != name]:
             raise InvalidRequest(
-                f"pgstow can't tell the name {unsure[0]} in the encoding {encoding}: take another one, or leave --encoding out."
+                f"pgstow can't tell how the name {unsure[0]} reads in the encoding {encoding}: take another encoding, or leave --encoding out."
             )
 
 

@@ -21,9 +21,13 @@ def read_member(store: StorageBackend, cluster_manifest: Manifest, member: Membe
     try:
         data = read_manifest_bytes(store, ref)
     except BackupNotFound as exc:
-        raise BackupDamaged(f"{ref.manifest_key} is missing, of which {cluster_manifest.backup_id} is made.") from exc
+        raise BackupDamaged(
+            f"{ref.manifest_key} is missing, which the cluster manifest {cluster_manifest.backup_id} names."
+        ) from exc
     except ManifestInvalid as exc:
         raise BackupDamaged(str(exc)) from exc
     if hashlib.sha256(data).hexdigest() != member.sha256:
-        raise BackupDamaged(f"{ref.manifest_key} is not the manifest that {cluster_manifest.backup_id} is made of.")
+        raise BackupDamaged(
+            f"{ref.manifest_key} is not the manifest that the cluster manifest {cluster_manifest.backup_id} names."
+        )
     return StoredManifest(load_manifest(data, ref.manifest_key), member.sha256)

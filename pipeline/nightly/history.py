@@ -15,7 +15,7 @@ _MOST_READ = 20  # manifests
 
 
 def newest_before(job: Job, store: StorageBackend, made: Manifest | None) -> datetime | None:
-    """Return the snapshot of the newest backup of the job in the store, other than ``made``; None if there is none among the newest few.
+    """Return the time of the snapshot of the job's newest backup in the store, other than ``made``. None if the newest 20 manifests name none.
 
     Only backups whose manifest is believed count. Raises StorageError.
     """

@@ -1,4 +1,4 @@
-"""Ask the user's command before a backup. After a run, report it to the user's commands, a dead man's switch and people.
+"""Run the user's command before a backup. After a run, report the result to the user's commands, a dead man's switch and people.
 
 Only the command before a backup can make the backup fail.
 """

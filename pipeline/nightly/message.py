@@ -40,7 +40,7 @@ def write_message(
 ) -> Message | None:
     """Return the message on a run; None if there is nothing to tell.
 
-    A run that failed is always told. A good run is told if one of its backups failed the last time. ``past`` is what was known before the run.
+    Each failed run has a message. A good run has one if one of its backups failed the last time. ``past`` is what was known before the run.
     ``good`` is True if the run did all that was asked. ``host`` is this machine's name.
     """
     failed = [outcome for outcome in outcomes if outcome.error is not None]
@@ -80,7 +80,7 @@ def _last_good(outcome: JobResult, past: Past | None) -> str:
     if past is not None and past.last_success is not None:
         return f"There has been no good run since {_moment(past.last_success, outcome.ended_at)}."
     if outcome.newest_before is not None:
-        return f"The newest earlier backup there is of {_moment(outcome.newest_before, outcome.ended_at)}."
+        return f"The newest earlier backup there dates from {_moment(outcome.newest_before, outcome.ended_at)}."
     return "pgstow knows of no good backup there."
 
 
@@ -94,12 +94,12 @@ def _advice(failed: Sequence[JobResult], config: Path) -> list[str]:
     file = f"--config {shlex.quote(str(config))}"
     names = " ".join(shlex.quote(name) for name in dict.fromkeys(outcome.database for outcome in failed))
     lines = [
-        "What to do there:",
+        "What to do on that machine:",
         f"    pgstow config check --connect {file}    says what is wrong",
         f"    pgstow run {file} {names}    backs up again",
     ]
     if any(isinstance(outcome.error, BackupDamaged | ManifestInvalid) for outcome in failed):
-        lines.append("Something is damaged. Remove no older backup until you know why; pgstow verify tells more.")
+        lines.append("Something is damaged. Remove no older backup until you know why. pgstow verify says more.")
     return lines
 
 

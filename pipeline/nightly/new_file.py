@@ -60,7 +60,7 @@ def compose(choices: Choices) -> str:
         ),
         [
             *_table(f"databases.{_key(choices.name)}", DatabaseSettings, database, without=Options),
-            "# A database may have each key of [defaults], too, which then wins.",
+            "# A database may also have any key of [defaults]. The database's value then wins.",
         ],
         _retention(choices.keep),
         _table("monitoring", Monitoring, {}),
@@ -90,10 +90,14 @@ def create(path: Path, text: str) -> None:
 
 def _retention(keep: Mapping[str, int]) -> list[str]:
     if keep:
-        return ["# What no rule keeps is removed after each run.", *_table("retention.default", Retention, keep)]
+        return [
+            "# After each run, pgstow removes the backups that no rule keeps.",
+            *_table("retention.default", Retention, keep),
+        ]
     table = _table("retention.default", Retention, USUAL_RETENTION)
     return [
-        "# pgstow run removes no backup. With these rules it would remove what they don't keep, by credentials that can delete:",
+        "# Without rules, pgstow run removes no backup. With these rules, it would remove the backups that no rule keeps,",
+        "# for which the credentials must be able to delete:",
         *(line if line.startswith("#") else f"#{line}" for line in table),
     ]
 
@@ -132,6 +136,7 @@ def _meaning(schema: Mapping[str, Any], default: object) -> str:
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the schema, and those of its alternatives and of a list's items."""
     yield schema
     for part in [*schema.get("anyOf", []), *([schema["items"]] if "items" in schema else [])]:
         yield from _parts(part)

@@ -1,4 +1,4 @@
-"""Send a message on a run to Slack, Teams, mail and whatever else Apprise knows.
+"""Send a message on a run to Slack, Teams, mail or any other service that Apprise knows.
 
 An Apprise URL is a secret. So no sentence has any of it, and Apprise's log is not shown.
 """
@@ -60,13 +60,13 @@ def send(recipient: Secret, message: Message, timeout: float) -> str | None:
 
 
 def send_test(recipient: Secret, host: str, timeout: float) -> str | None:
-    """Send a message that says nothing but that messages get through. Return as :func:`send` does."""
+    """Send a message to try the recipient. Return what :func:`send` returns."""
     body = "pgstow config check --notify sent this message. A run that fails sends one, too."
     return send(recipient, Message(f"pgstow on {host}: messages get through", body, good=True), timeout)
 
 
 def _within(seconds: float, work: Callable[[], T]) -> T:
-    """Return the result of the work, which runs on a thread of its own. Raises TimeoutError, and then leaves the thread to itself."""
+    """Return the result of the work. Raises TimeoutError after ``seconds``; the work's thread then goes on by itself."""
     results: list[T] = []
     with Workers() as workers:
         workers.run_apart(work, results.append, "message")

@@ -29,7 +29,7 @@ def read_secret(value: Any, info: ValidationInfo) -> Secret:
     """Return the secret that a reference names in the environment, which is ``info.context``. Raises ValueError."""
     if not is_reference(value):
         raise ValueError(
-            'is a secret, so it may not stand in this file: write {env = "NAME"} for one from the environment'
+            'is a secret, so it may not stand in this file: write {env = "NAME"} to take it from the environment'
         )
     name = value["env"]
     found = (info.context or {}).get(name) or ""
@@ -38,11 +38,11 @@ def read_secret(value: Any, info: ValidationInfo) -> Secret:
 
 
 def resolve(value: Any, info: ValidationInfo) -> tuple[Any, bool]:
-    """Return the value, and True if it was taken from the environment, which is ``info.context``. Raises ValueError."""
+    """Return the text, and True if a reference took it from the environment, which is ``info.context``. Raises ValueError."""
     if not is_reference(value):
         if isinstance(value, str):
             return value, False
-        raise ValueError('must be a text, or {env = "NAME"} for one from the environment')
+        raise ValueError('must be a text, or {env = "NAME"} to take it from the environment')
     name = value["env"]
     if not (found := (info.context or {}).get(name)):
         raise ValueError(f"the environment has no {name}")

@@ -160,5 +160,5 @@ def _doubtful(pruned: Pruned, store: StorageBackend) -> BackupDamaged | None:
     names = ", ".join(ref.manifest_key for ref in pruned.doubtful[:5])
     number = counted(len(pruned.doubtful), "manifest")
     return BackupDamaged(
-        f"{number} in {store.url} can't be read or believed: {names}. What they may need is kept. pgstow list says why."
+        f"{number} in {store.url} can't be read or believed: {names}. pgstow list says why. pgstow keeps the objects that they may need."
     )

@@ -72,7 +72,7 @@ def _ping(value: Any, info: ValidationInfo) -> str:
         raise ValueError("can't have a user or a password: let its path be the secret")
     if not referred:
         raise ValueError(
-            'is a secret, so it may not stand in this file: write {env = "NAME"} for one from the environment'
+            'is a secret, so it may not stand in this file: write {env = "NAME"} to take it from the environment'
         )
     return str(text)
 

@@ -35,9 +35,10 @@ def canonical(name: str) -> str:
 
 
 def can_dump_in(name: str) -> bool:
-    """True if the name, in any spelling, is that of an encoding for a dump: of one that a database can have, and pgstow knows.
+    """True if the name, in any spelling, is that of an encoding for a dump: a database can have the encoding, and pgstow knows it.
 
-    In the others, a byte of a character may be a backslash or a quote. pg_dump 18 itself reads such a name wrong (``getAttributeStats``).
+    In encodings of clients alone, a byte of a character may be a backslash or a quote. pg_dump 18 itself reads a name with such a byte wrong
+    (``getAttributeStats``).
     """
     return canonical(name) in _NAMES - _OF_CLIENTS
 

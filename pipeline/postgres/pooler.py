@@ -1,4 +1,7 @@
-"""Tells if a pooler stands between pgstow and the server, and gives a session to another client after each transaction."""
+"""Tells if a pooler in transaction mode stands between pgstow and the server.
+
+Such a pooler gives a session on the server to another client after each transaction.
+"""
 
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server

@@ -1,4 +1,4 @@
-"""The rules of which backups to keep, by their times alone.
+"""The rules that say which backups to keep, by their times and tags.
 
 A backup stays if any rule keeps it. The rules are those of `restic forget`_: a daily rule keeps the newest backup of each of the last N days
 that have a backup. Days, weeks and so on are in UTC. A duration is counted back from the newest backup, not from now, so that a series that

@@ -76,7 +76,7 @@ def find_pg_restore(
 ) -> Program:
     """Return a pg_restore of the major version ``least`` or newer that has the options; see :func:`find_program`.
 
-    Raises InvalidRequest if only newer versions than there are have one of the options, and ProgramMissing if there is no pg_restore at all.
+    Raises InvalidRequest if no version on this machine has one of the options, and ProgramMissing if there is no pg_restore at all.
     """
     major, option = options.newest
     try:

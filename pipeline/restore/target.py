@@ -73,7 +73,7 @@ class NewDatabase:
     def opened(self, workers: Workers, notify: Notify) -> Iterator[OpenDatabase]:
         """Make the database and yield it. If the block fails, drop the database.
 
-        It is atomic only on request, since a transaction's locks may be too many. With ``options.keep_going``, keep the database after
+        Take a single transaction only on request, since it may need too many locks. With ``options.keep_going``, keep the database after
         RestoreFailed, or if the server went away. Raises as :meth:`TargetDatabase.opened` does.
         """
         request, source = self._request, self._content.archive.manifest.source
@@ -168,7 +168,7 @@ def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) 
 
 
 def _makes_public(content: Content) -> bool:
-    """True if the content makes the schema public, which every new database has. It does if pg_dump was told to take that schema."""
+    """True if the content makes the schema public, which every new database has. That is so if pg_dump was told to take that schema."""
     archive, chosen = content.archive, content.chosen
     if archive.format == "plain":
         return any(compile_name_pattern(pattern).fullmatch("public") for pattern in archive.manifest.dump.schemas)

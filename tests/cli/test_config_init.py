@@ -91,7 +91,7 @@ def test_without_trying(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "secret").write_text("hunter2")
     result = call_pgstow(*command, "--keep-daily", 7, "--password-file", "secret", env={"PGHOST": "x"})
     assert result.exit_code == 0, result
-    assert "needs what the environment has now, too: PGHOST" in result.stdout
+    assert "also needs these variables of the environment: PGHOST" in result.stdout
     content = tomllib.loads(path.read_text())
     assert content["destinations"] == {"folder": {"url": f"{tmp_path}/backups"}}
     assert content["databases"]["shop"]["password_file"] == f"{tmp_path}/secret"

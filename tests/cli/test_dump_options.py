@@ -76,7 +76,7 @@ def test_what_the_page_says_pgstow_takes_it_takes() -> None:
         (["--inserts"], "--inserts: .*COPY"),
         (["-Z", "9"], "-Z: .*--level"),
         (["-r"], "say --roles-only"),
-        (["-xc"], "-c: a restore decides"),
+        (["-xc"], "-c: it belongs to a restore"),
         (["--filter", "/nonexistent"], "filters /nonexistent can't be read"),
         (["-b", "-B"], "exclude each other"),
         (["-O"], "--no-owner unless the format is plain"),

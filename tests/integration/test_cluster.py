@@ -435,9 +435,11 @@ def test_a_server_that_has_such_a_database_is_not_touched(
 def test_a_member_that_is_another_is_refused(whole: Path, target: ThrowawayCluster, spool_dir: Path) -> None:
     [manifest] = (whole / "manifests/prod/postgres").iterdir()
     manifest.write_bytes(manifest.read_bytes().replace(b'"jobs"', b'"j0bs"'))
-    assert_one_sentence(restore(whole, target, spool_dir), 7, "is not the manifest that .* is made of")
+    assert_one_sentence(restore(whole, target, spool_dir), 7, "is not the manifest that the cluster manifest .* names")
     manifest.unlink()
-    assert_one_sentence(restore(whole, target, spool_dir), 7, "manifests/prod/postgres/.* is missing, of which")
+    assert_one_sentence(
+        restore(whole, target, spool_dir), 7, "manifests/prod/postgres/.* is missing, which the cluster manifest"
+    )
 
 
 def test_globals_alone(furnished: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
@@ -532,7 +534,7 @@ def test_a_member_that_is_damaged_and_one_that_is_another(whole: Path, spool_dir
     good = {name for name, one in found.items() if one["good"]}
     assert good == {"@globals", "odd / n@me"}
     assert "is not the manifest that" in found["postgres"]["problems"][0]
-    assert "is missing, of which" in found["template1"]["problems"][0]
+    assert "is missing, which the cluster manifest" in found["template1"]["problems"][0]
     assert [problem.partition(": ")[0] for problem in found["@cluster"]["problems"]] == [
         "template1",
         "postgres",

@@ -226,7 +226,7 @@ def test_a_legal_hold_stays_until_it_is_taken_off(s3_locking_bucket: StoreBucket
         assert all(backend.head(key).held for key in keys(url) if first in key)
     result = run_pgstow("hold", "remove", first, "--from", url)
     assert result.exit_code == 0, result
-    assert "are let go by their legal hold" in result.stdout
+    assert "are no longer under a legal hold" in result.stdout
     assert "No backup in" in run_pgstow("hold", "list", "--from", url).stdout
     removed = prune(url, "--keep-last", 1, "--yes")["removed"]
     assert removed["backups"] == [first]

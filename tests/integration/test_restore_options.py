@@ -348,7 +348,7 @@ def test_all_but_some_tables(library: Library, targets: list[Database], postgres
     try:
         result = library.pgstow(new, "--create", *without_author, "--exclude-table", "names")
         assert told(result)["rows"] == 900
-        assert re.search(r"needs what is excluded: fk constraint lib\.album album_author_fkey", result.stderr)
+        assert re.search(r"needs an excluded object: fk constraint lib\.album album_author_fkey", result.stderr)
         assert {name for name in compare.contents(new.conninfo) if name.startswith("lib.")} == {"lib.album"}
         [found] = new.fetch(
             "SELECT datdba::regrole::text, obj_description('lib'::regnamespace) FROM pg_database WHERE datname = 'less'"

@@ -63,8 +63,8 @@ def test_no_option_is_both_supported_and_refused() -> None:
 @pytest.mark.parametrize(
     ("option", "format_", "words"),
     [
-        ("--no-owner", "custom", "say it when you restore"),
-        ("--no-tablespaces", "directory", "say it when you restore"),
+        ("--no-owner", "custom", "give the option when you restore"),
+        ("--no-tablespaces", "directory", "give the option when you restore"),
         ("--encoding=EBCDIC", "directory", "no encoding"),
         ("--encoding=SQL_ASCII", "directory", "no encoding"),
         ("--encoding=sjis", "directory", "no encoding"),

@@ -40,11 +40,11 @@ def test_what_failed_since_when_and_what_to_do() -> None:
 shop at nas: pg_dump failed.
     There has been no good run since 2026-11-22 01:30 UTC, 3 days ago.
 shop at offsite: It failed.
-    The newest earlier backup there is of 2026-11-24 02:30 UTC, 24 hours ago.
+    The newest earlier backup there dates from 2026-11-24 02:30 UTC, 24 hours ago.
 shop at new: Unexpected KeyError. The log of the run says more.
     pgstow knows of no good backup there.
 Good: 1.
-What to do there:
+What to do on that machine:
     pgstow config check --connect --config /etc/pgstow/pgstow.toml    says what is wrong
     pgstow run --config /etc/pgstow/pgstow.toml shop    backs up again""",
         good=False,
