@@ -9,6 +9,7 @@ from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from pipeline.catalog.attestation import Attestation
     from pipeline.prune.deletion import Deleted
@@ -130,3 +131,16 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
+
+
+def print_table(table: "Table") -> None:
+    """Print the table on standard output. Each row is one line, and nothing is cut off: a narrower terminal wraps the line."""
+    from rich.segment import Segment, SegmentLines
+
+    out = console()
+    rows = out.render_lines(table, out.options.update(max_width=sys.maxsize), pad=False)
+    for row in rows:
+        while len(row) > 1 and not row[-1].text.strip():
+            row.pop()
+        row[-1] = Segment(row[-1].text.rstrip(), row[-1].style)
+    out.print(SegmentLines(rows, new_lines=True), soft_wrap=True, end="")

@@ -95,4 +95,4 @@ def _print_table(leftovers: "Sequence[Leftover]") -> None:
             one.kept or "has no manifest",
         )
     if leftovers:
-        display.console().print(table)
+        display.print_table(table)

@@ -55,7 +55,8 @@ def list_(
     elif entries or listing.odd:
         _print_table(entries, listing.odd, proven)
     else:
-        print(f"No backups in {store.url}.")
+        named = "/".join(filter(None, (cluster, database)))
+        print(f"No backups {f'of {named} ' if named else ''}in {store.url}.")
     if listing.odd or any(entry.problem for entry in entries):
         raise typer.Exit(ExitCode.DAMAGED)
 
@@ -120,7 +121,7 @@ def _print_table(
         )
     for key in odd:
         table.add_row(*[""] * (len(table.columns) - 1), f"[red]{escape(display.one_line(key))}: {_ODD}[/red]")
-    display.console().print(table)
+    display.print_table(table)
 
 
 def _locked(manifest: "Manifest") -> str:

@@ -53,8 +53,8 @@ def _amounts(event: Progress) -> str:
 
 
 def _left(event: Progress, elapsed: float) -> str:
-    """Return in words how long the rest will take if it goes on as it went so far; empty if nothing can be said."""
-    if not 0 < event.done < event.total:
+    """Return in words how long the rest will take if it goes on as it went so far; empty if less than 1% is done, or all."""
+    if not event.total <= 100 * event.done < 100 * event.total:
         return ""
     return f"{timedelta(seconds=round(elapsed * (event.total - event.done) / event.done))} left"
 

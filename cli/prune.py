@@ -146,7 +146,7 @@ def _print_plan(decisions: "Sequence[Decision]") -> None:
         names = [escape(display.one_line(name)) for name in (one.ref.cluster, one.ref.database)]
         table.add_row(*names, one.ref.backup_id, moment, "partial" if one.partial else "", verdict, reasons)
     if decisions:
-        display.console().print(table)
+        display.print_table(table)
 
 
 def _document(decisions: "Sequence[Decision]", pruned: "Pruned | None") -> dict[str, object]:

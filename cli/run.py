@@ -27,7 +27,7 @@ def run(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]…", help="Databases, by their names in the file; all of them by default"),
+        typer.Argument(metavar="NAME", help="Databases, by their names in the file; all of them by default"),
     ] = None,
     *,
     config: run_options.Config = None,
@@ -207,7 +207,7 @@ def _print(backups: "Sequence[dict[str, Any]]") -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("DATABASE", "DESTINATION", "BACKUP"):
+    for heading in ("DATABASE", "DESTINATION", "", "BACKUP"):
         table.add_column(heading, no_wrap=True)
     for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -215,15 +215,15 @@ def _print(backups: "Sequence[dict[str, Any]]") -> None:
     pruning = any(one["removed"] is not None for one in backups)
     if pruning:
         table.add_column("PRUNED", justify="right", no_wrap=True)
-    table.add_column("")
     for one in backups:
         names = [escape(display.one_line(one[name])) for name in ("database", "destination")]
         result = "[green]good[/green]" if one["good"] else "[red]FAILED[/red]"
         if one["backup_id"] is None:
-            table.add_row(*names, *[""] * (8 if pruning else 7), result)
+            table.add_row(*names, result)
             continue
         table.add_row(
             *names,
+            result,
             one["backup_id"],
             f"{one['tables']:,}",
             f"{one['rows']:,}",
@@ -232,6 +232,5 @@ def _print(backups: "Sequence[dict[str, Any]]") -> None:
             display.format_duration(one["seconds"]),
             one["verified"] or "no",
             *(["" if one["removed"] is None else f"{one['removed']:,}"] if pruning else []),
-            result,
         )
-    display.console().print(table)
+    display.print_table(table)

@@ -13,6 +13,7 @@ from pipeline.errors import (
     ConnectionFailed,
     PipelineError,
     RestoreFailed,
+    StatementRefused,
 )
 from pipeline.postgres.locales import locale_options
 from pipeline.postgres.relations import Relations
@@ -171,6 +172,10 @@ class Server(Relations):
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}")
         try:
             self.execute(statement.format(self.quoted(name), sql.SQL(" ").join(options)))
+        except StatementRefused as exc:
+            if "permission denied to create database" in str(exc):
+                raise StatementRefused(f"{exc} The role needs CREATEDB to make a database.") from exc
+            raise
         except PipelineError:
             raise
         except BaseException:  # a signal's: the server would go on, and a drop of the database would come too early

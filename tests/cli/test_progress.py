@@ -28,6 +28,7 @@ with errors.reported(debug=False), show_progress(quiet=False) as notify:
     for event in (
         Progress(168 << 20, 1020, 0, ("public.a_table_with_a_long_name_" + "x" * 60, "second", "third", "fourth")),
         Progress(999 * GIB, 1000 * GIB, 3 * GIB, ("public.\\x1b[31mred",)),
+        Progress(1 << 20, 1000 * GIB, 0),
         Progress(3, 40, 0, unit="objects"),
     ):
         notify(event)
@@ -76,6 +77,10 @@ def test_a_bar_fits_and_never_lies() -> None:
     assert second.startswith(" 99%")
     assert "public.␛[31mred" in second
     assert third.startswith("  7%")
+    assert " left" in third
+    assert " left" not in next(row for row in rows if "1.0 MiB of 1000.0 GiB" in row), (
+        "0% done says nothing about the rest"
+    )
     assert not re.search(r"\d{3,}%", text.replace("100%", ""))
     assert_gone(text)
 
