@@ -13,6 +13,7 @@ import typer
 from cli import backup_options as what
 from cli import display, options
 from cli import retention_options as retention
+from cli.dump_options import with_dump_options
 from cli.errors import exit_code_of, result_of
 from cli.progress import show_progress
 from pipeline.counting import counted
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
     from pipeline.backup.dry_run import BackupPlan
     from pipeline.catalog.manifest import Format
     from pipeline.events import Notify
+    from pipeline.pg_dump_options import GivenOption
     from storage_backends import StorageBackend
 
 
+@with_dump_options
 def backup(
     conninfo: what.Source = "",
     *,
@@ -67,6 +70,7 @@ def backup(
     dry_run: what.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    dump_options: "Sequence[GivenOption]" = (),
 ) -> None:
     """Back a database up, or a whole server: dump, compress, checksum and upload at once, and commit with a manifest."""
     from pipeline.archive.destinations import committed
@@ -86,6 +90,7 @@ def backup(
         schema,
         exclude_schema,
         exclude_table_data,
+        dump_options,
         schema_only=schema_only,
         data_only=data_only,
     )
@@ -98,8 +103,10 @@ def backup(
     chosen = [mode for mode, given in modes.items() if given]
     if len(chosen) > 1:
         raise InvalidRequest(f"{chosen[0]} and {chosen[1]} exclude each other.")
-    if chosen and (dry_run or not (selection.is_all or (all_databases and selection.is_all_tables))):
+    if chosen and (dry_run or not selection.is_all_tables or (selection.only and not all_databases)):
         raise InvalidRequest(f"{chosen[0]} takes no part of a database, and has no dry run.")
+    if chosen not in ([], ["--all-databases"]) and len(selection.of_cluster()) < len(selection.options):
+        raise InvalidRequest(f"{chosen[0]} takes only options that pg_dumpall has, too.")
     if (exclude_database or at_once > 1) and not all_databases:
         raise InvalidRequest("--exclude-database and --databases-at-once go with --all-databases.")
     if format_ != "directory" and (jobs or 1) > 1:

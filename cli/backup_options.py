@@ -8,7 +8,10 @@ from cli.options import LIMITS, SERVER, WHAT, parse_format, parse_size
 from pipeline import config
 
 if TYPE_CHECKING:
-    from pipeline.config import Selection
+    from collections.abc import Sequence
+
+    from pipeline.pg_dump_options import GivenOption
+    from pipeline.selection import Selection
 
 SPOOL_DEFAULT = "256MiB"
 OBJECT_DEFAULT = "32MiB"
@@ -183,13 +186,17 @@ def make_selection(
     schemas: list[str] | None,
     exclude_schemas: list[str] | None,
     exclude_table_data: list[str] | None,
+    given: "Sequence[GivenOption]",
     *,
     schema_only: bool = False,
     data_only: bool = False,
 ) -> "Selection":
-    """Return the selection of a backup. Raises InvalidRequest if both ``schema_only`` and ``data_only`` are given."""
-    from pipeline.config import Selection
+    """Return the selection of a backup. ``given`` are further options of pg_dump.
+
+    Raises InvalidRequest if options exclude each other, or if a file of filters can't be read.
+    """
     from pipeline.errors import InvalidRequest
+    from pipeline.selection import Selection
 
     if schema_only and data_only:
         raise InvalidRequest("Definitions alone and rows alone exclude each other: say --schema-only or --data-only.")
@@ -200,4 +207,4 @@ def make_selection(
         schemas=tuple(schemas or ()),
         exclude_schemas=tuple(exclude_schemas or ()),
         exclude_table_data=tuple(exclude_table_data or ()),
-    )
+    ).with_options(given)

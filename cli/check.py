@@ -11,17 +11,20 @@ import typer
 
 from cli import backup_options as what
 from cli import display, options
+from cli.dump_options import with_dump_options
 from cli.errors import ExitCode
 from cli.progress import show_progress
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from pipeline.check.finding import Finding
+    from pipeline.pg_dump_options import GivenOption
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "blue"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
 _STATEMENTS = 20  # shown; --json has them all
 
 
+@with_dump_options
 def check(
     conninfo: what.Source = "",
     *,
@@ -42,6 +45,7 @@ def check(
     bin_dir: options.BinDir = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    dump_options: "Sequence[GivenOption]" = (),
 ) -> None:
     """Examine all that a backup needs, and what its credentials should not be able to do; say what to fix."""
     from pipeline.backup.request import BackupRequest
@@ -52,7 +56,7 @@ def check(
     request = BackupRequest(
         source=options.parse_conninfo(conninfo, quiet=quiet),
         cluster=cluster,
-        selection=what.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data),
+        selection=what.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data, dump_options),
         limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),
         programs=tuple(bin_dir or ()),
     )

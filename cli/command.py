@@ -1,4 +1,4 @@
-"""What all commands have in common: they refuse text that isn't UTF-8, and their help has examples."""
+"""What all commands have in common: they refuse text that isn't UTF-8, say why they refuse an option, and have examples in their help."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from cli.refused_options import why_refused
 from pipeline.errors import InvalidRequest
 
 _FOLDERS = frozenset({"to", "from_"})
@@ -14,6 +15,15 @@ _FOLDERS = frozenset({"to", "from_"})
 
 class Command(TyperCommand):
     """A command that refuses text that isn't UTF-8: neither PostgreSQL nor a store takes other text. Paths may have any bytes."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments. Raises InvalidRequest for an option that is refused with a reason, and whatever typer raises."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as exc:  # NoSuchOption is click's in some versions of typer, and typer's own in others
+            if reason := why_refused(self.name, getattr(exc, "option_name", "")):
+                raise InvalidRequest(reason) from exc
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Check the parameters, and run the command. Raises InvalidRequest if a text is not UTF-8, and whatever the command raises."""
@@ -38,7 +48,7 @@ class _Group(TyperGroup):
 
 
 class Commands(typer.Typer):
-    """A group of commands that refuse text that isn't UTF-8."""
+    """A group of such commands."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(cls=_Group, **options)
@@ -47,7 +57,7 @@ class Commands(typer.Typer):
         """Return a decorator that adds a command, as :meth:`typer.Typer.command` does. ``examples`` are command lines for its help."""
         # A paragraph each: some versions of typer join a paragraph's lines.
         epilog = "\n\n".join(("Examples:" if len(examples) > 1 else "Example:", *examples)) if examples else None
-        return super().command(name, cls=Command, epilog=epilog, **options)
+        return super().command(name, **{"cls": Command, "epilog": epilog, **options})
 
 
 def _without_types_of_flags(parameters: list[Any]) -> list[Any]:

@@ -9,7 +9,6 @@ from pipeline.counting import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from pipeline.catalog.attestation import Attestation
     from pipeline.prune.deletion import Deleted
@@ -23,6 +22,7 @@ _PICTURES = (
 )
 """Unicode's symbols for control characters. Characters without a symbol that turn text, end a line or are half a character become U+FFFD."""
 _LONGEST_SENTENCE = 1500  # characters
+_ANY_WIDTH = 10**6  # characters
 
 
 def format_size(size: float) -> str:
@@ -62,6 +62,13 @@ def local_time(moment: datetime) -> datetime:
 def one_line(text: str) -> str:
     """Return text with pictures instead of control characters. A name from outside must neither break a line nor command a terminal."""
     return text.translate(_PICTURES)
+
+
+def literal(text: str) -> str:
+    """Return text on one line as rich's markup."""
+    from rich.markup import escape
+
+    return escape(one_line(text))
 
 
 def one_sentence(text: str) -> str:
@@ -127,20 +134,7 @@ def print_json(document: Any) -> None:
 
 
 def console() -> "Console":
-    """Return rich's console for standard output. It is as wide as the terminal, or 200 columns if there is none."""
+    """Return rich's console for standard output. It is as wide as the terminal. If there is none, no line is too long."""
     from rich.console import Console
 
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=200)
-
-
-def print_table(table: "Table") -> None:
-    """Print the table on standard output. Each row is one line, and nothing is cut off: a narrower terminal wraps the line."""
-    from rich.segment import Segment, SegmentLines
-
-    out = console()
-    rows = out.render_lines(table, out.options.update(max_width=sys.maxsize), pad=False)
-    for row in rows:
-        while len(row) > 1 and not row[-1].text.strip():
-            row.pop()
-        row[-1] = Segment(row[-1].text.rstrip(), row[-1].style)
-    out.print(SegmentLines(rows, new_lines=True), soft_wrap=True, end="")
+    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_ANY_WIDTH)

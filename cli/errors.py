@@ -54,7 +54,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
 
 
 class Stopped(BaseException):
-    """A signal asks pgstow to stop. It is no Exception, so that no handler of failures catches it."""
+    """A signal asks pgstow to stop, or its output has no reader (SIGPIPE). It is no Exception, so that no handler of failures catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -82,6 +82,8 @@ def reported(*, debug: bool) -> Iterator[None]:
             raise SystemExit(exc.code or _code_of_unwritten(failure)) from exc
         raise
     except Stopped as exc:
+        if exc.number == signal.SIGPIPE:
+            sys.exit(128 + exc.number)
         _fail(f"Stopped by {signal.Signals(exc.number).name}; {exc.consequence}.", 128 + exc.number)
     except Exception as exc:
         if debug:

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 import typer
 
 from cli import options
-from cli import restore_options as how
 from cli.errors import Stopped
 from cli.progress import show_progress
+from cli.restore_options import with_restore_options
+from pipeline.archive.selection import EntrySelection
+from pipeline.postgres.restore_options import RestoreOptions
 
 if TYPE_CHECKING:
     from pipeline.catalog.manifest import Format
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _STANDARD_OUTPUT = 1  # its descriptor
 
 
+@with_restore_options
 def export(
     backup: options.BackupId = "latest",
     *,
@@ -50,14 +53,8 @@ def export(
         ),
     ] = "plain",
     create: Annotated[bool, typer.Option("--create", "-C", help="Have the script make the database")] = False,
-    table: how.Tables = None,
-    schema: how.Schemas = None,
-    schema_only: how.SchemaOnly = False,
-    data_only: how.DataOnly = False,
-    clean: how.Clean = False,
-    if_exists: how.IfExists = False,
-    no_owner: how.NoOwner = False,
-    no_privileges: how.NoPrivileges = False,
+    choice: EntrySelection,
+    how: RestoreOptions,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
@@ -65,9 +62,7 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Turn a backup into an SQL script for psql, or the archive that it was; every object is checked before a byte of it is used."""
-    from pipeline.archive.reader import EntrySelection
     from pipeline.catalog.find import BackupSelector
-    from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
     from pipeline.restore.export import ExportRequest
     from pipeline.restore.export import export as export_backup
@@ -75,15 +70,8 @@ def export(
     request = ExportRequest(
         wanted=BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial),
         format=cast("Format", format_),
-        choice=EntrySelection(tables=tuple(table or ()), schemas=tuple(schema or ())),
-        options=RestoreOptions(
-            schema_only=schema_only,
-            data_only=data_only,
-            clean=clean,
-            if_exists=if_exists,
-            no_owner=no_owner,
-            no_privileges=no_privileges,
-        ),
+        choice=choice,
+        options=how,
         create=create,
         limits=options.make_limits(1, transfers, memory, spool_dir),
         programs=tuple(bin_dir or ()),
@@ -99,36 +87,51 @@ def export(
 
 @contextmanager
 def _output(file: Path | None) -> Iterator[BinaryIO]:
-    """Yield standard output, or a new file of mode 0600. The file gets its name once it is whole.
+    """Yield standard output, a device or a pipe, or a new file of mode 0600. The file gets its name once it is whole.
 
     Raises LocalResourceExhausted if the output can't be written, Stopped if its reader has gone, or InvalidRequest if ``file`` names no file.
     """
-    from pipeline.errors import InvalidRequest, LocalResourceExhausted
+    from pipeline.errors import InvalidRequest
 
     if file is None:
-        try:
+        with _written_to("standard output"):
             os.write(_STANDARD_OUTPUT, b"")  # if standard output is closed, this fails before anything is fetched
             with open(_STANDARD_OUTPUT, "wb", closefd=False) as stream:
                 yield stream
-        except BrokenPipeError as exc:
-            stopped = Stopped(signal.SIGPIPE)
-            stopped.consequence = "whoever read standard output has only a part"
-            raise stopped from exc
-        except OSError as exc:
-            if exc.filename is None:
-                raise LocalResourceExhausted(f"Standard output could not be written: {exc.strerror}.") from exc
-            raise
         return
-    if not file.name:
-        raise InvalidRequest("--file names no file.")
-    unfinished = file.with_name(f"{file.name}.partial")
-    try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as exc:
-        raise LocalResourceExhausted(f"Cannot write to {unfinished}: {exc.strerror}.") from exc
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    if not file.name or file.is_dir():
+        raise InvalidRequest(f"--file {file} is a folder, and must be a file.")
+    if _is_no_file(file):
+        with _written_to(file), file.open("wb") as stream:
             yield stream
-        unfinished.rename(file)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        return
+    unfinished = file.with_name(f"{file.name}.partial")
+    with _written_to(unfinished):
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+            unfinished.rename(file)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+
+def _is_no_file(path: Path) -> bool:
+    """True if the path names a device or a pipe, such as /dev/null or /dev/stdout: a file must not take its place."""
+    of_process = path.is_symlink() and path.absolute().is_relative_to("/dev")  # /dev/stdout may be a file
+    return path.exists() and (of_process or not path.is_file())
+
+
+@contextmanager
+def _written_to(place: Path | str) -> Iterator[None]:
+    """Run the block, which writes to ``place``. Raises LocalResourceExhausted if that fails, or Stopped if nobody reads any more."""
+    from pipeline.errors import LocalResourceExhausted
+
+    try:
+        yield
+    except BrokenPipeError as exc:
+        raise Stopped(signal.SIGPIPE) from exc
+    except OSError as exc:
+        if exc.filename in (None, str(place)):
+            raise LocalResourceExhausted(f"Cannot write to {place}: {exc.strerror}.") from exc
+        raise

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import display, options
+from cli import display, options, tables
 from cli import retention_options as retention
 from cli.errors import removing, result_of
 from cli.progress import show_progress
+from cli.tables import Column
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
@@ -74,25 +75,13 @@ def _document(one: "Leftover") -> dict[str, object]:
 
 
 def _print_table(leftovers: "Sequence[Leftover]") -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("CLUSTER", "DATABASE", "BACKUP"):
-        table.add_column(heading, no_wrap=heading == "BACKUP")
-    for heading in ("OBJECTS", "SIZE"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("NEWEST", "", "WHY"):
-        table.add_column(heading, no_wrap=heading != "WHY")
-    for one in leftovers:
-        table.add_row(
-            *(escape(display.one_line(name)) for name in (one.ref.cluster, one.ref.database)),
-            one.ref.backup_id,
-            f"{one.objects:,}",
-            display.format_size(one.size),
-            f"{one.newest:%Y-%m-%d %H:%M}Z",
-            "keep" if one.kept else "[red]drop[/red]",
-            one.kept or "has no manifest",
-        )
-    if leftovers:
-        display.print_table(table)
+    tables.print_backups(
+        [one.ref for one in leftovers],
+        [
+            Column("OBJECTS", [f"{one.objects:,}" for one in leftovers], right=True),
+            Column("SIZE", [display.format_size(one.size) for one in leftovers], right=True),
+            Column("NEWEST", [f"{one.newest:%Y-%m-%d %H:%M}Z" for one in leftovers], spare=1),
+            Column("", ["keep" if one.kept else "[red]drop[/red]" for one in leftovers]),
+            Column("WHY", [display.literal(one.kept or "has no manifest") for one in leftovers], wraps=True),
+        ],
+    )

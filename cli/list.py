@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cli import display, options
+from cli import display, options, tables
 from cli.errors import ExitCode
 from cli.progress import show_progress
+from cli.tables import Column
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pipeline.catalog.attestation import Attestation
     from pipeline.catalog.keys import BackupRef
@@ -81,51 +82,50 @@ def _summarize(attestation: "Attestation | None") -> dict[str, Any] | None:
 def _print_table(
     entries: "Sequence[CatalogEntry]", odd: "Sequence[str]", proven: "Mapping[BackupRef, Attestation] | None"
 ) -> None:
-    from rich.markup import escape
-    from rich.table import Table
+    def each(cell: "Callable[[Manifest], str]") -> list[str]:
+        return [cell(entry.manifest) if entry.manifest else "" for entry in entries]
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("CLUSTER", "DATABASE", "BACKUP", "DATA OF"):
-        table.add_column(heading, no_wrap=heading in {"BACKUP", "DATA OF"})
-    for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("PROVEN", no_wrap=True)
-    locks = any(entry.manifest and entry.manifest.retained_until for entry in entries)
-    if locks:
-        table.add_column("LOCKED UNTIL", no_wrap=True)
-    table.add_column("")
-    for entry in entries:
-        names = [escape(display.one_line(name)) for name in (entry.ref.cluster, entry.ref.database)]
-        manifest = entry.manifest
-        if manifest is None:
-            table.add_row(
-                *names,
-                entry.ref.backup_id,
-                *[""] * (8 if locks else 7),
-                f"[red]{escape(display.one_line(entry.problem or ''))}[/red]",
-            )
-            continue
-        totals = manifest.totals
-        table.add_row(
-            *names,
-            manifest.backup_id,
-            f"{display.local_time(manifest.snapshot_at):%Y-%m-%d %H:%M} ({display.format_age(manifest.snapshot_at)})",
-            f"{totals.tables:,}",
-            f"{totals.rows:,}",
-            display.format_size(totals.size),
-            display.format_size(totals.stored_size),
-            display.format_duration((manifest.finished_at - manifest.started_at).total_seconds()),
-            "unknown" if proven is None else _describe(proven.get(entry.ref)),
-            *([_locked(manifest)] if locks else []),
-            f"[red]{escape(display.one_line(entry.problem))}[/red]" if entry.problem else _kind(manifest),
-        )
-    for key in odd:
-        table.add_row(*[""] * (len(table.columns) - 1), f"[red]{escape(display.one_line(key))}: {_ODD}[/red]")
-    display.print_table(table)
+    def described(entry: "CatalogEntry") -> str:
+        return "" if entry.manifest is None else "unknown" if proven is None else _describe(proven.get(entry.ref))
+
+    def note(entry: "CatalogEntry") -> str:
+        if entry.manifest is None:
+            return "[red]UNREADABLE[/red]"
+        return "[red]NOT BELIEVED[/red]" if entry.problem else _kind(entry.manifest)
+
+    size, duration = display.format_size, display.format_duration
+    tables.print_backups(
+        [entry.ref for entry in entries],
+        [
+            Column("DATA OF", each(lambda one: _minute(one.snapshot_at))),
+            Column("AGE", each(lambda one: display.format_age(one.snapshot_at)), spare=4),
+            Column("TABLES", each(lambda one: _number(one, one.totals.tables)), right=True, spare=2),
+            Column("ROWS", each(lambda one: _number(one, one.totals.rows)), right=True, spare=3),
+            Column("SIZE", each(lambda one: size(one.totals.size)), right=True, spare=1),
+            Column("STORED", each(lambda one: size(one.totals.stored_size)), right=True, spare=5),
+            Column(
+                "TOOK",
+                each(lambda one: duration((one.finished_at - one.started_at).total_seconds())),
+                right=True,
+                spare=6,
+            ),
+            Column("PROVEN", [described(entry) for entry in entries], wraps=True),
+            Column("LOCKED UNTIL", each(lambda one: _minute(one.retained_until) if one.retained_until else "")),
+            Column("", [note(entry) for entry in entries], wraps=True),
+        ],
+    )
+    problems = [entry.problem for entry in entries if entry.problem]
+    for sentence in (*problems, *(f"{key}: {_ODD}" for key in odd)):
+        display.console().print(f"[red]{display.literal(sentence)}[/red]", soft_wrap=True)
 
 
-def _locked(manifest: "Manifest") -> str:
-    return f"{display.local_time(manifest.retained_until):%Y-%m-%d %H:%M}" if manifest.retained_until else ""
+def _minute(moment: datetime) -> str:
+    return f"{display.local_time(moment):%Y-%m-%d %H:%M}"
+
+
+def _number(manifest: "Manifest", number: int) -> str:
+    """Return the number in words; an empty text for a backup that has no tables by its kind."""
+    return "" if manifest.kind == "globals" else f"{number:,}"
 
 
 def _kind(manifest: "Manifest") -> str:

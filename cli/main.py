@@ -1,5 +1,6 @@
 """The command line: ``pgstow COMMAND``. A command imports the pipeline only when it runs, so that help comes at once."""
 
+import locale
 import os
 import sys
 from typing import Annotated
@@ -97,8 +98,17 @@ def options(
 
 def main() -> None:
     """Run the command line, and exit with a documented exit code."""
+    _use_utf8()
     stdio.take_over()
-    os.environ["LC_MESSAGES"] = "C"  # pgstow reads the messages of PostgreSQL's programs
-    os.environ.pop("LC_ALL", None)
     with errors.reported(debug="--debug" in sys.argv[1:]):
         app()
+
+
+def _use_utf8() -> None:
+    """Start Python again in its UTF-8 mode (PEP 540), unless it uses UTF-8 already. What is printed stays in the locale's encoding.
+
+    PostgreSQL's programs take names in UTF-8, and Python would give them arguments in the locale's encoding.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
+        os.environ.setdefault("PYTHONIOENCODING", locale.getencoding())
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - itself

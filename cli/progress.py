@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from cli.display import format_size, one_line, one_sentence
+from pipeline.counting import counted
 from pipeline.events import Event, Notice, Notify, Progress, Started
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _share(done: int, total: int) -> str:
 
 def _amounts(event: Progress) -> str:
     if event.unit == "objects":
-        return f"{event.done:,} of {event.total:,} objects"
+        return f"{event.done:,} of {counted(event.total, 'object')}"
     return f"{format_size(event.done)} of {format_size(max(event.done, event.total))}"
 
 

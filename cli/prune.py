@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import display, options
+from cli import display, options, tables
 from cli import retention_options as retention
 from cli.errors import ExitCode, removing, result_of
 from cli.progress import show_progress
+from cli.tables import Column
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
@@ -132,21 +133,16 @@ def prune(
 
 
 def _print_plan(decisions: "Sequence[Decision]") -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("CLUSTER", "DATABASE", "BACKUP", "DATA OF", "", ""):
-        table.add_column(heading, no_wrap=heading in {"BACKUP", "DATA OF", ""})
-    table.add_column("WHY")
-    for one in decisions:
-        moment = f"{one.snapshot_at:%Y-%m-%d %H:%M}Z" if one.snapshot_at else ""
-        verdict = "keep" if one.keep else "[red]drop[/red]"
-        reasons = escape(display.one_line(", ".join(one.reasons)))
-        names = [escape(display.one_line(name)) for name in (one.ref.cluster, one.ref.database)]
-        table.add_row(*names, one.ref.backup_id, moment, "partial" if one.partial else "", verdict, reasons)
-    if decisions:
-        display.print_table(table)
+    moments = [f"{one.snapshot_at:%Y-%m-%d %H:%M}Z" if one.snapshot_at else "" for one in decisions]
+    tables.print_backups(
+        [one.ref for one in decisions],
+        [
+            Column("DATA OF", moments, spare=1),
+            Column("", ["partial" if one.partial else "" for one in decisions]),
+            Column("", ["keep" if one.keep else "[red]drop[/red]" for one in decisions]),
+            Column("WHY", [display.literal(", ".join(one.reasons)) for one in decisions], wraps=True),
+        ],
+    )
 
 
 def _document(decisions: "Sequence[Decision]", pruned: "Pruned | None") -> dict[str, object]:

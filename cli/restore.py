@@ -4,23 +4,25 @@ import os
 import shlex
 import time
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import display, options
-from cli import restore_options as how
+from cli import display, options, restore_options
 from cli.errors import Stopped, result_of
 from cli.progress import show_progress
+from pipeline.archive.selection import EntrySelection
 from pipeline.counting import counted
+from pipeline.postgres.restore_options import RestoreOptions
 
 if TYPE_CHECKING:
-    from pipeline.archive.reader import EntrySelection
     from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.request import ServerTarget
     from pipeline.config import Limits
     from storage_backends import StorageBackend
 
 
+@restore_options.with_restore_options
 def restore(
     backup: options.BackupId = "latest",
     *,
@@ -31,37 +33,21 @@ def restore(
     database: options.Database = None,
     at: options.At = None,
     partial: options.Partial = False,
-    into: how.Into = None,
-    create: how.Create = False,
-    maintenance_db: how.MaintenanceDb = None,
-    all_databases: how.AllDatabases = False,
-    globals_only: how.GlobalsOnly = False,
-    to_directory: how.ToDirectory = None,
-    table: how.Tables = None,
-    schema: how.Schemas = None,
-    to_schema: how.ToSchema = None,
-    as_: how.As = None,
-    allow_nonempty: how.AllowNonempty = False,
-    allow_older: how.AllowOlder = False,
-    schema_only: how.SchemaOnly = False,
-    data_only: how.DataOnly = False,
-    section: how.Sections = None,
-    use_list: how.UseList = None,
-    clean: how.Clean = False,
-    if_exists: how.IfExists = False,
-    no_owner: how.NoOwner = False,
-    map_role: how.Roles = None,
-    no_privileges: how.NoPrivileges = False,
-    role: how.Role = None,
-    no_comments: how.NoComments = False,
-    no_publications: how.NoPublications = False,
-    no_subscriptions: how.NoSubscriptions = False,
-    no_security_labels: how.NoSecurityLabels = False,
-    no_tablespaces: how.NoTablespaces = False,
-    disable_triggers: how.DisableTriggers = False,
-    single_transaction: how.SingleTransaction = False,
-    keep_going: how.KeepGoing = False,
-    allow_error: how.AllowErrors = None,
+    into: restore_options.Into = None,
+    create: restore_options.Create = False,
+    maintenance_db: restore_options.MaintenanceDb = None,
+    all_databases: restore_options.AllDatabases = False,
+    globals_only: restore_options.GlobalsOnly = False,
+    to_directory: restore_options.ToDirectory = None,
+    choice: EntrySelection,
+    to_schema: restore_options.ToSchema = None,
+    as_: restore_options.As = None,
+    allow_nonempty: restore_options.AllowNonempty = False,
+    allow_older: restore_options.AllowOlder = False,
+    how: RestoreOptions,
+    map_role: restore_options.Roles = None,
+    keep_going: restore_options.KeepGoing = False,
+    allow_error: restore_options.AllowErrors = None,
     jobs: options.Jobs = None,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
@@ -73,12 +59,9 @@ def restore(
     quiet: options.Quiet = False,
 ) -> None:
     """Restore a database, or some tables of it; every object is checked before PostgreSQL sees a byte of it."""
-    from pipeline.archive.reader import EntrySelection
     from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.request import ServerTarget
-    from pipeline.config import RestoreOptions
     from pipeline.errors import InvalidRequest
-    from pipeline.postgres.use_list import parse_list
     from pipeline.restore.database import restore as restore_backup
     from pipeline.restore.relocation_plan import Relocation
     from pipeline.restore.request import RestoreRequest
@@ -86,31 +69,9 @@ def restore(
     if (into is None) == (to_directory is None):
         raise InvalidRequest("Say where to restore: --into a database, or --to-directory.")
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
-    try:
-        listed = parse_list(use_list.read_text("utf-8", "replace")) if use_list else ()
-    except OSError as exc:
-        raise InvalidRequest(f"Cannot read the list {use_list}: {exc.strerror}.") from exc
-    choice = EntrySelection(tables=tuple(table or ()), schemas=tuple(schema or ()), listed=listed)
     relocation = None if to_schema is None and as_ is None else Relocation(to_schema, as_)
-    restore_options = RestoreOptions(
-        schema_only=schema_only,
-        data_only=data_only,
-        sections=tuple(section or ()),
-        clean=clean,
-        if_exists=if_exists,
-        no_owner=no_owner,
-        no_privileges=no_privileges,
-        no_comments=no_comments,
-        no_publications=no_publications,
-        no_subscriptions=no_subscriptions,
-        no_security_labels=no_security_labels,
-        no_tablespaces=no_tablespaces,
-        disable_triggers=disable_triggers,
-        single_transaction=single_transaction,
-        role=role,
-        keep_going=keep_going,
-    )
-    limits = options.make_limits(1 if single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
+    how = replace(how, keep_going=keep_going)
+    limits = options.make_limits(1 if how.single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
     target = options.parse_conninfo(into or "", quiet=quiet).maintained_in(maintenance_db)
     os.nice(nice)
     store = options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)
@@ -124,7 +85,7 @@ def restore(
             or relocation
             or database
             or all_databases == globals_only
-            or restore_options != RestoreOptions()
+            or how != RestoreOptions()
             or map_role
             or allow_error
         ):
@@ -136,7 +97,7 @@ def restore(
         return
     if to_directory is not None:
         made_there = create or allow_nonempty or allow_older
-        if restore_options != RestoreOptions() or relocation or map_role or allow_error or made_there:
+        if how != RestoreOptions() or relocation or map_role or allow_error or made_there:
             raise InvalidRequest("--to-directory restores nothing: give the pg_restore that does these options.")
         _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
         return
@@ -146,7 +107,7 @@ def restore(
         create=create,
         choice=choice,
         relocation=relocation,
-        options=restore_options,
+        options=how,
         roles=_parse_roles(map_role or []),
         allow_nonempty=allow_nonempty,
         allow_older=allow_older,
@@ -159,7 +120,7 @@ def restore(
         with closing(store), show_progress(quiet=quiet or json) as notify:
             restored = restore_backup(request, store, notify)
     except Stopped as exc:
-        if not create and not single_transaction:
+        if not create and not how.single_transaction:
             exc.consequence = "the database may hold a part of the backup now"
         raise
     seconds = time.monotonic() - started
@@ -181,7 +142,7 @@ def restore(
             )
             return
         print(f"{display.one_line(done)} in {display.format_duration(seconds)}.")
-        if not restore_options.loads_data:
+        if not how.loads_data:
             print("No data was asked for, and so none was counted.")
             return
         print(
@@ -238,7 +199,7 @@ def _extract(
     store: "StorageBackend",
     wanted: "BackupSelector",
     folder: Path,
-    choice: "EntrySelection",
+    choice: EntrySelection,
     limits: "Limits",
     *,
     json: bool,

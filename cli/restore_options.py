@@ -1,13 +1,91 @@
-"""Options on what to restore, and how: pg_restore's options with the names and meanings in its manual, and a few options of pgstow."""
+"""Options on what to restore and how, which ``restore`` and ``export`` share: pg_restore's, and a few of pgstow."""
 
+import inspect
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias, cast
 
 import typer
 
 from cli.options import SERVER, WHAT
+from pipeline.archive.selection import EntrySelection
+from pipeline.errors import InvalidRequest
+from pipeline.postgres.restore_options import RestoreOptions
+from pipeline.postgres.use_list import parse_list
 
 HOW = "How to restore"
+_MOST = 2**31 - 1
+"""pg_restore counts objects in 32 bits."""
+
+
+def _flag(help_: str, *spellings: str) -> Any:
+    return Annotated[bool, typer.Option(*spellings, help=help_, rich_help_panel=HOW)]
+
+
+def _value(help_: str, metavar: str, *spellings: str, of: type = list[str], panel: str = HOW, **limits: int) -> Any:
+    option = typer.Option(*spellings, metavar=metavar, help=help_, rich_help_panel=panel, **cast("Any", limits))
+    return Annotated[of | None, option]
+
+
+CHOICE: Mapping[str, Any] = {
+    "tables": _value("Only these tables, with their indexes and all", "PATTERN", "--table", "-t", panel=WHAT),
+    "schemas": _value("Only these schemas, and the tables of -t", "PATTERN", "--schema", "-n", panel=WHAT),
+    "indexes": _value("Only these indexes, of tables that are there", "NAME", "--index", "-I", panel=WHAT),
+    "functions": _value(
+        "Only these functions, as pgstow show --toc spells them", "NAME(TYPES)", "--function", "-P", panel=WHAT
+    ),
+    "triggers": _value(
+        "Only these triggers, as pgstow show --toc spells them", "'TABLE NAME'", "--trigger", "-T", panel=WHAT
+    ),
+    "exclude_tables": _value("All but these tables", "PATTERN", "--exclude-table", panel=WHAT),
+    "exclude_schemas": _value("All but these schemas", "PATTERN", "--exclude-schema", "-N", panel=WHAT),
+    "listed": _value(
+        "Only the entries of this list, in its order; pgstow show --toc prints one to edit",
+        "FILE",
+        "--use-list",
+        "-L",
+        of=Path,
+        panel=WHAT,
+    ),
+}
+"""By field of EntrySelection: the option's type and declaration."""
+CHANGES: Mapping[str, Any] = {
+    "schema_only": _flag("Definitions without data", "--schema-only", "-s"),
+    "data_only": _flag("Data into tables that are there", "--data-only", "-a"),
+    "statistics_only": _flag("Only the planner's statistics (pg_restore 18)", "--statistics-only"),
+    "no_schema": _flag("Data and statistics, no definitions (pg_restore 18)", "--no-schema"),
+    "no_data": _flag("Definitions and statistics, no data (pg_restore 18)", "--no-data"),
+    "no_statistics": _flag("Leave out the planner's statistics (pg_restore 18)", "--no-statistics"),
+    "statistics": _flag("The planner's statistics too, as by default (pg_restore 18)", "--statistics"),
+    "sections": _value("pre-data, data or post-data", "SECTION", "--section"),
+    "clean": _flag("Drop what is restored before it is made anew", "--clean", "-c"),
+    "if_exists": _flag("With --clean: an object that isn't there is no error", "--if-exists"),
+    "no_owner": _flag("Leave out owners: the role that restores owns everything", "--no-owner", "-O"),
+    "use_set_session_authorization": _flag(
+        "Make each object as its owner, instead of giving it to the owner", "--use-set-session-authorization"
+    ),
+    "no_privileges": _flag("Leave out grants", "--no-privileges", "--no-acl", "-x"),
+    "no_comments": _flag("Leave out comments", "--no-comments"),
+    "no_policies": _flag("Leave out row security and its policies (pg_restore 18)", "--no-policies"),
+    "no_publications": _flag("Leave out publications", "--no-publications"),
+    "no_subscriptions": _flag("Leave out subscriptions", "--no-subscriptions"),
+    "no_security_labels": _flag("Leave out security labels", "--no-security-labels"),
+    "no_tablespaces": _flag("Put everything into the default tablespace", "--no-tablespaces"),
+    "no_table_access_method": _flag(
+        "Give each table the default access method (pg_restore 15)", "--no-table-access-method"
+    ),
+    "role": _value("SET ROLE to this after login", "ROLE", "--role", of=str),
+    "disable_triggers": _flag("With --data-only: neither triggers nor foreign keys see the data", "--disable-triggers"),
+    "superuser": _value(
+        "With --disable-triggers: the superuser who disables them", "ROLE", "--superuser", "-S", of=str
+    ),
+    "single_transaction": _flag("All or nothing, in a single job", "--single-transaction", "-1"),
+    "transaction_size": _value(
+        "Commit after so many objects (pg_restore 17)", "NUMBER", "--transaction-size", of=int, min=1, max=_MOST
+    ),
+}
+"""By field of RestoreOptions: the option's type and declaration."""
 
 Into: TypeAlias = Annotated[
     str | None,
@@ -40,20 +118,6 @@ GlobalsOnly: TypeAlias = Annotated[
 ToDirectory: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help="Write a directory-format archive for pg_restore instead")
 ]
-Tables: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--table",
-        "-t",
-        metavar="PATTERN",
-        help="Only these tables, with their indexes and all",
-        rich_help_panel=WHAT,
-    ),
-]
-Schemas: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--schema", "-n", metavar="PATTERN", help="Only these schemas", rich_help_panel=WHAT),
-]
 ToSchema: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Put them into this schema instead", rich_help_panel=WHAT),
@@ -67,68 +131,6 @@ AllowNonempty: TypeAlias = Annotated[
 ]
 AllowOlder: TypeAlias = Annotated[
     bool, typer.Option("--allow-older", help="Restore into an older major version than was backed up")
-]
-SchemaOnly: TypeAlias = Annotated[
-    bool, typer.Option("--schema-only", "-s", help="Definitions without data", rich_help_panel=HOW)
-]
-DataOnly: TypeAlias = Annotated[
-    bool, typer.Option("--data-only", "-a", help="Data into tables that are there", rich_help_panel=HOW)
-]
-Sections: TypeAlias = Annotated[
-    list[str] | None,
-    typer.Option("--section", metavar="SECTION", help="pre-data, data or post-data", rich_help_panel=HOW),
-]
-UseList: TypeAlias = Annotated[
-    Path | None,
-    typer.Option(
-        "--use-list",
-        "-L",
-        metavar="FILE",
-        help="Only the entries of this list, in its order; pgstow show --toc prints one to edit",
-        rich_help_panel=HOW,
-    ),
-]
-Clean: TypeAlias = Annotated[
-    bool, typer.Option("--clean", "-c", help="Drop what is restored before it is made anew", rich_help_panel=HOW)
-]
-IfExists: TypeAlias = Annotated[
-    bool, typer.Option("--if-exists", help="With --clean: what isn't there is no error", rich_help_panel=HOW)
-]
-NoOwner: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--no-owner", "-O", help="Leave out owners: objects belong to the role that restores them", rich_help_panel=HOW
-    ),
-]
-NoPrivileges: TypeAlias = Annotated[
-    bool, typer.Option("--no-privileges", "--no-acl", "-x", help="Leave out grants", rich_help_panel=HOW)
-]
-NoComments: TypeAlias = Annotated[bool, typer.Option("--no-comments", help="Leave out comments", rich_help_panel=HOW)]
-NoPublications: TypeAlias = Annotated[
-    bool, typer.Option("--no-publications", help="Leave out publications", rich_help_panel=HOW)
-]
-NoSubscriptions: TypeAlias = Annotated[
-    bool, typer.Option("--no-subscriptions", help="Leave out subscriptions", rich_help_panel=HOW)
-]
-NoSecurityLabels: TypeAlias = Annotated[
-    bool, typer.Option("--no-security-labels", help="Leave out security labels", rich_help_panel=HOW)
-]
-NoTablespaces: TypeAlias = Annotated[
-    bool, typer.Option("--no-tablespaces", help="Put everything into the default tablespace", rich_help_panel=HOW)
-]
-Role: TypeAlias = Annotated[
-    str | None, typer.Option("--role", metavar="ROLE", help="SET ROLE to this after login", rich_help_panel=HOW)
-]
-DisableTriggers: TypeAlias = Annotated[
-    bool,
-    typer.Option(
-        "--disable-triggers",
-        help="With --data-only: no triggers or foreign keys while rows are loaded",
-        rich_help_panel=HOW,
-    ),
-]
-SingleTransaction: TypeAlias = Annotated[
-    bool, typer.Option("--single-transaction", "-1", help="All or nothing, in a single job", rich_help_panel=HOW)
 ]
 KeepGoing: TypeAlias = Annotated[
     bool,
@@ -154,3 +156,43 @@ Roles: TypeAlias = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+
+
+def with_restore_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with the options in CHOICE and CHANGES in the place of its parameters ``choice`` and ``how``.
+
+    The command gets them as an EntrySelection and as RestoreOptions. Raises InvalidRequest if options contradict each other, or if the list of
+    entries can't be read.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    parameters = []
+    for parameter in signature.parameters.values():
+        if options := {"choice": CHOICE, "how": CHANGES}.get(parameter.name):
+            parameters += [_parameter(name, annotation) for name, annotation in options.items()]
+        else:
+            parameters.append(parameter)
+
+    @wraps(command)
+    def taking_options(**given: Any) -> None:
+        listed = _read_list(given.pop("listed"))
+        chosen = {name: tuple(given.pop(name) or ()) for name in CHOICE if name != "listed"}
+        changes = {name: given.pop(name) for name in CHANGES}
+        changes["sections"] = tuple(changes["sections"] or ())
+        command(choice=EntrySelection(**chosen, listed=listed), how=RestoreOptions(**changes), **given)
+
+    typed = cast("Any", taking_options)
+    typed.__signature__ = signature.replace(parameters=parameters)
+    typed.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return taking_options
+
+
+def _parameter(name: str, annotation: Any) -> inspect.Parameter:
+    default = False if annotation.__origin__ is bool else None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _read_list(path: Path | None) -> tuple[int, ...]:
+    try:
+        return parse_list(path.read_text("utf-8", "replace")) if path else ()
+    except OSError as exc:
+        raise InvalidRequest(f"Cannot read the list {path}: {exc.strerror}.") from exc

@@ -67,8 +67,11 @@ def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool
     if yes and not dry_run:
         return True
     if not dry_run and not json and sys.stdin.isatty() and sys.stderr.isatty():
-        if typer.confirm(question, default=False, err=True):
-            return True
+        try:
+            if typer.confirm(question, default=False, err=True):
+                return True
+        except typer.Abort:  # Ctrl-D, which ends no line
+            print(file=sys.stderr)
         print("Nothing was removed.", file=sys.stderr)
         return False
     why = "a dry run" if dry_run else "a dry run, since nobody is asked here: give --yes to remove it"

@@ -4,7 +4,7 @@ import os
 import random
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import typer
 
 from cli import display, logs, options, run_options
 from cli.errors import ExitCode, Stopped, exit_code_of, result_of
+from cli.tables import Column, print_table
 from pipeline import config as pipeline_config
 
 if TYPE_CHECKING:
@@ -203,34 +204,20 @@ def _describe(backups: "Sequence[dict[str, Any]]") -> str:
 
 
 def _print(backups: "Sequence[dict[str, Any]]") -> None:
-    from rich.markup import escape
-    from rich.table import Table
+    def cells(tell: "Callable[[dict[str, Any]], str]") -> list[str]:
+        return ["" if one["backup_id"] is None else tell(one) for one in backups]
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("DATABASE", "DESTINATION", "", "BACKUP"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("TABLES", "ROWS", "SIZE", "STORED", "TOOK"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("VERIFIED")
-    pruning = any(one["removed"] is not None for one in backups)
-    if pruning:
-        table.add_column("PRUNED", justify="right", no_wrap=True)
-    for one in backups:
-        names = [escape(display.one_line(one[name])) for name in ("database", "destination")]
-        result = "[green]good[/green]" if one["good"] else "[red]FAILED[/red]"
-        if one["backup_id"] is None:
-            table.add_row(*names, result)
-            continue
-        table.add_row(
-            *names,
-            result,
-            one["backup_id"],
-            f"{one['tables']:,}",
-            f"{one['rows']:,}",
-            display.format_size(one["dumped_bytes"]),
-            display.format_size(one["stored_bytes"]),
-            display.format_duration(one["seconds"]),
-            one["verified"] or "no",
-            *(["" if one["removed"] is None else f"{one['removed']:,}"] if pruning else []),
-        )
-    display.print_table(table)
+    columns = [
+        Column("DATABASE", [display.literal(one["database"]) for one in backups]),
+        Column("DESTINATION", [display.literal(one["destination"]) for one in backups]),
+        Column("BACKUP", cells(lambda one: one["backup_id"])),
+        Column("TABLES", cells(lambda one: f"{one['tables']:,}"), right=True, spare=2),
+        Column("ROWS", cells(lambda one: f"{one['rows']:,}"), right=True, spare=3),
+        Column("SIZE", cells(lambda one: display.format_size(one["dumped_bytes"])), right=True, spare=1),
+        Column("STORED", cells(lambda one: display.format_size(one["stored_bytes"])), right=True, spare=4),
+        Column("TOOK", cells(lambda one: display.format_duration(one["seconds"])), right=True, spare=5),
+        Column("VERIFIED", cells(lambda one: one["verified"] or "no")),
+        Column("PRUNED", cells(lambda one: "" if one["removed"] is None else f"{one['removed']:,}"), right=True),
+        Column("", ["[green]good[/green]" if one["good"] else "[red]FAILED[/red]" for one in backups]),
+    ]
+    print_table(columns)

@@ -10,6 +10,7 @@ import typer
 
 from cli import display, options
 from cli.progress import show_progress
+from cli.tables import Column, print_table
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
@@ -97,7 +98,6 @@ def _moment(moment: datetime) -> str:
 
 
 def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, all_tables: bool) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     from pipeline.catalog.manifest import File, TableData
@@ -130,7 +130,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Extensions": ", ".join(f"{extension.name} {extension.version}" for extension in source.extensions) or "none",
         "Format": dump.format,
         "Selection": " ".join(left_out) or "everything",
-        "Rows": f"{totals.rows:,} in {counted(totals.tables, 'table')}",
+        "Rows": "none" if manifest.kind == "globals" else f"{totals.rows:,} in {counted(totals.tables, 'table')}",
         "Size": f"{display.format_size(totals.size)} in {counted(totals.files, 'file')}, {display.format_size(totals.stored_size)} stored "
         f"in {counted(totals.objects, 'object')} ({manifest.compression.algorithm} level {manifest.compression.level})",
         "Encryption": "none",
@@ -139,12 +139,16 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Locked": _describe_lock(manifest, lock),
         "Before this": f"{previous.backup_id} (SHA-256 of its manifest {previous.sha256})" if previous else "nothing",
     }
+    if dump.options:
+        facts["Options"] = " ".join(dump.options)
     if dump.unlogged_left_out:
         names = ", ".join(dump.unlogged_left_out)
         facts["Left out"] = f"rows and values of unlogged tables and sequences, which a standby doesn't have: {names}"
     grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     for name, value in facts.items():
-        grid.add_row(f"[bold]{name}[/bold]", escape(display.one_line(value)))
+        grid.add_row(f"[bold]{name}[/bold]", display.literal(value))
     out = display.console()
     out.print(grid)
 
@@ -154,23 +158,20 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
     rows_of: list[File | TableData] = [*manifest.tables, *(file for file in manifest.files if file.kind == "table")]
     tables = sorted(rows_of, key=lambda table: -table.size)
     shown = tables if all_tables else tables[:_TABLES_SHOWN]
-    listing = Table(box=None, pad_edge=False, header_style="bold")
-    listing.add_column("TABLE")
-    for heading in ("ROWS", "SIZE", "STORED"):
-        listing.add_column(heading, justify="right")
-    listing.add_column("FILE")
-    for table in shown:
-        database = table.database if isinstance(table, TableData) else None
-        path = table.path if isinstance(table, File) else next((file.path for file in manifest.files), "")
-        listing.add_row(
-            escape(display.one_line(".".join(filter(None, (database, table.schema_name, table.relation))))),
-            f"{table.rows or 0:,}",
-            display.format_size(table.size),
-            display.format_size(stored[path]) if isinstance(table, File) else "",
-            escape(display.one_line(path)),
-        )
-    out.print()
-    out.print(listing)
+    relations = [filter(None, (getattr(one, "database", None), one.schema_name, one.relation)) for one in shown]
+    paths = [one.path if isinstance(one, File) else next((file.path for file in manifest.files), "") for one in shown]
+    sizes = [display.format_size(stored[one.path]) if isinstance(one, File) else "" for one in shown]
+    if shown:
+        out.print()
+    print_table(
+        [
+            Column("TABLE", [display.literal(".".join(names)) for names in relations]),
+            Column("ROWS", [f"{one.rows or 0:,}" for one in shown], right=True),
+            Column("SIZE", [display.format_size(one.size) for one in shown], right=True),
+            Column("STORED", sizes, right=True, spare=1),
+            Column("FILE", [display.literal(path) for path in paths], spare=2),
+        ]
+    )
     if len(tables) > len(shown):
         out.print(f"… and {counted(len(tables) - len(shown), 'more table')}; --all shows them.")
     if large_objects := sum(1 for file in manifest.files if file.kind == "large_object"):

@@ -1,10 +1,16 @@
 """Standard output and standard error. A closed stream, a full disk or a reader that has gone must not undo a command's work."""
 
+import codecs
 import io
 import os
 import select
 import sys
 from typing import Any, TextIO
+
+_SPELLED = {"…": "...", "✓": "+", "✗": "x", "→": "->"}
+"""pgstow's own signs, for encodings that lack them."""
+_UNENCODABLE = "pgstow.unencodable"
+"""The name of :func:`_spell` among Python's handlers of encoding errors."""
 
 
 def take_over() -> None:
@@ -22,6 +28,7 @@ def take_over() -> None:
             os.set_inheritable(number, True)
     if sys.stdin is None:
         sys.stdin = open(0, closefd=False, encoding="utf-8")  # noqa: SIM115 - open as long as the process is
+    codecs.register_error(_UNENCODABLE, _spell)
     sys.stdout = _text(_Result(1, "w", closefd=False), sys.stdout)
     sys.stderr = _text(_Messages(2, "w", closefd=False), sys.stderr)
 
@@ -68,10 +75,17 @@ class _Result(io.FileIO):
 
 
 def _text(raw: io.FileIO, replaced: TextIO | None) -> TextIO:
-    """Return a text stream over ``raw``, like the stream that it replaces. Characters that the encoding lacks are escaped."""
+    """Return a text stream over ``raw``, like the stream that it replaces. Characters that the encoding lacks are spelled or escaped."""
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=replaced.encoding if replaced else "utf-8",
-        errors="backslashreplace",
+        errors=_UNENCODABLE,
         line_buffering=getattr(replaced, "line_buffering", True) or getattr(replaced, "write_through", True),
     )
+
+
+def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
+    """Return what stands for a character that the encoding lacks, and the place after the character."""
+    if isinstance(error, UnicodeEncodeError) and (spelled := _SPELLED.get(error.object[error.start])):
+        return spelled, error.start + 1
+    return codecs.backslashreplace_errors(error)

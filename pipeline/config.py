@@ -5,7 +5,6 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
 
 from pipeline.errors import InvalidRequest
 
@@ -121,43 +120,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """The parts of a database to dump, in pg_dump's patterns."""
-
-    tables: tuple[str, ...] = ()
-    exclude_tables: tuple[str, ...] = ()
-    schemas: tuple[str, ...] = ()
-    exclude_schemas: tuple[str, ...] = ()
-    exclude_table_data: tuple[str, ...] = ()
-    only: Literal["schema", "data"] | None = None
-    """``schema`` for the definitions alone, ``data`` for the rows alone, None for both."""
-
-    @property
-    def is_all_tables(self) -> bool:
-        """True if no table, schema or table's data is left out."""
-        return not (
-            self.tables or self.exclude_tables or self.schemas or self.exclude_schemas or self.exclude_table_data
-        )
-
-    @property
-    def is_all(self) -> bool:
-        """True if nothing is left out."""
-        return self.only is None and self.is_all_tables
-
-    def arguments(self) -> list[str]:
-        """Return the options for pg_dump's command line."""
-        only = [f"--{self.only}-only"] if self.only else []
-        spelled = (
-            ("--table", self.tables),
-            ("--exclude-table", self.exclude_tables),
-            ("--schema", self.schemas),
-            ("--exclude-schema", self.exclude_schemas),
-            ("--exclude-table-data", self.exclude_table_data),
-        )
-        return only + [f"{option}={pattern}" for option, patterns in spelled for pattern in patterns]
-
-
-@dataclass(frozen=True, slots=True)
 class Labels:
     """A backup's labels in its manifest, by which prune chooses. Raises InvalidRequest if a tag is empty or unprintable."""
 
@@ -170,92 +132,3 @@ class Labels:
         for tag in self.tags:
             if not tag.strip() or not tag.isprintable():
                 raise InvalidRequest(f"{tag!r} can't be a tag: it is empty, or has characters that can't be printed.")
-
-
-SECTIONS = ("pre-data", "data", "post-data")
-"""An archive's sections, by pg_restore's names: definitions, then rows and large objects, then indexes, constraints, triggers and the like."""
-
-
-@dataclass(frozen=True, slots=True)
-class RestoreOptions:
-    """pg_restore's own options, by its names and with its meanings. Raises InvalidRequest if they contradict each other.
-
-    https://www.postgresql.org/docs/current/app-pgrestore.html
-    """
-
-    schema_only: bool = False
-    data_only: bool = False
-    sections: tuple[str, ...] = ()
-    """Names in :data:`SECTIONS`; empty for all sections."""
-    clean: bool = False
-    if_exists: bool = False
-    no_owner: bool = False
-    no_privileges: bool = False
-    no_comments: bool = False
-    no_publications: bool = False
-    no_subscriptions: bool = False
-    no_security_labels: bool = False
-    no_tablespaces: bool = False
-    disable_triggers: bool = False
-    single_transaction: bool = False
-    role: str | None = None
-    keep_going: bool = False
-    """True to go on after errors, as pg_restore does by default. If False, the first error ends pg_restore (``--exit-on-error``)."""
-
-    def __post_init__(self) -> None:
-        if unknown := [section for section in self.sections if section not in SECTIONS]:
-            raise InvalidRequest(
-                f"{unknown[0]!r} is no section of an archive: say {', '.join(SECTIONS[:2])} or {SECTIONS[2]}."
-            )
-        if self.schema_only + self.data_only + bool(self.sections) > 1:
-            raise InvalidRequest("Say one of --schema-only, --data-only and --section.")
-        if self.clean and self.data_only:
-            raise InvalidRequest(
-                "--clean drops what is made anew then, and --data-only makes nothing: say one of them."
-            )
-        if self.if_exists and not self.clean:
-            raise InvalidRequest("--if-exists is about what --clean drops: say both.")
-        if self.disable_triggers and not self.data_only:
-            raise InvalidRequest("--disable-triggers is for --data-only: else triggers are made after the data.")
-        if self.single_transaction and self.keep_going:
-            raise InvalidRequest("--single-transaction ends at the first error: it can't go with --keep-going.")
-
-    @property
-    def makes_tables(self) -> bool:
-        """True if the restore makes tables, which must not exist before."""
-        return not self.data_only and (not self.sections or "pre-data" in self.sections)
-
-    @property
-    def loads_data(self) -> bool:
-        """True if the restore loads rows and large objects."""
-        return not self.schema_only and (not self.sections or "data" in self.sections)
-
-    @property
-    def left_out(self) -> frozenset[str]:
-        """The kinds of entries on the database as a whole that aren't restored, in pg_dump's words."""
-        kinds = {"ACL": self.no_privileges, "COMMENT": self.no_comments, "SECURITY LABEL": self.no_security_labels}
-        return frozenset(kind for kind, given in kinds.items() if given)
-
-    def arguments(self) -> list[str]:
-        """Return the options for pg_restore's command line."""
-        flags = {
-            "--schema-only": self.schema_only,
-            "--data-only": self.data_only,
-            "--clean": self.clean,
-            "--if-exists": self.if_exists,
-            "--no-owner": self.no_owner,
-            "--no-privileges": self.no_privileges,
-            "--no-comments": self.no_comments,
-            "--no-publications": self.no_publications,
-            "--no-subscriptions": self.no_subscriptions,
-            "--no-security-labels": self.no_security_labels,
-            "--no-tablespaces": self.no_tablespaces,
-            "--disable-triggers": self.disable_triggers,
-            "--single-transaction": self.single_transaction,
-            "--exit-on-error": not self.keep_going,
-        }
-        return [
-            *(flag for flag, given in flags.items() if given),
-            *(f"--section={section}" for section in self.sections),
-            *([f"--role={self.role}"] if self.role else []),
-        ]

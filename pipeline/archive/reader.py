@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from pipeline.archive.selection import EntrySelection
 from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest, TableData
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -12,7 +13,6 @@ from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.postgres.large_object_list import read_large_object_list
 from pipeline.postgres.loading import names_money
-from pipeline.postgres.patterns import choose_entries
 from pipeline.postgres.role_names import rename_roles
 from pipeline.postgres.toc import Toc, TocEntry
 from pipeline.postgres.toc_format import TocCutShort, read_toc
@@ -23,33 +23,6 @@ from storage_backends import StorageBackend
 
 _WITH_DATA = {"TABLE DATA", "BLOBS"}
 """Entries that have data in an archive, in pg_dump's words."""
-
-
-@dataclass(frozen=True, slots=True)
-class EntrySelection:
-    """The entries of an archive to restore, by pg_dump's patterns or by dump IDs; all entries if neither is given.
-
-    Raises InvalidRequest if both are given.
-    """
-
-    tables: tuple[str, ...] = ()
-    schemas: tuple[str, ...] = ()
-    listed: tuple[int, ...] = ()
-    """Dump IDs of the entries, in the order to restore them in."""
-
-    def __post_init__(self) -> None:
-        if self.listed and self.by_pattern:
-            raise InvalidRequest("A list of entries says what to take: leave out the patterns for tables and schemas.")
-
-    @property
-    def by_pattern(self) -> bool:
-        """True if patterns choose the entries."""
-        return bool(self.tables or self.schemas)
-
-    @property
-    def is_all(self) -> bool:
-        """True if no entry is left out."""
-        return not (self.by_pattern or self.listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +87,8 @@ class Archive:
             raise InvalidRequest(
                 f"{self.manifest.backup_id} is a plain script, which psql runs as a whole: no part of it can be chosen."
             )
-        if choice.by_pattern:
-            return self._in_order(choose_entries(self.toc, choice.tables, choice.schemas))
+        if not choice.listed:
+            return self._in_order(choice.select(self.toc)[0])
         known = {entry.dump_id: entry for entry in self.toc.entries}
         if unknown := [dump_id for dump_id in choice.listed if dump_id not in known]:
             raise InvalidRequest(

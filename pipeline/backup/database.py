@@ -7,14 +7,13 @@ from pipeline.archive.single_file import describe_stream
 from pipeline.backup.directory import describe_files, dump_directory
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.request import BackupRequest
-from pipeline.backup.source import check_server_clock, describe_source
+from pipeline.backup.source import check_server_clock, describe_source, find_dumper
 from pipeline.backup.stream import dump_stream
 from pipeline.catalog.keys import check_name
 from pipeline.catalog.manifest import DumpOptions, TableData
 from pipeline.counting import counted
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.locks import backup_lock
-from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
 from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
 from storage_backends import StorageBackend
@@ -36,10 +35,10 @@ def back_up(request: BackupRequest, stores: Sequence[StorageBackend], notify: No
 
 def _back_up_alone(backup: BackupInProgress, server: Server) -> BackupResults:
     request, notify = backup.request, backup.notify
-    program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
-    snapshot = server.export_snapshot()
+    program = find_dumper("pg_dump", server, request)
+    snapshot = server.export_snapshot(serializable=request.selection.has("--serializable-deferrable"))
     check_server_clock(snapshot.taken_at)
-    source = describe_source(server, program, snapshot.wal_lsn, for_script=request.format == "plain")
+    source = describe_source(server, program, snapshot.wal_lsn, request.selection, for_script=request.format == "plain")
     options = _describe_dump(request, unlogged_left_out(server, request.selection))
     if options.unlogged_left_out:
         notify(Notice(describe_left_out(options.unlogged_left_out)))
@@ -72,5 +71,6 @@ def _describe_dump(request: BackupRequest, unlogged_left_out: list[str]) -> Dump
         schemas=list(chosen.schemas),
         exclude_schemas=list(chosen.exclude_schemas),
         exclude_table_data=list(chosen.exclude_table_data),
+        options=list(map(str, chosen.options)),
         unlogged_left_out=unlogged_left_out,
     )

@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass
 
 from pipeline.backup.request import BackupRequest
-from pipeline.backup.source import default_cluster
+from pipeline.backup.source import default_cluster, find_dumper
 from pipeline.catalog.manifest import TOC_NAME
 from pipeline.postgres.dump import DirectoryDump, DumpCall
-from pipeline.postgres.programs import Program, find_program
+from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import Toc
 from pipeline.postgres.toc_format import TocCutShort, read_toc
@@ -45,7 +45,7 @@ class BackupPlan:
 def plan_backup(request: BackupRequest) -> BackupPlan:
     """Start pg_dump as a backup does, and stop it once it has written its table of contents. Return the plan. Raises PipelineError."""
     with Workspace(request.limits.spool_parent) as workspace, Server(request.source) as server:
-        program = find_program("pg_dump", at_least_major=server.major, search=request.programs)
+        program = find_dumper("pg_dump", server, request)
         call = DumpCall(program, request.source, workspace, server, "pgstow dry run", request.lock_wait_timeout)
         dump = DirectoryDump(call, request.selection, snapshot=server.export_snapshot().name, jobs=1)
         toc = _await_toc(dump)

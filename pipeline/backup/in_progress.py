@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -104,11 +104,14 @@ class BackupInProgress:
         Raises LocalResourceExhausted if the folder can't be made.
         """
         request, limits = self.request, self.request.limits
-        with Workers() as workers, Workspace(limits.spool_parent) as workspace:
+        with Workers() as workers, Workspace(limits.spool_parent) as workspace, ExitStack() as stack:
             reached = request.source.at(server.host, server.hostaddr, server.port)
+            watcher = server
+            if reached.role and request.statement_timeout:  # the login's statements are hidden from another role
+                watcher = stack.enter_context(Server(reached.acting_as(None)))
             yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
-                StatementTimeout(server, self.session_name, request.statement_timeout, workers),
+                StatementTimeout(watcher, self.session_name, request.statement_timeout, workers),
                 ArchiveWriter(
                     self.destinations, self.ref.data_prefix, workers, limits, Compressor(request.level), self.notify
                 ),

@@ -5,16 +5,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.catalog.manifest import Format
-from pipeline.config import Labels, Limits, Selection
+from pipeline.config import Labels, Limits
+from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.encodings import can_dump_in
+from pipeline.selection import Selection
 from pipeline.stages.compress import DEFAULT_LEVEL
 
 
 @dataclass(frozen=True, slots=True)
 class BackupRequest:
-    """One database to back up, and how. Raises InvalidRequest if the limits' memory can't hold two objects of the largest size."""
+    """One database to back up, and how.
+
+    Raises InvalidRequest if the limits' memory can't hold two objects of the largest size, or if an option of pg_dump doesn't fit.
+    """
 
     source: Conninfo
+    """The database. pgstow's own sessions act as the selection's role."""
     cluster: str | None = None
     """The cluster's name in the store; None for the server's host, with its port if that isn't 5432."""
     selection: Selection = field(default_factory=Selection)
@@ -35,3 +42,13 @@ class BackupRequest:
 
     def __post_init__(self) -> None:
         self.limits.check_memory(self.limits.object_size)
+        for given in self.selection.options:
+            if given.option.plain_only and self.format != "plain":
+                raise InvalidRequest(
+                    f"pg_dump ignores {given.option.name} unless the format is plain: say it when you restore, or take --format plain."
+                )
+        if unknown := [name for name in self.selection.values("--encoding") if not can_dump_in(name)]:
+            raise InvalidRequest(
+                f"{unknown[0]!r} is no encoding that pgstow dumps in: write one that a database can have, such as UTF8 or LATIN1."
+            )
+        object.__setattr__(self, "source", self.source.acting_as(self.selection.role))

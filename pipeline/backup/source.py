@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime
 
+from pipeline.backup.request import BackupRequest
 from pipeline.catalog.manifest import Source
 from pipeline.catalog.plausibility import doubt_time
-from pipeline.errors import DumpFailed
+from pipeline.errors import DumpFailed, InvalidRequest
+from pipeline.postgres.encodings import ANY_BYTES, canonical, shown
 from pipeline.postgres.loading import has_money, session_default
-from pipeline.postgres.programs import Program
+from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.server import Server
+from pipeline.selection import Selection
 
 
 def check_server_clock(snapshot_at: datetime) -> None:
@@ -26,11 +29,49 @@ def default_cluster(server: Server) -> str:
     return host if server.port == 5432 else f"{host}-{server.port}"
 
 
-def describe_source(server: Server, program: Program, wal_lsn: str | None, *, for_script: bool = False) -> Source:
+def find_dumper(name: str, server: Server, request: BackupRequest) -> Program:
+    """Return pg_dump or pg_dumpall for the server. Raises ProgramMissing, or InvalidRequest if it can't take the request's options."""
+    program = find_program(name, at_least_major=server.major, search=request.programs)
+    for given in request.selection.options:
+        if given.option.since > program.major:
+            raise InvalidRequest(
+                f"{given.option.name} needs {name} of PostgreSQL {given.option.since} or newer, and the one for this server is "
+                f"{program.path} {program.version}: leave the option out, or name a newer one's folder by --bin-dir."
+            )
+    _check_fit(server, request.selection)
+    return program
+
+
+def _check_fit(server: Server, selection: Selection) -> None:
+    """Raise InvalidRequest if the server can't give what an option asks for. Raises ConnectionFailed."""
+    if selection.has("--serializable-deferrable") and server.fetch("SELECT WHERE pg_catalog.pg_is_in_recovery()"):
+        raise InvalidRequest(
+            "--serializable-deferrable needs a primary, and the server is a standby, which has no serializable transactions: "
+            "leave the option out, or back up from the primary."
+        )
+    for encoding in selection.values("--encoding"):
+        if server.describe().encoding == ANY_BYTES:
+            raise InvalidRequest(
+                f"The database {server.name} has the encoding {ANY_BYTES}, so nothing says how to read its bytes: leave --encoding out."
+            )
+        if unsure := [name for name, data in server.names_in(encoding) if shown(data, canonical(encoding)) != name]:
+            raise InvalidRequest(
+                f"pgstow can't tell the name {unsure[0]} in the encoding {encoding}: take another one, or leave --encoding out."
+            )
+
+
+def describe_source(
+    server: Server,
+    program: Program,
+    wal_lsn: str | None,
+    selection: Selection | None = None,
+    *,
+    for_script: bool = False,
+) -> Source:
     """Return the manifest's description of the session's server and database. Raises ConnectionFailed.
 
-    ``for_script`` adds the server's roles, superusers and tablespaces, all of which a script may name. ``lc_monetary`` is then None if the
-    database has no money.
+    ``selection`` is the dump's, whose options may change settings. ``for_script`` adds the server's roles, superusers and tablespaces, all of
+    which a script may name. ``lc_monetary`` is then None if the database has no money.
     """
     facts = server.describe()
     return Source(
@@ -51,7 +92,8 @@ def describe_source(server: Server, program: Program, wal_lsn: str | None, *, fo
         time_zone=facts.time_zone,
         bytea_output=facts.bytea_output,
         lc_monetary=session_default(server, "lc_monetary") if not for_script or has_money(server) else None,
-        quote_all_identifiers=session_default(server, "quote_all_identifiers") == "on",
+        quote_all_identifiers=session_default(server, "quote_all_identifiers") == "on"
+        or (selection is not None and selection.has("--quote-all-identifiers")),
         extensions=list(facts.extensions),
         roles=server.roles() if for_script else [],
         superusers=server.superusers() if for_script else [],

@@ -12,8 +12,9 @@ from pipeline.catalog.canonical_json import Model, brief, document_schema, dump_
 from pipeline.catalog.fields import MOST, ArchivePath, BackupId, Count, Moment, ObjectKey, Sha256
 from pipeline.catalog.keys import CLUSTER, DATA, GLOBALS, BackupRef, encode_name, is_backup_id
 from pipeline.errors import ManifestInvalid
+from pipeline.pg_dump_options import leaves_out
 
-MANIFEST_VERSION = "1.2"
+MANIFEST_VERSION = "1.3"
 LONGEST_MANIFEST = 512 * 1024 * 1024
 """Bytes of a manifest. A file takes about 300 bytes, so the limit allows more than a million tables and large objects."""
 TOC_NAME = "toc.dat"
@@ -80,6 +81,10 @@ class DumpOptions(Model):
     schemas: list[str] = Field(default=[])
     exclude_schemas: list[str] = Field(default=[])
     exclude_table_data: list[str] = Field(default=[])
+    options: list[str] = Field(
+        default=[],
+        description="Further options, as for pg_dump or pg_dumpall: --no-comments, --extension=postgis. Since 1.3",
+    )
     unlogged_left_out: list[str] = Field(
         default=[],
         description="Unlogged tables and sequences of a standby, where they are empty: pg_dump left out their rows and values",
@@ -93,8 +98,8 @@ class DumpOptions(Model):
     role_passwords: bool | None = Field(default=None, description="Whether globals have roles' password hashes")
 
     @property
-    def patterns(self) -> tuple[list[str], ...]:
-        """The patterns that choose what is dumped, by option and always in the same order."""
+    def choices(self) -> tuple[list[str], ...]:
+        """The patterns and options that choose what is dumped, always in the same order."""
         return (
             self.tables,
             self.exclude_tables,
@@ -102,12 +107,13 @@ class DumpOptions(Model):
             self.exclude_schemas,
             self.exclude_table_data,
             self.exclude_databases,
+            list(filter(leaves_out, self.options)),
         )
 
     @property
     def partial(self) -> bool:
         """True if something was left out."""
-        return self.only is not None or any(self.patterns)
+        return self.only is not None or any(self.choices)
 
 
 class Compression(Model):

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from pipeline.check.finding import Finding, Severity, some
-from pipeline.config import Selection
 from pipeline.counting import counted
 from pipeline.postgres.locks import Blocker, find_blockers
 from pipeline.postgres.privileges import (
@@ -16,6 +15,7 @@ from pipeline.postgres.privileges import (
 )
 from pipeline.postgres.server import Server
 from pipeline.postgres.server_state import ServerState
+from pipeline.selection import Selection
 
 LOCKS = "locks"
 _LISTED = 20
@@ -31,10 +31,11 @@ def examine_privileges(server: Server, condition: ServerState, selection: Select
     """
     relations = relations_to_dump(server, selection)
     yield judge_privileges(relations, condition, read_all=server.major >= _READ_ALL_SINCE)
-    yield from judge_row_security(without_excluded_data(relations, selection), condition)
+    if not selection.has("--enable-row-security"):
+        yield from judge_row_security(without_excluded_data(relations, selection), condition)
     dumped = {relation.quoted for relation in relations}
     yield from judge_locks([blocker for blocker in find_blockers(server) if blocker.table in dumped])
-    if not selection.tables and not selection.schemas:  # with these, pg_dump dumps no large objects
+    if selection.takes_large_objects:
         yield from examine_large_objects(server, condition)
 
 

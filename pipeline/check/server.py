@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pipeline.backup.request import BackupRequest
-from pipeline.backup.source import check_server_clock
+from pipeline.backup.source import check_server_clock, find_dumper
 from pipeline.check.finding import Finding, Severity, said
 from pipeline.check.privileges import examine_privileges
 from pipeline.counting import counted
@@ -44,7 +43,7 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
     condition = read_server_state(server)
     yield judge_connection(server, condition, request.source.sslmode)
     yield from examine_pooler(server, request)
-    yield find_programs(server, request.programs)
+    yield find_programs(server, request)
     yield judge_sessions(condition.sessions, request.limits.jobs)
     yield from judge_clock(condition.clock)
     yield from judge_interruptions(condition)
@@ -87,15 +86,11 @@ def examine_pooler(server: Server, request: BackupRequest) -> Iterator[Finding]:
             )
 
 
-def find_programs(server: Server, search: Sequence[Path]) -> Finding:
-    """Return a finding on the versions of pg_dump and pg_restore that are installed for this server.
-
-    ``search`` are folders in which to look for them; empty for the usual folders.
-    """
+def find_programs(server: Server, request: BackupRequest) -> Finding:
+    """Return a finding on the versions of pg_dump and pg_restore that are installed for this server. Raises as :func:`find_dumper` does."""
     try:
-        dump, restore = (
-            find_program(name, at_least_major=server.major, search=search) for name in ("pg_dump", "pg_restore")
-        )
+        dump = find_dumper("pg_dump", server, request)
+        restore = find_program("pg_restore", at_least_major=server.major, search=request.programs)
     except ProgramMissing as exc:
         return Finding("programs", Severity.PROBLEM, said(exc))
     if not speaks_to(restore.major, server.major):

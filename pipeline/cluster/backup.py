@@ -10,7 +10,7 @@ from typing import TypeAlias
 from pipeline.archive.destinations import BackupResults, Destination, Destinations, committed
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.retry import back_up_with_retries, with_retries
-from pipeline.backup.source import describe_source
+from pipeline.backup.source import describe_source, find_dumper
 from pipeline.catalog.keys import CLUSTER, GLOBALS
 from pipeline.catalog.manifest import DumpOptions, Manifest, Member, Totals, dump_manifest
 from pipeline.cluster.globals import back_up_globals
@@ -27,7 +27,6 @@ from pipeline.errors import (
 from pipeline.events import CombinedProgress, Notice, Notify
 from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.patterns import compile_name_pattern
-from pipeline.postgres.programs import find_program
 from pipeline.postgres.server import Server
 from storage_backends import StorageBackend, StorageError
 
@@ -50,7 +49,7 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
         return with_retries(partial(_back_up_script, request, stores, notify), notify, retries=request.retries)
     each = replace(request.each, source=any_database(request.each.source))
     with Server(each.source) as server:
-        program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
+        program = find_dumper("pg_dumpall", server, each)
         backup = BackupInProgress.begin(each, server, CLUSTER, stores, notify)
         source = describe_source(server, program, None)
         databases = _chosen(server.databases(), request.exclude)
@@ -71,6 +70,7 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
         jobs=each.limits.jobs if each.format == "directory" else 1,
         only=each.selection.only,
         role_passwords=next(one.role_passwords for one in done if one.role_passwords is not None),
+        options=list(map(str, each.selection.options)),
         exclude_databases=list(request.exclude),
     )
     snapshot_at = min(one.snapshot_at for one in done)

@@ -10,7 +10,7 @@ from pipeline.archive.reader import single_file
 from pipeline.archive.single_file import describe_stream
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.retry import with_retries
-from pipeline.backup.source import describe_source
+from pipeline.backup.source import describe_source, find_dumper
 from pipeline.catalog.keys import GLOBALS
 from pipeline.catalog.manifest import DumpOptions, Manifest
 from pipeline.cluster.dumpall import decide_passwords, dump_all
@@ -20,7 +20,6 @@ from pipeline.counting import counted
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notify, Started
 from pipeline.postgres.maintenance import any_database
-from pipeline.postgres.programs import find_program
 from pipeline.postgres.psql import run_script
 from pipeline.postgres.restricted_mode import find_psql
 from pipeline.postgres.server import Server
@@ -42,17 +41,24 @@ def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], n
 def _back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
     how = replace(request.backup, source=any_database(request.backup.source))
     with Server(how.source) as server:
-        program = find_program("pg_dumpall", at_least_major=server.major, search=how.programs)
+        program = find_dumper("pg_dumpall", server, how)
         backup = BackupInProgress.begin(how, server, GLOBALS, stores, notify)
         role_passwords = decide_passwords(server, notify, wanted=request.role_passwords)
         source, taken_at = describe_source(server, program, None), datetime.now(UTC)
         notify(Started(f"Dumping {request.only or 'roles and tablespaces'} with pg_dumpall {program.version}"))
         with backup.dump_context(server, program) as context:
-            dump_all(_SCRIPT_NAME, [f"--{request.only or 'globals'}-only"], context, role_passwords=role_passwords)
+            arguments = [f"--{request.only or 'globals'}-only", *how.selection.arguments_of_cluster()]
+            dump_all(_SCRIPT_NAME, arguments, context, role_passwords=role_passwords)
             backup.ended("dump")
             files = describe_stream(context.writer.finish())
     backup.ended("upload_after_dump")
-    options = DumpOptions(format="script", jobs=1, only=request.only, role_passwords=role_passwords)
+    options = DumpOptions(
+        format="script",
+        jobs=1,
+        only=request.only,
+        options=list(map(str, how.selection.of_cluster())),
+        role_passwords=role_passwords,
+    )
     return backup.commit(ManifestDraft("globals", taken_at, source, options, files))
 
 

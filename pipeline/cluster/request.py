@@ -33,6 +33,11 @@ class ClusterRequest:
             raise InvalidRequest(
                 "A backup of all databases takes no part of one: leave out tables, schemas and what excludes them."
             )
+        for given in self.each.selection.options:
+            if self.each.format == "plain" and not given.option.in_pg_dumpall:
+                raise InvalidRequest(
+                    f"pg_dumpall, which writes one script of all databases, has no {given.option.name}: take another format."
+                )
         if self.each.format == "plain" and self.each.selection.only == "data":
             raise InvalidRequest(
                 "pg_dumpall's script of rows alone can't be restored onto a new server: take all of it."

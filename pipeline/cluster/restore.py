@@ -14,7 +14,7 @@ from pipeline.errors import BackupDamaged, TargetNotEmpty
 from pipeline.events import Notify
 from pipeline.postgres.maintenance import maintenance_database
 from pipeline.postgres.server import Server
-from pipeline.restore.compatibility import refuse_older
+from pipeline.restore.compatibility import check_server
 from pipeline.restore.database import restore_manifest
 from pipeline.restore.request import RestoreRequest
 from storage_backends import StorageBackend
@@ -62,11 +62,15 @@ def _check_new_server(cluster_manifest: Manifest, databases: Sequence[str], targ
     """Return the databases that the server has.
 
     Raises TargetNotEmpty if it has a database to restore. It may have ``postgres`` and ``template1``, if they are empty.
-    Raises InvalidRequest if the server's major version is older than the backed-up server's.
+    Raises InvalidRequest if the server is too old.
     """
     with Server(target.server) as server:
-        if not target.allow_older:
-            refuse_older(server, cluster_manifest.source)
+        check_server(
+            server,
+            cluster_manifest.source,
+            "plain" if cluster_manifest.files else "directory",
+            allow_older=target.allow_older,
+        )
         there = set(server.databases())
     if taken := [name for name in databases if name in there - ON_EVERY_SERVER]:
         raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")

@@ -9,7 +9,7 @@ from pipeline.archive.reader import single_file
 from pipeline.archive.single_file import describe_stream
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.request import BackupRequest
-from pipeline.backup.source import describe_source
+from pipeline.backup.source import describe_source, find_dumper
 from pipeline.catalog.keys import CLUSTER
 from pipeline.catalog.manifest import DumpOptions, Manifest, TableData
 from pipeline.cluster.dumpall import decide_passwords, dump_all
@@ -22,7 +22,7 @@ from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
 from pipeline.postgres.loading import has_money, session_default, with_dump_settings, writes_money_alike
 from pipeline.postgres.locks import backup_lock
 from pipeline.postgres.maintenance import make_usual_database
-from pipeline.postgres.programs import find_program, major_of
+from pipeline.postgres.programs import major_of
 from pipeline.postgres.psql import Psql, ScriptError
 from pipeline.postgres.restricted_mode import RestrictedMode, find_psql
 from pipeline.postgres.server import Server
@@ -58,13 +58,17 @@ def back_up_cluster_script(
     with Server(each.source) as server:
         backup = BackupInProgress.begin(each, server, CLUSTER, stores, notify)
         with backup_lock(server, backup.session_name):
-            program = find_program("pg_dumpall", at_least_major=server.major, search=each.programs)
-            source, taken_at = describe_source(server, program, None, for_script=True), datetime.now(UTC)
+            program = find_dumper("pg_dumpall", server, each)
+            source, taken_at = (
+                describe_source(server, program, None, each.selection, for_script=True),
+                datetime.now(UTC),
+            )
             only, passwords = each.selection.only, decide_passwords(server, notify, wanted=role_passwords)
             notify(Started(f"Dumping {counted(len(databases), 'database')} with pg_dumpall {program.version}"))
             since = oldest_transaction(server)
             with backup.dump_context(server, program) as context:
                 arguments = [f"--{only}-only"] if only else []
+                arguments += each.selection.arguments_of_cluster()
                 arguments += [f"--exclude-database={pattern}" for pattern in exclude]
                 tables = dump_all(CLUSTER_SCRIPT, arguments, context, role_passwords=passwords)
                 found = [_look_into(each, name, since) for name in databases]
@@ -83,6 +87,7 @@ def back_up_cluster_script(
                 role_passwords=passwords,
                 databases=list(databases),
                 exclude_databases=list(exclude),
+                options=list(map(str, each.selection.options)),
                 unlogged_left_out=unlogged,
             )
             return backup.commit(ManifestDraft("cluster", taken_at, source, options, files, tables))
@@ -156,7 +161,12 @@ def _look_into(each: BackupRequest, name: str, since: int) -> _Database:
     with Server(each.source.with_database(name)) as server:
         locale = session_default(server, "lc_monetary") if has_money(server) else None
         unlogged = [f"{name}.{one}" for one in unlogged_left_out(server, each.selection)]
-        return _Database(name, locale, unlogged, lasting_tables(server, since))
+        return _Database(
+            name,
+            locale,
+            unlogged,
+            lasting_tables(server, since, unlogged=not each.selection.has("--no-unlogged-table-data")),
+        )
 
 
 def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database], only: str | None) -> None:

@@ -12,14 +12,16 @@ from pipeline.backup.retry import back_up_with_retries
 from pipeline.catalog.attestation import Level
 from pipeline.cluster.backup import back_up_cluster
 from pipeline.cluster.request import ClusterRequest
-from pipeline.config import Labels, Limits, Selection
+from pipeline.config import Labels, Limits
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notify
 from pipeline.nightly.config_file import ConfigFile, Problem
 from pipeline.nightly.hooks import ask
 from pipeline.nightly.settings import Config, DatabaseSettings, DestinationSettings
+from pipeline.pg_dump_options import parse_option
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.prune.policy import Policy
+from pipeline.selection import Selection
 from storage_backends import StorageBackend, place_of
 
 
@@ -140,7 +142,7 @@ def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
             schemas=tuple(settings.schemas),
             exclude_schemas=tuple(settings.exclude_schemas),
             exclude_table_data=tuple(settings.exclude_table_data),
-        ),
+        ).with_options(map(parse_option, settings.pg_dump_options or ())),
         limits=_make_limits(settings),
         programs=tuple(map(Path, settings.bin_dir or ())),
         labels=Labels(tuple(settings.tags or ()), name),

@@ -146,6 +146,9 @@ class Options(Settings):
     retries: Annotated[int, Field(ge=0, le=MOST_RETRIES)] | None = Field(
         default=None, description="How often to begin again after what may pass"
     )
+    pg_dump_options: list[str] | None = Field(
+        default=None, description='Further options of pg_dump, such as "--no-comments" and "--extension=postgis"'
+    )
     bin_dir: list[str] | None = Field(default=None, description="Where PostgreSQL's programs are")
     before: Command | None = Field(default=None, description="A command that may refuse the backup, by its exit code")
 

@@ -125,9 +125,12 @@ class Conninfo:
     def for_program(self, workspace: Workspace, application_name: str) -> str:
         """Return a string for a program's command line. It names a file of mode 0600 in the workspace instead of a password.
 
+        The program uses the database's encoding, whatever the string says.
+
         Call this once for a workspace. Raises InvalidRequest if the string has other secrets than a password.
         """
         parameters = {**self.parameters, "application_name": application_name}
+        parameters.pop("client_encoding", None)
         password = parameters.pop("password", None)
         if secrets := sorted(name for name in _secret_parameters() if parameters.get(name)):
             raise InvalidRequest(

@@ -1,6 +1,6 @@
 """Reads the messages of a server, and of pg_dump. Tells if a failure may pass, and gives advice.
 
-Programs speak English, since pgstow's command sets LC_MESSAGES. A server speaks the language of its ``lc_messages``, which only a superuser
+Programs speak English, by LC_MESSAGES (``environment.py``). A server speaks the language of its ``lc_messages``, which only a superuser
 may change. pgstow takes a failure in another language for a failure that doesn't pass, and shows the server's words.
 """
 

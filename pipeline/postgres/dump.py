@@ -12,7 +12,6 @@ from subprocess import DEVNULL
 from typing import Self
 
 from pipeline.catalog.manifest import TOC_NAME, Format
-from pipeline.config import Selection
 from pipeline.errors import ConnectionFailed, DumpFailed, DumpInterrupted, LocalResourceExhausted
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass, tells_of_full_disk
@@ -20,6 +19,7 @@ from pipeline.postgres.locks import find_blockers
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import RunningProgram, Workspace, describe_failure
+from pipeline.selection import Selection
 
 ARCHIVE = "archive"
 """The folder in the workspace that pg_dump fills."""

@@ -5,22 +5,41 @@ import re
 from functools import cache
 
 ANY_BYTES = "SQL_ASCII"
-_KNOWN = re.compile(
-    r"BIG5|EUC_(?:CN|JP|JIS_2004|KR|TW)|GB18030|GBK|ISO_8859_[5-8]|JOHAB|KOI8[RU]|LATIN(?:[1-9]|10)|SJIS|SHIFT_JIS_2004|UHC|UTF8|WIN\d{3,4}"
+_LISTED = (
+    "BIG5 EUC_CN EUC_JP EUC_JIS_2004 EUC_KR EUC_TW GB18030 GBK ISO_8859_5 ISO_8859_6 ISO_8859_7 ISO_8859_8 JOHAB KOI8R KOI8U LATIN1 LATIN2 "
+    "LATIN3 LATIN4 LATIN5 LATIN6 LATIN7 LATIN8 LATIN9 LATIN10 SJIS SHIFT_JIS_2004 UHC UTF8 WIN866 WIN874 WIN1250 WIN1251 WIN1252 WIN1253 "
+    "WIN1254 WIN1255 WIN1256 WIN1257 WIN1258"
 )
+_NAMES = frozenset(_LISTED.split())
 """PostgreSQL's names (``pg_enc2name_tbl`` in encnames.c). Python has other codecs, and a hostile script may name one."""
+_OF_CLIENTS = frozenset({"BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC"})
+"""Encodings that a client may have, but no database (``pg_enc`` in pg_wchar.h)."""
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
 @cache
 def python_codec(encoding: str) -> str:
     """Return the name of Python's codec for an encoding of PostgreSQL's; ``utf-8`` if Python has none."""
-    if not _KNOWN.fullmatch(encoding):
+    if encoding not in _NAMES:
         return "utf-8"
     try:
         return codecs.lookup(re.sub(r"^KOI8", "koi8-", re.sub(r"^WIN(?=\d)", "cp", encoding))).name
     except LookupError:
         return "utf-8"
+
+
+def canonical(name: str) -> str:
+    """Return PostgreSQL's own spelling of an encoding's name, of which only letters and digits count; the name itself if it isn't known."""
+    plain = re.sub("[^0-9A-Z]", "", name.upper())
+    return next((known for known in _NAMES if known.replace("_", "") == plain), name)
+
+
+def can_dump_in(name: str) -> bool:
+    """True if the name, in any spelling, is that of an encoding for a dump: of one that a database can have, and pgstow knows.
+
+    In the others, a byte of a character may be a backslash or a quote. pg_dump 18 itself reads such a name wrong (``getAttributeStats``).
+    """
+    return canonical(name) in _NAMES - _OF_CLIENTS
 
 
 def shown(data: bytes, encoding: str) -> str:

@@ -13,9 +13,12 @@ _MACHINE = (
     r"PATH|LD_LIBRARY_PATH|DYLD_[A-Z_]*LIBRARY_PATH|LANG|LC_[A-Z]+|TZ|TZDIR"
     r"|LOCPATH|LOCALE_ARCHIVE|ICU_DATA"  # where locales are, if not where glibc and ICU look
 )
-_USER = r"HOME|USER|LOGNAME|TMPDIR|LANGUAGE"
-_LIBPQ = r"PG[A-Z]+"
-"""libpq's variables: https://www.postgresql.org/docs/current/libpq-envars.html. PG_COLOR, which colors messages, is not among them."""
+_USER = r"HOME|USER|LOGNAME|TMPDIR"
+_LIBPQ = r"PG(?!CLIENTENCODING)[A-Z]+"
+"""libpq's variables: https://www.postgresql.org/docs/current/libpq-envars.html. PG_COLOR, which colors messages, is not among them.
+
+Without PGCLIENTENCODING, a dump is in the database's own encoding, and names on pg_dump's command line are, too.
+"""
 _CONNECTION = (
     f"{_LIBPQ}"
     r"|KRB5[A-Z0-9_]*|GSS_USE_PROXY|SSL_CERT_(?:FILE|DIR)|OPENSSL_CONF"
@@ -31,12 +34,12 @@ def for_client(*, without: Collection[str] = ()) -> Mapping[str, str]:
 
     ``without`` names variables to leave out.
     """
-    return {name: value for name, value in _inherited(_CLIENT).items() if name not in without}
+    return {name: value for name, value in _for_program(_CLIENT).items() if name not in without}
 
 
 def for_no_connection() -> Mapping[str, str]:
     """Return the environment of a server of pgstow's own, and of programs that connect to no server. It names no other server."""
-    return _inherited(_PROGRAM)
+    return _for_program(_PROGRAM)
 
 
 @contextmanager
@@ -53,6 +56,16 @@ def without_servers() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
+
+
+def _for_program(names: re.Pattern[str]) -> dict[str, str]:
+    """Return this process's variables of these names, for programs whose messages pgstow reads: they speak English.
+
+    PATH also has the system's own folders. Otherwise, a PATH without rm would keep the guard of a working folder from its work.
+    """
+    variables = {name: value for name, value in _inherited(names).items() if name != "LC_ALL"}
+    path = os.pathsep.join(filter(None, (variables.get("PATH"), os.defpath)))
+    return {**variables, "LC_MESSAGES": "C", "PATH": path}
 
 
 def _inherited(names: re.Pattern[str]) -> dict[str, str]:

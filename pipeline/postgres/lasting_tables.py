@@ -8,7 +8,7 @@ from pipeline.postgres.server import Server
 # An extension's table, or a table in an extension's schema, has its data in a dump only if the extension says so.
 _LASTING = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'r' AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND NOT pg_catalog.pg_is_in_recovery())
+WHERE c.relkind = 'r' AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND %(unlogged)s AND NOT pg_catalog.pg_is_in_recovery())
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
   AND pg_catalog.age(c.xmin) > pg_catalog.age(%(since)s::pg_catalog.xid)
   AND pg_catalog.age(n.xmin) > pg_catalog.age(%(since)s::pg_catalog.xid)
@@ -26,11 +26,11 @@ def oldest_transaction(server: Server) -> int:
     return int(number)
 
 
-def lasting_tables(server: Server, since: int) -> set[tuple[str, str]]:
+def lasting_tables(server: Server, since: int, *, unlogged: bool = True) -> set[tuple[str, str]]:
     """Return schema and name of each table that has its data in a dump and whose definition is older than the transaction ``since``.
 
-    Only tables with names in ASCII are returned. Other names may have other bytes in a dump, whose encoding may differ. Raises
-    ConnectionFailed.
+    ``unlogged`` is false if the dump leaves out the rows of unlogged tables. Only tables with names in ASCII are returned. Other names may
+    have other bytes in a dump, whose encoding may differ. Raises ConnectionFailed.
     """
-    rows = server.fetch(_LASTING, {"since": str(since % 2**32)})
+    rows = server.fetch(_LASTING, {"since": str(since % 2**32), "unlogged": unlogged})
     return {(schema, name) for schema, name in rows if schema.isascii() and name.isascii()}

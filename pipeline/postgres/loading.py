@@ -14,13 +14,16 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
 
+_MONEY = r"""(?:money\b|"money")(?!\.)"""
+"""The type's name; with --quote-all-identifiers, in quotes."""
+_COLUMN_OF_MONEY = rf"""^[ \t]++(?:"(?>(?:[^"]++|"")+)"|[^\s"(),]++) {_MONEY}"""
 _OF_MONEY = {
-    "TABLE": r"""^[ \t]++(?:"(?>(?:[^"]++|"")+)"|[^\s"(),]++) money\b(?!\.)""",
-    "TYPE": r"""^[ \t]++(?:"(?>(?:[^"]++|"")+)"|[^\s"(),]++) money\b(?!\.)|\bsubtype = money\b""",
-    "DOMAIN": r"\bAS money\b(?!\.)",
+    "TABLE": _COLUMN_OF_MONEY,
+    "TYPE": rf"{_COLUMN_OF_MONEY}|\bsubtype = {_MONEY}",
+    "DOMAIN": rf"\bAS {_MONEY}",
 }
 """How definitions name the type money. pg_dump writes the schema before the name of any type that isn't the system's."""
-_CAST = r"::money\b"
+_CAST = rf"::{_MONEY}"
 _NEVER_READ = frozenset({"COMMENT", "FUNCTION", "PROCEDURE"})
 """Entries whose text a restore doesn't read."""
 _MADE_OF_MONEY = (

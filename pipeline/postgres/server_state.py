@@ -19,11 +19,12 @@ class SessionLimit:
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The facts about the session's role and the server that matter for a dump that begins now."""
+    """The facts about the session's role, the login and the server that matter for a dump that begins now."""
 
     sessions: tuple[SessionLimit, ...]
-    """The limits that the role is subject to."""
+    """The limits that the login is subject to."""
     role: str
+    """The role that acts, which may be another one than the login."""
     quoted_role: str
     """The role's name as in SQL."""
     encryption: str | None
@@ -43,7 +44,9 @@ class ServerState:
 
 def read_server_state(server: Server) -> ServerState:
     """Return the server's state, as the session sees it. Raises ConnectionFailed."""
-    [row] = server.fetch(_CONDITION)
+    [names] = server.fetch("SELECT current_user, pg_catalog.quote_ident(current_user)")
+    with server.as_login():  # the limits are the login's, and another role may not see how the login is connected
+        [row] = server.fetch(_CONDITION)
     *facts, superuser, max_connections, reserved, used, role_limit, used_by_role, database_limit, used_in_database = row
     if superuser:  # a superuser is subject to no other limit, and may take the reserved connections
         limits = [SessionLimit("server", max_connections, used)]
@@ -53,13 +56,12 @@ def read_server_state(server: Server) -> ServerState:
             SessionLimit("role", role_limit, used_by_role),
             SessionLimit("database", database_limit, used_in_database),
         ]
-    return ServerState(tuple(limit for limit in limits if limit.most >= 0), *facts)
+    return ServerState(tuple(limit for limit in limits if limit.most >= 0), *names, *facts)
 
 
 # pg_stat_activity shows everyone the database and the user of other roles' sessions, and nothing more.
 _CONDITION = """
-SELECT current_user, pg_catalog.quote_ident(current_user),
-       coalesce((SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid() AND ssl),
+SELECT coalesce((SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid() AND ssl),
                 (SELECT 'GSSAPI' FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_catalog.pg_backend_pid() AND encrypted)),
        pg_catalog.inet_server_addr() IS NULL OR pg_catalog.inet_server_addr() = pg_catalog.inet_client_addr(),
        pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('hot_standby_feedback')::boolean,
@@ -72,6 +74,6 @@ SELECT current_user, pg_catalog.quote_ident(current_user),
        pg_catalog.count(*), r.rolconnlimit, pg_catalog.count(*) FILTER (WHERE a.usesysid = r.oid),
        d.datconnlimit, pg_catalog.count(*) FILTER (WHERE a.datid = d.oid)
 FROM pg_catalog.pg_roles r, pg_catalog.pg_database d, pg_catalog.pg_stat_activity a
-WHERE r.rolname = current_user AND d.datname = pg_catalog.current_database() AND a.datid IS NOT NULL AND a.usesysid IS NOT NULL
+WHERE r.rolname = session_user AND d.datname = pg_catalog.current_database() AND a.datid IS NOT NULL AND a.usesysid IS NOT NULL
 GROUP BY r.oid, r.rolsuper, r.rolconnlimit, d.datconnlimit
 """

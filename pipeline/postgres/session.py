@@ -95,8 +95,19 @@ class Session:
         if self._takes_any_bytes:
             self.execute("SET client_encoding = 'SQL_ASCII'")
             self._connection.adapters.register_dumper(str, _TakenText)
-        if conninfo.role:
-            self.execute(sql.SQL("SET ROLE {}").format(self.quoted(conninfo.role)))
+        self._role = conninfo.role
+        self._act()
+
+    def _act(self) -> None:
+        if self._role:
+            self.execute(sql.SQL("SET ROLE {}").format(self.quoted(self._role)))
+
+    @contextmanager
+    def as_login(self) -> Iterator[None]:
+        """Act as the role that logged in while the block lasts. No other thread may use the session meanwhile."""
+        self.execute("RESET ROLE")
+        yield
+        self._act()
 
     def _settle(self, *, users_settings: bool) -> None:
         script = settings_script(self.major, users=users_settings).encode()

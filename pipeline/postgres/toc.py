@@ -69,6 +69,11 @@ class Toc:
         """True if the archive has the data of large objects."""
         return any(entry.description == "BLOBS" for entry in self.entries)
 
+    @property
+    def has_statistics(self) -> bool:
+        """True if the archive has the planner's statistics on tables and indexes."""
+        return any(entry.description == "STATISTICS DATA" for entry in self.entries)
+
     def with_needed(self, dump_ids: Iterable[int]) -> tuple[TocEntry, ...]:
         """Return the entries with these dump IDs, and all entries on which they depend, directly or not."""
         by_id = {entry.dump_id: entry for entry in self.entries}

@@ -5,10 +5,10 @@ So pg_dump leaves out their rows and values on a standby, and says nothing (``no
 
 from collections.abc import Sequence
 
-from pipeline.config import Selection
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.privileges import relations_to_dump, without_excluded_data
 from pipeline.postgres.server import Server
+from pipeline.selection import Selection
 
 _SHOWN = 10
 
@@ -28,11 +28,15 @@ ORDER BY 2
 
 
 def unlogged_left_out(server: Server, selection: Selection) -> list[str]:
-    """Return the selected tables and sequences whose rows and values are left out, as names in SQL; none on a primary.
+    """Return the selected tables and sequences whose rows and values are left out, as names in SQL; none on a primary, or if that was wanted.
 
     Raises ConnectionFailed.
     """
-    unlogged: dict[int, str] = dict(server.fetch(_UNLOGGED)) if selection.only != "schema" else {}
+    unlogged: dict[int, str] = (
+        dict(server.fetch(_UNLOGGED))
+        if selection.only != "schema" and not selection.has("--no-unlogged-table-data")
+        else {}
+    )
     if not unlogged or selection.is_all_tables:
         return list(unlogged.values())
     try:

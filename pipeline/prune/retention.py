@@ -57,7 +57,7 @@ class Backup:
 
 def selection_of(dump: DumpOptions) -> tuple[object, ...]:
     """Return the selection of a dump in a form that can be compared. A single script has another selection than separate backups."""
-    return (dump.only, dump.format == "script", *map(tuple, map(sorted, dump.patterns)))
+    return (dump.only, dump.format == "script", *map(tuple, map(sorted, dump.choices)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,38 +1,102 @@
 """Check that a server can take a backup, and find the program that restores it there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
-from pipeline.archive.reader import Archive
-from pipeline.catalog.manifest import Source
+from pipeline.catalog.manifest import Format, Source
 from pipeline.errors import InvalidRequest, ProgramMissing
-from pipeline.postgres.programs import Program, find_program, major_of, speaks_to
+from pipeline.postgres.programs import SPEAKS_TO_OLD, Program, find_program, major_of, speaks_to
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.restricted_mode import find_psql
-from pipeline.postgres.server import Server
 
 
-def refuse_older(server: Server, source: Source) -> None:
-    """Raise InvalidRequest if the server's major version is older than the backed-up server's."""
-    if server.major < major_of(source.server_version):
+class Versioned(Protocol):
+    """A server, by its version."""
+
+    @property
+    def major(self) -> int:
+        """The major version."""
+
+    @property
+    def version(self) -> str:
+        """The version in the server's own words."""
+
+
+def check_server(
+    server: Versioned, source: Source, format_: Format, *, allow_older: bool = False, keep_going: bool | None = None
+) -> None:
+    """Raise InvalidRequest if no program restores the backup into the server, or if the server is older than the backed-up server.
+
+    With ``allow_older``, the server may be older. With ``keep_going``, pg_restore goes on after a setting that the server doesn't know; None
+    if this restore can't go on after errors, whatever the user says.
+    """
+    if not keep_going and not speaks_to(major_of(source.pg_dump_version), server.major):
+        raise InvalidRequest(_why_impossible(server, source, format_, may_go_on=keep_going is not None))
+    if server.major < major_of(source.server_version) and not allow_older:
         raise InvalidRequest(
             f"The backup is of PostgreSQL {source.server_version}, and the server to restore into is older ({server.version}), so it may not "
             "understand what is in it: restore into a newer one, or say --allow-older to try."
         )
 
 
-def find_restorer(server: Server, archive: Archive, search: Sequence[Path]) -> Program:
-    """Return the program that restores the archive into this server: pg_restore for an archive, psql for a plain script.
+def find_restorer(
+    server: Versioned, source: Source, format_: Format, options: RestoreOptions, search: Sequence[Path]
+) -> Program:
+    """Return the program that restores the backup into this server: pg_restore for an archive, psql for a plain script.
 
-    ``search`` are folders in which to look for it; empty for the usual folders. Raises ProgramMissing if no version fits.
+    ``search`` are folders in which to look for it; empty for the usual folders. :func:`check_server` comes first. Raises ProgramMissing if no
+    version fits, and InvalidRequest if none has the options.
     """
-    dumped_by = archive.manifest.source.pg_dump_version
-    least = max(server.major, major_of(dumped_by))
-    if archive.format == "plain":
+    least = max(server.major, major_of(source.pg_dump_version))
+    if format_ == "plain":
         return find_psql(at_least_major=least, search=search)
-    program = find_program("pg_restore", at_least_major=least, search=search)
-    if not speaks_to(program.major, server.major):
-        raise ProgramMissing(
-            f"pg_restore {program.version} can't restore into a server older than 17, which this one is ({server.version}): install "
-            f"PostgreSQL {server.major}'s, which reads archives that were made by a pg_dump up to its own version (this one: {dumped_by})."
+    major, option = options.newest
+    if not options.keep_going and not speaks_to(major, server.major):
+        raise InvalidRequest(
+            f"{option} needs pg_restore {major} or newer, which can't restore into PostgreSQL {server.version}. Leave it out, or "
+            "choose the entries with --use-list."
         )
-    return program
+    fitting = " to ".join(map(str, sorted({max(least, major), SPEAKS_TO_OLD})))
+    return find_pg_restore(
+        least,
+        options,
+        search,
+        fits=lambda program: options.keep_going or speaks_to(program.major, server.major),
+        versions="" if least > SPEAKS_TO_OLD else f"{fitting} (newer ones can't restore into a server this old)",
+    )
+
+
+def find_pg_restore(
+    least: int,
+    options: RestoreOptions,
+    search: Sequence[Path],
+    fits: Callable[[Program], bool] = lambda _: True,
+    versions: str = "",
+) -> Program:
+    """Return a pg_restore of the major version ``least`` or newer that has the options; see :func:`find_program`.
+
+    Raises InvalidRequest if only newer versions than there are have one of the options, and ProgramMissing if there is no pg_restore at all.
+    """
+    major, option = options.newest
+    try:
+        return find_program("pg_restore", at_least_major=max(least, major), search=search, fits=fits, versions=versions)
+    except ProgramMissing as exc:
+        if major <= least:
+            raise
+        raise InvalidRequest(f"{option} is an option of newer versions: {exc}") from exc
+
+
+def _why_impossible(server: Versioned, source: Source, format_: Format, *, may_go_on: bool) -> str:
+    """Return a sentence on why the server is too old for each program that reads the backup, and another sentence on what to do instead."""
+    since, is_script = SPEAKS_TO_OLD + 1, format_ == "plain"
+    going_on = "try --allow-older --keep-going --allow-error transaction_timeout --jobs 1"
+    ways = [
+        f"Restore into {max(since, major_of(source.server_version))} or newer",
+        *([going_on] if may_go_on and not is_script else []),
+        f"adapt the script that pgstow export writes{'' if is_script else ', or the archive of --to-directory'}",
+    ]
+    return (
+        f"PostgreSQL {server.version} can't take a backup that pg_dump {source.pg_dump_version} made: since {since}, its programs set "
+        f"transaction_timeout, which this server doesn't know. {', '.join(ways[:-1])}, or {ways[-1]}."
+    )

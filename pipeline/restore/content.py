@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.archive.reader import Archive, open_archive
+from pipeline.archive.selection import EntrySelection, tell_lost
 from pipeline.catalog.manifest import File, Manifest
 from pipeline.concurrency import Workers
-from pipeline.config import RestoreOptions
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.partitions import Attachment, attachments_left_out
 from pipeline.postgres.patterns import belongs_elsewhere
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.server import Server
 from pipeline.restore.relocation import relocate
 from pipeline.restore.request import RestoreRequest
@@ -62,10 +63,13 @@ def choose_content(
     archive = open_archive(store, manifest, workers, request.limits).with_roles(request.roles)
     if archive.format == "plain":
         _refuse_options(options, manifest)
-    alone = attachments_left_out(archive.toc, archive.choose(choice) or ()) if options.makes_tables else []
+    chosen = archive.choose(choice)
+    alone = attachments_left_out(archive.toc, chosen or ()) if options.makes_tables else []
+    if request.create:
+        choice.check_new(archive.toc)
     if request.relocation is not None:
         archive, choice = relocate(archive, request, request.relocation, target, notify)
-    chosen = archive.choose(choice)
+        chosen = archive.choose(choice)
     return Content(
         archive,
         chosen,
@@ -75,10 +79,15 @@ def choose_content(
     )
 
 
-def tell_what_is_left_out(content: Content, notify: Notify) -> None:
-    """Notify of each entry that isn't restored because it belongs to a chosen table and to something else, such as a foreign key."""
-    chosen = frozenset(content.chosen or ())
-    for entry in content.archive.toc.entries:
+def tell_what_is_left_out(content: Content, choice: EntrySelection, notify: Notify) -> None:
+    """Notify of each entry that isn't restored because it belongs to a chosen table and to something else, such as a foreign key.
+
+    Notify also of each entry that is lost with excluded ones.
+    """
+    lost = choice.lost(content.archive.toc)
+    tell_lost(lost, notify)
+    chosen = frozenset(content.chosen or ()).union(entry.dump_id for entry in lost)
+    for entry in content.archive.toc.entries if choice.by_pattern else ():
         if belongs_elsewhere(entry) and entry.dump_id not in chosen and not chosen.isdisjoint(entry.dependencies):
             kind = "foreign key" if entry.description == "FK CONSTRAINT" else entry.description.lower()
             notify(Notice(f"Not restored, since it isn't the table's alone: {kind} {entry.namespace}.{entry.tag}."))

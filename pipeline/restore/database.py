@@ -89,12 +89,12 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
                 database.check_rows(workers, notify)
             attach(server, to_attach)
             if request.sets_properties:
-                apply_rest(server, archive, options, whole=content.chosen is None)
+                apply_rest(server, archive, options, whole=request.choice.is_whole)
     replaced = (*archive.replaced, *loaded.replaced)
     tell_replaced(replaced, notify)
     tell_alone([one for one in content.alone if one not in to_attach], notify)
-    if request.choice.by_pattern and options.makes_tables:
-        tell_what_is_left_out(to_load, notify)
+    if options.makes_tables:
+        tell_what_is_left_out(to_load, request.choice, notify)
     return Restored(
         manifest=manifest,
         program=opened.program,

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,23 +10,28 @@ from shlex import quote
 from tarfile import BLOCKSIZE, GNU_FORMAT, TarInfo
 from typing import BinaryIO
 
-from pipeline.archive.reader import EntrySelection, check_format, dump_format, open_archive
+from pipeline.archive.reader import check_format, dump_format, open_archive
+from pipeline.archive.selection import EntrySelection, tell_lost
 from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest
 from pipeline.concurrency import Workers
-from pipeline.config import Limits, RestoreOptions
+from pipeline.config import Limits
 from pipeline.errors import InvalidRequest, LocalResourceExhausted, RestoreFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.loading import money_setting
 from pipeline.postgres.partitions import attachments_left_out, tell_alone
 from pipeline.postgres.pg_restore import PgRestore
-from pipeline.postgres.programs import find_program, major_of
+from pipeline.postgres.programs import major_of
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.workspace import Workspace
+from pipeline.restore.compatibility import find_pg_restore
 from pipeline.restore.extract import where_it_lies
 from pipeline.restore.supervise import supervise
 from pipeline.stages.download import ObjectReader, check_content, tell_replaced
 from pipeline.stages.feed import Feed
 from storage_backends import StorageBackend
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +114,10 @@ def _write_script(
     chosen = archive.choose(request.choice)
     if request.options.makes_tables:
         tell_alone(attachments_left_out(archive.toc, chosen or ()), notify)
+        tell_lost(request.choice.lost(archive.toc), notify)
     files = archive.files_of(chosen) if request.options.loads_data or archive.is_stream else []
     dumped_by = manifest.source.pg_dump_version
-    program = find_program("pg_restore", at_least_major=major_of(dumped_by), search=request.programs)
+    program = find_pg_restore(major_of(dumped_by), request.options, request.programs)
     reader = ObjectReader(store, manifest.objects, files, workers, limits)
     plan = archive.plan_feed(files, jobs=1)
     notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
@@ -137,7 +144,16 @@ def _write_script(
         try:
             supervise(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)
         except RestoreFailed as exc:
-            if any(os.strerror(reason) in str(exc) for reason in (errno.ENOSPC, errno.EFBIG)):
+            if _is_unread(output):
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from exc
+            if any(os.strerror(reason) in str(exc) for reason in _NO_ROOM):
                 raise LocalResourceExhausted(f"The script could not be written. {exc}") from exc
             raise
     tell_replaced((*archive.replaced, *reader.replaced), notify)
+
+
+def _is_unread(output: BinaryIO) -> bool:
+    """True if the output is a pipe whose reader has gone."""
+    pipe = select.poll()
+    pipe.register(output, 0)  # errors alone
+    return bool(pipe.poll(0))

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.archive.reader import EntrySelection, open_archive
+from pipeline.archive.reader import open_archive
+from pipeline.archive.selection import EntrySelection, tell_lost
 from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
@@ -65,6 +66,7 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
         archive = open_archive(store, manifest, workers, request.limits)
         chosen = archive.choose(request.choice)
         tell_alone(attachments_left_out(archive.toc, chosen or ()), notify)
+        tell_lost(request.choice.lost(archive.toc), notify)
         files = sorted(archive.files_of(chosen), key=where_it_lies)
         last = [] if archive.is_stream else [archive.files[TOC_NAME]]
         reader = ObjectReader(store, manifest.objects, [*files, *last], workers, request.limits)

@@ -3,12 +3,12 @@
 from collections.abc import Collection, Sequence
 
 from pipeline.archive.reader import Archive
-from pipeline.config import RestoreOptions
 from pipeline.errors import RestoreFailed, StatementRefused
 from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.database_entries import database_statements, is_of_a_role, setting_name, text_search_default
 from pipeline.postgres.pg_restore import IgnoredError
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.server import Server
 
 

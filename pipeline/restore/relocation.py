@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from pipeline.archive.reader import Archive, EntrySelection
+from pipeline.archive.reader import Archive
+from pipeline.archive.selection import EntrySelection
 from pipeline.catalog.manifest import TOC_NAME
-from pipeline.config import RestoreOptions
 from pipeline.errors import ConnectionFailed, InvalidRequest, RestoreFailed, StatementRefused
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
@@ -23,12 +23,13 @@ from pipeline.postgres.pg_restore import PgRestore
 from pipeline.postgres.prerequisites import missing_extensions, named_extensions
 from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.renaming import can_rename_schema, move_relations, rename_schema
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.scratch import scratch_database
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
 from pipeline.postgres.toc_format import read_toc
 from pipeline.postgres.workspace import Workspace
-from pipeline.restore.compatibility import find_restorer, refuse_older
+from pipeline.restore.compatibility import check_server, find_restorer
 from pipeline.restore.properties import try_settings
 from pipeline.restore.relocation_plan import Move, Relocation, pattern_for, patterns_for, plan_move
 from pipeline.restore.request import RestoreRequest
@@ -61,9 +62,8 @@ def _make_database(
     """Make the scratch database like the backed-up database, with its settings. Return the pg_restore and the pg_dump for it."""
     with Server(maintenance_database(scratch)) as server:
         source = archive.manifest.source
-        if not request.allow_older:
-            refuse_older(server, source)
-        pg_restore = find_restorer(server, archive, request.programs)
+        check_server(server, source, archive.format, allow_older=request.allow_older)
+        pg_restore = find_restorer(server, source, archive.format, _definition_options(request), request.programs)
         pg_dump = find_program("pg_dump", at_least_major=pg_restore.major, search=request.programs)
         entries = tuple(entry for entry in archive.toc.entries if entry.dump_id in needed)
         if lacking := missing_extensions(server, named_extensions(replace(archive.toc, entries=entries))):
@@ -82,7 +82,7 @@ def _restore_definitions(
     program: Program, archive: Archive, needed: Collection[int], scratch: Conninfo, request: RestoreRequest
 ) -> None:
     """Restore the ``needed`` entries with the user's options. Sequences get their values. Materialized views are filled, with no rows."""
-    options, limits = request.options, request.limits
+    limits = request.limits
     with Server(scratch) as server, server.blamed(), Workspace(limits.spool_parent) as workspace:
         dump_ids = archive.with_schemas(needed, present=server.schemas())
         folder = workspace.path / "archive"
@@ -97,19 +97,26 @@ def _restore_definitions(
             jobs=limits.jobs,
             name=_name(archive),
             dump_ids=dump_ids,
-            options=RestoreOptions(
-                no_owner=options.no_owner,
-                no_privileges=options.no_privileges,
-                no_comments=options.no_comments,
-                no_security_labels=options.no_security_labels,
-                no_tablespaces=options.no_tablespaces,
-                role=options.role,
-            ),
+            options=_definition_options(request),
         )
         try:
             restoration.wait()
         except RestoreFailed as exc:
             raise RestoreFailed(f"The definitions can't be restored into a scratch database. {exc}") from exc
+
+
+def _definition_options(request: RestoreRequest) -> RestoreOptions:
+    """Return the user's options on what the definitions need of the server."""
+    options = request.options
+    return RestoreOptions(
+        no_owner=options.no_owner,
+        no_privileges=options.no_privileges,
+        no_comments=options.no_comments,
+        no_security_labels=options.no_security_labels,
+        no_tablespaces=options.no_tablespaces,
+        no_table_access_method=options.no_table_access_method,
+        role=options.role,
+    )
 
 
 def _move(move: Move, scratch: Conninfo) -> tuple[dict[Name, Name], EntrySelection]:

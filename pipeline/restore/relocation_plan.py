@@ -4,7 +4,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.archive.reader import Archive, EntrySelection
+from pipeline.archive.reader import Archive
+from pipeline.archive.selection import EntrySelection
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.patterns import RELATIONS, Name, choose_entries
 from pipeline.postgres.renaming import LONGEST_NAME
@@ -131,7 +132,8 @@ def _needed(archive: Archive, chosen: Collection[int]) -> frozenset[int]:
 
     An archive doesn't say which operator classes a constraint needs, so all extensions and operator classes count as needed.
     """
-    by_id = {entry.dump_id: entry for entry in archive.toc.entries if not entry.filename}
+    entries = (entry for entry in archive.toc.entries if not entry.filename and entry.description != "STATISTICS DATA")
+    by_id = {entry.dump_id: entry for entry in entries}
     classes = [id_ for id_, entry in by_id.items() if entry.description in {"EXTENSION", "OPERATOR CLASS"}]
     needed: set[int] = set()
     waiting = [dump_id for dump_id in chosen if dump_id in by_id]

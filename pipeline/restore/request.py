@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.archive.reader import EntrySelection
+from pipeline.archive.selection import EntrySelection
 from pipeline.catalog.find import BackupSelector
-from pipeline.config import Limits, RestoreOptions
+from pipeline.config import Limits
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.restore.relocation_plan import Relocation
 
 
@@ -52,8 +53,10 @@ class RestoreRequest:
             )
         if self.create and not self.options.makes_tables:
             raise InvalidRequest("--create makes an empty database, which lacks the tables that this restore needs.")
-        if self.relocation and not self.choice.by_pattern:
-            raise InvalidRequest("--to-schema and --as are about what you choose with -t or -n.")
+        if self.relocation and (self.choice.excludes or not (self.choice.tables or self.choice.schemas)):
+            raise InvalidRequest(
+                "--to-schema and --as are about what you choose with -t or -n, and exclude nothing of it."
+            )
         if self.options.single_transaction and self.limits.jobs > 1:
             raise InvalidRequest("--single-transaction is for a single job: say --jobs 1.")
         if self.allowed_errors and not self.options.keep_going:

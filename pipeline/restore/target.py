@@ -7,10 +7,10 @@ from typing import Protocol
 
 from pipeline.archive.reader import Archive
 from pipeline.concurrency import Workers
-from pipeline.config import RestoreOptions
 from pipeline.counting import counted
 from pipeline.errors import (
     ConnectionFailed,
+    InvalidRequest,
     PipelineError,
     RestoreFailed,
     TargetNotEmpty,
@@ -19,12 +19,13 @@ from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import is_missing_database
 from pipeline.postgres.maintenance import drop_database, maintenance_database
-from pipeline.postgres.patterns import RELATIONS, parts_made
-from pipeline.postgres.programs import Program
+from pipeline.postgres.patterns import RELATIONS, compile_name_pattern, parts_made
+from pipeline.postgres.programs import TAKES_STATISTICS, Program
 from pipeline.postgres.renaming import named_objects
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.server import Server
 from pipeline.postgres.toc import TocEntry
-from pipeline.restore.compatibility import find_restorer, refuse_older
+from pipeline.restore.compatibility import check_server, find_restorer
 from pipeline.restore.content import Content
 from pipeline.restore.request import RestoreRequest
 from pipeline.restore.rows import Counts, check_rows, count_rows, name_of
@@ -83,6 +84,8 @@ class NewDatabase:
             server.create_database(self.name, source, in_tablespace=in_tablespace)
         try:
             with Server(self._target) as server:
+                if _makes_public(self._content):
+                    server.execute("DROP SCHEMA public")
                 yield OpenDatabase(self._target, server, program, request.options.single_transaction)
         except BaseException as exc:
             if request.options.keep_going and isinstance(exc, RestoreFailed | ConnectionFailed):
@@ -121,7 +124,7 @@ class ExistingDatabase:
                 is_atomic=request.options.single_transaction or _fits_a_transaction(content.archive),
             )
             if not request.allow_nonempty:
-                _check_free(server, content, request.options)
+                _check_free(server, content, request)
             self._rows_before = _count_rows_before(server, self._target, content, request, workers)
             if not request.allow_nonempty:
                 _check_empty(server, self._rows_before)
@@ -149,9 +152,29 @@ def _connected(target: Conninfo) -> Server:
 
 
 def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) -> Program:
-    if not request.allow_older:
-        refuse_older(server, archive.manifest.source)
-    return find_restorer(server, archive, request.programs)
+    source, format_, keep_going = archive.manifest.source, archive.format, request.options.keep_going
+    check_server(server, source, format_, allow_older=request.allow_older, keep_going=keep_going)
+    if (
+        server.major < TAKES_STATISTICS
+        and archive.toc.has_statistics
+        and request.options.restores_statistics
+        and not keep_going
+    ):
+        raise InvalidRequest(
+            f"The backup has the planner's statistics, which no server older than {TAKES_STATISTICS} takes, and this is {server.version}: say "
+            "--no-statistics, and run ANALYZE afterwards."
+        )
+    return find_restorer(server, source, format_, request.options, request.programs)
+
+
+def _makes_public(content: Content) -> bool:
+    """True if the content makes the schema public, which every new database has. It does if pg_dump was told to take that schema."""
+    archive, chosen = content.archive, content.chosen
+    if archive.format == "plain":
+        return any(compile_name_pattern(pattern).fullmatch("public") for pattern in archive.manifest.dump.schemas)
+    schemas = [entry for entry in archive.toc.entries if (entry.description, entry.tag) == ("SCHEMA", "public")]
+    made = [entry for entry in schemas if entry.definition.startswith("CREATE SCHEMA")]
+    return any(chosen is None or entry.dump_id in chosen for entry in made)
 
 
 def _fits_a_transaction(archive: Archive) -> bool:
@@ -163,12 +186,12 @@ def _may_be_part(database: str) -> str:
     return f"The database {database} may hold a part of the backup now."
 
 
-def _check_free(server: Server, content: Content, options: RestoreOptions) -> None:
+def _check_free(server: Server, content: Content, request: RestoreRequest) -> None:
     """Raise TargetNotEmpty if the database isn't empty, or, for a part of a backup, if it has an object that the restore makes."""
-    chosen = content.chosen
+    options = request.options
     if options.clean or not options.makes_tables:
         return
-    if chosen is None:
+    if request.choice.is_whole:
         if count := server.count_objects():
             raise TargetNotEmpty(
                 f"The database {server.name} is not empty: it holds {counted(count, 'table, function', 'tables, functions')} "
@@ -179,7 +202,7 @@ def _check_free(server: Server, content: Content, options: RestoreOptions) -> No
     there = named_objects(server)
     tables = [("TABLE", entry.namespace, entry.tag) for entry in _made(content, options)]
     taken = [name for name in tables if name in there] or [
-        name for name in parts_made(content.archive.toc, chosen) if name in there
+        name for name in parts_made(content.archive.toc, content.chosen or ()) if name in there
     ]
     if taken:
         names = [f"{schema}.{name}" for _, schema, name in taken]

@@ -13,7 +13,7 @@ from pipeline.catalog.attestation import RestoreProof
 from pipeline.catalog.find import BackupSelector
 from pipeline.catalog.manifest import Manifest
 from pipeline.concurrency import Workers
-from pipeline.config import Limits, RestoreOptions
+from pipeline.config import Limits
 from pipeline.counting import counted
 from pipeline.errors import (
     BackupDamaged,
@@ -29,6 +29,7 @@ from pipeline.errors import (
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.maintenance import maintenance_database
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.server import Server
 from pipeline.postgres.shortage import is_shortage
 from pipeline.restore.database import Restored, restore_manifest

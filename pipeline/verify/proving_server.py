@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.archive.reader import Archive
-from pipeline.catalog.manifest import Manifest
 from pipeline.config import Limits
 from pipeline.errors import (
     ConnectionFailed,
@@ -28,7 +27,7 @@ from pipeline.postgres.prerequisites import (
     named_extensions,
     named_roles,
 )
-from pipeline.postgres.programs import major_of, speaks_to
+from pipeline.postgres.programs import TAKES_STATISTICS, major_of, speaks_to
 from pipeline.postgres.scratch import scratch_database
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -56,10 +55,15 @@ def _superusers(archive: Archive) -> Sequence[str]:
 def on_scratch_server(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Conninfo]:
     """Yield a name for a new database on the scratch server, and drop the database at the end.
 
-    Raises InvalidRequest if the server lacks roles or extensions that the archive needs, ConnectionFailed, or DatabaseLeft.
+    Raises InvalidRequest if the server is too old, or lacks roles or extensions that the archive needs, ConnectionFailed, or DatabaseLeft.
     """
     roles, extensions = _needed(archive)
     with Server(maintenance_database(scratch)) as server:
+        if server.major < (least := _fitting_major(archive)):
+            raise InvalidRequest(
+                f"The scratch server is too old for the backup: it is {server.version}. Name one of PostgreSQL {least} or newer, or verify "
+                "without --scratch."
+            )
         if lacking := missing_roles(server, roles):
             raise InvalidRequest(
                 f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "
@@ -90,7 +94,7 @@ def on_own_server(archive: Archive, limits: Limits, programs: Sequence[Path]) ->
     Raises ProgramMissing if extensions are missing, or LocalResourceExhausted if the server fails.
     """
     roles, extensions = _needed(archive)
-    major = _fitting_major(archive.manifest)
+    major = _fitting_major(archive)
     keep_out_same_user()  # code of the backup may run as the same user, and pgstow's environment holds the store's keys
     with (
         without_servers(),
@@ -123,7 +127,9 @@ def on_own_server(archive: Archive, limits: Limits, programs: Sequence[Path]) ->
             ) from exc
 
 
-def _fitting_major(manifest: Manifest) -> int:
+def _fitting_major(archive: Archive) -> int:
     """Return the lowest major version, but at least the backed-up server's, that takes a restore by a pg_restore that reads the archive."""
-    dumped_from, dumped_by = major_of(manifest.source.server_version), major_of(manifest.source.pg_dump_version)
-    return next((major for major in range(dumped_from, dumped_by) if speaks_to(dumped_by, major)), dumped_by)
+    source = archive.manifest.source
+    dumped_from, dumped_by = major_of(source.server_version), major_of(source.pg_dump_version)
+    least = max(dumped_from, TAKES_STATISTICS) if archive.toc.has_statistics else dumped_from
+    return next((major for major in range(least, dumped_by) if speaks_to(dumped_by, major)), dumped_by)

@@ -1,50 +1,73 @@
-"""Tables on a terminal of 80 columns, and elsewhere."""
+"""Tables of backups on terminals of several widths, and in a pipe: names and IDs are whole everywhere."""
 
-import io
 import os
 import pty
+import re
+import subprocess
 import sys
 import termios
+from contextlib import suppress
 
 import pytest
-from rich.table import Table
+from rich.cells import cell_len
 
-from cli.display import print_table
+SCRIPT = """
+from cli.tables import Column, print_backups
+from pipeline.catalog.keys import BackupRef
 
-BACKUP, PROBLEM = "20261130T110403Z-51ac27", "The manifest can't be read: " + "x" * 200
+names = [("prod", "shop"), ("prod", "shop"), ("eu-" + "c" * 60, "d" * 63), ("東京", "会社の本番データベース名前長い二〇二六"), ("0", "[red]")]
+refs = [BackupRef(*name, f"20261123T02000{place}Z-7f3a9c") for place, name in enumerate(names)]
+print_backups(refs, [
+    Column("DATA OF", ["2026-11-23 02:00"] * 5),
+    Column("TABLES", ["0", "1", "12", "0", "3"], right=True, spare=1),
+    Column("ROWS", ["0", "0", "0", "", "0"], right=True, spare=2),
+    Column("SIZE", ["168.2 MiB"] * 5, right=True, spare=2),
+    Column("PROVEN", ["2026-11-23 restore"] * 5, wraps=True),
+    Column("", ["", "a long sentence on what is wrong with this backup", "", "", ""], wraps=True),
+])
+print_backups([], [Column("DATA OF", [])])
+"""
+NAMES = ("prod", "shop", "eu-" + "c" * 60, "d" * 63, "東京", "会社の本番データベース名前長い二〇二六", "0", "[red]")
+IDS = tuple(f"20261123T02000{place}Z-7f3a9c" for place in range(5))
 
 
-def wide_table() -> Table:
-    table = Table("CLUSTER", "BACKUP", "WHY", box=None, pad_edge=False, header_style="bold")
-    table.add_row("db1.example.com-5433", BACKUP, PROBLEM)
-    table.add_row("a" * 60, BACKUP)
-    return table
-
-
-EXPECTED = [
-    f"{'CLUSTER':60}  {'BACKUP':23}  WHY",
-    f"{'db1.example.com-5433':60}  {BACKUP}  {PROBLEM}",
-    f"{'a' * 60}  {BACKUP}",
-]
-
-
-def test_a_narrow_terminal_gets_each_row_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("TERM", "dumb")
-    monkeypatch.delenv("COLUMNS", raising=False)
+def printed(width: int | None) -> str:
+    """Return what the script prints on a terminal of this width, or in a pipe if ``width`` is None."""
+    command = [sys.executable, "-c", SCRIPT]
+    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+    environment.pop("COLUMNS", None)
+    if width is None:
+        return subprocess.run(command, env=environment, capture_output=True, check=True).stdout.decode()
     ours, its = pty.openpty()
-    termios.tcsetwinsize(its, (24, 80))
-    with os.fdopen(its, "w", encoding="utf-8") as terminal, monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", terminal)
-        print_table(wide_table())
-        terminal.flush()
-        shown = os.read(ours, 65536).decode()
-    os.close(ours)
-    assert shown.split("\r\n") == [*EXPECTED, ""]
+    termios.tcsetwinsize(its, (24, width))
+    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, env=environment) as process:
+        os.close(its)
+        received = b""
+        with suppress(OSError):  # EIO: the other end is closed, and all is read
+            while part := os.read(ours, 65536):
+                received += part
+        os.close(ours)
+    assert process.returncode == 0, received
+    return re.sub(r"\x1b\[[0-9;]*m", "", received.decode().replace("\r\n", "\n"))
 
 
-def test_so_does_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    written = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", written)
-    print_table(wide_table())
-    assert written.getvalue().splitlines() == EXPECTED
+@pytest.mark.parametrize("width", [None, 300, 80, 60, 30])
+def test_names_and_ids_are_whole(width: int | None) -> None:
+    text = printed(width)
+    lines = text.splitlines()
+    assert "…" not in text
+    for whole in (*NAMES, *IDS):
+        assert whole in text
+    assert "ROWS" not in text
+    assert ("TABLES" in text) == (width in (None, 300))
+    if width in (None, 300):
+        assert [line.split()[2] for line in lines] == ["BACKUP", *IDS]
+        assert len({cell_len(line) for line in lines}) == 1
+    else:
+        assert [line for line in lines if "/" in line] == [
+            f"{cluster}/{database}" for cluster, database in zip(NAMES[::2], NAMES[1::2], strict=True)
+        ]
+    if width == 80:
+        assert max(cell_len(line) for line in lines if "/" not in line) <= 80
+    for word in ("sentence", "wrong", "restore"):
+        assert word in text

@@ -186,7 +186,15 @@ def test_what_a_standby_does_not_have_is_told(
         proven = run_pgstow("verify", "--from", store, "--level", "restore", "--checksums", "--spool-dir", spool_dir)
         assert proven.exit_code == 0, proven
 
-    for *chosen, left_out in (("-t", "cache", both[1:]), ("-t", "kept", []), ("--exclude-table-data", "c*", both[:1])):
+    for command in ("backup", "check"):
+        refused = run_pgstow(command, unlogged.conninfo, *where, "--serializable-deferrable", "--quiet")
+        assert_one_sentence(refused, 2, "needs a primary, and the server is a standby")
+    for *chosen, left_out in (
+        ("--no-unlogged-table-data", []),
+        ("-t", "cache", both[1:]),
+        ("-t", "kept", []),
+        ("--exclude-table-data", "c*", both[:1]),
+    ):
         made = run_pgstow("backup", unlogged.conninfo, *where, *chosen, "--quiet")
         assert (made.exit_code, bool(made.stderr)) == (0, bool(left_out))
         shown = json.loads(run_pgstow("show", "--from", store, "--partial", "--json").stdout)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -53,7 +54,8 @@ def test_a_backup_of_the_future_that_holds_nothing_costs_no_good_one(stored_samp
     assert json.loads(run_pgstow("show", "--from", folder, "--json").stdout)["backup_id"] == real
     listed = run_pgstow("list", "--from", folder)
     assert listed.exit_code == 7
-    assert "future" in listed.stdout
+    assert re.search(f"{bogus} .* NOT BELIEVED$", listed.stdout, re.MULTILINE)
+    assert re.search(f"^The manifest .*{bogus}.json is not believed: .*future", listed.stdout, re.MULTILINE)
     for level in ("objects", "bytes", "archive"):
         assert run_pgstow("verify", bogus, "--from", folder, "--level", level).exit_code == 7
     pruned = run_pgstow("prune", "--from", folder, "--keep-last", 1, "--yes", "--json")

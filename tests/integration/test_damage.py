@@ -15,7 +15,7 @@ from support.pgstow import assert_one_sentence, processes_naming, run_pgstow, se
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
-from pipeline.archive.reader import EntrySelection
+from pipeline.archive.selection import EntrySelection
 from pipeline.catalog.attestation import Level, load_attestation
 from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.config import Limits

@@ -19,6 +19,19 @@ SECRETS = {
     "SMTP_PASSWORD": "secret-of-somebody",
     "LC_SECRET_1": "secret-of-a-locale",
 }
+OF_PRINTING = {
+    "PG_COLOR": "always",
+    "PG_COLORS": "error=01;35",
+    "PGCLIENTENCODING": "LATIN1",
+    "PSQLRC": "/unwanted/psqlrc",
+    "PSQL_PAGER": "unwanted",
+    "PAGER": "unwanted",
+    "LANGUAGE": "de_DE:de",
+    "LC_ALL": "de_DE.UTF-8",
+    "TERM": "xterm-unwanted",
+    "COLUMNS": "40",
+}
+"""Variables that change what programs print. pgstow reads that."""
 WANTED = {"PGAPPNAME": "wanted", "TZ": "Asia/Tokyo"}
 OF_ANOTHER_SERVER = {
     "PGHOSTADDR": "127.0.0.9",
@@ -50,12 +63,15 @@ def tattlers() -> Iterator[Path]:
 
 
 def test_no_program_gets_a_secret(database: Database, tattlers: Path, tmp_path: Path, spool_dir: Path) -> None:
-    database.execute("CREATE TABLE t AS SELECT 1 AS a; CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'")
-    env = {**SECRETS, **WANTED, "PGPASSWORD": "secret-of-a-server"}
+    database.execute(
+        "CREATE TABLE 名前 AS SELECT 1 AS a; CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'"
+    )
+    env = {**SECRETS, **WANTED, **OF_PRINTING, "PGPASSWORD": "secret-of-a-server"}
     common = ("--spool-dir", spool_dir, "--bin-dir", tattlers, "-q")
     for format_ in ("directory", "plain"):
         store = tmp_path / format_
-        made = run_pgstow("backup", database.conninfo, "--to", store, "-F", format_, *common, env=env)
+        source = f"{database.conninfo} client_encoding=LATIN1"
+        made = run_pgstow("backup", source, "--to", store, "-F", format_, *common, env=env)
         assert made.exit_code == 0, made
         proven = run_pgstow("verify", "--from", store, "--level", "restore", *common, env=env | OF_ANOTHER_SERVER)
         assert proven.exit_code == 0, proven
@@ -64,6 +80,8 @@ def test_no_program_gets_a_secret(database: Database, tattlers: Path, tmp_path: 
         assert "PATH=" in found
         assert "TZ=Asia/Tokyo" in found
         assert not [line for line in found.splitlines() if any(secret in line for secret in SECRETS.values())], name
+        assert not [line for line in found.splitlines() if line.partition("=")[0] in OF_PRINTING], name
+        assert "LC_MESSAGES=C\n" in found
         # A server of pgstow's own is no place for another one's password, and isn't reached by another one's settings.
         assert ("PGAPPNAME=wanted" in found) == (name == "pg_dump"), name
         assert ("secret-of-a-server" in found) == (name == "pg_dump"), name

@@ -243,7 +243,7 @@ def test_credentials_that_may_not_ask_for_a_legal_hold(s3_locking_bucket: StoreB
         assert listed.exit_code == 0
         assert listed.stdout == "Legal holds of 2 backups can't be told: needs s3:GetObjectLegalHold.\n"
         unknown = json.loads(run_pgstow("hold", "list", "--from", url, "--json").stdout)
-        assert [(one["backup_id"], one["held"]) for one in unknown] == [(first, None), (second, None)]
+        assert {one["backup_id"]: one["held"] for one in unknown} == {first: None, second: None}
         assert {tuple(one["needs"]) for one in unknown} == {("s3:GetObjectLegalHold",)}
         shown = run_pgstow("show", second, "--from", url)
         assert re.search(r"Locked +can't be told: needs s3:GetObjectLegalHold +\n", shown.stdout), shown

@@ -3,7 +3,7 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
 
 from demo import compare
-from pipeline.config import RestoreOptions
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 OBJECTS = """
@@ -136,6 +135,9 @@ def told(result: Result) -> dict[str, Any]:
         (["--no-publications"], 1400, 1),
         (["--no-subscriptions"], 1400, 2),
         (["--no-tablespaces"], 1400, 1),
+        (["--no-security-labels"], 1400, 2),
+        (["--no-table-access-method"], 1400, 2),
+        (["--use-set-session-authorization"], 1400, 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -187,8 +189,9 @@ def test_data_into_tables_that_are_there(library: Library, targets: list[Databas
     assert "not by hand" in result.stderr or "violates foreign key" in result.stderr
     ours.execute("TRUNCATE lib.author, lib.album")
     ours.execute("SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
-    assert told(library.pgstow(ours, "--data-only", "--disable-triggers", "--jobs", jobs))["rows"] == 1400
-    library.pg_restore(theirs, "--data-only", "--disable-triggers", "--jobs", jobs)
+    untriggered = ("--data-only", "--disable-triggers", "--superuser", "postgres", "--jobs", jobs)
+    assert told(library.pgstow(ours, *untriggered))["rows"] == 1400
+    library.pg_restore(theirs, *untriggered)
     assert library.dump(ours) == library.dump(theirs)
 
 
@@ -336,6 +339,41 @@ def test_a_list_says_what_and_in_which_order(
     assert (answer["rows"], answer["tables"]) == (500, 1)
 
 
+def test_all_but_some_tables(library: Library, targets: list[Database], postgres: ThrowawayCluster) -> None:
+    new = Database("less", postgres.conninfo("less"))
+    without_author = ("--exclude-table", "lib.author", "--no-subscriptions")
+    assert_one_sentence(
+        library.pgstow(new, "--create", *without_author), 2, r"materialized view lib\.names needs the tab"
+    )
+    try:
+        result = library.pgstow(new, "--create", *without_author, "--exclude-table", "names")
+        assert told(result)["rows"] == 900
+        assert re.search(r"needs what is excluded: fk constraint lib\.album album_author_fkey", result.stderr)
+        assert {name for name in compare.contents(new.conninfo) if name.startswith("lib.")} == {"lib.album"}
+        [found] = new.fetch(
+            "SELECT datdba::regrole::text, obj_description('lib'::regnamespace) FROM pg_database WHERE datname = 'less'"
+        )
+        assert found == ("lib_owner", None), "but for what is excluded, it is the whole database"
+        assert_one_sentence(library.pgstow(new, "-N", "lib"), 5, "not empty")
+    finally:
+        Database("postgres", postgres.conninfo()).execute("DROP DATABASE IF EXISTS less")
+    ours, _ = targets
+    assert told(library.pgstow(ours, "--exclude-schema", "lib"))["rows"] == 0
+    assert ours.fetch("SELECT to_regnamespace('lib'), lo_get(4711)") == [(None, b"large")]
+
+
+def test_an_index_a_function_and_a_trigger_by_name(library: Library, targets: list[Database]) -> None:
+    ours, theirs = targets
+    named = ("-I", "author_name", "-P", "refuse()", "-T", "author refuse")
+    for target in targets:
+        library.pg_restore(target)
+        target.execute("DROP INDEX lib.author_name; DROP FUNCTION lib.refuse CASCADE")
+    assert told(library.pgstow(ours, *named))["rows"] == 0
+    library.pg_restore(theirs, *named)
+    assert library.dump(ours) == library.dump(theirs)
+    assert "CREATE TRIGGER refuse" in "\n".join(library.dump(ours))
+
+
 def test_data_in_the_order_of_a_list(library: Library, targets: list[Database], tmp_path: Path) -> None:
     """Under one job: the table that the other one refers to comes first, though it is later in the archive."""
     ours, _ = targets
@@ -406,8 +444,17 @@ def test_the_table_of_contents_is_all_that_is_fetched_for_it(stored_sample: Stor
         (["--data-only", "--clean"], "--clean"),
         (["--if-exists"], "say both"),
         (["--disable-triggers"], "--data-only"),
+        (["--superuser", "x", "--data-only"], "say both"),
+        (["--schema-only", "--no-schema"], "one of them"),
+        (["--data-only", "--no-data"], "one of them"),
+        (["--statistics-only", "--no-statistics"], "one of them"),
+        (["--schema-only", "--statistics"], "one of them"),
+        (["--clean", "--no-schema"], "makes nothing"),
+        (["--transaction-size", "3", "-1"], "one of them"),
+        (["--transaction-size", "3", "--keep-going"], "first error"),
+        (["-t", "lib.album", "--as", "x", "-N", "other"], "exclude nothing"),
         (["-s", "-a"], "one of"),
-        (["-a", "-c"], "--data-only makes nothing"),
+        (["-a", "-c"], "makes nothing"),
         (["-1", "--jobs", "2"], "--jobs 1"),
         (["--single-transaction", "--keep-going"], "first error"),
         (["--allow-error", "x"], "say both"),
@@ -430,18 +477,3 @@ def test_options_for_pg_restore_do_not_go_with_a_plain_archive(library: Library,
         result = run_pgstow("restore", "--from", library.store, "--to-directory", tmp_path / "out", *options)
         assert_one_sentence(result, 2, "--to-directory restores nothing")
     assert not (tmp_path / "out").exists()
-
-
-def test_pg_restore_has_each_option(postgres: ThrowawayCluster) -> None:
-    known = subprocess.run(
-        [postgres.bin_dir / "pg_restore", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    given: Sequence[RestoreOptions] = (
-        RestoreOptions(schema_only=True, clean=True, if_exists=True, no_owner=True, no_privileges=True, role="x"),
-        RestoreOptions(data_only=True, disable_triggers=True, single_transaction=True, no_security_labels=True),
-        RestoreOptions(sections=("data",), no_comments=True, no_publications=True, no_subscriptions=True),
-        RestoreOptions(no_tablespaces=True),
-    )
-    options = {argument.partition("=")[0] for each in given for argument in each.arguments()}
-    assert len(options) == 16
-    assert all(re.search(rf" {option}\b", known) for option in options)

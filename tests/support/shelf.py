@@ -84,6 +84,7 @@ class BackupBuilder:
         objects = [] if members else self.objects(ref, number)
         for other in uses:
             objects += [stored for stored in self.manifest(other).objects if stored.key.startswith(other.data_prefix)]
+        fields.setdefault("dump", DumpOptions(format="directory", jobs=1, only=only))  # type: ignore[arg-type]
         manifest = Manifest(
             backup_id=ref.backup_id,
             cluster=ref.cluster,
@@ -94,7 +95,6 @@ class BackupBuilder:
             snapshot_at=NOW - age,
             finished_at=NOW - age,
             source=SOURCE,
-            dump=DumpOptions(format="directory", jobs=1, only=only),  # type: ignore[arg-type]
             compression=Compression(algorithm="zstd", level=3),
             files=[] if members else [_archive(database)],
             objects=objects,

@@ -125,6 +125,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 exclude_tables=patterns,
                 schemas=patterns,
                 exclude_schemas=patterns,
+                options=patterns,
                 exclude_table_data=patterns,
             )
         ),

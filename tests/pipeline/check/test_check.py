@@ -10,9 +10,10 @@ from support.postgres_fixtures import Database
 from pipeline.backup.request import BackupRequest
 from pipeline.check.check import check
 from pipeline.check.finding import Finding, Severity
-from pipeline.config import Limits, Selection
+from pipeline.config import Limits
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.selection import Selection
 from storage_backends import StorageBackend
 from storage_backends.memory import MemoryBackend
 

@@ -34,7 +34,7 @@ def test_too_old(server: Server) -> None:
 
 
 def test_no_program_fits(server: Server, tmp_path: Path) -> None:
-    finding = find_programs(server, [tmp_path])
+    finding = find_programs(server, BackupRequest(Conninfo({}), programs=[tmp_path]))
     assert finding.outcome is Severity.PROBLEM
     assert "pg_dump" in finding.sentence
 
@@ -43,10 +43,10 @@ def test_a_pg_restore_that_only_newer_servers_understand(server: Server, tmp_pat
     for name in ("pg_dump", "pg_restore"):
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 17.2'\n")
         (tmp_path / name).chmod(0o755)
-    finding = find_programs(server, [tmp_path])
+    finding = find_programs(server, BackupRequest(Conninfo({}), programs=[tmp_path]))
     assert finding.outcome is (Severity.WARNING if server.major < 17 else Severity.OK)
     server.major = 17
-    assert find_programs(server, [tmp_path]).outcome is Severity.OK
+    assert find_programs(server, BackupRequest(Conninfo({}), programs=[tmp_path])).outcome is Severity.OK
 
 
 def test_encryption(server: Server, condition: ServerState) -> None:

@@ -65,6 +65,7 @@ def test_a_database_overrides_defaults_and_flags_override_both(path: Path) -> No
         memory = "1GiB"
         destinations = ["offsite", "nas"]
         verify = "archive"
+        pg_dump_options = ["-x"]
         [destinations.offsite]
         url = "s3://my-backups/postgres?region=eu-central-1"
         [destinations.nas]
@@ -73,6 +74,7 @@ def test_a_database_overrides_defaults_and_flags_override_both(path: Path) -> No
         conninfo = "service=shop"
         jobs = 2
         verify = "none"
+        pg_dump_options = ["--no-comments", "--role=reader", "--table-and-children=a"]
         [databases.server]
         conninfo = "host=db.example.com user=backup"
         all_databases = true
@@ -88,6 +90,9 @@ def test_a_database_overrides_defaults_and_flags_override_both(path: Path) -> No
     assert (shop.request.limits.jobs, shop.verify, list(shop.destinations)) == (2, None, ["offsite", "nas"])
     assert (server.request.limits.jobs, server.verify, list(server.destinations)) == (4, Level.ARCHIVE, ["nas"])
     assert server.request.source.database is None  # the server says which there are
+    assert shop.request.selection.arguments() == ["--no-comments", "--role=reader", "--table-and-children=a"]
+    assert shop.request.source.role == "reader"
+    assert server.request.selection.arguments() == ["--no-privileges"]
     assert {job.request.limits.memory for job in (shop, server)} == {1024**3}
     assert {job.request.cluster for job in (shop, server)} == {"prod"}
     assert shop.retention == Policy(
@@ -182,6 +187,10 @@ memory = "1GiB"
 all_databases = true
 format = "plain"
 only = "data"
+[databases.inserted]
+conninfo = ""
+memory = "1GiB"
+pg_dump_options = ["--inserts"]
 [databases.tagged]
 conninfo = ""
 memory = "1GiB"
@@ -199,8 +208,9 @@ url = "file:///mnt/backups"
         "8: databases.one: exclude_databases goes with all_databases = true.",
         "12: databases.all: A backup of all databases takes no part of one: leave out tables, schemas and what excludes them.",
         "17: databases.rows: pg_dumpall's script of rows alone can't be restored onto a new server: take all of it.",
-        "23: databases.tagged: ' ' can't be a tag: it is empty, or has characters that can't be printed.",
-        "28: databases.twice: Two of its destinations have the same url: one copy there is all that can be.",
+        "23: databases.inserted: pgstow doesn't take pg_dump's option --inserts: pgstow counts and checks the rows in COPY's text.",
+        "27: databases.tagged: ' ' can't be a tag: it is empty, or has characters that can't be printed.",
+        "32: databases.twice: Two of its destinations have the same url: one copy there is all that can be.",
     ]
 
 

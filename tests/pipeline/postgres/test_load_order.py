@@ -201,3 +201,10 @@ def test_a_long_chain_of_partitions_takes_time_in_proportion() -> None:
     indexes = [made(2 * LONG + number, "INDEX ATTACH", number) for number in range(1, LONG)]
     missing = missing_dependencies(Toc("15", (*tables, *attachments, *indexes)))
     assert missing == {one.dump_id: (before.dump_id,) for before, one in pairwise(indexes)}
+
+
+def test_statistics_wait_for_the_rows_of_their_table() -> None:
+    """pg_restore 18 truncates the table before it loads the rows, and sets the number of rows to unknown."""
+    entries = (made(1, "TABLE"), made(2, "VIEW"), made(3, "TABLE DATA", 1), made(4, "STATISTICS DATA", 1))
+    toc = Toc("18", (*entries, made(5, "STATISTICS DATA", 2)))
+    assert {dump_id: waits for dump_id, waits in missing_dependencies(toc).items() if waits} == {4: (3,)}

@@ -9,12 +9,12 @@ from support.postgres_fixtures import Database, DatabaseMaker
 
 from pipeline.backup.request import BackupRequest
 from pipeline.check.server import examine_server
-from pipeline.config import Selection
 from pipeline.errors import BackupRunning, ServerUnavailable
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.locks import backup_lock, find_blockers
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.selection import Selection
 
 
 def connect(database: Database) -> Server:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from support.postgres_fixtures import Database
 
+from pipeline.archive.selection import EntrySelection
 from pipeline.catalog.manifest import TOC_NAME
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.patterns import choose_entries
@@ -144,6 +145,61 @@ def test_schemas_as_pg_dump_has_them(dump: Dump, whole: Toc, pattern: str) -> No
         assert names(whole, choose_entries(whole, [], [pattern])) == names(by_pg_dump)
 
 
+@pytest.mark.parametrize(
+    ("option", "choice"),
+    [
+        ("--exclude-table=a.t", EntrySelection(exclude_tables=("a.t",))),
+        ("--exclude-table=a.t1", EntrySelection(exclude_tables=("a.t1",))),
+        ("--exclude-table=a.t*", EntrySelection(exclude_tables=("a.t*",))),
+        ('--exclude-table="A".*', EntrySelection(exclude_tables=('"A".*',))),
+        ("--exclude-table=nothing", EntrySelection(exclude_tables=("nothing",))),
+        ("--exclude-schema=a", EntrySelection(exclude_schemas=("a",))),
+        ("--exclude-schema=a*", EntrySelection(exclude_schemas=("a*",))),
+        ("--exclude-schema=nothing", EntrySelection(exclude_schemas=("nothing",))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_excluded_is_what_pg_dump_excludes(dump: Dump, whole: Toc, option: str, choice: EntrySelection) -> None:
+    """Except foreign keys to an excluded table, which the server would refuse, and a sequence that belongs to an excluded table."""
+    by_pg_dump = dump(option)
+    assert by_pg_dump
+    kept, lost = choice.select(whole)
+    assert {one.description for one in lost} <= {"FK CONSTRAINT"}
+    more = {(one.description, one.namespace, one.tag) for one in lost}
+    if option == "--exclude-table=a.t":
+        more.add(("SEQUENCE", "a", "t_id_seq"))
+    assert names(whole, kept) | more == names(by_pg_dump)
+
+
+def test_a_new_database_cannot_have_what_is_excluded(whole: Toc) -> None:
+    with pytest.raises(InvalidRequest, match=r"The (materialized )?view a\.t[mv] needs the table a\.t, which is excl"):
+        EntrySelection(exclude_tables=("a.t",)).check_new(whole)
+    EntrySelection(exclude_tables=("a.t", "a.t[mv]")).check_new(whole)
+    EntrySelection(exclude_schemas=("a",)).check_new(whole)
+
+
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        (EntrySelection(indexes=("t index",)), {"INDEX t index", 'COMMENT INDEX "t index"'}),
+        (EntrySelection(indexes=("a.tm_index",)), {"INDEX tm_index"}),
+        (EntrySelection(functions=("f()",), triggers=("a.t t trigger",)), {"FUNCTION f()", "TRIGGER t t trigger"}),
+        (EntrySelection(tables=("a.t1",), triggers=("t t trigger",)), {"TRIGGER t t trigger", "TABLE t1"}),
+        (EntrySelection(tables=("a.t",), exclude_tables=("a.t",)), set()),
+    ],
+    ids=lambda value: str(value) if not isinstance(value, set) else "",
+)
+def test_named_are_what_pg_restore_names(whole: Toc, choice: EntrySelection, expected: set[str]) -> None:
+    found = {f"{kind} {tag}" for kind, _, tag in names(whole, choice.select(whole)[0]) if kind != "FK CONSTRAINT"}
+    assert found == expected
+
+
+@pytest.mark.parametrize("choice", [{"indexes": ("t_pkey",)}, {"functions": ("f",)}, {"triggers": ("t trigger",)}])
+def test_each_name_must_be_there(whole: Toc, choice: dict[str, tuple[str]]) -> None:
+    with pytest.raises(InvalidRequest, match=r"holds no \w+ .*as pgstow show --toc does"):
+        EntrySelection(**choice).select(whole)
+
+
 def test_a_table_without_a_schema_is_of_any(whole: Toc) -> None:
     """Where pg_dump takes those on the search path, which an archive doesn't have."""
     chosen = names(whole, choose_entries(whole, ["t"], []))
@@ -188,6 +244,23 @@ def test_a_partitioned_table_brings_its_partitions(partitioned: Toc, pattern: st
     indexes = {name for kind, _, name in chosen if kind == "INDEX"}
     own = {"m": "m_index", "m1": "m1_v_idx", "m1_low": "m1_low_v_idx", "m2": "m2_v_idx"}
     assert indexes == {own[table] for table in tables & own.keys()}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "tables"),
+    [
+        ("p.m", {"parent", "child"}),
+        ("q.m1", {"m", "m2", "parent", "child"}),
+        ("p.m2", {"m", "m1", "m1_low", "parent", "child"}),
+    ],
+)
+def test_an_excluded_partition_is_attached_to_nothing(partitioned: Toc, pattern: str, tables: set[str]) -> None:
+    kept = EntrySelection(exclude_tables=(pattern,)).select(partitioned)[0]
+    assert {name for kind, _, name in names(partitioned, kept) if kind == "TABLE"} == tables
+    attached = {name for kind, _, name in names(partitioned, kept) if kind == "TABLE ATTACH"}
+    assert attached == tables - {"m", "parent", "child"}
+    joined = {name.removesuffix("_v_idx") for kind, _, name in names(partitioned, kept) if kind == "INDEX ATTACH"}
+    assert joined == attached
 
 
 def test_a_publication_is_left_out(filled: Database, dump: Dump) -> None:

@@ -8,11 +8,12 @@ from support.stored_sample import StoredSample
 
 from pipeline.archive.reader import open_archive
 from pipeline.concurrency import Workers
-from pipeline.config import Limits, RestoreOptions
+from pipeline.config import Limits
 from pipeline.errors import RestoreFailed, ServerUnavailable, StatementRefused
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.partitions import Attachment, attach
 from pipeline.postgres.psql import run_script
+from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.restricted_mode import find_psql
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace

@@ -220,6 +220,24 @@ def entry(description: str, **fields: Any) -> TocEntry:
     return TocEntry(**{**made, **fields})
 
 
+@pytest.mark.parametrize(
+    ("kind", "definition", "has"),
+    [
+        ("TABLE", "CREATE TABLE public.t (\n    m money\n);", True),
+        ("TABLE", 'CREATE TABLE "public"."t" (\n    "m" "money"[]\n);', True),
+        ("TABLE", 'CREATE TABLE "public"."t" (\n    "money" "text"\n);', False),
+        ("TABLE", 'CREATE TABLE "public"."t" (\n    "m" "money"."coin"\n);', False),
+        ("TABLE", 'CREATE TABLE "public"."t" (\n    "m" "public"."money"\n);', False),
+        ("TYPE", 'CREATE TYPE "public"."r" AS RANGE (\n    subtype = "money"\n);', True),
+        ("DOMAIN", 'CREATE DOMAIN "public"."d" AS "money";', True),
+        ("VIEW", """CREATE VIEW "public"."v" AS\n SELECT '1'::"money" AS "m";""", True),
+    ],
+)
+def test_money_is_found_with_and_without_quotes(kind: str, definition: str, has: bool) -> None:
+    """--quote-all-identifiers puts names of types in quotes, too."""
+    assert names_money([entry(kind, definition=definition)]) is has
+
+
 @pytest.mark.parametrize("end", ["", "'", '"', "money", ";"])
 @pytest.mark.parametrize("word", ["\n", " ", "a", "'", '"', '\n"', '""', "a.", "(", "$a$", "money", " money"])
 def test_the_time_that_long_text_takes_grows_with_its_length_alone(word: str, end: str) -> None:

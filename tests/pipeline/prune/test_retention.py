@@ -105,9 +105,13 @@ def test_parts_do_not_count_as_the_whole() -> None:
         options.model_copy(update={"schemas": ["a"]}),
         options.model_copy(update={"exclude_databases": ["a"]}),
         options.model_copy(update={"format": "script"}),
+        options.model_copy(update={"options": ["--no-comments"]}),
+        options.model_copy(update={"options": ["--extension=a"]}),
+        options.model_copy(update={"options": ["--an-option-of-tomorrow"]}),
     ]
     assert len({selection_of(one) for one in parts}) == len(parts)
-    as_files = options.model_copy(update={"format": "custom", "jobs": 4})
+    more = ["--strict-names", "--role=a", "--large-objects"]
+    as_files = options.model_copy(update={"format": "custom", "jobs": 4, "options": more})
     assert selection_of(as_files) == selection_of(options)
 
 

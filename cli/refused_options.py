@@ -1,0 +1,43 @@
+"""Options of PostgreSQL's programs that a command doesn't take, with the reason. Whoever types such an option reads the reason."""
+
+from collections.abc import Mapping
+
+from pipeline.pg_dump_options import refusal
+
+Refused = Mapping[tuple[str, ...], str]
+"""By an option's spellings: the reason in words that follow a colon. The page in docs/ on the program's options repeats the words."""
+
+OF_PG_RESTORE: Refused = {
+    ("-d", "--dbname"): "pgstow restore --into names the database",
+    ("-f", "--file"): "pgstow export writes a script, and has this option",
+    ("-F", "--format"): "the manifest knows the backup's format",
+    ("-l", "--list"): "pgstow show --toc prints the list",
+    ("-v", "--verbose"): "pgstow tells its progress by itself",
+    ("-V", "--version"): "say pgstow --version, or pg_restore --version",
+    ("-?",): "say --help",
+    ("-e", "--exit-on-error"): "pgstow stops at the first error unless you say --keep-going",
+    ("--enable-row-security",): (
+        "it needs rows that were dumped as INSERT commands, and pgstow backs rows up as COPY, which row security refuses"
+    ),
+    ("--filter",): "write each line of the file as an option of its own: -t, -n, -I, -P, -T or -N",
+    ("--no-data-for-failed-tables",): (
+        "pgstow promises the rows of each table that it restores, so leave a table out with --exclude-table"
+    ),
+    ("--restrict-key",): "pgstow and pg_restore make a key that nobody knows, which protects psql from the script",
+    ("--strict-names",): "pgstow always has each name and pattern match something, except what is excluded",
+    ("--host",): "pgstow restore --into takes it, as host=NAME; -h is --help",
+    ("-p", "--port"): "pgstow restore --into takes it, as port=NUMBER",
+    ("-U", "--username"): "pgstow restore --into takes it, as user=NAME",
+    ("-w", "--no-password"): "pgstow never asks for a password",
+    ("-W", "--password"): "pgstow never asks for a password: put it into ~/.pgpass, or into a service",
+}
+
+
+def why_refused(command: str | None, option: str) -> str | None:
+    """Return a sentence on why the command doesn't take the option; None if it isn't an option that people would expect."""
+    if command in {"backup", "check"}:
+        return refusal(option)
+    if command not in {"restore", "export"}:
+        return None
+    reason = next((reason for spellings, reason in OF_PG_RESTORE.items() if option in spellings), None)
+    return reason and f"pgstow {command} doesn't take {option}: {reason}."

@@ -1,0 +1,224 @@
+"""The options of pg_dump that pgstow passes on one by one, and the options that it refuses. docs/pg_dump-options.md lists them all.
+
+pgstow has options of its own for the rest: ``--table``, ``--jobs`` and the like.
+"""
+
+from dataclasses import dataclass
+
+from pipeline.errors import InvalidRequest
+
+PATTERN = "PATTERN"
+
+
+@dataclass(frozen=True, slots=True)
+class DumpOption:
+    """An option of pg_dump that pgstow supports."""
+
+    name: str
+    """The long name: ``--extension``."""
+    help: str
+    short: str | None = None
+    """``-e``; None if there is none."""
+    metavar: str | None = None
+    """What the value is; None for a flag. An option that takes a pattern may be given several times."""
+    also: str | None = None
+    """The long name of older versions."""
+    leaves_out: bool = True
+    """True if a dump with the option may lack something that a dump without it has, so that the backup is partial."""
+    since: int = 0
+    """The major version of the first pg_dump that has the option; 0 if every pg_dump that pgstow supports has it."""
+    in_pg_dumpall: bool = True
+    plain_only: bool = False
+    """True if pg_dump ignores the option unless it writes a script. A restore of an archive can leave out the same."""
+    passed: str | None = ""
+    """The spelling for every version of pg_dump; empty for the name. None if pgstow itself does what the option says."""
+
+    @property
+    def repeatable(self) -> bool:
+        """True if the option may be given several times."""
+        return self.metavar in (PATTERN, "FILE")
+
+
+@dataclass(frozen=True, slots=True)
+class GivenOption:
+    """An option with its value."""
+
+    option: DumpOption
+    value: str | None = None
+    """None for a flag."""
+
+    def __str__(self) -> str:
+        """Return the option in pg_dump's own spelling, as the manifest has it."""
+        return self._spelled(self.option.name)
+
+    def arguments(self) -> list[str]:
+        """Return the option for pg_dump's command line; nothing if pgstow itself does what the option says."""
+        return [] if self.option.passed is None else [self._spelled(self.option.passed or self.option.name)]
+
+    def _spelled(self, name: str) -> str:
+        return name if self.value is None else f"{name}={self.value}"
+
+
+SUPPORTED = (
+    DumpOption(
+        "--table-and-children",
+        "As --table, with the partitions and children of what it names",
+        metavar=PATTERN,
+        since=16,
+        in_pg_dumpall=False,
+    ),
+    DumpOption(
+        "--exclude-table-and-children",
+        "As --exclude-table, with partitions and children",
+        metavar=PATTERN,
+        since=16,
+        in_pg_dumpall=False,
+    ),
+    DumpOption(
+        "--exclude-table-data-and-children",
+        "As --exclude-table-data, with partitions and children",
+        metavar=PATTERN,
+        since=16,
+        in_pg_dumpall=False,
+    ),
+    DumpOption("--extension", "Only these extensions", "-e", PATTERN, since=14, in_pg_dumpall=False),
+    DumpOption("--exclude-extension", "All but these extensions", metavar=PATTERN, since=17, in_pg_dumpall=False),
+    DumpOption("--filter", "A file of pg_dump's filters, one a line", metavar="FILE", in_pg_dumpall=False),
+    DumpOption(
+        "--large-objects",
+        "Large objects, too, where only tables or schemas are taken",
+        "-b",
+        also="--blobs",
+        leaves_out=False,
+        in_pg_dumpall=False,
+        passed="-b",  # --blobs until 15
+    ),
+    DumpOption("--no-large-objects", "No large objects", "-B", also="--no-blobs", in_pg_dumpall=False, passed="-B"),
+    DumpOption("--no-unlogged-table-data", "No rows of unlogged tables"),
+    DumpOption("--no-privileges", "No privileges (GRANT, REVOKE)", "-x"),
+    DumpOption("--no-owner", "No owners; only with --format plain", "-O", plain_only=True),
+    DumpOption("--no-comments", "No comments"),
+    DumpOption("--no-publications", "No publications"),
+    DumpOption("--no-subscriptions", "No subscriptions"),
+    DumpOption("--no-security-labels", "No security labels"),
+    DumpOption("--no-policies", "No policies of row security", since=18),
+    DumpOption("--no-tablespaces", "No tablespaces of tables; only with --format plain", plain_only=True),
+    DumpOption(
+        "--no-table-access-method", "No access methods of tables; only with --format plain", since=15, plain_only=True
+    ),
+    DumpOption("--no-toast-compression", "No compression methods of columns", since=14),
+    DumpOption("--statistics", "The planner's statistics, too", leaves_out=False, since=18),
+    DumpOption("--no-statistics", "No statistics, as by default", leaves_out=False, since=18),
+    DumpOption("--sequence-data", "Values of sequences, even with --schema-only", leaves_out=False, since=18),
+    DumpOption("--strict-names", "Fail if a pattern matches nothing", leaves_out=False, in_pg_dumpall=False),
+    DumpOption("--enable-row-security", "Only rows that the role's policies show", in_pg_dumpall=False),
+    DumpOption(
+        "--serializable-deferrable",
+        "Wait for a moment at which no serializable transaction can be seen half done",
+        leaves_out=False,
+        in_pg_dumpall=False,
+        passed=None,
+    ),
+    DumpOption("--role", "Act as this role after login", metavar="ROLE", leaves_out=False),
+    DumpOption("--encoding", "The encoding of the dump; the database's by default", "-E", "ENCODING", leaves_out=False),
+    DumpOption("--quote-all-identifiers", "Quote all identifiers, even if not key words", leaves_out=False),
+)
+"""The options for ``backup`` and ``check``, and for pgstow.toml's ``pg_dump_options``."""
+OF_FILTERS = {
+    name: DumpOption(name, "", metavar=PATTERN, in_pg_dumpall=False)
+    for name in ("--table", "--exclude-table", "--schema", "--exclude-schema", "--exclude-table-data")
+}
+"""Options of pgstow's own that a file of filters may hold, too."""
+_BY_NAME = {name: option for option in SUPPORTED for name in (option.name, option.short, option.also) if name}
+
+_ROWS = "pgstow counts and checks the rows in COPY's text"
+_AT_RESTORE = "a restore decides that: pgstow restore and pgstow export have the option"
+_CONNECTION = "write it into CONNINFO"
+_PASSWORD = "pgstow never asks for a password: keep it in libpq's password file"  # noqa: S105 - a sentence
+REFUSED: dict[str, str] = {
+    "--file": "the backup goes into a store: say --to",
+    "--verbose": "pgstow reads pg_dump's messages, and reports the progress itself",
+    "--version": "say pgstow --version",
+    "--compress": "pgstow compresses with zstd itself: say --level",
+    "--no-sync": "pgstow always passes it, since the local files aren't the backup",
+    "--sync-method": "the local files aren't the backup, so they are never synced",
+    "--clean": _AT_RESTORE,
+    "--if-exists": _AT_RESTORE,
+    "--create": _AT_RESTORE,
+    "--disable-triggers": _AT_RESTORE,
+    "--superuser": "it belongs to --disable-triggers, which a restore decides",
+    "--use-set-session-authorization": "a restore decides how it sets owners",
+    "--binary-upgrade": "it is for pg_upgrade alone",
+    "--inserts": _ROWS,
+    "--column-inserts": _ROWS,
+    "--rows-per-insert": _ROWS,
+    "--on-conflict-do-nothing": _ROWS,
+    "--disable-dollar-quoting": "it is for other programs than PostgreSQL's, and no restore needs it",
+    "--extra-float-digits": "with fewer digits, numbers don't come back as they were",
+    "--include-foreign-data": "a restore, and each proof by one, would write the rows into the foreign server: back that server up itself",
+    "--load-via-partition-root": "a partition's rows then need the partitioned table, so no partition could be restored or counted by itself",
+    "--restrict-key": "a key that others know lets data break out of a script, so pg_dump chooses a random one",
+    "--section": "a backup has all sections: pgstow restore --section restores some of them",
+    "--snapshot": "pgstow exports the snapshot itself",
+    "--no-data": "say --schema-only",
+    "--no-schema": "say --data-only",
+    "--statistics-only": "statistics alone are no backup: say --statistics",
+    "--dbname": _CONNECTION,
+    "--host": _CONNECTION,
+    "--port": _CONNECTION,
+    "--username": _CONNECTION,
+    "--database": _CONNECTION,
+    "--no-password": _PASSWORD,
+    "--password": _PASSWORD,
+    "-r": "say --roles-only",
+    "-?": "say --help",
+}
+"""Why pgstow doesn't take an option of pg_dump or pg_dumpall, by its name: the long one unless pgstow takes the long one."""
+_SHORT = {
+    "-f": "--file",
+    "-v": "--verbose",
+    "-V": "--version",
+    "-Z": "--compress",
+    "-c": "--clean",
+    "-C": "--create",
+    "-S": "--superuser",
+    "-d": "--dbname",
+    "-h": "--host",
+    "-p": "--port",
+    "-U": "--username",
+    "-l": "--database",
+    "-w": "--no-password",
+    "-W": "--password",
+}
+
+
+def refusal(name: str) -> str | None:
+    """Return a sentence on why pgstow doesn't take the option ``name``; None if neither pg_dump nor pg_dumpall has such an option."""
+    long = _SHORT.get(name, name)
+    return f"pgstow doesn't take pg_dump's option {name}: {REFUSED[long]}." if long in REFUSED else None
+
+
+def names_of_refused(long: str) -> list[str]:
+    """Return the short and the long name of a refused option."""
+    return [*(short for short, name in _SHORT.items() if name == long), long]
+
+
+def parse_option(text: str) -> GivenOption:
+    """Return the option in a text such as ``--no-comments``, ``--extension=postgis`` or ``-x``. Raises InvalidRequest."""
+    name, equals, value = text.partition("=")
+    if (option := _BY_NAME.get(name)) is None:
+        unknown = f"{name!r} is no option of pg_dump that pgstow passes on; docs/pg_dump-options.md lists them."
+        raise InvalidRequest(refusal(name) or unknown)
+    if bool(equals) != (option.metavar is not None):
+        raise InvalidRequest(
+            f"{name} takes no value."
+            if option.metavar is None
+            else f"{name} needs a value: write {name}={option.metavar}."
+        )
+    return GivenOption(option, value if equals else None)
+
+
+def leaves_out(text: str) -> bool:
+    """True if the option in a manifest may leave something out. An option that this pgstow doesn't know counts as such."""
+    option = _BY_NAME.get(text.partition("=")[0])
+    return option is None or option.leaves_out
