@@ -19,9 +19,7 @@ PATIENCE = "Timeouts and retries"
 
 Source: TypeAlias = Annotated[
     str,
-    typer.Argument(
-        metavar="[CONNINFO]", help="A database's name, URI or 'key=value …'; libpq's environment counts too"
-    ),
+    typer.Argument(metavar="CONNINFO", help="A database's name, URI or 'key=value …'; libpq's environment counts too"),
 ]
 FiledUnder: TypeAlias = Annotated[
     str | None,

@@ -69,10 +69,15 @@ def init(
     """Examine the database and the stores, then write a pgstow.toml with comments. At a terminal, ask for what is missing."""
     from pipeline.errors import InvalidRequest
     from pipeline.nightly.new_file import Choices, create
+    from pipeline.postgres.conninfo import Conninfo
 
     if os.path.lexists(config):
         raise InvalidRequest(f"{config} exists already: remove it first, or name another file with --config.")
     conninfo, all_databases = _which_database(conninfo, all_databases=all_databases)
+    if secrets := Conninfo.parse(conninfo).secrets:
+        raise InvalidRequest(
+            f"The {secrets[0]} may not stand in the file: leave it out, and keep it in ~/.pgpass, or in a file that --password-file names."
+        )
     given = {"keep_daily": keep_daily, "keep_weekly": keep_weekly, "keep_monthly": keep_monthly}
     choices = Choices(
         name=name or _name(conninfo, all_databases=all_databases),

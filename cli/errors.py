@@ -59,7 +59,7 @@ class Stopped(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
-        self.consequence = "nothing was committed that is not whole"
+        self.consequence = "an unfinished backup is never committed"
         """What the stop leaves behind, in words for the error. A command may set other words."""
 
 

@@ -56,7 +56,8 @@ def list_(
     elif entries or listing.odd:
         _print_table(entries, listing.odd, proven)
     else:
-        print(f"No backups in {store.url}.")
+        named = "/".join(filter(None, (cluster, database)))
+        print(f"No backups {f'of {named} ' if named else ''}in {store.url}.")
     if listing.odd or any(entry.problem for entry in entries):
         raise typer.Exit(ExitCode.DAMAGED)
 

@@ -113,7 +113,7 @@ StoreOptions: TypeAlias = Annotated[
         "-o",
         metavar="KEY=VALUE",
         help="endpoint, ca_bundle, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, "
-        "lock_mode, allow_http, create; as in the URL's query",
+        "lock_mode, allow_http, create_only, connect_timeout, read_timeout, create; as in the URL's query",
         rich_help_panel=STORE,
     ),
 ]

@@ -70,7 +70,7 @@ class _Pace:
         if self._begun is None:
             self._begun, self._before = time.monotonic(), event.done
         done, rest = event.done - self._before, event.total - event.done
-        if done <= 0 or rest <= 0:
+        if done <= 0 or rest <= 0 or 100 * event.done < event.total:  # too little to judge by
             return ""
         seconds = (time.monotonic() - self._begun) * rest / done
         return f"{timedelta(seconds=round(seconds))} left" if seconds < _LONGEST_LEFT else ""

@@ -28,7 +28,7 @@ def run(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]…", help="Databases, by their names in the file; all of them by default"),
+        typer.Argument(metavar="NAME", help="Databases, by their names in the file; all of them by default"),
     ] = None,
     *,
     config: run_options.Config = None,

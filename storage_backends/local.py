@@ -59,7 +59,8 @@ class LocalBackend:
                 self._require_root()
             elif not create:
                 raise InvalidStorageURL(
-                    f"there is no folder {path}: mount the disk that has it, or let --create-store or the option create=true make it"
+                    f"there is no folder {path}: mount the disk that has it, or make it; "
+                    "pgstow backup makes it with --create-store, or with the store option create=true"
                 )
 
     @property

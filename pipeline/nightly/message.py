@@ -85,8 +85,9 @@ def _last_good(outcome: JobResult, past: Past | None) -> str:
 
 
 def _moment(moment: datetime, now: datetime) -> str:
-    age = now - moment
-    span = counted(age.days, "day") if age >= timedelta(days=2) else counted(max(0, age // timedelta(hours=1)), "hour")
+    age = max(timedelta(), now - moment)
+    days, hours, minutes = age.days, age // timedelta(hours=1), age // timedelta(minutes=1)
+    span = counted(days, "day") if days >= 2 else counted(hours, "hour") if hours else counted(minutes, "minute")
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC, {span} ago"
 
 

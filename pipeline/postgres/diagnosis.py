@@ -39,6 +39,7 @@ _ATTEMPT = re.compile(
     re.DOTALL,
 )
 _TO_SERVER = re.compile(r"connection to server (?P<where>(?:at|on) .+?) failed: ")
+_ERRNO = re.compile(r"\[Errno -?\d+\] ")
 _NO_PASSWORD = re.compile("no password supplied")
 _KEEP_PASSWORD = (
     "Keep the password in ~/.pgpass, in the file that PGPASSFILE names, or in a password_file of pgstow.toml."  # noqa: S105
@@ -61,7 +62,8 @@ def with_hint(sentence: str, said: str) -> str:
 
 def explain_connection(said: str) -> str:
     """Return sentences on a connection that failed, from psycopg's words. They name each address, and where to keep a password."""
-    attempts = said.partition(_ALL_ATTEMPTS)[2] or said
+    words = _ERRNO.sub("", said)
+    attempts = words.partition(_ALL_ATTEMPTS)[2] or words
     reasons = [reason for attempt in attempts.split("\n- ") for reason in _reasons(attempt)]
     sentence = _ended(f"Cannot connect to the server {'; '.join(dict.fromkeys(reasons))}")
     return f"{sentence} {_KEEP_PASSWORD}" if _NO_PASSWORD.search(said) else sentence

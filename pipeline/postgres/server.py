@@ -13,6 +13,7 @@ from pipeline.errors import (
     ConnectionFailed,
     PipelineError,
     RestoreFailed,
+    StatementRefused,
 )
 from pipeline.postgres.locales import locale_options
 from pipeline.postgres.relations import Relations
@@ -175,10 +176,14 @@ class Server(Relations):
                 )
             options.append(sql.SQL("TABLESPACE {}").format(self.quoted(like.tablespace)))
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}")
-        with (
-            self._cancelled_by_signals()
-        ):  # otherwise the server would go on, and a drop of the database would come too early
-            self.execute(statement.format(self.quoted(name), sql.SQL(" ").join(options)))
+        try:
+            # Without the cancellation, the server would go on, and a drop of the database would come too early.
+            with self._cancelled_by_signals():
+                self.execute(statement.format(self.quoted(name), sql.SQL(" ").join(options)))
+        except StatementRefused as exc:
+            if "permission denied to create database" in str(exc):
+                raise StatementRefused(f"{exc} The role needs CREATEDB to make a database.") from exc
+            raise
 
     @contextmanager
     def _cancelled_by_signals(self) -> Iterator[None]:

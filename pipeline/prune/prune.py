@@ -75,7 +75,8 @@ def prune(
         spared=[one.ref for one in approved if not one.keep and one.ref not in doomed],
         doubtful=[one.ref for one in fresh if one.doubtful],
     )
-    notify(Started(f"Removing {counted(len(doomed), 'backup')}"))
+    if doomed:
+        notify(Started(f"Removing {counted(len(doomed), 'backup')}"))
     for ref in doomed:
         (pruned.backups if _remove_manifest(store, ref, doomed, pruned) else pruned.spared).append(ref)
     staying = [backup for backup in backups if backup.ref not in pruned.backups]

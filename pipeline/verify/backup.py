@@ -36,7 +36,7 @@ def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend
         )
     level = Level.ARCHIVE if of_server and request.level is Level.RESTORE else request.level
     found = Verification(stored, level, problems=doubts(stored))
-    notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id}: {level}"))
+    notify(Started(f"Verifying {manifest.cluster}/{manifest.database} {manifest.backup_id} at {store.url}: {level}"))
     try:
         _examine(request, found, store, notify)
         found.attestation = attest(request, found, started_at, store, notify)

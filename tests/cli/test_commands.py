@@ -127,6 +127,8 @@ def test_a_password_in_an_argument_is_warned_of(tmp_path: Path, command: tuple[s
 
 def test_nothing_there(tmp_path: Path) -> None:
     assert run_pgstow("list", "--from", tmp_path).stdout.startswith("No backups in file://")
+    selected = run_pgstow("list", "--from", tmp_path, "--cluster", "prod", "--database", "shop")
+    assert selected.stdout.startswith("No backups of prod/shop in file://")
     assert json.loads(run_pgstow("list", "--from", tmp_path, "--json").stdout) == []
     for command in ("show", "verify"):
         assert_one_sentence(run_pgstow(command, "--from", tmp_path), 8, "pgstow list shows what there is")

@@ -113,7 +113,7 @@ def test_without_trying(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     [
         ([], "Say which database"),
         (["service=shop"], "Say where the backups shall go"),
-        (["postgresql://me:hunter2@db1/shop", "--to", "/mnt"], "password may not stand in this file"),
+        (["postgresql://me:hunter2@db1/shop", "--to", "/mnt"], "pgstow: The password may not stand in the file"),
         (["service=shop", "--to", "s3:bucket"], "is no path to pgstow"),
         (["service=shop", "--to", "s3://me:hunter2@bucket"], "redentials"),
         (["service=shop", "--to", "/mnt/\udcff"], "not UTF-8"),

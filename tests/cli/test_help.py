@@ -1,6 +1,8 @@
 """What ``--help`` says: of every option what it does, and of every command an example."""
 
+import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from support.in_process import call_pgstow
 COMMANDS = dict(commands())
 LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "commands")]
 WIDTH = 80
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +34,7 @@ def test_every_option_says_what_it_does(path: tuple[str, ...], command: Any) -> 
     shown = help_of(path)
     assert "<bool>" not in shown, "a flag takes no value"
     assert "<int" not in shown, "Python's names of types say nothing to a person"
+    assert "[[" not in shown, "one pair of brackets says that an argument may be left out"
 
 
 @pytest.mark.parametrize("path", LEAVES, ids=" ".join)
@@ -50,3 +54,11 @@ def test_timeouts_and_retries_stand_by_themselves() -> None:
     panel = help_of(("pgstow", "backup")).partition("─ Timeouts and retries ─")[2].partition("╰")[0]
     for option in ("--lock-wait-timeout", "--statement-timeout", "--retries"):
         assert option in panel
+
+
+def test_every_option_of_a_store_is_named() -> None:
+    table = README.read_text().partition("| Option | For |")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines()[2:] for name in re.findall("`(.+?)`", row.split("|")[1])}
+    assert {"endpoint", "create"} < named
+    panel = help_of(("pgstow", "check")).partition("─ The store ─")[2].partition("╰")[0]
+    assert named <= set(re.findall(r"\w+", panel))

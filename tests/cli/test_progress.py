@@ -35,6 +35,7 @@ with errors.reported(debug=False), show_progress(quiet=False) as notify:
     for amounts, event in (
         ("168.0", Progress(168 << 20, 1020, 0, ("public.a_table_with_a_long_name_" + "x" * 60, "second", "third", "fourth"))),
         ("999.0", Progress(999 * GIB, 1000 * GIB, 3 * GIB, ("public.\\x1b[31mred",))),
+        ("1.0 MiB of", Progress(1 << 20, 1000 * GIB, 0)),
         ("3 of", Progress(3, 40, 0, unit="objects")),
     ):
         notify(event)
@@ -84,8 +85,11 @@ def test_a_bar_fits_and_never_lies() -> None:
     assert first.startswith("100%")
     assert "public.a_table" in first
     assert second.startswith(" 99%")
-    assert "public.␛[31mred" in second
+    assert " left public.␛[31mred" in second
     assert third.startswith("  7%")
+    assert " left" not in next(row for row in rows if "1.0 MiB of 1000.0 GiB" in row), (
+        "0% done says nothing about the rest"
+    )
     assert not re.search(r"\d{3,}%", text.replace("100%", ""))
     assert_gone(text)
 

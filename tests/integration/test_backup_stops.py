@@ -27,7 +27,7 @@ from support.pgstow import (
 )
 from support.postgres_fixtures import Database
 
-STOPPED = r"Stopped by SIG\w+; nothing was committed that is not whole\."
+STOPPED = r"Stopped by SIG\w+; an unfinished backup is never committed\."
 
 Moment = Callable[[FaultyStore, Path], None]
 

@@ -226,7 +226,7 @@ def test_a_role_that_may_not_create_databases(
     try:
         into = make_conninfo(postgres.conninfo("humble_copy"), user="humble")
         result = run_pgstow("restore", "--from", stored_sample.folder, "--into", into, "--create", "-q")
-        assert_one_sentence(result, 3, "permission denied to create database")
+        assert_one_sentence(result, 3, "permission denied to create database. The role needs CREATEDB")
         # And one that may not create in a database that is there: pg_restore's own words.
         into = make_conninfo(database.conninfo, user="humble")
         result = run_pgstow("restore", "--from", stored_sample.folder, "--into", into, "-q")

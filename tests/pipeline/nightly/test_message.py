@@ -32,10 +32,11 @@ def test_what_failed_since_when_and_what_to_do() -> None:
         result("offsite", DumpFailed("It failed."), NIGHT - timedelta(hours=24)),
         result("new", KeyError("hunter2")),
         result("usb"),
+        result("tape", DumpFailed("It failed."), NIGHT - timedelta(minutes=5)),
         past=past,
     )
     assert told == Message(
-        "pgstow on db1: 3 backups FAILED",
+        "pgstow on db1: 4 backups FAILED",
         """\
 shop at nas: pg_dump failed.
     There has been no good run since 2026-11-22 01:30 UTC, 3 days ago.
@@ -43,6 +44,8 @@ shop at offsite: It failed.
     The newest earlier backup there dates from 2026-11-24 02:30 UTC, 24 hours ago.
 shop at new: Unexpected KeyError. The log of the run says more.
     pgstow knows of no good backup there.
+shop at tape: It failed.
+    The newest earlier backup there is of 2026-11-25 02:25 UTC, 5 minutes ago.
 Good: 1.
 What to do on that machine:
     pgstow config check --connect --config /etc/pgstow/pgstow.toml    says what is wrong

@@ -103,6 +103,10 @@ AUTHENTICATION = 'connection to server at "10.0.0.2", port 2 failed: FATAL:  no 
         ),
         ("connection timeout expired", "Cannot connect to the server: connection timeout expired."),
         (
+            "failed to resolve host 'nowhere': [Errno -2] Name or service not known",
+            "Cannot connect to the server: failed to resolve host 'nowhere': Name or service not known.",
+        ),
+        (
             'connection is bad: connection to server on socket "/x/.s.PGSQL.1" failed: fe_sendauth: no password supplied',
             'Cannot connect to the server on socket "/x/.s.PGSQL.1": fe_sendauth: no password supplied. Keep the password in ~/.pgpass, '
             "in the file that PGPASSFILE names, or in a password_file of pgstow.toml.",
