@@ -33,7 +33,7 @@ def check(
     notify: Annotated[bool, typer.Option("--notify", help="Send a test message to each recipient in notify")] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Say all that is wrong in the file, each with its line."""
+    """Name each fault in the file, with its line."""
     from pipeline.errors import InvalidRequest
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.jobs import make_jobs

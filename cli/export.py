@@ -61,7 +61,7 @@ def export(
     bin_dir: options.BinDir = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Turn a backup into an SQL script for psql, or the archive that it was; every object is checked before a byte of it is used."""
+    """Turn a backup into an SQL script for psql, or into the archive that was dumped. Every object is checked before a byte of it is used."""
     from pipeline.catalog.find import BackupSelector
     from pipeline.errors import InvalidRequest
     from pipeline.restore.export import ExportRequest

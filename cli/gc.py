@@ -41,7 +41,7 @@ def gc(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Remove what interrupted runs left: objects of backups that have no manifest. Says what, and asks first."""
+    """Remove what interrupted runs left: objects of backups that have no manifest. Say what, and ask first."""
     from pipeline.prune.gc import GcRequest, collect, find_leftovers
 
     request = GcRequest(grace, cluster, database)

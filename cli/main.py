@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def _use_utf8() -> None:
-    """Start Python again in its UTF-8 mode (PEP 540), unless it uses UTF-8 already. What is printed stays in the locale's encoding.
+    """Start Python again in its UTF-8 mode (PEP 540), unless it uses UTF-8 already. Output stays in the locale's encoding.
 
     PostgreSQL's programs take names in UTF-8, and Python would give them arguments in the locale's encoding.
     """

@@ -65,7 +65,7 @@ def prune(
         typer.Option(
             metavar="DURATION",
             parser=retention.parse_duration,
-            help="All that are older than the newest by less than that: 36h, 30d, 8w",
+            help="All that are older than the newest by less than this: 36h, 30d, 8w",
             show_default=False,
             rich_help_panel=KEEP,
         ),
@@ -87,7 +87,7 @@ def prune(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Remove the backups that no rule keeps; says which and why, and asks first."""
+    """Remove the backups that no rule keeps. Say which and why, and ask first."""
     from pipeline.catalog.attestation import Level
     from pipeline.errors import InvalidRequest
     from pipeline.prune.policy import Policy

@@ -34,7 +34,7 @@ RetainUntil: TypeAlias = Annotated[
         rich_help_panel=STORE,
     ),
 ]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Remove it without asking")]
+Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking")]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing")]
 
 

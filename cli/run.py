@@ -90,7 +90,7 @@ def run(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Back up what pgstow.toml lists, to all its destinations, verify it there, and tell who is to be told."""
+    """Back up the databases of pgstow.toml to their destinations, verify and prune the backups there, and report the result."""
     overrides = {
         "destinations": destination or None,
         "verify": verify,

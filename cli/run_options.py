@@ -12,7 +12,7 @@ Config: TypeAlias = Annotated[
         "--config",
         metavar="FILE",
         envvar="PGSTOW_CONFIG",
-        help="Where pgstow.toml is; by default in the folder that you are in, or in /etc/pgstow",
+        help="Where pgstow.toml is; by default in the current folder, or in /etc/pgstow",
         show_default=False,
     ),
 ]

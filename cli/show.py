@@ -36,7 +36,10 @@ def show(
         bool, typer.Option("--all", help=f"Every table, not just the {_TABLES_SHOWN} largest")
     ] = False,
     toc: Annotated[
-        bool, typer.Option("--toc", help="What pg_restore --list prints of it, to edit for restore --use-list")
+        bool,
+        typer.Option(
+            "--toc", help="Print the table of contents as pg_restore --list does, to edit for restore --use-list"
+        ),
     ] = False,
     bin_dir: options.BinDir = None,
     json: options.Json = False,

@@ -50,7 +50,7 @@ def verify(
         str | None,
         typer.Option(
             metavar="CONNINFO",
-            help="Where to restore: in a database of its own that is dropped again. By default on a server that is started for this",
+            help="A server to restore on, into a new database that is dropped again; by default a server that pgstow starts",
             rich_help_panel=PROOF,
         ),
     ] = None,
@@ -63,20 +63,25 @@ def verify(
     assertion: Annotated[
         list[str] | None,
         typer.Option(
-            "--assert", metavar="SQL", help="This has to return one row, one value: true", rich_help_panel=PROOF
+            "--assert",
+            metavar="SQL",
+            help="A statement that must return one row with one value: true",
+            rich_help_panel=PROOF,
         ),
     ] = None,
     sql_check: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="So has each statement in this file",
+            help="A file of such statements",
             rich_help_panel=PROOF,
         ),
     ] = None,
     attest: Annotated[
         bool | None,
-        typer.Option("--attest/--no-attest", help="Put what was found into the store; at level restore by default"),
+        typer.Option(
+            "--attest/--no-attest", help="Put the result into the store as an attestation; by default at level restore"
+        ),
     ] = None,
     jobs: options.Jobs = None,
     transfers: options.Transfers = 4,
@@ -88,7 +93,7 @@ def verify(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Verify that a backup is still what was stored, as far as restoring it. For a cluster, verify each of its backups."""
+    """Verify that a backup is still what was stored, up to a test restore. For a cluster, verify each of its backups."""
     from pipeline.catalog.attestation import Level
     from pipeline.catalog.find import LATEST, BackupSelector, find_stored, sources
     from pipeline.errors import InvalidRequest

@@ -128,23 +128,25 @@ class Options(Settings):
         default=None, description="How far to verify each backup once it is made"
     )
     retention: str | None = Field(
-        default=None, description="A name of [retention]; the one named default if absent, where there is one"
+        default=None, description="A name of [retention]; if absent, the name default, if it exists"
     )
-    format: Format | None = Field(default=None, description="pg_dump's; directory if absent")
+    format: Format | None = Field(default=None, description="pg_dump's format; directory if absent")
     jobs: Count | None = Field(default=None, description="Parallel jobs of pg_dump")
-    level: Annotated[int, Field(ge=1, le=19)] | None = Field(default=None, description="zstd's level")
+    level: Annotated[int, Field(ge=1, le=19)] | None = Field(default=None, description="zstd's compression level")
     transfers: Count | None = Field(default=None, description="Objects on their way to each store at once")
     memory: Size | None = Field(default=None, description="Memory for data in flight, such as 192MiB")
     spool_limit: Size | None = Field(default=None, description="Local disk for the spool")
     object_size: Size | None = Field(default=None, description="The largest object to write")
     spool_dir: str | None = Field(default=None, description="Where to spool; the system's temporary folder if absent")
-    lock_wait_timeout: Seconds | None = Field(default=None, description="Seconds for somebody else's lock; 0: for ever")
+    lock_wait_timeout: Seconds | None = Field(
+        default=None, description="Seconds that pg_dump may wait for somebody else's lock; 0: for ever"
+    )
     statement_timeout: Seconds | None = Field(
         default=None, description="Seconds that a statement of pg_dump may run; 0: for ever"
     )
     tags: list[str] | None = Field(default=None, description="Names for keep_tagged")
     retries: Annotated[int, Field(ge=0, le=MOST_RETRIES)] | None = Field(
-        default=None, description="How often to begin again after what may pass"
+        default=None, description="How often to begin again after a failure that may pass"
     )
     pg_dump_options: list[str] | None = Field(
         default=None, description='Further options of pg_dump, such as "--no-comments" and "--extension=postgis"'
@@ -161,15 +163,19 @@ class DatabaseSettings(Options):
     ]
     password_file: str | None = Field(default=None, description="A file that has the password, and nothing else")
     all_databases: bool = Field(default=False, description="Roles, tablespaces and every database of the server")
-    exclude_databases: Patterns = Field(default=[], description="Of all databases, patterns of those to leave out")
-    role_passwords: bool = Field(default=True, description="Of all databases, take roles' password hashes along")
-    databases_at_once: Count = Field(default=1, description="Of all databases, dump so many at once")
+    exclude_databases: Patterns = Field(
+        default=[], description="With all_databases, patterns of databases to leave out"
+    )
+    role_passwords: bool = Field(default=True, description="With all_databases, back up the hashes of roles' passwords")
+    databases_at_once: Count = Field(default=1, description="With all_databases, dump so many at once")
     tables: Patterns = Field(default=[], description="pg_dump's patterns of the tables to take")
     exclude_tables: Patterns = Field(default=[], description="Patterns of tables to leave out")
-    schemas: Patterns = Field(default=[], description="Patterns of the schemas to take, with all in them")
+    schemas: Patterns = Field(default=[], description="Patterns of the schemas to take, with all their objects")
     exclude_schemas: Patterns = Field(default=[], description="Patterns of schemas to leave out")
     exclude_table_data: Patterns = Field(default=[], description="Patterns of tables to take without their rows")
-    only: Literal["schema", "data"] | None = Field(default=None, description="Definitions, or rows, alone")
+    only: Literal["schema", "data"] | None = Field(
+        default=None, description="Only definitions (schema), or only rows (data)"
+    )
 
 
 class DestinationSettings(Settings):
@@ -179,13 +185,13 @@ class DestinationSettings(Settings):
     give_up_after: Annotated[float, Field(gt=0, le=LONGEST_PATIENCE)] = Field(
         default=300.0, description="Seconds to retry each request that fails"
     )
-    limit_rate: Size | None = Field(default=None, description="Bytes a second to or from it")
+    limit_rate: Size | None = Field(default=None, description="Bytes a second to or from the store")
 
 
 class Retention(Settings):
     """Which backups to keep; all that no rule keeps may go."""
 
-    keep_last: Number = Field(default=0, description="So many of the newest")
+    keep_last: Number = Field(default=0, description="So many of the newest backups")
     keep_hourly: Number = Field(default=0, description="The newest of each of the last so many hours")
     keep_daily: Number = Field(default=0, description="The newest of each of the last so many days")
     keep_weekly: Number = Field(default=0, description="The newest of each of the last so many weeks")
@@ -195,10 +201,14 @@ class Retention(Settings):
         timedelta,
         BeforeValidator(_duration),
         WithJsonSchema(
-            {"type": "string", "pattern": "^[0-9]{1,6}[hdw]$", "description": "All of so long a time, such as 30d"}
+            {
+                "type": "string",
+                "pattern": "^[0-9]{1,6}[hdw]$",
+                "description": "Backups up to so much older than the newest, such as 30d",
+            }
         ),
     ] = timedelta()
-    keep_tagged: list[str] = Field(default=[], description="Those with one of these tags")
+    keep_tagged: list[str] = Field(default=[], description="Backups with one of these tags")
     only_verified: Literal["objects", "bytes", "archive", "restore"] | None = Field(
         default=None, description="Count a backup only if it is verified so far"
     )
@@ -224,10 +234,14 @@ class Monitoring(Settings):
     textfile: Annotated[str, AfterValidator(_textfile)] | None = Field(
         default=None, description="A file for node_exporter's textfile collector: *.prom"
     )
-    on_success: Command | None = Field(default=None, description="A command, which has the outcome on its input")
-    on_failure: Command | None = Field(default=None, description="The same after a run that failed")
+    on_success: Command | None = Field(
+        default=None, description="A command to run after success; its input is the outcome"
+    )
+    on_failure: Command | None = Field(
+        default=None, description="A command to run after a failure; its input is the outcome"
+    )
     notify: list[Recipient] = Field(
-        default=[], description="Apprise URLs, each gets a message when a run fails, and when all is good again"
+        default=[], description="Apprise URLs; each gets a message when a run fails, and when all is good again"
     )
     hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=60, description="Seconds that a command or a message may take"
