@@ -81,6 +81,8 @@ def _last_good(outcome: JobResult, past: Past | None) -> str:
         return f"There has been no good run since {_moment(past.last_success, outcome.ended_at)}."
     if outcome.newest_before is not None:
         return f"The newest earlier backup there dates from {_moment(outcome.newest_before, outcome.ended_at)}."
+    if isinstance(outcome.error, StorageError):
+        return "pgstow didn't ask this store for earlier backups, since the store failed."
     return "pgstow knows of no good backup there."
 
 

@@ -26,6 +26,7 @@ def folder(tmp_path: Path) -> Path:
 def store_url(request: pytest.FixtureRequest, folder: Path) -> str:
     """An empty store of each kind."""
     if request.param == "local":
+        folder.mkdir()
         return str(folder)
     bucket: StoreBucket = request.getfixturevalue(f"{request.param}_bucket")
     return bucket.url

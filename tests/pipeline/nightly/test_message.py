@@ -10,6 +10,7 @@ from pipeline.errors import BackupDamaged, DumpFailed, PipelineError
 from pipeline.nightly.message import Message, harmless, write_message
 from pipeline.nightly.metrics import Pair, Past
 from pipeline.nightly.outcome import JobResult
+from storage_backends import StorageError
 
 NIGHT = datetime(2026, 11, 25, 2, 30, tzinfo=UTC)
 CONFIG = Path("/etc/pgstow/pgstow.toml")
@@ -45,7 +46,7 @@ shop at offsite: It failed.
 shop at new: Unexpected KeyError. The log of the run says more.
     pgstow knows of no good backup there.
 shop at tape: It failed.
-    The newest earlier backup there is of 2026-11-25 02:25 UTC, 5 minutes ago.
+    The newest earlier backup there dates from 2026-11-25 02:25 UTC, 5 minutes ago.
 Good: 1.
 What to do on that machine:
     pgstow config check --connect --config /etc/pgstow/pgstow.toml    says what is wrong
@@ -59,6 +60,13 @@ def test_damage_is_no_reason_to_remove_what_is_older() -> None:
     assert told is not None
     assert told.title == "pgstow on db1: shop at nas FAILED"
     assert "Remove no older backup until you know why" in told.body
+
+
+def test_a_store_that_failed_is_not_said_to_lack_good_backups() -> None:
+    told = message(result(error=StorageError("s3://bucket: the store refused")))
+    assert told is not None
+    assert "didn't ask this store for earlier backups" in told.body
+    assert "no good backup" not in told.body
 
 
 def test_a_good_run_is_told_only_after_one_that_failed() -> None:
