@@ -95,7 +95,8 @@ class Limits:
         """Raise InvalidRequest unless ``memory`` holds two objects of ``largest_object`` bytes: one in use, and one in transit."""
         if self.memory < 2 * largest_object:
             raise InvalidRequest(
-                f"The memory limit must hold two objects of {largest_object} bytes at least, not {self.memory} bytes in all."
+                f"The memory limit must hold two objects of {largest_object / MIB:,g} MiB at least, not {self.memory / MIB:,g} MiB in all: "
+                "see --memory and --object-size."
             )
 
     def shared_by(self, number: int) -> "Limits":

@@ -20,6 +20,7 @@ _T = TypeVar("_T")
 
 _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 20.0
+_WAIT = wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT)
 _LONGEST_SILENCE = 60.0
 """Seconds of a failed attempt that count, at most, as time without progress: the default read timeout."""
 _TOLD_AFTER = 2  # attempts that failed
@@ -183,7 +184,7 @@ class RetryingBackend:
         patience = _Patience(self._give_up_after, self._clock)
         retrying = Retrying(
             retry=retry_if_exception_type(TransientStorageError),
-            wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
+            wait=lambda state: min(_WAIT(state), patience.left),
             before=patience.begin,
             stop=patience.is_over,
             before_sleep=lambda state: self._tell_retry(state, patience),
@@ -225,7 +226,7 @@ class _Patience:
         else:
             # Time in which the attempt made progress, however slowly, doesn't count.
             self._failing_since += max(0.0, now - self._begun - _LONGEST_SILENCE)
-        return now - self._failing_since + state.upcoming_sleep >= self._seconds
+        return now - self._failing_since >= self._seconds
 
     @property
     def left(self) -> float:

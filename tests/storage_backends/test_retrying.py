@@ -46,6 +46,20 @@ def test_the_last_error_is_raised_with_the_count_of_attempts() -> None:
     assert caught.value.__cause__ is error
 
 
+def test_the_whole_time_is_used_before_it_gives_up() -> None:
+    """A random wait that would end too late is cut short: the last attempt comes at the end of the time."""
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    inner = Failing(*(TransientStorageError("busy") for _ in range(1000)))
+    with pytest.raises(TransientStorageError, match="in 60 s"):
+        RetryingBackend(inner, give_up_after=60, sleep=sleep, clock=lambda: now).head("key")
+    assert now == pytest.approx(60)
+
+
 def test_patience_counts_failing_and_not_sending() -> None:
     """An upload of an hour that fails at its end is made again; one that always fails ends."""
 
