@@ -16,7 +16,6 @@ from storage_backends.durable import MAX_RACES, make_directory, sync_directory, 
 from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
-    InvalidStorageURL,
     ObjectAlreadyExists,
     ObjectNotFound,
     StorageError,
@@ -45,7 +44,7 @@ class LocalBackend:
     - A key can't be another key's folder: ``a`` and ``a/b`` exclude each other, and the second put raises StorageError.
     - No symbolic link below ``root`` is followed or listed. A read through a link raises ObjectNotFound; a put or delete raises StorageError.
 
-    Raises StorageError if ``root`` isn't a directory, and InvalidStorageURL if it is missing and ``create`` is false.
+    Raises StorageError if ``root`` isn't a directory.
 
     .. _link(2): https://man7.org/linux/man-pages/man2/link.2.html
     """
@@ -55,13 +54,9 @@ class LocalBackend:
         with _errors(str(path)):
             self._root = Path(os.path.realpath(path))  # unlike resolve(), it takes links in a circle
             self._identity: tuple[int, int] | None = None
+            self._create = create
             if self._root.exists():
                 self._require_root()
-            elif not create:
-                raise InvalidStorageURL(
-                    f"there is no folder {path}: mount the disk that has it, or make it; "
-                    "pgstow backup makes it with --create-store, or with the store option create=true"
-                )
 
     @property
     def url(self) -> str:
@@ -78,7 +73,7 @@ class LocalBackend:
         path = self._path_without_links(key)
         check_body(str(path), body, sha256)
         with _errors(str(path)):
-            if self._identity is None:
+            if self._identity is None and self._create:
                 make_directory(self._root)
             self._require_root()
             incoming = self._root / _INCOMING
@@ -169,8 +164,14 @@ class LocalBackend:
         try:
             status = self._root.stat()
         except FileNotFoundError as exc:
-            gone = "does not exist" if self._identity is None else "no longer exists; check that its volume is mounted"
-            raise BucketNotFound(f"the directory {self._root} {gone}") from exc
+            if self._identity is not None:
+                raise BucketNotFound(
+                    f"the directory {self._root} no longer exists; check that its volume is mounted"
+                ) from exc
+            raise BucketNotFound(
+                f"there is no folder {self._root}: mount the disk that has it, or make it; "
+                "pgstow backup makes it with --create-store, or with the store option create=true"
+            ) from exc
         if not stat.S_ISDIR(status.st_mode):
             raise StorageError(f"{self._root} is not a directory")
         identity = status.st_dev, status.st_ino

@@ -50,8 +50,7 @@ def open_backend(
     is :class:`RetryingBackend`'s. If ``rate`` is None, there is no limit.
 
     Raises:
-        InvalidStorageURL: an unknown scheme or option, a missing bucket, a prefix that no key can have, credentials in the URL,
-            or a folder that is missing and isn't to be made.
+        InvalidStorageURL: an unknown scheme or option, a missing bucket, a prefix that no key can have, or credentials in the URL.
         AccessDenied: there are no Google credentials. S3's are looked up with the first request.
         StorageError: the path isn't a directory, or the CA bundle can't be used.
     """

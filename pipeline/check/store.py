@@ -41,7 +41,7 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
     try:
         yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
     except StorageError as exc:
-        yield Finding("store", Severity.PROBLEM, said(exc), _advice(exc))
+        yield Finding("store", Severity.PROBLEM, said(exc), _advice(exc, store))
 
 
 def find_rights(store: StorageBackend, cluster: str) -> tuple[bool, bool]:
@@ -267,9 +267,9 @@ def _allowed(attempt: Callable[[], object]) -> bool:
     return True
 
 
-def _advice(error: StorageError) -> str | None:
+def _advice(error: StorageError, store: StorageBackend) -> str | None:
     match error:
-        case BucketNotFound():
+        case BucketNotFound() if not store.url.startswith("file:"):
             return "Create the bucket, or check its name, the region and the endpoint."
         case TransientStorageError():
             return "Check the endpoint and the network between; if the store is busy, try again later."

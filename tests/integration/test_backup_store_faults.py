@@ -137,7 +137,7 @@ def test_a_folder_that_is_missing_is_made_only_if_that_is_said(
     """It may be the place of a disk that isn't mounted: a backup there would fill another disk, and be missed later."""
     folder = tmp_path / "mnt" / "nas"
     for asked in (str(folder), folder.as_uri()):
-        assert_one_sentence(run_backup(database, asked, spool_dir), BAD_INPUT, f"no folder {folder}: .*--create-store")
+        assert_one_sentence(run_backup(database, asked, spool_dir), STORE, f"no folder {folder}: .*--create-store")
     assert not folder.parent.exists()
     assert run_backup(database, str(folder), spool_dir, "--create-store").exit_code == 0
     assert len(committed_backups(folder)) == 1

@@ -154,6 +154,7 @@ def test_a_folder_in_the_environment_may_have_spaces(
     sample_database: Database, spool_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "my backups"
+    folder.mkdir()
     monkeypatch.setenv("PGSTOW_STORE", str(folder))
     assert run_backup(sample_database.conninfo, spool_dir).exit_code == 0
     assert len(committed_backups(folder)) == 1

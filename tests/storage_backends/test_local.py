@@ -162,9 +162,9 @@ def test_a_root_that_is_a_symbolic_link_is_followed(root: Path, tmp_path: Path, 
 
 def test_only_a_put_makes_the_root(backend: LocalBackend, root: Path) -> None:
     """A path that was mistyped holds no backups, and should say so."""
-    with pytest.raises(BucketNotFound, match="does not exist"):
+    with pytest.raises(BucketNotFound, match="there is no folder"):
         list(backend.list())
-    with pytest.raises(BucketNotFound, match="does not exist"):
+    with pytest.raises(BucketNotFound, match="there is no folder"):
         backend.delete(["key"])
     assert not root.exists()
     backend.put("key", BODY, sha256=SHA256)
