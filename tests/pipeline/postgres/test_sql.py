@@ -29,7 +29,7 @@ KEYWORDS |= {"with", "recursive", "select", "union", "on", "using", "join"}
 CALL = re.compile(r"(?<![\w.%])([a-z_]+) ?\(", re.IGNORECASE)
 CATALOG = re.compile(r"\b(?:FROM|JOIN) (pg_\w+)(?!\w*\.)")
 CAST = re.compile(r"::(?!bigint|integer|boolean)([a-z_]\w*)(?!\w*\.)")
-ALIASES = {"money", "wanted", "parts"}
+ALIASES = {"money", "names", "wanted", "parts"}
 """Names of a query's own tables, before the list of their columns."""
 
 
