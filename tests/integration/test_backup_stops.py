@@ -146,6 +146,7 @@ def test_a_second_signal_does_not_disturb_the_stop(large_database: Database, s3:
 
 def test_a_signal_that_was_ignored_before_stays_so(sample_database: Database, spool_dir: Path, tmp_path: Path) -> None:
     """As nohup arranges it."""
+    (tmp_path / "store").mkdir()
     command = ["nohup", PGSTOW, "backup", sample_database.conninfo, "--to", tmp_path / "store", "--quiet"]
     with (
         closing(psycopg.connect(sample_database.conninfo)) as connection,

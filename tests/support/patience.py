@@ -1,4 +1,4 @@
 """How long tests wait for something that must happen."""
 
-PATIENCE = 600.0
+PATIENCE = 300.0
 """Seconds: so many that a busy machine makes no test fail."""
