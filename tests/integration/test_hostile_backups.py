@@ -23,7 +23,8 @@ CREATE FUNCTION public.tell(what text) RETURNS void LANGUAGE plpgsql AS $f$
 BEGIN
     IF pg_catalog.current_database() LIKE 'pgstow%' THEN
         EXECUTE pg_catalog.format('COPY (SELECT 1) TO PROGRAM %L', pg_catalog.replace(
-            'cd {place}; env >it; id -u >it.user; cat /proc/self/net/dev >it.networks; setsid sleep {stray} >/dev/null 2>&1 &', 'it', what));
+            'cat >/dev/null; cd {place}; env >it; id -u >it.user; cat /proc/self/net/dev >it.networks; '
+            || 'setsid sleep {stray} >/dev/null 2>&1 &', 'it', what));
     END IF;
 EXCEPTION WHEN insufficient_privilege THEN
     NULL;

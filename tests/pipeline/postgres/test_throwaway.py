@@ -89,7 +89,7 @@ def test_a_restored_database_ends_the_guard(place: Path) -> None:
         )
         with psycopg.connect(cluster.conninfo(), autocommit=True) as connection:
             connection.execute(
-                f"COPY (SELECT 1) TO PROGRAM 'setsid sleep {STRAY} >/dev/null 2>&1 & kill -9 {guard}'".encode()
+                f"COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; setsid sleep {STRAY} >/dev/null 2>&1 & kill -9 {guard}'".encode()
             )
         assert processes_naming(STRAY)
 
