@@ -168,10 +168,21 @@ def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) 
 
 
 def _makes_public(content: Content) -> bool:
-    """True if the content makes the schema public, which every new database has. That is so if pg_dump was told to take that schema."""
+    """True if the content makes the schema public, which every new database has. That is so if pg_dump was told to take that schema.
+
+    A script has no table of contents, so for a script the answer follows ``selectDumpableNamespace`` in pg_dump.c.
+    """
     archive, chosen = content.archive, content.chosen
     if archive.format == "plain":
-        return any(compile_name_pattern(pattern).fullmatch("public") for pattern in archive.manifest.dump.schemas)
+        dump = archive.manifest.dump
+        takes_tables = dump.tables or any(option.startswith("--table-and-children=") for option in dump.options)
+        if takes_tables or dump.only == "data":
+            return False
+        taken, left_out = (
+            any(compile_name_pattern(pattern).fullmatch("public") for pattern in patterns)
+            for patterns in (dump.schemas, dump.exclude_schemas)
+        )
+        return taken and not left_out
     schemas = [entry for entry in archive.toc.entries if (entry.description, entry.tag) == ("SCHEMA", "public")]
     made = [entry for entry in schemas if entry.definition.startswith("CREATE SCHEMA")]
     return any(chosen is None or entry.dump_id in chosen for entry in made)

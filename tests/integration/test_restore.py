@@ -406,9 +406,23 @@ def test_a_created_database_is_like_the_original_as_a_whole(
         server.execute('DROP ROLE landlord; DROP ROLE "Gu est"')
 
 
-@pytest.mark.parametrize("format_", ["directory", "plain"])
+@pytest.mark.parametrize(
+    ("format_", "more", "comment"),
+    [
+        ("directory", (), "ours"),
+        ("plain", (), "ours"),
+        ("plain", ("-t", "item"), "standard public schema"),  # with -t, pg_dump takes no whole schema
+        ("plain", ("-t", "item", "-N", "public"), "standard public schema"),
+    ],
+)
 def test_a_backup_of_the_schema_public_comes_back_into_a_new_database(
-    format_: str, postgres: ThrowawayCluster, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+    format_: str,
+    more: tuple[str, ...],
+    comment: str,
+    postgres: ThrowawayCluster,
+    make_database: DatabaseMaker,
+    tmp_path: Path,
+    spool_dir: Path,
 ) -> None:
     """Such a dump makes the schema, and every new database has it already."""
     original = make_database()
@@ -416,7 +430,7 @@ def test_a_backup_of_the_schema_public_comes_back_into_a_new_database(
         "CREATE TABLE public.item AS SELECT 1 AS n; CREATE SCHEMA other; COMMENT ON SCHEMA public IS 'ours'"
     )
     where = ("--spool-dir", spool_dir, "-q")
-    backup = ("backup", original.conninfo, "--to", tmp_path / "store", "-n", "pub*", "--format", format_, *where)
+    backup = ("backup", original.conninfo, "--to", tmp_path / "store", "-n", "pub*", "--format", format_, *more, *where)
     assert run_pgstow(*backup).exit_code == 0
     copy = Database("public_copy", postgres.conninfo("public_copy"))
     restore = ("--from", tmp_path / "store", "--partial", "--into", copy.conninfo, "--create", *where)
@@ -424,7 +438,7 @@ def test_a_backup_of_the_schema_public_comes_back_into_a_new_database(
         assert restored(*restore)["rows"] == 1
         assert copy.fetch(
             "SELECT nspname, obj_description(oid) FROM pg_namespace WHERE nspname IN ('public', 'other')"
-        ) == [("public", "ours")]
+        ) == [("public", comment)]
     finally:
         Database("postgres", postgres.conninfo()).execute("DROP DATABASE IF EXISTS public_copy")
 
