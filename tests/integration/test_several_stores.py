@@ -84,6 +84,17 @@ def test_one_that_fails_at_the_end(
     assert committed_backups(s3.bucket.url) == []
 
 
+def test_a_folder_that_is_missing_costs_no_backup_elsewhere(
+    database: Database, s3_bucket: StoreBucket, spool_dir: Path, tmp_path: Path
+) -> None:
+    """Its disk isn't mounted tonight."""
+    missing = tmp_path / "mnt" / "nas"
+    result = run_backup(database.conninfo, spool_dir, "--to", str(missing), "--to", s3_bucket.url, "--quiet")
+    assert_one_sentence(result, STORE, f"the other stores go on without it.*no folder {missing}")
+    assert not missing.parent.exists()
+    assert len(committed_backups(s3_bucket.url)) == 1
+
+
 def test_all_that_fail(large_database: Database, s3: FaultyStore, spool_dir: Path) -> None:
     s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", times=math.inf)
     command = ("--to", "/proc/pgstow", "--to", s3.url, "--quiet", *SMALL)
