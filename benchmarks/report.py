@@ -1,4 +1,4 @@
-"""Write a report on the costs of the runs, and on the targets, as Markdown."""
+"""Write the report as Markdown: the costs of the runs, and the targets."""
 
 import datetime
 import platform
@@ -16,14 +16,14 @@ from benchmarks.runs import LEVEL, SERVER_SETTINGS, Result
 _MIB = 1 << 20
 _COLUMNS = """\
 - **wall**: seconds from start to exit; the median of the runs.
-- **CPU**: user and system seconds of the command's process tree (database server and object store not included); **machine**: busy
-  seconds of all cores meanwhile, whoever was busy. Medians.
-- **memory**: the highest sum of the PSS of the process tree's processes, sampled up to 20 times a second: shared pages
-  counted once, page cache not counted.
-- **disk**: the most blocks that were allocated in the side's own local directory (its spool, stage and TMPDIR), sampled likewise.
-- **stored**: bytes of the objects. **PUTs**: HTTP requests of that method that the store took, parts of multipart uploads included,
-  the POSTs that open and close those not.
-- **pgstow ÷**: pgstow's wall divided by that line's."""
+- **CPU**: user and system seconds of the command's process tree, without the database server and the object store; the median.
+- **machine**: busy seconds of all cores during the run, including other processes; the median.
+- **memory**: the highest sum of the PSS of all processes of the command, sampled up to 20 times a second. PSS counts shared pages
+  once. It doesn't count the page cache.
+- **disk**: the most disk blocks in the side's own folder (its spool, stage and TMPDIR), sampled up to 20 times a second.
+- **stored**: bytes of the objects in the store.
+- **PUTs**: HTTP PUT requests to the store. Parts of multipart uploads count. The POSTs that open and close such uploads don't.
+- **pgstow ÷**: the wall time of pgstow divided by the wall time of the line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Target:
 
 @dataclass(slots=True)
 class Outcome:
-    """All that was measured. None stands for results that weren't asked for or can't be measured here."""
+    """All results. None means that a result wasn't wanted, or can't be measured on this machine."""
 
     help_seconds: Sequence[float] | None
     """Seconds of each run of ``pgstow --help``."""
@@ -67,22 +67,26 @@ class Outcome:
         """Yield the project's targets, with the measured figures."""
         backups, restores, cluster = (_by_name(results) for results in (self.backups, self.restores, self.cluster))
         links = {name: _by_name(results) for name, results in self.links.items()}
-        yield Target("backup: wall ÷ the sequential script's", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7)
-        yield Target("backup: wall ÷ the pipe's", _ratio(backups, sides.PGSTOW, sides.PIPE), 1.0)
+        yield Target(
+            "backup: wall ÷ wall of the sequential script", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7
+        )
+        yield Target("backup: wall ÷ wall of the pipe", _ratio(backups, sides.PGSTOW, sides.PIPE), 1.0)
         for name, link in links.items():
             slowest = max(sides.STAGES, key=lambda stage, link=link: _wall(link, stage) or 0)
             yield Target(
-                f"backup over a link of {name}: wall ÷ the slowest stage's ({slowest})",
+                f"backup over a link of {name}: wall ÷ wall of the slowest stage ({slowest})",
                 _ratio(link, sides.PGSTOW, slowest),
                 1.1,
             )
         yield Target(
-            f"backup of {DATABASES} small databases: wall ÷ the script's",
+            f"backup of {DATABASES} small databases: wall ÷ wall of the script",
             _ratio(cluster, sides.PGSTOW, sides.ONE_BY_ONE),
             0.7,
         )
-        yield Target("restore: wall ÷ the floor's", _ratio(restores, sides.PGSTOW, sides.FLOOR), 1.15)
-        yield Target("verify --level restore: wall ÷ restore's", _ratio(restores, sides.PROOF, sides.PGSTOW), 1.2)
+        yield Target(
+            "restore: wall ÷ wall of pg_restore from local files", _ratio(restores, sides.PGSTOW, sides.FLOOR), 1.15
+        )
+        yield Target("verify --level restore: wall ÷ wall of restore", _ratio(restores, sides.PROOF, sides.PGSTOW), 1.2)
         costs = [run[sides.PGSTOW].cost for run in (backups, restores, cluster, *links.values()) if sides.PGSTOW in run]
         measured = [cost for cost in costs if cost]
         yield Target("spool: peak", max((cost.disk / _MIB for cost in measured), default=None), 256, " MiB")
@@ -96,10 +100,10 @@ class Outcome:
 
 
 def render(outcome: Outcome, *, command: str, runs: int, jobs: int) -> str:
-    """Return the whole report as Markdown. ``command`` is the command line of the benchmarks, ``runs`` the runs of each side."""
+    """Return the whole report as Markdown. ``command`` is the command line of the benchmarks, and ``runs`` the number of runs of each side."""
     parts = [
         "# Benchmarks",
-        f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, misses included.",
+        f"`{command}` printed this page on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, including missed targets.",
         _conditions(outcome, runs, jobs),
     ]
     if outcome.backups:
@@ -144,13 +148,15 @@ def _conditions(outcome: Outcome, runs: int, jobs: int) -> str:
     return "\n".join(
         (
             f"- Machine: {psutil.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}; "
-            f"database server, object store and the sides share it. Others kept it {outcome.neighbours:.0f}% busy before the runs.",
+            "the database server, the object store and the sides share it. "
+            f"Before the runs, other processes kept it {outcome.neighbours:.0f}% busy.",
             f"- Programs: {versions}; Python {platform.python_version()}.",
             *(f"- Database: {database}" for database in outcome.databases),
-            f"- Sides in turn, {runs} run{'s' if runs != 1 else ''} each, beginning with another side each time; {jobs} jobs; zstd level "
-            f"{LEVEL}; a CHECKPOINT and a sync before each run; source and local dumps in the page cache.",
+            f"- Runs: the sides run in turn, {runs} time{'s' if runs != 1 else ''} each. Each round begins with another side. "
+            f"Each side has {jobs} jobs and zstd level {LEVEL}. A CHECKPOINT and a sync precede each run. "
+            "The source and the local dumps are in the page cache.",
             f"- Server: {settings}.",
-            "- Store: `rclone serve s3` over HTTP with signatures checked, without a cache of its own.",
+            "- Store: `rclone serve s3` over HTTP. It checks signatures, and has no cache.",
         )
     )
 

@@ -16,8 +16,8 @@ _UNENCODABLE = "pgstow.unencodable"
 def take_over() -> None:
     """Open the three standard descriptors, and put streams over them that never fail. Call this function before anything else opens a file.
 
-    If a standard descriptor were closed, the next file or socket would get its number, and a child or a library would write into that file.
-    /dev/null therefore takes the number. Python has no stream for a closed descriptor, and ``print(file=None)`` would write messages to
+    The next file or socket would get the number of a closed descriptor, and a child or a library would write into it. /dev/null therefore
+    takes the number. Python has no stream for a closed descriptor, and ``print(file=None)`` would write messages to
     standard output.
     """
     for number in range(3):
