@@ -287,7 +287,7 @@ def open_stores(
         raise InvalidRequest(f"The backup needs a store: give --to URL, or set {STORE_VARIABLE} in the environment.")
     if len(named) > 1 and options:
         raise InvalidRequest(
-            "--store-option works only with one store: write the options of several stores into their URLs."
+            "--store-option works only with one store: leave out --store-option, and write the options into the URLs."
         )
     given = parse_store_options(options)
     if len({place_of(url, given) for url in named}) < len(named):
