@@ -197,5 +197,7 @@ def _print_result(pruned: "Pruned") -> None:
     print(_describe_result(pruned))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
-        stay = "1 stays" if len(pruned.spared) == 1 else f"{len(pruned.spared):,} stay"
-        print(f"{stay} because of a lock, or because the store has changed meanwhile: {names}.")
+        stay = "stays" if len(pruned.spared) == 1 else "stay"
+        print(
+            f"{counted(len(pruned.spared), 'backup')} {stay} because of a lock or a change in the store since the plan: {names}."
+        )

@@ -366,11 +366,11 @@ def test_words_for_what_was_removed() -> None:
         "2 objects (5 B) are hidden, not gone: the bucket keeps their versions until its lifecycle rules remove them"
     )
     assert display.describe_removal(Deleted(0, 0, {"a": until})) == (
-        "0 objects (0 B) are gone; 1 stay, locked until 2026-12-01 00:00Z at the latest"
+        "0 objects (0 B) are gone; 1 object stays, locked until 2026-12-01 00:00Z at the latest"
     )
-    assert display.describe_removal(Deleted(0, 0, {"a": None})).endswith("; 1 stay, locked by a legal hold")
+    assert display.describe_removal(Deleted(0, 0, {"a": None})).endswith("; 1 object stays, locked by a legal hold")
     assert display.describe_removal(Deleted(0, 0, {"a": until, "b": None})).endswith(
-        "; 2 stay, locked until 2026-12-01 00:00Z at the latest, 1 by a legal hold"
+        "; 2 objects stay, locked until 2026-12-01 00:00Z at the latest, 1 by a legal hold"
     )
 
 
