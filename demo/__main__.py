@@ -70,8 +70,10 @@ def show(cluster: ThrowawayCluster, scale: float) -> None:
     step("Back up the database")
     pgstow("backup", DATABASE, "--to", str(BACKUPS), "--jobs", "2")
 
-    step("List the backups, and show the newest")
+    step("List the backups")
     pgstow("list", *store)
+
+    step("Show what is in the newest backup")
     pgstow("show", "latest", *store, "--database", DATABASE)
 
     step("Check every stored byte")
