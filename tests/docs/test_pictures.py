@@ -11,8 +11,10 @@ from tools import picture
 ROOT = Path(__file__).parents[2]
 PICTURES = sorted((ROOT / "docs" / "pictures").glob("*.svg"))
 SVG = "{http://www.w3.org/2000/svg}"
-VARYING = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}|\d[\d,.]*(?:[KMG]i)?B?")
-"""IDs, numbers and sizes. Spaces are removed before."""
+VARYING = re.compile(
+    r"\d{8}T\d{6}Z-[0-9a-f]{6}|justnow|\d+minutes?ago|\d[\d,.]*(?:h\d+m|m\d+s|[KMG]iB|[Bs])?",
+)
+"""IDs, ages, numbers, durations and sizes. Spaces are removed before."""
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.name)
