@@ -20,7 +20,7 @@ from support.documented_world import (
     substitutions,
 )
 from support.object_stores import StoreBucket
-from support.pages import ROOT, script_of
+from support.pages import script_of, text_of
 from support.tls import Authority, tls_in_front_of
 
 PAGES = [
@@ -78,7 +78,7 @@ def test_commands_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("WARNING", logger="werkzeug")  # moto's requests would hide what the commands said
-    text = script_of(ROOT / name)
+    text = script_of(name, text_of(name))
     bucket = f"bucket-{uuid.uuid4().hex}"
     for scheme, copy in sorted(set(re.findall(r"(s3|gs)://my-backups([\w-]*)", text))):
         fill, client = (fill_s3, s3_client) if scheme == "s3" else (fill_gcs, gcs_bucket.client)

@@ -54,20 +54,22 @@ class Block:
         return self.language in _SHELL and not self.reason and not self.file
 
 
-def read_page(page: Path) -> list[Block]:
-    """Return the blocks of a page, in order. Raises PageError."""
-    return list(_blocks(page.relative_to(ROOT), page.read_text("utf-8")))
+def text_of(page: str) -> str:
+    """Return the text of a page, which is named as in ``docs/restoring.md``."""
+    return (ROOT / page).read_text("utf-8")
 
 
-def _blocks(page: Path, text: str) -> Iterator[Block]:
+def blocks_of(page: str, text: str) -> Iterator[Block]:
+    """Yield the blocks of a page, in order. Raises PageError."""
     comment, value, line = "", "", 0
     for token in MarkdownIt().parse(text):
         if token.type == "fence":
             assert token.map
             language = (token.info.split() or [""])[0]
-            if language not in LANGUAGES:
+            if language not in LANGUAGES | {""}:
+                expected = " ".join(sorted(LANGUAGES))
                 raise PageError(
-                    f"{page}:{token.map[0] + 1}: the language of a block is one of {sorted(LANGUAGES)}, not {language!r}"
+                    f"{page}:{token.map[0] + 1}: the language of a block is {language!r}, not one of: {expected}"
                 )
             known = {"reason": value if comment == "not run" else "", "file": value if comment == "file" else ""}
             yield Block(token.map[0] + 1, language, token.content.splitlines(), **known)
@@ -88,16 +90,21 @@ def _blocks(page: Path, text: str) -> Iterator[Block]:
         raise PageError(f"{page}:{line}: '{comment}' isn't followed by a block")
 
 
-def script_of(page: Path) -> str:
+def script_of(page: str, text: str) -> str:
     """Return a script of bash with a page's commands, which prints each before it runs. Raises PageError.
 
     Each command has the line number that it has in the page. So bash says where it is.
     """
-    blocks = [block for block in read_page(page) if block.is_run or block.file]
+    blocks = list(blocks_of(page, text))
+    for block in blocks:
+        if not block.language:
+            raise PageError(f"{page}:{block.line}: the block has no language")
     if not any(block.is_run for block in blocks):
-        raise PageError(f"{page.relative_to(ROOT)} has no commands to run")
+        raise PageError(f"{page} has no commands to run")
     script = ["set -x"]
     for block in blocks:
+        if not block.is_run and not block.file:
+            continue
         script += [""] * (block.line - len(script) - 1)
         if block.file:
             name = shlex.quote(block.file)
