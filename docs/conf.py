@@ -1,5 +1,6 @@
 """How Sphinx makes the site: `make docs`. The repository is its source folder, so that a link leads to the same file as on GitHub."""
 
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -41,6 +42,16 @@ copybutton_prompt_text = "$ "
 copybutton_selector = "div:not(.highlight-text, .highlight-json) > div.highlight > pre"
 
 
+def add_sidebar(app: Any, docname: str, source: list[str]) -> None:
+    """Make the sidebar from the first page's own lists: each heading with the first link of each item below it."""
+    if docname == root_doc:
+        for section in source[0].split("\n## ")[1:]:
+            caption, _, items = section.partition("\n")
+            pages = re.findall(r"^- \[(.+?)\]\((.+?)\.md\)", items, re.MULTILINE)
+            entries = "\n".join(f"{title} <{page}>" for title, page in pages)
+            source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n"
+
+
 def mend_links(app: Any, doctree: nodes.document) -> None:
     """Have a link to a folder lead to its README, or be plain text if the folder has none; ../README.md is the site's first page."""
     for link in list(doctree.findall(addnodes.pending_xref)):
@@ -71,5 +82,6 @@ def copy_pictures(app: Any, error: Exception | None) -> None:
 def setup(app: Any) -> None:
     """Have Sphinx call these functions."""
     app.add_lexer("crontab", BashLexer)
+    app.connect("source-read", add_sidebar)
     app.connect("doctree-read", mend_links)
     app.connect("build-finished", copy_pictures)
