@@ -36,7 +36,7 @@ html_static_path = ["site/site.css"]
 html_css_files = ["site.css"]
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["site"]
-html_theme_options = {"top_of_page_buttons": []}
+html_theme_options = {"light_css_variables": {"color-code-background": "#f3f4f6"}, "top_of_page_buttons": []}
 
 copybutton_prompt_text = "$ "
 copybutton_selector = "div:not(.highlight-text, .highlight-json) > div.highlight > pre"

@@ -25,6 +25,7 @@ same. The page is made from the program by `make reference`.
 - Square brackets mark what you may leave out. `...` marks what you may repeat.
 - Sizes are numbers of bytes, or numbers with a unit such as `192MiB`. Units are powers of 1024.
 - `--debug` and `--version` stand before the command. Every command also has `--help`, or `-h`.
+- [Store options](store-options.md) lists what `--store-option` takes.
 - [Exit codes](exit-codes.md) lists what pgstow returns to the shell.
 
 """
