@@ -18,6 +18,7 @@ release = RELEASE
 html_title = f"pgstow {RELEASE}"
 html_copy_source = False
 html_show_sphinx = False
+html_use_index = False
 show_warning_types = True
 
 root_doc = "docs/index"

@@ -36,7 +36,7 @@ An option on the command line wins over its variable.
 
 """
 _CODE = re.compile(
-    r"(?<![\w`-])(?:--?[A-Za-z1][\w-]*|(?:s3|gs|https?)://[^\s,;]*|\?\w+=\S+|\w+_\w+|\w*\.(?:toml|prom)|\[\w+\]|\{ .*? \}|\[\".*?\"\])(?!\w)"
+    r"(?<![\w`-])(?:--?[A-Za-z1][\w-]*|(?:s3|gs|https?)://[^\s,;]*|\?\w+=\S+|\w+_\w+|\w*\.(?:toml|prom)|\[[\w.]+\]|\{ .*? \}|\[\".*?\"\])(?!\w)"
 )
 """What is set as code: options, URLs, names with an underscore, and TOML."""
 

@@ -122,18 +122,20 @@ class Options(Settings):
 
     cluster: str | None = Field(default=None, description="The name to file backups under; default: the server's host")
     destinations: Annotated[list[str], Field(min_length=1)] | None = Field(
-        default=None, description="Names of [destinations] that get the backup; default: all of them"
+        default=None,
+        description="The names of the [destinations.NAME] tables that get the backup; default: all of them",
     )
     verify: Literal["objects", "bytes", "archive", "restore", "none"] | None = Field(
         default=None, description="How far pgstow verifies each new backup, at each destination; default: none"
     )
     retention: str | None = Field(
-        default=None, description="A name of [retention]; default: the name default, if the file has it"
+        default=None,
+        description="The name of the [retention.NAME] table with the rules to apply; default: [retention.default], if the file has it",
     )
     format: Format | None = Field(default=None, description="pg_dump's format; default: directory")
     jobs: Count | None = Field(
         default=None,
-        description="Parallel jobs of pg_dump; a format other than directory has one job; default: the processors, four at most",
+        description="Parallel jobs of pg_dump; formats other than directory allow only one job; default: the processors, four at most",
     )
     level: Annotated[int, Field(ge=1, le=19)] | None = Field(
         default=None, description="zstd's compression level; default: 3"
@@ -233,21 +235,26 @@ class DestinationSettings(Settings):
 class Retention(Settings):
     """Which backups to keep; all that no rule keeps may go."""
 
-    keep_last: Number = Field(default=0, description="How many of the newest backups to keep")
+    keep_last: Number = Field(default=0, description="Keep this many of the newest backups")
     keep_hourly: Number = Field(
-        default=0, description="How many hours to keep the newest backup of; hours without a backup don't count"
+        default=0,
+        description="Keep the newest backup of each hour, for this many hours; hours without a backup don't count",
     )
     keep_daily: Number = Field(
-        default=0, description="How many days to keep the newest backup of; days without a backup don't count"
+        default=0,
+        description="Keep the newest backup of each day, for this many days; days without a backup don't count",
     )
     keep_weekly: Number = Field(
-        default=0, description="How many weeks to keep the newest backup of; weeks without a backup don't count"
+        default=0,
+        description="Keep the newest backup of each week, for this many weeks; weeks without a backup don't count",
     )
     keep_monthly: Number = Field(
-        default=0, description="How many months to keep the newest backup of; months without a backup don't count"
+        default=0,
+        description="Keep the newest backup of each month, for this many months; months without a backup don't count",
     )
     keep_yearly: Number = Field(
-        default=0, description="How many years to keep the newest backup of; years without a backup don't count"
+        default=0,
+        description="Keep the newest backup of each year, for this many years; years without a backup don't count",
     )
     keep_within: Annotated[
         timedelta,
@@ -299,7 +306,7 @@ class Monitoring(Settings):
     )
     notify: list[Recipient] = Field(
         default=[],
-        description="Apprise URLs, each in a variable; each gets a message when a run fails, and when all is good again; default: none",
+        description="Apprise URLs, which get a message when a run fails, and after the first good run that follows; default: none",
     )
     hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=60, description="Seconds that a message, or a command such as before or on_failure, may take"
