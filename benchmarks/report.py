@@ -1,4 +1,4 @@
-"""Write a report on the costs of the runs, and on the targets, as Markdown."""
+"""Write the report as Markdown: the costs of the runs, and the targets."""
 
 import datetime
 import platform
@@ -49,7 +49,7 @@ class Target:
 
 @dataclass(slots=True)
 class Outcome:
-    """All that was measured. None stands for results that weren't asked for or can't be measured here."""
+    """All results. None means that a result wasn't wanted, or can't be measured on this machine."""
 
     help_seconds: Sequence[float] | None
     """Seconds of each run of ``pgstow --help``."""
@@ -102,7 +102,7 @@ class Outcome:
 
 
 def render(outcome: Outcome, *, command: str, runs: int, jobs: int) -> str:
-    """Return the whole report as Markdown. ``command`` is the command line of the benchmarks, ``runs`` the runs of each side."""
+    """Return the whole report as Markdown. ``command`` is the command line of the benchmarks, and ``runs`` the number of runs of each side."""
     parts = [
         "# Benchmarks",
         f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}. The targets that were missed are in it, too.",

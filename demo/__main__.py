@@ -1,4 +1,4 @@
-"""Backs a sample database up, loses a table, brings it back, restores everything elsewhere, and compares."""
+"""Back up a sample database, drop a table, restore the table, restore the whole database elsewhere, and compare both."""
 
 import argparse
 import os
@@ -26,9 +26,11 @@ BOLD, RED, GREEN, BLUE = 1, 31, 32, 34
 
 
 def main() -> None:
-    """Run the demo. It replaces the folder ``demo-output`` in the current directory. Raises SystemExit if the demo fails."""
+    """Run the demo. It replaces the folder ``demo-output`` in the current folder. Raise SystemExit if the demo fails."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0, help="how many rows; 1 makes some 670,000")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="multiplies the number of rows; 1 makes about 670,000 rows"
+    )
     scale = parser.parse_args().scale
     started = time.monotonic()
     shutil.rmtree(OUTPUT, ignore_errors=True)
@@ -37,21 +39,21 @@ def main() -> None:
         with ThrowawayCluster() as cluster:
             show(cluster, scale)
     except PipelineError as error:
-        sys.exit(f"The demo stopped. {error}")
+        sys.exit(f"The demo stopped: {error}")
     except subprocess.CalledProcessError as error:
-        sys.exit(f"The demo stopped, since the last command failed (exit code {error.returncode}).")
+        sys.exit(f"The demo stopped: the last command failed with exit code {error.returncode}.")
     tell_where_to_look(time.monotonic() - started)
 
 
 def show(cluster: ThrowawayCluster, scale: float) -> None:
     """Run all steps of the demo on ``cluster``. ``scale`` is for :func:`demo.sample.fill`.
 
-    Raises subprocess.CalledProcessError if a command fails, and SystemExit if what was restored differs.
+    Raise subprocess.CalledProcessError if a command fails, and SystemExit if the restored data differs.
     """
     source, copy = cluster.conninfo(DATABASE), cluster.conninfo(COPY)
     store = ["--from", str(BACKUPS)]
 
-    step(f"A PostgreSQL {cluster.major} of the demo's own (from {cluster.bin_dir}), with a sample database")
+    step(f"Start a PostgreSQL {cluster.major} server for the demo (from {cluster.bin_dir}), and fill a sample database")
     with closing(psycopg.connect(cluster.conninfo(), autocommit=True)) as connection:
         connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE template0".encode())
     sample.fill(source, scale=scale)
@@ -91,8 +93,8 @@ def show(cluster: ThrowawayCluster, scale: float) -> None:
     after = compare.contents(copy)
     for name in sorted(before, key=lambda name: -before[name].rows)[:5]:
         report_equal(f"{before[name].rows:>9,} rows  {name}", before[name], after.get(name))
-    report_equal(f"All {len(before)} contents, by row count and digest", before, after)
-    report_equal(f"All {len(before_definitions)} definitions", before_definitions, compare.definitions(copy))
+    report_equal(f"all {len(before)} contents, by number of rows and digest", before, after)
+    report_equal(f"all {len(before_definitions)} definitions", before_definitions, compare.definitions(copy))
 
 
 def connect_pgstow_to(cluster: ThrowawayCluster) -> None:
@@ -116,7 +118,7 @@ def pgstow(*arguments: str) -> None:
 
 
 def report_equal(what: str, expected: object, actual: object) -> None:
-    """Print that ``expected`` and ``actual`` are the same. Raises SystemExit if they differ."""
+    """Print that ``expected`` and ``actual`` are equal. Raise SystemExit if they differ."""
     if actual != expected:
         sys.exit(f"DIFFERENT: {what}. Please report this, with {OUTPUT}.")
     print(f"{_styled('same', GREEN)}: {what}")
@@ -126,10 +128,8 @@ def tell_where_to_look(seconds: float) -> None:
     """Print how long the demo took, and commands that show the backup's files."""
     [manifest] = (BACKUPS / "manifests").rglob("*.json")
     data = next((BACKUPS / "data").rglob("pack-*")).parent
-    step(
-        f"Done in {seconds:.0f} seconds: backed up, verified, one table and then everything restored, and all of it the same"
-    )
-    print(f"The server is stopped. The backup stays in {BACKUPS}:\n")
+    step(f"Done in {seconds:.0f} seconds: the restored table and the restored database equal the originals")
+    print(f"The server is stopped. The backup stays in {BACKUPS}. Look at its files:\n")
     for command in (f"less {manifest}", f"ls -l {data}", f"cd {data} && sha256sum -c SHA256SUMS"):
         print(f"  {command}")
 

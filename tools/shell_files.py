@@ -1,7 +1,7 @@
-"""Makes what shells and man look for beside a program, when the wheel is built: completions, and a manual page for each command.
+"""Make the shell completions, and a manual page for each command, when the wheel is built.
 
-hatchling runs this (see pyproject.toml), and lays the files where tools look for them under an environment's ``share``. They come from the
-command line itself, so that they say what it takes. click-man doesn't know typer's options as options, and leaves them out.
+hatchling runs this module (see pyproject.toml), and puts the files below ``share``, where shells and man look for them. The text comes from
+the command line itself, so that it always agrees with the commands. click-man doesn't recognize typer's options, and leaves them out.
 """
 
 import sys
@@ -17,7 +17,7 @@ PLACES = {
 }
 MANUAL = "share/man/man1"
 
-# typer's own is for a .zshrc: as a function of its own, it would complete nothing the first time.
+# typer's own script is for a .zshrc. As an autoloaded function, it would complete nothing the first time.
 _ZSH = """\
 #compdef pgstow
 eval $(env _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _PGSTOW_COMPLETE=complete_zsh pgstow)
@@ -25,7 +25,7 @@ eval $(env _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _PGSTOW_COMPLETE=complete
 
 
 class ShellFiles(BuildHookInterface):
-    """Adds the files to the wheel."""
+    """Add the files to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Write the files to ``build/``, and name their places in the wheel. An editable install gets none."""
@@ -92,6 +92,6 @@ def _entry(term: str, text: str) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """Return text in which man sees no macros of its own, and of which a person can copy the hyphens."""
+    """Return text for man without macros. A person can copy its hyphens, since they are minus signs."""
     plain = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{plain}" if plain.startswith((".", "'")) else plain
