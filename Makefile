@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help demo test bench lint lock packages schema clean
+.PHONY: help demo test bench lint lock packages schema picture clean
 .DEFAULT_GOAL := help
 
 help: ## Say what there is
@@ -41,6 +41,9 @@ schema: .venv/.runtime ## Write docs/*.schema.json anew, after a change of the m
 		$(BIN)/python -c "import json; from pipeline.$${document%:*} import $${name}_schema as schema; print(json.dumps(schema(), indent=2))" \
 			> docs/$$name.schema.json; \
 	done
+
+picture: .venv/.runtime ## Draw docs/pictures/demo.svg anew, after a change of what the demo prints
+	@$(BIN)/python tools/picture.py docs/pictures/demo.svg
 
 clean: ## Remove what the other targets made
 	rm -rf .venv .postgresql .terraform-tools demo-output dist build
