@@ -92,7 +92,7 @@ def _describe(outcome: Outcome, bench: Bench, database: str) -> None:
     size = (bench.local / "dump.zst").stat().st_size
     dumped = sum(path.stat().st_size for path in (bench.local / "dump").glob("*.dat"))
     outcome.databases.append(
-        f"{database}; {dumped / 1e6:.0f} MB as COPY text, which zstd compresses to {size / 1e6:.0f} MB ({dumped / size:.2f} : 1)."
+        f"{database}. As COPY text it has {dumped / 1e6:.0f} MB, which zstd compresses to {size / 1e6:.0f} MB ({dumped / size:.2f} : 1)."
     )
 
 
@@ -103,7 +103,7 @@ def _measure_many(outcome: Outcome, bench: Bench, options: argparse.Namespace) -
         _say("Backups of the whole server")
         outcome.cluster = bench.back_up(store, sides.CLUSTER, options.repeat)
     outcome.databases.append(
-        f"{DATABASES} small databases on another server, each with {sum(ROWS_OF_FEW):,} rows in {len(ROWS_OF_FEW)} tables."
+        f"{DATABASES} small ones on another server, each with {sum(ROWS_OF_FEW):,} rows in {len(ROWS_OF_FEW)} tables."
     )
 
 
@@ -125,7 +125,9 @@ def _build(cluster: ThrowawayCluster, shape: Shape) -> str:
     with psycopg.connect(source) as connection:
         row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
     size = row[0] / 1e6 if row else 0
-    return f"{size:.0f} MB on disk, {LARGEST} created {shape.largest}, and {SMALL_TABLES} small tables"
+    return (
+        f"{size:.0f} MB on disk, with a large table {LARGEST} (created {shape.largest}) and {SMALL_TABLES} small tables"
+    )
 
 
 def _time_help() -> list[float] | None:

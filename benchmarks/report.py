@@ -15,15 +15,17 @@ from benchmarks.runs import LEVEL, SERVER_SETTINGS, Result
 
 _MIB = 1 << 20
 _COLUMNS = """\
-- **wall**: seconds from start to exit; the median of the runs.
-- **CPU**: user and system seconds of the command's process tree, without the database server and the object store; the median.
-- **machine**: busy seconds of all cores during the run, including other processes; the median.
-- **memory**: the highest sum of the PSS of all processes of the command, sampled up to 20 times a second. PSS counts shared pages
-  once. It doesn't count the page cache.
-- **disk**: the most disk blocks in the side's own folder (its spool, stage and TMPDIR), sampled up to 20 times a second.
-- **stored**: bytes of the objects in the store.
-- **PUTs**: HTTP PUT requests to the store. Parts of multipart uploads count. The POSTs that open and close such uploads don't.
-- **pgstow ÷**: the wall time of pgstow divided by the wall time of the line."""
+- **wall**: seconds from start to exit. The figure is the median of the runs.
+- **CPU**: user and system seconds of the command and its children. The database server and the object store don't count. The figure is
+  the median.
+- **machine**: busy seconds of all cores during the run, whichever process was busy. The figure is the median.
+- **memory**: the most memory of the command and its children at one moment. It is the sum of their PSS, which counts shared pages once. The
+  page cache doesn't count. Memory is sampled up to 20 times a second.
+- **disk**: the most blocks in the command's own local folder (its spool, its stage and TMPDIR), sampled in the same way.
+- **stored**: bytes of all objects in the store.
+- **PUTs**: PUT requests that the store took. Each part of a multipart upload counts. The POST requests that open and close such an upload
+  don't count.
+- **pgstow ÷**: pgstow's wall time, divided by the wall time of the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Outcome:
         backups, restores, cluster = (_by_name(results) for results in (self.backups, self.restores, self.cluster))
         links = {name: _by_name(results) for name, results in self.links.items()}
         yield Target(
-            "backup: wall ÷ wall of the sequential script", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7
+            "backup: wall ÷ wall of the script of separate steps", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7
         )
         yield Target("backup: wall ÷ wall of the pipe", _ratio(backups, sides.PGSTOW, sides.PIPE), 1.0)
         for name, link in links.items():
@@ -89,8 +91,8 @@ class Outcome:
         yield Target("verify --level restore: wall ÷ wall of restore", _ratio(restores, sides.PROOF, sides.PGSTOW), 1.2)
         costs = [run[sides.PGSTOW].cost for run in (backups, restores, cluster, *links.values()) if sides.PGSTOW in run]
         measured = [cost for cost in costs if cost]
-        yield Target("spool: peak", max((cost.disk / _MIB for cost in measured), default=None), 256, " MiB")
-        yield Target("memory: peak", max((cost.memory / _MIB for cost in measured), default=None), 400, " MiB")
+        yield Target("spool: the most disk", max((cost.disk / _MIB for cost in measured), default=None), 256, " MiB")
+        yield Target("memory: the most", max((cost.memory / _MIB for cost in measured), default=None), 400, " MiB")
         pgstow = next((run[sides.PGSTOW] for run in (backups, *links.values()) if sides.PGSTOW in run), None)
         allowed = pgstow.stored / (32 * _MIB) + 10 if pgstow else 10
         yield Target(
@@ -103,7 +105,7 @@ def render(outcome: Outcome, *, command: str, runs: int, jobs: int) -> str:
     """Return the whole report as Markdown. ``command`` is the command line of the benchmarks, and ``runs`` the number of runs of each side."""
     parts = [
         "# Benchmarks",
-        f"`{command}` printed this page on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, including missed targets.",
+        f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}. The targets that were missed are in it, too.",
         _conditions(outcome, runs, jobs),
     ]
     if outcome.backups:
@@ -147,16 +149,15 @@ def _conditions(outcome: Outcome, runs: int, jobs: int) -> str:
     settings = ", ".join(f"{name} = {value}" for name, value in SERVER_SETTINGS.items())
     return "\n".join(
         (
-            f"- Machine: {psutil.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}; "
-            "the database server, the object store and the sides share it. "
+            f"- Machine: {psutil.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}. "
+            "The database server, the object store and the measured commands share it. "
             f"Before the runs, other processes kept it {outcome.neighbours:.0f}% busy.",
             f"- Programs: {versions}; Python {platform.python_version()}.",
             *(f"- Database: {database}" for database in outcome.databases),
-            f"- Runs: the sides run in turn, {runs} time{'s' if runs != 1 else ''} each. Each round begins with another side. "
-            f"Each side has {jobs} jobs and zstd level {LEVEL}. A CHECKPOINT and a sync precede each run. "
-            "The source and the local dumps are in the page cache.",
+            f"- Runs: {runs} of each command. The commands take turns, and each round begins with another command. Each has {jobs} jobs "
+            f"and zstd's level {LEVEL}. A CHECKPOINT and a sync precede each run. The database and the local dumps are in the page cache.",
             f"- Server: {settings}.",
-            "- Store: `rclone serve s3` over HTTP. It checks signatures, and has no cache.",
+            "- Store: `rclone serve s3` over HTTP. It checks signatures, and has no cache of its own.",
         )
     )
 

@@ -1,6 +1,7 @@
 """Back up a sample database, drop a table, restore the table, restore the whole database elsewhere, and compare both."""
 
 import argparse
+import os
 import shlex
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from demo import compare, sample
 from pipeline.errors import PipelineError
@@ -19,6 +21,8 @@ OUTPUT = Path("demo-output")
 BACKUPS = OUTPUT / "backups"
 DATABASE, COPY = "sample", "sample_restored"
 LOST_TABLE, MATERIALIZED_VIEW, LARGE_OBJECTS = "shop.review", "shop.bestseller", "large objects"
+BOLD, RED, GREEN, BLUE = 1, 31, 32, 34
+"""Codes that style a terminal's text (ECMA-48, Select Graphic Rendition)."""
 
 
 def main() -> None:
@@ -59,29 +63,33 @@ def show(cluster: ThrowawayCluster, scale: float) -> None:
     print(
         f"{rows:,} rows in {len(tables)} tables, a materialized view, and {before[LARGE_OBJECTS].rows} large objects."
     )
+    connect_pgstow_to(cluster)
+    print("PGHOST, PGPORT and PGUSER tell pgstow where the server is.")
 
-    step("Check the database and the store")
-    pgstow("check", source, "--to", str(BACKUPS))
+    step("Check that the database and the store are ready")
+    pgstow("check", DATABASE, "--to", str(BACKUPS))
 
     step("Back up the database")
-    pgstow("backup", source, "--to", str(BACKUPS), "--jobs", "2")
+    pgstow("backup", DATABASE, "--to", str(BACKUPS), "--jobs", "2")
 
-    step("List the backups, and show the latest one")
+    step("List the backups")
     pgstow("list", *store)
+
+    step("Show what is in the newest backup")
     pgstow("show", "latest", *store, "--database", DATABASE)
 
-    step("Verify every byte of the backup")
+    step("Check every stored byte")
     pgstow("verify", "latest", *store, "--level", "bytes")
 
-    step(f"Drop the table {LOST_TABLE}, and restore only this table")
+    step(f"Drop {LOST_TABLE}, and restore only that table")
     with closing(psycopg.connect(source, autocommit=True)) as connection:
         connection.execute(f"DROP TABLE {LOST_TABLE}".encode())
-    print(f"DROP TABLE {LOST_TABLE}: {before[LOST_TABLE].rows:,} rows are gone.\n")
-    pgstow("restore", "latest", *store, "--database", DATABASE, "--into", source, "-t", LOST_TABLE)
-    report_equal(f"{LOST_TABLE} before and after", before[LOST_TABLE], compare.contents(source)[LOST_TABLE])
+    print(f"{_styled(f'DROP TABLE {LOST_TABLE}', RED)}: {before[LOST_TABLE].rows:,} rows are gone.\n")
+    pgstow("restore", "latest", *store, "--database", DATABASE, "--into", DATABASE, "-t", LOST_TABLE)
+    report_equal(f"{LOST_TABLE} as it was", before[LOST_TABLE], compare.contents(source)[LOST_TABLE])
 
     step("Restore the whole database under another name")
-    pgstow("restore", "latest", *store, "--database", DATABASE, "--into", copy, "--create", "--jobs", "2")
+    pgstow("restore", "latest", *store, "--database", DATABASE, "--into", COPY, "--create", "--jobs", "2")
     after = compare.contents(copy)
     for name in sorted(before, key=lambda name: -before[name].rows)[:5]:
         report_equal(f"{before[name].rows:>9,} rows  {name}", before[name], after.get(name))
@@ -89,14 +97,22 @@ def show(cluster: ThrowawayCluster, scale: float) -> None:
     report_equal(f"all {len(before_definitions)} definitions", before_definitions, compare.definitions(copy))
 
 
+def connect_pgstow_to(cluster: ThrowawayCluster) -> None:
+    """Have each later pgstow reach ``cluster``, and no other server, by the name of a database alone."""
+    for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PGSTOW_")]:
+        del os.environ[name]
+    for name in ("host", "port", "user"):
+        os.environ[f"PG{name.upper()}"] = str(conninfo_to_dict(cluster.conninfo())[name])
+
+
 def step(title: str) -> None:
     """Print the title of a step."""
-    print(f"\n{_bold('== ' + title)}\n", flush=True)
+    print(f"\n{_styled(f'== {title}', BOLD, BLUE)}\n", flush=True)
 
 
 def pgstow(*arguments: str) -> None:
-    """Print and run the real command. Raise subprocess.CalledProcessError if it fails."""
-    print(_bold(f"$ pgstow {shlex.join(arguments)}"), flush=True)
+    """Print and run the real command. Raises subprocess.CalledProcessError if it fails."""
+    print(_styled("$", GREEN), _styled(f"pgstow {shlex.join(arguments)}", BOLD), flush=True)
     subprocess.run([Path(sys.executable).with_name("pgstow"), *arguments], check=True)
     print(flush=True)
 
@@ -104,8 +120,8 @@ def pgstow(*arguments: str) -> None:
 def report_equal(what: str, expected: object, actual: object) -> None:
     """Print that ``expected`` and ``actual`` are equal. Raise SystemExit if they differ."""
     if actual != expected:
-        sys.exit(f"DIFFERENT: {what}. Please report this difference, with the folder {OUTPUT}.")
-    print(f"same: {what}")
+        sys.exit(f"DIFFERENT: {what}. Please report this, with {OUTPUT}.")
+    print(f"{_styled('same', GREEN)}: {what}")
 
 
 def tell_where_to_look(seconds: float) -> None:
@@ -118,8 +134,8 @@ def tell_where_to_look(seconds: float) -> None:
         print(f"  {command}")
 
 
-def _bold(text: str) -> str:
-    return f"\x1b[1m{text}\x1b[0m" if sys.stdout.isatty() else text
+def _styled(text: str, *styles: int) -> str:
+    return f"\x1b[{';'.join(map(str, styles))}m{text}\x1b[0m" if sys.stdout.isatty() else text
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ def commands(group: Any = PROGRAM, path: tuple[str, ...] = ("pgstow",)) -> Itera
 
 
 def parse(arguments: Sequence[str]) -> None:
-    """As the command line does. Raises what it ends with."""
-    if list(arguments) == ["--version"]:
+    """As the command line does. Raises what it ends with. An option that does its work at once, such as --version, isn't parsed."""
+    if list(arguments) in (["--version"], ["--install-completion"]):
         return
     command: Any = PROGRAM
     context, rest = PROGRAM.make_context("pgstow", list(arguments)), list(arguments)

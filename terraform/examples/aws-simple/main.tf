@@ -1,4 +1,4 @@
-# A bucket for the nightly backups of one machine: its EC2 instance backs up, and the operators restore and prune.
+# A bucket for the nightly backups of one EC2 instance. The instance backs up, and the operators restore and prune.
 
 terraform {
   required_version = ">= 1.9"
@@ -12,12 +12,12 @@ terraform {
 }
 
 variable "bucket_name" {
-  description = "The bucket's name, which has to be nobody else's in the world."
+  description = "The bucket's name. No other bucket in the world may have it."
   type        = string
 }
 
 variable "region" {
-  description = "Where the backups are."
+  description = "Region of the bucket."
   type        = string
 }
 
@@ -43,11 +43,11 @@ module "backups" {
 }
 
 output "pgstow_toml" {
-  description = "Write it down by: terraform output -raw pgstow_toml > pgstow.toml"
+  description = "A pgstow.toml. To write it to a file: terraform output -raw pgstow_toml > pgstow.toml"
   value       = module.backups.pgstow_toml
 }
 
 output "instance_profile" {
-  description = "Give it to the instance that backs up."
+  description = "The instance profile for the instance that backs up."
   value       = module.backups.instance_profiles["writer"]
 }

@@ -1,4 +1,4 @@
-# A bucket for nightly backups, with a copy of it in another region.
+# A bucket for nightly backups, and a copy of the bucket in another region.
 
 terraform {
   required_version = ">= 1.9"
@@ -50,7 +50,7 @@ module "replica" {
   object_lock = { mode = "GOVERNANCE", days = 30 }
   tags        = { purpose = "backups" }
 
-  # If the region of the first one is gone, this one is restored from.
+  # If the first region is lost, the operators restore from this bucket.
   trusted_by = {
     restorer = { principals = var.operators }
   }

@@ -1,19 +1,19 @@
 output "pgstow_toml" {
-  description = "Write it down by: terraform output -raw pgstow_toml > pgstow.toml"
+  description = "A pgstow.toml. To write it to a file: terraform output -raw pgstow_toml > pgstow.toml"
   value       = module.backups.pgstow_toml
 }
 
 output "url" {
-  description = "The bucket, as pgstow takes it."
+  description = "The bucket's URL for pgstow."
   value       = module.backups.url
 }
 
 output "role_arns" {
-  description = "Who may do what."
+  description = "The ARN of each role."
   value       = module.backups.role_arns
 }
 
 output "replica_url" {
-  description = "The copy, as pgstow takes it."
+  description = "The copy's URL for pgstow."
   value       = module.replica.url
 }

@@ -1,4 +1,4 @@
-# Nightly, from a container. Leave this file out where the timer is elsewhere: systemd's or cron's on a host with the instance profile, say.
+# A nightly backup from a container. If a host with the instance profile backs up by systemd or cron, leave this file out.
 
 module "nightly" {
   source = "../../modules/aws-scheduled-backup"
@@ -26,21 +26,21 @@ variable "image" {
 }
 
 variable "database_host" {
-  description = "The PostgreSQL server."
+  description = "Host name of the PostgreSQL server."
   type        = string
 }
 
 variable "password_secret_arn" {
-  description = "The secret of Secrets Manager that holds the password of the role backup."
+  description = "ARN of the secret in Secrets Manager with the password of the PostgreSQL role backup."
   type        = string
 }
 
 variable "subnet_ids" {
-  description = "Private subnets from which the server can be reached."
+  description = "Private subnets from which the task can reach the PostgreSQL server."
   type        = list(string)
 }
 
 variable "security_group_ids" {
-  description = "Security groups that the server lets in."
+  description = "Security groups that the PostgreSQL server lets in."
   type        = list(string)
 }

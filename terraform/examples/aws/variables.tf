@@ -1,16 +1,16 @@
 variable "bucket_name" {
-  description = "The bucket's name, which has to be nobody else's in the world."
+  description = "The bucket's name. No other bucket in the world may have it."
   type        = string
 }
 
 variable "region" {
-  description = "Where the backups are."
+  description = "Region of the bucket."
   type        = string
   default     = "eu-central-1"
 }
 
 variable "replica_region" {
-  description = "Where their copies are."
+  description = "Region of the copy."
   type        = string
   default     = "eu-west-1"
 }
@@ -21,6 +21,6 @@ variable "operators" {
 }
 
 variable "auditors" {
-  description = "ARNs of the roles or users who look after the backups without reading them."
+  description = "ARNs of the roles or users who watch the backups and may not read their data."
   type        = list(string)
 }

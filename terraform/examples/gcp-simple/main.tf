@@ -1,4 +1,4 @@
-# A bucket for nightly backups in the EU: a machine that has the writer's service account backs up, and the operators restore and prune.
+# A bucket in the EU for nightly backups. A machine with the writer's service account backs up, and the operators restore and prune.
 
 terraform {
   required_version = ">= 1.9"
@@ -12,12 +12,12 @@ terraform {
 }
 
 variable "project" {
-  description = "ID of the project for the backups, best one of their own."
+  description = "ID of the project for the backups. The best choice is a project with nothing else in it."
   type        = string
 }
 
 variable "bucket_name" {
-  description = "The bucket's name, which has to be nobody else's in the world."
+  description = "The bucket's name. No other bucket in the world may have it."
   type        = string
 }
 
@@ -45,7 +45,7 @@ module "backups" {
 }
 
 output "pgstow_toml" {
-  description = "Write it down by: terraform output -raw pgstow_toml > pgstow.toml"
+  description = "A pgstow.toml. To write it to a file: terraform output -raw pgstow_toml > pgstow.toml"
   value       = module.backups.pgstow_toml
 }
 

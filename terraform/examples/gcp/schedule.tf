@@ -1,4 +1,4 @@
-# Nightly, from a container. Leave this file out where the timer is elsewhere: a CronJob of GKE with Workload Identity, say.
+# A nightly backup from a container. If something else backs up, such as a GKE CronJob with Workload Identity, leave this file out.
 
 module "nightly" {
   source = "../../modules/gcp-scheduled-backup"
@@ -27,21 +27,21 @@ variable "image" {
 }
 
 variable "database_host" {
-  description = "The PostgreSQL server."
+  description = "Host name of the PostgreSQL server."
   type        = string
 }
 
 variable "password_secret" {
-  description = "The secret of Secret Manager, in the same project, that holds the password of the role backup."
+  description = "Name of the secret in Secret Manager, in the same project, with the password of the PostgreSQL role backup."
   type        = string
 }
 
 variable "network" {
-  description = "The VPC network that the server is in."
+  description = "The VPC network of the PostgreSQL server."
   type        = string
 }
 
 variable "subnetwork" {
-  description = "Its subnetwork in europe-west1."
+  description = "A subnetwork of that network in europe-west1."
   type        = string
 }

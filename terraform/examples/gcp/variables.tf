@@ -1,10 +1,10 @@
 variable "project" {
-  description = "ID of the project for the backups, best one of their own."
+  description = "ID of the project for the backups. The best choice is a project with nothing else in it."
   type        = string
 }
 
 variable "bucket_name" {
-  description = "The bucket's name, which has to be nobody else's in the world."
+  description = "The bucket's name. No other bucket in the world may have it."
   type        = string
 }
 
@@ -20,6 +20,6 @@ variable "operators" {
 }
 
 variable "auditors" {
-  description = "Who looks after the backups without reading them."
+  description = "Who watches the backups and may not read their data, such as group:audit@example.com."
   type        = list(string)
 }

@@ -6,7 +6,7 @@ locals {
 }
 
 resource "aws_s3_bucket_logging" "backups" {
-  # S3 refuses a target that doesn't let it write.
+  # The target's policy must let S3 write before S3 accepts the target.
   depends_on    = [aws_s3_bucket_policy.access_logs]
   bucket        = aws_s3_bucket.backups.id
   target_bucket = local.makes_a_log == 1 ? aws_s3_bucket.access_logs[0].id : local.log_bucket
@@ -14,9 +14,9 @@ resource "aws_s3_bucket_logging" "backups" {
 }
 
 resource "aws_s3_bucket" "access_logs" {
-  #checkov:skip=CKV_AWS_18:It takes the access logs: logging into itself would never end
+  #checkov:skip=CKV_AWS_18:This bucket takes the access logs; if it logged into itself, the logs would never end
   #checkov:skip=CKV_AWS_145:S3 writes access logs into buckets encrypted by SSE-S3
-  #checkov:skip=CKV_AWS_144:Access logs are of use beside the bucket that they tell of
+  #checkov:skip=CKV_AWS_144:Access logs are useful only beside their bucket
   #checkov:skip=CKV2_AWS_62:Nothing waits for access logs
   count         = local.makes_a_log
   bucket        = local.log_bucket

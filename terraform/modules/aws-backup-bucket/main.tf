@@ -7,12 +7,12 @@ locals {
   partition  = data.aws_partition.current.partition
   bucket_arn = "arn:${local.partition}:s3:::${var.bucket_name}"
 
-  # Of the two, only the given object is known to be null or not before a key that the same configuration makes has an ARN.
+  # Ask if the object is null, not if its ARN is null. If the same configuration makes the key, the ARN isn't known when Terraform plans.
   kms_key_arn = var.kms_key == null ? one(aws_kms_key.backups[*].arn) : var.kms_key.arn
 }
 
 resource "aws_s3_bucket" "backups" {
-  #checkov:skip=CKV2_AWS_62:pgstow asks the bucket and waits for no events
+  #checkov:skip=CKV2_AWS_62:pgstow needs no events of the bucket
   #checkov:skip=CKV_AWS_144:Optional, by var.replication
   bucket              = var.bucket_name
   object_lock_enabled = var.object_lock != null
@@ -63,7 +63,7 @@ resource "aws_kms_key" "backups" {
   deletion_window_in_days = 30
   tags                    = var.tags
 
-  # Who may use the key is up to IAM, as for the bucket.
+  # IAM decides who may use the key, as it does for the bucket.
   policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -86,8 +86,8 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "backups" {
   bucket = aws_s3_bucket.backups.id
 
   rule {
-    # Without a bucket key, what is encrypted is named by its own ARN when the key is used, and so the roles' rights to the key go by
-    # prefix too. It costs one request to KMS for each object.
+    # Without a bucket key, S3 gives KMS the ARN of each object. So the roles' rights to the key can be limited to prefixes, too. The price
+    # is one request to KMS for each object.
     bucket_key_enabled = false
 
     apply_server_side_encryption_by_default {
@@ -98,7 +98,7 @@ resource "aws_s3_bucket_server_side_encryption_configuration" "backups" {
 }
 
 resource "aws_s3_bucket_policy" "backups" {
-  # S3 refuses a policy while it doesn't know yet that no public one is wanted.
+  # Block public access first: otherwise S3 may refuse the policy.
   depends_on = [aws_s3_bucket_public_access_block.backups]
   bucket     = aws_s3_bucket.backups.id
 
@@ -128,7 +128,7 @@ resource "aws_s3_bucket_policy" "backups" {
         Action    = "s3:PutObject"
         Resource  = "${local.bucket_arn}/*"
         Condition = {
-          # Without the header, the bucket's default encrypts.
+          # A put without the header gets the bucket's default encryption.
           Null            = { "s3:x-amz-server-side-encryption" = "false" }
           StringNotEquals = { "s3:x-amz-server-side-encryption" = "aws:kms" }
         }
@@ -149,7 +149,7 @@ resource "aws_s3_bucket_policy" "backups" {
 }
 
 resource "aws_s3_bucket_lifecycle_configuration" "backups" {
-  #checkov:skip=CKV_AWS_300:The last rule aborts failed uploads; checkov doesn't see it beside a dynamic one
+  #checkov:skip=CKV_AWS_300:The last rule aborts failed uploads; checkov doesn't see it beside a dynamic rule
   depends_on = [aws_s3_bucket_versioning.backups]
   bucket     = aws_s3_bucket.backups.id
 
@@ -175,7 +175,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "backups" {
     }
   }
 
-  # Current versions never expire by age: that would take the last good backup too. pgstow prune decides about them.
+  # Current versions never expire by age, since that would delete even the last good backup. pgstow prune decides what to delete.
   rule {
     id     = "deleted-goes-away"
     status = "Enabled"
@@ -210,7 +210,7 @@ module "roles" {
   tags                 = var.tags
 }
 
-# The roles were once made here.
+# An earlier version of this module made the roles itself.
 moved {
   from = aws_iam_role.backups
   to   = module.roles.aws_iam_role.backups

@@ -4,7 +4,7 @@ output "bucket" {
 }
 
 output "bucket_arn" {
-  description = "The bucket's ARN, for another instance's replication."
+  description = "The bucket's ARN, for the replication of another instance of this module."
   value       = aws_s3_bucket.backups.arn
 }
 
@@ -19,12 +19,12 @@ output "kms_key_arn" {
 }
 
 output "url" {
-  description = "What pgstow takes for --to and --from, or as PGSTOW_STORE."
+  description = "The store's URL, for --to, --from and PGSTOW_STORE."
   value       = module.roles.url
 }
 
 output "role_arns" {
-  description = "The ARN of each role that was made: writer, restorer, auditor, pruner."
+  description = "The ARN of each role, by its name: writer, restorer, auditor, pruner."
   value       = module.roles.role_arns
 }
 
@@ -34,6 +34,6 @@ output "instance_profiles" {
 }
 
 output "pgstow_toml" {
-  description = "A pgstow.toml for this bucket, for pgstow run."
+  description = "A pgstow.toml with this bucket, for pgstow run."
   value       = module.roles.pgstow_toml
 }

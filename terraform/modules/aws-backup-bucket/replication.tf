@@ -14,7 +14,7 @@ resource "aws_s3_bucket_replication_configuration" "backups" {
 
     filter {}
 
-    # Who deletes here, by mistake or by theft, doesn't delete there.
+    # A deletion here, by mistake or by a thief, deletes nothing in the copy.
     delete_marker_replication {
       status = "Disabled"
     }
@@ -39,7 +39,7 @@ resource "aws_s3_bucket_replication_configuration" "backups" {
 resource "aws_iam_role" "replication" {
   count                = local.replicates
   name                 = "${var.bucket_name}-replication"
-  description          = "S3 copies ${var.bucket_name} with it"
+  description          = "S3 takes this role to copy ${var.bucket_name}"
   permissions_boundary = var.permissions_boundary
   tags                 = var.tags
 

@@ -1,5 +1,5 @@
 variable "bucket_name" {
-  description = "Name of the bucket. The access logs' bucket, the key's alias and the roles are named after it."
+  description = "Name of the bucket. The names of the roles, of the key's alias and of the bucket for access logs begin with it."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "bucket_name" {
 }
 
 variable "prefix" {
-  description = "Folder in the bucket that pgstow's objects go under, without a slash at either end."
+  description = "Folder in the bucket for all of pgstow's objects, without a slash at either end."
   type        = string
   default     = "postgres"
 
@@ -20,9 +20,7 @@ variable "prefix" {
 }
 
 variable "kms_key" {
-  description = <<-EOT
-    A key of your own to encrypt with, in the bucket's region. Its policy must let the account's IAM decide, or name the roles. Null to make one.
-  EOT
+  description = "A key of your own to encrypt with, in the bucket's region. The key's policy must let the account's IAM decide, or name the roles. If null, the module makes a key."
   type = object({
     arn = string
   })
@@ -36,9 +34,9 @@ variable "kms_key" {
 
 variable "object_lock" {
   description = <<-EOT
-    How long nobody can delete an object: every new one is locked for so many days. In GOVERNANCE mode an administrator with
-    s3:BypassGovernanceRetention still can; in COMPLIANCE mode nobody can, not even the account's root. Null for a bucket without
-    Object Lock; that can't be changed later without a new bucket.
+    The lock of each new object: for so many days, nobody can delete the object. In GOVERNANCE mode, an administrator with
+    s3:BypassGovernanceRetention still can. In COMPLIANCE mode nobody can, not even the account's root. Null for a bucket without Object
+    Lock. To change between null and a lock later, you need a new bucket.
   EOT
   type = object({
     mode = string
@@ -63,9 +61,10 @@ variable "object_lock" {
 variable "transitions" {
   description = <<-EOT
     When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. INTELLIGENT_TIERING has no
-    minimum duration. In the other classes, an object that is deleted sooner is paid for all the same: for 30 days in STANDARD_IA and
-    ONEZONE_IA, 90 in GLACIER_IR and GLACIER, 180 in DEEP_ARCHIVE, counted from its transition. So give those only to what pgstow prune
-    keeps for so long. GLACIER and DEEP_ARCHIVE have to be brought back by S3's own restore, for hours, before pgstow can read them.
+    minimum duration. In the other classes, you pay for a minimum duration even if an object is deleted sooner. The minimum is 30 days in
+    STANDARD_IA and ONEZONE_IA, 90 in GLACIER_IR and GLACIER, and 180 in DEEP_ARCHIVE, counted from the transition. So use these classes
+    only for backups that pgstow prune keeps for so long. Objects in GLACIER and DEEP_ARCHIVE need a restore by S3, which takes hours,
+    before pgstow can read them.
   EOT
   type = list(object({
     days          = number
@@ -96,7 +95,7 @@ variable "transitions" {
 }
 
 variable "noncurrent_days" {
-  description = "Days for which a deleted object can still be brought back: its version stays so long under the delete marker. A lock that lasts longer wins."
+  description = "Days for which a deleted object can be brought back: its version stays below the delete marker. If a lock lasts longer, the version stays until the lock ends."
   type        = number
   default     = 30
 
@@ -107,13 +106,13 @@ variable "noncurrent_days" {
 }
 
 variable "access_log_bucket" {
-  description = "Name of a bucket that is there already and takes S3's access logs. Null to make one, named after the bucket."
+  description = "Name of an existing bucket for S3's access logs. If null, the module makes a bucket, named after bucket_name."
   type        = string
   default     = null
 }
 
 variable "access_log_days" {
-  description = "Days after which the access logs in the bucket that this module makes are deleted."
+  description = "Days after which access logs are deleted, in the log bucket that this module makes."
   type        = number
   default     = 365
 
@@ -124,10 +123,7 @@ variable "access_log_days" {
 }
 
 variable "replication" {
-  description = <<-EOT
-    Bucket that every new object is copied to, best one that this same module made in another region and account, and its KMS key.
-    Deletions aren't copied. Null for none.
-  EOT
+  description = "The bucket that S3 copies every new object to, and its KMS key. The best choice is a bucket that this module made in another region and account. Deletions aren't copied. Null for no copy."
   type = object({
     bucket_arn    = string
     kms_key_arn   = string
@@ -147,15 +143,15 @@ variable "replication" {
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds what the roles may do, where an account demands one. Null for none."
+  description = "ARN of the permissions boundary for the roles, if your account demands one. Null for none."
   type        = string
   default     = null
 }
 
 variable "trusted_by" {
   description = <<-EOT
-    The roles to make, any of writer, restorer, auditor and pruner, and who may take each:
-    - ec2, ecs, pod_identity: true for EC2 instances, ECS tasks, or pods by EKS Pod Identity, of this account
+    The roles to make, and who may take each role. The names are writer, restorer, auditor and pruner; leave out what you don't need.
+    - ec2, ecs, pod_identity: true lets EC2 instances, ECS tasks, or pods with EKS Pod Identity of this account take the role
     - github: the ARN of GitHub's OIDC provider in this account, and subjects such as "repo:acme/ops:ref:refs/heads/main"
     - irsa: the ARN of an EKS cluster's OIDC provider, and service accounts as "namespace:name"
     - principals: ARNs of other roles or users
@@ -177,19 +173,19 @@ variable "trusted_by" {
 }
 
 variable "cluster" {
-  description = "The name that the output pgstow_toml files backups under."
+  description = "The cluster name for the backups, in the output pgstow_toml."
   type        = string
   default     = "prod"
 }
 
 variable "databases" {
-  description = "The databases in the output pgstow_toml, each with libpq's connection string, without a password."
+  description = "The databases in the output pgstow_toml: a libpq connection string for each, without a password."
   type        = map(string)
   default     = { shop = "service=shop" }
 }
 
 variable "tags" {
-  description = "Tags for everything that can have them."
+  description = "Tags for every resource that can have tags."
   type        = map(string)
   default     = {}
 }

@@ -11,7 +11,7 @@ locals {
   attestations = "${local.bucket_arn}/${var.prefix}/attestations/*"
   everything   = "${local.bucket_arn}/${var.prefix}/*"
 
-  # What each role may do. Every statement names its objects by prefix; listing is a right to the bucket, held to prefixes by its condition.
+  # What each role may do. Every statement names its objects by prefix. Listing is a right on the bucket, so a condition limits it to prefixes.
   statements = {
     writer = [
       {
@@ -60,8 +60,8 @@ locals {
       },
     ]
 
-    # S3 shows an object's checksum only to those who may read it. What the auditor sees in its place is the listing of versions: a manifest
-    # names the version of each object that S3 confirmed by SHA-256, and the bytes of a version never change.
+    # S3 shows an object's checksum only to roles that may read the object. Instead, the auditor may list versions. A manifest names the
+    # version of each object that S3 confirmed by SHA-256, and the bytes of a version never change.
     auditor = [
       local.read_records,
       local.read_manifest_locks,
@@ -74,7 +74,7 @@ locals {
       },
     ]
 
-    # Locked versions are refused by S3 itself, as long as nobody gives this role s3:BypassGovernanceRetention.
+    # S3 itself refuses to delete locked versions, as long as nobody gives this role s3:BypassGovernanceRetention.
     pruner = [
       local.read_records,
       {
@@ -105,7 +105,7 @@ locals {
     ]
   }
 
-  # What each role may do with the key, for which objects.
+  # What each role may do with the key, and for which objects.
   key_uses = {
     writer   = { "kms:GenerateDataKey" = [local.data, local.manifests], "kms:Decrypt" = [local.manifests] }
     restorer = { "kms:GenerateDataKey" = [local.attestations], "kms:Decrypt" = [local.everything] }
@@ -120,7 +120,7 @@ locals {
         Effect   = "Allow"
         Action   = action
         Resource = var.kms_key.arn
-        # With a bucket key, S3 names the bucket in place of the object when it uses the key.
+        # With a bucket key, S3 gives KMS the ARN of the bucket, not of the object.
         Condition = { StringLike = { "kms:EncryptionContext:aws:s3:arn" = var.kms_key.bucket_key ? [local.bucket_arn] : objects } }
       }
     ] if var.kms_key != null
@@ -129,7 +129,7 @@ locals {
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
   create_only = { Null = { "s3:if-none-match" = "false" } }
 
-  # Without these rights, S3 answers as if nothing were locked or held. They give no access to content.
+  # Without these rights, S3 answers as if nothing were locked or held. The rights give no access to content.
   read_manifest_locks = {
     Sid      = "ReadLocksOfManifests"
     Effect   = "Allow"

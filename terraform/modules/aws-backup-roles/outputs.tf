@@ -1,10 +1,10 @@
 output "url" {
-  description = "What pgstow takes for --to and --from, or as PGSTOW_STORE."
+  description = "The store's URL, for --to, --from and PGSTOW_STORE."
   value       = local.url
 }
 
 output "role_arns" {
-  description = "The ARN of each role that was made: writer, restorer, auditor, pruner."
+  description = "The ARN of each role, by its name: writer, restorer, auditor, pruner."
   value       = { for role, made in aws_iam_role.backups : role => made.arn }
 }
 
@@ -14,7 +14,7 @@ output "instance_profiles" {
 }
 
 output "pgstow_toml" {
-  description = "A pgstow.toml for this bucket, for pgstow run."
+  description = "A pgstow.toml with this bucket, for pgstow run."
   value       = local.toml
 }
 
@@ -22,7 +22,7 @@ locals {
   options = concat([for region in var.region[*] : "region=${region}"], [for key in var.kms_key[*] : "kms_key=${key.arn}"])
   url     = "s3://${var.bucket_name}/${var.prefix}${length(local.options) == 0 ? "" : "?"}${join("&", local.options)}"
 
-  # A string of JSON is one of TOML.
+  # A JSON string is also a TOML string.
   toml = join("\n", concat(
     [
       "[defaults]",

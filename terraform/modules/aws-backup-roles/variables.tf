@@ -1,5 +1,5 @@
 variable "bucket_name" {
-  description = "Name of the bucket, which is there already. The roles are named after it."
+  description = "Name of the bucket, which exists already. The names of the roles begin with it."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "bucket_name" {
 }
 
 variable "prefix" {
-  description = "Folder in the bucket that pgstow's objects go under, without a slash at either end."
+  description = "Folder in the bucket for all of pgstow's objects, without a slash at either end."
   type        = string
   default     = "postgres"
 
@@ -20,15 +20,15 @@ variable "prefix" {
 }
 
 variable "region" {
-  description = "The bucket's region, for the outputs url and pgstow_toml. Null to leave it to AWS's SDK."
+  description = "The bucket's region, for the outputs url and pgstow_toml. If null, the AWS SDK finds the region."
   type        = string
   default     = null
 }
 
 variable "kms_key" {
   description = <<-EOT
-    The key that the bucket encrypts with; set bucket_key to true if the bucket uses an S3 Bucket Key. The key's policy must let the account's
-    IAM decide, or name the roles. Null if the bucket encrypts without KMS.
+    The key that the bucket encrypts with. If the bucket uses an S3 Bucket Key, set bucket_key to true. The key's policy must let the
+    account's IAM decide, or name the roles. Null if the bucket encrypts without KMS.
   EOT
   type = object({
     arn        = string
@@ -43,7 +43,7 @@ variable "kms_key" {
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds what the roles may do, where an account demands one. Null for none."
+  description = "ARN of the permissions boundary for the roles, if your account demands one. Null for none."
   type        = string
   default     = null
 
@@ -55,8 +55,8 @@ variable "permissions_boundary" {
 
 variable "trusted_by" {
   description = <<-EOT
-    The roles to make, any of writer, restorer, auditor and pruner, and who may take each:
-    - ec2, ecs, pod_identity: true for EC2 instances, ECS tasks, or pods by EKS Pod Identity, of this account
+    The roles to make, and who may take each role. The names are writer, restorer, auditor and pruner; leave out what you don't need.
+    - ec2, ecs, pod_identity: true lets EC2 instances, ECS tasks, or pods with EKS Pod Identity of this account take the role
     - github: the ARN of GitHub's OIDC provider in this account, and subjects such as "repo:acme/ops:ref:refs/heads/main"
     - irsa: the ARN of an EKS cluster's OIDC provider, and service accounts as "namespace:name"
     - principals: ARNs of other roles or users
@@ -124,19 +124,19 @@ variable "trusted_by" {
 }
 
 variable "cluster" {
-  description = "The name that the output pgstow_toml files backups under."
+  description = "The cluster name for the backups, in the output pgstow_toml."
   type        = string
   default     = "prod"
 }
 
 variable "databases" {
-  description = "The databases in the output pgstow_toml, each with libpq's connection string, without a password."
+  description = "The databases in the output pgstow_toml: a libpq connection string for each, without a password."
   type        = map(string)
   default     = { shop = "service=shop" }
 }
 
 variable "tags" {
-  description = "Tags for everything that can have them."
+  description = "Tags for every resource that can have tags."
   type        = map(string)
   default     = {}
 }

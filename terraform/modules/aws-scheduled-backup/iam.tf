@@ -1,17 +1,17 @@
 locals {
   account = data.aws_caller_identity.current.account_id
 
-  # An ARN may go on with a key of the secret's JSON, a stage and a version: the right is to the secret.
+  # A key of the secret's JSON, a stage and a version may follow the secret's ARN. The right needs only the secret's ARN.
   secret_arns = distinct([for arn in values(var.secrets) : join(":", slice(split(":", arn), 0, 7))])
 
-  # The image's repository, if it is one of ECR; others are public to ECS.
+  # The image's repository, if it is in ECR. ECS needs no right to pull from other registries.
   repositories = [
     for found in regexall("^([0-9]{12})\\.dkr\\.ecr\\.([a-z0-9-]+)\\.amazonaws\\.com(?:\\.cn)?/([^:@]+)", var.image) :
     "arn:${data.aws_partition.current.partition}:ecr:${found[1]}:${found[0]}:repository/${found[2]}"
   ]
 }
 
-# What ECS itself needs to start the task: image, log, secrets.
+# The rights that ECS itself needs to start the task: image, log, secrets.
 resource "aws_iam_role" "execution" {
   name                 = "${var.name}-execution"
   permissions_boundary = var.permissions_boundary
@@ -69,7 +69,7 @@ resource "aws_iam_role_policy" "execution" {
   })
 }
 
-# What the schedule needs: to run this task, as these roles.
+# The rights that the schedule needs: to run this task, with these roles.
 resource "aws_iam_role" "schedule" {
   name                 = "${var.name}-schedule"
   permissions_boundary = var.permissions_boundary

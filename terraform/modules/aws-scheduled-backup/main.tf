@@ -15,8 +15,8 @@ resource "aws_ecs_cluster" "backups" {
 }
 
 resource "aws_cloudwatch_log_group" "backups" {
-  #checkov:skip=CKV_AWS_158:CloudWatch encrypts it with a key of AWS's own; pgstow logs names, no data and no secrets
-  #checkov:skip=CKV_AWS_338:A year unless log_days says otherwise
+  #checkov:skip=CKV_AWS_158:CloudWatch encrypts the log with AWS's own key; pgstow logs names, and no data or secrets
+  #checkov:skip=CKV_AWS_338:A year by default; log_days can change it
   name              = "/pgstow/${var.name}"
   retention_in_days = var.log_days
   tags              = var.tags
@@ -32,7 +32,7 @@ resource "aws_ecs_task_definition" "backups" {
   execution_role_arn       = aws_iam_role.execution.arn
   tags                     = var.tags
 
-  # The spool, on the task's ephemeral disk: the image has nothing else that can be written.
+  # The spool is on the task's ephemeral disk. The container can't write anywhere else.
   volume {
     name = "spool"
   }
@@ -65,7 +65,7 @@ resource "aws_ecs_task_definition" "backups" {
 }
 
 resource "aws_scheduler_schedule" "backups" {
-  #checkov:skip=CKV_AWS_297:The schedule holds names alone; AWS encrypts it with a key of its own
+  #checkov:skip=CKV_AWS_297:The schedule holds only names; AWS encrypts it with its own key
   name                         = var.name
   schedule_expression          = var.schedule
   schedule_expression_timezone = var.time_zone
@@ -91,7 +91,7 @@ resource "aws_scheduler_schedule" "backups" {
       }
     }
 
-    # For a task that can't be started. One that fails isn't started again: pgstow has --retries of its own.
+    # This is for a task that can't be started. A task that fails isn't started again, since pgstow itself has --retries.
     retry_policy {
       maximum_event_age_in_seconds = 3600
       maximum_retry_attempts       = 5

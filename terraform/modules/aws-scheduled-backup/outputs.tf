@@ -1,10 +1,10 @@
 output "cluster_arn" {
-  description = "The ECS cluster's ARN."
+  description = "The ARN of the ECS cluster."
   value       = aws_ecs_cluster.backups.arn
 }
 
 output "task_definition_arn" {
-  description = "The task definition's ARN, to run it by hand with aws ecs run-task."
+  description = "The ARN of the task definition, to run the task by hand with aws ecs run-task."
   value       = aws_ecs_task_definition.backups.arn
 }
 
@@ -14,6 +14,6 @@ output "schedule_arn" {
 }
 
 output "log_group" {
-  description = "The log group that the task's output goes to."
+  description = "The log group of the task's output."
   value       = aws_cloudwatch_log_group.backups.name
 }

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "What cluster, task, schedule, log group and roles are named."
+  description = "Name of the cluster, the task and the schedule. The names of the log group and the roles contain it."
   type        = string
   default     = "pgstow"
 
@@ -10,7 +10,7 @@ variable "name" {
 }
 
 variable "image" {
-  description = "The container image, built from the Dockerfile of this repository, with a tag or a digest that stays what it is."
+  description = "The container image, built from the Dockerfile of this repository. Give a digest, or a tag that never moves."
   type        = string
 
   validation {
@@ -20,7 +20,7 @@ variable "image" {
 }
 
 variable "store_url" {
-  description = "Where backups go: the output url of aws-backup-bucket."
+  description = "The store for the backups: the output url of aws-backup-bucket."
   type        = string
 
   validation {
@@ -30,7 +30,7 @@ variable "store_url" {
 }
 
 variable "task_role_arn" {
-  description = "The role that the task acts as: the writer of aws-backup-bucket, trusted by ecs."
+  description = "The role of the task: the writer of aws-backup-bucket, with ecs = true in trusted_by."
   type        = string
 
   validation {
@@ -46,7 +46,7 @@ variable "command" {
 }
 
 variable "environment" {
-  description = "libpq's environment: PGHOST, PGUSER, PGDATABASE, PGSSLMODE and the like. No secrets: whoever may see the task sees these."
+  description = "Variables for libpq: PGHOST, PGUSER, PGDATABASE, PGSSLMODE and so on. Give no secrets here: everybody who can see the task sees these variables."
   type        = map(string)
 
   validation {
@@ -56,7 +56,7 @@ variable "environment" {
 }
 
 variable "secrets" {
-  description = "Environment variables whose values ECS takes from Secrets Manager, by ARN, such as { PGPASSWORD = \"arn:aws:secretsmanager:…\" }."
+  description = "Variables whose values come from Secrets Manager: the ARN of the secret for each, such as { PGPASSWORD = \"arn:aws:secretsmanager:…\" }."
   type        = map(string)
   default     = {}
 
@@ -67,13 +67,13 @@ variable "secrets" {
 }
 
 variable "secrets_kms_key_arns" {
-  description = "Keys that the secrets are encrypted with, where these aren't AWS's own."
+  description = "Keys that the secrets are encrypted with, if these keys aren't AWS's own."
   type        = list(string)
   default     = []
 }
 
 variable "schedule" {
-  description = "When: EventBridge Scheduler's cron(…) or rate(…)."
+  description = "When the task runs: cron(…) or rate(…) of EventBridge Scheduler."
   type        = string
   default     = "cron(30 2 * * ? *)"
 
@@ -84,13 +84,13 @@ variable "schedule" {
 }
 
 variable "time_zone" {
-  description = "The time zone that the schedule means."
+  description = "The time zone of the schedule."
   type        = string
   default     = "UTC"
 }
 
 variable "start_within_minutes" {
-  description = "The task begins at a random moment within so many minutes, so that not everything in the world begins at half past two."
+  description = "The task starts at a random moment within so many minutes after the scheduled time. So it doesn't start at the same time as everybody else's tasks."
   type        = number
   default     = 30
 
@@ -101,7 +101,7 @@ variable "start_within_minutes" {
 }
 
 variable "subnet_ids" {
-  description = "Private subnets, from which the server and, by NAT or VPC endpoints, S3, KMS, the image's registry, Secrets Manager and CloudWatch Logs can be reached."
+  description = "Private subnets for the task. From there, it must reach the PostgreSQL server. By NAT or VPC endpoints, it must reach S3, KMS, the image's registry, Secrets Manager and CloudWatch Logs."
   type        = list(string)
 
   validation {
@@ -111,7 +111,7 @@ variable "subnet_ids" {
 }
 
 variable "security_group_ids" {
-  description = "Security groups of the task, which the server's has to let in."
+  description = "Security groups of the task. The PostgreSQL server must let them in."
   type        = list(string)
 
   validation {
@@ -121,7 +121,7 @@ variable "security_group_ids" {
 }
 
 variable "cpu" {
-  description = "Fargate's CPU units: 1024 are one processor."
+  description = "Fargate's CPU units: 1024 units are one processor."
   type        = number
   default     = 1024
 
@@ -132,7 +132,7 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "MiB of memory, out of those that Fargate has for cpu. pgstow takes --memory, zstd's buffers and pg_dump."
+  description = "MiB of memory, one of the sizes that Fargate has for cpu. The task needs memory for pgstow's --memory, zstd's buffers and pg_dump."
   type        = number
   default     = 2048
 
@@ -143,7 +143,7 @@ variable "memory" {
 }
 
 variable "log_days" {
-  description = "Days that the task's output is kept for."
+  description = "Days for which the task's output is kept."
   type        = number
   default     = 365
 
@@ -154,7 +154,7 @@ variable "log_days" {
 }
 
 variable "permissions_boundary" {
-  description = "ARN of the policy that bounds what the roles may do, where an account demands one. Null for none."
+  description = "ARN of the permissions boundary for the roles, if your account demands one. Null for none."
   type        = string
   default     = null
 
@@ -165,7 +165,7 @@ variable "permissions_boundary" {
 }
 
 variable "tags" {
-  description = "Tags for everything that can have them."
+  description = "Tags for every resource that can have tags."
   type        = map(string)
   default     = {}
 }

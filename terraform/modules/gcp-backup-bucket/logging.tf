@@ -3,7 +3,7 @@ locals {
 }
 
 resource "google_storage_bucket" "access_logs" {
-  #checkov:skip=CKV_GCP_62:It takes the access logs: logging into itself would never end
+  #checkov:skip=CKV_GCP_62:This bucket takes the access logs; if it logged into itself, the logs would never end
   count                       = var.access_log_bucket == null ? 1 : 0
   project                     = var.project
   name                        = "${var.bucket_name}-access-logs"
@@ -30,7 +30,7 @@ resource "google_storage_bucket" "access_logs" {
   }
 }
 
-# Google writes the logs as this group of its own. https://cloud.google.com/storage/docs/access-logs
+# Google writes the logs as this group. https://cloud.google.com/storage/docs/access-logs
 resource "google_storage_bucket_iam_member" "access_logs" {
   count  = var.access_log_bucket == null ? 1 : 0
   bucket = google_storage_bucket.access_logs[0].name

@@ -18,14 +18,14 @@ resource "google_storage_bucket" "backups" {
   labels                      = var.labels
   rpo                         = var.dual_region == null ? null : var.dual_region.turbo ? "ASYNC_TURBO" : "DEFAULT"
 
-  # Storage encrypts as its own service account, which must be allowed to first.
+  # Cloud Storage encrypts as its own service account, which needs the right to use the key first.
   depends_on = [google_kms_crypto_key_iam_member.storage]
 
   encryption {
     default_kms_key_name = local.kms_key
   }
 
-  # Where nothing can be replaced or deleted, there is nothing to keep versions of; and a bucket with both was long refused.
+  # With a retention policy, nothing can be replaced or deleted, so no versions are needed. Google long refused a bucket with both.
   versioning {
     enabled = var.retention == null
   }
@@ -72,7 +72,7 @@ resource "google_storage_bucket" "backups" {
     }
   }
 
-  # Live objects never expire by age: that would take the last good backup too. pgstow prune decides about them.
+  # Live objects never expire by age, since that would delete even the last good backup. pgstow prune decides what to delete.
   lifecycle_rule {
     action {
       type = "Delete"
@@ -100,12 +100,12 @@ resource "google_kms_key_ring" "backups" {
   project = var.project
   name    = var.bucket_name
 
-  # A key is where its bucket is, but Europe's multi-region has another name there.
+  # The key is in the bucket's location. Cloud KMS calls the multi-region EU europe.
   location = upper(var.location) == "EU" ? "europe" : lower(var.location)
 }
 
 resource "google_kms_crypto_key" "backups" {
-  #checkov:skip=CKV_GCP_82:prevent_destroy would stop the module's own tests from cleaning up; a version that is destroyed can be restored for 30 days
+  #checkov:skip=CKV_GCP_82:With prevent_destroy, the module's own tests couldn't clean up; a destroyed version can be restored for 30 days
   count           = var.kms_key == null ? 1 : 0
   name            = "backups"
   key_ring        = google_kms_key_ring.backups[0].id
@@ -113,7 +113,7 @@ resource "google_kms_crypto_key" "backups" {
   rotation_period = "7776000s"
   labels          = var.labels
 
-  # Without the key, every backup is lost: so long can its destruction be called off.
+  # Without the key, every backup is lost. For so long, the key's destruction can be cancelled.
   destroy_scheduled_duration = "${30 * local.day}s"
 }
 
@@ -135,7 +135,7 @@ module "roles" {
   databases      = var.databases
 }
 
-# The service accounts were once made here.
+# An earlier version of this module made the service accounts itself.
 moved {
   from = google_service_account.backups
   to   = module.roles.google_service_account.backups

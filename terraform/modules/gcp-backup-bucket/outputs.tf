@@ -4,7 +4,7 @@ output "bucket" {
 }
 
 output "location" {
-  description = "Where the bucket is."
+  description = "The bucket's location."
   value       = google_storage_bucket.backups.location
 }
 
@@ -14,16 +14,16 @@ output "kms_key" {
 }
 
 output "url" {
-  description = "What pgstow takes for --to and --from, or as PGSTOW_STORE."
+  description = "The store's URL, for --to, --from and PGSTOW_STORE."
   value       = module.roles.url
 }
 
 output "service_accounts" {
-  description = "The e-mail address of each service account that was made: writer, restorer, auditor, pruner."
+  description = "The e-mail address of each service account, by its name: writer, restorer, auditor, pruner."
   value       = module.roles.service_accounts
 }
 
 output "pgstow_toml" {
-  description = "A pgstow.toml for this bucket, for pgstow run."
+  description = "A pgstow.toml with this bucket, for pgstow run."
   value       = module.roles.pgstow_toml
 }

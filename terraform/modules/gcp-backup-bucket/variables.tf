@@ -1,10 +1,10 @@
 variable "project" {
-  description = "ID of the project that bucket, key and service accounts belong to."
+  description = "ID of the project for the bucket, the key and the service accounts."
   type        = string
 }
 
 variable "bucket_name" {
-  description = "Name of the bucket. The access logs' bucket and the key are named after it."
+  description = "Name of the bucket. The key ring has the same name, and the name of the bucket for access logs begins with it."
   type        = string
 
   validation {
@@ -14,13 +14,13 @@ variable "bucket_name" {
 }
 
 variable "account_prefix" {
-  description = "What the names of the service accounts begin with, which have 30 characters at most: pgstow-writer and so on."
+  description = "Beginning of the names of the service accounts, such as pgstow in pgstow-writer. Google allows 30 characters for a whole name."
   type        = string
   default     = "pgstow"
 }
 
 variable "prefix" {
-  description = "Folder in the bucket that pgstow's objects go under, without a slash at either end."
+  description = "Folder in the bucket for all of pgstow's objects, without a slash at either end."
   type        = string
   default     = "postgres"
 
@@ -32,8 +32,8 @@ variable "prefix" {
 
 variable "kms_key" {
   description = <<-EOT
-    A key of your own to encrypt with, where the bucket is, as projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY. Storage is allowed
-    to use it. Null to make one.
+    A key of your own to encrypt with, in the bucket's location, as projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY. The
+    module lets Cloud Storage use the key. If null, the module makes a key.
   EOT
   type = object({
     id = string
@@ -47,12 +47,12 @@ variable "kms_key" {
 }
 
 variable "location" {
-  description = "Region, or with dual_region the multi-region (ASIA, EU or US) that both regions lie in."
+  description = "The bucket's region. With dual_region, the multi-region that both regions are in: ASIA, EU or US."
   type        = string
 }
 
 variable "dual_region" {
-  description = "Two regions that every object is kept in; with turbo, within 15 minutes. Null to keep it where location says."
+  description = "Two regions that keep every object. With turbo, a new object is in both within 15 minutes. If null, only location counts."
   type = object({
     regions = list(string)
     turbo   = optional(bool, false)
@@ -72,8 +72,9 @@ variable "dual_region" {
 
 variable "retention" {
   description = <<-EOT
-    How long nobody can delete or replace an object: so many days from when it was put. Locked, the policy can't be shortened or taken away any more,
-    and the bucket can't be deleted before its last object may be; that can't be undone. Null for none: the bucket keeps versions then.
+    The retention policy: for so many days after an object was put, nobody can delete or replace it. If the policy is locked, nobody can
+    shorten or remove it, and nobody can delete the bucket before the last object may be deleted. A lock can't be undone. Null for no
+    policy: the bucket then keeps versions.
   EOT
   type = object({
     days   = number
@@ -88,7 +89,7 @@ variable "retention" {
 }
 
 variable "deleted_days" {
-  description = "Days for which a deleted object can still be brought back."
+  description = "Days for which a deleted object can be brought back."
   type        = number
   default     = 30
 
@@ -100,9 +101,10 @@ variable "deleted_days" {
 
 variable "transitions" {
   description = <<-EOT
-    When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. Every class can be read at once.
-    An object that is deleted sooner than its class's minimum is paid for all the same: 30 days in NEARLINE, 90 in COLDLINE, 365 in ARCHIVE,
-    counted from when it was put. So give COLDLINE and ARCHIVE only to what pgstow prune keeps for so long.
+    When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. Objects of every class can be
+    read at once. In each class, you pay for a minimum duration even if an object is deleted sooner. The minimum is 30 days in NEARLINE, 90
+    in COLDLINE and 365 in ARCHIVE, counted from when the object was put. So use COLDLINE and ARCHIVE only for backups that pgstow prune
+    keeps for so long.
   EOT
   type = list(object({
     days          = number
@@ -127,13 +129,13 @@ variable "transitions" {
 }
 
 variable "access_log_bucket" {
-  description = "Name of a bucket that is there already and takes the access logs. Null to make one, named after the bucket."
+  description = "Name of an existing bucket for the access logs. If null, the module makes a bucket, named after bucket_name."
   type        = string
   default     = null
 }
 
 variable "access_log_days" {
-  description = "Days after which the access logs in the bucket that this module makes are deleted."
+  description = "Days after which access logs are deleted, in the log bucket that this module makes."
   type        = number
   default     = 365
 
@@ -145,11 +147,12 @@ variable "access_log_days" {
 
 variable "used_by" {
   description = <<-EOT
-    The service accounts to make, any of writer, restorer, auditor and pruner, and who may act as each:
-    - principals: members of IAM, such as "group:dba@example.com" or "serviceAccount:…", who may take its tokens
-    - workload_identities: members of a Workload Identity pool, as "principal://…" or "principalSet://…" (GitHub, AWS …), or service accounts of
-      GKE, as "serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]"
-    An account with neither can be given to a machine, a Cloud Run job and the like.
+    The service accounts to make, and who may act as each account. The names are writer, restorer, auditor and pruner; leave out what you
+    don't need.
+    - principals: members of IAM who may take the account's tokens, such as "group:dba@example.com" or "serviceAccount:…"
+    - workload_identities: members of a Workload Identity pool, as "principal://…" or "principalSet://…" (GitHub, AWS …), or service
+      accounts of GKE, as "serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]"
+    You can give an account with neither to a machine or a Cloud Run job.
   EOT
   type = map(object({
     principals          = optional(list(string), [])
@@ -158,19 +161,19 @@ variable "used_by" {
 }
 
 variable "cluster" {
-  description = "The name that the output pgstow_toml files backups under."
+  description = "The cluster name for the backups, in the output pgstow_toml."
   type        = string
   default     = "prod"
 }
 
 variable "databases" {
-  description = "The databases in the output pgstow_toml, each with libpq's connection string, without a password."
+  description = "The databases in the output pgstow_toml: a libpq connection string for each, without a password."
   type        = map(string)
   default     = { shop = "service=shop" }
 }
 
 variable "labels" {
-  description = "Labels for everything that can have them."
+  description = "Labels for every resource that can have labels."
   type        = map(string)
   default     = {}
 }

@@ -1,5 +1,5 @@
 locals {
-  # Objects are held to a prefix by their name, listings by the prefix that is asked for.
+  # Conditions limit rights to a prefix: for objects by their name, for listings by the prefix in the request.
   # https://cloud.google.com/iam/docs/conditions-attribute-reference
   object = "resource.name.startsWith(\"projects/_/buckets/${var.bucket_name}/objects/%s\")"
   listed = "api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"%s\")"
@@ -15,7 +15,7 @@ locals {
     attestations = "${var.prefix}/attestations/"
   }
 
-  # Without storage.objects.delete, nothing can be replaced: objectCreator is create-only.
+  # To replace an object, a role needs storage.objects.delete. So objectCreator can only create.
   creator = "roles/storage.objectCreator"
   viewer  = "roles/storage.objectViewer"
 
@@ -31,14 +31,14 @@ locals {
       creates-attestations = { role = local.creator, condition = local.creates.attestations }
     }
 
-    # A listing has each object's size, CRC32C and generation, and so the auditor sees data objects without the right to read one.
+    # A listing has each object's size, CRC32C and generation. So the auditor needs no right to read data objects.
     auditor = {
       reads-manifests    = { role = local.viewer, condition = local.reads.manifests }
       reads-attestations = { role = local.viewer, condition = local.reads.attestations }
       lists              = { role = local.viewer, condition = local.lists.everything }
     }
 
-    # The same, with when each object's retention ends.
+    # The listing also says when each object's retention ends.
     pruner = {
       reads-manifests    = { role = local.viewer, condition = local.reads.manifests }
       reads-attestations = { role = local.viewer, condition = local.reads.attestations }
@@ -73,7 +73,7 @@ resource "google_storage_bucket_iam_member" "backups" {
   }
 }
 
-# No role of Google's own deletes without reading.
+# Google has no role that may delete and may not read.
 resource "google_project_iam_custom_role" "pruner" {
   count       = contains(keys(var.used_by), "pruner") ? 1 : 0
   project     = var.project

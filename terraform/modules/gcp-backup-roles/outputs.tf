@@ -1,23 +1,23 @@
 output "url" {
-  description = "What pgstow takes for --to and --from, or as PGSTOW_STORE."
+  description = "The store's URL, for --to, --from and PGSTOW_STORE."
   value       = local.url
 }
 
 output "service_accounts" {
-  description = "The e-mail address of each service account that was made: writer, restorer, auditor, pruner."
+  description = "The e-mail address of each service account, by its name: writer, restorer, auditor, pruner."
   value       = { for role, made in google_service_account.backups : role => made.email }
 }
 
 output "pgstow_toml" {
-  description = "A pgstow.toml for this bucket, for pgstow run."
+  description = "A pgstow.toml with this bucket, for pgstow run."
   value       = local.toml
 }
 
 locals {
-  # The bucket's default key encrypts: naming it with each put would change nothing.
+  # The bucket encrypts with its default key. To name the key with each put would change nothing.
   url = "gs://${var.bucket_name}/${var.prefix}"
 
-  # A string of JSON is one of TOML.
+  # A JSON string is also a TOML string.
   toml = join("\n", concat(
     [
       "[defaults]",

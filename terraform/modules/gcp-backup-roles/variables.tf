@@ -1,10 +1,10 @@
 variable "project" {
-  description = "ID of the project that the service accounts belong to."
+  description = "ID of the project for the service accounts."
   type        = string
 }
 
 variable "bucket_name" {
-  description = "Name of the bucket, which is there already and has uniform access."
+  description = "Name of the bucket, which exists already and has uniform access."
   type        = string
 
   validation {
@@ -14,7 +14,7 @@ variable "bucket_name" {
 }
 
 variable "account_prefix" {
-  description = "What the names of the service accounts begin with, which have 30 characters at most: pgstow-writer and so on."
+  description = "Beginning of the names of the service accounts, such as pgstow in pgstow-writer. Google allows 30 characters for a whole name."
   type        = string
   default     = "pgstow"
 
@@ -25,7 +25,7 @@ variable "account_prefix" {
 }
 
 variable "prefix" {
-  description = "Folder in the bucket that pgstow's objects go under, without a slash at either end."
+  description = "Folder in the bucket for all of pgstow's objects, without a slash at either end."
   type        = string
   default     = "postgres"
 
@@ -37,11 +37,12 @@ variable "prefix" {
 
 variable "used_by" {
   description = <<-EOT
-    The service accounts to make, any of writer, restorer, auditor and pruner, and who may act as each:
-    - principals: members of IAM, such as "group:dba@example.com" or "serviceAccount:…", who may take its tokens
-    - workload_identities: members of a Workload Identity pool, as "principal://…" or "principalSet://…" (GitHub, AWS …), or service accounts of
-      GKE, as "serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]"
-    An account with neither can be given to a machine, a Cloud Run job and the like.
+    The service accounts to make, and who may act as each account. The names are writer, restorer, auditor and pruner; leave out what you
+    don't need.
+    - principals: members of IAM who may take the account's tokens, such as "group:dba@example.com" or "serviceAccount:…"
+    - workload_identities: members of a Workload Identity pool, as "principal://…" or "principalSet://…" (GitHub, AWS …), or service
+      accounts of GKE, as "serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]"
+    You can give an account with neither to a machine or a Cloud Run job.
   EOT
   type = map(object({
     principals          = optional(list(string), [])
@@ -69,13 +70,13 @@ variable "used_by" {
 }
 
 variable "cluster" {
-  description = "The name that the output pgstow_toml files backups under."
+  description = "The cluster name for the backups, in the output pgstow_toml."
   type        = string
   default     = "prod"
 }
 
 variable "databases" {
-  description = "The databases in the output pgstow_toml, each with libpq's connection string, without a password."
+  description = "The databases in the output pgstow_toml: a libpq connection string for each, without a password."
   type        = map(string)
   default     = { shop = "service=shop" }
 }

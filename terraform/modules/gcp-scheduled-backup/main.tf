@@ -5,7 +5,7 @@ resource "google_cloud_run_v2_job" "backups" {
   labels              = var.labels
   deletion_protection = false
 
-  # Cloud Run looks for the secrets as it makes the job.
+  # Cloud Run reads the secrets when it makes the job.
   depends_on = [google_secret_manager_secret_iam_member.backups]
 
   template {
@@ -15,10 +15,10 @@ resource "google_cloud_run_v2_job" "backups" {
       service_account = var.service_account
       timeout         = "${var.timeout_hours * 60 * 60}s"
 
-      # A whole Linux: the spool punches holes and stops pg_dump by signals.
+      # pgstow needs a complete Linux: its spool punches holes in files, and it pauses pg_dump by signals.
       execution_environment = "EXECUTION_ENVIRONMENT_GEN2"
 
-      # One that fails isn't started again: pgstow has --retries of its own.
+      # A job that fails isn't started again, since pgstow itself has --retries.
       max_retries = 0
 
       containers {
@@ -81,7 +81,7 @@ resource "google_secret_manager_secret_iam_member" "backups" {
   member    = "serviceAccount:${var.service_account}"
 }
 
-# What the schedule acts as: it may run this job, and nothing else.
+# The schedule's service account. It may run this job, and nothing else.
 resource "google_service_account" "schedule" {
   project      = var.project
   account_id   = "${var.name}-schedule"
@@ -112,7 +112,7 @@ resource "google_cloud_scheduler_job" "backups" {
     }
   }
 
-  # For a job that can't be started.
+  # This is for a job that can't be started.
   retry_config {
     retry_count          = 3
     min_backoff_duration = "60s"

@@ -1,5 +1,5 @@
 output "job" {
-  description = "The job's name, to run it by hand with gcloud run jobs execute."
+  description = "The job's name, to run the job by hand with gcloud run jobs execute."
   value       = google_cloud_run_v2_job.backups.name
 }
 

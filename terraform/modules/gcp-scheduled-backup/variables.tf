@@ -1,15 +1,15 @@
 variable "project" {
-  description = "ID of the project that the job runs in."
+  description = "ID of the project for the job."
   type        = string
 }
 
 variable "region" {
-  description = "Where the job runs, best where the bucket is."
+  description = "Region of the job. The best choice is the bucket's region."
   type        = string
 }
 
 variable "name" {
-  description = "What job, schedule and the schedule's service account are named."
+  description = "Name of the job and the schedule. The name of the schedule's service account begins with it."
   type        = string
   default     = "pgstow"
 
@@ -20,7 +20,7 @@ variable "name" {
 }
 
 variable "image" {
-  description = "The container image, built from the Dockerfile of this repository, with a tag or a digest that stays what it is."
+  description = "The container image, built from the Dockerfile of this repository. Give a digest, or a tag that never moves."
   type        = string
 
   validation {
@@ -30,7 +30,7 @@ variable "image" {
 }
 
 variable "store_url" {
-  description = "Where backups go: the output url of gcp-backup-bucket."
+  description = "The store for the backups: the output url of gcp-backup-bucket."
   type        = string
 
   validation {
@@ -40,7 +40,7 @@ variable "store_url" {
 }
 
 variable "service_account" {
-  description = "The e-mail address of the account that the job acts as: the writer of gcp-backup-bucket."
+  description = "The e-mail address of the job's service account: the writer of gcp-backup-bucket."
   type        = string
 
   validation {
@@ -56,7 +56,7 @@ variable "command" {
 }
 
 variable "environment" {
-  description = "libpq's environment: PGHOST, PGUSER, PGDATABASE, PGSSLMODE and the like. No secrets: whoever may see the job sees these."
+  description = "Variables for libpq: PGHOST, PGUSER, PGDATABASE, PGSSLMODE and so on. Give no secrets here: everybody who can see the job sees these variables."
   type        = map(string)
 
   validation {
@@ -66,7 +66,10 @@ variable "environment" {
 }
 
 variable "secrets" {
-  description = "Environment variables whose values come from Secret Manager, by the secret's name in this project, such as { PGPASSWORD = \"shop-backup\" }. The service account is given the right to read them."
+  description = <<-EOT
+    Variables whose values come from Secret Manager: the name of the secret in this project for each, such as { PGPASSWORD = "shop-backup"
+    }. The module lets the service account read the secrets.
+  EOT
   type        = map(string)
   default     = {}
 
@@ -77,7 +80,7 @@ variable "secrets" {
 }
 
 variable "schedule" {
-  description = "When, in the five fields of a crontab."
+  description = "When the job runs, in the five fields of a crontab."
   type        = string
   default     = "47 2 * * *"
 
@@ -88,13 +91,13 @@ variable "schedule" {
 }
 
 variable "time_zone" {
-  description = "The time zone that the schedule means."
+  description = "The time zone of the schedule."
   type        = string
   default     = "Etc/UTC"
 }
 
 variable "network" {
-  description = "The VPC's network and subnetwork that the server is reached by. Null for the internet."
+  description = "The VPC network and subnetwork from which the job reaches the PostgreSQL server. Null for the internet."
   type = object({
     network    = string
     subnetwork = string
@@ -103,7 +106,7 @@ variable "network" {
 }
 
 variable "cpu" {
-  description = "Processors."
+  description = "Number of processors."
   type        = number
   default     = 1
 
@@ -114,7 +117,7 @@ variable "cpu" {
 }
 
 variable "memory_gib" {
-  description = "GiB of memory. The spool is in it too: Cloud Run has no disk."
+  description = "GiB of memory. The spool is in memory too: Cloud Run has no disk."
   type        = number
   default     = 2
 
@@ -125,7 +128,7 @@ variable "memory_gib" {
 }
 
 variable "timeout_hours" {
-  description = "Hours after which a job that still runs is stopped."
+  description = "Hours after which a running job is stopped."
   type        = number
   default     = 12
 
@@ -136,7 +139,7 @@ variable "timeout_hours" {
 }
 
 variable "labels" {
-  description = "Labels for everything that can have them."
+  description = "Labels for every resource that can have labels."
   type        = map(string)
   default     = {}
 }
