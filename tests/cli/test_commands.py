@@ -34,7 +34,7 @@ from pipeline.catalog.manifest import Manifest
 from pipeline.prune.deletion import Deleted
 from storage_backends import errors as storage_errors
 
-README = Path(__file__).parents[2] / "README.md"
+EXIT_CODES = Path(__file__).parents[2] / "docs" / "exit-codes.md"
 HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
 
 
@@ -397,7 +397,7 @@ def test_words_for_sizes_and_times() -> None:
 
 
 def test_every_failure_has_a_documented_code() -> None:
-    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", README.read_text(), re.MULTILINE)}
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", EXIT_CODES.read_text("utf-8"), re.MULTILINE)}
     assert {int(code) for code in errors.ExitCode} <= documented
     kinds = [kind for kind, _ in errors._CODES]
     for module, base in (
