@@ -99,7 +99,7 @@ def prune(
         str | None,
         typer.Option(
             metavar="LEVEL",
-            help="Count only backups that are good by their latest attestation, at this level or above: objects, bytes, archive or restore",
+            help="Count only backups whose latest attestation says good, at this level or above: objects, bytes, archive or restore",
             rich_help_panel=KEEP,
         ),
     ] = None,
