@@ -1,4 +1,4 @@
-"""What a person or a script sees of list, show, verify and restore, and of what they get wrong."""
+"""The output of list, show, verify and restore for a person and a script, and their errors."""
 
 import json
 import os
@@ -40,7 +40,7 @@ HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "ten
 
 @pytest.mark.parametrize("arguments", [["--help"], ["backup", "--help"], ["restore", "-h"], ["--version"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    """Except what typer itself imports to parse a command's own options."""
+    """typer itself imports pydantic to parse the options of a command."""
     heavy = HEAVY if arguments[0].startswith("-") else [name for name in HEAVY if name != "pydantic"]
     program = (
         f"import sys; sys.argv[1:] = {arguments!r}\nfrom cli.main import main\ntry:\n    main()\nfinally:\n"
@@ -241,7 +241,7 @@ def test_a_key_that_no_pgstow_wrote(stored_sample: StoredSample) -> None:
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_not(database: Database, tmp_path: Path) -> None:
-    """Also where the table of contents is larger than what may wait in the spool."""
+    """The dry run also works if the table of contents is larger than the spool's limit."""
     database.execute(
         "CREATE TABLE t (); DO $$ BEGIN FOR i IN 1..200 LOOP EXECUTE format("
         "'CREATE FUNCTION f%s() RETURNS text LANGUAGE sql AS %L', i, format('SELECT %L', repeat(md5(i::text), 2000))"
@@ -264,7 +264,7 @@ def test_a_dry_run_shows_no_secret_of_the_stores_url() -> None:
 def test_signals_that_were_ignored_or_are_to_be(
     number: signal.Signals, database: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """Whoever ignores SIGCHLD hears of no child's end; a Ctrl-Z would leave pg_dump running with nobody to bound it."""
+    """A process that ignores SIGCHLD can't learn the end of a child. A Ctrl-Z would leave pg_dump running without a limit of its spool."""
     previous = signal.signal(number, signal.SIG_IGN) if number is signal.SIGCHLD else None
     try:
         backup = ("backup", database.conninfo, "--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")

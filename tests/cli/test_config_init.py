@@ -1,4 +1,4 @@
-"""``pgstow config init``: a file that works, written only once all that it names was tried."""
+"""``pgstow config init`` writes a file that works, and only after it tried the database and the stores."""
 
 import os
 import pty

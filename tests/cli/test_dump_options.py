@@ -1,4 +1,4 @@
-"""Every option of pg_dump and pg_dumpall: what the command line does with it is what docs/pg_dump-options.md says."""
+"""The command line treats every option of pg_dump and pg_dumpall as docs/pg_dump-options.md says."""
 
 import json
 import re
@@ -88,7 +88,7 @@ def test_what_pgstow_does_not_take_has_a_reason(command: str, arguments: list[st
 
 
 def test_a_manifest_commands_no_terminal_by_its_options(tmp_path: Path) -> None:
-    """Whoever can put objects into the store can name any option. They are shown, and make the backup partial."""
+    """A writer of the store can put any option into a manifest. pgstow shows such options, and treats the backup as partial."""
     dump = DumpOptions(format="directory", jobs=1, only=None, options=["--role=\x1b]0;title\x07", "[bold]x[/bold]"])
     with closing(LocalBackend(tmp_path)) as store:
         ref = BackupBuilder(store).add(timedelta(hours=1), dump=dump)

@@ -1,7 +1,7 @@
-"""Any text as any option of any command, and as any key of pgstow.toml: exit code 1, which is a bug, never comes.
+"""No text in any option of any command, or in any key of pgstow.toml, leads to exit code 1, which means a bug.
 
-Options are found by walking the commands, and keys by walking the model; so a new one is tried, too. Each comes with others that make sense,
-so that it is looked at for as long as possible.
+The tests find the options in the tree of commands, and the keys in the model, so they also try new ones. The other options are sensible, so
+that pgstow gets as far as possible with the odd one.
 """
 
 import json
@@ -79,7 +79,7 @@ moments = st.builds(
 )
 characters = st.characters(
     exclude_characters="\0/", exclude_categories=("Cs",)
-)  # so that what is a path stays in the test's folder
+)  # so that a path stays in the test's folder
 texts = st.one_of(
     st.text(characters, max_size=20),
     st.text(st.sampled_from("\x01\x1b\x7f\x85\udce9\u2028\ufeff'\"\\%=:,;@?#[]{}() *.$|^-+x1é€😀"), max_size=20),
@@ -166,7 +166,7 @@ def test_no_option_of_any_command_ends_in_a_bug(
 
 
 def _words(parameter: Any, odd: bool, home: Path, data: st.DataObject) -> list[str]:
-    """A parameter as it is typed: an odd one with any value, and others with one that makes sense where they need one."""
+    """Return a parameter as a person types it: an odd parameter with any value, and another parameter with a sensible value if it needs one."""
     if odd:
         if getattr(parameter, "is_flag", False):
             return [parameter.opts[0]]
@@ -196,7 +196,7 @@ def _assert_no_bug(result: Result, attempt: object) -> None:
 
 
 def _keys(model: type[BaseModel], place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Where each key of pgstow.toml stands; tables of a free name have the name ``one``."""
+    """Yield the place of each key of pgstow.toml. Tables with a free name have the name ``one``."""
     for name, field in model.model_fields.items():
         yield (*place, name)
         for kind, through in _models(field.annotation):

@@ -1,4 +1,4 @@
-"""What ``--help`` says: of every option what it does, and of every command an example."""
+"""``--help`` explains every option, and has an example of every command."""
 
 import re
 import shlex

@@ -1,4 +1,4 @@
-"""Odd input is refused with a sentence and a documented exit code: a traceback, or exit code 1, would be a bug."""
+"""pgstow refuses odd input with a sentence and a documented exit code. A traceback or exit code 1 would be a bug."""
 
 from contextlib import closing
 from datetime import timedelta
@@ -12,7 +12,7 @@ from support.shelf import BackupBuilder
 from storage_backends import open_backend
 
 NOT_UTF8 = "caf\udce9"
-"""As Python has an argument whose bytes aren't UTF-8."""
+"""An argument with bytes that aren't UTF-8, as Python represents it."""
 NOBODY = "host=/nonexistent"
 
 

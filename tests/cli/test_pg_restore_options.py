@@ -1,4 +1,4 @@
-"""docs/pg_restore-options.md and the command line agree; tests/integration/test_versions.py compares the page with pg_restore itself."""
+"""docs/pg_restore-options.md agrees with the command line. tests/integration/test_versions.py compares the page with pg_restore itself."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a person sees while a command runs: a bar on a terminal of 80 columns, lines elsewhere, and nothing of either afterwards."""
+"""The progress of a running command: a bar on a terminal of 80 columns, and lines elsewhere. Afterwards, the bar is gone."""
 
 import os
 import pty
@@ -51,7 +51,7 @@ MOVES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 def on_a_terminal(
     environment: Mapping[str, str], wait: int = 0, *, draws: bool = True
 ) -> Iterator[tuple[subprocess.Popen[bytes], list[str]]]:
-    """Run the script on a terminal of 80 columns. Yield the process, and a list that has what the terminal got once the block has ended."""
+    """Run the script on a terminal of 80 columns. Yield the process, and a list. After the block, the list has the terminal's output."""
     ours, its = pty.openpty()
     termios.tcsetwinsize(its, (24, 80))
     shown: list[str] = []
@@ -121,7 +121,7 @@ def test_a_terminal_without_a_cursor_gets_lines(kind: str) -> None:
 def test_how_long_the_rest_takes_is_reckoned_from_the_step_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Databases at once begin while others are half done. A manifest of an attacker's may say any size."""
+    """A database may begin while another is half done. An attacker's manifest may name any size."""
     now = 0.0
     monkeypatch.setattr("cli.progress.time", SimpleNamespace(monotonic=lambda: now))
     with show_progress(quiet=False) as notify:

@@ -1,4 +1,4 @@
-"""Timers: each is what its program takes, and starts a pgstow run that the command line takes."""
+"""Each timer is valid for its program, and starts a pgstow run with valid arguments."""
 
 import shlex
 import shutil
@@ -24,7 +24,7 @@ def schedule(*arguments: str) -> str:
 
 
 def assert_is_a_run(words: list[str], config: str) -> dict[str, Any]:
-    """The command line takes the words after the program; what it takes them for."""
+    """Assert that the words after the program are valid arguments. Return their parsed values."""
     program = get_command(app)
     context = program.make_context("pgstow", list(words))
     name, command, rest = program.resolve_command(context, list(words))  # type: ignore[attr-defined]
@@ -35,7 +35,7 @@ def assert_is_a_run(words: list[str], config: str) -> dict[str, Any]:
 
 
 def units(folder: Path, *arguments: str) -> dict[str, Path]:
-    """Both, in files of their own."""
+    """Write the service and the timer into two files."""
     found: dict[str, Path] = {}
     for line in schedule("systemd", *arguments).splitlines(keepends=True):
         if line.startswith("# /etc/systemd/system/"):
@@ -113,7 +113,7 @@ class TestCron:
 
     @pytest.mark.parametrize("config", ["/etc/pgstow/pgstow.toml", ODD])
     def test_a_shell_takes_it(self, tmp_path: Path, config: str) -> None:
-        """cron ends the command at a % that has no backslash before it, and takes that one away."""
+        """cron ends the command at a % without a backslash before it, and removes such a backslash."""
         line = schedule("cron", "--config", config).splitlines()[-1]
         assert "%" not in line.replace(r"\%", "")
         command = line.split(" ", 5)[5].replace(r"\%", "%")

@@ -1,4 +1,4 @@
-"""Standard output and standard error that are closed, on a full disk, or read by nobody: the work is done all the same."""
+"""pgstow does its work even if standard output and standard error are closed, on a full disk, or without a reader."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ BROKEN = ("closed", "full", "unread")
 
 
 def run(*arguments: object, stdin: str = "", stdout: str = "", stderr: str = "") -> Result:
-    """Run pgstow with streams that are broken in these ways."""
+    """Run pgstow with broken streams. Each argument says how a stream is broken."""
     redirections = {"closed": "{}>&-", "full": "{}>/dev/full"}
     shell = " ".join(
         redirections[how].format(number) for number, how in enumerate((stdin, stdout, stderr)) if how in redirections
@@ -42,7 +42,7 @@ def run(*arguments: object, stdin: str = "", stdout: str = "", stderr: str = "")
 
 @contextmanager
 def unread_pipe() -> Iterator[IO[str]]:
-    """A pipe's end for writing, whose reader has gone away."""
+    """Yield the write end of a pipe whose reader has gone."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as pipe:
@@ -51,7 +51,7 @@ def unread_pipe() -> Iterator[IO[str]]:
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_backup_is_made_whatever_becomes_of_messages(broken: str, database: Database, tmp_path: Path) -> None:
-    """Also where all three streams are closed, whose numbers the next files and sockets would get."""
+    """The work also succeeds if all three streams are closed, so that other files and sockets could get their numbers."""
     database.execute("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
     backup = ("backup", database.conninfo, "--to", tmp_path, "--statement-timeout", 60)
     made = run(*backup, stderr=broken)
@@ -66,7 +66,7 @@ def test_a_backup_is_made_whatever_becomes_of_messages(broken: str, database: Da
 
 
 def test_the_exit_code_of_work_is_the_works(database: Database, tmp_path: Path) -> None:
-    """One sentence on standard error says what was done, since standard output couldn't take the result."""
+    """If standard output can't take the result, one sentence on standard error says what was done."""
     database.execute("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
     store = tmp_path / "store"
     store.mkdir()
@@ -133,7 +133,7 @@ PRODUCTS = (
 
 
 def test_output_that_is_all_that_was_wanted(stored_sample: StoredSample) -> None:
-    """A full disk and a closed stream are failures of the machine. A reader that has gone away ends the command quietly, as in a shell."""
+    """A full disk and a closed stream are failures of the machine. A reader that has gone ends the command quietly, as in a shell."""
     for product, broken in zip(PRODUCTS, itertools.cycle(BROKEN), strict=False):
         reads = product[0] in ("list", "show", "prune", "hold")
         result = run(*product, *(["--from", stored_sample.folder] if reads else []), stdout=broken)
@@ -145,7 +145,7 @@ def test_output_that_is_all_that_was_wanted(stored_sample: StoredSample) -> None
 
 @pytest.mark.parametrize("format_", ["plain", "directory"])
 def test_an_export_that_nothing_takes(format_: str, stored_sample: StoredSample) -> None:
-    """A script is written by pg_restore, an archive by pgstow itself."""
+    """pg_restore writes a script, and pgstow itself writes an archive."""
     for broken in BROKEN:
         result = run("export", "--from", stored_sample.folder, "-q", "-F", format_, stdout=broken)
         assert result.exit_code == (141 if broken == "unread" else 9), (broken, result)
@@ -169,7 +169,7 @@ def test_a_failure_has_its_exit_code_without_words(tmp_path: Path) -> None:
 
 
 def test_ctrl_d_is_no_answer() -> None:
-    """It ends standard input on a terminal. Nothing is removed, and that is no failure."""
+    """Ctrl-D ends standard input on a terminal. pgstow then removes nothing, and this is no failure."""
     ours, its = pty.openpty()
     script = "from cli.retention_options import is_confirmed as asked; print(asked('Remove it?', yes=False, dry_run=False, json=False))"
     os.write(ours, b"\x04")
@@ -189,7 +189,7 @@ def test_what_standard_output_cannot_encode(stored_sample: StoredSample, monkeyp
 
 
 def test_what_standard_error_cannot_encode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line of a log in JSON is JSON in any encoding."""
+    """A line of the JSON log is valid JSON in any encoding."""
     monkeypatch.setenv("PYTHONIOENCODING", "ascii")
     (tmp_path / "store").mkdir()
     config = tmp_path / "pgstow.toml"
@@ -204,7 +204,7 @@ def test_what_standard_error_cannot_encode(tmp_path: Path, monkeypatch: pytest.M
 def test_a_locale_that_is_not_utf8(
     make_database: DatabaseMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names are UTF-8 in any locale, also as arguments of pg_dump and pg_restore. What the locale lacks is spelled or escaped."""
+    """Names are UTF-8 in any locale, also as arguments of pg_dump and pg_restore. The output escapes what the locale lacks."""
     for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
         monkeypatch.setenv(name, value)
     database = make_database("größe 🐘")

@@ -1,4 +1,4 @@
-"""Tables of backups on terminals of several widths, and in a pipe: names and IDs are whole everywhere."""
+"""Tables of backups have whole names and IDs, on terminals of any width and in a pipe."""
 
 import os
 import pty
