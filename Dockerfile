@@ -11,7 +11,7 @@ COPY pyproject.toml requirements.lock README.md LICENSE ./
 COPY storage_backends storage_backends
 COPY pipeline pipeline
 COPY cli cli
-COPY tools/shell_files.py tools/
+COPY tools/command_pages.py tools/shell_files.py tools/
 # The lock pins the demo's packages too, which are of no use here: so it constrains.
 RUN python -m venv /opt/pgstow && \
     /opt/pgstow/bin/pip install --no-cache-dir --constraint requirements.lock '.[notify]'

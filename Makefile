@@ -2,7 +2,7 @@
 
 BIN := .venv/bin
 
-.PHONY: help demo test bench lint lock packages schema clean
+.PHONY: help demo test bench lint lock packages reference docs picture clean
 .DEFAULT_GOAL := help
 
 help: ## Say what there is
@@ -11,7 +11,7 @@ help: ## Say what there is
 demo: .venv/.runtime ## See pgstow at work on a PostgreSQL server of its own, in a minute
 	@$(BIN)/python -m demo
 
-test: .venv/.development ## Run all tests
+test: .venv/.development .venv-docs/.complete ## Run all tests
 	@tools/system-packages
 	@tools/postgresql-versions
 	@tools/terraform-providers
@@ -32,20 +32,24 @@ lint: .venv/.development ## Check style, types, and which package may import whi
 
 lock: .venv/.development ## Pin the newest versions that pyproject.toml allows
 	$(BIN)/pip install --quiet uv
-	$(COMPILE) --extra demo --extra notify --output-file requirements.lock
-	$(COMPILE) --extra demo --extra notify --extra dev --extra bench --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra demo --extra notify --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra demo --extra notify --extra dev --extra bench --output-file requirements-dev.lock
+	$(COMPILE) --group docs --output-file requirements-docs.lock
 
-schema: .venv/.runtime ## Write docs/*.schema.json anew, after a change of the models in pipeline/
-	@for document in catalog.manifest:manifest catalog.attestation:attestation nightly.settings:config; do \
-		name=$${document#*:}; \
-		$(BIN)/python -c "import json; from pipeline.$${document%:*} import $${name}_schema as schema; print(json.dumps(schema(), indent=2))" \
-			> docs/$$name.schema.json; \
-	done
+reference: .venv/.runtime ## Write the generated pages and schemas in docs/ anew, from the command line and the models
+	@PYTHONPATH=. $(BIN)/python -m tools.reference
+
+docs: .venv-docs/.complete ## Build the site of docs/ in build/docs
+	@.venv-docs/bin/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet -c docs . build/docs
+	@echo "Open build/docs/index.html"
+
+picture: .venv/.runtime ## Draw docs/pictures/demo.svg anew, after a change of what the demo prints
+	@$(BIN)/python tools/picture.py docs/pictures/demo.svg
 
 clean: ## Remove what the other targets made
-	rm -rf .venv .postgresql .terraform-tools demo-output dist build
+	rm -rf .venv .venv-docs .postgresql .terraform-tools demo-output dist build
 
-COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --python-version 3.11 \
+COMPILE = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 \
 	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
 
 .venv/.runtime: requirements.lock pyproject.toml tools/venv
@@ -55,3 +59,7 @@ COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --upgrade --universal --p
 .venv/.development: requirements-dev.lock pyproject.toml tools/venv
 	@tools/venv requirements-dev.lock
 	@touch $@ .venv/.runtime
+
+.venv-docs/.complete: requirements-docs.lock tools/venv
+	@tools/venv requirements-docs.lock .venv-docs
+	@touch $@

@@ -1,4 +1,4 @@
-"""Build the databases, run the sides, and print the report."""
+"""Build the databases, run pgstow and its alternatives side by side, and print the report."""
 
 import argparse
 import os
@@ -25,18 +25,18 @@ HELP_RUNS = 5
 FAST_LINK = slow_link.Link(200.0, 15.0)
 SLOW_LINK = slow_link.Link(20.0, 20.0)
 _SLOW_SHARE = 5
-"""The database for the slow link is so many times smaller, so that its runs take bearable time."""
+"""The database for the slow link is smaller by this factor, so that its runs don't take too long."""
 IDLE_SECONDS = 5.0
-"""Seconds before the runs, in which to measure how busy other processes keep this machine."""
+"""The time before the runs, in seconds, to measure how busy other processes keep this machine."""
 
 
 _COMMANDS = {**sides.BACKUPS, **sides.STAGES}
 
 
 def main() -> None:
-    """Run the benchmarks that the command line asks for, one after the other, and print the report."""
+    """Run the benchmarks that the command line names, one after another, and print the report."""
     options = _options()
-    # The directory belongs to the user who runs the benchmarks, and the server's user has to pass through it.
+    # The directory belongs to the user that runs the benchmarks, but the server's user must reach its own files below it.
     with ExitStack() as stack:
         os.umask(0o022)
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # pgstow, rclone and aws
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def _start_bench(stack: ExitStack, directory: Path, options: argparse.Namespace) -> Bench:
-    """Start a server that runs until the end of all measurements: the removal of its files would slow them down."""
+    """Start a server that runs until the end of all measurements. An earlier removal of its files would slow the measurements down."""
     _say("Starting PostgreSQL")
     directory.mkdir()
     cluster = stack.enter_context(ThrowawayCluster(settings=SERVER_SETTINGS, directory=directory))
@@ -92,7 +92,7 @@ def _describe(outcome: Outcome, bench: Bench, database: str) -> None:
     size = (bench.local / "dump.zst").stat().st_size
     dumped = sum(path.stat().st_size for path in (bench.local / "dump").glob("*.dat"))
     outcome.databases.append(
-        f"{database}; {dumped / 1e6:.0f} MB as COPY text, which zstd brings down to {size / 1e6:.0f} MB ({dumped / size:.2f} : 1)."
+        f"{database}. As COPY text it has {dumped / 1e6:.0f} MB, which zstd compresses to {size / 1e6:.0f} MB ({dumped / size:.2f} : 1)."
     )
 
 
@@ -100,10 +100,10 @@ def _measure_many(outcome: Outcome, bench: Bench, options: argparse.Namespace) -
     _say(f"Building {DATABASES} small databases")
     build_many(bench.cluster)
     with Store(bench.directory / "near") as store:
-        _say("Backups of all of them")
+        _say("Backups of the whole server")
         outcome.cluster = bench.back_up(store, sides.CLUSTER, options.repeat)
     outcome.databases.append(
-        f"on another server {DATABASES} small ones, each of {sum(ROWS_OF_FEW):,} rows in {len(ROWS_OF_FEW)} tables."
+        f"{DATABASES} small ones on another server, each with {sum(ROWS_OF_FEW):,} rows in {len(ROWS_OF_FEW)} tables."
     )
 
 
@@ -125,7 +125,9 @@ def _build(cluster: ThrowawayCluster, shape: Shape) -> str:
     with psycopg.connect(source) as connection:
         row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
     size = row[0] / 1e6 if row else 0
-    return f"{size:.0f} MB on disk, {LARGEST} created {shape.largest}, and {SMALL_TABLES} small tables"
+    return (
+        f"{size:.0f} MB on disk, with a large table {LARGEST} (created {shape.largest}) and {SMALL_TABLES} small tables"
+    )
 
 
 def _time_help() -> list[float] | None:
@@ -144,19 +146,33 @@ def _time_help() -> list[float] | None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="pgstow beside what people would use instead."
-    )
-    parser.add_argument("--size-mb", type=int, default=1100, help="10^6 bytes of COPY text (default %(default)s)")
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each side (default %(default)s)")
-    parser.add_argument("--jobs", type=int, default=2, help="for every side (default %(default)s)")
-    parser.add_argument("--only", choices=("backup", "restore", "link", "cluster"))
-    parser.add_argument(
-        "--largest", choices=("first", "last"), default="last", help="when the largest table is created"
+        prog="python -m benchmarks",
+        description="Measure pgstow and its alternatives, such as pg_dump with zstd and the AWS CLI.",
     )
     parser.add_argument(
-        "--work-dir", type=Path, default=Path("/var/tmp"), help="twenty times the size is needed (default %(default)s)"
+        "--size-mb",
+        type=int,
+        default=1100,
+        help="the size of the database, in 10^6 bytes of COPY text (default %(default)s)",
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write there too what is printed")
+    parser.add_argument("--repeat", type=int, default=3, help="the number of runs of each side (default %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="the number of parallel jobs of each side (default %(default)s)"
+    )
+    parser.add_argument("--only", choices=("backup", "restore", "link", "cluster"), help="run only these benchmarks")
+    parser.add_argument(
+        "--largest",
+        choices=("first", "last"),
+        default="last",
+        help="create the largest table before or after the others (default %(default)s)",
+    )
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=Path("/var/tmp"),
+        help="the folder for all files; they take twenty times the size (default %(default)s)",
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the report to this file")
     return parser.parse_args()
 
 

@@ -25,10 +25,10 @@ SESSIONS = 2
 
 _LARGEST_SHARE = 0.7
 _EVENT_BYTES = 372
-"""Bytes of a row of the largest table as COPY text, on average, as measured."""
+"""The measured average size of a row of the largest table, in bytes of COPY text."""
 _SMALL_ROW_BYTES = 209
 _SPREAD = 14.0
-"""The small tables' sizes fall off exponentially: before they are shuffled, the first is e to the power of 14 times the last."""
+"""The sizes of the small tables fall exponentially. Before the shuffle, the first table is e to the power of 14 times larger than the last."""
 _FEWEST_ROWS = 3
 _VOCABULARY, _PHRASES = 5000, 100_000
 

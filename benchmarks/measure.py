@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 _INTERVAL = 0.05  # seconds between samples
-_SAMPLER_SHARE = 0.05  # of one core, at most: sampling gets rarer before it takes a larger share
+_SAMPLER_SHARE = 0.05  # of one core; above this share, the sampler takes fewer samples
 _TIME_LIMIT = 3600.0  # seconds
 
 
@@ -29,9 +29,9 @@ class Measurement:
     wall: float
     """Seconds from start to exit."""
     cpu: float
-    """User and system seconds of the whole process tree, without the database server's and the object store's."""
+    """User and system seconds of the whole process tree, without the database server and the object store."""
     machine_cpu: float
-    """Busy seconds of all cores during the run, with the server's, the store's and other processes'."""
+    """Busy seconds of all cores during the run, including the server, the store and other processes."""
     memory: int
     """The peak sum of the process tree's PSS, in bytes, sampled. Shared pages are counted once, the page cache isn't counted."""
     disk: int
@@ -44,7 +44,7 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
     ``environment`` is the whole environment of the command. ``watched`` is the directory whose disk use is measured.
 
     Raises:
-        CommandFailedError: the command exited with another status than 0, or ran for an hour.
+        CommandFailedError: the exit status of the command is not 0, or the command ran for an hour.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         machine_before, started = _machine_cpu(), time.monotonic()
@@ -61,10 +61,10 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
         sampler = _Sampler(process.pid, watched)
         sampler.start()
         try:
-            # wait4 reports the times of this child, and of its children that it has waited for.
+            # wait4 reports the CPU times of this child, and of the children for which the child waited.
             _, status, used = os.wait4(process.pid, 0)
             wall, machine = time.monotonic() - started, _machine_cpu() - machine_before
-        except BaseException:  # Ctrl-C reaches this process alone
+        except BaseException:  # Ctrl-C reaches only this process
             os.killpg(process.pid, signal.SIGTERM)
             raise
         finally:
@@ -136,7 +136,7 @@ def allocated(directory: str | Path) -> int:
                     else:
                         total += entry.stat(follow_symlinks=False).st_blocks * 512
                 except FileNotFoundError:
-                    continue  # removed meanwhile
+                    continue  # the file was just removed
     except FileNotFoundError:
         pass
     return total

@@ -1,4 +1,4 @@
-"""Write a report on the costs of the runs, and on the targets, as Markdown."""
+"""Write the report as Markdown: the costs of the runs, and the targets."""
 
 import datetime
 import platform
@@ -15,15 +15,17 @@ from benchmarks.runs import LEVEL, SERVER_SETTINGS, Result
 
 _MIB = 1 << 20
 _COLUMNS = """\
-- **wall**: seconds from start to exit; the median of the runs.
-- **CPU**: user and system seconds of the command's process tree (database server and object store not included); **machine**: busy
-  seconds of all cores meanwhile, whoever was busy. Medians.
-- **memory**: the highest sum of the PSS of the process tree's processes, sampled up to 20 times a second: shared pages
-  counted once, page cache not counted.
-- **disk**: the most blocks that were allocated in the side's own local directory (its spool, stage and TMPDIR), sampled likewise.
-- **stored**: bytes of the objects. **PUTs**: HTTP requests of that method that the store took, parts of multipart uploads included,
-  the POSTs that open and close those not.
-- **pgstow ÷**: pgstow's wall divided by that line's."""
+- **wall**: seconds from start to exit. The figure is the median of the runs.
+- **CPU**: user and system seconds of the command and its children. The database server and the object store don't count. The figure is
+  the median.
+- **machine**: busy seconds of all cores during the run, whichever process was busy. The figure is the median.
+- **memory**: the most memory of the command and its children at one moment. It is the sum of their PSS, which counts shared pages once. The
+  page cache doesn't count. Memory is sampled up to 20 times a second.
+- **disk**: the most blocks in the command's own local folder (its spool, its stage and TMPDIR), sampled in the same way.
+- **stored**: bytes of all objects in the store.
+- **PUTs**: PUT requests that the store took. Each part of a multipart upload counts. The POST requests that open and close such an upload
+  don't count.
+- **pgstow ÷**: pgstow's wall time, divided by the wall time of the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Target:
 
 @dataclass(slots=True)
 class Outcome:
-    """All that was measured. None stands for results that weren't asked for or can't be measured here."""
+    """All results. None means that a result wasn't wanted, or can't be measured on this machine."""
 
     help_seconds: Sequence[float] | None
     """Seconds of each run of ``pgstow --help``."""
@@ -67,26 +69,30 @@ class Outcome:
         """Yield the project's targets, with the measured figures."""
         backups, restores, cluster = (_by_name(results) for results in (self.backups, self.restores, self.cluster))
         links = {name: _by_name(results) for name, results in self.links.items()}
-        yield Target("backup: wall ÷ the sequential script's", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7)
-        yield Target("backup: wall ÷ the pipe's", _ratio(backups, sides.PGSTOW, sides.PIPE), 1.0)
+        yield Target(
+            "backup: wall ÷ wall of the script of separate steps", _ratio(backups, sides.PGSTOW, sides.SEQUENTIAL), 0.7
+        )
+        yield Target("backup: wall ÷ wall of the pipe", _ratio(backups, sides.PGSTOW, sides.PIPE), 1.0)
         for name, link in links.items():
             slowest = max(sides.STAGES, key=lambda stage, link=link: _wall(link, stage) or 0)
             yield Target(
-                f"backup over a link of {name}: wall ÷ the slowest stage's ({slowest})",
+                f"backup over a link of {name}: wall ÷ wall of the slowest stage ({slowest})",
                 _ratio(link, sides.PGSTOW, slowest),
                 1.1,
             )
         yield Target(
-            f"backup of {DATABASES} small databases: wall ÷ the script's",
+            f"backup of {DATABASES} small databases: wall ÷ wall of the script",
             _ratio(cluster, sides.PGSTOW, sides.ONE_BY_ONE),
             0.7,
         )
-        yield Target("restore: wall ÷ the floor's", _ratio(restores, sides.PGSTOW, sides.FLOOR), 1.15)
-        yield Target("verify --level restore: wall ÷ restore's", _ratio(restores, sides.PROOF, sides.PGSTOW), 1.2)
+        yield Target(
+            "restore: wall ÷ wall of pg_restore from local files", _ratio(restores, sides.PGSTOW, sides.FLOOR), 1.15
+        )
+        yield Target("verify --level restore: wall ÷ wall of restore", _ratio(restores, sides.PROOF, sides.PGSTOW), 1.2)
         costs = [run[sides.PGSTOW].cost for run in (backups, restores, cluster, *links.values()) if sides.PGSTOW in run]
         measured = [cost for cost in costs if cost]
-        yield Target("spool: peak", max((cost.disk / _MIB for cost in measured), default=None), 256, " MiB")
-        yield Target("memory: peak", max((cost.memory / _MIB for cost in measured), default=None), 400, " MiB")
+        yield Target("spool: the most disk", max((cost.disk / _MIB for cost in measured), default=None), 256, " MiB")
+        yield Target("memory: the most", max((cost.memory / _MIB for cost in measured), default=None), 400, " MiB")
         pgstow = next((run[sides.PGSTOW] for run in (backups, *links.values()) if sides.PGSTOW in run), None)
         allowed = pgstow.stored / (32 * _MIB) + 10 if pgstow else 10
         yield Target(
@@ -96,10 +102,10 @@ class Outcome:
 
 
 def render(outcome: Outcome, *, command: str, runs: int, jobs: int) -> str:
-    """Return the whole report as Markdown. ``command`` is the command line of the benchmarks, ``runs`` the runs of each side."""
+    """Return the whole report as Markdown. ``command`` is the command line of the benchmarks, and ``runs`` the number of runs of each side."""
     parts = [
         "# Benchmarks",
-        f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}, misses included.",
+        f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}. The targets that were missed are in it, too.",
         _conditions(outcome, runs, jobs),
     ]
     if outcome.backups:
@@ -143,14 +149,15 @@ def _conditions(outcome: Outcome, runs: int, jobs: int) -> str:
     settings = ", ".join(f"{name} = {value}" for name, value in SERVER_SETTINGS.items())
     return "\n".join(
         (
-            f"- Machine: {psutil.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}; "
-            f"database server, object store and the sides share it. Others kept it {outcome.neighbours:.0f}% busy before the runs.",
+            f"- Machine: {psutil.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}. "
+            "The database server, the object store and the measured commands share it. "
+            f"Before the runs, other processes kept it {outcome.neighbours:.0f}% busy.",
             f"- Programs: {versions}; Python {platform.python_version()}.",
             *(f"- Database: {database}" for database in outcome.databases),
-            f"- Sides in turn, {runs} run{'s' if runs != 1 else ''} each, beginning with another side each time; {jobs} jobs; zstd level "
-            f"{LEVEL}; a CHECKPOINT and a sync before each run; source and local dumps in the page cache.",
+            f"- Runs: {runs} of each command. The commands take turns, and each round begins with another command. Each has {jobs} jobs "
+            f"and zstd's level {LEVEL}. A CHECKPOINT and a sync precede each run. The database and the local dumps are in the page cache.",
             f"- Server: {settings}.",
-            "- Store: `rclone serve s3` over HTTP with signatures checked, without a cache of its own.",
+            "- Store: `rclone serve s3` over HTTP. It checks signatures, and has no cache of its own.",
         )
     )
 

@@ -1,4 +1,4 @@
-"""Run the sides in turn, under the same conditions, and keep what each run costs."""
+"""Run the sides in turn, under the same conditions, and record the costs of each run."""
 
 import itertools
 import os
@@ -26,7 +26,7 @@ SERVER_SETTINGS: Mapping[str, str] = {
     "checkpoint_timeout": "30min",
     "autovacuum": "off",
 }
-"""Settings of a durable server, without checkpoints and autovacuum at random moments."""
+"""The settings of a durable server. No checkpoint and no autovacuum starts at a random moment."""
 
 LEVEL = 3
 """The compression level of all sides: the default of zstd, and of pgstow."""
@@ -69,7 +69,7 @@ class Bench:
         return self.directory / "local"
 
     def prepare(self) -> None:
-        """Make the dumps that the single stages and the floor read, and so warm the caches. Raises CommandFailedError."""
+        """Make the dumps that the single stages and :data:`sides.FLOOR` read. They also warm the caches. Raise CommandFailedError."""
         self.local.mkdir()
         self._measure(sides.PREPARE, {})
 
@@ -86,7 +86,7 @@ class Bench:
     def restore(self, store: Store, repeat: int) -> list[Result]:
         """Run each restore ``repeat`` times in turn, into new databases. Return the results by side.
 
-        Backups that the store lacks are made before. A side fails if its database has other rows, tables, indexes or constraints.
+        Missing backups are made first. A side fails if its database differs in the number of rows, tables, indexes or constraints.
         """
         expected = _count(self.cluster.conninfo(SOURCE))
 
@@ -103,7 +103,7 @@ class Bench:
             }
             result.runs.append(self._measure(sides.RESTORES[name], settings))
             if name == sides.PROOF:
-                return  # verify has counted the rows, and dropped its database
+                return  # verify counted the rows, and dropped its database
             if (found := _count(self.cluster.conninfo(target))) != expected:
                 raise CommandFailedError(f"restored {found} instead of {expected}")
 
@@ -138,11 +138,11 @@ class Bench:
 
 
 def _empty(directory: Path) -> None:
-    """Give the files' disk space back, but delete nothing.
+    """Free the disk space of the files, but delete no file.
 
-    pg_dump was profiled on ext4, soon after thousands of files had been deleted. Over a tenth of all samples were in the kernel's search for
-    an inode that was not deleted recently (recently_deleted in fs/ext4/ialloc.c). No side shall pay for the clean-up after another side. So
-    neither files nor restored databases are deleted until the end. The effect on wall time was not isolated.
+    pg_dump was profiled on ext4, soon after the deletion of thousands of files. Over a tenth of the samples were in recently_deleted of
+    fs/ext4/ialloc.c, where the kernel looks for an inode that was not deleted recently. A clean-up must not slow down the next side.
+    Therefore files and restored databases are deleted only at the end. The effect on wall time was not isolated.
     """
     for path in directory.rglob("*"):
         if path.is_file():
@@ -157,7 +157,7 @@ def create_source(cluster: ThrowawayCluster) -> str:
 
 
 def _alternate(names: Mapping[str, str], repeat: int, run: Callable[[str, Result, int], None]) -> list[Result]:
-    """Run each side once a turn. Each turn begins with another side. A side that fails is left out of later turns."""
+    """Run each side once a turn. Each turn begins with another side. A side that fails runs in no later turn."""
     results = {name: Result(name) for name in names}
     order = list(results)
     for turn in range(repeat):

@@ -1,8 +1,8 @@
-"""The command lines that are run side by side: lines of bash, with their settings in the environment.
+"""The command lines of the sides: lines of bash, with their settings in the environment. A side is pgstow or an alternative.
 
 ``DATABASE``, ``ADMIN`` and ``TARGET`` are conninfos. ``TARGET_NAME`` is the name of the target database, which doesn't exist yet.
-``REMOTE`` is the side's own place in the bucket, and ``STAGE`` its own empty directory. ``LOCAL`` is a folder with two dumps that were made
-before: an uncompressed dump in the directory format, and the compressed stream of another dump.
+``REMOTE`` is the side's own place in the bucket, and ``STAGE`` its own empty directory. ``LOCAL`` is a folder with two earlier
+dumps: an uncompressed dump in the directory format, and the compressed stream of another dump.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ STAGES: Mapping[str, str] = {
     COMPRESS_ALONE: 'find "$LOCAL/dump" -type f -print0 | xargs -0 -P $JOBS -n 100 zstd -q -$LEVEL -T0 -c > /dev/null',
     UPLOAD_ALONE: 'aws s3 cp --quiet "$LOCAL/dump.zst" "s3://$BUCKET/$REMOTE/dump.zst"',
 }
-"""The stages of a backup, each by itself. The upload is a single file, which saves 2,000 round trips."""
+"""The stages of a backup, each by itself. The upload is a single file. It saves 2,000 round trips."""
 
 RESTORES: Mapping[str, str] = {
     PGSTOW: (
@@ -68,10 +68,10 @@ CLUSTER: Mapping[str, str] = {
     ALL_AT_ONCE: f'{_GLOBALS}{_NAMES}{_DUMP} || exit 1; done && aws s3 cp --recursive --quiet "$STAGE" "s3://$BUCKET/$REMOTE"',
 }
 """Backups of a whole server: its many small databases, postgres, template1 and the roles. ``ALL_AT_ONCE`` starts the AWS CLI only once, which
-saves most of the time of ``ONE_BY_ONE``. But it has all dumps on local disk, and nothing in the store if the last dump fails."""
+saves most of the time of ``ONE_BY_ONE``. But it keeps all dumps on local disk, and stores nothing if the last dump fails."""
 
 BACKUP_OF: Mapping[str, str] = {PGSTOW: PGSTOW, PROOF: PGSTOW, SCRIPTED_RESTORE: SEQUENTIAL, FLOOR: SEQUENTIAL}
-"""For each restore, the backup that it reads. The floor reads no backup, but a local dump."""
+"""For each restore, the backup that it reads. ``FLOOR`` reads a local dump instead of a backup."""
 
 PREPARE = (
     'pg_dump -Fd -j $JOBS -Z0 --no-sync -f "$LOCAL/dump" "$DATABASE" && '

@@ -1,7 +1,7 @@
-"""A slow link in user space, for machines whose kernel lacks netem: two tun devices, one of them in a network namespace,
-with a rate, a one-way delay and a drop-tail queue of 100 ms.
+"""A slow link in user space, for machines whose kernel lacks netem.
 
-Root on Linux only; both ends are on this machine, in the network that RFC 2544 keeps for benchmarks.
+The link has two tun devices, one of them in a network namespace. It has a rate, a one-way delay and a drop-tail queue of 100 ms. It needs
+root on Linux. Both ends are on this machine, in the network that RFC 2544 reserves for benchmarks.
 """
 
 import argparse
@@ -42,9 +42,9 @@ class Link:
 
 
 def why_not() -> str | None:
-    """Return why no slow link can be made on this machine; None if one can."""
+    """Return why this machine can't have a slow link; None if it can."""
     if os.geteuid() != 0:
-        return "it takes root"
+        return "it needs root"
     if not _TUN.exists():
         return f"there is no {_TUN}"
     if not shutil.which("ip"):
@@ -54,14 +54,14 @@ def why_not() -> str | None:
 
 @contextmanager
 def slow_link(link: Link) -> Iterator[Sequence[str]]:
-    """Make a link to :data:`FAR`, which lies in its own network namespace. Yield the words to put before a command that is to run there.
+    """Make a link to :data:`FAR`, which lies in its own network namespace. Yield the words that make a command run there.
 
-    Raises RuntimeError if the link doesn't come up, and subprocess.CalledProcessError if ``ip`` fails.
+    Raise RuntimeError if the link doesn't come up, and subprocess.CalledProcessError if ``ip`` fails.
     """
     namespace = f"bench{os.getpid()}"
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     try:
-        # A separate process doesn't wait for this process's interpreter lock. It ends when its input ends.
+        # A separate process doesn't wait for the interpreter lock of this process. It ends when its input ends.
         command = [sys.executable, "-m", "benchmarks.slow_link", namespace, str(link.rate), str(link.delay)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             if process.stdout is None or not process.stdout.readline():
@@ -88,7 +88,7 @@ def _forward(source: int, target: int, delay: float, bytes_per_second: float) ->
             now = time.monotonic()
             sent = max(sent_at, now) + len(packet) / bytes_per_second
             if sent - now > _QUEUE:
-                continue  # the router's buffer is full: drop
+                continue  # the queue is full: drop the packet
             sent_at = sent
             with ready:
                 queue.append((sent + delay, packet))

@@ -1,4 +1,4 @@
-"""The object store: ``rclone serve s3``, over HTTP, with signatures checked."""
+"""The object store: ``rclone serve s3``, over HTTP. It checks signatures."""
 
 import re
 import subprocess
@@ -13,17 +13,17 @@ REGION = "us-east-1"
 _KEY, _SECRET = "benchmarkkey", "benchmarksecret"
 _START_TIMEOUT = 20.0  # seconds
 _SERVING = re.compile(r"Starting s3 server on \[(http://[^/]+)/\]")
-# What rclone logs at its debug level for a PUT of an object, and for a PUT of a part of a multipart upload.
+# The lines that rclone logs at its debug level for a PUT of an object, and for a PUT of a part of a multipart upload.
 _PUT = re.compile(r"serve s3: (CREATE OBJECT|put multipart upload)")
 
-# No VFS cache. With a cache, rclone hashes the whole object for each ranged GET while the object is only in the cache. This would
-# cost the AWS CLI, which fetches large objects in ranges of 8 MiB, several times more than anything else here. rclone would also
-# copy objects out of the cache later, during another side's run. rclone doesn't check its own copies either.
+# No VFS cache. With a cache, rclone hashes the whole object for each ranged GET while the object is only in the cache. The AWS CLI fetches
+# large objects in ranges of 8 MiB, so the hashes would cost several times more than all other work. rclone would also copy objects out of
+# the cache later, during the run of another side. rclone doesn't check its own copies either.
 _FLAGS = ("--vfs-cache-mode", "off", "--no-checksum", "--ignore-checksum", "-vv")
 
 
 class Store:
-    """An S3 store in an empty directory, for as long as its ``with`` block runs. Raises RuntimeError if the store doesn't start.
+    """An S3 store in an empty directory, while its ``with`` block runs. Raise RuntimeError if the store doesn't start.
 
     Args:
         directory: the folder of the objects, each in its own file, and of rclone's log.
@@ -57,7 +57,7 @@ class Store:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment with which the AWS CLI and boto3 reach the store, without any files of this machine."""
+        """The environment with which the AWS CLI and boto3 reach the store. They then read no files of this machine."""
         return {
             "AWS_ACCESS_KEY_ID": _KEY,
             "AWS_SECRET_ACCESS_KEY": _SECRET,
@@ -69,10 +69,10 @@ class Store:
         }
 
     def puts(self) -> int:
-        """Return the number of PUT requests so far. Parts of multipart uploads count, the POSTs that open and close uploads don't."""
+        """Return the number of PUT requests so far. Parts of multipart uploads count. The POSTs that open and close uploads don't."""
         with self._log.open(errors="replace") as log:
             return sum(1 for line in log if _PUT.search(line))
 
     def stored(self, prefix: str) -> int:
-        """Return the bytes of the objects below a prefix."""
+        """Return the size of the objects below a prefix, in bytes."""
         return sum(path.stat().st_size for path in (self._objects / BUCKET / prefix).rglob("*") if path.is_file())

@@ -32,13 +32,10 @@ def backup(
     conninfo: what.Source = "",
     *,
     to: options.ToEach = None,
-    create_store: options.CreateStore = False,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    tag: retention.Tags = None,
-    retain_days: retention.RetainDays = None,
-    retain_until: retention.RetainUntil = None,
     cluster: what.FiledUnder = None,
+    dry_run: what.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
     table: what.Tables = None,
     exclude_table: what.ExcludedTables = None,
     schema: what.Schemas = None,
@@ -54,6 +51,12 @@ def backup(
     roles_only: what.RolesOnly = False,
     tablespaces_only: what.TablespacesOnly = False,
     no_role_passwords: what.NoRolePasswords = False,
+    create_store: options.CreateStore = False,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
+    tag: retention.Tags = None,
+    retain_days: retention.RetainDays = None,
+    retain_until: retention.RetainUntil = None,
     jobs: options.Jobs = None,
     level: what.Level = 3,
     transfers: options.Transfers = 4,
@@ -67,12 +70,12 @@ def backup(
     statement_timeout: what.StatementTimeout = 0,
     retries: what.Retries = 0,
     bin_dir: options.BinDir = None,
-    dry_run: what.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     dump_options: "Sequence[GivenOption]" = (),
 ) -> None:
-    """Back a database up, or a whole server: dump, compress, checksum and upload at once, and commit with a manifest."""
+    """Back up a database, or a whole server with --all-databases.
+
+    pgstow dumps, compresses, checksums and uploads at the same time. Last, it writes the manifest, which makes the backup valid.
+    """
     from pipeline.archive.destinations import committed
     from pipeline.backup.dry_run import plan_backup
     from pipeline.backup.request import BackupRequest
@@ -102,17 +105,21 @@ def backup(
     }
     chosen = [mode for mode, given in modes.items() if given]
     if len(chosen) > 1:
-        raise InvalidRequest(f"{chosen[0]} and {chosen[1]} exclude each other.")
+        raise InvalidRequest(f"{chosen[0]} and {chosen[1]} exclude each other: leave one out.")
     if chosen and (dry_run or not selection.is_all_tables or (selection.only and not all_databases)):
-        raise InvalidRequest(f"{chosen[0]} takes no part of a database, and has no dry run.")
+        raise InvalidRequest(
+            f"{chosen[0]} backs up whole databases, and has no dry run: leave out --dry-run and the options that select a part of a database."
+        )
     if chosen not in ([], ["--all-databases"]) and len(selection.of_cluster()) < len(selection.options):
-        raise InvalidRequest(f"{chosen[0]} takes only options that pg_dumpall has.")
+        raise InvalidRequest(f"{chosen[0]} takes only options of pg_dumpall: leave out the other options of pg_dump.")
     if (exclude_database or at_once > 1) and not all_databases:
-        raise InvalidRequest("--exclude-database and --databases-at-once go with --all-databases.")
+        raise InvalidRequest(
+            "--exclude-database and --databases-at-once need --all-databases: add it, or leave them out."
+        )
     if format_ != "directory" and (jobs or 1) > 1:
-        raise InvalidRequest("pg_dump has several jobs only in the directory format: leave out --jobs, or --format.")
+        raise InvalidRequest("pg_dump runs several jobs only in the directory format: leave out --jobs or --format.")
     if format_ != "directory" and chosen not in ([], ["--all-databases"]):
-        raise InvalidRequest(f"{chosen[0]} has the format that pg_dumpall writes: leave out --format.")
+        raise InvalidRequest(f"{chosen[0]} uses the format of pg_dumpall: leave out --format.")
     lock, labels = retention.lock_options(retain_days, retain_until), Labels(tuple(tag or ()))
     source = options.parse_conninfo(conninfo, quiet=quiet)
     request = BackupRequest(
@@ -165,12 +172,14 @@ def backup(
         with show_progress(quiet=quiet or json) as notify:
             copies = run(stores, notify)
     made = committed(copies)[0]
-    with result_of(f"The backup of {made.cluster}/{made.database} is made: {made.backup_id}."):
+    with result_of(f"Backed up {made.cluster}/{made.database} as {made.backup_id}."):
         if json:
             _print_json(copies, urls)
         else:
             _print(copies, urls, time.monotonic() - started)
-    if failures := [copy for copy in copies if isinstance(copy, StorageError)]:  # told when they happened
+    if failures := [
+        copy for copy in copies if isinstance(copy, StorageError)
+    ]:  # each failure was reported when it happened
         raise typer.Exit(exit_code_of(failures[0]))
 
 

@@ -1,4 +1,4 @@
-"""Options on what to back up, and how: pg_dump's options with the names and meanings in its manual, and a few options of pgstow."""
+"""The options of ``pgstow backup``: pg_dump's, with their names and meanings in its manual, and a few of pgstow's own."""
 
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -19,12 +19,17 @@ PATIENCE = "Timeouts and retries"
 
 Source: TypeAlias = Annotated[
     str,
-    typer.Argument(metavar="CONNINFO", help="A database's name, URI or 'key=value …'; libpq's environment counts too"),
+    typer.Argument(
+        metavar="CONNINFO",
+        help="The database: its name, a URI, or 'host=… dbname=…'. libpq's environment, such as PGHOST, fills in the rest",
+    ),
 ]
 FiledUnder: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--cluster", metavar="NAME", help="The cluster to file the backup under; the server's host by default"
+        "--cluster",
+        metavar="CLUSTER",
+        help="The name under which the store keeps the backups of this server. Default: the server's host",
     ),
 ]
 Tables: TypeAlias = Annotated[
@@ -33,7 +38,7 @@ Tables: TypeAlias = Annotated[
         "--table",
         "-t",
         metavar="PATTERN",
-        help="Only tables that match, also views, sequences and the like; may be given again",
+        help="Only tables, views, sequences and the like that match; can be repeated",
         rich_help_panel=WHAT,
     ),
 ]
@@ -43,7 +48,7 @@ ExcludedTables: TypeAlias = Annotated[
         "--exclude-table",
         "-T",
         metavar="PATTERN",
-        help="Leave out tables that match; may be given again",
+        help="Leave out tables that match; can be repeated",
         rich_help_panel=WHAT,
     ),
 ]
@@ -53,7 +58,7 @@ Schemas: TypeAlias = Annotated[
         "--schema",
         "-n",
         metavar="PATTERN",
-        help="Only schemas that match, with all their objects; may be given again",
+        help="Only schemas that match, with all their objects; can be repeated",
         rich_help_panel=WHAT,
     ),
 ]
@@ -63,7 +68,7 @@ ExcludedSchemas: TypeAlias = Annotated[
         "--exclude-schema",
         "-N",
         metavar="PATTERN",
-        help="Leave out schemas that match; may be given again",
+        help="Leave out schemas that match; can be repeated",
         rich_help_panel=WHAT,
     ),
 ]
@@ -72,7 +77,7 @@ ExcludedTableData: TypeAlias = Annotated[
     typer.Option(
         "--exclude-table-data",
         metavar="PATTERN",
-        help="Leave out the rows of tables that match, and keep their definitions; may be given again",
+        help="Leave out the rows of tables that match, but keep their definitions; can be repeated",
         rich_help_panel=WHAT,
     ),
 ]
@@ -83,24 +88,27 @@ DumpFormat: TypeAlias = Annotated[
         "-F",
         metavar="FORMAT",
         parser=parse_format,
-        help="pg_dump's format: directory, custom, tar or plain; with --all-databases, plain is pg_dumpall's script",
+        help="pg_dump's format: directory, custom, tar or plain. With --all-databases, plain is the script of pg_dumpall",
         rich_help_panel=WHAT,
     ),
 ]
 SchemaOnly: TypeAlias = Annotated[
-    bool, typer.Option("--schema-only", "-s", help="Definitions, no rows", rich_help_panel=WHAT)
+    bool, typer.Option("--schema-only", "-s", help="Only definitions, no rows", rich_help_panel=WHAT)
 ]
 DataOnly: TypeAlias = Annotated[
-    bool, typer.Option("--data-only", "-a", help="Rows, no definitions", rich_help_panel=WHAT)
+    bool, typer.Option("--data-only", "-a", help="Only rows, no definitions", rich_help_panel=WHAT)
 ]
 AllDatabases: TypeAlias = Annotated[
     bool,
-    typer.Option("--all-databases", "-A", help="Roles, tablespaces and every database", rich_help_panel=SERVER),
+    typer.Option("--all-databases", "-A", help="Back up roles, tablespaces and every database", rich_help_panel=SERVER),
 ]
 ExcludedDatabases: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--exclude-database", metavar="PATTERN", help="With --all-databases, leave these out", rich_help_panel=SERVER
+        "--exclude-database",
+        metavar="PATTERN",
+        help="With --all-databases: leave out databases that match; can be repeated",
+        rich_help_panel=SERVER,
     ),
 ]
 DatabasesAtOnce: TypeAlias = Annotated[
@@ -110,19 +118,19 @@ DatabasesAtOnce: TypeAlias = Annotated[
         metavar="N",
         min=1,
         max=config.MOST_AT_ONCE,
-        help="With --all-databases, dump so many at once",
+        help="With --all-databases: the number of databases to dump at once",
         rich_help_panel=SERVER,
     ),
 ]
 GlobalsOnly: TypeAlias = Annotated[
-    bool, typer.Option("--globals-only", "-g", help="Roles and tablespaces", rich_help_panel=SERVER)
+    bool, typer.Option("--globals-only", "-g", help="Back up only roles and tablespaces", rich_help_panel=SERVER)
 ]
-RolesOnly: TypeAlias = Annotated[bool, typer.Option("--roles-only", help="Roles", rich_help_panel=SERVER)]
+RolesOnly: TypeAlias = Annotated[bool, typer.Option("--roles-only", help="Back up only roles", rich_help_panel=SERVER)]
 TablespacesOnly: TypeAlias = Annotated[
-    bool, typer.Option("--tablespaces-only", help="Tablespaces", rich_help_panel=SERVER)
+    bool, typer.Option("--tablespaces-only", help="Back up only tablespaces", rich_help_panel=SERVER)
 ]
 NoRolePasswords: TypeAlias = Annotated[
-    bool, typer.Option("--no-role-passwords", help="Roles without their passwords", rich_help_panel=SERVER)
+    bool, typer.Option("--no-role-passwords", help="Leave out the passwords of roles", rich_help_panel=SERVER)
 ]
 LockWaitTimeout: TypeAlias = Annotated[
     int,
@@ -130,7 +138,7 @@ LockWaitTimeout: TypeAlias = Annotated[
         metavar="SECONDS",
         min=0,
         max=config.LONGEST_TIMEOUT,
-        help="How long pg_dump may wait for somebody else's lock on a table; 0: for ever",
+        help="The longest wait of pg_dump for a lock on a table; 0 means no limit",
         rich_help_panel=PATIENCE,
     ),
 ]
@@ -140,7 +148,7 @@ StatementTimeout: TypeAlias = Annotated[
         metavar="SECONDS",
         min=0,
         max=config.LONGEST_TIMEOUT,
-        help="How long a statement of pg_dump may run, such as the COPY of a table; 0: for ever",
+        help="The longest time for one statement of pg_dump, such as the COPY of a table; 0 means no limit",
         rich_help_panel=PATIENCE,
     ),
 ]
@@ -150,19 +158,19 @@ Retries: TypeAlias = Annotated[
         metavar="N",
         min=0,
         max=config.MOST_RETRIES,
-        help="How often to begin again, as a new backup, after a conflict with a standby's recovery, a restart of the server, or a lock",
+        help="Begin a new backup up to N times after a conflict with a standby's recovery, a restart of the server, or a lock timeout",
         rich_help_panel=PATIENCE,
     ),
 ]
 Level: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", min=1, max=19, help="zstd's compression level", rich_help_panel=LIMITS)
+    int, typer.Option(metavar="N", min=1, max=19, help="The compression level of zstd", rich_help_panel=LIMITS)
 ]
 SpoolLimit: TypeAlias = Annotated[
     int,
     typer.Option(
         metavar="SIZE",
         parser=parse_size,
-        help="Local disk for the spool",
+        help="The most local disk for temporary files, such as 1GiB",
         show_default=SPOOL_DEFAULT,
         rich_help_panel=LIMITS,
     ),
@@ -172,13 +180,13 @@ ObjectSize: TypeAlias = Annotated[
     typer.Option(
         metavar="SIZE",
         parser=parse_size,
-        help="The largest object to write",
+        help="The size of the largest object to write, such as 64MiB",
         show_default=OBJECT_DEFAULT,
         rich_help_panel=LIMITS,
     ),
 ]
 DryRun: TypeAlias = Annotated[
-    bool, typer.Option("--dry-run", help="Say what would be backed up, and write nothing to the store")
+    bool, typer.Option("--dry-run", help="Print what would be backed up, and write nothing to the store")
 ]
 
 
@@ -195,13 +203,13 @@ def make_selection(
 ) -> "Selection":
     """Return the selection of a backup. ``given`` are further options of pg_dump.
 
-    Raises InvalidRequest if options exclude each other, or if a file of filters can't be read.
+    Raise InvalidRequest if two options exclude each other, or if a file of filters can't be read.
     """
     from pipeline.errors import InvalidRequest
     from pipeline.selection import Selection
 
     if schema_only and data_only:
-        raise InvalidRequest("Definitions alone and rows alone exclude each other: say --schema-only or --data-only.")
+        raise InvalidRequest("--schema-only and --data-only exclude each other: leave one out.")
     return Selection(
         only="schema" if schema_only else "data" if data_only else None,
         tables=tuple(tables or ()),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline.pg_dump_options import GivenOption
 
 _MARKS = {"ok": ("✓", "green"), "note": ("·", "blue"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
-_STATEMENTS = 20  # shown; --json has them all
+_STATEMENTS = 20  # the number to print; --json has them all
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
@@ -31,25 +31,28 @@ def check(
     conninfo: what.Source = "",
     *,
     to: options.To,
-    create_store: options.CreateStore = False,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 20.0,
     cluster: what.FiledUnder = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
     table: what.Tables = None,
     exclude_table: what.ExcludedTables = None,
     schema: what.Schemas = None,
     exclude_schema: what.ExcludedSchemas = None,
     exclude_table_data: what.ExcludedTableData = None,
+    create_store: options.CreateStore = False,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 20,
     jobs: options.Jobs = None,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_limit: what.SpoolLimit = options.parse_size(what.SPOOL_DEFAULT),
     spool_dir: options.SpoolDir = None,
     bin_dir: options.BinDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
     dump_options: "Sequence[GivenOption]" = (),
 ) -> None:
-    """Examine all that a backup needs, and what its credentials should not be able to do; say what to fix."""
+    """Check that a backup will work, and that its credentials have no rights that endanger the backups.
+
+    pgstow examines the server, this machine and the store. For each problem, it prints what to do.
+    """
     from pipeline.backup.request import BackupRequest
     from pipeline.check.check import Place
     from pipeline.check.check import check as examine
@@ -108,7 +111,7 @@ def _lines(finding: "Finding", width: int) -> "Iterator[str]":
 
 
 def _typeable(statement: str) -> str:
-    """Return the SQL on one line. Escapes stand for the control characters in names, so that it still means the same."""
+    """Return the SQL on one line, with the same meaning. Escapes replace the control characters in names."""
 
     def escape(quoted: re.Match[str]) -> str:
         if display.one_line(quoted[0]) == quoted[0]:
@@ -120,7 +123,7 @@ def _typeable(statement: str) -> str:
 
 
 def verdict(findings: "Sequence[Finding]") -> str:
-    """Return a sentence on the findings as a whole: if a backup is ready, and how many problems and warnings there are."""
+    """Return a sentence that says if a backup can start, and how many problems and warnings there are."""
     count = {outcome: sum(finding.outcome == outcome for finding in findings) for outcome in ("problem", "warning")}
     words = [counted(number, name) for name, number in count.items() if number]
     if count["problem"]:

@@ -1,4 +1,4 @@
-"""What all commands have in common: they refuse text that isn't UTF-8, say why they refuse an option, and have examples in their help."""
+"""The base of all commands. A command refuses text that isn't UTF-8, says why it refuses an option, and shows examples in its help."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ _FOLDERS = frozenset({"to", "from_"})
 
 
 class Command(TyperCommand):
-    """A command that refuses text that isn't UTF-8: neither PostgreSQL nor a store takes other text. Paths may have any bytes."""
+    """A command that refuses text that isn't UTF-8, since PostgreSQL and the stores take no other text. Paths may have any bytes."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments. Raises InvalidRequest for an option that is refused with a reason, and whatever typer raises."""
+        """Parse the arguments. Raise InvalidRequest for an option that is refused with a reason, and whatever typer raises."""
         try:
             return super().parse_args(ctx, args)
         except Exception as exc:  # NoSuchOption is click's in some versions of typer, and typer's own in others
@@ -26,7 +26,7 @@ class Command(TyperCommand):
             raise
 
     def invoke(self, ctx: Any) -> Any:
-        """Check the parameters, and run the command. Raises InvalidRequest if a text is not UTF-8, and whatever the command raises."""
+        """Check the parameters, and run the command. Raise InvalidRequest if a text is not UTF-8, and whatever the command raises."""
         for parameter in self.params:
             value = ctx.params.get(parameter.name or "")
             for text in value if isinstance(value, (list, tuple)) else [value]:
@@ -34,17 +34,17 @@ class Command(TyperCommand):
                     raise InvalidRequest(f"The text of {parameter.opts[0]} is not UTF-8.")
         try:
             return super().invoke(ctx)
-        except typer.Abort as exc:  # the end of the input, as by Ctrl-D; Ctrl-C is a signal
-            raise InvalidRequest("The question got no answer, so nothing was done.") from exc
+        except typer.Abort as exc:  # Ctrl-D ended the input; Ctrl-C is a signal
+            raise InvalidRequest("The question got no answer, so pgstow did nothing.") from exc
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the parameters, ``--help`` included. Flags have no type in the help."""
-        return _without_types_of_flags(super().get_params(ctx))
+        """Return the parameters, ``--help`` included, as the help shows them."""
+        return _without_python_types(super().get_params(ctx))
 
 
 class _Group(TyperGroup):
     def get_params(self, ctx: Any) -> list[Any]:
-        return _without_types_of_flags(super().get_params(ctx))
+        return _without_python_types(super().get_params(ctx))
 
 
 class Commands(typer.Typer):
@@ -60,16 +60,22 @@ class Commands(typer.Typer):
         return super().command(name, **{"cls": Command, "epilog": epilog, **options})
 
 
-def _without_types_of_flags(parameters: list[Any]) -> list[Any]:
-    """Return the parameters. Typer shows a parameter's metavar, or else its type: ``<bool>`` for a flag, which takes no value."""
+def _without_python_types(parameters: list[Any]) -> list[Any]:
+    """Return the parameters. Keep typer from showing ``<bool>`` for a flag, and ``<str>`` after the name of an argument."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
+        if parameter.param_type_name == "argument":
+            parameter.display_type_rich = _no_type
     return parameters
 
 
+def _no_type(ctx: Any) -> None:
+    """Return no type for typer to show."""
+
+
 def is_utf8(text: str) -> bool:
-    """True if the text can be encoded in UTF-8. Python turns an argument's other bytes into characters that UTF-8 lacks (PEP 383)."""
+    """True if UTF-8 can encode the text. In an argument, Python replaces bytes that aren't UTF-8 by characters that UTF-8 lacks (PEP 383)."""
     try:
         text.encode()
     except UnicodeEncodeError:

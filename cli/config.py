@@ -1,4 +1,4 @@
-"""``pgstow config``: write or check the configuration file, or print its JSON Schema."""
+"""``pgstow config``: write or check pgstow.toml, or print its JSON Schema."""
 
 import os
 import socket
@@ -12,7 +12,7 @@ from cli.config_init import init
 from cli.errors import ExitCode
 from cli.job_check import examine_job
 
-app = Commands(help="Write or check the configuration file, or print its JSON Schema.", no_args_is_help=True)
+app = Commands(help="Write or check pgstow.toml, or print its JSON Schema.", no_args_is_help=True)
 app.command(
     "init",
     examples=[
@@ -28,12 +28,14 @@ def check(
     config: run_options.Config = None,
     connect: Annotated[
         bool,
-        typer.Option("--connect", help="Examine each database and each of its destinations too, as pgstow check does"),
+        typer.Option("--connect", help="Also examine each database and its destinations, as pgstow check does"),
     ] = False,
-    notify: Annotated[bool, typer.Option("--notify", help="Send a test message to each recipient in notify")] = False,
+    notify: Annotated[
+        bool, typer.Option("--notify", help="Send a test message to each recipient in monitoring.notify")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Name each fault in the file, with its line."""
+    """Check pgstow.toml, and print each error with its line."""
     from pipeline.errors import InvalidRequest
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.jobs import make_jobs
@@ -43,18 +45,20 @@ def check(
     settings = file.parse(os.environ)
     jobs = make_jobs(file, settings, (), {})
     if settings.monitoring.ping == "":
-        raise InvalidRequest(f"The environment lacks the variable that [monitoring] of {file.path} names for its ping.")
+        raise InvalidRequest(
+            f"[monitoring] of {file.path} takes the URL of its ping from an environment variable, which is not set: set it."
+        )
     if troubles := [trouble for recipient in settings.monitoring.notify if (trouble := examine(recipient))]:
         raise InvalidRequest(" ".join(troubles))
-    print(f"{file.path} is good: it lists {', '.join(job.name for job in jobs)}.")
+    print(f"{file.path} is valid. It lists {', '.join(job.name for job in jobs)}.")
     ready = list[bool]()
     if notify:
         monitoring = settings.monitoring
         if not monitoring.notify:
-            raise InvalidRequest(f"[monitoring] of {file.path} has no notify.")
+            raise InvalidRequest(f"[monitoring] of {file.path} has no notify: add a recipient, or leave out --notify.")
         for recipient in monitoring.notify:
             trouble = send_test(recipient, socket.gethostname(), monitoring.hook_timeout)
-            print(trouble or f"A message was sent to the URL in {recipient.name}.", flush=True)
+            print(trouble or f"Sent a message to the URL in {recipient.name}.", flush=True)
             ready.append(trouble is None)
     if connect:
         ready += [examine_job(job, name, quiet=quiet) for job in jobs for name in job.destinations]
@@ -64,7 +68,7 @@ def check(
 
 @app.command("schema", examples=["pgstow config schema > pgstow.schema.json"])
 def schema() -> None:
-    """Print the JSON Schema of the file, for editors."""
+    """Print the JSON Schema of pgstow.toml, for editors."""
     from pipeline.nightly.settings import config_schema
 
     display.print_json(config_schema())

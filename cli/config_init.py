@@ -28,55 +28,72 @@ def init(
     conninfo: what.Source = "",
     *,
     to: options.ToEach = None,
-    config: Annotated[
-        Path,
-        typer.Option(metavar="FILE", envvar="PGSTOW_CONFIG", help="The file to write; it must not exist yet"),
-    ] = Path("pgstow.toml"),
-    name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The database's name in the file; its own name by default"),
-    ] = None,
     all_databases: Annotated[
         bool, typer.Option("--all-databases", help="Back up the whole server", rich_help_panel=options.SERVER)
     ] = False,
+    config: Annotated[
+        Path,
+        typer.Option(metavar="FILE", envvar="PGSTOW_CONFIG", help="The file to write. It must not exist yet"),
+    ] = Path("pgstow.toml"),
+    name: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The name for the database in the file. Default: the name of the database, or server"
+        ),
+    ] = None,
     password_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A file that has the password, and nothing else; libpq's places by default"),
+        typer.Option(
+            metavar="FILE",
+            help="A file that holds only the password. Default: libpq finds the password, for example in ~/.pgpass",
+        ),
     ] = None,
     cluster: what.FiledUnder = None,
     verify: Annotated[
         Literal["objects", "bytes", "archive", "restore", "none"] | None,
-        typer.Option(help="How far to verify each backup; archive by default, if the credentials can read"),
-    ] = None,
-    keep_daily: Annotated[
-        int | None,
         typer.Option(
-            metavar="DAYS", min=1, help="Remove backups, but keep one of each of so many days", rich_help_panel=KEEP
+            metavar="LEVEL",
+            help="How far pgstow run verifies each backup: objects, bytes, archive, restore or none. "
+            "Default: archive, if the credentials can read",
         ),
-    ] = None,
-    keep_weekly: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Keep one of each of so many weeks", rich_help_panel=KEEP)
-    ] = None,
-    keep_monthly: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Keep one of each of so many months", rich_help_panel=KEEP)
     ] = None,
     connect: Annotated[
         bool,
-        typer.Option("--connect/--no-connect", help="Examine the database and the stores first, as pgstow check does"),
+        typer.Option("--connect/--no-connect", help="First examine the database and the stores, as pgstow check does"),
     ] = True,
     quiet: options.Quiet = False,
+    keep_daily: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Let pgstow run remove old backups, but keep one of each of the last N days",
+            rich_help_panel=KEEP,
+        ),
+    ] = None,
+    keep_weekly: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Keep one backup of each of the last N weeks", rich_help_panel=KEEP),
+    ] = None,
+    keep_monthly: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Keep one backup of each of the last N months", rich_help_panel=KEEP),
+    ] = None,
 ) -> None:
-    """Examine the database and the stores, then write a pgstow.toml with comments. At a terminal, ask for what is missing."""
+    """Write a pgstow.toml for a database and its stores.
+
+    pgstow first examines the database and the stores. At a terminal, it asks for missing details.
+    """
     from pipeline.errors import InvalidRequest
     from pipeline.nightly.new_file import Choices, create
     from pipeline.postgres.conninfo import Conninfo
 
     if os.path.lexists(config):
-        raise InvalidRequest(f"{config} exists already: remove it first, or name another file with --config.")
+        raise InvalidRequest(f"{config} already exists: remove it, or name another file with --config.")
     conninfo, all_databases = _which_database(conninfo, all_databases=all_databases)
     if secrets := Conninfo.parse(conninfo).secrets:
         raise InvalidRequest(
-            f"The {secrets[0]} may not stand in the file: leave it out, and keep it in ~/.pgpass, or in a file that --password-file names."
+            f"The {secrets[0]} must not be in the file: leave it out, and keep it in ~/.pgpass or in a file that --password-file names."
         )
     given = {"keep_daily": keep_daily, "keep_weekly": keep_weekly, "keep_monthly": keep_monthly}
     choices = Choices(
@@ -97,45 +114,47 @@ def init(
             raise typer.Exit(ExitCode.CHECK)
         _, text = _compose(config, _with_usual(choices, job))
     create(config, text)
-    print(f"\n{config} is written. Read it, and then: pgstow run --config {shlex.quote(str(config))}")
+    print(f"\n{config} is written. Read it, and then run: pgstow run --config {shlex.quote(str(config))}")
     if variables := sorted(name for name in os.environ if re.fullmatch("PG[A-Z]+", name)):
-        print(f"pgstow run also needs these variables of the environment: {', '.join(variables)}.")
+        print(f"pgstow run also needs these environment variables: {', '.join(variables)}.")
 
 
 def _which_database(conninfo: str, *, all_databases: bool) -> tuple[str, bool]:
-    """Return the connection string, and whether to back up the whole server. Ask at a terminal. Raises InvalidRequest."""
+    """Return the connection string, and True to back up the whole server. At a terminal, ask. Raise InvalidRequest if nobody can answer."""
     from pipeline.errors import InvalidRequest
 
     if conninfo:
         return conninfo, all_databases
     if not _asks():
-        raise InvalidRequest("Say which database, such as: pgstow config init service=shop --to s3://bucket/prefix.")
-    conninfo = typer.prompt("The database, such as service=shop, or host=db1 dbname=shop; without a password", err=True)
-    return conninfo, all_databases or typer.confirm("Back up all databases of the server, and its roles?", err=True)
+        raise InvalidRequest(
+            "The file needs a database: name it, for example pgstow config init service=shop --to s3://bucket/prefix."
+        )
+    conninfo = typer.prompt("The database, such as service=shop or host=db1 dbname=shop, without a password", err=True)
+    return conninfo, all_databases or typer.confirm("Back up all databases and the roles of the server?", err=True)
 
 
 def _which_stores(urls: list[str]) -> list[str]:
-    """Return the stores' URLs. Ask at a terminal. Raises InvalidRequest."""
+    """Return the stores' URLs. At a terminal, ask. Raise InvalidRequest if nobody can answer."""
     from pipeline.errors import InvalidRequest
 
     if named := urls or [url for url in [os.environ.get(options.STORE_VARIABLE)] if url]:
         return named
     if not _asks():
         raise InvalidRequest(
-            f"Say where the backups shall go: --to URL, or {options.STORE_VARIABLE} in the environment."
+            f"The backups need a store: give --to URL, or set {options.STORE_VARIABLE} in the environment."
         )
-    return [typer.prompt("The store: s3://bucket/prefix, gs://bucket/prefix or a folder", err=True)]
+    return [typer.prompt("The store: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or a folder", err=True)]
 
 
 def _with_usual(choices: "Choices", job: "Job") -> "Choices":
-    """Return the choices, with the usual verification and retention if nothing else was chosen and the credentials suffice."""
+    """Return the choices. Add the usual verification and retention if no others are chosen and the credentials suffice."""
     from pipeline.nightly.new_file import USUAL_RETENTION, USUAL_VERIFICATION
 
     reads, deletes = _find_rights(job)
     if choices.verify is None and reads:
         choices = replace(choices, verify=USUAL_VERIFICATION)
     rules = ", ".join(f"{rule} = {number}" for rule, number in USUAL_RETENTION.items())
-    question = f"These credentials can delete. Shall each run remove the backups that no rule keeps ({rules})?"
+    question = f"The credentials can delete. Should each run remove the backups that no rule keeps ({rules})?"
     if deletes and not choices.keep and _asks() and typer.confirm(question, err=True):
         choices = replace(choices, keep=USUAL_RETENTION)
     return choices
@@ -146,7 +165,7 @@ def _asks() -> bool:
 
 
 def _compose(path: Path, choices: "Choices") -> "tuple[Job, str]":
-    """Return the job that the file will list, and the text of the file. Raises InvalidRequest if a choice can't be right."""
+    """Return the job that the file will list, and the text of the file. Raise InvalidRequest if a choice is invalid."""
     from pipeline.errors import InvalidRequest
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.jobs import make_jobs
@@ -154,7 +173,7 @@ def _compose(path: Path, choices: "Choices") -> "tuple[Job, str]":
 
     text = compose(choices)
     if not is_utf8(text):
-        raise InvalidRequest("A name is not UTF-8, as all text in the file has to be.")
+        raise InvalidRequest("A name is not UTF-8, but all text in the file must be UTF-8.")
     file = ConfigFile(path, text)
     [job] = make_jobs(file, file.parse(os.environ), (), {})
     return job, text
@@ -167,7 +186,7 @@ def _name(conninfo: str, *, all_databases: bool) -> str:
 
 
 def _destinations(urls: list[str]) -> dict[str, str]:
-    """Return the URLs by names for the file. A folder's path becomes absolute. Raises InvalidStorageURL."""
+    """Return the URLs by their names in the file. A folder's path becomes absolute. Raise InvalidStorageURL."""
     from storage_backends import is_folder
 
     named = dict[str, str]()
@@ -182,7 +201,7 @@ def _destinations(urls: list[str]) -> dict[str, str]:
 
 
 def _find_rights(job: "Job") -> tuple[bool, bool]:
-    """Return two truth values: the credentials can read at all destinations, and they can delete at all destinations."""
+    """Return True if the credentials can read at all destinations, and True if they can delete at all destinations."""
     from pipeline.backup.source import default_cluster
     from pipeline.check.store import find_rights
     from pipeline.postgres.server import Server

@@ -1,4 +1,4 @@
-"""What a person sees: progress, and sizes, times and results in words."""
+"""Sizes, times and results in words, and JSON."""
 
 import json
 import sys
@@ -21,9 +21,9 @@ _PICTURES = (
     | dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
     | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 )
-"""Unicode's symbols for control characters. Characters without a symbol that turn text, end a line or are half a character become U+FFFD."""
+"""Unicode's symbols for control characters. U+FFFD replaces characters without a symbol: reversals of text, line ends, halves of characters."""
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _PICTURES if code > 0x7E}
-"""JSON escapes the rest itself."""
+"""JSON's escapes for control characters above ASCII. The encoder itself escapes the others."""
 _LONGEST_SENTENCE = 1500  # characters
 _ANY_WIDTH = 10**6  # characters
 
@@ -63,12 +63,12 @@ def local_time(moment: datetime) -> datetime:
 
 
 def one_line(text: str) -> str:
-    """Return text with pictures instead of control characters. A name from outside must neither break a line nor command a terminal."""
+    """Return text with symbols instead of control characters. A foreign name must not break a line or control the terminal."""
     return text.translate(_PICTURES)
 
 
 def literal(text: str) -> str:
-    """Return text on one line as rich's markup."""
+    """Return text on one line, escaped for rich's markup."""
     from rich.markup import escape
 
     return escape(one_line(text))
@@ -96,7 +96,7 @@ def describe_attestation(attestation: "Attestation | None") -> str:
 
 
 def describe_removal(removed: "Deleted") -> str:
-    """Return in words how many objects were removed, or only hidden, and how many stay because of a lock or an odd name."""
+    """Return in words how many objects were removed or only hidden, and how many stay because of a lock or an odd name."""
     words = (
         f"{counted(removed.objects, 'object')} ({format_size(removed.size)}) {'is' if removed.objects == 1 else 'are'} "
     )
@@ -137,13 +137,13 @@ def print_json(document: Any) -> None:
 
 
 def json_parts(document: Any, encoding: str, *, indent: int | None = None) -> Iterator[str]:
-    """Yield a JSON document in parts. Escapes stand for characters that ``encoding`` may lack, and for those that command a terminal."""
+    """Yield a JSON document in parts. Escape the characters that ``encoding`` may lack, and the characters that control a terminal."""
     encoder = json.JSONEncoder(indent=indent, ensure_ascii=encoding.lower() != "utf-8", default=str)
     return (part.translate(_JSON_ESCAPES) for part in encoder.iterencode(document))
 
 
 def console() -> "Console":
-    """Return rich's console for standard output. It is as wide as the terminal. If there is none, no line is too long."""
+    """Return rich's console for standard output. It is as wide as the terminal. Without a terminal, it breaks no lines."""
     from rich.console import Console
 
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_ANY_WIDTH)

@@ -1,4 +1,4 @@
-"""The options of pg_dump that ``backup`` and ``check`` pass on."""
+"""The options of pg_dump that ``pgstow backup`` and ``pgstow check`` pass on."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""Turn errors into sentences for people and exit codes for scripts. No other module exits because of an error."""
+"""Turn errors into sentences for people, and into exit codes for scripts. No other module exits because of an error."""
 
 import errno
 import signal
@@ -16,7 +16,7 @@ from storage_backends import errors as storage_errors
 
 
 class ExitCode(IntEnum):
-    """The exit codes in README.md. After a signal, the exit code is 128 plus the signal's number, as in a shell."""
+    """The exit codes in docs/exit-codes.md. After a signal, the exit code is 128 plus the number of the signal, as in a shell."""
 
     OK = 0
     UNEXPECTED = 1
@@ -54,31 +54,31 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
 
 
 class Stopped(BaseException):
-    """A signal asks pgstow to stop, or its output has no reader (SIGPIPE). It is no Exception, so that no handler of failures catches it."""
+    """A signal asks pgstow to stop, or the output has no reader (SIGPIPE). A BaseException, so that no handler of failures catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
         self.consequence = "an unfinished backup is never committed"
-        """What the stop leaves behind, in words for the error. A command may set other words."""
+        """The words of the error that say what the stop leaves behind. A command may set other words."""
 
 
 @contextmanager
 def reported(*, debug: bool) -> Iterator[None]:
-    """Run the block, which is a command. Stop it in order on a signal.
+    """Run the block, which is a command. After a signal, let the block clean up before it ends.
 
-    Turn an error into one sentence on standard error, and into SystemExit with a documented exit code. ``debug`` also prints tracebacks.
+    Turn an error into one sentence on standard error, and into SystemExit with a documented exit code. ``debug`` also prints the traceback.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup has the signal ignored
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores the signal
             signal.signal(number, _stop)
-    # Ctrl-Z would suspend pgstow but not pg_dump, whose spool nobody would bound. A process that ignores SIGCHLD can't learn exit codes.
+    # Ctrl-Z would suspend pgstow but not pg_dump, which would then fill the disk. A process that ignores SIGCHLD can't learn exit codes.
     signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
     except SystemExit as exc:
-        if failure := stdio.unwritten():  # the command did nothing but print
+        if failure := stdio.unwritten():  # the command only printed
             raise SystemExit(exc.code or _code_of_unwritten(failure)) from exc
         raise
     except Stopped as exc:
@@ -113,7 +113,7 @@ def removing() -> Iterator[None]:
     try:
         yield
     except Stopped as exc:
-        exc.consequence = "what was removed until then stays removed; do it again for the rest"
+        exc.consequence = "the objects removed so far stay removed; run the command again for the rest"
         raise
 
 
@@ -123,11 +123,11 @@ def exit_code_of(error: Exception) -> ExitCode:
 
 
 def sentence_of(error: Exception) -> str:
-    """Return a sentence on the error for people. For an unexpected error, it asks for a report."""
+    """Return a sentence about the error for people. For an unexpected error, the sentence asks for a report."""
     sentence = " ".join(str(error).split()) or type(error).__name__
     if exit_code_of(error) is ExitCode.UNEXPECTED:
         bug = error.__cause__ if isinstance(error, pipeline_errors.BackupBroken) else error
-        return f"Unexpected {type(bug).__name__}: {sentence} Please report this, with what --debug prints."
+        return f"Unexpected {type(bug).__name__}: {sentence} Please report this error with the output of --debug."
     return sentence
 
 
@@ -149,7 +149,7 @@ def _stop(number: int, _frame: FrameType | None) -> None:
 
 
 def _go_on_stopping(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing. Unlike SIG_IGN, a handler isn't inherited by programs, and Python doesn't complain if the signal is pending already."""
+    """Do nothing. Programs inherit SIG_IGN, but not a handler. With SIG_IGN, Python would also complain about a pending signal."""
 
 
 def _code_of_unwritten(failure: OSError) -> int:

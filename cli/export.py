@@ -19,7 +19,7 @@ from pipeline.postgres.restore_options import RestoreOptions
 if TYPE_CHECKING:
     from pipeline.catalog.manifest import Format
 
-_STANDARD_OUTPUT = 1  # its descriptor
+_STANDARD_OUTPUT = 1  # the file descriptor
 
 
 @with_restore_options
@@ -27,10 +27,8 @@ def export(
     backup: options.BackupId = "latest",
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
     database: options.Database = None,
+    cluster: options.Cluster = None,
     at: options.At = None,
     partial: options.Partial = False,
     file: Annotated[
@@ -39,7 +37,7 @@ def export(
             "--file",
             "-f",
             metavar="FILE",
-            help="Where to write it; standard output by default",
+            help="The file to write. Default: standard output",
         ),
     ] = None,
     format_: Annotated[
@@ -49,19 +47,24 @@ def export(
             "-F",
             metavar="FORMAT",
             parser=options.parse_format,
-            help="plain, or the backup's own for the archive as it was dumped: directory (as a tar of the folder), custom or tar",
+            help="plain writes an SQL script. The format of the backup writes pg_dump's archive: directory (as a tar), custom or tar",
         ),
     ] = "plain",
-    create: Annotated[bool, typer.Option("--create", "-C", help="Have the script make the database")] = False,
+    create: Annotated[bool, typer.Option("--create", "-C", help="Let the script create the database")] = False,
+    quiet: options.Quiet = False,
     choice: EntrySelection,
     how: RestoreOptions,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
     bin_dir: options.BinDir = None,
-    quiet: options.Quiet = False,
 ) -> None:
-    """Turn a backup into an SQL script for psql, or into the archive that was dumped. Every object is checked before a byte of it is used."""
+    """Turn a backup into an SQL script for psql, or into the archive that pg_dump made.
+
+    pgstow checks every object before it uses a byte of the object.
+    """
     from pipeline.catalog.find import BackupSelector
     from pipeline.errors import InvalidRequest
     from pipeline.restore.export import ExportRequest
@@ -78,7 +81,7 @@ def export(
     )
     if format_ == "directory" and file is not None:
         raise InvalidRequest(
-            f"The directory format is no single file: write it by pgstow restore --to-directory {file}."
+            f"The directory format is a folder, not a file: write it with pgstow restore --to-directory {file}."
         )
     store = options.open_store(from_, store_option, give_up_after, quiet=quiet)
     with closing(store), show_progress(quiet=quiet) as notify, _output(file) as output:
@@ -87,9 +90,9 @@ def export(
 
 @contextmanager
 def _output(file: Path | None) -> Iterator[BinaryIO]:
-    """Yield standard output, a device or a pipe, or a new file of mode 0600. The file gets its name once it is whole.
+    """Yield standard output, a device or a pipe, or a new file of mode 0600. The new file gets its name when it is complete.
 
-    Raises LocalResourceExhausted if the output can't be written, Stopped if its reader has gone, or InvalidRequest if ``file`` names no file.
+    Raise LocalResourceExhausted if the output can't be written, Stopped if its reader has gone, or InvalidRequest if ``file`` is a folder.
     """
     from pipeline.errors import InvalidRequest
 
@@ -100,7 +103,7 @@ def _output(file: Path | None) -> Iterator[BinaryIO]:
                 yield stream
         return
     if not file.name or file.is_dir():
-        raise InvalidRequest(f"--file {file} is a folder, and must be a file.")
+        raise InvalidRequest(f"--file {file} is a folder: name a file.")
     if _is_no_file(file):
         with _written_to(file), file.open("wb") as stream:
             yield stream
@@ -117,14 +120,14 @@ def _output(file: Path | None) -> Iterator[BinaryIO]:
 
 
 def _is_no_file(path: Path) -> bool:
-    """True if the path names a device or a pipe, such as /dev/null or /dev/stdout: a file must not take its place."""
+    """True if the path names a device or a pipe, such as /dev/null or /dev/stdout. A new file must not replace it."""
     of_process = path.is_symlink() and path.absolute().is_relative_to("/dev")  # /dev/stdout may be a file
     return path.exists() and (of_process or not path.is_file())
 
 
 @contextmanager
 def _written_to(place: Path | str) -> Iterator[None]:
-    """Run the block, which writes to ``place``. Raises LocalResourceExhausted if that fails, or Stopped if nobody reads any more."""
+    """Run the block, which writes to ``place``. Raise LocalResourceExhausted if a write fails, or Stopped if the reader has gone."""
     from pipeline.errors import LocalResourceExhausted
 
     try:

@@ -23,25 +23,28 @@ if TYPE_CHECKING:
 def gc(
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
     database: options.Database = None,
+    cluster: options.Cluster = None,
     grace: Annotated[
         timedelta,
         typer.Option(
             metavar="DURATION",
             parser=retention.parse_duration,
-            help="How long ago a backup must have begun and stored its last object to count as given up: 12h, 3d",
+            help="Remove an unfinished backup only if its start and its newest object are older than this, such as 12h or 3d",
             show_default="24h",
         ),
     ] = timedelta(hours=24),
-    yes: retention.Yes = False,
     dry_run: retention.DryRun = False,
+    yes: retention.Yes = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
 ) -> None:
-    """Remove what interrupted runs left: objects of backups that have no manifest. Say what, and ask first."""
+    """Remove the objects of backups that were never finished.
+
+    An interrupted backup leaves objects, but no manifest. pgstow first lists these objects, and asks before it removes them.
+    """
     from pipeline.prune.gc import GcRequest, collect, find_leftovers
 
     request = GcRequest(grace, cluster, database)

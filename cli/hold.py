@@ -10,54 +10,78 @@ from cli.progress import show_progress
 from pipeline.counting import counted
 
 app = Commands(
-    help="Legal holds: backups that nobody can delete until they are let go (S3 with Object Lock, Google Cloud Storage).",
+    help="Put legal holds on backups, so that nobody can delete them (S3 with Object Lock, Google Cloud Storage).",
     no_args_is_help=True,
 )
 
 
-@app.command("add", examples=["pgstow hold add 20261123T020000Z-7f3a9c --from s3://bucket/prefix"])
+@app.command(
+    "add",
+    examples=[
+        "pgstow hold add 20261123T020000Z-7f3a9c --from s3://bucket/prefix",
+        "pgstow hold add latest --from s3://bucket/prefix --database shop",
+    ],
+)
 def add(
     backup: options.BackupId,
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
     database: options.Database = None,
+    cluster: options.Cluster = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
 ) -> None:
-    """Put a legal hold on a backup: on its manifest and all its objects; of a whole server's, on all its members."""
+    """Put a legal hold on a backup: on its manifest and all its objects.
+
+    For a backup of a whole server, pgstow also holds the backups of its databases and of its roles.
+    """
     _hold(backup, from_, store_option, give_up_after, cluster, database, held=True, json=json, quiet=quiet)
 
 
-@app.command("remove", examples=["pgstow hold remove 20261123T020000Z-7f3a9c --from s3://bucket/prefix"])
+@app.command(
+    "remove",
+    examples=[
+        "pgstow hold remove 20261123T020000Z-7f3a9c --from s3://bucket/prefix",
+        "pgstow hold remove latest --from s3://bucket/prefix --database shop",
+    ],
+)
 def remove(
     backup: options.BackupId,
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
     database: options.Database = None,
+    cluster: options.Cluster = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
 ) -> None:
-    """Take a legal hold off a backup."""
+    """Remove the legal hold from a backup."""
     _hold(backup, from_, store_option, give_up_after, cluster, database, held=False, json=json, quiet=quiet)
 
 
-@app.command("list", examples=["pgstow hold list --from s3://bucket/prefix"])
+@app.command(
+    "list",
+    examples=[
+        "pgstow hold list --from s3://bucket/prefix",
+        "pgstow hold list --from s3://bucket/prefix --database shop --json",
+    ],
+)
 def list_(
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
     database: options.Database = None,
+    cluster: options.Cluster = None,
     json: options.Json = False,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
 ) -> None:
-    """List the backups under a legal hold, and say for how many backups this can't be told."""
+    """List the backups under a legal hold.
+
+    pgstow also counts the backups whose holds the credentials may not read.
+    """
     from pipeline.prune.hold import find_holds
 
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
@@ -72,7 +96,9 @@ def list_(
         if lock.held:
             print(display.one_line(f"{ref.cluster}/{ref.database} {ref.backup_id}"))
     if untold:
-        print(f"Legal holds of {counted(len(untold), 'backup')} can't be told: needs {' and '.join(untold[0].needs)}.")
+        print(
+            f"The legal holds of {counted(len(untold), 'backup')} can't be read: the credentials need {' and '.join(untold[0].needs)}."
+        )
     elif not locks:
         print(f"No backup in {store.url} is under a legal hold.")
 
@@ -101,7 +127,7 @@ def _hold(
     name = display.one_line(f"{meant.cluster}/{meant.database} {meant.backup_id}")
     also = f" and its {counted(len(members), 'member')}" if members else ""
     total = sum(objects.values())
-    state = "under a legal hold now" if held else "no longer under a legal hold"
+    state = "now under a legal hold" if held else "no longer under a legal hold"
     done = f"{name}{also}: {counted(total, 'object')} {'is' if total == 1 else 'are'} {state}."
     with result_of(done):
         if json:

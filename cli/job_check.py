@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipeline.nightly.jobs import Job
 
 PATIENCE = 20.0
-"""Seconds to retry a request to a store, as in ``pgstow check``."""
+"""The time to retry a request to a store, in seconds; the same as in ``pgstow check``."""
 
 
 def examine_job(job: "Job", destination: str, *, quiet: bool) -> bool:

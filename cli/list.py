@@ -27,13 +27,13 @@ _ODD = "pgstow gives no manifest this name"
 def list_(
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
     database: options.Database = None,
+    cluster: options.Cluster = None,
     json: options.Json = False,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
 ) -> None:
-    """List the backups that a store holds, oldest first."""
+    """List the backups in a store, oldest first."""
     from pipeline.catalog.attestation import latest_attestations
     from pipeline.catalog.listing import list_manifests, tell_foreign
     from pipeline.catalog.reader import read_catalog
@@ -124,12 +124,12 @@ def _minute(moment: datetime) -> str:
 
 
 def _number(manifest: "Manifest", number: int) -> str:
-    """Return the number in words; an empty text for a backup that has no tables by its kind."""
+    """Return the number in words; an empty text for a backup of roles and tablespaces, which has no tables."""
     return "" if manifest.kind == "globals" else f"{number:,}"
 
 
 def _kind(manifest: "Manifest") -> str:
-    """Return words for a backup of something else than a whole database; an empty text for a whole database."""
+    """Return what a backup holds, in words; an empty text for a whole database."""
     dump = manifest.dump
     match manifest.kind:
         case "globals":

@@ -1,4 +1,4 @@
-"""Log a run on standard error while it goes on: in words for people, or as one JSON object a line."""
+"""Log a run on standard error while it runs: as text for people, or as one JSON object a line."""
 
 import signal
 import sys
@@ -29,13 +29,13 @@ class Log(Protocol):
         """Log the result for one database at one destination."""
 
     def trouble(self, sentence: str | None) -> None:
-        """Log a problem that makes no backup fail. None means that there is no problem."""
+        """Log a problem that makes no backup fail. Log nothing if ``sentence`` is None."""
 
     def retrying(self, sentence: str) -> None:
-        """Log that a request to a store fails, and is tried again."""
+        """Log that a request to a store failed, and that pgstow retries it."""
 
     def failed(self, error: Exception) -> None:
-        """With ``--debug``, log the traceback of an error. The error's sentence is logged elsewhere."""
+        """With ``--debug``, log the traceback of an error. Other methods log the sentence of the error."""
 
 
 class _Text:
@@ -106,7 +106,7 @@ def _log(level: str, event: str, **more: Any) -> None:
 
 @contextmanager
 def logging(log_format: str, *, quiet: bool, debug: bool) -> Iterator[Log]:
-    """Yield the log in the format ``text`` or ``json``. In JSON, an error that ends the command becomes a line of the log and typer.Exit."""
+    """Yield the log in the format ``text`` or ``json``. In JSON, turn an error that ends the command into a line of the log and typer.Exit."""
     if log_format == "text":
         with show_progress(quiet=quiet) as notify:
             yield _Text(notify, quiet=quiet, debug=debug)

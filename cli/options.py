@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they are parsed."""
+"""Options that several commands share, and the functions that parse them."""
 
 import math
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def parse_size(text: str | int) -> int:
-    """Return the bytes in a text such as ``256MiB``; see :func:`pipeline.config.parse_size`. Raises typer.BadParameter."""
+    """Return the bytes in a text such as ``256MiB``; see :func:`pipeline.config.parse_size`. Raise typer.BadParameter."""
     try:
         return config.parse_size(str(text))
     except ValueError as exc:
@@ -26,14 +26,14 @@ def parse_size(text: str | int) -> int:
 
 
 def parse_rate(text: str | int) -> int:
-    """Return the bytes a second in a text such as ``10MiB``. Raises typer.BadParameter, also for 0."""
+    """Return the bytes a second in a text such as ``10MiB``. Raise typer.BadParameter, also for 0."""
     if (rate := parse_size(text)) == 0:
-        raise typer.BadParameter("at a rate of 0, nothing would ever be moved; leave the option out for no limit")
+        raise typer.BadParameter("a rate of 0 would move nothing; leave the option out for no limit")
     return rate
 
 
 def parse_moment(text: str) -> datetime:
-    """Return the time in a text; see :func:`storage_backends.moments.parse_moment`. Raises typer.BadParameter."""
+    """Return the time in a text; see :func:`storage_backends.moments.parse_moment`. Raise typer.BadParameter."""
     from storage_backends.moments import parse_moment as parse
 
     try:
@@ -43,7 +43,7 @@ def parse_moment(text: str) -> datetime:
 
 
 def parse_patience(text: str | float) -> float:
-    """Return the seconds for which to retry a request, from 0 to :data:`config.LONGEST_PATIENCE`. Raises typer.BadParameter."""
+    """Return the seconds for which to retry a request, from 0 to :data:`config.LONGEST_PATIENCE`. Raise typer.BadParameter."""
     try:
         seconds = float(text)
     except ValueError:
@@ -56,19 +56,19 @@ def parse_patience(text: str | float) -> float:
 def parse_format(text: str) -> str:
     """Return the name of pg_dump's format. The text is the name or its first letter, as for ``pg_dump --format``.
 
-    Raises typer.BadParameter.
+    Raise typer.BadParameter.
     """
     for name in ("directory", "custom", "tar", "plain"):
         if text in {name, name[0]}:
             return name
-    raise typer.BadParameter(f"{text!r} is no format of pg_dump's; write directory, custom, tar or plain")
+    raise typer.BadParameter(f"{text!r} is not a format of pg_dump; write directory, custom, tar or plain")
 
 
 MEMORY_DEFAULT = "192MiB"
 STORE_VARIABLE = "PGSTOW_STORE"
 STORE = "The store"
-LIMITS = "Limits"
-WHAT = "What to take"
+LIMITS = "Resources"
+WHAT = "Selection"
 SERVER = "A whole server"
 
 To: TypeAlias = Annotated[
@@ -77,8 +77,7 @@ To: TypeAlias = Annotated[
         "--to",
         metavar="URL",
         envvar=STORE_VARIABLE,
-        help="s3://bucket/prefix, gs://bucket/prefix or a folder",
-        rich_help_panel=STORE,
+        help="The store for the backup: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or a folder",
     ),
 ]
 ToEach: TypeAlias = Annotated[
@@ -86,10 +85,9 @@ ToEach: TypeAlias = Annotated[
     typer.Option(
         "--to",
         metavar="URL",
-        help="s3://bucket/prefix, gs://bucket/prefix or a folder; several times for several stores, from one dump; "
-        f"{STORE_VARIABLE} of the environment by default",
+        help="The store for the backup: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or a folder. If it is repeated, one dump goes to each store. "
+        f"Default: the environment variable {STORE_VARIABLE}",
         show_default=False,
-        rich_help_panel=STORE,
     ),
 ]
 From: TypeAlias = Annotated[
@@ -98,13 +96,12 @@ From: TypeAlias = Annotated[
         "--from",
         metavar="URL",
         envvar=STORE_VARIABLE,
-        help="s3://bucket/prefix, gs://bucket/prefix or a folder",
-        rich_help_panel=STORE,
+        help="The store of the backups: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or a folder",
     ),
 ]
 CreateStore: TypeAlias = Annotated[
     bool,
-    typer.Option("--create-store", help="Make the folder in --to if it is missing", rich_help_panel=STORE),
+    typer.Option("--create-store", help="Create the folder in --to if it does not exist", rich_help_panel=STORE),
 ]
 StoreOptions: TypeAlias = Annotated[
     list[str] | None,
@@ -112,8 +109,9 @@ StoreOptions: TypeAlias = Annotated[
         "--store-option",
         "-o",
         metavar="KEY=VALUE",
-        help="endpoint, ca_bundle, region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, "
-        "lock_mode, allow_http, create_only, connect_timeout, read_timeout, create; as in the URL's query",
+        help="An option of the store; can be repeated. A URL takes the same options in its query, after '?'. The keys: endpoint, ca_bundle, "
+        "region, profile, path_style, storage_class, kms_key, checksum, project, retain_days, retain_until, lock_mode, allow_http, "
+        "create_only, connect_timeout, read_timeout, create",
         rich_help_panel=STORE,
     ),
 ]
@@ -122,24 +120,31 @@ GiveUpAfter: TypeAlias = Annotated[
     typer.Option(
         metavar="SECONDS",
         parser=parse_patience,
-        help="How long to retry each request to a store that fails",
+        help="If a request to the store fails, retry it for this time",
         rich_help_panel=STORE,
     ),
 ]
 Cluster: TypeAlias = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The cluster that the backup is filed under")
+    str | None, typer.Option(metavar="CLUSTER", help="Only backups of this cluster, as pgstow list shows it")
 ]
-Database: TypeAlias = Annotated[str | None, typer.Option(metavar="NAME", help="The database that was backed up")]
+Database: TypeAlias = Annotated[str | None, typer.Option(metavar="DATABASE", help="Only backups of this database")]
 At: TypeAlias = Annotated[
     datetime | None,
-    typer.Option(metavar="TIME", parser=parse_moment, help="With latest: the newest backup of this time or before"),
+    typer.Option(
+        metavar="TIME",
+        parser=parse_moment,
+        help="Take the latest backup whose data is not newer than this time, such as 2026-11-23T02:00 or 2026-11-23T02:00:00Z",
+    ),
 ]
-Partial: TypeAlias = Annotated[bool, typer.Option("--partial", help="With latest: also a partial backup")]
+Partial: TypeAlias = Annotated[bool, typer.Option("--partial", help="Let latest also mean a partial backup")]
 BackupId: TypeAlias = Annotated[
-    str, typer.Argument(metavar="BACKUP", help="A backup's ID, the beginning of one, or latest", show_default=False)
+    str,
+    typer.Argument(
+        metavar="BACKUP", help="The backup's ID, the beginning of its ID, or latest (the default)", show_default=False
+    ),
 ]
-Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document, for machines")]
-Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors and the result")]
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document")]
+Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors, warnings and the result")]
 Jobs: TypeAlias = Annotated[
     int | None,
     typer.Option(
@@ -148,7 +153,7 @@ Jobs: TypeAlias = Annotated[
         metavar="N",
         min=1,
         max=config.MOST_AT_ONCE,
-        help="Parallel jobs; by default the processors, four at most",
+        help="The number of parallel jobs. Default: the number of processors, at most 4",
         rich_help_panel=LIMITS,
     ),
 ]
@@ -158,7 +163,7 @@ Transfers: TypeAlias = Annotated[
         metavar="N",
         min=1,
         max=config.MOST_AT_ONCE,
-        help="Objects on their way to or from the store at once",
+        help="The number of objects to send or fetch at once",
         rich_help_panel=LIMITS,
     ),
 ]
@@ -167,7 +172,7 @@ Memory: TypeAlias = Annotated[
     typer.Option(
         metavar="SIZE",
         parser=parse_size,
-        help="Memory for data in flight",
+        help="Memory for data on its way, such as 512MiB",
         show_default=MEMORY_DEFAULT,
         rich_help_panel=LIMITS,
     ),
@@ -178,7 +183,7 @@ SpoolDir: TypeAlias = Annotated[
         metavar="FOLDER",
         file_okay=False,
         exists=True,
-        help="Where to spool; the system's temporary folder by default",
+        help="The folder for temporary files. Default: the system's temporary folder",
         rich_help_panel=LIMITS,
     ),
 ]
@@ -187,7 +192,7 @@ LimitRate: TypeAlias = Annotated[
     typer.Option(
         metavar="SIZE",
         parser=parse_rate,
-        help="Bytes a second to or from the store, all transfers together; no limit by default",
+        help="The most bytes a second to or from the store, for all transfers together, such as 10MiB. Default: no limit",
         rich_help_panel=LIMITS,
     ),
 ]
@@ -197,13 +202,17 @@ Nice: TypeAlias = Annotated[
         metavar="N",
         min=0,
         max=19,
-        help="Raise the niceness of pgstow and of PostgreSQL's programs here, so that others get the processors first",
+        help="Add N to the niceness of pgstow and of PostgreSQL's programs on this machine, so that other programs run first",
         rich_help_panel=LIMITS,
     ),
 ]
 BinDir: TypeAlias = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FOLDER", help="Where PostgreSQL's programs are, if not in the usual places"),
+    typer.Option(
+        metavar="FOLDER",
+        help="A folder with PostgreSQL's programs; can be repeated. Default: the usual folders, then PATH",
+        rich_help_panel=LIMITS,
+    ),
 ]
 
 
@@ -217,9 +226,9 @@ def open_store(
 ) -> "StorageBackend":
     """Return the store at ``url``. ``give_up_after`` is in seconds, ``limit_rate`` in bytes a second.
 
-    Unless ``quiet``, standard error tells of requests that fail more than once, while they are tried again.
+    Unless ``quiet``, standard error reports requests that fail more than once, while pgstow retries them.
 
-    Raises InvalidRequest if an option has no value, and InvalidStorageURL or AccessDenied as :func:`storage_backends.open_backend` does.
+    Raise InvalidRequest if an option has no value, and InvalidStorageURL or AccessDenied as :func:`storage_backends.open_backend` does.
     """
     from cli.errors import print_error
     from storage_backends import open_backend
@@ -229,20 +238,21 @@ def open_store(
 
 
 def parse_conninfo(text: str, *, quiet: bool) -> "Conninfo":
-    """Return the connection string. Unless ``quiet``, standard error warns of a secret in it. Raises InvalidRequest as Conninfo.parse does."""
+    """Return the connection string. Unless ``quiet``, warn on standard error of a secret in it. Raise InvalidRequest as Conninfo.parse does."""
     from cli.errors import print_error
     from pipeline.postgres.conninfo import Conninfo
 
     conninfo = Conninfo.parse(text)
     if conninfo.secrets and not quiet:
         print_error(
-            f"Others on this machine can read the {conninfo.secrets[0]} in the list of processes: keep it in ~/.pgpass, or in a service file."
+            f"Other users of this machine can read the {conninfo.secrets[0]} in the list of processes: "
+            "keep it in ~/.pgpass or in a service file."
         )
     return conninfo
 
 
 def parse_store_options(options: list[str] | None) -> dict[str, str]:
-    """Return the options in ``KEY=VALUE`` by their keys. Raises InvalidRequest if an option has no value."""
+    """Return the options in ``KEY=VALUE`` by their keys. Raise InvalidRequest if an option has no value."""
     from pipeline.errors import InvalidRequest
 
     pairs = [option.partition("=") for option in options or []]
@@ -262,23 +272,26 @@ def open_stores(
     create: bool = False,
     quiet: bool = False,
 ) -> "list[StorageBackend]":
-    """Return the stores at ``urls``, or else the store that the environment names. ``options_of_each`` are added for each store. With
-    ``create``, the first object makes a folder that is missing.
+    """Return the stores at ``urls``, or else the store that the environment names. Each store gets ``options_of_each``, too.
 
-    Raises InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raises as
+    With ``create``, the first object creates a missing folder.
+
+    Raise InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raise as
     :func:`open_store` does.
     """
     from pipeline.errors import InvalidRequest
     from storage_backends import is_folder, place_of
 
-    # typer itself would split the variable at its spaces, which a folder's name may have.
+    # typer would split the variable at its spaces, but a folder's name may have spaces.
     if not (named := urls or [url for url in [os.environ.get(STORE_VARIABLE)] if url]):
-        raise InvalidRequest(f"Say where the backup shall go: --to URL, or {STORE_VARIABLE} in the environment.")
+        raise InvalidRequest(f"The backup needs a store: give --to URL, or set {STORE_VARIABLE} in the environment.")
     if len(named) > 1 and options:
-        raise InvalidRequest("With several stores, options stand in each one's URL: leave out --store-option.")
+        raise InvalidRequest(
+            "--store-option works only with one store: leave out --store-option, and write the options into the URLs."
+        )
     given = parse_store_options(options)
     if len({place_of(url, given) for url in named}) < len(named):
-        raise InvalidRequest("A store is named twice: one copy there is all that can be.")
+        raise InvalidRequest("A store is named twice, but it can hold only one copy: leave out one --to.")
     of_each = [*(options or ()), *options_of_each]
     return [
         open_store(
@@ -293,7 +306,7 @@ def open_stores(
 
 
 def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":
-    """Return the limits. ``memory`` is in bytes; ``more`` may have ``spool`` and ``object_size``, too. Raises InvalidRequest."""
+    """Return the limits. ``memory`` is in bytes; ``more`` may have ``spool`` and ``object_size``. Raise InvalidRequest."""
     from pipeline.config import Limits, default_jobs
 
     return Limits(jobs=jobs or default_jobs(), transfers=transfers, memory=memory, spool_parent=spool_dir, **more)

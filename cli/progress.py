@@ -1,4 +1,4 @@
-"""The progress of a command on standard error: a bar on a terminal, or a line now and then elsewhere."""
+"""The progress of a command on standard error: a bar on a terminal, or a line every ten seconds elsewhere."""
 
 import sys
 import time
@@ -15,15 +15,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _LINE_INTERVAL = 10.0  # seconds
-_LONGEST_LEFT = 30 * 86400  # seconds; nobody waits longer, and no manifest's sizes can overflow it
-_BAR_WIDTH = 20  # columns, of a terminal that may have 80
+_LONGEST_LEFT = (
+    30 * 86400
+)  # seconds; a longer time is no help, and a huge size in a manifest could overflow a timedelta
+_BAR_WIDTH = 20  # columns; the terminal may have 80
 
 
 @contextmanager
 def show_progress(*, quiet: bool) -> Iterator[Notify]:
     """Yield a callable that shows events on standard error: with a bar on a terminal, in plain lines elsewhere.
 
-    If ``quiet``, it shows only notices. A terminal that can't move its cursor (``TERM=dumb``) gets lines.
+    If ``quiet``, the callable shows only notices. A terminal that can't move its cursor (``TERM=dumb``) gets lines.
     """
     if quiet:
         yield _show_notice
@@ -55,7 +57,7 @@ def _amounts(event: Progress) -> str:
 
 
 class _Pace:
-    """How fast a step goes. The step's first progress may tell of work that was done before the step."""
+    """The speed of a step. The first progress of a step may include work that was done before the step."""
 
     def __init__(self) -> None:
         self.begin()
@@ -66,18 +68,18 @@ class _Pace:
         self._before = 0
 
     def left(self, event: Progress) -> str:
-        """Return in words how long the rest will take if it goes on at the step's speed so far; an empty text if that is unknown."""
+        """Return in words how long the rest takes at the average speed of the step; an empty text if the time is unknown."""
         if self._begun is None:
             self._begun, self._before = time.monotonic(), event.done
         done, rest = event.done - self._before, event.total - event.done
-        if done <= 0 or rest <= 0 or 100 * event.done < event.total:  # too little to judge by
+        if done <= 0 or rest <= 0 or 100 * event.done < event.total:  # too little for an estimate
             return ""
         seconds = (time.monotonic() - self._begun) * rest / done
         return f"{timedelta(seconds=round(seconds))} left" if seconds < _LONGEST_LEFT else ""
 
 
 class _Lines:
-    """Print a line for each step, and one about every ten seconds, so that a log shows that the command goes on."""
+    """Print a line for each step, and a line about every ten seconds, so that a log shows that the command still works."""
 
     def __init__(self) -> None:
         self._last = time.monotonic()
@@ -115,7 +117,7 @@ def _bar(console: "Console") -> Iterator[Notify]:
         TextColumn("[dim]{task.fields[current]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
         console=console,
         transient=True,
-        redirect_stdout=False,  # a result must not go where messages go
+        redirect_stdout=False,  # results must not go to standard error
         expand=True,
     )
     unknown: dict[str, Any] = {"total": None, "share": "", "amounts": "", "left": "", "current": ""}

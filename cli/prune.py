@@ -20,27 +20,38 @@ if TYPE_CHECKING:
     from pipeline.prune.prune import Pruned
     from pipeline.prune.retention import Decision
 
-KEEP = "What to keep, of each database and kind"
+KEEP = "What to keep, for each database and kind of backup"
 
 
 def prune(
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
     database: options.Database = None,
+    cluster: options.Cluster = None,
+    dry_run: retention.DryRun = False,
+    yes: retention.Yes = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
     keep_last: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="The newest so many", rich_help_panel=KEEP),
+        typer.Option(metavar="N", min=0, help="Keep the newest N backups", rich_help_panel=KEEP),
     ] = 0,
     keep_hourly: Annotated[
-        int, typer.Option(metavar="N", min=0, help="The newest of each of the last so many hours", rich_help_panel=KEEP)
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Keep the newest backup of each of the last N hours that have one",
+            rich_help_panel=KEEP,
+        ),
     ] = 0,
     keep_daily: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, help="The newest of each of the last so many days, in UTC", rich_help_panel=KEEP
+            metavar="N",
+            min=0,
+            help="Keep the newest backup of each of the last N days (in UTC) that have one",
+            rich_help_panel=KEEP,
         ),
     ] = 0,
     keep_weekly: Annotated[
@@ -48,46 +59,57 @@ def prune(
         typer.Option(
             metavar="N",
             min=0,
-            help="The newest of each of the last so many weeks, from Monday on",
+            help="Keep the newest backup of each of the last N weeks (from Monday) that have one",
             rich_help_panel=KEEP,
         ),
     ] = 0,
     keep_monthly: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="The newest of each of the last so many months", rich_help_panel=KEEP),
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Keep the newest backup of each of the last N months that have one",
+            rich_help_panel=KEEP,
+        ),
     ] = 0,
     keep_yearly: Annotated[
         int,
-        typer.Option(metavar="N", min=0, help="The newest of each of the last so many years", rich_help_panel=KEEP),
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Keep the newest backup of each of the last N years that have one",
+            rich_help_panel=KEEP,
+        ),
     ] = 0,
     keep_within: Annotated[
         timedelta,
         typer.Option(
             metavar="DURATION",
             parser=retention.parse_duration,
-            help="All that are older than the newest by less than this: 36h, 30d, 8w",
+            help="Keep all backups that are less than DURATION older than the newest backup, such as 36h, 30d or 8w",
             show_default=False,
             rich_help_panel=KEEP,
         ),
     ] = timedelta(),
     keep_tag: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="All with this tag; may be given again", rich_help_panel=KEEP),
+        typer.Option(metavar="TAG", help="Keep all backups with this tag; can be repeated", rich_help_panel=KEEP),
     ] = None,
     only_verified: Annotated[
         str | None,
         typer.Option(
             metavar="LEVEL",
-            help="Rules count a backup only if its latest attestation says that it is good: at level objects, bytes, archive or restore",
+            help="Count only backups that are good by their latest attestation, at this level or above: objects, bytes, archive or restore",
             rich_help_panel=KEEP,
         ),
     ] = None,
-    yes: retention.Yes = False,
-    dry_run: retention.DryRun = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
 ) -> None:
-    """Remove the backups that no rule keeps. Say which and why, and ask first."""
+    """Remove the backups that no rule keeps.
+
+    pgstow first lists the backups with the reasons to keep or drop them, and asks before it removes any.
+    """
     from pipeline.catalog.attestation import Level
     from pipeline.errors import InvalidRequest
     from pipeline.prune.policy import Policy

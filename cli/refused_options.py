@@ -1,11 +1,11 @@
-"""Options of PostgreSQL's programs that a command doesn't take, with the reason. Whoever types such an option reads the reason."""
+"""Options of PostgreSQL's programs that a command refuses, each with the reason. If a command gets such an option, it prints the reason."""
 
 from collections.abc import Mapping
 
 from pipeline.pg_dump_options import refusal
 
 Refused = Mapping[tuple[str, ...], str]
-"""The reason by the option's spellings: a clause that follows a colon. The page in docs/ on the program's options repeats it."""
+"""The reason for each option, by its spellings. A reason is a clause that follows a colon. docs/pg_restore-options.md repeats it."""
 
 OF_PG_RESTORE: Refused = {
     ("-d", "--dbname"): "pgstow restore --into names the database",
@@ -34,7 +34,7 @@ OF_PG_RESTORE: Refused = {
 
 
 def why_refused(command: str | None, option: str) -> str | None:
-    """Return a sentence on why the command doesn't take the option; None if it isn't an option that people would expect."""
+    """Return a sentence that says why the command doesn't take the option; None if no program of PostgreSQL has the option."""
     if command in {"backup", "check"}:
         return refusal(option)
     if command not in {"restore", "export"}:

@@ -27,27 +27,29 @@ def restore(
     backup: options.BackupId = "latest",
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
     database: options.Database = None,
+    cluster: options.Cluster = None,
     at: options.At = None,
     partial: options.Partial = False,
     into: restore_options.Into = None,
     create: restore_options.Create = False,
     maintenance_db: restore_options.MaintenanceDb = None,
-    all_databases: restore_options.AllDatabases = False,
-    globals_only: restore_options.GlobalsOnly = False,
     to_directory: restore_options.ToDirectory = None,
+    allow_nonempty: restore_options.AllowNonempty = False,
+    allow_older: restore_options.AllowOlder = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
     choice: EntrySelection,
     to_schema: restore_options.ToSchema = None,
     as_: restore_options.As = None,
-    allow_nonempty: restore_options.AllowNonempty = False,
-    allow_older: restore_options.AllowOlder = False,
+    all_databases: restore_options.AllDatabases = False,
+    globals_only: restore_options.GlobalsOnly = False,
     how: RestoreOptions,
     map_role: restore_options.Roles = None,
     keep_going: restore_options.KeepGoing = False,
     allow_error: restore_options.AllowErrors = None,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
@@ -55,10 +57,11 @@ def restore(
     limit_rate: options.LimitRate = None,
     nice: options.Nice = 0,
     bin_dir: options.BinDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
-    """Restore a database, or some of its tables. Every object is checked before PostgreSQL sees a byte of it."""
+    """Restore a database, some of its tables, or a whole server.
+
+    pgstow checks every object before PostgreSQL gets a byte of the object.
+    """
     from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.request import ServerTarget
     from pipeline.errors import InvalidRequest
@@ -67,7 +70,7 @@ def restore(
     from pipeline.restore.request import RestoreRequest
 
     if (into is None) == (to_directory is None):
-        raise InvalidRequest("Say where to restore: --into a database, or --to-directory.")
+        raise InvalidRequest("A restore needs a target: give either --into or --to-directory.")
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     relocation = None if to_schema is None and as_ is None else Relocation(to_schema, as_)
     how = replace(how, keep_going=keep_going)
@@ -90,7 +93,7 @@ def restore(
             or allow_error
         ):
             raise InvalidRequest(
-                "--all-databases and --globals-only go with --into, a cluster and a backup, and with nothing else."
+                "A restore with --all-databases or --globals-only takes only --into, --cluster and a backup: leave out the other options."
             )
         on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older)
         _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)
@@ -98,7 +101,9 @@ def restore(
     if to_directory is not None:
         made_there = create or allow_nonempty or allow_older
         if how != RestoreOptions() or relocation or map_role or allow_error or made_there:
-            raise InvalidRequest("--to-directory restores nothing: give the pg_restore that does these options.")
+            raise InvalidRequest(
+                "--to-directory only writes files, so it takes no options of a restore: give these options to pg_restore."
+            )
         _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
         return
     request = RestoreRequest(
@@ -143,7 +148,7 @@ def restore(
             return
         print(f"{display.one_line(done)} in {display.format_duration(seconds)}.")
         if not how.loads_data:
-            print("No data was asked for, and so none was counted.")
+            print("These options restore no data, so pgstow counted no rows.")
             return
         print(
             f"{counted(restored.rows, 'row')} in {counted(restored.tables, 'table')}, as the manifest says; "
@@ -190,7 +195,7 @@ def _parse_roles(pairs: list[str]) -> dict[str, str]:
     for pair in pairs:
         old, _, new = pair.partition("=")
         if not (old and new):
-            raise InvalidRequest(f"--map-role {pair} says no two roles: write OLD=NEW.")
+            raise InvalidRequest(f"--map-role {pair} doesn't name two roles: write OLD=NEW.")
         roles[old] = new
     return roles
 
@@ -231,7 +236,7 @@ def _extract(
         print(done)
         if format_ == "plain":
             print(
-                f"psql would run commands in {shown(path)}. Restore it as docs/recovery.md shows under “A single file”."
+                f"{shown(path)} may hold commands for psql. Restore it as docs/recovery.md shows under “A single file”."
             )
         else:
             listed = "" if choice.is_all else f"--use-list={shown(folder / LIST_NAME)} "

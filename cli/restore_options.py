@@ -1,4 +1,4 @@
-"""Options on what to restore and how, which ``restore`` and ``export`` share: pg_restore's, and a few of pgstow."""
+"""The options of ``pgstow restore`` and ``pgstow export``: pg_restore's, and a few of pgstow's own."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,34 +16,61 @@ from pipeline.postgres.use_list import parse_list
 
 HOW = "How to restore"
 _MOST = 2**31 - 1
-"""pg_restore counts objects in 32 bits."""
+"""The largest number of objects: pg_restore counts them in 32 bits."""
+
+
+def _parse_count(text: str | int) -> int:
+    """Return the number in a text. Raise typer.BadParameter if it is not a number from 1 to 2,147,483,647."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if not 1 <= number <= _MOST:
+        raise typer.BadParameter(f"{text!r} is not a number from 1 to {_MOST}")
+    return number
 
 
 def _flag(help_: str, *spellings: str) -> Any:
     return Annotated[bool, typer.Option(*spellings, help=help_, rich_help_panel=HOW)]
 
 
-def _value(help_: str, metavar: str, *spellings: str, of: type = list[str], panel: str = HOW, **limits: int) -> Any:
-    option = typer.Option(*spellings, metavar=metavar, help=help_, rich_help_panel=panel, **cast("Any", limits))
+def _value(help_: str, metavar: str, *spellings: str, of: type = list[str], panel: str = HOW, **more: Any) -> Any:
+    option = typer.Option(*spellings, metavar=metavar, help=help_, rich_help_panel=panel, **more)
     return Annotated[of | None, option]
 
 
 CHOICE: Mapping[str, Any] = {
     "tables": _value(
-        "Only these tables, with their indexes, triggers, grants and the like", "PATTERN", "--table", "-t", panel=WHAT
+        "Only tables that match, with their indexes, triggers, grants and the like; can be repeated",
+        "PATTERN",
+        "--table",
+        "-t",
+        panel=WHAT,
     ),
-    "schemas": _value("Only these schemas, and the tables of -t", "PATTERN", "--schema", "-n", panel=WHAT),
-    "indexes": _value("Only these indexes, of existing tables", "NAME", "--index", "-I", panel=WHAT),
+    "schemas": _value(
+        "Only schemas that match, and the tables of --table; can be repeated", "PATTERN", "--schema", "-n", panel=WHAT
+    ),
+    "indexes": _value("Only this index, on an existing table; can be repeated", "NAME", "--index", "-I", panel=WHAT),
     "functions": _value(
-        "Only these functions, as pgstow show --toc spells them", "NAME(TYPES)", "--function", "-P", panel=WHAT
+        "Only this function, spelled as in pgstow show --toc; can be repeated",
+        "NAME(TYPES)",
+        "--function",
+        "-P",
+        panel=WHAT,
     ),
     "triggers": _value(
-        "Only these triggers, as pgstow show --toc spells them", "'TABLE NAME'", "--trigger", "-T", panel=WHAT
+        "Only this trigger, spelled as in pgstow show --toc; can be repeated",
+        "'TABLE NAME'",
+        "--trigger",
+        "-T",
+        panel=WHAT,
     ),
-    "exclude_tables": _value("All but these tables", "PATTERN", "--exclude-table", panel=WHAT),
-    "exclude_schemas": _value("All but these schemas", "PATTERN", "--exclude-schema", "-N", panel=WHAT),
+    "exclude_tables": _value("Leave out tables that match; can be repeated", "PATTERN", "--exclude-table", panel=WHAT),
+    "exclude_schemas": _value(
+        "Leave out schemas that match; can be repeated", "PATTERN", "--exclude-schema", "-N", panel=WHAT
+    ),
     "listed": _value(
-        "Only the entries of this list, in its order; pgstow show --toc prints one to edit",
+        "Restore only the entries in this list, in its order. pgstow show --toc prints a list that you can edit",
         "FILE",
         "--use-list",
         "-L",
@@ -51,57 +78,73 @@ CHOICE: Mapping[str, Any] = {
         panel=WHAT,
     ),
 }
-"""By field of EntrySelection: the option's type and declaration."""
+"""For each field of EntrySelection, the type and declaration of its option."""
 CHANGES: Mapping[str, Any] = {
-    "schema_only": _flag("Definitions without data", "--schema-only", "-s"),
-    "data_only": _flag("Data into existing tables", "--data-only", "-a"),
-    "statistics_only": _flag("Only the planner's statistics (pg_restore 18)", "--statistics-only"),
-    "no_schema": _flag("Data and statistics, no definitions (pg_restore 18)", "--no-schema"),
-    "no_data": _flag("Definitions and statistics, no data (pg_restore 18)", "--no-data"),
-    "no_statistics": _flag("Leave out the planner's statistics (pg_restore 18)", "--no-statistics"),
-    "statistics": _flag("The planner's statistics too, as by default (pg_restore 18)", "--statistics"),
-    "sections": _value("pre-data, data or post-data", "SECTION", "--section"),
-    "clean": _flag("Drop the objects to restore before they are made anew", "--clean", "-c"),
-    "if_exists": _flag("With --clean: a missing object is no error", "--if-exists"),
-    "no_owner": _flag("Leave out owners: the role that restores owns everything", "--no-owner", "-O"),
-    "use_set_session_authorization": _flag(
-        "Make each object as its owner, instead of giving it to the owner", "--use-set-session-authorization"
+    "schema_only": _flag("Only definitions, no data", "--schema-only", "-s"),
+    "data_only": _flag("Only data, into existing tables", "--data-only", "-a"),
+    "statistics_only": _flag("Only the planner's statistics (pg_restore 18 and newer)", "--statistics-only"),
+    "no_schema": _flag(
+        "Only data and the planner's statistics, no definitions (pg_restore 18 and newer)", "--no-schema"
     ),
-    "no_privileges": _flag("Leave out grants", "--no-privileges", "--no-acl", "-x"),
+    "no_data": _flag("Only definitions and the planner's statistics, no data (pg_restore 18 and newer)", "--no-data"),
+    "no_statistics": _flag("Leave out the planner's statistics (pg_restore 18 and newer)", "--no-statistics"),
+    "statistics": _flag(
+        "Restore the planner's statistics, too; this is the default (pg_restore 18 and newer)", "--statistics"
+    ),
+    "sections": _value("Only this section: pre-data, data or post-data; can be repeated", "SECTION", "--section"),
+    "clean": _flag("Drop each object before it is restored", "--clean", "-c"),
+    "if_exists": _flag("With --clean: go on if an object to drop does not exist", "--if-exists"),
+    "no_owner": _flag("Leave out owners, so that the role that restores owns every object", "--no-owner", "-O"),
+    "use_set_session_authorization": _flag(
+        "Create each object as its owner, instead of changing its owner afterwards", "--use-set-session-authorization"
+    ),
+    "no_privileges": _flag("Leave out privileges (GRANT, REVOKE)", "--no-privileges", "--no-acl", "-x"),
     "no_comments": _flag("Leave out comments", "--no-comments"),
-    "no_policies": _flag("Leave out row security and its policies (pg_restore 18)", "--no-policies"),
+    "no_policies": _flag("Leave out the policies of row security (pg_restore 18 and newer)", "--no-policies"),
     "no_publications": _flag("Leave out publications", "--no-publications"),
     "no_subscriptions": _flag("Leave out subscriptions", "--no-subscriptions"),
     "no_security_labels": _flag("Leave out security labels", "--no-security-labels"),
-    "no_tablespaces": _flag("Put everything into the default tablespace", "--no-tablespaces"),
+    "no_tablespaces": _flag("Restore all objects into the default tablespace", "--no-tablespaces"),
     "no_table_access_method": _flag(
-        "Give each table the default access method (pg_restore 15)", "--no-table-access-method"
+        "Give each table the default access method (pg_restore 15 and newer)", "--no-table-access-method"
     ),
-    "role": _value("Act as this role after login", "ROLE", "--role", of=str),
-    "disable_triggers": _flag("With --data-only: neither triggers nor foreign keys see the data", "--disable-triggers"),
+    "role": _value("Switch to this role after login (SET ROLE)", "ROLE", "--role", of=str),
+    "disable_triggers": _flag(
+        "With --data-only: disable triggers and foreign keys while the data is loaded", "--disable-triggers"
+    ),
     "superuser": _value(
-        "With --disable-triggers: the superuser who disables them", "ROLE", "--superuser", "-S", of=str
+        "With --disable-triggers: the superuser that disables them", "ROLE", "--superuser", "-S", of=str
     ),
-    "single_transaction": _flag("All or nothing, in a single job", "--single-transaction", "-1"),
+    "single_transaction": _flag("Restore everything in one transaction, with one job", "--single-transaction", "-1"),
     "transaction_size": _value(
-        "Commit after so many objects (pg_restore 17)", "NUMBER", "--transaction-size", of=int, min=1, max=_MOST
+        "Commit after this number of objects (pg_restore 17 and newer)",
+        "N",
+        "--transaction-size",
+        of=int,
+        parser=_parse_count,
     ),
 }
-"""By field of RestoreOptions: the option's type and declaration."""
+"""For each field of RestoreOptions, the type and declaration of its option."""
 
 Into: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="CONNINFO", help="The database to restore into; libpq's environment counts too"),
+    typer.Option(
+        metavar="CONNINFO",
+        help="The database to restore into: its name, a URI, or 'host=… dbname=…'. libpq's environment, such as PGHOST, fills in the rest",
+    ),
 ]
 Create: TypeAlias = Annotated[
-    bool, typer.Option("--create", "-C", help="Make the database, like the one that was backed up")
+    bool,
+    typer.Option(
+        "--create", "-C", help="Create the database in --into, with the settings of the database that was backed up"
+    ),
 ]
 MaintenanceDb: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--maintenance-db",
-        metavar="NAME",
-        help="The database to connect to when pgstow makes another; by default postgres, else template1, else the one in --into",
+        metavar="DATABASE",
+        help="The database to connect to while pgstow creates another. Default: postgres, or else template1, or else the database in --into",
     ),
 ]
 AllDatabases: TypeAlias = Annotated[
@@ -109,44 +152,49 @@ AllDatabases: TypeAlias = Annotated[
     typer.Option(
         "--all-databases",
         "-A",
-        help="A whole cluster: roles, tablespaces, every database",
+        help="Restore a whole server: roles, tablespaces and every database",
         rich_help_panel=SERVER,
     ),
 ]
 GlobalsOnly: TypeAlias = Annotated[
     bool,
-    typer.Option("--globals-only", "-g", help="A cluster's roles and tablespaces", rich_help_panel=SERVER),
+    typer.Option(
+        "--globals-only", "-g", help="Restore only the roles and tablespaces of a server", rich_help_panel=SERVER
+    ),
 ]
 ToDirectory: TypeAlias = Annotated[
-    Path | None, typer.Option(metavar="FOLDER", help="Write a directory-format archive for pg_restore instead")
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Write pg_dump's files into this folder, for pg_restore, instead of restoring a database"
+    ),
 ]
 ToSchema: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="Put the chosen objects into this schema instead", rich_help_panel=WHAT),
+    typer.Option(metavar="SCHEMA", help="Restore the chosen objects into this schema", rich_help_panel=WHAT),
 ]
 As: TypeAlias = Annotated[
     str | None,
-    typer.Option("--as", metavar="NAME", help="Give the chosen table this name instead", rich_help_panel=WHAT),
+    typer.Option("--as", metavar="TABLE", help="Restore the chosen table under this name", rich_help_panel=WHAT),
 ]
 AllowNonempty: TypeAlias = Annotated[
     bool,
-    typer.Option("--allow-nonempty", help="Restore into a database that isn't empty, or data into tables that aren't"),
+    typer.Option("--allow-nonempty", help="Restore into a database, or into tables, that are not empty"),
 ]
 AllowOlder: TypeAlias = Annotated[
-    bool, typer.Option("--allow-older", help="Restore into a server of an older major version than the backup's")
+    bool, typer.Option("--allow-older", help="Restore into a server whose major version is older than the backup's")
 ]
 KeepGoing: TypeAlias = Annotated[
     bool,
     typer.Option(
-        "--keep-going", help="Go on after errors, as pg_restore does without --exit-on-error", rich_help_panel=HOW
+        "--keep-going", help="Go on after an error of SQL, as pg_restore does by default", rich_help_panel=HOW
     ),
 ]
 AllowErrors: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--allow-error",
-        metavar="PATTERN",
-        help="With --keep-going: errors that match this regular expression are no failure",
+        metavar="REGEX",
+        help="With --keep-going: do not fail because of errors that match this regular expression; can be repeated",
         rich_help_panel=HOW,
     ),
 ]
@@ -155,17 +203,17 @@ Roles: TypeAlias = Annotated[
     typer.Option(
         "--map-role",
         metavar="OLD=NEW",
-        help="Put the role NEW in the place of OLD: as owner, in grants and in policies",
+        help="Use the role NEW instead of OLD as owner, in privileges and in policies; can be repeated",
         rich_help_panel=HOW,
     ),
 ]
 
 
 def with_restore_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Return the command with the options in CHOICE and CHANGES in the place of its parameters ``choice`` and ``how``.
+    """Return the command with the options in CHOICE and CHANGES instead of its parameters ``choice`` and ``how``.
 
-    The command gets them as an EntrySelection and as RestoreOptions. Raises InvalidRequest if options contradict each other, or if the list of
-    entries can't be read.
+    The command gets the options as an EntrySelection and as RestoreOptions. Raise InvalidRequest if two options contradict each other, or if
+    the list of entries can't be read.
     """
     signature = inspect.signature(command, eval_str=True)
     parameters = []
@@ -198,4 +246,4 @@ def _read_list(path: Path | None) -> tuple[int, ...]:
     try:
         return parse_list(path.read_text("utf-8", "replace")) if path else ()
     except OSError as exc:
-        raise InvalidRequest(f"Cannot read the list {path}: {exc.strerror}.") from exc
+        raise InvalidRequest(f"The list {path} can't be read: {exc.strerror}.") from exc

@@ -1,4 +1,4 @@
-"""Options on how long to keep backups, and on removing them."""
+"""The options of retention: tags, locks, and questions before a removal."""
 
 import sys
 from datetime import UTC, datetime, timedelta
@@ -12,7 +12,10 @@ from pipeline import config
 Tags: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
-        "--tag", metavar="NAME", help="A name for prune --keep-tag; may be given again", rich_help_panel=STORE
+        "--tag",
+        metavar="TAG",
+        help="A tag of the backup, for pgstow prune --keep-tag; can be repeated",
+        rich_help_panel=STORE,
     ),
 ]
 RetainDays: TypeAlias = Annotated[
@@ -21,7 +24,7 @@ RetainDays: TypeAlias = Annotated[
         metavar="DAYS",
         min=1,
         max=36500,
-        help="Have the store lock every object for so many days",
+        help="The store locks every object for this number of days",
         rich_help_panel=STORE,
     ),
 ]
@@ -30,16 +33,16 @@ RetainUntil: TypeAlias = Annotated[
     typer.Option(
         metavar="TIME",
         parser=parse_moment,
-        help="Have the store lock every object until then",
+        help="The store locks every object until this time, such as 2026-12-31 or 2026-12-31T00:00:00Z",
         rich_help_panel=STORE,
     ),
 ]
 Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking")]
-DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing")]
+DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing")]
 
 
 def parse_duration(text: str | timedelta) -> timedelta:
-    """Return the duration in a text such as ``30d``; see :func:`pipeline.config.parse_duration`. Raises typer.BadParameter."""
+    """Return the duration in a text such as ``30d``; see :func:`pipeline.config.parse_duration`. Raise typer.BadParameter."""
     if isinstance(text, timedelta):
         return text
     try:
@@ -49,31 +52,35 @@ def parse_duration(text: str | timedelta) -> timedelta:
 
 
 def lock_options(days: int | None, until: datetime | None) -> list[str]:
-    """Return the options of a store that locks each object ``until`` a time, or for so many ``days`` from now.
+    """Return the options of a store that locks each object ``until`` a time, or for a number of ``days`` from now.
 
-    Return no options if neither is given. Raises InvalidRequest if both are given.
+    Return no options if neither is given. Raise InvalidRequest if both are given.
     """
     from pipeline.errors import InvalidRequest
 
     if days is not None and until is not None:
-        raise InvalidRequest("Say either --retain-days or --retain-until.")
+        raise InvalidRequest("--retain-days and --retain-until exclude each other: leave one out.")
     if days is not None:
         until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days)
     return [] if until is None else [f"retain_until={until.isoformat()}"]
 
 
 def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool:
-    """True if something is to be removed: by ``--yes``, or by a person's answer at the terminal. Without a terminal, the answer is no."""
+    """True if ``--yes`` or a person at the terminal agrees to the removal. Without a terminal, the answer is no."""
     if yes and not dry_run:
         return True
     if not dry_run and not json and sys.stdin.isatty() and sys.stderr.isatty():
         try:
             if typer.confirm(question, default=False, err=True):
                 return True
-        except typer.Abort:  # Ctrl-D, which ends no line
+        except typer.Abort:  # Ctrl-D, which leaves the cursor in the line of the question
             print(file=sys.stderr)
         print("Nothing was removed.", file=sys.stderr)
         return False
-    why = "a dry run" if dry_run else "a dry run, since nobody is asked here: give --yes to remove it"
-    print(f"Nothing was removed: this was {why}.", file=sys.stderr)
+    why = (
+        "this was a dry run"
+        if dry_run
+        else "this was a dry run, because pgstow can't ask without a terminal. To remove them, give --yes"
+    )
+    print(f"Nothing was removed: {why}.", file=sys.stderr)
     return False

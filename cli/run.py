@@ -21,24 +21,48 @@ if TYPE_CHECKING:
     from pipeline.nightly.jobs import Job
     from pipeline.nightly.outcome import JobResult
 
-OVER = "Instead of what the file says"
+OVER = "Instead of the settings in pgstow.toml"
 
 
 def run(
     context: typer.Context,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Databases, by their names in the file; all of them by default"),
+        typer.Argument(metavar="NAME", help="The databases to back up, by their names in pgstow.toml. Default: all"),
     ] = None,
     *,
     config: run_options.Config = None,
+    spread: Annotated[
+        int,
+        typer.Option(
+            metavar="SPAN",
+            parser=run_options.parse_span,
+            help="First wait a random time of at most SPAN, such as 30m, so that not all hosts start at once",
+            show_default=False,
+        ),
+    ] = 0,
+    log_format: Annotated[
+        Literal["text", "json"],
+        typer.Option(
+            metavar="text|json",
+            envvar="PGSTOW_LOG_FORMAT",
+            help="The log on standard error: text for people, or one JSON object a line",
+        ),
+    ] = "text",
+    json: options.Json = False,
+    quiet: options.Quiet = False,
     destination: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Only to this destination; several times for several", rich_help_panel=OVER),
+        typer.Option(metavar="NAME", help="Back up only to this destination; can be repeated", rich_help_panel=OVER),
     ] = None,
     verify: Annotated[
         Literal["objects", "bytes", "archive", "restore", "none"] | None,
-        typer.Option(envvar="PGSTOW_VERIFY", help="How far to verify each backup", rich_help_panel=OVER),
+        typer.Option(
+            metavar="LEVEL",
+            envvar="PGSTOW_VERIFY",
+            help="How far to verify each backup: objects, bytes, archive, restore or none",
+            rich_help_panel=OVER,
+        ),
     ] = None,
     jobs: Annotated[
         int | None,
@@ -49,7 +73,7 @@ def run(
             min=1,
             max=pipeline_config.MOST_AT_ONCE,
             envvar="PGSTOW_JOBS",
-            help="Parallel jobs",
+            help="The number of parallel jobs",
             rich_help_panel=OVER,
         ),
     ] = None,
@@ -59,7 +83,7 @@ def run(
             metavar="SIZE",
             parser=options.parse_size,
             envvar="PGSTOW_MEMORY",
-            help="Memory for data in flight",
+            help="Memory for data on its way, such as 512MiB",
             rich_help_panel=OVER,
         ),
     ] = None,
@@ -70,27 +94,15 @@ def run(
             file_okay=False,
             exists=True,
             envvar="PGSTOW_SPOOL_DIR",
-            help="Where to spool",
+            help="The folder for temporary files",
             rich_help_panel=OVER,
         ),
     ] = None,
-    spread: Annotated[
-        int,
-        typer.Option(
-            metavar="SPAN",
-            parser=run_options.parse_span,
-            help="Begin after a random wait of up to so long, such as 30m, so that not all hosts begin at once",
-            show_default=False,
-        ),
-    ] = 0,
-    log_format: Annotated[
-        Literal["text", "json"],
-        typer.Option(envvar="PGSTOW_LOG_FORMAT", help="On standard error: for people, or one JSON object a line"),
-    ] = "text",
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
-    """Back up the databases of pgstow.toml to their destinations, verify and prune the backups there, and report the result."""
+    """Back up the databases in pgstow.toml, verify the backups, and remove old backups.
+
+    pgstow.toml says how far to verify each backup, which backups to keep, and where to report the result.
+    """
     overrides = {
         "destinations": destination or None,
         "verify": verify,
@@ -110,9 +122,9 @@ def run(
 
 
 def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: int, log: logs.Log) -> dict[str, Any]:
-    """Do the run, and report it to the metrics, the hooks and the ping. Return the results as a document.
+    """Do the run, and report it by metrics, hooks and ping. Return the results as a document.
 
-    Raises InvalidRequest if the file or a name is wrong, BackupRunning if another run is under way, or the exception that stopped the run.
+    Raise InvalidRequest if the file or a name is wrong, BackupRunning if another run is under way, or the exception that stopped the run.
     """
     from pipeline.nightly.config_file import ConfigFile
     from pipeline.nightly.hooks import attempt, ping, tell
@@ -130,9 +142,13 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
         time.sleep(random.uniform(0, spread))  # noqa: S311 - no secret
         started_at = datetime.now(UTC)
         outcomes, stopped = list[JobResult](), None
-        whole = not names and not overrides["destinations"]  # a run of a part, by hand, pings no dead man's switch
+        whole = (
+            not names and not overrides["destinations"]
+        )  # a run of some databases, by hand, must not ping the dead man's switch
         if config.monitoring.ping == "":
-            log.trouble("Nobody is pinged: the environment lacks the variable that [monitoring] names for it.")
+            log.trouble(
+                "The run sends no ping: the environment variable that [monitoring] names for its URL is not set."
+            )
         elif whole and (url := config.monitoring.ping):
             log.trouble(attempt("The ping", partial(ping, url, "start"), log.failed))
         try:
@@ -173,12 +189,12 @@ def _run(path: Path, names: "Sequence[str]", overrides: dict[str, Any], spread: 
 
 
 def _undone(jobs: "Sequence[Job]", outcomes: "Sequence[JobResult]") -> "list[JobResult]":
-    """Return a failure for each database and destination that a stopped run has not done."""
+    """Return a failure for each database and destination that a stopped run did not reach."""
     from pipeline.errors import PipelineError
     from pipeline.nightly.outcome import JobResult
 
     done = {(outcome.database, outcome.destination) for outcome in outcomes}
-    error = PipelineError("The run was stopped before this was done.")
+    error = PipelineError("The run stopped before this backup was complete.")
     return [
         JobResult(job.name, name, datetime.now(UTC), error=error)
         for job in jobs
@@ -188,7 +204,7 @@ def _undone(jobs: "Sequence[Job]", outcomes: "Sequence[JobResult]") -> "list[Job
 
 
 def _exit_code(outcomes: "Sequence[JobResult]", stopped: BaseException | None) -> int:
-    """Return the exit code of the run. Damage comes before all other failures, as in ``pgstow verify``."""
+    """Return the exit code of the run. As in ``pgstow verify``, damage comes before all other failures."""
     if isinstance(stopped, Stopped):
         return 128 + stopped.number
     if isinstance(stopped, Exception):

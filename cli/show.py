@@ -26,32 +26,35 @@ def show(
     backup: options.BackupId = "latest",
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
     database: options.Database = None,
+    cluster: options.Cluster = None,
     at: options.At = None,
     partial: options.Partial = False,
     all_tables: Annotated[
-        bool, typer.Option("--all", help=f"Every table, not just the {_TABLES_SHOWN} largest")
+        bool, typer.Option("--all", help=f"Show every table, not only the {_TABLES_SHOWN} largest")
     ] = False,
     toc: Annotated[
         bool,
         typer.Option(
-            "--toc", help="Print the table of contents as pg_restore --list does, to edit for restore --use-list"
+            "--toc", help="Print the table of contents as pg_restore --list does. Edit it for pgstow restore --use-list"
         ),
     ] = False,
-    bin_dir: options.BinDir = None,
     json: options.Json = False,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
+    bin_dir: options.BinDir = None,
 ) -> None:
-    """Explain one backup from its manifest; no data is read."""
+    """Show what one backup holds.
+
+    pgstow reads the manifest, and for --toc the table of contents, but no rows.
+    """
     from pipeline.catalog.find import BackupSelector, find_stored
     from pipeline.catalog.keys import BackupRef
     from pipeline.errors import InvalidRequest
     from pipeline.prune.hold import manifest_lock
 
     if toc and json:
-        raise InvalidRequest("--toc prints pg_restore's list, which is no JSON: say one of both.")
+        raise InvalidRequest("--toc and --json exclude each other: leave one out.")
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         with show_progress(quiet=True) as notify:
@@ -61,7 +64,7 @@ def show(
             from pipeline.restore.show_toc import show_toc
 
             listed = show_toc(store, manifest, tuple(bin_dir or ()))
-            if sys.stdout.isatty():  # names must not control a terminal; in a file they stay as they are
+            if sys.stdout.isatty():  # a name must not control a terminal; in a file, names stay as they are
                 listed = "".join(f"{display.one_line(line)}\n" for line in listed.split("\n")[:-1])
             print(listed, end="")
             return
@@ -73,7 +76,7 @@ def show(
 
 
 def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
-    """Return the result of the backup's latest verification in words. Return None, and print a notice, if it can't be read."""
+    """Return the result of the backup's latest verification in words. If it can't be read, print a notice, and return None."""
     from pipeline.catalog.attestation import latest_attestations
     from pipeline.catalog.keys import BackupRef
 
@@ -89,11 +92,11 @@ def _describe_lock(manifest: "Manifest", lock: "ObjectLock") -> str:
     told = " and ".join(words)
     if not lock.needs:
         return told or "no"
-    lacking = f"can't be told: needs {' and '.join(lock.needs)}"
+    lacking = f"can't be read: the credentials need {' and '.join(lock.needs)}"
     if told:
         return f"{told}; the rest {lacking}"
     asked = manifest.retained_until
-    return f"{lacking}; a lock until {_moment(asked)} was asked for" if asked else lacking
+    return f"{lacking}; the backup asked for a lock until {_moment(asked)}" if asked else lacking
 
 
 def _moment(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""Standard output and standard error. A closed stream, a full disk or a reader that has gone must not undo a command's work."""
+"""Standard output and standard error. A closed stream, a full disk or a missing reader must not make a command's work fail."""
 
 import codecs
 import io
@@ -8,22 +8,23 @@ import sys
 from typing import Any, TextIO
 
 _SPELLED = {"…": "...", "✓": "+", "✗": "x", "→": "->"}
-"""pgstow's own signs, for encodings that lack them."""
+"""The spelling of pgstow's own signs in encodings that lack them."""
 _UNENCODABLE = "pgstow.unencodable"
 """The name of :func:`_spell` among Python's handlers of encoding errors."""
 
 
 def take_over() -> None:
-    """Give this process three open descriptors, and streams over them that never fail. Call this before anything else is opened.
+    """Open the three standard descriptors, and put streams over them that never fail. Call this function before anything else opens a file.
 
-    The next file or socket to be opened gets the number of a closed descriptor, and a child or a library would write into it. So /dev/null
-    takes the number. Python has no stream for a closed descriptor, and ``print(file=None)`` would write messages to standard output.
+    The next file or socket would get the number of a closed descriptor, and a child or a library would write into it. /dev/null therefore
+    takes the number. Python has no stream for a closed descriptor, and ``print(file=None)`` would write messages to
+    standard output.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # Writing to a closed standard output has to fail, so it is open for reading alone.
+            # Writing to a closed standard output must fail, so /dev/null is open only for reading.
             os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)  # the lowest number that is free
             os.set_inheritable(number, True)
     if sys.stdin is None:
@@ -34,14 +35,17 @@ def take_over() -> None:
 
 
 def unwritten() -> OSError | None:
-    """Return why standard output refused a part of the output; None if it took everything, or if an earlier call returned the failure."""
+    """Return the error by which standard output refused a part of the output.
+
+    Return None if standard output took everything, or if an earlier call returned the error.
+    """
     sys.stdout.flush()
     raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     return raw.take_failure() if isinstance(raw, _Result) else None
 
 
 class _Messages(io.FileIO):
-    """A stream that drops what it can't write. A lost message must not make the work fail."""
+    """A stream that drops the bytes that it can't write. A lost message must not make the work fail."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -52,7 +56,7 @@ class _Messages(io.FileIO):
 
 
 class _Result(io.FileIO):
-    """A stream that drops everything after its first failure, so that the work goes on. :meth:`take_failure` returns the failure."""
+    """A stream that drops all bytes after its first failure, so that the work goes on. :meth:`take_failure` returns the failure."""
 
     _broken = False
     _failure: OSError | None = None
@@ -60,7 +64,7 @@ class _Result(io.FileIO):
     def write(self, data: Any, /) -> int:
         if not self._broken:
             try:
-                while (written := super().write(data)) is None:  # a pipe that doesn't block, and is full
+                while (written := super().write(data)) is None:  # the pipe is full, and doesn't block
                     select.select([], [self], [])
             except OSError as exc:
                 self._broken, self._failure = True, exc
@@ -75,7 +79,7 @@ class _Result(io.FileIO):
 
 
 def _text(raw: io.FileIO, replaced: TextIO | None) -> TextIO:
-    """Return a text stream over ``raw``, like the stream that it replaces. Characters that the encoding lacks are spelled or escaped."""
+    """Return a text stream over ``raw``, like the stream that it replaces. It spells or escapes characters that the encoding lacks."""
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=replaced.encoding if replaced else "utf-8",
@@ -85,7 +89,7 @@ def _text(raw: io.FileIO, replaced: TextIO | None) -> TextIO:
 
 
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Return what stands for a character that the encoding lacks, and the place after the character."""
+    """Return the replacement of a character that the encoding lacks, and the position after the character."""
     if isinstance(error, UnicodeEncodeError) and (spelled := _SPELLED.get(error.object[error.start])):
         return spelled, error.start + 1
     return codecs.backslashreplace_errors(error)

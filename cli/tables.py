@@ -1,4 +1,4 @@
-"""Tables on standard output: on a terminal they fit its width, and elsewhere each row is one whole line. No name or ID is ever cut."""
+"""Tables on standard output. On a terminal, a table fits the width. Elsewhere, each row is one line. No name or ID is ever cut."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,26 +28,26 @@ class Column:
     wraps: bool = False
     """True for sentences, which may take several lines."""
     spare: int = 0
-    """If a terminal is too narrow, the column with the highest number is left out first. A column with 0 stays."""
+    """The order in which a narrow terminal leaves out columns: the highest number first. A column with 0 always stays."""
 
     @cached_property
     def width(self) -> int:
-        """The width of the widest cell. Many of China's, Japan's and Korea's characters take two places."""
+        """The width of the widest cell, in columns of a terminal. Many Chinese, Japanese and Korean characters take two columns."""
         from rich.text import Text
 
         return max(Text.from_markup(cell).cell_len for cell in (self.heading, *self.cells))
 
     @property
     def least_width(self) -> int:
-        """The least width that the column needs, in characters."""
+        """The smallest width that the column can have, in columns of a terminal."""
         return min(self.width, _NARROWEST) if self.wraps else self.width
 
 
 def print_backups(refs: "Sequence[BackupRef]", columns: Sequence[Column]) -> None:
-    """Print a table of backups, each with its cluster, database and ID, and then a cell of each column.
+    """Print a table of backups. A row has the cluster, the database, the ID, and a cell of each column.
 
-    If a terminal has no room for all columns, the cluster and the database become a heading above their backups. ``refs`` has the backups
-    of a database one after another.
+    If a terminal has no room for all columns, the cluster and the database become a heading above their backups. In ``refs``, the backups
+    of a database must follow one another.
     """
     clusters = Column("CLUSTER", [display.literal(ref.cluster) for ref in refs])
     databases = Column("DATABASE", [display.literal(ref.database) for ref in refs])
@@ -61,9 +61,9 @@ def print_backups(refs: "Sequence[BackupRef]", columns: Sequence[Column]) -> Non
 
 
 def print_table(columns: Sequence[Column], headings: Sequence[str] = ()) -> None:
-    """Print the columns that have a cell other than an empty one or the number 0. Leave out spare columns for which a terminal has no room.
+    """Print a table. Leave out columns whose cells are all empty or 0, and spare columns for which a terminal has no room.
 
-    ``headings`` has an item for each row. Rows that follow one another under the same heading are a group, with the heading above.
+    ``headings`` has an item for each row. Successive rows with the same heading form a group below this heading.
     """
     out = display.console()
     indent = 2 if headings else 0
@@ -76,7 +76,7 @@ def print_table(columns: Sequence[Column], headings: Sequence[str] = ()) -> None
     for column in columns:
         widths.append(min(column.width, column.least_width + max(room, 0)))
         room -= widths[-1] - column.least_width
-    out.width = max(out.width, out.width - room)  # rich would cut what is too wide; a terminal goes on in the next line
+    out.width = max(out.width, out.width - room)  # rich would cut a line that is too wide; a terminal wraps it
     out.print(_table(columns, widths, range(0), indent, header=True))
     for heading, places in groupby(range(len(columns[0].cells)), lambda place: headings[place] if headings else None):
         if heading:

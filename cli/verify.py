@@ -22,35 +22,42 @@ if TYPE_CHECKING:
     from pipeline.verify.proof import ProofRequest
     from pipeline.verify.request import Verification
 
-PROOF = "What to prove by restoring"
+PROOF = "With --level restore"
 
 
 def verify(
     backup: options.BackupId = "latest",
     *,
     from_: options.From,
-    store_option: options.StoreOptions = None,
-    give_up_after: options.GiveUpAfter = 300.0,
-    cluster: options.Cluster = None,
-    database: options.Database = None,
-    at: options.At = None,
-    partial: options.Partial = False,
-    latest_of_each: Annotated[
-        bool, typer.Option("--latest-of-each", help="The latest backup of each database, one after the other")
-    ] = False,
     level: Annotated[
         str,
         typer.Option(
             metavar="LEVEL",
-            help="objects: all there, as the store reports; bytes: all read and hashed; archive: all decompressed and parsed too; "
-            "restore: all restored into a server",
+            help="How far to verify. objects: the store reports every object. bytes: every object has its SHA-256. archive: every file also "
+            "decompresses, and pg_restore can parse the archive. restore: PostgreSQL also restores everything",
         ),
     ] = "bytes",
+    database: options.Database = None,
+    cluster: options.Cluster = None,
+    latest_of_each: Annotated[
+        bool, typer.Option("--latest-of-each", help="Verify the latest backup of each database, one after another")
+    ] = False,
+    at: options.At = None,
+    partial: options.Partial = False,
+    attest: Annotated[
+        bool | None,
+        typer.Option(
+            "--attest/--no-attest",
+            help="Write the result to the store, as an attestation. Default: only with --level restore",
+        ),
+    ] = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
     scratch: Annotated[
         str | None,
         typer.Option(
             metavar="CONNINFO",
-            help="A server to restore on, into a new database that is dropped again; by default a server that pgstow starts",
+            help="The server for the test restore. pgstow creates a database there, and later drops it. Default: a server that pgstow starts",
             rich_help_panel=PROOF,
         ),
     ] = None,
@@ -65,7 +72,7 @@ def verify(
         typer.Option(
             "--assert",
             metavar="SQL",
-            help="A statement that must return one row with one value: true",
+            help="A statement that must return one row with the single value true; can be repeated",
             rich_help_panel=PROOF,
         ),
     ] = None,
@@ -73,16 +80,12 @@ def verify(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help="A file of such statements",
+            help="A file of such statements; can be repeated",
             rich_help_panel=PROOF,
         ),
     ] = None,
-    attest: Annotated[
-        bool | None,
-        typer.Option(
-            "--attest/--no-attest", help="Put the result into the store as an attestation; by default at level restore"
-        ),
-    ] = None,
+    store_option: options.StoreOptions = None,
+    give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
@@ -90,10 +93,11 @@ def verify(
     limit_rate: options.LimitRate = None,
     nice: options.Nice = 0,
     bin_dir: options.BinDir = None,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
 ) -> None:
-    """Verify that a backup is still what was stored, up to a test restore. For a cluster, verify each of its backups."""
+    """Verify that a backup is undamaged, up to a test restore.
+
+    For a backup of a whole server, pgstow verifies the backups of all its databases and of its roles.
+    """
     from pipeline.catalog.attestation import Level
     from pipeline.catalog.find import LATEST, BackupSelector, find_stored, sources
     from pipeline.errors import InvalidRequest
@@ -102,11 +106,11 @@ def verify(
     from pipeline.verify.request import Verification, VerifyRequest
 
     if level not in list(Level):
-        raise typer.BadParameter(f"{level!r} is none of {', '.join(Level)}", param_hint="--level")
+        raise typer.BadParameter(f"{level!r} is not a level; write {', '.join(Level)}", param_hint="--level")
     if level != Level.RESTORE and (scratch is not None or checksums or assertion or sql_check):
         raise InvalidRequest("--scratch, --checksums, --assert and --sql-check need --level restore.")
     if latest_of_each and backup != LATEST:
-        raise InvalidRequest(f"Verify either {backup} or --latest-of-each.")
+        raise InvalidRequest(f"{backup} and --latest-of-each exclude each other: leave one out.")
     server = None if scratch is None else options.parse_conninfo(scratch, quiet=quiet)
     request = VerifyRequest(
         level=Level(level),
@@ -167,9 +171,9 @@ def _run_each(
     run: "Callable[[Callable[[Notify], Verification]], Verification]",
     each: "Sequence[tuple[str, str, Callable[[Notify], Verification]]]",
 ) -> tuple[list[dict[str, Any]], set[ExitCode]]:
-    """Verify each backup. Return a document for each, and the exit codes of all backups that aren't good.
+    """Verify each backup. Return a document for each backup, and the exit codes of all backups that aren't good.
 
-    ``each`` has the cluster, the database, and a function that verifies the backup. A failure is printed, and the others go on.
+    ``each`` holds the cluster, the database, and a function that verifies the backup. After a failure, print it and go on.
     """
     from pipeline.errors import PipelineError
     from storage_backends import StorageError
@@ -190,7 +194,7 @@ def _run_each(
 
 
 def _codes(found: "Verification") -> set[ExitCode]:
-    """Return the exit codes that the result asks for."""
+    """Return the exit codes for a result; empty if the backup is good."""
     damaged = found.problems or found.replaced
     return ({ExitCode.DAMAGED} if damaged else set()) | ({ExitCode.STORE} if found.unreadable else set())
 
@@ -206,5 +210,7 @@ def _proof_request(
         try:
             assertions.append(Assertion(str(file), file.read_text("utf-8")))
         except (OSError, UnicodeDecodeError) as exc:
-            raise InvalidRequest(f"Cannot read {file}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
+            raise InvalidRequest(
+                f"--sql-check {file} can't be read: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}."
+            ) from exc
     return ProofRequest(scratch, checksums, assertions)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipeline.verify.proof import Proof
     from pipeline.verify.request import Verification
 
-_NAMED = 20  # objects that could not be read, named on standard error
+_NAMED = 20  # the most objects to name on standard error
 
 
 def as_document(found: "Verification") -> dict[str, Any]:
@@ -47,13 +47,13 @@ def as_document(found: "Verification") -> dict[str, Any]:
 
 
 def describe_all(documents: "Sequence[dict[str, Any]]") -> str:
-    """Return a sentence that names the backups that are good among the results of :func:`as_document`."""
+    """Return a sentence that names the good backups in the results of :func:`as_document`."""
     good = ", ".join(f"{one['database']} {one['backup_id']}" for one in documents if one["good"])
     return display.one_line(f"Verified {counted(len(documents), 'backup')}. Good: {good or 'none'}.")
 
 
 def print_result(found: "Verification", seconds: float) -> None:
-    """Print what is wrong on standard error, and the verdict on standard output. The verification took ``seconds``."""
+    """Print the problems on standard error, and the verdict on standard output. The verification took ``seconds``."""
     for problem in found.problems:
         print_error(problem)
     for sentences in (found.replaced, found.unreadable):
@@ -63,7 +63,7 @@ def print_result(found: "Verification", seconds: float) -> None:
             print_error(f"… and {counted(len(sentences) - _NAMED, 'more object')}: --json names them all.")
     name = display.one_line(f"{found.manifest.cluster}/{found.manifest.database} {found.manifest.backup_id}")
     if found.stored.doubt:
-        print(f"{name} is NOT BELIEVED: pgstow list says why, and README.md says what to do.")
+        print(f"{name} is NOT BELIEVED: pgstow list says why, and docs/retention.md says what to do.")
         return
     if found.problems and found.proof:
         print(
@@ -71,7 +71,7 @@ def print_result(found: "Verification", seconds: float) -> None:
         )
         return
     if found.problems:
-        print(f"{name} is DAMAGED: {len(found.problems)} of its objects or files are not what they were.")
+        print(f"{name} is DAMAGED: {len(found.problems)} of its objects or files differ from what was stored.")
         return
     if found.replaced:
         print(
@@ -96,7 +96,7 @@ def print_result(found: "Verification", seconds: float) -> None:
     print(f"{name} is good: {proof} ({display.format_duration(seconds)}).")
     if found.without_checksum:
         print(
-            f"For {counted(found.without_checksum, 'object')} the store reports no checksum: only the size is known at this level."
+            f"The store reports no checksum for {counted(found.without_checksum, 'object')}: this level checked only the size."
         )
 
 
@@ -108,12 +108,12 @@ def _parsed(manifest: "Manifest") -> str:
     if manifest.kind == "globals":
         return ""
     if manifest.dump.format in {"plain", "script"}:
-        return ", and the script is whole"
+        return ", and the script is complete"
     return ", and pg_restore can parse the archive"
 
 
 def print_cluster_result(found: "Verification") -> None:
-    """Print the result for a cluster's backup. The problems of its members were printed one by one."""
+    """Print the result for the backup of a cluster. The problems of its members are already printed."""
     manifest = found.manifest
     good = "good: all" if found.good else "NOT GOOD: not all"
     name = display.one_line(f"{manifest.cluster}/{manifest.database}")
@@ -131,5 +131,7 @@ def _describe_restore(proof: "Proof | None") -> str:
     if proof.compared is not None:
         words.append(f"the same content in {proof.compared:,} of these tables")
     if proof.assertions:
-        words.append(f"what was asserted in {counted(len(proof.assertions), 'place')}")
+        words.append(
+            f"{counted(len(proof.assertions), 'assertion')} {'holds' if len(proof.assertions) == 1 else 'hold'}"
+        )
     return ", ".join(words)

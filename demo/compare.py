@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-# Each row is a relation, and a query that digests it. The query's alias has a name that no column has: a column would hide the alias.
+# Each row is a relation, and a query that returns its digest. The alias in the query must not be the name of a column, which would hide it.
 _WHAT_TO_DIGEST = r"""
 SELECT oid::regclass::text,
        format('SELECT count(*), md5(coalesce(string_agg(whole_row::text, chr(10) ORDER BY whole_row::text COLLATE "C"), ''''))'
@@ -33,7 +33,7 @@ WHERE attnum > 0 AND NOT attisdropped
 UNION ALL
 SELECT concat_ws(' ', 'constraint', conrelid::regclass, quote_ident(conname), pg_get_constraintdef(c.oid))
 FROM ours JOIN pg_constraint AS c ON conrelid = ours.oid
-WHERE contype <> 'n' -- since PostgreSQL 18 NOT NULL is one too, but a dump does not keep its name
+WHERE contype <> 'n' -- since PostgreSQL 18, NOT NULL is a constraint, too, but a dump does not keep its name
 UNION ALL
 SELECT concat_ws(' ', 'index', pg_get_indexdef(indexrelid)) FROM ours JOIN pg_index ON indrelid = ours.oid
 UNION ALL
@@ -74,9 +74,9 @@ class Content:
 
 
 def contents(conninfo: str) -> dict[str, Content]:
-    """Return the number of rows and a digest of everything that holds data, by quoted name.
+    """Return the number of rows and a digest of each table and materialized view, by quoted name, and of all large objects.
 
-    The connection must be a superuser's: others can't read pg_largeobject. Raises psycopg.Error.
+    The role must be a superuser, since other roles can't read pg_largeobject. Raise psycopg.Error.
     """
     with psycopg.connect(conninfo) as connection:
         connection.execute("SET TIME ZONE 'UTC'")
@@ -89,6 +89,6 @@ def contents(conninfo: str) -> dict[str, Content]:
 
 
 def definitions(conninfo: str) -> list[str]:
-    """Return a sorted line for each relation, column, constraint, index, view, trigger, function, comment and so on. Raises psycopg.Error."""
+    """Return a sorted line for each relation, column, constraint, index, view, trigger, function, comment and so on. Raise psycopg.Error."""
     with psycopg.connect(conninfo) as connection:
         return [line for (line,) in connection.execute(_DEFINITIONS.encode()).fetchall()]

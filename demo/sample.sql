@@ -1,8 +1,8 @@
--- A database that resembles what people back up: several schemas, skewed sizes, what PostgreSQL can hold besides
--- tables, and names that break careless tools. The same rows on every machine and version: nothing is random.
+-- A sample database that resembles real databases. It has several schemas, tables of very different sizes, many kinds of
+-- objects, and names that break careless tools. Nothing is random: every machine and every version gets the same rows.
 --
--- pgstow.scale, a setting of ours, multiplies the rows (1 makes some 600,000; tests take less).
--- By hand: PGOPTIONS='-c pgstow.scale=0.1' psql -f demo/sample.sql
+-- The setting pgstow.scale multiplies the number of rows (1 makes about 670,000 rows; tests use less).
+-- To run it by hand: PGOPTIONS='-c pgstow.scale=0.1' psql -f demo/sample.sql
 
 CREATE FUNCTION pg_temp.rows(at_full_scale integer) RETURNS integer LANGUAGE sql AS $$
     SELECT greatest(10, (at_full_scale * coalesce(nullif(current_setting('pgstow.scale', true), ''), '1')::float8)::integer)
@@ -118,7 +118,7 @@ CREATE TRIGGER check_stars BEFORE INSERT OR UPDATE ON shop.review FOR EACH ROW E
 ALTER TABLE shop.review ENABLE ROW LEVEL SECURITY;
 CREATE POLICY everyone_reads ON shop.review FOR SELECT USING (true);
 
--- One table that is much larger than the others: what makes a parallel dump wait for its last job.
+-- One table is much larger than the others, so that a parallel dump waits for its last job.
 CREATE SCHEMA telemetry;
 CREATE TABLE telemetry.reading (
     sensor integer NOT NULL,
@@ -137,7 +137,7 @@ CREATE TABLE telemetry.nothing_yet (LIKE telemetry.reading INCLUDING ALL);
 CREATE UNLOGGED TABLE telemetry.scratch (id integer, span tstzrange);
 INSERT INTO telemetry.scratch VALUES (1, '[2024-01-01 00:00Z,2024-02-01 00:00Z)'), (2, 'empty'), (3, NULL);
 
--- Names that need quoting somewhere: in SQL, in a shell, in a path, in a pattern, in a URL.
+-- Names that need quotes in SQL, in a shell, in a path, in a pattern or in a URL.
 CREATE SCHEMA "odd names/日本 %41";
 SET LOCAL search_path = "odd names/日本 %41";
 CREATE TABLE "it's ""quoted""" (id integer PRIMARY KEY, "select" text);
@@ -171,7 +171,7 @@ INSERT INTO "no columns" SELECT FROM generate_series(1, 3);
 COMMENT ON TABLE U&"new\000Aline" IS E'A comment\n-- that looks like SQL;\nDROP TABLE nothing;';
 RESET search_path;
 
--- Large objects from none to some megabytes, which are files of their own in an archive.
+-- Large objects from 0 bytes to some megabytes. In an archive, each is a file of its own.
 SELECT lo_from_bytea((900000 + i)::oid, convert_to(repeat(md5(i::text), CASE WHEN i = 1 THEN 0 ELSE i * i * 20 END), 'UTF8'))
 FROM generate_series(1, least(60, pg_temp.rows(60))) AS i;
 COMMENT ON LARGE OBJECT 900002 IS 'A scanned contract';

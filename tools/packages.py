@@ -1,7 +1,7 @@
-"""Makes a deb and an rpm: pgstow with every Python package it needs, manual pages, completions and systemd's units. packages.py FOLDER
+"""Make a deb and an rpm with pgstow, all Python packages it needs, manual pages, completions and systemd's units. packages.py FOLDER
 
-They are for this machine's kind of processor, and for the minor version of Python that runs this, which they take from the system. nfpm writes
-both formats. https://nfpm.goreleaser.com
+The packages fit this machine's kind of processor, and the minor version of Python that runs this module. They use the system's Python. nfpm
+writes both formats. https://nfpm.goreleaser.com
 """
 
 import compileall
@@ -20,7 +20,7 @@ PYTHON = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 LIBRARY = "/usr/lib/pgstow"
 FORMATS = ("deb", "rpm")
 
-# Isolated: neither the environment, nor the folder it is started in, nor other packages of the system have a say in what a backup runs.
+# Isolated (-I): a backup runs no code from the environment, the current folder, or other packages of the system.
 _LAUNCHER = f"""\
 #!{PYTHON} -IS
 import sys
@@ -42,7 +42,7 @@ install -d -o root -g pgstow -m 0750 /etc/pgstow
 if [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 """
 
-# dpkg says "remove", rpm the number of versions that are left. What a person wrote, and the user, stay.
+# dpkg passes "remove", and rpm the number of remaining versions. The configuration and the user pgstow stay.
 _REMOVING = """\
 #!/bin/sh
 set -e
@@ -80,7 +80,7 @@ def lay_out(root: Path, work: Path) -> None:
     shutil.rmtree(library / "bin")
     (library / ".lock").unlink(missing_ok=True)
     shutil.move(library / "share", root / "usr/share")
-    # The user who runs pgstow may not write here, so that Python would compile everything at each start.
+    # The user that runs pgstow may not write here. Without these files, Python would compile every module at each start.
     compileall.compile_dir(library, stripdir=root, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
     _write(root / "usr/bin/pgstow", _LAUNCHER, mode=0o755)
     schedule = Schedule(2, 30, "day", 1800, "/etc/pgstow/pgstow.toml")
@@ -105,7 +105,7 @@ def describe(work: Path) -> dict[str, object]:
         "license": project["License-Expression"],
         "contents": [
             {"src": str(work / "root"), "dst": "/", "type": "tree"},
-            # Debian's zsh looks elsewhere than the others.
+            # zsh on Debian looks in another folder.
             {
                 "src": "/usr/share/zsh/site-functions/_pgstow",
                 "dst": "/usr/share/zsh/vendor-completions/_pgstow",

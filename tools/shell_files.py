@@ -1,12 +1,10 @@
-"""Makes what shells and man look for beside a program, when the wheel is built: completions, and a manual page for each command.
+"""Make the shell completions, and a manual page for each command, when the wheel is built.
 
-hatchling runs this (see pyproject.toml), and lays the files where tools look for them under an environment's ``share``. They come from the
-command line itself, so that they say what it takes. click-man doesn't know typer's options as options, and leaves them out.
+hatchling runs this module (see pyproject.toml), and puts the files below ``share``, where shells and man look for them. The text comes from
+the command line itself, so that it always agrees with the commands. click-man doesn't recognize typer's options, and leaves them out.
 """
 
-import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ PLACES = {
 }
 MANUAL = "share/man/man1"
 
-# typer's own is for a .zshrc: as a function of its own, it would complete nothing the first time.
+# typer's own script is for a .zshrc. As an autoloaded function, it would complete nothing the first time.
 _ZSH = """\
 #compdef pgstow
 eval $(env _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _PGSTOW_COMPLETE=complete_zsh pgstow)
@@ -27,7 +25,7 @@ eval $(env _TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _PGSTOW_COMPLETE=complete
 
 
 class ShellFiles(BuildHookInterface):
-    """Adds the files to the wheel."""
+    """Add the files to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Write the files to ``build/``, and name their places in the wheel. An editable install gets none."""
@@ -44,62 +42,49 @@ class ShellFiles(BuildHookInterface):
 def shell_files(version: str) -> dict[str, str]:
     """Return the text of each file by its place."""
     from typer.completion import get_completion_script
-    from typer.main import get_command
 
-    from cli.main import app
+    from tools.command_pages import pages
 
     names = {"prog_name": "pgstow", "complete_var": "_PGSTOW_COMPLETE"}
     files = {place: get_completion_script(shell=shell, **names) + "\n" for shell, place in PLACES.items()}
     files[PLACES["zsh"]] = _ZSH
-    for page in _pages(get_command(app), "pgstow", parent=None):
-        files[f"{MANUAL}/{page.command_path.replace(' ', '-')}.1"] = manual_page(page, version)
+    for page in pages():
+        files[f"{MANUAL}/{_name(page.path)}.1"] = manual_page(page, version)
     return files
 
 
-def _pages(command: Any, name: str, parent: Any) -> Iterator[Any]:
-    """Yield the context of the command and of every command below it."""
-    context = command.context_class(command, info_name=name, parent=parent, **command.context_settings)
-    yield context
-    for below, sub in getattr(command, "commands", {}).items():
-        yield from _pages(sub, below, context)
-
-
-def manual_page(context: Any, version: str) -> str:
-    """Return a command's manual page in man's macros."""
-    command, path = context.command, context.command_path
-    named = path.replace(" ", "-")
-    summary, *paragraphs = _paragraphs(command.help)
+def manual_page(page: Any, version: str) -> str:
+    """Return a command's :class:`tools.command_pages.Page` in man's macros."""
+    arguments = page.usage.removeprefix(page.path)
     sections: dict[str, list[str]] = {
-        "NAME": [f"{_text(named)} \\- {_text(summary)}"],
-        "SYNOPSIS": [f".B {_text(path)}", _text(" ".join(command.collect_usage_pieces(context)))],
-        "DESCRIPTION": [_text(summary), *paragraphs],
+        "NAME": [f"{_text(_name(page.path))} \\- {_text(page.summary)}"],
+        "SYNOPSIS": [f".B {_text(page.path)}", _text(arguments)],
+        "DESCRIPTION": [_text(page.summary), *(f".PP\n{_text(paragraph)}" for paragraph in page.paragraphs)],
     }
-    for parameter in command.get_params(context):
-        if not getattr(parameter, "hidden", False):
-            kind = "ARGUMENTS" if parameter.param_type_name == "argument" else "OPTIONS"
-            panel = getattr(parameter, "rich_help_panel", None)
-            lines = sections.setdefault(f"{kind}: {panel}" if panel else kind, [])
-            lines += _entry(*(parameter.get_help_record(context) or (parameter.human_readable_name, "")))
-    below = getattr(command, "commands", {})
-    if below:
+    if page.arguments:
+        sections["ARGUMENTS"] = [line for argument in page.arguments for line in _parameter(argument)]
+    for panel, options in page.options.items():
+        title = f"OPTIONS: {panel}" if panel else "OPTIONS"
+        sections[title] = [line for option in options for line in _parameter(option)]
+    if page.commands:
         sections["COMMANDS"] = [
-            line
-            for name, sub in below.items()
-            for line in _entry(f"{named}-{name}(1)", (sub.help or "").split("\n")[0])
+            line for path, summary in page.commands.items() for line in _entry(f"{_name(path)}(1)", summary)
         ]
-    if command.epilog:
-        title, *examples = _paragraphs(command.epilog)
-        sections[title.rstrip(":").upper()] = examples
-    if context.parent:
-        sections["SEE ALSO"] = [_text(f"{context.parent.command_path.replace(' ', '-')}(1)")]
+    if page.examples:
+        sections["EXAMPLES"] = [f".PP\n{_text(example)}" for example in page.examples]
+    if page.parent:
+        sections["SEE ALSO"] = [_text(f"{_name(page.parent)}(1)")]
     body = "\n".join(f'.SH "{_text(title)}"\n' + "\n".join(lines) for title, lines in sections.items())
-    return f'.TH "{_text(named.upper())}" 1 "" "pgstow {version}" "pgstow"\n{body}\n'
+    return f'.TH "{_text(_name(page.path).upper())}" 1 "" "pgstow {version}" "pgstow"\n{body}\n'
 
 
-def _paragraphs(text: str | None) -> list[str]:
-    """Return the first paragraph as it is, and the others for the page."""
-    first, *others = re.split(r"\n\s*\n", (text or "").strip())
-    return [first, *(f".PP\n{_text(paragraph)}" for paragraph in others)]
+def _name(path: str) -> str:
+    return path.replace(" ", "-")
+
+
+def _parameter(parameter: Any) -> list[str]:
+    facts = "; ".join(f"{name}: {value}" if value else name for name, value in parameter.facts.items())
+    return _entry(parameter.term, f"{parameter.help} [{facts}]" if facts else parameter.help)
 
 
 def _entry(term: str, text: str) -> list[str]:
@@ -107,6 +92,6 @@ def _entry(term: str, text: str) -> list[str]:
 
 
 def _text(text: str) -> str:
-    """Return text in which man sees no macros of its own, and of which a person can copy the hyphens."""
+    """Return text for man without macros. A person can copy its hyphens, since they are minus signs."""
     plain = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return f"\\&{plain}" if plain.startswith((".", "'")) else plain

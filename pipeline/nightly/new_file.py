@@ -123,16 +123,17 @@ def _table(
 
 
 def _meaning(schema: Mapping[str, Any], default: object) -> str:
-    """Return what the model says of a key: its description, the possible values, and its value if absent."""
+    """Return what the model says of a key: its description, the possible values, and the default."""
     parts = list(_parts(schema))
-    words: str = next(part["description"] for part in parts if "description" in part)
+    description: str = next(part["description"] for part in parts if "description" in part)
+    words, _, usual = description.partition("; default: ")
     if possible := next((part["enum"] for part in parts if "enum" in part), None):
         words += f"; one of {', '.join(possible)}"
     if REFERENCE in parts:
         words += '; { env = "NAME" } takes it from the environment'
     if default and isinstance(default, int | float):
-        words += f"; {_value(default)} if absent"
-    return words
+        usual = _value(default)
+    return f"{words}; default: {usual}" if usual else words
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

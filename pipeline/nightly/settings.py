@@ -120,83 +120,142 @@ class Settings(BaseModel):
 class Options(Settings):
     """How to back up: what [defaults] may say for every database, and each database for itself."""
 
-    cluster: str | None = Field(default=None, description="The name to file backups under; the server's host if absent")
+    cluster: str | None = Field(default=None, description="The name to file backups under; default: the server's host")
     destinations: Annotated[list[str], Field(min_length=1)] | None = Field(
-        default=None, description="Names of [destinations]; all of them if absent"
+        default=None,
+        description="The names of the [destinations.NAME] tables that get the backup; default: all of them",
     )
     verify: Literal["objects", "bytes", "archive", "restore", "none"] | None = Field(
-        default=None, description="How far to verify each backup once it is made"
+        default=None, description="How far pgstow verifies each new backup, at each destination; default: none"
     )
     retention: str | None = Field(
-        default=None, description="A name of [retention]; if absent, the name default, if it exists"
+        default=None,
+        description="The name of the [retention.NAME] table with the rules to apply; default: [retention.default], if the file has it",
     )
-    format: Format | None = Field(default=None, description="pg_dump's format; directory if absent")
-    jobs: Count | None = Field(default=None, description="Parallel jobs of pg_dump")
-    level: Annotated[int, Field(ge=1, le=19)] | None = Field(default=None, description="zstd's compression level")
-    transfers: Count | None = Field(default=None, description="Objects on their way to each store at once")
-    memory: Size | None = Field(default=None, description="Memory for data in flight, such as 192MiB")
-    spool_limit: Size | None = Field(default=None, description="Local disk for the spool")
-    object_size: Size | None = Field(default=None, description="The largest object to write")
-    spool_dir: str | None = Field(default=None, description="Where to spool; the system's temporary folder if absent")
+    format: Format | None = Field(default=None, description="pg_dump's format; default: directory")
+    jobs: Count | None = Field(
+        default=None,
+        description="Parallel jobs of pg_dump; formats other than directory allow only one job; default: the processors, four at most",
+    )
+    level: Annotated[int, Field(ge=1, le=19)] | None = Field(
+        default=None, description="zstd's compression level; default: 3"
+    )
+    transfers: Count | None = Field(default=None, description="Objects on their way to each store at once; default: 4")
+    memory: Size | None = Field(default=None, description="Memory for data in flight; default: 192MiB")
+    spool_limit: Size | None = Field(default=None, description="Local disk for the spool; default: 256MiB")
+    object_size: Size | None = Field(default=None, description="The largest object to write; default: 32MiB")
+    spool_dir: str | None = Field(
+        default=None, description="The folder for the spool; default: the system's temporary folder"
+    )
     lock_wait_timeout: Seconds | None = Field(
-        default=None, description="Seconds that pg_dump may wait for somebody else's lock; 0: for ever"
+        default=None,
+        description="Seconds that pg_dump may wait for a lock that another session holds; 0 for no limit; default: 300",
     )
     statement_timeout: Seconds | None = Field(
-        default=None, description="Seconds that a statement of pg_dump may run; 0: for ever"
+        default=None, description="Seconds that a statement of pg_dump may run; 0 for no limit; default: 0"
     )
-    tags: list[str] | None = Field(default=None, description="Names for keep_tagged")
+    tags: list[str] | None = Field(
+        default=None, description="Names by which keep_tagged chooses backups; default: none"
+    )
     retries: Annotated[int, Field(ge=0, le=MOST_RETRIES)] | None = Field(
-        default=None, description="How often to begin again after a failure that may pass"
+        default=None, description="How often to begin again after a failure that may pass; default: 0"
     )
     pg_dump_options: list[str] | None = Field(
-        default=None, description='Further options of pg_dump, such as "--no-comments" and "--extension=postgis"'
+        default=None,
+        description='Further options of pg_dump, such as ["--no-comments", "--extension=postgis"]; default: none',
     )
-    bin_dir: list[str] | None = Field(default=None, description="Where PostgreSQL's programs are")
-    before: Command | None = Field(default=None, description="A command that may refuse the backup, by its exit code")
+    bin_dir: list[str] | None = Field(
+        default=None, description="Folders that have PostgreSQL's programs; default: the usual places"
+    )
+    before: Command | None = Field(
+        default=None,
+        description="A command, as a list of its words, that may refuse the backup by its exit code; default: none",
+    )
 
 
 class DatabaseSettings(Options):
     """A database, or a whole server, to back up."""
 
     conninfo: Annotated[
-        str, BeforeValidator(_conninfo), text_or_reference("libpq's connection string, without a password")
+        str,
+        BeforeValidator(_conninfo),
+        text_or_reference("libpq's connection string, as pg_dump takes it, without a password"),
     ]
-    password_file: str | None = Field(default=None, description="A file that has the password, and nothing else")
-    all_databases: bool = Field(default=False, description="Roles, tablespaces and every database of the server")
-    exclude_databases: Patterns = Field(
-        default=[], description="With all_databases, patterns of databases to leave out"
+    password_file: str | None = Field(
+        default=None,
+        description="A file that has the password, and nothing else but the end of the line; default: libpq's own places",
     )
-    role_passwords: bool = Field(default=True, description="With all_databases, back up the hashes of roles' passwords")
-    databases_at_once: Count = Field(default=1, description="With all_databases, dump so many at once")
-    tables: Patterns = Field(default=[], description="pg_dump's patterns of the tables to take")
-    exclude_tables: Patterns = Field(default=[], description="Patterns of tables to leave out")
-    schemas: Patterns = Field(default=[], description="Patterns of the schemas to take, with all their objects")
-    exclude_schemas: Patterns = Field(default=[], description="Patterns of schemas to leave out")
-    exclude_table_data: Patterns = Field(default=[], description="Patterns of tables to take without their rows")
+    all_databases: bool = Field(
+        default=False, description="Back up the whole server: roles, tablespaces and every database"
+    )
+    exclude_databases: Patterns = Field(
+        default=[], description="With all_databases, patterns of the databases to leave out; default: none"
+    )
+    role_passwords: bool = Field(
+        default=True,
+        description="With all_databases, back up the hashes of roles' passwords, if the role may read them",
+    )
+    databases_at_once: Count = Field(default=1, description="With all_databases, how many databases to dump at once")
+    tables: Patterns = Field(default=[], description="pg_dump's patterns of the tables to take; default: all tables")
+    exclude_tables: Patterns = Field(
+        default=[], description="pg_dump's patterns of the tables to leave out; default: none"
+    )
+    schemas: Patterns = Field(
+        default=[],
+        description="pg_dump's patterns of the schemas to take, with all their objects; default: all schemas",
+    )
+    exclude_schemas: Patterns = Field(
+        default=[], description="pg_dump's patterns of the schemas to leave out; default: none"
+    )
+    exclude_table_data: Patterns = Field(
+        default=[], description="pg_dump's patterns of the tables to take without their rows; default: none"
+    )
     only: Literal["schema", "data"] | None = Field(
-        default=None, description="Only definitions (schema), or only rows (data)"
+        default=None, description="Take only the definitions (schema), or only the rows (data); default: both"
     )
 
 
 class DestinationSettings(Settings):
     """A store."""
 
-    url: Annotated[str, BeforeValidator(_url), text_or_reference("s3://bucket/prefix, gs://bucket/prefix or a folder")]
+    url: Annotated[
+        str,
+        BeforeValidator(_url),
+        text_or_reference(
+            "s3://bucket/prefix, gs://bucket/prefix or a folder; the query has the store's options, such as ?region=eu-central-1&retain_days=30"
+        ),
+    ]
     give_up_after: Annotated[float, Field(gt=0, le=LONGEST_PATIENCE)] = Field(
-        default=300.0, description="Seconds to retry each request that fails"
+        default=300.0,
+        description="Seconds for which pgstow repeats a failing request, counted from the request's first failure",
     )
-    limit_rate: Size | None = Field(default=None, description="Bytes a second to or from the store")
+    limit_rate: Size | None = Field(default=None, description="Bytes a second to or from the store; default: no limit")
 
 
 class Retention(Settings):
     """Which backups to keep; all that no rule keeps may go."""
 
-    keep_last: Number = Field(default=0, description="So many of the newest backups")
-    keep_hourly: Number = Field(default=0, description="The newest of each of the last so many hours")
-    keep_daily: Number = Field(default=0, description="The newest of each of the last so many days")
-    keep_weekly: Number = Field(default=0, description="The newest of each of the last so many weeks")
-    keep_monthly: Number = Field(default=0, description="The newest of each of the last so many months")
-    keep_yearly: Number = Field(default=0, description="The newest of each of the last so many years")
+    keep_last: Number = Field(default=0, description="Keep this many of the newest backups")
+    keep_hourly: Number = Field(
+        default=0,
+        description="Keep the newest backup of each hour, for this many hours; hours without a backup don't count",
+    )
+    keep_daily: Number = Field(
+        default=0,
+        description="Keep the newest backup of each day, for this many days; days without a backup don't count",
+    )
+    keep_weekly: Number = Field(
+        default=0,
+        description="Keep the newest backup of each week, for this many weeks; weeks without a backup don't count",
+    )
+    keep_monthly: Number = Field(
+        default=0,
+        description="Keep the newest backup of each month, for this many months; months without a backup don't count",
+    )
+    keep_yearly: Number = Field(
+        default=0,
+        description="Keep the newest backup of each year, for this many years; years without a backup don't count",
+    )
     keep_within: Annotated[
         timedelta,
         BeforeValidator(_duration),
@@ -204,13 +263,16 @@ class Retention(Settings):
             {
                 "type": "string",
                 "pattern": "^[0-9]{1,6}[hdw]$",
-                "description": "Backups up to so much older than the newest, such as 30d",
+                "description": "Keep the backups of this time, counted back from the newest backup, such as 36h, 30d or 8w; default: none",
             }
         ),
     ] = timedelta()
-    keep_tagged: list[str] = Field(default=[], description="Backups with one of these tags")
+    keep_tagged: list[str] = Field(
+        default=[], description="Keep the backups that have one of these tags; default: none"
+    )
     only_verified: Literal["objects", "bytes", "archive", "restore"] | None = Field(
-        default=None, description="Count a backup only if it is verified so far"
+        default=None,
+        description="Count only backups that are verified at this level or above; default: count all backups",
     )
 
     @model_validator(mode="after")
@@ -232,22 +294,25 @@ class Monitoring(Settings):
     """Who is told."""
 
     textfile: Annotated[str, AfterValidator(_textfile)] | None = Field(
-        default=None, description="A file for node_exporter's textfile collector: *.prom"
+        default=None, description="A file for node_exporter's textfile collector; its name ends in .prom; default: none"
     )
     on_success: Command | None = Field(
-        default=None, description="A command to run after success; its input is the outcome"
+        default=None,
+        description="A command, as a list of its words, that pgstow runs after a run that succeeded; default: none",
     )
     on_failure: Command | None = Field(
-        default=None, description="A command to run after a failure; its input is the outcome"
+        default=None,
+        description="A command, as a list of its words, that pgstow runs after a run that failed; default: none",
     )
     notify: list[Recipient] = Field(
-        default=[], description="Apprise URLs; each gets a message when a run fails, and when all is good again"
+        default=[],
+        description="Apprise URLs, which get a message when a run fails, and after the first good run that follows; default: none",
     )
     hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
-        default=60, description="Seconds that a command or a message may take"
+        default=60, description="Seconds that a message, or a command such as before or on_failure, may take"
     )
     ping: Annotated[str, BeforeValidator(_ping), WithJsonSchema(REFERENCE)] | None = Field(
-        default=None, description="A dead man's switch, as healthchecks.io has it"
+        default=None, description="The URL of a dead man's switch, such as healthchecks.io; default: none"
     )
 
 

@@ -119,7 +119,10 @@ def test_a_connection_string_that_is_none_is_not_repeated(tmp_path: Path, text: 
 )
 def test_a_password_in_an_argument_is_warned_of(tmp_path: Path, command: tuple[str, ...]) -> None:
     result = call_pgstow(*command, tmp_path)
-    warning = "pgstow: Others on this machine can read the password in the list of processes: keep it in ~/.pgpass, or in a service file."
+    warning = (
+        "pgstow: Other users of this machine can read the password in the list of processes: "
+        "keep it in ~/.pgpass or in a service file."
+    )
     assert result.stderr_lines.count(warning) == 1
     assert "hush" not in result.stderr + result.stdout
     assert warning not in call_pgstow(*command, tmp_path, "--quiet").stderr

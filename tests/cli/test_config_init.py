@@ -59,7 +59,7 @@ def test_a_file_from_questions_is_good_and_runs(database: Database, path: Path, 
 def test_no_answer_is_no_bug(path: Path) -> None:
     code, shown = at_a_terminal("config", "init", "--config", path, answers=[])
     assert code == 2
-    assert "The question got no answer, so nothing was done." in shown
+    assert "The question got no answer, so pgstow did nothing." in shown
 
 
 def test_flags_suffice_and_nothing_is_removed_unasked(
@@ -91,7 +91,7 @@ def test_without_trying(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     (tmp_path / "secret").write_text("hunter2")
     result = call_pgstow(*command, "--keep-daily", 7, "--password-file", "secret", env={"PGHOST": "x"})
     assert result.exit_code == 0, result
-    assert "also needs these variables of the environment: PGHOST" in result.stdout
+    assert "also needs these environment variables: PGHOST" in result.stdout
     content = tomllib.loads(path.read_text())
     assert content["destinations"] == {"folder": {"url": f"{tmp_path}/backups"}}
     assert content["databases"]["shop"]["password_file"] == f"{tmp_path}/secret"
@@ -103,7 +103,7 @@ def test_without_trying(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     again = call_pgstow(*command)
     assert (again.exit_code, again.stderr) == (
         2,
-        f"pgstow: {path} exists already: remove it first, or name another file with --config.\n",
+        f"pgstow: {path} already exists: remove it, or name another file with --config.\n",
     )
     assert path.read_bytes() == before
 
@@ -111,9 +111,9 @@ def test_without_trying(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "Say which database"),
-        (["service=shop"], "Say where the backups shall go"),
-        (["postgresql://me:hunter2@db1/shop", "--to", "/mnt"], "pgstow: The password may not stand in the file"),
+        ([], "The file needs a database"),
+        (["service=shop"], "The backups need a store"),
+        (["postgresql://me:hunter2@db1/shop", "--to", "/mnt"], "pgstow: The password must not be in the file"),
         (["service=shop", "--to", "s3:bucket"], "is no path to pgstow"),
         (["service=shop", "--to", "s3://me:hunter2@bucket"], "redentials"),
         (["service=shop", "--to", "/mnt/\udcff"], "not UTF-8"),

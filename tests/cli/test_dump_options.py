@@ -109,8 +109,8 @@ def test_what_nobody_takes_is_the_command_lines_to_tell(tmp_path: Path) -> None:
 
 def test_of_a_server_only_what_pg_dumpall_has(tmp_path: Path) -> None:
     for arguments, words in (
-        (["-g", "-B"], "only options that pg_dumpall has"),
-        (["-A", "-e", "x"], "takes no part of a database"),
+        (["-g", "-B"], "only options of pg_dumpall"),
+        (["-A", "-e", "x"], "backs up whole databases"),
         (["-A", "-F", "plain", "-B"], "pg_dumpall, .* has no --no-large-objects"),
     ):
         assert_one_sentence(run_pgstow("backup", "--to", tmp_path, *arguments), 2, words)

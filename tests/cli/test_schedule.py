@@ -165,7 +165,7 @@ class TestKubernetes:
         (["cron", "--spread", "soon"], "is not a span of time"),
         (["cron", "--every", "fortnight"], "fortnight"),
         (["kubernetes"], "--image"),
-        (["systemd", "--config", "pgstow.toml"], "a path from the root"),
+        (["systemd", "--config", "pgstow.toml"], "an absolute path"),
     ],
 )
 def test_what_is_refused(arguments: list[str], words: str) -> None:

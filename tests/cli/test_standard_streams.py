@@ -72,7 +72,7 @@ def test_the_exit_code_of_work_is_the_works(database: Database, tmp_path: Path) 
     store.mkdir()
     made = run("backup", database.conninfo, "--to", store, "-q", stdout="closed")
     [backup_id] = committed_backups(store)
-    assert_told(made, f"The backup of localhost/{database.name} is made: {backup_id}")
+    assert_told(made, f"Backed up localhost/{database.name} as {backup_id}.")
 
     told = run("verify", backup_id, "--from", store, "--attest", "-q", "--json", stdout="full")
     assert_told(told, f"Verified 1 backup. Good: {database.name} {backup_id}.")

@@ -18,6 +18,8 @@ PAGES = sorted(
 )
 """All pages but the history, and but the printed table of benchmarks, whose commands have variables where numbers belong."""
 _TYPED = ("sh", "console", "crontab", "ini")
+_BEFORE = re.compile(r"\w+=.*|--|--rm|!|if|while|then|do|time|env|sudo")
+"""Words before the name of a program. After other words, ``pgstow`` is the name of a user, a package, a bucket …"""
 
 
 def _simple_commands(block: Block) -> Iterator[list[str]]:
@@ -55,9 +57,10 @@ def pgstow_command_lines(page: str) -> list[list[str]]:
     """Return the arguments of each ``pgstow``, whatever stands before it."""
     found = []
     for words in _typed_commands(page):
-        places = [place for place, word in enumerate(words) if word == "pgstow" or word.endswith("/bin/pgstow")]
-        if places and words[places[-1] + 1 :]:
-            found.append(words[places[-1] + 1 :])
+        for place, word in enumerate(words):
+            named = word == "pgstow" and (place == 0 or _BEFORE.fullmatch(words[place - 1]))
+            if named or word.endswith("/bin/pgstow"):
+                found.append(words[place + 1 :])
     return found
 
 

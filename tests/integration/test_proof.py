@@ -292,7 +292,9 @@ def test_assertions(stored_sample: StoredSample, spool_dir: Path, tmp_path: Path
 )
 def test_what_makes_no_sense(stored_sample: StoredSample, options: tuple[str, ...]) -> None:
     result = run_pgstow("verify", "--from", stored_sample.folder, "-q", *options)
-    assert_one_sentence(result, 2, "need --level restore|Verify either|Cannot read /no/such/file: No such file")
+    assert_one_sentence(
+        result, 2, "need --level restore|exclude each other|--sql-check /no/such/file can't be read: No such file"
+    )
 
 
 def test_no_server_to_be_had(

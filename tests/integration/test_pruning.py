@@ -113,7 +113,10 @@ def test_the_plan_in_words(tmp_path: Path, database: Database) -> None:
     assert re.search(rf"prod +{database.name} +{first} .*Z +drop +no rule keeps it", result.stdout)
     assert re.search(rf"prod +{database.name} +{second} .*Z +keep +newest good, daily \d{{4}}-\d\d-\d\d", result.stdout)
     assert re.search(rf"prod +{database.name} +{part} .*Z +partial +keep +newest good, daily", result.stdout)
-    assert "Nothing was removed: this was a dry run, since nobody is asked here: give --yes" in result.stderr
+    assert (
+        "Nothing was removed: this was a dry run, because pgstow can't ask without a terminal. To remove them, give --yes"
+        in result.stderr
+    )
     result = run_pgstow("prune", "--from", tmp_path, "--keep-daily", 7, "--dry-run", "--yes")
     assert "Nothing was removed: this was a dry run.\n" in result.stderr
     assert set(committed_backups(tmp_path)) == {first, second, part}
@@ -241,12 +244,14 @@ def test_credentials_that_may_not_ask_for_a_legal_hold(s3_locking_bucket: StoreB
         url = s3_locking_bucket.url_at(proxy.url)
         listed = run_pgstow("hold", "list", "--from", url)
         assert listed.exit_code == 0
-        assert listed.stdout == "Legal holds of 2 backups can't be told: needs s3:GetObjectLegalHold.\n"
+        assert (
+            listed.stdout == "The legal holds of 2 backups can't be read: the credentials need s3:GetObjectLegalHold.\n"
+        )
         unknown = json.loads(run_pgstow("hold", "list", "--from", url, "--json").stdout)
         assert {one["backup_id"]: one["held"] for one in unknown} == {first: None, second: None}
         assert {tuple(one["needs"]) for one in unknown} == {("s3:GetObjectLegalHold",)}
         shown = run_pgstow("show", second, "--from", url)
-        assert re.search(r"Locked +can't be told: needs s3:GetObjectLegalHold +\n", shown.stdout), shown
+        assert re.search(r"Locked +can't be read: the credentials need s3:GetObjectLegalHold +\n", shown.stdout), shown
         lock = json.loads(run_pgstow("show", second, "--from", url, "--json").stdout)["lock"]
         assert lock == {"retained_until": None, "held": None, "needs": ["s3:GetObjectLegalHold"]}
         told = "whether it is locked can't be told: needs s3:GetObjectLegalHold"

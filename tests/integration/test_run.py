@@ -408,7 +408,7 @@ def test_a_run_that_is_stopped_tells_what_it_has_done(
     assert night.metric("last_success_timestamp_seconds")["shop", "offsite"] == 0
     told = json.loads((tmp_path / "told").read_text())
     assert (told["good"], told["exit_code"]) == (False, 128 + signal.SIGTERM)
-    assert told["backups"][1]["problem"] == "The run was stopped before this was done."
+    assert told["backups"][1]["problem"] == "The run stopped before this backup was complete."
 
 
 def test_a_second_run_over_one_file(night: Night, database: Database, tmp_path: Path) -> None:
@@ -462,7 +462,7 @@ class TestConfigCheck:
     def test_without_connecting(self, night: Night, tmp_path: Path) -> None:
         night.write({"shop": NOBODY_LISTENS}, {"nas": tmp_path / "nas"})
         result = run_pgstow("config", "check", "--config", night.path)
-        assert (result.exit_code, result.stdout) == (0, f"{night.path} is good: it lists shop.\n")
+        assert (result.exit_code, result.stdout) == (0, f"{night.path} is valid. It lists shop.\n")
 
     def test_all_that_is_wrong(self, night: Night) -> None:
         night.path.write_text("[defaults]\njob = 1\n[databases.a]\n[databases.b]\n")
@@ -488,7 +488,7 @@ class TestConfigCheck:
     def test_where_the_file_is_looked_for(self, night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         night.write({"shop": NOBODY_LISTENS}, {"nas": tmp_path / "nas"})
-        assert run_pgstow("config", "check").stdout == "pgstow.toml is good: it lists shop.\n"
+        assert run_pgstow("config", "check").stdout == "pgstow.toml is valid. It lists shop.\n"
         monkeypatch.chdir(Path("/"))
         if not Path("/etc/pgstow").exists():
             assert_one_sentence(run_pgstow("config", "check"), BAD_INPUT, "There is no pgstow.toml and no /etc/pgstow")

@@ -1,8 +1,8 @@
-"""A stand-in for hashicorp/google, which knows what its resources' arguments are called, and nothing else.
+"""A stand-in for the provider hashicorp/google. It knows only the names and types of the arguments of resources.
 
 With it, ``terraform validate`` refuses unknown and missing arguments, and ``terraform test`` with ``mock_provider "google"``
-plans and applies. It checks no value and talks to no cloud. The schemas are in ``schema.json`` beside it, as ``schema.py``
-prints them.
+plans and applies. The stand-in checks no value and talks to no cloud. ``schema.py`` prints the schemas, which are in ``schema.json``
+beside this file.
 """
 
 import json
@@ -18,7 +18,7 @@ _PROVIDER_ARGUMENTS = ("project", "region", "zone", "credentials")
 
 
 class _Nested(NestedBlock):
-    """The framework has no list of blocks with bounds; Google's provider has little else."""
+    """A list of blocks with a least and a greatest number of items. The framework lacks it, and Google's provider needs it."""
 
     def __init__(self, name, block, minimum, maximum, single):
         super().__init__(name, NestMode.Single, block, minimum or None, maximum or None)
@@ -94,7 +94,7 @@ def _described(name, schema):
 
 
 class _GoogleStub(Provider):
-    """What Terraform asks of a provider before it plans."""
+    """The provider, with the methods that Terraform calls before it plans."""
 
     def get_model_prefix(self):
         return "google_"

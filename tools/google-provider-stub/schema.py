@@ -1,6 +1,6 @@
-"""Prints, as JSON, what each google resource that is used in .tf files takes, as npm's typings tell: schema.py TYPINGS FOLDER.
+"""Print, as JSON, the arguments of each google resource in .tf files, from the typings of npm: schema.py TYPINGS FOLDER.
 
-What the typings don't tell: every optional attribute is taken as computed too, repeated blocks are lists, and no value is checked.
+The typings lack some facts. This module treats every optional attribute as computed, and repeated blocks as lists. It checks no value.
 """
 
 import json
@@ -19,7 +19,7 @@ _SIMPLE: dict[str, Any] = {
 
 
 def used(folder: Path) -> set[tuple[str, str]]:
-    """Kind and name, as in ``("resource", "google_storage_bucket")``."""
+    """Return the kind and the name of each resource and data source, such as ``("resource", "google_storage_bucket")``."""
     return {
         (found.group(1), found.group(2))
         for file in folder.glob("**/*.tf")
@@ -29,7 +29,7 @@ def used(folder: Path) -> set[tuple[str, str]]:
 
 
 def schema(typings: Path, kind: str, name: str) -> dict[str, Any]:
-    """Attributes and blocks of one resource or data source."""
+    """Return the attributes and blocks of one resource or data source."""
     folder = name.replace("_", "-").removeprefix("google-") if kind == "resource" else f"data-{name}".replace("_", "-")
     class_name = "".join(word.capitalize() for word in folder.split("-"))
     source = (typings / folder / "index.d.ts").read_text("utf-8")

@@ -172,7 +172,7 @@ def test_very_many_problems_are_counted() -> None:
 
 
 def test_the_published_schema_and_reference_are_up_to_date() -> None:
-    assert json.loads((DOCS / "attestation.schema.json").read_text()) == attestation_schema(), "make schema"
+    assert json.loads((DOCS / "attestation.schema.json").read_text()) == attestation_schema(), "make reference"
     reference = (DOCS / "attestations.md").read_text()
     for field in (*Attestation.model_fields, *RestoreProof.model_fields, "attestation_checksum"):
         assert f"`{field}`" in reference, field

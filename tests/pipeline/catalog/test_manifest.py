@@ -174,7 +174,7 @@ def test_a_real_manifest_validates_against_the_published_schema(stored: tuple[st
 
 def test_the_published_schema_is_the_models() -> None:
     published = json.loads((DOCS / "manifest.schema.json").read_text())
-    assert published == manifest_schema(), "run make schema, and look at what changed"
+    assert published == manifest_schema(), "run make reference, and look at what changed"
 
 
 def test_the_reference_names_every_field() -> None:
