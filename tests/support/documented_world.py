@@ -140,6 +140,7 @@ def home(address: Address, authority: Authority) -> Iterator[tuple[Path, dict[st
                 "PATH": f"{programs}:{os.environ['PATH']}",
                 "HOME": str(folder),
                 "LANG": "C.UTF-8",
+                "TZ": "UTC",
                 "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
                 "PGHOST": HOST,
                 "PGHOSTADDR": address.host,
