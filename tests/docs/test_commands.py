@@ -16,10 +16,11 @@ from support.documented_world import (
     home,
     make_backups,
     servers,
-    substitutions,
+    substitute,
 )
 from support.object_stores import StoreBucket
 from support.pages import script_of, text_of
+from support.patience import PATIENCE
 from support.tls import Authority, tls_in_front_of
 
 RECOVERY = "docs/recovery.md"
@@ -39,7 +40,7 @@ def _pages() -> list[str]:
     return ["README.md", *(page for page in listed if page != RECOVERY)]
 
 
-_PATIENCE = 240  # seconds for all commands of a page
+_END = "reached-the-end"
 _SHELL = 'script=$0 page=$1; exec 9>&1; BASH_XTRACEFD=9 PS4="+ $page:\\$LINENO: "; . "$script"'
 _SHOWN = 80  # lines of output
 
@@ -85,31 +86,27 @@ def test_commands_run(
     for scheme, copy in sorted(set(re.findall(r"(s3|gs)://my-backups([\w-]*)", text))):
         fill, client = (fill_s3, s3_client) if scheme == "s3" else (fill_gcs, gcs_bucket.client)
         fill(bucket + copy, world.store, client)
-    for expression, replacement in substitutions(
-        world.store, world.address, bucket, https_endpoint, world.authority
-    ).items():
-        text = re.sub(expression, replacement, text)
+    text = substitute(text, world.store, world.address, bucket, https_endpoint, world.authority)
     script, output = tmp_path / "script", tmp_path / "output"
-    script.write_text(text)
+    script.write_text(f"{text}touch ~/{_END}\n")
+    new = any(name in text for name in ("new.example.com", "service=new", "PGSERVICE=new"))
     with (
-        servers(
-            world.address,
-            world.authority,
-            new=re.search(r"new\.example\.com|service=new|PGSERVICE=new", text) is not None,
-        ),
+        servers(world.address, world.authority, new=new),
         home(world.address, world.authority) as (folder, environment),
         output.open("w") as file,
     ):
         environment |= {"AWS_ENDPOINT_URL": s3_endpoint, "STORAGE_EMULATOR_HOST": gcs_bucket.endpoint}
         (folder / "work").mkdir()
         done = subprocess.run(
-            ["timeout", str(_PATIENCE), "bash", "-euo", "pipefail", "-c", _SHELL, script, name],
+            ["timeout", str(PATIENCE), "bash", "-euo", "pipefail", "-c", _SHELL, script, name],
             cwd=folder / "work",
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
         )
+        reached = (folder / _END).exists()
     if done.returncode:
         last = output.read_text(errors="replace").splitlines()[-_SHOWN:]
         pytest.fail(f"A command of {name} ended with {done.returncode}:\n" + "\n".join(last), pytrace=False)
+    assert reached, f"a command of {name} ends the shell"
