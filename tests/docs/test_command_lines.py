@@ -45,6 +45,7 @@ def _simple_commands(block: Block) -> Iterator[list[str]]:
                 command = []
             else:
                 command.append(word)
+    assert not text.strip(), f"a quotation doesn't end: {text}"
 
 
 def _typed_commands(page: str) -> Iterator[list[str]]:

@@ -1,6 +1,5 @@
 """The commands of README.md, the tutorial and the how-to pages, run against real servers. See tests/support/pages.py for the rules."""
 
-import os
 import re
 import subprocess
 import uuid
@@ -17,27 +16,31 @@ from support.documented_world import (
     home,
     make_backups,
     servers,
-    substitutions,
+    substitute,
 )
 from support.object_stores import StoreBucket
 from support.pages import script_of, text_of
+from support.patience import PATIENCE
 from support.tls import Authority, tls_in_front_of
 
-PAGES = [
-    "README.md",
-    "docs/tutorial.md",
-    "docs/installing.md",
-    "docs/backing-up.md",
-    "docs/stores.md",
-    "docs/restoring.md",
-    "docs/verifying.md",
-    "docs/retention.md",
-    "docs/nightly.md",
-    "docs/operations.md",
-]
-PAGES_THAT_RUN = ["docs/backing-up.md", "docs/retention.md"]
-"""For now: the others are being rewritten. To try one: ``ALL_PAGES=1 python -m pytest -q tests/docs -k restoring``."""
-_PATIENCE = 240  # seconds for all commands of a page
+RECOVERY = "docs/recovery.md"
+"""This page has stricter rules: tests/integration/test_recovery.py runs it with the few programs that it names."""
+
+
+def _pages() -> list[str]:
+    """Return README.md, and the pages that docs/index.md lists as a tutorial or as a how-to."""
+    sections = re.findall(r"^## (?:Tutorial|How-to)\n(.*?)(?=^## )", text_of("docs/index.md"), re.MULTILINE | re.DOTALL)
+    assert len(sections) == 2
+    listed = [
+        f"docs/{name}"
+        for section in sections
+        for name in re.findall(r"^- \[.*?\]\(([\w-]+\.md)\)", section, re.MULTILINE)
+    ]
+    assert RECOVERY in listed
+    return ["README.md", *(page for page in listed if page != RECOVERY)]
+
+
+_END = "reached-the-end"
 _SHELL = 'script=$0 page=$1; exec 9>&1; BASH_XTRACEFD=9 PS4="+ $page:\\$LINENO: "; . "$script"'
 _SHOWN = 80  # lines of output
 
@@ -66,7 +69,7 @@ def https_endpoint(s3_endpoint: str, world: World) -> Iterator[str]:
         yield f"https://localhost:{port}"
 
 
-@pytest.mark.parametrize("name", PAGES if os.environ.get("ALL_PAGES") else PAGES_THAT_RUN)
+@pytest.mark.parametrize("name", _pages())
 def test_commands_run(
     name: str,
     world: World,
@@ -83,31 +86,27 @@ def test_commands_run(
     for scheme, copy in sorted(set(re.findall(r"(s3|gs)://my-backups([\w-]*)", text))):
         fill, client = (fill_s3, s3_client) if scheme == "s3" else (fill_gcs, gcs_bucket.client)
         fill(bucket + copy, world.store, client)
-    for expression, replacement in substitutions(
-        world.store, world.address, bucket, https_endpoint, world.authority
-    ).items():
-        text = re.sub(expression, replacement, text)
+    text = substitute(text, world.store, world.address, bucket, https_endpoint, world.authority)
     script, output = tmp_path / "script", tmp_path / "output"
-    script.write_text(text)
+    script.write_text(f"{text}touch ~/{_END}\n")
+    new = any(name in text for name in ("new.example.com", "service=new", "PGSERVICE=new"))
     with (
-        servers(
-            world.address,
-            world.authority,
-            new=re.search(r"new\.example\.com|service=new|PGSERVICE=new", text) is not None,
-        ),
+        servers(world.address, world.authority, new=new),
         home(world.address, world.authority) as (folder, environment),
         output.open("w") as file,
     ):
         environment |= {"AWS_ENDPOINT_URL": s3_endpoint, "STORAGE_EMULATOR_HOST": gcs_bucket.endpoint}
         (folder / "work").mkdir()
         done = subprocess.run(
-            ["timeout", str(_PATIENCE), "bash", "-euo", "pipefail", "-c", _SHELL, script, name],
+            ["timeout", str(PATIENCE), "bash", "-euo", "pipefail", "-c", _SHELL, script, name],
             cwd=folder / "work",
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
         )
+        reached = (folder / _END).exists()
     if done.returncode:
         last = output.read_text(errors="replace").splitlines()[-_SHOWN:]
         pytest.fail(f"A command of {name} ended with {done.returncode}:\n" + "\n".join(last), pytrace=False)
+    assert reached, f"a command of {name} ends the shell"

@@ -2,11 +2,12 @@
 
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -140,6 +141,7 @@ def home(address: Address, authority: Authority) -> Iterator[tuple[Path, dict[st
                 "PATH": f"{programs}:{os.environ['PATH']}",
                 "HOME": str(folder),
                 "LANG": "C.UTF-8",
+                "TZ": "UTC",
                 "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
                 "PGHOST": HOST,
                 "PGHOSTADDR": address.host,
@@ -169,10 +171,10 @@ def newest_backup(store: Path) -> str:
     return max(path.stem for path in store.glob("manifests/*/shop/*.json"))
 
 
-def substitutions(store: Path, address: Address, bucket: str, endpoint: str, authority: Authority) -> Mapping[str, str]:
-    """Return what stands in pages (as regular expressions), and what takes its place. Each page has buckets of its own."""
+def substitute(text: str, store: Path, address: Address, bucket: str, endpoint: str, authority: Authority) -> str:
+    """Return a page's commands with names and times of this world. Each page has a bucket of its own."""
     later = datetime.now(UTC) + timedelta(minutes=1)
-    return {
+    replacements = {
         BACKUP_ID: newest_backup(store),
         TIME: f"{later:%Y-%m-%dT%H:%M}",
         rf"\b{BUCKET}\b": bucket,
@@ -181,6 +183,9 @@ def substitutions(store: Path, address: Address, bucket: str, endpoint: str, aut
         r"//new\.example\.com": f"//new.example.com:{address.new_port}",
         r"host=new\.example\.com": f"host=new.example.com port={address.new_port}",
     }
+    for expression, replacement in replacements.items():
+        text = re.sub(expression, replacement, text)
+    return text
 
 
 def fill_s3(bucket: str, store: Path, client: Any) -> None:

@@ -3,10 +3,12 @@
 A page is Markdown. These blocks and comments matter:
 
 - A block of ``sh`` is run.
-- A block of ``console`` shows output, too. Only its lines that begin with ``$`` are run, and the lines that begin with ``>`` after them.
+- A block of ``console`` shows output, too. Its lines that begin with ``$`` are run. A line that begins with ``>`` continues a command.
 - ``<!-- not run: REASON -->`` before a block: the block isn't run.
 - ``<!-- file: NAME -->`` before a block: the block is written to that file.
 - ``<!-- run``, then lines of commands, then ``-->``: the commands are run, and readers don't see them.
+
+tests/support/documented_world.py has the servers and stores that the commands reach.
 """
 
 import re
