@@ -170,37 +170,39 @@ def backup(
             return
         started = time.monotonic()
         with show_progress(quiet=quiet or json) as notify:
-            copies = run(stores, notify)
-    made = committed(copies)[0]
+            results = run(stores, notify)
+    made = committed(results)[0]
     with result_of(f"Backed up {made.cluster}/{made.database} as {made.backup_id}."):
         if json:
-            _print_json(copies, urls)
+            _print_json(results, urls)
         else:
-            _print(copies, urls, time.monotonic() - started)
+            _print(results, urls, time.monotonic() - started)
     if failures := [
-        copy for copy in copies if isinstance(copy, StorageError)
+        result for result in results if isinstance(result, StorageError)
     ]:  # each failure was reported when it happened
         raise typer.Exit(exit_code_of(failures[0]))
 
 
-def _print_json(copies: "BackupResults", urls: "Sequence[str]") -> None:
+def _print_json(results: "BackupResults", urls: "Sequence[str]") -> None:
     """Print one document for one store, or a list of documents for several stores."""
     from pipeline.catalog.manifest import summarize
     from storage_backends import StorageError
 
     documents = [
-        {"store": url, "problem": str(copy)} if isinstance(copy, StorageError) else {"store": url, **summarize(copy)}
-        for url, copy in zip(urls, copies, strict=True)
+        {"store": url, "problem": str(result)}
+        if isinstance(result, StorageError)
+        else {"store": url, **summarize(result)}
+        for url, result in zip(urls, results, strict=True)
     ]
     display.print_json(documents if len(documents) > 1 else documents[0])
 
 
-def _print(copies: "BackupResults", urls: "Sequence[str]", seconds: float) -> None:
+def _print(results: "BackupResults", urls: "Sequence[str]", seconds: float) -> None:
     from pipeline.archive.destinations import committed
     from storage_backends import StorageError
 
-    manifest = committed(copies)[0]
-    places = [url for url, copy in zip(urls, copies, strict=True) if not isinstance(copy, StorageError)]
+    manifest = committed(results)[0]
+    places = [url for url, result in zip(urls, results, strict=True) if not isinstance(result, StorageError)]
     totals = manifest.totals
     name = display.one_line(f"{manifest.cluster}/{manifest.database}")
     print(f"Backed up {name} as {manifest.backup_id} in {display.format_duration(seconds)}.")

@@ -123,7 +123,7 @@ def _typeable(statement: str) -> str:
 
 
 def verdict(findings: "Sequence[Finding]") -> str:
-    """Return a sentence that says if a backup can start, and how many problems and warnings there are."""
+    """Return a sentence that says whether a backup will work, and how many problems and warnings there are."""
     count = {outcome: sum(finding.outcome == outcome for finding in findings) for outcome in ("problem", "warning")}
     words = [counted(number, name) for name, number in count.items() if number]
     if count["problem"]:

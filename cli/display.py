@@ -106,14 +106,20 @@ def describe_removal(removed: "Deleted") -> str:
         else "gone"
     )
     if removed.odd:
-        words += f"; {len(removed.odd):,} stay, since pgstow gives no object such a name: {one_line(removed.odd[0])} is an example"
+        words += (
+            f"; {_staying(len(removed.odd))} because pgstow gives no object a name such as {one_line(removed.odd[0])}"
+        )
     if not removed.locked:
         return words
     moments = [moment for moment in removed.locked.values() if moment]
     until = f" until {max(moments):%Y-%m-%d %H:%M}Z at the latest" if moments else ""
     holds = len(removed.locked) - len(moments)
     held = f", {holds:,} by a legal hold" if until and holds else " by a legal hold" if holds else ""
-    return f"{words}; {len(removed.locked):,} stay, locked{until}{held}"
+    return f"{words}; {_staying(len(removed.locked))}, locked{until}{held}"
+
+
+def _staying(objects: int) -> str:
+    return f"{counted(objects, 'object')} {'stays' if objects == 1 else 'stay'}"
 
 
 def removal_document(removed: "Deleted") -> dict[str, Any]:

@@ -54,7 +54,7 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
 
 
 class Stopped(BaseException):
-    """A signal asks pgstow to stop, or the output has no reader (SIGPIPE). A BaseException, so that no handler of failures catches it."""
+    """A signal asks pgstow to stop, or the output has no reader (SIGPIPE). No handler of Exception catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

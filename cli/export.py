@@ -47,7 +47,7 @@ def export(
             "-F",
             metavar="FORMAT",
             parser=options.parse_format,
-            help="plain writes an SQL script. The format of the backup writes pg_dump's archive: directory (as a tar), custom or tar",
+            help="Write an SQL script (plain), or pg_dump's archive in the backup's format: directory (as a tar), custom or tar",
         ),
     ] = "plain",
     create: Annotated[bool, typer.Option("--create", "-C", help="Let the script create the database")] = False,

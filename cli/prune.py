@@ -99,7 +99,7 @@ def prune(
         str | None,
         typer.Option(
             metavar="LEVEL",
-            help="Count only backups that are good by their latest attestation, at this level or above: objects, bytes, archive or restore",
+            help="Count only backups whose latest attestation says good, at this level or above: objects, bytes, archive or restore",
             rich_help_panel=KEEP,
         ),
     ] = None,
@@ -197,5 +197,7 @@ def _print_result(pruned: "Pruned") -> None:
     print(_describe_result(pruned))
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
-        stay = "1 stays" if len(pruned.spared) == 1 else f"{len(pruned.spared):,} stay"
-        print(f"{stay} because of a lock, or because the store has changed meanwhile: {names}.")
+        stay = "stays" if len(pruned.spared) == 1 else "stay"
+        print(
+            f"{counted(len(pruned.spared), 'backup')} {stay} because of a lock or a change in the store since the plan: {names}."
+        )

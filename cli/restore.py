@@ -219,7 +219,7 @@ def _extract(
     format_ = extracted.manifest.dump.format
     path = folder if format_ == "directory" else folder / extracted.manifest.files[0].path
 
-    def shown(place: Path) -> str:
+    def quoted(place: Path) -> str:
         return shlex.quote(str(place))
 
     with result_of(done):
@@ -236,9 +236,9 @@ def _extract(
         print(done)
         if format_ == "plain":
             print(
-                f"{shown(path)} may hold commands for psql. Restore it as docs/recovery.md shows under “A single file”."
+                f"{quoted(path)} may hold commands for psql. Restore it as docs/recovery.md shows under “A single file”."
             )
         else:
-            listed = "" if choice.is_all else f"--use-list={shown(folder / LIST_NAME)} "
+            listed = "" if choice.is_all else f"--use-list={quoted(folder / LIST_NAME)} "
             jobs = "" if format_ == "tar" else f"--jobs={limits.jobs} "
-            print(f"Restore it with: pg_restore --dbname=… {jobs}{listed}{shown(path)}")
+            print(f"Restore it with: pg_restore --dbname=… {jobs}{listed}{quoted(path)}")

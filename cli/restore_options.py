@@ -100,7 +100,7 @@ CHANGES: Mapping[str, Any] = {
     ),
     "no_privileges": _flag("Leave out privileges (GRANT, REVOKE)", "--no-privileges", "--no-acl", "-x"),
     "no_comments": _flag("Leave out comments", "--no-comments"),
-    "no_policies": _flag("Leave out the policies of row security (pg_restore 18 and newer)", "--no-policies"),
+    "no_policies": _flag("Leave out row security and its policies (pg_restore 18 and newer)", "--no-policies"),
     "no_publications": _flag("Leave out publications", "--no-publications"),
     "no_subscriptions": _flag("Leave out subscriptions", "--no-subscriptions"),
     "no_security_labels": _flag("Leave out security labels", "--no-security-labels"),

@@ -37,7 +37,12 @@ RetainUntil: TypeAlias = Annotated[
         rich_help_panel=STORE,
     ),
 ]
-Yes: TypeAlias = Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking")]
+Yes: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--yes", "-y", help="Remove without asking. Without --yes and without a terminal, pgstow removes nothing"
+    ),
+]
 DryRun: TypeAlias = Annotated[bool, typer.Option("--dry-run", help="Print what would be removed, and remove nothing")]
 
 

@@ -67,7 +67,7 @@ def print_result(found: "Verification", seconds: float) -> None:
         return
     if found.problems and found.proof:
         print(
-            f"{name} is NOT PROVEN: {len(found.problems)} {'things are' if len(found.problems) > 1 else 'thing is'} wrong."
+            f"{name} is NOT PROVEN: {counted(len(found.problems), 'problem')} {'was' if len(found.problems) == 1 else 'were'} found."
         )
         return
     if found.problems:

@@ -1,4 +1,4 @@
-"""What a page about each command says, for the manual pages and for docs/command-line.md. All of it comes from the command line itself."""
+"""Read what the command line says of each command, for the manual pages and for docs/command-line.md."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ class Page:
     usage: str
     arguments: Sequence[Parameter]
     options: Mapping[str, Sequence[Parameter]]
-    """The options by the title of their panel; an empty title for those without a panel, which come last."""
+    """The options by the title of their panel. The common options come first, with an empty title."""
     commands: Mapping[str, str]
     """The paths of the commands below, with their summaries."""
     examples: Sequence[str]
@@ -62,7 +62,7 @@ def _pages(command: Any, name: str, parent: Any) -> Iterator[Page]:
         paragraphs=paragraphs,
         usage=re.sub(r"{(\w+)}", r"\1", " ".join([context.command_path, *command.collect_usage_pieces(context)])),
         arguments=[_parameter(each, context) for each in shown if each.param_type_name == "argument"],
-        options={title: options[title] for title in sorted(options, key=lambda title: title == "")},
+        options={title: options[title] for title in sorted(options, key=lambda title: title != "")},
         commands={f"{context.command_path} {name}": _split(sub.help)[0] for name, sub in below.items()},
         examples=_split(command.epilog)[1:],
     )

@@ -1,4 +1,4 @@
-"""Writes the generated part of docs/: JSON Schemas and docs/configuration.md from the models, docs/command-line.md from the command line.
+"""Write the generated part of docs/: JSON Schemas and docs/configuration.md from the models, docs/command-line.md from the command line.
 
 Run ``make reference`` after a change of an option or a model. A test fails if a file is stale.
 """
@@ -69,7 +69,7 @@ def _command(page: Page) -> str:
         parts.append(_table(("Command", "What it does"), rows))
     if page.arguments:
         parts.append(_parameters("Argument", page.arguments))
-    parts += [_parameters(panel or "Other options", options) for panel, options in page.options.items()]
+    parts += [_parameters(panel or "Option", options) for panel, options in page.options.items()]
     if page.examples:
         parts.append("```sh\n" + "\n".join(page.examples) + "\n```")
     return "\n\n".join(parts) + "\n"
@@ -87,7 +87,7 @@ def _parameters(title: str, parameters: Iterable[Parameter]) -> str:
         ]
         facts.append(f"or {each.facts['env var']} of the environment" if "env var" in each.facts else "")
         added = ", ".join(filter(None, facts))
-        words = re.fullmatch("(.+); (?:by default (.+)|(.+) by default)", each.help)
+        words = re.fullmatch("(.+)(?:[.;] Default: (.+)|; by default (.+)|; (.+) by default)", each.help)
         help_, *defaults = words.groups() if words else (each.help, each.facts.get("default"))
         meaning = _prose(help_ + (f" ({added})" if added else ""))
         rows.append((term, meaning, _value(next(filter(None, defaults), ""))))

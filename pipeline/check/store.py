@@ -216,8 +216,8 @@ def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Findin
             "replace its backups, or hide them if the bucket keeps versions.",
             "Don't grant storage.objects.delete, and give the bucket a retention policy."
             if store.url.startswith("gs:")
-            else "Let the policy refuse puts without s3:if-none-match, as README's does. Where the store has no such policy, let the bucket "
-            "keep versions, under Object Lock.",
+            else "Let the policy refuse puts without s3:if-none-match, as in docs/permissions.md. If the store has no such policies, let the "
+            "bucket keep versions, under Object Lock.",
         )
     return Finding("overwriting", Severity.OK, "These credentials can't overwrite an object that exists.")
 

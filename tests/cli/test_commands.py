@@ -34,7 +34,7 @@ from pipeline.catalog.manifest import Manifest
 from pipeline.prune.deletion import Deleted
 from storage_backends import errors as storage_errors
 
-README = Path(__file__).parents[2] / "README.md"
+EXIT_CODES = Path(__file__).parents[2] / "docs" / "exit-codes.md"
 HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
 
 
@@ -366,11 +366,11 @@ def test_words_for_what_was_removed() -> None:
         "2 objects (5 B) are hidden, not gone: the bucket keeps their versions until its lifecycle rules remove them"
     )
     assert display.describe_removal(Deleted(0, 0, {"a": until})) == (
-        "0 objects (0 B) are gone; 1 stay, locked until 2026-12-01 00:00Z at the latest"
+        "0 objects (0 B) are gone; 1 object stays, locked until 2026-12-01 00:00Z at the latest"
     )
-    assert display.describe_removal(Deleted(0, 0, {"a": None})).endswith("; 1 stay, locked by a legal hold")
+    assert display.describe_removal(Deleted(0, 0, {"a": None})).endswith("; 1 object stays, locked by a legal hold")
     assert display.describe_removal(Deleted(0, 0, {"a": until, "b": None})).endswith(
-        "; 2 stay, locked until 2026-12-01 00:00Z at the latest, 1 by a legal hold"
+        "; 2 objects stay, locked until 2026-12-01 00:00Z at the latest, 1 by a legal hold"
     )
 
 
@@ -397,7 +397,7 @@ def test_words_for_sizes_and_times() -> None:
 
 
 def test_every_failure_has_a_documented_code() -> None:
-    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", README.read_text(), re.MULTILINE)}
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", EXIT_CODES.read_text("utf-8"), re.MULTILINE)}
     assert {int(code) for code in errors.ExitCode} <= documented
     kinds = [kind for kind, _ in errors._CODES]
     for module, base in (

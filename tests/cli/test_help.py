@@ -12,7 +12,7 @@ from support.in_process import call_pgstow
 COMMANDS = dict(commands())
 LEAVES = [path for path, command in COMMANDS.items() if not hasattr(command, "commands")]
 WIDTH = 80
-README = Path(__file__).parents[2] / "README.md"
+STORE_OPTIONS = Path(__file__).parents[2] / "docs" / "store-options.md"
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +57,7 @@ def test_timeouts_and_retries_stand_by_themselves() -> None:
 
 
 def test_every_option_of_a_store_is_named() -> None:
-    table = README.read_text().partition("| Option | For |")[2].partition("\n\n")[0]
-    named = {name for row in table.splitlines()[2:] for name in re.findall("`(.+?)`", row.split("|")[1])}
+    named = set(re.findall(r"^\| `(\w+)` \|", STORE_OPTIONS.read_text("utf-8"), re.MULTILINE))
     assert {"endpoint", "create"} < named
     panel = help_of(("pgstow", "check")).partition("─ The store ─")[2].partition("╰")[0]
     assert named <= set(re.findall(r"\w+", panel))
