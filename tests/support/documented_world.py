@@ -40,6 +40,7 @@ INSERT INTO shop."order" VALUES (1000000, now(), 1, 'placed');
 INSERT INTO shop.order_item SELECT 1000000, now(), 1, min(sku), 1 FROM shop.product;
 CREATE ROLE backup LOGIN BYPASSRLS;
 GRANT pg_read_all_data TO backup;
+CREATE ROLE prover LOGIN SUPERUSER;
 DO $$ DECLARE id oid; BEGIN
     FOR id IN SELECT oid FROM pg_largeobject_metadata LOOP EXECUTE format('GRANT SELECT ON LARGE OBJECT %s TO backup', id); END LOOP;
 END $$;
