@@ -18,7 +18,6 @@ from pipeline.postgres.toc import Toc, TocEntry
 from pipeline.postgres.toc_format import TocCutShort, read_toc
 from pipeline.postgres.toc_head import parse_head
 from pipeline.stages.download import LARGEST_WHOLE, ObjectReader, read_whole
-from pipeline.stages.feed import FeedPlan, plan_feed, plan_stream
 from storage_backends import StorageBackend
 
 _WITH_DATA = {"TABLE DATA", "BLOBS"}
@@ -136,17 +135,6 @@ class Archive:
         """
         entries = self.toc.entries if dump_ids is None else self.toc.with_needed(dump_ids)
         return self.format == "plain" or names_money(entries)
-
-    def plan_feed(self, files: Sequence[File], *, jobs: int, triggers_fire: bool = True) -> FeedPlan:
-        """Return the plan by which pg_restore will read the files with ``jobs`` parallel jobs.
-
-        ``triggers_fire`` is true if foreign keys that exist before the data are checked. Raises InvalidRequest if the archive has too many
-        dependencies for several jobs.
-        """
-        if self.is_stream:
-            return plan_stream(files, self_terminated=self.format != "plain")
-        by_path = {file.path: file for file in files}
-        return plan_feed(self.toc_data, self.toc, by_path, self.lists, jobs=jobs, triggers_fire=triggers_fire)
 
     def _check_order(self, listed: Sequence[TocEntry]) -> None:
         """Raise InvalidRequest unless the data entries are in the archive's order, in which pg_restore reads a single file."""

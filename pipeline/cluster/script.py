@@ -29,9 +29,9 @@ from pipeline.postgres.server import Server
 from pipeline.postgres.unlogged import describe_left_out, unlogged_left_out
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.rows import check_rows
-from pipeline.restore.supervise import supervise
+from pipeline.restore.supervise import Watch, supervise
 from pipeline.stages.download import ObjectReader
-from pipeline.stages.feed import Feed, plan_stream
+from pipeline.stages.feed import Feed, Stream
 from storage_backends import StorageBackend, StorageError
 
 CLUSTER_SCRIPT = "cluster.sql"
@@ -115,18 +115,27 @@ def restore_cluster_script(
             )
         )
         reader = ObjectReader(store, cluster_manifest.objects, cluster_manifest.files, workers, limits)
-        plan = plan_stream(cluster_manifest.files, self_terminated=False)
         restricted = RestrictedMode(
             cluster_manifest.dump.databases, _stored_names(server) - {name.encode() for name in ON_EVERY_SERVER}
         )
-        feed = Feed(workspace.path / "script", plan, reader, workers, jobs=1, through=restricted.of)
-        name = f"pgstow {cluster_manifest.backup_id}"
+        feed = Feed([Stream(tuple(cluster_manifest.files))], reader, workers, through=restricted.of)
         # Options of the connection win over the settings that the script gives its databases. psql keeps the options when it reconnects.
         loading = with_dump_settings(target.server, cluster_manifest.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
-        run = Psql(program, loading, workspace, feed.path, restricted, name=name, passes=_is_of_the_cluster)
+        connection = loading.for_program(workspace, f"pgstow {cluster_manifest.backup_id}")
         try:
-            supervise(run, feed, reader, server, cluster_manifest.totals.size, workers, notify)
+            with feed.pipe(0) as (path, inherit):
+                run = Psql(
+                    program,
+                    connection,
+                    workspace,
+                    path,
+                    restricted,
+                    unset=loading.overrides,
+                    inherit=inherit,
+                    passes=_is_of_the_cluster,
+                )
+            supervise([run], feed, Watch(server, reader, cluster_manifest.totals.size, workers, notify))
             notify(Started("Counting rows"))
             for database in cluster_manifest.dump.databases:
                 tables = [table for table in cluster_manifest.tables if table.database == database]

@@ -1,99 +1,50 @@
-"""The entries for which an entry of an archive must wait in a parallel restore, though pg_dump wrote no dependency.
+"""The order in which a parallel restore must do what pg_dump left open."""
 
-An entry of post-data that depends on a table waits for that table's own data (``repoint_table_dependencies`` in
-``src/bin/pg_dump/pg_backup_archiver.c``). A partitioned table has none, so its triggers and foreign keys are ready before the rows of its
-partitions are there. Stock pg_restore starts them last only because it starts with the largest files, and pipes have no size.
+from collections.abc import Mapping
 
-Several jobs attach indexes of partitions at once. Sometimes the server then takes the partitioned table's index for incomplete for ever: a
-foreign key to the table fails, or the index stays invalid without a word. Stock pg_restore has this fault, too.
-"""
-
-import re
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import count, pairwise
-
-from pipeline.errors import InvalidRequest
-from pipeline.postgres.toc import Section, Toc, TocEntry
+from pipeline.postgres.toc import Toc, TocEntry
 
 _TABLES = frozenset({"TABLE", "FOREIGN TABLE"})
-_MADE_OF = _TABLES | {"DOMAIN", "TYPE"}
-"""Kinds of entries that can be made of each other: a table of its parents and of its columns' types, a type of other types."""
-_MOST = 5_000_000
-"""The most waits that are looked at. An archive made by hand can have chains for which time and memory grow with the square of its length."""
-_BY_ROOT = "-- load via partition root "
-"""The beginning of a definition of table data whose rows find their partition anew (``dumpTableData`` in pg_dump.c)."""
-_COPY_TARGET = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.)?(?P<name>"(?:[^"]|"")+"|[^\s".(]+) ')
+_LOCKS_FROM_ABOVE = frozenset({"CHECK CONSTRAINT", "FK CONSTRAINT", "POLICY", "ROW SECURITY", "RULE", "TRIGGER"})
+"""Kinds of entries of a table that lock its partitions, too, or may."""
 
 
-def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, tuple[int, ...]]:
-    """Return by dump ID, for each entry, the dump IDs of the entries for which it must wait besides its dependencies.
+def turns_in_partition_trees(toc: Toc) -> dict[int, tuple[int, ...]]:
+    """Return by dump ID the entries that several jobs would otherwise restore at once, with the entry for which each must wait.
 
-    An entry of post-data that alters a table or a domain waits for the data of all tables that are made of it: partitions at every level,
-    children, and tables with a column of the domain. If rows find their partition anew, an entry on any partition waits for the whole
-    table's data. Only the first such entry waits for these data themselves. The others wait for that entry, lest dependencies be too many.
+    Indexes of a partitioned table and of all tables below it are attached one after another, in the archive's order. If several jobs attach
+    them at once, the server sometimes takes the partitioned table's index for incomplete for ever: a foreign key to the table fails, or the
+    index stays invalid without a word. Stock pg_restore has this fault.
 
-    Indexes of a partitioned table and of all tables below it are attached one after another.
-
-    The planner's statistics on a table wait for its data: pg_restore truncates a table that it has made, which resets its number of rows.
-    Stock pg_restore has this fault, too, with several jobs.
-
-    Some tables aren't made by the archive: an extension makes them, or they exist before. Their foreign keys exist before their data. So
-    their data wait for each other in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
-    ``processExtensionTables``). If ``triggers_fire`` is false, no foreign key is checked, and no data wait.
-
-    Raises InvalidRequest if the archive has more dependencies than any that pg_dump makes.
+    Foreign keys, triggers and the like of these tables wait for the last index. An attachment locks the partition before the partitioned
+    table. A foreign key locks them the other way round, which would be a deadlock.
     """
-    by_id = {entry.dump_id: entry for entry in toc.entries}
-    data = [entry for entry in toc.entries if entry.description == "TABLE DATA"]
-    data_of = {entry.dependencies[0]: entry for entry in data if entry.dependencies}
-    steps = count(1)
-    wanted, roots = _data_by_base(toc, by_id, data_of, steps)
-    missing = _attachments_in_turn(toc)
-    gates = dict[int, int]()
-    for entry in toc.entries:
-        # An index is attached after both indexes are made, which wait themselves.
-        if entry.section == Section.POST_DATA and entry.description != "INDEX ATTACH":
-            there = {data_of[other].dump_id for other in entry.dependencies if other in data_of} | set(
-                entry.dependencies
-            )
-            found = dict[int, None]()
-            for other in entry.dependencies:
-                root = roots.get(other)
-                gate = entry.dump_id if root is None else gates.setdefault(root, entry.dump_id)
-                found |= dict.fromkeys(_counted(wanted.get(other, ()) if gate == entry.dump_id else [gate], steps))
-            if more := tuple(data for data in found if data not in there):
-                missing[entry.dump_id] = more
-        elif entry.description == "STATISTICS DATA":
-            missing[entry.dump_id] = tuple(data_of[other].dump_id for other in entry.dependencies if other in data_of)
-    if triggers_fire:
-        chain = outside_tables(toc)
-        missing |= {after.dump_id: (before.dump_id,) for before, after in pairwise(chain)}
-    return missing
-
-
-def _attachments_in_turn(toc: Toc) -> dict[int, tuple[int, ...]]:
-    """Return by dump ID, for each attachment of an index, the attachment before it in the partitioned table, in the archive's order."""
-    parents, last, turns = _parents(toc), dict[int | None, int](), dict[int, tuple[int, ...]]()
+    attachments = [entry.dependencies for entry in toc.entries if entry.description == "TABLE ATTACH"]
+    parents = {ids[0]: ids[1] for ids in attachments if len(ids) > 1}  # attachPartition(): partition, parent
     roots = _roots(parents)
+    roots |= {root: root for root in roots.values()}
+    last, turns = dict[int | None, int](), dict[int, tuple[int, ...]]()
     for entry in toc.entries:
         if entry.description == "INDEX ATTACH":
-            table = next((other for other in entry.dependencies if other in parents), None)
-            root = None if table is None else roots[table]
+            root = next((roots[other] for other in entry.dependencies if other in roots), None)
             if root in last:
                 turns[entry.dump_id] = (last[root],)
             last[root] = entry.dump_id
+    for entry in toc.entries:
+        if entry.description in _LOCKS_FROM_ABOVE:
+            trees = {roots[other] for other in entry.dependencies if other in roots}
+            if waits := tuple(sorted(last[root] for root in trees if root in last)):
+                turns[entry.dump_id] = waits
     return turns
 
 
-def _parents(toc: Toc) -> dict[int, int]:
-    """Return the dump ID of each partition's partitioned table."""
-    attachments = [entry.dependencies for entry in toc.entries if entry.description == "TABLE ATTACH"]
-    return {ids[0]: ids[1] for ids in attachments if len(ids) > 1}  # attachPartition(): partition, parent
-
-
 def outside_tables(toc: Toc) -> list[TocEntry]:
-    """Return the data entries of tables that the archive doesn't make, in its order."""
+    """Return the data entries of tables that the archive doesn't make, in its order.
+
+    An extension makes these tables, or they exist before. Their foreign keys exist before their data. So their data must be loaded one
+    after another in the archive's order, which pg_dump chose by the foreign keys (``getTableDataFKConstraints``,
+    ``processExtensionTables``).
+    """
     made = {entry.dump_id for entry in toc.entries if entry.description in _TABLES}
     return [
         entry
@@ -102,59 +53,7 @@ def outside_tables(toc: Toc) -> list[TocEntry]:
     ]
 
 
-def _data_by_base(
-    toc: Toc, by_id: Mapping[int, TocEntry], data_of: Mapping[int, TocEntry], steps: Iterator[int]
-) -> tuple[Mapping[int, Collection[int]], Mapping[int, int]]:
-    """Return by dump ID, for each table and domain, the dump IDs of all data for which an entry on it must wait.
-
-    Also return the outermost table of each table whose rows find their partition anew, by dump IDs.
-    """
-    bases: dict[int, list[int]] = defaultdict(list)
-    parents = _parents(toc)
-    for entry in toc.entries:
-        if entry.description in _MADE_OF:
-            bases[entry.dump_id] += [
-                other for other in entry.dependencies if other in by_id and by_id[other].description in _MADE_OF
-            ]
-    for partition, parent in parents.items():
-        bases[partition].append(parent)
-    wanted: dict[int, list[int]] = defaultdict(list)
-    for table, entry in data_of.items():
-        for base in _reached(table, bases, steps):
-            wanted[base].append(entry.dump_id)
-    members, outermost = defaultdict(list), _roots(parents)
-    for partition in parents:
-        members[outermost[partition]].append(partition)
-    roots = {}
-    for root in {outermost.get(table, table) for table, entry in data_of.items() if _finds_its_partition_anew(entry)}:
-        for member in (root, *members[root]):
-            wanted[member] = wanted[root]
-            roots[member] = root
-    return wanted, roots
-
-
-def _reached(start: int, edges: Mapping[int, Sequence[int]], steps: Iterator[int]) -> Iterable[int]:
-    """Return a node and all that can be reached from it."""
-    seen, waiting = {start}, [start]
-    while waiting:
-        for other in _counted(edges.get(waiting.pop(), ()), steps):
-            if other not in seen:
-                seen.add(other)
-                waiting.append(other)
-    return seen
-
-
-def _counted(ids: Iterable[int], steps: Iterator[int]) -> Iterator[int]:
-    for one in ids:
-        if next(steps) > _MOST:
-            raise InvalidRequest(
-                f"The archive has more than {_MOST:,} dependencies between tables, their data and what comes after them. "
-                "Restore it with --jobs 1, which needs none of them."
-            )
-        yield one
-
-
-def _roots(parents: Mapping[int, int]) -> Mapping[int, int]:
+def _roots(parents: Mapping[int, int]) -> dict[int, int]:
     """Return the dump ID of each partition's outermost table."""
     roots = dict[int, int]()
     for table in parents:
@@ -164,15 +63,3 @@ def _roots(parents: Mapping[int, int]) -> Mapping[int, int]:
             table = parents[table]
         roots |= dict.fromkeys(path, roots.get(table, table))
     return roots
-
-
-def _finds_its_partition_anew(entry: TocEntry) -> bool:
-    """True if rows find their partition anew (``is_load_via_partition_root`` in pg_backup_archiver.c). Dumps from before 2023 show it only
-    by COPY's target."""
-    if entry.definition.startswith(_BY_ROOT):
-        return True
-    target = _COPY_TARGET.match(entry.copy_statement)
-    if target is None:
-        return False
-    name = target["name"]
-    return (name[1:-1].replace('""', '"') if name.startswith('"') else name) != entry.tag

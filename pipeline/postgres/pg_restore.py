@@ -11,7 +11,6 @@ from typing import Self
 from pipeline.catalog.manifest import Format
 from pipeline.counting import counted
 from pipeline.errors import RefusedStatement, RestoreFailed
-from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.programs import Program
 from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.toc import Toc
@@ -63,33 +62,37 @@ class PgRestore:
         into: Sequence[str],
         unset: Sequence[str] | None = None,
         stdout: int = DEVNULL,
+        inherit: Sequence[int] = (),
     ) -> None:
         arguments = [f"--format={format_}", *into, *options.arguments()]
         if dump_ids is not None:
             arguments.append(f"--use-list={workspace.write_private('list', format_list(dump_ids))}")
         self._keep_going = options.keep_going
-        self._running = workspace.start(program, [*arguments, str(archive)], unset=unset, stdout=stdout)
+        self._running = workspace.start(
+            program, [*arguments, str(archive)], unset=unset, stdout=stdout, inherit=inherit
+        )
 
     @classmethod
     def into_database(
         cls,
         program: Program,
-        conninfo: Conninfo,
+        connection: str,
         workspace: Workspace,
         archive: Path,
         format_: Format,
         *,
-        jobs: int,
-        name: str,
+        jobs: int = 1,
         dump_ids: Sequence[int] | None,
         options: RestoreOptions,
+        unset: Sequence[str],
+        inherit: Sequence[int] = (),
     ) -> Self:
         """Return a running pg_restore into a database. It never asks for a password.
 
-        It holds ``jobs`` + 1 connections under the application name ``name``, or one connection for a single job or a single file.
+        ``connection`` and ``unset`` are :meth:`Conninfo.for_program` and :attr:`Conninfo.overrides`. With several jobs, it holds ``jobs`` + 1
+        connections, otherwise one.
         """
-        connection = f"--dbname={conninfo.for_program(workspace, name)}"
-        into = ["--no-password", f"--jobs={jobs if format_ == 'directory' else 1}", connection]
+        into = ["--no-password", *([f"--jobs={jobs}"] if jobs > 1 else []), f"--dbname={connection}"]
         return cls(
             program,
             workspace,
@@ -98,7 +101,8 @@ class PgRestore:
             dump_ids=dump_ids,
             options=options,
             into=into,
-            unset=conninfo.overrides,
+            unset=unset,
+            inherit=inherit,
         )
 
     @classmethod
@@ -113,10 +117,21 @@ class PgRestore:
         create: bool,
         dump_ids: Sequence[int] | None,
         options: RestoreOptions,
+        inherit: Sequence[int] = (),
     ) -> Self:
         """Return a running pg_restore that writes a script to the file descriptor ``output``. With ``create``, it makes the database."""
         into = ["--file=-", *(["--create"] if create else [])]
-        return cls(program, workspace, archive, format_, dump_ids=dump_ids, options=options, into=into, stdout=output)
+        return cls(
+            program,
+            workspace,
+            archive,
+            format_,
+            dump_ids=dump_ids,
+            options=options,
+            into=into,
+            stdout=output,
+            inherit=inherit,
+        )
 
     def has_ended(self) -> bool:
         """True if pg_restore has done all its work; False while it runs. Raises RestoreFailed with pg_restore's own words if it failed."""

@@ -75,7 +75,9 @@ class ScriptMessages:
 
 
 class Psql:
-    """A running psql of the script at ``path``, under the application name ``name``. It never asks for a password.
+    """A running psql of the script at ``path``. It never asks for a password.
+
+    ``connection`` and ``unset`` are :meth:`Conninfo.for_program` and :attr:`Conninfo.overrides`. psql gets the descriptors to ``inherit``.
 
     ``restricted`` made the script (:meth:`RestrictedMode.of`), and psql runs none of the commands in the script.
     psql stops at the first error (``ON_ERROR_STOP``), and with ``single_transaction`` undoes all statements. With ``passes``, psql goes on
@@ -85,12 +87,13 @@ class Psql:
     def __init__(
         self,
         program: Program,
-        conninfo: Conninfo,
+        connection: str,
         workspace: Workspace,
         path: Path,
         restricted: RestrictedMode,
         *,
-        name: str,
+        unset: Sequence[str],
+        inherit: Sequence[int] = (),
         single_transaction: bool = False,
         passes: Callable[[ScriptError], bool] | None = None,
     ) -> None:
@@ -109,9 +112,10 @@ class Psql:
                 *(["--single-transaction"] if single_transaction else []),
                 f"--file={workspace.write_private(_ENTRY, restricted.entry(stops_at_errors=passes is None))}",
                 f"--file={path}",
-                f"--dbname={conninfo.for_program(workspace, name)}",
+                f"--dbname={connection}",
             ],
-            unset=conninfo.overrides,
+            unset=unset,
+            inherit=inherit,
         )
 
     def has_ended(self) -> bool:
@@ -159,6 +163,7 @@ def run_script(
     """
     restricted = RestrictedMode()
     path = workspace.write_private("script.sql", b"".join(restricted.of([script])))
-    running = Psql(program, conninfo, workspace, path, restricted, name=name, passes=lambda _: True)
+    connection = conninfo.for_program(workspace, name)
+    running = Psql(program, connection, workspace, path, restricted, unset=conninfo.overrides, passes=lambda _: True)
     running.wait()
     return running.refused()

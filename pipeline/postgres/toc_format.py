@@ -38,31 +38,40 @@ def read_toc(data: bytes) -> Toc:
     return Toc(text(server_version or b""), entries)
 
 
-def renumber(
-    data: bytes, new_ids: Mapping[int, int], more: Mapping[int, Sequence[int]] = MappingProxyType({})
-) -> bytes:
-    """Return the same table of contents with other dump IDs, in the entries and in the dependencies on them, and with ``more`` dependencies.
+@dataclass(frozen=True, slots=True)
+class TocParts:
+    """The bytes of a table of contents, by entry."""
 
-    A dump ID is only a label within one archive. But parallel pg_restore starts entries of equal size in the order of their dump IDs
-    (``TocEntrySizeCompare``), so a permutation of the IDs chooses the order. Order and content of the entries stay. ``more`` has the
-    archive's old dump IDs. Its dependencies come last in each entry, since the first dependency of a table's data is its table.
-    """
-    reader = _Reader(data)
-    _, count = reader.head()
-    out, copied = bytearray(), 0
-    for _ in range(count):
-        entry = reader.entry()
-        if entry.dump_id in new_ids:
-            out += data[copied : entry.start] + reader.encode_int(new_ids[entry.dump_id])
-            copied = entry.start + 1 + reader.int_size
-        for dump_id, start in entry.dependencies:
-            if dump_id in new_ids:
-                out += data[copied:start] + reader.encode_dependency(new_ids[dump_id])
-                copied = start + 1 + reader.int_size + len(str(dump_id))
-        for dump_id in more.get(entry.dump_id, ()):
-            out += data[copied : entry.end_of_dependencies] + reader.encode_dependency(new_ids.get(dump_id, dump_id))
-            copied = entry.end_of_dependencies
-    return bytes(out + data[copied:])
+    head: bytes
+    """The bytes before the number of entries."""
+    int_size: int
+    entries: Mapping[int, tuple[bytes, bytes]]
+    """By dump ID: the bytes of the entry up to its last dependency, and the bytes after it."""
+
+    @classmethod
+    def of(cls, data: bytes) -> "TocParts":
+        """Divide a table of contents that :func:`read_toc` has read."""
+        reader = _Reader(data)
+        _, count = reader.head()
+        head = data[: reader.at - reader.int_size - 1]
+        entries = {}
+        for _ in range(count):
+            entry = reader.entry()
+            end = entry.end_of_dependencies
+            entries[entry.dump_id] = (data[entry.start : end], data[end : reader.at])
+        return cls(head, reader.int_size, entries)
+
+    def select(self, dump_ids: Sequence[int], more: Mapping[int, Sequence[int]] = MappingProxyType({})) -> bytes:
+        """Return a table of contents that has only these entries, in this order, and ``more`` dependencies by dump ID.
+
+        Dependencies on entries that aren't selected stay: pg_restore takes them for done. ``more`` come last in each entry, since the first
+        dependency of a table's data is its table. Raises KeyError for an unknown dump ID.
+        """
+        parts = [self.head, _encode_int(len(dump_ids), self.int_size)]
+        for dump_id in dump_ids:
+            before, after = self.entries[dump_id]
+            parts += [before, *(_encode_dependency(other, self.int_size) for other in more.get(dump_id, ())), after]
+        return b"".join(parts)
 
 
 def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
@@ -86,7 +95,7 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
                     raise InvalidRequest(
                         f"The archive's encoding, {encoding}, has no character {exc.object[exc.start]!r}, which a new name has."
                     ) from exc
-                out += data[copied:start] + reader.encode_int(len(value)) + value
+                out += data[copied:start] + _encode_int(len(value), reader.int_size) + value
                 copied = start + 1 + reader.int_size + len(getattr(entry, name) or b"")
     return bytes(out + data[copied:])
 
@@ -140,7 +149,8 @@ class _Reader:
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self._at = 0
+        self.at = 0
+        """Offset of the next byte."""
         self.int_size = 4
         self._offset_size = 8
         self._format = 0
@@ -168,17 +178,17 @@ class _Reader:
         return server_version, self._int()
 
     def entry(self) -> _RawEntry:
-        start = self._at
+        start = self.at
         dump_id = self._int()
         self._int()  # whether it had a dumper
         self._str()  # the catalog's OID
         oid = self._str()
-        starts = {"tag": self._at}
+        starts = {"tag": self.at}
         tag, description = self._str(), self._str()
         section = self._int()
-        starts["definition"] = self._at
+        starts["definition"] = self.at
         definition = self._str()
-        starts["drop_statement"] = self._at
+        starts["drop_statement"] = self.at
         drop_statement = self._str()
         copy_statement, namespace = self._str(), self._str()
         self._str()  # tablespace
@@ -186,12 +196,12 @@ class _Reader:
             self._str()  # table access method
         if self.version >= (1, 16):
             self._int()  # relkind
-        starts["owner"] = self._at
+        starts["owner"] = self.at
         owner = self._str()
         self._str()  # with OIDs
         dependencies = []
         while True:
-            at = self._at
+            at = self.at
             digits = self._str()
             if digits is None:
                 break
@@ -222,20 +232,11 @@ class _Reader:
             starts=starts,
         )
 
-    def encode_int(self, value: int) -> bytes:
-        """Return a number as the file has it (``WriteInt``): a sign byte, then the magnitude, lowest byte first."""
-        return bytes([value < 0]) + abs(value).to_bytes(self.int_size, "little")
-
-    def encode_dependency(self, dump_id: int) -> bytes:
-        """Return a dependency as the file has it: ``WriteStr`` of the digits."""
-        digits = str(dump_id).encode()
-        return self.encode_int(len(digits)) + digits
-
     def _take(self, size: int) -> bytes:
-        taken = self._data[self._at : self._at + size]
+        taken = self._data[self.at : self.at + size]
         if len(taken) != size:
             raise TocCutShort("The archive's toc.dat is cut short.")
-        self._at += size
+        self.at += size
         return taken
 
     def _int(self) -> int:
@@ -246,6 +247,17 @@ class _Reader:
     def _str(self) -> bytes | None:
         size = self._int()
         return None if size < 0 else self._take(size)
+
+
+def _encode_int(value: int, size: int) -> bytes:
+    """Return a number as the file has it (``WriteInt``): a sign byte, then the magnitude, lowest byte first."""
+    return bytes([value < 0]) + abs(value).to_bytes(size, "little")
+
+
+def _encode_dependency(dump_id: int, size: int) -> bytes:
+    """Return a dependency as the file has it: ``WriteStr`` of the digits."""
+    digits = str(dump_id).encode()
+    return _encode_int(len(digits), size) + digits
 
 
 def _raw_entries(data: bytes) -> Iterator[_RawEntry]:

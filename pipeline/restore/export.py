@@ -26,9 +26,10 @@ from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.compatibility import find_pg_restore
 from pipeline.restore.extract import where_it_lies
-from pipeline.restore.supervise import supervise
+from pipeline.restore.steps import whole
+from pipeline.restore.supervise import Watch, supervise
 from pipeline.stages.download import ObjectReader, check_content, tell_replaced
-from pipeline.stages.feed import Feed
+from pipeline.stages.feed import Feed, Stream
 from storage_backends import StorageBackend
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -119,7 +120,6 @@ def _write_script(
     dumped_by = manifest.source.pg_dump_version
     program = find_pg_restore(major_of(dumped_by), request.options, request.programs)
     reader = ObjectReader(store, manifest.objects, files, workers, limits)
-    plan = archive.plan_feed(files, jobs=1)
     notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
     if (locale := money_setting(manifest.source)) and archive.uses_money(chosen):
         if request.create:  # the script connects anew, and would lose an earlier SET
@@ -130,19 +130,24 @@ def _write_script(
             output.write(f"SET lc_monetary = '{quoted}';\n\n".encode())
             output.flush()
     with Workspace(limits.spool_parent) as workspace:
-        feed = Feed(workspace.path / "archive", plan, reader, workers, jobs=1)
-        scripting = PgRestore.into_script(
-            program,
-            workspace,
-            feed.path,
-            archive.format,
-            output.fileno(),
-            create=request.create,
-            dump_ids=chosen,
-            options=request.options,
+        stream = (
+            Stream(tuple(files), may_be_left=True) if archive.is_stream else whole(archive, chosen, request.options)
         )
+        feed = Feed([stream], reader, workers)
+        with feed.pipe(0) as (path, inherit):
+            scripting = PgRestore.into_script(
+                program,
+                workspace,
+                path,
+                archive.format if archive.is_stream else "tar",
+                output.fileno(),
+                create=request.create,
+                dump_ids=chosen if archive.is_stream else None,
+                options=request.options,
+                inherit=inherit,
+            )
         try:
-            supervise(scripting, feed, reader, None, sum(file.size for file in files), workers, notify)
+            supervise([scripting], feed, Watch(None, reader, sum(file.size for file in files), workers, notify))
         except RestoreFailed as exc:
             if _is_unread(output):
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from exc

@@ -1,8 +1,11 @@
 """Feed the chosen content from the store to pg_restore or psql."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
+from pipeline.catalog.manifest import TOC_NAME
 from pipeline.concurrency import Workers
 from pipeline.counting import counted
 from pipeline.events import Notify, Started
@@ -14,10 +17,11 @@ from pipeline.postgres.restricted_mode import RestrictedMode
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.content import Content
 from pipeline.restore.request import RestoreRequest
-from pipeline.restore.supervise import supervise
+from pipeline.restore.steps import plan_steps
+from pipeline.restore.supervise import Watch, supervise
 from pipeline.restore.target import OpenDatabase
 from pipeline.stages.download import ObjectReader
-from pipeline.stages.feed import Feed
+from pipeline.stages.feed import Feed, Stream
 from storage_backends import StorageBackend
 
 
@@ -55,46 +59,111 @@ def load(
     money = archive.uses_money(content.chosen) or (manifest.dump.partial and has_types_of_money(server))
     session = with_dump_settings(database.conninfo, manifest.source, money=money)
     reader = ObjectReader(store, manifest.objects, content.files, workers, limits)
-    plan = archive.plan_feed(content.files, jobs=limits.jobs, triggers_fire=not request.options.disable_triggers)
-    jobs = 1 if archive.is_stream else limits.jobs
+    jobs = 1 if archive.is_stream or request.options.single_transaction else limits.jobs
     notify(Started(f"Restoring into {server.name} with {program.path.name} {program.version}, {counted(jobs, 'job')}"))
-    restricted = RestrictedMode() if archive.format == "plain" else None
-    with Workspace(limits.spool_parent) as workspace:
-        feed = Feed(
-            workspace.path / "archive",
-            plan,
-            reader,
-            workers,
-            jobs,
-            check_files=request.check_files,
-            through=restricted.of if restricted else iter,
-        )
-        if restricted:
-            running: PgRestore | Psql = Psql(
-                program,
-                session,
+    watch = Watch(server, reader, content.size, workers, notify)
+    load_it = _load_script if archive.format == "plain" else _load_file if archive.is_stream else _load_directory
+    errors = load_it(content, request, database, session, watch)
+    database.is_loaded = True
+    return Loaded(session, jobs, errors, reader.replaced, reader.fetched)
+
+
+def _load_directory(
+    content: Content, request: RestoreRequest, database: OpenDatabase, session: Conninfo, watch: Watch
+) -> list[IgnoredError]:
+    """Restore an archive of the directory format, step by step. Return the errors after which pg_restore went on."""
+    errors, done = list[IgnoredError](), 0
+    for step in plan_steps(content.archive, content.chosen, request.options, jobs=request.limits.jobs):
+        streams = [run.stream for run in step if run.jobs == 1]
+        with _prepared(streams, content, request, session, watch) as (workspace, connection, feed):
+            programs = list[PgRestore]()
+            for number, run in enumerate(step):
+                with feed.pipe(number) if streams else _folder(workspace, run.stream) as (path, inherit):
+                    programs.append(
+                        PgRestore.into_database(
+                            database.program,
+                            connection,
+                            workspace,
+                            path,
+                            "tar" if streams else "directory",
+                            jobs=run.jobs,
+                            dump_ids=run.dump_ids,
+                            options=run.options,
+                            unset=session.overrides,
+                            inherit=inherit,
+                        )
+                    )
+            supervise(programs, feed, watch, done=done)
+            errors += [error for program in programs for error in program.ignored_errors()]
+            done += feed.fed
+    return errors
+
+
+def _load_file(
+    content: Content, request: RestoreRequest, database: OpenDatabase, session: Conninfo, watch: Watch
+) -> list[IgnoredError]:
+    """Restore an archive that is a single file. Return the errors after which pg_restore went on."""
+    stream = Stream(tuple(content.files), may_be_left=True)
+    with _prepared([stream], content, request, session, watch) as (workspace, connection, feed):
+        with feed.pipe(0) as (path, inherit):
+            program = PgRestore.into_database(
+                database.program,
+                connection,
                 workspace,
-                feed.path,
-                restricted,
-                name=f"pgstow {manifest.backup_id}",
-                single_transaction=database.is_atomic,
-            )
-        else:
-            running = PgRestore.into_database(
-                program,
-                session,
-                workspace,
-                feed.path,
-                archive.format,
-                jobs=limits.jobs,
-                name=f"pgstow {manifest.backup_id}",
-                dump_ids=_renumbered(content.chosen, plan.new_ids),
+                path,
+                content.archive.format,
+                dump_ids=content.chosen,
                 options=request.options,
+                unset=session.overrides,
+                inherit=inherit,
             )
-        supervise(running, feed, reader, server, content.size, workers, notify)
-        database.is_loaded = True
-        return Loaded(session, jobs, running.ignored_errors(), reader.replaced, reader.fetched)
+        supervise([program], feed, watch)
+        return program.ignored_errors()
 
 
-def _renumbered(chosen: Sequence[int] | None, new_ids: Mapping[int, int]) -> Sequence[int] | None:
-    return None if chosen is None else [new_ids.get(dump_id, dump_id) for dump_id in chosen]
+def _load_script(
+    content: Content, request: RestoreRequest, database: OpenDatabase, session: Conninfo, watch: Watch
+) -> list[IgnoredError]:
+    """Run a plain script. Return no errors, since psql ends at the first error."""
+    restricted = RestrictedMode()
+    streams = [Stream(tuple(content.files))]
+    with _prepared(streams, content, request, session, watch, through=restricted.of) as (workspace, connection, feed):
+        with feed.pipe(0) as (path, inherit):
+            program = Psql(
+                database.program,
+                connection,
+                workspace,
+                path,
+                restricted,
+                single_transaction=database.is_atomic,
+                unset=session.overrides,
+                inherit=inherit,
+            )
+        supervise([program], feed, watch)
+    return []
+
+
+@contextmanager
+def _prepared(
+    streams: Sequence[Stream],
+    content: Content,
+    request: RestoreRequest,
+    session: Conninfo,
+    watch: Watch,
+    through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
+) -> Iterator[tuple[Workspace, str, Feed]]:
+    """Yield a workspace, the connection for programs in it, and a feed of ``streams``."""
+    with Workspace(request.limits.spool_parent) as workspace:
+        connection = session.for_program(workspace, f"pgstow {content.archive.manifest.backup_id}")
+        feed = Feed(streams, watch.reader, watch.workers, check_files=request.check_files, through=through)
+        with closing(feed):
+            yield workspace, connection, feed
+
+
+@contextmanager
+def _folder(workspace: Workspace, stream: Stream) -> Iterator[tuple[Path, Sequence[int]]]:
+    """Yield the path of an archive that has only a table of contents, and no descriptors to inherit."""
+    folder = workspace.path / "archive"
+    folder.mkdir(mode=0o700)
+    (folder / TOC_NAME).write_bytes(stream.toc or b"")
+    yield folder, ()

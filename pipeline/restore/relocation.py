@@ -90,14 +90,14 @@ def _restore_definitions(
         (folder / TOC_NAME).write_bytes(archive.toc_data)
         restoration = PgRestore.into_database(
             program,
-            scratch,
+            scratch.for_program(workspace, _name(archive)),
             workspace,
             folder,
             "directory",
             jobs=limits.jobs,
-            name=_name(archive),
             dump_ids=dump_ids,
             options=_definition_options(request),
+            unset=scratch.overrides,
         )
         try:
             restoration.wait()

@@ -1,7 +1,9 @@
-"""Supervise a running pg_restore or psql, and the feed from which it reads, until both have ended."""
+"""Supervise running programs, and the feed from which they read, until all have ended."""
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
@@ -12,56 +14,63 @@ from pipeline.postgres.server import Server
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed
 
-_TICK = 0.05  # seconds between looks at pg_restore
+_TICK = 0.05  # seconds between looks at the programs
 _INTERVAL = 0.2  # seconds between reports of progress
-_REPORT_TIMEOUT = 10.0  # seconds for a thread to report that it has fed all files, after pg_restore has read them
-_LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that pg_restore opened out of turn
+_REPORT_TIMEOUT = 10.0  # seconds for a thread to report that it has fed all files, after the program has read them
+_LOOK_INTERVAL = 2.0  # seconds between looks at the server
+
+_DEFINITIONS = "definitions"
+_AFTER_THE_DATA = "indexes, constraints and the like"
 
 
-_AFTER_THE_DATA = ("indexes, constraints and the like",)
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What is watched while programs run, and who is told of their progress."""
+
+    server: Server | None
+    """pgstow's own session on the server; None if the programs restore into no server."""
+    reader: ObjectReader
+    total: int
+    """Bytes to feed in all."""
+    workers: Workers
+    notify: Notify
 
 
-def supervise(
-    restoration: PgRestore | Psql,
-    feed: Feed,
-    reader: ObjectReader,
-    server: Server | None,
-    total: int,
-    workers: Workers,
-    notify: Notify,
-) -> None:
-    """Wait until pg_restore or psql has ended. Stop it at once if its input can't be fetched or is damaged.
+def supervise(programs: Sequence[PgRestore | Psql], feed: Feed, watch: Watch, *, done: int = 0) -> None:
+    """Wait until all programs have ended. Stop them at once if one fails, or if their input can't be fetched or is damaged.
 
-    Also stop it if ``server``, pgstow's own session on the same server, has ended: a program that waits for input doesn't notice that the
-    server is gone. ``server`` is None if the program restores into no server. ``total`` is the bytes to feed, for the reports of progress.
+    Also stop them if pgstow's own session on the server has ended: a program that waits for input doesn't notice that the server is gone.
+    ``done`` is the bytes that were fed before.
 
-    Raises RestoreFailed if the program fails or hasn't read its input to the end, BackupDamaged, StorageError, or ConnectionFailed if the
+    Raises RestoreFailed if a program fails or hasn't read its input to the end, BackupDamaged, StorageError, or ConnectionFailed if the
     session has ended.
     """
+    server, workers = watch.server, watch.workers
     reported = 0.0
     looked = time.monotonic()
     try:
         with server.blamed() if server is not None else nullcontext():
-            while not restoration.has_ended():
+            running = list(programs)
+            while running := [program for program in running if not program.has_ended()]:
                 workers.collect(timeout=_TICK)
-                if time.monotonic() - looked > _LOOK_INTERVAL:
+                if server is not None and time.monotonic() - looked > _LOOK_INTERVAL:
                     looked = time.monotonic()
-                    if server is not None:
-                        server.check_alive()
-                    feed.serve_out_of_order()
+                    server.check_alive()
                 if time.monotonic() - reported > _INTERVAL:
                     reported = time.monotonic()
-                    current = tuple(feed.current) or (_AFTER_THE_DATA if feed.fed >= total else ())
-                    notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, current))
+                    fed = done + feed.fed
+                    current = tuple(feed.current)
+                    if not current:
+                        current = (_AFTER_THE_DATA if fed >= watch.total else _DEFINITIONS,)
+                    watch.notify(Progress(fed, max(watch.total, fed), watch.reader.fetched, current))
         if server is not None:
             server.check_alive()  # a program that goes on after errors ends well without a server, too
     finally:
-        restoration.stop()
+        for program in programs:
+            program.stop()
         feed.close()
     ended = time.monotonic()
     while feed.unfinished and time.monotonic() - ended < _REPORT_TIMEOUT:
         workers.collect(timeout=_TICK)
     if feed.unfinished:
-        raise RestoreFailed(
-            f"pg_restore ended well, but did not read {feed.unfinished} of the archive's files to their end."
-        )
+        raise RestoreFailed("pg_restore ended well, but did not read all of the archive's data.")

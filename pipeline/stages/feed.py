@@ -1,272 +1,163 @@
-"""Feeds an archive to pg_restore, or a script to psql, without the whole of it on disk. Each data file is a pipe, filled as it is read.
+"""Feeds archives to pg_restore, or a script to psql, through pipes. The data is never whole on disk.
 
-pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO is enough. Parallel jobs begin
-with the largest files. All FIFOs have size 0, and then pg_restore goes by dump ID (``TocEntrySizeCompare``). So the copy of ``toc.dat`` for
-pg_restore has new dump IDs, in the order of the real sizes. For several jobs, the copy also has dependencies that pg_dump left out
-(:mod:`pipeline.postgres.load_order`).
+An archive of the directory format is fed as a tar archive. Both formats have the same table of contents and the same files: "The
+directory is compatible with 'tar'" (``pg_backup_directory.c``). pg_restore reads a tar archive from a pipe, from its beginning to its
+end. So the archive's files must come in the order of the table of contents (``pg_backup_tar.c``). From the minor releases of
+November 2026 on, pg_restore refuses pipes inside an archive's directory.
 """
 
 import fcntl
 import os
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from io import RawIOBase
+from io import FileIO
 from pathlib import Path
+from tarfile import BLOCKSIZE, GNU_FORMAT, TarInfo
 
 from pipeline.catalog.manifest import TOC_NAME, File
 from pipeline.concurrency import Workers
-from pipeline.postgres.load_order import missing_dependencies, outside_tables
-from pipeline.postgres.toc import Toc
-from pipeline.postgres.toc_format import renumber
 from pipeline.stages.download import ObjectReader, check_content
 
 _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pipe(7))
+_OBJECTS_AHEAD = 2
+"""Objects that are fetched ahead for each stream."""
+_TAR_END = bytes(3 * BLOCKSIZE)
+"""At least what must follow the last file: the rest of its block, and two empty blocks."""
 
 
 @dataclass(frozen=True, slots=True)
-class FeedPlan:
-    """The files that pg_restore will read, in the order in which it will ask for them."""
+class Stream:
+    """What one program reads, from the beginning to the end."""
 
-    toc: bytes | None
-    """The table of contents, with dump IDs that bring about the order; None if there is a single file and no folder."""
-    new_ids: Mapping[int, int]
-    """Dump IDs in ``toc``, by the archive's own."""
-    small: tuple[File, ...]
-    """Files that lie in the folder as they are: the lists of large objects."""
-    sequences: tuple[tuple[tuple[File, ...], ...], ...]
-    """Groups of files that are pipes. One job of pg_restore opens the files of a group one after another. The groups of a sequence begin in
-    its order. Sequences run side by side."""
-    self_terminated: bool = False
-    """True if pg_restore knows where the wanted part of a file ends, and may leave the rest unread."""
-
-
-def plan_feed(
-    toc_data: bytes,
-    toc: Toc,
-    files: Mapping[str, File],
-    lists: Mapping[str, Sequence[str]],
-    *,
-    jobs: int,
-    triggers_fire: bool = True,
-) -> FeedPlan:
-    """Return the plan for a pg_restore with ``jobs`` jobs. A single job goes by the order of ``files``; several jobs begin with the largest.
-
-    ``files`` has the files to feed, by path. ``lists`` has the paths in each list of large objects. ``triggers_fire`` is true if
-    foreign keys that exist before the data are checked.
-
-    Raises InvalidRequest if the archive has too many dependencies for several jobs.
-    """
-    by_filename = {entry.filename: entry for entry in toc.data_entries}
-    entries = [by_filename[path] for path in files if path in by_filename]
-    tables = [entry for entry in entries if entry.filename not in lists]
-    large_objects = [entry for entry in entries if entry.filename in lists]
-    new_ids: dict[int, int] = {}
-    missing: Mapping[int, Sequence[int]] = {}
-    in_turn: list[str] = []
-    if jobs > 1:
-        missing = missing_dependencies(toc, triggers_fire=triggers_fire)
-        if triggers_fire:
-            in_turn = [entry.filename for entry in outside_tables(toc) if entry.filename in files]
-        tables.sort(key=lambda entry: _turn(files[entry.filename]))
-        dump_ids = [entry.dump_id for entry in tables]
-        new_ids = dict(zip(dump_ids, sorted(dump_ids), strict=True))
-        # Up to PostgreSQL 16 there is one list, which goes first. From 17 on, each list waits for the entry that makes its objects.
-        large_objects.sort(key=lambda entry: entry.dump_id)
-    outside = frozenset(in_turn)
-    return FeedPlan(
-        toc=renumber(toc_data, new_ids, missing),
-        new_ids=new_ids,
-        small=tuple(files[entry.filename] for entry in large_objects),
-        sequences=(
-            tuple((files[entry.filename],) for entry in tables if entry.filename not in outside),
-            tuple((files[filename],) for filename in in_turn),  # each table waits for the table before it
-            tuple(
-                tuple(files[path] for path in lists[entry.filename]) for entry in large_objects if lists[entry.filename]
-            ),
-        ),
-    )
-
-
-def plan_stream(files: Sequence[File], *, self_terminated: bool) -> FeedPlan:
-    """Return the plan for an archive or a script that is a single file."""
-    return FeedPlan(toc=None, new_ids={}, small=(), sequences=((tuple(files),),), self_terminated=self_terminated)
-
-
-def _turn(file: File) -> tuple[int, int, int]:
-    """Return a key that sorts large files first, the largest foremost, and then the files in packs, pack by pack.
-
-    A pack is fetched whole. In another order, packs would be fetched again and again if memory has no room for all.
-    """
-    first = next(iter(file.segments), None)
-    if first is None or first.offset == 0:
-        return (0, -file.size, 0)
-    return (1, first.object, first.offset)
+    files: tuple[File, ...]
+    toc: bytes | None = None
+    """The table of contents of a tar archive that has ``files`` as its members, in this order. None if ``files`` are passed on as they are."""
+    may_be_left: bool = False
+    """True if the program knows where the wanted part of the files ends, and may leave the rest unread."""
 
 
 class Feed:
-    """A new folder for pg_restore, and the threads that fill its pipes.
-
-    Each sequence has two more threads than pg_restore has jobs, so that the next files are fetched already. pg_restore takes data in the
-    plan's order, so its jobs wait for the first groups that aren't done. If a job waits for another group, :meth:`serve_out_of_order`
-    finds the group.
+    """Pipes from which programs read ``streams``, and a thread for each pipe that fills it.
 
     With ``check_files``, each file is checked against its own SHA-256, and not only its objects. If a file can't be fetched or is damaged,
-    ``workers.collect`` raises the error. The file's pipe stays open until :meth:`close`: pg_restore must not take a part for the whole.
+    ``workers.collect`` raises the error. The pipe stays open until :meth:`close`: a program must not take a part for the whole.
     ``through`` may change the content, after the check.
-
-    Raises BackupDamaged or StorageError if a list of large objects can't be read.
     """
 
     def __init__(
         self,
-        folder: Path,
-        plan: FeedPlan,
+        streams: Sequence[Stream],
         reader: ObjectReader,
         workers: Workers,
-        jobs: int,
         *,
         check_files: bool = False,
         through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
     ) -> None:
-        self._folder = folder
-        self._self_terminated = plan.self_terminated
         self._check_files = check_files
         self._through = through
         self._reader = reader
-        self._workers = workers
-        self._closed = threading.Event()
-        self._waiting: dict[int, Path] = {}
-        """By descriptor, a lasting path of each pipe for whose reader a thread waits."""
-        self._opened: set[Path] = set()
-        self._unclaimed = {folder / group[0].path: group for groups in plan.sequences for group in groups}
-        self._broken: list[int] = []
+        self._ends: list[FileIO] = []
+        """The ends of the pipes that programs read."""
+        self._broken: list[FileIO] = []
+        """Our ends of the pipes whose content could not be fetched."""
         self.fed = 0
-        """Bytes handed to pg_restore, to show progress."""
-        self.unfinished = len(self._unclaimed)
-        """Groups of files that pg_restore has not read to their end."""
+        """Bytes of the files that were handed to the programs, to show progress."""
+        self.unfinished = len(streams)
+        """Streams that a program has not read as far as it must."""
         self.current: list[str] = []
         """Files being read."""
-        self.path = folder if plan.toc is not None else next(iter(self._unclaimed))
-        """The path of the archive for pg_restore, or of the script for psql."""
-        folder.mkdir(mode=0o700)
-        if plan.toc is not None:
-            _write_private(folder / TOC_NAME, [plan.toc])
-        for file in plan.small:
-            _write_private(folder / file.path, self._read(file))
-        for group in self._unclaimed.values():
-            for file in group:
-                os.mkfifo(folder / file.path, 0o600)
-        for groups in plan.sequences:
-            feeders = workers.pool(min(jobs + 2, len(groups)), "feed")
-            for group in groups:
-                feeders.submit(partial(self._feed_group, folder / group[0].path), self._count)
+        feeders = workers.pool(max(1, len(streams)), "feed")
+        for stream in streams:
+            end, pipe = os.pipe()
+            with suppress(OSError):
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
+            self._ends.append(FileIO(end, "r"))
+            feeders.submit(partial(self._feed, FileIO(pipe, "w"), stream), self._count)
 
-    def serve_out_of_order(self) -> None:
-        """Feed the groups for which pg_restore waits out of turn. Call this now and then."""
-        for first in list(self._unclaimed):
-            try:
-                held = os.open(first, os.O_WRONLY | os.O_NONBLOCK)
-            except OSError:
-                continue  # ENXIO: nobody has it open
-            self._workers.run_apart(partial(self._feed_group, first, held), self._count, "stray")
+    @contextmanager
+    def pipe(self, number: int) -> Iterator[tuple[Path, Sequence[int]]]:
+        """Yield the path from which a program can read a stream, and the descriptors that the program must inherit.
+
+        Afterwards only the program has this end of the pipe. If the program ends, the thread that fills the pipe ends, too.
+        """
+        with self._ends[number] as end:
+            yield Path(f"/dev/fd/{end.fileno()}"), [end.fileno()]
 
     def close(self) -> None:
-        """Release the threads that still wait for pg_restore to open a pipe. Call this after pg_restore has ended."""
-        self._closed.set()
-        while self._waiting:
-            for path in list(self._waiting.values()):
-                with suppress(OSError):
-                    os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
-            time.sleep(0.001)
-        while self._broken:
-            os.close(self._broken.pop())
+        """Close the pipes, and so release the threads that fill them. Call this after the programs have ended."""
+        for end in (*self._ends, *self._broken):
+            end.close()
 
     def _count(self, finished: bool) -> None:
         self.unfinished -= finished
 
-    def _feed_group(self, first: Path, held: int | None = None) -> bool:
-        """True if pg_restore took all of the group from this thread. ``held`` keeps the first pipe open until this thread opens it."""
-        group = self._unclaimed.pop(first, None)
-        if group is not None:
-            return self._feed(group[0], held) and all(self._feed(file) for file in group[1:])
-        # Another thread has claimed it and may not have opened the pipe yet: without a writer, pg_restore would see an empty file.
-        while first not in self._opened and not self._closed.is_set():
-            time.sleep(0.001)
-        _let_go(held)
-        return False
-
-    def _feed(self, file: File, held: int | None = None) -> bool:
-        """True if pg_restore took all that it wants of the file. If not, pg_restore has ended, and its own messages say why."""
-        path = self._folder / file.path
-        self._reader.fetch_ahead(segment.object for segment in file.segments[:1])
-        pipe = self._open(path, held)
-        if pipe is None:
-            return False
-        self.current.append(file.path)
-        try:
-            with pipe:
-                self._fill(pipe.fileno(), file)
-        except BrokenPipeError:
-            return self._self_terminated
-        finally:
-            self.current.remove(file.path)
-        path.unlink(missing_ok=True)
-        return True
-
-    def _read(self, file: File) -> Iterator[bytes]:
-        parts = self._reader.read(file)
-        return self._through(check_content(file, parts) if self._check_files else parts)
-
-    def _open(self, path: Path, held: int | None) -> RawIOBase | None:
-        """Return our end of the pipe, once pg_restore has opened the other end; None if pg_restore has ended. Closes ``held``."""
-        # The pipe's name may be removed while a thread waits. Nobody could then open the other end by that name.
-        waiting = os.open(path, os.O_PATH | os.O_NOFOLLOW)
-        lasting = Path(f"/proc/self/fd/{waiting}")
-        self._waiting[waiting] = lasting if lasting.exists() else path
-        try:
-            if self._closed.is_set():
-                return None
-            pipe = self._waiting[waiting].open("wb", buffering=0)
-            if self._closed.is_set():  # it was close() that opened the other end
-                pipe.close()
-                return None
-            self._opened.add(path)
-            return pipe
-        finally:
-            del self._waiting[waiting]
-            os.close(waiting)
-            _let_go(held)
-
-    def _fill(self, pipe: int, file: File) -> None:
-        with suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
-        parts = self._read(file)
+    def _feed(self, pipe: FileIO, stream: Stream) -> bool:
+        """True if the program took all that it must. If not, the program has ended, and its own messages say why."""
+        parts = self._archive(stream) if stream.toc is not None else self._files(stream)
         try:
             for part in parts:
-                view = memoryview(part)
-                while view:
-                    view = view[os.write(pipe, view) :]
-                self.fed += len(part)
+                _write(pipe, part)
         except BrokenPipeError:
-            if self._check_files and self._self_terminated:
+            pipe.close()
+            if self._check_files and stream.may_be_left:
                 deque(parts, maxlen=0)
-            raise
+            return stream.may_be_left
         except BaseException:
-            self._broken.append(os.dup(pipe))
+            self._broken.append(pipe)
             raise
+        if stream.toc is not None:
+            with suppress(BrokenPipeError):  # the program needs no more, and may have ended
+                _write(pipe, _TAR_END)
+        pipe.close()
+        return True
+
+    def _archive(self, stream: Stream) -> Iterator[bytes]:
+        """Yield a tar archive up to the content of its last file."""
+        toc = stream.toc or b""
+        yield _tar_header(TOC_NAME, len(toc)) + toc
+        size = len(toc)
+        for file, parts in self._contents(stream.files):
+            yield bytes(-size % BLOCKSIZE) + _tar_header(file.path, file.size)
+            yield from parts
+            size = file.size
+
+    def _files(self, stream: Stream) -> Iterator[bytes]:
+        for _, parts in self._contents(stream.files):
+            yield from parts
+
+    def _contents(self, files: Sequence[File]) -> Iterator[tuple[File, Iterator[bytes]]]:
+        """Yield each file with its content. While a file is read, the next objects are fetched."""
+        order = list(dict.fromkeys(segment.object for file in files for segment in file.segments))
+        place = {index: number for number, index in enumerate(order)}
+        last = None
+        for file in files:
+            if file.segments and file.segments[-1].object != last:
+                last = file.segments[-1].object
+                following = order[place[last] + 1 : place[last] + 1 + _OBJECTS_AHEAD]
+                self._reader.fetch_ahead([file.segments[0].object, *following])
+            yield file, self._content(file)
+
+    def _content(self, file: File) -> Iterator[bytes]:
+        parts = self._reader.read(file)
+        self.current.append(file.path)
+        try:
+            for part in self._through(check_content(file, parts) if self._check_files else parts):
+                yield part
+                self.fed += len(part)
+        finally:
+            self.current.remove(file.path)
 
 
-def _write_private(path: Path, parts: Iterable[bytes]) -> None:
-    path.touch(mode=0o600)
-    with path.open("wb") as stream:
-        stream.writelines(parts)
+def _tar_header(name: str, size: int) -> bytes:
+    member = TarInfo(name)
+    member.size, member.mode = size, 0o600
+    return member.tobuf(GNU_FORMAT)
 
 
-def _let_go(descriptor: int | None) -> None:
-    if descriptor is not None:
-        os.close(descriptor)
+def _write(pipe: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[pipe.write(view) or 0 :]

@@ -1,0 +1,183 @@
+"""Divide a restore into steps: what pg_restore does by several processes at the same time, and in which order."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from pipeline.archive.reader import Archive
+from pipeline.catalog.manifest import File
+from pipeline.postgres.load_order import outside_tables, turns_in_partition_trees
+from pipeline.postgres.restore_options import SECTIONS, RestoreOptions
+from pipeline.postgres.toc import Section, Toc, TocEntry
+from pipeline.postgres.toc_format import TocParts, rewrite
+from pipeline.stages.feed import Stream
+
+_SETUP = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH"})
+"""Entries that pg_restore always reads: under their settings, the SQL of all other entries means what it meant."""
+_AFTER_DATA = frozenset({"ACL", "ACL LANGUAGE", "DEFAULT ACL"})
+"""Kinds of entries that pg_restore restores after the data, wherever they stand (``_tocEntryRestorePass`` in pg_backup_archiver.c): a
+grant may take from the owner the right to load."""
+_NOTHING = "-- made later\n"
+"""A definition that makes nothing. pg_restore drops no entry without a definition (``_tocEntryRequired``)."""
+_PER_FILE = 64 * 1024
+"""Bytes that load in about the time that a file takes besides its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One pg_restore."""
+
+    options: RestoreOptions
+    stream: Stream
+    """What it restores. If it has several jobs, it needs only the table of contents of the stream."""
+    jobs: int = 1
+    dump_ids: Sequence[int] | None = None
+    """The entries to restore; None for all entries in the table of contents."""
+
+
+Step = Sequence[Run]
+"""The pg_restore that run at the same time."""
+
+
+def whole(archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> Stream:
+    """Return the stream from which a single pg_restore restores all ``chosen`` entries, in their order; None for all entries."""
+    entries = _in_order(archive, chosen)
+    toc = TocParts.of(archive.toc_data).select([*_setup(archive.toc, entries), *_ids(entries)])
+    return Stream(tuple(_members(archive, entries)) if options.loads_data else (), toc)
+
+
+def plan_steps(archive: Archive, chosen: Collection[int] | None, options: RestoreOptions, *, jobs: int) -> list[Step]:
+    """Return the steps that restore the ``chosen`` entries of an archive of the directory format; None for all entries.
+
+    With a single job or transaction, a single pg_restore does all. Otherwise the definitions come first, then the data by ``jobs``
+    pg_restore at the same time, and then indexes, constraints, grants and the like by a parallel pg_restore.
+    """
+    if jobs == 1 or options.single_transaction:
+        return [[Run(options, whole(archive, chosen, options))]]
+    sections = _sections(archive.toc)
+    entries = [
+        entry
+        for entry in _in_order(archive, chosen)
+        if not options.sections or SECTIONS[sections[entry.dump_id] - Section.PRE_DATA] in options.sections
+    ]
+    data = [entry for entry in entries if entry.filename]
+    first = [
+        entry
+        for entry in entries
+        if sections[entry.dump_id] == Section.PRE_DATA and entry.description not in _AFTER_DATA
+    ]
+    apart = {*_ids(first), *_ids(data)}
+    last = [entry for entry in entries if entry.dump_id not in apart]
+    parts = TocParts.of(archive.toc_data)
+
+    def toc(some: Sequence[TocEntry], more: Mapping[int, Sequence[int]] = MappingProxyType({})) -> bytes:
+        return parts.select([*_setup(archive.toc, some), *_ids(some)], more)
+
+    options = replace(options, sections=())
+    later = replace(options, clean=False, if_exists=False)
+    steps: list[Step] = []
+    if options.clean:
+        kept = set(_ids(first))
+        dropped = [entry for entry in entries if entry.dump_id in kept or entry.drop_statement]
+        steps.append([Run(options, Stream((), _make_only(toc(dropped), kept)))])
+    elif first:
+        steps.append([Run(options, Stream((), toc(first)))])
+    if data and options.loads_data:
+        in_turn = () if options.disable_triggers else _ids(outside_tables(archive.toc))
+        shares = _shares(archive, data, set(in_turn), jobs)
+        steps.append([Run(later, Stream(tuple(_members(archive, share)), toc(share))) for share in shares])
+    if last:
+        locked = _locked(archive.toc, last)
+        contents = toc([*locked, *last], turns_in_partition_trees(archive.toc))
+        steps.append([Run(later, Stream((), contents), jobs, _ids(last))])
+    return steps
+
+
+def _in_order(archive: Archive, chosen: Collection[int] | None) -> list[TocEntry]:
+    """Return the chosen entries in the order of ``chosen``. Leave out lists of large objects that are empty.
+
+    In a tar archive, pg_restore would look for the first of their large objects up to the end.
+    """
+    by_id = {entry.dump_id: entry for entry in archive.toc.entries}
+    entries = by_id.values() if chosen is None else [by_id[dump_id] for dump_id in chosen if dump_id in by_id]
+    return [entry for entry in entries if archive.lists.get(entry.filename) != ()]
+
+
+def _ids(entries: Iterable[TocEntry]) -> list[int]:
+    return [entry.dump_id for entry in entries]
+
+
+def _setup(toc: Toc, entries: Iterable[TocEntry]) -> list[int]:
+    """Return the dump IDs of the archive's settings that are not among ``entries``."""
+    there = set(_ids(entries))
+    return [entry.dump_id for entry in toc.entries if entry.description in _SETUP and entry.dump_id not in there]
+
+
+def _sections(toc: Toc) -> dict[int, Section]:
+    """Return the section of each entry. An entry without one belongs to the section of the entry before it, as for pg_restore."""
+    current, sections = Section.PRE_DATA, {}
+    for entry in toc.entries:
+        if entry.section != Section.NONE:
+            current = entry.section
+        sections[entry.dump_id] = current
+    return sections
+
+
+def _locked(toc: Toc, entries: Iterable[TocEntry]) -> list[TocEntry]:
+    """Return the tables on which the entries depend. Jobs of pg_restore lock these tables, and must not wait for each other.
+
+    pg_restore knows the tables only if they are in the table of contents (``identify_locking_dependencies`` in pg_backup_archiver.c).
+    """
+    needed = {dump_id for entry in entries for dump_id in entry.dependencies}
+    return [entry for entry in toc.entries if entry.dump_id in needed and entry.description == "TABLE"]
+
+
+def _make_only(toc: bytes, kept: Collection[int]) -> bytes:
+    """Return the table of contents in which only the entries ``kept`` make something. With ``--clean``, the others are still dropped first."""
+
+    def change(entry: TocEntry) -> TocEntry:
+        stays = entry.dump_id in kept or entry.description in _SETUP
+        return entry if stays else replace(entry, definition=_NOTHING, owner="")
+
+    return rewrite(toc, change)
+
+
+def _shares(archive: Archive, data: Sequence[TocEntry], in_turn: Collection[int], jobs: int) -> list[list[TocEntry]]:
+    """Divide the data entries among at most ``jobs`` processes, so that all end at about the same time.
+
+    The largest come first. Tables in the same pack stay together, since a pack is fetched whole. Tables that are ``in_turn`` stay together,
+    too, in the archive's order.
+    """
+    packs: dict[object, list[TocEntry]] = {}
+    for entry in data:
+        packs.setdefault("in turn" if entry.dump_id in in_turn else _pack_of(archive, entry), []).append(entry)
+    units = [(sum(_weight(archive, entry) for entry in unit), unit) for unit in packs.values()]
+    shares: list[list[TocEntry]] = [[] for _ in range(min(jobs, len(units)))]
+    loads = [0] * len(shares)
+    for weight, unit in sorted(units, key=lambda unit: -unit[0]):
+        least = loads.index(min(loads))
+        shares[least] += unit
+        loads[least] += weight
+    return shares
+
+
+def _pack_of(archive: Archive, entry: TocEntry) -> object:
+    """Return the same value for all entries whose data lies in the same pack."""
+    segments = archive.files[entry.filename].segments
+    return segments[0].object if segments and segments[0].offset > 0 else entry.filename
+
+
+def _weight(archive: Archive, entry: TocEntry) -> int:
+    paths = (entry.filename, *archive.lists.get(entry.filename, ()))
+    return sum(archive.files[path].size + _PER_FILE for path in paths)
+
+
+def _members(archive: Archive, entries: Sequence[TocEntry]) -> Iterator[File]:
+    """Yield the files of the entries in the order in which pg_restore reads them from a tar archive.
+
+    It takes each file named ``blob_…`` for a large object, up to the next file with another name: the list of large objects.
+    """
+    for entry in entries:
+        if entry.filename in archive.files:
+            for path in (*archive.lists.get(entry.filename, ()), entry.filename):
+                yield archive.files[path]
