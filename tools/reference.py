@@ -145,8 +145,12 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return "size"
     if {part["type"] for part in kinds} == {"object", "string"}:
         return 'text or `{ env = "NAME" }`'
-    low = str(kind["minimum"]) if "minimum" in kind else f"above {kind.get('exclusiveMinimum')}"
-    bounds = f"{low} to {kind['maximum']}" if "maximum" in kind else f"from {low}"
+    if "exclusiveMinimum" in kind:
+        bounds = f"above {kind['exclusiveMinimum']}, at most {kind['maximum']}"
+    elif "maximum" in kind:
+        bounds = f"{kind['minimum']} to {kind['maximum']}"
+    else:
+        bounds = f"from {kind.get('minimum')}"
     match kind["type"]:
         case "array":
             return "list of " + {"text": "texts"}.get(_kind(kind["items"]), _kind(kind["items"]))

@@ -120,32 +120,45 @@ class Settings(BaseModel):
 class Options(Settings):
     """How to back up: what [defaults] may say for every database, and each database for itself."""
 
-    cluster: str | None = Field(default=None, description="The name to file backups under; default: the server's host")
+    cluster: str | None = Field(
+        default=None,
+        description="The name under which the store keeps the backups of this server; default: the server's host",
+    )
     destinations: Annotated[list[str], Field(min_length=1)] | None = Field(
         default=None,
-        description="The names of the [destinations.NAME] tables that get the backup; default: all of them",
+        description="The names of the [destinations.NAME] tables to which the backup goes; default: all of them",
     )
     verify: Literal["objects", "bytes", "archive", "restore", "none"] | None = Field(
-        default=None, description="How far pgstow verifies each new backup, at each destination; default: none"
+        default=None,
+        description="The level at which pgstow verifies each new backup, at each destination; default: none",
     )
     retention: str | None = Field(
         default=None,
-        description="The name of the [retention.NAME] table with the rules to apply; default: [retention.default], if the file has it",
+        description="The name of the [retention.NAME] table that says which backups to keep; default: [retention.default], if the file has it",
     )
     format: Format | None = Field(default=None, description="pg_dump's format; default: directory")
     jobs: Count | None = Field(
         default=None,
-        description="Parallel jobs of pg_dump; formats other than directory allow only one job; default: the processors, four at most",
+        description="Parallel jobs of pg_dump; only the format directory allows more than one; default: the number of processors, four at most",
     )
     level: Annotated[int, Field(ge=1, le=19)] | None = Field(
         default=None, description="zstd's compression level; default: 3"
     )
-    transfers: Count | None = Field(default=None, description="Objects on their way to each store at once; default: 4")
-    memory: Size | None = Field(default=None, description="Memory for data in flight; default: 192MiB")
-    spool_limit: Size | None = Field(default=None, description="Local disk for the spool; default: 256MiB")
-    object_size: Size | None = Field(default=None, description="The largest object to write; default: 32MiB")
+    transfers: Count | None = Field(
+        default=None, description="How many objects to transfer at the same time, for each store; default: 4"
+    )
+    memory: Size | None = Field(
+        default=None, description="Memory for data on its way between the database and the stores; default: 192MiB"
+    )
+    spool_limit: Size | None = Field(
+        default=None,
+        description="Local disk for the spool, the folder into which pg_dump writes and from which pgstow reads; default: 256MiB",
+    )
+    object_size: Size | None = Field(
+        default=None, description="The size of the largest object that a backup may write; default: 32MiB"
+    )
     spool_dir: str | None = Field(
-        default=None, description="The folder for the spool; default: the system's temporary folder"
+        default=None, description="The folder in which pgstow makes the spool; default: the system's temporary folder"
     )
     lock_wait_timeout: Seconds | None = Field(
         default=None,
@@ -155,21 +168,21 @@ class Options(Settings):
         default=None, description="Seconds that a statement of pg_dump may run; 0 for no limit; default: 0"
     )
     tags: list[str] | None = Field(
-        default=None, description="Names by which keep_tagged chooses backups; default: none"
+        default=None, description="Tags for each new backup, by which keep_tagged chooses backups; default: none"
     )
     retries: Annotated[int, Field(ge=0, le=MOST_RETRIES)] | None = Field(
-        default=None, description="How often to begin again after a failure that may pass; default: 0"
+        default=None, description="How many times to start the backup again after a temporary failure; default: 0"
     )
     pg_dump_options: list[str] | None = Field(
         default=None,
         description='Further options of pg_dump, such as ["--no-comments", "--extension=postgis"]; default: none',
     )
     bin_dir: list[str] | None = Field(
-        default=None, description="Folders that have PostgreSQL's programs; default: the usual places"
+        default=None, description="Folders with PostgreSQL's programs; default: the usual places"
     )
     before: Command | None = Field(
         default=None,
-        description="A command, as a list of its words, that may refuse the backup by its exit code; default: none",
+        description="A command that may refuse the backup by its exit code, as a list of the command's words; default: none",
     )
 
 
@@ -179,11 +192,11 @@ class DatabaseSettings(Options):
     conninfo: Annotated[
         str,
         BeforeValidator(_conninfo),
-        text_or_reference("libpq's connection string, as pg_dump takes it, without a password"),
+        text_or_reference("libpq's connection string, in any form that pg_dump accepts, without a password"),
     ]
     password_file: str | None = Field(
         default=None,
-        description="A file that has the password, and nothing else but the end of the line; default: libpq's own places",
+        description="A file that holds only the password, with or without a line break at its end; default: libpq's own places",
     )
     all_databases: bool = Field(
         default=False, description="Back up the whole server: roles, tablespaces and every database"
@@ -193,25 +206,30 @@ class DatabaseSettings(Options):
     )
     role_passwords: bool = Field(
         default=True,
-        description="With all_databases, back up the hashes of roles' passwords, if the role may read them",
+        description="With all_databases, back up the hashes of roles' passwords, if the role that backs up may read them",
     )
-    databases_at_once: Count = Field(default=1, description="With all_databases, how many databases to dump at once")
-    tables: Patterns = Field(default=[], description="pg_dump's patterns of the tables to take; default: all tables")
+    databases_at_once: Count = Field(
+        default=1, description="With all_databases, how many databases to dump at the same time"
+    )
+    tables: Patterns = Field(
+        default=[], description="Patterns of the tables to back up, as for pg_dump --table; default: all tables"
+    )
     exclude_tables: Patterns = Field(
-        default=[], description="pg_dump's patterns of the tables to leave out; default: none"
+        default=[], description="Patterns of the tables to leave out, as for pg_dump --exclude-table; default: none"
     )
     schemas: Patterns = Field(
         default=[],
-        description="pg_dump's patterns of the schemas to take, with all their objects; default: all schemas",
+        description="Patterns of the schemas to back up with all their objects, as for pg_dump --schema; default: all schemas",
     )
     exclude_schemas: Patterns = Field(
-        default=[], description="pg_dump's patterns of the schemas to leave out; default: none"
+        default=[], description="Patterns of the schemas to leave out, as for pg_dump --exclude-schema; default: none"
     )
     exclude_table_data: Patterns = Field(
-        default=[], description="pg_dump's patterns of the tables to take without their rows; default: none"
+        default=[],
+        description="Patterns of the tables to back up without their rows, as for pg_dump --exclude-table-data; default: none",
     )
     only: Literal["schema", "data"] | None = Field(
-        default=None, description="Take only the definitions (schema), or only the rows (data); default: both"
+        default=None, description="Back up only the definitions (schema), or only the rows (data); default: both"
     )
 
 
@@ -222,14 +240,16 @@ class DestinationSettings(Settings):
         str,
         BeforeValidator(_url),
         text_or_reference(
-            "s3://bucket/prefix, gs://bucket/prefix or a folder; the query has the store's options, such as ?region=eu-central-1&retain_days=30"
+            "s3://bucket/prefix, gs://bucket/prefix or a folder; options of the store follow it, such as ?region=eu-central-1&retain_days=30"
         ),
     ]
     give_up_after: Annotated[float, Field(gt=0, le=LONGEST_PATIENCE)] = Field(
         default=300.0,
         description="Seconds for which pgstow repeats a failing request, counted from the request's first failure",
     )
-    limit_rate: Size | None = Field(default=None, description="Bytes a second to or from the store; default: no limit")
+    limit_rate: Size | None = Field(
+        default=None, description="The most bytes a second to or from the store; default: no limit"
+    )
 
 
 class Retention(Settings):
@@ -263,7 +283,7 @@ class Retention(Settings):
             {
                 "type": "string",
                 "pattern": "^[0-9]{1,6}[hdw]$",
-                "description": "Keep the backups of this time, counted back from the newest backup, such as 36h, 30d or 8w; default: none",
+                "description": "Keep all backups of this duration (such as 36h, 30d or 8w), counted back from the newest backup; default: none",
             }
         ),
     ] = timedelta()
@@ -272,7 +292,7 @@ class Retention(Settings):
     )
     only_verified: Literal["objects", "bytes", "archive", "restore"] | None = Field(
         default=None,
-        description="Count only backups that are verified at this level or above; default: count all backups",
+        description="Count only backups that are verified at this level or a higher level; default: count all backups",
     )
 
     @model_validator(mode="after")
@@ -298,18 +318,18 @@ class Monitoring(Settings):
     )
     on_success: Command | None = Field(
         default=None,
-        description="A command, as a list of its words, that pgstow runs after a run that succeeded; default: none",
+        description="A command that pgstow runs after a run that succeeded, as a list of the command's words; default: none",
     )
     on_failure: Command | None = Field(
         default=None,
-        description="A command, as a list of its words, that pgstow runs after a run that failed; default: none",
+        description="A command that pgstow runs after a run that failed, as a list of the command's words; default: none",
     )
     notify: list[Recipient] = Field(
         default=[],
-        description="Apprise URLs, which get a message when a run fails, and after the first good run that follows; default: none",
+        description="Where to send a message when a run fails, and after the next good run: URLs of the library Apprise; default: none",
     )
     hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
-        default=60, description="Seconds that a message, or a command such as before or on_failure, may take"
+        default=60, description="Seconds that one message or one command of this file may take"
     )
     ping: Annotated[str, BeforeValidator(_ping), WithJsonSchema(REFERENCE)] | None = Field(
         default=None, description="The URL of a dead man's switch, such as healthchecks.io; default: none"
