@@ -438,7 +438,7 @@ def test_a_member_that_is_another_is_refused(whole: Path, target: ThrowawayClust
     assert_one_sentence(restore(whole, target, spool_dir), 7, "is not the manifest that the cluster manifest .* names")
     manifest.unlink()
     assert_one_sentence(
-        restore(whole, target, spool_dir), 7, "manifests/prod/postgres/.* is missing, which the cluster manifest"
+        restore(whole, target, spool_dir), 7, "manifests/prod/postgres/.* is missing, but the cluster manifest"
     )
 
 
@@ -534,7 +534,7 @@ def test_a_member_that_is_damaged_and_one_that_is_another(whole: Path, spool_dir
     good = {name for name, one in found.items() if one["good"]}
     assert good == {"@globals", "odd / n@me"}
     assert "is not the manifest that" in found["postgres"]["problems"][0]
-    assert "is missing, which the cluster manifest" in found["template1"]["problems"][0]
+    assert "is missing, but the cluster manifest" in found["template1"]["problems"][0]
     assert [problem.partition(": ")[0] for problem in found["@cluster"]["problems"]] == [
         "template1",
         "postgres",

@@ -51,7 +51,7 @@ def test_each_item_comes_with_its_result() -> None:
         found = dict(workers.map(str, range(50), threads=3, name="work", tick=lambda: ticks.append(None)))
         assert found == {number: str(number) for number in range(50)}
         assert list(workers.map(str, [], threads=1, name="work")) == []
-        with pytest.raises(ValueError, match="needs a thread"):
+        with pytest.raises(ValueError, match="needs at least one thread"):
             next(workers.map(str, [1], threads=0, name="work"))
     assert ticks
 

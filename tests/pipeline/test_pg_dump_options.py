@@ -37,9 +37,9 @@ def test_options_are_passed_on_in_a_spelling_that_every_pg_dump_knows() -> None:
         (["--inserts"], "doesn't take pg_dump's option --inserts: .*COPY"),
         (["-Z"], "option -Z: .*--level"),
         (["--include-foreign-data=x"], "write the rows into the foreign server"),
-        (["--unheard-of"], "is no option of pg_dump"),
-        (["no-comments"], "is no option of pg_dump"),
-        ([""], "is no option of pg_dump"),
+        (["--unheard-of"], "is not an option of pg_dump"),
+        (["no-comments"], "is not an option of pg_dump"),
+        ([""], "is not an option of pg_dump"),
         (["--no-comments=1"], "takes no value"),
         (["--no-comments="], "takes no value"),
         (["--role"], "needs a value: write --role=ROLE"),
@@ -138,7 +138,7 @@ def test_filters_become_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("# fine\n\ntable a\n", "Line 3 of f is no filter"),
+        ("# fine\n\ntable a\n", "Line 3 of f is not a filter"),
         ("include table", "Line 1"),
         ("include table # a\n", "Line 1"),
         ("include view a", "Line 1"),
