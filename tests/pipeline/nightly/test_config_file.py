@@ -151,7 +151,7 @@ only_verified = "bytes"
         "14: databases.server.conninfo: is missing.",
         "16: databases.server.verify: should be 'objects', 'bytes', 'archive', 'restore' or 'none'.",
         "17: databases.server.retention: there is no [retention.long].",
-        "19: databases.odd.conninfo: The connection string is not one that libpq understands; write it as "
+        "19: databases.odd.conninfo: libpq does not understand the connection string; write it as "
         "postgresql://user@host/database or as 'host=… dbname=…' (special characters in a URI percent-encoded).",
         "24: monitoring.on_failure: is empty.",
         "25: monitoring.ping: must be like https://host/path.",

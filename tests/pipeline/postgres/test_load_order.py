@@ -191,7 +191,7 @@ def test_more_dependencies_than_any_dump_has_are_refused() -> None:
     """Each table's data would be waited for by all tables before it."""
     tables = [made(number, "TABLE", number - 1) for number in range(LONG)]
     data = [made(LONG + number, "TABLE DATA", number) for number in range(LONG)]
-    with pytest.raises(InvalidRequest, match="--jobs 1, which needs none of them"):
+    with pytest.raises(InvalidRequest, match="--jobs 1, which needs none of these"):
         missing_dependencies(Toc("15", (*tables, *data)))
 
 

@@ -105,7 +105,7 @@ def test_who_holds_a_lock_comes_before_who_waits_for_one(database: Database) -> 
         wait_until(lambda: len(find_blockers(server)) == 2, "the other waits")
         processes = [holder.info.backend_pid, waiter.info.backend_pid]
         assert [str(blocker) for blocker in find_blockers(server)] == [
-            f"Somebody else (process {processes[0]} of the server, role postgres, application migration) holds a lock "
+            f"Another session (process {processes[0]} of the server, role postgres, application migration) holds a lock "
             'on public."Some Table"',
-            f'Somebody else (process {processes[1]} of the server, role postgres) waits for a lock on public."Some Table"',
+            f'Another session (process {processes[1]} of the server, role postgres) waits for a lock on public."Some Table"',
         ]
