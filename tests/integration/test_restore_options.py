@@ -391,7 +391,7 @@ def test_lists_that_are_none(library: Library, database: Database, tmp_path: Pat
     assert_one_sentence(library.pgstow(database, "-L", path), 2, "Cannot read the list .*No such file")
     for text, reason in (
         ("999999; 0 0 TABLE public absent x\n", "holds no entry 999999.*pgstow show --toc"),
-        ("; nothing\n\n", "names none"),
+        ("; nothing\n\n", "names no entry"),
         ("; a comment\nnonsense\n", "Line 2 .*no dump ID: nonsense"),
     ):
         path.write_text(text)

@@ -138,7 +138,7 @@ def test_rows_may_say_what_would_leave_it(database: Database, tmp_path: Path, si
 def test_nothing_else_may_say_it(end: bytes, size: int) -> None:
     for script in (b"SELECT 'a%bb';\n" % end, b'COPY public."%b" FROM stdin;\n\\.\n' % end):
         parts = [script[at : at + size] for at in range(0, len(script), size)]
-        with pytest.raises(BackupDamaged, match="by which a script can end psql's restricted mode"):
+        with pytest.raises(BackupDamaged, match="which could end psql's restricted mode"):
             list(RestrictedMode().of(parts))
         with pytest.raises(DumpFailed, match="outside of rows, so no restore would run the script"):
             _read(parts)
