@@ -10,7 +10,7 @@ from pipeline.catalog.listing import list_backups
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
 
 
-def test_the_latest_and_the_latest_before(shelf: ManifestStore) -> None:
+def test_latest_finds_the_newest_backup_or_the_newest_before_a_time(shelf: ManifestStore) -> None:
     refs = [shelf.add("c", "d", hours) for hours in (0, 24, 48)]
 
     def found(**wanted: Any) -> str:
@@ -24,7 +24,7 @@ def test_the_latest_and_the_latest_before(shelf: ManifestStore) -> None:
         found(at=NOON - timedelta(seconds=1))
 
 
-def test_by_id_and_by_its_beginning(shelf: ManifestStore) -> None:
+def test_a_backup_is_found_by_its_id_or_the_ids_beginning(shelf: ManifestStore) -> None:
     first, second = shelf.add("c", "d", 0), shelf.add("c", "d", 24)
     assert find_backup(shelf.store, BackupSelector(first.backup_id)).backup_id == first.backup_id
     assert find_backup(shelf.store, BackupSelector("20261124")).backup_id == second.backup_id
@@ -36,7 +36,7 @@ def test_by_id_and_by_its_beginning(shelf: ManifestStore) -> None:
         find_backup(shelf.store, BackupSelector(first.backup_id, at=NOON))
 
 
-def test_several_databases_are_never_mixed_up(shelf: ManifestStore) -> None:
+def test_backups_of_several_databases_are_never_mixed_up(shelf: ManifestStore) -> None:
     shelf.add("prod", "shop", 0)
     wanted = shelf.add("test", "it's", 5)
     with pytest.raises(
@@ -48,7 +48,7 @@ def test_several_databases_are_never_mixed_up(shelf: ManifestStore) -> None:
     assert find_backup(shelf.store, BackupSelector(wanted.backup_id)).backup_id == wanted.backup_id
 
 
-def test_a_damaged_latest_is_not_passed_over(shelf: ManifestStore) -> None:
+def test_a_damaged_latest_manifest_is_not_skipped(shelf: ManifestStore) -> None:
     older = shelf.add("c", "d", 0)
     shelf.put(BackupRef("c", "d", "20261124T120000Z-bbbbbb").manifest_key, b'{"manifest_version": "1.0"')
     with pytest.raises(ManifestInvalid):
@@ -56,7 +56,7 @@ def test_a_damaged_latest_is_not_passed_over(shelf: ManifestStore) -> None:
     assert find_backup(shelf.store, BackupSelector(older.backup_id)).backup_id == older.backup_id
 
 
-def test_an_empty_store(shelf: ManifestStore) -> None:
+def test_an_empty_store_has_no_backup(shelf: ManifestStore) -> None:
     assert list_backups(shelf.store) == []
     with pytest.raises(BackupNotFound, match=r"no backup .*pgstow list shows"):
         find_backup(shelf.store, BackupSelector())

@@ -146,7 +146,7 @@ def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
                 assert not verify(stored, VerifyRequest(level, limits), store, lambda _: None).good
 
 
-def test_a_version_of_many_digits(stored_sample: StoredSample) -> None:
+def test_a_version_of_many_digits_is_refused(stored_sample: StoredSample) -> None:
     edit_manifest(stored_sample.folder, lambda content: content["source"].update(pg_dump_version="9" * 5000))
     with pytest.raises(PipelineError, match="pg_restore"):
         show_toc(stored_sample.store, stored_sample.manifest)
@@ -154,7 +154,9 @@ def test_a_version_of_many_digits(stored_sample: StoredSample) -> None:
 
 @settings(UNHURRIED, max_examples=15, phases=[Phase.explicit, Phase.generate])
 @given(data=st.data())
-def test_a_spoilt_manifest_is_one_entry(stored_sample: StoredSample, data: st.DataObject, spool_dir: Path) -> None:
+def test_a_spoilt_manifest_is_one_entry_and_disturbs_no_other_backup(
+    stored_sample: StoredSample, data: st.DataObject, spool_dir: Path
+) -> None:
     store = stored_sample.store
     [original] = [path for path in (stored_sample.folder / "manifests").rglob("*.json") if "aaaaaa" not in path.name]
     content = copy.deepcopy(json.loads(original.read_bytes()))
@@ -177,7 +179,7 @@ def test_a_spoilt_manifest_is_one_entry(stored_sample: StoredSample, data: st.Da
         st.sampled_from([b"[", b'{"a":', b"[{", b'"', b"1", b"[],", b"\\", b'"\\u']).map(lambda part: part * 100_000),
     )
 )  # fmt: skip
-def test_any_bytes_are_one_sentence(data: bytes) -> None:
+def test_any_bytes_are_refused_in_one_sentence(data: bytes) -> None:
     for load in (load_manifest, load_attestation):
         with pytest.raises(ManifestInvalid) as caught:
             load(data, "some/key.json")
@@ -185,7 +187,7 @@ def test_any_bytes_are_one_sentence(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("part", [b'"\\', b"\\", b"[{", b"{"])
-def test_long_nonsense_takes_time_in_proportion(part: bytes) -> None:
+def test_the_time_for_long_nonsense_grows_with_its_length(part: bytes) -> None:
     """If it grew with the square of the length, every command on the store would wait for hours."""
     with pytest.raises(ManifestInvalid):
         load_manifest(b'"' + part * 1_000_000, "some/key.json")
@@ -193,7 +195,7 @@ def test_long_nonsense_takes_time_in_proportion(part: bytes) -> None:
 
 @UNHURRIED
 @given(data=st.data())
-def test_a_spoilt_attestation_counts_for_nothing(data: st.DataObject) -> None:
+def test_a_spoilt_attestation_is_ignored(data: st.DataObject) -> None:
     shelf = BackupBuilder(MemoryBackend())
     ref = shelf.add(NOW - NOW)
     key = shelf.attest(ref, good=False)
@@ -227,7 +229,7 @@ SEGMENTS = st.one_of(
     )
 )
 @example([("manifests", ["prod", "x" * 1000, "99991231T235959Z-aaaaaa"])])
-def test_any_keys_stop_nothing(keys: list[tuple[str, list[str]]]) -> None:
+def test_no_key_in_the_store_stops_a_command(keys: list[tuple[str, list[str]]]) -> None:
     objects: dict[str, tuple[ObjectInfo, bytes]] = {}
     store = MemoryBackend(objects=objects)
     shelf = BackupBuilder(store)

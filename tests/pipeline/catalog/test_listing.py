@@ -3,7 +3,7 @@ from support.manifest_store import ManifestStore
 from pipeline.catalog.listing import list_backups
 
 
-def test_only_manifests_count(shelf: ManifestStore) -> None:
+def test_only_manifests_are_listed(shelf: ManifestStore) -> None:
     ref = shelf.add("c", "d", 0)
     shelf.put(ref.manifest_key + ".sig", b"signature")
     shelf.put("manifests/c/d/notes.json", b"{}")
@@ -11,7 +11,7 @@ def test_only_manifests_count(shelf: ManifestStore) -> None:
     assert list_backups(shelf.store) == [ref]
 
 
-def test_by_cluster_and_database(shelf: ManifestStore) -> None:
+def test_backups_are_listed_by_cluster_and_database(shelf: ManifestStore) -> None:
     one, two = shelf.add("prod", "shop", 0), shelf.add("prod", "shop", 1)
     other, longer, elsewhere = shelf.add("prod", "x/y", 0), shelf.add("prod2", "shop", 0), shelf.add("test", "shop", 0)
     assert list_backups(shelf.store) == [one, two, other, longer, elsewhere]

@@ -10,7 +10,7 @@ from pipeline.catalog.reader import read_catalog
 LATER = NOON + timedelta(days=30)
 
 
-def test_the_catalog_tells_of_what_it_cannot_read(shelf: ManifestStore) -> None:
+def test_the_catalog_reports_manifests_that_it_cannot_read(shelf: ManifestStore) -> None:
     good = shelf.add("c", "d", 0)
     bad = BackupRef("c", "d", "20261124T120000Z-bbbbbb")
     shelf.put(bad.manifest_key, b"")
@@ -22,7 +22,7 @@ def test_the_catalog_tells_of_what_it_cannot_read(shelf: ManifestStore) -> None:
     assert "damaged" in (entries[2].problem or "")
 
 
-def test_the_catalog_holds_no_backups_files(shelf: ManifestStore) -> None:
+def test_the_catalog_keeps_no_lists_of_files(shelf: ManifestStore) -> None:
     """They are most of a manifest, and a store may hold thousands of backups."""
     ref = shelf.add("c", "d", 0)
     [entry] = read_catalog(shelf.store, [ListedManifest(ref, LATER, 1)], LATER)

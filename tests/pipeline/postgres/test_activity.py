@@ -9,7 +9,7 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 
 
-def test_the_statement_that_has_run_longest(database: Database) -> None:
+def test_the_longest_running_statement_of_a_dump_is_found(database: Database) -> None:
     with (
         Server(Conninfo.parse(f"{database.conninfo} application_name='pgstow one'")) as server,
         closing(psycopg.connect(database.conninfo, application_name="pgstow one")) as dump,

@@ -62,7 +62,7 @@ def data_before(toc: Toc, description: str, tag: str) -> set[str]:
 
 
 @pytest.mark.parametrize("schema", ["trees", "sample"])
-def test_nothing_acts_on_a_table_whose_data_is_not_in(
+def test_no_entry_acts_on_a_table_before_its_data_are_loaded(
     postgres: ThrowawayCluster, sample_database: Database, database: Database, tmp_path: Path, schema: str
 ) -> None:
     database.execute(TREES)
@@ -79,7 +79,7 @@ def test_nothing_acts_on_a_table_whose_data_is_not_in(
         assert after.dependencies == before.dependencies + more.get(before.dump_id, ())
 
 
-def test_all_that_acts_on_partitions_waits_for_them(trees: Toc) -> None:
+def test_entries_on_partitioned_tables_wait_for_the_partitions_data(trees: Toc) -> None:
     for description, tag in (
         ("TRIGGER", "p 1 t"),
         ("FK CONSTRAINT", "refers refers_a_b_fkey"),
@@ -91,7 +91,7 @@ def test_all_that_acts_on_partitions_waits_for_them(trees: Toc) -> None:
     assert data_before(trees, "TRIGGER", "p1 below") == {"p11"}
 
 
-def test_rows_that_find_their_partition_anew_are_in_before_any_partition_gets_a_trigger(trees: Toc) -> None:
+def test_rows_via_the_partitioned_table_are_loaded_before_any_partition_gets_a_trigger(trees: Toc) -> None:
     assert data_before(trees, "TRIGGER", "mooded_1 one") == {"mooded_0", "mooded_1"}
 
 
@@ -125,17 +125,17 @@ def test_many_partitions_have_no_more_dependencies_than_entries(
     assert all(len(waits[entry.dump_id]) >= 30 for entry in attached)
 
 
-def test_constraints_that_new_rows_alone_must_meet_come_after_the_old_rows(trees: Toc) -> None:
+def test_constraints_that_are_not_valid_wait_for_the_old_rows(trees: Toc) -> None:
     assert data_before(trees, "CHECK CONSTRAINT", "base large") == {"base", "child", "grandchild"}
     assert data_before(trees, "CHECK CONSTRAINT", "d more than 5") == {"paired"}
 
 
-def test_the_indexes_of_a_table_wait_for_no_other(trees: Toc) -> None:
+def test_indexes_of_a_plain_table_wait_only_for_its_own_data(trees: Toc) -> None:
     for description, tag in (("INDEX", "alone_a_idx"), ("CONSTRAINT", "alone alone_pkey")):
         assert data_before(trees, description, tag) == {"alone"}
 
 
-def test_data_of_tables_that_come_from_elsewhere_is_taken_in_turn(
+def test_data_of_tables_that_the_archive_does_not_make_are_loaded_one_after_another(
     postgres: ThrowawayCluster, database: Database, tmp_path: Path
 ) -> None:
     """Of an archive of data alone, all are: pg_dump has them in the order of the foreign keys, but says so nowhere."""
@@ -195,7 +195,7 @@ def test_more_dependencies_than_any_dump_has_are_refused() -> None:
         missing_dependencies(Toc("15", (*tables, *data)))
 
 
-def test_a_long_chain_of_partitions_takes_time_in_proportion() -> None:
+def test_the_time_for_a_chain_of_partitions_grows_with_its_length() -> None:
     tables = [made(number, "TABLE") for number in range(LONG)]
     attachments = [made(LONG + number, "TABLE ATTACH", number, number - 1) for number in range(1, LONG)]
     indexes = [made(2 * LONG + number, "INDEX ATTACH", number) for number in range(1, LONG)]

@@ -25,7 +25,7 @@ for step in (lambda: None, keep_out_same_user):
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs programs as another user")
 
 
-def test_the_same_user_does_not_read_the_environment() -> None:
+def test_another_process_of_the_same_user_cannot_read_the_environment() -> None:
     user = own_user()
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(user.uid)],
@@ -57,7 +57,7 @@ sys.exit(subprocess.call([*own_user().confined(), *show]))
 
 
 @pytest.mark.parametrize("within", [(), ("setpriv", "--bounding-set=-sys_admin")], ids=["root", "a container's root"])
-def test_there_is_no_way_to_more_rights(within: tuple[str, ...]) -> None:
+def test_a_confined_program_can_never_get_more_rights(within: tuple[str, ...]) -> None:
     """Nor a network, unless the kernel refuses namespaces to root, as it does in a container."""
     done = subprocess.run([*within, sys.executable, "-c", CONFINED], capture_output=True, text=True, check=True)
     uid, bounding, no_new_privileges, *networks = done.stdout.splitlines()
@@ -67,7 +67,7 @@ def test_there_is_no_way_to_more_rights(within: tuple[str, ...]) -> None:
     assert within or [line.split(":")[0].strip() for line in networks] == ["lo"]
 
 
-def test_all_that_a_user_runs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_end_all_ends_every_process_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that another one started, too. The first one is never reaped meanwhile, which doesn't count."""
     user = own_user()
     as_user = {"user": user.uid, "group": user.gid, "extra_groups": []}
@@ -82,12 +82,12 @@ def test_all_that_a_user_runs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _children(user) == []
 
 
-def test_two_users_are_two() -> None:
+def test_the_servers_user_differs_from_the_user_with_a_name() -> None:
     assert own_user() != user_with_name()
     assert user_with_name().uid != 0
 
 
-def test_a_folder_is_given_away_with_all_in_it(tmp_path: Path) -> None:
+def test_give_away_changes_the_owner_of_the_folder_and_its_content(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "1").write_text("")
     give_away(tmp_path, OsUser(61184, 61185))
@@ -95,7 +95,7 @@ def test_a_folder_is_given_away_with_all_in_it(tmp_path: Path) -> None:
         assert (path.stat().st_uid, path.stat().st_gid) == (61184, 61185)
 
 
-def test_nothing_outside_is_given_away(tmp_path: Path) -> None:
+def test_give_away_changes_nothing_outside_the_folder(tmp_path: Path) -> None:
     """The folder's last owner had links there, or put one in the place of a folder that was looked at already."""
     outside, folder = tmp_path / "outside", tmp_path / "folder"
     outside.mkdir()

@@ -60,7 +60,9 @@ def said(*lines: str) -> str:
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_errors_are_told_from_notices(lines: list[str], errors: list[ScriptError], at_once: bool) -> None:
+def test_errors_are_told_from_notices_by_their_structure(
+    lines: list[str], errors: list[ScriptError], at_once: bool
+) -> None:
     messages = ScriptMessages(PATH)
     parts = [said(*lines)] if at_once else [said(line) for line in lines]
     assert [error for part in parts for error in messages.errors(part)] == errors

@@ -79,14 +79,14 @@ LEAVING = [
 
 
 @pytest.mark.parametrize("script", HOSTILE)
-def test_a_command_ends_the_script(script: str) -> None:
+def test_a_command_in_the_script_is_refused(script: str) -> None:
     restricted = RestrictedMode({"shop"})
     with pytest.raises(BackupDamaged, match=r"The rest of the script is not run\.$"):
         for _ in restricted.of([b"SELECT 1;\n", script.encode(), b"\n"]):
             pass
 
 
-def test_psql_refuses_what_reaches_it(database: Database, tmp_path: Path) -> None:
+def test_psql_refuses_each_command_that_reaches_it(database: Database, tmp_path: Path) -> None:
     """Even if pgstow took every line for something harmless."""
     database.execute("CREATE TABLE public.t (i integer)")
     marker = tmp_path / "ran"
@@ -122,7 +122,7 @@ def test_no_script_leaves_the_mode(
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_rows_may_say_what_would_leave_it(database: Database, tmp_path: Path, size: int) -> None:
+def test_rows_may_hold_the_texts_that_end_the_mode(database: Database, tmp_path: Path, size: int) -> None:
     row = "\\unrestrict `date` :LAST_ERROR_MESSAGE\\\\unrestrict"
     database.execute("CREATE TABLE public.t (said text)")
     script = f"COPY public.t (said) FROM stdin;\n{row.replace(chr(92), 2 * chr(92))}\n\\.\n".encode()
@@ -135,7 +135,7 @@ def test_rows_may_say_what_would_leave_it(database: Database, tmp_path: Path, si
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest.mark.parametrize("end", ENDS_THE_MODE)
-def test_nothing_else_may_say_it(end: bytes, size: int) -> None:
+def test_texts_that_end_the_mode_are_refused_outside_rows(end: bytes, size: int) -> None:
     for script in (b"SELECT 'a%bb';\n" % end, b'COPY public."%b" FROM stdin;\n\\.\n' % end):
         parts = [script[at : at + size] for at in range(0, len(script), size)]
         with pytest.raises(BackupDamaged, match="which could end psql's restricted mode"):
@@ -151,7 +151,7 @@ def _read(parts: Iterable[bytes]) -> None:
     reader.finish()
 
 
-def test_the_restore_ends_at_the_first_command(database: Database, tmp_path: Path) -> None:
+def test_psql_stops_at_the_first_command(database: Database, tmp_path: Path) -> None:
     with Workspace(tmp_path) as workspace:
         path = workspace.write_private("hostile.sql", "\\echo\nCREATE TABLE t ();\n")
         where = Conninfo.parse(database.conninfo), workspace, path, RestrictedMode()
@@ -161,7 +161,7 @@ def test_the_restore_ends_at_the_first_command(database: Database, tmp_path: Pat
     assert database.fetch("SELECT to_regclass('public.t')") == [(None,)]
 
 
-def test_a_psql_that_does_not_know_the_mode_runs_nothing(database: Database, tmp_path: Path) -> None:
+def test_a_psql_without_the_mode_runs_nothing(database: Database, tmp_path: Path) -> None:
     """If it only claims to be recent."""
     real = find_psql(at_least_major=12)
     (tmp_path / "psql").write_text(
@@ -182,7 +182,7 @@ def test_a_psql_that_does_not_know_the_mode_runs_nothing(database: Database, tmp
         *((old, False) for old in ("12.22", "13.21", "14.18", "15.13", "16.9", "17.5", "17beta1", "9.6.24")),
     ],
 )
-def test_which_psql_knows_the_mode(tmp_path: Path, version: str, *, knows: bool) -> None:
+def test_a_psql_with_the_mode_is_told_by_its_version(tmp_path: Path, version: str, *, knows: bool) -> None:
     psql = tmp_path / "psql"
     psql.write_text(f"#!/bin/sh\necho 'psql (PostgreSQL) {version} (Debian)'\n")
     psql.chmod(0o755)
@@ -204,7 +204,7 @@ CONNECTS = {
 """Databases, and how pg_dumpall connects to them."""
 
 
-def test_it_connects_to_the_databases_of_a_backup(make_database: DatabaseMaker, tmp_path: Path) -> None:
+def test_the_script_connects_to_the_databases_of_the_backup(make_database: DatabaseMaker, tmp_path: Path) -> None:
     databases = [make_database(name) for name in CONNECTS]
     script = "".join(f"{command}\nCREATE TABLE t{number} ();\n" for number, command in enumerate(CONNECTS.values()))
     restricted = RestrictedMode(CONNECTS)
@@ -217,7 +217,7 @@ def test_it_connects_to_the_databases_of_a_backup(make_database: DatabaseMaker, 
         assert database.fetch("SELECT relname FROM pg_class WHERE relname ~ '^t[0-9]$'") == [(f"t{number}",)]
 
 
-def test_it_connects_to_no_other_database() -> None:
+def test_the_script_connects_to_no_other_database() -> None:
     with pytest.raises(BackupDamaged, match="connects to the database 'production', which isn't in the backup"):
         list(RestrictedMode(["shop"]).of([b"\\connect production\n"]))
     latin = b"SET client_encoding = 'LATIN1';\n\\connect -reuse-previous=on \"dbname='\xc3\xa9'\"\n"
@@ -226,7 +226,7 @@ def test_it_connects_to_no_other_database() -> None:
         list(RestrictedMode(["Ã©"], others=["é".encode()]).of([latin]))
 
 
-def test_the_keys_of_a_dump_are_taken_out() -> None:
+def test_the_scripts_own_keys_are_removed() -> None:
     text = b"SELECT 1;\n%bCOPY a.b FROM stdin;\n%b\\.\nSELECT $$\n%b$$, '\n%b';\n/*\n%b*/\n"
     pair = b"\\restrict k3Y\n\\unrestrict k3Y\n"
     kept = b"\\restrict k3Y\n"

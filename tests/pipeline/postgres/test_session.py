@@ -31,7 +31,7 @@ def server(database: Database) -> Iterator[Server]:
         yield server
 
 
-def test_a_refused_statement_and_an_ended_session(database: Database, server: Server) -> None:
+def test_a_refused_statement_is_told_from_an_ended_session(database: Database, server: Server) -> None:
     with pytest.raises(StatementRefused, match=r'refused a statement: .*"none"'):
         server.execute("DROP TABLE none")
     with pytest.raises(StatementRefused, match="server closed the connection unexpectedly"):
@@ -43,13 +43,13 @@ def test_a_refused_statement_and_an_ended_session(database: Database, server: Se
             server.execute("SELECT")
 
 
-def test_the_end_of_the_session_during_its_statement(server: Server) -> None:
+def test_a_session_that_ends_during_a_statement_is_reported(server: Server) -> None:
     with pytest.raises(ServerUnavailable, match="went away: terminating connection"):
         server.execute("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(5)")
 
 
 @pytest.mark.parametrize(("script", "failure"), [("", RestoreFailed), (END_OTHERS, ServerUnavailable)])
-def test_who_is_to_blame_for_a_program_that_fails(
+def test_a_failed_program_is_told_from_a_server_that_went_away(
     database: Database, server: Server, script: str, failure: type[Exception]
 ) -> None:
     """psql's own session ends both times."""
@@ -59,7 +59,9 @@ def test_who_is_to_blame_for_a_program_that_fails(
         run_script(find_psql(at_least_major=server.major), target, workspace, whole, "pgstow test")
 
 
-def test_a_restores_last_statements(database: Database, server: Server, stored_sample: StoredSample) -> None:
+def test_the_last_statements_of_a_restore_tell_a_refusal_from_an_ended_session(
+    database: Database, server: Server, stored_sample: StoredSample
+) -> None:
     """They blame the backup only for what the server refuses."""
     with Workers() as workers:
         archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits())

@@ -46,7 +46,7 @@ def statements(module: Path) -> Iterator[str]:
             yield node.value
 
 
-def test_it_names_the_schema() -> None:
+def test_every_name_in_sql_has_its_schema() -> None:
     for text in (text for module in PIPELINE.rglob("*.py") for text in statements(module)):
         if not STATEMENT.search(text) or "pg_" not in text:
             continue

@@ -88,7 +88,7 @@ def await_message(running: RunningProgram, message: str) -> None:
     wait_until(lambda: message in running.messages(), f"the program says {message}")
 
 
-def test_what_it_and_its_programs_make_is_for_the_owner_alone(place: Path, make_program: MakeProgram) -> None:
+def test_only_the_owner_may_read_the_files_of_a_workspace(place: Path, make_program: MakeProgram) -> None:
     before = os.umask(0)
     try:
         with Workspace(place) as workspace:
@@ -131,7 +131,7 @@ def test_a_paused_program_can_be_stopped(place: Path, make_program: MakeProgram)
         assert running.poll() == 7
 
 
-def test_how_a_program_ended(place: Path, make_program: MakeProgram) -> None:
+def test_the_exit_status_and_the_messages_are_known(place: Path, make_program: MakeProgram) -> None:
     with Workspace(place) as workspace:
         failing = workspace.start(make_program("echo words >&2; exit 3"), ["unused"])
         wait_until(lambda: failing.poll() is not None, "the script ends")
@@ -143,7 +143,7 @@ def test_how_a_program_ended(place: Path, make_program: MakeProgram) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("state", ["running", "paused"])
-def test_nothing_is_left_when_the_owner_is_killed(
+def test_nothing_is_left_if_the_owner_is_killed(
     place: Path, make_program: MakeProgram, number: signal.Signals, state: str
 ) -> None:
     program = make_program("sleep 1000 & echo started >&2; wait")
@@ -158,7 +158,7 @@ def test_nothing_is_left_when_the_owner_is_killed(
     wait_until(lambda: not Path(path).exists(), "the folder is gone")
 
 
-def test_a_program_that_was_started_when_a_signal_came_is_stopped(
+def test_a_program_is_stopped_even_if_a_signal_comes_right_after_its_start(
     place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A signal's exception may come between the start and the moment at which the workspace knows of it."""
@@ -224,7 +224,7 @@ def process_with_number(number: int) -> "subprocess.Popen[bytes]":
     pytest.skip("others take the number")
 
 
-def test_a_group_that_ended_is_signalled_no_more(place: Path, make_program: MakeProgram) -> None:
+def test_a_group_that_has_ended_gets_no_signal(place: Path, make_program: MakeProgram) -> None:
     """Its number may be somebody else's by then."""
     with Workspace(place) as workspace:
         running = workspace.start(make_program("exit 0"), [])
@@ -240,7 +240,7 @@ def test_a_group_that_ended_is_signalled_no_more(place: Path, make_program: Make
         bystander.wait()
 
 
-def test_a_killed_guard_is_no_failure(place: Path, make_program: MakeProgram) -> None:
+def test_a_killed_guard_causes_no_error(place: Path, make_program: MakeProgram) -> None:
     with Workspace(place) as workspace:
         running = workspace.start(make_program("exec sleep 1000"), [])
         guard = guard_of(workspace.path)
@@ -250,7 +250,7 @@ def test_a_killed_guard_is_no_failure(place: Path, make_program: MakeProgram) ->
     assert list(place.iterdir()) == []
 
 
-def test_the_programs_open_files(place: Path, make_program: MakeProgram) -> None:
+def test_open_files_names_the_files_of_the_program_and_its_workers(place: Path, make_program: MakeProgram) -> None:
     """Its own, its workers', and those of a worker of a wrapper script; those of another folder are not told."""
     with Workspace(place) as workspace:
         folder = workspace.path / "archive"
@@ -267,7 +267,7 @@ def test_the_programs_open_files(place: Path, make_program: MakeProgram) -> None
         assert running.open_files(folder) == {"own", "worker", "grandchild"}
 
 
-def test_a_file_that_is_closed_during_the_look_hides_no_other(
+def test_a_file_that_is_closed_during_the_look_hides_no_other_file(
     place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Workspace(place) as workspace:
@@ -286,7 +286,7 @@ def test_a_file_that_is_closed_during_the_look_hides_no_other(
         assert running.open_files(workspace.path) >= {"second"}
 
 
-def test_descriptors_that_may_not_be_read_are_not_taken_for_closed(
+def test_unreadable_descriptors_are_not_taken_for_closed(
     place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Workspace(place) as workspace:
@@ -304,7 +304,7 @@ def test_descriptors_that_may_not_be_read_are_not_taken_for_closed(
 
 
 @pytest.mark.parametrize("within", [ANOTHER_NAMESPACE, NO_PROC], ids=["another_namespace", "no_proc"])
-def test_where_proc_shows_other_processes_nothing_is_told(
+def test_open_files_returns_none_if_proc_shows_other_processes(
     place: Path, make_program: MakeProgram, within: Sequence[str]
 ) -> None:
     if subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
@@ -315,7 +315,7 @@ def test_where_proc_shows_other_processes_nothing_is_told(
     wait_until(lambda: not [path for path in place.iterdir() if path.name != "open"], "the folder is gone")
 
 
-def test_a_leader_that_has_ended_answers_for_none_of_its_workers(place: Path, make_program: MakeProgram) -> None:
+def test_open_files_returns_none_after_the_leader_has_ended(place: Path, make_program: MakeProgram) -> None:
     """Nobody lists them as its children any more."""
     with Workspace(place) as workspace:
         folder = workspace.path / "archive"
@@ -345,24 +345,24 @@ class TestAbandoned:
         age(copy)
         return copy
 
-    def test_is_removed(self, place: Path, abandoned: Path) -> None:
+    def test_an_abandoned_folder_is_removed(self, place: Path, abandoned: Path) -> None:
         with Workspace(place):
             assert not abandoned.exists()
 
-    def test_not_while_its_owner_lives(self, place: Path) -> None:
+    def test_a_folder_stays_while_its_owner_lives(self, place: Path) -> None:
         with Workspace(place) as workspace:
             age(workspace.path)
             with Workspace(place):
                 assert workspace.path.exists()
 
-    def test_not_while_its_owner_may_still_come_to_lock_it(self, place: Path, abandoned: Path) -> None:
+    def test_a_folder_stays_while_its_owner_may_still_lock_it(self, place: Path, abandoned: Path) -> None:
         for path in abandoned.rglob("*"):
             os.utime(path)
         remove_abandoned(place)
         assert abandoned.exists()
 
     @pytest.mark.parametrize("name", ["pgstow-store", "pgstow-work-store", "pgstow-8zx01p_a"])
-    def test_nor_anything_that_is_no_working_folder(self, place: Path, name: str) -> None:
+    def test_other_folders_stay(self, place: Path, name: str) -> None:
         mine = place / name
         mine.mkdir()
         (mine / "backup").write_text("precious")
@@ -370,7 +370,7 @@ class TestAbandoned:
         remove_abandoned(place)
         assert (mine / "backup").read_text() == "precious"
 
-    def test_nor_what_a_link_leads_to(self, place: Path, tmp_path: Path, abandoned: Path) -> None:
+    def test_the_target_of_a_link_stays(self, place: Path, tmp_path: Path, abandoned: Path) -> None:
         elsewhere = abandoned.rename(tmp_path / "elsewhere")
         abandoned.symlink_to(elsewhere)
         remove_abandoned(place)
@@ -383,7 +383,7 @@ def age(folder: Path) -> None:
         os.utime(path, (long_ago, long_ago))
 
 
-def test_where_no_folder_can_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LocalResourceExhausted, match="No such file or directory"):
         Workspace(tmp_path / "nowhere")
 
@@ -423,5 +423,5 @@ def test_where_no_folder_can_be_made(tmp_path: Path) -> None:
         (127, "sh: 1: exec: pg_dump: not found", "pg_dump failed: 1: exec: pg_dump: not found."),
     ],
 )
-def test_a_failure_in_one_sentence(status: int, messages: str, sentence: str) -> None:
+def test_a_failure_is_described_in_one_sentence(status: int, messages: str, sentence: str) -> None:
     assert re.fullmatch(sentence, describe_failure("pg_dump", status, messages))
