@@ -1,4 +1,4 @@
-"""Worker pools: results in the owner's thread, the first failure raised, and nobody waited for after it."""
+"""Worker pools: results come back to the owner's thread. The first failure is raised, and stalled work is not waited for."""
 
 import threading
 import time
@@ -71,7 +71,7 @@ def test_map_yields_the_results_from_before_a_failure() -> None:
         if number:
             go_on.wait(PATIENCE)
         if number == 2:
-            time.sleep(0.1)  # so that the result most likely comes before the failure
+            time.sleep(0.1)  # so that the result of 1 most likely comes before the failure
             failed.set()
             raise ValueError("a failure")
         return number
@@ -81,7 +81,7 @@ def test_map_yields_the_results_from_before_a_failure() -> None:
         assert next(results) == (0, 0)
         go_on.set()
         failed.wait(PATIENCE)
-        time.sleep(0.1)  # so that both are most likely collected together
+        time.sleep(0.1)  # so that the result and the failure are most likely collected together
         assert next(results) == (1, 1)
         with pytest.raises(ValueError, match="a failure"):
             next(results)
@@ -122,15 +122,17 @@ def test_the_first_failure_is_raised_without_waiting_for_stalled_work() -> None:
         begun.set()
         let_go.wait(PATIENCE)
 
-    with pytest.raises(OSError, match="first"), Workers() as workers:  # noqa: PT012 - the block is what is tested
+    with pytest.raises(OSError, match="first"), Workers() as workers:  # noqa: PT012 - this tests the whole block
         stalling, failing = workers.pool(1, "stalling"), workers.pool(1, "failing")
         stalling.submit(stall, lambda result: later.append("a result after the failure"))
         stalling.submit(lambda: later.append("queued work"), lambda result: None)
         failing.submit(fail, lambda result: None)
         collect_all(workers, stalling, failing)
-    assert not let_go.is_set(), "the stalled one still stalls"
+    assert not let_go.is_set(), "the stalled work still stalls"
     let_go.set()
-    wait_until(lambda: not any(thread.name.startswith("stalling") for thread in threading.enumerate()), "it ended")
+    wait_until(
+        lambda: not any(thread.name.startswith("stalling") for thread in threading.enumerate()), "the thread ended"
+    )
     assert later == []
 
 
@@ -173,4 +175,4 @@ def test_an_idle_thread_keeps_no_reference_to_a_result() -> None:
         pool.submit(lambda body=body: body, lambda result: None)
         del body
         collect_all(workers, pool)
-        wait_until(lambda: gone() is None, "nobody refers to it")
+        wait_until(lambda: gone() is None, "no thread refers to the result")

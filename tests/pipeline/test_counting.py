@@ -12,7 +12,7 @@ def test_a_count_comes_with_the_noun_in_singular_or_plural() -> None:
 
 
 def test_no_message_has_a_count_with_a_fixed_plural() -> None:
-    """A literal such as ``{number} tables`` says "1 tables"."""
+    """A literal such as ``{number} tables`` would print "1 tables"."""
     nouns = "attestation|backup|database|day|file|hour|job|manifest|member|minute|object|problem|row|run|session|statement|table"
     plural = re.compile(rf"(?<!of )\{{(?:len\([^{{}}]*\)|[a-z_.]+)(?::,)?\}} (?:\w+ )?(?:{nouns})s\b")
     at_least_two = "{len(refs)} backups begin with"

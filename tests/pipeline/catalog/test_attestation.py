@@ -1,4 +1,4 @@
-"""Attestations: created once, read back only as they were written, the newest of each backup for the price of one LIST."""
+"""Attestations are created once, and read only as they were written. One LIST finds the newest attestation of each backup."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Whatever a writer of the bucket puts into it: each command says one sentence of it, and does its work on the rest."""
+"""Hostile documents and keys in a bucket: each command reports each of them in one sentence, and does its work on the other objects."""
 
 import copy
 import hashlib
@@ -46,7 +46,7 @@ UNHURRIED = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 EXPECTED = (PipelineError, StorageError, OSError)
-"""What the command line says in one sentence."""
+"""The errors that the command line prints as one sentence."""
 HOSTILE = st.one_of(
     st.sampled_from(
         [
@@ -96,7 +96,7 @@ HOSTILE = st.one_of(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The ways to every part of a document; of a list, to the first and the last of its items."""
+    """Return the path to every part of a document. Of a list, return only the paths to the first and the last item."""
     found = [path] if path else []
     if isinstance(value, dict):
         parts: list[Any] = list(value)
@@ -117,7 +117,7 @@ def spoil(content: Any, path: tuple[Any, ...], value: Any, *, remove: bool) -> N
 
 
 def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
-    """All that reads a manifest, and may fail as documented alone."""
+    """Run everything that reads manifests. Only the documented errors may come."""
     listing = list_manifests(store)
     assert len(read_catalog(store, listing.manifests, datetime.now(UTC))) == 2
     plan(PruneRequest(Policy(keep_last=1)), store, lambda _: None, datetime.now(UTC))
@@ -160,12 +160,12 @@ def test_a_spoilt_manifest_is_one_entry_and_disturbs_no_other_backup(
     store = stored_sample.store
     [original] = [path for path in (stored_sample.folder / "manifests").rglob("*.json") if "aaaaaa" not in path.name]
     content = copy.deepcopy(json.loads(original.read_bytes()))
-    backup_id = "20261123T020000Z-aaaaaa"  # another time than its manifest's, so that it isn't believed
+    backup_id = "20261123T020000Z-aaaaaa"  # its time differs from the manifest's, so pgstow doesn't believe it
     content["backup_id"] = backup_id
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(places(content)))
         spoil(content, path, data.draw(HOSTILE), remove=data.draw(st.integers(0, 5)) == 0)
-    with suppress(ValueError):  # a document that JSON can't have
+    with suppress(ValueError):  # JSON can't hold the document
         original.with_name(f"{backup_id}.json").write_bytes(canonical(content))
         use_all(store, backup_id, spool_dir)
 
@@ -188,7 +188,7 @@ def test_any_bytes_are_refused_in_one_sentence(data: bytes) -> None:
 
 @pytest.mark.parametrize("part", [b'"\\', b"\\", b"[{", b"{"])
 def test_the_time_for_long_nonsense_grows_with_its_length(part: bytes) -> None:
-    """If it grew with the square of the length, every command on the store would wait for hours."""
+    """If the time grew with the square of the length, every command on the store would take hours."""
     with pytest.raises(ManifestInvalid):
         load_manifest(b'"' + part * 1_000_000, "some/key.json")
 

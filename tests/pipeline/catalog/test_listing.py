@@ -7,7 +7,9 @@ def test_only_manifests_are_listed(shelf: ManifestStore) -> None:
     ref = shelf.add("c", "d", 0)
     shelf.put(ref.manifest_key + ".sig", b"signature")
     shelf.put("manifests/c/d/notes.json", b"{}")
-    shelf.put(f"{ref.data_prefix.replace('aaaaaa', 'bbbbbb')}1.dat.00000.zst", b"of a backup that never was committed")
+    shelf.put(
+        f"{ref.data_prefix.replace('aaaaaa', 'bbbbbb')}1.dat.00000.zst", b"data of a backup that was never committed"
+    )
     assert list_backups(shelf.store) == [ref]
 
 

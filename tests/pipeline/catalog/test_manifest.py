@@ -36,7 +36,7 @@ from pipeline.errors import ManifestInvalid
 DOCS = Path(__file__).parents[3] / "docs"
 BACKUP_ID = "20261123T020000Z-7f3a9c"
 
-# Everything that Unicode has but lone surrogates, which no database's name can hold.
+# All of Unicode except lone surrogates, which no database's name can hold.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 names = texts.filter(bool)
 counts = st.integers(0, 2**63 - 1)
@@ -50,7 +50,7 @@ moments = st.datetimes(
 
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    """Any manifest that makes sense."""
+    """Generate any valid manifest."""
     cluster, database = draw(names), draw(names)
     own = BackupRef(cluster, database, BACKUP_ID).data_prefix
     objects = draw(
@@ -239,7 +239,7 @@ def changed(stored: tuple[str, bytes], **fields: Any) -> bytes:
 
 
 def test_unknown_fields_are_kept(stored: tuple[str, bytes]) -> None:
-    """Of a later minor version, at every level."""
+    """A later minor version may add fields at every level."""
     content = json.loads(stored[1])
     content |= {"manifest_version": "1.7", "mood": {"good": [1, None, "ä"]}}
     for part in (content["source"], content["files"][0], content["objects"][0], content["files"][0]["segments"][0]):
@@ -302,7 +302,7 @@ def test_objects_of_another_database_are_refused(stored: tuple[str, bytes], key:
     with pytest.raises(ManifestInvalid, match=f"the object {key} lies outside of data/prod/"):
         load_manifest(canonical(content), stored[0])
     content["objects"][0]["key"] = f"data/prod/{content['database']}/20200101T000000Z-aaaaaa/x"
-    assert load_manifest(canonical(content), stored[0]), "an earlier backup's"
+    assert load_manifest(canonical(content), stored[0]), "an object of an earlier backup is allowed"
 
 
 @pytest.mark.parametrize(

@@ -16,14 +16,14 @@ def test_the_catalog_reports_manifests_that_it_cannot_read(shelf: ManifestStore)
     shelf.put(bad.manifest_key, b"")
     gone = BackupRef("c", "d", "20261125T120000Z-cccccc")
     entries = read_catalog(shelf.store, [ListedManifest(ref, LATER, 1) for ref in (gone, good, bad)], LATER)
-    assert [entry.ref for entry in entries] == [gone, good, bad], "in the order that was asked for"
+    assert [entry.ref for entry in entries] == [gone, good, bad], "in the requested order"
     assert [entry.manifest is not None for entry in entries] == [False, True, False]
     assert "no backup" in (entries[0].problem or "")
     assert "damaged" in (entries[2].problem or "")
 
 
 def test_the_catalog_keeps_no_lists_of_files(shelf: ManifestStore) -> None:
-    """They are most of a manifest, and a store may hold thousands of backups."""
+    """The lists are most of a manifest, and a store may hold thousands of backups."""
     ref = shelf.add("c", "d", 0)
     [entry] = read_catalog(shelf.store, [ListedManifest(ref, LATER, 1)], LATER)
     assert entry.manifest

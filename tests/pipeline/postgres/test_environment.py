@@ -13,7 +13,7 @@ def test_the_systems_commands_are_found_even_without_path(path: str | None, monk
         monkeypatch.setenv("PATH", path)
     for environment in (for_client(), for_no_connection()):
         assert shutil.which("rm", path=environment["PATH"])
-        assert "" not in environment["PATH"].split(":")  # that is the working directory
+        assert "" not in environment["PATH"].split(":")  # an empty entry would be the working directory
 
 
 def test_programs_write_messages_in_english(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A database like another one: its encoding and its locale, by whichever provider."""
+"""A new database gets the encoding and the locale of another database, from every provider."""
 
 import pytest
 from support.postgres_fixtures import Database
@@ -29,7 +29,7 @@ def test_the_options_are_those_of_pg_dump() -> None:
 
 @pytest.fixture
 def server(postgres: ThrowawayCluster) -> Database:
-    """One whose new databases have ICU's locales, if nobody says otherwise."""
+    """A server whose new databases have a locale of ICU by default."""
     server = Database("postgres", postgres.conninfo())
     if server.fetch("SELECT 1 WHERE current_setting('server_version_num')::int / 10000 <> 15"):
         pytest.skip("the server has other columns for it")
@@ -61,7 +61,7 @@ def test_the_new_database_has_the_sources_provider(server: Database, provider: s
 
 
 def test_a_server_without_the_provider_refuses_the_database(server: Database) -> None:
-    """It would be another database, without a word."""
+    """Otherwise, the database would silently get another locale."""
     like = SOURCE.model_copy(update={"locale_provider": "b", "locale": "C.UTF-8"})
     with Server(Conninfo.parse(server.conninfo)) as session, pytest.raises(ConnectionFailed, match="builtin_locale"):
         session.create_database("like_it", like)

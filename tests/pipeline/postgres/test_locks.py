@@ -62,7 +62,7 @@ def test_releasing_the_lock_of_an_ended_session_raises_nothing(database: Databas
 
 
 def test_a_prepared_transaction_is_named_with_the_statements_that_end_it(postgres_by_tcp: ThrowawayCluster) -> None:
-    """Its session has ended long ago, so it has no process."""
+    """The transaction's session has ended long ago, so there is no process."""
     database = Database("postgres", postgres_by_tcp.conninfo())
     database.execute("CREATE TABLE kept (); CREATE TABLE other ()")
     with closing(psycopg.connect(database.conninfo)) as session:

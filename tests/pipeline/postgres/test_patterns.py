@@ -1,4 +1,4 @@
-"""Chosen by a pattern from an archive is what pg_dump chooses by the same pattern from a database."""
+"""A pattern chooses from an archive what pg_dump chooses by the same pattern from a database."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ Dump = Callable[..., Toc | None]
 
 @pytest.fixture(scope="module")
 def dump(postgres: ThrowawayCluster, filled: Database, tmp_path_factory: pytest.TempPathFactory) -> Dump:
-    """What pg_dump puts into an archive; None where it finds nothing to."""
+    """A function that returns the table of contents of a dump with these options; None if pg_dump finds nothing to dump."""
 
     def run(*options: str) -> Toc | None:
         folder: Path = tmp_path_factory.mktemp("dump") / "archive"
@@ -117,7 +117,7 @@ def whole(dump: Dump) -> Toc:
 
 
 def names(toc: Toc, chosen: Sequence[int] | set[int] | None = None) -> set[tuple[str, str, str]]:
-    """Kind, schema and name of everything, or of what was chosen."""
+    """Return kind, schema and name of all entries, or of the chosen entries."""
     return {
         (entry.description, entry.namespace, entry.tag)
         for entry in toc.entries
@@ -162,7 +162,7 @@ def test_a_schema_pattern_chooses_what_pg_dump_chooses(dump: Dump, whole: Toc, p
 def test_exclusions_leave_out_what_pg_dump_leaves_out(
     dump: Dump, whole: Toc, option: str, choice: EntrySelection
 ) -> None:
-    """Except foreign keys to an excluded table, which the server would refuse, and a sequence that belongs to an excluded table."""
+    """pgstow also leaves out foreign keys to an excluded table, which the server would refuse, and sequences of an excluded table."""
     by_pg_dump = dump(option)
     assert by_pg_dump
     kept, lost = choice.select(whole)
@@ -203,7 +203,7 @@ def test_a_name_that_is_not_in_the_archive_is_refused(whole: Toc, choice: dict[s
 
 
 def test_a_table_pattern_without_a_schema_matches_every_schema(whole: Toc) -> None:
-    """Where pg_dump takes those on the search path, which an archive doesn't have."""
+    """pg_dump would take only tables on the search path, but an archive has no search path."""
     chosen = names(whole, choose_entries(whole, ["t"], []))
     assert {schema for kind, schema, name in chosen if (kind, name) == ("TABLE", "t")} == {"a", "A", "a.b", "ab", "ÄB"}
 
@@ -266,7 +266,7 @@ def test_an_excluded_partition_is_attached_to_nothing(partitioned: Toc, pattern:
 
 
 def test_the_tables_of_a_publication_are_left_out_of_the_choice(filled: Database, dump: Dump) -> None:
-    """Where the publication isn't, neither can the table be in it."""
+    """A table can't be in a publication that isn't restored."""
     filled.execute("CREATE PUBLICATION pub FOR TABLE a.t")
     toc = dump()
     filled.execute("DROP PUBLICATION pub")
@@ -300,7 +300,7 @@ def test_a_pattern_that_matches_nothing_is_refused(whole: Toc) -> None:
 
 
 CHAIN = 100_000
-"""Entries of a table of contents that somebody made by hand. Time that grows with the square would be hours."""
+"""Entries in a table of contents made by hand. If the time grew with the square, it would be hours."""
 
 
 @pytest.mark.parametrize("description", ["COMMENT", "TABLE ATTACH"])

@@ -27,8 +27,8 @@ PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 
 @pytest.fixture
 def pooled(postgres_by_tcp: ThrowawayCluster, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """A function: ``pooled(mode, **settings)`` starts a PgBouncer in that mode, and returns a connection string by way of it."""
-    assert PGBOUNCER, "tools/system-packages installs it"
+    """``pooled(mode, **settings)`` starts a PgBouncer in this mode, and returns a connection string that leads through it."""
+    assert PGBOUNCER, "tools/system-packages installs PgBouncer"
     program, started = PGBOUNCER, ExitStack()
     by_tcp = make_conninfo(postgres_by_tcp.conninfo(), host="127.0.0.1", dbname=None)
 

@@ -1,4 +1,4 @@
-"""What an archive needs of a server, as pg_dump itself names it."""
+"""The roles, extensions and tablespaces that an archive of pg_dump needs on a server."""
 
 import subprocess
 from dataclasses import replace
@@ -19,7 +19,7 @@ ROLES = ("owner", "Gr an;tee", 'gr"antor', "to", "reader", "mapped", "settled", 
 
 @pytest.fixture
 def toc(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> Toc:
-    """Of a database in which each of ROLES is named in another way, with words around them that only look like it."""
+    """The table of contents of a database that names each of ROLES in another way, beside text that only looks like a role's name."""
     quoted = ['"' + role.replace('"', '""') + '"' for role in ROLES]
     owner, grantee, grantor, to, reader, mapped, settled, defaulter, heir, one, two = quoted
     with Server(Conninfo.parse(database.conninfo)) as server:

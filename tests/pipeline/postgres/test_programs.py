@@ -22,7 +22,7 @@ def install_version(root: Path, version: str, name: str = "pg_dump") -> Path:
 
 @pytest.fixture
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine without PostgreSQL, whose PATH and packages' places are directories of the test's own."""
+    """A machine without PostgreSQL. PATH and the usual places of packages are directories of the test."""
     monkeypatch.setattr(programs, "USUAL_PLACES", (f"{tmp_path.relative_to('/')}/lib/*/bin",))
     monkeypatch.setattr(programs, "PYPI_PACKAGE", "packaged_postgres")
     monkeypatch.setenv("PATH", str(tmp_path / "path"))

@@ -1,4 +1,4 @@
-"""What psql says of a script: errors are told from notices and warnings by structure, not by words."""
+"""psql's messages on a script: pgstow tells errors from notices and warnings by structure, not by words."""
 
 from pathlib import Path
 

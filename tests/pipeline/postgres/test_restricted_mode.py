@@ -1,4 +1,4 @@
-r"""psql runs no command of a script: neither where pgstow's lexer sees the command, nor where only psql does."""
+r"""psql runs no command in a script, even if only psql sees the command, and pgstow's lexer doesn't."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -57,7 +57,7 @@ HOSTILE = [
     "\\encoding SQL_ASCII \\! touch @",
     "\\password",
 ]
-"""Scripts that run something, write something or connect elsewhere; @ stands for the file that shows it."""
+"""Scripts that run a program, write a file or connect elsewhere. @ stands for the file that a script would make."""
 
 ONLY_FOR_PSQL = [
     "COPY public.none FROM stdin;\n\\! touch @\n\\.\n",
@@ -66,7 +66,7 @@ ONLY_FOR_PSQL = [
     "SELECT :'\n\\! touch @\n';",
     "SELECT 1 \\! touch @ '",
 ]
-"""More of them, in which psql may see a command where pgstow doesn't."""
+"""More such scripts, in which psql may see a command that pgstow doesn't see."""
 
 LEAVING = [
     "SET standard_conforming_strings = off;\nset standard_conforming_strings = on;\nSELECT '\\'; \\unrestrict `touch @`\n--';\n",
@@ -75,7 +75,7 @@ LEAVING = [
     "DO $$BEGIN RAISE EXCEPTION '%', '\\' || 'unrestrict `touch @`'; END$$;\nSELECT 1 :LAST_ERROR_MESSAGE\n;\n",
     """\\connect -reuse-previous=on "dbname='\\\\unrestrict `touch @`'"\nSELECT 1 :DBNAME\n;\n""",
 ]
-"""Scripts that know how psql itself leaves the restricted mode."""
+"""Scripts that try the ways in which psql itself leaves the restricted mode."""
 
 
 @pytest.mark.parametrize("script", HOSTILE)
@@ -87,7 +87,7 @@ def test_a_command_in_the_script_is_refused(script: str) -> None:
 
 
 def test_psql_refuses_each_command_that_reaches_it(database: Database, tmp_path: Path) -> None:
-    """Even if pgstow took every line for something harmless."""
+    """psql's own mode refuses the commands even if pgstow's lexer misses all of them."""
     database.execute("CREATE TABLE public.t (i integer)")
     marker = tmp_path / "ran"
     marker.with_suffix(".sql").write_text(f"\\! touch {marker}\n")
@@ -162,7 +162,7 @@ def test_psql_stops_at_the_first_command(database: Database, tmp_path: Path) -> 
 
 
 def test_a_psql_without_the_mode_runs_nothing(database: Database, tmp_path: Path) -> None:
-    """If it only claims to be recent."""
+    """The program may claim to be a recent version."""
     real = find_psql(at_least_major=12)
     (tmp_path / "psql").write_text(
         '#!/bin/sh\nfor word; do case $word in *restrict.sql) sed -i s/restrict/unknown/ "${word#--file=}" ;; esac; done\n'
@@ -201,7 +201,7 @@ CONNECTS = {
     "a'b\\c\"d": r"""\connect -reuse-previous=on "dbname='a\'b\\c""d'" """,
     "größe": "\\encoding SQL_ASCII\n\\connect -reuse-previous=on \"dbname='größe'\"",
 }
-"""Databases, and how pg_dumpall connects to them."""
+"""Names of databases, and the command by which pg_dumpall connects to each."""
 
 
 def test_the_script_connects_to_the_databases_of_the_backup(make_database: DatabaseMaker, tmp_path: Path) -> None:

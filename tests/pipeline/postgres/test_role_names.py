@@ -1,4 +1,4 @@
-"""Other roles in an archive: everywhere where one is named, and nowhere else."""
+"""Roles in an archive are replaced everywhere where a role is named, and nowhere else."""
 
 from dataclasses import replace
 

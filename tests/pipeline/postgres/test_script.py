@@ -1,4 +1,4 @@
-"""A script is read as it passes, in whatever pieces."""
+"""A script is read as a stream, in pieces of any size."""
 
 import hashlib
 import subprocess
@@ -23,7 +23,7 @@ def data(schema: str, name: str, statement: str, rows: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def dumped(postgres: ThrowawayCluster, _sample_template: str) -> bytes:
-    """The sample as stock pg_dump's script."""
+    """A script that stock pg_dump wrote of the sample database."""
     command = [postgres.bin_dir / "pg_dump", "-d", postgres.conninfo(_sample_template)]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
@@ -152,7 +152,7 @@ def test_a_script_without_exactly_the_expected_tables_is_refused(script: bytes, 
 
 @pytest.mark.parametrize("encoding", [b"zlib", b"undefined", b"idna", b"../x", b"UTF8\xff", b""])
 def test_an_unknown_encoding_is_read_as_utf_8(encoding: bytes) -> None:
-    """Python has codecs of these names, some of which aren't of text."""
+    """Python has codecs with some of these names, and not all of them are for text."""
     reader = ScriptReader()
     reader.write(b"SET client_encoding = '%b';\n" % encoding + data("s", "t\xe9", "COPY s.t\xe9 (i)", b"1\n") + END)
     assert [table.rows for table in reader.finish()] == [1]

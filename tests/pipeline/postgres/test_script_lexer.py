@@ -1,4 +1,4 @@
-"""A script is divided as psql divides it, in whatever pieces it comes."""
+"""A script is divided as psql divides it, whatever the size of the pieces."""
 
 import os
 import random
@@ -24,7 +24,7 @@ Pieces = list[tuple[Kind, bytes]]
 
 
 def split(script: bytes, *ends: int) -> Pieces:
-    """The script's pieces when it comes in parts with these ends; what is of one kind is joined."""
+    """Return the pieces of a script that comes in parts with these ends. Neighbouring pieces of one kind are joined."""
     lexer, found = ScriptLexer(), Pieces()
     parts = [script[start:end] for start, end in zip((0, *ends), (*ends, len(script)), strict=True)]
     for kind, piece in lexer.split_all(parts):
@@ -49,7 +49,7 @@ COPY a.b FROM stdin;
 SET standard_conforming_strings = off;
 SET client_encoding = 'SJIS';
 """
-"""Text that is everything but text."""
+"""Text that looks like the beginning or the end of all other parts of a script."""
 WITHOUT = {quote: FAKE.replace(quote, b"") for quote in (b"'", b'"', b"*/", b"$q$", b"$$")}
 QUOTED = {
     "string": b"'%b'" % FAKE.replace(b"'", b"''"),
@@ -95,7 +95,7 @@ def test_backslashes_escape_in_strings_if_the_script_says_so() -> None:
 
 @pytest.mark.parametrize("encoding", ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "JOHAB", "GB18030"])
 def test_a_character_that_ends_in_an_ascii_byte_is_read_whole(encoding: str) -> None:
-    r"""A backslash, which escapes nothing and begins no command; after rows, too, in which no characters are looked at."""
+    r"""A backslash as the last byte escapes nothing and begins no command. Rows are read without regard to characters."""
     wide = b"\x95\\" if encoding != "GB18030" else b"\x95\\\x81\x30\x81\x30"
     quoted = b"SELECT E'@', '\xb1@', \"@\", $@$@@$@$;\n-- @\nCOPY s.t (i) FROM stdin;\n\x95\n\\.\nSELECT E'@';\n\\q\n"
     script = b"SET client_encoding = '%b';\n%b" % (encoding.encode(), quoted.replace(b"@", wide))
@@ -107,7 +107,7 @@ def test_a_character_that_ends_in_an_ascii_byte_is_read_whole(encoding: str) -> 
 
 
 def test_a_script_may_change_its_encoding() -> None:
-    """As that of a server, whose databases each have their own."""
+    """In the script of a whole server, each database has its own encoding."""
     in_sjis = b"SET client_encoding = 'SJIS';\nSELECT E'\x95\\';\n\\connect a\n"
     script = in_sjis + "SET client_encoding = 'UTF8';\nSELECT 'あ', 'あ';\n\\connect b\n".encode() + in_sjis
     whole = split(script)
@@ -215,7 +215,7 @@ MORE_PARTS = [
 
 
 def test_psql_finds_the_same_commands(database: Database, tmp_path: Path) -> None:
-    """In random scripts: psql refuses as many commands of each as there are pieces that are commands."""
+    """For random scripts, psql refuses as many commands as the lexer finds."""
     choose = random.Random(7)
     scripts = [RESET + b"".join(choose.choices(MORE_PARTS, k=choose.randint(3, 30))) + b"\n" for _ in range(300)]
     for between in (b"", b" ", b"--", b" -- x", b"-", b"\r", b" -- x\r", b"/**/"):

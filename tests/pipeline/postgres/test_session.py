@@ -1,4 +1,4 @@
-"""A session tells a refused statement from a server that went away, and a restore blames the right one."""
+"""A session tells a refused statement from a server that went away, and a restore reports the right cause."""
 
 from collections.abc import Callable, Iterator
 
@@ -52,7 +52,7 @@ def test_a_session_that_ends_during_a_statement_is_reported(server: Server) -> N
 def test_a_failed_program_is_told_from_a_server_that_went_away(
     database: Database, server: Server, script: str, failure: type[Exception]
 ) -> None:
-    """psql's own session ends both times."""
+    """In both cases, psql's own session ends. Only in the second case does pgstow's session end, too."""
     target = Conninfo.parse(database.conninfo)
     whole = f"{script} SELECT pg_terminate_backend(pg_backend_pid());".encode()
     with Workspace() as workspace, pytest.raises(failure), server.blamed():
@@ -62,7 +62,7 @@ def test_a_failed_program_is_told_from_a_server_that_went_away(
 def test_the_last_statements_of_a_restore_tell_a_refusal_from_an_ended_session(
     database: Database, server: Server, stored_sample: StoredSample
 ) -> None:
-    """They blame the backup only for what the server refuses."""
+    """A statement that the server refused fails the restore. The end of the session doesn't speak against the backup."""
     with Workers() as workers:
         archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits())
     steps: list[Callable[[], None]] = [
@@ -70,7 +70,7 @@ def test_the_last_statements_of_a_restore_tell_a_refusal_from_an_ended_session(
         lambda: apply_rest(server, archive, RestoreOptions(), whole=True),
     ]
     database.execute(f"ALTER DATABASE {database.name} OWNER TO pg_monitor")
-    server.execute("SET ROLE pg_monitor")  # it can't give the database to the backup's owner
+    server.execute("SET ROLE pg_monitor")  # this role can't give the database to the backup's owner
     for step in steps:
         with pytest.raises(RestoreFailed):
             step()

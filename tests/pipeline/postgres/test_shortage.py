@@ -1,4 +1,4 @@
-"""Which failures of a restore are no evidence against the backup."""
+"""Failures of a restore that are no evidence against the backup."""
 
 import pytest
 
@@ -80,7 +80,7 @@ def test_a_missing_right_is_a_shortage(server: Server) -> None:
 
 
 def test_another_version_of_an_extension_is_a_shortage_for_its_dependents(server: Server) -> None:
-    """It is a reason only for what depends on it, and for rows only where the extension makes their table."""
+    """It explains only failures of objects that depend on the extension, and of rows if the extension makes their table."""
     other = {"plpgsql": "9.9"}
     depends, alone = refused("ERROR:  no function", VIEW), refused("ERROR:  no type", TABLE)
     assert is_shortage("", depends, TOC, other, server)

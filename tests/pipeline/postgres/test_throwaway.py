@@ -34,7 +34,7 @@ with ThrowawayCluster(directory=Path(sys.argv[1])) as cluster:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that the server's user may enter. pytest's own directory is root's alone, and each new pytest closes it again."""
+    """A directory that the server's user may enter. Only root may enter pytest's own directory: each run of pytest sets its mode again."""
     with tempfile.TemporaryDirectory(prefix="pgstow-tests-") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -51,7 +51,7 @@ def ask(cluster: ThrowawayCluster, question: str) -> object:
 
 
 def running_users() -> set[int]:
-    """The users of all processes on this machine."""
+    """Return the users of all processes on this machine."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(FileNotFoundError):
@@ -80,7 +80,7 @@ def test_a_server_runs_for_the_block_and_leaves_nothing(place: Path) -> None:
 
 
 def test_the_server_and_its_programs_end_even_if_a_restored_database_kills_the_guard(place: Path) -> None:
-    """Its code runs as the server's user, and the server is gone all the same."""
+    """The database's code runs as the server's user, and may therefore kill the guard."""
     with ThrowawayCluster(directory=place, offline=True) as cluster:
         guard = ask(
             cluster,
@@ -171,7 +171,7 @@ def test_nothing_is_left_if_the_process_is_killed(place: Path, number: signal.Si
 
 
 def test_the_next_run_removes_what_a_killed_process_and_guard_left_behind(place: Path) -> None:
-    """The guard's process group has the server in it, whose data would stay for ever."""
+    """The server runs on without its guard, and its data would stay for ever."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVER_IN_ANOTHER_PROCESS, place], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -184,12 +184,12 @@ def test_the_next_run_removes_what_a_killed_process_and_guard_left_behind(place:
             os.kill(guard, signal.SIGKILL)
         process.kill()
     [home] = place.iterdir()
-    psycopg.connect(conninfo).close()  # it still runs
+    psycopg.connect(conninfo).close()  # the server still runs
     mine = place / "pgstow-mine"
     (mine / "data").mkdir(parents=True)
 
     remove_abandoned(place)
-    assert home.exists()  # its maker may still come to lock it
+    assert home.exists()  # its owner may not have locked it yet
     age(place)
     remove_abandoned(place)
 

@@ -26,7 +26,7 @@ from pipeline.postgres.toc_head import parse_head
 
 
 def dump(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str) -> bytes:
-    """A ``toc.dat`` of the installed pg_dump."""
+    """Return a ``toc.dat`` of the installed pg_dump."""
     pg_dump = [postgres.bin_dir / "pg_dump", "--format=directory", "--compress=0", "--no-sync", *options]
     subprocess.run([*pg_dump, f"--file={folder}", f"--dbname={conninfo}"], check=True)
     return (folder / TOC_NAME).read_bytes()
@@ -34,18 +34,18 @@ def dump(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str)
 
 @pytest.fixture
 def sample_toc(postgres: ThrowawayCluster, stored_sample: StoredSample, tmp_path: Path) -> bytes:
-    """The sample database's."""
+    """The table of contents of the sample database."""
     return dump(postgres, stored_sample.source, tmp_path / "archive")
 
 
 def as_listed(entry: TocEntry) -> str:
-    """As ``PrintTOCSummary`` in pg_backup_archiver.c prints it, without the OID of its catalog and its owner."""
+    """Return the entry as ``PrintTOCSummary`` in pg_backup_archiver.c prints it, without the catalogue's OID and the owner."""
     tag = entry.tag.replace("\n", " ")
     return f"{entry.dump_id}; {entry.oid} {entry.description} {entry.namespace.replace(chr(10), ' ') or '-'} {tag}"
 
 
 def listed(postgres: ThrowawayCluster, folder: Path) -> list[str]:
-    """``pg_restore --list``, in the same form."""
+    """Return the entries that ``pg_restore --list`` prints, in the same form."""
     pg_restore = [postgres.bin_dir / "pg_restore", "--list", folder]
     printed = subprocess.run(pg_restore, check=True, capture_output=True).stdout.decode()
     lines = [line for line in printed.splitlines() if line[:1].isdigit()]
@@ -65,7 +65,7 @@ def test_the_entries_are_those_that_pg_restore_reads(
     by_pg_restore = listed(postgres, tmp_path / "archive")
     assert len(by_pg_restore) > 100
     assert set(by_pg_restore) <= set(shown)
-    # --list leaves out what isn't restored without --create.
+    # --list leaves out entries that are restored only with --create.
     assert {line.split(" ")[2] for line in set(shown) - set(by_pg_restore)} <= {
         "ENCODING",
         "STDSTRINGS",
@@ -141,7 +141,7 @@ def test_renumbering_back_gives_the_same_bytes(sample_toc: bytes) -> None:
 
 
 def test_renumbering_may_change_the_number_of_digits(sample_toc: bytes) -> None:
-    """A dependency's ID is text in the archive."""
+    """In the archive, a dependency's ID is text."""
     [table, *_] = [entry for entry in read_toc(sample_toc).entries if entry.description == "TABLE"]
     for other in (7_000_000, 1_234_567_890):
         changed = read_toc(renumber(sample_toc, {table.dump_id: other}))
@@ -196,13 +196,13 @@ def test_garbage_raises_no_unexpected_error(toc_once: bytes, data: st.DataObject
     try:
         use(garbage)
     except InvalidRequest:
-        pass  # a name that "*" should have matched, or that no encoding has, is another one now
+        pass  # the garbage may be in a name, which "*" then doesn't match, or which no encoding has
     except DumpFailed as refusal:
         assert "\n" not in str(refusal)  # noqa: PT017
 
 
 def use(toc_data: bytes) -> None:
-    """Everything that is done with an archive's own words before pg_restore sees them."""
+    """Do everything that pgstow does with an archive's text before pg_restore gets it."""
     toc = read_toc(toc_data)
     ids = sorted({entry.dump_id for entry in toc.entries})
     renumber(toc_data, dict(zip(ids, ids[::-1], strict=True)), missing_dependencies(toc))
@@ -220,7 +220,7 @@ def use(toc_data: bytes) -> None:
 
 
 def entry(description: str, **fields: Any) -> TocEntry:
-    """An entry of an archive that somebody made by hand."""
+    """Return an entry, as in an archive made by hand."""
     made: dict[str, Any] = dict.fromkeys((field.name for field in dataclasses.fields(TocEntry)), "")
     made |= {"dump_id": 1, "oid": 1, "section": Section.PRE_DATA, "dependencies": (), "description": description}
     return TocEntry(**{**made, **fields})
@@ -240,14 +240,14 @@ def entry(description: str, **fields: Any) -> TocEntry:
     ],
 )
 def test_money_is_found_with_and_without_quotes(kind: str, definition: str, has: bool) -> None:
-    """--quote-all-identifiers puts names of types in quotes, too."""
+    """--quote-all-identifiers also quotes the names of types."""
     assert names_money([entry(kind, definition=definition)]) is has
 
 
 @pytest.mark.parametrize("end", ["", "'", '"', "money", ";"])
 @pytest.mark.parametrize("word", ["\n", " ", "a", "'", '"', '\n"', '""', "a.", "(", "$a$", "money", " money"])
 def test_the_time_for_long_text_grows_with_its_length(word: str, end: str) -> None:
-    """If it grew with the square of the length, this would run for hours."""
+    """If the time grew with the square of the length, this test would run for hours."""
     text = "money" + word * 200_000 + end
     names_money([entry(kind, definition=text) for kind in ("TABLE", "TYPE", "DOMAIN", "VIEW")])
     toc = Toc("15", (entry("DATABASE", tag="x"), entry("DATABASE PROPERTIES", definition=text)))
@@ -263,7 +263,7 @@ def test_the_time_for_long_text_grows_with_its_length(word: str, end: str) -> No
     "change", [{"name": "\udcff"}, {"size": -1}, {"name": "x" * 99}, {"type": b"2", "linkname": "/etc/passwd"}], ids=str
 )
 def test_a_tar_archive_with_an_odd_beginning_is_refused(change: dict[str, Any]) -> None:
-    """Nothing of a tar archive is ever unpacked: its first file has to be the table of contents."""
+    """pgstow never unpacks a tar archive. Its first file must be the table of contents."""
     header = tarfile.TarInfo("toc.dat")
     for name, value in change.items():
         setattr(header, name, value)

@@ -1,4 +1,4 @@
-"""Working folders and the programs in them: private while they live, and gone whatever ends their owner."""
+"""Working folders and the programs in them are private, and end whatever ends their owner."""
 
 import os
 import re
@@ -52,7 +52,7 @@ MakeProgram = Callable[[str], Program]
 
 @pytest.fixture
 def make_program(tmp_path: Path) -> MakeProgram:
-    """``make_program(script)``: a shell script in the place of one of PostgreSQL's programs."""
+    """``make_program(script)`` returns a shell script in the place of one of PostgreSQL's programs."""
 
     def make(script: str) -> Program:
         path = tmp_path / "pg_program"
@@ -75,7 +75,7 @@ def mode(path: Path) -> int:
 
 
 def group_is_alive(leader: int) -> bool:
-    """Whether a process of the group is there that is more than an entry that nobody reaped."""
+    """True if a process of the group lives. A zombie doesn't count."""
     states = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -114,7 +114,7 @@ def test_a_program_and_its_workers_end_with_the_workspace(place: Path, make_prog
         await_message(running, "started")
         leader = running.pid
         assert group_is_alive(leader)
-        os.killpg(running.pid, signal.SIGKILL)  # the leader ignores the gentle way, whose grace is long
+        os.killpg(running.pid, signal.SIGKILL)  # the leader ignores SIGTERM, and the time of grace is long
     wait_until(lambda: not group_is_alive(leader), "its group is gone")
     assert list(place.iterdir()) == []
 
@@ -161,7 +161,7 @@ def test_nothing_is_left_if_the_owner_is_killed(
 def test_a_program_is_stopped_even_if_a_signal_comes_right_after_its_start(
     place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signal's exception may come between the start and the moment at which the workspace knows of it."""
+    """The signal's exception may come before the workspace has the program in its list."""
     started: list[subprocess.Popen[bytes]] = []
 
     def interrupted(process: "subprocess.Popen[bytes]", log: Path, _guard: int) -> RunningProgram:
@@ -177,7 +177,7 @@ def test_a_program_is_stopped_even_if_a_signal_comes_right_after_its_start(
 
 
 def guard_of(folder: str | Path) -> int:
-    """The process ID of the guard of a working folder. It leads a group."""
+    """Return the process ID of a working folder's guard, which leads a process group."""
     [guard] = [
         int(command.parent.name)
         for command in Path("/proc").glob("[0-9]*/cmdline")
@@ -187,7 +187,7 @@ def guard_of(folder: str | Path) -> int:
 
 
 def test_the_guard_outlives_a_signal_to_everybody(place: Path, make_program: MakeProgram) -> None:
-    """A service manager stops all processes of a service at once. The guard is the last one to go."""
+    """A service manager signals all processes of a service at once. The guard must end last."""
     program = make_program("echo started >&2; exec sleep 1000")
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, place, program.path, "running"], stdout=subprocess.PIPE, text=True
@@ -200,7 +200,7 @@ def test_the_guard_outlives_a_signal_to_everybody(place: Path, make_program: Mak
         def ignored() -> int:
             return int(status.read_text().partition("SigIgn:")[2].split()[0], 16)
 
-        # SIGHUP, SIGINT and SIGTERM, whatever else our own parent made us ignore.
+        # The bits of SIGHUP, SIGINT and SIGTERM. Our own parent may have made us ignore more signals.
         wait_until(lambda: ignored() & 0x4003 == 0x4003, "the guard has set itself up")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.killpg(guard, number)
@@ -210,7 +210,7 @@ def test_the_guard_outlives_a_signal_to_everybody(place: Path, make_program: Mak
 
 
 def process_with_number(number: int) -> "subprocess.Popen[bytes]":
-    """A process that leads a group of this number, as one may that has nothing to do with pgstow once the number is free."""
+    """Return a process that leads a group of this number. Once a number is free, a process of anybody's may get it."""
     for _ in range(200):
         try:
             Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
@@ -225,7 +225,7 @@ def process_with_number(number: int) -> "subprocess.Popen[bytes]":
 
 
 def test_a_group_that_has_ended_gets_no_signal(place: Path, make_program: MakeProgram) -> None:
-    """Its number may be somebody else's by then."""
+    """Another process group may have its number by then."""
     with Workspace(place) as workspace:
         running = workspace.start(make_program("exit 0"), [])
         wait_until(lambda: running.poll() == 0, "it has told the guard its number, and ended")
@@ -251,7 +251,7 @@ def test_a_killed_guard_causes_no_error(place: Path, make_program: MakeProgram) 
 
 
 def test_open_files_names_the_files_of_the_program_and_its_workers(place: Path, make_program: MakeProgram) -> None:
-    """Its own, its workers', and those of a worker of a wrapper script; those of another folder are not told."""
+    """This includes the files of a wrapper script's grandchild, but no files in another folder."""
     with Workspace(place) as workspace:
         folder = workspace.path / "archive"
         folder.mkdir()
@@ -316,14 +316,14 @@ def test_open_files_returns_none_if_proc_shows_other_processes(
 
 
 def test_open_files_returns_none_after_the_leader_has_ended(place: Path, make_program: MakeProgram) -> None:
-    """Nobody lists them as its children any more."""
+    """The kernel then no longer lists the workers as the leader's children."""
     with Workspace(place) as workspace:
         folder = workspace.path / "archive"
         running = workspace.start(
             make_program(f"mkdir {folder}; ( exec 3>{folder}/file; sleep 1000 ) & echo started >&2; wait"), []
         )
         await_message(running, "started")
-        wait_until(lambda: running.open_files(folder) == {"file"}, "the worker has it open")
+        wait_until(lambda: running.open_files(folder) == {"file"}, "the worker has the file open")
         os.kill(running.pid, signal.SIGKILL)
         wait_until(lambda: running.poll() is not None, "the leader ends")
         assert running.open_files(folder) is None
@@ -331,7 +331,7 @@ def test_open_files_returns_none_after_the_leader_has_ended(place: Path, make_pr
 
 
 class TestAbandoned:
-    """A machine that goes down leaves folders, which the next run removes; and it removes nothing else."""
+    """A machine that fails leaves folders behind. The next run removes these folders, and nothing else."""
 
     @pytest.fixture
     def abandoned(self, place: Path) -> Path:
