@@ -149,12 +149,14 @@ def latest_attestations(
 
     ``digests`` has the SHA-256 of each backup's manifest, in hexadecimal. It has None for a manifest that can't be read.
 
-    The latest attestation counts, with one exception: an attestation that isn't good counts until a later attestation of the same or a
-    higher level is good. An attestation is ignored if it can't be read or believed, or is about another manifest. The attestation before
-    it then counts. A notice says which attestations are ignored, and why.
+    The latest attestation counts, with one exception. An attestation that isn't good counts until a later one of the same or a higher
+    level is good.
 
-    The cost is one LIST per thousand attestations of the cluster or the database, and a few GETs for each backup with attestations: pgstow
-    reads from the latest attestation back to the first that is of level restore or isn't good. Raises StorageError.
+    An attestation is ignored if it can't be read or believed, or is about another manifest. The attestation before it then counts. A
+    notice says which attestations are ignored, and why.
+
+    This costs one LIST per thousand attestations of the cluster or the database, and a few GETs for each backup with attestations. pgstow
+    reads from the latest attestation backwards, and stops at one that isn't good or is of level restore. Raises StorageError.
     """
     wanted = {ref.attestations_prefix: (ref, sha256) for ref, sha256 in digests.items() if sha256 is not None}
     histories, odd = defaultdict[BackupRef, list[ObjectInfo]](list), list[str]()

@@ -135,7 +135,7 @@ class Conninfo:
         password = parameters.pop("password", None)
         if secrets := sorted(name for name in _secret_parameters() if parameters.get(name)):
             raise InvalidRequest(
-                f"pgstow can pass {secrets[0]} to PostgreSQL's programs only on their command line, where others could read it: "
+                f"pgstow can't pass {secrets[0]} to PostgreSQL's programs, since their command line would show it: "
                 "keep it in a service file, or use a client key without a passphrase."
             )
         if password:

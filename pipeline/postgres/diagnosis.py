@@ -112,6 +112,6 @@ def explain_conflict(said: str) -> str | None:
         return None
     detail = f" ({match['detail'].rstrip('.')})" if match["detail"] else ""
     return (
-        f"The standby cancelled the dump, which was in conflict with recovery{detail}: set hot_standby_feedback = on on the standby, "
+        f"The standby cancelled the dump, which was in conflict with recovery{detail}: turn on the standby's hot_standby_feedback, "
         "raise its max_standby_streaming_delay, or back up from the primary."
     )

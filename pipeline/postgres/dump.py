@@ -93,7 +93,7 @@ class Dump:
         if refused := _LOCK_REFUSED.search(messages):
             return DumpInterrupted(
                 f"Another session asked for a lock on {refused['table']} during the dump, so pg_dump's worker could not lock the table: "
-                "wait until the other session has finished, and make no such changes while a backup runs."
+                "wait until that session has finished, and avoid such locks while a backup runs."
             )
         reason = describe_failure(self._call.program.path.name, status, messages)
         if may_pass(messages):
@@ -173,8 +173,8 @@ class StreamDump(Dump):
 
     def _full_disk(self) -> str:
         return (
-            f"A disk is full: the disk of {self._call.workspace.path}, or the disk of the system's temporary folder, where pg_dump keeps "
-            "each table first if the format is tar. Free some space, name another folder, or use another format."
+            f"The disk of {self._call.workspace.path} or of the system's temporary folder is full. For the tar format, pg_dump first writes "
+            "each table into the temporary folder. Free some space, name another folder, or use another format."
         )
 
     def close(self) -> None:

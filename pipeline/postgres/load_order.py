@@ -30,8 +30,8 @@ _COPY_TARGET = re.compile(r'COPY (?:(?:"(?:[^"]|"")+"|[^\s".(]+)\.)?(?P<name>"(?
 def missing_dependencies(toc: Toc, *, triggers_fire: bool = True) -> dict[int, tuple[int, ...]]:
     """Return the missing dependencies: by dump ID of an entry, the dump IDs of the entries for which it must also wait.
 
-    - An entry of post-data may alter a table or a domain. It waits for the data of all tables that consist of that table or domain:
-      partitions at every level, children, and tables with a column of the domain.
+    - An entry of post-data that alters a table waits for the data of its partitions at every level, and of its children.
+    - An entry of post-data that alters a domain waits for the data of all tables with a column of the domain.
     - If rows are loaded via the partitioned table, an entry on any of its partitions waits for the data of the whole table. To keep the
       number of dependencies small, only the first such entry waits for the data, and the other entries wait for the first.
     - Indexes of a partitioned table and of all tables below it are attached one after another.

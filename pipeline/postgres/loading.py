@@ -25,7 +25,7 @@ _OF_MONEY = {
 """Patterns of the type money, by kind of entry. pg_dump writes a schema before the name of each type that isn't the system's."""
 _CAST = rf"::{_MONEY}"
 _NEVER_READ = frozenset({"COMMENT", "FUNCTION", "PROCEDURE"})
-"""Kinds of entries in which a restore reads no value."""
+"""Kinds of entries whose text holds no values that a restore reads."""
 _MADE_OF_MONEY = (
     "WITH RECURSIVE money (oid) AS (VALUES ('pg_catalog.money'::pg_catalog.regtype::pg_catalog.oid) UNION "
     "SELECT t.oid FROM money m JOIN pg_catalog.pg_type t ON m.oid IN (t.typelem, t.typbasetype))"

@@ -37,7 +37,7 @@ _OTHER_PARTS = frozenset(
         "SEQUENCE SET",
     }
 )
-"""Kinds of entries that depend on the object of which they are a part."""
+"""Kinds of entries that are a part of the object on which they depend."""
 
 _FOLLOWING = _ATTACHMENTS | {"COMMENT", "SECURITY LABEL", "ACL", "STATISTICS DATA"}
 """Kinds of entries that have no meaning without the objects on which they depend."""

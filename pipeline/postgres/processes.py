@@ -1,6 +1,6 @@
 """Reads from Linux's ``/proc`` which processes of a program live, and which files they have open.
 
-The functions return None if the answer could be wrong, for one of these reasons:
+The functions return None if the answer could be wrong. The possible reasons are:
 
 - There is no ``/proc``, or it belongs to another PID namespace.
 - It hides a process, or the files of a process.

@@ -37,7 +37,7 @@ class ScriptError:
 
     @property
     def is_presence(self) -> bool:
-        """True if the object already exists. One such object always exists: the superuser, which initdb and pg_dumpall's scripts make."""
+        """True if the object already exists. For example, each script of pg_dumpall makes the superuser that initdb has already made."""
         return self.sqlstate == _DUPLICATE_OBJECT
 
 

@@ -30,7 +30,7 @@ class ServerState:
     encryption: str | None
     """TLS's version, or ``GSSAPI``; None if the session isn't encrypted."""
     same_machine: bool
-    """True if, as the server sees it, the session comes through a socket or from the server's own address."""
+    """True if the session comes through a socket, or from an address that is the server's own."""
     standby: bool
     standby_feedback: bool
     """True if a standby tells its primary which rows its queries still need (``hot_standby_feedback``)."""

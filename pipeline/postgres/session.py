@@ -63,8 +63,8 @@ class _Bytes(sql.Composable):
 class Session:
     """One connection to a server, for a ``with`` block.
 
-    If a statement fails, its method raises StatementRefused if the session goes on, ServerUnavailable if the failure may pass, or else
-    ConnectionFailed. So does the constructor. It raises InvalidRequest if the host's name isn't valid.
+    Failures raise StatementRefused if the session goes on, ServerUnavailable if the failure may pass, or else ConnectionFailed. The
+    constructor also raises InvalidRequest, if the host's name isn't valid.
 
     The session has pgstow's settings (``session_settings.py``). With ``users_settings``, it has the settings of the database's users, but no
     timeouts. A session with ``users_settings`` is for the user's own SQL, or for :meth:`leave_users_path`.

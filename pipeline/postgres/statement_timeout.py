@@ -51,5 +51,5 @@ class StatementTimeout:
             quoted = textwrap.shorten(statement.text.rstrip("; "), _LONGEST_QUOTE, placeholder=" …")
             raise DumpFailed(
                 f"A statement of pg_dump ran for longer than {self._timeout:,} s, so the dump was stopped ({quoted}): "
-                "raise --statement-timeout, or leave out what takes so long."
+                "raise --statement-timeout, or leave out the objects that take so long."
             )

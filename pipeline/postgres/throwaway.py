@@ -31,10 +31,10 @@ _LOG_PREFIX = re.compile(r"\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] ")
 _START_TIMEOUT = 60.0  # seconds; a start usually takes one second
 _STOP_TIMEOUT = 30.0  # seconds; the postmaster kills its own children after five seconds
 
-# The server must not outlive this process, whatever ends the process. So a shell waits at the other end of a pipe. When this process is gone,
-# even by SIGKILL, the kernel closes the pipe. The shell then stops the server and removes its files. An empty folder remains if the server's
-# user may not change the folder above. If the user runs only the server, the shell also ends all other processes of the user: code of a
-# restored database may have started programs.
+# The server must not outlive this process, even if SIGKILL ends the process. So a shell waits at the other end of a pipe. When this process
+# is gone, the kernel closes the pipe. The shell then stops the server and removes its files. An empty folder remains if the server's
+# user may not change the folder above. Code of a restored database may have started programs. If the server has its own user, the shell ends
+# all processes of the user.
 _GUARD = """
 data=$1 sockets=$2 alone=$3; shift 3
 exec 3<&0

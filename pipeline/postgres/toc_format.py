@@ -200,7 +200,7 @@ class _Reader:
                 break
             dump_id_needed = int(digits)
             if str(dump_id_needed).encode() != digits:
-                raise ValueError("a dependency is no number")
+                raise ValueError("a dependency is not a number")
             dependencies.append((dump_id_needed, at))
         if self._format == _CUSTOM:
             filename = None

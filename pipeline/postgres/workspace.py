@@ -1,7 +1,7 @@
 """A private folder, and PostgreSQL's programs that run in it. Neither outlives pgstow.
 
-Whatever ends pgstow, even ``kill -9``, a guard then stops the programs and removes the folder. The guard is a few lines of POSIX shell. It
-waits until the other end of a pipe closes. Each program runs in its own process group. So a signal to the group also reaches pg_dump's
+When pgstow ends, even by ``kill -9``, a guard stops the programs and removes the folder. The guard is a few lines of POSIX shell. It waits
+until the other end of a pipe closes. Each program runs in its own process group. So a signal to the group also reaches pg_dump's
 workers. A Ctrl-C at the terminal reaches only pgstow, which then stops the programs in order.
 """
 
@@ -154,7 +154,7 @@ class RunningProgram:
 
 
 class Workspace:
-    """A new folder of mode 0700 in ``parent``, by default the system's temporary folder. It is removed whatever ends pgstow.
+    """A new folder of mode 0700 in ``parent``, by default the system's temporary folder. It is removed when pgstow ends, even by ``kill -9``.
 
     Raises LocalResourceExhausted if the folder can't be made.
     """

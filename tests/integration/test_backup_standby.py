@@ -25,7 +25,7 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 
 DUMP, BUSY = 4, 11
 REMEDIES = (
-    "set hot_standby_feedback = on on the standby, raise its max_standby_streaming_delay, or back up from the primary"
+    "turn on the standby's hot_standby_feedback, raise its max_standby_streaming_delay, or back up from the primary"
 )
 
 # Each makes the standby choose at once between recovery and its clients' queries.

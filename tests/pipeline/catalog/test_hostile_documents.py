@@ -96,7 +96,7 @@ HOSTILE = st.one_of(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Return the path to every part of a document. Of a list, return only the paths to the first and the last item."""
+    """Return the path to every part of a document. For a list, return only the paths to the first and the last item."""
     found = [path] if path else []
     if isinstance(value, dict):
         parts: list[Any] = list(value)

@@ -1,4 +1,4 @@
-"""Working folders and the programs in them are private, and end whatever ends their owner."""
+"""Working folders and the programs in them are private. They end with their owner, even if it is killed."""
 
 import os
 import re
