@@ -454,7 +454,7 @@ def test_the_table_of_contents_is_all_that_is_fetched_for_it(stored_sample: Stor
         (["--transaction-size", "3", "--keep-going"], "first error"),
         (["-t", "lib.album", "--as", "x", "-N", "other"], "exclude nothing"),
         (["-s", "-a"], "one of"),
-        (["-a", "-c"], "makes nothing"),
+        (["-a", "-c"], "makes no objects"),
         (["-1", "--jobs", "2"], "--jobs 1"),
         (["--single-transaction", "--keep-going"], "first error"),
         (["--allow-error", "x"], "say both"),
