@@ -196,10 +196,10 @@ def test_the_time_for_long_nonsense_grows_with_its_length(part: bytes) -> None:
 @UNHURRIED
 @given(data=st.data())
 def test_a_spoilt_attestation_is_ignored(data: st.DataObject) -> None:
-    shelf = BackupBuilder(MemoryBackend())
-    ref = shelf.add(NOW - NOW)
-    key = shelf.attest(ref, good=False)
-    content = json.loads(shelf.store.get(key))
+    builder = BackupBuilder(MemoryBackend())
+    ref = builder.add(NOW - NOW)
+    key = builder.attest(ref, good=False)
+    content = json.loads(builder.store.get(key))
     for _ in range(data.draw(st.integers(1, 3))):
         spoil(content, data.draw(st.sampled_from(places(content))), data.draw(HOSTILE), remove=False)
     content.pop("attestation_checksum", None)
@@ -209,10 +209,10 @@ def test_a_spoilt_attestation_is_ignored(data: st.DataObject) -> None:
     except ValueError:
         return
     later = ref.attestation_key(NOW.replace(hour=5))
-    upload(shelf.store, later, body)
-    found = latest_attestations(shelf.store, {ref: shelf.digest(ref)}, None, None, lambda _: None)
+    upload(builder.store, later, body)
+    found = latest_attestations(builder.store, {ref: builder.digest(ref)}, None, None, lambda _: None)
     assert found is not None
-    assert dump_attestation(found[ref]) == shelf.store.get(key)
+    assert dump_attestation(found[ref]) == builder.store.get(key)
 
 
 SEGMENTS = st.one_of(
@@ -232,8 +232,8 @@ SEGMENTS = st.one_of(
 def test_no_key_in_the_store_stops_a_command(keys: list[tuple[str, list[str]]]) -> None:
     objects: dict[str, tuple[ObjectInfo, bytes]] = {}
     store = MemoryBackend(objects=objects)
-    shelf = BackupBuilder(store)
-    ref = shelf.add(NOW - NOW, "real")
+    builder = BackupBuilder(store)
+    ref = builder.add(NOW - NOW, "real")
     for top, segments in keys:
         for key in (f"{top}/{'/'.join(segments)}", f"{top}/{'/'.join(segments)}.json"):
             objects.setdefault(key, (ObjectInfo(key, 1, NOW), b"x"))
@@ -242,5 +242,5 @@ def test_no_key_in_the_store_stops_a_command(keys: list[tuple[str, list[str]]]) 
     assert all(one.keep for one in decisions.values())
     find_leftovers(GcRequest(), store, lambda _: None, NOW)
     assert find_backup(store, BackupSelector(database="real")).backup_id == ref.backup_id
-    for key in shelf.all_keys():
+    for key in builder.all_keys():
         assert BackupRef.of_key(key) is None or isinstance(BackupRef.of_key(key), BackupRef)
