@@ -15,8 +15,8 @@ _USUAL = ("postgres", "template1")
 def maintenance_database(server: Conninfo) -> Conninfo:
     """Return the connection string of the maintenance database that the user named.
 
-    If the user named none, try postgres, template1 and the connection string's own database, and return the first that accepts the
-    connection. A managed service may lack the usual databases. Raises ConnectionFailed if no database accepts the connection.
+    If the user named none, try postgres, template1 and the connection string's own database, in this order. The first that accepts a
+    connection is used. A managed service may lack the usual databases. Raises ConnectionFailed if no database accepts a connection.
     """
     own = server.database
     usual = [*_USUAL, *([own] if own and own not in _USUAL else [])]

@@ -47,7 +47,7 @@ class OsUser:
     def confined(self) -> Sequence[str]:
         """Return a command by which root runs another command as this user, who can never get more rights (``no_new_privs``).
 
-        If the kernel allows it, the other command has no network either. Return an empty command if the machine can't do even the first.
+        If the kernel allows it, the other command has no network either. Return an empty command if the machine can't take the rights away.
         """
         change = _change(self.uid, self.gid)
         return next((command for command in (("unshare", "--net", "--", *change), change) if _works(command)), ())

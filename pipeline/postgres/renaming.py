@@ -62,8 +62,8 @@ def move_relations(
 
     If ``schema`` doesn't exist, it is made. If it is None, the relations stay in their schemas.
 
-    ``rename`` has a relation and its new name. All other relations and all parts then get new names, too, since objects with the old names
-    exist in the same schema. A name that begins with the relation's old name begins with the new name instead. Any other name gets ``_``
+    ``rename`` has a relation and its new name. All other relations and all parts then get new names, too, since the old objects may be in
+    the same schema. A name that begins with the relation's old name begins with the new name instead. Any other name gets ``_``
     before it. Raises ConnectionFailed if the server refuses.
     """
     if schema is not None:

@@ -79,8 +79,8 @@ def describe(command: bytes) -> str:
 class RestrictedMode:
     r"""The restricted mode of one psql, which may connect only to ``databases``, as a script of pg_dumpall does.
 
-    psql never connects to ``others``, which has names as bytes in the server's encoding. In another encoding, the same bytes could be the
-    name of an allowed database.
+    psql never connects to ``others``, which has the bytes of names on the server. In another encoding, the same bytes could be the name of
+    an allowed database.
     """
 
     def __init__(self, databases: Collection[str] = (), others: Collection[bytes] = ()) -> None:
