@@ -16,7 +16,7 @@ from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 
 _READERS = 8  # manifests read at once
 _LARGE = 2 * 1024 * 1024
-"""Manifests of more bytes are read one by one. A parsed manifest of an attacker's can take many times its size in memory."""
+"""Manifests of more bytes are read one by one. When parsed, an attacker's manifest can take many times its size in memory."""
 
 
 @dataclass(frozen=True, slots=True)
