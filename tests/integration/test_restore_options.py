@@ -440,7 +440,7 @@ def test_the_table_of_contents_is_all_that_is_fetched_for_it(stored_sample: Stor
     [
         (["--schema-only", "--data-only"], "one of"),
         (["--data-only", "--section", "data"], "one of"),
-        (["--section", "data", "--section", "nonsense"], "'nonsense' is no section"),
+        (["--section", "data", "--section", "nonsense"], "'nonsense' is not a section"),
         (["--data-only", "--clean"], "--clean"),
         (["--if-exists"], "say both"),
         (["--disable-triggers"], "--data-only"),
