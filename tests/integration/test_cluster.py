@@ -292,7 +292,7 @@ def test_a_database_in_a_tablespace_that_is_not_there(
         proven = run_pgstow("verify", "--from", store, "--level", "restore", *scratch, *where)
         assert proven.exit_code == 0, proven
         into = ("--from", store, "--into", target.conninfo("shop"), "--create", *where)
-        assert_one_sentence(run_pgstow("restore", *into), 5, "no tablespace fast, .*--globals-only .*--no-tablespaces")
+        assert_one_sentence(run_pgstow("restore", *into), 5, "the tablespace fast, .*--globals-only .*--no-tablespaces")
         again = ("--from", store, "--into", source.conninfo(f"in_{format_}"), "--create", *where)
         assert run_pgstow("restore", *again).exit_code == 0
     assert run_pgstow("restore", "--from", tmp_path / "directory", *into[2:], "--no-tablespaces").exit_code == 0
