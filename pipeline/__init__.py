@@ -1,1 +1,1 @@
-"""What a backup is: how it is made, kept, checked and brought back."""
+"""Makes, keeps, verifies and restores backups."""

@@ -26,9 +26,9 @@ Completion = tuple["Pool[Any]", Callable[[Any], None], Any, BaseException | None
 class Workers:
     """Pools of threads whose results come back to the owner's thread.
 
-    The end of the ``with`` block drops queued work and waits for running work. After a failure, it waits one second at most: enough to
-    write a file or to remove its remains, but no wait for a network that stalls. The threads are daemons. Objects that they still create in
-    a store belong to no backup, since no manifest names them.
+    The end of the ``with`` block drops queued work and waits for running work. After a failure, it waits one second at most. In a second,
+    a thread can finish a file or remove it. A network that stalls may take longer, and isn't waited for. The threads are daemons. Objects
+    that they still create in a store belong to no backup, since no manifest names them.
     """
 
     def __init__(self) -> None:
@@ -53,10 +53,10 @@ class Workers:
         """Yield each item with the result of ``work(item)``, in the order in which results come.
 
         Takes at most twice as many items ahead as there are threads. Calls ``tick`` about every 0.2 seconds.
-        Raises the first exception of a worker, after the results that had come by then. Raises ValueError if there are no threads.
+        If a worker fails, yields the results that came before, and then raises the exception. Raises ValueError if ``threads`` is below 1.
         """
         if threads < 1:
-            raise ValueError("work needs a thread")
+            raise ValueError("work needs at least one thread")
         pool: Pool[T] = self.pool(threads, name)
         results: deque[tuple[Item, T]] = deque()
 
@@ -84,16 +84,16 @@ class Workers:
             pool.finish()
 
     def run_apart(self, work: Callable[[], T], then: Callable[[T], None], name: str) -> None:
-        """Run one piece of work on a thread of its own, which ends with the work; see :meth:`Pool.submit`."""
+        """Run one piece of work on a new thread, which ends with the work; see :meth:`Pool.submit`."""
         self._pools = [pool for pool in self._pools if pool.lives]
         pool: Pool[T] = self.pool(1, name)
         pool.submit(work, then)
         pool.finish()
 
     def collect(self, timeout: float = 0.0) -> bool:
-        """Hand all results that are there to their ``then``. Wait up to ``timeout`` seconds for the first result.
+        """Call ``then`` with each result that has come. Wait up to ``timeout`` seconds for the first result.
 
-        Return True if there was a result. Raises the exception of a worker instead of handing on its result.
+        Return True if a result had come. Raises a worker's exception if its work failed.
         """
         try:
             completion = self._completed.get(timeout=timeout) if timeout > 0 else self._completed.get_nowait()
@@ -124,11 +124,11 @@ class Workers:
 
 
 class Pool(Generic[T]):
-    """A number of threads that take work in the order of its submission."""
+    """Threads that take work in the order in which it is submitted."""
 
     def __init__(self, threads: int, name: str, completed: "queue.SimpleQueue[Completion]") -> None:
         self.pending = 0
-        """Pieces of work submitted and not yet collected. For the owner's thread alone."""
+        """Pieces of work submitted and not yet collected. Only the owner's thread may use this number."""
         self._completed = completed
         self._stopping = threading.Event()
         self._work: queue.SimpleQueue[tuple[Callable[[], Any], Callable[[Any], None]] | None] = queue.SimpleQueue()
@@ -137,27 +137,27 @@ class Pool(Generic[T]):
             thread.start()
 
     def submit(self, work: Callable[[], T], then: Callable[[T], None]) -> None:
-        """Run ``work`` on a thread of the pool. :meth:`Workers.collect` then calls ``then`` with the result, in the owner's thread."""
+        """Run ``work`` on a thread of the pool. Afterwards, :meth:`Workers.collect` calls ``then`` with the result, in the owner's thread."""
         self.pending += 1
         self._work.put((work, then))
 
     @property
     def lives(self) -> bool:
-        """True if a thread has not ended."""
+        """True if any thread still runs."""
         return any(thread.is_alive() for thread in self._threads)
 
     def finish(self) -> None:
-        """Take no more work. The threads end after the work that was submitted."""
+        """Take no more work. The threads end when all submitted work is done."""
         for _ in self._threads:
             self._work.put(None)
 
     def stop(self) -> None:
-        """Take no more work, and drop the work that waits."""
+        """Take no more work, and drop the work that no thread has begun."""
         self._stopping.set()
         self.finish()
 
     def join(self, deadline: float | None) -> None:
-        """Wait for the threads to end, until ``deadline`` in seconds of the monotonic clock; None for no deadline."""
+        """Wait for the threads to end. ``deadline`` is a time of the monotonic clock in seconds; None for no deadline."""
         for thread in self._threads:
             thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
 

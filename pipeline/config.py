@@ -15,9 +15,9 @@ _MOST_BYTES = 2**63 - 1
 MOST_AT_ONCE = 10_000
 """The most jobs, transfers or databases at once. No machine can do more."""
 LONGEST_PATIENCE = 7 * 86400
-"""Seconds: a week. Retries of a request to a store have to end."""
+"""The longest time in seconds to retry a request to a store: a week."""
 LONGEST_TIMEOUT = 2**31 // 1000
-"""Seconds: PostgreSQL counts milliseconds, in 32 bits."""
+"""Seconds. PostgreSQL counts timeouts in milliseconds, in 32 bits."""
 MOST_RETRIES = 1000
 _LONGEST_EXCERPT = 60
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -53,7 +53,7 @@ def _excerpt(text: str) -> str:
 
 
 def default_jobs() -> int:
-    """Return the number of parallel jobs if the user names none: the number of processors, four at most."""
+    """Return the default number of parallel jobs: one for each processor, four at most."""
     return min(4, _processors())
 
 
@@ -66,20 +66,20 @@ def _processors() -> int:
 class Limits:
     """The share of the machine that pgstow may take. Raises InvalidRequest if a limit is too low or too high.
 
-    Peak memory for data is ``memory``, for a database of any size. The program itself takes about 100 MiB more, and
-    the manifest's text on each file comes on top.
+    Data take at most ``memory`` bytes of memory, for a database of any size. The program itself takes about 100 MiB more. The manifest's
+    entries take more again, and grow with the number of files.
     """
 
     jobs: int = field(default_factory=default_jobs)
-    """Parallel jobs of pg_dump or pg_restore. Each job has a connection to the server, and the leader has another."""
+    """Parallel jobs of pg_dump or pg_restore. Each job has one connection to the server. The leader has one more."""
     transfers: int = 4
-    """Objects on their way to or from the store at once."""
+    """The most objects that are sent to or read from the store at once."""
     memory: int = 192 * MIB
-    """Bytes of data in flight."""
+    """The most bytes of data in memory."""
     spool: int = 256 * MIB
-    """Bytes of local disk."""
+    """The most bytes of the spool on the local disk."""
     object_size: int = 32 * MIB
-    """The most bytes of an object that is written."""
+    """The most bytes of an object that pgstow writes."""
     spool_parent: Path | None = None
     """The folder in which the spool is made; None for the system's temporary folder."""
 
@@ -92,15 +92,15 @@ class Limits:
                 raise InvalidRequest(f"{name} must be at most {MOST_AT_ONCE}.")
 
     def check_memory(self, largest_object: int) -> None:
-        """Raise InvalidRequest unless ``memory`` holds two objects of ``largest_object`` bytes: one in use, and one in transit."""
+        """Raise InvalidRequest unless ``memory`` holds two objects of ``largest_object`` bytes: one in use, and one in transfer."""
         if self.memory < 2 * largest_object:
             raise InvalidRequest(
-                f"The memory limit must hold two objects of {largest_object / MIB:,g} MiB at least, not {self.memory / MIB:,g} MiB in all: "
+                f"The memory limit must hold two objects of {largest_object / MIB:,g} MiB each, but is only {self.memory / MIB:,g} MiB: "
                 "see --memory and --object-size."
             )
 
     def shared_by(self, number: int) -> "Limits":
-        """Return the limits for each of ``number`` backups at once. No limit becomes lower than a backup needs."""
+        """Return the limits for each of ``number`` backups that run at once. No limit becomes lower than a backup needs."""
         return replace(
             self,
             jobs=max(1, self.jobs // number),
@@ -116,18 +116,19 @@ class Limits:
 
     @property
     def piece_size(self) -> int:
-        """Bytes of an archive's file that become one zstd frame."""
-        return min(8 * MIB, self.object_size // 2, self.spool // 8)  # data that doesn't compress grows a little
+        """The most bytes of an archive's file that go into one zstd frame."""
+        # Data that can't be compressed grow a little, so a frame gets only half an object.
+        return min(8 * MIB, self.object_size // 2, self.spool // 8)
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A backup's labels in its manifest, by which prune chooses. Raises InvalidRequest if a tag is empty or unprintable."""
+    """A backup's labels in its manifest, which prune uses to choose backups. Raises InvalidRequest if a tag is empty or unprintable."""
 
     tags: tuple[str, ...] = ()
     """Names for ``prune --keep-tag``."""
     job: str | None = None
-    """The database's name in pgstow.toml; None if the backup isn't one of pgstow.toml's."""
+    """The database's name in pgstow.toml; None if the backup isn't made by pgstow.toml."""
 
     def __post_init__(self) -> None:
         for tag in self.tags:

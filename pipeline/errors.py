@@ -42,7 +42,7 @@ class ServerUnavailable(ConnectionFailed):
 
 
 class DatabaseLeft(ConnectionFailed):
-    """A temporary database of pgstow's could not be dropped, and is still on the server."""
+    """pgstow could not drop its temporary database, which is still on the server."""
 
 
 class BackupRunning(PipelineError):
@@ -58,15 +58,15 @@ class DumpFailed(PipelineError):
 
 
 class BackupIncomplete(DumpFailed):
-    """Some backups of a cluster's databases and globals are made, and some have failed."""
+    """Some backups of a cluster's databases and globals succeeded, and others failed."""
 
 
 class BackupBroken(BackupIncomplete):
-    """A backup of the cluster failed by an unexpected error: a bug, which is the cause."""
+    """A backup of the cluster failed because of a bug. The unexpected error is chained as the cause."""
 
 
 class DumpInterrupted(DumpFailed):
-    """pg_dump failed for a reason that may pass: a conflict with a standby's recovery, somebody else's lock, a restart of the server."""
+    """pg_dump failed for a reason that may pass: a conflict with a standby's recovery, another session's lock, a restart of the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class RefusedStatement:
 
 
 class RestoreFailed(PipelineError):
-    """pg_restore or psql failed, or the restored content is not what was backed up."""
+    """pg_restore or psql failed, or the restored content differs from the backup."""
 
     def __init__(self, sentence: str, refused: RefusedStatement | None = None) -> None:
         super().__init__(sentence)
@@ -93,7 +93,7 @@ class RestoreFailed(PipelineError):
 
 
 class TargetNotEmpty(PipelineError):
-    """The database to restore into has objects already, or the database to create exists already."""
+    """The database to restore into already has objects, or the database to create already exists."""
 
 
 class LocalResourceExhausted(PipelineError):
@@ -109,4 +109,4 @@ class ManifestInvalid(PipelineError):
 
 
 class BackupDamaged(PipelineError):
-    """An object of a backup is missing, or is not what the manifest says."""
+    """An object of a backup is missing, or differs from what the manifest says."""

@@ -1,4 +1,4 @@
-"""Events of a backup or a restore, which are handed to a callable. The pipeline itself never prints."""
+"""Events of a backup or a restore. The pipeline passes each event to a callable, and never prints."""
 
 import threading
 from collections.abc import Callable
@@ -16,29 +16,29 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a step, at most a few times a second."""
+    """The progress of a step. pgstow reports it at most a few times a second."""
 
     done: int
-    """Bytes of the archive, uncompressed, that have reached their goal: every store, or the server or folder that they are restored to."""
+    """Uncompressed bytes of the archive that every store has, or that are restored."""
     total: int
-    """Bytes of the archive, as far as pgstow knows so far; never less than ``done``."""
+    """Uncompressed bytes of the archive, as far as pgstow knows so far; never less than ``done``."""
     stored: int
     """Bytes sent to or read from the store."""
     current: tuple[str, ...] = ()
     """The tables or files in progress."""
     unit: Literal["bytes", "objects"] = "bytes"
-    """What ``done`` and ``total`` count."""
+    """The unit of ``done`` and ``total``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """One sentence that the user should know. A notice reports no failure of the whole run."""
+    """One sentence for the user. A notice never reports that the whole run failed."""
 
     text: str
 
 
 class CombinedProgress:
-    """Adds up the progress of several backups that run at once, each on a thread of its own."""
+    """Adds up the progress of several backups that run at once, each on its own thread."""
 
     def __init__(self, notify: "Notify") -> None:
         self._notify = notify
@@ -46,7 +46,7 @@ class CombinedProgress:
         self._latest: dict[str, Progress] = {}
 
     def notify_of(self, name: str) -> "Notify":
-        """Return a callable for the events of one backup. Other events than progress are passed on unchanged."""
+        """Return a callable for the events of one backup. It passes on all events except :class:`Progress` unchanged."""
         return partial(self._take, name)
 
     def _take(self, name: str, event: "Event") -> None:

@@ -1,5 +1,6 @@
-"""Reads a file of filters for ``pg_dump --filter``. So pgstow knows what is selected, and every version of pg_dump can take the filters.
+"""Reads a file of filters for ``pg_dump --filter``, and turns the filters into options.
 
+So pgstow knows what the filters select, and they work with every version of pg_dump.
 The format is PostgreSQL's: https://www.postgresql.org/docs/current/app-pgdump.html, ``filter_read_item`` in filter.c.
 """
 
@@ -24,17 +25,17 @@ _NAMES = {
     "exclude table_data": "--exclude-table-data",
     "exclude table_data_and_children": "--exclude-table-data-and-children",
 }
-"""Options by the two words that begin a filter: ``read_dump_filters`` in pg_dump.c."""
+"""The options by the two words at the beginning of a filter (``read_dump_filters`` in pg_dump.c)."""
 _FILTER = re.compile(
     r"""\s*(?:(?P<words>(?i:include|exclude)\s+\w+)[^\S\n]+(?P<pattern>(?:[^"#\n]|"(?:[^"\\]|\\.)*")+))?(?:\#[^\n]*)?(?:\n|\Z)""",
     re.DOTALL,
 )
-"""A line with a filter, a comment or both, or lines that are empty. A quoted name may go on over several lines."""
+"""A line with a filter, a comment or both, or empty lines. A quoted name may span several lines."""
 _PIECE = re.compile(r'"(?:[^"\\]|""|\\.)*"|[,.()]|[^\s,.()"]+', re.DOTALL)
 
 
 def read_filters(path: Path) -> list[GivenOption]:
-    """Return the options that say what the filters in the file say. Raises InvalidRequest if pg_dump would refuse the file."""
+    """Return the options that mean the same as the filters in the file. Raises InvalidRequest if pg_dump would refuse the file."""
     try:
         with path.open(encoding="utf-8") as file:
             text = file.read(_MOST + 1)
@@ -43,13 +44,13 @@ def read_filters(path: Path) -> list[GivenOption]:
         raise InvalidRequest(f"The file of filters {path} can't be read: {reason}.") from exc
     if len(text) > _MOST or "\0" in text:
         raise InvalidRequest(
-            f"{path} is no file of filters: it has a NUL character, or more than {_MOST:,} characters."
+            f"{path} is not a file of filters: it has a NUL character, or more than {_MOST:,} characters."
         )
     return parse_filters(text, str(path))
 
 
 def parse_filters(text: str, name: str) -> list[GivenOption]:
-    """Return the options that say what the filters in the text say. ``name`` is the file's. Raises InvalidRequest."""
+    """Return the options that mean the same as the filters in the text. ``name`` is the file's name, for errors. Raises InvalidRequest."""
     found, at = [], 0
     while at < len(text):
         match = _FILTER.match(text, at)
@@ -57,7 +58,7 @@ def parse_filters(text: str, name: str) -> list[GivenOption]:
         if match is None or (words and words not in _NAMES):
             line = text.count("\n", 0, at) + 1
             raise InvalidRequest(
-                f"Line {line} of {name} is no filter of pg_dump's: write include or exclude, the kind of an object, and a pattern."
+                f"Line {line} of {name} is not a filter of pg_dump: write include or exclude, the kind of an object, and a pattern."
             )
         at = match.end()
         if words:
@@ -69,7 +70,7 @@ def parse_filters(text: str, name: str) -> list[GivenOption]:
 
 
 def _pattern(text: str) -> str:
-    """Return the pattern with its white space reduced to what the server writes into a name (``read_pattern`` in filter.c)."""
+    """Return the pattern with only the white space that the server writes into a name (``read_pattern`` in filter.c)."""
     pattern, last = "", 0
     for piece in _PIECE.finditer(text):
         spaced = pattern and piece.start() > last and piece[0] not in ",.()" and pattern[-1] not in " .()"
@@ -79,7 +80,7 @@ def _pattern(text: str) -> str:
 
 
 def _unescaped(piece: str) -> str:
-    r"""Return a piece of a pattern. In a quoted name, ``\n`` and ``\\`` stand for a line's end and a backslash."""
+    r"""Return a piece of a pattern without escapes: in a quoted name, ``\n`` stands for a newline and ``\\`` for a backslash."""
     return (
         re.sub(r"(?s)\\(.)", lambda match: {"n": "\n", "\\": "\\"}.get(match[1], ""), piece)
         if piece[0] == '"'

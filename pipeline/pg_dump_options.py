@@ -1,6 +1,6 @@
-"""The options of pg_dump that pgstow passes on one by one, and the options that it refuses. docs/pg_dump-options.md lists them all.
+"""The options of pg_dump that pgstow passes on, and the options that it refuses. docs/pg_dump-options.md lists them all.
 
-pgstow has options of its own for the rest: ``--table``, ``--jobs`` and the like.
+For the other options of pg_dump, such as ``--table`` and ``--jobs``, pgstow has its own options.
 """
 
 from dataclasses import dataclass
@@ -18,20 +18,21 @@ class DumpOption:
     """The long name: ``--extension``."""
     help: str
     short: str | None = None
-    """``-e``; None if there is none."""
+    """The short name: ``-e``; None if there is none."""
     metavar: str | None = None
-    """What the value is; None for a flag. An option that takes a pattern may be given several times."""
+    """A word for the option's value; None for a flag. An option that takes a pattern may be given several times."""
     also: str | None = None
-    """The long name in older versions of pg_dump; None if it is the same."""
+    """The long name in older versions of pg_dump; None if the name never changed."""
     leaves_out: bool = True
-    """True if a dump with the option may lack something that a dump without it has, so that the backup is partial."""
+    """True if the option may leave something out of the dump, so that the backup is partial."""
     since: int = 0
     """The major version of the first pg_dump that has the option; 0 if every pg_dump that pgstow supports has it."""
     in_pg_dumpall: bool = True
+    """True if pg_dumpall has the option, too."""
     plain_only: bool = False
-    """True if pg_dump ignores the option unless it writes a script. A restore of an archive can leave out the same."""
+    """True if the option has an effect only on a script. For an archive, pg_restore has an option to the same effect."""
     passed: str | None = ""
-    """The spelling for every version of pg_dump; empty for the name. None if pgstow itself does what the option says."""
+    """A spelling that every version of pg_dump takes; empty if ``name`` is one. None if pgstow itself does what the option says."""
 
     @property
     def repeatable(self) -> bool:
@@ -48,11 +49,11 @@ class GivenOption:
     """None for a flag."""
 
     def __str__(self) -> str:
-        """Return the option in pg_dump's own spelling, as the manifest has it."""
+        """Return the option in pg_dump's spelling, as the manifest records it."""
         return self._spelled(self.option.name)
 
     def arguments(self) -> list[str]:
-        """Return the option for pg_dump's command line; nothing if pgstow itself does what the option says."""
+        """Return the option for pg_dump's command line; empty if pgstow itself does what the option says."""
         return [] if self.option.passed is None else [self._spelled(self.option.passed or self.option.name)]
 
     def _spelled(self, name: str) -> str:
@@ -123,12 +124,12 @@ SUPPORTED = (
     DumpOption("--encoding", "The encoding of the dump; the database's by default", "-E", "ENCODING", leaves_out=False),
     DumpOption("--quote-all-identifiers", "Quote all identifiers, even if not key words", leaves_out=False),
 )
-"""The options for ``backup`` and ``check``, and for pgstow.toml's ``pg_dump_options``."""
+"""The options for ``backup``, ``check`` and ``pg_dump_options`` in pgstow.toml."""
 OF_FILTERS = {
     name: DumpOption(name, "", metavar=PATTERN, in_pg_dumpall=False)
     for name in ("--table", "--exclude-table", "--schema", "--exclude-schema", "--exclude-table-data")
 }
-"""Options of pgstow's own that a file of filters may hold, too."""
+"""pgstow's own options that a file of filters may also hold."""
 _BY_NAME = {name: option for option in SUPPORTED for name in (option.name, option.short, option.also) if name}
 
 _ROWS = "pgstow counts and checks the rows in COPY's text"
@@ -173,7 +174,8 @@ REFUSED: dict[str, str] = {
     "-r": "say --roles-only",
     "-?": "say --help",
 }
-"""Why pgstow refuses an option of pg_dump or pg_dumpall, by the long name; by the short name if pgstow takes the long one."""
+"""The reasons why pgstow refuses options of pg_dump and pg_dumpall, by their long names. If pgstow has an option of the same long name, the
+reason is listed by the short name."""
 _SHORT = {
     "-f": "--file",
     "-v": "--verbose",
@@ -193,7 +195,7 @@ _SHORT = {
 
 
 def refusal(name: str) -> str | None:
-    """Return a sentence on why pgstow doesn't take the option ``name``; None if neither pg_dump nor pg_dumpall has such an option."""
+    """Return a sentence with the reason why pgstow refuses the option ``name``; None if pgstow doesn't refuse an option of that name."""
     long = _SHORT.get(name, name)
     return f"pgstow doesn't take pg_dump's option {name}: {REFUSED[long]}." if long in REFUSED else None
 
@@ -207,7 +209,9 @@ def parse_option(text: str) -> GivenOption:
     """Return the option in a text such as ``--no-comments``, ``--extension=postgis`` or ``-x``. Raises InvalidRequest."""
     name, equals, value = text.partition("=")
     if (option := _BY_NAME.get(name)) is None:
-        unknown = f"{name!r} is no option of pg_dump that pgstow passes on; docs/pg_dump-options.md lists them."
+        unknown = (
+            f"{name!r} is not an option of pg_dump that pgstow passes on; docs/pg_dump-options.md lists the options."
+        )
         raise InvalidRequest(refusal(name) or unknown)
     if bool(equals) != (option.metavar is not None):
         raise InvalidRequest(
@@ -219,6 +223,6 @@ def parse_option(text: str) -> GivenOption:
 
 
 def leaves_out(text: str) -> bool:
-    """True if the option in a manifest may leave something out. An option that this pgstow doesn't know counts as such."""
+    """True if an option in a manifest may leave something out of the dump. Also true if this pgstow doesn't know the option."""
     option = _BY_NAME.get(text.partition("=")[0])
     return option is None or option.leaves_out

@@ -1,4 +1,4 @@
-"""The parts of a database to dump, and further options of pg_dump."""
+"""The parts of a database to dump, and other options for pg_dump."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.pg_dump_filter import read_filters
 from pipeline.pg_dump_options import OF_FILTERS, PATTERN, GivenOption
 
-_AGAINST = (
+_OPPOSITES = (
     ("--large-objects", "--no-large-objects"),
     ("--statistics", "--no-statistics"),
 )
@@ -17,7 +17,7 @@ _AGAINST = (
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The parts of a database to dump, in pg_dump's patterns, and how. Raises InvalidRequest if options contradict each other."""
+    """The parts of a database to dump, as pg_dump's patterns, with other options. Raises InvalidRequest if options contradict each other."""
 
     tables: tuple[str, ...] = ()
     exclude_tables: tuple[str, ...] = ()
@@ -27,19 +27,19 @@ class Selection:
     only: Literal["schema", "data"] | None = None
     """``schema`` for the definitions alone, ``data`` for the rows alone, None for both."""
     options: tuple[GivenOption, ...] = ()
-    """Further options. Each of them is in :data:`pipeline.pg_dump_options.SUPPORTED`."""
+    """Other options. :data:`pipeline.pg_dump_options.SUPPORTED` has each of them."""
 
     def __post_init__(self) -> None:
         names = [given.option.name for given in self.options]
         for given in self.options:
             if not given.option.repeatable and names.count(given.option.name) > 1:
                 raise InvalidRequest(f"{given.option.name} is given twice.")
-        for one, other in _AGAINST:
+        for one, other in _OPPOSITES:
             if one in names and other in names:
                 raise InvalidRequest(f"{one} and {other} exclude each other.")
 
     def with_options(self, given: Iterable[GivenOption]) -> "Selection":
-        """Return the same selection with more options. Files of filters are read, and become patterns. Raises InvalidRequest."""
+        """Return the selection with more options. Reads files of filters, and adds their patterns and options. Raises InvalidRequest."""
         options, patterns = list[GivenOption](), dict[str, tuple[str, ...]]()
         for one in given:
             for read in read_filters(Path(one.value or "")) if one.option.name == "--filter" else [one]:
@@ -61,7 +61,7 @@ class Selection:
 
     @property
     def role(self) -> str | None:
-        """The role as which to dump; None for the role that logs in."""
+        """The role that pg_dump acts as; None for the role that logs in."""
         return next(iter(self.values("--role")), None)
 
     @property
@@ -84,11 +84,11 @@ class Selection:
         return only + chosen + [argument for given in self.options for argument in given.arguments()]
 
     def arguments_of_cluster(self) -> list[str]:
-        """Return the further options for pg_dumpall's command line, without the options that pg_dumpall doesn't have."""
+        """Return the other options for pg_dumpall's command line, without the options that pg_dumpall lacks."""
         return [argument for given in self.of_cluster() for argument in given.arguments()]
 
     def of_cluster(self) -> list[GivenOption]:
-        """Return the further options that pg_dumpall has, too."""
+        """Return the other options that pg_dumpall has, too."""
         return [given for given in self.options if given.option.in_pg_dumpall]
 
     def _patterns(self) -> dict[str, tuple[str, ...]]:
@@ -96,6 +96,6 @@ class Selection:
 
 
 def _field(option: str) -> str:
-    """Return the field that has an option's patterns: ``exclude_tables`` for ``--exclude-table``."""
+    """Return the name of the field for an option's patterns: ``exclude_tables`` for ``--exclude-table``."""
     name = option.removeprefix("--").replace("-", "_")
     return name if name.endswith("data") else f"{name}s"

@@ -1,1 +1,1 @@
-"""The documents in a store, and finding them. PostgreSQL's programs and servers must not enter."""
+"""The documents in a store, and how to find them. No module here may use PostgreSQL's programs or a server."""

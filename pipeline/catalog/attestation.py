@@ -1,6 +1,7 @@
-"""Attestations: what a verification found out about a backup. The store keeps them beside the backup.
+"""Attestations: the results of verifications. The store keeps them beside the backups.
 
-An attestation is written like a manifest, in canonical bytes and create-only. pgstow never changes one: a later verification adds another.
+pgstow writes an attestation as it writes a manifest, in canonical bytes and create-only. pgstow never changes an attestation. A later
+verification adds its own.
 """
 
 import hashlib
@@ -31,71 +32,73 @@ _MOST_PROBLEMS = 1000  # in an attestation, so that its length stays below _LONG
 
 
 class Level(StrEnum):
-    """How far a verification goes. Each level includes all levels before it."""
+    """The depth of a verification. Each level includes all levels before it."""
 
     OBJECTS = "objects"
     """Every object exists with the size in the manifest, and with its checksum if the store reports one. No data is read."""
     BYTES = "bytes"
-    """Every object was read, and has the SHA-256 in the manifest."""
+    """Every object is read, and has the SHA-256 in the manifest."""
     ARCHIVE = "archive"
     """pg_restore parses the archive, and each of its files decompresses to the size, SHA-256 and rows in the manifest."""
     RESTORE = "restore"
-    """The whole backup was restored into a server, and each table there had as many rows as the manifest says."""
+    """The whole backup is restored into a server, and each table there has the number of rows in the manifest."""
 
 
 class RestoreProof(Model):
-    """What restoring the backup showed."""
+    """The results of restoring the backup."""
 
-    server_version: str = Field(description="Of the server that it was restored into")
+    server_version: str = Field(description="Version of the server into which the backup was restored")
     pg_restore_version: str
-    tables: Count = Field(description="Tables whose rows were counted, and were as many as the manifest says")
-    rows: Count
+    tables: Count = Field(description="Number of tables whose number of rows was the one in the manifest")
+    rows: Count = Field(description="Number of rows in these tables")
     compared: Count | None = Field(
-        description="Tables whose content was compared with the archive; null where that wasn't asked for"
+        description="Number of tables whose content was compared with the archive; null if no comparison was requested"
     )
-    assertions: list[str] = Field(
-        description="The user's assertions that were checked: SQL, or the name of a file of it"
-    )
+    assertions: list[str] = Field(description="The user's assertions that were checked: SQL, or the name of a SQL file")
 
 
 class Attestation(Model):
-    """What one verification of one backup found."""
+    """The result of one verification of one backup."""
 
     attestation_version: str = Field(default=ATTESTATION_VERSION, pattern=r"^\d+\.\d+$")
     cluster: str
     database: str
     backup_id: str
     manifest_sha256: Sha256 = Field(
-        description="SHA-256 of the manifest's bytes: which backup this is about, beyond its name"
+        description="SHA-256 of the manifest's bytes. The attestation counts only for a manifest with these bytes"
     )
     level: Literal["objects", "bytes", "archive", "restore"]
-    good: bool = Field(description="True if nothing was wrong and everything could be read")
+    good: bool = Field(description="True if pgstow could read everything and found no problem")
     problems: list[str] = Field(
-        description="One sentence for each thing that was wrong; after a thousand, how many more there were"
+        description="One sentence for each problem. After 1,000 problems, one sentence gives the number of the others"
     )
     unreadable: list[str] = Field(
         default=[],
-        description="One sentence for each object that the store failed to give, though it gave others. "
+        description="One sentence for each object that the store failed to return, while it returned others. "
         "If problems is empty, the backup is neither good nor damaged, but unproven. Since 1.1",
     )
     replaced: list[str] = Field(
         default=[],
-        description="One sentence for each object that was overwritten or deleted, where the store still has the version that was stored. "
-        "If problems is empty, the backup can be restored, but is unproven: the store may remove that version. Since 1.2",
+        description="One sentence for each object that was overwritten or deleted, but whose original version the store still has. "
+        "If problems is empty, the backup can be restored, but is unproven: the store may remove the original version. Since 1.2",
     )
-    objects: Count = Field(description="Objects that were looked at")
+    objects: Count = Field(description="Number of objects that were checked")
     objects_without_checksum: Count = Field(
-        description="Objects of which the store reported no checksum, and that weren't read"
+        description="Number of objects that were not read and for which the store reported no checksum"
     )
-    files: Count = Field(description="Files of the archive that were decompressed and checked")
-    restore: RestoreProof | None = Field(description="At level restore, of a database, unless it failed to be restored")
+    files: Count = Field(description="Number of the archive's files that were decompressed and checked")
+    restore: RestoreProof | None = Field(
+        description="The results of restoring a database at level restore; null at other levels, or if the restore failed"
+    )
     started_at: Moment
     finished_at: Moment
-    tool: str = Field(default=f"pgstow {version('pgstow')}", description="What wrote this")
+    tool: str = Field(
+        default=f"pgstow {version('pgstow')}", description="Name and version of the program that wrote the attestation"
+    )
 
     @property
     def unproven(self) -> bool:
-        """True if nothing is damaged, but some objects could not be read, or only in an earlier version."""
+        """True if nothing is damaged, but some objects could not be read at all, or only in their original version."""
         return not self.good and bool(self.unreadable or self.replaced) and not self.problems
 
     @property
@@ -105,13 +108,13 @@ class Attestation(Model):
 
 
 def store_attestation(store: StorageBackend, attestation: Attestation) -> str:
-    """Put the attestation into the store. Return its key. Raises StorageError."""
+    """Put the attestation into the store, and return its key. Raises StorageError."""
     key, data = attestation.ref.attestation_key(attestation.finished_at), dump_attestation(attestation)
     return store.put(key, data, sha256=hashlib.sha256(data).digest()).key
 
 
 def shortened(problems: Sequence[str]) -> list[str]:
-    """Return the problems for an attestation: the first thousand, and a sentence with the number of the others."""
+    """Return the first thousand problems, and a sentence with the number of the others if there are more."""
     left = len(problems) - _MOST_PROBLEMS
     return [
         *problems[:_MOST_PROBLEMS],
@@ -125,10 +128,13 @@ def dump_attestation(attestation: Attestation) -> bytes:
 
 
 def load_attestation(data: bytes, key: str) -> Attestation:
-    """Return the attestation that was stored as ``key``. Raises ManifestInvalid if the bytes are damaged, or belong to another key."""
+    """Return the attestation that is stored under ``key``. Raises ManifestInvalid if the bytes are damaged, or belong to another key."""
     attestation = load_document(data, Attestation, key, version=ATTESTATION_VERSION)
     if attestation.ref.attestation_key(attestation.finished_at) != key:
-        raise ManifestInvalid(f"The attestation {key} is of another backup, {attestation.backup_id}: it was moved.")
+        raise ManifestInvalid(
+            f"The attestation {key} has another key than its content says (backup {attestation.backup_id}, "
+            f"{attestation.finished_at:%Y-%m-%d %H:%M:%S.%f}Z): it was moved."
+        )
     return attestation
 
 
@@ -141,14 +147,16 @@ def latest_attestations(
 ) -> dict[BackupRef, Attestation] | None:
     """Return the attestation that counts for each backup that has attestations; None if the credentials can't read attestations.
 
-    ``digests`` has the SHA-256 of each backup's manifest, in hexadecimal. None stands for a manifest that can't be read.
+    ``digests`` has the SHA-256 of each backup's manifest, in hexadecimal. It has None for a manifest that can't be read.
 
-    The latest attestation counts. But an earlier attestation that isn't good counts until a good attestation of its level or above follows.
-    An attestation is ignored if it can't be read or believed, or is about another manifest. An earlier attestation then counts.
+    The latest attestation counts, with one exception. An attestation that isn't good counts until a later one of the same or a higher
+    level is good.
 
-    The cost is one LIST per thousand attestations of the cluster or the database, and some GETs for each backup with attestations. pgstow
-    gets them from the latest back to the first attestation that is of level restore or isn't good. A notice says which attestations can't
-    be read, and why. Raises StorageError.
+    An attestation is ignored if it can't be read or believed, or is about another manifest. The attestation before it then counts. A
+    notice says which attestations are ignored, and why.
+
+    This costs one LIST per thousand attestations of the cluster or the database, and a few GETs for each backup with attestations. pgstow
+    reads from the latest attestation backwards, and stops at one that isn't good or is of level restore. Raises StorageError.
     """
     wanted = {ref.attestations_prefix: (ref, sha256) for ref, sha256 in digests.items() if sha256 is not None}
     histories, odd = defaultdict[BackupRef, list[ObjectInfo]](list), list[str]()
@@ -175,7 +183,7 @@ def latest_attestations(
             )
         return _read(store, [(ref, digests[ref], found) for ref, found in histories.items()], notify)
     except AccessDenied as exc:
-        notify(Notice(f"When backups were last proven can't be told. {exc}"))
+        notify(Notice(f"pgstow can't tell when backups were last proven. {exc}"))
         return None
 
 
@@ -229,7 +237,7 @@ def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str | None) -> At
         raise ManifestInvalid(f"The attestation {info.key} is not believed: {reason}.")
     if attestation.manifest_sha256 != sha256:
         raise ManifestInvalid(
-            f"The attestation of {attestation.backup_id} is about another manifest than the stored one."
+            f"The attestation of {attestation.backup_id} is about another manifest than the one in the store."
         )
     return attestation
 

@@ -1,10 +1,10 @@
-"""Documents that pgstow stores beside backups: JSON with canonical bytes and a checksum of its own.
+"""The format of manifests and attestations: JSON with canonical bytes and a checksum.
 
 Canonical bytes are UTF-8 with sorted keys, no white space, and a newline at the end. The checksum is the SHA-256, in hexadecimal, of the
-canonical bytes without the checksum's own field. Fields that this pgstow does not know are kept.
+canonical bytes without the checksum's field. Fields that this pgstow does not know are kept.
 
-An attacker who may write to the store can put any bytes in a document's place. So :func:`load_document` bounds depth and numbers, and raises
-a single error.
+An attacker who may write to the store can replace a document by any bytes. So :func:`load_document` limits depth and numbers, and raises
+the same error for any bytes that aren't valid.
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from pipeline.errors import ManifestInvalid
 
 _DEEPEST = 32  # levels of nesting: a manifest has five
 _STRING = re.compile(rb'"(?>[^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z)', re.DOTALL)
-"""A JSON string. A string without an end extends to the end of the text. Otherwise each of its quotes would be tried as a beginning."""
+"""A JSON string. A string without an end extends to the end of the text. Otherwise, the search would begin anew at each quote in it."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LONGEST_QUOTE = 200  # characters
 
 
 class Model(BaseModel):
-    """A part of a document that is stored, or the whole of one. Fields that this pgstow does not know are kept."""
+    """A stored document, or a part of one. Fields that this pgstow does not know are kept."""
 
     model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
@@ -33,7 +33,10 @@ _M = TypeVar("_M", bound=Model)
 
 
 def dump_document(document: Model, checksum: str) -> bytes:
-    """Return a document's canonical bytes. The field named ``checksum`` has the SHA-256, in hexadecimal, of the others' canonical bytes."""
+    """Return a document's canonical bytes.
+
+    ``checksum`` names the field for the SHA-256, in hexadecimal, of the canonical bytes of all other fields.
+    """
     content = document.model_dump(mode="json")
     content.pop(checksum, None)
     content[checksum] = hashlib.sha256(canonical_bytes(content)).hexdigest()
@@ -41,12 +44,12 @@ def dump_document(document: Model, checksum: str) -> bytes:
 
 
 def load_document(data: bytes, model: type[_M], key: str, *, version: str) -> _M:
-    """Return a document of the model from the bytes that :func:`dump_document` wrote. ``version`` is the version that this pgstow writes.
+    """Return the document in the bytes that :func:`dump_document` wrote. ``version`` is the version that this pgstow writes.
 
     The fields for the version and the checksum are named after the model: ``manifest_version``, ``manifest_checksum``.
 
-    Raises ManifestInvalid, naming ``key``, for any other bytes. Examples are altered white space, nesting that is too deep, numbers or
-    times out of bounds, and a newer major version.
+    Raises ManifestInvalid, with ``key`` in its text, for any other bytes. Examples are altered white space, nesting that is too deep,
+    numbers or times out of bounds, and a newer major version.
     """
     kind = model.__name__.lower()
     try:
@@ -72,7 +75,7 @@ def load_document(data: bytes, model: type[_M], key: str, *, version: str) -> _M
 
 
 def brief(said: object) -> str:
-    """Return the beginning of a document's words, up to 200 characters, to quote in an error."""
+    """Return the first 200 characters of a text from a document, to quote them in an error."""
     words = str(said)
     return words if len(words) <= _LONGEST_QUOTE else f"{words[:_LONGEST_QUOTE]}…"
 
@@ -92,13 +95,13 @@ def document_schema(model: type[Model], title: str, checksum: str) -> dict[str, 
 
 
 def canonical_bytes(content: dict[str, Any]) -> bytes:
-    """Return the canonical bytes of the content. Raises ValueError for a number that JSON lacks, or for text that UTF-8 can't encode."""
+    """Return the canonical bytes of the content. Raises ValueError for a number that isn't in JSON, or for text that UTF-8 can't encode."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
 
 
 def _check_depth(data: bytes) -> None:
-    """Raise ValueError if brackets don't match, or if arrays and objects are nested too deeply to be printed again."""
+    """Raise ValueError if brackets don't match, or if arrays and objects are nested too deeply for json.dumps."""
     brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
     for _ in range(_DEEPEST):
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")

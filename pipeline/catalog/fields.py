@@ -1,4 +1,4 @@
-"""The types of the fields in the documents that pgstow stores."""
+"""The types of the fields in manifests and attestations."""
 
 import re
 from datetime import UTC, datetime
@@ -15,18 +15,18 @@ MOST = 2**63 - 1
 """The largest number in a document, as in PostgreSQL's bigint."""
 _EARLIEST = 1970
 _PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-"""Names that pg_dump gives to the files of a directory archive, and that pgstow gives to the single file of another format."""
+"""The name of a file in an archive: pg_dump names the files of the directory format, and pgstow names the single file of other formats."""
 
 
 def _in_utc(moment: datetime) -> datetime:
     if moment.tzinfo is None:
-        raise ValueError("a time needs its zone")
+        raise ValueError("a time needs a time zone")
     try:
         moment = moment.astimezone(UTC)
     except OverflowError as exc:
-        raise ValueError("a time in UTC is in the years up to 9999") from exc
+        raise ValueError("a time in UTC must be in the years up to 9999") from exc
     if moment.year < _EARLIEST:
-        raise ValueError(f"no time is before {_EARLIEST}")
+        raise ValueError(f"a time must not be before {_EARLIEST}")
     return moment
 
 
@@ -57,12 +57,12 @@ Moment = Annotated[
     PlainSerializer(lambda moment: f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond:06d}Z", return_type=str),
     Field(description="RFC 3339, in UTC"),
 ]
-ArchivePath = Annotated[str, AfterValidator(_check_path), Field(description="Name within the archive's directory")]
+ArchivePath = Annotated[str, AfterValidator(_check_path), Field(description="Name in the archive's folder")]
 ObjectKey = Annotated[
     str, AfterValidator(_check_object_key), Field(description="Full key, relative to the store's URL")
 ]
 BackupId = Annotated[
     str,
     AfterValidator(_check_backup_id),
-    Field(description="When the backup began, in UTC, and six random digits: 20261123T020000Z-7f3a9c"),
+    Field(description="The time when the backup began, in UTC, and six random digits: 20261123T020000Z-7f3a9c"),
 ]

@@ -1,4 +1,4 @@
-"""Find the backup that a user means, among those that a store holds."""
+"""Finds the backup that a user means, among the backups in a store."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,35 +19,35 @@ LATEST = "latest"
 
 @dataclass(frozen=True, slots=True)
 class BackupSelector:
-    """Which backup a user means."""
+    """The conditions by which a user selects one backup."""
 
     backup: str = LATEST
-    """A backup ID, its beginning if no other ID begins so, or ``latest``."""
+    """A backup ID, the beginning of a single backup's ID, or ``latest``."""
     cluster: str | None = None
     """None for any cluster."""
     database: str | None = None
     """None for any database."""
     at: datetime | None = None
-    """With ``latest``: select the newest backup whose data is of this moment or before."""
+    """With ``latest``: select the newest backup whose snapshot was taken at this time or before."""
     partial: bool = False
-    """With ``latest``: also select a backup that leaves something out."""
+    """With ``latest``: partial backups count, too."""
 
 
 def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
     """Return the cluster and the database of all backups in the store, sorted, each pair once.
 
-    Leave out ``@cluster`` if the cluster's latest backup is a cluster manifest without data of its own. Raises BackupNotFound if nothing
-    remains, or StorageError.
+    Leave out ``@cluster`` if the cluster's latest backup is a cluster manifest without data. Raises BackupNotFound if no pair remains, or
+    StorageError.
     """
     all_sources = sorted({(ref.cluster, ref.database) for ref in list_backups(store, cluster, database)})
-    found = [source for source in all_sources if source[1] != CLUSTER or not _latest_is_record(store, source[0])]
+    found = [source for source in all_sources if source[1] != CLUSTER or not _latest_has_members(store, source[0])]
     if not found:
         raise _not_found(store, BackupSelector(cluster=cluster, database=database))
     return found
 
 
-def _latest_is_record(store: StorageBackend, cluster: str) -> bool:
-    """True if the cluster's latest backup only names other backups. False if its manifest can't be read: the backup may have data."""
+def _latest_has_members(store: StorageBackend, cluster: str) -> bool:
+    """True if the cluster's latest backup only names other backups. False if its manifest can't be read, since it may have data."""
     try:
         return bool(find_backup(store, BackupSelector(cluster=cluster, database=CLUSTER, partial=True)).members)
     except (ManifestInvalid, BackupNotFound):
@@ -55,21 +55,24 @@ def _latest_is_record(store: StorageBackend, cluster: str) -> bool:
 
 
 def find_backup(store: StorageBackend, wanted: BackupSelector, notify: Notify | None = None) -> Manifest:
-    """Return the manifest of the one backup that ``wanted`` means. Raises as :func:`find_stored` does."""
+    """Return the manifest of the backup that ``wanted`` selects. Raises as :func:`find_stored` does."""
     return find_stored(store, wanted, notify).manifest
 
 
 def find_stored(store: StorageBackend, wanted: BackupSelector, notify: Notify | None = None) -> StoredManifest:
-    """Return the one backup that ``wanted`` means, with the SHA-256 of its manifest's bytes.
+    """Return the manifest of the backup that ``wanted`` selects, with the SHA-256 of the manifest's bytes.
 
-    With ``latest``, pgstow considers only backups that can be believed. A backup that is named by its ID is returned even if it isn't
-    believed, since perhaps a machine with a wrong clock made it. ``notify`` is then told why.
+    With ``latest``, pgstow considers only backups that it believes. A backup with the given ID is returned even if pgstow doesn't believe
+    it, since a machine with a wrong clock may have made it. A notice then says why pgstow doesn't believe the backup.
 
-    Raises BackupNotFound if no backup fits, ManifestInvalid if a manifest is damaged, InvalidRequest if several databases or backups fit
-    or ``wanted`` contradicts itself, or StorageError.
+    Raises:
+        BackupNotFound: no backup fits.
+        ManifestInvalid: a manifest is damaged.
+        InvalidRequest: several databases or backups fit, or ``wanted`` contradicts itself.
+        StorageError: the store can't be read.
     """
     if wanted.backup != LATEST and wanted.at is not None:
-        raise InvalidRequest(f"Say which backup either by {wanted.backup} or by --at, not by both.")
+        raise InvalidRequest(f"Select the backup either by {wanted.backup} or by --at, not by both.")
     now = datetime.now(UTC)
     listed = list_manifests(store, wanted.cluster, wanted.database).manifests
     if wanted.database is None and wanted.backup == LATEST:
@@ -107,8 +110,8 @@ def _find_latest(
         partials += [stored.manifest for stored in timely]
     if partials:
         raise BackupNotFound(
-            f"There are only partial backups {_described(wanted)}in {store.url}, such as {partials[0].backup_id}: say which by its ID, "
-            "or --partial for the latest of them."
+            f"There are only partial backups {_described(wanted)}in {store.url}, such as {partials[0].backup_id}: name one by its ID, "
+            "or say --partial for the latest of them."
         )
     if doubted:
         raise BackupNotFound(
@@ -119,9 +122,9 @@ def _find_latest(
 
 
 def newest_believed(store: StorageBackend, cluster: str, database: str, notify: Notify) -> StoredManifest | None:
-    """Return the newest backup of a database whose manifest can be read and believed; None if there is none. Raises StorageError.
+    """Return the newest backup of a database whose manifest pgstow can read and believes; None if there is none. Raises StorageError.
 
-    ``notify`` is told of newer manifests that can't be read.
+    A notice names each newer manifest that can't be read.
     """
     now = datetime.now(UTC)
     for one in reversed(list_manifests(store, cluster, database).manifests):
@@ -142,14 +145,14 @@ def _check_unambiguous(refs: Sequence[BackupRef], wanted: BackupSelector) -> Non
     if len(sources) > 1:
         names = ", ".join(f"--cluster {cluster!r} --database {database!r}" for cluster, database in sources[:5])
         raise InvalidRequest(
-            f"Backups of several databases fit; say which: {names}{', …' if len(sources) > 5 else ''}."
+            f"Backups of several databases fit; choose one: {names}{', …' if len(sources) > 5 else ''}."
         )
     if wanted.backup != LATEST and not is_backup_id(wanted.backup) and len(refs) > 1:
-        raise InvalidRequest(f"{len(refs)} backups begin with {wanted.backup}; give more of the ID.")
+        raise InvalidRequest(f"The IDs of {len(refs)} backups begin with {wanted.backup}; give more of the ID.")
 
 
 def _second(listed: ListedManifest) -> str:
-    """Return the part of a backup's ID that says when the backup began."""
+    """Return the part of a backup's ID that holds its time, to the second."""
     return listed.ref.backup_id.partition("-")[0]
 
 

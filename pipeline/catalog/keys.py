@@ -22,9 +22,9 @@ SIGNATURE_SUFFIX = ".sig"
 """A manifest's key and this suffix make the key of its detached signature."""
 
 GLOBALS = "@globals"
-"""The database under which a backup of a cluster's roles and tablespaces is filed."""
+"""The database name in the keys of a backup of a cluster's roles and tablespaces."""
 CLUSTER = "@cluster"
-"""The database under which a backup of a whole cluster is filed."""
+"""The database name in the keys of a backup of a whole cluster."""
 _CHECK = "@check"
 RESERVED = frozenset({GLOBALS, CLUSTER, _CHECK})
 
@@ -33,17 +33,17 @@ _ATTESTATION_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.json")
 
 
 def new_backup_id(now: datetime) -> str:
-    """Return an ID that sorts by time and needs no coordination, such as ``20261123T020000Z-7f3a9c``."""
+    """Return an ID that sorts by time and is unique without coordination, such as ``20261123T020000Z-7f3a9c``."""
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def begun_at(backup_id: str) -> datetime:
     """Return the time when the backup with this ID began: in UTC, in whole seconds, by its machine's clock.
 
-    Raises ValueError if the text is no backup ID.
+    Raises ValueError if the text is not a backup ID.
     """
     if (match := _BACKUP_ID.fullmatch(backup_id)) is None:
-        raise ValueError(f"{backup_id!r} is no backup ID")
+        raise ValueError(f"{backup_id!r} is not a backup ID")
     year, month, day, hour, minute, second = map(int, match.groups())
     return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
 
@@ -58,7 +58,7 @@ def is_backup_id(text: str) -> bool:
 
 
 def encode_name(name: str) -> str:
-    """Return a cluster's or database's name as one segment of a key. Raises InvalidRequest if the name is not valid Unicode."""
+    """Return the name of a cluster or database, encoded as one segment of a key. Raises InvalidRequest if it is not valid Unicode."""
     try:
         name.encode()
     except UnicodeEncodeError as exc:
@@ -67,14 +67,14 @@ def encode_name(name: str) -> str:
 
 
 def check_name(database: str) -> str:
-    """Return the name of a database to back up, unchanged. Raises InvalidRequest if pgstow keeps the name for itself."""
+    """Return the name of a database to back up, unchanged. Raises InvalidRequest if pgstow reserves the name."""
     if database in RESERVED:
         raise InvalidRequest(f"A database named {database} can't be backed up: pgstow keeps that name for itself.")
     return database
 
 
 def decode_name(segment: str) -> str:
-    """Return the name that :func:`encode_name` made into this segment. Raises ManifestInvalid if :func:`encode_name` can't have made it."""
+    """Return the name that :func:`encode_name` turns into this segment. Raises ManifestInvalid if there is no such name."""
     try:
         name = unquote(segment)
         if name and encode_name(name) == segment:
@@ -85,12 +85,15 @@ def decode_name(segment: str) -> str:
 
 
 def is_odd(key: str) -> bool:
-    """True if a key under :data:`MANIFESTS` has a backup ID and ends like a manifest's, but pgstow gives the key to no manifest."""
+    """True if a key under :data:`MANIFESTS` looks like a manifest's, with a backup ID and ``.json``, but pgstow writes no such key."""
     return key.endswith(".json") and bool(_BACKUP_ID.search(key)) and BackupRef.of_manifest_key(key) is None
 
 
 def is_foreign(key: str) -> bool:
-    """True if a key under :data:`MANIFESTS` is none of pgstow's, and doesn't stand for a folder. Such keys of other clients end in a slash."""
+    """True if pgstow writes no such key under :data:`MANIFESTS`, and the key is neither odd nor a folder's.
+
+    Other clients make folders by objects whose keys end in a slash.
+    """
     return BackupRef.of_key(key) is None and not (is_odd(key) or is_of_check(key) or key.endswith("/"))
 
 
@@ -101,7 +104,7 @@ def is_attestation_name(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class BackupRef:
-    """The names that identify a backup. The backup's keys are made of them, and raise InvalidRequest if a name is not valid Unicode."""
+    """The names that identify a backup. The properties for keys raise InvalidRequest if a name is not valid Unicode."""
 
     cluster: str
     database: str
@@ -119,7 +122,7 @@ class BackupRef:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """The prefixes of all keys that were stored for the backup, apart from its manifest: signature, attestations and data."""
+        """The prefixes of the keys of the backup's signature, attestations and data: of all its objects except the manifest."""
         return (self.manifest_key + SIGNATURE_SUFFIX, self.attestations_prefix, self.data_prefix)
 
     @property
@@ -133,13 +136,13 @@ class BackupRef:
 
     @classmethod
     def of_manifest_key(cls, key: str) -> "BackupRef | None":
-        """Return the backup whose manifest has this key; None if pgstow gives the key to no manifest."""
+        """Return the backup whose manifest has this key; None if pgstow never gives the key to a manifest."""
         parts = key.removesuffix(".json").split("/")
         return cls._of_parts(parts) if len(parts) == 4 and key.endswith(".json") and is_key(key) else None
 
     @classmethod
     def of_key(cls, key: str) -> "BackupRef | None":
-        """Return the backup that an object was stored for. The object is data, an attestation, a manifest or a manifest's signature.
+        """Return the backup that an object with this key belongs to: data, an attestation, a manifest or a manifest's signature.
 
         Return None if pgstow gives the key to no such object.
         """
@@ -152,7 +155,7 @@ class BackupRef:
 
     @classmethod
     def _of_parts(cls, parts: Sequence[str]) -> "BackupRef | None":
-        """Return the backup that a key's second to fourth part name; None if pgstow writes no such key."""
+        """Return the backup that the second to fourth parts of a key name; None if pgstow writes no such key."""
         _, cluster, database, backup_id, *_ = parts
         if not is_backup_id(backup_id):
             return None
@@ -163,9 +166,9 @@ class BackupRef:
 
 
 def check_prefixes(cluster: str) -> tuple[str, str]:
-    """Return two prefixes for the objects with which ``pgstow check`` tries the store: one under data, one under manifests.
+    """Return two prefixes for the test objects of ``pgstow check``: one under data, one under manifests.
 
-    The keys look like the keys of a database ``@check``. None of the objects is a manifest: their keys don't end in ``.json``. Raises
+    The keys look like the keys of a database ``@check``. They don't end in ``.json``, so no test object is taken for a manifest. Raises
     InvalidRequest if the cluster's name is not valid Unicode.
     """
     database = f"{encode_name(cluster)}/{encode_name(_CHECK)}/"
@@ -173,7 +176,7 @@ def check_prefixes(cluster: str) -> tuple[str, str]:
 
 
 def is_of_check(key: str) -> bool:
-    """True if the key is of an object with which ``pgstow check`` tries the store."""
+    """True if the key belongs to a test object of ``pgstow check``."""
     return key.split("/")[2:3] == [encode_name(_CHECK)]
 
 

@@ -1,4 +1,4 @@
-"""The backups that a store lists. A backup exists if, and only if, its manifest does."""
+"""Lists the backups in a store. A backup exists if, and only if, its manifest exists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _ODD_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class ListedManifest:
-    """A manifest that a listing names."""
+    """A manifest in a listing, not yet read."""
 
     ref: BackupRef
     stored_at: datetime
@@ -25,18 +25,18 @@ class ListedManifest:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The manifests that a store lists."""
+    """The manifests in a store."""
 
     manifests: Sequence[ListedManifest]
     """The manifests in the order of their keys: oldest first within each database."""
     odd: Sequence[str]
-    """Keys that look like a manifest's, but that pgstow never writes. They name no backups."""
+    """Keys that look like a manifest's, but that pgstow never writes. They stand for no backups."""
     foreign: Sequence[str]
     """Other keys under :data:`MANIFESTS` that pgstow never writes."""
 
 
 def list_manifests(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> Listing:
-    """Return the committed backups: of the store, of a cluster, or of a database. Costs one LIST per thousand backups. Raises StorageError."""
+    """Return the manifests of the store, of a cluster, or of a database. Costs one LIST per thousand backups. Raises StorageError."""
     found, odd, foreign = list[ListedManifest](), list[str](), list[str]()
     for info in store.list(manifests_prefix(cluster, database if cluster is not None else None)):
         if is_odd(info.key):
@@ -49,7 +49,7 @@ def list_manifests(store: StorageBackend, cluster: str | None = None, database: 
 
 
 def list_backups(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[BackupRef]:
-    """Return the committed backups: of the store, of a cluster, or of a database. The oldest comes first within each database.
+    """Return the backups of the store, of a cluster, or of a database. The oldest comes first within each database.
 
     Raises StorageError.
     """
@@ -57,14 +57,14 @@ def list_backups(store: StorageBackend, cluster: str | None = None, database: st
 
 
 def tell_foreign(listing: Listing, notify: Notify) -> None:
-    """Notify of the foreign keys in one sentence, if there are any."""
+    """Report the foreign keys in one notice, if there are any."""
     if keys := listing.foreign:
         are = "1 object has a name that is" if len(keys) == 1 else f"{len(keys):,} objects have names that are"
         notify(Notice(f"Under {MANIFESTS}, {are} not pgstow's, such as {keys[0]!r}. pgstow ignores and keeps them."))
 
 
 def tell_odd(listing: Listing, notify: Notify) -> None:
-    """Notify of the foreign keys by their number, and of the odd keys: the first five by name, the others by number."""
+    """Report the number of foreign keys, the first five odd keys by name, and the number of the other odd keys."""
     tell_foreign(listing, notify)
     for key in listing.odd[:_ODD_NAMED]:
         notify(Notice(f"{key!r} is no name that pgstow gives to a manifest. pgstow ignores the object and keeps it."))

@@ -1,6 +1,6 @@
-"""The manifest commits a backup: a backup exists if, and only if, its manifest does.
+"""The manifest commits a backup: a backup exists if, and only if, its manifest exists.
 
-Its fields have the names that PostgreSQL's own backup_manifest gives them, such as ``path``, ``size`` and ``checksum``. Its bytes are
+Fields such as ``path``, ``size`` and ``checksum`` have the same names as in PostgreSQL's backup_manifest. The manifest's bytes are
 canonical, with a ``manifest_checksum``; see :mod:`pipeline.catalog.canonical_json`.
 """
 
@@ -16,7 +16,7 @@ from pipeline.pg_dump_options import leaves_out
 
 MANIFEST_VERSION = "1.3"
 LONGEST_MANIFEST = 512 * 1024 * 1024
-"""Bytes of a manifest. A file takes about 300 bytes, so the limit allows more than a million tables and large objects."""
+"""The most bytes of a manifest. A file takes about 300 bytes, so a manifest has room for more than a million tables and large objects."""
 TOC_NAME = "toc.dat"
 """The name of the table of contents in an archive of the directory format."""
 
@@ -27,7 +27,7 @@ Kind = Literal["database", "globals", "cluster"]
 
 
 class Extension(Model):
-    """An extension that the database had."""
+    """An extension in the database."""
 
     name: str
     version: str
@@ -37,69 +37,88 @@ class Source(Model):
     """The server, as the dump's snapshot saw it."""
 
     server_version: str
-    system_identifier: str | None = Field(description="Of the database cluster; null where the role may not read it")
+    system_identifier: str | None = Field(
+        description="Identifier of the database cluster; null if the role may not read it"
+    )
     pg_dump_version: str
     encoding: str
     collation: str = Field(description="LC_COLLATE")
     character_type: str = Field(description="LC_CTYPE")
     locale_provider: str = Field(description="c (libc), i (ICU) or b (builtin)")
-    locale: str | None = Field(description="The ICU or builtin provider's")
-    icu_rules: str | None = Field(default=None, description="Added to the ICU locale's own (ICU_RULES)")
-    tablespace: str | None = Field(default=None, description="The database's own; null for pg_default")
-    host: str = Field(description="As connected to: a name, an address, or the folder of a socket")
+    locale: str | None = Field(description="Locale of the ICU or builtin provider; null for libc")
+    icu_rules: str | None = Field(
+        default=None, description="ICU_RULES: rules in addition to the ICU locale's; null if there are none"
+    )
+    tablespace: str | None = Field(default=None, description="The database's tablespace; null for pg_default")
+    host: str = Field(description="The host that pgstow connected to: a name, an address, or the folder of a socket")
     port: int = Field(ge=0, le=65535)
-    standby: bool = Field(description="Whether the server was in recovery")
-    wal_lsn: str | None = Field(description="Position in the write-ahead log at the snapshot")
-    time_zone: str | None = Field(default=None, description="That times with a zone are dumped in")
-    bytea_output: str | None = Field(default=None, description="How bytea is dumped: hex or escape")
+    standby: bool = Field(description="True if the server was in recovery")
+    wal_lsn: str | None = Field(
+        description="Position in the write-ahead log at the snapshot; null if the role may not read it"
+    )
+    time_zone: str | None = Field(default=None, description="Time zone of the dump's times with a zone")
+    bytea_output: str | None = Field(default=None, description="Format of bytea in the dump: hex or escape")
     lc_monetary: str | None = Field(
         default=None,
-        description="The locale in which money is dumped; of a script, null without money or where databases set their own",
+        description="Locale of money in the dump. Null for a script without money, "
+        "and for a cluster's script whose databases use several locales",
     )
     quote_all_identifiers: bool | None = Field(
-        default=None, description="Whether names of tables, types and the like in the data are always quoted"
+        default=None, description="True if names of tables, types and the like in the data are always quoted"
     )
     extensions: list[Extension]
-    roles: list[str] = Field(default=[], description="Of the cluster, for a script: its SQL may name any of them")
+    roles: list[str] = Field(
+        default=[], description="For a script: the cluster's roles. The script's SQL may name any of them"
+    )
     superusers: list[str] = Field(
         default=[],
         description="The superusers among roles. Only a superuser may own an event trigger or a foreign-data wrapper. Since 1.2",
     )
-    tablespaces: list[str] = Field(default=[], description="As roles")
+    tablespaces: list[str] = Field(
+        default=[], description="For a script: the cluster's tablespaces. The script's SQL may name any of them"
+    )
 
 
 class DumpOptions(Model):
-    """How pg_dump, or pg_dumpall, was run."""
+    """The options of pg_dump or pg_dumpall."""
 
-    format: Format | Literal["script"] = Field(description="pg_dump's, or a script of pg_dumpall's")
+    format: Format | Literal["script"] = Field(
+        description="directory, custom, tar or plain: pg_dump's format. script: a script of pg_dumpall"
+    )
     jobs: Count
     only: Literal["schema", "data", "roles", "tablespaces"] | None = Field(
-        description="Definitions without rows, or rows alone; of globals, one kind of them; null for all"
+        description="The only part that was dumped: definitions or rows of a database, or roles or tablespaces of globals; "
+        "null if all parts were dumped"
     )
-    tables: list[str] = Field(default=[], description="Patterns, as for pg_dump --table")
+    tables: list[str] = Field(default=[], description="Patterns of pg_dump --table")
     exclude_tables: list[str] = Field(default=[])
     schemas: list[str] = Field(default=[])
     exclude_schemas: list[str] = Field(default=[])
     exclude_table_data: list[str] = Field(default=[])
     options: list[str] = Field(
         default=[],
-        description="Further options, as for pg_dump or pg_dumpall: --no-comments, --extension=postgis. Since 1.3",
+        description="Other options of pg_dump or pg_dumpall: --no-comments, --extension=postgis. Since 1.3",
     )
     unlogged_left_out: list[str] = Field(
         default=[],
-        description="Unlogged tables and sequences of a standby, where they are empty: pg_dump left out their rows and values",
+        description="Unlogged tables and sequences that are empty because the server is a standby: pg_dump left out their rows and values",
     )
-    encoding: str | None = Field(default=None, description="Of a plain script: that of its text")
+    encoding: str | None = Field(default=None, description="For a plain script: the encoding of its text")
     large_objects: bool | None = Field(
-        default=None, description="Of a plain script: whether it has some, and therefore transactions of its own"
+        default=None,
+        description="For a plain script: true if the script has large objects, and therefore begins and ends transactions itself",
     )
-    databases: list[str] = Field(default=[], description="Of a cluster's script: the databases in it")
-    exclude_databases: list[str] = Field(default=[], description="Of a cluster: patterns of databases left out")
-    role_passwords: bool | None = Field(default=None, description="Whether globals have roles' password hashes")
+    databases: list[str] = Field(default=[], description="For a cluster's script: the databases in it")
+    exclude_databases: list[str] = Field(
+        default=[], description="For a cluster: the patterns of databases that were left out"
+    )
+    role_passwords: bool | None = Field(
+        default=None, description="For globals: true if the script has the hashes of the roles' passwords"
+    )
 
     @property
     def choices(self) -> tuple[list[str], ...]:
-        """The patterns and options that choose what is dumped, always in the same order."""
+        """The patterns and options that leave something out, always in the same order."""
         return (
             self.tables,
             self.exclude_tables,
@@ -112,24 +131,24 @@ class DumpOptions(Model):
 
     @property
     def partial(self) -> bool:
-        """True if something was left out."""
+        """True if the dump leaves something out."""
         return self.only is not None or any(self.choices)
 
 
 class Compression(Model):
-    """How objects are compressed."""
+    """The compression of the objects."""
 
     algorithm: Literal["zstd"]
     level: int = Field(ge=-MOST, le=MOST)
 
 
 class Segment(Model):
-    """A run of whole zstd frames in one object; decompressed, it is the next part of the file."""
+    """A run of whole zstd frames in one object. The decompressed frames are the next part of the file."""
 
-    object: Count = Field(description="Index into objects")
-    offset: Count = Field(description="Bytes from the object's start")
-    length: Count = Field(description="Bytes in the object")
-    size: Count = Field(description="Bytes once decompressed")
+    object: Count = Field(description="Index into objects, from 0")
+    offset: Count = Field(description="Offset in the object, in bytes")
+    length: Count = Field(description="Compressed bytes")
+    size: Count = Field(description="Decompressed bytes")
 
 
 class File(Model):
@@ -137,25 +156,27 @@ class File(Model):
 
     path: ArchivePath
     kind: FileKind
-    size: Count = Field(description="Bytes, uncompressed")
+    size: Count = Field(description="Uncompressed bytes")
     checksum: Sha256
     segments: list[Segment]
-    dump_id: Count | None = Field(default=None, description="As pg_restore --list prints it")
+    dump_id: Count | None = Field(
+        default=None, description="The number of the file's entry in pg_restore --list; null if the file has no entry"
+    )
     schema_name: str | None = Field(default=None, alias="schema", description="The table's schema")
     relation: str | None = Field(default=None, description="The table's name")
-    rows: Count | None = Field(default=None, description="Rows of the table in the dump's snapshot")
+    rows: Count | None = Field(default=None, description="Number of the table's rows in the dump's snapshot")
 
 
 class TableData(Model):
-    """The rows of a table."""
+    """The rows of a table in a dump that is a single file."""
 
-    database: str | None = Field(default=None, description="In a script of a whole cluster")
+    database: str | None = Field(default=None, description="For a cluster's script: the table's database")
     schema_name: str = Field(alias="schema", description="The table's schema")
     relation: str = Field(description="The table's name")
-    columns: str = Field(description="Those that COPY names, in parentheses; empty for none")
-    rows: Count = Field(description="Rows of the table in the dump's snapshot")
-    size: Count = Field(description="Bytes of its file, had it one in an archive of the directory format")
-    checksum: Sha256 = Field(description="SHA-256 of that file, in hexadecimal")
+    columns: str = Field(description="The columns that COPY names, in parentheses; empty if COPY names none")
+    rows: Count = Field(description="Number of the table's rows in the dump's snapshot")
+    size: Count = Field(description="Bytes of the file that the table would have in an archive of the directory format")
+    checksum: Sha256 = Field(description="SHA-256 of the same file, in hexadecimal")
 
 
 class StoredObject(Model):
@@ -164,34 +185,34 @@ class StoredObject(Model):
     key: ObjectKey
     size: Count = Field(description="Bytes")
     sha256: Sha256
-    checksum: str | None = Field(description="The store's own, as algorithm:hexadecimal")
-    version: str | None = Field(description="The store's version id or generation")
+    checksum: str | None = Field(description="The checksum that the store confirmed, as algorithm:hexadecimal")
+    version: str | None = Field(description="The store's version ID or generation; null if the store keeps no versions")
 
 
 class Totals(Model):
-    """Sums over files and objects."""
+    """The totals of all files and objects."""
 
     files: Count
     tables: Count
     rows: Count
-    size: Count = Field(description="Bytes of the archive, uncompressed")
+    size: Count = Field(description="Uncompressed bytes of the archive")
     objects: Count
     stored_size: Count = Field(description="Bytes of the objects")
 
 
 class Previous(Model):
-    """The manifest before this one of the same database, so that a removed or altered one shows."""
+    """The manifest of the database's backup before this one. If somebody alters or removes that manifest, the difference shows."""
 
     backup_id: BackupId
     sha256: Sha256
 
 
 class Member(Model):
-    """A backup that is part of a cluster's."""
+    """A backup that is part of a cluster's backup."""
 
-    database: str = Field(description="Or @globals")
+    database: str = Field(description="The database's name, or @globals")
     backup_id: BackupId
-    sha256: Sha256 = Field(description="SHA-256 of its manifest")
+    sha256: Sha256 = Field(description="SHA-256 of the backup's manifest, in hexadecimal")
 
 
 class Manifest(Model):
@@ -202,9 +223,9 @@ class Manifest(Model):
     cluster: str
     database: str
     kind: Kind
-    tool: str = Field(description="What wrote this")
+    tool: str = Field(description="Name and version of the program that wrote the manifest")
     started_at: Moment
-    snapshot_at: Moment = Field(description="The moment that the data is of")
+    snapshot_at: Moment = Field(description="The time of the snapshot: all data are as they were at this time")
     finished_at: Moment
     source: Source
     dump: DumpOptions
@@ -214,28 +235,32 @@ class Manifest(Model):
     objects: list[StoredObject]
     tables: list[TableData] = Field(
         default=[],
-        description="Of a dump that is a single file, an archive or a script: the tables whose rows are in it",
+        description="For a dump that is a single file, an archive or a script: the tables whose rows are in it",
     )
-    members: list[Member] = Field(default=[], description="Of a cluster: the backups of its globals and databases")
+    members: list[Member] = Field(default=[], description="For a cluster: the backups of its globals and databases")
     totals: Totals
-    durations: dict[str, float] = Field(description="Seconds by stage; stages overlap")
+    durations: dict[str, float] = Field(
+        description="Seconds of each stage. Each stage begins when the stage before it ends. dump ends when pgstow has read the whole dump. "
+        "upload_after_dump ends when the stores have all objects of data. For a cluster with members, members is the only stage"
+    )
     previous: Previous | None
-    tags: list[str] = Field(default=[], description="Names given to it, for prune --keep-tag")
+    tags: list[str] = Field(default=[], description="The backup's tags, for prune --keep-tag")
     job: str | None = Field(
         default=None,
-        description="Of pgstow run: the database's name in pgstow.toml; prune counts those of each by themselves",
+        description="For a backup of pgstow run: the database's name in pgstow.toml. prune counts the backups of each name separately",
     )
     retained_until: Moment | None = Field(
-        default=None, description="Until when the store was asked to lock its objects; null where it wasn't asked"
+        default=None,
+        description="The time until which pgstow asked the store to lock the objects; null if it asked for no lock",
     )
 
     @property
     def databases(self) -> list[str]:
-        """The names of a cluster's databases that are in the backup; empty for a backup of one database or of globals."""
+        """The names of the databases in a cluster's backup; empty for a backup of one database or of globals."""
         return self.dump.databases or [member.database for member in self.members if member.database != GLOBALS]
 
     @model_validator(mode="after")
-    def _stays_with_its_own(self) -> Self:
+    def _stays_in_its_database(self) -> Self:
         """Refuse objects of another database, a member that is named twice, and a cluster as a member. An attacker may have named them."""
         own = f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/"
         for stored in self.objects:
@@ -244,7 +269,7 @@ class Manifest(Model):
                 raise ValueError(f"the object {stored.key} lies outside of {own}")
         names = [member.database for member in self.members]
         if CLUSTER in names or len(set(names)) != len(names):
-            raise ValueError("a member is named twice, or is a cluster itself")
+            raise ValueError("a member is named twice, or is itself a cluster")
         return self
 
     @model_validator(mode="after")
@@ -252,7 +277,7 @@ class Manifest(Model):
         for file in self.files:
             for segment in file.segments:
                 if segment.object >= len(self.objects):
-                    raise ValueError(f"{file.path} lies in an object that is not listed")
+                    raise ValueError(f"{file.path} lies in an object that the manifest doesn't list")
                 if segment.offset + segment.length > self.objects[segment.object].size:
                     raise ValueError(f"{file.path} reaches beyond the end of its object")
             if sum(segment.size for segment in file.segments) != file.size:
@@ -263,7 +288,7 @@ class Manifest(Model):
 
 
 def summarize(manifest: Manifest) -> dict[str, Any]:
-    """Return the manifest in JSON's types, without its files, tables and objects."""
+    """Return the manifest's fields in JSON's types, without its files, tables and objects."""
     return manifest.model_dump(mode="json", exclude={"files", "objects", "tables"})
 
 
@@ -273,14 +298,14 @@ def dump_manifest(manifest: Manifest) -> bytes:
 
 
 def load_manifest(data: bytes, key: str) -> Manifest:
-    """Return the manifest that was stored as ``key``.
+    """Return the manifest that is stored under ``key``.
 
     Raises ManifestInvalid as :func:`pipeline.catalog.canonical_json.load_document` does, or if the manifest belongs to another key.
     """
     manifest = load_document(data, Manifest, key, version=MANIFEST_VERSION)
     if BackupRef(manifest.cluster, manifest.database, manifest.backup_id).manifest_key != key:
         source = brief(f"{manifest.cluster}/{manifest.database} {manifest.backup_id}")
-        raise ManifestInvalid(f"The manifest {key} says that it is of {source}: it was moved.")
+        raise ManifestInvalid(f"The manifest {key} says that it belongs to {source}: it was moved.")
     return manifest
 
 

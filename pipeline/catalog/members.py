@@ -10,9 +10,9 @@ from storage_backends import StorageBackend
 
 
 def read_member(store: StorageBackend, cluster_manifest: Manifest, member: Member) -> StoredManifest:
-    """Return the manifest of a member that the cluster manifest ``cluster_manifest`` names.
+    """Return the manifest of a member of ``cluster_manifest``.
 
-    The manifest is read once, so exactly the returned bytes were compared with the SHA-256 in the cluster manifest.
+    The bytes are read once: pgstow parses the same bytes whose SHA-256 it compares with the cluster manifest.
 
     Raises BackupDamaged if the member's manifest is missing or has another SHA-256, ManifestInvalid if this pgstow can't parse it, or
     StorageError.
@@ -22,7 +22,7 @@ def read_member(store: StorageBackend, cluster_manifest: Manifest, member: Membe
         data = read_manifest_bytes(store, ref)
     except BackupNotFound as exc:
         raise BackupDamaged(
-            f"{ref.manifest_key} is missing, which the cluster manifest {cluster_manifest.backup_id} names."
+            f"{ref.manifest_key} is missing, but the cluster manifest {cluster_manifest.backup_id} names it."
         ) from exc
     except ManifestInvalid as exc:
         raise BackupDamaged(str(exc)) from exc

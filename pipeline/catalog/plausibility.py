@@ -1,7 +1,7 @@
-"""Find manifests that no real backup can have, by the store's clock and this machine's.
+"""Finds manifests that no backup can have made, by their content and by two clocks: the store's and this machine's.
 
-An attacker who may write to the store can put a manifest that no backup made. The checks find manifests that can't be true. An attacker can
-still write a manifest that could be true.
+An attacker who may write to the store can put a manifest there without a backup. The checks find a manifest that can't be true. They can't
+find an invented manifest that could be true.
 """
 
 from datetime import datetime, timedelta
@@ -11,14 +11,14 @@ from pipeline.catalog.manifest import TOC_NAME, Manifest
 from pipeline.counting import counted
 
 CLOCK_TOLERANCE = timedelta(minutes=15)
-"""How far clocks may differ. S3 refuses requests from machines whose clocks differ by more (`RequestTimeTooSkewed`_).
+"""The largest difference between two clocks. S3 refuses requests from a machine whose clock differs by more (`RequestTimeTooSkewed`_).
 
 .. _RequestTimeTooSkewed: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
 
 
 def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | None:
-    """Return why a document can't name the time ``moment``; None if it can.
+    """Return the reason why the time ``moment`` in a document can't be true; None if it can.
 
     The document was stored at ``stored_at`` by the store's clock. ``now`` is the time by this machine's clock.
     """
@@ -34,15 +34,15 @@ def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | No
 
 
 def doubt_ref(ref: BackupRef, stored_at: datetime, now: datetime) -> str | None:
-    """Return why no real backup can have this ID; None if one can. The times are as for :func:`doubt_time`."""
+    """Return the reason why no backup can have this ID; None if one can. The times are as for :func:`doubt_time`."""
     return doubt_time(begun_at(ref.backup_id), stored_at, now)
 
 
 def doubt(manifest: Manifest, stored_at: datetime, now: datetime) -> str | None:
-    """Return why no real backup can have this manifest; None if one can. The times are as for :func:`doubt_time`."""
+    """Return the reason why no backup can have made this manifest; None if one can. The times are as for :func:`doubt_time`."""
     begun = begun_at(manifest.backup_id)
     if manifest.started_at.replace(microsecond=0) != begun:
-        return f"its ID says that it began at {_shown(begun)}, and its manifest at {_shown(manifest.started_at)}"
+        return f"by its ID, the backup began at {_shown(begun)}, but by its manifest at {_shown(manifest.started_at)}"
     for moment in (manifest.started_at, manifest.snapshot_at, manifest.finished_at):
         if reason := doubt_time(moment, stored_at, now):
             return reason
@@ -50,16 +50,16 @@ def doubt(manifest: Manifest, stored_at: datetime, now: datetime) -> str | None:
 
 
 def _doubt_content(manifest: Manifest) -> str | None:
-    """Return what this manifest lacks though each manifest of its kind has it; None if it lacks nothing."""
+    """Return the reason why the content can't belong to a manifest of its kind; None if it can."""
     if manifest.kind == "cluster" and not manifest.files:
-        return None if manifest.members else "it is a cluster manifest, and names no backup of a database"
+        return None if manifest.members else "it is a cluster manifest, but names no backup of a database"
     if manifest.members:
-        return "it is no cluster manifest, but names other backups as its members"
+        return "it is not a cluster manifest, but names other backups as its members"
     if manifest.kind == "database" and manifest.dump.format == "directory":
         if not any(file.path == TOC_NAME and file.size for file in manifest.files):
-            return f"it names no {TOC_NAME}"
+            return f"it names no {TOC_NAME} with content"
     elif not (len(manifest.files) == 1 and manifest.files[0].size):
-        return "it doesn't name exactly one file, with content"
+        return "it must name exactly one file, with content"
     if manifest.totals.tables and not (manifest.tables or any(file.kind == "table" for file in manifest.files)):
         return f"it counts {counted(manifest.totals.tables, 'table')}, but names none"
     return None

@@ -1,4 +1,4 @@
-"""Read the manifests in a store: one, or all that a listing names."""
+"""Reads manifests from a store: one of them, or all manifests of a listing."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 
 _READERS = 8  # manifests read at once
 _LARGE = 2 * 1024 * 1024
-"""Bytes above which manifests are read one by one. Parsed, an attacker's manifest takes many times its size in memory."""
+"""Manifests of more bytes are read one by one. When parsed, an attacker's manifest can take many times its size in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class StoredManifest:
     sha256: str
     """SHA-256 of the manifest's bytes, in hexadecimal."""
     doubt: str | None = None
-    """Why no backup can have made the manifest; None if one can."""
+    """The reason why no backup can have made the manifest; None if one can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +36,23 @@ class CatalogEntry:
 
     ref: BackupRef
     manifest: Manifest | None
-    """The manifest without its files, tables and objects, which would take gigabytes of memory for a year of backups. None if unreadable."""
+    """The manifest without its files, tables and objects; None if pgstow can't read it. For a year of backups, the full manifests would
+    take gigabytes of memory."""
     sha256: str | None
     """SHA-256 of the manifest's bytes, in hexadecimal. None if the manifest can't be read."""
     problem: str | None
-    """Why the manifest can't be read or believed, in one sentence; None if it can."""
+    """The reason why pgstow can't read the manifest or doesn't believe it, in one sentence; None if there is no such reason."""
     uses: frozenset[BackupRef] = frozenset()
-    """The other backups that stored some of this backup's objects."""
+    """The other backups whose objects this backup uses."""
 
 
 def read_manifest(store: StorageBackend, ref: BackupRef) -> Manifest:
-    """Return the backup's manifest, checked. Raises BackupNotFound if there is none, ManifestInvalid if it is damaged, or StorageError."""
+    """Return the backup's manifest. Raises BackupNotFound if there is none, ManifestInvalid if it is damaged, or StorageError."""
     return load_manifest(read_manifest_bytes(store, ref), ref.manifest_key)
 
 
 def read_manifest_bytes(store: StorageBackend, ref: BackupRef) -> bytes:
-    """Return the manifest's bytes as stored.
+    """Return the bytes of the backup's manifest.
 
     Raises BackupNotFound if there is none, ManifestInvalid if it is longer than any manifest that pgstow writes, or StorageError.
     """
@@ -63,7 +64,7 @@ def read_manifest_bytes(store: StorageBackend, ref: BackupRef) -> bytes:
         ) from exc
     except ObjectTooLarge as exc:
         raise ManifestInvalid(
-            f"The manifest {ref.manifest_key} is longer than the {LONGEST_MANIFEST} bytes that pgstow reads."
+            f"The manifest {ref.manifest_key} is longer than {LONGEST_MANIFEST:,} bytes, which is the most that pgstow reads."
         ) from exc
 
 
@@ -77,8 +78,8 @@ def read_listed(store: StorageBackend, listed: ListedManifest, now: datetime) ->
 def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> list[CatalogEntry]:
     """Return an entry for each listed manifest, in the same order. ``now`` is the time by this machine's clock.
 
-    Small manifests are read several at once, and large manifests one by one.
-    A manifest that is damaged, missing or not believed raises nothing: its entry says why. Raises StorageError.
+    Several small manifests are read at once, and large manifests one by one. If a manifest is damaged, missing or not believed, its entry
+    says why. Raises StorageError.
     """
     read = partial(_read_entry, store, now)
     small, large = ([one for one in listed if (one.size > _LARGE) is is_large] for is_large in (False, True))
@@ -106,5 +107,5 @@ def _read_entry(store: StorageBackend, now: datetime, listed: ListedManifest) ->
 
 
 def describe_doubt(ref: BackupRef, reason: str) -> str:
-    """Return the sentence that says why a backup isn't believed."""
+    """Return the sentence that says why pgstow doesn't believe a backup."""
     return f"The manifest {ref.manifest_key} is not believed: {reason}."

@@ -1,1 +1,1 @@
-"""PostgreSQL's programs, servers, and the formats of its archives. Stores must not enter."""
+"""PostgreSQL's programs, its servers, and the formats of its archives. No module here may use a store."""

@@ -1,4 +1,4 @@
-"""The statements and the number of a dump's sessions."""
+"""The running statements of a dump's sessions, and the number of these sessions."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Statement:
     """A statement that a session is executing."""
 
     text: str
-    """The beginning of the statement: 200 characters at most."""
+    """The first 200 characters of the statement."""
     seconds: float
     """Seconds since the statement began, by the server's clock."""
 
@@ -22,13 +22,12 @@ def activity_is_tracked(server: Server) -> bool:
 
 
 def longest_statement(server: Server, name: str) -> Statement | None:
-    """Return the statement that has run longest in the other sessions with this application name; None if all are idle.
+    """Return the longest-running statement of the other sessions with this application name; None if all are idle.
 
     Raises ConnectionFailed.
     """
-    server.fetch(
-        "SELECT pg_catalog.pg_stat_clear_snapshot()"
-    )  # within a transaction, the view would stay as it was when first asked
+    # Within a transaction, the view would show what it showed at the first query.
+    server.fetch("SELECT pg_catalog.pg_stat_clear_snapshot()")
     rows = server.fetch(
         "SELECT pg_catalog.left(query, 200), extract(epoch FROM pg_catalog.clock_timestamp() - query_start)::pg_catalog.float8 "
         "FROM pg_catalog.pg_stat_activity "

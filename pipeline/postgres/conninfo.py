@@ -1,4 +1,4 @@
-"""libpq's connection strings, with their secrets kept out of sight."""
+"""libpq's connection strings. Their secrets are never shown."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -20,15 +20,15 @@ class Conninfo:
 
     parameters: dict[str, Any] = field(repr=False)
     role: str | None = None
-    """The role as which pgstow's own sessions act, by SET ROLE; None for the role that logs in. Programs have an option for the role."""
+    """The role that pgstow's own sessions set by SET ROLE; None for the role that logs in. Programs get the role as an option."""
     maintenance: str | None = None
-    """The database to connect to for work on the whole server; None for a database that usually exists."""
+    """The database to connect to for work on the whole server; None to try the databases that usually exist."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the connection string of a URI, of ``key=value`` pairs, or of a plain database name, as pg_dump takes them.
+        """Return the connection string for a URI, for ``key=value`` pairs, or for a plain database name, as pg_dump takes them.
 
-        Raises InvalidRequest for other text. The error repeats no part of the text, which may hold a password.
+        Raises InvalidRequest for other text. The error repeats no part of the text, since the text may hold a password.
         """
         try:
             text.encode()
@@ -41,28 +41,28 @@ class Conninfo:
         try:
             return cls(conninfo_to_dict(text))
         except psycopg.Error:
-            # libpq's words and the cause are left out: they would repeat part of the string, and so of a password.
+            # The error has neither libpq's message nor a cause: both would repeat a part of the string, which may hold a password.
             raise InvalidRequest(
-                "The connection string is not one that libpq understands; write it as postgresql://user@host/database "
+                "libpq does not understand the connection string; write it as postgresql://user@host/database "
                 "or as 'host=… dbname=…' (special characters in a URI percent-encoded)."
             ) from None
 
     @property
     def database(self) -> str | None:
-        """The database that the string, or libpq's environment or service file, names; None if there is no name."""
-        # libpq alone knows all of these. Without a name it takes the user's, and no real user has the name _NOBODY.
+        """The database that the string, libpq's environment or its service file names; None if none of them names a database."""
+        # Only libpq knows all these places. If none of them names a database, libpq takes the user's name, which is _NOBODY here.
         name = self._values().get("dbname", "")
         return None if name in {"", _NOBODY} else name
 
     @property
     def passfile(self) -> Path | None:
-        """The password file that libpq would read, even if it doesn't exist; None if the password comes from elsewhere."""
+        """The password file that libpq would read, even if it doesn't exist; None if libpq takes the password from elsewhere."""
         values = self._values(undecodable="surrogateescape")  # a path may have any bytes
         return None if values.get("password") or not values.get("passfile") else Path(values["passfile"])
 
     @property
     def sslmode(self) -> str:
-        """libpq's mode of asking for encryption. The default is ``prefer``."""
+        """libpq's ``sslmode``, which says if it asks for encryption. The default is ``prefer``."""
         return self._values().get("sslmode", "prefer")
 
     def _values(self, *, undecodable: str = "replace") -> dict[str, str]:
@@ -79,7 +79,7 @@ class Conninfo:
             connection.finish()
 
     def with_setting(self, name: str, value: str) -> "Conninfo":
-        """Return the connection string with a setting for each session, which wins over the settings of the database and the role."""
+        """Return the connection string with a setting for each session. It overrides the settings of the database and of the role."""
         escaped = re.sub(r"([\s\\])", r"\\\1", value)  # pg_split_opts() in postinit.c
         options = f"{self._values().get('options', '')} -c {name}={escaped}".strip()
         return replace(self, parameters={**self.parameters, "options": options})
@@ -93,20 +93,20 @@ class Conninfo:
         return replace(self, maintenance=name)
 
     def with_password(self, password: str) -> "Conninfo":
-        """Return the connection string with a password that came from elsewhere."""
+        """Return the connection string with this password."""
         return replace(self, parameters={**self.parameters, "password": password})
 
     @property
     def secrets(self) -> list[str]:
-        """The names of the parameters in the string that are secrets."""
+        """The names of the string's parameters that are secrets."""
         return sorted(name for name in {"password", *_secret_parameters()} if self.parameters.get(name))
 
     def acting_as(self, role: str | None) -> "Conninfo":
-        """Return the connection string for sessions that act as another role after login; None for the role that logs in."""
+        """Return the connection string for sessions that act as this role after login; None for the role that logs in."""
         return replace(self, role=role)
 
     def at(self, host: str, address: str, port: int) -> "Conninfo":
-        """Return the connection string of the very server that a session got to: the string's host may name several servers.
+        """Return the connection string of the one server that a session reached. The original string may name several servers.
 
         ``address`` is empty if ``host`` is a socket's folder.
         """
@@ -114,28 +114,29 @@ class Conninfo:
         return replace(self, parameters={**self.parameters, **pinned})
 
     def for_psycopg(self) -> str:
-        """Return the whole string, with its secrets, for a session that speaks UTF-8. In SQL_ASCII, psycopg would return no text."""
+        """Return the whole string, secrets included, for a session in UTF-8. With the encoding SQL_ASCII, psycopg would return no text."""
         return make_conninfo(**{"fallback_application_name": "pgstow", **self.parameters, "client_encoding": "UTF8"})
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """Variables that programs must not see: PGPASSWORD would win against the file that :meth:`for_program` names (``connectOptions2``)."""
+        """Environment variables that programs must not get. PGPASSWORD would override the file that :meth:`for_program` names
+        (``connectOptions2``)."""
         return ("PGPASSWORD",) if "password" in self.parameters else ()
 
     def for_program(self, workspace: Workspace, application_name: str) -> str:
-        """Return a string for a program's command line. It names a file of mode 0600 in the workspace instead of a password.
+        """Return a connection string for a program's command line. Instead of a password, it names a file of mode 0600 in the workspace.
 
-        The program uses the database's encoding, whatever the string says.
+        The program uses the database's encoding, even if the string names another one.
 
-        Call this once for a workspace. Raises InvalidRequest if the string has other secrets than a password.
+        Call this method only once for each workspace. Raises InvalidRequest if the string has secrets other than a password.
         """
         parameters = {**self.parameters, "application_name": application_name}
         parameters.pop("client_encoding", None)
         password = parameters.pop("password", None)
         if secrets := sorted(name for name in _secret_parameters() if parameters.get(name)):
             raise InvalidRequest(
-                f"{secrets[0]} can't be handed to PostgreSQL's programs without showing it on their command line: keep it in a "
-                "service file, or use a client key without a passphrase."
+                f"pgstow can't pass {secrets[0]} to PostgreSQL's programs, since their command line would show it: "
+                "keep it in a service file, or use a client key without a passphrase."
             )
         if password:
             parameters["passfile"] = str(workspace.write_private("passfile", _passfile_line(str(password))))
@@ -143,9 +144,9 @@ class Conninfo:
 
 
 def _secret_parameters() -> set[str]:
-    """Return the parameters that libpq itself would not show (PQconninfoOption's ``dispchar``), and SCRAM's keys.
+    """Return the names of the parameters that libpq itself hides (PQconninfoOption's ``dispchar``), and of SCRAM's keys.
 
-    libpq takes SCRAM's keys for debugging options, and would show them.
+    libpq treats SCRAM's keys as options for debugging, and doesn't hide them.
     """
     hidden = {option.keyword.decode() for option in psycopg.pq.Conninfo.get_defaults() if option.dispchar == b"*"}
     return hidden | {"scram_client_key", "scram_server_key"}

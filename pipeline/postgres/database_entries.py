@@ -1,4 +1,4 @@
-"""An archive's entries on its database as a whole: owner, settings, comment, grants."""
+"""The entries in an archive that concern the database as a whole: owner, settings, comment, grants."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -8,7 +8,8 @@ from pipeline.postgres.toc import Toc, TocEntry
 
 _NAME = r'(?:"(?:[^"]|"")+"|[\w.$]+)'
 _STATEMENT = re.compile(r"""\s*+((?>(?:[^;'"]++|'(?>(?:[^']++|'')*)'|"(?>(?:[^"]++|"")*)"|['"])*);?)""")
-"""Each character is read once, in any text. An unpaired quote stands for itself. Text without a semicolon at its end comes last.
+"""One statement. The pattern reads each character once, in any text. It takes an unpaired quote as a plain character. The last match
+may lack a semicolon.
 
 pg_dump doubles quotes and backslashes in a literal (``appendStringLiteral`` in string_utils.c)."""
 _SETTING = re.compile(
@@ -20,28 +21,28 @@ _LAST = frozenset(
         # A read-only session restores nothing.
         "default_transaction_read_only",
         "transaction_read_only",
-        # Parallel sessions that build indexes and check foreign keys would make each other fail. Content doesn't depend on these.
+        # Parallel sessions that build indexes and check foreign keys would make each other fail. The content doesn't depend on these settings.
         "default_transaction_isolation",
         "transaction_isolation",
         "default_transaction_deferrable",
         "transaction_deferrable",
-        # When it is off, COPY reads a NULL in an array as a text.
+        # If it is off, COPY reads a NULL in an array as text.
         "array_nulls",
         # The restore's own role makes the objects, and may need rights that another role lacks.
         "role",
         "session_authorization",
-        # A library that is missing, or that expects its extension, ends each session before it begins.
+        # If a library is missing, or needs its extension, no session can begin.
         "session_preload_libraries",
         "local_preload_libraries",
-        # pg_restore sets these itself. Without tablespaces it doesn't, and no tablespace shall be used.
+        # pg_restore sets these itself. With --no-tablespaces it doesn't, and no tablespace must be used then.
         "search_path",
         "default_table_access_method",
         "default_tablespace",
         "temp_tablespaces",
-        # pg_restore may go on after errors, and pgstow reads them.
+        # pg_restore may go on after errors, and pgstow reads its messages.
         "exit_on_error",
         "lc_messages",
-        # Some jobs of pg_restore are idle while others work. pg_restore turns off most limits of time, but not all.
+        # Some jobs of pg_restore are idle while others work. pg_restore turns off most timeouts, but not this one.
         "client_connection_check_interval",
     }
 )
@@ -53,11 +54,11 @@ class DatabaseStatements:
     """The SQL that gives a database the owner, settings, comment and grants of another database."""
 
     first: tuple[str, ...] = ()
-    """Settings on which restored objects may depend: the format of money, the time zone, custom settings that functions and views read."""
+    """Settings on which restored objects may depend: the format of money, the time zone, custom settings in functions and views."""
     last: tuple[str, ...] = ()
     """Settings that would disturb a restore."""
     others: tuple[str, ...] = ()
-    """Owner, comment, grants and the like. They come after all other statements, since they decide who may connect."""
+    """Owner, comment, grants and the like. These statements run last, since they decide who may connect."""
 
 
 def database_statements(
@@ -65,15 +66,15 @@ def database_statements(
 ) -> DatabaseStatements:
     """Return the SQL that gives a database of this name the owner, settings, comment and grants of the archive's database.
 
-    Only these entries name the database itself. pg_restore leaves them out unless it makes a database of the same name.
-    pg_restore applies the settings before anything else. ``without`` are descriptions of entries to leave out.
+    Only the entries with this SQL name the database itself. So pg_restore leaves them out unless it makes a database of the same name. It
+    then applies the settings first. ``without`` names the kinds of entries to leave out.
     """
     found = [entry for entry in toc.entries if _is_of_the_database(entry) and entry.description not in without]
     databases = [entry for entry in found if entry.description == "DATABASE"]
     if not databases:
         return DatabaseStatements()
     original, owner = databases[0].tag, databases[0].owner
-    # pg_dump quotes a name only where it has to be (fmtId in string_utils.c).
+    # pg_dump quotes a name only if the name needs quotes (fmtId in string_utils.c).
     named = re.compile(
         r"((?:ALTER|COMMENT ON) DATABASE |(?:GRANT|REVOKE) [A-Z, ]*?ON DATABASE |SECURITY LABEL FOR \S+ ON DATABASE "
         rf'|ALTER ROLE (?:"(?:[^"]|"")+"|\w+) IN DATABASE )(?:{re.escape(_quoted(original))}|{re.escape(original)})(?=[ ;])'
@@ -95,13 +96,13 @@ def database_statements(
 
 
 def setting_name(statement: str) -> str | None:
-    """Return the name of the setting that a statement gives a database, or a role in a database; None for another statement."""
+    """Return the name of the setting that a statement sets for a database, or for a role in a database; None for other statements."""
     match = _SETTING.match(statement)
     return match["name"].strip('"') if match else None
 
 
 def text_search_default(statement: str) -> str | None:
-    """Return the name, without its schema, of the text search configuration that a statement makes the default; None for another statement."""
+    """Return the name of the text search configuration that a statement makes the default, without its schema; None for other statements."""
     if setting_name(statement) != "default_text_search_config":
         return None
     value = statement.rpartition(" TO ")[2].strip("';")
@@ -109,7 +110,7 @@ def text_search_default(statement: str) -> str | None:
 
 
 def is_of_a_role(statement: str) -> bool:
-    """True if the statement sets a setting for a single role."""
+    """True if the statement changes a setting of a single role."""
     return statement.startswith("ALTER ROLE ")
 
 
@@ -118,7 +119,7 @@ def _comes_last(setting: str) -> bool:
 
 
 def _statements(definition: str) -> Iterator[str]:
-    """Return the statements of a definition, without comments."""
+    """Yield the statements of a definition, without comments."""
     return (match[1] for match in _STATEMENT.finditer(definition) if match[1].endswith(";"))
 
 

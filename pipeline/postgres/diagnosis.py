@@ -1,7 +1,7 @@
-"""Reads the messages of a server, and of pg_dump. Tells if a failure may pass, and gives advice.
+"""Reads the messages of servers and of pg_dump: says if a failure may pass, and what to do.
 
-Programs speak English, by LC_MESSAGES (``environment.py``). A server speaks the language of its ``lc_messages``, which only a superuser
-may change. pgstow takes a failure in another language for a failure that doesn't pass, and shows the server's words.
+Programs write English, since pgstow sets their LC_MESSAGES (``environment.py``). A server writes in the language of its ``lc_messages``,
+which only a superuser may change. If a message is in another language, pgstow shows it, and assumes that the failure doesn't pass.
 """
 
 import errno
@@ -11,7 +11,7 @@ import re
 _MAY_PASS = re.compile(
     "|".join(
         (
-            "Is the server running",  # libpq, if nobody listens, as between a server's stop and its start
+            "Is the server running",  # from libpq, if no server listens, for example during a restart
             "the database system is (starting up|shutting down|in recovery mode|not yet accepting connections)",
             "too many clients already",
             "remaining connection slots are reserved",
@@ -24,7 +24,7 @@ _MAY_PASS = re.compile(
             "SSL connection has been closed unexpectedly",
             "SSL (SYSCALL error: EOF detected|error: unexpected eof while reading)",
             "Connection reset by peer",
-            "the connection is (closed|lost)",  # psycopg, of a session that had ended before
+            "the connection is (closed|lost)",  # from psycopg, if the session had already ended
         )
     )
 )
@@ -33,7 +33,7 @@ _HINT = re.compile(r"^(?:\w+: )?hint: +(?P<hint>.+)$", re.MULTILINE | re.IGNOREC
 _LABEL = re.compile(r"\.?\n(?P<label>LINE \d+|DETAIL|HINT|QUERY|CONTEXT):\s+")
 _CARET = re.compile(r"\n *\^(?=\n|\Z)")
 _ALL_ATTEMPTS = "All failures were:\n- "
-"""psycopg's words before the list of attempts, if the server's name means several addresses."""
+"""psycopg's text before the list of attempts, if the server's name has several addresses."""
 _ATTEMPT = re.compile(
     r"(?:host: '(?P<host>.*?)', port: '(?P<port>\d+)', hostaddr: '.*?': )?(?:connection (?:failed|is bad): )?(?P<words>.*)",
     re.DOTALL,
@@ -50,18 +50,18 @@ _CONFLICT = re.compile(r"due to conflict with recovery(?:\s+DETAIL:\s+(?P<detail
 
 
 def on_one_line(said: str) -> str:
-    """Return a server's message as sentences on one line. Its detail and its hint are sentences of their own."""
+    """Return a server's message as sentences on one line. Its detail and its hint become separate sentences."""
     return _ended(_LABEL.sub(lambda match: f". {match['label'].capitalize()}: ", _CARET.sub("", said)))
 
 
 def with_hint(sentence: str, said: str) -> str:
-    """Return the sentence, and after it the first hint in a program's messages on one error: the hint often is the remedy."""
+    """Return the sentence, followed by the first hint in a program's messages. The hint often says what to do."""
     hint = _HINT.search(said)
     return f"{sentence} Hint: {_ended(hint['hint'])}" if hint else sentence
 
 
 def explain_connection(said: str) -> str:
-    """Return sentences on a connection that failed, from psycopg's words. They name each address, and where to keep a password."""
+    """Return sentences on a failed connection, from psycopg's message. They name each address, and say where to keep a missing password."""
     words = _ERRNO.sub("", said)
     attempts = words.partition(_ALL_ATTEMPTS)[2] or words
     reasons = [reason for attempt in attempts.split("\n- ") for reason in _reasons(attempt)]
@@ -75,7 +75,7 @@ def is_missing_database(said: str) -> bool:
 
 
 def _reasons(attempt: str) -> list[str]:
-    """Return the place and the reason of each failure at one address: libpq may try with encryption, and then without."""
+    """Return the address and the reason of each failure. libpq may try one address twice, with and without encryption."""
     match = _ATTEMPT.fullmatch(attempt)
     words = match["words"] if match else attempt
     first, *tried = _TO_SERVER.split(words.replace("\n\t", ". "))
@@ -92,18 +92,18 @@ def _ended(text: str) -> str:
 
 
 def tells_of_full_disk(said: str) -> bool:
-    """True if a program's messages say that a disk of this machine is full. An error of the server's is about the server's disk."""
+    """True if a program's messages say that a disk of this machine is full. Errors of the server are ignored: they concern its own disk."""
     full = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
     return any(words in line for words in full for line in said.splitlines() if not _OF_SERVER.search(line))
 
 
 def may_pass(said: str) -> bool:
-    """True if the message says that the server is away only for a while: it starts, stops, has crashed, or has no session to spare."""
+    """True if the message says that the server is unavailable only for a while: it starts, stops, has crashed, or has no free session."""
     return _MAY_PASS.search(said) is not None
 
 
 def explain_conflict(said: str) -> str | None:
-    """Return a sentence if a standby ended a statement or a session to go on with recovery; else None.
+    """Return a sentence if a standby ended a statement or a session because of recovery; None for other messages.
 
     https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT
     """
@@ -112,6 +112,6 @@ def explain_conflict(said: str) -> str | None:
         return None
     detail = f" ({match['detail'].rstrip('.')})" if match["detail"] else ""
     return (
-        f"The standby cancelled the dump, which was in conflict with recovery{detail}: set hot_standby_feedback = on there, "
+        f"The standby cancelled the dump, which was in conflict with recovery{detail}: turn on the standby's hot_standby_feedback, "
         "raise its max_standby_streaming_delay, or back up from the primary."
     )

@@ -24,33 +24,34 @@ from pipeline.selection import Selection
 ARCHIVE = "archive"
 """The folder in the workspace that pg_dump fills."""
 COPY_END = b"\\.\n\n\n"
-"""The bytes with which pg_dump ends a table's data: dumpTableData_copy() in pg_dump.c."""
+"""The bytes at the end of a table's data (dumpTableData_copy() in pg_dump.c)."""
 
-# getTables() and lockTableForWorker() in pg_dump: the leader locks all tables, with a timeout. Then each worker locks its own at once.
+# The leader of pg_dump locks all tables, with a timeout (getTables()). Later, each worker locks its table without waiting
+# (lockTableForWorker()).
 _LOCK_WAITED_FOR = re.compile(r"statement timeout\b.*\bLOCK TABLE", re.DOTALL)
 _LOCK_REFUSED = re.compile(r'could not obtain lock on relation "(?P<table>.+)"')
 
 CHECK_ADVICE = " Run pgstow check to see all that the role may not read."
-"""The end of a DumpFailed's text, if a missing privilege may be the reason."""
+"""The last sentence of a DumpFailed, if a missing privilege may be the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class DumpCall:
-    """The program of a dump, its source, and the parts that they need."""
+    """The program of a dump, the database to dump, and what both need."""
 
     program: Program
     source: Conninfo
     workspace: Workspace
     server: Server
-    """A session of pgstow on the same database: it holds the snapshot, and tells sizes, sessions and who holds a lock."""
+    """pgstow's session on the same database: it holds the snapshot, and reads sizes, sessions and locks."""
     name: str
     """The application name of all sessions of the program."""
     lock_wait_timeout: int
-    """Seconds to wait for other sessions' locks; 0 for ever."""
+    """Seconds to wait for other sessions' locks; 0 to wait for ever."""
 
 
 class Dump:
-    """A running pg_dump or pg_dumpall, as :class:`DirectoryDump` and :class:`StreamDump` start it. It never asks for a password."""
+    """A running pg_dump or pg_dumpall; see :class:`DirectoryDump` and :class:`StreamDump`. It never asks for a password."""
 
     def __init__(self, call: DumpCall, arguments: Sequence[str], *, stdout: int = DEVNULL) -> None:
         self._call = call
@@ -64,9 +65,9 @@ class Dump:
         )
 
     def has_ended(self) -> bool:
-        """True if the program has ended well; False while it runs.
+        """True if the program has ended with success; False while it runs.
 
-        Raises DumpFailed with the program's own words if it failed, DumpInterrupted if the failure may pass, or LocalResourceExhausted if
+        Raises DumpFailed with the program's message if it failed, DumpInterrupted if the failure may pass, or LocalResourceExhausted if
         a disk is full.
         """
         status = self._running.poll()
@@ -91,8 +92,8 @@ class Dump:
             return DumpInterrupted(self._explain_wait(messages))
         if refused := _LOCK_REFUSED.search(messages):
             return DumpInterrupted(
-                f"Somebody else asked for a lock on {refused['table']} during the dump, so that pg_dump's worker could not get its own: "
-                "let that end first, and keep such changes out of the time of backups."
+                f"Another session asked for a lock on {refused['table']} during the dump, so pg_dump's worker could not lock the table: "
+                "wait until that session has finished, and avoid such locks while a backup runs."
             )
         reason = describe_failure(self._call.program.path.name, status, messages)
         if may_pass(messages):
@@ -107,15 +108,15 @@ class Dump:
         blockers = []
         with suppress(ConnectionFailed):
             blockers = [blocker for blocker in find_blockers(self._call.server) if blocker.table in messages]
-        trouble = str(blockers[0]) if blockers else "Somebody else held a lock on one of the tables"
+        trouble = str(blockers[0]) if blockers else "Another session held a lock on one of the tables"
         remedy = blockers[0].remedy if blockers else "wait until that transaction has ended, or end it"
         return f"{trouble}, for which pg_dump waited {self._call.lock_wait_timeout:,} s: {remedy}, or raise --lock-wait-timeout."
 
 
 class DirectoryDump(Dump):
-    """A pg_dump that fills :attr:`folder`, and holds ``jobs`` + 1 connections (one for a single job).
+    """A pg_dump that fills :attr:`folder`, and holds ``jobs`` + 1 connections, or one connection for a single job.
 
-    pg_dump compresses no files, since the pipeline does, and syncs no files, since the spool is not the backup.
+    pg_dump doesn't compress the files, since the pipeline does. It doesn't sync them either, since the spool is not the backup.
     """
 
     def __init__(self, call: DumpCall, selection: Selection, *, snapshot: str, jobs: int) -> None:
@@ -126,11 +127,11 @@ class DirectoryDump(Dump):
         super().__init__(call, [*arguments, f"--snapshot={snapshot}", *selection.arguments()])
 
     def open_files(self) -> set[str] | None:
-        """Return the names of the archive's files that pg_dump has open; None if the kernel doesn't tell."""
+        """Return the names of the archive's files that pg_dump has open; None if the kernel doesn't show them."""
         return self._running.open_files(self.folder)
 
     def pause_if(self, full: bool) -> None:
-        """Pause pg_dump if ``full``; otherwise let it go on."""
+        """Pause pg_dump if ``full`` is true; otherwise let it run."""
         if full and not self._paused:
             self._running.pause()
         elif self._paused and not full:
@@ -139,7 +140,7 @@ class DirectoryDump(Dump):
 
 
 class StreamDump(Dump):
-    """A dump that writes to a pipe, from which :meth:`read` takes the output."""
+    """A dump that writes to a pipe. :meth:`read` returns its output."""
 
     def __init__(self, call: DumpCall, arguments: Sequence[str]) -> None:
         reading, writing = os.pipe()
@@ -152,13 +153,13 @@ class StreamDump(Dump):
     @classmethod
     def of_database(cls, call: DumpCall, selection: Selection, *, snapshot: str, format_: Format) -> Self:
         """Return a running pg_dump of one database, with one connection."""
-        compression = ["--compress=0"] if format_ == "custom" else []  # the other formats know no compression
+        compression = ["--compress=0"] if format_ == "custom" else []  # pg_dump doesn't compress the other formats
         return cls(call, [f"--format={format_}", *compression, f"--snapshot={snapshot}", *selection.arguments()])
 
     def read(self, size: int, *, timeout: float) -> tuple[bytes, bool] | None:
-        """Return the next ``size`` bytes and False; at the end of the output, return the rest and True.
+        """Return the next ``size`` bytes and False. At the end of the output, return the rest and True.
 
-        Return None if the bytes don't come within ``timeout`` seconds.
+        Return None if fewer bytes come within ``timeout`` seconds.
         """
         deadline = time.monotonic() + timeout
         while len(self._piece) < size and not self._at_end:
@@ -172,19 +173,19 @@ class StreamDump(Dump):
 
     def _full_disk(self) -> str:
         return (
-            f"A disk is full: that of {self._call.workspace.path}, or that of the system's temporary folder, in which pg_dump first keeps "
-            "each table in the tar format. Free some space, name another folder, or use another format."
+            f"The disk of {self._call.workspace.path} or of the system's temporary folder is full. For the tar format, pg_dump first writes "
+            "each table into the temporary folder. Free some space, name another folder, or use another format."
         )
 
     def close(self) -> None:
-        """Close the pipe, and read no more."""
+        """Close the pipe."""
         self._output.close()
 
 
 def dump_definitions(program: Program, conninfo: Conninfo, workspace: Workspace, *, encoding: str, name: str) -> bytes:
-    """Return the ``toc.dat`` of a whole archive of a database whose tables are empty, with its strings in ``encoding``.
+    """Dump a database whose tables are empty, and return the archive's ``toc.dat``, with its strings in ``encoding``.
 
-    ``name`` is the application name. Row security is no obstacle, since there are no rows. Raises DumpFailed if pg_dump fails.
+    ``name`` is the application name. Row security hides nothing, since there are no rows. Raises DumpFailed if pg_dump fails.
     """
     folder = workspace.path / ARCHIVE
     running = workspace.start(

@@ -1,4 +1,4 @@
-"""Text in PostgreSQL's encodings, and names in a database that takes any bytes (SQL_ASCII)."""
+"""Text in PostgreSQL's encodings. In a database of the encoding SQL_ASCII, names may have any bytes."""
 
 import codecs
 import re
@@ -11,7 +11,7 @@ _LISTED = (
     "WIN1254 WIN1255 WIN1256 WIN1257 WIN1258"
 )
 _NAMES = frozenset(_LISTED.split())
-"""PostgreSQL's names (``pg_enc2name_tbl`` in encnames.c). Python has other codecs, and a hostile script may name one."""
+"""PostgreSQL's names (``pg_enc2name_tbl`` in encnames.c). Python has more codecs, and a hostile script may name one of them."""
 _OF_CLIENTS = frozenset({"BIG5", "GB18030", "GBK", "JOHAB", "SHIFT_JIS_2004", "SJIS", "UHC"})
 """Encodings that a client may have, but no database (``pg_enc`` in pg_wchar.h)."""
 _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
@@ -19,7 +19,7 @@ _ESCAPE = re.compile(rb"\\x([0-9a-f]{2})")
 
 @cache
 def python_codec(encoding: str) -> str:
-    """Return the name of Python's codec for an encoding of PostgreSQL's; ``utf-8`` if Python has none."""
+    """Return the name of Python's codec for one of PostgreSQL's encodings; ``utf-8`` if Python has none."""
     if encoding not in _NAMES:
         return "utf-8"
     try:
@@ -29,24 +29,25 @@ def python_codec(encoding: str) -> str:
 
 
 def canonical(name: str) -> str:
-    """Return PostgreSQL's own spelling of an encoding's name, of which only letters and digits count; the name itself if it isn't known."""
+    """Return PostgreSQL's own spelling of an encoding's name. Only letters and digits count. Return the name itself if it isn't known."""
     plain = re.sub("[^0-9A-Z]", "", name.upper())
     return next((known for known in _NAMES if known.replace("_", "") == plain), name)
 
 
 def can_dump_in(name: str) -> bool:
-    """True if the name, in any spelling, is that of an encoding for a dump: a database can have the encoding, and pgstow knows it.
+    """True if pgstow can dump in the encoding with this name, in any spelling: pgstow knows the encoding, and a database can have it.
 
-    In encodings of clients alone, a byte of a character may be a backslash or a quote. pg_dump 18 itself reads a name with such a byte wrong
-    (``getAttributeStats``).
+    In the encodings that only clients can have, a byte of a character may be a backslash or a quote. Even pg_dump 18 misreads a name with
+    such a byte (``getAttributeStats``).
     """
     return canonical(name) in _NAMES - _OF_CLIENTS
 
 
 def shown(data: bytes, encoding: str) -> str:
-    r"""Return the text of bytes in an encoding of PostgreSQL's. ``\xe9`` stands for a byte that isn't valid in the encoding.
+    r"""Return the bytes as text, by one of PostgreSQL's encodings. ``\xe9`` stands for a byte that isn't valid in the encoding.
 
-    In SQL_ASCII, ``\x5c`` stands for a backslash that would begin such an escape, so that :func:`unshown` gives the bytes back.
+    In SQL_ASCII, ``\x5c`` stands for a backslash that would look like the beginning of such an escape. So :func:`unshown` can return the
+    original bytes.
     """
     if encoding == ANY_BYTES:
         data = _ESCAPE.sub(rb"\\x5cx\1", data)
@@ -54,5 +55,5 @@ def shown(data: bytes, encoding: str) -> str:
 
 
 def unshown(text: str) -> bytes:
-    """Return the bytes of a text that :func:`shown` returned for SQL_ASCII."""
+    """Return the original bytes of a text that :func:`shown` returned for SQL_ASCII."""
     return _ESCAPE.sub(lambda match: bytes.fromhex(match[1].decode()), text.encode())

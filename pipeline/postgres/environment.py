@@ -1,7 +1,7 @@
-"""The variables of pgstow's environment that PostgreSQL's programs get.
+"""The environment variables that PostgreSQL's programs get from pgstow.
 
-pgstow's own environment may hold the keys of the store, and a password of another server. A script, an archive or a server that runs
-somebody else's code must find none of them there. So this module lists the variables that a program may have.
+pgstow's own environment may hold the store's keys, or the password of another server. A program may run somebody else's code, from a script
+or an archive, and must get none of these secrets. So this module lists the variables that a program may have.
 """
 
 import os
@@ -11,13 +11,13 @@ from contextlib import contextmanager
 
 _MACHINE = (
     r"PATH|LD_LIBRARY_PATH|DYLD_[A-Z_]*LIBRARY_PATH|LANG|LC_[A-Z]+|TZ|TZDIR"
-    r"|LOCPATH|LOCALE_ARCHIVE|ICU_DATA"  # where locales are, if not where glibc and ICU look
+    r"|LOCPATH|LOCALE_ARCHIVE|ICU_DATA"  # the places of locales, if not the defaults of glibc and ICU
 )
 _USER = r"HOME|USER|LOGNAME|TMPDIR"
 _LIBPQ = r"PG(?!CLIENTENCODING)[A-Z]+"
-"""libpq's variables: https://www.postgresql.org/docs/current/libpq-envars.html. PG_COLOR, which colors messages, is not among them.
+"""libpq's variables: https://www.postgresql.org/docs/current/libpq-envars.html. The pattern leaves out PG_COLOR, which colours messages.
 
-Without PGCLIENTENCODING, a dump is in the database's own encoding, and names on pg_dump's command line are, too.
+It leaves out PGCLIENTENCODING, too. Without it, the dump and the names on pg_dump's command line are in the database's own encoding.
 """
 _CONNECTION = (
     f"{_LIBPQ}"
@@ -30,7 +30,7 @@ _CLIENT = re.compile(f"{_MACHINE}|{_USER}|{_CONNECTION}")
 
 
 def for_client(*, without: Collection[str] = ()) -> Mapping[str, str]:
-    """Return the environment of pg_dump, pg_restore, psql and the like: the variables that they need to run and to connect.
+    """Return the environment for pg_dump, pg_restore, psql and the like: the variables that they need to run and to connect.
 
     ``without`` names variables to leave out.
     """
@@ -38,16 +38,16 @@ def for_client(*, without: Collection[str] = ()) -> Mapping[str, str]:
 
 
 def for_no_connection() -> Mapping[str, str]:
-    """Return the environment of a server of pgstow's own, and of programs that connect to no server. It names no other server."""
+    """Return the environment for pgstow's own servers, and for programs that connect to no server. It holds none of libpq's variables."""
     return _for_program(_PROGRAM)
 
 
 @contextmanager
 def without_servers() -> Iterator[None]:
-    """Hide libpq's variables from this process and its programs while the block lasts: they name another server than pgstow's own.
+    """Hide libpq's variables from this process and its programs while the block lasts.
 
-    A connection string can't turn PGSERVICE off, and older versions of libpq don't know all the parameters that would overrule the other
-    variables. No other thread may connect to a server meanwhile.
+    The variables name another server than pgstow's own. A connection string can't turn PGSERVICE off, and older versions of libpq don't
+    know all the parameters that would override the other variables. No other thread may connect to a server meanwhile.
     """
     hidden = _inherited(_SERVER)
     for name in hidden:
@@ -59,9 +59,9 @@ def without_servers() -> Iterator[None]:
 
 
 def _for_program(names: re.Pattern[str]) -> dict[str, str]:
-    """Return this process's variables of these names, for programs whose messages pgstow reads: they speak English.
+    """Return this process's variables of these names, changed so that programs write messages in English.
 
-    PATH also has the system's own folders. Otherwise, a PATH without rm would keep the guard of a working folder from its work.
+    PATH also has the system's own folders: the guard of a working folder needs programs such as rm.
     """
     variables = {name: value for name, value in _inherited(names).items() if name != "LC_ALL"}
     path = os.pathsep.join(filter(None, (variables.get("PATH"), os.defpath)))
@@ -69,5 +69,5 @@ def _for_program(names: re.Pattern[str]) -> dict[str, str]:
 
 
 def _inherited(names: re.Pattern[str]) -> dict[str, str]:
-    """Return this process's variables of these names. pgstow hands them on, and takes nothing from them itself."""
+    """Return this process's variables of these names. pgstow passes them on, and doesn't use them itself."""
     return {name: value for name, value in os.environ.items() if names.fullmatch(name)}

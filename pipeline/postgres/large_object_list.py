@@ -1,4 +1,7 @@
-"""``blobs.toc``, the list of large objects in an archive of the directory format: a line for each with its OID and its file's name."""
+"""``blobs.toc``: the list of large objects in an archive of the directory format.
+
+Each line has the OID of a large object and the name of its file.
+"""
 
 import re
 from collections.abc import Container
@@ -12,15 +15,17 @@ _LONGEST_EXCERPT = 60
 
 
 def read_large_object_list(path: str, data: bytes, known: Container[str]) -> tuple[str, ...]:
-    """Return the names of the files in the list that has the name ``path``, in the list's order.
+    """Return the names of the files in a list, in the list's order. ``path`` is the list's own name, for errors.
 
-    Raises BackupDamaged if a line is of another form, or if it names a file that isn't ``known`` or that another line names.
+    Raises BackupDamaged if a line has another form, names a file that isn't in ``known``, or names a file that another line names, too.
     """
     found: dict[str, None] = {}
     for line in map(bytes.rstrip, BytesIO(data)):
         match = _LARGE_OBJECT.fullmatch(line)
         if match is None:
-            raise BackupDamaged(f"{path} is no list of large objects: the line {line[:_LONGEST_EXCERPT]!r} names none.")
+            raise BackupDamaged(
+                f"{path} is not a list of large objects: the line {line[:_LONGEST_EXCERPT]!r} names no large object."
+            )
         name = match[1].decode()
         if name not in known:
             raise BackupDamaged(f"{path} lists {name}, but the manifest names no such file.")

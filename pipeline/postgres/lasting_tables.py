@@ -1,11 +1,11 @@
-"""Tables that existed during a whole dump, so that the dump must have their data.
+"""The tables that existed during a whole dump. The dump must have their data.
 
-A row of the catalogs has the number of the transaction that wrote it (``xmin``). The whole server gives out these numbers in order.
+Each row of the system catalogues has the number of the transaction that wrote it (``xmin``). The server gives out these numbers in order.
 """
 
 from pipeline.postgres.server import Server
 
-# An extension's table, or a table in an extension's schema, has its data in a dump only if the extension says so.
+# A dump has the data of an extension's table, or of a table in an extension's schema, only if the extension says so.
 _LASTING = """
 SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind = 'r' AND (c.relpersistence = 'p' OR c.relpersistence = 'u' AND %(unlogged)s AND NOT pg_catalog.pg_is_in_recovery())
@@ -27,10 +27,10 @@ def oldest_transaction(server: Server) -> int:
 
 
 def lasting_tables(server: Server, since: int, *, unlogged: bool = True) -> set[tuple[str, str]]:
-    """Return schema and name of each table that has its data in a dump and whose definition is older than the transaction ``since``.
+    """Return schema and name of each table whose data a dump holds, and whose definition is older than the transaction ``since``.
 
-    ``unlogged`` is false if the dump leaves out the rows of unlogged tables. Only tables with names in ASCII are returned. Other names may
-    have other bytes in a dump, whose encoding may differ. Raises ConnectionFailed.
+    ``unlogged`` is false if the dump leaves out the rows of unlogged tables. The result has only tables with names in ASCII: other names
+    may have other bytes in the dump, since its encoding may differ. Raises ConnectionFailed.
     """
     rows = server.fetch(_LASTING, {"since": str(since % 2**32), "unlogged": unlogged})
     return {(schema, name) for schema, name in rows if schema.isascii() and name.isascii()}

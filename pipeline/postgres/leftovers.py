@@ -1,7 +1,7 @@
 """Removes folders that an earlier run left behind, if no process uses them.
 
-Each temporary folder of pgstow holds a lock file. Its run keeps the file locked. So after ``kill -9`` of pgstow and its guards, or a
-failure of the machine, the lock is free. Nothing without a lock file of this user's is ever removed.
+Each temporary folder of pgstow holds a lock file. The run that made the folder keeps the file locked. The lock becomes free after a
+``kill -9`` of pgstow and its guards, or after a failure of the machine. A folder is removed only if its lock file belongs to this user.
 """
 
 import fcntl
@@ -19,20 +19,20 @@ PREFIX = "pgstow-"
 LOCK = "pgstow.lock"
 DATA = "data"
 """The name of a server's data folder in a temporary folder."""
-_SETTLED = 60.0  # seconds after which a new folder's lock file is surely locked
+_SETTLED = 60.0  # seconds after which the owner of a new folder has certainly locked the file
 _PATIENCE = 10.0  # seconds for a server to end
 _TICK = 0.05
 
 
 def claim(folder: Path) -> int:
-    """Lock a new folder. Return the descriptor of the lock, which lasts as long as the descriptor is open. Raises OSError."""
+    """Lock a new folder, and return the lock's file descriptor. The lock lasts as long as the descriptor is open. Raises OSError."""
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 
 
 def remove_abandoned(parent: Path) -> None:
-    """Remove the folders in ``parent`` whose locks nobody holds. End servers that still run in them first."""
+    """Remove the folders in ``parent`` whose locks nobody holds. First end the servers that still run in them."""
     for path in parent.glob(f"{PREFIX}*/{LOCK}"):
         try:
             status = path.lstat()
@@ -54,9 +54,9 @@ def remove_abandoned(parent: Path) -> None:
 
 
 def _end_processes_in(folder: Path) -> None:
-    """Kill the processes whose working directory is the folder. Each process of a server works in the data folder.
+    """Kill the processes whose working directory is the folder: all processes of a server, if the folder is its data folder.
 
-    Process IDs in the server's own files aren't believed: code that ran in the server could have written them.
+    pgstow doesn't trust the process IDs in the server's files, since code that ran in the server may have written them.
     """
     deadline = time.monotonic() + _PATIENCE
     while (processes := list(_processes_in(folder))) and time.monotonic() < deadline:
@@ -71,7 +71,10 @@ def _end_processes_in(folder: Path) -> None:
 
 
 def _processes_in(folder: Path) -> Iterator[int]:
-    """Yield a descriptor of each process (pidfd_open(2)). A descriptor never stands for another process, even after the process has ended."""
+    """Yield a descriptor for each process whose working directory is the folder (pidfd_open(2)).
+
+    A process ID may be reused for another process, but a descriptor never is.
+    """
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             process = os.pidfd_open(int(entry.name))

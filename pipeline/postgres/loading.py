@@ -1,8 +1,8 @@
-"""Settings of restoring sessions that decide the meaning of a dump's text, and that neither pg_dump nor pg_restore makes.
+"""Settings that decide how a server reads a dump's text, but that neither pg_dump nor pg_restore sets.
 
-``setup_connection`` in pg_dump.c and ``_doSetFixedOutputState`` in pg_backup_archiver.c make the others: DateStyle, IntervalStyle,
-extra_float_digits, xmloption, search_path, row_security, standard_conforming_strings, the client's encoding. The text of a time with a
-zone holds its offset, and the text of bytea shows its format. Dates in ISO style and intervals in PostgreSQL's read alike everywhere.
+The programs set DateStyle, IntervalStyle, extra_float_digits, xmloption, search_path, row_security, standard_conforming_strings and the
+client's encoding (``setup_connection`` in pg_dump.c, ``_doSetFixedOutputState`` in pg_backup_archiver.c). The text of a time with a zone
+holds its offset, and the text of bytea shows its format. Every server reads dates in ISO style and intervals in PostgreSQL's style alike.
 """
 
 import re
@@ -22,26 +22,26 @@ _OF_MONEY = {
     "TYPE": rf"{_COLUMN_OF_MONEY}|\bsubtype = {_MONEY}",
     "DOMAIN": rf"\bAS {_MONEY}",
 }
-"""How definitions name the type money. pg_dump writes the schema before the name of any type that isn't the system's."""
+"""Patterns of the type money, by kind of entry. pg_dump writes a schema before the name of each type that isn't the system's."""
 _CAST = rf"::{_MONEY}"
 _NEVER_READ = frozenset({"COMMENT", "FUNCTION", "PROCEDURE"})
-"""Entries whose text a restore doesn't read."""
+"""Kinds of entries whose text holds no values that a restore reads."""
 _MADE_OF_MONEY = (
     "WITH RECURSIVE money (oid) AS (VALUES ('pg_catalog.money'::pg_catalog.regtype::pg_catalog.oid) UNION "
     "SELECT t.oid FROM money m JOIN pg_catalog.pg_type t ON m.oid IN (t.typelem, t.typbasetype))"
 )
 _LIKE_C = re.compile(r"(?:C|POSIX|en_US)(?:\.[\w-]+)?(?:@\w+)?", re.IGNORECASE)
-"""Locales that write money alike (``cash_out`` in cash.c). C, which each server has, stands for them all."""
+"""Locales that write money alike (``cash_out`` in cash.c). pgstow uses C for all of them, since each server has it."""
 
 
 def session_default(server: Server, setting: str) -> str:
-    """Return a setting's value in new sessions like this session, whose own value may differ. Raises ConnectionFailed."""
+    """Return the value that a setting has at the start of a session like this one. Raises ConnectionFailed."""
     [(value,)] = server.fetch("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = %s", [setting])
     return str(value)
 
 
 def names_money(entries: Iterable[TocEntry]) -> bool:
-    """True if an entry has the type money, whose text is in the format of ``lc_monetary``."""
+    """True if an entry uses the type money, whose text depends on ``lc_monetary``."""
     return any("money" in entry.definition and _names_money(entry) for entry in entries)
 
 
@@ -53,7 +53,7 @@ def _names_money(entry: TocEntry) -> bool:
 
 
 def has_money(server: Server) -> bool:
-    """True if a relation or a range type of the database, apart from the system's, has the type money or a type made of it.
+    """True if a relation or a range type of the database uses the type money, or a type made of it. The system's own don't count.
 
     Raises ConnectionFailed.
     """
@@ -66,7 +66,7 @@ def has_money(server: Server) -> bool:
 
 
 def has_types_of_money(server: Server) -> bool:
-    """True if the database has a domain, a composite type or a range of money, of which tables to restore may be made.
+    """True if the database has a domain, a composite type or a range of money. Tables to restore may use these types.
 
     Raises ConnectionFailed.
     """
@@ -80,10 +80,10 @@ def has_types_of_money(server: Server) -> bool:
 
 
 def with_dump_settings(target: Conninfo, source: Source, *, money: bool) -> Conninfo:
-    """Return the target with settings under which the dump's text means the same as at the source.
+    """Return the target with the settings under which the dump's text means the same as at the source.
 
-    Settings that the target's sessions have anyway are left out, since some poolers take no options. ``money`` is true if the dump holds
-    money. Raises RestoreFailed if the server lacks the locale in which the money is written, and ConnectionFailed.
+    If the target's sessions already have a setting, it is left out, since some poolers refuse options. ``money`` is true if the dump holds
+    money. Raises RestoreFailed if the server lacks the locale of the dump's money, or ConnectionFailed.
     """
     with Server(target) as server:
         if session_default(server, "array_nulls") != "on":
@@ -95,8 +95,8 @@ def with_dump_settings(target: Conninfo, source: Source, *, money: bool) -> Conn
                 server.fetch("SELECT pg_catalog.set_config('lc_monetary', %s, true)", [locale])
             except StatementRefused as exc:
                 raise RestoreFailed(
-                    f"The backup's money is written as in the locale {wanted}, which the server doesn't know, so it would be read wrong. "
-                    "Install that locale on the server's machine, and restart the server."
+                    f"The backup's money is written in the locale {wanted}, which the server doesn't know, so it would read the money wrong. "
+                    "Install the locale on the server's machine, and restart the server."
                 ) from exc
             target = target.with_setting("lc_monetary", locale)
     return target
@@ -105,20 +105,20 @@ def with_dump_settings(target: Conninfo, source: Source, *, money: bool) -> Conn
 def money_setting(source: Source) -> str | None:
     """Return the locale that a script must set for its money; None if every server reads the money alike, or if the locale is unknown.
 
-    Raises BackupDamaged if the name could end the statement that sets it.
+    Raises BackupDamaged if the locale's name has characters that could end the statement that sets it.
     """
     if source.lc_monetary and re.search(r"['\\\x00-\x1f]", source.lc_monetary):
         raise BackupDamaged(
-            f"The manifest has {source.lc_monetary!r} for the locale of money, which is not a locale's name."
+            f"The manifest names {source.lc_monetary!r} as the locale of money, but this can't be a locale's name."
         )
     return source.lc_monetary if source.lc_monetary and not _LIKE_C.fullmatch(source.lc_monetary) else None
 
 
 def writes_money_alike(one: str, other: str) -> bool:
-    """True if both locales are known to write money alike."""
+    """True if pgstow knows that both locales write money alike."""
     return _normalized(one) == _normalized(other)
 
 
 def _normalized(locale: str) -> str:
-    """Return one spelling of a locale: the name of its encoding has several."""
+    """Return one spelling of a locale, since the name of its encoding may have several spellings."""
     return "C" if _LIKE_C.fullmatch(locale) else locale.lower().replace("-", "")

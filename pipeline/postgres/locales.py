@@ -5,14 +5,14 @@ from psycopg import sql
 from pipeline.catalog.manifest import Source
 
 _PROVIDERS = {"c": ("libc", None), "i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
-"""By pg_database.datlocprovider: the provider's name, and the option for its locale."""
+"""The provider's name and the option for its locale, by pg_database.datlocprovider."""
 
 
 def locale_options(like: Source, major: int) -> list[sql.Composable]:
     """Return the options that give a new database the encoding and locale of another database, on a server of this major version.
 
-    They are those of pg_dump --create (dumpDatabase() in pg_dump.c). From version 15 on, the provider is always named, since template0 has
-    the server's own. A server that lacks the provider, or doesn't know one of its options, refuses them.
+    pg_dump --create writes the same options (dumpDatabase() in pg_dump.c). From version 15 on, the options always name the provider, since
+    template0 may have another one. A server refuses the options if it lacks the provider or doesn't know an option.
     """
     provider, locale_option = _PROVIDERS[like.locale_provider]
     options: list[sql.Composable] = [

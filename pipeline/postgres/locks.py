@@ -1,4 +1,4 @@
-"""The lock that keeps two backups of one database apart, and the locks for which pg_dump waits."""
+"""The lock that allows only one backup of a database at a time, and the locks that pg_dump waits for."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,16 +8,16 @@ from pipeline.errors import BackupRunning, PipelineError
 from pipeline.postgres.server import Server
 
 _BACKUP = int.from_bytes(b"pgstow", "big")
-"""The advisory lock's number. PostgreSQL keeps such numbers apart by database."""
+"""The number of the advisory lock. Each database has its own advisory locks."""
 
 
 @contextmanager
 def backup_lock(server: Server, name: str) -> Iterator[None]:
-    """Keep other backups of the session's database away while the block lasts. Raises BackupRunning if another backup is running.
+    """Allow no other backup of the session's database while the block lasts. Raises BackupRunning if another backup is running.
 
-    A standby has locks of its own, so a backup of the standby and a backup of its primary may run at once. ``name`` becomes the session's
-    application name, which everybody may see. If the client vanishes without a word, the server ends the session and frees the lock after
-    two minutes. Raises ConnectionFailed.
+    A standby has its own locks, so a backup of the standby and a backup of its primary may run at once. ``name`` becomes the session's
+    application name, which everybody may see. If the client vanishes without closing the connection, the server ends the session and frees
+    the lock after two minutes. Raises ConnectionFailed.
     """
     server.fetch(
         "SELECT pg_catalog.set_config('application_name', %s, false), pg_catalog.set_config('tcp_keepalives_idle', '60', false), "
@@ -30,55 +30,55 @@ def backup_lock(server: Server, name: str) -> Iterator[None]:
             f"Another backup of {server.name} is running{_running(server)}: wait until it has ended, or stop it."
         )
     yield
-    # After a success, the lock is freed at once: the next backup may begin before the server has seen this session end.
+    # After a success, free the lock at once: the next backup may begin before the server notices that this session has ended.
     with suppress(PipelineError):
         server.fetch("SELECT pg_catalog.pg_advisory_unlock(%s)", [_BACKUP])
 
 
 @dataclass(frozen=True, slots=True)
 class Blocker:
-    """A session, or a prepared transaction, that holds or waits for a lock that lets nobody read a table."""
+    """A session or a prepared transaction that holds or awaits an ACCESS EXCLUSIVE lock, under which nobody can read the table."""
 
     table: str
     """The table's schema and name, as in SQL."""
     process: int | None
     """The process ID on the server; None for a prepared transaction, whose session may have ended long ago."""
     role: str | None
-    """None for a process of the server's own, as on a standby."""
+    """None for one of the server's own processes, as on a standby."""
     application: str | None
-    """The session's application name; None for a process of the server's own, and for a prepared transaction."""
+    """The session's application name; None for one of the server's own processes, and for a prepared transaction."""
     holds: bool
-    """True if the session holds the lock; False if it waits for the lock and lets nobody else have a lock before."""
+    """True if the session holds the lock; False if it waits for the lock. Other sessions then queue behind it."""
     prepared: str | None = None
     """The prepared transaction's identifier, quoted as in SQL; None for a session."""
 
     def __str__(self) -> str:
-        """Return the beginning of a sentence."""
+        """Return the beginning of a sentence: who holds or awaits the lock, and on which table."""
         if self.prepared is not None:
             return f"The prepared transaction {self.prepared} of the role {self.role} holds a lock on {self.table}"
         names = (("role", self.role), ("application", self.application))
         who = [f"process {self.process} of the server", *(f"{what} {name}" for what, name in names if name)]
-        return f"Somebody else ({', '.join(who)}) {'holds' if self.holds else 'waits for'} a lock on {self.table}"
+        return f"Another session ({', '.join(who)}) {'holds' if self.holds else 'waits for'} a lock on {self.table}"
 
     @property
     def remedy(self) -> str:
-        """What to do, as a clause that begins with a verb."""
+        """Advice for the user, as a clause that begins with a verb."""
         if self.prepared is not None:
             return (
-                "end the prepared transaction in this database, unless a transaction manager will end it "
+                "end the prepared transaction in this database, if no transaction manager will end it "
                 f"(COMMIT PREPARED {self.prepared} or ROLLBACK PREPARED {self.prepared})"
             )
         return "wait until that transaction has ended, or end it"
 
 
 def find_blockers(server: Server) -> list[Blocker]:
-    """Return all blockers in the session's database. Who holds a lock comes before who waits for one. Raises ConnectionFailed."""
+    """Return all blockers in the session's database. Holders of locks come before those who wait. Raises ConnectionFailed."""
     server.fetch("SELECT pg_catalog.pg_stat_clear_snapshot()")
     return [Blocker(*row) for row in server.fetch(_BLOCKERS)]
 
 
 def _running(server: Server) -> str:
-    """Return words on the backup that has the lock, as far as the server tells; empty if it doesn't tell."""
+    """Return the application name and the process of the backup that holds the lock, in parentheses; empty if the server hides them."""
     rows = server.fetch(_RUNNING, [_BACKUP >> 32, _BACKUP & 0xFFFFFFFF])
     return "".join(f" ({name}, process {process} of the server)" for name, process in rows[:1])
 
@@ -90,7 +90,8 @@ SELECT a.application_name, l.pid FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_s
 WHERE l.locktype = 'advisory' AND {_HERE} AND l.granted AND l.classid = %s AND l.objid = %s AND l.objsubid = 1
 """  # noqa: S608 - constants
 
-# A prepared transaction keeps the virtual ID of its session until the server restarts. So its locks are found by the lock on its own ID.
+# A prepared transaction keeps its session's virtual ID until the server restarts. It also holds a lock on its own transaction ID. The query
+# finds this lock first, and then the locks with the same virtual ID.
 _BLOCKERS = f"""
 SELECT pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), l.pid, coalesce(a.usename, x.owner), a.application_name,
        l.granted, pg_catalog.quote_literal(x.gid)

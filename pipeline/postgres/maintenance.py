@@ -9,14 +9,14 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 
 _USUAL = ("postgres", "template1")
-"""Databases to which createdb and dropdb connect, in this order (``connectMaintenanceDatabase`` in connect_utils.c)."""
+"""The databases that createdb and dropdb try to connect to, in this order (``connectMaintenanceDatabase`` in connect_utils.c)."""
 
 
 def maintenance_database(server: Conninfo) -> Conninfo:
-    """Return the connection string of the maintenance database that the user named. If the user named none, return the string of the first
-    database that lets us in: postgres, template1, or the connection string's own.
+    """Return the connection string of the maintenance database that the user named.
 
-    A managed service may lack the usual databases. Raises ConnectionFailed if no database lets us in.
+    If the user named none, try postgres, template1 and the connection string's own database, in this order. The first that accepts a
+    connection is used. A managed service may lack the usual databases. Raises ConnectionFailed if no database accepts a connection.
     """
     own = server.database
     usual = [*_USUAL, *([own] if own and own not in _USUAL else [])]
@@ -28,18 +28,23 @@ def maintenance_database(server: Conninfo) -> Conninfo:
             Server(candidate).close()
         except ServerUnavailable:
             raise
-        except ConnectionFailed as exc:  # the reason is in the server's language, which pgstow can't read
+        except (
+            ConnectionFailed
+        ) as exc:  # pgstow can't tell the reasons apart, since the message is in the server's language
             failures.append(exc)
         else:
             return candidate
     raise ConnectionFailed(
-        f"{failures[0]} pgstow needs a database to connect to, and tried {', '.join(names)}. Name one in the connection string, or for "
-        "restore with --maintenance-db."
+        f"{failures[0]} pgstow needs a database to connect to, and tried {', '.join(names)}. Name a database in the connection string, "
+        "or for pgstow restore with --maintenance-db."
     ) from failures[0]
 
 
 def any_database(server: Conninfo) -> Conninfo:
-    """Return the connection string itself if it names a database, or else with a maintenance database. Raises ConnectionFailed."""
+    """Return the connection string unchanged if it names a database, or else the string of a maintenance database.
+
+    Raises ConnectionFailed.
+    """
     return server if server.database else maintenance_database(server)
 
 
@@ -51,9 +56,9 @@ def make_usual_database(maintenance: Conninfo, name: str) -> None:
 
 
 def drop_database(maintenance: Conninfo, name: str) -> None:
-    """Drop a database that pgstow made, if it exists, and end all sessions in it (from PostgreSQL 13 on). Raises ConnectionFailed.
+    """Drop a database that pgstow made, if it exists. From PostgreSQL 13 on, also end all sessions in it. Raises ConnectionFailed.
 
-    If the server refuses, drop its subscriptions first, without a word to their publishers, whose replication slots stay.
+    If the server refuses, first drop the database's subscriptions, without contact to the publishers. Their replication slots stay.
     """
     with Server(maintenance) as server:
         try:
@@ -64,7 +69,7 @@ def drop_database(maintenance: Conninfo, name: str) -> None:
 
 
 def _make_droppable(server: Server, database: Conninfo, name: str) -> None:
-    """Remove the obstacles to a drop of the database, as far as possible. At the drop, the server names the obstacles that are left."""
+    """Remove the obstacles to a drop of the database, as far as possible. If an obstacle is left, the server names it at the drop."""
     for change in ("IS_TEMPLATE false", "ALLOW_CONNECTIONS true", "CONNECTION LIMIT -1", "RESET ALL"):
         with suppress(ConnectionFailed):  # a setting may keep everybody out
             server.execute(sql.SQL("ALTER DATABASE {} " + change).format(server.quoted(name)))

@@ -1,8 +1,8 @@
 """Partitions that are restored without their partitioned table.
 
-An archive attaches a partition before it has indexes, and attaches the indexes afterwards, one by one. A partitioned table that exists
-already would make indexes of its own for a partition without any. So pgstow attaches the partition last. The server then takes the
-partition's indexes and constraints (https://www.postgresql.org/docs/current/sql-altertable.html, ATTACH PARTITION).
+An archive attaches a partition before the partition has indexes, and attaches the indexes afterwards, one by one. But if the partitioned
+table already exists, the server makes new indexes for a partition that has none. So pgstow attaches the partition last. The server then uses
+the partition's indexes and constraints (https://www.postgresql.org/docs/current/sql-altertable.html, ATTACH PARTITION).
 """
 
 import re
@@ -23,18 +23,18 @@ _ATTACH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A statement that makes a table a partition of another table."""
+    """The attachment of a table to its partitioned table."""
 
     partition: str
     """The partition's name as in SQL, with its schema."""
     table: str
-    """The partitioned table's name, likewise."""
+    """The partitioned table's name as in SQL, with its schema."""
     definition: str
-    """The SQL that attaches it."""
+    """The SQL that attaches the partition."""
 
 
 def attachments_left_out(toc: Toc, chosen: Collection[int]) -> list[Attachment]:
-    """Return the attachments of chosen tables whose partitioned table isn't chosen."""
+    """Return the attachments of the chosen tables to partitioned tables that aren't chosen. ``chosen`` has dump IDs."""
     wanted = frozenset(chosen)
     tables = {
         (entry.namespace, entry.tag)
@@ -55,9 +55,9 @@ def _makes_table(description: str) -> bool:
 
 
 def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attachment]:
-    """Return the attachments whose partitioned table the database has. Raises RestoreFailed if that table isn't partitioned.
+    """Return the attachments whose partitioned table exists in the database.
 
-    Raises ConnectionFailed.
+    Raises RestoreFailed if a table has its name but isn't partitioned, or ConnectionFailed.
     """
     found = []
     for one in attachments:
@@ -67,7 +67,7 @@ def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attach
         if kind not in {None, "p"}:
             raise RestoreFailed(
                 f"{one.table} in the database {server.name} isn't partitioned, so {one.partition} can't become its partition again. "
-                "Restore it under another name with --as, or into another database."
+                "Restore the partition under another name with --as, or into another database."
             )
         if kind:
             found.append(one)
@@ -75,7 +75,7 @@ def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attach
 
 
 def attach(server: Server, attachments: Sequence[Attachment]) -> None:
-    """Make restored tables partitions again. Raises RestoreFailed if the server refuses; the restored rows stay. Raises ConnectionFailed."""
+    """Attach restored tables to their partitioned tables. Raises ConnectionFailed, or RestoreFailed if the server refuses; the rows stay."""
     for one in attachments:
         try:
             server.execute(server.encoded(one.definition))
@@ -86,6 +86,6 @@ def attach(server: Server, attachments: Sequence[Attachment]) -> None:
 
 
 def tell_alone(attachments: Collection[Attachment], notify: Notify) -> None:
-    """Notify of each table that isn't attached as a partition."""
+    """Report each table that isn't attached to its partitioned table."""
     for one in attachments:
-        notify(Notice(f"{one.partition} stands alone: it was a partition of {one.table}, and isn't attached to it."))
+        notify(Notice(f"{one.partition} stands alone: it was a partition of {one.table}, but isn't attached to it."))

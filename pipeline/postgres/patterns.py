@@ -1,7 +1,8 @@
-"""Finds the entries of an archive that a user names by a pattern, in pg_dump's and psql's spelling.
+"""Finds the entries of an archive that a user names by a pattern of psql and pg_dump.
 
-https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-PATTERNS: ``*`` and ``?`` stand for any characters. Text in double quotes is
-literal, and isn't folded to lower case. A dot parts schema from name. Other characters are those of a regular expression.
+The rules are in https://www.postgresql.org/docs/current/app-psql.html#APP-PSQL-PATTERNS: ``*`` stands for any characters, and ``?`` for any
+one character. Text in double quotes is literal, and isn't folded to lower case. A dot separates schema and name. All other characters are
+those of a regular expression.
 """
 
 import re
@@ -12,15 +13,15 @@ from pipeline.errors import InvalidRequest
 from pipeline.postgres.toc import Section, Toc, TocEntry
 
 RELATIONS = frozenset({"TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE"})
-"""Kinds of entries that make a relation. ``--table`` may name these."""
+"""Kinds of entries that make a relation. ``--table`` selects these kinds."""
 _NAMED_AFTER_TABLE = frozenset(
     {"DEFAULT", "CONSTRAINT", "CHECK CONSTRAINT", "FK CONSTRAINT", "TRIGGER", "RULE", "POLICY", "ROW SECURITY"}
 )
-"""Kinds of entries whose tag is ``table name``. They may depend on other tables than their own."""
+"""Kinds of entries whose tag is ``table name``. They may also depend on tables other than their own."""
 _BUILT_ON_A_RELATION = frozenset({"INDEX", "STATISTICS"})
-"""Kinds of entries that depend on their table, and maybe on other parts: a partition's index on the partitioned table's index."""
+"""Kinds of entries that depend on their table, and maybe on other parts: a partition's index may depend on the partitioned table's index."""
 _OF_A_PUBLICATION = frozenset({"PUBLICATION TABLE", "PUBLICATION TABLES IN SCHEMA"})
-"""Kinds of entries that belong to a publication as much as to a table or schema. They can't exist without the publication."""
+"""Kinds of entries that put a table or schema into a publication. They can't exist without the publication."""
 _ATTACHMENTS = frozenset({"TABLE ATTACH", "INDEX ATTACH"})
 """Kinds of entries that depend on a partition and its table, or on the indexes of both."""
 _OTHER_PARTS = frozenset(
@@ -36,23 +37,23 @@ _OTHER_PARTS = frozenset(
         "SEQUENCE SET",
     }
 )
-"""Kinds of entries that depend on the object of which they are a part."""
+"""Kinds of entries that are a part of the object on which they depend."""
 
 _FOLLOWING = _ATTACHMENTS | {"COMMENT", "SECURITY LABEL", "ACL", "STATISTICS DATA"}
-"""Kinds of entries that are nothing without the objects on which they depend."""
+"""Kinds of entries that have no meaning without the objects on which they depend."""
 _NAMED = {
     "index": frozenset({"INDEX"}),
     "function": frozenset({"FUNCTION", "AGGREGATE", "PROCEDURE"}),
     "trigger": frozenset({"TRIGGER"}),
 }
-"""By the option that names them: kinds of entries (``_tocEntryRequired`` in pg_backup_archiver.c)."""
+"""Kinds of entries by the option that names them (``_tocEntryRequired`` in pg_backup_archiver.c)."""
 _SPELLED = {
     "index": "name",
     "function": "name(types)",
     "trigger": "'table trigger' (to leave out a table, say --exclude-table)",
 }
 
-_LONGEST_NAME = 1024  # characters; far more than NAMEDATALEN, which doesn't bind an archive made by hand
+_LONGEST_NAME = 1024  # characters: far more than NAMEDATALEN, which an archive made by hand may exceed
 
 Name = tuple[str, str]
 """Schema and name of a relation."""
@@ -63,11 +64,11 @@ def choose_entries(
 ) -> set[int]:
     """Return the dump IDs of the entries that the patterns name and of ``others``, with all of their parts.
 
-    A table brings its partitions, data, defaults, owned sequences, indexes, constraints, triggers, rules, policies, comments and grants.
-    ``pg_restore --table`` leaves out the indexes and all entries after them. Other objects to which a table refers must exist already. The
-    table is put into no publication.
+    The parts of a table are its partitions, data, defaults, owned sequences, indexes, constraints, triggers, rules, policies, comments and
+    grants. (``pg_restore --table`` leaves out the indexes and everything in this list after them.) Other objects to which a table refers
+    must already exist. Entries that put the table into a publication are left out.
 
-    Raises InvalidRequest if a pattern is invalid. Raises it also for a pattern that matches nothing, unless ``must_match`` is false.
+    Raises InvalidRequest if a pattern is invalid. If ``must_match`` is true, also raises it if a pattern matches nothing.
     """
     chosen = set(others)
     relations: set[Name] = set()
@@ -99,10 +100,10 @@ def choose_entries(
 
 
 def find_named(toc: Toc, kind: str, name: str) -> set[int]:
-    """Return the dump IDs of the entries of this kind with this name, which may have a schema and a dot before it.
+    """Return the dump IDs of the entries of this kind with this name. A schema and a dot may come before the name.
 
-    Kinds are ``index``, ``function`` and ``trigger``. The name is literal: it is the entry's tag, as pg_restore's ``--index``, ``--function``
-    and ``--trigger`` have it. Raises InvalidRequest if there is no such entry.
+    ``kind`` is ``index``, ``function`` or ``trigger``. The name is literal: it is the entry's tag, as for pg_restore's ``--index``,
+    ``--function`` and ``--trigger``. Raises InvalidRequest if there is no such entry.
     """
     found = {
         entry.dump_id
@@ -111,16 +112,16 @@ def find_named(toc: Toc, kind: str, name: str) -> set[int]:
     }
     if not found:
         raise InvalidRequest(
-            f"The backup holds no {kind} {name}. Name it as pgstow show --toc does: {_SPELLED[kind]}, with or without its schema and a dot."
+            f"The backup holds no {kind} {name}. Name it as pgstow show --toc does: {_SPELLED[kind]}, with or without the schema and a dot."
         )
     return found
 
 
 def leave_out(toc: Toc, dump_ids: Collection[int], excluded: Collection[int]) -> tuple[set[int], list[TocEntry]]:
-    """Return the dump IDs without the excluded ones, and the entries that are left out with them because they need an excluded entry.
+    """Return the dump IDs that remain, and the entries that are lost because they need an excluded entry.
 
-    They are post-data entries, such as a foreign key to an excluded table. The server would refuse them after all rows have been loaded. Other
-    entries that need an excluded entry stay: either the target has what they need, or the server refuses them at once.
+    The lost entries are post-data entries, such as a foreign key to an excluded table. The server would refuse them only after all rows are
+    loaded. Other entries that need an excluded entry stay: if the target lacks the excluded object, the server refuses them at once.
     """
     kept, gone = set(dump_ids).difference(excluded), set(excluded)
     lost = []
@@ -136,14 +137,14 @@ def leave_out(toc: Toc, dump_ids: Collection[int], excluded: Collection[int]) ->
 
 
 def first_needing(toc: Toc, kept: Collection[int], excluded: Collection[int]) -> tuple[TocEntry, TocEntry] | None:
-    """Return an entry that is kept and an excluded entry that it needs; None if there is none. Data need nothing but their own table."""
+    """Return a kept entry, and an excluded entry that it needs; None if there are no such entries. Only definitions are looked at."""
     gone = {entry.dump_id: entry for entry in toc.entries if entry.dump_id in excluded}
     made = (entry for entry in toc.entries if entry.dump_id in kept and entry.section == Section.PRE_DATA)
     return next(((entry, gone[other]) for entry in made for other in entry.dependencies if other in gone), None)
 
 
 def parts_made(toc: Toc, dump_ids: Collection[int]) -> list[tuple[str, str, str]]:
-    """Return kind, schema and name of each index and statistics object that these entries make. The kind of an index is ``TABLE``."""
+    """Return kind, schema and name of each index and statistics object that the entries make. The kind of an index is ``TABLE``."""
     names = {(entry.namespace, entry.tag) for entry in toc.entries if entry.description in RELATIONS}
     wanted = frozenset(dump_ids)
     made = []
@@ -153,24 +154,26 @@ def parts_made(toc: Toc, dump_ids: Collection[int]) -> list[tuple[str, str, str]
         if entry.description in _BUILT_ON_A_RELATION:
             made.append(("TABLE" if entry.description == "INDEX" else "STATISTICS", entry.namespace, entry.tag))
         elif entry.description == "CONSTRAINT" and (own := _own_table(entry, names)):
-            made.append(("TABLE", entry.namespace, entry.tag.removeprefix(f"{own[1]} ")))  # its index has its name
+            made.append(
+                ("TABLE", entry.namespace, entry.tag.removeprefix(f"{own[1]} "))
+            )  # the index has the constraint's name
     return made
 
 
 def belongs_elsewhere(entry: TocEntry) -> bool:
-    """True if the entry may be lost together with a table, but isn't a part of the table. Nothing else would report the loss."""
+    """True if the entry may be lost together with a table, but isn't a part of the table, so that the loss must be reported."""
     return entry.description == "FK CONSTRAINT" or entry.description in _OF_A_PUBLICATION
 
 
 def _needs_another(entry: TocEntry, chosen: set[int], indexes: set[int]) -> bool:
-    """True if the entry attaches an object to another object that isn't chosen, and so may be missing or need another attachment."""
+    """True if the entry attaches an object to another object that isn't chosen. The other object may be missing in the target."""
     if entry.description in _ATTACHMENTS:
         return not _joins_chosen(entry, chosen, indexes)
     return entry.description in _OF_A_PUBLICATION
 
 
 def _joins_chosen(entry: TocEntry, chosen: set[int], indexes: set[int]) -> bool:
-    """True if a partition and its table are both chosen, or the indexes of both. An index's attachment names further indexes, too."""
+    """True if a partition and its table are both chosen, or the indexes of both. An index's attachment may depend on more indexes."""
     if entry.description == "TABLE ATTACH":
         return chosen.issuperset(entry.dependencies)
     return len(chosen.intersection(entry.dependencies) & indexes) > 1
@@ -181,7 +184,7 @@ def _indexes(toc: Toc) -> set[int]:
 
 
 def _add_partitions(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
-    """Add the partitions of chosen partitioned tables, at every level: a partitioned table holds no rows itself."""
+    """Add the partitions of chosen partitioned tables, at every level. They hold the rows of the partitioned tables."""
     tables = {(entry.namespace, entry.tag): entry for entry in toc.entries if entry.description in RELATIONS}
     partitions: dict[int, list[TocEntry]] = defaultdict(list)
     for entry in toc.entries:
@@ -202,7 +205,7 @@ def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
     names, indexes = set(there.values()), _indexes(toc)
     dependents: dict[int, list[TocEntry]] = defaultdict(list)
     lacking: dict[int, int] = {}
-    """By dump ID of an attachment: the number of its tables or indexes that must still be chosen."""
+    """The number of tables or indexes that must still be chosen for an attachment, by the attachment's dump ID."""
     for entry in toc.entries:
         others = dict.fromkeys(entry.dependencies)
         lacking[entry.dump_id] = len(others) if entry.description == "TABLE ATTACH" else 2
@@ -214,7 +217,7 @@ def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
         if entry.description in _NAMED_AFTER_TABLE and _own_table(entry, names) in relations
     }
     waiting = list(chosen)
-    while waiting:  # an archive made by hand may have chains of any length, so each dependency is looked at once
+    while waiting:  # each dependency is looked at once, since an archive made by hand may have chains of any length
         fresh = waiting.pop()
         for entry in dependents.pop(fresh, ()):
             match entry.description:
@@ -233,9 +236,9 @@ def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
 
 
 def _own_table(entry: TocEntry, names: set[Name]) -> Name | None:
-    """Return the table with which a tag like ``table name`` begins; None if there is no such table.
+    """Return the table with whose name the entry's tag, ``table name``, begins; None if there is no such table.
 
-    Both names may have spaces, so the longest table's name counts.
+    Both names may have spaces. If several tables fit, return the table with the longest name.
     """
     words = entry.tag[:_LONGEST_NAME].split(" ")
     starts = (" ".join(words[:count]) for count in range(len(words), 0, -1))
@@ -248,7 +251,7 @@ def _check_found(found: object, kind: str, pattern: str) -> None:
 
 
 def compile_pattern(pattern: str) -> tuple[re.Pattern[str] | None, re.Pattern[str]]:
-    """Return regular expressions for a whole schema's name and a whole name. If the pattern names no schema, the first is None.
+    """Return regular expressions for the whole name of a schema and of an object. The first is None if the pattern names no schema.
 
     Raises InvalidRequest if the pattern is invalid.
     """
@@ -278,13 +281,13 @@ def compile_pattern(pattern: str) -> tuple[re.Pattern[str] | None, re.Pattern[st
 
 
 def compile_name_pattern(pattern: str) -> re.Pattern[str]:
-    """Return a regular expression for a whole name without a schema, as of a schema or a database.
+    """Return a regular expression for a whole name that has no schema: the name of a schema or a database.
 
     Raises InvalidRequest if the pattern is invalid, or has a schema before a dot.
     """
     qualifier, name = compile_pattern(pattern)
     if qualifier is not None:
         raise InvalidRequest(
-            f"{pattern!r} has no schema before a dot to match: a dot in a name needs double quotes around it."
+            f"{pattern!r} has a dot, but no schema can stand before this name: a dot in a name needs double quotes around it."
         )
     return name

@@ -1,4 +1,4 @@
-"""Runs pg_restore from an archive into a database or a script, and reads its messages."""
+"""Runs pg_restore, which restores an archive into a database or writes it as a script, and reads its messages."""
 
 import re
 import textwrap
@@ -18,7 +18,7 @@ from pipeline.postgres.use_list import format_list
 from pipeline.postgres.workspace import Workspace, describe_failure, run
 
 _IGNORED = re.compile(r"^pg_restore: warning: errors ignored on restore: \d+$")
-"""pg_restore's last message after errors (pg_restore.c)."""
+"""pg_restore's last message if it went on after errors (pg_restore.c)."""
 _BEGINNINGS = ("error: ", "warning: ", "while ", "from TOC entry ", "detail: ", "hint: ")
 """The beginnings of pg_restore's messages (pg_log_generic_v() in logging.c)."""
 _REFUSED = re.compile(
@@ -30,7 +30,7 @@ _LONGEST = 200  # characters of an error's command that are shown
 
 @dataclass(frozen=True, slots=True)
 class IgnoredError:
-    """An error after which pg_restore went on, in its own words."""
+    """An error after which pg_restore went on."""
 
     message: str
     command: str | None = None
@@ -47,7 +47,7 @@ class IgnoredError:
 class PgRestore:
     """A running pg_restore of an archive in the format ``format_``, either into a database or into a script.
 
-    ``dump_ids`` are the entries to restore, in the order to restore them in; None for all entries.
+    ``dump_ids`` names the entries to restore, in the order of the restore; None for all entries.
     """
 
     def __init__(
@@ -119,7 +119,10 @@ class PgRestore:
         options: RestoreOptions,
         inherit: Sequence[int] = (),
     ) -> Self:
-        """Return a running pg_restore that writes a script to the file descriptor ``output``. With ``create``, it makes the database."""
+        """Return a running pg_restore that writes a script to the file descriptor ``output``.
+
+        With ``create``, the script makes the database.
+        """
         into = ["--file=-", *(["--create"] if create else [])]
         return cls(
             program,
@@ -134,7 +137,7 @@ class PgRestore:
         )
 
     def has_ended(self) -> bool:
-        """True if pg_restore has done all its work; False while it runs. Raises RestoreFailed with pg_restore's own words if it failed."""
+        """True if pg_restore has done all its work; False while it runs. Raises RestoreFailed with pg_restore's message if it failed."""
         status = self._running.poll()
         if status and not (self._keep_going and status == 1 and self._went_on()):
             messages = self._running.messages()
@@ -147,16 +150,16 @@ class PgRestore:
         self.has_ended()
 
     def ignored_errors(self) -> list[IgnoredError]:
-        """Return each error after which pg_restore went on. Raises RestoreFailed if the errors can't be told apart."""
+        """Return the errors after which pg_restore went on. Raises RestoreFailed if pgstow can't tell them apart."""
         if not self._went_on():
             return []
         found = parse_errors(self._running.messages())
         if not found:
-            raise RestoreFailed("pg_restore went on after errors of which it said nothing that pgstow understands.")
+            raise RestoreFailed("pg_restore went on after errors, but pgstow can't find them in its messages.")
         return found
 
     def _went_on(self) -> bool:
-        """True if pg_restore did all its work in spite of errors. Its last message says so, with a number that several jobs get wrong."""
+        """True if pg_restore did all its work in spite of errors. Its last message says so. The number in it is wrong with several jobs."""
         return bool(_IGNORED.match(self._running.messages().rpartition("\n")[2]))
 
     def stop(self) -> None:
@@ -165,9 +168,9 @@ class PgRestore:
 
 
 def find_refused(messages: str) -> RefusedStatement | None:
-    """Return the first statement or rows that the server refused, by pg_restore's messages; None if the failure was another.
+    """Return the first statement or rows that the server refused, from pg_restore's messages; None if the server refused nothing.
 
-    pg_restore names the entry only with ``--verbose``, which prints much more.
+    pg_restore names the entry only with ``--verbose``, which prints much more. So the result doesn't name it.
     """
     for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:
         if (match := _REFUSED.match(block)) and (match["relation"] or match["statement"]):
@@ -177,16 +180,16 @@ def find_refused(messages: str) -> RefusedStatement | None:
 
 
 def parse_errors(messages: str) -> list[IgnoredError]:
-    """Return the errors among pg_restore's messages on its standard error.
+    """Return the errors in pg_restore's messages on its standard error.
 
-    Raises RestoreFailed if several jobs wrote at once, so that an error may hide another error: pg_restore writes a message in three parts.
+    pg_restore writes a message in three parts. Raises RestoreFailed if several jobs wrote at once, since one error may then hide another.
     """
     found = []
     for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:
         line = block.partition("\n")[0]
         if not line.startswith(_BEGINNINGS) or "pg_restore: " in line:
             raise RestoreFailed(
-                f"pg_restore's jobs spoke at once, and their errors can't be told apart ({line}): use --jobs 1."
+                f"Several jobs of pg_restore wrote at once, so their errors can't be told apart ({line}): use --jobs 1."
             )
         if line.startswith("error: "):
             command = re.search("^Command was: (.*)$", block, re.MULTILINE)
@@ -197,7 +200,7 @@ def parse_errors(messages: str) -> list[IgnoredError]:
 
 
 def list_entries(program: Program, archive: Path, format_: Format) -> str:
-    """Return the output of ``pg_restore --list`` for an archive. The file may end after the table of contents.
+    """Return the output of ``pg_restore --list`` for an archive. The archive may be cut off after its table of contents.
 
     Raises RestoreFailed if pg_restore fails.
     """
@@ -209,7 +212,9 @@ def list_entries(program: Program, archive: Path, format_: Format) -> str:
 
 def check_toc(program: Program, folder: Path, toc: Toc) -> None:
     """Have pg_restore parse the table of contents in ``folder``. Raises RestoreFailed unless it finds all data entries of ``toc``."""
-    lines = list_entries(program, folder, "directory").split("\n")  # names may hold other separators of lines
+    lines = list_entries(program, folder, "directory").split(
+        "\n"
+    )  # splitlines() would also split at characters in names
     found = {int(line.split(";")[0]) for line in lines if line[:1].isdigit() and ";" in line}
     data = {entry.dump_id for entry in toc.data_entries}
     if not data <= found:

@@ -1,4 +1,4 @@
-"""Roles, extensions and tablespaces that an archive needs on its server. No dump of a database holds them."""
+"""Roles, extensions and tablespaces that an archive needs on the server. A dump of a database doesn't contain them."""
 
 from collections.abc import Callable, Iterable, Set
 from itertools import pairwise
@@ -11,10 +11,10 @@ from pipeline.postgres.server import Server
 from pipeline.postgres.toc import Toc
 
 _SUPERUSERS_OWN = frozenset({"EVENT TRIGGER", "FOREIGN DATA WRAPPER", "SUBSCRIPTION"})
-"""The server refuses other owners: ``AlterEventTriggerOwner_internal`` in event_trigger.c, and likewise in foreigncmds.c and, up to
-PostgreSQL 15, in subscriptioncmds.c."""
+"""Kinds of entries whose owner must be a superuser: ``AlterEventTriggerOwner_internal`` in event_trigger.c, and similar functions in
+foreigncmds.c and, up to PostgreSQL 15, in subscriptioncmds.c."""
 _READ_ALL_SINCE = 14
-"""The first major version with pg_read_all_data."""
+"""The first major version that has the role pg_read_all_data."""
 
 
 def named_roles(toc: Toc) -> set[str]:
@@ -38,16 +38,16 @@ def missing_extensions(server: Server, needed: Set[str]) -> list[str]:
 
 
 def make_roles(server: Server, names: Iterable[str], toc: Toc, superusers: Iterable[str] = ()) -> None:
-    """Make roles without a login, on a server for nothing but the restore of ``toc``. Raises ConnectionFailed.
+    """Make roles without a login, on a server that is used only to restore ``toc``. Raises ConnectionFailed.
 
-    Functions of an index or of a materialized view run as its owner. So a role becomes a superuser only if it owns an object that no other
-    role may own, or is in ``superusers``: a script doesn't tell owners. All other roles may read all restored objects, since the archive has
-    no memberships. For the same reason, each of these roles is a member of the next role. Owners of materialized views come first: they use
-    objects of many other roles.
+    Functions of an index or a materialized view run as its owner. So only two kinds of roles become superusers: owners of objects that only
+    a superuser may own, and the roles in ``superusers``. A script needs the latter, since its table of contents names no owners.
+
+    An archive doesn't name the roles' memberships, so functions could lack rights. So all other roles may read all restored objects, and each
+    of them is a member of the next role. Owners of materialized views come first, since they use objects of many other roles.
     """
-    made = [
-        name for name in names if not name.startswith("pg_")
-    ]  # reserved: either the server has it, or its version doesn't
+    # Names that begin with pg_ are reserved. The server already has these roles, or its version doesn't know them.
+    made = [name for name in names if not name.startswith("pg_")]
     superusers = _owners(toc, _SUPERUSERS_OWN) | set(superusers)
     refreshing = _owners(toc, frozenset({"MATERIALIZED VIEW"}))
     for name in made:
@@ -65,7 +65,7 @@ def _owners(toc: Toc, kinds: Set[str]) -> set[str]:
 
 
 def make_tablespaces(server: Server, names: Iterable[str], make_folder: Callable[[], Path]) -> None:
-    """Make tablespaces, each in a new folder from ``make_folder``, to which the server may write. Raises ConnectionFailed."""
+    """Make tablespaces. ``make_folder`` makes a new folder for each, to which the server may write. Raises ConnectionFailed."""
     for name in names:
         location = sql.Literal(str(make_folder()))
         server.execute(sql.SQL("CREATE TABLESPACE {} LOCATION {}").format(server.quoted(name), location))

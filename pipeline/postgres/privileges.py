@@ -1,4 +1,4 @@
-"""The tables, sequences and large objects that pg_dump would read, and the role's privileges to read them."""
+"""The tables, sequences and large objects that pg_dump would read, and the role's privileges on them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from pipeline.selection import Selection
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table that pg_dump locks and reads, or a sequence whose value it reads. It reads no view's or foreign table's rows."""
+    """A table that pg_dump locks and reads, or a sequence whose value it reads. pg_dump reads no rows of views and foreign tables."""
 
     oid: int
     schema: str
@@ -20,17 +20,17 @@ class Relation:
     """Schema and name, as in SQL."""
     sequence: bool
     owner: int | None
-    """The OID of the table whose column the sequence belongs to; None for other relations. The sequence is dumped with the table."""
+    """The OID of the table whose column the sequence belongs to; None for other relations. pg_dump dumps the sequence with the table."""
     identity: bool
-    """True if the sequence is an identity column's. Such a sequence is never dumped without its table."""
+    """True if the sequence belongs to an identity column. pg_dump never dumps such a sequence without its table."""
     schema_usable: bool
     readable: bool
     rows_hidden: bool
-    """True if row-level security would hide rows from the role. pg_dump takes hidden rows for an error."""
+    """True if row security would hide rows from the role. pg_dump then fails."""
     parents: tuple[int, ...]
-    """The OIDs of the tables of which the table is a partition or a child."""
+    """The OIDs of the tables of which this table is a partition or a child."""
     visible: bool
-    """True if the users' search path finds the relation without its schema."""
+    """True if the users' ``search_path`` finds the relation without its schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ class LargeObjects:
 
 
 def relations_to_dump(server: Server, selection: Selection) -> list[Relation]:
-    """Return every table and sequence that pg_dump would take for this selection.
+    """Return every table and sequence that pg_dump would dump for this selection.
 
-    Raises ConnectionFailed, and InvalidRequest if a pattern is invalid.
+    Raises ConnectionFailed, or InvalidRequest if a pattern is invalid.
     """
     visible = server.visible_relations()
     relations = [
@@ -56,7 +56,7 @@ def relations_to_dump(server: Server, selection: Selection) -> list[Relation]:
 
 
 def select_relations(relations: Sequence[Relation], selection: Selection) -> list[Relation]:
-    """Return the relations that the selection means, by pg_dump's rules: with ``--table``, it ignores ``--schema`` and ``--exclude-schema``.
+    """Return the relations in the selection, by pg_dump's rules: with ``--table``, it ignores ``--schema`` and ``--exclude-schema``.
 
     Raises InvalidRequest if a pattern is invalid.
     """
@@ -80,14 +80,14 @@ def select_relations(relations: Sequence[Relation], selection: Selection) -> lis
 
 
 def without_excluded_data(relations: Iterable[Relation], selection: Selection) -> list[Relation]:
-    """Return the tables among ``relations`` whose rows are dumped. Raises InvalidRequest if a pattern is invalid."""
+    """Return the tables among ``relations`` whose rows the selection includes. Raises InvalidRequest if a pattern is invalid."""
     relations = list(relations)
     excluded = _Tables(relations, selection.exclude_table_data, selection.values("--exclude-table-data-and-children"))
     return [relation for relation in relations if not relation.sequence and relation.oid not in excluded.found]
 
 
 def unreadable_large_objects(server: Server, examples: int) -> LargeObjects:
-    """Return the large objects on which pg_dump would fail, with ``examples`` OIDs at most. Raises ConnectionFailed."""
+    """Return the large objects that the role may not read, with at most ``examples`` OIDs. Raises ConnectionFailed."""
     denied = "NOT pg_catalog.has_largeobject_privilege(oid, 'SELECT')" if server.major >= 18 else _DENIED_BY_ACL
     rows = server.fetch(
         f"SELECT oid::bigint, pg_catalog.count(*) OVER () FROM pg_catalog.pg_largeobject_metadata "  # noqa: S608 - constants
@@ -99,7 +99,8 @@ def unreadable_large_objects(server: Server, examples: int) -> LargeObjects:
 def grant_reading(relations: Sequence[Relation], quoted_role: str, *, at_most: int) -> tuple[str, ...]:
     """Return the statements that let the role read the relations.
 
-    If more than ``at_most`` tables, or sequences, of a schema lack the privilege, a statement grants it for all of the schema's.
+    If the role may not read more than ``at_most`` tables of a schema, one statement lets it read all tables of the schema. The same holds for
+    sequences.
     """
     schemas = {relation.quoted_schema for relation in relations if not relation.schema_usable}
     statements = [f"GRANT USAGE ON SCHEMA {schema} TO {quoted_role};" for schema in sorted(schemas)]
@@ -115,7 +116,7 @@ def grant_reading(relations: Sequence[Relation], quoted_role: str, *, at_most: i
 
 
 def grant_large_objects(lacking: LargeObjects, quoted_role: str) -> str:
-    """Return the statement that lets the role read the large objects. If there are more than the examples, it grants all large objects."""
+    """Return the statement that lets the role read the large objects. If there are more than the examples, it names all large objects."""
     if lacking.count == len(lacking.examples):
         return f"GRANT SELECT ON LARGE OBJECT {', '.join(map(str, lacking.examples))} TO {quoted_role};"
     return (
@@ -125,7 +126,7 @@ def grant_large_objects(lacking: LargeObjects, quoted_role: str) -> str:
 
 
 class _Tables:
-    """The relations that patterns name; true if there are any patterns."""
+    """The relations that the given patterns name. Its truth value is True if there are any patterns."""
 
     def __init__(self, relations: Sequence[Relation], alone: Iterable[str], with_children: Iterable[str]) -> None:
         one, several = _Patterns(alone), _Patterns(with_children)
@@ -149,7 +150,7 @@ class _Tables:
 
 
 class _Patterns:
-    """pg_dump's patterns; true if there are any."""
+    """Several of pg_dump's patterns. Its truth value is True if there are any."""
 
     def __init__(self, patterns: Iterable[str]) -> None:
         self._compiled = [compile_pattern(pattern) for pattern in patterns]
@@ -166,12 +167,12 @@ class _Patterns:
         )
 
     def match_schema(self, relation: Relation) -> bool:
-        """True if a pattern, taken for a schema's, names the relation's schema."""
+        """True if a pattern, read as a schema's name, names the relation's schema."""
         return any(name.fullmatch(relation.schema) for _, name in self._compiled)
 
 
-# Relations of extensions are among them: pg_dump locks these too, and dumps the rows of some.
-# A privilege is NULL for what was dropped meanwhile. row_security_active() knows owners, BYPASSRLS and FORCE.
+# The result includes the relations of extensions: pg_dump locks them, too, and dumps the rows of some.
+# If an object was dropped meanwhile, its privilege is NULL. row_security_active() considers owners, BYPASSRLS and FORCE.
 _RELATIONS = """
 SELECT c.oid::bigint, n.nspname, c.relname, pg_catalog.quote_ident(n.nspname), pg_catalog.format('%I.%I', n.nspname, c.relname),
        c.relkind = 'S', owned.by, coalesce(owned.identity, false),
@@ -191,7 +192,7 @@ WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
 ORDER BY n.nspname, c.relname
 """
 
-# has_largeobject_privilege() is new in 18. A large object without an ACL is its owner's alone.
+# For servers before 18, which have no has_largeobject_privilege(). Only its owner may read a large object without an ACL.
 _DENIED_BY_ACL = """
 pg_catalog.current_setting('lo_compat_privileges') = 'off'
 AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)

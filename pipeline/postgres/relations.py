@@ -12,15 +12,15 @@ _BY_USERS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 
 
 def _made_by_extension(catalog: str, oid: str) -> str:
-    """Return the condition under which ``d``, a row of pg_depend, says that an extension made an object of that catalog."""
+    """Return the SQL condition that is true if ``d``, a row of pg_depend, says that an extension made an object of that catalogue."""
     return f"d.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass AND d.objid = {oid} AND d.deptype = 'e'"
 
 
 class Relations(Session):
-    """A session with queries on the relations of its database. Methods raise ConnectionFailed if the server refuses or goes away."""
+    """A session with queries on the relations of its database. Methods raise ConnectionFailed if a query fails or the connection ends."""
 
     def relations(self) -> set[tuple[str, str]]:
-        """Return schema and name of every table, view, sequence and the like that belongs neither to the system nor to an extension."""
+        """Return schema and name of every table, view, sequence and the like, without those of the system and of extensions."""
         rows = self.fetch(
             f"SELECT n.nspname, c.relname FROM {_NAMED} WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') AND {_BY_USERS} "  # noqa: S608 - constants
             f"AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE {_made_by_extension('pg_class', 'c.oid')})"
@@ -28,10 +28,10 @@ class Relations(Session):
         return {(schema, name) for schema, name in rows}
 
     def visible_relations(self) -> set[int]:
-        """Return the OIDs of the tables, views and the like that the users' search path finds without their schemas.
+        """Return the OIDs of the tables, views and the like that the users' ``search_path`` finds without their schemas.
 
-        pg_dump resolves patterns in the same way (``expand_table_name_patterns`` in pg_dump.c). The users' path holds for one query only, in
-        which every name has its schema.
+        pg_dump resolves patterns in the same way (``expand_table_name_patterns`` in pg_dump.c). pgstow sets the users' ``search_path`` for
+        one query only, in which every name has its schema.
         """
         self.execute("RESET search_path")
         try:
@@ -41,7 +41,7 @@ class Relations(Session):
         return {oid for (oid,) in rows}
 
     def names_in(self, encoding: str) -> list[tuple[str, bytes]]:
-        """Return the names of schemas, relations and columns that aren't ASCII, and their bytes in an encoding.
+        """Return the names of schemas, relations and columns that aren't in ASCII, and the bytes of each name in ``encoding``.
 
         Raises InvalidRequest if the encoding lacks a character of a name.
         """
@@ -62,11 +62,11 @@ class Relations(Session):
             raise
 
     def schemas(self) -> set[str]:
-        """Return every schema's name."""
+        """Return the names of all schemas."""
         return {name for (name,) in self.fetch("SELECT nspname FROM pg_catalog.pg_namespace")}
 
     def count_objects(self) -> int:
-        """Return the number of relations, functions and large objects that somebody made: 0 in a database that is as good as new."""
+        """Return the number of relations, functions and large objects that users made: 0 in a new database."""
         [(functions, large_objects)] = self.fetch(
             "SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace "  # noqa: S608 - constants
             f"WHERE {_BY_USERS} AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE {_made_by_extension('pg_proc', 'p.oid')})), "
@@ -91,7 +91,7 @@ class Relations(Session):
         return {(schema, name) for schema, name in rows}
 
     def filtered_tables(self) -> set[tuple[str, str]]:
-        """Return schema and name of every table of which row security may hide rows from this role."""
+        """Return schema and name of every table in which row security may hide rows from this role."""
         rows = self.fetch(
             f"SELECT n.nspname, c.relname FROM {_NAMED} "  # noqa: S608 - constants
             "WHERE c.relrowsecurity AND pg_catalog.row_security_active(c.oid)"
@@ -99,7 +99,7 @@ class Relations(Session):
         return {(schema, name) for schema, name in rows}
 
     def relation_sizes(self, oids: Sequence[int]) -> dict[int, int]:
-        """Return the bytes of each table on the server's disk by OID, with its TOAST, without its indexes; 0 for a missing table."""
+        """Return the bytes of each table on the server's disk, by OID: with its TOAST, without its indexes; 0 for a missing table."""
         rows = self.fetch(
             "SELECT oid::bigint, pg_catalog.pg_table_size(oid) FROM pg_catalog.unnest(%s::pg_catalog.oid[]) AS oid",
             [list(oids)],
@@ -107,7 +107,7 @@ class Relations(Session):
         return {oid: size or 0 for oid, size in rows}
 
     def estimated_sizes(self, oids: Sequence[int]) -> dict[int, int]:
-        """Return the estimated bytes of each existing table by OID, with its TOAST, as VACUUM and ANALYZE last counted them.
+        """Return the estimated bytes of each existing table, by OID: with its TOAST, as VACUUM and ANALYZE last counted them.
 
         The query locks no table, so it waits for no lock.
         """
@@ -119,7 +119,7 @@ class Relations(Session):
         return dict(rows)
 
     def estimated_size(self) -> int:
-        """Return the estimated bytes of all tables together, with their TOAST, without the system's tables."""
+        """Return the estimated bytes of all tables together: with their TOAST, without the system's tables."""
         [(size,)] = self.fetch(
             "SELECT coalesce(pg_catalog.sum(c.relpages::bigint + coalesce(t.relpages, 0)), 0)::bigint "
             "* pg_catalog.current_setting('block_size')::bigint "

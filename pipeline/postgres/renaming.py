@@ -1,4 +1,4 @@
-"""Moves relations to another schema or name, with all of their parts that have names of their own."""
+"""Moves relations to another schema or name, with all of their named parts: indexes, owned sequences, statistics objects."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -33,17 +33,17 @@ SELECT kind, nspname, name, follows FROM parts JOIN pg_catalog.pg_namespace n ON
 @dataclass(frozen=True, slots=True)
 class _Part:
     kind: str
-    """TABLE (ALTER TABLE takes every relation and index) or STATISTICS."""
+    """``TABLE`` for every relation and index, since ALTER TABLE takes them all, or ``STATISTICS``."""
     schema: str
     name: str
     follows: bool
-    """True if the part goes to another schema with its table: a sequence that the table owns, or an index."""
+    """True if the server moves the part together with its table: a sequence that the table owns, or an index."""
 
 
 def named_objects(server: Server) -> set[tuple[str, str, str]]:
-    """Return kind, schema and name of each object that can be in the way of a new table. Raises ConnectionFailed.
+    """Return kind, schema and name of each object whose name may clash with a new table's or its parts'. Raises ConnectionFailed.
 
-    The kind is TABLE for every relation and index, or STATISTICS.
+    The kind is ``TABLE`` for every relation and index, or ``STATISTICS``.
     """
     return {
         (kind, schema, name)
@@ -58,12 +58,13 @@ def named_objects(server: Server) -> set[tuple[str, str, str]]:
 def move_relations(
     server: Server, relations: Collection[Name], *, schema: str | None, rename: tuple[Name, str] | None
 ) -> dict[Name, Name]:
-    """Move relations to ``schema``, and make the schema if it is missing; None leaves them in their schemas. Return each relation's new
-    schema and name, by the old schema and name.
+    """Move relations to ``schema``, and return each relation's new schema and name, by the old schema and name.
 
-    ``rename`` gives one relation a new name. Then all other relations and all parts get new names, too, since the old objects stay beside
-    them. A name that begins with the relation's old name begins with the new name instead; any other name gets ``_`` before it. Raises
-    ConnectionFailed if the server refuses.
+    If ``schema`` doesn't exist, it is made. If it is None, the relations stay in their schemas.
+
+    ``rename`` has a relation and its new name. All other relations and all parts then get new names, too, since the old objects may be in
+    the same schema. A name that begins with the relation's old name begins with the new name instead. Any other name gets ``_``
+    before it. Raises ConnectionFailed if the server refuses.
     """
     if schema is not None:
         server.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(server.quoted(schema)))
@@ -72,7 +73,7 @@ def move_relations(
     taken = named_objects(server)
     moves: list[tuple[_Part, str, Name]] = []
     for number, part in enumerate(parts):
-        # A renamed object moves under a name that no other object has, so that there is no clash in either schema.
+        # While a renamed object moves, it has a name that no other object has. So names clash in neither schema.
         on_the_way = part.name if rename is None else f"pgstow on the way {number}"
         name = part.name if rename is None else _new_name(part, schema or part.schema, *rename, taken)
         taken.add((part.kind, schema or part.schema, name))
@@ -89,7 +90,7 @@ def move_relations(
 
 
 def can_rename_schema(server: Server, old: str, new: str) -> bool:
-    """True if the name ``new`` is free, and all extensions in the schema can be moved back out of it. Raises ConnectionFailed."""
+    """True if the name ``new`` is free, and all extensions in the schema can be moved to another schema. Raises ConnectionFailed."""
     fixed = server.fetch(
         "SELECT FROM pg_catalog.pg_extension JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE nspname = %s AND NOT extrelocatable",
         [old],
@@ -98,7 +99,7 @@ def can_rename_schema(server: Server, old: str, new: str) -> bool:
 
 
 def rename_schema(server: Server, old: str, new: str) -> None:
-    """Rename a schema with all its objects except extensions, which go to a new schema of the old name. Raises ConnectionFailed."""
+    """Rename a schema with all its objects, and move its extensions back to a new schema of the old name. Raises ConnectionFailed."""
     extensions = server.fetch(
         "SELECT extname FROM pg_catalog.pg_extension JOIN pg_catalog.pg_namespace n ON n.oid = extnamespace WHERE nspname = %s",
         [old],

@@ -1,4 +1,4 @@
-"""pg_restore's own options: frozen, and checked before the work begins."""
+"""The options of pg_restore: frozen, and checked before the work begins."""
 
 from dataclasses import dataclass, fields
 from itertools import combinations
@@ -6,7 +6,8 @@ from itertools import combinations
 from pipeline.errors import InvalidRequest
 
 SECTIONS = ("pre-data", "data", "post-data")
-"""An archive's sections, by pg_restore's names: definitions, then rows and large objects, then indexes, constraints, triggers and the like."""
+"""pg_restore's names of an archive's sections. Pre-data has definitions. Data has rows and large objects. Post-data has indexes, constraints,
+triggers and the like."""
 SINCE = {
     "no_table_access_method": 15,
     "transaction_size": 17,
@@ -17,7 +18,7 @@ SINCE = {
     "statistics": 18,
     "statistics_only": 18,
 }
-"""By field of RestoreOptions: the first major version whose pg_restore has the option. All versions have the others."""
+"""The first major version whose pg_restore has the option, by the field of RestoreOptions. All versions have the other options."""
 _EXCLUSIVE = (
     ("schema_only", "data_only", "statistics_only", "sections"),
     ("schema_only", "no_schema"),
@@ -26,12 +27,12 @@ _EXCLUSIVE = (
     ("statistics", "schema_only", "data_only", "no_statistics"),
     ("single_transaction", "transaction_size"),
 )
-"""Groups of fields of which only one may be given, as pg_restore itself would say."""
+"""Groups of fields that exclude each other, by pg_restore's rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestoreOptions:
-    """pg_restore's own options, by its names and with its meanings. Raises InvalidRequest if they contradict each other.
+    """The options of pg_restore, with its names and meanings. Raises InvalidRequest if they contradict each other.
 
     https://www.postgresql.org/docs/current/app-pgrestore.html
     """
@@ -62,31 +63,34 @@ class RestoreOptions:
     superuser: str | None = None
     single_transaction: bool = False
     transaction_size: int | None = None
-    """The number of objects after which pg_restore commits; None for a transaction for each object."""
+    """The number of objects after which pg_restore commits; None for one transaction for each object."""
     keep_going: bool = False
-    """True to go on after errors, as pg_restore does by default. If False, the first error ends pg_restore (``--exit-on-error``)."""
+    """True to go on after errors, which is pg_restore's default. If False, the first error ends pg_restore (``--exit-on-error``)."""
 
     def __post_init__(self) -> None:
         if unknown := [section for section in self.sections if section not in SECTIONS]:
             raise InvalidRequest(
-                f"{unknown[0]!r} is no section of an archive: say {', '.join(SECTIONS[:2])} or {SECTIONS[2]}."
+                f"{unknown[0]!r} is not a section of an archive: say {', '.join(SECTIONS[:2])} or {SECTIONS[2]}."
             )
         for one, other in (pair for group in _EXCLUSIVE for pair in combinations(group, 2)):
             if getattr(self, one) and getattr(self, other):
                 raise InvalidRequest(f"{option_of(one)} and {option_of(other)} exclude each other: say one of them.")
         if self.clean and self._makes_nothing:
             raise InvalidRequest(
-                "--clean drops what is made anew then, and this restore makes nothing: leave out --clean, or restore definitions, too."
+                "--clean drops objects that the restore then makes again, but this restore makes no objects: "
+                "leave out --clean, or restore definitions, too."
             )
         if self.if_exists and not self.clean:
-            raise InvalidRequest("--if-exists is about what --clean drops: say both.")
+            raise InvalidRequest("--if-exists concerns the objects that --clean drops: say both.")
         if self.disable_triggers and not self._makes_nothing:
-            raise InvalidRequest("--disable-triggers is for --data-only: else triggers are made after the data.")
+            raise InvalidRequest(
+                "--disable-triggers is for --data-only: other restores make the triggers after the data."
+            )
         if self.superuser and not self.disable_triggers:
-            raise InvalidRequest("--superuser is the role that --disable-triggers acts as: say both.")
+            raise InvalidRequest("--superuser names the role that --disable-triggers acts as: say both.")
         if self.keep_going and (self.single_transaction or self.transaction_size):
             option = option_of("single_transaction" if self.single_transaction else "transaction_size")
-            raise InvalidRequest(f"{option} ends at the first error: it can't go with --keep-going.")
+            raise InvalidRequest(f"{option} stops at the first error, so it can't be combined with --keep-going.")
 
     @property
     def _makes_nothing(self) -> bool:
@@ -94,7 +98,7 @@ class RestoreOptions:
 
     @property
     def makes_tables(self) -> bool:
-        """True if the restore makes tables, which must not exist before."""
+        """True if the restore makes tables. They must not exist before."""
         return not self._makes_nothing and (not self.sections or "pre-data" in self.sections)
 
     @property
@@ -105,18 +109,18 @@ class RestoreOptions:
 
     @property
     def restores_statistics(self) -> bool:
-        """True if the restore brings back the planner's statistics, if the archive has them."""
+        """True if the restore includes the planner's statistics that the archive may have."""
         return not (self.schema_only or self.data_only or self.no_statistics)
 
     @property
     def left_out(self) -> frozenset[str]:
-        """The kinds of entries on the database as a whole that aren't restored, in pg_dump's words."""
+        """The kinds of entries on the database as a whole that the restore leaves out, by pg_dump's names."""
         kinds = {"ACL": self.no_privileges, "COMMENT": self.no_comments, "SECURITY LABEL": self.no_security_labels}
         return frozenset(kind for kind, given in kinds.items() if given)
 
     @property
     def newest(self) -> tuple[int, str]:
-        """The major version of pg_restore that has all given options, and the option that needs it; 0 if every version has them."""
+        """The lowest major version of pg_restore that has all given options, and the option that needs it; 0 if every version has them."""
         return max(((major, option_of(name)) for name, major in SINCE.items() if getattr(self, name)), default=(0, ""))
 
     def arguments(self) -> list[str]:

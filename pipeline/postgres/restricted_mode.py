@@ -1,12 +1,15 @@
-r"""Scripts from a store are somebody else's text: psql must run none of the commands in them (CVE-2025-8714).
+r"""psql's restricted mode, in which it runs none of the commands in a script (CVE-2025-8714).
 
-Since August 2025, psql knows a restricted mode: after ``\restrict KEY``, it refuses each command until ``\unrestrict KEY``. pgstow enters the
-mode with a key of its own before psql sees the script. It takes the script's own keys out, since psql would refuse these lines, too. In
-place of the script's ``\connect``, pgstow writes its own, with the user's connection string and only to databases of the backup.
+A script from a store may be an attacker's. A command of psql in it, such as ``\!``, would run a program on this machine.
+
+Since August 2025, psql has a restricted mode: after ``\restrict KEY``, it refuses each command until ``\unrestrict KEY``. pgstow enters the
+mode with its own key before psql reads the script. It removes the script's own ``\restrict`` and ``\unrestrict``, since psql would refuse
+them, too. It replaces each ``\connect`` of the script by its own, with the user's connection string and only to databases of the backup.
 
 psql alone decides which lines are commands, and may disagree with pgstow's lexer about a line. In the restricted mode, psql still reads the
-argument of ``\unrestrict``. It runs a command between backquotes there, and the script's author may have found the key. So psql sees no
-``\unrestrict`` except pgstow's, anywhere in the script (``ENDS_THE_MODE``). pgstow's lines leave the mode only to enter it again.
+argument of ``\unrestrict``: it runs a program that stands between backquotes there. The script's author may also have found the key. So
+pgstow lets no ``\unrestrict`` except its own reach psql, anywhere in the script (``ENDS_THE_MODE``). pgstow's own lines leave the mode only to
+connect to another database, and then enter it again.
 
 https://www.postgresql.org/docs/current/app-psql.html, HandleSlashCmds() in command.c.
 """
@@ -22,11 +25,11 @@ from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.script_lexer import Kind, ScriptLexer
 
 ENDS_THE_MODE = (rb"\unrestrict", b":LAST_ERROR_MESSAGE", b"\0")
-"""Texts that a script may hold in rows alone. psql reads a variable's value as a part of the script, and the server chooses an error's message.
-psql leaves out all bytes from a NUL to the end of the line, so a NUL may stand within any of these texts."""
+"""Texts that a script may hold only in rows. psql inserts a variable's value into the script, and the server chooses an error's message. psql
+ignores all bytes from a NUL to the end of the line, so a NUL could hide any of these texts."""
 
 _FIRST_MINORS = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
-"""The first minor version of each major that knows the restricted mode; 18 and later know it from the start."""
+"""The first minor version of each major version that has the restricted mode. 18 and later have it from the start."""
 _OF_A_DUMP = re.compile(rb"\\(?:(?:un)?restrict [0-9A-Za-z]+|encoding SQL_ASCII)[ \r]*\n?")
 _CONNECT = re.compile(
     rb'\\connect (?:(?P<bare>[a-z_0-9]+)|"(?P<quoted>(?:[^"]|"")+)"|-reuse-previous=on "dbname=(?P<string>(?:[^"]|"")+)")[ \r]*\n?'
@@ -39,7 +42,7 @@ _LONGEST = 40  # characters of a command that is shown
 
 
 def find_psql(*, at_least_major: int, search: Sequence[Path] = ()) -> Program:
-    """Return a psql that knows the restricted mode; see :func:`find_program`. Raises ProgramMissing if there is none."""
+    """Return a psql that has the restricted mode; see :func:`find_program`. Raises ProgramMissing if there is none."""
     firsts = [f"{major}.{minor}" for major, minor in _FIRST_MINORS.items() if major >= at_least_major]
     return find_program(
         "psql",
@@ -51,7 +54,7 @@ def find_psql(*, at_least_major: int, search: Sequence[Path] = ()) -> Program:
 
 
 def connected_database(command: bytes) -> bytes | None:
-    """Return the name of the database that a script of pg_dumpall connects to by this command; None if it is another command."""
+    """Return the name of the database that this command of a pg_dumpall script connects to; None for any other command."""
     match = _CONNECT.fullmatch(command)
     if match is None:
         return None
@@ -64,19 +67,20 @@ def connected_database(command: bytes) -> bytes | None:
 
 
 def is_of_a_dump(command: bytes) -> bool:
-    """True if pg_dump or pg_dumpall writes such a command into its scripts."""
+    """True if pg_dump or pg_dumpall may have written the command into a script."""
     return bool(_OF_A_DUMP.fullmatch(command)) or connected_database(command) is not None
 
 
 def describe(command: bytes) -> str:
-    """Return the first word of a command, to show it: 40 characters at most."""
+    """Return the first word of a command, cut to 40 characters, to quote it in an error."""
     return re.split(r"\s", command.decode("utf-8", "replace"), maxsplit=1)[0][:_LONGEST]
 
 
 class RestrictedMode:
-    r"""One psql's restricted mode, in which it may connect to ``databases`` as a script of pg_dumpall's does.
+    r"""The restricted mode of one psql, which may connect only to ``databases``, as a script of pg_dumpall does.
 
-    It never connects to ``others``. These are the names' bytes in the server, which mean other names in other encodings.
+    psql never connects to ``others``, which has the bytes of names on the server. In another encoding, the same bytes could be the name of
+    an allowed database.
     """
 
     def __init__(self, databases: Collection[str] = (), others: Collection[bytes] = ()) -> None:
@@ -85,16 +89,16 @@ class RestrictedMode:
         self._databases = frozenset(databases)
 
     def entry(self, *, stops_at_errors: bool) -> str:
-        """Return a script for psql to run before any other. psql ends if it doesn't know the mode."""
+        """Return a script that psql must run first. It enters the mode. psql ends if it doesn't have the mode."""
         enter = f"\\set ON_ERROR_STOP on\n\\restrict {self._key}\n"
         if stops_at_errors:
             return enter
         return f"{enter}\\unrestrict {self._key}\n\\set ON_ERROR_STOP off\n\\restrict {self._key}\n"
 
     def of(self, script: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the parts of the script as psql may read it.
+        """Yield the script in parts, changed so that psql may run it.
 
-        Raises BackupDamaged at a command that pg_dump doesn't write, and at ``ENDS_THE_MODE`` outside of rows.
+        Raises BackupDamaged at a command that pg_dump doesn't write, and at a text of ``ENDS_THE_MODE`` outside rows.
         """
         lexer, key = ScriptLexer(), self._key
         try:
@@ -110,13 +114,13 @@ class RestrictedMode:
             raise BackupDamaged(str(exc)) from exc
 
     def _database(self, command: bytes, encoding: str) -> bytes:
-        """Return the name of the database to connect to, as the server's bytes. Raises BackupDamaged if the backup lacks the database."""
+        """Return the name of the database that the command connects to, in bytes. Raises BackupDamaged if the backup lacks the database."""
         name = connected_database(command)
         if name is None:
             raise BackupDamaged(
                 f"The script has psql's command {describe(command)}, which pg_dump doesn't write there. The rest of the script is not run."
             )
-        _refuse_ends(name)  # psql has a variable of it
+        _refuse_ends(name)  # psql puts the name into a variable
         meant = {name.decode("utf-8", "replace"), shown(name, encoding)}
         if name in self._others or self._databases.isdisjoint(meant):
             raise BackupDamaged(
@@ -126,14 +130,14 @@ class RestrictedMode:
 
 
 def find_end(sql: bytes) -> str | None:
-    """Return the first of ``ENDS_THE_MODE`` that is in a part of a script, to show it; None if there is none."""
+    """Return the first text of ``ENDS_THE_MODE`` in a part of a script, to quote it in an error; None if there is none."""
     return next((end.decode().replace("\0", "a NUL") for end in ENDS_THE_MODE if end in sql), None)
 
 
 def _without_ends(pieces: Iterable[tuple[Kind, bytes]]) -> Iterator[tuple[Kind, bytes]]:
-    """Yield pieces of the same meaning, without ``ENDS_THE_MODE``. Raises BackupDamaged if it stands outside of rows."""
+    """Yield pieces with the same meaning, but without the texts of ``ENDS_THE_MODE``. Raises BackupDamaged at one outside rows."""
     kept = max(map(len, ENDS_THE_MODE)) - 1
-    before, text = Kind.SQL, b""  # text goes on in the next piece
+    before, text = Kind.SQL, b""  # the end of a piece is kept, since a text may continue in the next piece
     for kind, piece in pieces:
         if kind is not before or kind is Kind.COMMAND:
             yield before, text
@@ -149,7 +153,10 @@ def _without_ends(pieces: Iterable[tuple[Kind, bytes]]) -> Iterator[tuple[Kind, 
 
 
 def _escape_ends(rows: bytes) -> bytes:
-    """Return the same rows, with a number in place of a letter: pg_dump doubles backslashes, so the letter belongs to a value."""
+    r"""Return the same rows, with the second character of each text as an octal escape, such as ``\165`` for ``u``.
+
+    pg_dump doubles each backslash in a value, so the second character belongs to a value, and COPY reads the escape as the same character.
+    """
     for end in ENDS_THE_MODE:
         if len(end) > 1 and end in rows:
             rows = rows.replace(end, b"%b\\%03o%b" % (end[:1], end[1], end[2:]))
@@ -159,12 +166,12 @@ def _escape_ends(rows: bytes) -> bytes:
 def _refuse_ends(text: bytes) -> None:
     if end := find_end(text):
         raise BackupDamaged(
-            f"The script has {end}, by which a script can end psql's restricted mode. The rest of the script is not run."
+            f"The script has {end}, which could end psql's restricted mode. The rest of the script is not run."
         )
 
 
 def _connect(database: bytes, left: str, entered: str) -> bytes:
-    """Return lines that have psql connect to another database of the same server, and do nothing else."""
+    """Return lines by which psql leaves the mode, connects to another database of the same server, and enters the mode again."""
     value = database.replace(b"\\", b"\\\\").replace(b"'", b"\\'").replace(b'"', b'""')
     encoding = b"" if database.isascii() else b"\\encoding SQL_ASCII\n"
     connect = b"\\connect -reuse-previous=on \"dbname='%b'\"\n" % value

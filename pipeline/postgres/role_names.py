@@ -1,8 +1,8 @@
 """Finds the roles that an archive names, and replaces them.
 
-Owners are a field of each entry. Other roles stand in the SQL of a few kinds of entries (``buildACLCommands`` in dumputils.c,
-``dumpPolicy`` and ``dumpUserMappings`` in pg_dump.c). That SQL is split into tokens, so that neither a literal nor another object of a
-role's name is taken for it.
+Each entry has a field for its owner. Other roles are in the SQL of a few kinds of entries (``buildACLCommands`` in dumputils.c,
+``dumpPolicy`` and ``dumpUserMappings`` in pg_dump.c). pgstow splits this SQL into tokens. So it takes neither a literal nor another object
+with the same name for a role.
 """
 
 import re
@@ -16,9 +16,9 @@ from pipeline.postgres.toc_format import rewrite
 _NAMES_ROLES = frozenset({"ACL", "DEFAULT ACL", "DATABASE PROPERTIES", "POLICY", "USER MAPPING"})
 _TOKEN = re.compile(
     r"""
-      [eE]'(?>(?:[^'\\]+|''|\\.)*)(?:'|\Z)               # a literal with escapes; without an end, all the rest is the literal
+      [eE]'(?>(?:[^'\\]+|''|\\.)*)(?:'|\Z)               # a literal with escapes; if its end is missing, it goes on to the end
     | '(?>(?:[^']+|'')*)(?:'|\Z)                          # a literal
-    | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z) # a literal in dollars
+    | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z) # a literal in dollar quotes
     | "(?P<quoted>(?>(?:[^"]+|"")+))(?:"|\Z)
     | (?P<word>[^\W\d][\w$]*)
     | (?P<mark>\S)
@@ -26,14 +26,15 @@ _TOKEN = re.compile(
     re.DOTALL | re.VERBOSE,
 )
 _BEFORE_ROLES = frozenset({"TO", "FROM", "FOR", "ROLE", "AUTHORIZATION", "BY"})
-"""pg_dump writes key words in capitals, and a name that has capitals, or is a key word, in quotes (``fmtId`` in string_utils.c)."""
+"""Key words before a role's name. pg_dump writes key words in capitals, and quotes a name that has capitals or is a key word (``fmtId`` in
+string_utils.c)."""
 _EVERYBODY = "public"
-"""No role can have this name. pg_dump writes it in capitals, except in a user mapping."""
+"""Stands for all roles; no role can have this name. pg_dump writes it in capitals, except in a user mapping."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Mention:
-    """A role's name in SQL, from ``start`` to before ``end``."""
+    """A role's name in SQL. It begins at the offset ``start``, and ends before the offset ``end``."""
 
     role: str
     start: int
@@ -47,7 +48,7 @@ def roles_of(entry: TocEntry) -> set[str]:
 
 
 def with_roles(entry: TocEntry, roles: Mapping[str, str]) -> TocEntry:
-    """Return the entry with other roles: ``roles`` has the new names, by the names in the entry."""
+    """Return the entry with other roles. ``roles`` has the new names by the old names."""
     return replace(
         entry,
         owner=roles.get(entry.owner, entry.owner),
@@ -58,10 +59,10 @@ def with_roles(entry: TocEntry, roles: Mapping[str, str]) -> TocEntry:
 
 
 def rename_roles(data: bytes, roles: Mapping[str, str]) -> bytes:
-    """Return the table of contents with other roles: ``roles`` has the new names, by the names in the table.
+    """Return the table of contents with other roles. ``roles`` has the new names by the old names.
 
-    Changes only pg_dump's own SQL on roles: no code (functions, expressions) and no setting's value. Raises InvalidRequest
-    if the archive names one of ``roles`` nowhere, or if its encoding lacks a character of a new name.
+    Only pg_dump's own SQL on roles changes. Functions, expressions and values of settings stay as they are. Raises InvalidRequest if the
+    archive doesn't name one of the old names, or if its encoding lacks a character of a new name.
     """
     found: set[str] = set()
 
@@ -72,7 +73,9 @@ def rename_roles(data: bytes, roles: Mapping[str, str]) -> bytes:
 
     changed = rewrite(data, change)
     if absent := sorted(roles.keys() - found):
-        raise InvalidRequest(f"Nothing in the backup belongs to the role {absent[0]}, and no grant or policy names it.")
+        raise InvalidRequest(
+            f"The backup doesn't name the role {absent[0]}: the role owns no object in it, and no grant or policy names the role."
+        )
     return changed
 
 
@@ -86,7 +89,7 @@ def _renamed(sql: str, description: str, roles: Mapping[str, str]) -> str:
 
 
 def _renamed_tag(entry: TocEntry, roles: Mapping[str, str]) -> str:
-    """Return the tag with other roles. Only a user mapping's tag has a role: ``USER MAPPING role SERVER server``."""
+    """Return the tag with other roles. Only the tag of a user mapping has a role: ``USER MAPPING role SERVER server``."""
     if entry.description == "USER MAPPING":
         for role in roles_of(entry) - {entry.owner}:
             if role in roles and entry.tag.startswith(f"USER MAPPING {role} SERVER "):
@@ -100,7 +103,7 @@ def _mentions(sql: str, description: str) -> Iterator[_Mention]:
     expected = listing = False
     for token in _TOKEN.finditer(sql):
         if description == "POLICY" and token["word"] in {"USING", "WITH"}:
-            return  # its expressions come last, and may have any of the key words in them
+            return  # expressions follow, which may have any of the key words in them
         name = token["quoted"].replace('""', '"') if token["quoted"] else token["word"]
         if expected and name and (token["quoted"] or name == name.lower()):
             if name != _EVERYBODY:

@@ -1,4 +1,4 @@
-"""A temporary database on somebody's server."""
+"""A temporary database on a server of the user's."""
 
 import secrets
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from pipeline.postgres.maintenance import drop_database, maintenance_database
 def scratch_database(server: Conninfo, purpose: str, notify: Notify) -> Iterator[Conninfo]:
     """Yield a connection string with the name of a new database, ``pgstow_<purpose>_…``. The caller makes the database.
 
-    Drops the database at the end of the block. Raises ConnectionFailed, and DatabaseLeft if the database can't be dropped. If the block
-    failed before, its own failure is raised, and a notice names the database.
+    The end of the block drops the database. Raises ConnectionFailed, or DatabaseLeft if the database can't be dropped. If the block itself
+    fails and the database can't be dropped either, the block's error is raised, and a notice names the database.
     """
     name = f"pgstow_{purpose}_{secrets.token_hex(6)}"
     maintenance = maintenance_database(server)

@@ -1,4 +1,4 @@
-"""Reads an SQL script of pg_dump, pg_restore or pg_dumpall as it passes: finds the tables whose data it has, and checks that it is whole."""
+"""Reads an SQL script of pg_dump, pg_restore or pg_dumpall as a stream: finds the tables with data in it, and checks that it is whole."""
 
 import hashlib
 import re
@@ -15,26 +15,26 @@ from pipeline.postgres.script_lexer import COPY, Kind, ScriptLexer
 from pipeline.postgres.toc import Toc
 
 Take = Callable[[str, str, bytes], None]
-"""Called with schema, name and some bytes of a table's rows."""
+"""A function that is called with schema, name and some bytes of a table's rows."""
 
 TableName = tuple[str | None, str, str]
-"""Database (None unless the script is a cluster's), schema and name."""
+"""Database, schema and name. The database is None unless the script is a cluster's."""
 
 _VIA_ROOT = re.compile(
     rb"\n-- Data for Name: (?P<tag>[^\n]*); Type: TABLE DATA; Schema: (?P<namespace>[^\n]*); Owner: [^\n]*\n--\n\n"
     rb"-- load via partition root [^\n]*\n\n\Z"
 )
-"""Comes before rows that the partitioned table routes to their partition: dumpTableData() in pg_dump.c."""
-_KEPT = 4096  # bytes of SQL, in which such a comment or the script's end may lie
+"""The comment before rows that are loaded via the partitioned table (dumpTableData() in pg_dump.c)."""
+_KEPT = 4096  # bytes of SQL: enough for such a comment, or for the script's end
 _ENDS = {
     False: b"\n-- PostgreSQL database dump complete\n",  # _dumpEndMessage in RestoreArchive(), pg_backup_archiver.c
     True: b"\n-- PostgreSQL database cluster dump complete\n",  # main() in pg_dumpall.c
 }
-"""The end of a script; of a cluster's script under True."""
+"""The text at the end of a script: False for a database's script, True for a cluster's."""
 
 
 @dataclass(slots=True)
-class _Passing:
+class _TableInProgress:
     database: str | None
     schema: str
     relation: str
@@ -45,7 +45,7 @@ class _Passing:
 
 
 class ScriptReader:
-    """Takes a script piece by piece. ``of_cluster`` is true for a script of pg_dumpall's. ``take`` gets every table's rows."""
+    """Reads a script piece by piece. ``of_cluster`` is true for a script of pg_dumpall. ``take`` gets the rows of every table."""
 
     def __init__(self, *, of_cluster: bool = False, take: Take | None = None) -> None:
         self._of_cluster = of_cluster
@@ -54,39 +54,40 @@ class ScriptReader:
         self._before = b"\n"
         """The last bytes of SQL."""
         self._database: str | None = None
-        self._table: _Passing | None = None
+        self._table: _TableInProgress | None = None
         self._expected: Sequence[TableName] | None = None
         self._found: list[TableData] = []
         self.large_objects = False
-        """True if large objects have to come. The script then begins transactions itself (``StartRestoreLOs`` in pg_backup_archiver.c)."""
+        """True if the script must have large objects. It then begins and ends transactions itself (``StartRestoreLOs`` in
+        pg_backup_archiver.c)."""
 
     def expect(self, tables: Sequence[TableName], *, large_objects: bool = False) -> None:
-        """Expect the data of exactly these tables, in this order: :meth:`write` and :meth:`finish` raise DumpFailed at other data."""
+        """Expect the data of exactly these tables, in this order. For other data, :meth:`write` and :meth:`finish` raise DumpFailed."""
         self._expected, self.large_objects = tables, large_objects
 
     @property
     def encoding(self) -> str:
-        """The script's encoding, by PostgreSQL's name. In a cluster's script, each database has its own."""
+        """PostgreSQL's name of the script's encoding. In a cluster's script, each database may have another one."""
         return self._lexer.encoding
 
     @property
     def current(self) -> str | None:
-        """The table whose rows are passing; None if no rows are."""
+        """Schema and name of the table whose rows are being read, with a dot between; None outside rows."""
         return f"{self._table.schema}.{self._table.relation}" if self._table else None
 
     def write(self, data: bytes) -> None:
-        """Take the next piece. Raises DumpFailed if it can't be part of such a script."""
+        """Read the next piece. Raises DumpFailed if it can't be part of such a script."""
         self._take_pieces(self._lexer.split(data))
 
     def finish(self) -> list[TableData]:
-        """Return the tables whose data was in the script, in its order. Raises DumpFailed if the script isn't whole."""
+        """Return the tables with data in the script, in its order. Raises DumpFailed if the script isn't whole."""
         self._take_pieces(self._lexer.split(b"", last=True))
         if self._table:
             raise DumpFailed(f"The script is cut short in the data of {self.current}.")
         if not self._lexer.between_statements or _ENDS[self._of_cluster] not in self._before:
             raise DumpFailed("The script is cut short.")
         if missing := (self._expected or ())[len(self._found) :]:
-            raise DumpFailed(f"The script lacks the data of {_shown(missing[0])}, which it must have.")
+            raise DumpFailed(f"The script lacks the data of {_shown(missing[0])}.")
         if twice := [name for name, times in Counter(map(_name, self._found)).items() if times > 1]:
             raise DumpFailed(f"The script has the data of {_shown(twice[0])} twice.")
         return self._found
@@ -114,10 +115,10 @@ class ScriptReader:
         elif name is not None or not is_of_a_dump(command):
             raise DumpFailed(
                 f"The script has psql's command {describe(command)} outside of quotes and rows, so no restore would run the script. "
-                "The name of an object may hold the command after a line's end: rename the object, or use the directory format."
+                "An object's name may hold a newline and the command: rename the object, or use the directory format."
             )
 
-    def _begin(self, statement: bytes) -> _Passing:
+    def _begin(self, statement: bytes) -> _TableInProgress:
         copy = COPY.fullmatch(statement)
         if copy is None or self._table:
             raise DumpFailed("The script has rows within rows.")
@@ -127,17 +128,17 @@ class ScriptReader:
         if self._expected is not None:
             wanted = self._expected[len(self._found)] if len(self._found) < len(self._expected) else None
             if wanted is None or (name != wanted and not via_root):
-                instead = f"the data of {_shown(wanted)} has to come" if wanted else "its end has to come"
-                raise DumpFailed(f"The script has data of {_shown(name)} where {instead}.")
+                instead = f"the data of {_shown(wanted)}" if wanted else "the script's end"
+                raise DumpFailed(f"The script has data of {_shown(name)} in the place of {instead}.")
             name = wanted
         elif via_root:
             schema, relation = (shown(via_root[part], self.encoding) for part in ("namespace", "tag"))
             name = self._database, schema, relation
-        return _Passing(*name, shown(copy["columns"] or b"", self.encoding))
+        return _TableInProgress(*name, shown(copy["columns"] or b"", self.encoding))
 
     def _pass(self, rows: bytes) -> None:
         if (table := self._table) is None:
-            raise DumpFailed("The script has rows of no table.")
+            raise DumpFailed("The script has rows that belong to no table.")
         table.digest.update(rows)
         table.rows += rows.count(b"\n")
         table.size += len(rows)
@@ -146,7 +147,7 @@ class ScriptReader:
 
     def _end(self) -> None:
         if (table := self._table) is None:
-            raise DumpFailed("The script has the end of no table's rows.")
+            raise DumpFailed("The script has an end of rows without rows before it.")
         table.digest.update(COPY_END)
         self._found.append(
             TableData(
@@ -163,7 +164,7 @@ class ScriptReader:
 
 
 def tables_with_data(toc: Toc) -> list[TableName]:
-    """Return the tables whose data pg_dump or pg_restore writes for this table of contents, in that order."""
+    """Return the tables whose data pg_dump or pg_restore writes for this table of contents, in the same order."""
     return [(None, entry.namespace, entry.tag) for entry in toc.entries if entry.description == "TABLE DATA"]
 
 
@@ -175,7 +176,7 @@ def _refuse_end(sql: bytes) -> None:
     if end := find_end(sql):
         raise DumpFailed(
             f"The script has {end} outside of rows, so no restore would run the script. "
-            "A function, a comment or a name may hold it: change the object, or use the directory format."
+            "A function, a comment or a name may hold this text: change the object, or use the directory format."
         )
 
 

@@ -1,7 +1,7 @@
-r"""An SQL script divided as psql reads it, piece by piece: SQL, rows after COPY, and commands of psql's own.
+r"""Divides an SQL script into pieces, as psql reads it: SQL, rows after COPY, and psql's own commands.
 
-psql finds a command at each backslash outside of quotes, comments and rows, also in the middle of a line. The rules of quotes and comments
-are those of ``psqlscan.l``. A long quote, comment or table costs no memory.
+psql finds a command at each backslash outside of quotes, comments and rows, even in the middle of a line. The rules for quotes and comments
+are the same as in ``psqlscan.l``. The lexer never holds a whole quote, comment or table in memory.
 """
 
 import re
@@ -12,7 +12,7 @@ from pipeline.errors import DumpFailed
 from pipeline.postgres.wide_characters import hide_wide, is_wide
 
 LONGEST = 1024 * 1024
-"""Bytes of the longest word, tag of a dollar quote, command or COPY statement. A COPY statement of 1,600 columns has a fifth of these."""
+"""The most bytes of a word, a dollar quote's tag, a command or a COPY statement. A COPY statement of 1,600 columns has a fifth of them."""
 
 
 class Kind(Enum):
@@ -20,11 +20,11 @@ class Kind(Enum):
 
     SQL = auto()
     COPY = auto()
-    """A whole statement ``COPY … FROM stdin;`` as pg_dump writes it, with the end of its line."""
+    """A whole statement ``COPY … FROM stdin;`` as pg_dump writes it, with its newline."""
     ROWS = auto()
     END_OF_ROWS = auto()
     COMMAND = auto()
-    """A backslash and the rest of its line, which psql would run."""
+    """A backslash and the rest of its line, which psql would run as a command."""
 
 
 class _In(Enum):
@@ -35,22 +35,23 @@ class _In(Enum):
     ESCAPED_STRING = auto()
     """A string in which a backslash escapes the next character."""
     GAP = auto()
-    """After such a string. psql looks at one line after another. So the string goes on only behind a carriage return in white space."""
+    """Behind such a string. psql reads line by line. So the string continues only if another one follows after white space with a carriage
+    return."""
     IDENTIFIER = auto()
     DOLLAR_QUOTE = auto()
     LINE_COMMENT = auto()
     BLOCK_COMMENT = auto()
     ROW_START = auto()
-    """At the beginning of a row, or of the mark that ends the rows."""
+    """At the beginning of a row, or of the mark at the end of the rows."""
     ROWS = auto()
 
 
 _ROWS = frozenset({_In.ROW_START, _In.ROWS})
 _READ_BY_BYTE = _ROWS | {_In.DOLLAR_QUOTE}
-"""In these, no byte of a longer character can look like the end."""
+"""The parts in which the lexer need not know characters: no byte of a longer character can look like the part's end."""
 _QUOTES = {_In.STRING: b"'", _In.IDENTIFIER: b'"'}
 
-# Groups are atomic and not possessive: before 3.11.5, Python matches too much by a possessive group in which it goes back (gh-106052).
+# Groups are atomic and not possessive: before 3.11.5, Python matches too much if it backtracks in a possessive group (gh-106052).
 _NEITHER_COPY_NOR_SET = rb";(?=[ \n]*+(?:[ABD-RT-Z;]|SEL))"
 _CODE = re.compile(
     rb"""(?>(?:[^'"$;\\/-]*+(?:%b|-(?=[^-])|/(?=[^*])))*)[^'"$;\\/-]*+""" % _NEITHER_COPY_NOR_SET, re.DOTALL
@@ -60,7 +61,7 @@ _QUOTING_CODE = re.compile(
     % _NEITHER_COPY_NOR_SET,
     re.DOTALL,
 )
-"""Code with whole quotes, if no backslash escapes anything in a string."""
+"""Code with whole quotes, for scripts in which a backslash in a plain string escapes nothing."""
 _WORD = bytes(range(0x80, 0x100)) + b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_$"
 _REST_OF_WORD = re.compile(rb"[0-9A-Za-z_$\x80-\xff]*+")
 _OPENING = frozenset({b"'", b'"', b"$"})
@@ -83,21 +84,21 @@ _SET = re.compile(
 _LONGEST_SET = 200  # bytes
 _END_OF_ROWS = b"\n\\.\n"
 _PART = 64 * 1024  # bytes
-_WIDE_PART = 4 * 1024  # bytes, which are looked at again behind each dollar quote and each table's rows
+_WIDE_PART = 4 * 1024  # bytes: small, since the lexer reads them again behind each dollar quote and each table's rows
 
 
 class ScriptLexer:
-    """Divides one script. Raises DumpFailed if a word, a tag, a command or a COPY statement has no end."""
+    """Divides one script. Raises DumpFailed if a word, a tag, a command or a COPY statement is longer than :data:`LONGEST`."""
 
     def __init__(self) -> None:
         self.encoding = "UTF8"
         """The encoding of the last ``SET client_encoding``."""
         self._first_encoding: str | None = None
         self._rest = b""
-        """Bytes that aren't divided yet."""
+        """Bytes that aren't yet divided."""
         self._in = _In.CODE
         self._begun = False
-        """True if a statement has begun."""
+        """True if a statement has begun and not ended."""
         self._backslash_escapes = False
         """True if ``standard_conforming_strings`` is off."""
         self._tag = b""
@@ -111,17 +112,17 @@ class ScriptLexer:
 
     @property
     def between_statements(self) -> bool:
-        """True if a script may end here."""
+        """True if the script may end here."""
         return self._in in {_In.CODE, _In.LINE_COMMENT} and not self._begun
 
     def split_all(self, script: Iterable[bytes]) -> Iterator[tuple[Kind, bytes]]:
-        """Yield the pieces of a whole script, in order. Raises DumpFailed as the class says."""
+        """Yield the pieces of a whole script, in order. Raises DumpFailed as described at the class."""
         for part in script:
             yield from self.split(part)
         yield from self.split(b"", last=True)
 
     def split(self, data: bytes, *, last: bool = False) -> Iterator[tuple[Kind, bytes]]:
-        """Yield the next pieces, in order. All pieces together are the script. ``last`` is true if no data follow."""
+        """Yield the next pieces, in order. All pieces joined are the script. ``last`` is true if no data follow."""
         start = 0
         while start < len(data):
             end = start + (_WIDE_PART if is_wide(self.encoding) else _PART)
@@ -161,11 +162,11 @@ class ScriptLexer:
             raise DumpFailed(f"The script has a word, a command or a COPY statement of more than {LONGEST:,} bytes.")
 
     def _readable(self, raw: bytes, *, last: bool) -> bytes:
-        """Return the text, in which each byte of ASCII is a character of its own. Leave out a character at the end that isn't whole yet."""
+        """Return the text, changed so that each byte of ASCII in it is a whole character. Leave out an incomplete character at the end."""
         return raw if self._in in _READ_BY_BYTE else hide_wide(raw, self.encoding, last=last)
 
     def _next(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
-        """Return the kind and the end of the next piece. The end is ``at`` if more of the script must come first."""
+        """Return the kind and the end of the next piece. If the lexer needs more of the script first, the end is ``at``."""
         match self._in:
             case _In.CODE:
                 return self._in_code(text, at, last=last)
@@ -189,7 +190,7 @@ class ScriptLexer:
                 return Kind.SQL, self._in_block_comment(text, at)
 
     def _behind(self, end: int, otherwise: int) -> int:
-        """Return ``end``, and go on in code behind the quote or comment. If ``end`` is 0, it is still to come: return ``otherwise``."""
+        """Return ``end``, and continue in code behind the quote or comment. If ``end`` is 0, its end isn't there yet: return ``otherwise``."""
         if end:
             self._in = _In.CODE
         return end or otherwise
@@ -205,7 +206,7 @@ class ScriptLexer:
         if mark == b"\\" and end == at:
             return self._at_command(text, at, last=last)
         word = text[at:end][len(text[at:end].rstrip(_WORD)) :]
-        if not mark:  # the word may go on in the next piece
+        if not mark:  # the word may continue in the next piece
             end -= len(word)
         if mark == b";":
             self._begun = False
@@ -242,7 +243,7 @@ class ScriptLexer:
         return at + 1 if end < len(text) else at
 
     def _at_statement(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int] | None:
-        """Return the kind and the end of a COPY or SET statement; None if another statement begins."""
+        """Return the kind and the end of a COPY or SET statement; None if another statement begins at ``at``."""
         if b"COPY ".startswith(text[at : at + 5]):
             if copy := COPY.match(text, at):
                 self._in = _In.ROW_START
@@ -261,7 +262,7 @@ class ScriptLexer:
         return None
 
     def _at_command(self, text: bytes, at: int, *, last: bool) -> tuple[Kind, int]:
-        if text[at + 1 : at + 2] in {b";", b":"}:  # psql takes these two bytes for the second alone
+        if text[at + 1 : at + 2] in {b";", b":"}:  # psql reads these two bytes as the second alone
             return Kind.SQL, at + 2
         end = text.find(b"\n", at) + 1
         if end or last:

@@ -19,25 +19,25 @@ from pipeline.postgres.locales import locale_options
 from pipeline.postgres.relations import Relations
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
-_BATCH = 256 * 1024  # bytes of rows that are handed on at once
+_BATCH = 256 * 1024  # bytes of rows that are passed on at once
 _CANCEL_TIMEOUT = 5.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """An exported snapshot, its time, and its place in the write-ahead log."""
+    """An exported snapshot, its time, and its position in the write-ahead log."""
 
     name: str
-    """For ``pg_dump --snapshot``; valid until :meth:`Server.release_snapshot`."""
+    """The snapshot's name for ``pg_dump --snapshot``; valid until :meth:`Server.release_snapshot`."""
     taken_at: datetime
-    """When the transaction began, in UTC, by the server's clock."""
+    """The time when the transaction began, in UTC, by the server's clock."""
     wal_lsn: str | None
-    """The position in the write-ahead log, replayed on a standby; None if the role may not ask for it."""
+    """The position in the write-ahead log; on a standby, the last replayed position. None if the role may not read it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """The properties of a database that CREATE DATABASE needs to make a database like it, and that an auditor wants to know."""
+    """The properties of a database that a manifest records. CREATE DATABASE needs some of them, and auditors may want the others."""
 
     name: str
     encoding: str
@@ -52,7 +52,7 @@ class DatabaseFacts:
     tablespace: str | None
     """The database's default tablespace; None for pg_default."""
     system_identifier: str | None
-    """The cluster's number; None if the role may not ask for it."""
+    """The cluster's identifier; None if the role may not read it."""
     standby: bool
     time_zone: str
     bytea_output: str
@@ -60,7 +60,7 @@ class DatabaseFacts:
 
 
 class Server(Relations):
-    """A session, with queries on the server and its databases. Methods raise ConnectionFailed if the server refuses or goes away."""
+    """A session with queries on the server and its databases. Methods raise ConnectionFailed if a query fails or the connection ends."""
 
     def describe(self) -> DatabaseFacts:
         """Return the properties of the session's database."""
@@ -96,9 +96,9 @@ class Server(Relations):
         )
 
     def export_snapshot(self, *, serializable: bool = False) -> Snapshot:
-        """Begin a transaction that lasts until :meth:`release_snapshot`. Return its snapshot, which other sessions can share.
+        """Begin a transaction that lasts until :meth:`release_snapshot`. Return its snapshot, which other sessions can use, too.
 
-        With ``serializable``, wait for a snapshot that shows no serializable transaction half done. A standby gives none.
+        With ``serializable``, wait for a snapshot without serialization anomalies. A standby has no such snapshot.
         """
         level = "SERIALIZABLE READ ONLY DEFERRABLE" if serializable else "REPEATABLE READ READ ONLY"
         self.execute(f"BEGIN ISOLATION LEVEL {level}")
@@ -117,14 +117,14 @@ class Server(Relations):
             self.execute("COMMIT")
 
     def databases(self) -> list[str]:
-        """Return the names of the databases that allow connections; template1 first, as in pg_dumpall."""
+        """Return the names of the databases that allow connections, template1 first, as pg_dumpall does."""
         rows = self.fetch(
             "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname <> 'template1', datname"
         )
         return [name for (name,) in rows]
 
     def roles(self) -> list[str]:
-        """Return the names of the cluster's roles, without the roles that every server has (``pg_…``)."""
+        """Return the names of the cluster's roles, without PostgreSQL's own roles (``pg_…``)."""
         return [
             name for (name,) in self.fetch("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname !~ '^pg_' ORDER BY 1")
         ]
@@ -134,7 +134,7 @@ class Server(Relations):
         return [name for (name,) in self.fetch("SELECT rolname FROM pg_catalog.pg_roles WHERE rolsuper ORDER BY 1")]
 
     def tablespaces(self) -> list[str]:
-        """Return the names of the cluster's tablespaces, without the tablespaces that every server has (``pg_…``)."""
+        """Return the names of the cluster's tablespaces, without PostgreSQL's own tablespaces (``pg_…``)."""
         return [
             name
             for (name,) in self.fetch("SELECT spcname FROM pg_catalog.pg_tablespace WHERE spcname !~ '^pg_' ORDER BY 1")
@@ -146,9 +146,9 @@ class Server(Relations):
         return bool(readable)
 
     def large_object_sizes(self, oids: Sequence[int]) -> dict[int, int]:
-        """Return the bytes of each large object by OID. The role must be allowed to read them. The query works on a standby, too.
+        """Return the bytes of each large object, by OID. The role must be allowed to read them. The query works on a standby, too.
 
-        lo_open(…, INV_READ) reads with the transaction's snapshot, and lo_lseek64(…, SEEK_END) looks only at the last page.
+        lo_open(…, INV_READ) uses the transaction's snapshot. lo_lseek64(…, SEEK_END) reads only the last page of the large object.
         """
         rows = self.fetch(
             "SELECT oid::bigint, pg_catalog.lo_lseek64(fd, 0, 2), pg_catalog.lo_close(fd) FROM "
@@ -163,21 +163,21 @@ class Server(Relations):
         return int(count)
 
     def create_database(self, name: str, like: Source, *, in_tablespace: bool = False) -> None:
-        """Make an empty database with the encoding and locale of ``like``; with ``in_tablespace``, in a tablespace of the same name, too.
+        """Make an empty database with the encoding and locale of ``like``. With ``in_tablespace``, put it into the tablespace of ``like``.
 
-        Raises RestoreFailed if there is no such tablespace, TargetNotEmpty if the database exists, and ConnectionFailed if the server refuses.
+        Raises RestoreFailed if there is no such tablespace, TargetNotEmpty if the database exists, or ConnectionFailed if the server refuses.
         """
         options = locale_options(like, self.major)
         if in_tablespace and like.tablespace is not None:
             if like.tablespace not in self.tablespaces():
                 raise RestoreFailed(
-                    f"The server has no tablespace {like.tablespace}, in which the database was. Make it (restore --globals-only makes all "
-                    "tablespaces), or leave tablespaces out with --no-tablespaces."
+                    f"The database was in the tablespace {like.tablespace}, which the server doesn't have. Make the tablespace "
+                    "(pgstow restore --globals-only makes all tablespaces), or leave out tablespaces with --no-tablespaces."
                 )
             options.append(sql.SQL("TABLESPACE {}").format(self.quoted(like.tablespace)))
         statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}")
         try:
-            # Without the cancellation, the server would go on, and a drop of the database would come too early.
+            # Without the cancellation, the server would go on making the database, and a drop would come too early.
             with self._cancelled_by_signals():
                 self.execute(statement.format(self.quoted(name), sql.SQL(" ").join(options)))
         except StatementRefused as exc:
@@ -187,7 +187,7 @@ class Server(Relations):
 
     @contextmanager
     def _cancelled_by_signals(self) -> Iterator[None]:
-        """If a signal ends the block, end its statement on the server, too. Otherwise the server would notice only when the statement ends."""
+        """If a signal ends the block, cancel its statement on the server. Otherwise the server would go on until the statement ends."""
         try:
             yield
         except PipelineError:
@@ -205,30 +205,30 @@ class Server(Relations):
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(self.quoted(name)))
 
     def count_rows(self, schema: str, relation: str) -> int:
-        """Return the number of rows of one table, without its children's. Raises RestoreFailed if the table is missing, or is no table."""
+        """Return the number of rows of one table, without its children. Raises RestoreFailed if there is no such table."""
         query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {}").format(self.quoted(schema, relation))
         with self.errors(), self._held(schema, relation):
             row = self._connection.execute(query).fetchone()
         return int(row[0]) if row else 0
 
     def copy_rows(self, schema: str, relation: str, columns: str, encoding: str) -> Iterator[bytes]:
-        """Yield the rows of one table, without its children's, as COPY's text in ``encoding``, in batches of about 256 KiB.
+        """Yield the rows of one table, without its children, as COPY's text in ``encoding``, in batches of about 256 KiB.
 
-        ``columns`` is a list in parentheses, or empty for a table without columns. Raises RestoreFailed as :meth:`count_rows` does.
+        ``columns`` is a list in parentheses, or empty for a table without columns. Raises RestoreFailed if there is no such table.
         """
         rows = sql.SQL("{} {}").format(self.quoted(schema, relation), self.encoded(columns))
         with self._held(schema, relation):
             yield from self._copy(sql.SQL("COPY {} TO STDOUT (ENCODING {})").format(rows, encoding))
 
     def copy_view(self, schema: str, view: str) -> Iterator[bytes]:
-        """Yield the rows of a view, or of a materialized view, as COPY's text in the session's encoding, in batches of about 256 KiB."""
+        """Yield the rows of a view or a materialized view, as COPY's text in the session's encoding, in batches of about 256 KiB."""
         return self._copy(sql.SQL("COPY (TABLE {}) TO STDOUT").format(self.quoted(schema, view)))
 
     @contextmanager
     def _held(self, schema: str, relation: str) -> Iterator[None]:
-        """Lock a relation against replacement, and make sure that it is a table: a view would run its owner's functions.
+        """Lock a relation, so that nobody can replace it. Raises RestoreFailed unless it is a table: a view would run its owner's functions.
 
-        Raises RestoreFailed. Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` helps against a renamed schema.
+        Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` protects against a renamed schema.
         """
         with self.errors(), self._connection.transaction():
             try:
@@ -244,7 +244,7 @@ class Server(Relations):
                 [schema, relation],
             )
             if kinds not in ([("r",)], [("p",)]):
-                raise RestoreFailed(f"{schema}.{relation} in the database {self.name} is no table.")
+                raise RestoreFailed(f"{schema}.{relation} in the database {self.name} is not a table.")
             yield
 
     def _copy(self, query: sql.Composed) -> Iterator[bytes]:

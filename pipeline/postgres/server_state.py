@@ -1,4 +1,4 @@
-"""The state of a server as far as a dump depends on it."""
+"""Facts about a server that matter for a dump: limits on sessions, encryption, settings of a standby, the clock."""
 
 from dataclasses import dataclass
 
@@ -7,37 +7,37 @@ from pipeline.postgres.server import Server
 
 @dataclass(frozen=True, slots=True)
 class SessionLimit:
-    """A limit on the number of sessions, and the number of sessions that count."""
+    """A limit on the number of sessions, and the number of sessions that count towards it."""
 
     of: str
-    """The holder of the limit: ``server``, ``role`` or ``database``."""
+    """The kind of object that has the limit: ``server``, ``role`` or ``database``."""
     most: int
     """The most sessions that the limit allows at once."""
     used: int
-    """Sessions, including the session that asks."""
+    """The number of sessions now, including pgstow's session."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerState:
-    """The facts about the session's role, the login and the server that matter for a dump that begins now."""
+    """Facts about the session's role, the login and the server that matter for a dump that begins now."""
 
     sessions: tuple[SessionLimit, ...]
-    """The limits that the login is subject to."""
+    """The limits on sessions of the login."""
     role: str
-    """The role that acts, which may be another one than the login."""
+    """The role that the session acts as. It may differ from the login."""
     quoted_role: str
     """The role's name as in SQL."""
     encryption: str | None
     """TLS's version, or ``GSSAPI``; None if the session isn't encrypted."""
     same_machine: bool
-    """True if the session comes by a socket, or from the server's own address, as the server sees it."""
+    """True if the session comes through a socket, or from an address that is the server's own."""
     standby: bool
     standby_feedback: bool
-    """True if a standby tells its primary which rows its queries still need."""
+    """True if a standby tells its primary which rows its queries still need (``hot_standby_feedback``)."""
     standby_delay: int
-    """Milliseconds that a standby lets a query hold up replay; -1 for ever."""
+    """Milliseconds for which a standby lets a query delay replay (``max_standby_streaming_delay``); -1 for ever."""
     snapshot_threshold: int
-    """Minutes after which a snapshot may be too old; -1 for never."""
+    """Minutes after which a snapshot may be too old (``old_snapshot_threshold``); -1 for never."""
     clock: float
     """The time by the server's clock, in seconds since 1970-01-01 UTC."""
 
@@ -45,8 +45,8 @@ class ServerState:
 def read_server_state(server: Server) -> ServerState:
     """Return the server's state, as the session sees it. Raises ConnectionFailed."""
     [names] = server.fetch("SELECT current_user, pg_catalog.quote_ident(current_user)")
-    with server.as_login():  # the limits are the login's, and another role may not see how the login is connected
-        [row] = server.fetch(_CONDITION)
+    with server.as_login():  # the limits concern the login, and another role may not see how the login is connected
+        [row] = server.fetch(_STATE)
     *facts, superuser, max_connections, reserved, used, role_limit, used_by_role, database_limit, used_in_database = row
     if superuser:  # a superuser is subject to no other limit, and may take the reserved connections
         limits = [SessionLimit("server", max_connections, used)]
@@ -59,8 +59,8 @@ def read_server_state(server: Server) -> ServerState:
     return ServerState(tuple(limit for limit in limits if limit.most >= 0), *names, *facts)
 
 
-# pg_stat_activity shows everyone the database and the user of other roles' sessions, and nothing more.
-_CONDITION = """
+# Of other roles' sessions, pg_stat_activity shows everyone only the database and the user.
+_STATE = """
 SELECT coalesce((SELECT version FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid() AND ssl),
                 (SELECT 'GSSAPI' FROM pg_catalog.pg_stat_gssapi WHERE pid = pg_catalog.pg_backend_pid() AND encrypted)),
        pg_catalog.inet_server_addr() IS NULL OR pg_catalog.inet_server_addr() = pg_catalog.inet_client_addr(),

@@ -26,46 +26,48 @@ from pipeline.postgres.encodings import ANY_BYTES, shown, unshown
 from pipeline.postgres.session_settings import NO_VIEWS, english_messages, settings_script
 
 _TRIES = 100
-"""Tries of the first statements: the timeout that they turn off may cancel them."""
+"""The most tries of the first statements: they turn off a timeout that may cancel them."""
 _BOOL = 16
-"""The type's OID."""
+"""The OID of the type boolean."""
 _TEXTS = ("text", "name", "varchar", "bpchar", '"char"')
 
 
 class _LenientText(psycopg.adapt.Loader):
-    """Loads text that should be UTF-8. Names of databases and roles may not be: all databases share them, whatever their encodings."""
+    """Loads text that should be UTF-8. Names of databases and roles may be in other encodings, since all databases share them."""
 
     def load(self, data: Buffer) -> str:
         return bytes(data).decode("utf-8", "backslashreplace")
 
 
 class _ShownText(psycopg.adapt.Loader):
-    """Loads text of a database that takes any bytes. Bytes that aren't UTF-8 are escaped, as :func:`read_toc` does."""
+    """Loads text of a database that takes any bytes. Escapes bytes that aren't UTF-8, as :func:`read_toc` does."""
 
     def load(self, data: Buffer) -> str:
         return shown(bytes(data), ANY_BYTES)
 
 
 class _TakenText(StrDumperUnknown):
-    """Sends the text of :class:`_ShownText` as a parameter."""
+    """Sends the original bytes of a text from :class:`_ShownText` as a parameter."""
 
     def dump(self, obj: str) -> Buffer:
         return unshown(obj)
 
 
 class _Bytes(sql.Composable):
-    """A piece of SQL in bytes, which is sent unchanged."""
+    """A piece of SQL in bytes. psycopg sends it unchanged."""
 
     def as_bytes(self, context: object = None) -> bytes:
         return bytes(self._obj)
 
 
 class Session:
-    """One connection, in a ``with`` block. A failure raises StatementRefused if the session goes on, ServerUnavailable if the failure may
-    pass, or else ConnectionFailed.
+    """One connection to a server, for a ``with`` block.
 
-    The session has settings of its own. With ``users_settings`` it has the settings of the database's users, without limits of time. Such a
-    session is for the user's own SQL, or for :meth:`leave_users_path`. Raises InvalidRequest if the host's name isn't valid.
+    Failures raise StatementRefused if the session goes on, ServerUnavailable if the failure may pass, or else ConnectionFailed. The
+    constructor also raises InvalidRequest, if the host's name isn't valid.
+
+    The session has pgstow's settings (``session_settings.py``). With ``users_settings``, it has the settings of the database's users, but no
+    timeouts. A session with ``users_settings`` is for the user's own SQL, or for :meth:`leave_users_path`.
     """
 
     def __init__(self, conninfo: Conninfo, *, users_settings: bool = False) -> None:
@@ -123,7 +125,7 @@ class Session:
             self.fetch(f"{english_messages(self.major)} UNION ALL {NO_VIEWS}")
 
     def leave_users_path(self) -> None:
-        """Make a session with the users' settings fit for pgstow's own statements and an archive's. Other sessions are so from the start."""
+        """Prepare a session with the users' settings for statements of pgstow and of an archive. Other sessions need no preparation."""
         self.execute("SET search_path = ''; SET standard_conforming_strings = on; SET row_security = off")
         self.fetch(NO_VIEWS)
 
@@ -140,7 +142,7 @@ class Session:
             )
 
     def run_script(self, script: str) -> list[list[tuple[bool | str | None, ...]]]:
-        """Return the rows of each statement of a script. Booleans are bool, and other values are text as the server writes it.
+        """Run a script, and return the rows of each statement. Booleans are bool. Other values are text, as the server writes it.
 
         Raises InvalidRequest if a statement fails.
         """
@@ -158,7 +160,7 @@ class Session:
                     return results
 
     def fetch_if_allowed(self, query: str) -> str | None:
-        """Return one value as text; None if it is NULL, or if the role may not ask for it (managed services)."""
+        """Return one value as text; None if it is NULL, or if the role may not read it, as on managed services."""
         refusals = (
             psycopg.errors.InsufficientPrivilege,
             psycopg.errors.UndefinedFunction,
@@ -173,11 +175,11 @@ class Session:
         return str(row[0]) if row and row[0] is not None else None
 
     def quoted(self, *names: str) -> sql.Composable:
-        """Return the quoted names for a statement, with dots between them: a schema's and a table's, or one name."""
+        """Return the names quoted for a statement, with dots between them: a schema and a table, or a single name."""
         return sql.SQL(".").join(self.encoded('"' + name.replace('"', '""') + '"') for name in names)
 
     def encoded(self, text: str) -> sql.Composable:
-        """Return a piece of SQL. In a database that takes any bytes, ``\\xe9`` stands for a byte that isn't UTF-8, as in fetched text."""
+        """Return the text as SQL. In a database that takes any bytes, ``\\xe9`` in the text stands for a byte, as in fetched text."""
         return _Bytes(unshown(text) if self._takes_any_bytes else text.encode())
 
     def close(self) -> None:
@@ -198,8 +200,10 @@ class Session:
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """Run the block, in which a program works on the same server. If the program fails and this session has ended too, the server went
-        away: raise ConnectionFailed instead of the program's failure."""
+        """Run the block, in which a program works on the same server. If the program fails, find out if the server went away.
+
+        If this session has ended too, the server went away: raise ConnectionFailed instead of the program's error.
+        """
         try:
             yield
         except (DumpFailed, RestoreFailed):
@@ -208,7 +212,7 @@ class Session:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn psycopg's exceptions into TargetNotEmpty (the database exists) or one of this class's errors."""
+        """Turn psycopg's exceptions into TargetNotEmpty, if the database to create exists, or into the errors of this class."""
         try:
             yield
         except psycopg.errors.DuplicateDatabase as exc:
@@ -222,7 +226,7 @@ class Session:
 
 
 def _rows(result: PGresult) -> list[tuple[bool | str | None, ...]]:
-    """Return the rows without psycopg's loaders, which don't know every date, and only ISO style."""
+    """Return the rows without psycopg's loaders, which can't load every date, and only dates in ISO style."""
 
     def value(row: int, column: int) -> bool | str | None:
         if (data := result.get_value(row, column)) is None:

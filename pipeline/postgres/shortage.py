@@ -1,7 +1,7 @@
-"""Tells whether a restore failed because the server lacks something that no backup holds: a library, a locale, a file, an extension's version.
+"""Finds out if a restore failed because the server lacks something that no backup holds: a library, a locale, a file, an extension's version.
 
-pg_restore passes on no SQLSTATE, and a server may speak any language. So the words of the message alone don't decide. The kind of the statement
-counts, too, and so do the server's collations and extensions that the statement needs.
+pg_restore prints no SQLSTATE, and a server may write messages in any language. So the message alone isn't enough. pgstow also considers the
+kind of the statement, and the collations and extensions that it needs.
 """
 
 import re
@@ -19,8 +19,8 @@ _KINDS = frozenset(
         "EXTENSION",
         "FOREIGN DATA WRAPPER",
         "PROCEDURAL LANGUAGE",
-        "SECURITY LABEL",  # its provider has to be preloaded
-        "SERVER",  # the wrapper's library checks its options, and those of a user mapping
+        "SECURITY LABEL",  # its provider must be preloaded
+        "SERVER",  # the library of the foreign-data wrapper checks the options of servers and user mappings
         "USER MAPPING",
         "SUBSCRIPTION",
         "TEXT SEARCH DICTIONARY",
@@ -36,7 +36,7 @@ _LANGUAGE = re.compile(r'\bLANGUAGE (?P<name>\w+|"[^"]+")')
 _BUILT_IN = frozenset({"sql", "plpgsql"})
 _COLLATION = re.compile(r'\bCOLLATE pg_catalog\.(?P<name>\w+|"(?:[^"]|"")+")')
 _SQLSTATES = re.compile("53...|58...|F0000|57P..")
-"""Out of resources, files, configuration files, shut down (errcodes-appendix.html in PostgreSQL's manual)."""
+"""Insufficient resources, system errors, errors of configuration files, shutdowns (errcodes-appendix.html in PostgreSQL's manual)."""
 _UNDEFINED = re.compile("42...")
 _DENIED = "42501"
 _WORDS = re.compile(
@@ -56,13 +56,13 @@ _NO_CONNECTION = re.compile(r"(?:pg_restore|psql) failed: (?:connection to |coul
 def is_shortage(
     sentence: str, refused: RefusedStatement | None, toc: Toc, versions: Mapping[str, str], server: Server
 ) -> bool:
-    """True if the failure is no evidence against the backup.
+    """True if the restore failed because the server lacks something, so that the failure is no evidence against the backup.
 
-    ``versions`` has the versions of the backed-up database's extensions, by name. On a server of pgstow's own, too, an owner may lack a right
-    that came from a membership. Raises ConnectionFailed.
+    ``versions`` has the versions of the backed-up database's extensions, by name. A right may be lacking even on pgstow's own server, since
+    an owner may have had it by membership in another role. Raises ConnectionFailed.
     """
     if refused is None:
-        return _NO_CONNECTION.match(sentence) is not None  # a setting of the database may keep every session out
+        return _NO_CONNECTION.match(sentence) is not None  # a setting of the database may refuse every session
     if _WORDS.search(refused.message) or _SQLSTATES.fullmatch(refused.sqlstate):
         return True
     if _is_denied(refused, server):
@@ -75,7 +75,7 @@ def is_shortage(
 
 
 def _kind_of(statement: str) -> str:
-    """Return the kind of object that a statement makes or changes, in pg_dump's words; empty if it is none of the kinds above."""
+    """Return the kind of object that a statement makes or changes, by pg_dump's name; empty if the kind isn't in ``_KINDS``."""
     match = _STATEMENT.match(statement)
     words = match["words"] if match else statement
     return next((kind for kind in _KINDS if re.match(rf"{kind}\b", words)), "")
@@ -87,7 +87,7 @@ def _needs_library(statement: str) -> bool:
 
 
 def _is_denied(refused: RefusedStatement, server: Server) -> bool:
-    """True if the role lacks a right. True also if pgstow can't read the language of the message, unless rows were refused."""
+    """True if the role lacks a right. If pgstow can't read the message's language, also true unless the server refused rows."""
     if refused.sqlstate:
         return refused.sqlstate == _DENIED
     [(language,)] = server.fetch("SHOW lc_messages")
@@ -96,13 +96,13 @@ def _is_denied(refused: RefusedStatement, server: Server) -> bool:
 
 
 def _lacks_collation(statement: str, server: Server) -> bool:
-    """True if the statement names a collation that initdb makes of the machine's locales, and the server lacks it."""
+    """True if the statement names a collation of the machine's locales, which initdb makes, and the server lacks it."""
     named = {match["name"].strip('"').replace('""', '"') for match in _COLLATION.finditer(statement)}
     return bool(named and named - {name for (name,) in server.fetch("SELECT collname FROM pg_catalog.pg_collation")})
 
 
 def _other_versions(versions: Mapping[str, str], server: Server) -> set[str]:
-    """Return the extensions that the server has in another version than the backed-up database."""
+    """Return the extensions whose version on the server differs from the version in the backed-up database."""
     rows = server.fetch("SELECT name, default_version FROM pg_catalog.pg_available_extensions")
     return {name for name, version in rows if versions.get(name, version) != version}
 
@@ -110,8 +110,8 @@ def _other_versions(versions: Mapping[str, str], server: Server) -> set[str]:
 def _extensions_of(refused: RefusedStatement, toc: Toc, versions: Mapping[str, str]) -> set[str]:
     """Return the extensions on which the refused statement or rows depend, by the archive's dependencies.
 
-    A script has no dependencies: return all extensions if a name is undefined, or else no extension. For rows, return only the extension that
-    makes their table.
+    For rows, return only the extension that makes their table. A script has no dependencies: return all extensions if the error is an
+    undefined name, or else none.
     """
     if not toc.entries:
         return set(versions) if _UNDEFINED.fullmatch(refused.sqlstate) else set()

@@ -1,4 +1,4 @@
-"""Watches the statements of pg_dump's sessions, for which pg_dump turns the server's own timeout off."""
+"""Limits the time of pg_dump's statements, since pg_dump turns off the server's own timeout."""
 
 import math
 import textwrap
@@ -17,17 +17,18 @@ _LONGEST_QUOTE = 120  # characters
 class StatementTimeout:
     """Looks for statements that run longer than ``timeout`` seconds in the sessions with the application name ``name``; 0 for no limit.
 
-    Asks the server every second, while :meth:`look` is called. If a statement runs too long, ``workers.collect`` raises DumpFailed.
+    The caller must call :meth:`look` often. It asks the server once a second. If a statement runs too long, ``workers.collect`` raises
+    DumpFailed.
 
     Raises:
         InvalidRequest: the server doesn't show its sessions' statements.
-        ConnectionFailed: the server refuses or goes away.
+        ConnectionFailed: the query fails, or the connection ends.
     """
 
     def __init__(self, server: Server, name: str, timeout: int, workers: Workers) -> None:
         if timeout and not activity_is_tracked(server):
             raise InvalidRequest(
-                "--statement-timeout can't be kept where the server's track_activities is off: turn it on, or leave the option out."
+                "--statement-timeout needs the server's setting track_activities, which is off: turn the setting on, or leave out the option."
             )
         self._ask = partial(longest_statement, server, name)
         self._timeout = timeout
@@ -36,11 +37,11 @@ class StatementTimeout:
 
     @property
     def asking(self) -> bool:
-        """True if the server is being asked."""
+        """True if a query is running."""
         return self._asking.pending > 0
 
     def look(self) -> None:
-        """Ask the server if a second has passed since the last question. Another thread asks, since the answer may take its time."""
+        """Ask the server, if the last query was a second ago or more. Another thread runs the query, since the answer may take long."""
         if time.monotonic() >= self._next and not self.asking:
             self._next = time.monotonic() + _INTERVAL
             self._asking.submit(self._ask, self._judge)
@@ -50,5 +51,5 @@ class StatementTimeout:
             quoted = textwrap.shorten(statement.text.rstrip("; "), _LONGEST_QUOTE, placeholder=" …")
             raise DumpFailed(
                 f"A statement of pg_dump ran for longer than {self._timeout:,} s, so the dump was stopped ({quoted}): "
-                "raise --statement-timeout, or leave out what takes so long."
+                "raise --statement-timeout, or leave out the objects that take so long."
             )

@@ -1,4 +1,4 @@
-"""A temporary PostgreSQL server: to prove a backup by restoring it, to show pgstow, and to test it."""
+"""A temporary PostgreSQL server: to prove a backup by a restore, to demonstrate pgstow, and to test it."""
 
 import os
 import re
@@ -24,17 +24,17 @@ from pipeline.postgres.programs import OLDEST_MAJOR, PYPI_PACKAGE, find_program
 NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 """Settings for a server whose data are thrown away: PostgreSQL's manual, "Non-Durable Settings"."""
 
-_DEFAULT_PORT = 5432  # without TCP, only a part of the socket's name
+_DEFAULT_PORT = 5432  # without TCP, this is only a part of the socket's name
 _LONGEST_SOCKET_PATH = 103  # bytes, without the final NUL; macOS's limit, Linux's is 107
 _LOG_PREFIX = re.compile(r"\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] ")
 """The beginning of each line in a server's log, as log_line_prefix is by default."""
-_START_TIMEOUT = 60.0  # seconds; it takes one
-_STOP_TIMEOUT = 30.0  # seconds; the postmaster kills its own children after five
+_START_TIMEOUT = 60.0  # seconds; a start usually takes one second
+_STOP_TIMEOUT = 30.0  # seconds; the postmaster kills its own children after five seconds
 
-# The server must not outlive this process, however that ends. So a shell holds the other end of a pipe, which the
-# kernel closes when this process is gone, even by SIGKILL; then it stops the server and removes its files (leaving an
-# empty directory where the server's user may not change the one above). If the user is the server's alone, the shell also ends what else
-# the user runs: code of a restored database may have started programs.
+# The server must not outlive this process, even if SIGKILL ends the process. So a shell waits at the other end of a pipe. When this process
+# is gone, the kernel closes the pipe. The shell then stops the server and removes its files. An empty folder remains if the server's
+# user may not change the folder above. Code of a restored database may have started programs. If the server has its own user, the shell ends
+# all processes of the user.
 _GUARD = """
 data=$1 sockets=$2 alone=$3; shift 3
 exec 3<&0
@@ -51,27 +51,27 @@ exit "$status"
 
 
 class ThrowawayCluster:
-    """A new database cluster with a running server, from ``with`` until its end; nothing is left behind.
+    """A new database cluster with a running server, for a ``with`` block. The end of the block stops the server and removes all files.
 
-    Its server is reached by a Unix socket in a private directory, as the superuser, without a password.
-    With ``port``, it also listens on 127.0.0.1, and every user of this machine may log in.
+    Clients reach the server by a Unix socket in a private directory, as the superuser, without a password. With ``port``, the server also
+    listens on 127.0.0.1, and every user of this machine may log in.
 
-    PostgreSQL refuses to run as root. So if this process is root's, the server has a user ID of its own, and all processes of that user are
-    ended with the server. The server's environment holds no variables by which to reach other servers or stores.
+    PostgreSQL refuses to run as root. So if this process runs as root, the server runs as a user that runs nothing else. All processes of the
+    user end with the server. The server's environment has no variables by which its code could reach other servers or stores.
 
     Args:
-        at_least_major: the server's major version, or else the lowest newer version that is installed.
+        at_least_major: the server's major version. If it isn't installed, the lowest newer version is used.
         search: directories of PostgreSQL's programs, as for :func:`find_program`.
-        settings: server settings over :data:`NOT_DURABLE`, as in postgresql.conf.
-        directory: where the cluster's own directory is made; by default the system's place for temporary files.
+        settings: settings of the server in addition to :data:`NOT_DURABLE`, as in postgresql.conf.
+        directory: the parent of the cluster's own directory; the system's temporary folder by default.
         port: a TCP port; None for no TCP.
-        encoding: of its first databases. With SQL_ASCII, the cluster's roles and tablespaces may have names of any bytes.
+        encoding: the encoding of the first databases. With SQL_ASCII, names of roles and tablespaces may have any bytes.
         superuser: the name of the role that initdb makes.
-        offline: keep the server from all networks, if this process is root's and the kernel allows it.
+        offline: give the server no network, if this process runs as root and the kernel allows it.
 
     Raises:
         ProgramMissing: there is no ``initdb`` of such a version.
-        LocalResourceExhausted: the server doesn't start, for a reason in its own words, or no user ID is free for it.
+        LocalResourceExhausted: the server doesn't start, or no user ID is free for it. The server's own message is in the error's text.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ThrowawayCluster:
         offline: bool = False,
     ) -> None:
         program = find_program("initdb", at_least_major=at_least_major, search=search)
-        self.bin_dir = program.path.resolve().parent  # a link to initdb need not have the others beside it
+        self.bin_dir = program.path.resolve().parent  # the other programs may be missing beside a link to initdb
         self.major = program.major
         self._settings = {**NOT_DURABLE, "listen_addresses": "127.0.0.1" if port else "", **(settings or {})}
         self._directory = directory
@@ -127,12 +127,14 @@ class ThrowawayCluster:
 
     @property
     def log(self) -> str:
-        """The messages of initdb, and then of the server, so far."""
+        """The messages of initdb, and then of the server, up to now."""
         self._log.seek(0)
         return self._log.read()
 
     def _make_directory(self, stack: ExitStack, parent: Path | None) -> Path:
-        parent = (parent or Path(tempfile.gettempdir())).resolve()  # the server's programs run elsewhere
+        parent = (
+            parent or Path(tempfile.gettempdir())
+        ).resolve()  # the server's programs have another working directory
         try:
             remove_abandoned(parent)
             home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX, dir=parent)))
@@ -147,15 +149,15 @@ class ThrowawayCluster:
         return len(os.fsencode(directory / f".s.PGSQL.{self._port}")) <= _LONGEST_SOCKET_PATH
 
     def _executable_programs(self) -> Path:
-        """Return the programs' directory, or a copy of it if the server's user may not execute the original programs."""
+        """Return the directory of the programs, or a copy of it if the server's user may not run the programs there."""
         try:
             self._popen([self.bin_dir / "initdb", "--version"], self._owner).wait()
         except PermissionError as exc:
             if self._owner and PYPI_PACKAGE in self.bin_dir.parts:
                 return _copy_packaged(self.bin_dir, self._home / "programs")
-            user = "A user without rights" if self._owner else "The user that runs this"
+            user = "A user without rights" if self._owner else "The user that runs pgstow"
             raise LocalResourceExhausted(
-                f"{user} may not execute {self.bin_dir}/initdb: install PostgreSQL where every user may"
+                f"{user} may not execute {self.bin_dir}/initdb: install PostgreSQL where every user may execute it"
             ) from exc
         return self.bin_dir
 
@@ -169,13 +171,14 @@ class ThrowawayCluster:
         ]
         data = self._home / "data"
         data.mkdir(0o700)
-        # initdb needs a user with a name (get_id() in initdb.c), which the server's user lacks. initdb runs no code of a backup.
+        # initdb needs a user with a name (get_id() in initdb.c), but the server's user has none. So another user runs initdb, which runs no
+        # code of a backup.
         named = user_with_name() if self._owner else None
         if named:
             self._home.chmod(0o711)
             os.chown(data, named.uid, named.gid)
         if self._popen([programs / "initdb", *options, f"--pgdata={data}"], named).wait():
-            raise LocalResourceExhausted(f"A throwaway PostgreSQL cannot be set up: {self._complaint()}")
+            raise LocalResourceExhausted(f"A temporary PostgreSQL server cannot be set up: {self._complaint()}")
         if self._owner:
             give_away(data, self._owner)
             self._home.chmod(0o700)
@@ -189,19 +192,21 @@ class ThrowawayCluster:
             self._owner,
             offline=self._offline,
             stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for this process, which then stops the server in order
+            start_new_session=True,  # Ctrl-C reaches only this process, which then stops the server in order
         )
         stack.callback(_stop, guard)
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._is_ready():
             if guard.poll() is not None:
-                raise LocalResourceExhausted(f"A throwaway PostgreSQL does not start: {self._complaint()}")
+                raise LocalResourceExhausted(f"A temporary PostgreSQL server does not start: {self._complaint()}")
             if time.monotonic() > deadline:
-                raise LocalResourceExhausted(f"A throwaway PostgreSQL did not start within {_START_TIMEOUT:.0f} s")
+                raise LocalResourceExhausted(
+                    f"A temporary PostgreSQL server did not start within {_START_TIMEOUT:.0f} s"
+                )
             time.sleep(0.01)
 
     def _is_ready(self) -> bool:
-        # What pg_ctl --wait reads too: LOCK_FILE_LINE_PM_STATUS in src/include/utils/pidfile.h.
+        # pg_ctl --wait reads the same line: LOCK_FILE_LINE_PM_STATUS in src/include/utils/pidfile.h.
         try:
             lines = (self._home / "data" / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -237,7 +242,8 @@ class ThrowawayCluster:
         serious = [line for line in lines if "FATAL:" in line or "PANIC:" in line or "error:" in line]
         if not serious:
             return (lines or ["it said nothing"])[-1]
-        first = lines.index(serious[0])  # what follows an error is its consequence, but the hint may be the remedy
+        # The lines after the first error are mostly its consequences, but one of them may be its hint.
+        first = lines.index(serious[0])
         return with_hint(f"{serious[0].rstrip('.')}.", "\n".join(lines[first + 1 : first + 3]))
 
 
@@ -248,7 +254,7 @@ def _copy_packaged(bin_dir: Path, to: Path) -> Path:
         if source.exists():
             shutil.copytree(source, to / source.relative_to(site), ignore=shutil.ignore_patterns("include"))
     for path in (to, *to.rglob("*")):
-        if not path.is_symlink():  # for every user, though not to be changed
+        if not path.is_symlink():  # every user may read and run the programs, but not change them
             path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
     return to / bin_dir.relative_to(site)
 

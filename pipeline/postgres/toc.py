@@ -1,4 +1,4 @@
-"""What an archive's table of contents says: entries, in the terms of ``pg_backup_archiver.c``. ``toc_format`` reads and writes the bytes."""
+"""The entries of an archive's table of contents, with the names of ``pg_backup_archiver.c``. ``toc_format`` reads and writes the bytes."""
 
 import re
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
 _COPY = re.compile(rf"COPY (?:{_NAME}\.)?{_NAME} (?P<columns>\(.*\))? ?FROM stdin;\s*", re.DOTALL)
-"""``dumpTableData`` in pg_dump.c: the columns without the generated columns."""
+"""The statement for a table's data (``dumpTableData`` in pg_dump.c). It names all columns except generated columns."""
 
 
 class Section(IntEnum):
@@ -21,13 +21,13 @@ class Section(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class TocEntry:
-    """One object of the archive."""
+    """One entry of the table of contents: an object, or data of an object."""
 
     dump_id: int
     oid: int
     """The object's OID in its catalog, on the server that was dumped; 0 if the object has none."""
     description: str
-    """The entry's kind, in pg_dump's words: ``TABLE DATA``, ``INDEX``, ``SEQUENCE SET``, …"""
+    """The entry's kind, by pg_dump's name: ``TABLE DATA``, ``INDEX``, ``SEQUENCE SET`` and so on."""
     section: Section
     namespace: str
     tag: str
@@ -35,19 +35,19 @@ class TocEntry:
     filename: str
     """The file of the archive that holds the entry's data; empty if it has no file."""
     dependencies: tuple[int, ...]
-    """Dump IDs of the entries that must be restored first."""
+    """The dump IDs of the entries that must be restored before this entry."""
     owner: str
     """The role that owns the object; empty if it has no owner."""
     definition: str
     """The SQL that makes the object; empty for data."""
     drop_statement: str
-    """The SQL that drops the object; empty if the object is dropped with another object."""
+    """The SQL that drops the object; empty if the object goes when another object is dropped."""
     copy_statement: str
     """``COPY schema.name (columns) FROM stdin;`` of a table's data; empty for other entries."""
 
     @property
     def columns(self) -> str:
-        """The columns of a table's data, in parentheses and in the order of its file; empty if there are none."""
+        """The columns of a table's data, in parentheses and in the order of the data; empty if there are none."""
         match = _COPY.fullmatch(self.copy_statement)
         return (match and match["columns"]) or ""
 
@@ -61,7 +61,7 @@ class Toc:
 
     @property
     def data_entries(self) -> tuple[TocEntry, ...]:
-        """The entries that have a file of their own."""
+        """The entries whose data have a file."""
         return tuple(entry for entry in self.entries if entry.filename)
 
     @property
@@ -94,5 +94,5 @@ class Toc:
 
     @property
     def backslashes_escape(self) -> bool:
-        """True if the SQL was written with ``standard_conforming_strings`` off, which doubles each backslash in a literal."""
+        """True if pg_dump wrote the SQL with ``standard_conforming_strings`` off: it then doubles each backslash in a literal."""
         return any(entry.description == "STDSTRINGS" and "'off'" in entry.definition for entry in self.entries)

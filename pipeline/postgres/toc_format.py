@@ -1,8 +1,8 @@
-"""The bytes of a table of contents: ``toc.dat`` of the directory format and of the tar format, or the beginning of a custom-format archive.
+"""The bytes of a table of contents: ``toc.dat`` in the directory and tar formats, or the beginning of an archive in the custom format.
 
-The format is PostgreSQL's: ``ReadHead`` and ``ReadToc`` in ``src/bin/pg_dump/pg_backup_archiver.c``, versions 1.12 (PostgreSQL 9)
-to 1.16 (PostgreSQL 17 and 18). ``pg_restore --list`` leaves out the dependencies, and its lines can't be parsed if a name
-holds spaces or newlines.
+The format is PostgreSQL's: ``ReadHead`` and ``ReadToc`` in ``src/bin/pg_dump/pg_backup_archiver.c``, versions 1.12 (PostgreSQL 9) to 1.16
+(PostgreSQL 17 and 18). ``pg_restore --list`` wouldn't do: it leaves out the dependencies, and its lines can't be parsed if a name holds
+spaces or newlines.
 """
 
 import re
@@ -25,7 +25,7 @@ class TocCutShort(DumpFailed):
 
 
 def read_toc(data: bytes) -> Toc:
-    """Parse a table of contents. Other bytes may follow it.
+    """Return the table of contents at the beginning of the bytes.
 
     Raises TocCutShort if the table of contents ends too early, or DumpFailed if it is damaged or of an unknown version.
     """
@@ -75,9 +75,9 @@ class TocParts:
 
 
 def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
-    """Return the table of contents with the tags, definitions, DROP statements and owners that ``change`` gives its entries.
+    """Return the table of contents with changed entries. ``change`` may change tags, definitions, DROP statements and owners.
 
-    Raises InvalidRequest if the archive's encoding lacks a character of them.
+    Raises InvalidRequest if the archive's encoding lacks a character of a changed text.
     """
     reader, encoding = _Reader(data), _encoding(_raw_entries(data))
     reader.head()
@@ -103,7 +103,7 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
 @dataclass(frozen=True, slots=True)
 class _RawEntry:
     start: int
-    """Offset of the entry, which begins with its dump ID."""
+    """The offset of the entry, and of its dump ID."""
     dump_id: int
     oid: bytes | None
     tag: bytes | None
@@ -116,11 +116,11 @@ class _RawEntry:
     owner: bytes | None
     filename: bytes | None
     dependencies: tuple[tuple[int, int], ...]
-    """Dump ID and the offset of the string that holds it."""
+    """The dump ID of each dependency, and the offset of the string that holds it."""
     end_of_dependencies: int
-    """Offset of the string that ends the list of dependencies."""
+    """The offset of the string that ends the list of dependencies."""
     starts: Mapping[str, int]
-    """Offsets of the strings that may be changed, in their order, by the names of this class's fields."""
+    """The offsets of the strings that :func:`rewrite` may change, by the names of this class's fields, in the order of the offsets."""
 
     def decoded(self, decode: Callable[[bytes], str]) -> TocEntry:
         """Return the entry with its strings decoded by ``decode``. Raises ValueError if a number isn't valid."""
@@ -145,7 +145,7 @@ class _RawEntry:
 
 
 class _Reader:
-    """Walks the bytes as ``ReadInt`` and ``ReadStr`` do."""
+    """Reads numbers and strings one after another, as ``ReadInt`` and ``ReadStr`` do."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -157,14 +157,14 @@ class _Reader:
         self.version = (0, 0)
 
     def head(self) -> tuple[bytes | None, int]:
-        """Return the server's version and the number of entries. Raises DumpFailed if this isn't a known archive."""
+        """Return the server's version and the number of entries. Raises DumpFailed if the bytes aren't an archive of a known format."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
         major, minor, _revision, self.int_size, self._offset_size, self._format = self._take(6)
         self.version = (major, minor)
         if not OLDEST <= self.version <= NEWEST:
             raise DumpFailed(
-                f"The archive's format {major}.{minor} is not known to this pgstow (it knows 1.12 to 1.16); use a newer pgstow."
+                f"The archive's format {major}.{minor} is not known to this pgstow, which knows 1.12 to 1.16; use a newer pgstow."
             )
         if self.version >= (1, 15):
             self._take(1)  # the compression's algorithm
@@ -180,7 +180,7 @@ class _Reader:
     def entry(self) -> _RawEntry:
         start = self.at
         dump_id = self._int()
-        self._int()  # whether it had a dumper
+        self._int()  # 1 if pg_dump had a function that dumps the entry's data
         self._str()  # the catalog's OID
         oid = self._str()
         starts = {"tag": self.at}
@@ -207,11 +207,11 @@ class _Reader:
                 break
             dump_id_needed = int(digits)
             if str(dump_id_needed).encode() != digits:
-                raise ValueError("a dependency is no number")
+                raise ValueError("a dependency is not a number")
             dependencies.append((dump_id_needed, at))
         if self._format == _CUSTOM:
             filename = None
-            self._take(1 + self._offset_size)  # where its data lies, if that is known
+            self._take(1 + self._offset_size)  # the offset of the data, if known
         else:
             filename = self._str()
         return _RawEntry(
@@ -261,7 +261,7 @@ def _encode_dependency(dump_id: int, size: int) -> bytes:
 
 
 def _raw_entries(data: bytes) -> Iterator[_RawEntry]:
-    """Yield the entries one by one: all of them at once would take several times the memory of the parsed entries.
+    """Yield the entries one by one. All raw entries at once would take several times the memory of the parsed entries.
 
     Raises TocCutShort, DumpFailed or ValueError if the table of contents can't be read.
     """
@@ -272,7 +272,7 @@ def _raw_entries(data: bytes) -> Iterator[_RawEntry]:
 
 
 def _encoding(entries: Iterable[_RawEntry]) -> str:
-    """Return the encoding of the archive's strings, by PostgreSQL's name: the client encoding that its ENCODING entry sets."""
+    """Return PostgreSQL's name of the archive's encoding: the client encoding that the entry ENCODING sets."""
     for entry in entries:
         if entry.description == b"ENCODING":
             match = re.search(rb"'([^']+)'", entry.definition or b"")

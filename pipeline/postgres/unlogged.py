@@ -1,6 +1,6 @@
-"""Unlogged tables and sequences, which are empty on a standby: the write-ahead log has none of their rows and values.
+"""Unlogged tables and sequences, which are empty on a standby, since the write-ahead log doesn't have their rows and values.
 
-So pg_dump leaves out their rows and values on a standby, and says nothing (``no_unlogged_table_data`` in main(), pg_dump.c).
+On a standby, pg_dump leaves out their rows and values without a message (``no_unlogged_table_data`` in main(), pg_dump.c).
 """
 
 from collections.abc import Sequence
@@ -28,9 +28,9 @@ ORDER BY 2
 
 
 def unlogged_left_out(server: Server, selection: Selection) -> list[str]:
-    """Return the selected tables and sequences whose rows and values are left out, as names in SQL; none on a primary, or if that was wanted.
+    """Return the selected tables and sequences whose rows and values pg_dump leaves out because they are unlogged, as names in SQL.
 
-    Raises ConnectionFailed.
+    Return an empty list on a primary, or if the selection itself leaves out such rows. Raises ConnectionFailed.
     """
     unlogged: dict[int, str] = (
         dict(server.fetch(_UNLOGGED))
@@ -41,7 +41,7 @@ def unlogged_left_out(server: Server, selection: Selection) -> list[str]:
         return list(unlogged.values())
     try:
         relations = relations_to_dump(server, selection)
-    except InvalidRequest:  # pg_dump may understand a pattern that pgstow doesn't, and it may match all of them
+    except InvalidRequest:  # pg_dump may understand a pattern that pgstow doesn't, and the pattern may match all tables
         return list(unlogged.values())
     chosen = {table.oid for table in without_excluded_data(relations, selection)}
     chosen |= {relation.oid for relation in relations if relation.sequence}
@@ -49,7 +49,7 @@ def unlogged_left_out(server: Server, selection: Selection) -> list[str]:
 
 
 def describe_left_out(names: Sequence[str]) -> str:
-    """Return a sentence that names the result of :func:`unlogged_left_out`."""
+    """Return a sentence about the names that :func:`unlogged_left_out` returned."""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     return (
         "Unlogged tables and sequences are empty on a standby, so pg_dump leaves out the rows and values of "

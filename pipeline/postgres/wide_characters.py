@@ -1,4 +1,7 @@
-"""Characters of clients' encodings that may have bytes of ASCII in them (``pg_*_mblen`` in wchar.c). psql skips such characters whole."""
+"""Wide characters: in some encodings of clients, a character may have bytes that look like ASCII (``pg_*_mblen`` in wchar.c).
+
+psql reads such a character as a whole, so pgstow must, too.
+"""
 
 import re
 
@@ -8,7 +11,7 @@ _WIDE = {
     "JOHAB": rb"\x8f..|[\x80-\x8e\x90-\xff].",
     "GB18030": rb"[\x80-\xff][0-9]..|[\x80-\xff][^0-9]",
 }
-"""For each such encoding, by PostgreSQL's name: a pattern of one wide character."""
+"""A pattern of one wide character, by PostgreSQL's name of the encoding."""
 _CHARACTERS = {encoding: re.compile(wide, re.DOTALL) for encoding, wide in _WIDE.items()}
 _WHOLE_CHARACTERS = {
     encoding: re.compile(
@@ -19,14 +22,14 @@ _WHOLE_CHARACTERS = {
 
 
 def is_wide(encoding: str) -> bool:
-    """True if a character in the encoding may have bytes of ASCII in it."""
+    """True if a character in the encoding may have bytes that look like ASCII."""
     return encoding in _WIDE
 
 
 def hide_wide(text: bytes, encoding: str, *, last: bool) -> bytes:
-    """Return the text up to the last whole character, with filler of the same length in place of wide characters.
+    r"""Return the text up to its last whole character, with each byte of a wide character replaced by ``\xff``.
 
-    If ``last`` is true, no text follows, and the whole text is returned.
+    If ``last`` is true, no text follows, and the result has all of the text.
     """
     if not is_wide(encoding) or text.isascii():
         return text

@@ -1,8 +1,8 @@
-"""A private folder, and PostgreSQL's programs that run in it, so that neither outlives pgstow.
+"""A private folder, and PostgreSQL's programs that run in it. Neither outlives pgstow.
 
-A guard stops the programs and removes the folder at any end of pgstow, ``kill -9`` included. The guard is a few lines of POSIX shell, which
-wait for the other end of a pipe to close. The programs run in process groups of their own. So a stop or a kill reaches pg_dump's workers,
-too. A Ctrl-C at the terminal reaches pgstow alone, which then stops the programs in order.
+When pgstow ends, even by ``kill -9``, a guard stops the programs and removes the folder. The guard is a few lines of POSIX shell. It waits
+until the other end of a pipe closes. Each program runs in its own process group. So a signal to the group also reaches pg_dump's
+workers. A Ctrl-C at the terminal reaches only pgstow, which then stops the programs in order.
 """
 
 import contextlib
@@ -30,17 +30,18 @@ from pipeline.postgres.programs import Program
 
 PREFIX = "pgstow-work-"
 _LOG_ROOM = 64 * 1024  # bytes
-_LONGEST = 500  # characters of a failure's description; a query that locks all tables is longer
+_LONGEST = 500  # characters of a failure's description, which may quote a query that locks all tables
 _FIRST_ERROR = re.compile(
     r"^\w+: error: .*?(?=^\w+: (?:error|warning): |^(?:\w+: detail: )?(?:Command|Query|The command) was: |\Z)",
     re.MULTILINE | re.DOTALL,
 )
-"""The messages on a program's first error, without the text of the statement that failed, which may look like a message."""
+"""The messages on a program's first error, without the failed statement, whose text may look like a message."""
 _GRACE = 10.0  # seconds for a program to end after SIGTERM
 
-# Reads the process groups to stop, a line each, until nobody holds the pipe's other end. A minus before a number takes the group back.
-# A service manager that stops pgstow may send its signal to the guard as well, which must not go first. Zombies don't count, since in many a
-# container nobody reaps them. If /proc doesn't show the guard under its own number, it doesn't show zombies either, and kill -0 must do.
+# The guard reads the numbers of the process groups to stop, one on each line, until the pipe's other end closes. A minus before a number
+# means that the group has ended. The guard ignores signals, since a service manager that stops pgstow may signal the guard, too, which must
+# end last. Zombies don't count as alive, since many containers have no process that reaps them. If /proc doesn't show the guard under its own
+# process ID, the guard can't see zombies there, and uses kill -0.
 _GUARD = """
 trap '' HUP INT TERM
 lives() {
@@ -74,12 +75,13 @@ done
 rm -rf -- "$1"
 """
 
-# The shell tells the guard its process ID, by the pipe as its standard input, before it becomes the program. So no program runs unguarded.
+# The shell's standard input is the guard's pipe. The shell writes its process ID there, and only then becomes the program. So no program runs
+# without the guard.
 _PROGRAM = 'echo $$ >&0 && exec "$@" </dev/null'
 
 
 class RunningProgram:
-    """A program and the workers that it forked, in one process group."""
+    """A running program and its workers, in one process group."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, guard: int) -> None:
         self._process = process
@@ -87,12 +89,12 @@ class RunningProgram:
         """The process ID of the program, and the number of its process group."""
         self._log = log
         self._guard = guard
-        """The descriptor of the guard's pipe."""
+        """The file descriptor of the guard's pipe."""
 
     def poll(self) -> int | None:
         """Return the exit status, or the negative number of the signal that ended the program; None while it runs.
 
-        The program isn't reaped before :meth:`stop`. Until then, no other process group can have its number.
+        Only :meth:`stop` reaps the program. Until then, no other process group can get its number.
         """
         if self._process.returncode is not None:
             return self._process.returncode
@@ -116,7 +118,7 @@ class RunningProgram:
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """End the whole group: by SIGTERM, on which pg_dump and pg_restore cancel their statements, and by SIGKILL after ten seconds."""
+        """End the whole group: by SIGTERM, and after ten seconds by SIGKILL. On SIGTERM, pg_dump and pg_restore cancel their statements."""
         if self._process.returncode is not None:
             return
         self._signal(signal.SIGTERM)
@@ -126,33 +128,33 @@ class RunningProgram:
             time.sleep(0.005)
         self._signal(signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError):
-            # This must precede the reaping: afterwards, another process group may get the number.
+            # Tell the guard before the program is reaped: afterwards, another process group may get the number.
             os.write(self._guard, f"-{self.pid}\n".encode())
         self._process.wait()
 
     def messages(self) -> str:
-        """Return the text that the program wrote to its standard error so far."""
+        """Return the text that the program has written to its standard error."""
         return self._log.read_text("utf-8", "replace").rstrip("\0").strip()
 
     def lines(self, offset: int) -> bytes:
-        """Return the whole lines that the program wrote to its standard error after the first ``offset`` bytes."""
+        """Return the whole lines that the program has written to its standard error after the first ``offset`` bytes."""
         with self._log.open("rb") as log:
             log.seek(offset)
             data = log.read()
         return data[: data.rfind(b"\n") + 1]
 
     def open_files(self, folder: Path) -> set[str] | None:
-        """Return the names of the files in ``folder`` that the program or a worker of it has open; None if the kernel doesn't tell."""
+        """Return the names of the files in ``folder`` that the program or its workers have open; None if the kernel doesn't show them."""
         return files_open_in(folder, self.pid)
 
     def _signal(self, number: int) -> None:
-        if self._process.returncode is None:  # afterwards, another group may have the number
+        if self._process.returncode is None:  # a reaped program's number may belong to another group
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 
 
 class Workspace:
-    """A new folder of mode 0700 under ``parent`` (the system's temporary folder by default), removed at any end of pgstow.
+    """A new folder of mode 0700 in ``parent``, by default the system's temporary folder. It is removed when pgstow ends, even by ``kill -9``.
 
     Raises LocalResourceExhausted if the folder can't be made.
     """
@@ -186,11 +188,11 @@ class Workspace:
         for program in self._programs:
             program.stop()
         self._dismiss_guard()
-        shutil.rmtree(self.path, ignore_errors=True)  # the guard did, unless something killed it
+        shutil.rmtree(self.path, ignore_errors=True)  # in case something killed the guard, which removes the folder
         os.close(self._lock)
 
     def write_private(self, name: str, content: str | bytes) -> Path:
-        """Write a new file of mode 0600 in the folder. Return its path. Raises FileExistsError if the folder has such a file."""
+        """Write a new file of mode 0600 in the folder, and return its path. Raises FileExistsError if the file exists."""
         path = self.path / name
         path.touch(mode=0o600, exist_ok=False)
         path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -205,11 +207,11 @@ class Workspace:
         stdout: int = subprocess.DEVNULL,
         inherit: Sequence[int] = (),
     ) -> RunningProgram:
-        """Start one of PostgreSQL's programs with ``stdout``, a file descriptor, and with the descriptors to ``inherit``.
+        """Start one of PostgreSQL's programs. ``stdout`` is a file descriptor, and ``inherit`` has more descriptors to pass on.
 
-        The program gets a client's environment without the ``unset`` variables. If ``unset`` is None, it gets none of libpq's variables.
+        The program gets a client's environment without the variables in ``unset``. If ``unset`` is None, it gets none of libpq's variables.
 
-        The program's files are for their owner alone. Raises LocalResourceExhausted if the disk is full.
+        Only their owner may read the program's files. Raises LocalResourceExhausted if the disk is full.
         """
         log = self._reserve_log(f"{program.path.name}-{len(self._programs)}.log")
         with log.open("r+b") as errors:
@@ -228,18 +230,21 @@ class Workspace:
         return running
 
     def _reserve_log(self, name: str) -> Path:
-        """Return a new file with room on the disk, so that a program can still say that the disk is full."""
+        """Return a new file with reserved space, so that a program can still write a message when the disk is full."""
         log = self.write_private(name, "")
         try:
             with log.open("r+b") as file:
                 os.posix_fallocate(file.fileno(), 0, _LOG_ROOM)
         except OSError as exc:
-            if exc.errno in {errno.ENOSPC, errno.EDQUOT}:  # some file systems can't reserve
+            if exc.errno in {errno.ENOSPC, errno.EDQUOT}:  # other errors pass: some file systems can't reserve space
                 raise LocalResourceExhausted(f"Cannot write to {self.path}: {exc.strerror}.") from exc
         return log
 
     def _dismiss_guard(self) -> None:
-        """Let the guard stop the programs that still run, and remove the folder. A signal may have kept a program out of our list."""
+        """Let the guard stop the programs that still run, and remove the folder.
+
+        A program may run that isn't in the list, if a signal came right after its start.
+        """
         self._guard_pipe().close()
         self._guard.wait()
 
@@ -250,7 +255,10 @@ class Workspace:
 
 
 def describe_failure(name: str, status: int, messages: str) -> str:
-    """Return a sentence on why a program ended with ``status``, from the text that it wrote to its standard error, and the server's hint."""
+    """Return a sentence with the reason why a program ended with ``status``, and the server's hint.
+
+    ``messages`` is the text that the program wrote to its standard error.
+    """
     if status < 0:
         return f"{name} was killed by signal {-status}."
     lines = [re.sub(rf"^(?:{name}|pg_dump): ", "", line).strip() for line in messages.splitlines()]
@@ -262,6 +270,6 @@ def describe_failure(name: str, status: int, messages: str) -> str:
 
 
 def run(program: Program, arguments: Sequence[str], *, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run one of PostgreSQL's programs that connects to no server. Return its exit status and output, in bytes."""
+    """Run a program of PostgreSQL that connects to no server. Return its exit status and its output in bytes."""
     command = [str(program.path), *arguments]
     return subprocess.run(command, input=stdin, env=for_no_connection(), capture_output=True, check=False)

@@ -43,7 +43,7 @@ def slow_backup(conninfo: str, s3: FaultyStore, spool_dir: Path, *more: object) 
 
 
 class TestLocks:
-    """Somebody else's, on a table that is to be dumped."""
+    """Another session locks a table that pgstow has to dump."""
 
     @contextmanager
     def connected(self, database: Database) -> Iterator[psycopg.Connection]:
@@ -61,7 +61,7 @@ class TestLocks:
         assert_one_sentence(
             result,
             DUMP,
-            rf"Somebody else \({who}\) holds a lock on shop\.customer, for which pg_dump waited 1 s: "
+            rf"Another session \({who}\) holds a lock on shop\.customer, for which pg_dump waited 1 s: "
             "wait until that transaction has ended, or end it, or raise --lock-wait-timeout",
         )
         assert_nothing_left(spool_dir, sample_database, store)
@@ -91,7 +91,9 @@ class TestLocks:
             self.wait_for_a_queue(large_database)
             stuck_s3.proxy.heal()
             result = finish(process)
-        assert_one_sentence(result, DUMP, r"Somebody else asked for a lock on public\.last during the dump, so that")
+        assert_one_sentence(
+            result, DUMP, r"Another session asked for a lock on public\.last during the dump, so pg_dump's"
+        )
 
     def test_with_0_it_is_waited_for(self, sample_database: Database, store: Path, spool_dir: Path) -> None:
         command = ("backup", sample_database.conninfo, "--to", store, "--spool-dir", spool_dir, "--quiet")

@@ -124,7 +124,7 @@ def test_secrets_that_a_command_line_would_show(guarded: GuardedServer, tmp_path
     for secret in ("sslpassword", "scram_client_key"):
         key = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY="
         result = backup(f"{guarded.administered.conninfo} {secret}={key}", tmp_path / "store", spool_dir)
-        if "not one that libpq understands" in result.stderr:
+        if "libpq does not understand the connection string" in result.stderr:
             continue  # a libpq that doesn't know it shows nothing
         assert_one_sentence(result, 2, secret)
         assert_unseen(key, result, tmp_path / "store")

@@ -24,7 +24,9 @@ from support.standby import Standby
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 DUMP, BUSY = 4, 11
-REMEDIES = "set hot_standby_feedback = on there, raise its max_standby_streaming_delay, or back up from the primary"
+REMEDIES = (
+    "turn on the standby's hot_standby_feedback, raise its max_standby_streaming_delay, or back up from the primary"
+)
 
 # Each makes the standby choose at once between recovery and its clients' queries.
 OLD_ROWS = ("UPDATE small SET id = id", "VACUUM small")

@@ -292,7 +292,7 @@ def test_a_database_in_a_tablespace_that_is_not_there(
         proven = run_pgstow("verify", "--from", store, "--level", "restore", *scratch, *where)
         assert proven.exit_code == 0, proven
         into = ("--from", store, "--into", target.conninfo("shop"), "--create", *where)
-        assert_one_sentence(run_pgstow("restore", *into), 5, "no tablespace fast, .*--globals-only .*--no-tablespaces")
+        assert_one_sentence(run_pgstow("restore", *into), 5, "the tablespace fast, .*--globals-only .*--no-tablespaces")
         again = ("--from", store, "--into", source.conninfo(f"in_{format_}"), "--create", *where)
         assert run_pgstow("restore", *again).exit_code == 0
     assert run_pgstow("restore", "--from", tmp_path / "directory", *into[2:], "--no-tablespaces").exit_code == 0
@@ -438,7 +438,7 @@ def test_a_member_that_is_another_is_refused(whole: Path, target: ThrowawayClust
     assert_one_sentence(restore(whole, target, spool_dir), 7, "is not the manifest that the cluster manifest .* names")
     manifest.unlink()
     assert_one_sentence(
-        restore(whole, target, spool_dir), 7, "manifests/prod/postgres/.* is missing, which the cluster manifest"
+        restore(whole, target, spool_dir), 7, "manifests/prod/postgres/.* is missing, but the cluster manifest"
     )
 
 
@@ -534,7 +534,7 @@ def test_a_member_that_is_damaged_and_one_that_is_another(whole: Path, spool_dir
     good = {name for name, one in found.items() if one["good"]}
     assert good == {"@globals", "odd / n@me"}
     assert "is not the manifest that" in found["postgres"]["problems"][0]
-    assert "is missing, which the cluster manifest" in found["template1"]["problems"][0]
+    assert "is missing, but the cluster manifest" in found["template1"]["problems"][0]
     assert [problem.partition(": ")[0] for problem in found["@cluster"]["problems"]] == [
         "template1",
         "postgres",

@@ -437,7 +437,7 @@ MANIFESTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "a segment in no object": (
         rewrite(lambda manifest: manifest["files"][0]["segments"][0].update(object=999), checksum=True),
-        "an object that is not listed",
+        "an object that the manifest doesn't list",
     ),
     "of a newer major version": (
         rewrite(lambda manifest: manifest.update(manifest_version="2.0"), checksum=True),

@@ -206,7 +206,7 @@ def test_money_is_read_in_the_format_in_which_it_was_written(
 
     elsewhere = postgres.conninfo(f"{name}_copy")
     assert_one_sentence(
-        pgstow(*into, elsewhere), 5, r"money is written as in the locale es_AR\.UTF-8, which the server doesn't know"
+        pgstow(*into, elsewhere), 5, r"money is written in the locale es_AR\.UTF-8, which the server doesn't know"
     )
     assert Database("", postgres.conninfo()).fetch(f"SELECT FROM pg_database WHERE datname = '{name}_copy'") == []
     if format_ != "plain":

@@ -362,7 +362,7 @@ def test_backups_are_listed_where_attestations_cannot_be_read(faulty: FaultySamp
     assert "13,363" in listed.stdout
     assert "unknown" in listed.stdout
     assert len(listed.stderr_lines) == 1
-    assert "can't be told" in listed.stderr
+    assert "can't tell when backups were last proven" in listed.stderr
 
 
 def test_verify_cannot_tell_what_it_cannot_read(faulty: FaultySample, spool_dir: Path) -> None:

@@ -391,8 +391,8 @@ def test_lists_that_are_none(library: Library, database: Database, tmp_path: Pat
     assert_one_sentence(library.pgstow(database, "-L", path), 2, "The list .* can't be read: No such file")
     for text, reason in (
         ("999999; 0 0 TABLE public absent x\n", "holds no entry 999999.*pgstow show --toc"),
-        ("; nothing\n\n", "names none"),
-        ("; a comment\nnonsense\n", "Line 2 .*no dump ID: nonsense"),
+        ("; nothing\n\n", "names no entry"),
+        ("; a comment\nnonsense\n", "Line 2 .*begin with a dump ID: nonsense"),
     ):
         path.write_text(text)
         assert_one_sentence(library.pgstow(database, "--use-list", path), 2, reason)
@@ -440,7 +440,7 @@ def test_the_table_of_contents_is_all_that_is_fetched_for_it(stored_sample: Stor
     [
         (["--schema-only", "--data-only"], "one of"),
         (["--data-only", "--section", "data"], "one of"),
-        (["--section", "data", "--section", "nonsense"], "'nonsense' is no section"),
+        (["--section", "data", "--section", "nonsense"], "'nonsense' is not a section"),
         (["--data-only", "--clean"], "--clean"),
         (["--if-exists"], "say both"),
         (["--disable-triggers"], "--data-only"),
@@ -449,12 +449,12 @@ def test_the_table_of_contents_is_all_that_is_fetched_for_it(stored_sample: Stor
         (["--data-only", "--no-data"], "one of them"),
         (["--statistics-only", "--no-statistics"], "one of them"),
         (["--schema-only", "--statistics"], "one of them"),
-        (["--clean", "--no-schema"], "makes nothing"),
+        (["--clean", "--no-schema"], "makes no objects"),
         (["--transaction-size", "3", "-1"], "one of them"),
         (["--transaction-size", "3", "--keep-going"], "first error"),
         (["-t", "lib.album", "--as", "x", "-N", "other"], "exclude nothing"),
         (["-s", "-a"], "one of"),
-        (["-a", "-c"], "makes nothing"),
+        (["-a", "-c"], "makes no objects"),
         (["-1", "--jobs", "2"], "--jobs 1"),
         (["--single-transaction", "--keep-going"], "first error"),
         (["--allow-error", "x"], "say both"),

@@ -1,4 +1,4 @@
-"""Worker pools: results in the owner's thread, the first failure raised, and nobody waited for after it."""
+"""Worker pools: results come back to the owner's thread. The first failure is raised, and stalled work is not waited for."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ def collect_all(workers: Workers, *pools: object) -> None:
         workers.collect(timeout=PATIENCE)
 
 
-def test_results_come_to_the_owners_thread() -> None:
+def test_results_come_back_to_the_owners_thread() -> None:
     found: list[tuple[int, str]] = []
     with Workers() as workers:
         pool = workers.pool(3, "work")
@@ -31,7 +31,7 @@ def test_results_come_to_the_owners_thread() -> None:
     assert {names for _, names in found} <= {f"work-{n} {threading.current_thread().name}" for n in range(3)}
 
 
-def test_it_runs_as_much_at_once_as_it_has_threads_and_begins_in_order() -> None:
+def test_a_pool_runs_one_piece_of_work_on_each_thread_and_begins_them_in_order() -> None:
     running, begun = threading.Barrier(3), []
     with Workers() as workers:
         pool = workers.pool(3, "work")
@@ -51,12 +51,12 @@ def test_each_item_comes_with_its_result() -> None:
         found = dict(workers.map(str, range(50), threads=3, name="work", tick=lambda: ticks.append(None)))
         assert found == {number: str(number) for number in range(50)}
         assert list(workers.map(str, [], threads=1, name="work")) == []
-        with pytest.raises(ValueError, match="needs a thread"):
+        with pytest.raises(ValueError, match="needs at least one thread"):
             next(workers.map(str, [1], threads=0, name="work"))
     assert ticks
 
 
-def test_few_items_are_taken_ahead() -> None:
+def test_map_takes_only_a_few_items_ahead() -> None:
     taken: list[int] = []
     with Workers() as workers:
         results = workers.map(str, (taken.append(number) or number for number in range(50)), threads=2, name="work")
@@ -64,14 +64,14 @@ def test_few_items_are_taken_ahead() -> None:
         assert len(taken) <= 5
 
 
-def test_what_was_done_before_a_failure_is_handed_on() -> None:
+def test_map_yields_the_results_from_before_a_failure() -> None:
     go_on, failed = threading.Event(), threading.Event()
 
     def work(number: int) -> int:
         if number:
             go_on.wait(PATIENCE)
         if number == 2:
-            time.sleep(0.1)  # so that the result most likely comes before the failure
+            time.sleep(0.1)  # so that the result of 1 most likely comes before the failure
             failed.set()
             raise ValueError("a failure")
         return number
@@ -81,13 +81,13 @@ def test_what_was_done_before_a_failure_is_handed_on() -> None:
         assert next(results) == (0, 0)
         go_on.set()
         failed.wait(PATIENCE)
-        time.sleep(0.1)  # so that both are most likely collected together
+        time.sleep(0.1)  # so that the result and the failure are most likely collected together
         assert next(results) == (1, 1)
         with pytest.raises(ValueError, match="a failure"):
             next(results)
 
 
-def test_collecting_waits_no_longer_than_it_may() -> None:
+def test_collect_waits_no_longer_than_its_timeout() -> None:
     with Workers() as workers:
         assert workers.collect() is False
         assert workers.collect(timeout=0.01) is False
@@ -96,7 +96,7 @@ def test_collecting_waits_no_longer_than_it_may() -> None:
         assert workers.collect(timeout=PATIENCE) is True
 
 
-def test_leaving_waits_for_work_under_way() -> None:
+def test_the_end_of_the_block_waits_for_running_work() -> None:
     begun, let_go, ended = threading.Event(), threading.Event(), []
 
     def work() -> None:
@@ -111,7 +111,7 @@ def test_leaving_waits_for_work_under_way() -> None:
     assert ended
 
 
-def test_the_first_failure_is_raised_and_nobody_is_waited_for() -> None:
+def test_the_first_failure_is_raised_without_waiting_for_stalled_work() -> None:
     let_go, begun, later = threading.Event(), threading.Event(), []
 
     def fail() -> None:
@@ -122,19 +122,21 @@ def test_the_first_failure_is_raised_and_nobody_is_waited_for() -> None:
         begun.set()
         let_go.wait(PATIENCE)
 
-    with pytest.raises(OSError, match="first"), Workers() as workers:  # noqa: PT012 - the block is what is tested
+    with pytest.raises(OSError, match="first"), Workers() as workers:  # noqa: PT012 - this tests the whole block
         stalling, failing = workers.pool(1, "stalling"), workers.pool(1, "failing")
         stalling.submit(stall, lambda result: later.append("a result after the failure"))
         stalling.submit(lambda: later.append("queued work"), lambda result: None)
         failing.submit(fail, lambda result: None)
         collect_all(workers, stalling, failing)
-    assert not let_go.is_set(), "the stalled one still stalls"
+    assert not let_go.is_set(), "the stalled work still stalls"
     let_go.set()
-    wait_until(lambda: not any(thread.name.startswith("stalling") for thread in threading.enumerate()), "it ended")
+    wait_until(
+        lambda: not any(thread.name.startswith("stalling") for thread in threading.enumerate()), "the thread ended"
+    )
     assert later == []
 
 
-def test_what_is_nearly_done_when_something_fails_is_let_finish() -> None:
+def test_work_that_is_nearly_done_at_a_failure_may_finish() -> None:
     begun, ended = threading.Event(), []
 
     def work() -> None:
@@ -152,7 +154,7 @@ def test_what_is_nearly_done_when_something_fails_is_let_finish() -> None:
     assert ended
 
 
-def test_a_failure_in_taking_a_result_is_raised_too() -> None:
+def test_an_error_of_then_is_raised_too() -> None:
     def refuse(result: object) -> None:
         raise ValueError("no use for it")
 
@@ -162,7 +164,7 @@ def test_a_failure_in_taking_a_result_is_raised_too() -> None:
         collect_all(workers, pool)
 
 
-def test_an_idle_thread_holds_no_bytes() -> None:
+def test_an_idle_thread_keeps_no_reference_to_a_result() -> None:
     class Body:
         pass
 
@@ -173,4 +175,4 @@ def test_an_idle_thread_holds_no_bytes() -> None:
         pool.submit(lambda body=body: body, lambda result: None)
         del body
         collect_all(workers, pool)
-        wait_until(lambda: gone() is None, "nobody refers to it")
+        wait_until(lambda: gone() is None, "no thread refers to the result")

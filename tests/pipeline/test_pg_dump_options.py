@@ -16,7 +16,7 @@ def select(*options: str) -> Selection:
     return Selection().with_options(map(parse_option, options))
 
 
-def test_options_are_passed_on_in_a_spelling_that_every_pg_dump_knows() -> None:
+def test_options_are_passed_on_in_a_spelling_that_every_pg_dump_takes() -> None:
     given = ("--no-comments", "-x", "--extension=a=b", "-e=c", "--blobs", "--serializable-deferrable")
     chosen = select(*given)
     assert list(map(str, chosen.options)) == [
@@ -37,9 +37,9 @@ def test_options_are_passed_on_in_a_spelling_that_every_pg_dump_knows() -> None:
         (["--inserts"], "doesn't take pg_dump's option --inserts: .*COPY"),
         (["-Z"], "option -Z: .*--level"),
         (["--include-foreign-data=x"], "write the rows into the foreign server"),
-        (["--unheard-of"], "is no option of pg_dump"),
-        (["no-comments"], "is no option of pg_dump"),
-        ([""], "is no option of pg_dump"),
+        (["--unheard-of"], "is not an option of pg_dump"),
+        (["no-comments"], "is not an option of pg_dump"),
+        ([""], "is not an option of pg_dump"),
         (["--no-comments=1"], "takes no value"),
         (["--no-comments="], "takes no value"),
         (["--role"], "needs a value: write --role=ROLE"),
@@ -49,7 +49,7 @@ def test_options_are_passed_on_in_a_spelling_that_every_pg_dump_knows() -> None:
         (["--filter=/nonexistent"], "can't be read: No such file"),
     ],
 )
-def test_what_is_refused(options: list[str], words: str) -> None:
+def test_unsupported_and_wrong_options_are_refused(options: list[str], words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         select(*options)
 
@@ -71,12 +71,12 @@ def test_no_option_is_both_supported_and_refused() -> None:
         ("--encoding=utf-16", "directory", "no encoding"),
     ],
 )
-def test_what_has_no_effect_or_no_meaning_is_refused(option: str, format_: str, words: str) -> None:
+def test_options_without_effect_or_meaning_are_refused(option: str, format_: str, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         BackupRequest(Conninfo({}), selection=select(option), format=format_)  # type: ignore[arg-type]
 
 
-def test_what_fits() -> None:
+def test_options_fit_a_backup_or_a_cluster() -> None:
     request = BackupRequest(Conninfo({}), selection=select("--no-owner", "--role=r", "-E=iso-8859-5"), format="plain")
     assert request.source.role == "r"
     assert ClusterRequest(request).each is request
@@ -97,7 +97,7 @@ def test_what_fits() -> None:
         (["--exclude-table-and-children=x"], True),
     ],
 )
-def test_large_objects(options: list[str], taken: bool) -> None:
+def test_large_objects_are_dumped_unless_options_exclude_them(options: list[str], taken: bool) -> None:
     assert select(*options).takes_large_objects is taken
 
 
@@ -138,7 +138,7 @@ def test_filters_become_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("# fine\n\ntable a\n", "Line 3 of f is no filter"),
+        ("# fine\n\ntable a\n", "Line 3 of f is not a filter"),
         ("include table", "Line 1"),
         ("include table # a\n", "Line 1"),
         ("include view a", "Line 1"),
@@ -148,12 +148,12 @@ def test_filters_become_options(tmp_path: Path) -> None:
         ("include foreign_data b", "foreign server"),
     ],
 )
-def test_odd_filters_are_refused(text: str, words: str) -> None:
+def test_invalid_filters_are_refused(text: str, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
         parse_filters(text, "f")
 
 
-def test_a_file_that_is_no_file_of_filters_is_refused() -> None:
+def test_a_file_without_filters_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="NUL character"):
         read_filters(Path("/dev/zero"))
     with pytest.raises(InvalidRequest, match="can't be read: Is a directory"):

@@ -6,7 +6,7 @@ from support.stored_sample import StoredSample
 
 
 @pytest.fixture
-def shelf(stored_sample: StoredSample) -> ManifestStore:
+def manifest_store(stored_sample: StoredSample) -> ManifestStore:
     """An empty store."""
     [path] = (stored_sample.folder / "manifests").rglob("*.json")
     return ManifestStore(json.loads(path.read_bytes()))

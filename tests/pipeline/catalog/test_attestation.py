@@ -1,4 +1,4 @@
-"""Attestations: created once, read back only as they were written, the newest of each backup for the price of one LIST."""
+"""Attestations are created once, and read only as they were written. One LIST finds the newest attestation of each backup."""
 
 import hashlib
 import json
@@ -59,7 +59,7 @@ class CountingStore(MemoryBackend):
         return super().get(key, offset=offset, length=length, at_most=at_most)
 
 
-def test_it_is_created_once_and_read_back() -> None:
+def test_an_attestation_is_created_once_and_read_back() -> None:
     store = MemoryBackend()
     key = store_attestation(store, made())
     assert key == "attestations/prod/gr%C3%B6%C3%9Fe%2Fx/20261123T020000Z-7f3a9c/20261125T024501.123456Z.json"
@@ -69,7 +69,7 @@ def test_it_is_created_once_and_read_back() -> None:
     assert load_attestation(store.get(key), key).good
 
 
-def test_it_is_refused_where_a_byte_differs() -> None:
+def test_an_attestation_is_refused_if_a_byte_differs() -> None:
     data, key = dump_attestation(made()), REF.attestation_key(MOMENT)
     for at in range(0, len(data), 7):
         for altered in (data[:at], data[:at] + b" " + data[at:], data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]):
@@ -86,7 +86,7 @@ def test_fields_of_a_later_minor_version_are_kept() -> None:
     assert dump_attestation(load_attestation(data, REF.attestation_key(MOMENT))) == data
 
 
-def test_one_of_version_1_0_says_what_it_said() -> None:
+def test_an_attestation_of_version_1_0_keeps_its_meaning() -> None:
     content = json.loads(dump_attestation(made()))
     for later in ("attestation_checksum", "unreadable"):
         del content[later]
@@ -100,7 +100,7 @@ def _sealed(content: dict[str, Any]) -> bytes:
     return canonical({**content, "attestation_checksum": checksum}, checksum=False)
 
 
-def test_the_newest_of_each_backup_and_no_other_is_read() -> None:
+def test_only_the_newest_attestation_of_each_backup_is_read() -> None:
     store = CountingStore()
     refs = [REF, BackupRef("prod", "größe/x", "20261124T020000Z-aaaaaa"), BackupRef("prod", "other", REF.backup_id)]
     for ref in refs[:2]:
@@ -129,7 +129,7 @@ def test_the_newest_of_each_backup_and_no_other_is_read() -> None:
         (["restore good", "objects good"], 1),
     ],
 )
-def test_what_went_less_far_refutes_nothing(history: list[str], counts: int) -> None:
+def test_a_verification_of_a_lower_level_refutes_no_bad_attestation(history: list[str], counts: int) -> None:
     store = MemoryBackend()
     for hours, (level, result) in enumerate(map(str.split, history)):
         found = {
@@ -144,7 +144,7 @@ def test_what_went_less_far_refutes_nothing(history: list[str], counts: int) -> 
 
 
 @pytest.mark.parametrize("newer", ["garbage", "another manifest", "of the future", "under another time"])
-def test_what_counts_for_nothing_hides_nothing(newer: str) -> None:
+def test_an_ignored_attestation_hides_no_older_one(newer: str) -> None:
     store, later = MemoryBackend(), MOMENT + timedelta(hours=1)
     store_attestation(store, made(good=False, problems=["Damaged."]))
     match newer:
@@ -165,7 +165,7 @@ def test_what_counts_for_nothing_hides_nothing(newer: str) -> None:
     assert len(told) == 1
 
 
-def test_very_many_problems_are_counted() -> None:
+def test_problems_beyond_a_thousand_are_counted() -> None:
     told = [f"{number}" for number in range(1003)]
     assert shortened(told[:1000]) == told[:1000]
     assert shortened(told) == [*told[:1000], "There are 3 more problems."]

@@ -10,11 +10,11 @@ from pipeline.catalog.listing import list_backups
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
 
 
-def test_the_latest_and_the_latest_before(shelf: ManifestStore) -> None:
-    refs = [shelf.add("c", "d", hours) for hours in (0, 24, 48)]
+def test_latest_finds_the_newest_backup_or_the_newest_before_a_time(manifest_store: ManifestStore) -> None:
+    refs = [manifest_store.add("c", "d", hours) for hours in (0, 24, 48)]
 
     def found(**wanted: Any) -> str:
-        return find_backup(shelf.store, BackupSelector(**wanted)).backup_id
+        return find_backup(manifest_store.store, BackupSelector(**wanted)).backup_id
 
     assert found() == refs[2].backup_id
     assert found(at=NOON + timedelta(hours=30)) == refs[1].backup_id
@@ -24,39 +24,39 @@ def test_the_latest_and_the_latest_before(shelf: ManifestStore) -> None:
         found(at=NOON - timedelta(seconds=1))
 
 
-def test_by_id_and_by_its_beginning(shelf: ManifestStore) -> None:
-    first, second = shelf.add("c", "d", 0), shelf.add("c", "d", 24)
-    assert find_backup(shelf.store, BackupSelector(first.backup_id)).backup_id == first.backup_id
-    assert find_backup(shelf.store, BackupSelector("20261124")).backup_id == second.backup_id
+def test_a_backup_is_found_by_its_id_or_the_ids_beginning(manifest_store: ManifestStore) -> None:
+    first, second = manifest_store.add("c", "d", 0), manifest_store.add("c", "d", 24)
+    assert find_backup(manifest_store.store, BackupSelector(first.backup_id)).backup_id == first.backup_id
+    assert find_backup(manifest_store.store, BackupSelector("20261124")).backup_id == second.backup_id
     with pytest.raises(InvalidRequest, match="2 backups begin with 202611; give more"):
-        find_backup(shelf.store, BackupSelector("202611"))
+        find_backup(manifest_store.store, BackupSelector("202611"))
     with pytest.raises(BackupNotFound, match="no backup 2027"):
-        find_backup(shelf.store, BackupSelector("2027"))
+        find_backup(manifest_store.store, BackupSelector("2027"))
     with pytest.raises(InvalidRequest, match="not by both"):
-        find_backup(shelf.store, BackupSelector(first.backup_id, at=NOON))
+        find_backup(manifest_store.store, BackupSelector(first.backup_id, at=NOON))
 
 
-def test_several_databases_are_never_mixed_up(shelf: ManifestStore) -> None:
-    shelf.add("prod", "shop", 0)
-    wanted = shelf.add("test", "it's", 5)
+def test_backups_of_several_databases_are_never_mixed_up(manifest_store: ManifestStore) -> None:
+    manifest_store.add("prod", "shop", 0)
+    wanted = manifest_store.add("test", "it's", 5)
     with pytest.raises(
         InvalidRequest, match="--cluster 'prod' --database 'shop', --cluster 'test' --database \"it's\""
     ):
-        find_backup(shelf.store, BackupSelector())
-    assert find_backup(shelf.store, BackupSelector(cluster="test")).backup_id == wanted.backup_id
-    assert find_backup(shelf.store, BackupSelector(database="it's")).backup_id == wanted.backup_id
-    assert find_backup(shelf.store, BackupSelector(wanted.backup_id)).backup_id == wanted.backup_id
+        find_backup(manifest_store.store, BackupSelector())
+    assert find_backup(manifest_store.store, BackupSelector(cluster="test")).backup_id == wanted.backup_id
+    assert find_backup(manifest_store.store, BackupSelector(database="it's")).backup_id == wanted.backup_id
+    assert find_backup(manifest_store.store, BackupSelector(wanted.backup_id)).backup_id == wanted.backup_id
 
 
-def test_a_damaged_latest_is_not_passed_over(shelf: ManifestStore) -> None:
-    older = shelf.add("c", "d", 0)
-    shelf.put(BackupRef("c", "d", "20261124T120000Z-bbbbbb").manifest_key, b'{"manifest_version": "1.0"')
+def test_a_damaged_latest_manifest_is_not_skipped(manifest_store: ManifestStore) -> None:
+    older = manifest_store.add("c", "d", 0)
+    manifest_store.put(BackupRef("c", "d", "20261124T120000Z-bbbbbb").manifest_key, b'{"manifest_version": "1.0"')
     with pytest.raises(ManifestInvalid):
-        find_backup(shelf.store, BackupSelector())
-    assert find_backup(shelf.store, BackupSelector(older.backup_id)).backup_id == older.backup_id
+        find_backup(manifest_store.store, BackupSelector())
+    assert find_backup(manifest_store.store, BackupSelector(older.backup_id)).backup_id == older.backup_id
 
 
-def test_an_empty_store(shelf: ManifestStore) -> None:
-    assert list_backups(shelf.store) == []
+def test_an_empty_store_has_no_backup(manifest_store: ManifestStore) -> None:
+    assert list_backups(manifest_store.store) == []
     with pytest.raises(BackupNotFound, match=r"no backup .*pgstow list shows"):
-        find_backup(shelf.store, BackupSelector())
+        find_backup(manifest_store.store, BackupSelector())

@@ -1,4 +1,4 @@
-"""Whatever a writer of the bucket puts into it: each command says one sentence of it, and does its work on the rest."""
+"""Hostile documents and keys in a bucket: each command reports each of them in one sentence, and does its work on the other objects."""
 
 import copy
 import hashlib
@@ -46,7 +46,7 @@ UNHURRIED = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 EXPECTED = (PipelineError, StorageError, OSError)
-"""What the command line says in one sentence."""
+"""The errors that the command line prints as one sentence."""
 HOSTILE = st.one_of(
     st.sampled_from(
         [
@@ -96,7 +96,7 @@ HOSTILE = st.one_of(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The ways to every part of a document; of a list, to the first and the last of its items."""
+    """Return the path to every part of a document. For a list, return only the paths to the first and the last item."""
     found = [path] if path else []
     if isinstance(value, dict):
         parts: list[Any] = list(value)
@@ -117,7 +117,7 @@ def spoil(content: Any, path: tuple[Any, ...], value: Any, *, remove: bool) -> N
 
 
 def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
-    """All that reads a manifest, and may fail as documented alone."""
+    """Run everything that reads manifests. Only the documented errors may come."""
     listing = list_manifests(store)
     assert len(read_catalog(store, listing.manifests, datetime.now(UTC))) == 2
     plan(PruneRequest(Policy(keep_last=1)), store, lambda _: None, datetime.now(UTC))
@@ -146,7 +146,7 @@ def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
                 assert not verify(stored, VerifyRequest(level, limits), store, lambda _: None).good
 
 
-def test_a_version_of_many_digits(stored_sample: StoredSample) -> None:
+def test_a_version_of_many_digits_is_refused(stored_sample: StoredSample) -> None:
     edit_manifest(stored_sample.folder, lambda content: content["source"].update(pg_dump_version="9" * 5000))
     with pytest.raises(PipelineError, match="pg_restore"):
         show_toc(stored_sample.store, stored_sample.manifest)
@@ -154,16 +154,18 @@ def test_a_version_of_many_digits(stored_sample: StoredSample) -> None:
 
 @settings(UNHURRIED, max_examples=15, phases=[Phase.explicit, Phase.generate])
 @given(data=st.data())
-def test_a_spoilt_manifest_is_one_entry(stored_sample: StoredSample, data: st.DataObject, spool_dir: Path) -> None:
+def test_a_spoilt_manifest_is_one_entry_and_disturbs_no_other_backup(
+    stored_sample: StoredSample, data: st.DataObject, spool_dir: Path
+) -> None:
     store = stored_sample.store
     [original] = [path for path in (stored_sample.folder / "manifests").rglob("*.json") if "aaaaaa" not in path.name]
     content = copy.deepcopy(json.loads(original.read_bytes()))
-    backup_id = "20261123T020000Z-aaaaaa"  # another time than its manifest's, so that it isn't believed
+    backup_id = "20261123T020000Z-aaaaaa"  # its time differs from the manifest's, so pgstow doesn't believe it
     content["backup_id"] = backup_id
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(places(content)))
         spoil(content, path, data.draw(HOSTILE), remove=data.draw(st.integers(0, 5)) == 0)
-    with suppress(ValueError):  # a document that JSON can't have
+    with suppress(ValueError):  # JSON can't hold the document
         original.with_name(f"{backup_id}.json").write_bytes(canonical(content))
         use_all(store, backup_id, spool_dir)
 
@@ -177,7 +179,7 @@ def test_a_spoilt_manifest_is_one_entry(stored_sample: StoredSample, data: st.Da
         st.sampled_from([b"[", b'{"a":', b"[{", b'"', b"1", b"[],", b"\\", b'"\\u']).map(lambda part: part * 100_000),
     )
 )  # fmt: skip
-def test_any_bytes_are_one_sentence(data: bytes) -> None:
+def test_any_bytes_are_refused_in_one_sentence(data: bytes) -> None:
     for load in (load_manifest, load_attestation):
         with pytest.raises(ManifestInvalid) as caught:
             load(data, "some/key.json")
@@ -185,19 +187,19 @@ def test_any_bytes_are_one_sentence(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("part", [b'"\\', b"\\", b"[{", b"{"])
-def test_long_nonsense_takes_time_in_proportion(part: bytes) -> None:
-    """If it grew with the square of the length, every command on the store would wait for hours."""
+def test_the_time_for_long_nonsense_grows_with_its_length(part: bytes) -> None:
+    """If the time grew with the square of the length, every command on the store would take hours."""
     with pytest.raises(ManifestInvalid):
         load_manifest(b'"' + part * 1_000_000, "some/key.json")
 
 
 @UNHURRIED
 @given(data=st.data())
-def test_a_spoilt_attestation_counts_for_nothing(data: st.DataObject) -> None:
-    shelf = BackupBuilder(MemoryBackend())
-    ref = shelf.add(NOW - NOW)
-    key = shelf.attest(ref, good=False)
-    content = json.loads(shelf.store.get(key))
+def test_a_spoilt_attestation_is_ignored(data: st.DataObject) -> None:
+    builder = BackupBuilder(MemoryBackend())
+    ref = builder.add(NOW - NOW)
+    key = builder.attest(ref, good=False)
+    content = json.loads(builder.store.get(key))
     for _ in range(data.draw(st.integers(1, 3))):
         spoil(content, data.draw(st.sampled_from(places(content))), data.draw(HOSTILE), remove=False)
     content.pop("attestation_checksum", None)
@@ -207,10 +209,10 @@ def test_a_spoilt_attestation_counts_for_nothing(data: st.DataObject) -> None:
     except ValueError:
         return
     later = ref.attestation_key(NOW.replace(hour=5))
-    upload(shelf.store, later, body)
-    found = latest_attestations(shelf.store, {ref: shelf.digest(ref)}, None, None, lambda _: None)
+    upload(builder.store, later, body)
+    found = latest_attestations(builder.store, {ref: builder.digest(ref)}, None, None, lambda _: None)
     assert found is not None
-    assert dump_attestation(found[ref]) == shelf.store.get(key)
+    assert dump_attestation(found[ref]) == builder.store.get(key)
 
 
 SEGMENTS = st.one_of(
@@ -227,11 +229,11 @@ SEGMENTS = st.one_of(
     )
 )
 @example([("manifests", ["prod", "x" * 1000, "99991231T235959Z-aaaaaa"])])
-def test_any_keys_stop_nothing(keys: list[tuple[str, list[str]]]) -> None:
+def test_no_key_in_the_store_stops_a_command(keys: list[tuple[str, list[str]]]) -> None:
     objects: dict[str, tuple[ObjectInfo, bytes]] = {}
     store = MemoryBackend(objects=objects)
-    shelf = BackupBuilder(store)
-    ref = shelf.add(NOW - NOW, "real")
+    builder = BackupBuilder(store)
+    ref = builder.add(NOW - NOW, "real")
     for top, segments in keys:
         for key in (f"{top}/{'/'.join(segments)}", f"{top}/{'/'.join(segments)}.json"):
             objects.setdefault(key, (ObjectInfo(key, 1, NOW), b"x"))
@@ -240,5 +242,5 @@ def test_any_keys_stop_nothing(keys: list[tuple[str, list[str]]]) -> None:
     assert all(one.keep for one in decisions.values())
     find_leftovers(GcRequest(), store, lambda _: None, NOW)
     assert find_backup(store, BackupSelector(database="real")).backup_id == ref.backup_id
-    for key in shelf.all_keys():
+    for key in builder.all_keys():
         assert BackupRef.of_key(key) is None or isinstance(BackupRef.of_key(key), BackupRef)

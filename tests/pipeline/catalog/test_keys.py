@@ -13,7 +13,7 @@ names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 
 
 @given(names, names)
-def test_any_names_make_keys_that_any_store_takes_and_that_lead_back(cluster: str, database: str) -> None:
+def test_keys_of_any_names_are_valid_in_every_store_and_decode_to_the_names(cluster: str, database: str) -> None:
     ref = BackupRef(cluster, database, ID)
     assert check_key(ref.manifest_key).count("/") == 3
     assert check_key(f"{ref.data_prefix}x").count("/") == 4
@@ -22,7 +22,7 @@ def test_any_names_make_keys_that_any_store_takes_and_that_lead_back(cluster: st
 
 
 @pytest.mark.parametrize("name", [".", "..", "a/b", "../x", "a\\b", "a\nb", "%2e", "%", "@globals", "größe", "-x", " "])
-def test_a_name_is_one_segment(name: str) -> None:
+def test_an_encoded_name_is_one_segment(name: str) -> None:
     encoded = encode_name(name)
     assert check_key(encoded) == encoded
     assert "/" not in encoded
@@ -36,7 +36,7 @@ def test_two_names_never_share_a_key() -> None:
 
 
 @pytest.mark.parametrize("segment", ["a b", "%61", "%2f", "%FF", "%", "%2", "a%zz", "é", ".", ".."])
-def test_what_no_pgstow_wrote_is_refused(segment: str) -> None:
+def test_a_segment_that_pgstow_never_writes_is_refused(segment: str) -> None:
     with pytest.raises(ManifestInvalid, match="not a name that pgstow writes"):
         decode_name(segment)
 
@@ -52,11 +52,11 @@ def test_what_no_pgstow_wrote_is_refused(segment: str) -> None:
         f"manifests/c/d/{ID[:-1]}.json",
     ],
 )
-def test_other_keys_are_no_manifests(key: str) -> None:
+def test_other_keys_are_not_manifests(key: str) -> None:
     assert BackupRef.of_manifest_key(key) is None
 
 
-def test_ids_sort_by_time_wherever_they_are_made() -> None:
+def test_ids_sort_by_time_in_every_time_zone() -> None:
     start = datetime(2026, 11, 23, 2, tzinfo=UTC)
     moments = [start + timedelta(seconds=37 * n) for n in range(200)]
     ids = [new_backup_id(moment.astimezone(timezone(timedelta(hours=n % 12)))) for n, moment in enumerate(moments)]
@@ -65,6 +65,6 @@ def test_ids_sort_by_time_wherever_they_are_made() -> None:
     assert ids[0].startswith("20261123T020000Z-")
 
 
-def test_ids_made_at_once_differ() -> None:
+def test_ids_of_the_same_second_differ() -> None:
     now = datetime.now(UTC)
     assert len({new_backup_id(now) for _ in range(100)}) > 90

@@ -36,7 +36,7 @@ from pipeline.errors import ManifestInvalid
 DOCS = Path(__file__).parents[3] / "docs"
 BACKUP_ID = "20261123T020000Z-7f3a9c"
 
-# Everything that Unicode has but lone surrogates, which no database's name can hold.
+# All of Unicode except lone surrogates, which no database's name can hold.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 names = texts.filter(bool)
 counts = st.integers(0, 2**63 - 1)
@@ -50,7 +50,7 @@ moments = st.datetimes(
 
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
-    """Any manifest that makes sense."""
+    """Generate any valid manifest."""
     cluster, database = draw(names), draw(names)
     own = BackupRef(cluster, database, BACKUP_ID).data_prefix
     objects = draw(
@@ -146,7 +146,7 @@ def key_of(manifest: Manifest) -> str:
 
 @given(manifests())
 @settings(max_examples=25)
-def test_what_is_written_is_what_is_read_and_there_is_one_way_to_write_it(manifest: Manifest) -> None:
+def test_a_manifest_is_read_as_it_was_written_and_has_only_one_form(manifest: Manifest) -> None:
     data = dump_manifest(manifest)
     again = load_manifest(data, key_of(manifest))
     assert again == manifest
@@ -172,7 +172,7 @@ def test_a_real_manifest_validates_against_the_published_schema(stored: tuple[st
             jsonschema.validate(content | change, schema)
 
 
-def test_the_published_schema_is_the_models() -> None:
+def test_the_published_schema_is_up_to_date() -> None:
     published = json.loads((DOCS / "manifest.schema.json").read_text())
     assert published == manifest_schema(), "run make reference, and look at what changed"
 
@@ -194,7 +194,7 @@ def test_the_reference_says_how_to_check_a_manifest(stored: tuple[str, bytes], t
     assert printed.split()[0] == json.loads(stored[1])["manifest_checksum"]
 
 
-def test_no_byte_can_change_unseen(stored: tuple[str, bytes]) -> None:
+def test_no_byte_can_change_unnoticed(stored: tuple[str, bytes]) -> None:
     key, data = stored
     for at in [*range(0, len(data), 97), len(data) - 1]:
         for change in (data[at] ^ 1, data[at] ^ 0x20):
@@ -227,7 +227,7 @@ def test_no_byte_can_change_unseen(stored: tuple[str, bytes]) -> None:
     ],
     ids=lambda data: repr(data[:40]),
 )
-def test_what_is_no_manifest_is_refused_in_one_sentence(data: bytes) -> None:
+def test_bytes_that_are_not_a_manifest_are_refused_in_one_sentence(data: bytes) -> None:
     with pytest.raises(ManifestInvalid, match=r"^The manifest some/key\.json ") as caught:
         load_manifest(data, "some/key.json")
     assert "\n" not in str(caught.value)
@@ -239,7 +239,7 @@ def changed(stored: tuple[str, bytes], **fields: Any) -> bytes:
 
 
 def test_unknown_fields_are_kept(stored: tuple[str, bytes]) -> None:
-    """Of a later minor version, at every level."""
+    """A later minor version may add fields at every level."""
     content = json.loads(stored[1])
     content |= {"manifest_version": "1.7", "mood": {"good": [1, None, "ä"]}}
     for part in (content["source"], content["files"][0], content["objects"][0], content["files"][0]["segments"][0]):
@@ -253,7 +253,7 @@ def test_unknown_fields_are_kept(stored: tuple[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize("version", ["2.0", "2", "10.3", "999999999999999999999.0"])
-def test_a_newer_major_version_is_refused_and_says_what_to_do(stored: tuple[str, bytes], version: str) -> None:
+def test_a_newer_major_version_is_refused_with_advice(stored: tuple[str, bytes], version: str) -> None:
     with pytest.raises(ManifestInvalid, match=rf"version {re.escape(version)}, which is newer .* upgrade pgstow"):
         load_manifest(changed(stored, manifest_version=version, files="something else by then"), stored[0])
 
@@ -295,21 +295,23 @@ def test_a_key_stays_in_the_store(stored: tuple[str, bytes], key: str) -> None:
         "x",
     ],
 )
-def test_objects_are_its_own_databases(stored: tuple[str, bytes], key: str) -> None:
+def test_objects_of_another_database_are_refused(stored: tuple[str, bytes], key: str) -> None:
     content = json.loads(stored[1])
     key = key.format(db=content["database"], id=content["backup_id"])
     content["objects"][0]["key"] = key
     with pytest.raises(ManifestInvalid, match=f"the object {key} lies outside of data/prod/"):
         load_manifest(canonical(content), stored[0])
     content["objects"][0]["key"] = f"data/prod/{content['database']}/20200101T000000Z-aaaaaa/x"
-    assert load_manifest(canonical(content), stored[0]), "an earlier backup's"
+    assert load_manifest(canonical(content), stored[0]), "an object of an earlier backup is allowed"
 
 
 @pytest.mark.parametrize(
     "members",
     [[("shop", "../x")], [("shop", "20261399T000000Z-aaaaaa")], [("@cluster", BACKUP_ID)], [("a", BACKUP_ID)] * 2],
 )
-def test_members_are_backups_of_databases(stored: tuple[str, bytes], members: list[tuple[str, str]]) -> None:
+def test_members_that_are_not_backups_of_databases_are_refused(
+    stored: tuple[str, bytes], members: list[tuple[str, str]]
+) -> None:
     named = [{"database": database, "backup_id": backup_id, "sha256": "0" * 64} for database, backup_id in members]
     with pytest.raises(ManifestInvalid, match="is not valid: "):
         load_manifest(changed(stored, members=named), stored[0])
@@ -326,7 +328,7 @@ def test_members_are_backups_of_databases(stored: tuple[str, bytes], members: li
         ({"durations": {"dump": 10**4000}}, "durations"),
         ({"durations": {"x" * 10**6: "y"}}, "durations"),
         ({"started_at": "0001-01-01T00:00:00+01:00"}, "started_at"),
-        ({"started_at": "0001-01-01T00:00:00Z"}, "no time is before 1970"),
+        ({"started_at": "0001-01-01T00:00:00Z"}, "a time must not be before 1970"),
         ({"finished_at": "9999-12-31T23:59:59-01:00"}, "up to 9999"),
         ({"retained_until": "0001-01-01T00:00:00+01:00"}, "retained_until"),
         ({"started_at": 10**300}, "started_at"),
@@ -335,7 +337,9 @@ def test_members_are_backups_of_databases(stored: tuple[str, bytes], members: li
         ({"previous": {"backup_id": "\u202e" * 10**5, "sha256": "0" * 64}}, "previous.backup_id"),
     ],
 )
-def test_what_no_pgstow_writes_is_one_sentence(stored: tuple[str, bytes], change: dict[str, Any], reason: str) -> None:
+def test_values_that_pgstow_never_writes_are_refused_in_one_sentence(
+    stored: tuple[str, bytes], change: dict[str, Any], reason: str
+) -> None:
     content = json.loads(stored[1])
     for name, value in change.items():
         content[name] = {**content[name], **value} if isinstance(content.get(name), dict) else value
@@ -344,7 +348,7 @@ def test_what_no_pgstow_writes_is_one_sentence(stored: tuple[str, bytes], change
     assert len(str(caught.value)) < 1000
 
 
-def test_a_manifest_says_where_it_belongs(stored: tuple[str, bytes]) -> None:
+def test_a_moved_manifest_is_refused(stored: tuple[str, bytes]) -> None:
     other = stored[0].replace("/prod/", "/other/")
     with pytest.raises(ManifestInvalid, match="it was moved"):
         load_manifest(stored[1], other)
@@ -356,11 +360,11 @@ def test_times_are_in_utc_to_the_microsecond(stored: tuple[str, bytes]) -> None:
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", content[name])
     loaded = load_manifest(changed(stored, started_at="2026-11-23T04:00:00.000001+02:00"), stored[0])
     assert loaded.started_at == datetime(2026, 11, 23, 2, 0, 0, 1, UTC)
-    with pytest.raises(ManifestInvalid, match="a time needs its zone"):
+    with pytest.raises(ManifestInvalid, match="a time needs a time zone"):
         load_manifest(changed(stored, started_at="2026-11-23T04:00:00"), stored[0])
 
 
-def test_the_checksum_is_of_the_rest(stored: tuple[str, bytes]) -> None:
+def test_the_checksum_covers_all_other_fields(stored: tuple[str, bytes]) -> None:
     content = json.loads(stored[1])
     claimed = content.pop("manifest_checksum")
     assert hashlib.sha256(canonical(content, checksum=False)).hexdigest() == claimed

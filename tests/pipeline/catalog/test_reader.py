@@ -10,22 +10,22 @@ from pipeline.catalog.reader import read_catalog
 LATER = NOON + timedelta(days=30)
 
 
-def test_the_catalog_tells_of_what_it_cannot_read(shelf: ManifestStore) -> None:
-    good = shelf.add("c", "d", 0)
+def test_the_catalog_reports_manifests_that_it_cannot_read(manifest_store: ManifestStore) -> None:
+    good = manifest_store.add("c", "d", 0)
     bad = BackupRef("c", "d", "20261124T120000Z-bbbbbb")
-    shelf.put(bad.manifest_key, b"")
+    manifest_store.put(bad.manifest_key, b"")
     gone = BackupRef("c", "d", "20261125T120000Z-cccccc")
-    entries = read_catalog(shelf.store, [ListedManifest(ref, LATER, 1) for ref in (gone, good, bad)], LATER)
-    assert [entry.ref for entry in entries] == [gone, good, bad], "in the order that was asked for"
+    entries = read_catalog(manifest_store.store, [ListedManifest(ref, LATER, 1) for ref in (gone, good, bad)], LATER)
+    assert [entry.ref for entry in entries] == [gone, good, bad], "in the requested order"
     assert [entry.manifest is not None for entry in entries] == [False, True, False]
     assert "no backup" in (entries[0].problem or "")
     assert "damaged" in (entries[2].problem or "")
 
 
-def test_the_catalog_holds_no_backups_files(shelf: ManifestStore) -> None:
-    """They are most of a manifest, and a store may hold thousands of backups."""
-    ref = shelf.add("c", "d", 0)
-    [entry] = read_catalog(shelf.store, [ListedManifest(ref, LATER, 1)], LATER)
+def test_the_catalog_keeps_no_lists_of_files(manifest_store: ManifestStore) -> None:
+    """The lists are most of a manifest, and a store may hold thousands of backups."""
+    ref = manifest_store.add("c", "d", 0)
+    [entry] = read_catalog(manifest_store.store, [ListedManifest(ref, LATER, 1)], LATER)
     assert entry.manifest
     assert (entry.manifest.files, entry.manifest.objects) == ([], [])
-    assert entry.manifest.totals == find_backup(shelf.store, BackupSelector()).totals
+    assert entry.manifest.totals == find_backup(manifest_store.store, BackupSelector()).totals

@@ -151,7 +151,7 @@ only_verified = "bytes"
         "14: databases.server.conninfo: is missing.",
         "16: databases.server.verify: should be 'objects', 'bytes', 'archive', 'restore' or 'none'.",
         "17: databases.server.retention: there is no [retention.long].",
-        "19: databases.odd.conninfo: The connection string is not one that libpq understands; write it as "
+        "19: databases.odd.conninfo: libpq does not understand the connection string; write it as "
         "postgresql://user@host/database or as 'host=… dbname=…' (special characters in a URI percent-encoded).",
         "24: monitoring.on_failure: is empty.",
         "25: monitoring.ping: must be like https://host/path.",
@@ -204,7 +204,7 @@ destinations = ["nas", "same"]
 url = "file:///mnt/backups"
 """
     assert problems(path, text) == [
-        "6: databases.shop: The memory limit must hold two objects of 32 MiB at least, not 1 MiB in all: see --memory and --object-size.",
+        "6: databases.shop: The memory limit must hold two objects of 32 MiB each, but is only 1 MiB: see --memory and --object-size.",
         "8: databases.one: exclude_databases goes with all_databases = true.",
         "12: databases.all: A backup of all databases takes no part of one: leave out tables, schemas and what excludes them.",
         "17: databases.rows: pg_dumpall's script of rows alone can't be restored onto a new server: take all of it.",

@@ -32,7 +32,7 @@ SERVER = "connection to server at "
         "pg_dump: error: query failed: SSL error: unexpected eof while reading",
     ],
 )
-def test_a_server_that_is_away_for_a_while(said: str) -> None:
+def test_some_failures_to_connect_may_pass(said: str) -> None:
     assert may_pass(said)
 
 
@@ -49,7 +49,7 @@ def test_a_server_that_is_away_for_a_while(said: str) -> None:
         "pg_dump: error: no matching tables were found",
     ],
 )
-def test_what_does_not_pass(said: str) -> None:
+def test_other_failures_do_not_pass(said: str) -> None:
     assert not may_pass(said)
     assert explain_conflict(said) is None
 
@@ -113,16 +113,16 @@ AUTHENTICATION = 'connection to server at "10.0.0.2", port 2 failed: FATAL:  no 
         ),
     ],
 )
-def test_a_connection_that_failed_is_told_once(said: str, explained: str) -> None:
+def test_a_failed_connection_is_explained_without_repetition(said: str, explained: str) -> None:
     assert explain_connection(said) == explained
 
 
-def test_detail_and_hint_are_sentences() -> None:
+def test_detail_and_hint_become_sentences() -> None:
     said = "no such x\nLINE 1: SELECT x\n               ^\nDETAIL:  There is y.\nHINT:  Write y"
     assert on_one_line(said) == "no such x. Line 1: SELECT x. Detail: There is y. Hint: Write y."
 
 
-def test_a_missing_database() -> None:
+def test_a_missing_database_is_recognised() -> None:
     assert is_missing_database(SERVER + '"h", port 5432 failed: FATAL:  database "nowhere" does not exist')
     assert not is_missing_database(SERVER + '"h", port 5432 failed: FATAL:  role "nobody" does not exist')
 
@@ -140,5 +140,5 @@ def test_a_missing_database() -> None:
         (f'{SERVER}"h", port 5432 failed: FATAL:  could not write init file: No space left on device', False),
     ],
 )
-def test_whose_disk_is_full(said: str, here: bool) -> None:
+def test_a_full_disk_of_this_machine_is_told_from_the_servers(said: str, here: bool) -> None:
     assert tells_of_full_disk(said) is here

@@ -1,4 +1,4 @@
-"""In the table of contents that parallel pg_restore gets, nothing acts on a table whose data isn't in."""
+"""In the table of contents for parallel pg_restore, each entry that acts on a table waits for the table's data."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -45,7 +45,7 @@ CREATE TABLE app.alone (a int PRIMARY KEY); CREATE INDEX ON app.alone (a);
 
 @pytest.fixture
 def trees(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> Toc:
-    """The table of contents of the schema above, with what pg_dump left out."""
+    """Return the table of contents of TREES, with the dependencies that pg_dump left out."""
     database.execute(TREES)
     data = dumped_toc(postgres, database.conninfo, tmp_path / "archive")
     return read_toc(renumber(data, {}, missing_dependencies(read_toc(data))))
@@ -62,14 +62,14 @@ def data_before(toc: Toc, description: str, tag: str) -> set[str]:
 
 
 @pytest.mark.parametrize("schema", ["trees", "sample"])
-def test_nothing_acts_on_a_table_whose_data_is_not_in(
+def test_no_entry_acts_on_a_table_before_its_data_are_loaded(
     postgres: ThrowawayCluster, sample_database: Database, database: Database, tmp_path: Path, schema: str
 ) -> None:
     database.execute(TREES)
     source = database if schema == "trees" else sample_database
     data = dumped_toc(postgres, source.conninfo, tmp_path / "archive")
     toc = read_toc(data)
-    assert early(toc, source) != []  # as pg_dump has it
+    assert early(toc, source) != []  # pg_dump's own dependencies aren't enough
 
     more = missing_dependencies(toc)
     changed = read_toc(renumber(data, {}, more))
@@ -79,7 +79,7 @@ def test_nothing_acts_on_a_table_whose_data_is_not_in(
         assert after.dependencies == before.dependencies + more.get(before.dump_id, ())
 
 
-def test_all_that_acts_on_partitions_waits_for_them(trees: Toc) -> None:
+def test_entries_on_partitioned_tables_wait_for_the_partitions_data(trees: Toc) -> None:
     for description, tag in (
         ("TRIGGER", "p 1 t"),
         ("FK CONSTRAINT", "refers refers_a_b_fkey"),
@@ -91,14 +91,14 @@ def test_all_that_acts_on_partitions_waits_for_them(trees: Toc) -> None:
     assert data_before(trees, "TRIGGER", "p1 below") == {"p11"}
 
 
-def test_rows_that_find_their_partition_anew_are_in_before_any_partition_gets_a_trigger(trees: Toc) -> None:
+def test_rows_via_the_partitioned_table_are_loaded_before_any_partition_gets_a_trigger(trees: Toc) -> None:
     assert data_before(trees, "TRIGGER", "mooded_1 one") == {"mooded_0", "mooded_1"}
 
 
 def test_many_partitions_have_no_more_dependencies_than_entries(
     postgres: ThrowawayCluster, database: Database, tmp_path: Path
 ) -> None:
-    """Each entry on each partition would wait for all data: 10 million dependencies of 1,000 partitions with 10 indexes."""
+    """If each entry on each partition waited for all data, 1,000 partitions with 10 indexes would have 10 million dependencies."""
     database.execute(
         "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TABLE mooded (mood mood PRIMARY KEY, i int) PARTITION BY HASH (mood);"
         "CREATE INDEX ON mooded (i); CREATE INDEX ON mooded (i, mood);"
@@ -125,20 +125,20 @@ def test_many_partitions_have_no_more_dependencies_than_entries(
     assert all(len(waits[entry.dump_id]) >= 30 for entry in attached)
 
 
-def test_constraints_that_new_rows_alone_must_meet_come_after_the_old_rows(trees: Toc) -> None:
+def test_constraints_that_are_not_valid_wait_for_the_old_rows(trees: Toc) -> None:
     assert data_before(trees, "CHECK CONSTRAINT", "base large") == {"base", "child", "grandchild"}
     assert data_before(trees, "CHECK CONSTRAINT", "d more than 5") == {"paired"}
 
 
-def test_the_indexes_of_a_table_wait_for_no_other(trees: Toc) -> None:
+def test_indexes_of_a_plain_table_wait_only_for_its_own_data(trees: Toc) -> None:
     for description, tag in (("INDEX", "alone_a_idx"), ("CONSTRAINT", "alone alone_pkey")):
         assert data_before(trees, description, tag) == {"alone"}
 
 
-def test_data_of_tables_that_come_from_elsewhere_is_taken_in_turn(
+def test_data_of_tables_that_the_archive_does_not_make_are_loaded_one_after_another(
     postgres: ThrowawayCluster, database: Database, tmp_path: Path
 ) -> None:
-    """Of an archive of data alone, all are: pg_dump has them in the order of the foreign keys, but says so nowhere."""
+    """An archive of data alone makes no table. pg_dump orders the data by the foreign keys, but writes no dependencies for them."""
     database.execute(
         "CREATE TABLE z (id int PRIMARY KEY); CREATE TABLE y (id int PRIMARY KEY REFERENCES z); CREATE TABLE x (id int REFERENCES y)"
     )
@@ -149,7 +149,8 @@ def test_data_of_tables_that_come_from_elsewhere_is_taken_in_turn(
     changed = read_toc(renumber(data, {}, more))
     assert [len(awaited(changed)[entry.dump_id]) for entry in outside_tables(changed)] == [0, 1, 2]
     for before, after in zip(toc.entries, changed.entries, strict=True):
-        assert after.dependencies[:1] == before.dependencies[:1]  # of a table's data, the table (buildTocEntryArrays)
+        # The first dependency of a table's data must stay the table (buildTocEntryArrays).
+        assert after.dependencies[:1] == before.dependencies[:1]
     assert missing_dependencies(toc, triggers_fire=False) == {}
 
 
@@ -168,7 +169,7 @@ def test_added_dependencies_are_renumbered_too(postgres: ThrowawayCluster, datab
 
 
 def test_indexes_of_one_tree_are_attached_one_after_another(trees: Toc) -> None:
-    """Two at once may leave the partitioned table's index invalid."""
+    """Two attachments at once may leave the partitioned table's index invalid."""
     attachments = [entry for entry in trees.entries if entry.description == "INDEX ATTACH"]
     of_p = [entry for entry in attachments if not entry.tag.startswith("mooded")]
     of_mooded = [entry for entry in attachments if entry.tag.startswith("mooded")]
@@ -179,7 +180,7 @@ def test_indexes_of_one_tree_are_attached_one_after_another(trees: Toc) -> None:
 
 
 LONG = 100_000
-"""Entries of a chain that somebody made by hand. Time and memory that grow with the square of it would be hours and gigabytes."""
+"""Entries of a chain in an archive made by hand. If time and memory grew with the square, they would be hours and gigabytes."""
 
 
 def made(dump_id: int, description: str, *dependencies: int) -> TocEntry:
@@ -188,14 +189,14 @@ def made(dump_id: int, description: str, *dependencies: int) -> TocEntry:
 
 
 def test_more_dependencies_than_any_dump_has_are_refused() -> None:
-    """Each table's data would be waited for by all tables before it."""
+    """In the archive, the entries of each table would wait for the data of all tables below it."""
     tables = [made(number, "TABLE", number - 1) for number in range(LONG)]
     data = [made(LONG + number, "TABLE DATA", number) for number in range(LONG)]
-    with pytest.raises(InvalidRequest, match="--jobs 1, which needs none of them"):
+    with pytest.raises(InvalidRequest, match="--jobs 1, which needs none of these"):
         missing_dependencies(Toc("15", (*tables, *data)))
 
 
-def test_a_long_chain_of_partitions_takes_time_in_proportion() -> None:
+def test_the_time_for_a_chain_of_partitions_grows_with_its_length() -> None:
     tables = [made(number, "TABLE") for number in range(LONG)]
     attachments = [made(LONG + number, "TABLE ATTACH", number, number - 1) for number in range(1, LONG)]
     indexes = [made(2 * LONG + number, "INDEX ATTACH", number) for number in range(1, LONG)]

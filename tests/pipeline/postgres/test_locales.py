@@ -1,4 +1,4 @@
-"""A database like another one: its encoding and its locale, by whichever provider."""
+"""A new database gets the encoding and the locale of another database, from every provider."""
 
 import pytest
 from support.postgres_fixtures import Database
@@ -17,7 +17,7 @@ def spelled(major: int, **changes: str | None) -> str:
     return " ".join(option.as_string() for option in locale_options(source, major))
 
 
-def test_all_that_pg_dump_says_of_it() -> None:
+def test_the_options_are_those_of_pg_dump() -> None:
     assert spelled(14) == "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
     plain = "ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' LOCALE_PROVIDER "
     assert spelled(15) == f'{plain}"libc"'
@@ -29,7 +29,7 @@ def test_all_that_pg_dump_says_of_it() -> None:
 
 @pytest.fixture
 def server(postgres: ThrowawayCluster) -> Database:
-    """One whose new databases have ICU's locales, if nobody says otherwise."""
+    """A server whose new databases have a locale of ICU by default."""
     server = Database("postgres", postgres.conninfo())
     if server.fetch("SELECT 1 WHERE current_setting('server_version_num')::int / 10000 <> 15"):
         pytest.skip("the server has other columns for it")
@@ -37,7 +37,7 @@ def server(postgres: ThrowawayCluster) -> Database:
 
 
 @pytest.mark.parametrize(("provider", "locale"), [("c", None), ("i", "de-DE")])
-def test_the_provider_is_the_sources_and_not_the_servers(server: Database, provider: str, locale: str | None) -> None:
+def test_the_new_database_has_the_sources_provider(server: Database, provider: str, locale: str | None) -> None:
     template = "WHERE datname = 'template0'"
     before = server.fetch(f"SELECT datlocprovider, quote_nullable(daticulocale) FROM pg_database {template}")[0]
     like: Source = SOURCE.model_copy(
@@ -60,8 +60,8 @@ def test_the_provider_is_the_sources_and_not_the_servers(server: Database, provi
         server.execute("DROP DATABASE IF EXISTS like_it")
 
 
-def test_a_server_that_lacks_the_provider_refuses(server: Database) -> None:
-    """It would be another database, without a word."""
+def test_a_server_without_the_provider_refuses_the_database(server: Database) -> None:
+    """Otherwise, the database would silently get another locale."""
     like = SOURCE.model_copy(update={"locale_provider": "b", "locale": "C.UTF-8"})
     with Server(Conninfo.parse(server.conninfo)) as session, pytest.raises(ConnectionFailed, match="builtin_locale"):
         session.create_database("like_it", like)

@@ -21,7 +21,7 @@ def connect(database: Database) -> Server:
     return Server(Conninfo.parse(database.conninfo))
 
 
-def test_the_second_backup_is_told_of_the_first(database: Database) -> None:
+def test_the_second_backup_is_refused_and_names_the_first(database: Database) -> None:
     with connect(database) as one, connect(database) as other, backup_lock(one, "pgstow one"):
         [(process,)] = one.fetch("SELECT pg_backend_pid()")
         with (
@@ -42,7 +42,7 @@ def test_the_lock_outlives_the_snapshot_and_ends_with_the_block(database: Databa
             pass
 
 
-def test_another_database_is_another_matter(make_database: DatabaseMaker) -> None:
+def test_backups_of_two_databases_may_run_at_once(make_database: DatabaseMaker) -> None:
     with (
         connect(make_database()) as one,
         connect(make_database()) as other,
@@ -52,7 +52,7 @@ def test_another_database_is_another_matter(make_database: DatabaseMaker) -> Non
         pass
 
 
-def test_a_session_that_was_lost_meanwhile_is_no_failure(database: Database) -> None:
+def test_releasing_the_lock_of_an_ended_session_raises_nothing(database: Database) -> None:
     with connect(database) as server, backup_lock(server, "pgstow one"):
         server.export_snapshot()
         database.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pgstow one'")
@@ -62,7 +62,7 @@ def test_a_session_that_was_lost_meanwhile_is_no_failure(database: Database) -> 
 
 
 def test_a_prepared_transaction_is_named_with_the_statements_that_end_it(postgres_by_tcp: ThrowawayCluster) -> None:
-    """Its session has ended long ago, so it has no process."""
+    """The transaction's session has ended long ago, so there is no process."""
     database = Database("postgres", postgres_by_tcp.conninfo())
     database.execute("CREATE TABLE kept (); CREATE TABLE other ()")
     with closing(psycopg.connect(database.conninfo)) as session:
@@ -84,14 +84,14 @@ def test_a_prepared_transaction_is_named_with_the_statements_that_end_it(postgre
         assert find_blockers(server) == []
 
 
-def test_the_server_soon_gives_up_a_client_that_vanished(postgres_by_tcp: ThrowawayCluster) -> None:
+def test_the_server_ends_the_session_of_a_vanished_client_after_two_minutes(postgres_by_tcp: ThrowawayCluster) -> None:
     by_tcp = make_conninfo(postgres_by_tcp.conninfo(), host="127.0.0.1")
     with Server(Conninfo.parse(by_tcp)) as server, backup_lock(server, "pgstow one"):
         settings = [server.fetch(f"SHOW tcp_keepalives_{name}")[0][0] for name in ("idle", "interval", "count")]
     assert settings == ["60", "10", "6"]
 
 
-def test_who_holds_a_lock_comes_before_who_waits_for_one(database: Database) -> None:
+def test_holders_of_locks_come_before_those_who_wait(database: Database) -> None:
     database.execute('CREATE TABLE "Some Table" (i int)')
     with (
         connect(database) as server,
@@ -105,7 +105,7 @@ def test_who_holds_a_lock_comes_before_who_waits_for_one(database: Database) -> 
         wait_until(lambda: len(find_blockers(server)) == 2, "the other waits")
         processes = [holder.info.backend_pid, waiter.info.backend_pid]
         assert [str(blocker) for blocker in find_blockers(server)] == [
-            f"Somebody else (process {processes[0]} of the server, role postgres, application migration) holds a lock "
+            f"Another session (process {processes[0]} of the server, role postgres, application migration) holds a lock "
             'on public."Some Table"',
-            f'Somebody else (process {processes[1]} of the server, role postgres) waits for a lock on public."Some Table"',
+            f'Another session (process {processes[1]} of the server, role postgres) waits for a lock on public."Some Table"',
         ]

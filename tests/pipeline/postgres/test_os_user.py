@@ -15,7 +15,7 @@ import ctypes, os, sys
 from pipeline.postgres.os_user import keep_out_same_user
 
 os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
-ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # as it is for whoever logs in as that user
+ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # dumpable, like a process of a user who logged in
 for step in (lambda: None, keep_out_same_user):
     step()
     print(flush=True)
@@ -25,7 +25,7 @@ for step in (lambda: None, keep_out_same_user):
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs programs as another user")
 
 
-def test_the_same_user_does_not_read_the_environment() -> None:
+def test_another_process_of_the_same_user_cannot_read_the_environment() -> None:
     user = own_user()
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(user.uid)],
@@ -57,8 +57,8 @@ sys.exit(subprocess.call([*own_user().confined(), *show]))
 
 
 @pytest.mark.parametrize("within", [(), ("setpriv", "--bounding-set=-sys_admin")], ids=["root", "a container's root"])
-def test_there_is_no_way_to_more_rights(within: tuple[str, ...]) -> None:
-    """Nor a network, unless the kernel refuses namespaces to root, as it does in a container."""
+def test_a_confined_program_can_never_get_more_rights(within: tuple[str, ...]) -> None:
+    """The program has no network either, unless the kernel refuses namespaces to root, as in a container."""
     done = subprocess.run([*within, sys.executable, "-c", CONFINED], capture_output=True, text=True, check=True)
     uid, bounding, no_new_privileges, *networks = done.stdout.splitlines()
     assert uid.split()[1] != "0"
@@ -67,8 +67,8 @@ def test_there_is_no_way_to_more_rights(within: tuple[str, ...]) -> None:
     assert within or [line.split(":")[0].strip() for line in networks] == ["lo"]
 
 
-def test_all_that_a_user_runs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A program that another one started, too. The first one is never reaped meanwhile, which doesn't count."""
+def test_end_all_ends_every_process_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This includes programs that other programs started. The first program stays a zombie, which doesn't count."""
     user = own_user()
     as_user = {"user": user.uid, "group": user.gid, "extra_groups": []}
     with subprocess.Popen(["sh", "-c", "setsid sleep 1000 & exec sleep 1000"], **as_user) as process:
@@ -77,17 +77,17 @@ def test_all_that_a_user_runs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
         pause = time.sleep
         monkeypatch.setattr("time.sleep", lambda seconds: (pauses.append(seconds), pause(seconds)))
         user.end_all()
-        assert len(pauses) < 100, "it didn't try to the end"
+        assert len(pauses) < 100, "end_all() stopped before its last try"
         assert process.wait() < 0
     assert _children(user) == []
 
 
-def test_two_users_are_two() -> None:
+def test_the_servers_user_differs_from_the_user_with_a_name() -> None:
     assert own_user() != user_with_name()
     assert user_with_name().uid != 0
 
 
-def test_a_folder_is_given_away_with_all_in_it(tmp_path: Path) -> None:
+def test_give_away_changes_the_owner_of_the_folder_and_its_content(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "1").write_text("")
     give_away(tmp_path, OsUser(61184, 61185))
@@ -95,8 +95,8 @@ def test_a_folder_is_given_away_with_all_in_it(tmp_path: Path) -> None:
         assert (path.stat().st_uid, path.stat().st_gid) == (61184, 61185)
 
 
-def test_nothing_outside_is_given_away(tmp_path: Path) -> None:
-    """The folder's last owner had links there, or put one in the place of a folder that was looked at already."""
+def test_give_away_changes_nothing_outside_the_folder(tmp_path: Path) -> None:
+    """The former owner may have links in the folder, or may replace a folder by a link after pgstow looked at it."""
     outside, folder = tmp_path / "outside", tmp_path / "folder"
     outside.mkdir()
     (outside / "shadow").write_text("")
@@ -118,7 +118,7 @@ def test_nothing_outside_is_given_away(tmp_path: Path) -> None:
 
 
 def _children(user: OsUser) -> list[str]:
-    """The names of what the user runs."""
+    """Return the names of the programs that the user runs."""
     command = ["ps", "-o", "stat=,comm=", "-U", str(user.uid)]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return [name for state, name in map(str.split, shown.splitlines()) if not state.startswith("Z")]

@@ -1,4 +1,4 @@
-"""Chosen by a pattern from an archive is what pg_dump chooses by the same pattern from a database."""
+"""A pattern chooses from an archive what pg_dump chooses by the same pattern from a database."""
 
 import subprocess
 from collections.abc import Callable, Sequence
@@ -95,7 +95,7 @@ Dump = Callable[..., Toc | None]
 
 @pytest.fixture(scope="module")
 def dump(postgres: ThrowawayCluster, filled: Database, tmp_path_factory: pytest.TempPathFactory) -> Dump:
-    """What pg_dump puts into an archive; None where it finds nothing to."""
+    """A function that returns the table of contents of a dump with these options; None if pg_dump finds nothing to dump."""
 
     def run(*options: str) -> Toc | None:
         folder: Path = tmp_path_factory.mktemp("dump") / "archive"
@@ -117,7 +117,7 @@ def whole(dump: Dump) -> Toc:
 
 
 def names(toc: Toc, chosen: Sequence[int] | set[int] | None = None) -> set[tuple[str, str, str]]:
-    """Kind, schema and name of everything, or of what was chosen."""
+    """Return kind, schema and name of all entries, or of the chosen entries."""
     return {
         (entry.description, entry.namespace, entry.tag)
         for entry in toc.entries
@@ -126,7 +126,7 @@ def names(toc: Toc, chosen: Sequence[int] | set[int] | None = None) -> set[tuple
 
 
 @pytest.mark.parametrize("pattern", TABLE_PATTERNS)
-def test_tables_as_pg_dump_has_them(dump: Dump, whole: Toc, pattern: str) -> None:
+def test_a_table_pattern_chooses_what_pg_dump_chooses(dump: Dump, whole: Toc, pattern: str) -> None:
     by_pg_dump = dump(f"--table={pattern}")
     if by_pg_dump is None:
         with pytest.raises(InvalidRequest):
@@ -136,7 +136,7 @@ def test_tables_as_pg_dump_has_them(dump: Dump, whole: Toc, pattern: str) -> Non
 
 
 @pytest.mark.parametrize("pattern", SCHEMA_PATTERNS)
-def test_schemas_as_pg_dump_has_them(dump: Dump, whole: Toc, pattern: str) -> None:
+def test_a_schema_pattern_chooses_what_pg_dump_chooses(dump: Dump, whole: Toc, pattern: str) -> None:
     by_pg_dump = dump(f"--schema={pattern}")
     if by_pg_dump is None:
         with pytest.raises(InvalidRequest):
@@ -159,8 +159,10 @@ def test_schemas_as_pg_dump_has_them(dump: Dump, whole: Toc, pattern: str) -> No
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_excluded_is_what_pg_dump_excludes(dump: Dump, whole: Toc, option: str, choice: EntrySelection) -> None:
-    """Except foreign keys to an excluded table, which the server would refuse, and a sequence that belongs to an excluded table."""
+def test_exclusions_leave_out_what_pg_dump_leaves_out(
+    dump: Dump, whole: Toc, option: str, choice: EntrySelection
+) -> None:
+    """pgstow also leaves out foreign keys to an excluded table, which the server would refuse, and sequences of an excluded table."""
     by_pg_dump = dump(option)
     assert by_pg_dump
     kept, lost = choice.select(whole)
@@ -171,7 +173,7 @@ def test_excluded_is_what_pg_dump_excludes(dump: Dump, whole: Toc, option: str, 
     assert names(whole, kept) | more == names(by_pg_dump)
 
 
-def test_a_new_database_cannot_have_what_is_excluded(whole: Toc) -> None:
+def test_a_view_of_an_excluded_table_is_refused_for_a_new_database(whole: Toc) -> None:
     with pytest.raises(InvalidRequest, match=r"The (materialized )?view a\.t[mv] needs the table a\.t, which is excl"):
         EntrySelection(exclude_tables=("a.t",)).check_new(whole)
     EntrySelection(exclude_tables=("a.t", "a.t[mv]")).check_new(whole)
@@ -189,19 +191,19 @@ def test_a_new_database_cannot_have_what_is_excluded(whole: Toc) -> None:
     ],
     ids=lambda value: str(value) if not isinstance(value, set) else "",
 )
-def test_named_are_what_pg_restore_names(whole: Toc, choice: EntrySelection, expected: set[str]) -> None:
+def test_names_choose_what_pg_restore_chooses(whole: Toc, choice: EntrySelection, expected: set[str]) -> None:
     found = {f"{kind} {tag}" for kind, _, tag in names(whole, choice.select(whole)[0]) if kind != "FK CONSTRAINT"}
     assert found == expected
 
 
 @pytest.mark.parametrize("choice", [{"indexes": ("t_pkey",)}, {"functions": ("f",)}, {"triggers": ("t trigger",)}])
-def test_each_name_must_be_there(whole: Toc, choice: dict[str, tuple[str]]) -> None:
+def test_a_name_that_is_not_in_the_archive_is_refused(whole: Toc, choice: dict[str, tuple[str]]) -> None:
     with pytest.raises(InvalidRequest, match=r"holds no \w+ .*as pgstow show --toc does"):
         EntrySelection(**choice).select(whole)
 
 
-def test_a_table_without_a_schema_is_of_any(whole: Toc) -> None:
-    """Where pg_dump takes those on the search path, which an archive doesn't have."""
+def test_a_table_pattern_without_a_schema_matches_every_schema(whole: Toc) -> None:
+    """pg_dump would take only tables on the search path, but an archive has no search path."""
     chosen = names(whole, choose_entries(whole, ["t"], []))
     assert {schema for kind, schema, name in chosen if (kind, name) == ("TABLE", "t")} == {"a", "A", "a.b", "ab", "ÄB"}
 
@@ -263,8 +265,8 @@ def test_an_excluded_partition_is_attached_to_nothing(partitioned: Toc, pattern:
     assert joined == attached
 
 
-def test_a_publication_is_left_out(filled: Database, dump: Dump) -> None:
-    """Where the publication isn't, neither can the table be in it."""
+def test_the_tables_of_a_publication_are_left_out_of_the_choice(filled: Database, dump: Dump) -> None:
+    """A table can't be in a publication that isn't restored."""
     filled.execute("CREATE PUBLICATION pub FOR TABLE a.t")
     toc = dump()
     filled.execute("DROP PUBLICATION pub")
@@ -274,7 +276,7 @@ def test_a_publication_is_left_out(filled: Database, dump: Dump) -> None:
         assert "PUBLICATION TABLE" not in {kind for kind, _, _ in names(toc, chosen)}
 
 
-def test_a_schemas_pattern_has_no_dot(whole: Toc) -> None:
+def test_a_schema_pattern_with_a_dot_is_refused(whole: Toc) -> None:
     with pytest.raises(InvalidRequest, match="needs double quotes"):
         choose_entries(whole, [], ["a.b"])
 
@@ -287,22 +289,22 @@ def test_several_patterns_add_up(whole: Toc) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["", "a.b.c", 'a."t', "a.(t", "a.t[", "a.*)"])
-def test_what_is_no_pattern_is_refused(whole: Toc, pattern: str) -> None:
+def test_an_invalid_pattern_is_refused(whole: Toc, pattern: str) -> None:
     with pytest.raises(InvalidRequest):
         choose_entries(whole, [pattern], [])
 
 
-def test_each_pattern_must_match(whole: Toc) -> None:
+def test_a_pattern_that_matches_nothing_is_refused(whole: Toc) -> None:
     with pytest.raises(InvalidRequest, match=r"no table that matches a\.nothing"):
         choose_entries(whole, ["a.t", "a.nothing"], [])
 
 
 CHAIN = 100_000
-"""Entries of a table of contents that somebody made by hand. Time that grows with the square would be hours."""
+"""Entries in a table of contents made by hand. If the time grew with the square, it would be hours."""
 
 
 @pytest.mark.parametrize("description", ["COMMENT", "TABLE ATTACH"])
-def test_a_long_chain_takes_time_in_proportion(description: str) -> None:
+def test_the_time_for_a_chain_of_entries_grows_with_its_length(description: str) -> None:
     def entry(dump_id: int, description: str, tag: str, *dependencies: int) -> TocEntry:
         return TocEntry(dump_id, 0, description, Section.PRE_DATA, "s", tag, "", dependencies, "", "", "", "")
 

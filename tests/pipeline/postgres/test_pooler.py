@@ -27,8 +27,8 @@ PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 
 @pytest.fixture
 def pooled(postgres_by_tcp: ThrowawayCluster, tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """A function: ``pooled(mode, **settings)`` starts a PgBouncer in that mode, and returns a connection string by way of it."""
-    assert PGBOUNCER, "tools/system-packages installs it"
+    """``pooled(mode, **settings)`` starts a PgBouncer in this mode, and returns a connection string that leads through it."""
+    assert PGBOUNCER, "tools/system-packages installs PgBouncer"
     program, started = PGBOUNCER, ExitStack()
     by_tcp = make_conninfo(postgres_by_tcp.conninfo(), host="127.0.0.1", dbname=None)
 
@@ -68,7 +68,7 @@ def shares(conninfo: str) -> bool:
         return shares_sessions(server, source)
 
 
-def test_a_pooler_in_transaction_mode_is_a_problem(pooled: Callable[..., str]) -> None:
+def test_a_pooler_in_transaction_mode_shares_sessions(pooled: Callable[..., str]) -> None:
     request = BackupRequest(Conninfo.parse(pooled("transaction")))
     with Server(request.source) as server:
         found = {finding.subject: finding for finding in examine_server(server, request)}
@@ -76,7 +76,7 @@ def test_a_pooler_in_transaction_mode_is_a_problem(pooled: Callable[..., str]) -
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_a_pooler_that_takes_its_processes_in_turn(pooled: Callable[..., str], processes: int) -> None:
+def test_a_pooler_that_uses_its_processes_in_turn_is_found(pooled: Callable[..., str], processes: int) -> None:
     conninfo = pooled("transaction", server_round_robin=1, min_pool_size=processes, default_pool_size=processes)
     others = [psycopg.connect(conninfo) for _ in range(processes)]
     for other in others:
@@ -86,6 +86,6 @@ def test_a_pooler_that_takes_its_processes_in_turn(pooled: Callable[..., str], p
     assert shares(conninfo)
 
 
-def test_sessions_of_their_own_are_no_problem(pooled: Callable[..., str], database: Database) -> None:
+def test_sessions_with_their_own_processes_are_not_shared(pooled: Callable[..., str], database: Database) -> None:
     assert not shares(database.conninfo)
     assert not shares(pooled("session"))

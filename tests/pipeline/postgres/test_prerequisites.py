@@ -1,4 +1,4 @@
-"""What an archive needs of a server, as pg_dump itself names it."""
+"""The roles, extensions and tablespaces that an archive of pg_dump needs on a server."""
 
 import subprocess
 from dataclasses import replace
@@ -19,7 +19,7 @@ ROLES = ("owner", "Gr an;tee", 'gr"antor', "to", "reader", "mapped", "settled", 
 
 @pytest.fixture
 def toc(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> Toc:
-    """Of a database in which each of ROLES is named in another way, with words around them that only look like it."""
+    """The table of contents of a database that names each of ROLES in another way, beside text that only looks like a role's name."""
     quoted = ['"' + role.replace('"', '""') + '"' for role in ROLES]
     owner, grantee, grantor, to, reader, mapped, settled, defaulter, heir, one, two = quoted
     with Server(Conninfo.parse(database.conninfo)) as server:
@@ -51,11 +51,11 @@ def toc(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> Toc:
     return read_toc((folder / "toc.dat").read_bytes())
 
 
-def test_every_role_that_is_named_and_no_other(toc: Toc) -> None:
+def test_exactly_the_named_roles_are_found(toc: Toc) -> None:
     assert named_roles(toc) - {"postgres", "pg_database_owner"} == set(ROLES)
 
 
-def test_roles_that_are_missing_are_made(toc: Toc, postgres: ThrowawayCluster) -> None:
+def test_missing_roles_are_made(toc: Toc, postgres: ThrowawayCluster) -> None:
     with (
         ThrowawayCluster(search=[postgres.bin_dir]) as own,
         Server(Conninfo.parse(own.conninfo())) as server,
@@ -66,7 +66,7 @@ def test_roles_that_are_missing_are_made(toc: Toc, postgres: ThrowawayCluster) -
         assert server.fetch("SELECT FROM pg_roles WHERE (rolcanlogin OR rolsuper) AND rolname <> 'postgres'") == []
 
 
-def test_extensions_that_a_server_does_not_have(toc: Toc, postgres: ThrowawayCluster) -> None:
+def test_extensions_that_the_server_lacks_are_found(toc: Toc, postgres: ThrowawayCluster) -> None:
     extension = replace(toc.entries[0], description="EXTENSION", tag="no_such")
     with Server(Conninfo.parse(postgres.conninfo())) as server:
         assert missing_extensions(server, named_extensions(toc)) == []

@@ -22,7 +22,7 @@ def install_version(root: Path, version: str, name: str = "pg_dump") -> Path:
 
 @pytest.fixture
 def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A machine without PostgreSQL, whose PATH and packages' places are directories of the test's own."""
+    """A machine without PostgreSQL. PATH and the usual places of packages are directories of the test."""
     monkeypatch.setattr(programs, "USUAL_PLACES", (f"{tmp_path.relative_to('/')}/lib/*/bin",))
     monkeypatch.setattr(programs, "PYPI_PACKAGE", "packaged_postgres")
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
@@ -42,7 +42,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         ("", None),
     ],
 )
-def test_version_as_programs_say_it(output: str, expected: tuple[int, str] | None) -> None:
+def test_the_version_is_read_from_a_programs_output(output: str, expected: tuple[int, str] | None) -> None:
     assert parse_version(output) == expected
 
 
@@ -50,7 +50,9 @@ def test_version_as_programs_say_it(output: str, expected: tuple[int, str] | Non
     ("server", "chosen"),
     [(15, "15.18"), (14, "15.18"), (16, "18.1"), (17, "18.1"), (18, "18.1"), (19, "19devel")],
 )
-def test_the_servers_own_major_else_the_lowest_newer_one(tmp_path: Path, server: int, chosen: str) -> None:
+def test_the_servers_major_version_is_chosen_or_else_the_lowest_newer_one(
+    tmp_path: Path, server: int, chosen: str
+) -> None:
     paths = [install_version(tmp_path, version) for version in ("19devel", "13.9", "18.1", "15.18")]
 
     program = find_program("pg_dump", at_least_major=server, search=[path.parent for path in paths])
@@ -60,11 +62,11 @@ def test_the_servers_own_major_else_the_lowest_newer_one(tmp_path: Path, server:
 
 
 @pytest.mark.parametrize(("version", "major"), [("15.18", 15), ("18.1 (Debian 18.1-1)", 18), ("19beta1", 19), ("9", 9)])
-def test_the_major_of_any_version(version: str, major: int) -> None:
+def test_the_major_version_is_read_from_any_version(version: str, major: int) -> None:
     assert major_of(version) == major
 
 
-def test_older_ones_do_not_do(tmp_path: Path) -> None:
+def test_older_programs_are_not_chosen(tmp_path: Path) -> None:
     search = [install_version(tmp_path, version).parent for version in ("14.1", "15.18")]
 
     with pytest.raises(ProgramMissing) as caught:
@@ -75,33 +77,33 @@ def test_older_ones_do_not_do(tmp_path: Path) -> None:
     assert "postgresql-client-17" in str(caught.value)
 
 
-def test_a_program_of_the_server_is_in_the_servers_package(bare_machine: Path) -> None:
+def test_the_error_names_the_package_with_the_servers_programs(bare_machine: Path) -> None:
     with pytest.raises(ProgramMissing, match=r"there is none on this machine.*package: postgresql-16\)"):
         find_program("initdb", at_least_major=16)
 
 
-def test_named_directories_are_the_only_ones(bare_machine: Path) -> None:
+def test_only_the_named_directories_are_searched(bare_machine: Path) -> None:
     install_version(bare_machine / "lib", "15.18")
 
     with pytest.raises(ProgramMissing, match=r"there is none in \S+/elsewhere"):
         find_program("pg_dump", at_least_major=15, search=[bare_machine / "elsewhere"])
 
 
-def test_packages_come_before_the_path(bare_machine: Path) -> None:
+def test_packages_places_come_before_path(bare_machine: Path) -> None:
     install(bare_machine / "path", "pg_dump", "echo 'pg_dump (PostgreSQL) 15.1'")
     packaged = install_version(bare_machine / "lib", "15.18")
 
     assert find_program("pg_dump", at_least_major=15).path == packaged
 
 
-def test_the_path_is_looked_into(bare_machine: Path) -> None:
+def test_path_is_searched(bare_machine: Path) -> None:
     install_version(bare_machine / "lib", "15.18")
     built = install(bare_machine / "path", "pg_dump", "echo 'pg_dump (PostgreSQL) 17.0'")
 
     assert find_program("pg_dump", at_least_major=16).path == built
 
 
-def test_debians_wrapper_is_passed_over(bare_machine: Path) -> None:
+def test_debians_wrapper_is_skipped(bare_machine: Path) -> None:
     wrapper = install(bare_machine / "wrapper", "pg_wrapper", "echo 'pg_dump (PostgreSQL) 15.18'")
     (bare_machine / "path").mkdir()
     (bare_machine / "path" / "pg_dump").symlink_to(wrapper)
@@ -110,7 +112,7 @@ def test_debians_wrapper_is_passed_over(bare_machine: Path) -> None:
         find_program("pg_dump", at_least_major=15)
 
 
-def test_the_python_package_is_found_without_running_it(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_package_is_found_without_an_import(bare_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = bare_machine / "site" / "packaged_postgres"
     program = install(package / "pginstall" / "bin", "pg_dump", "echo 'pg_dump (PostgreSQL) 16.2'")
     (package / "__init__.py").write_text("raise RuntimeError('started something')\n")
@@ -121,7 +123,7 @@ def test_the_python_package_is_found_without_running_it(bare_machine: Path, monk
 
 
 @pytest.mark.parametrize("answer", ["exit 1", "echo nonsense"])
-def test_a_program_that_does_not_run_is_no_program(tmp_path: Path, answer: str) -> None:
+def test_a_program_that_does_not_run_is_skipped(tmp_path: Path, answer: str) -> None:
     broken = install(tmp_path / "broken", "pg_dump", answer)
     sound = install_version(tmp_path, "16.2")
 
@@ -130,7 +132,7 @@ def test_a_program_that_does_not_run_is_no_program(tmp_path: Path, answer: str) 
         find_program("pg_dump", at_least_major=15, search=[broken.parent])
 
 
-def test_the_programs_of_this_machine() -> None:
+def test_this_machines_programs_are_found() -> None:
     program = find_program("pg_dump", at_least_major=12)
 
     assert program.path.is_absolute()

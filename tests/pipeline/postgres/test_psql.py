@@ -1,4 +1,4 @@
-"""What psql says of a script: errors are told from notices and warnings by structure, not by words."""
+"""psql's messages on a script: pgstow tells errors from notices and warnings by structure, not by words."""
 
 from pathlib import Path
 
@@ -60,7 +60,9 @@ def said(*lines: str) -> str:
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_errors_are_told_from_notices(lines: list[str], errors: list[ScriptError], at_once: bool) -> None:
+def test_errors_are_told_from_notices_by_their_structure(
+    lines: list[str], errors: list[ScriptError], at_once: bool
+) -> None:
     messages = ScriptMessages(PATH)
     parts = [said(*lines)] if at_once else [said(line) for line in lines]
     assert [error for part in parts for error in messages.errors(part)] == errors

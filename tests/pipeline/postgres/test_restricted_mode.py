@@ -1,4 +1,4 @@
-r"""psql runs no command of a script: neither where pgstow's lexer sees the command, nor where only psql does."""
+r"""psql runs no command in a script, even if only psql sees the command, and pgstow's lexer doesn't."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -57,7 +57,7 @@ HOSTILE = [
     "\\encoding SQL_ASCII \\! touch @",
     "\\password",
 ]
-"""Scripts that run something, write something or connect elsewhere; @ stands for the file that shows it."""
+"""Scripts that run a program, write a file or connect elsewhere. @ stands for the file that a script would make."""
 
 ONLY_FOR_PSQL = [
     "COPY public.none FROM stdin;\n\\! touch @\n\\.\n",
@@ -66,7 +66,7 @@ ONLY_FOR_PSQL = [
     "SELECT :'\n\\! touch @\n';",
     "SELECT 1 \\! touch @ '",
 ]
-"""More of them, in which psql may see a command where pgstow doesn't."""
+"""More such scripts, in which psql may see a command that pgstow doesn't see."""
 
 LEAVING = [
     "SET standard_conforming_strings = off;\nset standard_conforming_strings = on;\nSELECT '\\'; \\unrestrict `touch @`\n--';\n",
@@ -75,19 +75,19 @@ LEAVING = [
     "DO $$BEGIN RAISE EXCEPTION '%', '\\' || 'unrestrict `touch @`'; END$$;\nSELECT 1 :LAST_ERROR_MESSAGE\n;\n",
     """\\connect -reuse-previous=on "dbname='\\\\unrestrict `touch @`'"\nSELECT 1 :DBNAME\n;\n""",
 ]
-"""Scripts that know how psql itself leaves the restricted mode."""
+"""Scripts that try the ways in which psql itself leaves the restricted mode."""
 
 
 @pytest.mark.parametrize("script", HOSTILE)
-def test_a_command_ends_the_script(script: str) -> None:
+def test_a_command_in_the_script_is_refused(script: str) -> None:
     restricted = RestrictedMode({"shop"})
     with pytest.raises(BackupDamaged, match=r"The rest of the script is not run\.$"):
         for _ in restricted.of([b"SELECT 1;\n", script.encode(), b"\n"]):
             pass
 
 
-def test_psql_refuses_what_reaches_it(database: Database, tmp_path: Path) -> None:
-    """Even if pgstow took every line for something harmless."""
+def test_psql_refuses_each_command_that_reaches_it(database: Database, tmp_path: Path) -> None:
+    """psql's own mode refuses the commands even if pgstow's lexer misses all of them."""
     database.execute("CREATE TABLE public.t (i integer)")
     marker = tmp_path / "ran"
     marker.with_suffix(".sql").write_text(f"\\! touch {marker}\n")
@@ -122,7 +122,7 @@ def test_no_script_leaves_the_mode(
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_rows_may_say_what_would_leave_it(database: Database, tmp_path: Path, size: int) -> None:
+def test_rows_may_hold_the_texts_that_end_the_mode(database: Database, tmp_path: Path, size: int) -> None:
     row = "\\unrestrict `date` :LAST_ERROR_MESSAGE\\\\unrestrict"
     database.execute("CREATE TABLE public.t (said text)")
     script = f"COPY public.t (said) FROM stdin;\n{row.replace(chr(92), 2 * chr(92))}\n\\.\n".encode()
@@ -135,10 +135,10 @@ def test_rows_may_say_what_would_leave_it(database: Database, tmp_path: Path, si
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
 @pytest.mark.parametrize("end", ENDS_THE_MODE)
-def test_nothing_else_may_say_it(end: bytes, size: int) -> None:
+def test_texts_that_end_the_mode_are_refused_outside_rows(end: bytes, size: int) -> None:
     for script in (b"SELECT 'a%bb';\n" % end, b'COPY public."%b" FROM stdin;\n\\.\n' % end):
         parts = [script[at : at + size] for at in range(0, len(script), size)]
-        with pytest.raises(BackupDamaged, match="by which a script can end psql's restricted mode"):
+        with pytest.raises(BackupDamaged, match="which could end psql's restricted mode"):
             list(RestrictedMode().of(parts))
         with pytest.raises(DumpFailed, match="outside of rows, so no restore would run the script"):
             _read(parts)
@@ -151,7 +151,7 @@ def _read(parts: Iterable[bytes]) -> None:
     reader.finish()
 
 
-def test_the_restore_ends_at_the_first_command(database: Database, tmp_path: Path) -> None:
+def test_psql_stops_at_the_first_command(database: Database, tmp_path: Path) -> None:
     with Workspace(tmp_path) as workspace:
         path = workspace.write_private("hostile.sql", "\\echo\nCREATE TABLE t ();\n")
         where = Conninfo.parse(database.conninfo), workspace, path, RestrictedMode()
@@ -161,8 +161,8 @@ def test_the_restore_ends_at_the_first_command(database: Database, tmp_path: Pat
     assert database.fetch("SELECT to_regclass('public.t')") == [(None,)]
 
 
-def test_a_psql_that_does_not_know_the_mode_runs_nothing(database: Database, tmp_path: Path) -> None:
-    """If it only claims to be recent."""
+def test_a_psql_without_the_mode_runs_nothing(database: Database, tmp_path: Path) -> None:
+    """The program may claim to be a recent version."""
     real = find_psql(at_least_major=12)
     (tmp_path / "psql").write_text(
         '#!/bin/sh\nfor word; do case $word in *restrict.sql) sed -i s/restrict/unknown/ "${word#--file=}" ;; esac; done\n'
@@ -182,7 +182,7 @@ def test_a_psql_that_does_not_know_the_mode_runs_nothing(database: Database, tmp
         *((old, False) for old in ("12.22", "13.21", "14.18", "15.13", "16.9", "17.5", "17beta1", "9.6.24")),
     ],
 )
-def test_which_psql_knows_the_mode(tmp_path: Path, version: str, *, knows: bool) -> None:
+def test_a_psql_with_the_mode_is_told_by_its_version(tmp_path: Path, version: str, *, knows: bool) -> None:
     psql = tmp_path / "psql"
     psql.write_text(f"#!/bin/sh\necho 'psql (PostgreSQL) {version} (Debian)'\n")
     psql.chmod(0o755)
@@ -201,10 +201,10 @@ CONNECTS = {
     "a'b\\c\"d": r"""\connect -reuse-previous=on "dbname='a\'b\\c""d'" """,
     "größe": "\\encoding SQL_ASCII\n\\connect -reuse-previous=on \"dbname='größe'\"",
 }
-"""Databases, and how pg_dumpall connects to them."""
+"""Names of databases, and the command by which pg_dumpall connects to each."""
 
 
-def test_it_connects_to_the_databases_of_a_backup(make_database: DatabaseMaker, tmp_path: Path) -> None:
+def test_the_script_connects_to_the_databases_of_the_backup(make_database: DatabaseMaker, tmp_path: Path) -> None:
     databases = [make_database(name) for name in CONNECTS]
     script = "".join(f"{command}\nCREATE TABLE t{number} ();\n" for number, command in enumerate(CONNECTS.values()))
     restricted = RestrictedMode(CONNECTS)
@@ -217,7 +217,7 @@ def test_it_connects_to_the_databases_of_a_backup(make_database: DatabaseMaker, 
         assert database.fetch("SELECT relname FROM pg_class WHERE relname ~ '^t[0-9]$'") == [(f"t{number}",)]
 
 
-def test_it_connects_to_no_other_database() -> None:
+def test_the_script_connects_to_no_other_database() -> None:
     with pytest.raises(BackupDamaged, match="connects to the database 'production', which isn't in the backup"):
         list(RestrictedMode(["shop"]).of([b"\\connect production\n"]))
     latin = b"SET client_encoding = 'LATIN1';\n\\connect -reuse-previous=on \"dbname='\xc3\xa9'\"\n"
@@ -226,7 +226,7 @@ def test_it_connects_to_no_other_database() -> None:
         list(RestrictedMode(["Ã©"], others=["é".encode()]).of([latin]))
 
 
-def test_the_keys_of_a_dump_are_taken_out() -> None:
+def test_the_scripts_own_keys_are_removed() -> None:
     text = b"SELECT 1;\n%bCOPY a.b FROM stdin;\n%b\\.\nSELECT $$\n%b$$, '\n%b';\n/*\n%b*/\n"
     pair = b"\\restrict k3Y\n\\unrestrict k3Y\n"
     kept = b"\\restrict k3Y\n"

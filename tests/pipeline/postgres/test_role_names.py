@@ -1,4 +1,4 @@
-"""Other roles in an archive: everywhere where one is named, and nowhere else."""
+"""Roles in an archive are replaced everywhere where a role is named, and nowhere else."""
 
 from dataclasses import replace
 
@@ -60,17 +60,17 @@ def renamed(sql: str, description: str, roles: dict[str, str]) -> str:
         ("ACL", "$x$ TO app; $x$ TO app", '$x$ TO app; $x$ TO "new"'),
     ],
 )
-def test_a_role_is_told_from_what_is_named_like_it(description: str, before: str, after: str) -> None:
+def test_a_role_is_told_from_other_objects_with_its_name(description: str, before: str, after: str) -> None:
     assert renamed(before, description, {"app": "new"}) == after
 
 
-def test_everybody_is_no_role() -> None:
+def test_public_is_not_a_role() -> None:
     entry = replace(ENTRY, description="USER MAPPING", definition="CREATE USER MAPPING FOR public SERVER s;")
     assert roles_of(entry) == set()
 
 
 @given(role=st.text(min_size=1).filter(lambda name: name != "public"), other=st.text(min_size=1))
-def test_any_name_is_found_and_can_be_given(role: str, other: str) -> None:
+def test_roles_with_any_name_are_found_and_renamed(role: str, other: str) -> None:
     quoted = '"' + role.replace('"', '""') + '"'
     grant = f"GRANT SELECT ON TABLE {quoted}.{quoted} TO {quoted}, x;"
     changed = renamed(grant, "ACL", {role: other})
@@ -78,6 +78,6 @@ def test_any_name_is_found_and_can_be_given(role: str, other: str) -> None:
     assert roles_of(replace(ENTRY, definition=changed)) == {other, "x"} - {"public"}
 
 
-def test_literals_without_an_end_take_time_in_proportion() -> None:
+def test_the_time_for_literals_without_an_end_grows_with_their_length() -> None:
     sql = "GRANT x TO app; " + " ".join(f"$a{number}$" for number in range(100_000))
     assert renamed(sql, "ACL", {"app": "new"}).startswith('GRANT x TO "new"; ')

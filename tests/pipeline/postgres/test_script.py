@@ -1,4 +1,4 @@
-"""A script is read as it passes, in whatever pieces."""
+"""A script is read as a stream, in pieces of any size."""
 
 import hashlib
 import subprocess
@@ -23,13 +23,13 @@ def data(schema: str, name: str, statement: str, rows: bytes) -> bytes:
 
 @pytest.fixture(scope="module")
 def dumped(postgres: ThrowawayCluster, _sample_template: str) -> bytes:
-    """The sample as stock pg_dump's script."""
+    """A script that stock pg_dump wrote of the sample database."""
     command = [postgres.bin_dir / "pg_dump", "-d", postgres.conninfo(_sample_template)]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 1 << 30])
-def test_the_same_in_pieces_of_any_size(dumped: bytes, stored_sample: StoredSample, size: int) -> None:
+def test_the_result_is_the_same_for_pieces_of_any_size(dumped: bytes, stored_sample: StoredSample, size: int) -> None:
     if size == 1:
         start, end = dumped.index(b"Schema: shop; Owner") - 200, dumped.index(b"Name: order_item; Type: TABLE DATA")
         dumped = HEAD + dumped[start:end] + END
@@ -46,7 +46,7 @@ def test_the_same_in_pieces_of_any_size(dumped: bytes, stored_sample: StoredSamp
         assert (table.rows, table.size, table.checksum) == (files[name].rows, files[name].size, files[name].checksum)
 
 
-def test_names_columns_and_rows() -> None:
+def test_names_columns_and_rows_are_read() -> None:
     rows = b"1\t-- Data for Name: x; Type: TABLE DATA; Schema: y; Owner: z\n\\N\t\\\\.\n"
     script = HEAD + b"".join(
         [
@@ -76,7 +76,7 @@ def test_names_columns_and_rows() -> None:
     ]
 
 
-def test_names_in_the_scripts_encoding() -> None:
+def test_names_are_read_in_the_scripts_encoding() -> None:
     reader = ScriptReader()
     latin = data("s", "größe", "COPY s.größe (id)", b"").decode().encode("latin-1")
     reader.write(b"SET client_encoding = 'LATIN1';\n" + latin + END)
@@ -84,7 +84,7 @@ def test_names_in_the_scripts_encoding() -> None:
     assert table.relation == "größe"
 
 
-def test_databases_of_a_cluster() -> None:
+def test_the_databases_of_a_clusters_script_are_read() -> None:
     reader = ScriptReader(of_cluster=True)
     for database in ("one", "the 'other'"):
         reader.write(
@@ -97,14 +97,14 @@ def test_databases_of_a_cluster() -> None:
 
 
 @pytest.mark.parametrize("of_cluster", [False, True])
-def test_one_that_is_cut_short(*, of_cluster: bool) -> None:
+def test_a_script_that_is_cut_short_is_refused(*, of_cluster: bool) -> None:
     reader = ScriptReader(of_cluster=of_cluster)
     reader.write(HEAD + data("s", "t", "COPY s.t (i)", b"1\n") + (END if of_cluster else b""))
     with pytest.raises(DumpFailed, match=r"^The script is cut short\.$"):
         reader.finish()
 
 
-def test_one_that_ends_within_a_table(dumped: bytes) -> None:
+def test_a_script_that_ends_within_a_table_is_refused(dumped: bytes) -> None:
     reader = ScriptReader()
     reader.write(dumped[: dumped.index(b"COPY shop.review") + 10_000])
     assert reader.current == "shop.review"
@@ -122,10 +122,10 @@ VIA_ROOT = data("s", "two", "-- load via partition root s.root\n\nCOPY s.root (i
     [
         (ONE + TWO, None),
         (ONE + VIA_ROOT, None),
-        (ONE, "lacks the data of s.two, which it must have"),
-        (TWO + ONE, "has data of s.two where the data of s.one has to come"),
-        (ONE + ONE + TWO, "has data of s.one where the data of s.two has to come"),
-        (ONE + TWO + TWO, "has data of s.two where its end has to come"),
+        (ONE, r"lacks the data of s\.two\."),
+        (TWO + ONE, "has data of s.two in the place of the data of s.one"),
+        (ONE + ONE + TWO, "has data of s.one in the place of the data of s.two"),
+        (ONE + TWO + TWO, "has data of s.two in the place of the script's end"),
         (ONE + b"SELECT '" + TWO + b"';\n", "lacks the data of s.two"),
         (ONE + TWO + b"SELECT $$\n", "is cut short"),
         (ONE + TWO + b"SELECT 1\n", "is cut short"),
@@ -135,7 +135,7 @@ VIA_ROOT = data("s", "two", "-- load via partition root s.root\n\nCOPY s.root (i
         (ONE + b"\\restrict x\n\\unrestrict x\n" + TWO, None),
     ],
 )
-def test_exactly_the_expected_tables_come(script: bytes, problem: str | None) -> None:
+def test_a_script_without_exactly_the_expected_tables_is_refused(script: bytes, problem: str | None) -> None:
     reader = ScriptReader()
     reader.expect([(None, "s", "one"), (None, "s", "two")])
 
@@ -151,8 +151,8 @@ def test_exactly_the_expected_tables_come(script: bytes, problem: str | None) ->
 
 
 @pytest.mark.parametrize("encoding", [b"zlib", b"undefined", b"idna", b"../x", b"UTF8\xff", b""])
-def test_an_encoding_that_is_none(encoding: bytes) -> None:
-    """Python has codecs of these names, some of which aren't of text."""
+def test_an_unknown_encoding_is_read_as_utf_8(encoding: bytes) -> None:
+    """Python has codecs with some of these names, and not all of them are for text."""
     reader = ScriptReader()
     reader.write(b"SET client_encoding = '%b';\n" % encoding + data("s", "t\xe9", "COPY s.t\xe9 (i)", b"1\n") + END)
     assert [table.rows for table in reader.finish()] == [1]

@@ -1,4 +1,4 @@
-"""A script is divided as psql divides it, in whatever pieces it comes."""
+"""A script is divided as psql divides it, whatever the size of the pieces."""
 
 import os
 import random
@@ -24,7 +24,7 @@ Pieces = list[tuple[Kind, bytes]]
 
 
 def split(script: bytes, *ends: int) -> Pieces:
-    """The script's pieces when it comes in parts with these ends; what is of one kind is joined."""
+    """Return the pieces of a script that comes in parts with these ends. Neighbouring pieces of one kind are joined."""
     lexer, found = ScriptLexer(), Pieces()
     parts = [script[start:end] for start, end in zip((0, *ends), (*ends, len(script)), strict=True)]
     for kind, piece in lexer.split_all(parts):
@@ -49,7 +49,7 @@ COPY a.b FROM stdin;
 SET standard_conforming_strings = off;
 SET client_encoding = 'SJIS';
 """
-"""Text that is everything but text."""
+"""Text that looks like the beginning or the end of all other parts of a script."""
 WITHOUT = {quote: FAKE.replace(quote, b"") for quote in (b"'", b'"', b"*/", b"$q$", b"$$")}
 QUOTED = {
     "string": b"'%b'" % FAKE.replace(b"'", b"''"),
@@ -76,7 +76,7 @@ QUOTED = {
 
 
 @pytest.mark.parametrize("quoted", QUOTED.values(), ids=QUOTED)
-def test_text_in_quotes_is_text_wherever_it_is_split(quoted: bytes) -> None:
+def test_quoted_text_stays_text_wherever_it_is_split(quoted: bytes) -> None:
     script = b'SELECT %b;\nCOPY s.t (a, "b;") FROM stdin;\n1\n\\.\n\\connect x\nSELECT 1;\n' % quoted
     whole = split(script)
     assert [kind for kind, _ in whole] == [Kind.SQL, Kind.COPY, Kind.ROWS, Kind.END_OF_ROWS, Kind.COMMAND, Kind.SQL]
@@ -86,7 +86,7 @@ def test_text_in_quotes_is_text_wherever_it_is_split(quoted: bytes) -> None:
     assert split(script, *range(1, len(script))) == whole
 
 
-def test_strings_in_which_backslashes_escape() -> None:
+def test_backslashes_escape_in_strings_if_the_script_says_so() -> None:
     script = b"SET standard_conforming_strings = off;\nSELECT 'a\\'; \\! x', 'b''\\'' \n 'c\\'';\n\\q\n"
     on = b"SET standard_conforming_strings = on;\nSELECT 'a\\', ';';\n"
     assert kinds(script + on) == [Kind.SQL, Kind.COMMAND, Kind.SQL]
@@ -94,8 +94,8 @@ def test_strings_in_which_backslashes_escape() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "JOHAB", "GB18030"])
-def test_characters_that_end_in_a_byte_of_ascii(encoding: str) -> None:
-    r"""A backslash, which escapes nothing and begins no command; after rows, too, in which no characters are looked at."""
+def test_a_character_that_ends_in_an_ascii_byte_is_read_whole(encoding: str) -> None:
+    r"""A backslash as the last byte escapes nothing and begins no command. Rows are read without regard to characters."""
     wide = b"\x95\\" if encoding != "GB18030" else b"\x95\\\x81\x30\x81\x30"
     quoted = b"SELECT E'@', '\xb1@', \"@\", $@$@@$@$;\n-- @\nCOPY s.t (i) FROM stdin;\n\x95\n\\.\nSELECT E'@';\n\\q\n"
     script = b"SET client_encoding = '%b';\n%b" % (encoding.encode(), quoted.replace(b"@", wide))
@@ -106,8 +106,8 @@ def test_characters_that_end_in_a_byte_of_ascii(encoding: str) -> None:
         assert split(script, end) == whole
 
 
-def test_a_script_in_several_encodings() -> None:
-    """As that of a server, whose databases each have their own."""
+def test_a_script_may_change_its_encoding() -> None:
+    """In the script of a whole server, each database has its own encoding."""
     in_sjis = b"SET client_encoding = 'SJIS';\nSELECT E'\x95\\';\n\\connect a\n"
     script = in_sjis + "SET client_encoding = 'UTF8';\nSELECT 'あ', 'あ';\n\\connect b\n".encode() + in_sjis
     whole = split(script)
@@ -138,7 +138,7 @@ def test_a_script_in_several_encodings() -> None:
         (b"COPY s.t FROM stdin;\n\\.x\n.\\.\n\\.\n\\x\n", b"\\x\n"),
     ],
 )
-def test_commands(script: bytes, command: bytes) -> None:
+def test_psqls_commands_are_found(script: bytes, command: bytes) -> None:
     for end in range(len(script)):
         assert [piece for kind, piece in split(script, end) if kind is Kind.COMMAND] == [command]
 
@@ -174,7 +174,7 @@ PARTS = st.sampled_from(
 
 
 @given(st.lists(PARTS, max_size=40).map(b"".join), st.data())
-def test_any_text_in_any_pieces(script: bytes, data: st.DataObject) -> None:
+def test_the_pieces_are_the_same_wherever_the_text_is_split(script: bytes, data: st.DataObject) -> None:
     ends = sorted(data.draw(st.lists(st.integers(0, len(script)), max_size=6)))
     whole = split(script)
     assert split(script, *ends) == whole
@@ -214,8 +214,8 @@ MORE_PARTS = [
 ]
 
 
-def test_psql_sees_the_same_commands(database: Database, tmp_path: Path) -> None:
-    """In random scripts: psql refuses as many commands of each as there are pieces that are commands."""
+def test_psql_finds_the_same_commands(database: Database, tmp_path: Path) -> None:
+    """For random scripts, psql refuses as many commands as the lexer finds."""
     choose = random.Random(7)
     scripts = [RESET + b"".join(choose.choices(MORE_PARTS, k=choose.randint(3, 30))) + b"\n" for _ in range(300)]
     for between in (b"", b" ", b"--", b" -- x", b"-", b"\r", b" -- x\r", b"/**/"):
@@ -251,7 +251,7 @@ def endless(first: bytes, part: bytes, size: int) -> Iterator[bytes]:
         (b"\\! ", b"x" * (1 << 16), True),
     ],
 )
-def test_endless_text_takes_no_memory(first: bytes, part: bytes, *, ends: bool) -> None:
+def test_endless_text_takes_bounded_memory(first: bytes, part: bytes, *, ends: bool) -> None:
     lexer, longest = ScriptLexer(), 0
 
     def read() -> None:

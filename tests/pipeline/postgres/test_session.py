@@ -1,4 +1,4 @@
-"""A session tells a refused statement from a server that went away, and a restore blames the right one."""
+"""A session tells a refused statement from a server that went away, and a restore reports the right cause."""
 
 from collections.abc import Callable, Iterator
 
@@ -31,7 +31,7 @@ def server(database: Database) -> Iterator[Server]:
         yield server
 
 
-def test_a_refused_statement_and_an_ended_session(database: Database, server: Server) -> None:
+def test_a_refused_statement_is_told_from_an_ended_session(database: Database, server: Server) -> None:
     with pytest.raises(StatementRefused, match=r'refused a statement: .*"none"'):
         server.execute("DROP TABLE none")
     with pytest.raises(StatementRefused, match="server closed the connection unexpectedly"):
@@ -43,24 +43,26 @@ def test_a_refused_statement_and_an_ended_session(database: Database, server: Se
             server.execute("SELECT")
 
 
-def test_the_end_of_the_session_during_its_statement(server: Server) -> None:
+def test_a_session_that_ends_during_a_statement_is_reported(server: Server) -> None:
     with pytest.raises(ServerUnavailable, match="went away: terminating connection"):
         server.execute("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(5)")
 
 
 @pytest.mark.parametrize(("script", "failure"), [("", RestoreFailed), (END_OTHERS, ServerUnavailable)])
-def test_who_is_to_blame_for_a_program_that_fails(
+def test_a_failed_program_is_told_from_a_server_that_went_away(
     database: Database, server: Server, script: str, failure: type[Exception]
 ) -> None:
-    """psql's own session ends both times."""
+    """In both cases, psql's own session ends. Only in the second case does pgstow's session end, too."""
     target = Conninfo.parse(database.conninfo)
     whole = f"{script} SELECT pg_terminate_backend(pg_backend_pid());".encode()
     with Workspace() as workspace, pytest.raises(failure), server.blamed():
         run_script(find_psql(at_least_major=server.major), target, workspace, whole, "pgstow test")
 
 
-def test_a_restores_last_statements(database: Database, server: Server, stored_sample: StoredSample) -> None:
-    """They blame the backup only for what the server refuses."""
+def test_the_last_statements_of_a_restore_tell_a_refusal_from_an_ended_session(
+    database: Database, server: Server, stored_sample: StoredSample
+) -> None:
+    """A statement that the server refused fails the restore. The end of the session doesn't speak against the backup."""
     with Workers() as workers:
         archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits())
     steps: list[Callable[[], None]] = [
@@ -68,7 +70,7 @@ def test_a_restores_last_statements(database: Database, server: Server, stored_s
         lambda: apply_rest(server, archive, RestoreOptions(), whole=True),
     ]
     database.execute(f"ALTER DATABASE {database.name} OWNER TO pg_monitor")
-    server.execute("SET ROLE pg_monitor")  # it can't give the database to the backup's owner
+    server.execute("SET ROLE pg_monitor")  # this role can't give the database to the backup's owner
     for step in steps:
         with pytest.raises(RestoreFailed):
             step()

@@ -1,4 +1,4 @@
-"""Which failures of a restore are no evidence against the backup."""
+"""Failures of a restore that are no evidence against the backup."""
 
 import pytest
 
@@ -66,11 +66,11 @@ def server(postgres: ThrowawayCluster):
 
 
 @pytest.mark.parametrize(("one", "expected"), [(one, True) for one in ANYWHERE] + [(one, False) for one in EVIDENCE])
-def test_what_is_no_evidence(server: Server, one: RefusedStatement, expected: bool) -> None:
+def test_failures_by_a_shortage_are_told_from_evidence(server: Server, one: RefusedStatement, expected: bool) -> None:
     assert is_shortage("pg_restore failed.", one, TOC, {}, server) is expected
 
 
-def test_a_right_that_a_server_does_not_give(server: Server) -> None:
+def test_a_missing_right_is_a_shortage(server: Server) -> None:
     for one in (
         refused("ERROR:  permission denied to create event trigger", "CREATE EVENT TRIGGER e"),
         refused("ERROR:  must be owner of table t", "ALTER TABLE public.t OWNER TO you;"),
@@ -79,8 +79,8 @@ def test_a_right_that_a_server_does_not_give(server: Server) -> None:
         assert is_shortage("pg_restore failed.", one, TOC, {}, server)
 
 
-def test_an_extension_in_another_version(server: Server) -> None:
-    """It is a reason only for what depends on it, and for rows only where the extension makes their table."""
+def test_another_version_of_an_extension_is_a_shortage_for_its_dependents(server: Server) -> None:
+    """It explains only failures of objects that depend on the extension, and of rows if the extension makes their table."""
     other = {"plpgsql": "9.9"}
     depends, alone = refused("ERROR:  no function", VIEW), refused("ERROR:  no type", TABLE)
     assert is_shortage("", depends, TOC, other, server)
@@ -93,13 +93,13 @@ def test_an_extension_in_another_version(server: Server) -> None:
     assert not is_shortage("", refused("no", "COPY t FROM stdin;", sqlstate="23514"), script, other, server)
 
 
-def test_no_session_on_the_new_database(server: Server) -> None:
+def test_a_failure_to_connect_is_a_shortage(server: Server) -> None:
     said = "pg_restore failed: connection to server on socket failed: FATAL: could not access file."
     assert is_shortage(said, None, TOC, {}, server)
     assert not is_shortage("pg_restore failed: could not read from input file.", None, TOC, {}, server)
 
 
-def test_what_pg_restore_says() -> None:
+def test_the_first_refused_statement_is_found_in_pg_restores_messages() -> None:
     older = "pg_restore: while PROCESSING TOC:\npg_restore: from TOC entry 4; 1259 1 TABLE t me\n"
     said = f"pg_restore: error: could not execute query: ERROR:  no type\nDETAIL:  d\nCommand was: {TABLE}\n\n\n"
     for messages in (said, older + said, said + "pg_restore: error: a worker process died unexpectedly\n"):

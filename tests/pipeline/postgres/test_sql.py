@@ -1,4 +1,4 @@
-"""Every SQL statement that pgstow composes says which schema it means."""
+"""In all of pgstow's SQL, names of PostgreSQL's own objects have their schema."""
 
 import ast
 import re
@@ -24,7 +24,7 @@ KEYWORDS = {
     "not",
     "from",
 }
-"""They look like functions, but the grammar takes them for itself."""
+"""Words that look like functions, but are key words of the grammar."""
 KEYWORDS |= {"with", "recursive", "select", "union", "on", "using", "join"}
 CALL = re.compile(r"(?<![\w.%])([a-z_]+) ?\(", re.IGNORECASE)
 CATALOG = re.compile(r"\b(?:FROM|JOIN) (pg_\w+)(?!\w*\.)")
@@ -34,7 +34,7 @@ ALIASES = {"money", "names", "wanted", "parts"}
 
 
 def statements(module: Path) -> Iterator[str]:
-    """What looks like SQL among a module's texts, without docstrings."""
+    """Yield the texts of a module that look like SQL, without docstrings."""
     tree = ast.parse(module.read_text())
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -46,11 +46,11 @@ def statements(module: Path) -> Iterator[str]:
             yield node.value
 
 
-def test_it_names_the_schema() -> None:
+def test_every_name_in_sql_has_its_schema() -> None:
     for text in (text for module in PIPELINE.rglob("*.py") for text in statements(module)):
         if not STATEMENT.search(text) or "pg_" not in text:
             continue
-        sql = re.sub(r"'[^']*'", "''", text)  # literals name nothing
+        sql = re.sub(r"'[^']*'", "''", text)  # literals hold no names
         calls = {name for name in CALL.findall(sql) if name.lower() not in KEYWORDS | ALIASES}
         assert not calls, (calls, text)
         assert not CATALOG.findall(sql), text

@@ -34,7 +34,7 @@ with ThrowawayCluster(directory=Path(sys.argv[1])) as cluster:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that the server's user may enter. pytest's own directory is root's alone, and each new pytest closes it again."""
+    """A directory that the server's user may enter. Only root may enter pytest's own directory: each run of pytest sets its mode again."""
     with tempfile.TemporaryDirectory(prefix="pgstow-tests-") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -51,7 +51,7 @@ def ask(cluster: ThrowawayCluster, question: str) -> object:
 
 
 def running_users() -> set[int]:
-    """The users of all processes on this machine."""
+    """Return the users of all processes on this machine."""
     found = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(FileNotFoundError):
@@ -59,7 +59,7 @@ def running_users() -> set[int]:
     return found
 
 
-def test_a_server_for_a_while(place: Path) -> None:
+def test_a_server_runs_for_the_block_and_leaves_nothing(place: Path) -> None:
     with ThrowawayCluster(directory=place) as cluster:
         assert ask(cluster, "SHOW server_version_num").startswith(str(cluster.major))
         assert ask(cluster, "SHOW server_encoding") == "UTF8"
@@ -79,8 +79,8 @@ def test_a_server_for_a_while(place: Path) -> None:
         psycopg.connect(conninfo)
 
 
-def test_a_restored_database_ends_the_guard(place: Path) -> None:
-    """Its code runs as the server's user, and the server is gone all the same."""
+def test_the_server_and_its_programs_end_even_if_a_restored_database_kills_the_guard(place: Path) -> None:
+    """The database's code runs as the server's user, and may therefore kill the guard."""
     with ThrowawayCluster(directory=place, offline=True) as cluster:
         guard = ask(
             cluster,
@@ -97,7 +97,7 @@ def test_a_restored_database_ends_the_guard(place: Path) -> None:
     assert os.geteuid() or not processes_naming(place)
 
 
-def test_settings_and_tcp_when_asked_for(place: Path) -> None:
+def test_settings_and_a_tcp_port_can_be_given(place: Path) -> None:
     port = free_port()
     with (
         ThrowawayCluster(directory=place, port=port, settings={"wal_level": "logical", "fsync": "on"}),
@@ -107,7 +107,7 @@ def test_settings_and_tcp_when_asked_for(place: Path) -> None:
             assert connection.execute(f"SHOW {setting}").fetchone() == (value,)
 
 
-def test_a_path_too_long_for_a_socket(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_whose_path_is_too_long_for_a_socket_works(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deep = place / ("d" * 100)
     deep.mkdir()
     monkeypatch.chdir(place)
@@ -120,7 +120,7 @@ def test_a_path_too_long_for_a_socket(place: Path, monkeypatch: pytest.MonkeyPat
     assert list(deep.iterdir()) == []
 
 
-def test_the_servers_own_reason_when_it_does_not_start(place: Path) -> None:
+def test_the_error_has_the_servers_own_reason_for_not_starting(place: Path) -> None:
     with (
         pytest.raises(
             LocalResourceExhausted,
@@ -133,7 +133,7 @@ def test_the_servers_own_reason_when_it_does_not_start(place: Path) -> None:
 
 
 @pytest.mark.parametrize("nowhere", ["/proc", "/dev/null"])
-def test_a_folder_that_takes_nothing(nowhere: str) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(nowhere: str) -> None:
     with (
         pytest.raises(LocalResourceExhausted, match=f"^Cannot make a working folder in {nowhere}: No"),
         ThrowawayCluster(directory=Path(nowhere)),
@@ -141,12 +141,12 @@ def test_a_folder_that_takes_nothing(nowhere: str) -> None:
         pass
 
 
-def test_without_programs(tmp_path: Path) -> None:
+def test_a_missing_initdb_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ProgramMissing, match="initdb"):
         ThrowawayCluster(search=[tmp_path])
 
 
-def test_a_link_to_initdb_alone(tmp_path: Path, place: Path) -> None:
+def test_a_link_to_initdb_alone_is_enough(tmp_path: Path, place: Path) -> None:
     (tmp_path / "initdb").symlink_to(find_program("initdb", at_least_major=12).path)
 
     with ThrowawayCluster(search=[tmp_path], directory=place) as cluster:
@@ -154,7 +154,7 @@ def test_a_link_to_initdb_alone(tmp_path: Path, place: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_nothing_is_left_when_its_process_is_killed(place: Path, number: signal.Signals) -> None:
+def test_nothing_is_left_if_the_process_is_killed(place: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", SERVER_IN_ANOTHER_PROCESS, place], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -170,8 +170,8 @@ def test_nothing_is_left_when_its_process_is_killed(place: Path, number: signal.
         psycopg.connect(conninfo)
 
 
-def test_what_is_left_when_its_guard_is_killed_too_is_removed_by_the_next(place: Path) -> None:
-    """The guard's process group has the server in it, whose data would stay for ever."""
+def test_the_next_run_removes_what_a_killed_process_and_guard_left_behind(place: Path) -> None:
+    """The server runs on without its guard, and its data would stay for ever."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVER_IN_ANOTHER_PROCESS, place], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -184,12 +184,12 @@ def test_what_is_left_when_its_guard_is_killed_too_is_removed_by_the_next(place:
             os.kill(guard, signal.SIGKILL)
         process.kill()
     [home] = place.iterdir()
-    psycopg.connect(conninfo).close()  # it still runs
+    psycopg.connect(conninfo).close()  # the server still runs
     mine = place / "pgstow-mine"
     (mine / "data").mkdir(parents=True)
 
     remove_abandoned(place)
-    assert home.exists()  # its maker may still come to lock it
+    assert home.exists()  # its owner may not have locked it yet
     age(place)
     remove_abandoned(place)
 
@@ -198,7 +198,7 @@ def test_what_is_left_when_its_guard_is_killed_too_is_removed_by_the_next(place:
         psycopg.connect(conninfo)
 
 
-def test_a_server_that_is_used_is_no_leftover(place: Path) -> None:
+def test_a_server_in_use_is_not_removed(place: Path) -> None:
     with ThrowawayCluster(directory=place) as cluster:
         age(place)
         remove_abandoned(place)
@@ -218,7 +218,7 @@ def age(place: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
-def test_programs_that_the_servers_user_may_not_execute(tmp_path: Path) -> None:
+def test_programs_that_the_servers_user_may_not_execute_are_reported(tmp_path: Path) -> None:
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     (private / "initdb").write_text("#!/bin/sh\necho 'initdb (PostgreSQL) 16.2'\n")

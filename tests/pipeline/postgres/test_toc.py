@@ -26,7 +26,7 @@ from pipeline.postgres.toc_head import parse_head
 
 
 def dump(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str) -> bytes:
-    """A ``toc.dat`` of the installed pg_dump."""
+    """Return a ``toc.dat`` of the installed pg_dump."""
     pg_dump = [postgres.bin_dir / "pg_dump", "--format=directory", "--compress=0", "--no-sync", *options]
     subprocess.run([*pg_dump, f"--file={folder}", f"--dbname={conninfo}"], check=True)
     return (folder / TOC_NAME).read_bytes()
@@ -34,18 +34,18 @@ def dump(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str)
 
 @pytest.fixture
 def sample_toc(postgres: ThrowawayCluster, stored_sample: StoredSample, tmp_path: Path) -> bytes:
-    """The sample database's."""
+    """The table of contents of the sample database."""
     return dump(postgres, stored_sample.source, tmp_path / "archive")
 
 
 def as_listed(entry: TocEntry) -> str:
-    """As ``PrintTOCSummary`` in pg_backup_archiver.c prints it, without the OID of its catalog and its owner."""
+    """Return the entry as ``PrintTOCSummary`` in pg_backup_archiver.c prints it, without the catalogue's OID and the owner."""
     tag = entry.tag.replace("\n", " ")
     return f"{entry.dump_id}; {entry.oid} {entry.description} {entry.namespace.replace(chr(10), ' ') or '-'} {tag}"
 
 
 def listed(postgres: ThrowawayCluster, folder: Path) -> list[str]:
-    """``pg_restore --list``, in the same form."""
+    """Return the entries that ``pg_restore --list`` prints, in the same form."""
     pg_restore = [postgres.bin_dir / "pg_restore", "--list", folder]
     printed = subprocess.run(pg_restore, check=True, capture_output=True).stdout.decode()
     lines = [line for line in printed.splitlines() if line[:1].isdigit()]
@@ -57,13 +57,15 @@ def listed(postgres: ThrowawayCluster, folder: Path) -> list[str]:
     return found
 
 
-def test_it_reads_what_pg_restore_reads(postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path) -> None:
+def test_the_entries_are_those_that_pg_restore_reads(
+    postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path
+) -> None:
     toc = read_toc(sample_toc)
     shown = [as_listed(entry) for entry in toc.entries]
     by_pg_restore = listed(postgres, tmp_path / "archive")
     assert len(by_pg_restore) > 100
     assert set(by_pg_restore) <= set(shown)
-    # --list leaves out what isn't restored without --create.
+    # --list leaves out entries that are restored only with --create.
     assert {line.split(" ")[2] for line in set(shown) - set(by_pg_restore)} <= {
         "ENCODING",
         "STDSTRINGS",
@@ -72,7 +74,7 @@ def test_it_reads_what_pg_restore_reads(postgres: ThrowawayCluster, sample_toc: 
     }
 
 
-def test_data_entries_have_their_files(sample_toc: bytes, tmp_path: Path) -> None:
+def test_data_entries_name_their_files(sample_toc: bytes, tmp_path: Path) -> None:
     toc = read_toc(sample_toc)
     names = {path.name for path in (tmp_path / "archive").iterdir()}
     named = {entry.filename for entry in toc.data_entries}
@@ -82,7 +84,7 @@ def test_data_entries_have_their_files(sample_toc: bytes, tmp_path: Path) -> Non
     assert {"reading", "new\nline", 'it\'s "quoted"', "größe ∑ 名前 🐘", "-leading dash"} <= tables
 
 
-def test_dependencies_are_of_entries_or_of_what_is_not_dumped(sample_toc: bytes) -> None:
+def test_data_and_foreign_keys_depend_on_their_tables(sample_toc: bytes) -> None:
     toc = read_toc(sample_toc)
     by_id = {entry.dump_id: entry for entry in toc.entries}
     [data] = [entry for entry in toc.entries if (entry.description, entry.tag) == ("TABLE DATA", "review")]
@@ -95,7 +97,9 @@ def test_dependencies_are_of_entries_or_of_what_is_not_dumped(sample_toc: bytes)
 @pytest.mark.parametrize(
     ("encoding", "client"), [("LATIN1", None), ("EUC_JP", None), ("KOI8R", None), ("UTF8", "WIN1252"), ("UTF8", None)]
 )
-def test_names_in_any_encoding(postgres: ThrowawayCluster, tmp_path: Path, encoding: str, client: str | None) -> None:
+def test_names_in_any_encoding_are_read(
+    postgres: ThrowawayCluster, tmp_path: Path, encoding: str, client: str | None
+) -> None:
     name = {"EUC_JP": "日本", "KOI8R": "привет"}.get(encoding, "größe")
     server = Database("postgres", postgres.conninfo())
     server.execute(f"CREATE DATABASE encoded TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
@@ -113,7 +117,7 @@ def permuted(toc: Toc) -> dict[int, int]:
     return dict(zip(ids, ids[::-1], strict=True))
 
 
-def test_renumbering_changes_the_ids_and_nothing_else(sample_toc: bytes) -> None:
+def test_renumbering_changes_only_the_ids(sample_toc: bytes) -> None:
     toc = read_toc(sample_toc)
     new_ids = permuted(toc)
     assert len(new_ids) > 20
@@ -136,8 +140,8 @@ def test_renumbering_back_gives_the_same_bytes(sample_toc: bytes) -> None:
     assert renumber(sample_toc, {}) == sample_toc
 
 
-def test_digits_may_become_more_or_fewer(sample_toc: bytes) -> None:
-    """A dependency's ID is text in the archive."""
+def test_renumbering_may_change_the_number_of_digits(sample_toc: bytes) -> None:
+    """In the archive, a dependency's ID is text."""
     [table, *_] = [entry for entry in read_toc(sample_toc).entries if entry.description == "TABLE"]
     for other in (7_000_000, 1_234_567_890):
         changed = read_toc(renumber(sample_toc, {table.dump_id: other}))
@@ -147,7 +151,9 @@ def test_digits_may_become_more_or_fewer(sample_toc: bytes) -> None:
         assert table.dump_id not in {dump_id for entry in changed.entries for dump_id in entry.dependencies}
 
 
-def test_pg_restore_reads_what_was_renumbered(postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path) -> None:
+def test_pg_restore_reads_a_renumbered_table_of_contents(
+    postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path
+) -> None:
     before = listed(postgres, tmp_path / "archive")
     new_ids = permuted(read_toc(sample_toc))
     (tmp_path / "archive" / TOC_NAME).write_bytes(renumber(sample_toc, new_ids))
@@ -158,7 +164,7 @@ def test_pg_restore_reads_what_was_renumbered(postgres: ThrowawayCluster, sample
     ]
 
 
-def test_rewriting_changes_what_it_is_told_and_nothing_else(sample_toc: bytes) -> None:
+def test_rewriting_changes_only_what_the_function_changes(sample_toc: bytes) -> None:
     def longer(entry: TocEntry) -> TocEntry:
         return dataclasses.replace(
             entry,
@@ -176,7 +182,7 @@ def test_rewriting_changes_what_it_is_told_and_nothing_else(sample_toc: bytes) -
     assert rewrite(sample_toc, lambda entry: entry) == sample_toc
 
 
-def test_what_is_cut_short_is_refused(sample_toc: bytes) -> None:
+def test_a_table_of_contents_that_is_cut_short_is_refused(sample_toc: bytes) -> None:
     for size in [*range(0, 200), *range(200, len(sample_toc), 101), len(sample_toc) - 1]:
         with pytest.raises(DumpFailed, match=r"toc\.dat"):
             read_toc(sample_toc[:size])
@@ -184,19 +190,19 @@ def test_what_is_cut_short_is_refused(sample_toc: bytes) -> None:
 
 @given(data=st.data())
 @settings(max_examples=100)
-def test_garbage_is_refused_or_read_but_never_a_surprise(toc_once: bytes, data: st.DataObject) -> None:
+def test_garbage_raises_no_unexpected_error(toc_once: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(toc_once) - 1))
     garbage = toc_once[:at] + data.draw(st.binary(min_size=1, max_size=8)) + toc_once[at + 1 :]
     try:
         use(garbage)
     except InvalidRequest:
-        pass  # a name that "*" should have matched, or that no encoding has, is another one now
+        pass  # the garbage may be in a name, which "*" then doesn't match, or which no encoding has
     except DumpFailed as refusal:
         assert "\n" not in str(refusal)  # noqa: PT017
 
 
 def use(toc_data: bytes) -> None:
-    """Everything that is done with an archive's own words before pg_restore sees them."""
+    """Do everything that pgstow does with an archive's text before pg_restore gets it."""
     toc = read_toc(toc_data)
     ids = sorted({entry.dump_id for entry in toc.entries})
     renumber(toc_data, dict(zip(ids, ids[::-1], strict=True)), missing_dependencies(toc))
@@ -214,7 +220,7 @@ def use(toc_data: bytes) -> None:
 
 
 def entry(description: str, **fields: Any) -> TocEntry:
-    """An entry of an archive that somebody made by hand."""
+    """Return an entry, as in an archive made by hand."""
     made: dict[str, Any] = dict.fromkeys((field.name for field in dataclasses.fields(TocEntry)), "")
     made |= {"dump_id": 1, "oid": 1, "section": Section.PRE_DATA, "dependencies": (), "description": description}
     return TocEntry(**{**made, **fields})
@@ -234,14 +240,14 @@ def entry(description: str, **fields: Any) -> TocEntry:
     ],
 )
 def test_money_is_found_with_and_without_quotes(kind: str, definition: str, has: bool) -> None:
-    """--quote-all-identifiers puts names of types in quotes, too."""
+    """--quote-all-identifiers also quotes the names of types."""
     assert names_money([entry(kind, definition=definition)]) is has
 
 
 @pytest.mark.parametrize("end", ["", "'", '"', "money", ";"])
 @pytest.mark.parametrize("word", ["\n", " ", "a", "'", '"', '\n"', '""', "a.", "(", "$a$", "money", " money"])
-def test_the_time_that_long_text_takes_grows_with_its_length_alone(word: str, end: str) -> None:
-    """If it grew with the square of the length, this would run for hours."""
+def test_the_time_for_long_text_grows_with_its_length(word: str, end: str) -> None:
+    """If the time grew with the square of the length, this test would run for hours."""
     text = "money" + word * 200_000 + end
     names_money([entry(kind, definition=text) for kind in ("TABLE", "TYPE", "DOMAIN", "VIEW")])
     toc = Toc("15", (entry("DATABASE", tag="x"), entry("DATABASE PROPERTIES", definition=text)))
@@ -256,8 +262,8 @@ def test_the_time_that_long_text_takes_grows_with_its_length_alone(word: str, en
 @pytest.mark.parametrize(
     "change", [{"name": "\udcff"}, {"size": -1}, {"name": "x" * 99}, {"type": b"2", "linkname": "/etc/passwd"}], ids=str
 )
-def test_a_tar_archive_that_begins_oddly(change: dict[str, Any]) -> None:
-    """Nothing of a tar archive is ever unpacked: its first file has to be the table of contents."""
+def test_a_tar_archive_with_an_odd_beginning_is_refused(change: dict[str, Any]) -> None:
+    """pgstow never unpacks a tar archive. Its first file must be the table of contents."""
     header = tarfile.TarInfo("toc.dat")
     for name, value in change.items():
         setattr(header, name, value)
@@ -283,11 +289,11 @@ def toc_once(postgres: ThrowawayCluster, _sample_template: str, tmp_path_factory
 
 
 @pytest.mark.parametrize("data", [b"", b"PGDMP", b"not an archive at all", b"PGDMX" + bytes(100), bytes(1000)])
-def test_what_is_no_archive_is_refused(data: bytes) -> None:
+def test_bytes_that_are_not_an_archive_are_refused(data: bytes) -> None:
     with pytest.raises(DumpFailed, match=r"toc\.dat"):
         read_toc(data)
 
 
-def test_a_newer_format_is_named(sample_toc: bytes) -> None:
+def test_a_newer_format_is_refused_by_its_number(sample_toc: bytes) -> None:
     with pytest.raises(DumpFailed, match=r"format 1\.99 is not known.*newer pgstow"):
         read_toc(sample_toc[:6] + bytes([99]) + sample_toc[7:])

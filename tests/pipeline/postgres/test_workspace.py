@@ -1,4 +1,4 @@
-"""Working folders and the programs in them: private while they live, and gone whatever ends their owner."""
+"""Working folders and the programs in them are private. They end with their owner, even if it is killed."""
 
 import os
 import re
@@ -52,7 +52,7 @@ MakeProgram = Callable[[str], Program]
 
 @pytest.fixture
 def make_program(tmp_path: Path) -> MakeProgram:
-    """``make_program(script)``: a shell script in the place of one of PostgreSQL's programs."""
+    """``make_program(script)`` returns a shell script in the place of one of PostgreSQL's programs."""
 
     def make(script: str) -> Program:
         path = tmp_path / "pg_program"
@@ -75,7 +75,7 @@ def mode(path: Path) -> int:
 
 
 def group_is_alive(leader: int) -> bool:
-    """Whether a process of the group is there that is more than an entry that nobody reaped."""
+    """True if a process of the group lives. A zombie doesn't count."""
     states = []
     for status in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -88,7 +88,7 @@ def await_message(running: RunningProgram, message: str) -> None:
     wait_until(lambda: message in running.messages(), f"the program says {message}")
 
 
-def test_what_it_and_its_programs_make_is_for_the_owner_alone(place: Path, make_program: MakeProgram) -> None:
+def test_only_the_owner_may_read_the_files_of_a_workspace(place: Path, make_program: MakeProgram) -> None:
     before = os.umask(0)
     try:
         with Workspace(place) as workspace:
@@ -114,7 +114,7 @@ def test_a_program_and_its_workers_end_with_the_workspace(place: Path, make_prog
         await_message(running, "started")
         leader = running.pid
         assert group_is_alive(leader)
-        os.killpg(running.pid, signal.SIGKILL)  # the leader ignores the gentle way, whose grace is long
+        os.killpg(running.pid, signal.SIGKILL)  # the leader ignores SIGTERM, and the time of grace is long
     wait_until(lambda: not group_is_alive(leader), "its group is gone")
     assert list(place.iterdir()) == []
 
@@ -131,7 +131,7 @@ def test_a_paused_program_can_be_stopped(place: Path, make_program: MakeProgram)
         assert running.poll() == 7
 
 
-def test_how_a_program_ended(place: Path, make_program: MakeProgram) -> None:
+def test_the_exit_status_and_the_messages_are_known(place: Path, make_program: MakeProgram) -> None:
     with Workspace(place) as workspace:
         failing = workspace.start(make_program("echo words >&2; exit 3"), ["unused"])
         wait_until(lambda: failing.poll() is not None, "the script ends")
@@ -143,7 +143,7 @@ def test_how_a_program_ended(place: Path, make_program: MakeProgram) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("state", ["running", "paused"])
-def test_nothing_is_left_when_the_owner_is_killed(
+def test_nothing_is_left_if_the_owner_is_killed(
     place: Path, make_program: MakeProgram, number: signal.Signals, state: str
 ) -> None:
     program = make_program("sleep 1000 & echo started >&2; wait")
@@ -158,10 +158,10 @@ def test_nothing_is_left_when_the_owner_is_killed(
     wait_until(lambda: not Path(path).exists(), "the folder is gone")
 
 
-def test_a_program_that_was_started_when_a_signal_came_is_stopped(
+def test_a_program_is_stopped_even_if_a_signal_comes_right_after_its_start(
     place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signal's exception may come between the start and the moment at which the workspace knows of it."""
+    """The signal's exception may come before the workspace has the program in its list."""
     started: list[subprocess.Popen[bytes]] = []
 
     def interrupted(process: "subprocess.Popen[bytes]", log: Path, _guard: int) -> RunningProgram:
@@ -177,7 +177,7 @@ def test_a_program_that_was_started_when_a_signal_came_is_stopped(
 
 
 def guard_of(folder: str | Path) -> int:
-    """The process ID of the guard of a working folder. It leads a group."""
+    """Return the process ID of a working folder's guard, which leads a process group."""
     [guard] = [
         int(command.parent.name)
         for command in Path("/proc").glob("[0-9]*/cmdline")
@@ -187,7 +187,7 @@ def guard_of(folder: str | Path) -> int:
 
 
 def test_the_guard_outlives_a_signal_to_everybody(place: Path, make_program: MakeProgram) -> None:
-    """A service manager stops all processes of a service at once. The guard is the last one to go."""
+    """A service manager signals all processes of a service at once. The guard must end last."""
     program = make_program("echo started >&2; exec sleep 1000")
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, place, program.path, "running"], stdout=subprocess.PIPE, text=True
@@ -200,7 +200,7 @@ def test_the_guard_outlives_a_signal_to_everybody(place: Path, make_program: Mak
         def ignored() -> int:
             return int(status.read_text().partition("SigIgn:")[2].split()[0], 16)
 
-        # SIGHUP, SIGINT and SIGTERM, whatever else our own parent made us ignore.
+        # The bits of SIGHUP, SIGINT and SIGTERM. Our own parent may have made us ignore more signals.
         wait_until(lambda: ignored() & 0x4003 == 0x4003, "the guard has set itself up")
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             os.killpg(guard, number)
@@ -210,7 +210,7 @@ def test_the_guard_outlives_a_signal_to_everybody(place: Path, make_program: Mak
 
 
 def process_with_number(number: int) -> "subprocess.Popen[bytes]":
-    """A process that leads a group of this number, as one may that has nothing to do with pgstow once the number is free."""
+    """Return a process that leads a group of this number. Once a number is free, a process of anybody's may get it."""
     for _ in range(200):
         try:
             Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
@@ -224,8 +224,8 @@ def process_with_number(number: int) -> "subprocess.Popen[bytes]":
     pytest.skip("others take the number")
 
 
-def test_a_group_that_ended_is_signalled_no_more(place: Path, make_program: MakeProgram) -> None:
-    """Its number may be somebody else's by then."""
+def test_a_group_that_has_ended_gets_no_signal(place: Path, make_program: MakeProgram) -> None:
+    """Another process group may have its number by then."""
     with Workspace(place) as workspace:
         running = workspace.start(make_program("exit 0"), [])
         wait_until(lambda: running.poll() == 0, "it has told the guard its number, and ended")
@@ -240,7 +240,7 @@ def test_a_group_that_ended_is_signalled_no_more(place: Path, make_program: Make
         bystander.wait()
 
 
-def test_a_killed_guard_is_no_failure(place: Path, make_program: MakeProgram) -> None:
+def test_a_killed_guard_causes_no_error(place: Path, make_program: MakeProgram) -> None:
     with Workspace(place) as workspace:
         running = workspace.start(make_program("exec sleep 1000"), [])
         guard = guard_of(workspace.path)
@@ -250,8 +250,8 @@ def test_a_killed_guard_is_no_failure(place: Path, make_program: MakeProgram) ->
     assert list(place.iterdir()) == []
 
 
-def test_the_programs_open_files(place: Path, make_program: MakeProgram) -> None:
-    """Its own, its workers', and those of a worker of a wrapper script; those of another folder are not told."""
+def test_open_files_names_the_files_of_the_program_and_its_workers(place: Path, make_program: MakeProgram) -> None:
+    """This includes the files of a wrapper script's grandchild, but no files in another folder."""
     with Workspace(place) as workspace:
         folder = workspace.path / "archive"
         folder.mkdir()
@@ -267,7 +267,7 @@ def test_the_programs_open_files(place: Path, make_program: MakeProgram) -> None
         assert running.open_files(folder) == {"own", "worker", "grandchild"}
 
 
-def test_a_file_that_is_closed_during_the_look_hides_no_other(
+def test_a_file_that_is_closed_during_the_look_hides_no_other_file(
     place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Workspace(place) as workspace:
@@ -286,7 +286,7 @@ def test_a_file_that_is_closed_during_the_look_hides_no_other(
         assert running.open_files(workspace.path) >= {"second"}
 
 
-def test_descriptors_that_may_not_be_read_are_not_taken_for_closed(
+def test_unreadable_descriptors_are_not_taken_for_closed(
     place: Path, make_program: MakeProgram, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Workspace(place) as workspace:
@@ -304,7 +304,7 @@ def test_descriptors_that_may_not_be_read_are_not_taken_for_closed(
 
 
 @pytest.mark.parametrize("within", [ANOTHER_NAMESPACE, NO_PROC], ids=["another_namespace", "no_proc"])
-def test_where_proc_shows_other_processes_nothing_is_told(
+def test_open_files_returns_none_if_proc_shows_other_processes(
     place: Path, make_program: MakeProgram, within: Sequence[str]
 ) -> None:
     if subprocess.run([*within, "true"], capture_output=True, check=False).returncode:
@@ -315,15 +315,15 @@ def test_where_proc_shows_other_processes_nothing_is_told(
     wait_until(lambda: not [path for path in place.iterdir() if path.name != "open"], "the folder is gone")
 
 
-def test_a_leader_that_has_ended_answers_for_none_of_its_workers(place: Path, make_program: MakeProgram) -> None:
-    """Nobody lists them as its children any more."""
+def test_open_files_returns_none_after_the_leader_has_ended(place: Path, make_program: MakeProgram) -> None:
+    """The kernel then no longer lists the workers as the leader's children."""
     with Workspace(place) as workspace:
         folder = workspace.path / "archive"
         running = workspace.start(
             make_program(f"mkdir {folder}; ( exec 3>{folder}/file; sleep 1000 ) & echo started >&2; wait"), []
         )
         await_message(running, "started")
-        wait_until(lambda: running.open_files(folder) == {"file"}, "the worker has it open")
+        wait_until(lambda: running.open_files(folder) == {"file"}, "the worker has the file open")
         os.kill(running.pid, signal.SIGKILL)
         wait_until(lambda: running.poll() is not None, "the leader ends")
         assert running.open_files(folder) is None
@@ -331,7 +331,7 @@ def test_a_leader_that_has_ended_answers_for_none_of_its_workers(place: Path, ma
 
 
 class TestAbandoned:
-    """A machine that goes down leaves folders, which the next run removes; and it removes nothing else."""
+    """A machine that fails leaves folders behind. The next run removes these folders, and nothing else."""
 
     @pytest.fixture
     def abandoned(self, place: Path) -> Path:
@@ -345,24 +345,24 @@ class TestAbandoned:
         age(copy)
         return copy
 
-    def test_is_removed(self, place: Path, abandoned: Path) -> None:
+    def test_an_abandoned_folder_is_removed(self, place: Path, abandoned: Path) -> None:
         with Workspace(place):
             assert not abandoned.exists()
 
-    def test_not_while_its_owner_lives(self, place: Path) -> None:
+    def test_a_folder_stays_while_its_owner_lives(self, place: Path) -> None:
         with Workspace(place) as workspace:
             age(workspace.path)
             with Workspace(place):
                 assert workspace.path.exists()
 
-    def test_not_while_its_owner_may_still_come_to_lock_it(self, place: Path, abandoned: Path) -> None:
+    def test_a_folder_stays_while_its_owner_may_still_lock_it(self, place: Path, abandoned: Path) -> None:
         for path in abandoned.rglob("*"):
             os.utime(path)
         remove_abandoned(place)
         assert abandoned.exists()
 
     @pytest.mark.parametrize("name", ["pgstow-store", "pgstow-work-store", "pgstow-8zx01p_a"])
-    def test_nor_anything_that_is_no_working_folder(self, place: Path, name: str) -> None:
+    def test_other_folders_stay(self, place: Path, name: str) -> None:
         mine = place / name
         mine.mkdir()
         (mine / "backup").write_text("precious")
@@ -370,7 +370,7 @@ class TestAbandoned:
         remove_abandoned(place)
         assert (mine / "backup").read_text() == "precious"
 
-    def test_nor_what_a_link_leads_to(self, place: Path, tmp_path: Path, abandoned: Path) -> None:
+    def test_the_target_of_a_link_stays(self, place: Path, tmp_path: Path, abandoned: Path) -> None:
         elsewhere = abandoned.rename(tmp_path / "elsewhere")
         abandoned.symlink_to(elsewhere)
         remove_abandoned(place)
@@ -383,7 +383,7 @@ def age(folder: Path) -> None:
         os.utime(path, (long_ago, long_ago))
 
 
-def test_where_no_folder_can_be_made(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     with pytest.raises(LocalResourceExhausted, match="No such file or directory"):
         Workspace(tmp_path / "nowhere")
 
@@ -423,5 +423,5 @@ def test_where_no_folder_can_be_made(tmp_path: Path) -> None:
         (127, "sh: 1: exec: pg_dump: not found", "pg_dump failed: 1: exec: pg_dump: not found."),
     ],
 )
-def test_a_failure_in_one_sentence(status: int, messages: str, sentence: str) -> None:
+def test_a_failure_is_described_in_one_sentence(status: int, messages: str, sentence: str) -> None:
     assert re.fullmatch(sentence, describe_failure("pg_dump", status, messages))

@@ -249,7 +249,7 @@ def test_what_cannot_be_true_takes_no_place_and_stays(shelf: BackupBuilder) -> N
         return ref
 
     bogus = {
-        forge("a00000", NOW + 9 * DAY): "its ID says that it began at",
+        forge("a00000", NOW + 9 * DAY): "by its ID, the backup began at",
         forge("a00001", LATER, started_at=LATER): "is in the future: it was stored at",
         forge("a00002", snapshot_at=LATER): "is in the future: it was stored at",
         forge("a00003", finished_at=LATER): "is in the future: it was stored at",
@@ -263,7 +263,7 @@ def test_what_cannot_be_true_takes_no_place_and_stays(shelf: BackupBuilder) -> N
         forge("a00009", totals=template.totals.model_copy(update={"tables": 3})): "it counts 3 tables",
         forge(
             "a0000a", members=[Member(database="x", backup_id=real[0].backup_id, sha256="0" * 64)]
-        ): "is no cluster manifest",
+        ): "is not a cluster manifest",
     }
     entries = {one.ref: one.problem for one in read_catalog(store, list_manifests(store).manifests, NOW)}
     for ref, reason in bogus.items():

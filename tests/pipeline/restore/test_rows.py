@@ -57,7 +57,7 @@ def test_a_view_in_the_place_of_a_table(database: Database) -> None:
         "CREATE VIEW seen AS SELECT i FROM behind WHERE trap() > 0"
     )
     for name in ("seen", "kept", "none"):
-        with pytest.raises(RestoreFailed, match=rf"public\.{name}( in the database \w+ is no table|\.)"):
+        with pytest.raises(RestoreFailed, match=rf"public\.{name}( in the database \w+ is not a table|\.)"):
             check(database.conninfo, {name: 0})
 
 
