@@ -1,4 +1,4 @@
-"""Supervise a running pg_restore or psql, and the feed from which it reads, until both have ended."""
+"""Supervises a running pg_restore or psql, and the feed from which it reads, until both have ended."""
 
 import time
 from contextlib import nullcontext
@@ -18,7 +18,7 @@ _REPORT_TIMEOUT = 10.0  # seconds for a thread to report that it has fed all fil
 _LOOK_INTERVAL = 2.0  # seconds between looks at the server, and for a pipe that pg_restore opened out of turn
 
 
-_AFTER_THE_DATA = ("indexes, constraints and the like",)
+_AFTER_THE_DATA = ("indexes, constraints and so on",)
 
 
 def supervise(
@@ -32,8 +32,9 @@ def supervise(
 ) -> None:
     """Wait until pg_restore or psql has ended. Stop it at once if its input can't be fetched or is damaged.
 
-    Also stop it if ``server``, pgstow's own session on the same server, has ended: a program that waits for input doesn't notice that the
-    server is gone. ``server`` is None if the program restores into no server. ``total`` is the bytes to feed, for the reports of progress.
+    ``server`` is pgstow's session on the same server; None if the program restores into no server. If the session ends, stop the program
+    too: a program that waits for input doesn't notice that the server is gone. ``total`` is the number of bytes to feed, for the reports of
+    progress.
 
     Raises RestoreFailed if the program fails or hasn't read its input to the end, BackupDamaged, StorageError, or ConnectionFailed if the
     session has ended.
@@ -54,7 +55,7 @@ def supervise(
                     current = tuple(feed.current) or (_AFTER_THE_DATA if feed.fed >= total else ())
                     notify(Progress(feed.fed, max(total, feed.fed), reader.fetched, current))
         if server is not None:
-            server.check_alive()  # a program that goes on after errors ends well without a server, too
+            server.check_alive()  # with --keep-going, the program reports success even if the server is gone
     finally:
         restoration.stop()
         feed.close()
@@ -63,5 +64,5 @@ def supervise(
         workers.collect(timeout=_TICK)
     if feed.unfinished:
         raise RestoreFailed(
-            f"pg_restore ended well, but did not read {feed.unfinished} of the archive's files to their end."
+            f"pg_restore reported success but did not read {feed.unfinished} of the archive's files to their end."
         )

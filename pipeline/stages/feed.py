@@ -1,9 +1,10 @@
-"""Feeds an archive to pg_restore, or a script to psql, without the whole of it on disk. Each data file is a pipe, filled as it is read.
+"""Feeds an archive to pg_restore, or a script to psql, without a full copy on disk. Each data file is a pipe, filled while it is read.
 
-pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO is enough. Parallel jobs begin
-with the largest files. All FIFOs have size 0, and then pg_restore goes by dump ID (``TocEntrySizeCompare``). So the copy of ``toc.dat`` for
-pg_restore has new dump IDs, in the order of the real sizes. For several jobs, the copy also has dependencies that pg_dump left out
-(:mod:`pipeline.postgres.load_order`).
+pg_restore opens each data file once and reads it from start to end (``pg_backup_directory.c``), so a FIFO is enough.
+
+With several jobs, pg_restore begins with the largest files. But all FIFOs have size 0, and pg_restore sorts files of equal size by dump ID
+(``TocEntrySizeCompare``). So pgstow gives pg_restore a copy of ``toc.dat`` with new dump IDs, in the order of the real sizes. For several
+jobs, the copy also has dependencies that pg_dump left out (:mod:`pipeline.postgres.load_order`).
 """
 
 import fcntl
@@ -25,7 +26,7 @@ from pipeline.postgres.toc import Toc
 from pipeline.postgres.toc_format import renumber
 from pipeline.stages.download import ObjectReader, check_content
 
-_PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pipe(7))
+_PIPE_SIZE = 1024 * 1024  # bytes; the most that an unprivileged process may ask for (pipe(7))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +34,14 @@ class FeedPlan:
     """The files that pg_restore will read, in the order in which it will ask for them."""
 
     toc: bytes | None
-    """The table of contents, with dump IDs that bring about the order; None if there is a single file and no folder."""
+    """The table of contents, with dump IDs that make pg_restore keep this order; None for a single file, which needs no folder."""
     new_ids: Mapping[int, int]
-    """Dump IDs in ``toc``, by the archive's own."""
+    """The new dump IDs in ``toc``, by the dump IDs in the archive."""
     small: tuple[File, ...]
-    """Files that lie in the folder as they are: the lists of large objects."""
+    """Files that are written to the folder as regular files: the lists of large objects."""
     sequences: tuple[tuple[tuple[File, ...], ...], ...]
-    """Groups of files that are pipes. One job of pg_restore opens the files of a group one after another. The groups of a sequence begin in
-    its order. Sequences run side by side."""
+    """Sequences of groups of files that are pipes. One job of pg_restore opens the files of a group one after another. The groups of a sequence
+    begin in their order. Several sequences run at the same time."""
     self_terminated: bool = False
     """True if pg_restore knows where the wanted part of a file ends, and may leave the rest unread."""
 
@@ -54,10 +55,10 @@ def plan_feed(
     jobs: int,
     triggers_fire: bool = True,
 ) -> FeedPlan:
-    """Return the plan for a pg_restore with ``jobs`` jobs. A single job goes by the order of ``files``; several jobs begin with the largest.
+    """Return the plan for a pg_restore with ``jobs`` jobs. A single job follows the order of ``files``; several jobs begin with the largest.
 
-    ``files`` has the files to feed, by path. ``lists`` has the paths in each list of large objects. ``triggers_fire`` is true if
-    foreign keys that exist before the data are checked.
+    ``files`` has the files to feed, by path. ``lists`` has the paths in each list of large objects. ``triggers_fire`` is true if the server
+    checks foreign keys while it loads data into tables that already have them.
 
     Raises InvalidRequest if the archive has too many dependencies for several jobs.
     """
@@ -98,9 +99,9 @@ def plan_stream(files: Sequence[File], *, self_terminated: bool) -> FeedPlan:
 
 
 def _turn(file: File) -> tuple[int, int, int]:
-    """Return a key that sorts large files first, the largest foremost, and then the files in packs, pack by pack.
+    """Return a sort key: files outside packs come first, from the largest to the smallest, then the files in packs, pack by pack.
 
-    A pack is fetched whole. In another order, packs would be fetched again and again if memory has no room for all.
+    pgstow fetches a pack as a whole. In another order, it would fetch packs repeatedly if memory has no room for all packs.
     """
     first = next(iter(file.segments), None)
     if first is None or first.offset == 0:
@@ -111,13 +112,12 @@ def _turn(file: File) -> tuple[int, int, int]:
 class Feed:
     """A new folder for pg_restore, and the threads that fill its pipes.
 
-    Each sequence has two more threads than pg_restore has jobs, so that the next files are fetched already. pg_restore takes data in the
-    plan's order, so its jobs wait for the first groups that aren't done. If a job waits for another group, :meth:`serve_out_of_order`
-    finds the group.
+    Each sequence has two more threads than pg_restore has jobs, which fetch the next files ahead. pg_restore takes data in the plan's order,
+    so its jobs wait for the first groups that aren't done. If a job waits for another group, :meth:`serve_out_of_order` feeds that group.
 
-    With ``check_files``, each file is checked against its own SHA-256, and not only its objects. If a file can't be fetched or is damaged,
-    ``workers.collect`` raises the error. The file's pipe stays open until :meth:`close`: pg_restore must not take a part for the whole.
-    ``through`` may change the content, after the check.
+    With ``check_files``, the SHA-256 of each file is checked, in addition to its objects. If a file can't be fetched or is damaged,
+    ``workers.collect`` raises the error. The file's pipe then stays open until :meth:`close`, so that pg_restore can't mistake a part of
+    the file for the whole file. ``through`` may change the content, after the check.
 
     Raises BackupDamaged or StorageError if a list of large objects can't be read.
     """
@@ -141,7 +141,7 @@ class Feed:
         self._workers = workers
         self._closed = threading.Event()
         self._waiting: dict[int, Path] = {}
-        """By descriptor, a lasting path of each pipe for whose reader a thread waits."""
+        """The pipes that wait for pg_restore to open them, by descriptor: a path of the pipe that stays valid if its name is removed."""
         self._opened: set[Path] = set()
         self._unclaimed = {folder / group[0].path: group for groups in plan.sequences for group in groups}
         self._broken: list[int] = []
@@ -167,12 +167,12 @@ class Feed:
                 feeders.submit(partial(self._feed_group, folder / group[0].path), self._count)
 
     def serve_out_of_order(self) -> None:
-        """Feed the groups for which pg_restore waits out of turn. Call this now and then."""
+        """Feed the groups that pg_restore asks for before their turn. Call this method regularly."""
         for first in list(self._unclaimed):
             try:
                 held = os.open(first, os.O_WRONLY | os.O_NONBLOCK)
             except OSError:
-                continue  # ENXIO: nobody has it open
+                continue  # ENXIO: pg_restore doesn't have the pipe open
             self._workers.run_apart(partial(self._feed_group, first, held), self._count, "stray")
 
     def close(self) -> None:
@@ -190,18 +190,24 @@ class Feed:
         self.unfinished -= finished
 
     def _feed_group(self, first: Path, held: int | None = None) -> bool:
-        """True if pg_restore took all of the group from this thread. ``held`` keeps the first pipe open until this thread opens it."""
+        """Feed a group by its first pipe. Return True if pg_restore took all of the group from this thread.
+
+        ``held`` is a descriptor that keeps the first pipe open until this thread opens the pipe.
+        """
         group = self._unclaimed.pop(first, None)
         if group is not None:
             return self._feed(group[0], held) and all(self._feed(file) for file in group[1:])
-        # Another thread has claimed it and may not have opened the pipe yet: without a writer, pg_restore would see an empty file.
+        # Another thread has claimed the group and may not have opened the pipe yet. Without a writer, pg_restore would see an empty file.
         while first not in self._opened and not self._closed.is_set():
             time.sleep(0.001)
-        _let_go(held)
+        _close_held(held)
         return False
 
     def _feed(self, file: File, held: int | None = None) -> bool:
-        """True if pg_restore took all that it wants of the file. If not, pg_restore has ended, and its own messages say why."""
+        """Feed a file. Return True if pg_restore took all that it wants of the file.
+
+        If the result is False, pg_restore has ended, and its messages say why.
+        """
         path = self._folder / file.path
         self._reader.fetch_ahead(segment.object for segment in file.segments[:1])
         pipe = self._open(path, held)
@@ -223,8 +229,8 @@ class Feed:
         return self._through(check_content(file, parts) if self._check_files else parts)
 
     def _open(self, path: Path, held: int | None) -> RawIOBase | None:
-        """Return our end of the pipe, once pg_restore has opened the other end; None if pg_restore has ended. Closes ``held``."""
-        # The pipe's name may be removed while a thread waits. Nobody could then open the other end by that name.
+        """Return the writing end of the pipe, once pg_restore has opened the other end; None if pg_restore has ended. Closes ``held``."""
+        # The pipe's name may be removed while this thread waits. Then close() can open the other end only by a path in /proc.
         waiting = os.open(path, os.O_PATH | os.O_NOFOLLOW)
         lasting = Path(f"/proc/self/fd/{waiting}")
         self._waiting[waiting] = lasting if lasting.exists() else path
@@ -232,7 +238,7 @@ class Feed:
             if self._closed.is_set():
                 return None
             pipe = self._waiting[waiting].open("wb", buffering=0)
-            if self._closed.is_set():  # it was close() that opened the other end
+            if self._closed.is_set():  # close() opened the other end, not pg_restore
                 pipe.close()
                 return None
             self._opened.add(path)
@@ -240,7 +246,7 @@ class Feed:
         finally:
             del self._waiting[waiting]
             os.close(waiting)
-            _let_go(held)
+            _close_held(held)
 
     def _fill(self, pipe: int, file: File) -> None:
         with suppress(OSError):
@@ -267,6 +273,6 @@ def _write_private(path: Path, parts: Iterable[bytes]) -> None:
         stream.writelines(parts)
 
 
-def _let_go(descriptor: int | None) -> None:
+def _close_held(descriptor: int | None) -> None:
     if descriptor is not None:
         os.close(descriptor)

@@ -350,7 +350,7 @@ class TestPart:
         data = [line for line in listed if "TABLE DATA" in line]
         (tmp_path / "list").write_text("\n".join([*definitions, *reversed(data)]))
         done = stored_archive.run("restore", "--into", database.conninfo, "-L", tmp_path / "list")
-        assert_one_sentence(done, INPUT, "The list has the data of .* is read from its start")
+        assert_one_sentence(done, INPUT, "The list has the data of .* from its start")
         assert database.fetch("SELECT count(*) FROM pg_namespace WHERE nspname = 'shop'") == [(0,)]
 
         (tmp_path / "list").write_text("\n".join([*data, *definitions][:2]))
@@ -397,7 +397,7 @@ def test_rows_alone_are_not_added_to_others_unasked(
     how = ("--allow-nonempty",) if format_ == "plain" else ("--data-only",)
     restore = ("restore", "--partial", "--into", target.conninfo, *how)
     if format_ != "plain":
-        assert_one_sentence(Stored(format_, tmp_path).run(*restore), RESTORE, r"public\.t holds rows already")
+        assert_one_sentence(Stored(format_, tmp_path).run(*restore), RESTORE, r"public\.t already holds rows")
         assert target.fetch("SELECT count(*) FROM t") == [(1,)]
     done = Stored(format_, tmp_path).run(*restore, *(() if format_ == "plain" else ("--allow-nonempty",)))
     assert done.exit_code == 0, done
@@ -553,7 +553,7 @@ class TestFaults:
         )
         (short_pg_dump / "keep").write_text(str(keep))
         result = run_pgstow(*command, "-q", "--bin-dir", short_pg_dump)
-        assert_one_sentence(result, DUMP, "cut short|can't read what pg_dump wrote|ended before it wrote")
+        assert_one_sentence(result, DUMP, "cut short|can't read pg_dump's output|ended before it wrote")
         assert_nothing_left(spool_dir, sample_database, tmp_path / "store")
         assert committed_backups(tmp_path / "store") == []
 

@@ -304,7 +304,7 @@ def test_an_encoding_must_have_every_name_as_pgstow_reads_it(
     Database("", server.conninfo()).execute("CREATE DATABASE named TEMPLATE template0 ENCODING 'UTF8'")
     other.execute('CREATE TABLE t ("①髙" int)')
     for encoding, words in (
-        ("EUC_JP", "can't tell how the name ①髙 reads in the encoding EUC_JP"),
+        ("EUC_JP", "can't convert the name ①髙 to the encoding EUC_JP"),
         ("latin1", "A name can't be written in the encoding latin1: .*no equivalent"),
     ):
         assert_one_sentence(pgstow("backup", other.conninfo, "--to", tmp_path, "-E", encoding), 2, words)

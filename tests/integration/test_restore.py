@@ -471,7 +471,7 @@ def test_a_pg_restore_that_the_server_does_not_understand(
     assert_one_sentence(
         result,
         9,
-        r"pg_restore of PostgreSQL 15 to 16 .newer ones can't restore into a server this old. is needed, but there is only 18\.1",
+        r"pg_restore of PostgreSQL 15 to 16 .newer versions can't restore into a server this old. is needed, but there is only 18\.1",
     )
     server = Database("postgres", postgres.conninfo())
     assert server.fetch("SELECT FROM pg_database WHERE datname = 'never'") == []

@@ -281,7 +281,7 @@ def test_the_newest_options_do_what_stock_pg_restore_does(
     assert pgstow("restore", "--from", store, "--into", ours.conninfo, "--statistics-only").exit_code == 0
     assert held(ours) == [(300, 0, False, 300, 1)]
     into_17 = ("restore", "--from", store, "--into", servers(17).conninfo("secured"), "--create", "--allow-older")
-    assert_one_sentence(pgstow(*into_17), 2, r"statistics, which no server older than 18 takes.*--no-statistics")
+    assert_one_sentence(pgstow(*into_17), 2, r"statistics, which need PostgreSQL 18 or newer.*--no-statistics")
     assert pgstow(*into_17, "--no-statistics").exit_code == 0
 
 

@@ -45,7 +45,7 @@ def check(conninfo: str, rows: Mapping[str, int]) -> list[str]:
 def test_as_many_as_there_were(database: Database) -> None:
     database.execute('CREATE TABLE a AS SELECT generate_series(1, 3); CREATE TABLE "b c" (); CREATE TABLE d ()')
     assert check(database.conninfo, {"a": 3, "b c": 0, "d": 0}) == []
-    with pytest.raises(RestoreFailed, match=r"public\.a has 3 rows where the backup has 4 \(1 of 2 tables differ"):
+    with pytest.raises(RestoreFailed, match=r"public\.a has 3 rows, but the backup has 4 \(1 of 2 tables differ"):
         check(database.conninfo, {"a": 4, "d": 0})
 
 
@@ -65,7 +65,7 @@ def test_rows_that_an_extension_brings(database: Database) -> None:
     """As PostGIS fills spatial_ref_sys when it is created, so that only rows that users added are dumped."""
     database.execute("CREATE TABLE spatial AS SELECT generate_series(1, 5); ALTER EXTENSION plpgsql ADD TABLE spatial")
     assert check(database.conninfo, {"spatial": 0}) == []
-    with pytest.raises(RestoreFailed, match=r"public\.spatial has 5 rows where the backup has 6"):
+    with pytest.raises(RestoreFailed, match=r"public\.spatial has 5 rows, but the backup has 6"):
         check(database.conninfo, {"spatial": 6})
 
 
