@@ -96,8 +96,8 @@ class Archive:
         known = {entry.dump_id: entry for entry in self.toc.entries}
         if unknown := [dump_id for dump_id in choice.listed if dump_id not in known]:
             raise InvalidRequest(
-                f"The backup {self.manifest.backup_id} has no entry {unknown[0]}: the list belongs to another backup. Print this backup's list "
-                "by pgstow show --toc."
+                f"The backup {self.manifest.backup_id} has no entry {unknown[0]}: the list belongs to another backup. "
+                "pgstow show --toc prints this backup's list."
             )
         if self.is_stream:
             self._check_order([known[dump_id] for dump_id in choice.listed if known[dump_id].description in _WITH_DATA])

@@ -82,7 +82,7 @@ def describe_files(archived: Sequence[ArchivedFile], toc: Toc) -> list[File]:
     listed = sum(file.lines for file in archived if _kind(file, entries) == "large_object_toc")
     present = sum(1 for file in archived if _kind(file, entries) == "large_object")
     if listed != present:
-        raise DumpFailed(f"pg_dump reported success but wrote only {present} of {counted(listed, 'large object')}.")
+        raise DumpFailed(f"pg_dump reported success but wrote {present} of {counted(listed, 'large object')}.")
     return [_describe_file(file, entries) for file in archived]
 
 

@@ -61,7 +61,7 @@ def _compare(dumped: Mapping[int, int], on_server: Mapping[int, int]) -> None:
     for oid, size in dumped.items():
         if on_server[oid] != size:
             raise DumpFailed(
-                f"pg_dump reported success but did not dump the whole large object {oid}: {size:,} bytes of {on_server[oid]:,} were dumped. "
+                f"pg_dump reported success but dumped {size:,} bytes of the large object {oid}, which has {on_server[oid]:,} bytes. "
                 "Back up again."
             )
 
@@ -69,5 +69,5 @@ def _compare(dumped: Mapping[int, int], on_server: Mapping[int, int]) -> None:
 def _compare_count(dumped: int, on_server: int) -> None:
     if on_server != dumped:
         raise DumpFailed(
-            f"pg_dump reported success but dumped only {dumped:,} of {counted(on_server, 'large object')}. Back up again."
+            f"pg_dump reported success but dumped {dumped:,} of {counted(on_server, 'large object')}. Back up again."
         )

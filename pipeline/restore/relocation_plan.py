@@ -107,7 +107,7 @@ def _relations(archive: Archive, chosen: Collection[int]) -> dict[int, TocEntry]
             tables = [relations[other] for other in entry.dependencies if other in relations and other not in chosen]
             if tables:
                 raise InvalidRequest(
-                    f"The sequence {entry.namespace}.{entry.tag} belongs to the table {tables[0].namespace}.{tables[0].tag}: choose the table."
+                    f"The sequence {entry.namespace}.{entry.tag} belongs to {tables[0].namespace}.{tables[0].tag}: choose this table."
                 )
     return {dump_id: entry for dump_id, entry in relations.items() if dump_id in chosen}
 

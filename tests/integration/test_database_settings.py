@@ -155,8 +155,8 @@ def test_a_materialized_view_that_is_not_what_its_query_gives(
     result = pgstow("verify", "--from", tmp_path, *scratch, "--checksums", "--json")
     assert result.exit_code == 7
     [problem] = json.loads(result.stdout)["problems"]
-    assert problem.startswith("The materialized view public.asker doesn't have the rows that its query gives")
-    assert "public.chance can't be compared: its query doesn't give the same rows each time" in result.stderr
+    assert problem.startswith("The materialized view public.asker doesn't have the rows that its query returns")
+    assert "public.chance can't be compared: its query doesn't return the same rows each time" in result.stderr
     assert "public.good" not in result.stderr
 
 

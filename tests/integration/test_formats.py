@@ -509,7 +509,7 @@ class TestExport:
 
     def test_what_a_script_cannot_become(self, stored_once: dict[str, Stored]) -> None:
         plain = stored_once["plain"]
-        assert_one_sentence(plain.run("export", "--schema-only"), INPUT, "has the format plain already")
+        assert_one_sentence(plain.run("export", "--schema-only"), INPUT, "already has the format plain")
         assert_one_sentence(plain.run("export", "-F", "custom"), INPUT, "has the format plain")
         shown = run_pgstow("show", "--from", plain.folder, "--toc")
         assert_one_sentence(shown, INPUT, "has no table of contents")

@@ -282,9 +282,7 @@ def test_an_option_of_a_newer_pg_dump(sample_database: Database, postgres: Throw
         result = run_pgstow(
             command, sample_database.conninfo, "--to", tmp_path, "--statistics", "--bin-dir", postgres.bin_dir, "-q"
         )
-        assert_one_sentence(
-            result, 2, "--statistics needs pg_dump of PostgreSQL 18 or newer, and the one for this server is"
-        )
+        assert_one_sentence(result, 2, "--statistics needs pg_dump of PostgreSQL 18 or newer, but pgstow found")
 
 
 def test_a_database_of_any_bytes_has_no_other_encoding(

@@ -193,7 +193,7 @@ def test_a_chosen_table_that_is_there_is_not_touched(stored_sample: StoredSample
     sample_database.execute("DELETE FROM shop.product WHERE price > 500")
     before = compare.contents(sample_database.conninfo)
     into = ("--into", sample_database.conninfo, "-t", "shop.product", "-q")
-    assert_one_sentence(run_pgstow("restore", "--from", stored_sample.folder, *into), 5, r"has shop\.product already")
+    assert_one_sentence(run_pgstow("restore", "--from", stored_sample.folder, *into), 5, r"already has shop\.product")
     assert compare.contents(sample_database.conninfo) == before
 
 

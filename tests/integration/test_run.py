@@ -216,7 +216,9 @@ def test_a_manifest_that_is_another_than_was_put(night: Night, sample_database: 
 def test_credentials_that_may_not_attest_cause_only_a_notice(night: Night, database: Database, s3: FaultyStore) -> None:
     s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", path="attestations/", times=math.inf)
     night.write({"small": database.conninfo}, {"offsite": s3.url}, defaults='verify = "objects"\n')
-    assert_one_sentence(night.run("--json"), 0, "What was found could not be put into the store.*attestations/")
+    assert_one_sentence(
+        night.run("--json"), 0, "The attestation of this result could not be put into the store.*attestations/"
+    )
 
 
 @pytest.mark.parametrize("whole_server", [False, True])

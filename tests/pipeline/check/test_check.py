@@ -164,8 +164,8 @@ def test_out_of_reach_is_a_problem_and_the_store_is_examined_all_the_same() -> N
 
 def test_the_roles_and_the_databases_own_limits_count(database: Database, role: str) -> None:
     database.execute(f"ALTER ROLE {QUOTED} CONNECTION LIMIT 3")
-    assert "role may have" in problems(examine(role))["sessions"].sentence
+    assert "role's" in problems(examine(role))["sessions"].sentence
     database.execute(f"ALTER ROLE {QUOTED} CONNECTION LIMIT -1")
     database.execute(f"ALTER DATABASE {database.name} CONNECTION LIMIT 3")
-    assert "database may have" in problems(examine(role))["sessions"].sentence
+    assert "database's" in problems(examine(role))["sessions"].sentence
     assert not problems(examine(database.conninfo)), "a superuser is subject to neither"

@@ -30,7 +30,7 @@ def test_too_old(server: Server) -> None:
     request = BackupRequest(Conninfo({}))
     [finding] = examine_server(server, request)
     assert finding.outcome is Severity.PROBLEM
-    assert "older than 12" in finding.sentence
+    assert "needs 12 or newer" in finding.sentence
 
 
 def test_no_program_fits(server: Server, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_a_put_without_a_condition_overwrites(
     found = examined()
     assert found["create-only"].outcome is Severity.OK
     assert found["overwriting"].outcome is Severity.WARNING
-    assert f"overwrite under {area}/, by" in found["overwriting"].sentence
+    assert f"overwrite objects under {area}/, by" in found["overwriting"].sentence
 
 
 def test_a_lock_on_the_probe_is_not_taken_for_a_refusal(s3_locking_bucket: StoreBucket) -> None:

@@ -224,7 +224,7 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing() -> None:
     assert pruned.backups == [old]
     assert pruned.removed.odd == below[:1]
     find_leftovers(GcRequest(), shelf.store, told.append, NOW)
-    assert "is no name that pgstow gives to a backup's object" in str(told)
+    assert "is not a name that pgstow gives to a backup's object" in str(told)
     collected = run_gc(shelf.store)
     assert collected.objects == 2
     assert sorted(collected.odd) == sorted(below[:2])
@@ -313,12 +313,12 @@ def test_what_may_be_under_way_stays(shelf: BackupBuilder, age: timedelta) -> No
     shelf.objects(shelf.ref(age))
     newest = max(info.modified for info in shelf.store.list())
     [begun_now] = find_leftovers(GcRequest(), shelf.store, lambda _: None, min(NOW, newest))
-    assert begun_now.kept == "perhaps under way"
+    assert begun_now.kept == "perhaps still running"
     old = BackupBuilder(MemoryBackend())
     old.objects(old.ref(900 * DAY))
     stored = max(info.modified for info in old.store.list())
     [still_at_it] = find_leftovers(GcRequest(), old.store, lambda _: None, stored + timedelta(hours=23))
-    assert still_at_it.kept == "perhaps under way"
+    assert still_at_it.kept == "perhaps still running"
     [given_up] = find_leftovers(GcRequest(), old.store, lambda _: None, max(stored, NOW) + timedelta(hours=25))
     assert given_up.kept is None
 

@@ -46,7 +46,7 @@ def test_the_newest_of_each_day_and_month() -> None:
     noon = backup(NOW - 12 * timedelta(hours=1))
     plan = plan_prune([*nights, noon], Policy(keep_daily=3, keep_monthly=2), NOW)
     assert kept(plan) == {nights[0].ref, noon.ref, nights[2].ref, nights[25].ref}
-    assert why(plan, nights[0]) == ("newest good", "daily 2026-11-25", "monthly 2026-11")
+    assert why(plan, nights[0]) == ("newest good backup", "daily 2026-11-25", "monthly 2026-11")
     assert why(plan, noon) == ("daily 2026-11-24",)
     assert why(plan, nights[25]) == ("monthly 2026-10",)
     assert why(plan, nights[1]) == ("no rule keeps it",)
@@ -73,7 +73,7 @@ def test_spans_begin_in_utc(rule: str, earlier: str, later: str, span: str) -> N
     policy, now = Policy(**{f"keep_{rule}": 2}), NOW + 365 * DAY  # type: ignore[arg-type]
     plan = plan_prune([one, two], policy, now)
     assert kept(plan) == {one.ref, two.ref}
-    assert why(plan, two) == ("newest good", f"{rule} {span}")
+    assert why(plan, two) == ("newest good backup", f"{rule} {span}")
     same = backup(two.snapshot_at + timedelta(seconds=1))
     assert kept(plan_prune([two, same], policy, now)) == {same.ref}
 
@@ -145,16 +145,16 @@ def test_what_is_not_verified_counts_for_nothing() -> None:
     nights[4] = replace(nights[4], verified=Level.ARCHIVE)
     plan = plan_prune(nights, Policy(keep_last=2, only_verified=Level.ARCHIVE), NOW)
     assert kept(plan) == {nights[number].ref for number in (0, 1, 2, 4)}
-    assert why(plan, nights[0]) == ("newer than the newest good",)
-    assert why(plan, nights[2]) == ("newest good", "last 2")
-    assert why(plan, nights[3]) == ("not verified by level archive",)
-    assert why(plan, nights[5]) == ("not verified by level archive",)
+    assert why(plan, nights[0]) == ("newer than the newest good backup",)
+    assert why(plan, nights[2]) == ("newest good backup", "last 2")
+    assert why(plan, nights[3]) == ("not verified at level archive or higher",)
+    assert why(plan, nights[5]) == ("not verified at level archive or higher",)
 
 
 def test_without_a_good_one_all_stay() -> None:
     nights = daily(4)
     plan = plan_prune(nights, Policy(keep_last=1, only_verified=Level.BYTES), NOW)
-    assert [one.reasons for one in plan] == [("no good one yet",)] * 4
+    assert [one.reasons for one in plan] == [("no good backup yet",)] * 4
 
 
 def test_what_is_of_the_server_is_verified_as_far_as_it_can_be() -> None:
@@ -175,8 +175,8 @@ def test_a_damaged_one_is_not_the_newest_good() -> None:
     nights[0] = replace(nights[0], damaged=True)
     nights[2] = replace(nights[2], damaged=True)
     plan = plan_prune(nights, Policy(keep_last=1), NOW)
-    assert why(plan, nights[0]) == ("newer than the newest good",)
-    assert why(plan, nights[1]) == ("newest good", "last 1")
+    assert why(plan, nights[0]) == ("newer than the newest good backup",)
+    assert why(plan, nights[1]) == ("newest good backup", "last 1")
     assert why(plan, nights[2]) == ("damaged",)
 
 
@@ -186,8 +186,8 @@ def test_what_could_not_be_read_takes_nobodys_place_and_is_not_given_up() -> Non
 
     plan = plan_prune([replace(newest, **unread), second, third, fourth], Policy(keep_last=1), NOW)
     assert kept(plan) == {newest.ref, second.ref}
-    unproven = "not all of it could be read as it was stored on 2026-11-25"
-    assert why(plan, newest) == ("newer than the newest good", f"last 1, though {unproven}")
+    unproven = "on 2026-11-25, a part could not be read as it was stored"
+    assert why(plan, newest) == ("newer than the newest good backup", f"last 1, though {unproven}")
 
     plan = plan_prune([newest, replace(second, **unread), third, fourth], Policy(keep_last=2), NOW)
     assert kept(plan) == {newest.ref, second.ref, third.ref}
@@ -257,13 +257,13 @@ def test_backups_of_the_future_stay_and_take_nobodys_place() -> None:
     policy = Policy(keep_last=2, keep_within=2 * DAY)
     plan = plan_prune([*nights, *future], policy, NOW)
     assert kept(plan) == {one.ref for one in future} | kept(plan_prune(nights, policy, NOW))
-    assert why(plan, future[0]) == ("of the future, by this machine's clock",)
+    assert why(plan, future[0]) == ("from the future, by this machine's clock",)
 
 
 def test_an_empty_policy_keeps_everything() -> None:
     assert len(kept(plan_prune(daily(3), Policy(only_verified=Level.BYTES), NOW))) == 3
     assert Policy(only_verified=Level.BYTES).is_empty
-    with pytest.raises(InvalidRequest, match="can't be below 0"):
+    with pytest.raises(InvalidRequest, match="can't be negative"):
         Policy(keep_daily=-1)
 
 

@@ -182,7 +182,9 @@ def test_many_objects_take_the_patience_of_a_few(flaky: Flaky) -> None:
     assert attested.unproven
     named = [sentence for sentence in attested.unreadable if any(key in sentence for key in lost)]
     assert MOST <= len(named) <= MOST + 16  # as many more as were under way at once
-    assert attested.unreadable[-1] == f"More than {MOST} objects could not be read; the rest weren't tried."
+    assert (
+        attested.unreadable[-1] == f"More than {MOST} objects could not be read; pgstow did not try the other objects."
+    )
     assert len(found.stderr_lines) == 21
 
 
