@@ -205,12 +205,12 @@ url = "file:///mnt/backups"
 """
     assert problems(path, text) == [
         "6: databases.shop: The memory limit must hold two objects of 32 MiB at least, not 1 MiB in all: see --memory and --object-size.",
-        "8: databases.one: exclude_databases goes with all_databases = true.",
+        "8: databases.one: exclude_databases needs all_databases = true.",
         "12: databases.all: A backup of all databases can't select parts of them: leave out what chooses or excludes tables and schemas.",
         "17: databases.rows: pg_dumpall's script with only rows can't be restored onto a new server: back up the definitions, too.",
         "23: databases.inserted: pgstow doesn't take pg_dump's option --inserts: pgstow counts and checks the rows in COPY's text.",
         "27: databases.tagged: ' ' can't be a tag: it is empty, or has characters that can't be printed.",
-        "32: databases.twice: Two of its destinations have the same url: one copy there is all that can be.",
+        "32: databases.twice: Two of its destinations have the same url, which can hold only one copy of a backup.",
     ]
 
 
@@ -235,7 +235,7 @@ def test_a_duration_has_to_be_one_that_can_be_counted_back(path: Path) -> None:
 def test_a_password_file_with_a_nul_character(path: Path, tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"pass\0word\n")
     text = f'{LEAST}\npassword_file = "{tmp_path}/password"'
-    assert "has a NUL character in it." in str(problems(path, text))
+    assert "contains a NUL character." in str(problems(path, text))
 
 
 def test_nothing_to_do_is_no_configuration(path: Path) -> None:
@@ -303,7 +303,7 @@ class TestSecrets:
 def test_one_run_at_a_time(path: Path) -> None:
     path.write_text(LEAST)
     first, second = ConfigFile(path), ConfigFile(path)
-    words = r"Another run over .*pgstow\.toml is under way"
+    words = r"Another run with .*pgstow\.toml is not finished"
     with first.sole_run(), pytest.raises(BackupRunning, match=words), second.sole_run():
         pass
     with second.sole_run():

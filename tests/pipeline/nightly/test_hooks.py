@@ -120,7 +120,7 @@ def test_pings(switch: Switch) -> None:
 
 def test_a_ping_that_does_not_get_through_is_told_without_the_url(switch: Switch) -> None:
     switch.status = 404
-    assert ping(switch.url) == "The ping to 127.0.0.1 did not get through: Not Found."
+    assert ping(switch.url) == "The ping to 127.0.0.1 failed: Not Found."
     switch.shutdown()
     switch.server_close()
     told = ping(switch.url)

@@ -42,14 +42,14 @@ def test_what_failed_since_when_and_what_to_do() -> None:
 shop at nas: pg_dump failed.
     There has been no good run since 2026-11-22 01:30 UTC, 3 days ago.
 shop at offsite: It failed.
-    The newest earlier backup there dates from 2026-11-24 02:30 UTC, 24 hours ago.
+    The newest earlier backup there is from 2026-11-24 02:30 UTC, 24 hours ago.
 shop at new: Unexpected KeyError. The log of the run says more.
     pgstow knows of no good backup there.
 shop at tape: It failed.
-    The newest earlier backup there dates from 2026-11-25 02:25 UTC, 5 minutes ago.
+    The newest earlier backup there is from 2026-11-25 02:25 UTC, 5 minutes ago.
 Good: 1.
 What to do on that machine:
-    pgstow config check --connect --config /etc/pgstow/pgstow.toml    says what is wrong
+    pgstow config check --connect --config /etc/pgstow/pgstow.toml    finds the cause
     pgstow run --config /etc/pgstow/pgstow.toml shop    backs up again""",
         good=False,
     )
@@ -59,7 +59,7 @@ def test_damage_is_no_reason_to_remove_what_is_older() -> None:
     told = message(result(error=BackupDamaged("It is damaged.")))
     assert told is not None
     assert told.title == "pgstow on db1: shop at nas FAILED"
-    assert "Remove no older backup until you know why" in told.body
+    assert "Remove no older backup until you know the cause" in told.body
 
 
 def test_a_store_that_failed_is_not_said_to_lack_good_backups() -> None:

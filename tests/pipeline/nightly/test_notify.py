@@ -51,7 +51,7 @@ def test_by_mail() -> None:
 def test_one_that_does_not_get_through_is_told_without_a_secret(
     service: JsonService, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    words = "The message by JSON (the URL in PGSTOW_NOTIFY) did not get through"
+    words = "The message by JSON (the URL in PGSTOW_NOTIFY) could not be delivered"
     monitoring = Monitoring.model_validate(
         {"notify": [{"env": "PGSTOW_NOTIFY"}]}, context={"PGSTOW_NOTIFY": service.url}
     )
@@ -107,8 +107,8 @@ def test_a_message_on_demand(service: JsonService, tmp_path: Path) -> None:
     )
     command = ("config", "check", "--notify", "--config", path)
     assert call_pgstow(*command, env={"PGSTOW_NOTIFY": service.url}).exit_code == 0
-    assert "messages get through" in service.messages[0]["title"]
+    assert "messages arrive" in service.messages[0]["title"]
     service.status = 404
     result = call_pgstow(*command, env={"PGSTOW_NOTIFY": service.url})
     assert result.exit_code == 10
-    assert "did not get through: the service answered with HTTP status 404." in result.stdout
+    assert "could not be delivered: the service answered with HTTP status 404." in result.stdout
