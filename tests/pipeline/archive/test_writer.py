@@ -159,7 +159,7 @@ def assert_stored(
 
 @settings(max_examples=30)
 @given(st.data())
-def test_files_in_any_order(data: st.DataObject) -> None:
+def test_files_are_stored_whole_in_any_order_of_pieces(data: st.DataObject) -> None:
     sizes = st.sampled_from([0, 1, 4, 5, 6, 1000, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 12 * PIECE + 7])
     files = {f"{number}.dat": noise(size) for number, size in enumerate(data.draw(st.lists(sizes, max_size=12)))}
     under_way = [pieces_of(name, content) for name, content in files.items()]
@@ -186,7 +186,7 @@ def test_files_in_any_order(data: st.DataObject) -> None:
         assert_stored(store, files, archived, objects)
 
 
-def test_frames_that_come_back_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_that_are_compressed_out_of_order_are_stored_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Limits, "threads", 2)  # whatever this machine has
     files = {"1.dat": noise(10 * PIECE)}
     store = MemoryBackend()
@@ -201,7 +201,7 @@ def test_frames_that_come_back_out_of_order(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("files_at_once", [1, 20])
 @pytest.mark.parametrize("limits", [LIMITS, Limits(transfers=8, memory=128 * KIB, object_size=64 * KIB)])
-def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_once: int, limits: Limits) -> None:
+def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int, limits: Limits) -> None:
     store = SlowStore()
     files = {f"{number}.dat": noise(4096 * KIB // files_at_once + number) for number in range(files_at_once)}
     under_way = [pieces_of(name, content) for name, content in files.items()]
@@ -233,7 +233,7 @@ def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_onc
     assert_stored(store, files, archived, objects_of(destinations.open[0]))
 
 
-def test_progress_counts_what_is_in_every_store() -> None:
+def test_progress_counts_only_bytes_that_are_in_every_store() -> None:
     """Not what came from pg_dump, which may have ended long before a slow link has taken it."""
     events: list[Event] = []
     slow, data = SlowStore(), noise(4 * PIECE)
@@ -249,7 +249,7 @@ def test_progress_counts_what_is_in_every_store() -> None:
     assert events[-1] == Progress(len(data), len(data), writer.stored)
 
 
-def test_what_compresses_well_is_bounded_before_it_is_compressed() -> None:
+def test_the_queue_of_uncompressed_pieces_is_bounded() -> None:
     compressor = WaitingCompressor()
     destinations = to(MemoryBackend())
     pieces = list(pieces_of("1.dat", bytes(20_000 * KIB)))
@@ -264,7 +264,7 @@ def test_what_compresses_well_is_bounded_before_it_is_compressed() -> None:
     assert len(destinations.open[0].objects) <= 2
 
 
-def test_a_store_that_fails_ends_it_with_its_own_words() -> None:
+def test_the_error_of_the_only_store_is_raised() -> None:
     store = DenyingStore()
     with pytest.raises(AccessDenied, match=r"data/1\.dat\.\d+\.zst: not allowed"):
         write_noise(to(store))
@@ -272,7 +272,7 @@ def test_a_store_that_fails_ends_it_with_its_own_words() -> None:
     store.over.set()
 
 
-def test_a_store_that_fails_keeps_no_other_from_the_archive() -> None:
+def test_other_stores_get_the_archive_if_one_store_fails() -> None:
     denying, good = DenyingStore(), MemoryBackend()
     denying.over.set()
     told: list[Event] = []
@@ -289,7 +289,7 @@ def test_a_store_that_fails_keeps_no_other_from_the_archive() -> None:
     assert_stored(good, files, archived, objects_of(other))
 
 
-def test_a_store_that_failed_is_not_waited_for() -> None:
+def test_the_writer_does_not_wait_for_a_failed_store() -> None:
     class Stalling(MemoryBackend):
         first, over = threading.Event(), threading.Event()
         puts = ended = 0
@@ -317,7 +317,7 @@ def test_a_store_that_failed_is_not_waited_for() -> None:
     assert stalling.puts <= 3 + 1 < len(other.objects), "what waited for its turn isn't tried any more"
 
 
-def test_the_last_store_that_fails_ends_it() -> None:
+def test_the_error_of_the_last_store_is_raised_if_all_fail() -> None:
     first, second = DenyingStore(), DenyingStore()
     first.over.set()
     second.over.set()

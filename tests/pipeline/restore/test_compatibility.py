@@ -54,7 +54,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_option_takes_a_pg_restore_that_has_it_or_is_refused(root: Path) -> None:
+def test_an_option_needs_a_pg_restore_that_has_it(root: Path) -> None:
     source = Source.model_construct(server_version="15.1", pg_dump_version="15.2")
 
     def find(server: int, options: RestoreOptions, *programs: int) -> int:
@@ -80,7 +80,7 @@ def test_an_option_takes_a_pg_restore_that_has_it_or_is_refused(root: Path) -> N
 
 @pytest.mark.parametrize("format_", ["directory", "plain"])
 @pytest.mark.parametrize("server", MAJORS)
-def test_advice_leads_to_a_restore_and_never_in_a_circle(root: Path, server: int, format_: str) -> None:
+def test_following_the_advice_of_errors_ends_without_repeating_an_error(root: Path, server: int, format_: str) -> None:
     for dumped_from, dumped_by, installed in itertools.product(MAJORS, MAJORS, MAJORS):
         if dumped_by < dumped_from:
             continue

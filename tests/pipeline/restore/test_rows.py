@@ -42,14 +42,14 @@ def check(conninfo: str, rows: Mapping[str, int]) -> list[str]:
     return told
 
 
-def test_as_many_as_there_were(database: Database) -> None:
+def test_no_error_if_the_numbers_of_rows_match(database: Database) -> None:
     database.execute('CREATE TABLE a AS SELECT generate_series(1, 3); CREATE TABLE "b c" (); CREATE TABLE d ()')
     assert check(database.conninfo, {"a": 3, "b c": 0, "d": 0}) == []
     with pytest.raises(RestoreFailed, match=r"public\.a has 3 rows, but the backup has 4 \(1 of 2 tables differ"):
         check(database.conninfo, {"a": 4, "d": 0})
 
 
-def test_a_view_in_the_place_of_a_table(database: Database) -> None:
+def test_a_view_in_place_of_a_table_is_not_counted(database: Database) -> None:
     """Whoever counts its rows would run its functions."""
     database.execute(
         "CREATE TABLE behind AS SELECT 1 AS i; CREATE MATERIALIZED VIEW kept AS SELECT 1 WHERE false;"
@@ -61,7 +61,7 @@ def test_a_view_in_the_place_of_a_table(database: Database) -> None:
             check(database.conninfo, {name: 0})
 
 
-def test_rows_that_an_extension_brings(database: Database) -> None:
+def test_additional_rows_of_an_extension_are_allowed(database: Database) -> None:
     """As PostGIS fills spatial_ref_sys when it is created, so that only rows that users added are dumped."""
     database.execute("CREATE TABLE spatial AS SELECT generate_series(1, 5); ALTER EXTENSION plpgsql ADD TABLE spatial")
     assert check(database.conninfo, {"spatial": 0}) == []
@@ -69,7 +69,7 @@ def test_rows_that_an_extension_brings(database: Database) -> None:
         check(database.conninfo, {"spatial": 6})
 
 
-def test_rows_that_change_their_partition(database: Database) -> None:
+def test_rows_may_move_to_another_partition(database: Database) -> None:
     """pg_dump loads partitions by an enum's hash through the partitioned table: the enum's OIDs are others then, and its hashes."""
     database.execute(
         "CREATE TABLE parted (i integer) PARTITION BY HASH (i);"
@@ -83,7 +83,7 @@ def test_rows_that_change_their_partition(database: Database) -> None:
         check(database.conninfo, {"one": one - 1, "two": 50 - one + 2})
 
 
-def test_rows_that_the_role_may_not_see(database: Database) -> None:
+def test_tables_with_rows_hidden_from_the_role_are_not_counted(database: Database) -> None:
     database.execute("CREATE ROLE watched LOGIN")
     try:
         database.execute(

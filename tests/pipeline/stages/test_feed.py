@@ -77,7 +77,7 @@ def feeder_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith(("feed-", "stray-"))]
 
 
-def test_what_is_read_from_the_pipes_is_what_was_dumped(
+def test_the_pipes_give_the_dumped_data(
     fed: Feeding, jobs: int, empty_target: Database, postgres: ThrowawayCluster, stored_sample: StoredSample
 ) -> None:
     """By stock pg_restore; and with several jobs it begins with the largest, as it would with plain files, and then goes pack by pack."""
@@ -105,7 +105,7 @@ def test_what_is_read_from_the_pipes_is_what_was_dumped(
         assert places == sorted(places, key=lambda place: (place.object, place.offset))
 
 
-def test_a_single_job_is_fed_in_the_order_that_was_asked_for(stored_sample: StoredSample) -> None:
+def test_a_single_job_is_fed_in_the_requested_order(stored_sample: StoredSample) -> None:
     """A list of entries may say another one than the archive's; a file that nobody is ready to feed waits for serve_out_of_order."""
     with Workers() as workers:
         archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits(jobs=1))
@@ -125,7 +125,7 @@ def awaited(fed: Feeding) -> set[Path]:
     return {path for path in found if path.parent == fed.folder}
 
 
-def test_pipes_that_somebody_removed_keep_no_thread(fed: Feeding, jobs: int) -> None:
+def test_threads_end_even_if_somebody_removed_their_pipes(fed: Feeding, jobs: int) -> None:
     """A cleaner of temporary folders, say: each thread waits for a reader of a pipe that has no name any more."""
     wait_until(lambda: len(awaited(fed)) >= min(jobs + 2, 3), "threads wait for readers")
     for path in fed.folder.iterdir():
@@ -136,7 +136,7 @@ def test_pipes_that_somebody_removed_keep_no_thread(fed: Feeding, jobs: int) -> 
     assert feeder_threads() == []
 
 
-def test_the_thread_of_a_stray_ends_with_its_work(stored_sample: StoredSample, tmp_path: Path) -> None:
+def test_a_thread_that_serves_out_of_order_ends_with_its_work(stored_sample: StoredSample, tmp_path: Path) -> None:
     with Workers() as workers:
         fed = feeding(stored_sample, tmp_path / "feed", workers, 1)
         wait_until(lambda: len(awaited(fed)) >= 3, "threads wait for readers")
@@ -158,7 +158,7 @@ def strays() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("stray")]
 
 
-def test_nobody_reads_and_every_thread_is_let_go(fed: Feeding, jobs: int) -> None:
+def test_all_threads_end_if_nobody_reads(fed: Feeding, jobs: int) -> None:
     """pg_restore failed before it came to the data."""
     assert feeder_threads()
     fed.feed.close()
@@ -179,7 +179,7 @@ class SilentBackend(LocalBackend):
         return super().get(key, offset=offset, length=length, at_most=at_most)
 
 
-def test_who_is_let_go_waits_for_no_object(stored_sample: StoredSample, tmp_path: Path) -> None:
+def test_a_released_thread_waits_for_no_object(stored_sample: StoredSample, tmp_path: Path) -> None:
     """The workers stop, and what nobody has begun to fetch by then never comes."""
     store, limits, workers = SilentBackend(stored_sample.folder), Limits(jobs=2, transfers=1), Workers()
     archive = open_archive(stored_sample.store, stored_sample.manifest, workers, limits)
@@ -197,7 +197,7 @@ def test_who_is_let_go_waits_for_no_object(stored_sample: StoredSample, tmp_path
     assert not stopping.is_alive()
 
 
-def test_who_stops_reading_in_the_middle_lets_the_thread_go(
+def test_the_thread_ends_if_the_reader_stops_in_the_middle(
     stored_sample: StoredSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """pg_restore was killed: a broken pipe is its failure to tell, not ours."""
@@ -218,7 +218,7 @@ def test_who_stops_reading_in_the_middle_lets_the_thread_go(
     assert not feeder_threads()
 
 
-def test_a_pipe_that_is_asked_for_out_of_turn_is_served(stored_sample: StoredSample, tmp_path: Path) -> None:
+def test_a_pipe_that_is_opened_out_of_order_is_served(stored_sample: StoredSample, tmp_path: Path) -> None:
     """Whatever order a pg_restore of some later version takes: no wait for ever."""
     with Workers() as workers:
         made = feeding(stored_sample, tmp_path / "feed", workers, jobs=2)
@@ -240,7 +240,7 @@ def test_a_pipe_that_is_asked_for_out_of_turn_is_served(stored_sample: StoredSam
         made.feed.close()
 
 
-def test_large_objects_that_are_asked_for_out_of_turn_are_served(stored_sample: StoredSample, tmp_path: Path) -> None:
+def test_large_objects_that_are_opened_out_of_order_are_served(stored_sample: StoredSample, tmp_path: Path) -> None:
     """Several files, one after another; the first one's end has to come before the second is opened."""
     with Workers() as workers:
         limits = Limits(jobs=1)
@@ -276,7 +276,7 @@ def drain(pipe: int) -> bytes:
     return os.read(pipe, 1 << 20)
 
 
-def test_a_table_that_cannot_be_fetched_whole_never_seems_to_end(stored_sample: StoredSample, tmp_path: Path) -> None:
+def test_the_pipe_of_an_incomplete_table_stays_open(stored_sample: StoredSample, tmp_path: Path) -> None:
     """An end of file would tell pg_restore that this was all of it, and it would commit: so the pipe stays open until it is gone."""
     second = stored_sample.objects_of("telemetry.reading")[1]
     stored_sample.path(second).unlink()

@@ -31,7 +31,9 @@ def archive(postgres: ThrowawayCluster, _sample_template: str) -> bytes:
 
 
 @pytest.mark.parametrize("size", [7, 1 << 20])
-def test_tables_of_an_archive(postgres: ThrowawayCluster, archive: bytes, tmp_path: Path, size: int) -> None:
+def test_the_tables_of_an_archive_are_found_in_pieces_of_any_size(
+    postgres: ThrowawayCluster, archive: bytes, tmp_path: Path, size: int
+) -> None:
     pg_restore = find_program("pg_restore", at_least_major=postgres.major)
     with Workspace(tmp_path) as workspace, StreamValidator(ScriptReader(), workspace, "custom", pg_restore) as along:
         for start in range(0, len(archive), size):
@@ -39,7 +41,7 @@ def test_tables_of_an_archive(postgres: ThrowawayCluster, archive: bytes, tmp_pa
         assert {table.relation for table in along.finish()} > {"order_item"}
 
 
-def test_a_table_of_contents_in_tiny_pieces_takes_time_in_proportion(tmp_path: Path) -> None:
+def test_a_table_of_contents_in_tiny_pieces_takes_little_time(tmp_path: Path) -> None:
     """If it were parsed at each piece, this would take hours."""
     archive = HEAD + ENTRY * 50_000
     pg_restore = find_program("pg_restore", at_least_major=12)
@@ -68,7 +70,7 @@ def tar_header(size: bytes, name: bytes = b"toc.dat") -> bytes:
         bytes(511) + b"x",
     ],
 )
-def test_a_tar_archive_with_an_odd_header(tmp_path: Path, header: bytes) -> None:
+def test_a_tar_archive_with_an_invalid_header_is_refused(tmp_path: Path, header: bytes) -> None:
     for archive in (header, tar_header(b"00000001000") + HEAD.ljust(512, b"\0") + header):
         with pytest.raises(DumpFailed):
             read_tar(archive + bytes(1024), tmp_path)
