@@ -1,4 +1,4 @@
-"""From pieces to objects: whole and in order however the threads run, within the memory's limit, and the store's failure at once."""
+"""Tests of the archive's writer: objects are whole and in order, memory stays within its limit, and store errors are raised at once."""
 
 import hashlib
 import random
@@ -29,7 +29,7 @@ PIECE = LIMITS.piece_size
 
 
 class SlowStore(MemoryBackend):
-    """Takes a body only when it is let; knows how many bytes are waiting."""
+    """A store that accepts a body only when the test allows it. It counts the waiting bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class SlowStore(MemoryBackend):
 
 
 class DenyingStore(MemoryBackend):
-    """Takes three objects, then no more; another put stalls for ever."""
+    """A store that stalls at its second put, and refuses all puts after the third."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class DenyingStore(MemoryBackend):
 
 
 class UnevenCompressor(Compressor):
-    """Keeps the first piece of all until another is done, so that frames come back out of order."""
+    """Holds back the very first piece until another piece is compressed, so that frames come back out of order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class UnevenCompressor(Compressor):
 
 
 class WaitingCompressor(Compressor):
-    """Compresses nothing before it is let."""
+    """Compresses only after the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def writing(
 
 
 def collect_all(workers: Workers) -> None:
-    """Until nothing comes back any more."""
+    """Collect results until no more results come."""
     while workers.collect(timeout=0.5):
         pass
 
@@ -187,7 +187,7 @@ def test_files_are_stored_whole_in_any_order_of_pieces(data: st.DataObject) -> N
 
 
 def test_frames_that_are_compressed_out_of_order_are_stored_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Limits, "threads", 2)  # whatever this machine has
+    monkeypatch.setattr(Limits, "threads", 2)  # regardless of this machine's number of processors
     files = {"1.dat": noise(10 * PIECE)}
     store = MemoryBackend()
     limits = Limits(transfers=1, memory=16384 * KIB, object_size=64 * KIB)
@@ -214,17 +214,17 @@ def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int,
             if writer.has_room(len(pieces[written].data)):
                 writer.write(pieces[written])
                 written += 1
-                assert writer.read <= limits.memory, "nothing has left, so all that was read is held"
+                assert writer.read <= limits.memory, "nothing is stored yet, so all bytes that were read are in memory"
             elif not workers.collect(timeout=0.5):
                 break
         assert written < len(pieces)
-        assert store.arrived.acquire(timeout=PATIENCE), "the store has something to do"
+        assert store.arrived.acquire(timeout=PATIENCE), "the store has a put to answer"
         assert writer.stored == 0
 
         store.let.set()
         collect_all(workers)
         assert writer.stored > 0
-        assert not writer.has_room(limits.memory // 2), "what the other stores don't take is still held"
+        assert not writer.has_room(limits.memory // 2), "objects that the other stores don't accept stay in memory"
         for other in others:
             other.let.set()
         for piece in pieces[written:]:
@@ -234,7 +234,7 @@ def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int,
 
 
 def test_progress_counts_only_bytes_that_are_in_every_store() -> None:
-    """Not what came from pg_dump, which may have ended long before a slow link has taken it."""
+    """Bytes that only came from pg_dump don't count, because pg_dump may end long before a slow upload."""
     events: list[Event] = []
     slow, data = SlowStore(), noise(4 * PIECE)
     with writing(to(MemoryBackend(), slow), notify=events.append) as (writer, workers):
@@ -243,7 +243,7 @@ def test_progress_counts_only_bytes_that_are_in_every_store() -> None:
         collect_all(workers)
         writer.report(to_come=PIECE)
         assert events == [Progress(0, len(data) + PIECE, writer.stored)]
-        assert writer.stored > 0, "one of the two stores is quick"
+        assert writer.stored > 0, "one of the two stores is fast"
         slow.let.set()
         writer.finish()
     assert events[-1] == Progress(len(data), len(data), writer.stored)
@@ -285,7 +285,7 @@ def test_other_stores_get_the_archive_if_one_store_fails() -> None:
         archived = writer.finish()
     assert destinations.open == [other]
     assert isinstance(refused.outcome, AccessDenied)
-    assert [type(event) for event in told] == [Notice], "said once, however many objects fail"
+    assert [type(event) for event in told] == [Notice], "one notice, even if many objects fail"
     assert_stored(good, files, archived, objects_of(other))
 
 
@@ -309,12 +309,12 @@ def test_the_writer_does_not_wait_for_a_failed_store() -> None:
         collect_all(workers)
         stalling.first.set()
         archived = writer.finish()
-        assert stalling.ended == 1, "its other puts still stall"
+        assert stalling.ended == 1, "the store's other puts still stall"
         stalling.over.set()
         collect_all(workers)
     [other] = destinations.open
     assert_stored(good, files, archived, objects_of(other))
-    assert stalling.puts <= 3 + 1 < len(other.objects), "what waited for its turn isn't tried any more"
+    assert stalling.puts <= 3 + 1 < len(other.objects), "waiting uploads are no longer tried"
 
 
 def test_the_error_of_the_last_store_is_raised_if_all_fail() -> None:

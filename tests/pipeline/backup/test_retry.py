@@ -1,4 +1,4 @@
-"""Backups that are begun again, in this process, so that a test can mend what was wrong while pgstow waits."""
+"""Tests of retries. The backups run in this process, so that a test can remove the cause of an error while pgstow waits."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ NOBODY_LISTENS = "host=127.0.0.1 port=1 dbname=x"
 
 @dataclass
 class Run:
-    """Backups of one database, and what was told of them."""
+    """Backups of one database, with the notices about them."""
 
     request: BackupRequest
     store: StorageBackend = field(default_factory=MemoryBackend)
@@ -48,7 +48,7 @@ class Run:
     notices: list[str] = field(default_factory=list)
 
     def back_up(self, retries: int, meanwhile: Callable[[], None] = lambda: None) -> Manifest:
-        """``meanwhile`` happens in each wait."""
+        """Make a backup. ``meanwhile`` is called in each wait."""
 
         def sleep(seconds: float) -> None:
             self.waits.append(seconds)
@@ -77,7 +77,7 @@ def test_waits_grow_and_the_last_error_is_raised() -> None:
 
 
 def test_backups_of_globals_are_retried_too() -> None:
-    """The notice comes before the wait, which is long."""
+    """The wait is long, so the test stops at the notice, which comes before the wait."""
 
     def stop_at(event: Event) -> None:
         if isinstance(event, Notice):
@@ -145,9 +145,9 @@ def test_another_running_backup_is_an_error_at_the_first_attempt(sample_database
 
 
 def test_a_backup_is_retried_while_the_server_starts(postgres: ThrowawayCluster) -> None:
-    """A standby asks for archived WAL before it takes connections; the answer comes once the file is gone."""
+    """A standby asks for archived WAL before it accepts connections. It gets the answer once the file is removed."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # the server may be another user's
+        Path(folder).chmod(0o755)  # the server may run as another user
         hold = Path(folder, "hold")
         hold.touch()
         settings = {"restore_command": f"while [ -e {hold} ]; do sleep 0.05; done; false"}
@@ -166,7 +166,7 @@ def test_a_backup_is_retried_while_the_server_starts(postgres: ThrowawayCluster)
 def test_a_backup_is_retried_while_the_server_shuts_down() -> None:
     with ThrowawayCluster() as cluster, closing(psycopg.connect(cluster.conninfo())) as client:
         [(lines,)] = client.execute("SELECT pg_read_file('postmaster.pid')").fetchall()
-        os.kill(int(lines.split()[0]), signal.SIGTERM)  # waits for its clients to leave
+        os.kill(int(lines.split()[0]), signal.SIGTERM)  # the server then waits until its clients disconnect
 
         def refused() -> str:
             try:
@@ -187,7 +187,7 @@ class Denying(MemoryBackend):
 
 @pytest.fixture
 def crowded(database: Database) -> Iterator[Database]:
-    """The database as a role that may have no session."""
+    """Yield the database with a role that may have no sessions."""
     database.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
     yield replace(database, conninfo=f"{database.conninfo} user=crowded")
     database.execute("DROP ROLE crowded")

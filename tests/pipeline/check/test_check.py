@@ -22,7 +22,7 @@ ROLE, QUOTED = 'night "backup"', '"night ""backup"""'
 
 @pytest.fixture
 def role(database: Database) -> Iterator[str]:
-    """The conninfo of a role that may only connect."""
+    """Yield the connection string of a role that may only connect."""
     database.execute(f"CREATE ROLE {QUOTED} LOGIN")
     yield make_conninfo(database.conninfo, user=ROLE)
     database.execute(f"DROP OWNED BY {QUOTED} CASCADE; DROP ROLE {QUOTED}")
@@ -73,7 +73,7 @@ def test_a_superuser_may_dump_the_sample(sample_database: Database) -> None:
 def test_missing_privileges_are_named_and_the_statements_grant_them(
     database: Database, role: str, made: str, subject: str, named: str
 ) -> None:
-    assert not problems(examine(role)), "an empty database is fine"
+    assert not problems(examine(role)), "an empty database has no problems"
     database.execute(made)
 
     found = problems(examine(role))
@@ -84,7 +84,7 @@ def test_missing_privileges_are_named_and_the_statements_grant_them(
         database.execute(statement)
     after = examine(role)
     assert not problems(after)
-    assert "dump" in by_subject(after), "pg_dump itself was asked"
+    assert "dump" in by_subject(after), "pg_dump was started"
 
 
 def test_the_statements_grant_all_privileges_on_a_database(sample_database: Database) -> None:
@@ -168,4 +168,4 @@ def test_the_connection_limits_of_role_and_database_count(database: Database, ro
     database.execute(f"ALTER ROLE {QUOTED} CONNECTION LIMIT -1")
     database.execute(f"ALTER DATABASE {database.name} CONNECTION LIMIT 3")
     assert "database's" in problems(examine(role))["sessions"].sentence
-    assert not problems(examine(database.conninfo)), "a superuser is subject to neither"
+    assert not problems(examine(database.conninfo)), "neither limit applies to a superuser"

@@ -53,7 +53,7 @@ def test_a_connection_without_encryption_is_a_warning(server: Server, condition:
     def outcome(**facts: object) -> Severity:
         return judge_connection(server, dataclasses.replace(condition, **facts)).outcome  # type: ignore[arg-type]
 
-    assert outcome() is Severity.OK, "a socket"
+    assert outcome() is Severity.OK, "the connection is by a socket"
     assert outcome(same_machine=False) is Severity.WARNING
     assert outcome(same_machine=False, encryption="TLSv1.3") is Severity.OK
     encrypted = dataclasses.replace(condition, same_machine=False, encryption="TLSv1.3")
@@ -61,7 +61,7 @@ def test_a_connection_without_encryption_is_a_warning(server: Server, condition:
         finding = judge_connection(server, encrypted, sslmode)
         assert (finding.outcome, f"sslmode={sslmode}" in finding.sentence) == (Severity.WARNING, True)
     assert judge_connection(server, encrypted, "require").outcome is Severity.OK
-    assert outcome(encryption="TLSv1.3") is Severity.OK, "on this machine, whatever the mode"
+    assert outcome(encryption="TLSv1.3") is Severity.OK, "the server is on this machine, so sslmode doesn't matter"
 
 
 def test_the_sslmode_is_read_as_libpq_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_credentials_that_can_only_create_get_no_warnings(
             Severity.OK,
         ]
         assert "can't list and read manifests" in found["reading"].sentence
-        # What can't be removed is at least the same each time.
+        # The credentials can't remove the objects. Each check leaves the same objects.
         assert keys(s3_bucket) == [
             "some/prefix/data/prod%2Feu/%40check/probe",
             "some/prefix/manifests/prod%2Feu/%40check/probe",
@@ -167,7 +167,7 @@ def test_a_broken_connection_does_not_look_like_an_overwriting_store(
 
 
 def test_a_store_that_checks_no_checksum_is_a_warning(s3_bucket: StoreBucket) -> None:
-    with closing(open_backend(s3_bucket.url)) as store:  # moto itself
+    with closing(open_backend(s3_bucket.url)) as store:  # moto, without the proxy
         assert by_subject(examine_store(store, "prod"))["checksums"].outcome is Severity.WARNING
     assert keys(s3_bucket) == []
 

@@ -1,4 +1,4 @@
-"""pgstow.toml: what is right is taken, and all that is wrong is told at once, each with its line."""
+"""Tests of pgstow.toml: valid files become jobs, and all problems are reported at once, each with its line."""
 
 import itertools
 import tomllib
@@ -37,7 +37,7 @@ def parse(path: Path, text: str, **environment: str) -> Config:
 
 
 def problems(path: Path, text: str, **environment: str) -> list[str]:
-    """Without the file's name."""
+    """Return the problems that are reported, without the file's name."""
     path.write_text(text, "utf-8")
     with pytest.raises(ConfigInvalid) as caught:
         jobs(path, text, **environment)
@@ -89,7 +89,7 @@ def test_a_database_overrides_defaults_and_flags_override_both(path: Path) -> No
     shop, server = jobs(path, text)
     assert (shop.request.limits.jobs, shop.verify, list(shop.destinations)) == (2, None, ["offsite", "nas"])
     assert (server.request.limits.jobs, server.verify, list(server.destinations)) == (4, Level.ARCHIVE, ["nas"])
-    assert server.request.source.database is None  # the server says which there are
+    assert server.request.source.database is None  # pgstow asks the server for its databases
     assert shop.request.selection.arguments() == ["--no-comments", "--role=reader", "--table-and-children=a"]
     assert shop.request.source.role == "reader"
     assert server.request.selection.arguments() == ["--no-privileges"]

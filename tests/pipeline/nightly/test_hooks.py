@@ -1,4 +1,4 @@
-"""Commands and pings: what they get, and that nothing they do is worse than a sentence."""
+"""Tests of commands and pings: they get the right input, and a failure only gives a sentence."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from pipeline.nightly.settings import Monitoring
 
 
 class Switch(ThreadingHTTPServer):
-    """Takes pings, and answers with ``status``."""
+    """A server that receives pings, and answers with ``status``."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []

@@ -1,4 +1,4 @@
-"""What the message on a run says, and that no words of an attacker's are more than words."""
+"""Tests of the message on a run. Text from an attacker stays plain text."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -118,7 +118,7 @@ def test_text_of_an_attacker_becomes_plain_text() -> None:
 def test_apprise_escapes_messages_for_services_with_markup(
     url: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So the range of versions in pyproject.toml is right: Apprise 1 doesn't."""
+    """Apprise 1 doesn't escape, so the version range in pyproject.toml must exclude it."""
     service = Apprise.instantiate(url)
     assert service is not None
     sent: list[str] = []

@@ -1,4 +1,4 @@
-"""The textfile, read as Prometheus reads it."""
+"""Tests of the textfile, read as Prometheus reads it."""
 
 import itertools
 import stat
@@ -51,7 +51,7 @@ def bad(database: str = "shop", destination: str = "nas", *, hours: int = 24) ->
 
 
 def samples(path: Path) -> dict[str, dict[tuple[str, ...], float]]:
-    """By metric and its labels' values. Fails where the file isn't what the collector takes."""
+    """Return the values by metric and by its labels' values. Fails if the collector would refuse the file."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(path.read_text("utf-8")):
         assert family.type == "gauge"

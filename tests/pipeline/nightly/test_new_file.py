@@ -1,4 +1,4 @@
-"""A new file says what was chosen, explains every key, and is as good as one written by hand."""
+"""Tests of new files: a file has the chosen settings, explains every key, and is valid."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Messages get through, and whoever gets none is told, without a secret."""
+"""Tests of messages: they arrive, and failures are reported without a secret."""
 
 import logging
 import os

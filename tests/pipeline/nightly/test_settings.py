@@ -1,4 +1,4 @@
-"""The published schema and docs/configuration.md say what the model has."""
+"""Tests that the published schema and docs/configuration.md match the model."""
 
 import json
 import re

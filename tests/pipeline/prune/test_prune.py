@@ -1,4 +1,4 @@
-"""Pruning and collecting on a store: what goes, what stays, and that any interruption leaves nothing broken."""
+"""Tests of prune and gc on a store: which objects are removed and which stay. An interruption never leaves a broken backup."""
 
 import itertools
 import threading
@@ -124,7 +124,9 @@ def test_a_backup_that_was_committed_after_the_plan_counts(shelf: BackupBuilder)
     pruned = prune(LAST, approved, shelf.store, lambda _: None, NOW)
     assert pruned.backups == []
     assert pruned.spared == [old]
-    assert shelf.committed() == {old, new, latest}, "also what the new plan would drop, and nobody has seen"
+    assert shelf.committed() == {old, new, latest}, (
+        "a backup that only the new plan drops stays, because nobody approved it"
+    )
 
 
 def test_an_unreadable_manifest_is_reported_and_keeps_its_databases_backups(shelf: BackupBuilder) -> None:
@@ -166,7 +168,7 @@ def test_a_locked_object_is_reported_and_stays_until_its_lock_ends(shelf: Backup
 
 
 class Denying(MemoryBackend):
-    """Attestations may not be read."""
+    """A store that denies access to attestations."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         if prefix.startswith("attestations/"):
@@ -234,7 +236,7 @@ def test_foreign_keys_are_reported_and_ignored() -> None:
 
 
 def test_implausible_backups_stay_and_replace_no_other_backup(shelf: BackupBuilder) -> None:
-    """Each as a writer of the bucket would make it: newer than the real backups, so that it would be the one to keep."""
+    """Somebody who can write to the bucket forged them. Each is newer than the real backups, so a rule would keep it in their place."""
     store, real = shelf.store, [shelf.add(age * DAY) for age in (2, 1)]
     template = shelf.manifest(real[1])
 
@@ -283,7 +285,7 @@ def test_implausible_backups_stay_and_replace_no_other_backup(shelf: BackupBuild
 
 
 def test_backups_from_the_future_by_this_machines_clock_are_not_believed(shelf: BackupBuilder) -> None:
-    """In a folder, whoever writes a file sets its time."""
+    """In a folder, anybody who writes a file can set its time."""
     refs = [shelf.add(age * DAY) for age in (2, 1, 0)]
     listed = [ListedManifest(ref, LATER, 1) for ref in refs]
     early = NOW - timedelta(hours=1)
@@ -309,7 +311,7 @@ def test_old_leftovers_of_an_interrupted_backup_are_removed(shelf: BackupBuilder
 
 @pytest.mark.parametrize("age", [-2 * DAY, 0 * DAY])
 def test_objects_of_a_backup_that_may_be_running_stay(shelf: BackupBuilder, age: timedelta) -> None:
-    """By its beginning, also one of the future; or by its newest object, which was stored just now."""
+    """A backup may be running if it began just now or in the future, or if its newest object was stored just now."""
     shelf.objects(shelf.ref(age))
     newest = max(info.modified for info in shelf.store.list())
     [begun_now] = find_leftovers(GcRequest(), shelf.store, lambda _: None, min(NOW, newest))
@@ -373,7 +375,7 @@ def test_gc_stops_if_a_listing_lacks_a_manifest() -> None:
 
 
 class Interrupted(MemoryBackend):
-    """Fails for good at a call, and looks after each deletion whether every backup that there is still has its objects."""
+    """A store that fails from one call on. After each deletion, it checks that every committed backup still has its objects."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -482,7 +484,7 @@ def test_pruning_again_after_an_interruption_at_any_call_gives_the_same_result()
 
 @st.composite
 def fillings(draw: st.DrawFn) -> Callable[[BackupBuilder], None]:
-    """Fills a shelf: each time in the same way."""
+    """Return a function that adds backups, the same backups each time."""
     alone = draw(
         st.lists(
             st.tuples(st.integers(0, 40), st.sampled_from(["shop", "blog"]), st.integers(0, 3), st.integers(0, 6)),

@@ -1,4 +1,4 @@
-"""The plan of what to keep: by examples, and by what holds for any backups, policy and clock."""
+"""Tests of the plan of backups to keep: with examples, and with properties for any backups, policies and clocks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ def backup(moment: datetime, database: str = "shop", **fields: Any) -> Backup:
 
 
 def daily(days: int, **fields: Any) -> list[Backup]:
-    """One a night, the newest first."""
+    """Return a backup for each night, the newest first."""
     return [backup(NOW - number * DAY, **fields) for number in range(days)]
 
 
@@ -53,7 +53,7 @@ def test_the_newest_backup_of_each_day_and_month_stays() -> None:
 
 
 def test_spans_without_a_backup_do_not_count() -> None:
-    """As in restic: the last three days that have one, however long ago."""
+    """As in restic, the last three days that have a backup count, even if they are long ago."""
     old = [backup(NOW - number * 100 * DAY) for number in range(5)]
     assert kept(plan_prune(old, Policy(keep_daily=3), NOW)) == {one.ref for one in old[:3]}
 
@@ -116,7 +116,7 @@ def test_partial_backups_form_their_own_series() -> None:
 
 
 def test_a_cluster_counts_as_one_backup() -> None:
-    """Its members are kept or dropped with it, and no rule counts them as backups of their own."""
+    """Its members are kept or dropped together with it, and no rule counts them as separate backups."""
     everything, records = [], []
     for number in range(3):
         members = [backup(NOW - number * DAY, name) for name in (GLOBALS, "shop", "blog")]
@@ -290,7 +290,7 @@ def policies(draw: st.DrawFn) -> Policy:
 
 @st.composite
 def stores(draw: st.DrawFn) -> list[Backup]:
-    """Backups alone and in clusters, some of them damaged, proven, locked, or with objects of others."""
+    """Return single backups and clusters. Some are damaged, proven or locked, or use objects of other backups."""
     found: list[Backup] = []
 
     def add(moment: datetime, database: str, **fields: Any) -> Backup:
@@ -328,7 +328,7 @@ def heads(backups: Sequence[Backup]) -> list[Backup]:
 
 
 def is_good(one: Backup, policy: Policy, backups: Sequence[Backup]) -> bool:
-    """In this test's own words."""
+    """True if the backup is good. This is written independently of the code under test."""
     by_ref = {each.ref: each for each in backups}
     if one.damaged or one.unread_at:
         return False
@@ -389,7 +389,7 @@ def test_members_are_kept_or_dropped_with_their_cluster(backups: list[Backup], p
 def test_a_backup_that_is_not_believed_never_makes_the_plan_drop_more(
     backups: list[Backup], policy: Policy, data: st.DataObject
 ) -> None:
-    """Whatever a forger's manifests say: also that real backups are their members, or that they use objects of real ones."""
+    """A forged manifest may say anything, even that real backups are its members or that it uses objects of real backups."""
     chosen = data.draw(st.lists(st.sampled_from(backups), unique_by=lambda one: one.ref) if backups else st.just([]))
     refs = [one.ref for one in backups]
     forged = [
@@ -445,7 +445,7 @@ def test_pruning_again_drops_nothing(backups: list[Backup], policy: Policy) -> N
 @UNHURRIED
 @given(stores(), policies())
 def test_backups_from_the_future_do_not_change_other_decisions(backups: list[Backup], policy: Policy) -> None:
-    """Backups by a clock that was ahead neither go nor take the place of others."""
+    """If a clock was ahead, the backups made by it are not dropped, and they replace no other backups."""
     alone = [one for one in heads(backups) if not one.members and not one.uses]
     past = [one for one in alone if one.snapshot_at <= NOW]
     plan = plan_prune(alone, policy, NOW)

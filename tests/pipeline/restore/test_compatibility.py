@@ -1,4 +1,4 @@
-"""Whoever follows what an error advises gets the restore, or one last word: no advice leads back to an error seen before."""
+"""Tests that a user who follows the advice of errors gets a restore or a final error. No advice leads back to an earlier error."""
 
 import itertools
 import re
@@ -18,7 +18,7 @@ MAJORS = range(14, 19)
 
 @dataclass(frozen=True)
 class Attempt:
-    """A restore, as somebody tries it who has these programs and does what errors say."""
+    """A restore by a user who has these programs and follows the advice of errors."""
 
     server: int
     source: Source
@@ -44,7 +44,7 @@ class Attempt:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders with a pg_restore and a psql of each major version, which can do no more than say so."""
+    """Return a folder with a pg_restore and a psql of each major version, which only print their version."""
     folder = tmp_path_factory.mktemp("programs")
     for major, name in itertools.product(MAJORS, ("pg_restore", "psql")):
         program = folder / str(major) / name

@@ -1,4 +1,4 @@
-"""zstd frames: each whole by itself, and what the stock program makes of them."""
+"""Tests of compression: each zstd frame is independent, and the stock zstd program can read it."""
 
 import subprocess
 import threading
@@ -13,7 +13,7 @@ from pipeline.stages.compress import LEVELS, Compressor, decompress
 
 
 def zstd(data: bytes, *options: str) -> bytes:
-    """What Debian's zstd makes of it."""
+    """Return the output of Debian's zstd for ``data``."""
     return subprocess.run(["zstd", "--quiet", "--stdout", *options], input=data, capture_output=True, check=True).stdout
 
 
@@ -36,8 +36,8 @@ def test_the_stock_zstd_program_reads_and_checks_frames() -> None:
 def test_a_frame_states_the_size_of_its_content() -> None:
     frame = Compressor().frame(bytes(123_456))
     descriptor = frame[4]
-    assert descriptor & 0b100, "with a checksum"
-    assert descriptor >> 6, "with a size of more than one byte"
+    assert descriptor & 0b100, "the frame has a checksum"
+    assert descriptor >> 6, "the size takes more than one byte"
 
 
 def test_decompressed_parts_are_small_even_if_the_frame_is_large() -> None:
@@ -75,7 +75,7 @@ def test_a_flipped_bit_never_yields_other_data(data: bytes, position: int, bit: 
 
 
 def test_a_higher_level_takes_more_memory() -> None:
-    """Measured by hand at 8 MiB: 1 MiB at level 3, 80 at 19."""
+    """Measured by hand with frames of 8 MiB: level 3 takes 1 MiB, level 19 takes 80 MiB."""
     low, high = (Compressor(level).context_size(8 * 2**20) for level in (3, 19))
     assert 2**19 < low < 2**22
     assert 2**25 < high < 2**27

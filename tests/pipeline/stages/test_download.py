@@ -19,11 +19,11 @@ from storage_backends.memory import MemoryBackend
 
 KIB = 1024
 TIGHT = Limits(jobs=1, transfers=4, memory=128 * KIB, object_size=64 * KIB)
-"""Room for two objects, whatever else is asked for."""
+"""Limits with memory for only two objects."""
 
 
 class Body(bytes):
-    """An object's bytes that know how many of them are alive."""
+    """An object's bytes. The class counts its living instances."""
 
     alive: ClassVar[set[int]] = set()
     most: ClassVar[int] = 0
@@ -39,14 +39,14 @@ class Body(bytes):
 
 
 class Store(MemoryBackend):
-    """Counts what is fetched, and lets a test interfere."""
+    """A store that counts fetches, and lets a test interfere."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gets: Counter[str] = Counter()
         self.before: Callable[[str], None] = lambda _: None
         self.first_two: threading.Barrier | None = None
-        """Holds the first two bodies that are fetched until both are there."""
+        """Holds back the first two bodies until both have been fetched."""
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         self.gets[key] += 1
@@ -58,7 +58,7 @@ class Store(MemoryBackend):
 
 
 class Backup:
-    """Objects and files that lie in them."""
+    """Objects, and the files in them."""
 
     def __init__(self) -> None:
         self.store = Store()
@@ -67,7 +67,7 @@ class Backup:
         self.files: list[File] = []
 
     def add_object(self, *parts: bytes) -> list[Segment]:
-        """One object of a frame for each part; their segments."""
+        """Add an object with a frame for each part. Return the frames' segments."""
         frames = [Compressor().frame(part) for part in parts]
         body = b"".join(frames)
         digest = hashlib.sha256(body)
@@ -95,7 +95,7 @@ class Backup:
 
 
 def noise(seed: object, size: int = 60 * KIB) -> bytes:
-    """Bytes that don't compress, always the same."""
+    """Return bytes that don't compress, always the same for a seed."""
     digests = (hashlib.sha256(f"{seed} {n}".encode()).digest() for n in range(size // 32))
     return b"".join(digests)
 
@@ -115,7 +115,7 @@ def large_files(backup: Backup, files: int, slices: int) -> None:
 
 
 def read_all_at_once(reader: ObjectReader, files: list[File]) -> dict[str, bytes]:
-    """A thread for each file; fails where one doesn't come to its end."""
+    """Read each file in its own thread, and return the contents by path. Fails if a thread doesn't end."""
     contents: dict[str, bytes] = {}
     threads = [
         threading.Thread(
@@ -174,7 +174,7 @@ def test_a_pack_is_fetched_once_for_all_its_files(backup: Backup) -> None:
 
 
 def test_a_dropped_object_is_fetched_again(backup: Backup) -> None:
-    """Two files in each of three objects, read in turns, where only two objects fit."""
+    """Memory has room for two objects. The test reads two files from each of three objects, in turns."""
     for number in range(3):
         parts = [noise((number, "first"), 30 * KIB), noise((number, "second"), 30 * KIB)]
         for half, segment in enumerate(backup.add_object(*parts)):
@@ -275,7 +275,7 @@ def test_the_whole_content_of_a_file_is_checked() -> None:
 
 
 def test_concurrent_fetches_stay_within_the_limit(backup: Backup) -> None:
-    """Whoever fetches it: a reader fetches what nobody fetched ahead for it."""
+    """The limit covers fetches ahead and the fetches of readers."""
     large_files(backup, files=12, slices=1)
     under_way, most, lock = 0, 0, threading.Lock()
 

@@ -1,4 +1,4 @@
-"""Objects that standard tools read: slices of large files, and packs of small ones."""
+"""Tests of the two forms of objects, which standard tools can read: slices of large files, and packs of small files."""
 
 import random
 import subprocess
@@ -19,7 +19,7 @@ FRAME = 8 * 1024
 
 
 class Packed:
-    """Files that went through a packer, in frames of at most ``FRAME`` bytes."""
+    """Files that passed through a packer, in frames of at most ``FRAME`` bytes."""
 
     def __init__(self, object_size: int = OBJECT) -> None:
         self.compressor = Compressor()
@@ -53,13 +53,13 @@ class Packed:
         return [self.objects[number].name for number in sorted(self.objects)]
 
     def content(self, path: str) -> bytes:
-        """By its segments."""
+        """Return the file's content, read by its segments."""
         return b"".join(
             b"".join(unpack(bytes(self.objects[segment.object].body), segment, path)) for segment in self.segments[path]
         )
 
     def content_by_tools(self, folder: Path) -> dict[str, bytes]:
-        """As docs/recovery.md says."""
+        """Return the contents of all files, unpacked as in docs/recovery.md."""
         for draft in self.objects.values():
             (folder / draft.name).write_bytes(draft.body)
         subprocess.run(
@@ -77,7 +77,7 @@ def noise(size: int) -> bytes:
 
 
 def past_the_first_cuts(packed: Packed) -> None:
-    """The first few objects are smaller: let them pass."""
+    """Fill and cut the first few objects, which are smaller."""
     packed.file("first.dat", noise(4 * OBJECT))
     packed.objects.clear()
     packed.segments.clear()

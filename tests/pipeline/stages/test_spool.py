@@ -1,4 +1,4 @@
-"""The spool: every byte once, in order, whole; and given back to the file system."""
+"""Tests of the spool: it gives every byte of each file once and in order, and frees the disk space."""
 
 import os
 import random
@@ -20,14 +20,14 @@ PIECE = 64 * 1024
 
 
 class Writer:
-    """What pg_dump is for the spool: files that are open, grow and are closed."""
+    """Stands in for pg_dump: opens, grows and closes files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.open: set[str] = set()
         self.tells = True
         self.asked = 0
-        """How often the spool asked which files are open: once a look."""
+        """How often the spool asked which files are open. It asks once in each look."""
 
     def write(self, name: str, data: bytes) -> None:
         self.open.add(name)
@@ -59,7 +59,7 @@ def make_spool(writer: Writer, limit: int = 16 * MIB) -> Spool:
 
 
 def take(spool: Spool) -> list[Piece]:
-    """All that can be read now."""
+    """Return all pieces that can be read now."""
     return [spool.read(file) for file in spool.ready()]
 
 
@@ -68,7 +68,7 @@ def sizes(pieces: list[Piece]) -> list[tuple[str, int, int, bool]]:
 
 
 def contents(pieces: list[Piece]) -> dict[str, bytes]:
-    """The files that the pieces make; fails unless each came in order and ended once."""
+    """Return the files' contents from their pieces. Fails unless each file's pieces are in order and it ended once."""
     found: dict[str, bytes] = defaultdict(bytes)
     indices: dict[str, int] = defaultdict(int)
     for piece in pieces:
@@ -97,7 +97,7 @@ def test_a_file_is_read_while_it_grows(writer: Writer, spool: Spool) -> None:
 
 
 def test_a_file_that_is_being_opened_does_not_count_as_closed(writer: Writer, spool: Spool) -> None:
-    """open(2) makes the name before the descriptor: for a moment the file is there, empty, and nobody has it open."""
+    """open(2) makes the name before the descriptor. So for a moment, an empty file exists that no process has open."""
     (writer.folder / "blob_1.dat").touch()
     spool.look()
     assert take(spool) == []
@@ -204,7 +204,7 @@ def test_without_the_table_of_open_files_no_file_is_whole_before_the_end(writer:
 
 
 def test_a_table_that_never_names_a_file_is_not_trusted(writer: Writer, spool: Spool) -> None:
-    """It knows of no process that writes here: the program may run in a container, or on another machine."""
+    """The kernel knows no process that writes here: the program may run in a container, or on another machine."""
     for name in ("1.dat", "2.dat"):
         writer.write(name, bytes(PIECE + 1))
     writer.open = set()
@@ -219,21 +219,21 @@ def test_a_table_that_never_names_a_file_is_not_trusted(writer: Writer, spool: S
 
 
 def test_a_burst_of_files_between_two_looks_is_seen(writer: Writer, spool: Spool) -> None:
-    """Where a queue of notifications would have overflowed."""
+    """A queue of notifications would have overflowed."""
     files = {f"{number}.dat": f"{number}\n".encode() * (number % 50) for number in range(20_000)}
     for name, data in files.items():
         (writer.folder / name).write_bytes(data)
     writer.open = {"19998.dat", "19999.dat"}
     spool.look()
     pieces = take(spool)
-    assert len(pieces) == 19_998 - 400, "all but the two that are open and the empty ones"
+    assert len(pieces) == 19_998 - 400, "all files except the two open files and the empty files"
     spool.finish()
     assert contents(pieces + take(spool)) == files
     assert not spool.files
 
 
 def test_a_file_that_is_closed_after_a_look_is_whole_at_the_next_look(writer: Writer) -> None:
-    """Its size may be read before its last bytes are written: it must not count as whole on the strength of a later closing."""
+    """The file's size may be read before its last bytes are written. So a later closing must not make the file whole in this look."""
 
     def closes_late() -> set[str]:
         still_open = set(writer.open)
@@ -313,7 +313,7 @@ def test_the_spool_is_full_before_its_limit(writer: Writer) -> None:
 
 
 def test_small_files_count_as_whole_blocks(writer: Writer) -> None:
-    """Nobody reads, since the store stalls, and a database of large objects goes on: 30 bytes take a block of the disk and an inode."""
+    """The store stalls, so nobody reads, but pg_dump continues to write large objects. A file of 30 bytes takes a block and an inode."""
     limit = 16 * MIB
     spool = make_spool(writer, limit=limit)
     for number in range(20_000):
@@ -358,7 +358,7 @@ def test_bytes_written_before_the_pause_are_seen(writer: Writer) -> None:
     assert {file.name for file in spool.files} == {"1.dat", "2.dat"}
     for _ in range(10):
         spool.look()
-    assert writer.asked == 2, "listing many files over and over slows whoever drains them"
+    assert writer.asked == 2, "listing many files again and again would slow down the reader"
     writer.write("3.dat", bytes(5))
     writer.close("3.dat")
     take(spool)
@@ -371,7 +371,7 @@ def test_bytes_written_before_the_pause_are_seen(writer: Writer) -> None:
 
 
 def test_a_full_disk_is_reported_at_the_start(writer: Writer) -> None:
-    (writer.folder.parent / "hole").symlink_to("/dev/full")  # the file on which the spool tries the disk
+    (writer.folder.parent / "hole").symlink_to("/dev/full")  # the file with which the spool tests the disk
     with pytest.raises(LocalResourceExhausted, match="No space left on device"):
         make_spool(writer)
     assert list(writer.folder.parent.iterdir()) == [writer.folder]

@@ -1,4 +1,4 @@
-"""What the verifications of its members say of a whole server's backup."""
+"""Tests that the verifications of all members give the verification of a whole server's backup."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Restored content is compared with the archive's: what differs is found, and what only lies elsewhere is no difference."""
+"""Tests of the comparison of restored content with the archive. Changed values are found; another place of a row is no difference."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from storage_backends.local import LocalBackend
 
 
 def compare(conninfo: str, store: StorageBackend) -> tuple[int, list[str], list[str]]:
-    """Tables compared, problems, notices."""
+    """Compare the database with its backup. Return the number of compared tables, the problems, and the notices."""
     told: list[str] = []
     limits = Limits(jobs=2)
     with Workers() as workers:
@@ -70,7 +70,7 @@ def test_another_order_of_rows_is_no_problem(stored_sample: StoredSample, sample
 def test_settings_that_change_how_values_are_written_do_not_matter(
     stored_sample: StoredSample, sample_database: Database
 ) -> None:
-    """Time zone, dates, floats and bytea, as a database's or a role's settings have them."""
+    """A database's or a role's settings may change how the server writes times, dates, floats and bytea."""
     for setting in (
         "TimeZone = 'Asia/Kathmandu'",
         "DateStyle = 'German'",
@@ -115,7 +115,7 @@ def test_a_dump_with_other_settings_can_be_compared(
 
 @pytest.fixture
 def postgres_admin(database: Database) -> Database:
-    """The server, to make databases of one's own kind on."""
+    """Return a connection to the server, to make databases with special properties."""
     return Database("postgres", make_conninfo(database.conninfo, dbname="postgres"))
 
 
@@ -123,7 +123,7 @@ def postgres_admin(database: Database) -> Database:
 def test_rows_in_another_partition_are_no_problem(
     database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, format_: str
 ) -> None:
-    """As partitions by an enum's hash do, since the enum's OIDs are others after a restore."""
+    """If an enum's hash chooses the partition, rows may move, because the enum's OIDs change in a restore."""
     tables = (
         "CREATE TABLE parted (i integer, note text) PARTITION BY LIST (i);"
         "CREATE TABLE one PARTITION OF parted FOR VALUES IN ({});"

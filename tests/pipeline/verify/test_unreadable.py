@@ -1,4 +1,4 @@
-"""What a verification makes of objects that a store fails to give: of one alone, of many, and of all."""
+"""Tests of verifications if a store fails to give objects: a single object, many objects, or all objects."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ BYTES = ("--level", "bytes", "--attest", "-q", "--give-up-after", 0.1)
 
 
 class Flaky:
-    """A shelf of backups behind a proxy that fails as it is told."""
+    """Backups in a store behind a proxy, which fails as the test says."""
 
     def __init__(self, bucket: StoreBucket, proxy: FaultyProxy) -> None:
         self.proxy = proxy
@@ -32,7 +32,7 @@ class Flaky:
         self.shelf = BackupBuilder(self.store)
 
     def lose(self, path: str, *, method: str = "GET|HEAD", with_: Fault = Fault.INTERNAL_ERROR) -> None:
-        """For ever."""
+        """Make requests for the path fail forever."""
         self.proxy.fail(with_=with_, method=method, path=path, times=math.inf)
 
     def verify(self, *arguments: object) -> Result:
@@ -52,7 +52,7 @@ def flaky(s3_bucket: StoreBucket) -> Iterator[Flaky]:
 
 
 def test_one_lost_object_makes_only_its_backup_unproven(flaky: Flaky) -> None:
-    """The others are read, the rest of the store is verified, and prune keeps the backup that can be read."""
+    """The other objects are read, the other backups are verified, and prune keeps the backup that can be read."""
     older, newer, other = flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY), flaky.shelf.add(DAY, "crm")
     lost = flaky.shelf.manifest(newer).objects[0].key
     flaky.lose(f"{newer.backup_id}/0.dat")
@@ -108,7 +108,7 @@ def test_damage_counts_more_than_unreadable_objects(flaky: Flaky) -> None:
 
 @pytest.mark.parametrize("answered", [0, 1], ids=["nothing is read", "one object is read before"])
 def test_no_attestation_is_made_if_the_store_is_down(flaky: Flaky, answered: int) -> None:
-    """Though it still gives manifests and takes attestations."""
+    """The store still gives manifests and accepts attestations."""
     refs = [flaky.shelf.add(DAY), flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY, "crm")]
     flaky.proxy.fail(with_=Fault.INTERNAL_ERROR, method="GET", path="/data/", skip=answered, times=math.inf)
     found = flaky.verify("--latest-of-each", *BYTES)
@@ -129,7 +129,7 @@ def test_damage_found_before_the_store_went_down_is_reported(flaky: Flaky) -> No
 
 
 def test_no_attestation_is_made_if_the_store_was_down_for_a_while(flaky: Flaky) -> None:
-    """Though it is well again at the end: what it failed to give then, it gives now."""
+    """At the end, the store works again, and gives the object that it failed to give before."""
     ref = flaky.shelf.add(DAY, number=4)
     flaky.proxy.fail(with_=Fault.INTERNAL_ERROR, method="GET", path=f"{ref.backup_id}/[12].dat", times=2)
     found = flaky.verify("--transfers", 1, *BYTES)
@@ -139,7 +139,7 @@ def test_no_attestation_is_made_if_the_store_was_down_for_a_while(flaky: Flaky) 
 
 
 def test_another_backup_with_a_lost_manifest_is_skipped(flaky: Flaky) -> None:
-    """It is no witness of what the store gives, so the next one is asked."""
+    """The backup can't show whether the store gives objects, so pgstow tries the next backup."""
     flaky.shelf.add(3 * DAY)
     lost, ref = flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY)
     flaky.lose(f"manifests/.*{lost.backup_id}")
@@ -153,7 +153,7 @@ def test_another_backup_with_a_lost_manifest_is_skipped(flaky: Flaky) -> None:
 def test_a_backup_without_a_readable_object_is_unproven_if_another_backup_can_be_read(
     flaky: Flaky, others: int
 ) -> None:
-    """It is not proven where the store gives an object of another backup; without another, the store may be down."""
+    """If the store gives an object of another backup, the backup is unproven. Without another backup, the store may be down."""
     older = [flaky.shelf.add(2 * DAY) for _ in range(others)]
     ref = flaky.shelf.add(DAY)
     flaky.lose(f"/data/.*{ref.backup_id}", method="GET")
@@ -174,7 +174,7 @@ def test_credentials_that_may_not_read_are_an_error(flaky: Flaky) -> None:
 
 
 def test_many_unreadable_objects_take_no_longer_than_a_few(flaky: Flaky) -> None:
-    """Of each no more than a few requests, and of those beyond the bound none."""
+    """pgstow sends only a few requests for each unreadable object, and no requests for objects beyond the bound."""
     ref = flaky.shelf.add(DAY, "large", number=MOST + 30)
     lost = [stored.key for stored in flaky.shelf.manifest(ref).objects[1:]]
     flaky.lose(r"/[1-9]\d*\.dat")
@@ -183,7 +183,7 @@ def test_many_unreadable_objects_take_no_longer_than_a_few(flaky: Flaky) -> None
     [attested] = flaky.attestations(ref)
     assert attested.unproven
     named = [sentence for sentence in attested.unreadable if any(key in sentence for key in lost)]
-    assert MOST <= len(named) <= MOST + 16  # as many more as were under way at once
+    assert MOST <= len(named) <= MOST + 16  # with as many more objects as there were concurrent requests
     assert (
         attested.unreadable[-1] == f"More than {MOST} objects could not be read; pgstow did not try the other objects."
     )
