@@ -1,4 +1,4 @@
-"""Back up one database."""
+"""Backs up one database."""
 
 from collections.abc import Sequence
 

@@ -210,7 +210,7 @@ def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[Stor
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """Return the newest earlier manifest of this database that is plausible; None if no manifest can be found or read."""
+    """Return the newest earlier manifest of this database that is believed; None if no manifest can be found or read."""
     try:
         newest = newest_believed(store, ref.cluster, ref.database, notify)
     except AccessDenied:

@@ -58,10 +58,10 @@ def judge_privileges(relations: Sequence[Relation], condition: ServerState, *, r
     ]
     if not lacking:
         every = f"{counted(len(tables), 'table')} and {counted(len(sequences), 'sequence')}"
-        return Finding("privileges", Severity.OK, f"{condition.role} may read everything to dump: {every}.")
-    everything = (
-        f"GRANT pg_read_all_data TO {condition.quoted_role}, which also covers tables that are made later, or grant"
-    )
+        return Finding(
+            "privileges", Severity.OK, f"{condition.role} may read everything that pg_dump would dump: {every}."
+        )
+    everything = f"GRANT pg_read_all_data TO {condition.quoted_role}, which also covers future tables, or grant"
     return Finding(
         "privileges",
         Severity.PROBLEM,
@@ -87,9 +87,8 @@ def judge_row_security(tables: Sequence[Relation], condition: ServerState) -> It
 def judge_locks(blockers: Sequence[Blocker]) -> Iterator[Finding]:
     """Yield a warning if there are ``blockers``: sessions whose locks, held or awaited, would make pg_dump wait."""
     if blockers:
-        first = next(
-            (blocker for blocker in blockers if blocker.prepared), blockers[0]
-        )  # prepared transactions may never end
+        # A prepared transaction may never end by itself, so it comes first.
+        first = next((blocker for blocker in blockers if blocker.prepared), blockers[0])
         others = f", and there {'is' if len(blockers) == 2 else 'are'} {counted(len(blockers) - 1, 'more such lock')}"
         yield Finding(
             LOCKS,

@@ -132,7 +132,7 @@ def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> F
 
 
 def _permissions(denied: Iterable[AccessDenied], *, locks: bool) -> str:
-    """Return the missing permissions that the store names. If it names none, return the permissions for a put; ``locks`` adds the lock's."""
+    """Return the missing permissions that the store names. If it names none, return those for a put, also of locks if ``locks``."""
     if named := dict.fromkeys(name for exc in denied for name in _PERMISSION.findall(str(exc))):
         return " and ".join(named)
     if locks:

@@ -95,9 +95,8 @@ def run_hook(
     ):  # a pipe might be kept open by a grandchild
         given.write(json.dumps(document, default=str).encode())
         given.seek(0)
-        fcntl.fcntl(
-            said, fcntl.F_SETFL, os.O_APPEND
-        )  # so that after the file is emptied, the command writes at its beginning
+        # With O_APPEND, the command writes at the beginning of the file after the file is emptied.
+        fcntl.fcntl(said, fcntl.F_SETFL, os.O_APPEND)
         try:
             process = subprocess.Popen(
                 command, stdin=given, stdout=said, stderr=said, start_new_session=True, env=environment

@@ -64,9 +64,8 @@ def harmless(text: str) -> str:
 
 
 def _describe(outcome: JobResult, past: Past | None) -> list[str]:
-    reason = without_userinfo(
-        _reason(outcome.error)[: 10 * _LONGEST_REASON]
-    )  # a user that this cut splits is too far back to be shown
+    # If this cut splits the user in a URL, the URL is too far back to be shown.
+    reason = without_userinfo(_reason(outcome.error)[: 10 * _LONGEST_REASON])
     shown = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} …"
     return [f"{_name(outcome)}: {harmless(shown)}", f"    {_last_good(outcome, past)}"]
 

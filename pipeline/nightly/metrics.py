@@ -73,9 +73,8 @@ def write_textfile(path: Path, outcomes: Iterable[JobResult], known: Iterable[Pa
     for pair in kept:  # if a pair never succeeded, its time is 0, so that alerts on the age fire
         samples.setdefault(pair, {}).setdefault(_LAST_SUCCESS, ("", 0.0))
     text = "".join(_lines({pair: values for pair, values in samples.items() if pair in kept}))
-    descriptor, temporary = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}."
-    )  # its name doesn't end with .prom, so it isn't read
+    # The collector doesn't read the temporary file, because its name doesn't end with .prom.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

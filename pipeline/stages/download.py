@@ -106,7 +106,7 @@ def tell_replaced(replaced: Iterable[str], notify: Notify) -> None:
 
 
 def objects_at_once(objects: Iterable[StoredObject], limits: Limits) -> int:
-    """Return how many of the largest of the objects fit into ``limits.memory`` at once. Raises InvalidRequest if two don't fit."""
+    """Return how many objects of the largest object's size fit into ``limits.memory``. Raises InvalidRequest if fewer than two fit."""
     largest = max((stored.size for stored in objects), default=1)
     limits.check_memory(largest)
     return limits.memory // max(1, largest)

@@ -104,9 +104,8 @@ def _verify_restore(
         found.read += proof.restored.fetched
         found.replaced += proof.restored.replaced
     verify_archive(store, request, found, workers, notify, checked)
-    told = " ".join(
-        found.problems
-    )  # the restore names only the first damaged object; the check of the archive names all
+    # The restore names only the first damaged object. The check of the archive names all damaged objects.
+    told = " ".join(found.problems)
     found.problems += [problem for problem in proof.problems if problem not in told]
     if proof.hindrance and found.problems:
         notify(Notice(str(proof.hindrance)))

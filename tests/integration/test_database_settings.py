@@ -306,7 +306,9 @@ def test_a_setting_that_is_refused(server: ThrowawayCluster, store: Path, pgstow
     Database("", server.conninfo()).execute("CREATE ROLE maker LOGIN CREATEDB")
     into = make_conninfo(server.conninfo("refused"), user="maker")
     result = pgstow("restore", "--from", store, "--into", into, "--create", "--no-owner")
-    assert_one_sentence(result, 5, r"The server refuses the setting app\.tenant .* permission denied to set parameter")
+    assert_one_sentence(
+        result, 5, r"The server refuses the database's setting app\.tenant\. .* permission denied to set parameter"
+    )
     assert Database("", server.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'refused'") == []
 
     more = ("--no-owner", "-t", "unpriced", "--keep-going", "--allow-error", r"setting app\.tenant")

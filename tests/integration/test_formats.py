@@ -381,7 +381,7 @@ class TestPart:
         self, stored_once: dict[str, Stored], empty_target: Database, part: tuple[str, ...]
     ) -> None:
         result = stored_once["plain"].run("restore", "--into", empty_target.conninfo, *part)
-        assert_one_sentence(result, INPUT, "script, which psql runs as")
+        assert_one_sentence(result, INPUT, "script, which psql runs")
         assert list(compare.contents(empty_target.conninfo)) == ["large objects"]
 
 
@@ -431,7 +431,9 @@ class TestScript:
         assert back_up(source.conninfo, "plain", tmp_path / "two", spool_dir).exit_code == 0
         with_large_objects = Stored("plain", tmp_path / "two")
         assert_one_sentence(with_large_objects.run(*restore), RESTORE, f"The database {target.name} may hold a part")
-        assert_one_sentence(with_large_objects.run(*restore, "--single-transaction"), INPUT, "has large objects")
+        assert_one_sentence(
+            with_large_objects.run(*restore, "--single-transaction"), INPUT, "transactions for large objects"
+        )
 
     def test_what_a_server_lacks_is_no_damage(self, database: Database, tmp_path: Path, spool_dir: Path) -> None:
         database.execute("CREATE ROLE gone")

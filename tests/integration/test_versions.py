@@ -207,7 +207,9 @@ def test_a_server_that_no_pg_restore_of_the_backup_speaks_to(
     for more in ([], ["--allow-older"], ["--allow-older", "--jobs", 1]):
         assert_one_sentence(pgstow("restore", *into, *more), 2, told)
     scratch = pgstow("verify", "--from", tmp_path, "--level", "restore", "--scratch", old.conninfo())
-    assert_one_sentence(scratch, 2, rf"scratch server is too old.*16\.\d+.*one of PostgreSQL {NEWEST} or newer")
+    assert_one_sentence(
+        scratch, 2, rf"scratch server is too old.*16\.\d+.*Name a server of PostgreSQL {NEWEST} or newer"
+    )
     aside = pgstow(
         "restore", "--from", tmp_path, "--into", old.conninfo(), "-t", "shop.product", "--as", "x", "--keep-going"
     )
