@@ -48,7 +48,7 @@ def judge_spool(folder: Path, limit: int) -> Finding:
         return Finding(
             "spool",
             Severity.WARNING,
-            f"The file system of {folder.parent} can't punch holes: a table's file stays there until the whole table is dumped, "
+            f"The file system of {folder.parent} can't punch holes. So a table's file stays there until the whole table is dumped, "
             "even if the file is larger than the spool's limit.",
             "Name a folder on ext4, XFS, Btrfs or tmpfs by --spool-dir.",
         )

@@ -212,7 +212,7 @@ def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Findin
         return Finding(
             "overwriting",
             Severity.WARNING,
-            f"These credentials can overwrite objects under {' and '.join(areas)}, by a put without a condition: an attacker on this host "
+            f"These credentials can overwrite objects under {' and '.join(areas)}, by a put without a condition. An attacker on this host "
             "can replace the backups, or hide them if the bucket keeps versions.",
             "Don't grant storage.objects.delete, and give the bucket a retention policy."
             if store.url.startswith("gs:")
@@ -229,7 +229,7 @@ def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
         return Finding(
             "deleting",
             Severity.WARNING,
-            f"These credentials can delete objects under {' and '.join(areas)}: an attacker on this host can delete the backups, or "
+            f"These credentials can delete objects under {' and '.join(areas)}. An attacker on this host can delete the backups, or "
             "hide them if the bucket keeps versions.",
             f"Give this host credentials that can only create, and give the bucket {_lock_of(store)}. Prune from another host.",
         )

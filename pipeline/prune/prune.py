@@ -166,8 +166,8 @@ def _doomed(approved: Sequence[Decision], fresh: Sequence[Decision]) -> list[Bac
     """Return the backups that both plans drop. A cluster's backup and its members are returned only if both plans drop all of them.
 
     Members come before their cluster manifest. If an interrupted run had removed the cluster manifest first, its members would count as
-    separate backups, and the newest member of each database would stay forever. But if a cluster manifest lacks a member, it is useless, and
-    the next run removes it.
+    separate backups. The newest member of each database would then stay forever. But if a cluster manifest lacks a member, it is useless,
+    and the next run removes it.
     """
     agreed = {one.ref for one in approved if not one.keep} & {one.ref for one in fresh if not one.keep}
     spared = {one.head for one in fresh if one.ref not in agreed}

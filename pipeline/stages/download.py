@@ -53,8 +53,8 @@ def read_whole(file: File, reader: "ObjectReader") -> bytes:
 def download(store: StorageBackend, stored: StoredObject, replaced: list[str]) -> bytes:
     """Return the content of an object. Raises BackupDamaged, naming the object, if it is missing or differs from the manifest.
 
-    If somebody overwrote or deleted the object, and the store keeps versions, return the version that the manifest names, and add a sentence
-    about the object to ``replaced``. Raises StorageError if the store fails.
+    If somebody overwrote or deleted the object, and the store keeps versions, return the version that the manifest names. In this case, add
+    a sentence about the object to ``replaced``. Raises StorageError if the store fails.
     """
     try:
         return _checked(store, stored, lambda: store.get(stored.key, at_most=stored.size))

@@ -7,9 +7,10 @@ A file is whole once the program that writes the archive has closed it: pg_dump 
 (``pg_backup_directory.c``). The kernel's table of open files tells which files are open. Unlike a queue of notifications, the table can't
 miss an event, however late it is read.
 
-A file's name appears in the folder a moment before the file appears in the table. So a file that the table lacks counts as closed only if
-an earlier look saw it open, or if it had bytes before the table was read (whoever wrote the bytes had the file open). The table is trusted
-only after it has named a file of the folder, because the program may run on another machine, which has its own table.
+A file's name appears in the folder a moment before the file appears in the table. So a file that is missing from the table counts as
+closed in only two cases: an earlier look saw the file open, or the file had bytes before the table was read. (The program that wrote the
+bytes had the file open.) The spool trusts the table only after the table has named a file of the folder. The program may run on another
+machine, which has its own table.
 """
 
 import ctypes
