@@ -1,1 +1,1 @@
-"""An archive in a store, written and read. What a backup or a restore is for must not be known here."""
+"""Writes and reads an archive in a store. Code in this package must not know why the archive is written or read."""

@@ -11,8 +11,8 @@ from pipeline.events import Notice, Notify
 from storage_backends import InvalidStorageURL, StorageBackend, StorageError
 
 BackupResults: TypeAlias = list[Manifest | StorageError]
-"""A backup's manifest in each store, in the order of the stores; for a store that failed, its error. At least one is a manifest: if all
-stores fail, the last error is raised."""
+"""A result for each store, in the order of the stores: the backup's manifest, or the error if the store failed. At least one result is a
+manifest: if all stores fail, the last error is raised."""
 
 
 def committed(copies: BackupResults) -> list[Manifest]:
@@ -30,18 +30,18 @@ class Destination:
     members: list[Member] = field(default_factory=list)
     """The members of a cluster's backup."""
     outcome: Manifest | StorageError | None = None
-    """The manifest that is committed there, or the error for which there will be none; None if neither happened yet."""
+    """The manifest that was committed to the store, or the error for which the store was dropped; None if neither has happened yet."""
 
 
 class Destinations:
-    """All stores that the backup of ``database`` goes to. A store whose locks would end in the past is dropped at once.
+    """All stores that the backup of ``database`` goes to. A store whose objects would be locked until a past time is dropped at once.
 
     Raises InvalidRequest if there is no store, and InvalidStorageURL if all stores are dropped.
     """
 
     def __init__(self, stores: Sequence[StorageBackend], database: str, notify: Notify) -> None:
         if not stores:
-            raise InvalidRequest("A backup needs a store to go to.")
+            raise InvalidRequest("A backup needs at least one store.")
         self._all = [Destination(store) for store in stores]
         self._database = database
         self._notify = notify
@@ -57,11 +57,11 @@ class Destinations:
         return [destination for destination in self._all if destination.outcome is None]
 
     def drop(self, destination: Destination, error: StorageError) -> None:
-        """Go on without the destination, and notify of it. Raises ``error`` if all destinations have failed."""
+        """Continue without the destination, and notify the user. Raises ``error`` if all destinations have failed."""
         destination.outcome = error
         if all(isinstance(other.outcome, StorageError) for other in self._all):
             raise error
-        words = f"There is no backup of {self._database} in {destination.store.url}; the other stores go on without it."
+        words = f"There is no backup of {self._database} in {destination.store.url}; the backup continues in the other stores."
         self._notify(Notice(f"{words} {error}"))
 
     @property

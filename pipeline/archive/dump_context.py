@@ -9,19 +9,19 @@ from pipeline.postgres.dump import Dump, DumpCall
 from pipeline.postgres.statement_timeout import StatementTimeout
 
 TICK = 0.02
-"""Seconds between two looks at a dump. At 1 GB/s pg_dump writes 20 MB meanwhile."""
+"""Seconds between two looks at a dump. In this time, pg_dump writes 20 MB at 1 GB/s."""
 
 
 @dataclass(frozen=True, slots=True)
 class DumpContext:
-    """The parts that a dump in any format needs. Call everything from the thread that made ``workers``."""
+    """The parts that a dump in any format needs. Use them only from the thread that made ``workers``."""
 
     call: DumpCall
     statement_timeout: StatementTimeout
     writer: ArchiveWriter
     workers: Workers
     piece_size: int
-    """Bytes of a piece, which is read, hashed and compressed at once."""
+    """The size of a piece, in bytes. A piece is read, hashed and compressed as a whole."""
     notify: Notify
 
     def await_end(self, dump: Dump) -> None:

@@ -30,12 +30,12 @@ class Archive:
 
     manifest: Manifest
     toc_data: bytes
-    """The bytes of the table of contents, which other bytes may follow; empty for a script."""
+    """The bytes of the table of contents, possibly with other bytes after it; empty for a script."""
     toc: Toc
     files: dict[str, File]
     """The archive's files, by path."""
     lists: dict[str, tuple[str, ...]]
-    """By the path of each list of large objects: the paths of its large objects, in the list's order."""
+    """The paths of the large objects in each list, in the list's order. The keys are the lists' paths."""
     fetched: int
     """Bytes read from the store to open the archive."""
     replaced: tuple[str, ...]
@@ -60,13 +60,13 @@ class Archive:
         """Raise InvalidRequest if the archive is a single file, in which ``option`` can't change anything."""
         if self.is_stream:
             raise InvalidRequest(
-                f"{self.manifest.backup_id} has the format {self.format}: {option} is for the directory format."
+                f"{self.manifest.backup_id} has the format {self.format}: {option} works only with the directory format."
             )
 
     def with_roles(self, roles: Mapping[str, str]) -> "Archive":
-        """Return the archive with other roles: ``roles`` has the new names, by the names in the archive.
+        """Return the archive with renamed roles. ``roles`` has the new names, by the names in the archive.
 
-        Raises InvalidRequest if the archive is a single file, names one of the roles nowhere, or can't encode a new name.
+        Raises InvalidRequest if the archive is a single file, doesn't name one of the roles, or can't encode a new name.
         """
         if not roles:
             return self
@@ -77,8 +77,12 @@ class Archive:
     def choose(self, choice: EntrySelection) -> tuple[int, ...] | None:
         """Return the dump IDs of the chosen entries, in the order to restore them in; None for all entries.
 
-        Raises InvalidRequest if a pattern is invalid or matches nothing, or if the archive lacks a listed dump ID. Raises it also for a part of
-        a script, and for a list that changes the order of data in a single file.
+        Raises InvalidRequest in these cases:
+
+        - A pattern is invalid or matches nothing.
+        - The archive lacks a listed dump ID.
+        - The choice is a part of a script.
+        - The list changes the order of the data in a single file.
         """
         if choice.is_all:
             return None
@@ -91,14 +95,15 @@ class Archive:
         known = {entry.dump_id: entry for entry in self.toc.entries}
         if unknown := [dump_id for dump_id in choice.listed if dump_id not in known]:
             raise InvalidRequest(
-                f"The backup {self.manifest.backup_id} holds no entry {unknown[0]}: the list is another's. pgstow show --toc prints its own."
+                f"The backup {self.manifest.backup_id} has no entry {unknown[0]}: the list belongs to another backup. "
+                "pgstow show --toc prints this backup's list."
             )
         if self.is_stream:
             self._check_order([known[dump_id] for dump_id in choice.listed if known[dump_id].description in _WITH_DATA])
         return choice.listed
 
     def with_schemas(self, dump_ids: Collection[int], *, present: Collection[str]) -> tuple[int, ...]:
-        """Return the dump IDs in the archive's order, with those of the entries' schemas, and without those of schemas in ``present``."""
+        """Return the dump IDs in the archive's order. Adds the entries' schemas, and leaves out schemas in ``present``."""
         chosen = set(dump_ids)
         needed = {entry.namespace for entry in self.toc.entries if entry.dump_id in chosen}
         schemas = [entry for entry in self.toc.entries if entry.description == "SCHEMA"]
@@ -108,7 +113,7 @@ class Archive:
     def files_of(self, dump_ids: Collection[int] | None) -> list[File]:
         """Return the files that hold the entries' data, in the order of the dump IDs; None stands for all entries in the archive's order.
 
-        If the archive is a single file, return that file, which also holds all else.
+        If the archive is a single file, return that file, which holds all of the archive.
         """
         if self.is_stream:
             return self.manifest.files
@@ -119,7 +124,7 @@ class Archive:
         return [self.files[path] for entry in entries for path in (entry.filename, *self.lists.get(entry.filename, ()))]
 
     def tables_of(self, dump_ids: Collection[int] | None) -> Sequence[File | TableData]:
-        """Return the tables whose rows are among the entries' data; None stands for all entries."""
+        """Return the tables whose rows the entries hold; None stands for all entries."""
         if not self.is_stream:
             return [file for file in self.files_of(dump_ids) if file.kind == "table"]
         if dump_ids is None:
@@ -129,9 +134,9 @@ class Archive:
         return [table for table in self.manifest.tables if (table.schema_name, table.relation) in names]
 
     def uses_money(self, dump_ids: Collection[int] | None) -> bool:
-        """True if an entry has the type money, itself or by a domain or table on which it depends. None stands for all entries.
+        """True if an entry uses the type money, directly or through a domain or table on which it depends. None stands for all entries.
 
-        True also for a script, whose entries aren't known. A partial backup may lack the types of its tables: see :func:`has_types_of_money`.
+        Also True for a script, whose entries aren't known. A partial backup may lack the types of its tables: see :func:`has_types_of_money`.
         """
         entries = self.toc.entries if dump_ids is None else self.toc.with_needed(dump_ids)
         return self.format == "plain" or names_money(entries)
@@ -142,12 +147,12 @@ class Archive:
         for before, after in pairwise(listed):
             if position[before.dump_id] > position[after.dump_id]:
                 raise InvalidRequest(
-                    f"The list has the data of {before.tag} ({before.dump_id}) before that of {after.tag} ({after.dump_id}), which comes "
-                    f"first in the archive. One in the {self.format} format is read from its start: leave the order of the data as it is."
+                    f"The list has the data of {before.tag} ({before.dump_id}) before the data of {after.tag} ({after.dump_id}), but the "
+                    f"archive has them the other way round. pg_restore reads the {self.format} format from its start: keep the archive's order."
                 )
 
     def _in_order(self, dump_ids: Set[int]) -> tuple[int, ...]:
-        """Return the dump IDs in the archive's order, which a list for pg_restore should have."""
+        """Return the dump IDs in the archive's order. A list for pg_restore should have this order."""
         return tuple(entry.dump_id for entry in self.toc.entries if entry.dump_id in dump_ids)
 
 
@@ -155,9 +160,9 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
     """Read the table of contents and the lists of large objects, and check them.
 
     Raises:
-        InvalidRequest: the manifest isn't a database's, or the memory limit is too low for its objects.
+        InvalidRequest: the manifest doesn't describe a backup of a database, or the memory limit is too low for its objects.
         BackupDamaged: an object or a list is damaged, or the manifest lacks a file that the archive names.
-        DumpFailed: the table of contents is damaged, or of an unknown version.
+        DumpFailed: the table of contents is damaged or has an unknown version.
         StorageError: the store fails.
     """
     if manifest.kind != "database":
@@ -196,15 +201,15 @@ def dump_format(manifest: Manifest) -> Format:
 
 
 def check_format(manifest: Manifest, wanted: Format | None) -> None:
-    """Raise InvalidRequest unless the archive has the ``wanted`` format; None for any. pg_restore converts no formats."""
+    """Raise InvalidRequest unless the archive has the ``wanted`` format; None accepts any format. pg_restore can't convert formats."""
     if wanted not in {None, dump_format(manifest)}:
         raise InvalidRequest(
-            f"{manifest.backup_id} has the format {dump_format(manifest)}: it can be written as that, or as a plain script."
+            f"{manifest.backup_id} has the format {dump_format(manifest)}: pgstow can write it in this format, or as a plain script."
         )
 
 
 def read_head(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> tuple[str, bytes]:
-    """Return the name and the bytes that ``pg_restore --list`` needs of an archive: ``toc.dat``, or the beginning of the single file.
+    """Return the name and the bytes of the file that ``pg_restore --list`` needs: ``toc.dat``, or the beginning of the single file.
 
     Fetches only the objects that hold these bytes. Raises InvalidRequest for a script, BackupDamaged if an object is damaged, DumpFailed if
     a single file's table of contents is damaged, and StorageError.
@@ -231,7 +236,7 @@ def _read_head(manifest: Manifest, reader: ObjectReader) -> tuple[bytes, bytes, 
         head += part
         if len(head) > LARGEST_WHOLE:
             raise BackupDamaged(f"{file.path} has no table of contents in its first {LARGEST_WHOLE} bytes.")
-        if len(head) < 2 * tried:  # so that a long table of contents isn't parsed again and again
+        if len(head) < 2 * tried:  # so that a long table of contents isn't parsed after each part
             continue
         tried = len(head)
         with suppress(TocCutShort):
@@ -243,7 +248,7 @@ def single_file(manifest: Manifest) -> File:
     """Return the file of a backup that has a single file. Raises BackupDamaged if the manifest names no file or several files."""
     if len(manifest.files) != 1:
         raise BackupDamaged(
-            f"The manifest of {manifest.backup_id} names {counted(len(manifest.files), 'file')} instead of a single one."
+            f"The manifest of {manifest.backup_id} names {counted(len(manifest.files), 'file')} instead of one."
         )
     return manifest.files[0]
 
@@ -252,6 +257,6 @@ def _toc_file(manifest: Manifest) -> File:
     found = next((file for file in manifest.files if file.path == TOC_NAME), None)
     if found is None:
         raise BackupDamaged(
-            f"The manifest of {manifest.backup_id} names no {TOC_NAME}; nothing can be restored without it."
+            f"The manifest of {manifest.backup_id} names no {TOC_NAME}; without it, nothing can be restored."
         )
     return found

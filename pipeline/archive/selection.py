@@ -1,4 +1,4 @@
-"""Which entries of an archive are restored: the user's choice."""
+"""The user's choice of the entries of an archive to restore."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class EntrySelection:
     tables: tuple[str, ...] = ()
     schemas: tuple[str, ...] = ()
     indexes: tuple[str, ...] = ()
-    """Names, each with or without a schema and a dot before it. The same holds for functions and triggers."""
+    """Names of indexes. A schema and a dot may stand before each name, also before the names of functions and triggers."""
     functions: tuple[str, ...] = ()
     """Names of functions with the types of the arguments, as ``pg_restore --list`` shows them."""
     triggers: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class EntrySelection:
 
     def __post_init__(self) -> None:
         if self.listed and (self.by_pattern or self.excludes):
-            raise InvalidRequest("A list of entries says what to take: leave out the patterns for tables and schemas.")
+            raise InvalidRequest("A list of entries already says what to restore: leave out names and patterns.")
 
     @property
     def by_pattern(self) -> bool:
@@ -45,7 +45,7 @@ class EntrySelection:
 
     @property
     def is_whole(self) -> bool:
-        """True if the database as a whole is restored, except what is excluded."""
+        """True if the whole database is restored, except excluded entries."""
         return not (self.by_pattern or self.listed)
 
     @property
@@ -60,7 +60,7 @@ class EntrySelection:
     def select(self, toc: Toc) -> tuple[set[int], list[TocEntry]]:
         """Return the dump IDs of the entries that names and patterns choose, and the entries that :meth:`lost` returns.
 
-        Raises InvalidRequest if a pattern is invalid, or if what is to be chosen matches nothing. A pattern to exclude may match nothing.
+        Raises InvalidRequest if a pattern is invalid, or if a name or pattern to restore matches nothing. A pattern to exclude needs no match.
         """
         named = set[int]()
         for kind, names in (("index", self.indexes), ("function", self.functions), ("trigger", self.triggers)):
@@ -73,11 +73,11 @@ class EntrySelection:
         return leave_out(toc, chosen, self._excluded(toc))
 
     def check_new(self, toc: Toc) -> None:
-        """Raise InvalidRequest if a chosen definition needs an excluded entry, which a new database can't have."""
+        """Raise InvalidRequest if a chosen definition needs an excluded entry, because a new database lacks the excluded object."""
         if self.excludes and (found := first_needing(toc, self.select(toc)[0], self._excluded(toc))):
             entry, needed = map(describe, found)
             raise InvalidRequest(
-                f"The {entry} needs the {needed}, which is excluded. Exclude both or none, or restore into a database that has the {needed}."
+                f"The {entry} needs the {needed}, which is excluded. Exclude both or neither, or restore into a database that has the {needed}."
             )
 
     def _excluded(self, toc: Toc) -> set[int]:

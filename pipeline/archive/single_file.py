@@ -1,4 +1,4 @@
-"""A backup that is a single file: an archive in the custom or the tar format, or a script. Writes it from a program's stream, and reads it."""
+"""Writes and reads a backup that is a single file: an archive in the custom or the tar format, or a script."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from pipeline.stages.spool import Piece
 from pipeline.stages.stream_validator import StreamValidator
 
 STREAM_NAMES: dict[Format, str] = {"custom": "archive.dump", "tar": "archive.tar", "plain": "script.sql"}
-"""The name of the file, by each format that has a single file."""
+"""The name of the file, by format. Each of these formats has a single file."""
 
 _INTERVAL = 0.2  # seconds between reports of progress
 
@@ -32,8 +32,8 @@ def pass_on(
 
     While the writer has no room, the output waits in the pipe. ``expected`` is the estimated number of bytes, for progress.
 
-    Raises DumpFailed if the program fails or its output isn't whole, LocalResourceExhausted if a disk is full, and what ``workers.collect``
-    raises.
+    Raises DumpFailed if the program fails or its output isn't whole, LocalResourceExhausted if a disk is full, and the errors of
+    ``workers.collect``.
     """
     writer, workers, piece_size, notify = context.writer, context.workers, context.piece_size, context.notify
     index, reported, ended = 0, 0.0, False
@@ -44,7 +44,7 @@ def pass_on(
             continue
         data, ended = read
         if ended:
-            context.await_end(dump)  # its own failure is raised before any fault in its output
+            context.await_end(dump)  # if the program failed, raise this error before any error in its output
         writer.write(Piece(name, index, data, last=ended))
         index += 1
         try:
@@ -74,7 +74,7 @@ def read_stream(
 
     Raises:
         BackupDamaged: the file isn't what was dumped.
-        DumpFailed: the file is no whole archive or script.
+        DumpFailed: the file is not a whole archive or script.
         RestoreFailed: pg_restore can't read the file.
         ProgramMissing: there is no pg_restore that fits.
         LocalResourceExhausted: the workspace can't be made.
@@ -111,4 +111,4 @@ def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
 
 
 def _unreadable(error: RestoreFailed) -> DumpFailed:
-    return DumpFailed(f"pg_restore can't read what pg_dump wrote, so it is no backup. {error}")
+    return DumpFailed(f"pg_restore can't read pg_dump's output, so no backup was made. {error}")

@@ -1,4 +1,4 @@
-"""Turns pieces of an archive's files into objects in the stores: hashes, compresses, packs and uploads them at once, in bounded memory."""
+"""Hashes, compresses and packs pieces of an archive's files, and uploads them as objects to the stores, in bounded memory."""
 
 import hashlib
 from collections.abc import Sequence
@@ -41,25 +41,26 @@ class _Passing:
     file: ArchivedFile
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     frames: dict[int, tuple[bytes, int, bool]] = field(default_factory=dict)
-    """Frames that are ready before an earlier frame, by index: the frame, its uncompressed size in bytes, and whether it is the last."""
+    """Frames that are ready before an earlier frame, by index: the frame, its uncompressed size in bytes, and True if it is the last."""
     next_frame: int = 0
 
 
 @dataclass(slots=True)
 class _OnItsWay:
     draft: Draft
-    """The object. All stores are sent the same memory."""
+    """The object. The uploads to all stores share its memory."""
     copies: int
-    """Stores to which the object is still being sent."""
+    """The number of stores to which the object is still being sent."""
 
 
 class ArchiveWriter:
-    """Writes the objects of one backup under ``prefix``, to each destination. The thread that owns ``workers`` makes all calls.
+    """Writes the objects of one backup under ``prefix``, to each destination. Only the thread that made ``workers`` may call it.
 
-    If each :meth:`write` follows a :meth:`has_room`, the bytes in flight stay under ``limits.memory``: pieces to be compressed, frames that
-    wait for an object to be full, and objects on their way. More destinations need no more memory: the slowest destination sets the pace.
+    If the caller calls :meth:`write` only after :meth:`has_room` returned True, the bytes in memory stay under ``limits.memory``. These are
+    pieces to compress, frames that wait until an object is full, and objects that are being uploaded. More destinations need no more memory:
+    the slowest destination sets the pace.
 
-    A destination that fails is dropped. If all destinations fail, ``workers.collect`` raises the last StorageError.
+    If a destination fails, the writer drops it. If all destinations fail, ``workers.collect`` raises the last StorageError.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class ArchiveWriter:
         self._workers = workers
         self._prefix = prefix
         self._memory = limits.memory
-        # zstd's own memory, which grows with its level, stays under the limit too, on top of the data's.
+        # zstd's own memory grows with its level. It comes on top of the data's memory, and stays under the same limit.
         threads = max(1, min(limits.threads, limits.memory // compressor.context_size(limits.piece_size)))
         self._longest_queue = 2 * threads * limits.piece_size
         self._compressor = compressor
@@ -88,14 +89,15 @@ class ArchiveWriter:
         self._on_their_way: dict[int, _OnItsWay] = {}
         self._raw = self._waiting = self._sending = 0
         self.read = self.done = self.stored = 0
-        """Bytes received; bytes among them whose objects are in every store; and bytes of objects in all stores together."""
+        """``read`` has the bytes received. ``done`` has the bytes whose objects are in every store. ``stored`` has the bytes of the objects in
+        all stores together."""
 
     def has_seen(self, path: str) -> bool:
         """True if the writer received a piece of this file."""
         return path in self._files or path in self._passing
 
     def has_room(self, size: int) -> bool:
-        """True if the writer can take a piece of ``size`` bytes now. If False, it can after some calls of ``workers.collect``."""
+        """True if the writer can take a piece of ``size`` bytes now. If not, call ``workers.collect``, then ask again."""
         queue_is_long = self._raw > self._longest_queue
         in_flight = 2 * self._raw + self._waiting + self._packer.held + self._sending
         if not queue_is_long and in_flight + 2 * size <= self._memory:
@@ -106,7 +108,7 @@ class ArchiveWriter:
         return False
 
     def write(self, piece: Piece) -> None:
-        """Take a file's next piece. Pieces of one file come in order; pieces of several files may alternate."""
+        """Take a file's next piece. The pieces of one file come in order, and pieces of other files may come between them."""
         passing = self._passing.setdefault(piece.name, _Passing(ArchivedFile(piece.name)))
         file = passing.file
         passing.digest.update(piece.data)
@@ -120,13 +122,13 @@ class ArchiveWriter:
         self._compressing.submit(partial(self._compressor.frame, piece.data), partial(self._take_frame, piece))
 
     def report(self, to_come: int = 0, current: Sequence[str] = ()) -> None:
-        """Notify of the progress. ``to_come`` is the bytes that are expected still, and ``current`` names the tables in progress."""
+        """Notify of the progress. ``to_come`` is the number of bytes still expected, and ``current`` names the tables in progress."""
         self._notify(Progress(self.done, self.read + to_come, self.stored, tuple(current)))
 
     def finish(self) -> list[ArchivedFile]:
-        """Wait until each destination has all objects, or is dropped. Return the files in the order in which they became whole.
+        """Wait until each destination has all objects, or is dropped. Return the files in the order in which they were completed.
 
-        No piece may follow. Raises StorageError if all destinations fail.
+        Call :meth:`write` no more. Raises StorageError if all destinations fail.
         """
         while self._compressing.pending:
             self._collect()
@@ -191,7 +193,7 @@ class ArchiveWriter:
 
 
 def _upload(destination: Destination, key: str, body: bytearray) -> StoredObject | StorageError | None:
-    """Upload an object. Return the stored object, or the error; None if the destination was dropped before the upload's turn."""
+    """Upload an object. Return the stored object or the error. Return None if the destination was dropped before the upload began."""
     if destination.outcome is not None:
         return None
     try:

@@ -1,1 +1,1 @@
-"""``pgstow backup`` of one database. What concerns a restore or a whole server must not enter."""
+"""``pgstow backup`` of one database. Code for restores or for whole servers must not be here."""

@@ -1,4 +1,4 @@
-"""Back up one database."""
+"""Backs up one database."""
 
 from collections.abc import Sequence
 
@@ -20,11 +20,11 @@ from storage_backends import StorageBackend
 
 
 def back_up(request: BackupRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Dump the database once into all stores, and commit the backup in each. Return the manifest of each store, or the store's error.
+    """Dump the database once into all stores, and commit the backup in each. Return each store's manifest, or its error.
 
-    The manifest is put last, so the backup exists once this returns. If a store fails, the backup goes on in the others.
+    The manifest is put last, so the backup exists once this function returns. If a store fails, the backup continues in the other stores.
 
-    Raises BackupRunning if another backup of the database is under way, another PipelineError if the dump fails, or StorageError if all
+    Raises BackupRunning if another backup of the database is running, another PipelineError if the dump fails, or StorageError if all
     stores fail.
     """
     with Server(request.source) as server:

@@ -1,4 +1,4 @@
-"""The directory format: pgstow takes the files of pg_dump while pg_dump writes them."""
+"""Backs up in the directory format. pgstow reads pg_dump's files while pg_dump writes them."""
 
 import math
 import time
@@ -30,7 +30,7 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
     if not spool.punches_holes:
         context.notify(
             Notice(
-                "The spool's file system can't punch holes, so a table's whole file stays on disk until it is dumped."
+                "The spool's file system can't punch holes, so a table's file stays on disk until the whole table is dumped."
             )
         )
     toc_data = bytearray()
@@ -62,7 +62,7 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
     large_objects.finish(toc)
     while progress.asking or context.statement_timeout.asking or large_objects.asking:
         workers.collect(timeout=TICK)
-    server.release_snapshot()  # all workers of pg_dump have ended, so none needs the snapshot
+    server.release_snapshot()  # pg_dump's workers have ended, so they no longer need the snapshot
     for line in dump.warnings():
         context.notify(Notice(line))
     return toc
@@ -71,16 +71,18 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
 def describe_files(archived: Sequence[ArchivedFile], toc: Toc) -> list[File]:
     """Return the manifest's descriptions of the archive's files.
 
-    Raises DumpFailed if a file of the table of contents, a large object, or the end of a table's data is missing.
+    Raises DumpFailed if a file that the table of contents names, a large object, or the end of a table's data is missing.
     """
     entries = {entry.filename: entry for entry in toc.data_entries}
     passed = {file.path for file in archived}
     if missing := sorted(entries.keys() - passed):
-        raise DumpFailed(f"pg_dump ended well, but left no {missing[0]} ({len(missing)} of its files are missing).")
+        raise DumpFailed(
+            f"pg_dump reported success but did not write {missing[0]} ({counted(len(missing), 'file')} missing in all)."
+        )
     listed = sum(file.lines for file in archived if _kind(file, entries) == "large_object_toc")
     present = sum(1 for file in archived if _kind(file, entries) == "large_object")
     if listed != present:
-        raise DumpFailed(f"pg_dump ended well, but left {present} of {counted(listed, 'large object')}.")
+        raise DumpFailed(f"pg_dump reported success but wrote {present} of {counted(listed, 'large object')}.")
     return [_describe_file(file, entries) for file in archived]
 
 
@@ -92,9 +94,9 @@ def _describe_file(file: ArchivedFile, entries: Mapping[str, TocEntry]) -> File:
         return described
     if kind == "large_object_toc":
         return described.model_copy(update={"dump_id": entry.dump_id})
-    # The mark must be a whole line: a value may end with \\. too, and empty lines may follow it.
+    # The end mark must be a line by itself, because a value may also end with \\. before empty lines.
     if file.tail.removeprefix(b"\n") != COPY_END:
-        raise DumpFailed(f"pg_dump ended well, but the data of {entry.namespace}.{entry.tag} is cut short.")
+        raise DumpFailed(f"pg_dump reported success, but the data of {entry.namespace}.{entry.tag} is cut short.")
     return described.model_copy(
         update={
             "dump_id": entry.dump_id,

@@ -1,4 +1,4 @@
-"""Find out what a backup would take from pg_dump itself. Nothing is written to a store."""
+"""Asks pg_dump what a backup would contain. Nothing is written to a store."""
 
 import time
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ class PlannedTable:
     schema: str
     relation: str
     size: int
-    """Bytes of the table on the server's disk, TOAST included, indexes excluded."""
+    """The table's size on the server's disk in bytes, with TOAST data and without indexes."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackupPlan:
-    """What a backup would take."""
+    """The content of a backup that would be made."""
 
     cluster: str
     database: str
@@ -39,11 +39,11 @@ class BackupPlan:
     large_objects: bool
     """True if large objects would be dumped."""
     entries: int
-    """The number of all entries in the archive's table of contents."""
+    """The number of entries in the archive's table of contents."""
 
 
 def plan_backup(request: BackupRequest) -> BackupPlan:
-    """Start pg_dump as a backup does, and stop it once it has written its table of contents. Return the plan. Raises PipelineError."""
+    """Start pg_dump as a backup does, and stop it once it has written the table of contents. Return the plan. Raises PipelineError."""
     with Workspace(request.limits.spool_parent) as workspace, Server(request.source) as server:
         program = find_dumper("pg_dump", server, request)
         call = DumpCall(program, request.source, workspace, server, "pgstow dry run", request.lock_wait_timeout)
@@ -65,7 +65,7 @@ def plan_backup(request: BackupRequest) -> BackupPlan:
 
 
 def _await_toc(dump: DirectoryDump) -> Toc:
-    """Return the table of contents once it is whole. pg_dump writes it before any data. Raises DumpFailed if pg_dump fails before."""
+    """Wait for the whole table of contents and return it. pg_dump writes it before any data. Raises DumpFailed if pg_dump fails first."""
     path = dump.folder / TOC_NAME
     while True:
         ended = dump.has_ended()

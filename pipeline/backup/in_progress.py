@@ -53,12 +53,12 @@ class ManifestDraft:
     files: Sequence[File] = ()
     tables: Sequence[TableData] = ()
     totals: Totals | None = None
-    """The sums over a cluster's members; None if pgstow is to sum up ``files``, ``tables`` and the stored objects."""
+    """The sums over a cluster's members. If None, pgstow sums up ``files``, ``tables`` and the stored objects."""
 
 
 @dataclass(slots=True)
 class BackupInProgress:
-    """A backup under way: its reference, its destinations, and the durations of its stages."""
+    """A running backup: its reference, its destinations, and the durations of its stages."""
 
     request: BackupRequest
     ref: BackupRef
@@ -66,7 +66,7 @@ class BackupInProgress:
     notify: Notify
     started_at: datetime
     durations: dict[str, float] = field(default_factory=dict)
-    """The seconds that each stage took, by its name."""
+    """The duration of each stage in seconds, by the stage's name."""
     _clock: float = field(default_factory=time.monotonic)
 
     @classmethod
@@ -78,7 +78,7 @@ class BackupInProgress:
         stores: Sequence[StorageBackend],
         notify: Notify,
     ) -> "BackupInProgress":
-        """Return a new backup that begins now. pgstow files it under the name ``database``.
+        """Return a new backup that begins now. It is stored under the name ``database``.
 
         Raises InvalidRequest if ``stores`` is empty, and StorageError if no store can take the backup.
         """
@@ -88,18 +88,18 @@ class BackupInProgress:
 
     @property
     def session_name(self) -> str:
-        """The application name of all the backup's sessions on the server."""
+        """The application name of the backup's sessions on the server."""
         return f"pgstow {self.ref.backup_id}"
 
     def ended(self, stage: str) -> None:
-        """Record in ``durations`` that a stage has ended. It began when the previous stage ended, or when the backup began."""
+        """Record the duration of a stage that has ended. The stage began when the previous stage ended, or when the backup began."""
         now = time.monotonic()
         self.durations[stage] = round(now - self._clock, 3)
         self._clock = now
 
     @contextmanager
     def dump_context(self, server: Server, program: Program) -> Iterator[DumpContext]:
-        """Yield what a dump by ``program`` needs. At the end of the block, the threads have ended and the working folder is removed.
+        """Yield the parts that a dump by ``program`` needs. After the block, the threads have ended and the working folder is removed.
 
         Raises LocalResourceExhausted if the folder can't be made.
         """
@@ -107,7 +107,7 @@ class BackupInProgress:
         with Workers() as workers, Workspace(limits.spool_parent) as workspace, ExitStack() as stack:
             reached = request.source.at(server.host, server.hostaddr, server.port)
             watcher = server
-            if reached.role and request.statement_timeout:  # the login's statements are hidden from another role
+            if reached.role and request.statement_timeout:  # another role can't see the statements of the login role
                 watcher = stack.enter_context(Server(reached.acting_as(None)))
             yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
@@ -121,9 +121,9 @@ class BackupInProgress:
             )
 
     def commit(self, draft: ManifestDraft) -> BackupResults:
-        """Put the backup's manifest into each open destination. Return the manifest of each store, or the store's error.
+        """Put the backup's manifest into each open destination. Return each store's manifest, or its error.
 
-        All objects have to be stored by now. Raises DumpFailed if the manifest is too long, and StorageError if no store takes it.
+        All objects must be stored before. Raises DumpFailed if the manifest is too long, and StorageError if all stores fail.
         """
         self.notify(Started("Committing"))
         for destination in self.destinations.open:
@@ -165,11 +165,11 @@ class BackupInProgress:
 
 
 def _check_clocks(manifest: Manifest, now: datetime) -> None:
-    """Raise StorageError if a time in the manifest is so far after the store's ``now`` that no reader would believe the backup."""
+    """Raise StorageError if a time in the manifest is so far after the store's ``now`` that readers would reject the manifest."""
     if reason := doubt(manifest, now, now):
         raise StorageError(
-            f"The backup {manifest.backup_id} isn't committed, since no reader would believe it: {reason}. "
-            "Correct the clock that is off: this machine's, the database server's or the store's."
+            f"The backup {manifest.backup_id} isn't committed, because pgstow would reject its manifest: {reason}. "
+            "Correct the clock that is wrong: this machine's, the database server's or the store's."
         )
 
 
@@ -178,8 +178,8 @@ def _dump(manifest: Manifest) -> bytes:
     data = dump_manifest(manifest)
     if len(data) > LONGEST_MANIFEST:
         raise DumpFailed(
-            f"The manifest of {manifest.database} would have {len(data)} bytes, more than the {LONGEST_MANIFEST} that pgstow reads: "
-            "it has too many tables and large objects for one backup, so back it up in parts."
+            f"The manifest of {manifest.database} would have {len(data)} bytes, and pgstow reads at most {LONGEST_MANIFEST}. "
+            "The database has too many tables and large objects for one backup: back it up in parts."
         )
     return data
 
@@ -197,25 +197,25 @@ def _totals(files: Sequence[File], tables: Sequence[TableData], objects: Sequenc
 
 
 def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[StoredObject], datetime]:
-    """Store a list for ``sha256sum -c`` beside the destination's objects. Return the objects and the list, and the time by the store's clock.
+    """Store a list for ``sha256sum -c`` beside the destination's objects. Return all objects, with the list, and the store's time.
 
-    Without objects, store nothing. Return an empty list and the time by this machine's clock. Raises StorageError.
+    If there are no objects, store nothing, and return an empty list and this machine's time. Raises StorageError.
     """
     objects = [destination.objects[number] for number in sorted(destination.objects)]
     if not objects:
-        return [], datetime.now(UTC)  # a cluster manifest: its members were compared with the store's clock
+        return [], datetime.now(UTC)  # a cluster manifest, whose members were already compared with the store's clock
     lines = [f"{stored.sha256}  {stored.key.removeprefix(ref.data_prefix)}\n" for stored in objects]
     sums, stored_at = upload_timed(destination.store, ref.data_prefix + CHECKSUMS_NAME, "".join(lines).encode())
     return [*objects, sums], stored_at
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """Return the newest earlier manifest of this database that can be believed; None if no manifest can be found or read."""
+    """Return the newest earlier manifest of this database that is believed; None if no manifest can be found or read."""
     try:
         newest = newest_believed(store, ref.cluster, ref.database, notify)
     except AccessDenied:
-        return None  # the credentials can only create objects; pgstow check says so
+        return None  # the credentials can only create objects; pgstow check reports this
     except (StorageError, PipelineError) as exc:
-        notify(Notice(f"The manifest names none before it, since that can't be read. {exc}"))
+        notify(Notice(f"The manifest names no previous backup, because its manifest can't be read. {exc}"))
         return None
     return None if newest is None else Previous(backup_id=newest.manifest.backup_id, sha256=newest.sha256)

@@ -1,4 +1,4 @@
-"""Check that each large object was dumped whole. The file of a large object has no mark at its end, so the server is asked for its size."""
+"""Checks that each large object was dumped whole. A large object's file has no end mark, so pgstow asks the server for the object's size."""
 
 import re
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from pipeline.postgres.toc import Toc
 
 _FILE = re.compile(r"blob_(\d+)\.dat")
 """_StartLO() in pg_backup_directory.c."""
-_BATCH = 1000  # large objects for each query, which takes the server some 10 ms
+_BATCH = 1000  # large objects in each query, which takes the server about 10 ms
 
 
 class LargeObjectCheck:
     """Compares the size of each large object's file with the object's size on the server.
 
-    The session that exported the dump's snapshot asks for the sizes while the dump goes on. ``workers.collect`` raises DumpFailed if a
+    The session that exported the dump's snapshot asks for the sizes during the dump. ``workers.collect`` raises DumpFailed if a
     large object isn't whole.
     """
 
@@ -30,11 +30,11 @@ class LargeObjectCheck:
 
     @property
     def asking(self) -> bool:
-        """True while a query is under way."""
+        """True while a query runs."""
         return self._asking.pending > 0
 
     def passed(self, file: str, size: int) -> None:
-        """Record that a whole file of the archive has passed. ``size`` is its bytes. Files other than large objects are ignored."""
+        """Record that a whole file of the archive has passed. ``size`` is the file's size in bytes. Only files of large objects count."""
         if (match := _FILE.fullmatch(file)) is None:
             return
         self._sizes[int(match[1])] = size
@@ -43,9 +43,9 @@ class LargeObjectCheck:
             self._ask()
 
     def finish(self, toc: Toc) -> None:
-        """Ask for the remaining sizes, once all files have passed. Call :meth:`Workers.collect` until ``asking`` is False.
+        """Ask for the remaining sizes, once all files have passed. Then call :meth:`Workers.collect` until ``asking`` is False.
 
-        If the archive has large objects, also compare their number: pg_dump dumps either all large objects or none.
+        If the archive has large objects, also compare their number with the server's: pg_dump dumps either all large objects or none.
         """
         self._ask()
         if any(entry.description == "BLOBS" for entry in toc.data_entries):
@@ -57,16 +57,17 @@ class LargeObjectCheck:
             self._asking.submit(partial(self._server.large_object_sizes, list(sizes)), partial(_compare, sizes))
 
 
-def _compare(dumped: Mapping[int, int], there: Mapping[int, int]) -> None:
+def _compare(dumped: Mapping[int, int], on_server: Mapping[int, int]) -> None:
     for oid, size in dumped.items():
-        if there[oid] != size:
+        if on_server[oid] != size:
             raise DumpFailed(
-                f"pg_dump ended well, but the large object {oid} is not whole: {size:,} bytes of {there[oid]:,} were dumped. Back up again."
+                f"pg_dump reported success but dumped {size:,} bytes of the large object {oid}, which has {on_server[oid]:,} bytes. "
+                "Back up again."
             )
 
 
-def _compare_count(dumped: int, there: int) -> None:
-    if there != dumped:
+def _compare_count(dumped: int, on_server: int) -> None:
+    if on_server != dumped:
         raise DumpFailed(
-            f"pg_dump ended well, but dumped {dumped:,} of {counted(there, 'large object')}. Back up again."
+            f"pg_dump reported success but dumped {dumped:,} of {counted(on_server, 'large object')}. Back up again."
         )

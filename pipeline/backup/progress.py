@@ -1,4 +1,4 @@
-"""Report a backup's progress, a few times a second."""
+"""Reports a backup's progress, a few times a second."""
 
 import time
 from contextlib import suppress
@@ -14,7 +14,7 @@ from pipeline.stages.spool import Spool
 _INTERVAL = 0.2  # seconds
 
 _Announced = dict[str, tuple[str, int]]
-"""For each file: its table, and an estimate of the file's bytes."""
+"""For each file: its table, and an estimate of the file's size in bytes."""
 
 
 class BackupProgress:
@@ -28,13 +28,13 @@ class BackupProgress:
     def expect(self, toc_data: bytes, server: Server) -> None:
         """Take the bytes of the table of contents, and ask the server for estimates of the files' sizes.
 
-        A thread of its own asks, because many thousands of tables take seconds. Meanwhile the calling thread has to bound the spool.
+        Another thread asks, because the answer takes seconds for many thousands of tables, and the calling thread must watch the spool.
         """
         self._asking.submit(partial(_announce, toc_data, server), self._announced.update)
 
     @property
     def asking(self) -> bool:
-        """True while the server is being asked."""
+        """True while a query runs."""
         return self._asking.pending > 0
 
     def report(self, writer: ArchiveWriter, spool: Spool) -> None:

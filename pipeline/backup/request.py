@@ -1,4 +1,4 @@
-"""What to back up, and how."""
+"""The request for a backup of one database."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,18 +15,18 @@ from pipeline.stages.compress import DEFAULT_LEVEL
 
 @dataclass(frozen=True, slots=True)
 class BackupRequest:
-    """One database to back up, and how.
+    """A database to back up, and how.
 
-    Raises InvalidRequest if the limits' memory can't hold two objects of the largest size, or if an option of pg_dump doesn't fit.
+    Raises InvalidRequest if two objects of the largest size don't fit into the memory limit, or if an option of pg_dump doesn't fit the format.
     """
 
     source: Conninfo
-    """The database. pgstow's own sessions act as the selection's role."""
+    """The database. pgstow's sessions act as the selection's role."""
     cluster: str | None = None
     """The cluster's name in the store; None for the server's host, with its port if that isn't 5432."""
     selection: Selection = field(default_factory=Selection)
     format: Format = "directory"
-    """The format of pg_dump. Only the directory format has several jobs."""
+    """The format, by pg_dump's name. Only the directory format allows several jobs."""
     level: int = DEFAULT_LEVEL
     """zstd's compression level."""
     limits: Limits = field(default_factory=Limits)
@@ -45,10 +45,10 @@ class BackupRequest:
         for given in self.selection.options:
             if given.option.plain_only and self.format != "plain":
                 raise InvalidRequest(
-                    f"pg_dump ignores {given.option.name} unless the format is plain: give the option when you restore, or take --format plain."
+                    f"pg_dump ignores {given.option.name} unless the format is plain: give the option when you restore, or use --format plain."
                 )
         if unknown := [name for name in self.selection.values("--encoding") if not can_dump_in(name)]:
             raise InvalidRequest(
-                f"{unknown[0]!r} is no encoding that pgstow dumps in: write one that a database can have, such as UTF8 or LATIN1."
+                f"pgstow can't dump in the encoding {unknown[0]!r}: name an encoding that a database can have, such as UTF8 or LATIN1."
             )
         object.__setattr__(self, "source", self.source.acting_as(self.selection.role))

@@ -1,4 +1,4 @@
-"""Begin a backup again after an error that may pass."""
+"""Retries a backup after an error that may pass."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -30,13 +30,14 @@ def back_up_with_retries(
 def with_retries(
     attempt: Callable[[], BackupResults], notify: Notify, *, retries: int, sleep: Callable[[float], None] = time.sleep
 ) -> BackupResults:
-    """Return the results of ``attempt``. Call it again, up to ``retries`` times, after ServerUnavailable or DumpInterrupted.
+    """Call ``attempt`` and return its results. Call it again, up to ``retries`` times, after ServerUnavailable or DumpInterrupted.
 
-    BackupRunning is raised after the first attempt. Later it is retried too: the server may still keep the session of the previous attempt.
-    Any other error is raised at once, a store's too, since every request to the store was retried already.
+    If the first attempt raises BackupRunning, raise it. After a later attempt, retry, because the server may still have the session of the
+    previous attempt. Raise any other error at once, even a store's error, because each request to the store was already retried.
 
-    Each attempt is a new backup with its own ID. A failed attempt leaves objects in the store, but no manifest, and so no backup.
-    ``sleep`` takes seconds: 5 after the first attempt, then twice as many each time, up to 300.
+    Each attempt is a new backup with its own ID. A failed attempt leaves objects in the store, but without a manifest they are no backup.
+
+    ``sleep`` gets the seconds to wait: 5 after the first attempt, then twice as long each time, up to 300.
     """
     for retry in range(1, retries + 1):
         try:

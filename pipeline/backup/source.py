@@ -1,4 +1,4 @@
-"""The server that is backed up, as a manifest describes it."""
+"""Describes the backed-up server for the manifest, and finds the program to dump it."""
 
 from datetime import UTC, datetime
 
@@ -14,17 +14,17 @@ from pipeline.selection import Selection
 
 
 def check_server_clock(snapshot_at: datetime) -> None:
-    """Raise DumpFailed if the database server's clock is over 15 minutes ahead of this machine's: no reader would believe the backup."""
+    """Raise DumpFailed if the database server's clock is over 15 minutes ahead of this machine's: readers would reject the manifest."""
     now = datetime.now(UTC)
     if doubt_time(snapshot_at, now, now):
         raise DumpFailed(
-            f"The database server's clock says {snapshot_at:%Y-%m-%d %H:%M:%S}Z, and this machine's {now:%Y-%m-%d %H:%M:%S}Z: no reader "
-            "would believe a backup of the future. Correct the clock that is off."
+            f"The database server's clock says {snapshot_at:%Y-%m-%d %H:%M:%S}Z, and this machine's {now:%Y-%m-%d %H:%M:%S}Z: pgstow "
+            "would reject a backup from the future. Correct the clock that is wrong."
         )
 
 
 def default_cluster(server: Server) -> str:
-    """Return the name of a cluster that the user gave no name: its host, and its port if that isn't 5432."""
+    """Return the default name of a cluster: its host, and its port if the port isn't 5432."""
     host = "localhost" if server.host.startswith("/") else server.host
     return host if server.port == 5432 else f"{host}-{server.port}"
 
@@ -35,28 +35,28 @@ def find_dumper(name: str, server: Server, request: BackupRequest) -> Program:
     for given in request.selection.options:
         if given.option.since > program.major:
             raise InvalidRequest(
-                f"{given.option.name} needs {name} of PostgreSQL {given.option.since} or newer, and the one for this server is "
-                f"{program.path} {program.version}: leave the option out, or name a newer one's folder by --bin-dir."
+                f"{given.option.name} needs {name} of PostgreSQL {given.option.since} or newer, but pgstow found {program.path} "
+                f"{program.version} for this server: leave the option out, or name the folder of a newer {name} by --bin-dir."
             )
     _check_fit(server, request.selection)
     return program
 
 
 def _check_fit(server: Server, selection: Selection) -> None:
-    """Raise InvalidRequest if the server can't give what an option asks for. Raises ConnectionFailed."""
+    """Raise InvalidRequest if the server can't do what an option asks for. Raises ConnectionFailed."""
     if selection.has("--serializable-deferrable") and server.fetch("SELECT WHERE pg_catalog.pg_is_in_recovery()"):
         raise InvalidRequest(
-            "--serializable-deferrable needs a primary, and the server is a standby, which has no serializable transactions: "
+            "--serializable-deferrable needs a primary, but the server is a standby, which has no serializable transactions: "
             "leave the option out, or back up from the primary."
         )
     for encoding in selection.values("--encoding"):
         if server.describe().encoding == ANY_BYTES:
             raise InvalidRequest(
-                f"The database {server.name} has the encoding {ANY_BYTES}, so nothing says how to read its bytes: leave --encoding out."
+                f"The database {server.name} has the encoding {ANY_BYTES}, so PostgreSQL can't convert its text: leave --encoding out."
             )
         if unsure := [name for name, data in server.names_in(encoding) if shown(data, canonical(encoding)) != name]:
             raise InvalidRequest(
-                f"pgstow can't tell how the name {unsure[0]} reads in the encoding {encoding}: take another encoding, or leave --encoding out."
+                f"pgstow can't convert the name {unsure[0]} to the encoding {encoding}: use another encoding, or leave --encoding out."
             )
 
 
@@ -70,8 +70,8 @@ def describe_source(
 ) -> Source:
     """Return the manifest's description of the session's server and database. Raises ConnectionFailed.
 
-    ``selection`` is the dump's, whose options may change settings. ``for_script`` adds the server's roles, superusers and tablespaces, all of
-    which a script may name. ``lc_monetary`` is then None if the database has no money.
+    The options of the dump's ``selection`` may change settings. ``for_script`` adds the server's roles, superusers and tablespaces, because a
+    script may name any of them. With ``for_script``, ``lc_monetary`` is None if the database doesn't use the type money.
     """
     facts = server.describe()
     return Source(

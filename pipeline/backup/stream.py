@@ -1,4 +1,4 @@
-"""The formats custom, tar and plain: pg_dump writes one stream."""
+"""Backs up in the formats custom, tar and plain, which pg_dump writes as one stream."""
 
 import time
 from contextlib import closing, suppress
@@ -21,14 +21,15 @@ from pipeline.postgres.workspace import Workspace
 from pipeline.stages.stream_validator import StreamValidator
 
 _HEAD_PART = 64 * 1024  # bytes
-_PATIENCE = 10.0  # seconds for a session to end after its client ended
+_SESSION_END_TIMEOUT = 10.0  # seconds for the server to end a session after its client has ended
 
 
 def dump_stream(request: BackupRequest, snapshot: str, context: DumpContext) -> tuple[ScriptReader, list[TableData]]:
-    """Run pg_dump, move its output into the writer, and validate it on the way. Return the script's reader, and the tables whose rows passed.
+    """Run pg_dump, and move its output into the writer while validating it. Return the script's reader, and the tables whose rows passed.
 
-    pg_restore turns an archive into a script for the reader. Raises DumpFailed, ConnectionFailed, ProgramMissing, LocalResourceExhausted or
-    StorageError.
+    If the output is an archive, pg_restore turns it into a script for the reader.
+
+    Raises DumpFailed, ConnectionFailed, ProgramMissing, LocalResourceExhausted or StorageError.
     """
     call, format_ = context.call, request.format
     script = ScriptReader()
@@ -49,7 +50,7 @@ def dump_stream(request: BackupRequest, snapshot: str, context: DumpContext) -> 
 
 
 def _expect_tables(script: ScriptReader, request: BackupRequest, snapshot: str, context: DumpContext) -> None:
-    """Tell the reader which tables must come. The script itself doesn't list them, and a text in it may look like a table's rows."""
+    """Tell the reader which tables the script must have. The script has no list of tables, and a text in it may look like a table's rows."""
     with Workspace(request.limits.spool_parent) as aside:
         call = replace(context.call, workspace=aside)
         with closing(StreamDump.of_database(call, request.selection, snapshot=snapshot, format_="custom")) as archive:
@@ -60,8 +61,8 @@ def _expect_tables(script: ScriptReader, request: BackupRequest, snapshot: str, 
 def _read_contents(dump: StreamDump, context: DumpContext) -> Toc:
     """Return the table of contents of an archive in the custom format, and end pg_dump before it dumps data.
 
-    Waits up to 10 seconds for pg_dump's sessions to end. Raises DumpFailed if pg_dump fails or ends too early, ConnectionFailed, and what
-    ``workers.collect`` raises.
+    Waits up to 10 seconds for pg_dump's sessions to end. Raises DumpFailed if pg_dump fails or ends too early, ConnectionFailed, and the
+    errors of ``workers.collect``.
     """
     workers = context.workers
     head, tried, ended = bytearray(), 0, False
@@ -73,7 +74,7 @@ def _read_contents(dump: StreamDump, context: DumpContext) -> Toc:
         head += read[0]
         if ended := read[1]:
             context.await_end(dump)
-        if not ended and len(head) < 2 * tried:  # so that a long table of contents isn't parsed again and again
+        if not ended and len(head) < 2 * tried:  # so that a long table of contents isn't parsed after each part
             continue
         tried = len(head)
         with suppress(TocCutShort):
@@ -81,10 +82,10 @@ def _read_contents(dump: StreamDump, context: DumpContext) -> Toc:
             break
         if ended:
             raise DumpFailed(
-                "pg_dump ended before it wrote the table of contents that tells which tables the script must have."
+                "pg_dump ended before it wrote the table of contents, so pgstow can't know which tables the script must have."
             )
     dump.stop()
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _SESSION_END_TIMEOUT
     while count_sessions(context.call.server, context.call.name) and time.monotonic() < deadline:
         workers.collect(timeout=TICK)
     return toc

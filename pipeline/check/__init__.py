@@ -1,1 +1,1 @@
-"""``pgstow check``: whether a backup would succeed. Nothing that makes a backup must enter."""
+"""``pgstow check``: examines whether a backup would succeed. Code that makes backups must not be here."""

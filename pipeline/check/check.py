@@ -1,4 +1,4 @@
-"""Examine all that a backup depends on, before the backup is needed."""
+"""Examines everything that a backup depends on, before the backup is needed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,23 +28,23 @@ class Place:
     looks_first: bool = False
     """True if the store is opened with create_only=look."""
     endpoint: str | None = None
-    """The endpoint of a store other than the vendor's own; None for the vendor's own."""
+    """The store's endpoint; None for the vendor's default endpoint."""
     emulator: bool = False
     """True if the environment names an emulator as the endpoint."""
 
     @classmethod
     def of(cls, url: str, options: Mapping[str, str], environment: Mapping[str, str]) -> "Place":
-        """Return how the store at ``url`` is reached. Raises InvalidStorageURL if no backend takes the URL or an option."""
+        """Return how pgstow reaches the store at ``url``. Raises InvalidStorageURL if no backend accepts the URL or an option."""
         endpoint = endpoint_of(url, options, environment)
         emulator = url.startswith("gs:") and endpoint is not None and endpoint == environment.get(EMULATOR)
         return cls(looks_first(url, options), endpoint, emulator)
 
 
 def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: Place | None = None) -> list[Finding]:
-    """Return findings on all that the requested backup into ``store`` depends on: the server, this machine, and the store.
+    """Return findings on everything that the requested backup into ``store`` depends on: the server, this machine, and the store.
 
-    No data is read, and no backup is made. A few small objects stay in the store if the credentials can't delete them. ``place`` is how the
-    store is reached; None if unknown.
+    No data is read, and no backup is made. A few small objects stay in the store if the credentials can't delete them. ``place`` says how
+    pgstow reaches the store; None if unknown.
 
     Raises InvalidRequest if a pattern is invalid. Every other failure of the server or the store is a finding.
     """
@@ -79,7 +79,7 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
 
 
 def try_dump(request: BackupRequest) -> Finding:
-    """Start pg_dump as a backup does, and stop it before it dumps data. Return a finding. Raises InvalidRequest if a pattern is invalid."""
+    """Start pg_dump as a backup does, stop it before it dumps data, and return a finding. Raises InvalidRequest if a pattern is invalid."""
     try:
         plan = plan_backup(request)
     except InvalidRequest:
@@ -93,6 +93,6 @@ def try_dump(request: BackupRequest) -> Finding:
 
 
 def _host(source: Conninfo) -> str:
-    """Return the cluster's name as :func:`default_cluster` does, as far as it can be told without a connection."""
+    """Return the cluster's name as :func:`default_cluster` does, as far as that is possible without a connection."""
     host = str(source.parameters.get("host") or "localhost")
     return "localhost" if host.startswith("/") else host

@@ -6,13 +6,13 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
-    """How much a finding matters, from least to most."""
+    """How serious a finding is, from the least to the most serious."""
 
     OK = "ok"
     NOTE = "note"
-    """The finding is worth knowing, but nothing has to be done."""
+    """The finding is information; the user needn't do anything."""
     WARNING = "warning"
-    """Backups succeed, but something puts them or a restore at risk."""
+    """Backups succeed, but something endangers them or a restore."""
     PROBLEM = "problem"
     """A backup would fail, or would not keep pgstow's promises."""
 
@@ -22,23 +22,23 @@ class Finding:
     """The result of one examination."""
 
     subject: str
-    """The subject in a word or two. The words never change, so that findings can be filtered by them."""
+    """The subject in a word or two. The words never change, so that users can filter findings by subject."""
     outcome: Severity
     sentence: str
-    """What was found."""
+    """The finding in a sentence."""
     remedy: str | None = None
-    """What to do about the finding, in a sentence; None if there is nothing to do."""
+    """The remedy in a sentence; None if there is nothing to do."""
     sql: tuple[str, ...] = ()
-    """SQL statements that carry out the remedy, for somebody who may run them."""
+    """SQL statements that carry out the remedy. They may need more rights than the checked role has."""
 
 
 def some(names: Sequence[str], count: int | None = None, *, most: int = 20) -> str:
-    """Return up to ``most`` of the names as text, with the number of others. ``count`` is how many names there are; None for ``len(names)``."""
+    """Return up to ``most`` of the names as text, and the number of other names. ``count`` is the number of all names, if not all are given."""
     rest = (len(names) if count is None else count) - len(names[:most])
     return ", ".join(names[:most]) + (f" and {rest:,} more" if rest else "")
 
 
 def said(error: Exception) -> str:
-    """Return an error's sentence. Add a full stop if it has none."""
+    """Return an error's sentence, with a full stop at its end."""
     text = str(error)
     return text if text.endswith((".", "?", "!")) else f"{text}."

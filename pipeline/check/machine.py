@@ -1,4 +1,4 @@
-"""Examine this machine: disk space for the spool, and memory."""
+"""Examines this machine: disk space for the spool, and memory."""
 
 import re
 import shutil
@@ -12,25 +12,25 @@ from pipeline.postgres.workspace import Workspace
 from pipeline.stages.spool import can_punch_holes
 
 _OWN_MEMORY = 100 * MIB
-"""Bytes of memory that pgstow takes besides the data in flight."""
+"""Bytes of memory that pgstow takes in addition to the data in flight."""
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def examine_machine(limits: Limits) -> Iterator[Finding]:
-    """Yield findings on the spool's folder, and on memory if the limits allow more than is available."""
+    """Yield a finding on the spool's folder, and a warning if the limits allow more memory than is available."""
     try:
         with Workspace(limits.spool_parent) as workspace:
             yield judge_spool(workspace.path, limits.spool)
     except LocalResourceExhausted as exc:
-        yield Finding("spool", Severity.PROBLEM, str(exc), "Name a folder that may be written to with --spool-dir.")
+        yield Finding("spool", Severity.PROBLEM, str(exc), "Name a writable folder by --spool-dir.")
     if (available := available_memory()) is not None and available < limits.memory + _OWN_MEMORY:
         yield Finding(
             "memory",
             Severity.WARNING,
             f"A backup may take {(limits.memory + _OWN_MEMORY) // MIB:,} MiB of memory, of which {available // MIB:,} MiB are "
             "available now.",
-            "Lower --memory, or run where there is more.",
+            "Lower --memory, or use a machine with more memory.",
         )
 
 
@@ -42,15 +42,15 @@ def judge_spool(folder: Path, limit: int) -> Finding:
             "spool",
             Severity.PROBLEM,
             f"{folder.parent} has {free // MIB:,} MiB free, less than the {limit // MIB:,} MiB that the spool may take.",
-            "Free some space, name another folder with --spool-dir, or lower --spool-limit.",
+            "Free some space, name another folder by --spool-dir, or lower --spool-limit.",
         )
     if not can_punch_holes(folder / "hole"):
         return Finding(
             "spool",
             Severity.WARNING,
-            f"The file system of {folder.parent} can't punch holes: a table's whole file stays there until it is dumped, "
-            "however low the spool's limit.",
-            "Name a folder on ext4, XFS, Btrfs or tmpfs with --spool-dir.",
+            f"The file system of {folder.parent} can't punch holes. So a table's file stays there until the whole table is dumped, "
+            "even if the file is larger than the spool's limit.",
+            "Name a folder on ext4, XFS, Btrfs or tmpfs by --spool-dir.",
         )
     return Finding(
         "spool",
@@ -60,7 +60,7 @@ def judge_spool(folder: Path, limit: int) -> Finding:
 
 
 def available_memory() -> int | None:
-    """Return the bytes of memory that are available without swapping, or the container's limit if that is lower; None if unknown."""
+    """Return the bytes of memory that are available without swapping, or the container's limit if it is lower; None if unknown."""
     found = []
     try:
         if match := re.search(r"^MemAvailable:\s+(\d+) kB", _MEMINFO.read_text(), re.MULTILINE):

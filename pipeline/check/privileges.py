@@ -1,4 +1,4 @@
-"""Examine if the role may read all that pg_dump reads."""
+"""Examines whether the role may read everything that pg_dump reads."""
 
 from collections.abc import Iterator, Sequence
 
@@ -21,7 +21,7 @@ LOCKS = "locks"
 _LISTED = 20
 _GRANTED_ONE_BY_ONE = 10
 _READ_ALL_SINCE = 14
-"""The version that brought pg_read_all_data."""
+"""The first PostgreSQL version with the role pg_read_all_data."""
 
 
 def examine_privileges(server: Server, condition: ServerState, selection: Selection) -> Iterator[Finding]:
@@ -58,19 +58,21 @@ def judge_privileges(relations: Sequence[Relation], condition: ServerState, *, r
     ]
     if not lacking:
         every = f"{counted(len(tables), 'table')} and {counted(len(sequences), 'sequence')}"
-        return Finding("privileges", Severity.OK, f"{condition.role} may read what would be dumped: {every}.")
-    everything = f"GRANT pg_read_all_data TO {condition.quoted_role}, which covers what is made later too, or grant"
+        return Finding(
+            "privileges", Severity.OK, f"{condition.role} may read everything that pg_dump would dump: {every}."
+        )
+    everything = f"GRANT pg_read_all_data TO {condition.quoted_role}, which also covers future tables, or grant"
     return Finding(
         "privileges",
         Severity.PROBLEM,
         f"{condition.role} lacks {'; '.join(lacking)}: pg_dump would fail.",
-        f"As a superuser, {everything if read_all else 'grant'} just what is missing:",
+        f"As a superuser, {everything if read_all else 'grant'} only the missing privileges:",
         grant_reading(relations, condition.quoted_role, at_most=_GRANTED_ONE_BY_ONE),
     )
 
 
 def judge_row_security(tables: Sequence[Relation], condition: ServerState) -> Iterator[Finding]:
-    """Yield a problem if row security would hide rows from the role: pg_dump then fails rather than leave rows out."""
+    """Yield a problem if row security would hide rows from the role, because pg_dump then fails."""
     if hidden := [table.quoted for table in tables if table.rows_hidden]:
         yield Finding(
             "row-level security",
@@ -83,9 +85,10 @@ def judge_row_security(tables: Sequence[Relation], condition: ServerState) -> It
 
 
 def judge_locks(blockers: Sequence[Blocker]) -> Iterator[Finding]:
-    """Yield a warning if ``blockers``, which hold or wait for locks on tables to be dumped, would keep pg_dump waiting."""
+    """Yield a warning if there are ``blockers``: sessions whose locks, held or awaited, would make pg_dump wait."""
     if blockers:
-        first = next((blocker for blocker in blockers if blocker.prepared), blockers[0])  # it may never end by itself
+        # A prepared transaction may never end by itself, so it comes first.
+        first = next((blocker for blocker in blockers if blocker.prepared), blockers[0])
         others = f", and there {'is' if len(blockers) == 2 else 'are'} {counted(len(blockers) - 1, 'more such lock')}"
         yield Finding(
             LOCKS,
@@ -96,7 +99,7 @@ def judge_locks(blockers: Sequence[Blocker]) -> Iterator[Finding]:
 
 
 def examine_large_objects(server: Server, condition: ServerState) -> Iterator[Finding]:
-    """Yield a problem if the role lacks SELECT on a large object. Up to PostgreSQL 18, pg_read_all_data doesn't include it.
+    """Yield a problem if the role lacks SELECT on a large object. Up to PostgreSQL 18, pg_read_all_data doesn't include this right.
 
     Raises ConnectionFailed.
     """
@@ -107,6 +110,6 @@ def examine_large_objects(server: Server, condition: ServerState) -> Iterator[Fi
             Severity.PROBLEM,
             f"{condition.role} lacks SELECT on {counted(lacking.count, 'large object')} "
             f"({some([str(oid) for oid in lacking.examples], lacking.count)}): pg_dump would fail.",
-            "As a superuser, grant it (again, when other roles have made new ones):",
+            "As a superuser, grant SELECT, and repeat this after other roles have made new large objects:",
             (grant_large_objects(lacking, condition.quoted_role),),
         )

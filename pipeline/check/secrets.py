@@ -1,4 +1,4 @@
-"""Examine if others can read the password file."""
+"""Examines whether other users can read the password file."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,15 +8,15 @@ from pipeline.check.finding import Finding, Severity
 
 
 def examine_secrets(request: BackupRequest) -> Iterator[Finding]:
-    """Yield a warning if others may use the password file that pgstow.toml names, or else libpq's password file."""
+    """Yield a warning if other users may use the password file: the file that pgstow.toml names, or else libpq's password file."""
     if request.password_file is not None:
-        yield from judge_file(request.password_file, "Whoever reads the password can log in.")
+        yield from judge_file(request.password_file, "Anybody who reads the password can log in.")
     elif (passfile := request.source.passfile) is not None:
         yield from judge_file(passfile, "So libpq ignores the file.")
 
 
 def judge_file(path: Path, consequence: str) -> Iterator[Finding]:
-    """Yield a warning if the file exists and others than its owner may use it. ``consequence`` is a sentence for the warning."""
+    """Yield a warning if the file exists and users other than its owner may use it. ``consequence`` is a sentence for the warning."""
     try:
         mode = path.stat().st_mode & 0o777
     except (OSError, ValueError):
@@ -25,6 +25,6 @@ def judge_file(path: Path, consequence: str) -> Iterator[Finding]:
         yield Finding(
             "password file",
             Severity.WARNING,
-            f"Not only its owner may use the password file {path} (mode {mode:04o}). {consequence}",
-            f"Take the others' rights away: chmod 0600 {path}",
+            f"Other users may use the password file {path} (mode {mode:04o}). {consequence}",
+            f"Let only its owner use it: chmod 0600 {path}",
         )

@@ -1,4 +1,4 @@
-"""Examine the server, and the programs for it. Functions that judge take facts alone, so that no server is needed to test them."""
+"""Examines the server, and the programs for it. The ``judge_`` functions take only facts, so that tests of them need no server."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -24,7 +24,7 @@ _RAISE = {
 
 
 _OPTIONAL = frozenset({"disable", "allow", "prefer"})
-"""Values of sslmode that also allow a connection without encryption."""
+"""Values of sslmode that allow a connection without encryption."""
 
 
 def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
@@ -36,8 +36,8 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
         yield Finding(
             "version",
             Severity.PROBLEM,
-            f"The server is PostgreSQL {server.version}, older than {OLDEST_MAJOR}, the oldest that pgstow knows.",
-            "Upgrade the server, or dump it with tools of its own time.",
+            f"The server has PostgreSQL {server.version}, but pgstow needs {OLDEST_MAJOR} or newer.",
+            "Upgrade the server, or dump it with older tools.",
         )
         return
     condition = read_server_state(server)
@@ -52,14 +52,14 @@ def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
 
 
 def judge_connection(server: Server, condition: ServerState, sslmode: str = "verify-full") -> Finding:
-    """Return a finding on the connection: who is connected to which server, and if others can listen."""
+    """Return a finding on the connection: who is connected to which server, and whether others can listen."""
     connected = f"Connected to {server.name} (PostgreSQL {server.version}) on {server.host} port {server.port} as {condition.role}"
     if condition.encryption and sslmode in _OPTIONAL and not condition.same_machine:
         return Finding(
             "connection",
             Severity.WARNING,
-            f"{connected}, encrypted by {condition.encryption}, but sslmode={sslmode} also connects without: "
-            "whoever is on the way can turn encryption off and listen.",
+            f"{connected}, encrypted by {condition.encryption}, but sslmode={sslmode} also connects without encryption: "
+            "an attacker on the network can turn encryption off and listen.",
             "Connect with sslmode=verify-full, and the server's certificate authority as sslrootcert.",
         )
     if condition.encryption:
@@ -69,19 +69,19 @@ def judge_connection(server: Server, condition: ServerState, sslmode: str = "ver
     return Finding(
         "connection",
         Severity.WARNING,
-        f"{connected}, without encryption: all data cross the network in the clear.",
+        f"{connected}, without encryption: all data crosses the network in the clear.",
         "Turn on the server's ssl, and connect with sslmode=verify-full.",
     )
 
 
 def examine_pooler(server: Server, request: BackupRequest) -> Iterator[Finding]:
-    """Yield a problem if a pooler in transaction mode stands before the server."""
-    with suppress(ConnectionFailed):  # if a second session is refused, the finding on sessions says so
+    """Yield a problem if the connection goes through a pooler in transaction mode."""
+    with suppress(ConnectionFailed):  # if the server refuses a second session, the finding on sessions reports it
         if shares_sessions(server, request.source):
             yield Finding(
                 "pooler",
                 Severity.PROBLEM,
-                "A pooler in transaction mode stands before the server, so settings, locks and snapshots of a session don't last.",
+                "The connection goes through a pooler in transaction mode, so a session loses its settings, locks and snapshots.",
                 "Connect to the server itself, or to a pool in session mode.",
             )
 
@@ -97,8 +97,8 @@ def find_programs(server: Server, request: BackupRequest) -> Finding:
         return Finding(
             "programs",
             Severity.WARNING,
-            f"pg_dump {dump.version} fits the server, but pg_restore {restore.version} can't restore into one older than 17: what is backed up "
-            "here can be restored into 17 and newer only.",
+            f"pg_dump {dump.version} fits the server, but pg_restore {restore.version} can't restore into a server older than 17. So this "
+            "machine's backups can be restored only into PostgreSQL 17 and newer.",
             f"Install the programs of PostgreSQL {server.major} (Debian's package: postgresql-client-{server.major}).",
         )
     return Finding(
@@ -109,24 +109,24 @@ def find_programs(server: Server, request: BackupRequest) -> Finding:
 
 
 def judge_sessions(limits: Sequence[SessionLimit], jobs: int) -> Finding:
-    """Return a finding on the free sessions: a backup needs pgstow's own session, pg_dump's, and one more for each of several jobs."""
+    """Return a finding on the free sessions. A backup needs pgstow's session, pg_dump's session, and with several jobs one more for each."""
     needed = 2 if jobs == 1 else jobs + 2
     tightest = min(limits, key=lambda limit: limit.most - limit.used)
     free = tightest.most - tightest.used + 1  # this session ends before the backup begins
     if free >= needed:
         return Finding("sessions", Severity.OK, f"{counted(needed, 'session')} will be needed, and {free:,} are free.")
-    fewer = f"Use --jobs {max(1, free - 2)}" if jobs > 1 and free > 1 else "Wait until others have ended"
+    fewer = f"Use --jobs {max(1, free - 2)}" if jobs > 1 and free > 1 else "Wait until other sessions have ended"
     return Finding(
         "sessions",
         Severity.PROBLEM,
-        f"{counted(jobs, 'job')} {'needs' if jobs == 1 else 'need'} {counted(needed, 'session')}, but of the {tightest.most:,} that the "
-        f"{tightest.of} may have only {max(0, free):,} are free.",
+        f"{counted(jobs, 'job')} {'needs' if jobs == 1 else 'need'} {counted(needed, 'session')}, but only {max(0, free):,} of the "
+        f"{tightest.of}'s {tightest.most:,} sessions are free.",
         f"{fewer}, or raise {_RAISE[tightest.of]}.",
     )
 
 
 def judge_clock(clock: float) -> Iterator[Finding]:
-    """Yield a problem if the server's clock is so far ahead that a backup would be refused. ``clock`` is in seconds since 1970-01-01 UTC."""
+    """Yield a problem if the server's clock is so far ahead that pgstow would refuse a backup. ``clock`` is seconds since 1970-01-01 UTC."""
     try:
         check_server_clock(datetime.fromtimestamp(clock, UTC))
     except DumpFailed as exc:
@@ -134,20 +134,20 @@ def judge_clock(clock: float) -> Iterator[Finding]:
 
 
 def judge_interruptions(condition: ServerState) -> Iterator[Finding]:
-    """Yield warnings on settings that would end a long dump. Timeouts don't end it: pg_dump and pgstow turn them off for themselves."""
+    """Yield warnings on settings that would end a long dump. Timeouts aren't among them: pg_dump and pgstow turn timeouts off."""
     if condition.standby and not condition.standby_feedback and condition.standby_delay >= 0:
         yield Finding(
             "standby",
             Severity.WARNING,
-            "The server is a standby that cancels queries that hold up replay for more than "
-            f"{condition.standby_delay / 1000:,.0f} s: a longer dump may fail with a conflict with recovery.",
-            "Set hot_standby_feedback = on there, or max_standby_streaming_delay = -1, or back up from the primary.",
+            f"The server is a standby. If a query delays replay for more than {condition.standby_delay / 1000:,.0f} s, the server cancels it, "
+            "so a longer dump may fail with a conflict with recovery.",
+            "On the standby, set hot_standby_feedback = on or max_standby_streaming_delay = -1; or back up from the primary.",
         )
     if condition.snapshot_threshold >= 0:
         yield Finding(
             "old snapshots",
             Severity.WARNING,
-            f"old_snapshot_threshold is {counted(condition.snapshot_threshold, 'minute')}: a dump that takes longer fails.",
+            f"old_snapshot_threshold is {counted(condition.snapshot_threshold, 'minute')}: a longer dump fails.",
             "Set old_snapshot_threshold = -1, its default, and restart the server.",
         )
 

@@ -1,4 +1,4 @@
-"""Examine the store, and find what its credentials may do but should not."""
+"""Examines the store, and finds rights that the credentials have but should not have."""
 
 import hashlib
 import re
@@ -24,19 +24,19 @@ from storage_backends import (
 from storage_backends.overwriting import overwrites
 from storage_backends.urls import is_plain_text
 
-_PROBE = b'{"pgstow": "Written by pgstow check, to try what its credentials may do here. It may be deleted."}\n'
+_PROBE = b'{"pgstow": "Written by pgstow check, to test its credentials. You may delete this object."}\n'
 _OTHERS = (b'{"pgstow": "This store lets objects be overwritten."}\n', b'{"pgstow": "And again."}\n')
 _PERMISSION = re.compile(r"\b(?:(?:s3|kms):[A-Z][A-Za-z]+|storage\.objects\.[A-Za-z]+)")
-"""A permission's name in the words by which S3 or Google Cloud Storage denies access."""
+"""A permission's name in an error by which S3 or Google Cloud Storage denies access."""
 _SKEW = timedelta(minutes=5)
-"""The difference of clocks that is worth a warning. Stores refuse requests whose time is 15 minutes off."""
+"""The difference of clocks from which on there is a warning. Stores refuse requests if the difference is 15 minutes."""
 
 
 def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = False) -> Iterator[Finding]:
     """Yield findings on the store. Each failure of the store is a finding.
 
-    Puts a few small objects with fixed keys, and deletes them if the credentials may. ``looks_first`` is true if the store is opened with
-    create_only=look. Raises InvalidRequest if the cluster's name is not valid Unicode.
+    Puts a few small objects with fixed keys, and deletes them if the credentials allow it. ``looks_first`` is true if the store is opened
+    with create_only=look. Raises InvalidRequest if the cluster's name is not valid Unicode.
     """
     try:
         yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
@@ -45,9 +45,9 @@ def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = Fa
 
 
 def find_rights(store: StorageBackend, cluster: str) -> tuple[bool, bool]:
-    """Return whether the credentials can read and whether they can delete what a cluster's backups consist of.
+    """Return two truth values: whether the credentials can read a cluster's objects, and whether they can delete them.
 
-    Call this after :func:`examine_store`, whose objects are read if they are still there. Raises StorageError.
+    Call this after :func:`examine_store`: if its objects still exist, they are read. Raises StorageError.
     """
     prefixes = check_prefixes(cluster)
     reads = all(_allowed(partial(store.get, f"{prefix}probe")) for prefix in prefixes)
@@ -56,9 +56,9 @@ def find_rights(store: StorageBackend, cluster: str) -> tuple[bool, bool]:
 
 
 def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
-    """Return a warning if others can listen, else None.
+    """Return a warning if others can listen to the connection, else None.
 
-    ``endpoint`` is an endpoint other than the vendor's own, or None. ``emulator`` is true if the environment names an emulator as the endpoint.
+    ``endpoint`` is None for the vendor's default endpoint. ``emulator`` is true if the environment names an emulator as the endpoint.
     """
     if endpoint is None:
         return None
@@ -67,15 +67,15 @@ def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
             "encryption",
             Severity.WARNING,
             f"The environment has {EMULATOR}: backups go to {endpoint} instead of Google Cloud Storage, without credentials.",
-            f"Unset {EMULATOR}, except in a test.",
+            f"Unset {EMULATOR}, unless this is a test.",
         )
     if not is_plain_text(endpoint):
         return None
     return Finding(
         "encryption",
         Severity.WARNING,
-        f"The store is reached by {endpoint}, without encryption: whoever is on the way can read the backups and use the credentials.",
-        "Give the store a certificate, and an endpoint of https://.",
+        f"pgstow reaches the store by {endpoint}, without encryption: an attacker on the network can read the backups and use the credentials.",
+        "Give the store a certificate, and an endpoint that begins with https://.",
     )
 
 
@@ -98,8 +98,8 @@ def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: b
         yield Finding(
             "protection",
             Severity.NOTE,
-            "A folder gives no protection against this host: whoever takes it can read, change and delete the backups.",
-            "Keep a copy elsewhere, or store them in a bucket that locks its objects, with credentials that can only create.",
+            "A folder gives no protection against this host: an attacker on the host can read, change and delete the backups.",
+            "Keep a copy elsewhere, or store backups in a bucket that locks its objects, with credentials that can only create.",
         )
         return
     yield _try_reading(store, probe, record, manifests)
@@ -110,9 +110,9 @@ def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: b
 
 
 def _create(store: StorageBackend, key: str) -> ObjectInfo | None:
-    """Put the probe, and return what the store reports of it. Return None if an earlier check's probe exists.
+    """Put the probe, and return the store's report on it. Return None if an earlier check's probe exists.
 
-    An existing probe proves the right to create, too: without this right, the credentials aren't told what exists.
+    An existing probe also proves the right to create: without this right, the store doesn't tell the credentials that the object exists.
     """
     try:
         return store.put(key, _PROBE, sha256=hashlib.sha256(_PROBE).digest())
@@ -126,13 +126,13 @@ def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> F
     return Finding(
         "store",
         Severity.PROBLEM,
-        " ".join(f"Nothing can be created under {area}: {said(exc)}" for area, exc in denied.items()),
+        " ".join(f"These credentials can't create objects under {area}: {said(exc)}" for area, exc in denied.items()),
         f"Grant these credentials {_permissions(denied.values(), locks=store.retained_until is not None)} there.",
     )
 
 
 def _permissions(denied: Iterable[AccessDenied], *, locks: bool) -> str:
-    """Return the permissions that the store says are missing. If it says nothing, return those that a put needs, with a lock or without."""
+    """Return the missing permissions that the store names. If it names none, return those for a put, also of locks if ``locks``."""
     if named := dict.fromkeys(name for exc in denied for name in _PERMISSION.findall(str(exc))):
         return " and ".join(named)
     if locks:
@@ -141,21 +141,21 @@ def _permissions(denied: Iterable[AccessDenied], *, locks: bool) -> str:
 
 
 def _try_creating_again(store: StorageBackend, key: str, *, looks_first: bool) -> Finding:
-    # Try twice: after a broken connection, RetryingBackend takes an existing object that it may not read for its own.
+    # Try with two bodies: after a broken connection, RetryingBackend may count an existing object that it may not read as its own.
     if all(_creates_again(store, key, other) for other in _OTHERS):
         return Finding(
             "create-only",
             Severity.PROBLEM,
-            "The store lets an object be overwritten by one that asked not to (it ignores If-None-Match): a second writer, "
-            "or a retry, could damage a backup.",
-            "Use a store, or a version or setting of it, that honours conditional writes.",
+            "The store overwrites an object although the request forbids it (the store ignores If-None-Match): a second writer "
+            "or a retry could damage a backup.",
+            "Use a store that supports conditional writes; a newer version or a setting of this store may support them.",
         )
     if looks_first:
         return Finding(
             "create-only",
             Severity.NOTE,
-            "pgstow asks before each put whether the key is taken (create_only=look). The store itself would overwrite.",
-            "Leave create_only=look out if the store takes conditional puts. Otherwise let the bucket keep versions.",
+            "Before each put, pgstow asks whether the object exists (create_only=look). The store itself would overwrite it.",
+            "If the store supports conditional puts, leave create_only=look out. Otherwise let the bucket keep versions.",
         )
     return Finding("create-only", Severity.OK, "The store refuses to create an object that exists.")
 
@@ -175,30 +175,30 @@ def _try_wrong_checksum(store: StorageBackend, key: str) -> Finding:
     except TransientStorageError:
         raise
     except ObjectAlreadyExists:
-        pass  # an earlier check's object, which the store accepted
+        pass  # the store accepted this object in an earlier check
     except StorageError:
-        accepted = False  # each store has its own words for a wrong checksum
+        accepted = False  # each store refuses a wrong checksum with another error
     if accepted:
         return Finding(
             "checksums",
             Severity.WARNING,
-            "The store keeps an object that doesn't match the SHA-256 sent with it: damage on the way would stay "
-            "unnoticed until the backup is read.",
-            "With S3's API, try --store-option checksum=md5, which every store checks; and run pgstow verify after backups.",
+            "The store accepts an object that doesn't match the SHA-256 sent with it: nobody would notice damage during the upload "
+            "until the backup is read.",
+            "With S3's API, try --store-option checksum=md5, which every store checks. Run pgstow verify after backups.",
         )
-    return Finding("checksums", Severity.OK, "An object that doesn't match its checksum is refused.")
+    return Finding("checksums", Severity.OK, "The store refuses an object that doesn't match its checksum.")
 
 
 def _try_reading(store: StorageBackend, probe: str, record: str, manifests: str) -> Finding:
     reads = _allowed(lambda: store.get(probe))
     knows = _allowed(lambda: store.get(record)) and _allowed(lambda: next(store.list(manifests), None))
     words = [
-        "can read backups' data, which a host that restores needs, but one that backs up does not"
+        "can read backups' data, which is needed for restores but not for backups"
         if reads
-        else "can't read backups' data, which a host that backs up need not",
+        else "can't read backups' data, which isn't needed for backups",
         "can list and read manifests"
         if knows
-        else "can't list and read manifests, so a backup doesn't name the one before it",
+        else "can't list and read manifests, so a manifest doesn't name the previous backup",
     ]
     return Finding(
         "reading", Severity.NOTE if reads or not knows else Severity.OK, f"These credentials {'; they '.join(words)}."
@@ -212,8 +212,8 @@ def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Findin
         return Finding(
             "overwriting",
             Severity.WARNING,
-            f"These credentials can overwrite under {' and '.join(areas)}, by a put without a condition: whoever takes this host can "
-            "replace its backups, or hide them if the bucket keeps versions.",
+            f"These credentials can overwrite objects under {' and '.join(areas)}, by a put without a condition. An attacker on this host "
+            "can replace the backups, or hide them if the bucket keeps versions.",
             "Don't grant storage.objects.delete, and give the bucket a retention policy."
             if store.url.startswith("gs:")
             else "Let the policy refuse puts without s3:if-none-match, as in docs/permissions.md. If the store has no such policies, let the "
@@ -223,28 +223,28 @@ def _try_overwriting(store: StorageBackend, probes: Mapping[str, str]) -> Findin
 
 
 def _try_deleting(store: StorageBackend, folders: Mapping[str, str]) -> Finding:
-    """Delete an object that doesn't exist, and return a finding. A lock protects only existing objects, so only credentials can refuse."""
+    """Delete an object that doesn't exist, and return a finding. No lock protects it, so the store refuses only if the right is missing."""
     areas = [area for area, folder in folders.items() if _allowed(partial(store.delete, [f"{folder}nothing"]))]
     if areas:
         return Finding(
             "deleting",
             Severity.WARNING,
-            f"These credentials can delete under {' and '.join(areas)}: whoever takes this host can destroy its backups, or "
-            "hide them, where the bucket keeps versions.",
-            f"Give the host credentials that can only create, and the bucket {_lock_of(store)}; prune from elsewhere.",
+            f"These credentials can delete objects under {' and '.join(areas)}. An attacker on this host can delete the backups, or "
+            "hide them if the bucket keeps versions.",
+            f"Give this host credentials that can only create, and give the bucket {_lock_of(store)}. Prune from another host.",
         )
     return Finding("deleting", Severity.OK, "These credentials can't delete.")
 
 
 def _lock_of(store: StorageBackend) -> str:
-    """Return the store's own word for what keeps objects from deletion."""
+    """Return the store's name for its protection from deletion."""
     return "a retention policy" if store.url.startswith("gs:") else "Object Lock"
 
 
 def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iterator[Finding]:
-    """Yield a warning if this machine's clock and the store's differ by over 5 minutes.
+    """Yield a warning if this machine's clock and the store's clock differ by over 5 minutes.
 
-    ``created`` has what the store reports of the probes, which were created at ``now``.
+    ``created`` has the store's reports on the probes, which were created at ``now``.
     """
     ahead = max((now - info.modified for info in created.values() if info), key=abs, default=timedelta())
     if abs(ahead) > _SKEW:
@@ -252,7 +252,7 @@ def judge_clock(created: Mapping[str, ObjectInfo | None], now: datetime) -> Iter
             "clock",
             Severity.WARNING,
             f"This machine's clock is {counted(abs(ahead) // timedelta(minutes=1), 'minute')} "
-            f"{'ahead of' if ahead > timedelta() else 'behind'} the store's, which refuses requests from 15 minutes on.",
+            f"{'ahead of' if ahead > timedelta() else 'behind'} the store's clock. From 15 minutes on, stores refuse requests.",
             "Let the clock be set by NTP (timedatectl set-ntp true).",
         )
 
@@ -263,7 +263,7 @@ def _allowed(attempt: Callable[[], object]) -> bool:
     except AccessDenied:
         return False
     except ObjectNotFound:
-        pass  # a store says so only to credentials that may read
+        pass  # a store gives this answer only to credentials that may read
     return True
 
 

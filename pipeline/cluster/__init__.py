@@ -1,1 +1,1 @@
-"""A whole server, backed up and restored. What concerns one database alone must not enter."""
+"""Backs up and restores a whole server. Code that concerns only one database must not be here."""

@@ -1,4 +1,4 @@
-"""Back up a whole server: its globals, and every database."""
+"""Backs up a whole server: its globals, and every database."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,15 +32,15 @@ from storage_backends import StorageBackend, StorageError
 
 _EXPECTED = (PipelineError, OSError)
 _BackUp: TypeAlias = Callable[..., BackupResults]
-"""Backs up into the stores that are passed as ``stores``."""
+"""A function that backs up into the stores in its argument ``stores``."""
 
 
 def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Back up the globals and each database into all stores, and commit a cluster manifest. Return it for each store, or the store's error.
+    """Back up the globals and each database into all stores, and commit a cluster manifest. Return each store's manifest, or its error.
 
-    Each database becomes a backup of its own as soon as it is committed. The cluster manifest is put last, and names all backups. If a backup
-    fails, the others are still made, but no cluster manifest is written. pgstow sends no later database to a store that failed. In the plain
-    format, the cluster is dumped as a single script of pg_dumpall instead.
+    Each database's backup is committed by itself. The cluster manifest is put last, and names all backups. If a backup fails, pgstow still
+    makes the others, but writes no cluster manifest. pgstow sends no later database to a store that failed. In the plain format, pg_dumpall
+    dumps the whole cluster as a single script instead.
 
     Raises BackupIncomplete if a backup failed (BackupBroken if a bug was the cause), and InvalidRequest if no database is left. Also raises
     another PipelineError, or StorageError if all stores fail.
@@ -60,8 +60,8 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
             done.append(outcome)
         else:
             failures[name] = outcome
-            what = f"The database {name} is" if name != GLOBALS else "Roles and tablespaces are"
-            notify(Notice(f"{what} not backed up. {_told(outcome)}"))
+            subject = f"The database {name} is" if name != GLOBALS else "Roles and tablespaces are"
+            notify(Notice(f"{subject} not backed up. {_told(outcome)}"))
     if failures:
         raise _incomplete(failures, databases)
     backup.ended("members")
@@ -90,7 +90,7 @@ def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], n
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """The facts of a member's manifests that the cluster manifest needs. The manifests themselves, with long lists of files, are dropped."""
+    """The facts of a member's manifests that the cluster manifest needs. The manifests aren't kept, because their lists of files are long."""
 
     totals: Totals
     snapshot_at: datetime
@@ -120,7 +120,7 @@ def _incomplete(failures: Mapping[str, Exception], databases: Sequence[str]) -> 
     lacking += ["roles and tablespaces"] if GLOBALS in failures else []
     name, first = next(iter(failures.items()))
     words = (
-        f"{' and '.join(lacking)} could not be backed up, so there is no cluster manifest; the others are backed up one by one. "
+        f"{' and '.join(lacking)} could not be backed up, so there is no cluster manifest. All other parts have backups. "
         f"{name}: {_told(first)}"
     )
     bug = next((error for error in failures.values() if not isinstance(error, _EXPECTED)), None)
@@ -142,16 +142,16 @@ def _chosen(databases: Sequence[str], exclude: Sequence[str]) -> list[str]:
     patterns = [compile_name_pattern(pattern) for pattern in exclude]
     chosen = [name for name in databases if not any(pattern.fullmatch(name) for pattern in patterns)]
     if not chosen:
-        raise InvalidRequest("No database is left to back up: every one is excluded.")
+        raise InvalidRequest("No database is left to back up: all databases are excluded.")
     return chosen
 
 
 def _back_up_each(
     request: ClusterRequest, databases: Sequence[str], destinations: Destinations, notify: Notify
 ) -> Iterator[tuple[str, _Done | Exception]]:
-    """Yield the globals and each database, by name: with the facts of its manifests once it is committed, or with the error.
+    """Back up the globals and each database. Yield the name of each, and the facts of its manifests, or its error.
 
-    Raises StorageError once the backups under way have ended. All stores have failed then, so no further database is tried.
+    If all stores have failed, wait for the running backups, begin no other backup, and raise StorageError.
     """
     of_globals = GlobalsRequest(request.each, role_passwords=request.role_passwords, retries=request.retries)
     yield GLOBALS, _enter(_try(partial(back_up_globals, of_globals, notify=notify), destinations), destinations)
@@ -176,7 +176,7 @@ def _back_up_each(
         try:
             return _try(back_up_it, destinations)
         except StorageError as exc:
-            return exc  # the backups under way go on to their end
+            return exc  # the running backups continue to their end
 
     with Workers() as workers:
         for name, outcome in workers.map(attempt, requests, threads=request.at_once, name="database"):

@@ -1,4 +1,4 @@
-"""Run pg_dumpall, which writes one script: of roles and tablespaces, or of a whole server."""
+"""Runs pg_dumpall, which writes one script: either roles and tablespaces, or a whole server."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -29,6 +29,6 @@ def dump_all(name: str, arguments: Sequence[str], context: DumpContext, *, role_
 def decide_passwords(server: Server, notify: Notify, *, wanted: bool) -> bool:
     """True if password hashes are ``wanted`` and the session's role may read them. If it may not, notify. Raises ConnectionFailed."""
     if wanted and not server.may_read_passwords():
-        notify(Notice("Roles are taken without their passwords, which this role may not read."))
+        notify(Notice("Roles are backed up without their passwords, because this role may not read them."))
         return False
     return wanted

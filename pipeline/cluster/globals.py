@@ -1,4 +1,4 @@
-"""Back up and restore a cluster's globals: roles, their memberships and settings, and tablespaces."""
+"""Backs up and restores a cluster's globals: roles, their memberships and settings, and tablespaces."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,9 +31,9 @@ _SCRIPT_NAME = "globals.sql"
 
 
 def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Dump roles and tablespaces into all stores, and commit the backup in each. Return the manifest of each store, or the store's error.
+    """Dump roles and tablespaces into all stores, and commit the backup in each. Return each store's manifest, or its error.
 
-    If a store fails, the backup goes on in the others. Raises PipelineError, or StorageError if all stores fail.
+    If a store fails, the backup continues in the other stores. Raises PipelineError, or StorageError if all stores fail.
     """
     return with_retries(partial(_back_up_globals, request, stores, notify), notify, retries=request.retries)
 
@@ -63,10 +63,10 @@ def _back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], 
 
 
 def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify) -> None:
-    """Run the script of globals with psql. It makes roles and tablespaces, or gives existing roles and tablespaces their old properties.
+    """Run the script of globals with psql. It makes roles and tablespaces, and gives existing ones their backed-up properties.
 
-    psql goes on after errors, and no change is undone. Raises RestoreFailed if the server refused a statement, unless the statement makes
-    a role or tablespace that exists already. Also raises ProgramMissing, BackupDamaged, ConnectionFailed or StorageError.
+    psql continues after errors, and no change is undone. Raises RestoreFailed if the server refused a statement. If the role or tablespace
+    to make exists already, this is no error. Also raises ProgramMissing, BackupDamaged, ConnectionFailed or StorageError.
     """
     limits = target.limits
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
@@ -79,5 +79,5 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
     failed = [error for error in refused if not error.is_presence]
     if failed:
         raise RestoreFailed(
-            f"{counted(len(failed), 'statement')} on roles and tablespaces failed, the first of them with: {failed[0].sentence}"
+            f"{counted(len(failed), 'statement')} on roles and tablespaces failed. The first error: {failed[0].sentence}"
         )

@@ -1,4 +1,4 @@
-"""What of a server to back up and how, and the server to restore onto."""
+"""The requests for backups of a whole server, and the server to restore onto."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,31 +24,33 @@ class ClusterRequest:
     role_passwords: bool = True
     """Dump the hashes of roles' passwords, if the session's role may read them."""
     at_once: int = 1
-    """The number of databases to dump at once. They share jobs, memory, disk and transfers."""
+    """The number of databases to dump at the same time. They share jobs, memory, disk and transfers."""
     retries: int = 0
-    """How often to begin a database's backup again after an error that may pass."""
+    """The most times to retry a database's backup after an error that may pass."""
 
     def __post_init__(self) -> None:
         if not self.each.selection.is_all_tables:
             raise InvalidRequest(
-                "A backup of all databases takes no part of one: leave out tables, schemas and what excludes them."
+                "A backup of all databases can't select parts of them: leave out what chooses or excludes tables and schemas."
             )
         for given in self.each.selection.options:
             if self.each.format == "plain" and not given.option.in_pg_dumpall:
                 raise InvalidRequest(
-                    f"pg_dumpall, which writes one script of all databases, has no {given.option.name}: take another format."
+                    f"pg_dumpall, which writes one script of all databases, has no {given.option.name}: use another format."
                 )
         if self.each.format == "plain" and self.each.selection.only == "data":
             raise InvalidRequest(
-                "pg_dumpall's script of rows alone can't be restored onto a new server: take all of it."
+                "pg_dumpall's script with only rows can't be restored onto a new server: back up the definitions, too."
             )
         if self.each.format == "plain" and self.at_once > 1:
-            raise InvalidRequest("pg_dumpall dumps one database after another: take another format, or one at once.")
+            raise InvalidRequest(
+                "pg_dumpall dumps one database after another: use another format, or dump one database at a time."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalsRequest:
-    """A cluster whose globals to back up, and how."""
+    """The globals of a cluster to back up, and how."""
 
     backup: BackupRequest
     """How to back up. Its source may be any database of the cluster."""
@@ -57,7 +59,7 @@ class GlobalsRequest:
     role_passwords: bool = True
     """Dump the hashes of roles' passwords, if the session's role may read them."""
     retries: int = 0
-    """How often the backup is begun again after an error that may pass."""
+    """The most times to retry the backup after an error that may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +72,4 @@ class ServerTarget:
     programs: Sequence[Path] = ()
     """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
     allow_older: bool = False
-    """Try to restore a cluster onto an older major version than the backed-up server's."""
+    """Try to restore even if the server has an older major version than the backed-up server."""

@@ -1,4 +1,4 @@
-"""Restore a whole server: its globals, and every database of it."""
+"""Restores a whole server: its globals, and every database."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,8 +23,8 @@ from storage_backends import StorageBackend
 def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify) -> Manifest:
     """Restore roles and tablespaces, then each database with its properties and content. Return the cluster manifest.
 
-    Before anything is changed, raise TargetNotEmpty if the server has a database of the backup already. ``postgres`` and ``template1`` are on
-    every server: they have to be empty. After a failure, the restored databases stay.
+    First raise TargetNotEmpty, with nothing changed, if the server already has a database of the backup. ``postgres`` and ``template1`` are
+    on every server, so they may exist but must be empty. After a failure, the restored databases stay.
 
     Raises BackupNotFound or ManifestInvalid if there is no such backup, BackupDamaged if a member is missing or was replaced, another
     PipelineError, or StorageError.
@@ -73,18 +73,22 @@ def _check_new_server(cluster_manifest: Manifest, databases: Sequence[str], targ
         )
         there = set(server.databases())
     if taken := [name for name in databases if name in there - ON_EVERY_SERVER]:
-        raise TargetNotEmpty(f"The server has a database {taken[0]} already: a cluster is restored onto a new server.")
+        raise TargetNotEmpty(
+            f"The server already has a database {taken[0]}: a whole server can be restored only onto a new server."
+        )
     for name in sorted(ON_EVERY_SERVER & there & set(databases)):
         with Server(target.server.with_database(name)) as server:
             if server.count_objects():
-                raise TargetNotEmpty(f"The database {name} is not empty: a cluster is restored onto a new server.")
+                raise TargetNotEmpty(
+                    f"The database {name} is not empty: a whole server can be restored only onto a new server."
+                )
     return there
 
 
 def restore_latest_globals(
     wanted: BackupSelector, target: ServerTarget, store: StorageBackend, notify: Notify
 ) -> Manifest:
-    """Restore only roles and tablespaces, from the backup of globals that ``wanted`` means. Return its manifest.
+    """Restore only roles and tablespaces, from the backup of globals that ``wanted`` selects. Return its manifest.
 
     Raises BackupNotFound or ManifestInvalid if there is no such backup, another error as :func:`restore_globals` does, or StorageError.
     """
@@ -98,7 +102,10 @@ def _restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBac
 
 
 def _read_members(store: StorageBackend, cluster_manifest: Manifest) -> tuple[Manifest, list[Manifest]]:
-    """Return the manifests of the cluster's globals and of its databases. Raises as :func:`read_member`, and BackupDamaged without globals."""
+    """Return the manifests of the cluster's globals and of its databases.
+
+    Raises BackupDamaged if the cluster manifest names no globals, and the errors of :func:`read_member`.
+    """
     manifests = {
         member.database: read_member(store, cluster_manifest, member).manifest for member in cluster_manifest.members
     }

@@ -1,4 +1,4 @@
-"""Back up a whole server as one script of pg_dumpall, and restore the script onto a new server."""
+"""Backs up a whole server as one script of pg_dumpall, and restores the script onto a new server."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ def back_up_cluster_script(
 ) -> BackupResults:
     """Dump globals and ``databases`` into one script, and commit the backup in all stores.
 
-    Return the manifest of each store, or the store's error. ``exclude`` has the patterns of the server's other databases. Without
-    ``role_passwords``, password hashes are left out.
+    Return each store's manifest, or its error. ``exclude`` has patterns that match the server's other databases. Without ``role_passwords``,
+    the script has no password hashes.
 
     Raises BackupRunning if another backup holds the lock of the session's database, and DumpFailed if the script lacks a table's data. Also
     raises another PipelineError, or StorageError if all stores fail.
@@ -96,7 +96,7 @@ def back_up_cluster_script(
 def restore_cluster_script(
     cluster_manifest: Manifest, target: ServerTarget, store: StorageBackend, notify: Notify
 ) -> None:
-    """Run the script with psql on a server that has none of its databases, and check the rows. psql begins in the target's database.
+    """Run the script with psql on a server that has none of the script's databases, and check the rows. psql begins in the target's database.
 
     Roles and tablespaces that exist already are skipped. psql ends at the first other error. After a failure, the restored databases stay.
 
@@ -160,7 +160,7 @@ class _Database:
 
     name: str
     lc_monetary: str | None
-    """The locale in which the database writes money; None if it has no money."""
+    """The locale in which the database writes money; None if it doesn't use the type money."""
     unlogged_left_out: Sequence[str]
     lasting: Collection[tuple[str, str]]
     """Schema and name of tables that existed during the whole dump."""
@@ -181,7 +181,7 @@ def _look_into(each: BackupRequest, name: str, since: int) -> _Database:
 def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database], only: str | None) -> None:
     """Raise DumpFailed if the script has data of an unknown database, or lacks the data of a table that existed during the whole dump."""
     if unknown := {table.database or "" for table in tables} - {database.name for database in databases}:
-        raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is no database to back up.")
+        raise DumpFailed(f"pg_dumpall's script has data of {min(unknown)!r}, which is not a database to back up.")
     if only == "schema":
         return
     come = {(table.database, table.schema_name, table.relation) for table in tables}
@@ -191,7 +191,10 @@ def _check_tables(tables: Sequence[TableData], databases: Sequence[_Database], o
 
 
 def _money_locale(databases: Sequence[_Database], notify: Notify) -> str | None:
-    """Return the locale in which all databases write money; None if no database has money, or if the locales differ, which is a notice."""
+    """Return the locale in which all databases write money; None if no database uses the type money.
+
+    If the locales differ, notify the user and return None.
+    """
     locales = {one.name: one.lc_monetary for one in databases if one.lc_monetary is not None}
     first = next(iter(locales.items()), None)
     if first is None:
@@ -201,13 +204,13 @@ def _money_locale(databases: Sequence[_Database], notify: Notify) -> str | None:
         return first[1]
     notify(
         Notice(
-            f"The databases write money in several locales ({first[0]}: {first[1]}, {other[0]}: {other[1]}), and one script can't say so. "
-            "Restore it only onto a server with the same lc_monetary as this one, or back up in another format."
+            f"The databases write money in several locales ({first[0]}: {first[1]}, {other[0]}: {other[1]}), but one script can record only "
+            "one locale. Restore it only onto a server with the same lc_monetary as this server, or back up in another format."
         )
     )
     return None
 
 
 def _is_of_the_cluster(error: ScriptError) -> bool:
-    """True if the error says that a role or a tablespace exists already. Errors on objects in databases have the same SQLSTATE."""
+    """True if the error says that a role or a tablespace exists already. Errors about objects in databases have the same SQLSTATE."""
     return error.is_presence and error.statement.startswith(("CREATE ROLE ", "CREATE TABLESPACE "))

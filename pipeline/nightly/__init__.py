@@ -1,1 +1,1 @@
-"""``pgstow run``: the jobs that pgstow.toml lists, each night. How a backup is made, verified or pruned must not enter."""
+"""``pgstow run``: does the jobs in pgstow.toml, each night. Code that makes, verifies or prunes backups must not be here."""

@@ -1,4 +1,4 @@
-"""Read pgstow.toml. All problems are reported at once, each with its line."""
+"""Reads pgstow.toml. Reports all problems at once, each with its line."""
 
 import fcntl
 import tomllib
@@ -24,7 +24,7 @@ _DEEPEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that is wrong in the file."""
+    """A problem in the file."""
 
     key: Key
     words: str
@@ -32,44 +32,44 @@ class Problem:
 
 
 class ConfigFile:
-    """A configuration file. It knows the line of each key."""
+    """A configuration file, which can tell the line of each key."""
 
     def __init__(self, path: Path, text: str | None = None) -> None:
-        """Read the file, or take ``text`` for its text. Raises InvalidRequest if it can't be read, and ConfigInvalid if it is not TOML."""
+        """Read the file, or use ``text`` instead. Raises InvalidRequest if it can't be read, and ConfigInvalid if it isn't TOML."""
         self.path = path
         try:
             self._text = path.read_text("utf-8") if text is None else text
         except (OSError, UnicodeDecodeError) as exc:
             raise InvalidRequest(f"Cannot read {path}: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}.") from exc
         except ValueError as exc:
-            raise InvalidRequest(f"Cannot read {path}: no file can have this name.") from exc
+            raise InvalidRequest(f"Cannot read {path}: a file can't have this name.") from exc
         try:
             self.content = tomllib.loads(self._text)
-        except ValueError as exc:  # a number of thousands of digits is no TOMLDecodeError
+        except ValueError as exc:  # a number with thousands of digits raises this error, and not TOMLDecodeError
             raise ConfigInvalid([f"{path}: it is not TOML: {exc}."]) from exc
         except RecursionError as exc:
             raise ConfigInvalid([f"{path}: its tables or arrays are nested too deeply."]) from exc
 
     def parse(self, environment: Mapping[str, str]) -> Config:
-        """Return the configuration, with the values to which it refers in ``environment``. Raises ConfigInvalid with all problems."""
+        """Return the configuration. References are replaced by their values in ``environment``. Raises ConfigInvalid with all problems."""
         problems = [*_nul_characters(self.content), *_wrong_names(self.content)]
         try:
             config = Config.model_validate(self.content, context=environment)
         except ValidationError as exc:
             raise self.invalid(
                 [_problem(error) for error in exc.errors()] + problems
-            ) from None  # a cause has the values
+            ) from None  # the cause would show the values, which may be secrets
         if problems:
             raise self.invalid(problems)
         return config
 
     def without_secrets(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment without the variables to which the file refers. They are secrets, which no command needs."""
+        """Return the environment without the variables to which the file refers. They are secrets, and the user's commands don't need them."""
         secrets = set(referred_variables(self.content))
         return {name: value for name, value in environment.items() if name not in secrets}
 
     def invalid(self, problems: Sequence[Problem]) -> ConfigInvalid:
-        """Return an error that names the problems in the order of the file, each with its line."""
+        """Return an error that names the problems, each with its line, in the order of the lines."""
         lines = [(self.line_of(problem.key), problem) for problem in problems]
         lines.sort(key=lambda found: found[0])
         return ConfigInvalid(
@@ -77,10 +77,10 @@ class ConfigFile:
         )
 
     def line_of(self, key: Key) -> int:
-        """Return the line, from 1, where a key stands. If the file lacks the key, return the line of the table that would have it.
+        """Return the line of a key, from 1. If the file lacks the key, return the line of the table to which the key would belong.
 
-        tomllib reports no lines. But the beginning of a file is valid TOML if it ends between two statements, and not if it ends within a
-        statement. So the key's statement begins after the longest valid beginning that lacks the key.
+        tomllib reports no lines. But the first lines of a file are valid TOML if they end between two statements, and invalid if they end
+        within a statement. So the key's statement begins after the longest valid part that lacks the key.
         """
         lines = self._text.split("\n")
         while key and not _has(self.content, key):
@@ -98,13 +98,13 @@ class ConfigFile:
 
     @contextmanager
     def sole_run(self) -> Iterator[None]:
-        """Lock the file until the block ends, so that no other run uses it. Raises BackupRunning if another run is under way."""
+        """Lock the file until the block ends, so that no other run uses it. Raises BackupRunning if another run uses the file."""
         with self.path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as exc:
                 raise BackupRunning(
-                    f"Another run over {self.path} is under way: wait until it has ended, or stop it."
+                    f"Another run with {self.path} is not finished: wait until it has ended, or stop it."
                 ) from exc
             yield
 
@@ -119,7 +119,7 @@ def _has(content: Any, key: Key) -> bool:
 
 
 def _nul_characters(content: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each text with a NUL character, and for deep nesting. No path, name, variable or argument can have a NUL."""
+    """Yield a problem for each text with a NUL character, and for deep nesting. Paths, names, variables and arguments can't have a NUL."""
     waiting: list[tuple[Key, Any]] = [((), content)]
     while waiting:
         place, value = waiting.pop()
@@ -127,17 +127,17 @@ def _nul_characters(content: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(place[:1], "is nested too deeply.")
             return
         if isinstance(value, str) and "\0" in value:
-            yield Problem(place, "has a NUL character in it.")
+            yield Problem(place, "contains a NUL character.")
         if isinstance(value, dict):
             if any("\0" in name for name in value):
-                yield Problem(place, "has a key with a NUL character in it.")
+                yield Problem(place, "has a key with a NUL character.")
             waiting += [((*place, name), each) for name, each in value.items()]
         if isinstance(value, list):
             waiting += [((*place, number), each) for number, each in enumerate(value)]
 
 
 def _wrong_names(content: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem for each named destination or retention that the file lacks."""
+    """Yield a problem for each destination or retention that a setting names and the file lacks."""
     databases = _table(content, "databases")
     for place in [("defaults",), *(("databases", name) for name in databases)]:
         options = _table(content, *place)
@@ -157,7 +157,7 @@ def _table(content: Any, *place: str) -> Mapping[str, Any]:
 
 
 def _problem(error: Any) -> Problem:
-    """Return an error of pydantic as a problem in words. Leave out the value: it may be a secret in the wrong place."""
+    """Return an error of pydantic as a problem in words. The words don't contain the value, which may be a secret in the wrong place."""
     key: Key = error["loc"]
     match error["type"]:
         case "missing":

@@ -1,4 +1,4 @@
-"""Find the newest backup that an earlier run made."""
+"""Finds the newest backup that an earlier run made."""
 
 from datetime import UTC, datetime
 
@@ -15,9 +15,9 @@ _MOST_READ = 20  # manifests
 
 
 def newest_before(job: Job, store: StorageBackend, made: Manifest | None) -> datetime | None:
-    """Return the time of the snapshot of the job's newest backup in the store, other than ``made``. None if the newest 20 manifests name none.
+    """Return the snapshot's time of the job's newest backup in the store, not counting the backup ``made``.
 
-    Only backups whose manifest is believed count. Raises StorageError.
+    A backup counts only if its manifest is believed. Return None if the newest 20 manifests describe no such backup. Raises StorageError.
     """
     now = datetime.now(UTC)
     database = CLUSTER if job.whole_server else job.request.source.database

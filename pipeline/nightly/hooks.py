@@ -1,6 +1,6 @@
-"""Run the user's command before a backup. After a run, report the result to the user's commands, a dead man's switch and people.
+"""Runs the user's command before a backup. After a run, reports the result to the user's commands, a dead man's switch and people.
 
-Only the command before a backup can make the backup fail.
+Only the command before a backup can make a backup fail. The reports afterwards can't.
 """
 
 import fcntl
@@ -22,26 +22,26 @@ from pipeline.nightly.message import Message
 from pipeline.nightly.notify import send
 from pipeline.nightly.settings import Monitoring
 
-_PATIENCE = 10.0  # seconds for the answer to a ping
+_PING_TIMEOUT = 10.0  # seconds for the answer to a ping
 _LONGEST_QUOTE = 300  # bytes of a failed command's output
-_MOST_KEPT = 16 * 1024 * 1024  # bytes of a command's output, which lie on the disk while the command runs
-_LOOK_INTERVAL = 0.2  # seconds between looks at their number
+_MOST_KEPT = 16 * 1024 * 1024  # bytes of a command's output, which are on disk while the command runs
+_LOOK_INTERVAL = 0.2  # seconds between looks at the size of the output
 
 
 Failed = Callable[[Exception], None]
-"""A function that takes an unexpected error, to show where the error comes from."""
+"""A function that gets unexpected errors, so that it can show their tracebacks."""
 
 
 def attempt(what: str, step: Callable[[], str | None], failed: Failed) -> str | None:
-    """Call ``step``, and return its result: a sentence on what went wrong, or None.
+    """Call ``step``, and return its result: a sentence on what failed, or None.
 
-    If the step raises, call ``failed`` with the error, and return a sentence. ``what`` is the subject of the sentence.
+    If the step raises an error, call ``failed`` with the error, and return a sentence with the subject ``what``.
     """
     try:
         return step()
     except Exception as exc:
         failed(exc)
-        # An error's own words may hold a secret, such as the URL of a ping.
+        # The error's text may contain a secret, such as the URL of a ping.
         return f"{what} failed: {getattr(exc, 'strerror', None) or type(exc).__name__}."
 
 
@@ -63,11 +63,11 @@ def tell(
     environment: Mapping[str, str] | None = None,
     failed: Failed = lambda _: None,
 ) -> list[str]:
-    """Run the command for success or failure, the ping, and send the message, at a run's end. Return a sentence for each that went wrong.
+    """Report a run's end: run the command for success or failure, ping, and send the message. Return a sentence for each step that failed.
 
-    ``document`` is the input of the command, which gets ``environment``. ``message`` is for ``notify``; None if there is nothing to tell.
-    ``ping_too`` is False if the run was only a part, which the ping must not report. ``failed`` gets unexpected errors. An error in one step
-    stops no other.
+    ``document`` is the command's input, and ``environment`` has its variables. ``message`` goes to the recipients in ``notify``; None if
+    there is no message. ``ping_too`` is False if the run did only some of the jobs, which the ping must not report. ``failed`` gets
+    unexpected errors. If a step fails, the other steps still run.
     """
     command, url = monitoring.on_success if good else monitoring.on_failure, monitoring.ping
     steps: dict[str, Callable[[], str | None]] = {}
@@ -84,9 +84,9 @@ def tell(
 def run_hook(
     command: Sequence[str], document: Mapping[str, Any], timeout: float, environment: Mapping[str, str] | None = None
 ) -> str | None:
-    """Run a command with the document as JSON on its standard input. Kill it, and its children, after ``timeout`` seconds.
+    """Run a command with the document as JSON on its standard input. After ``timeout`` seconds, kill the command and its children.
 
-    ``environment`` has the command's variables; None for this process's own. Return a sentence on what went wrong; None if the command
+    ``environment`` has the command's variables; None for this process's environment. Return a sentence on what failed; None if the command
     ended with exit code 0.
     """
     with (
@@ -95,7 +95,8 @@ def run_hook(
     ):  # a pipe might be kept open by a grandchild
         given.write(json.dumps(document, default=str).encode())
         given.seek(0)
-        fcntl.fcntl(said, fcntl.F_SETFL, os.O_APPEND)  # so that the command goes on at the beginning of an emptied file
+        # With O_APPEND, the command writes at the beginning of the file after the file is emptied.
+        fcntl.fcntl(said, fcntl.F_SETFL, os.O_APPEND)
         try:
             process = subprocess.Popen(
                 command, stdin=given, stdout=said, stderr=said, start_new_session=True, env=environment
@@ -118,7 +119,7 @@ def run_hook(
 
 
 def _wait(process: "subprocess.Popen[bytes]", output: int, timeout: float) -> int:
-    """Return the exit code. Meanwhile empty the file of the output whenever it is too long. Raises subprocess.TimeoutExpired."""
+    """Wait for the process and return its exit code. Whenever the output's file is too long, empty it. Raises subprocess.TimeoutExpired."""
     end = time.monotonic() + timeout
     while (rest := end - time.monotonic()) > _LOOK_INTERVAL:
         try:
@@ -136,15 +137,15 @@ def _ended(code: int) -> str:
 def ping(url: str, what: str = "") -> str | None:
     """GET the URL of a dead man's switch, with ``what`` (``start`` or ``fail``) after its path. An empty ``what`` reports success.
 
-    Return a sentence on what went wrong; None if the ping was answered. The sentence lacks the URL, since whoever knows the URL can ping.
+    Return a sentence on what failed; None if the server answered. The sentence doesn't contain the URL, which is a secret.
     """
     parts = urlsplit(url)
     whole = parts._replace(path=f"{parts.path.rstrip('/')}/{what}" if what else parts.path).geturl()
     try:
-        with urllib.request.urlopen(whole, timeout=_PATIENCE):  # noqa: S310 - the file takes http and https alone
+        with urllib.request.urlopen(whole, timeout=_PING_TIMEOUT):  # noqa: S310 - the file allows only http and https
             return None
     except OSError as exc:
         reason = getattr(exc, "reason", None) or exc
-    except (HTTPException, ValueError) as exc:  # their words may have the URL in them
+    except (HTTPException, ValueError) as exc:  # their text may contain the URL
         reason = type(exc).__name__
-    return f"The ping to {parts.hostname} did not get through: {reason}."
+    return f"The ping to {parts.hostname} failed: {reason}."

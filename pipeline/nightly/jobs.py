@@ -1,4 +1,4 @@
-"""Make the jobs of a run from the settings of pgstow.toml."""
+"""Makes the jobs of a run from the settings in pgstow.toml."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from storage_backends import StorageBackend, place_of
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do for one database, or one whole server, of the file."""
+    """The work for one database, or one whole server, of the file."""
 
     name: str
     """The name of the database in the file."""
@@ -37,13 +37,13 @@ class Job:
     agree: Callable[[], None]
     """Runs the command before the backup. Raises BackupRefused if the command refuses."""
     back_up: Callable[[Sequence[StorageBackend], Notify], BackupResults]
-    """Backs up into the stores. Raises PipelineError, or StorageError if all stores fail."""
+    """Backs up into the given stores. Raises PipelineError, or StorageError if all stores fail."""
     destinations: Mapping[str, DestinationSettings]
-    """The destinations by their names in the file."""
+    """The destinations, by their names in the file."""
     verify: Level | None
-    """How far to verify the backup; None for no verification."""
+    """The level at which to verify the backup; None for no verification."""
     retention: Policy | None
-    """Which backups to keep after the backup; None to remove none."""
+    """The rules for the backups to keep after this backup; None to remove no backups."""
 
 
 def make_jobs(
@@ -55,8 +55,8 @@ def make_jobs(
 ) -> list[Job]:
     """Return the jobs of the named databases, or of all databases if ``names`` is empty, in the order of the file.
 
-    ``overrides`` has settings of a database that replace the file's; None leaves the file's setting. ``environment`` is for the commands before
-    the backups; None for this process's own.
+    ``overrides`` has settings of a database that replace the settings in the file, unless they are None. ``environment`` is for the commands
+    before the backups; None for this process's environment.
 
     Raises InvalidRequest if the file lacks a database or a destination, and ConfigInvalid if settings contradict each other.
     """
@@ -80,7 +80,7 @@ def make_jobs(
 
 
 def listed_pairs(config: Config) -> list[tuple[str, str]]:
-    """Return each database of the file with each of its destinations, by their names."""
+    """Return the name of each database in the file, paired with the name of each of its destinations."""
     return [
         (name, destination)
         for name in config.databases
@@ -89,7 +89,7 @@ def listed_pairs(config: Config) -> list[tuple[str, str]]:
 
 
 def _effective(config: Config, name: str, overrides: Mapping[str, Any]) -> DatabaseSettings:
-    """Return a database's settings. The defaults stand in for missing settings, and the overrides replace both."""
+    """Return a database's settings. If a setting is missing, its default applies. The overrides replace both."""
     database = config.databases[name]
     defaults = {key: value for key, value in config.defaults if value is not None and getattr(database, key) is None}
     given = {key: value for key, value in overrides.items() if value is not None}
@@ -104,11 +104,11 @@ def _make_job(name: str, settings: DatabaseSettings, config: Config, environment
     else:
         for key in ("exclude_databases", "databases_at_once", "role_passwords"):
             if getattr(settings, key) != DatabaseSettings.model_fields[key].default:
-                raise InvalidRequest(f"{key} goes with all_databases = true.")
+                raise InvalidRequest(f"{key} needs all_databases = true.")
         back_up = partial(back_up_with_retries, request, retries=retries)
     destinations = {chosen: config.destinations[chosen] for chosen in settings.destinations or config.destinations}
     if len({place_of(destination.url) for destination in destinations.values()}) < len(destinations):
-        raise InvalidRequest("Two of its destinations have the same url: one copy there is all that can be.")
+        raise InvalidRequest("Two of its destinations have the same url, which can hold only one copy of a backup.")
     retention = config.retention.get(settings.retention or "default")
     document = {"database": name, "destinations": list(destinations)}
     before, patience = settings.before, config.monitoring.hook_timeout
@@ -160,7 +160,7 @@ def _make_limits(settings: DatabaseSettings) -> Limits:
 
 
 def _given(settings: DatabaseSettings, *names: str) -> dict[str, Any]:
-    """Return the named settings that the file has. The other settings have their usual values."""
+    """Return the named settings that the file has, by name. The other settings get their defaults."""
     return {name: value for name in names if (value := getattr(settings, name)) is not None}
 
 
@@ -181,5 +181,5 @@ def _read_password(path: str) -> str:
         reason = getattr(exc, "strerror", None) or "it is not UTF-8"
         raise InvalidRequest(f"The password_file {path} can't be read: {reason}.") from exc
     if "\0" in password:
-        raise InvalidRequest(f"The password_file {path} has a NUL character in it.")
+        raise InvalidRequest(f"The password_file {path} contains a NUL character.")
     return password

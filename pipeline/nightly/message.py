@@ -1,8 +1,8 @@
-"""Write the message on a run for people: what failed, since when there is no good backup, and what to do.
+"""Writes the message to people on a run: what failed, since when there is no good backup, and what to do.
 
-Errors quote servers, stores and manifests, whose words may be an attacker's. The message shows those words as plain text: no URL of the web,
-no mention of a person or a channel, no markup. A bare name such as example.com stays, though a service may turn it into a link. Services that
-take HTML or Markdown get the message escaped by Apprise besides.
+Errors quote servers, stores and manifests, so an attacker may have written parts of them. The message shows these parts as plain text: no
+web address, no mention of a person or a channel, no markup. A bare name such as example.com stays, although a service may turn it into a
+link. For services that accept HTML or Markdown, Apprise also escapes the message.
 """
 
 import re
@@ -19,7 +19,7 @@ from pipeline.nightly.outcome import JobResult
 from storage_backends import InvalidStorageURL, StorageError
 from storage_backends.errors import without_userinfo
 
-_MOST_NAMED = 10  # failures; services cut long messages off
+_MOST_NAMED = 10  # failures in a message, because services cut long messages off
 _LONGEST_REASON = 300  # characters
 _HARMLESS = str.maketrans({"<": "‹", ">": "›", "@": "＠", "[": "⟦", "]": "⟧"})
 _LINK = re.compile(r"http(?=s?://)|ftp(?=s?://)|www(?=\.)", re.IGNORECASE)
@@ -32,16 +32,16 @@ class Message:
     title: str
     body: str
     good: bool
-    """True if all is good again."""
+    """True if the message reports that backups are good again."""
 
 
 def write_message(
     outcomes: Sequence[JobResult], past: Mapping[Pair, Past], *, good: bool, host: str, config: Path
 ) -> Message | None:
-    """Return the message on a run; None if there is nothing to tell.
+    """Return the message on a run; None if there is nothing to report.
 
-    Each failed run has a message. A good run has one if one of its backups failed the last time. ``past`` is what was known before the run.
-    ``good`` is True if the run did all that was asked. ``host`` is this machine's name.
+    Each failed run has a message. A good run has a message if one of its backups failed the last time. ``past`` has the results of earlier
+    runs. ``good`` is True if the run did everything that was requested. ``host`` is this machine's name.
     """
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     recovered = [one for one in outcomes if one.error is None and (pair := _pair(one)) in past and not past[pair].good]
@@ -58,13 +58,14 @@ def write_message(
 
 
 def harmless(text: str) -> str:
-    """Return text of unknown origin on one line, without what a chat or a mail program may take for a link, a mention or markup."""
+    """Return text of unknown origin on one line, changed so that a chat or mail program sees no link, mention or markup in it."""
     printable = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
     return _LINK.sub(lambda match: match[0][0] + "xx" + match[0][3:], printable.translate(_HARMLESS))
 
 
 def _describe(outcome: JobResult, past: Past | None) -> list[str]:
-    reason = without_userinfo(_reason(outcome.error)[: 10 * _LONGEST_REASON])  # no user that the cut splits is shown
+    # If this cut splits the user in a URL, the URL is too far back to be shown.
+    reason = without_userinfo(_reason(outcome.error)[: 10 * _LONGEST_REASON])
     shown = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} …"
     return [f"{_name(outcome)}: {harmless(shown)}", f"    {_last_good(outcome, past)}"]
 
@@ -72,7 +73,7 @@ def _describe(outcome: JobResult, past: Past | None) -> list[str]:
 def _reason(error: Exception | None) -> str:
     if isinstance(error, PipelineError | StorageError | InvalidStorageURL):
         return str(error)
-    # Nobody foresaw this error, so its own words may hold a secret.
+    # The error is unexpected, so its text may contain a secret.
     return f"Unexpected {getattr(error, 'strerror', None) or type(error).__name__}. The log of the run says more."
 
 
@@ -80,9 +81,9 @@ def _last_good(outcome: JobResult, past: Past | None) -> str:
     if past is not None and past.last_success is not None:
         return f"There has been no good run since {_moment(past.last_success, outcome.ended_at)}."
     if outcome.newest_before is not None:
-        return f"The newest earlier backup there dates from {_moment(outcome.newest_before, outcome.ended_at)}."
+        return f"The newest earlier backup there is from {_moment(outcome.newest_before, outcome.ended_at)}."
     if isinstance(outcome.error, StorageError):
-        return "pgstow didn't ask this store for earlier backups, since the store failed."
+        return "pgstow didn't ask this store for earlier backups, because the store failed."
     return "pgstow knows of no good backup there."
 
 
@@ -98,11 +99,13 @@ def _advice(failed: Sequence[JobResult], config: Path) -> list[str]:
     names = " ".join(shlex.quote(name) for name in dict.fromkeys(outcome.database for outcome in failed))
     lines = [
         "What to do on that machine:",
-        f"    pgstow config check --connect {file}    says what is wrong",
+        f"    pgstow config check --connect {file}    finds the cause",
         f"    pgstow run {file} {names}    backs up again",
     ]
     if any(isinstance(outcome.error, BackupDamaged | ManifestInvalid) for outcome in failed):
-        lines.append("Something is damaged. Remove no older backup until you know why. pgstow verify says more.")
+        lines.append(
+            "A backup is damaged. Remove no older backup until you know the cause. pgstow verify gives details."
+        )
     return lines
 
 

@@ -1,7 +1,7 @@
-"""Write metrics for node_exporter's textfile collector. Each run replaces the file at its end.
+"""Writes metrics for node_exporter's textfile collector. Each run replaces the file at its end.
 
-The metrics of the last success must survive runs that fail, and runs of some databases only. So they are read from the old file: credentials
-that can only create objects can't ask the store.
+If a run fails, or covers only some databases, the metrics of the last success must stay. So pgstow reads them from the old file. It can't
+read them from the store, because the credentials may only create objects.
 """
 
 import os
@@ -18,40 +18,40 @@ from pipeline.nightly.outcome import JobResult
 Pair = tuple[str, str]
 """The names of a database and a destination."""
 Samples = dict[Pair, dict[str, tuple[str, float]]]
-"""By pair and metric: the level of a verification, or an empty text, and the value."""
+"""The level of a verification, or an empty text, and the value, by pair and metric."""
 
 _LAST_GOOD = "pgstow_last_attempt_success"
 _LAST_VERIFIED = "pgstow_last_verified_timestamp_seconds"
 _LAST_SUCCESS = "pgstow_last_success_timestamp_seconds"
 METRICS = {
-    "pgstow_last_attempt_timestamp_seconds": "When the last run ended, good or not.",
-    _LAST_GOOD: "Whether the last run did all that was asked: 1 or 0.",
-    _LAST_SUCCESS: "When the last run ended that did all that was asked; 0 for never.",
-    "pgstow_snapshot_timestamp_seconds": "The moment that the data of the last backup is of.",
-    "pgstow_backup_duration_seconds": "What the last backup took, from its beginning to its manifest.",
+    "pgstow_last_attempt_timestamp_seconds": "When the last run ended, whether it succeeded or not.",
+    _LAST_GOOD: "1 if the last run did everything that was requested, else 0.",
+    _LAST_SUCCESS: "When the last successful run ended; 0 if no run succeeded.",
+    "pgstow_snapshot_timestamp_seconds": "When the snapshot of the last backup was taken.",
+    "pgstow_backup_duration_seconds": "Duration of the last backup, from its beginning to its manifest.",
     "pgstow_dumped_bytes": "Bytes of the last backup, uncompressed.",
     "pgstow_stored_bytes": "Bytes of the objects of the last backup.",
     "pgstow_objects": "Objects of the last backup.",
     "pgstow_tables": "Tables of the last backup.",
     "pgstow_rows": "Rows of the last backup.",
-    "pgstow_retained_until_timestamp_seconds": "Until when the store keeps the last backup from being deleted; 0 where it locks nothing.",
-    _LAST_VERIFIED: "When a backup was last verified after it was made, and found good.",
+    "pgstow_retained_until_timestamp_seconds": "Until when the store protects the last backup from deletion; 0 if the store doesn't lock it.",
+    _LAST_VERIFIED: "When a run last verified its backup and found it good.",
 }
 _SAMPLE = re.compile(r'(\w+)\{database="((?:[^"\\]|\\.)*)",destination="((?:[^"\\]|\\.)*)"(?:,level="(\w+)")?\} (\S+)')
 
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What the metrics know of the runs for one database at one destination."""
+    """The metrics of earlier runs for one database at one destination."""
 
     good: bool
-    """True unless the last run failed."""
+    """False if the last run failed."""
     last_success: datetime | None
-    """The time when the last run ended that did all that was asked, in UTC; None if there is none."""
+    """The time when the last successful run ended, in UTC; None if no run succeeded."""
 
 
 def read_past(path: Path) -> dict[Pair, Past]:
-    """Return what the metrics in the file know; an empty dict if there is no file. Raises OSError."""
+    """Return the results of earlier runs from the metrics in the file; an empty dict if there is no file. Raises OSError."""
     return {
         pair: Past(
             good=values.get(_LAST_GOOD, ("", 1.0))[1] != 0,
@@ -64,16 +64,17 @@ def read_past(path: Path) -> dict[Pair, Past]:
 def write_textfile(path: Path, outcomes: Iterable[JobResult], known: Iterable[Pair]) -> None:
     """Update the metrics in the file with ``outcomes``, and remove the metrics of pairs that aren't in ``known``.
 
-    The file is replaced as a whole, so that no scrape sees a part. Raises OSError if the file can't be read or written.
+    The new file replaces the old file at once, so that no scrape sees a part of it. Raises OSError if the file can't be read or written.
     """
     samples = _read(path)
     for outcome in outcomes:
         samples.setdefault((outcome.database, outcome.destination), {}).update(_sample(outcome))
     kept = set(known)
-    for pair in kept:  # a pair that never succeeded gets the oldest possible time
+    for pair in kept:  # if a pair never succeeded, its time is 0, so that alerts on the age fire
         samples.setdefault(pair, {}).setdefault(_LAST_SUCCESS, ("", 0.0))
     text = "".join(_lines({pair: values for pair, values in samples.items() if pair in kept}))
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # not *.prom: not read meanwhile
+    # The collector doesn't read the temporary file, because its name doesn't end with .prom.
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -88,7 +89,7 @@ def write_textfile(path: Path, outcomes: Iterable[JobResult], known: Iterable[Pa
 
 
 def _moment(seconds: float) -> datetime | None:
-    """Return the moment; None for 0, which stands for never, and for no possible time."""
+    """Return the moment in UTC; None for 0, which stands for never, and for numbers that can't be a time."""
     with suppress(ValueError, OverflowError, OSError):
         return datetime.fromtimestamp(seconds, UTC) if seconds else None
     return None
@@ -132,7 +133,7 @@ def _lines(samples: Samples) -> Iterator[str]:
 
 
 def _read(path: Path) -> Samples:
-    """Return the metrics in the file; an empty dict if there is no file. Other lines are ignored. Raises OSError."""
+    """Return the metrics in the file; an empty dict if there is no file. Unknown lines are ignored. Raises OSError."""
     samples: Samples = {}
     with suppress(FileNotFoundError):
         for line in path.read_text("utf-8", "replace").splitlines():

@@ -1,4 +1,4 @@
-"""Write a new pgstow.toml. Its comments come from the model of the file, so they say what each key means to this version."""
+"""Writes a new pgstow.toml. Its comments come from the model of the file, so they describe the keys of this version."""
 
 import json
 import os
@@ -20,29 +20,29 @@ USUAL_VERIFICATION = "archive"
 
 _WIDTH = 110
 _HEADER = """\
-# pgstow config init wrote this file, and pgstow run does what it says.
-# No password and no key may stand here: they belong in libpq's password file, in a file that password_file names, or in the environment,
-# from which { env = "NAME" } takes a value.
-# Lines such as "#   key: …" name the other keys that a table may have.
+# pgstow config init wrote this file. pgstow run does the backups that it describes.
+# Don't write passwords or keys into this file. Keep them in libpq's password file, in a file that password_file names, or in the
+# environment: { env = "NAME" } takes a value from the environment.
+# Lines such as "#   key: …" describe the other keys that a table may have.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a new file is to say."""
+    """The content of a new file."""
 
     name: str
     """The name of the database in the file."""
     conninfo: str
     """libpq's connection string, without a password."""
     urls: Mapping[str, str]
-    """The stores' URLs by the names of the destinations."""
+    """The stores' URLs, by the destinations' names."""
     all_databases: bool = False
     password_file: Path | None = None
     cluster: str | None = None
     verify: str | None = None
     keep: Mapping[str, int] = field(default_factory=dict)
-    """The rules of the retention; empty for none."""
+    """The rules of the retention; empty for no rules."""
 
 
 def compose(choices: Choices) -> str:
@@ -60,7 +60,7 @@ def compose(choices: Choices) -> str:
         ),
         [
             *_table(f"databases.{_key(choices.name)}", DatabaseSettings, database, without=Options),
-            "# A database may also have any key of [defaults]. The database's value then wins.",
+            "# A database may also have any key of [defaults]. The database's value then replaces the default.",
         ],
         _retention(choices.keep),
         _table("monitoring", Monitoring, {}),
@@ -71,7 +71,7 @@ def compose(choices: Choices) -> str:
 def create(path: Path, text: str) -> None:
     """Write a file that only its owner may read.
 
-    Raises InvalidRequest if the file exists or can't be made, and OSError if it can't be written, which leaves no file.
+    Raises InvalidRequest if the file exists or can't be made. If it can't be written, removes it and raises OSError.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -96,8 +96,8 @@ def _retention(keep: Mapping[str, int]) -> list[str]:
         ]
     table = _table("retention.default", Retention, USUAL_RETENTION)
     return [
-        "# Without rules, pgstow run removes no backup. With these rules, it would remove the backups that no rule keeps,",
-        "# for which the credentials must be able to delete:",
+        "# Without rules, pgstow run removes no backups. With these rules, it would remove the backups that no rule keeps.",
+        "# For this, the credentials must be able to delete:",
         *(line if line.startswith("#") else f"#{line}" for line in table),
     ]
 
@@ -105,7 +105,10 @@ def _retention(keep: Mapping[str, int]) -> list[str]:
 def _table(
     heading: str, model: type[BaseModel], values: Mapping[str, Any], without: type[BaseModel] = BaseModel
 ) -> list[str]:
-    """Return the lines of a table: ``values`` other than None, each after its meaning, and then the other keys, except those of ``without``."""
+    """Return the lines of a table.
+
+    First come ``values`` except None, each after its meaning. Then come the other keys, except the keys of ``without``.
+    """
     given = {key: value for key, value in values.items() if value is not None}
     schema = model.model_json_schema()["properties"]
     means = {
@@ -137,7 +140,7 @@ def _meaning(schema: Mapping[str, Any], default: object) -> str:
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the schema, and those of its alternatives and of a list's items."""
+    """Yield the schema, and the schemas of its alternatives and of a list's items."""
     yield schema
     for part in [*schema.get("anyOf", []), *([schema["items"]] if "items" in schema else [])]:
         yield from _parts(part)
@@ -152,5 +155,5 @@ def _key(name: str) -> str:
 
 
 def _value(value: object) -> str:
-    """Return a text, a number or a truth value in TOML. JSON's texts are TOML's, except that TOML escapes DEL."""
+    """Return a text, a number or a truth value in TOML. JSON writes them in the same way, except that TOML escapes DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", r"\u007f")

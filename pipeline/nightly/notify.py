@@ -1,6 +1,6 @@
-"""Send a message on a run to Slack, Teams, mail or any other service that Apprise knows.
+"""Sends a message on a run to Slack, Teams, mail or any other service that Apprise supports.
 
-An Apprise URL is a secret. So no sentence has any of it, and Apprise's log is not shown.
+An Apprise URL is a secret. So no message of pgstow contains a part of it, and Apprise's log is not shown.
 """
 
 import logging
@@ -22,11 +22,11 @@ _STATUS = re.compile(r"\berror=([1-5]\d\d)\b")
 
 
 class _Undeliverable(Exception):
-    """No message can be sent. The reason has no secret in it."""
+    """No message can be sent. The reason contains no secret."""
 
 
 class _Statuses(logging.Handler):
-    """Keeps the HTTP statuses that Apprise logs."""
+    """Collects the HTTP statuses that Apprise logs."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -37,7 +37,7 @@ class _Statuses(logging.Handler):
 
 
 def examine(recipient: Secret) -> str | None:
-    """Return a sentence on why the recipient can get no message; None if Apprise knows the URL. Sends nothing."""
+    """Return a sentence on why the recipient can get no message; None if Apprise accepts the URL. Sends nothing."""
     try:
         _open(recipient)
     except _Undeliverable as exc:
@@ -46,12 +46,12 @@ def examine(recipient: Secret) -> str | None:
 
 
 def send(recipient: Secret, message: Message, timeout: float) -> str | None:
-    """Send the message. Give up after ``timeout`` seconds. Return a sentence on what went wrong; None if the service took the message."""
+    """Send the message. Give up after ``timeout`` seconds. Return a sentence on what failed; None if the service accepted the message."""
     try:
         service = _open(recipient)
     except _Undeliverable as exc:
         return f"No message was sent: {exc}."
-    words = f"The message by {service.service_name} (the URL in {recipient.name}) did not get through"
+    words = f"The message by {service.service_name} (the URL in {recipient.name}) could not be delivered"
     try:
         reason = _within(timeout, lambda: _deliver(service, message))
     except TimeoutError:
@@ -61,12 +61,12 @@ def send(recipient: Secret, message: Message, timeout: float) -> str | None:
 
 def send_test(recipient: Secret, host: str, timeout: float) -> str | None:
     """Send a message to try the recipient. Return what :func:`send` returns."""
-    body = "pgstow config check --notify sent this message. A run that fails sends one, too."
-    return send(recipient, Message(f"pgstow on {host}: messages get through", body, good=True), timeout)
+    body = "pgstow config check --notify sent this message. If a run fails, you will also get a message."
+    return send(recipient, Message(f"pgstow on {host}: messages arrive", body, good=True), timeout)
 
 
 def _within(seconds: float, work: Callable[[], T]) -> T:
-    """Return the result of the work. Raises TimeoutError after ``seconds``; the work's thread then goes on by itself."""
+    """Do the work in another thread, and return its result. Raises TimeoutError after ``seconds``, and then leaves the thread running."""
     results: list[T] = []
     with Workers() as workers:
         workers.run_apart(work, results.append, "message")
@@ -85,7 +85,7 @@ def _open(recipient: Secret) -> "NotifyBase":
     from apprise.common import OverflowMode
 
     log = logging.getLogger("apprise")
-    log.propagate = False  # the log may have parts of the URL, and would go to standard error
+    log.propagate = False  # the log may contain parts of the URL, and would go to standard error
     if not log.handlers:
         log.addHandler(logging.NullHandler())
     asset = AppriseAsset(app_id="pgstow", app_desc="Backups of PostgreSQL", app_url="")
@@ -98,7 +98,7 @@ def _open(recipient: Secret) -> "NotifyBase":
 
 
 def _deliver(service: "NotifyBase", message: Message) -> str | None:
-    """Send the message. Return None, or the reason why it failed as the end of a sentence: an empty text if the reason isn't known."""
+    """Send the message. Return None; after a failure, return the end of a sentence with the reason, or an empty text if it is unknown."""
     from apprise import Apprise, NotifyFormat, NotifyType
 
     log, statuses = logging.getLogger("apprise"), _Statuses()
@@ -106,7 +106,7 @@ def _deliver(service: "NotifyBase", message: Message) -> str | None:
     try:
         sender = Apprise(service)
         kind = NotifyType.SUCCESS if message.good else NotifyType.FAILURE
-        # By this format, Apprise escapes what a service would take for HTML or Markdown.
+        # With this format, Apprise escapes text that a service would interpret as HTML or Markdown.
         sent = sender.notify(message.body, message.title, kind, body_format=NotifyFormat.TEXT)
     finally:
         log.removeHandler(statuses)

@@ -21,22 +21,22 @@ class JobResult:
     manifest: Manifest | None = None
     """The manifest of the backup that was made, without its files, tables and objects; None if no backup was made."""
     verified: Level | None = None
-    """The level at which the backup was verified and found good; None if it wasn't."""
+    """The level at which the backup was verified and found good; None if it wasn't verified or isn't good."""
     removed: int | None = None
     """The number of backups that retention removed; None if retention wasn't applied."""
     error: Exception | None = None
-    """The failure of backup, verification or retention; None if all went well."""
+    """The failure of the backup, its verification or the retention; None if nothing failed."""
     newest_before: datetime | None = None
-    """After a failure, the snapshot of the newest backup that an earlier run made, in UTC; None if there is none, or nobody can tell."""
+    """After a failure, the snapshot's time of the newest backup of earlier runs, in UTC; None if there is no such backup or it is unknown."""
 
     @property
     def seconds(self) -> float | None:
-        """The seconds that the backup took, from its beginning to its manifest; None if no backup was made."""
+        """The duration of the backup in seconds, from its beginning to its manifest; None if no backup was made."""
         made = self.manifest
         return None if made is None else round((made.finished_at - made.started_at).total_seconds(), 3)
 
     def describe(self) -> dict[str, Any]:
-        """Return the result in JSON's types."""
+        """Return the result as values that JSON can represent."""
         made, totals = self.manifest, self.manifest and self.manifest.totals
         return {
             "database": self.database,

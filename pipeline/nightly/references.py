@@ -1,4 +1,4 @@
-"""Values of pgstow.toml that stand in the environment. The file has ``{env = "NAME"}`` instead of the value."""
+"""References in pgstow.toml to the environment. The file has ``{env = "NAME"}`` instead of a value."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ def read_secret(value: Any, info: ValidationInfo) -> Secret:
     """Return the secret that a reference names in the environment, which is ``info.context``. Raises ValueError."""
     if not is_reference(value):
         raise ValueError(
-            'is a secret, so it may not stand in this file: write {env = "NAME"} to take it from the environment'
+            'is a secret, which must not be in this file: write {env = "NAME"} to take it from the environment'
         )
     name = value["env"]
     found = (info.context or {}).get(name) or ""

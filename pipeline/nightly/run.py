@@ -1,6 +1,6 @@
-"""A night's run: back up each database to its destinations, verify the new backups there, and remove backups that retention drops.
+"""A night's run: backs up each database to its destinations, verifies the new backups there, and removes backups that retention drops.
 
-The user's command is asked first if a backup may be made.
+Before a backup, the user's command may refuse it.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,8 +32,8 @@ def run(
 ) -> Iterator[JobResult]:
     """Do the jobs one after another. Yield a result for each database at each destination.
 
-    Every failure becomes a result, and the other jobs and destinations go on. ``notify_of`` takes a database's name in the file, and returns
-    a callable for the events of its job. ``tell`` gets sentences about requests to stores that are tried again.
+    Every failure becomes a result, and the other jobs and destinations continue. ``notify_of`` takes a database's name in the file, and
+    returns a callable for the events of its job. ``tell`` gets a sentence about each request to a store that is retried.
     """
     with ExitStack() as stack:
         stores, unopened = _open(
@@ -75,12 +75,12 @@ def _run(
 
 
 def _with_history(failure: JobResult, job: Job, store: StorageBackend) -> JobResult:
-    """Return the failure with the newest backup that an earlier run made. A store that failed is asked nothing: that might take long."""
+    """Return the failure with the time of the newest backup that an earlier run made. Ask only stores that didn't fail, to save time."""
     if isinstance(failure.error, StorageError):
         return failure
     try:
         return replace(failure, newest_before=newest_before(job, store, failure.manifest))
-    except StorageError:  # credentials that can only create can't list
+    except StorageError:  # the credentials may be able only to create objects, not to list them
         return failure
 
 
@@ -96,7 +96,7 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
 
 
 def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> JobResult:
-    """Verify the new backup, and then remove the backups that retention drops, if the job says so. Return the result."""
+    """Verify the new backup, then remove the backups that retention drops, each if the job says so. Return the result."""
     verified, removed = None, None
     error: Exception | None = None
     try:
@@ -131,7 +131,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
     )
     found = (verify_cluster if made.members else verify)(stored, request, store, notify)
     if found.problems:
-        more = f" ({len(found.problems)} things are wrong)" if len(found.problems) > 1 else ""
+        more = f" ({len(found.problems)} problems)" if len(found.problems) > 1 else ""
         raise BackupDamaged(f"The backup {made.backup_id} of {made.database} is not good{more}: {found.problems[0]}")
     if found.replaced:
         raise BackupDamaged(f"The backup {made.backup_id} of {made.database} was overwritten: {found.replaced[0]}")
@@ -145,7 +145,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
 
 
 def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> Pruned:
-    """Remove the job's backups that the policy drops. A failed run leaves backups without a cluster manifest, which are pruned, too."""
+    """Remove the job's backups that the policy drops. This includes backups that a failed run left without a cluster manifest."""
     request = PruneRequest(policy, made.cluster, None if made.members else made.database, job=job.name)
     pruned = prune(request, None, store, notify, datetime.now(UTC))
     if pruned.spared:
@@ -160,5 +160,6 @@ def _doubtful(pruned: Pruned, store: StorageBackend) -> BackupDamaged | None:
     names = ", ".join(ref.manifest_key for ref in pruned.doubtful[:5])
     number = counted(len(pruned.doubtful), "manifest")
     return BackupDamaged(
-        f"{number} in {store.url} can't be read or believed: {names}. pgstow list says why. pgstow keeps the objects that they may need."
+        f"{number} in {store.url} can't be read or believed: {names}. pgstow list gives the reasons. pgstow keeps all objects that "
+        "the backups may need."
     )

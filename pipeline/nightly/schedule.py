@@ -1,4 +1,4 @@
-"""Write timers for ``pgstow run`` as text for systemd, cron or Kubernetes."""
+"""Writes timers for ``pgstow run``, as text for systemd, cron or Kubernetes."""
 
 import json
 import shlex
@@ -8,19 +8,19 @@ from typing import Literal
 Every = Literal["hour", "day", "week", "month"]
 
 _MEMORY = "1G"
-"""The memory that a run takes at most with the usual limits: 192 MiB of data, pgstow itself, and pg_dump's processes."""
+"""The most memory that a run takes with the default limits: 192 MiB of data, pgstow itself, and pg_dump's processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When to run, and with which configuration."""
+    """The times of runs, and the configuration."""
 
     hour: int
     minute: int
     every: Every
-    """How often to run. Every hour, only ``minute`` counts. A weekly run is on Sunday, a monthly run on the first day of the month."""
+    """How often to run. For hourly runs, ``hour`` is ignored. Weekly runs are on Sunday, monthly runs on the first day of the month."""
     spread: int
-    """Seconds. Each run begins after a random wait of up to so many seconds."""
+    """The longest random wait before each run, in seconds."""
     config: str
     """The path of pgstow.toml on the machine that runs pgstow."""
 
@@ -36,7 +36,7 @@ class Schedule:
 
     @property
     def calendar(self) -> str:
-        """The schedule as systemd's OnCalendar takes it."""
+        """The schedule in the format of systemd's OnCalendar."""
         moment = f"{self.hour:02d}:{self.minute:02d}:00"
         return {
             "hour": f"*-*-* *:{self.minute:02d}:00",
@@ -59,21 +59,21 @@ After=network-online.target postgresql.service
 {f"OnFailure={on_failure}" if on_failure else "# OnFailure=  names a unit to start when a run fails"}
 
 [Service]
-# One that still runs is not started again: runs don't overlap.
+# systemd starts no second run while a run is active, so runs don't overlap.
 Type=oneshot
 ExecStart={_systemd_word(program)} run --config {_systemd_word(schedule.config)} --log-format json
 User={user}
-# Secrets that the file refers to, one NAME=value a line, mode 0600.
+# Secrets to which pgstow.toml refers: a NAME=value on each line. Give the file mode 0600.
 EnvironmentFile=-/etc/pgstow/environment
 Nice=10
 IOSchedulingClass=best-effort
 IOSchedulingPriority=7
 MemoryMax={_MEMORY}
 TasksMax=512
-# The folders of stores and of the metrics have to stay writable: they are outside of /usr, /boot, /etc and /home.
+# Folders of stores and of the metrics must be writable, so they can't be in /usr, /boot, /etc or /home.
 ProtectSystem=full
 ProtectHome=read-only
-# A server whose socket is in /tmp isn't found by it then: connect to localhost.
+# With PrivateTmp, pgstow can't see a server's socket in /tmp: connect to localhost instead.
 PrivateTmp=yes
 PrivateDevices=yes
 NoNewPrivileges=yes
@@ -99,7 +99,7 @@ Description=When to back up PostgreSQL with pgstow
 [Timer]
 OnCalendar={schedule.calendar}
 RandomizedDelaySec={schedule.spread}
-# A run that was missed, since the machine was off, is made up for.
+# If the machine was off at the time of a run, the run begins when the machine is on again.
 Persistent=true
 
 [Install]
@@ -121,8 +121,8 @@ def crontab(schedule: Schedule, program: str) -> str:
     command = f"{shlex.quote(program)} run --config {shlex.quote(schedule.config)} --spread {schedule.spread}s --quiet"
     escaped = command.replace("%", r"\%")  # a bare % would end the command
     return f"""\
-# Runs don't overlap: pgstow run locks its file, and a second one ends at once with exit code 11.
-# cron doesn't make up for a run that was missed; systemd's timer does.
+# Runs don't overlap: pgstow run locks its file, and a second run ends at once with exit code 11.
+# If the machine is off at the time of a run, cron skips the run. systemd's timer makes up for it.
 {schedule.cron} nice -n 10 {escaped} >/dev/null
 """
 
@@ -130,8 +130,8 @@ def crontab(schedule: Schedule, program: str) -> str:
 def cron_job(schedule: Schedule, *, image: str, time_zone: str | None) -> str:
     """Return a CronJob as YAML.
 
-    The CronJob needs a ConfigMap named pgstow and, if the file refers to the environment, a Secret named pgstow. ``time_zone`` is None for the
-    time zone of the Kubernetes cluster.
+    The CronJob needs a ConfigMap named pgstow. If the file refers to the environment, it also needs a Secret named pgstow. ``time_zone`` is
+    None for the time zone of the Kubernetes cluster.
     """
     zone = f"  timeZone: {json.dumps(time_zone)}\n" if time_zone else ""
     return f"""\
@@ -143,14 +143,14 @@ metadata:
     app.kubernetes.io/name: pgstow
 spec:
   schedule: {json.dumps(schedule.cron)}
-{zone}  # A run that couldn't begin in time is made up for within four hours; none begins while another is under way.
+{zone}  # If a run can't begin in time, it may begin up to four hours later. No run begins while another run is active.
   startingDeadlineSeconds: {4 * 3600}
   concurrencyPolicy: Forbid
   successfulJobsHistoryLimit: 3
   failedJobsHistoryLimit: 3
   jobTemplate:
     spec:
-      # pgstow itself begins again after what may pass, where the file says retries.
+      # With retries in pgstow.toml, pgstow itself retries a backup after errors that may pass.
       backoffLimit: 0
       template:
         metadata:
@@ -158,7 +158,7 @@ spec:
             app.kubernetes.io/name: pgstow
         spec:
           restartPolicy: Never
-          # By its annotations or bindings, the store's credentials: EKS Pod Identity, IRSA, GKE Workload Identity.
+          # This account's annotations or bindings give the store's credentials: EKS Pod Identity, IRSA, GKE Workload Identity.
           serviceAccountName: pgstow
           securityContext:
             runAsNonRoot: true

@@ -1,1 +1,1 @@
-"""``pgstow prune``, ``gc`` and ``hold``: what goes from a store. What reads a backup's data must not enter."""
+"""``pgstow prune``, ``gc`` and ``hold``: removes backups from a store or protects them. Code that reads a backup's data must not be here."""

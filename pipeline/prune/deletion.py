@@ -1,4 +1,4 @@
-"""Delete objects, many at once. Locked objects stay, which is no error."""
+"""Deletes many objects at once. If an object is locked, it stays, without an error."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -10,26 +10,26 @@ from pipeline.concurrency import Workers
 from storage_backends import ObjectInfo, ObjectLocked, StorageBackend
 from storage_backends.keys import is_key
 
-_REMOVERS = 8  # requests at once
+_REMOVERS = 8  # concurrent requests
 _BATCH = 100
-"""Objects that a thread deletes at a time. Some stores must be asked for each object's lock first, which the thread does, too."""
+"""The number of objects that a thread deletes at a time. For some stores, the thread must first ask for the lock of each object."""
 
 
 @dataclass(slots=True)
 class Deleted:
-    """The objects that were deleted, and those that had to stay."""
+    """The objects that were deleted, and the objects that had to stay."""
 
     objects: int = 0
     """The number of deleted objects."""
     size: int = 0
     """Bytes of the deleted objects."""
     locked: dict[str, datetime | None] = field(default_factory=dict)
-    """The end of the lock by the key of each locked object; None for a legal hold, or if the end is unknown."""
+    """The end of the lock of each locked object, by the object's key; None for a legal hold, or if the end is unknown."""
     odd: list[str] = field(default_factory=list)
-    """Names of objects that stay, since pgstow gives no object such a name."""
+    """Names of objects that stay, because pgstow never gives such names."""
 
     hidden: bool = False
-    """True if the store keeps versions of what was deleted. The objects are only hidden then."""
+    """True if the store keeps versions of deleted objects. They are then only hidden."""
 
     def add(self, batch: Iterable[ObjectInfo], locked: dict[str, datetime | None], *, hidden: bool) -> None:
         """Record that the objects of a batch were deleted, except the locked ones."""
@@ -41,8 +41,8 @@ class Deleted:
 
 
 def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Deleted) -> None:
-    """Delete the objects, and add them to ``removed``. Raises StorageError: some objects may be deleted then."""
-    remaining = _keys_alone(objects, removed)
+    """Delete the objects, and add them to ``removed``. Raises StorageError, possibly after some objects were deleted."""
+    remaining = _only_keys(objects, removed)
     batches = iter(lambda: tuple(itertools.islice(remaining, _BATCH)), ())
     with Workers() as workers:
         for batch, (locked, hidden) in workers.map(
@@ -51,7 +51,7 @@ def remove(store: StorageBackend, objects: Iterable[ObjectInfo], removed: Delete
             removed.add(batch, locked, hidden=hidden)
 
 
-def _keys_alone(objects: Iterable[ObjectInfo], removed: Deleted) -> Iterator[ObjectInfo]:
+def _only_keys(objects: Iterable[ObjectInfo], removed: Deleted) -> Iterator[ObjectInfo]:
     for info in objects:
         if is_key(info.key):
             yield info
@@ -60,7 +60,7 @@ def _keys_alone(objects: Iterable[ObjectInfo], removed: Deleted) -> Iterator[Obj
 
 
 def _remove_batch(store: StorageBackend, batch: Iterable[ObjectInfo]) -> tuple[dict[str, datetime | None], bool]:
-    """Return the locked objects, and whether the store keeps versions of the others."""
+    """Return the locked objects, and True if the store keeps versions of the deleted objects."""
     try:
         return {}, store.delete([info.key for info in batch])
     except ObjectLocked as exc:

@@ -1,7 +1,7 @@
-"""Collect what interrupted runs left in a store: objects of backups that have no manifest.
+"""Removes objects that interrupted runs left in a store. They belong to backups that have no manifest.
 
-A store can't tell if a backup without a manifest is still under way. But the backup's ID says when the backup began, and the store's clock
-says when the newest object was stored. While either time is less than the grace period ago, pgstow keeps the objects.
+A store can't tell whether a backup without a manifest is still running. But the backup's ID says when the backup began, and the store's
+clock says when the newest object was stored. If either time is less than the grace period ago, pgstow keeps the objects.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,24 +34,24 @@ class Leftover:
 
 @dataclass(frozen=True, slots=True)
 class GcRequest:
-    """Which leftovers to collect."""
+    """The leftovers to remove."""
 
     grace: timedelta = timedelta(hours=24)
     """The time that must have passed since the backup began, and since its newest object was stored."""
     cluster: str | None = None
-    """Collect only leftovers of this cluster; None for any."""
+    """Remove only leftovers of this cluster; None for any cluster."""
     database: str | None = None
-    """Collect only leftovers of databases with this name; None for any."""
+    """Remove only leftovers of databases with this name; None for any database."""
 
 
 def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Leftover]:
-    """Return what backups without a manifest left, in the order of their manifests' keys. Nothing is changed.
+    """Return the leftovers of all backups without a manifest, in the order of the backups' keys. Nothing is changed.
 
     Raises StorageError if objects can't be listed or read, or if a listing leaves out a manifest that exists.
     """
     notify(Started("Listing objects"))
     stored = _list_objects(request, store, notify)
-    # Listing manifests after objects also finds a backup that was committed meanwhile.
+    # Manifests are listed after objects, so that a backup that was committed in between counts as committed.
     listing = list_manifests(store)
     tell_odd(listing, notify)
     entries = read_catalog(store, listing.manifests, now)
@@ -71,13 +71,14 @@ def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, no
 def collect(
     request: GcRequest, approved: Sequence[Leftover], store: StorageBackend, notify: Notify, now: datetime
 ) -> Deleted:
-    """Remove the leftovers that ``approved`` doesn't keep, unless a new look at the store keeps them. Return what was removed.
+    """Look at the store again, and remove the leftovers that neither ``approved`` nor the new look keeps. Return the removed objects.
 
-    Raises StorageError as :func:`find_leftovers` does, or if the store refuses to delete: some objects may be deleted then.
+    Raises StorageError as :func:`find_leftovers` does. Also raises StorageError if the store refuses to delete, possibly after some objects
+    were deleted.
     """
     agreed = {one.ref for one in approved if one.kept is None}
     doomed = [one.ref for one in find_leftovers(request, store, notify, now) if one.kept is None and one.ref in agreed]
-    notify(Started(f"Removing what {counted(len(doomed), 'run')} left"))
+    notify(Started(f"Removing the objects of {counted(len(doomed), 'interrupted run')}"))
     removed = Deleted()
     for ref in doomed:
         remove(store, (info for prefix in ref.prefixes for info in store.list(prefix)), removed)
@@ -85,7 +86,7 @@ def collect(
 
 
 def _require_no_manifest(store: StorageBackend, ref: BackupRef) -> None:
-    """Raise StorageError if the manifest exists or can't be read. If a listing leaves out a manifest, a good backup looks like a leftover."""
+    """Raise StorageError if the manifest exists or can't be read. If a listing lacks a manifest, a good backup looks like a leftover."""
     try:
         store.get(ref.manifest_key, length=1)
     except ObjectNotFound:
@@ -103,7 +104,7 @@ class _Found:
 
 
 def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> dict[BackupRef, _Found]:
-    """Return all stored objects except manifests, by backup. Objects with keys that pgstow never gives are left out, with one notice."""
+    """Return all stored objects except manifests, by backup. If a key is not pgstow's, leave its object out, and notify the user once."""
     stored: dict[BackupRef, _Found] = {}
     odd = list[str]()
     for top in (DATA, ATTESTATIONS, MANIFESTS):
@@ -124,7 +125,7 @@ def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> 
         )
         notify(
             Notice(
-                f"{odd[0]!r} is no name that pgstow gives to a backup's object. pgstow ignores the object and keeps it.{more}"
+                f"{odd[0]!r} is not a name that pgstow gives to a backup's object. pgstow ignores the object and keeps it.{more}"
             )
         )
     return stored
@@ -144,5 +145,5 @@ def _why_kept(
         if entry.manifest is None and (entry.ref.cluster, entry.ref.database) == (ref.cluster, ref.database):
             return f"perhaps used by {entry.ref.backup_id}, whose manifest can't be read"
     if max(begun_at(ref.backup_id), found.newest) > now - request.grace:
-        return "perhaps under way"
+        return "perhaps still running"
     return None

@@ -1,4 +1,4 @@
-"""Legal holds: nobody can delete a backup until its hold is taken off."""
+"""Puts legal holds on backups and removes them. While a backup has a hold, nobody can delete it."""
 
 from functools import partial
 
@@ -12,16 +12,16 @@ from pipeline.events import Notify, Started
 from storage_backends import ObjectNotFound, StorageBackend
 from storage_backends.holds import ObjectLock, lock_of, set_hold
 
-_REQUESTS = 8  # at once
+_REQUESTS = 8  # concurrent requests
 
 
 def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held: bool) -> dict[BackupRef, int]:
-    """Put a legal hold on a backup if ``held``, else take it off. It covers the manifest, the objects in the manifest, and all members.
+    """Put a legal hold on a backup if ``held``, else remove its hold. This covers the manifest, the objects in it, and all members.
 
-    Return the number of objects by backup. The backup that ``wanted`` means comes first.
+    Return the number of objects of each backup. The backup that ``wanted`` selects comes first.
 
-    If the call fails, repeat it. A manifest is held before its objects and let go after them, so ``prune`` sees a hold as long as an object
-    is held. If two backups share an object, taking the hold off one backup takes it off the shared object.
+    If the call fails, repeat it. The manifest gets the hold before its objects, and loses it after them. So ``prune`` sees a hold as long as
+    an object has one. If two backups share an object, removing one backup's hold also removes the hold of the shared object.
 
     Raises BackupNotFound or ManifestInvalid if there is no such backup, InvalidRequest if several fit, or StorageError if the store has no
     holds or refuses.
@@ -32,7 +32,8 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
     objects = {ref: [stored.key for stored in read_manifest(store, ref).objects] for ref in refs}
     manifests = [ref.manifest_key for ref in refs]
     keys = [key for named in objects.values() for key in named]
-    notify(Started(f"{'Holding' if held else 'Letting go'} {counted(len(manifests) + len(keys), 'object')}"))
+    objects_text = counted(len(manifests) + len(keys), "object")
+    notify(Started(f"Putting a hold on {objects_text}" if held else f"Removing the hold of {objects_text}"))
     for step in (manifests, keys) if held else (keys, manifests):
         with Workers() as workers:
             for _ in workers.map(partial(set_hold, store, held=held), step, threads=_REQUESTS, name="hold"):
@@ -43,9 +44,9 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
 def find_holds(
     store: StorageBackend, cluster: str | None = None, database: str | None = None
 ) -> dict[BackupRef, ObjectLock]:
-    """Return the locks of all backups whose manifest is under a legal hold. If this can't be told, the backup's lock has None as ``held``.
+    """Return the locks of all backups whose manifest has a legal hold. If the store can't tell, the lock's ``held`` is None.
 
-    Costs a request or more for each backup. Raises StorageError.
+    Sends at least one request for each backup. Raises StorageError.
     """
     refs = list_backups(store, cluster, database)
     with Workers() as workers:
@@ -54,7 +55,7 @@ def find_holds(
 
 
 def manifest_lock(store: StorageBackend, ref: BackupRef) -> ObjectLock:
-    """Return the lock on a backup's manifest; an empty lock if the manifest is gone. Raises StorageError."""
+    """Return the lock of a backup's manifest; an empty lock if the manifest no longer exists. Raises StorageError."""
     try:
         return lock_of(store, ref.manifest_key)
     except ObjectNotFound:

@@ -1,8 +1,8 @@
 """The rules that say which backups to keep, by their times and tags.
 
-A backup stays if any rule keeps it. The rules are those of `restic forget`_: a daily rule keeps the newest backup of each of the last N days
-that have a backup. Days, weeks and so on are in UTC. A duration is counted back from the newest backup, not from now, so that a series that
-has ended isn't removed bit by bit.
+A backup stays if any rule keeps it. The rules work as in `restic forget`_: a daily rule keeps the newest backup of each of the last N days
+that have a backup. Days, weeks and so on are in UTC. A duration is counted back from the newest backup and not from now. So if a series gets
+no new backups, its old backups stay.
 
 .. _restic forget: https://restic.readthedocs.io/en/stable/060_forget.html
 """
@@ -22,12 +22,12 @@ _SPANS: dict[str, Callable[[datetime], str]] = {
     "monthly": lambda moment: f"{moment:%Y-%m}",
     "yearly": lambda moment: f"{moment:%Y}",
 }
-"""For each rule, a function from a moment in UTC to the name of its span of time. Weeks are those of ISO 8601."""
+"""For each rule, a function that returns the name of the time span of a moment in UTC. Weeks are ISO 8601 weeks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What to keep. A policy without any rule keeps everything. Raises InvalidRequest if a number or the duration is below 0."""
+    """The rules for the backups to keep. Without rules, all backups stay. Raises InvalidRequest if a number or the duration is negative."""
 
     keep_last: int = 0
     keep_hourly: int = 0
@@ -36,15 +36,15 @@ class Policy:
     keep_monthly: int = 0
     keep_yearly: int = 0
     keep_within: timedelta = timedelta()
-    """Keep the backups of this time, counted back from the newest good backup of the series."""
+    """Keep the backups of this time span, which ends with the newest good backup of the series."""
     keep_tagged: frozenset[str] = frozenset()
-    """Keep the backups with one of these tags."""
+    """Keep backups that have one of these tags."""
     only_verified: Level | None = None
-    """Rules count a backup only if its latest attestation says that the backup is good, at this level or above; None to count any."""
+    """Rules count a backup only if its latest attestation says that the backup is good, at this level or higher; None to count any backup."""
 
     def __post_init__(self) -> None:
         if min(self.keep_last, *map(self._number, _SPANS)) < 0 or self.keep_within < timedelta():
-            raise InvalidRequest("A number of backups to keep, and a duration, can't be below 0.")
+            raise InvalidRequest("The number of backups to keep and the duration can't be negative.")
 
     @property
     def is_empty(self) -> bool:
@@ -52,7 +52,7 @@ class Policy:
         return not (self.keep_last or any(map(self._number, _SPANS)) or self.keep_within or self.keep_tagged)
 
     def apply(self, newest_first: Sequence[datetime]) -> Iterator[tuple[int, str]]:
-        """Yield the index of each moment that a rule keeps, with the rule's name. The moments are the snapshots' times, in UTC."""
+        """Yield the index of each moment that a rule keeps, and the rule's name. The moments are the times of snapshots, in UTC."""
         for index in range(min(self.keep_last, len(newest_first))):
             yield index, f"last {self.keep_last}"
         for rule, span_of in _SPANS.items():
@@ -66,7 +66,7 @@ class Policy:
                 yield index, f"within {_describe(self.keep_within)}"
 
     def _number(self, rule: str) -> int:
-        """Return the number of spans of which a rule keeps one backup each."""
+        """Return the number of time spans for which a rule keeps one backup each."""
         number: int = getattr(self, f"keep_{rule}")
         return number
 

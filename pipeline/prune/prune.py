@@ -1,4 +1,4 @@
-"""Prune a store: decide which backups to keep, and remove the others, manifests first."""
+"""Prunes a store: decides which backups to keep, and removes the others, manifests first."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,20 +19,20 @@ from pipeline.prune.policy import Policy
 from pipeline.prune.retention import Backup, Decision, plan_prune, selection_of
 from storage_backends import AccessDenied, ObjectLocked, StorageBackend
 
-_ASKERS = 8  # manifests asked for their locks at once
+_ASKERS = 8  # concurrent requests for manifests' locks
 
 
 @dataclass(frozen=True, slots=True)
 class PruneRequest:
-    """What to prune, and by which rules."""
+    """The backups to prune, and the rules."""
 
     policy: Policy
     cluster: str | None = None
-    """Prune only backups of this cluster; None for any."""
+    """Prune only backups of this cluster; None for any cluster."""
     database: str | None = None
-    """Prune only backups of databases with this name; None for any. Members of a cluster's backup are pruned with ``@cluster``."""
+    """Prune only backups of databases with this name; None for any database. Members of a cluster's backup are pruned with ``@cluster``."""
     job: str | None = None
-    """Prune only backups of this job in pgstow.toml, and backups whose manifest can't be read; None for any."""
+    """Prune only backups of this job in pgstow.toml, and backups whose manifest can't be read; None for any job."""
 
 
 @dataclass(slots=True)
@@ -42,15 +42,15 @@ class Pruned:
     backups: list[BackupRef] = field(default_factory=list)
     """The backups that were removed."""
     spared: list[BackupRef] = field(default_factory=list)
-    """The backups that were to be removed, but stay: they are locked, or the new plan keeps them."""
+    """The backups that were approved for removal but stay, because they are locked or the new plan keeps them."""
     doubtful: list[BackupRef] = field(default_factory=list)
-    """The backups that stay since their manifests can't be read or believed."""
+    """The backups that stay because their manifests can't be read or believed."""
     removed: Deleted = field(default_factory=Deleted)
-    """The objects that were deleted, without manifests, and the objects that are locked."""
+    """The objects that were deleted, not counting manifests, and the objects that are locked."""
 
 
 def plan(request: PruneRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Decision]:
-    """Return a decision for each backup that the request is about. Nothing is changed.
+    """Return a decision for each backup that the request covers. Nothing is changed.
 
     Raises StorageError if manifests, attestations or locks can't be listed or read.
     """
@@ -60,11 +60,11 @@ def plan(request: PruneRequest, store: StorageBackend, notify: Notify, now: date
 def prune(
     request: PruneRequest, approved: Sequence[Decision] | None, store: StorageBackend, notify: Notify, now: datetime
 ) -> Pruned:
-    """Remove the backups that both ``approved`` and a new plan drop. Return what was removed.
+    """Make a new plan, and remove the backups that both ``approved`` and the new plan drop. Return the result.
 
-    The new plan accounts for backups that were committed since ``approved``. If ``approved`` is None, remove all that the new plan drops.
-    Manifests are removed first, then the objects of the backups. If the call fails, repeat it: :mod:`pipeline.prune.gc` collects objects
-    that have no manifest any more.
+    The new plan accounts for backups that were committed after ``approved``. If ``approved`` is None, remove all backups that the new plan
+    drops. Manifests are removed first, then the objects of the backups. If the call fails, repeat it: :mod:`pipeline.prune.gc` removes
+    objects that no longer have a manifest.
 
     Raises StorageError as :func:`plan` does, or if the store fails to delete.
     """
@@ -106,7 +106,7 @@ def _plan(
 def _is_asked_for(request: PruneRequest, decision: Decision, jobs: Mapping[BackupRef, str | None]) -> bool:
     head = decision.head
     named = request.cluster in (None, head.cluster) and request.database in (None, head.database)
-    # Nobody can tell the job of a manifest that can't be read.
+    # If a manifest can't be read, its job is unknown.
     return named and (request.job is None or head not in jobs or jobs[head] == request.job)
 
 
@@ -115,7 +115,7 @@ def _describe(store: StorageBackend, entries: Sequence[CatalogEntry], notify: No
     proven = latest_attestations(store, digests, None, None, notify)
     if proven is None:
         raise AccessDenied(
-            "Nothing is pruned, since attestations can't be read, which may say that a backup is damaged."
+            "Nothing is pruned, because attestations can't be read, and an attestation may say that a backup is damaged."
         )
     return [_describe_one(entry, entry.manifest, proven.get(entry.ref), digests) for entry in entries if entry.manifest]
 
@@ -146,7 +146,7 @@ def _describe_one(
 
 
 def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Collection[BackupRef]) -> list[Backup]:
-    """Return all backups. Ask the store for the locks of the backups in ``which``, and add what it says."""
+    """Return all backups, with the locks that the store reports for the backups in ``which``."""
     with Workers() as workers:
         found = dict(workers.map(partial(manifest_lock, store), which, threads=_ASKERS, name="lock"))
     return [
@@ -163,11 +163,11 @@ def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Collect
 
 
 def _doomed(approved: Sequence[Decision], fresh: Sequence[Decision]) -> list[BackupRef]:
-    """Return the backups that both plans drop. A cluster's backups are returned only if both plans drop all of them.
+    """Return the backups that both plans drop. A cluster's backup and its members are returned only if both plans drop all of them.
 
-    A cluster manifest comes after its members. Members without their cluster manifest would count as backups of their own. After an
-    interruption, the newest member of each database would then stay for good. A cluster manifest that lacks a member is useless, and the
-    next run removes it.
+    Members come before their cluster manifest. If an interrupted run had removed the cluster manifest first, its members would count as
+    separate backups. The newest member of each database would then stay forever. But if a cluster manifest lacks a member, it is useless,
+    and the next run removes it.
     """
     agreed = {one.ref for one in approved if not one.keep} & {one.ref for one in fresh if not one.keep}
     spared = {one.head for one in fresh if one.ref not in agreed}

@@ -1,4 +1,4 @@
-"""Plan which backups to keep, from facts about the backups alone.
+"""Plans which backups to keep. The plan depends only on facts about the backups; nothing is read or deleted here.
 
 Backups with the same database, kind, selection and job of pgstow.toml form a series. The rules of :mod:`pipeline.prune.policy` count within
 a series. A backup belongs to the day of its snapshot.
@@ -17,37 +17,37 @@ from pipeline.prune.policy import Policy
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """The facts about a backup that decide if it is kept."""
+    """The facts about a backup that decide whether it is kept."""
 
     ref: BackupRef
     kind: Kind
     snapshot_at: datetime
     """The time of the backup's snapshot, in UTC."""
     selection: tuple[object, ...] = ()
-    """What was selected from the database or the cluster. All backups of a series have the same selection."""
+    """The selection from the database or the cluster. All backups of a series have the same selection."""
     partial: bool = False
     """True if the selection leaves something out."""
     tags: frozenset[str] = frozenset()
     job: str | None = None
-    """The name of the backup's job in pgstow.toml; None if it has none."""
+    """The name of the backup's job in pgstow.toml; None if it has no job."""
     members: tuple[BackupRef, ...] = ()
     """The members that a cluster manifest names; empty for other backups."""
     uses: frozenset[BackupRef] = frozenset()
     """The other backups that stored some of this backup's objects."""
     verified: Level | None = None
-    """The level of the attestation that counts, if it found no damage; else None."""
+    """The level of the latest attestation, if it found no damage; else None."""
     damaged: bool = False
-    """True if the attestation that counts found damage, or if a member has another manifest than the cluster manifest says."""
+    """True if the latest attestation found damage, or if a member's manifest is not the manifest that the cluster manifest names."""
     unread_at: datetime | None = None
-    """The time of the attestation that found parts of the backup unreadable as stored. None if everything was read, or something is damaged."""
+    """The time of the latest attestation, if parts of the backup could not be read as stored and nothing was damaged; else None."""
     retained_until: datetime | None = None
     """The time until which the backup's manifest is locked, in UTC; None if no lock is known."""
     held: bool = False
     """True if a legal hold is known to be on the backup's manifest."""
     lock_needs: tuple[str, ...] = ()
-    """The permissions that are missing to tell if the backup's manifest is locked."""
+    """The missing permissions, if the credentials may not see whether the backup's manifest is locked."""
     doubt: str | None = None
-    """Why the backup isn't believed, in one sentence; None if it is. A backup that isn't believed stays, and counts for no rule."""
+    """One sentence on why the backup isn't believed; None if it is believed. If a backup isn't believed, it stays, and no rule counts it."""
 
     @property
     def series(self) -> tuple[object, ...]:
@@ -56,7 +56,7 @@ class Backup:
 
 
 def selection_of(dump: DumpOptions) -> tuple[object, ...]:
-    """Return the selection of a dump in a form that can be compared. A single script has another selection than separate backups."""
+    """Return the selection of a dump in a form that can be compared. A cluster's single script and separate backups of its databases differ."""
     return (dump.only, dump.format == "script", *map(tuple, map(sorted, dump.choices)))
 
 
@@ -67,15 +67,15 @@ class Decision:
     ref: BackupRef
     keep: bool
     reasons: tuple[str, ...]
-    """Why the backup is kept or dropped, in a few words each."""
+    """The reasons, in a few words each."""
     head: BackupRef
-    """The cluster's backup of which the backup is a member, so that both are kept or dropped together. For no member, the backup itself."""
+    """The cluster's backup, if the backup is a member: both are kept or dropped together. For other backups, the backup itself."""
     snapshot_at: datetime | None = None
     """The time of the backup's snapshot, in UTC; None if its manifest can't be read."""
     partial: bool = False
-    """True if the backup leaves something out."""
+    """True if the backup's selection leaves something out."""
     doubtful: bool = False
-    """True if the backup's manifest can't be read, or isn't believed."""
+    """True if the backup's manifest can't be read or isn't believed."""
 
 
 def plan_prune(
@@ -83,12 +83,15 @@ def plan_prune(
 ) -> list[Decision]:
     """Return a decision for each of ``backups`` and each of ``unreadable``, sorted by cluster, database and ID.
 
-    ``unreadable`` are backups whose manifest can't be read. The plan always keeps the newest good backup of a series, and a backup from the
-    future, by ``now``. It keeps a backup that is locked, that isn't believed, or whose manifest can't be read. It keeps a backup that a kept
-    backup needs, or that a backup with an unreadable manifest might need.
+    ``unreadable`` has the backups whose manifest can't be read. Whatever the policy says, the plan keeps:
 
-    A backup that isn't believed never makes the plan drop more. A cluster's backup and its members are kept or dropped together, and count
-    as one backup.
+    - the newest good backup of each series
+    - backups from the future, by ``now``
+    - backups that are locked, that aren't believed, or whose manifest can't be read
+    - backups that a kept backup needs, or that a backup with an unreadable manifest may need
+
+    A backup that isn't believed never makes the plan drop another backup. A cluster's backup and its members are kept or dropped together,
+    and count as one backup.
     """
     plan = _Plan(backups, policy, unreadable)
     for series in plan.series():
@@ -102,9 +105,9 @@ def plan_prune(
 def _judge(
     series: Sequence[Backup], policy: Policy, now: datetime, flaws: Mapping[BackupRef, str], unproven: Set[BackupRef]
 ) -> dict[BackupRef, list[str]]:
-    """Return the reasons to keep each backup of a series. A backup that no rule keeps has no reasons.
+    """Return the reasons to keep each backup of a series. If no rule keeps a backup, its list is empty.
 
-    A backup in ``unproven`` has a flaw, and replaces no good backup. But it stays if a rule would keep it without its flaw.
+    A backup in ``unproven`` has a flaw, so it can't replace a good backup. But it stays if a rule would keep it without its flaw.
     """
     reasons: dict[BackupRef, list[str]] = {backup.ref: [] for backup in series}
     if policy.is_empty:
@@ -114,16 +117,16 @@ def _judge(
     good = [backup for backup in past if backup.ref not in flaws]
     for backup in newest_first:
         if backup.snapshot_at > now:
-            reasons[backup.ref].append("of the future, by this machine's clock")
+            reasons[backup.ref].append("from the future, by this machine's clock")
         if named := sorted(backup.tags & policy.keep_tagged):
             reasons[backup.ref].append(f"tagged {', '.join(named)}")
     for backup in past:
         if not good:
-            reasons[backup.ref].append("no good one yet")
+            reasons[backup.ref].append("no good backup yet")
         elif backup.ref in flaws and backup.snapshot_at > good[0].snapshot_at:
-            reasons[backup.ref].append("newer than the newest good")
+            reasons[backup.ref].append("newer than the newest good backup")
     if good:
-        reasons[good[0].ref].append("newest good")
+        reasons[good[0].ref].append("newest good backup")
     for place, rule in policy.apply([backup.snapshot_at for backup in good]):
         reasons[good[place].ref].append(rule)
     counted = [backup for backup in past if backup.ref not in flaws or backup.ref in unproven]
@@ -134,7 +137,7 @@ def _judge(
 
 
 def _flaw(backup: Backup, policy: Policy, backups: Mapping[BackupRef, Backup]) -> str | None:
-    """Return why no rule counts the backup; None if it is good."""
+    """Return the reason why rules don't count the backup; None if it is good."""
     if backup.damaged:
         return "damaged"
     if backup.members:
@@ -144,14 +147,18 @@ def _flaw(backup: Backup, policy: Policy, backups: Mapping[BackupRef, Backup]) -
         if flaw := next((flaw for member in members if member and (flaw := _flaw(member, policy, {}))), None):
             return flaw
     if backup.unread_at:
-        return f"not all of it could be read as it was stored on {backup.unread_at:%Y-%m-%d}"
+        return f"on {backup.unread_at:%Y-%m-%d}, a part could not be read as it was stored"
     if backup.members:
         return None
     if (wanted := policy.only_verified) is None:
         return None
     if backup.kind != "database":  # scripts of globals or of a server can't be verified beyond level archive
         wanted = min(wanted, Level.ARCHIVE, key=_rank)
-    return None if backup.verified and _rank(backup.verified) >= _rank(wanted) else f"not verified by level {wanted}"
+    return (
+        None
+        if backup.verified and _rank(backup.verified) >= _rank(wanted)
+        else f"not verified at level {wanted} or higher"
+    )
 
 
 def _rank(level: Level) -> int:
@@ -159,7 +166,7 @@ def _rank(level: Level) -> int:
 
 
 class _Plan:
-    """The reasons to keep backups. A cluster's backup and its members have the same reasons, any other backup has its own."""
+    """The reasons to keep backups. A cluster's backup and its members share their reasons."""
 
     def __init__(self, backups: Sequence[Backup], policy: Policy, unreadable: Sequence[BackupRef]) -> None:
         in_order = sorted(backups, key=lambda backup: backup.ref.manifest_key)
@@ -195,7 +202,10 @@ class _Plan:
                 self._add(ref, f"locked until {backup.retained_until:%Y-%m-%d %H:%M:%SZ}")
 
     def keep_what_the_unreadable_may_need(self) -> None:
-        """Keep each backup of the same database as an unreadable manifest, and each backup of the cluster if it is a cluster manifest."""
+        """Keep the backups that a backup with an unreadable manifest may need.
+
+        These are all backups of the same database. If the unreadable manifest is a cluster manifest, they are all backups of the cluster.
+        """
         for damaged in self.unreadable:
             for ref, backup in self.backups.items():
                 same = ref.cluster == damaged.cluster and damaged.database in (ref.database, CLUSTER)
@@ -229,7 +239,7 @@ class _Plan:
             else:
                 reasons = tuple(self.reasons[ref]) or (self.flaws.get(ref, "no rule keeps it"),)
             if not keep and backup.lock_needs:
-                reasons += (f"whether it is locked can't be told: needs {' and '.join(backup.lock_needs)}",)
+                reasons += (f"pgstow can't tell whether it is locked: needs {' and '.join(backup.lock_needs)}",)
             decided.append(Decision(ref, keep, reasons, head, backup.snapshot_at, backup.partial))
         return sorted(
             decided, key=lambda decision: (decision.ref.cluster, decision.ref.database, decision.ref.backup_id)

@@ -1,1 +1,1 @@
-"""``pgstow restore`` and ``export`` of one database. What writes to a store must not enter."""
+"""``pgstow restore`` and ``export`` of one database. Code that writes to a store must not be here."""

@@ -1,4 +1,4 @@
-"""Check that a server can take a backup, and find the program that restores it there."""
+"""Checks that a backup can be restored into a server, and finds the program for the restore."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.postgres.restricted_mode import find_psql
 
 
 class Versioned(Protocol):
-    """A server, by its version."""
+    """A server, as far as its version matters."""
 
     @property
     def major(self) -> int:
@@ -20,7 +20,7 @@ class Versioned(Protocol):
 
     @property
     def version(self) -> str:
-        """The version in the server's own words."""
+        """The version, as the server writes it."""
 
 
 def check_server(
@@ -28,15 +28,15 @@ def check_server(
 ) -> None:
     """Raise InvalidRequest if no program restores the backup into the server, or if the server is older than the backed-up server.
 
-    With ``allow_older``, the server may be older. With ``keep_going``, pg_restore goes on after a setting that the server doesn't know; None
-    if this restore can't go on after errors, whatever the user says.
+    With ``allow_older``, the server may be older. With ``keep_going``, pg_restore continues after an error on a setting that the server
+    doesn't know. ``keep_going`` is None for restores that never continue after errors.
     """
     if not keep_going and not speaks_to(major_of(source.pg_dump_version), server.major):
         raise InvalidRequest(_why_impossible(server, source, format_, may_go_on=keep_going is not None))
     if server.major < major_of(source.server_version) and not allow_older:
         raise InvalidRequest(
-            f"The backup is of PostgreSQL {source.server_version}, and the server to restore into is older ({server.version}), so it may not "
-            "understand what is in it: restore into a newer one, or say --allow-older to try."
+            f"The backup is of PostgreSQL {source.server_version}, but the server to restore into is older ({server.version}) and may not "
+            "understand the backup's SQL: restore into a newer server, or give --allow-older to try."
         )
 
 
@@ -45,8 +45,8 @@ def find_restorer(
 ) -> Program:
     """Return the program that restores the backup into this server: pg_restore for an archive, psql for a plain script.
 
-    ``search`` are folders in which to look for it; empty for the usual folders. :func:`check_server` comes first. Raises ProgramMissing if no
-    version fits, and InvalidRequest if none has the options.
+    ``search`` has the folders in which to look; empty for the usual folders. Call :func:`check_server` first. Raises ProgramMissing if no
+    installed version fits, and InvalidRequest if no fitting version has the options.
     """
     least = max(server.major, major_of(source.pg_dump_version))
     if format_ == "plain":
@@ -54,7 +54,7 @@ def find_restorer(
     major, option = options.newest
     if not options.keep_going and not speaks_to(major, server.major):
         raise InvalidRequest(
-            f"{option} needs pg_restore {major} or newer, which can't restore into PostgreSQL {server.version}. Leave it out, or "
+            f"{option} needs pg_restore {major} or newer, which can't restore into PostgreSQL {server.version}. Leave the option out, or "
             "choose the entries with --use-list."
         )
     fitting = " to ".join(map(str, sorted({max(least, major), SPEAKS_TO_OLD})))
@@ -63,7 +63,7 @@ def find_restorer(
         options,
         search,
         fits=lambda program: options.keep_going or speaks_to(program.major, server.major),
-        versions="" if least > SPEAKS_TO_OLD else f"{fitting} (newer ones can't restore into a server this old)",
+        versions="" if least > SPEAKS_TO_OLD else f"{fitting} (newer versions can't restore into a server this old)",
     )
 
 
@@ -74,9 +74,9 @@ def find_pg_restore(
     fits: Callable[[Program], bool] = lambda _: True,
     versions: str = "",
 ) -> Program:
-    """Return a pg_restore of the major version ``least`` or newer that has the options; see :func:`find_program`.
+    """Return a pg_restore of the major version ``least`` or newer that has all the options; see :func:`find_program`.
 
-    Raises InvalidRequest if no version on this machine has one of the options, and ProgramMissing if there is no pg_restore at all.
+    Raises InvalidRequest if an option is newer than the versions on this machine, and ProgramMissing if there is no fitting pg_restore.
     """
     major, option = options.newest
     try:
@@ -88,7 +88,7 @@ def find_pg_restore(
 
 
 def _why_impossible(server: Versioned, source: Source, format_: Format, *, may_go_on: bool) -> str:
-    """Return a sentence on why the server is too old for each program that reads the backup, and another sentence on what to do instead."""
+    """Return two sentences: why the server is too old for each program that reads the backup, and what to do instead."""
     since, is_script = SPEAKS_TO_OLD + 1, format_ == "plain"
     going_on = "try --allow-older --keep-going --allow-error transaction_timeout --jobs 1"
     ways = [

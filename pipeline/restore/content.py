@@ -1,4 +1,4 @@
-"""What is restored: an archive, and the entries that were chosen from it."""
+"""The content to restore: an archive, and the entries that were chosen from it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from storage_backends import StorageBackend
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """An archive, and what is restored from it."""
+    """An archive, and its parts to restore."""
 
     archive: Archive
     chosen: Sequence[int] | None
@@ -40,7 +40,7 @@ class Content:
         return sum(file.size for file in self.files)
 
     def with_schemas(self, server: Server) -> "Content":
-        """Return the same content with the schemas that chosen tables need and the database lacks. Raises ConnectionFailed."""
+        """Return the content with the schemas that chosen entries need and the database lacks. Raises ConnectionFailed."""
         if self.chosen is None:
             return self
         return replace(self, chosen=self.archive.with_schemas(self.chosen, present=server.schemas()))
@@ -54,10 +54,11 @@ def choose_content(
     workers: Workers,
     notify: Notify,
 ) -> Content:
-    """Open the backup's archive, and choose what the request asks for. If it asks for another schema or name, relocate the chosen tables.
+    """Open the backup's archive, and return the content that the request asks for.
 
-    ``target`` is the database to restore into. Raises InvalidRequest if the backup's format can't do what is asked, another PipelineError,
-    or StorageError.
+    If the request names another schema or name, relocate the chosen objects. ``target`` is the database to restore into.
+
+    Raises InvalidRequest if the backup's format doesn't allow the request, another PipelineError, or StorageError.
     """
     options, choice = request.options, request.choice
     archive = open_archive(store, manifest, workers, request.limits).with_roles(request.roles)
@@ -80,9 +81,9 @@ def choose_content(
 
 
 def tell_what_is_left_out(content: Content, choice: EntrySelection, notify: Notify) -> None:
-    """Notify of each entry that isn't restored because it belongs to a chosen table and to something else, such as a foreign key.
+    """Notify of each entry that isn't restored because it belongs to a chosen table and also to another object, such as a foreign key.
 
-    Notify also of each entry that is lost with excluded ones.
+    Also notify of each entry that is left out because it needs an excluded entry.
     """
     lost = choice.lost(content.archive.toc)
     tell_lost(lost, notify)
@@ -90,16 +91,19 @@ def tell_what_is_left_out(content: Content, choice: EntrySelection, notify: Noti
     for entry in content.archive.toc.entries if choice.by_pattern else ():
         if belongs_elsewhere(entry) and entry.dump_id not in chosen and not chosen.isdisjoint(entry.dependencies):
             kind = "foreign key" if entry.description == "FK CONSTRAINT" else entry.description.lower()
-            notify(Notice(f"Not restored, since it isn't the table's alone: {kind} {entry.namespace}.{entry.tag}."))
+            notify(
+                Notice(f"Not restored, since it also belongs to another object: {kind} {entry.namespace}.{entry.tag}.")
+            )
 
 
 def _refuse_options(options: RestoreOptions, manifest: Manifest) -> None:
-    """Raise InvalidRequest if an option would change a plain script, or asks for a single transaction of a script that has its own."""
+    """Raise InvalidRequest if an option would change a plain script, or asks for a single transaction and the script has its own."""
     if options != RestoreOptions(single_transaction=options.single_transaction):
         raise InvalidRequest(
-            "The backup is a plain script, which psql runs as it is: leave out what would change that, or change what pgstow export writes."
+            "The backup is a plain script, which psql runs unchanged: leave out the options that would change it, or edit the script that "
+            "pgstow export writes."
         )
     if options.single_transaction and manifest.dump.large_objects:
         raise InvalidRequest(
-            "The script has large objects, for which it begins and ends transactions itself: leave out --single-transaction."
+            "The script begins and ends its own transactions for large objects: leave out --single-transaction."
         )

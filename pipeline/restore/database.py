@@ -1,4 +1,4 @@
-"""Restore a database, or a part of it, from a store."""
+"""Restores a database, or a part of it, from a store."""
 
 import re
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pipeline.catalog.find import find_backup
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
+from pipeline.counting import counted
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.partitions import attach, attachable, tell_alone
@@ -23,7 +24,7 @@ from storage_backends import StorageBackend
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a restore brought back."""
+    """The result of a restore."""
 
     manifest: Manifest
     """The manifest of the restored backup."""
@@ -31,13 +32,13 @@ class Restored:
     """The pg_restore or psql that restored the backup."""
     server_version: str
     database: str
-    """The name of the database that was restored into."""
+    """The name of the database that got the content."""
     files: Sequence[File]
-    """The archive's files that were restored, its table of contents included."""
+    """The archive's files that were restored, and its table of contents."""
     tables: int
     """The number of tables that got rows."""
     rows: int
-    """The number of rows of all restored tables, by the manifest."""
+    """The number of rows of all restored tables, as the manifest says."""
     size: int
     """Bytes of the restored files without the table of contents, uncompressed."""
     replaced: tuple[str, ...]
@@ -45,29 +46,29 @@ class Restored:
     fetched: int
     """Bytes read from the store."""
     allowed_errors: int
-    """The number of errors after which pg_restore went on, as the request allows."""
+    """The number of errors that the request allows, and after which pg_restore continued."""
 
 
 def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
     """Restore the backup into the target, and check that the tables have the rows in the manifest.
 
-    If anything fails, drop the database that the restore made. With ``options.keep_going``, keep the database after RestoreFailed, or if
-    the server went away.
+    After a failure, drop the database if the restore made it. But with ``options.keep_going``, keep the database after RestoreFailed and
+    after the server went away.
 
     Raises:
         BackupNotFound, ManifestInvalid: there is no such backup, or its manifest is damaged.
         InvalidRequest: the request doesn't fit the backup or the server.
         TargetNotEmpty: objects or rows in the target are in the way.
-        BackupDamaged: an object or a file is not what the manifest says.
-        RestoreFailed: pg_restore or psql failed, or a table has other rows.
+        BackupDamaged: an object or a file doesn't match the manifest.
+        RestoreFailed: pg_restore or psql failed, or a table has a wrong number of rows.
         PipelineError: another failure, of the server or this machine.
-        StorageError: a failure of the store.
+        StorageError: the store failed.
     """
     return restore_manifest(find_backup(store, request.wanted, notify), request, store, notify)
 
 
 def restore_manifest(manifest: Manifest, request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
-    """Restore as :func:`restore` does, from a manifest that was read already. ``request.wanted`` is not looked at."""
+    """Restore as :func:`restore` does, from a manifest that was already read. ``request.wanted`` is ignored."""
     options = request.options
     target = request.target.with_database(request.target.database or manifest.database).acting_as(options.role)
     with Workers() as workers:
@@ -111,13 +112,16 @@ def restore_manifest(manifest: Manifest, request: RestoreRequest, store: Storage
 
 
 def _attaches(request: RestoreRequest) -> bool:
-    """True if chosen partitions are attached to a partitioned table in the target: if patterns choose tables, and the names stay."""
+    """True if the restore attaches chosen partitions to their partitioned table in the target.
+
+    That happens if names or patterns choose the entries, and the entries keep their names.
+    """
     sections = request.options.sections
     return request.choice.by_pattern and request.relocation is None and (not sections or "post-data" in sections)
 
 
 def _check_errors(errors: Sequence[IgnoredError], request: RestoreRequest, notify: Notify) -> int:
-    """Notify of each error after which the restore went on, and return their number. Raises RestoreFailed if an error isn't allowed."""
+    """Notify of each error after which the restore continued. Return the number of errors. Raises RestoreFailed if one isn't allowed."""
     others = [
         error for error in errors if not any(re.search(allowed, error.message) for allowed in request.allowed_errors)
     ]
@@ -125,5 +129,7 @@ def _check_errors(errors: Sequence[IgnoredError], request: RestoreRequest, notif
         notify(Notice(f"{'Not allowed' if error in others else 'Allowed'}: {error}"))
     if others:
         allowed = len(errors) - len(others)
-        raise RestoreFailed(f"pg_restore went on after errors: {len(errors)}, of which --allow-error allows {allowed}.")
+        raise RestoreFailed(
+            f"pg_restore continued after {counted(len(errors), 'error')}, of which --allow-error allows {allowed}."
+        )
     return len(errors)

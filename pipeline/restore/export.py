@@ -1,4 +1,4 @@
-"""Turn a backup into a script for psql, or back into the archive as it was dumped. No server is needed."""
+"""Writes a backup as a script for psql, or as the archive that pg_dump wrote. No server is needed."""
 
 import errno
 import os
@@ -45,26 +45,26 @@ class ExportRequest:
     choice: EntrySelection = field(default_factory=EntrySelection)
     options: RestoreOptions = field(default_factory=RestoreOptions)
     create: bool = False
-    """True if the script is to make the database, under its old name."""
+    """True if the script makes the database, under its old name."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
 
     @property
     def is_as_dumped(self) -> bool:
-        """True if the request neither chooses nor changes anything."""
+        """True if the request chooses no entries and changes nothing."""
         return self.choice.is_all and self.options == RestoreOptions() and not self.create
 
 
 def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, notify: Notify) -> Manifest:
     """Write the backup to ``output`` in the requested format. Return its manifest.
 
-    pg_restore makes a script from an archive. A backup in the requested format is written as it was dumped. An archive of the directory
-    format is written as a tar stream of its folder. Every object is checked before any of its bytes is used. After a failure, ``output``
-    has only a part.
+    If the backup has the requested format, it is written as it was dumped; an archive of the directory format becomes a tar stream of its
+    folder. Otherwise pg_restore makes a script from the archive. Every object is checked before any of its bytes is used. After a failure,
+    ``output`` has only a part of the backup.
 
-    Raises InvalidRequest if the backup doesn't have the format or can't be changed as asked, another PipelineError, StorageError, or OSError
-    if ``output`` can't be written.
+    Raises InvalidRequest if the backup doesn't have the format or can't be changed as requested, another PipelineError, StorageError, or
+    OSError if ``output`` can't be written.
     """
     manifest = find_backup(store, request.wanted, notify)
     format_ = dump_format(manifest)
@@ -73,7 +73,7 @@ def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, noti
     as_stored = request.format == format_ and not manifest.members
     if as_stored and not request.is_as_dumped:
         raise InvalidRequest(
-            f"{manifest.backup_id} has the format {format_} already, and is written as it is: leave out what would change it."
+            f"{manifest.backup_id} already has the format {format_}, so pgstow writes it unchanged: leave out the options that would change it."
         )
     with Workers() as workers:
         if as_stored:
@@ -92,7 +92,7 @@ def _write_file(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -
 
 
 def _write_folder(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -> None:
-    """Write a tar stream of the archive's folder. ``toc.dat`` comes last: without it, a cut stream is no archive."""
+    """Write a tar stream of the archive's folder. ``toc.dat`` comes last, so that pg_restore can't read a folder from a cut stream."""
     for file in sorted(files, key=lambda file: (file.path == TOC_NAME, where_it_lies(file))):
         member = TarInfo(file.path)
         member.size, member.mode = file.size, 0o600
@@ -122,9 +122,13 @@ def _write_script(
     reader = ObjectReader(store, manifest.objects, files, workers, limits)
     notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
     if (locale := money_setting(manifest.source)) and archive.uses_money(chosen):
-        if request.create:  # the script connects anew, and would lose an earlier SET
+        if request.create:  # the script connects again, which would undo an earlier SET
             options = quote(f"-c lc_monetary={locale}")
-            notify(Notice(f"Run the script with PGOPTIONS={options}, since its money is written in that format."))
+            notify(
+                Notice(
+                    f"Run the script with PGOPTIONS={options}, since it has values of the type money in this format."
+                )
+            )
         else:
             quoted = locale.replace("'", "''")
             output.write(f"SET lc_monetary = '{quoted}';\n\n".encode())
@@ -158,7 +162,7 @@ def _write_script(
 
 
 def _is_unread(output: BinaryIO) -> bool:
-    """True if the output is a pipe whose reader has gone."""
+    """True if the output is a pipe whose reader has closed it."""
     pipe = select.poll()
-    pipe.register(output, 0)  # errors alone
+    pipe.register(output, 0)  # report only errors
     return bool(pipe.poll(0))

@@ -1,4 +1,4 @@
-"""Write a backup's archive into a folder as it was dumped, for a pg_restore by hand."""
+"""Writes a backup's archive into a folder as it was dumped, so that users can run pg_restore themselves."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ from pipeline.stages.download import ObjectReader, check_content, tell_replaced
 from storage_backends import StorageBackend
 
 LIST_NAME = "pgstow.list"
-"""The file that lists the chosen entries for ``pg_restore --use-list``. It is written only if entries were chosen."""
+"""The name of the list of chosen entries, for ``pg_restore --use-list``. It is written only if entries were chosen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +33,35 @@ class ExtractRequest:
 
     wanted: BackupSelector
     folder: Path
-    """The folder has to be absent or empty."""
+    """The folder must not exist, or must be empty."""
     choice: EntrySelection = field(default_factory=EntrySelection)
     limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What was written."""
+    """The files that were written."""
 
     manifest: Manifest
     folder: Path
     """The folder's absolute path."""
     files: int
-    """The number of the archive's files that were written, the list of entries excluded."""
+    """The number of the archive's files that were written, without the list of entries."""
     size: int
     """Bytes of the archive's files that were written."""
 
 
 def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> Extracted:
-    """Write the archive's files, each checked against its size, SHA-256 and rows, into the folder.
+    """Write the archive's files into the folder, and check the size, SHA-256 and rows of each.
 
-    ``toc.dat`` is written last: without it, a folder is no archive. After a failure, the files are removed, and the folder if it was new.
+    ``toc.dat`` is written last, so that pg_restore can't read an unfinished folder. After a failure, the files are removed, and also the
+    folder if it was new.
 
     Raises InvalidRequest if the folder isn't empty, LocalResourceExhausted if it can't be written, another PipelineError, or StorageError.
     """
     folder = request.folder.absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InvalidRequest(f"{folder} is there and is not an empty folder; name another one.")
+        raise InvalidRequest(f"{folder} exists and is not an empty folder; name another folder.")
     manifest = find_backup(store, request.wanted, notify)
     with _filling(folder, manifest), Workers() as workers:
         archive = open_archive(store, manifest, workers, request.limits)
@@ -80,13 +81,13 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
 
 
 def where_it_lies(file: File) -> list[tuple[int, int]]:
-    """Return a key to sort files by. Files that are read in this order need each object only once."""
+    """Return a sort key. If files are read in this order, each object has to be fetched only once."""
     return [(part.object, part.offset) for part in file.segments[:1]]
 
 
 @contextmanager
 def _filling(folder: Path, manifest: Manifest) -> Iterator[None]:
-    """Make the folder if it doesn't exist. If the block fails, remove the archive's files, and the folder if it was made here.
+    """Make the folder if it doesn't exist. If the block fails, remove the archive's files, and also the folder if this function made it.
 
     Raises LocalResourceExhausted instead of OSError.
     """
@@ -132,7 +133,7 @@ def _write_file(folder: Path, reader: ObjectReader, file: File) -> None:
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """Create a file of mode 0600. Raises OSError if a file or link exists: another user may have made it, to have pgstow write elsewhere."""
+    """Create a file of mode 0600. Raises OSError if a file or link exists, because another user may have made it to redirect the data."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb")
 
 

@@ -1,4 +1,4 @@
-"""Give a restored database the properties of the backed-up database: owner, comment, grants and settings."""
+"""Gives a restored database the properties of the backed-up database: owner, comment, grants and settings."""
 
 from collections.abc import Collection, Sequence
 
@@ -13,7 +13,7 @@ from pipeline.postgres.server import Server
 
 
 def set_literal_syntax(server: Server, archive: Archive) -> None:
-    """Make the session read literals as the archive's SQL writes them. Call this for each session that runs the archive's SQL.
+    """Make the session read string literals as the archive's SQL writes them. Call this for each session that runs the archive's SQL.
 
     Raises ConnectionFailed.
     """
@@ -21,10 +21,10 @@ def set_literal_syntax(server: Server, archive: Archive) -> None:
 
 
 def apply_settings(server: Server, archive: Archive, options: RestoreOptions) -> list[IgnoredError]:
-    """Give the session's database the settings on which restored objects may depend. Only new sessions have these settings.
+    """Give the session's database the settings on which restored objects may depend. They take effect only in new sessions.
 
-    Return an error for each setting that the server refused, if ``options.keep_going``. Otherwise raise RestoreFailed at the first refusal.
-    Also raises ConnectionFailed.
+    With ``options.keep_going``, return an error for each setting that the server refused. Otherwise raise RestoreFailed at the first
+    refusal. Also raises ConnectionFailed.
     """
     refused = []
     for statement in database_statements(archive.toc, server.name).first:
@@ -40,7 +40,7 @@ def apply_settings(server: Server, archive: Archive, options: RestoreOptions) ->
 def try_settings(server: Server, archive: Archive, database: str, notify: Notify) -> None:
     """Give the scratch database ``database`` the settings on which restored objects may depend, except settings of single roles.
 
-    ``server`` may be a session on another database. A refused setting is only a notice. Raises ConnectionFailed.
+    ``server`` may be a session on another database. If the server refuses a setting, this only notifies the user. Raises ConnectionFailed.
     """
     set_literal_syntax(server, archive)
     for statement in database_statements(archive.toc, database).first:
@@ -49,14 +49,16 @@ def try_settings(server: Server, archive: Archive, database: str, notify: Notify
         try:
             server.execute(server.encoded(statement))
         except StatementRefused as exc:
-            notify(Notice(f"The scratch database does without the setting {setting_name(statement)}. {exc}"))
+            notify(Notice(f"The scratch database lacks the setting {setting_name(statement)}. {exc}"))
 
 
 def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> None:
     """Refresh the restored materialized views again, if the backup has the database's default text search configuration.
 
-    The session of a pg_restore with a single job begins before the configuration exists, and never uses it. Views with entries in ``chosen``
-    are refreshed; None stands for all. Raises RestoreFailed if a view can't be refreshed, or ConnectionFailed.
+    The session of a pg_restore with a single job begins before the configuration exists, so it doesn't use the configuration. Only views
+    with entries in ``chosen`` are refreshed; None stands for all views.
+
+    Raises RestoreFailed if a view can't be refreshed, or ConnectionFailed.
     """
     own = {entry.tag for entry in archive.toc.entries if entry.description == "TEXT SEARCH CONFIGURATION"}
     settings = database_statements(archive.toc, archive.manifest.database).first
@@ -78,7 +80,7 @@ def refresh_views(target: Conninfo, archive: Archive, chosen: Collection[int] | 
 def apply_rest(server: Server, archive: Archive, options: RestoreOptions, *, whole: bool) -> None:
     """Give the session's database the settings that would have disturbed the restore. If ``whole``, also set owner, comment and grants.
 
-    ``whole`` is true if all entries were restored. Raises RestoreFailed if the server refuses a statement, or ConnectionFailed.
+    ``whole`` is true if the whole database was restored. Raises RestoreFailed if the server refuses a statement, or ConnectionFailed.
     """
     statements = database_statements(archive.toc, server.name, no_owner=options.no_owner, without=options.left_out)
     _apply(server, statements.last)
@@ -94,6 +96,6 @@ def _apply(server: Server, statements: Sequence[str]) -> None:
             if (setting := setting_name(statement)) is None:
                 raise RestoreFailed(f"The database's owner, settings and grants could not be restored. {exc}") from exc
             raise RestoreFailed(
-                f"The server refuses the setting {setting} that the database had. {exc} Restore as a superuser, onto a server that has "
-                "what the setting needs, or make the database yourself and restore into it without --create."
+                f"The server refuses the database's setting {setting}. {exc} Restore as a superuser, onto a server that has "
+                "everything that the setting needs, or make the database yourself and restore into it without --create."
             ) from exc

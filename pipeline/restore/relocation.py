@@ -1,8 +1,10 @@
-"""Make an archive in which the chosen objects lie in another schema, or have another name.
+"""Makes an archive in which the chosen objects are in another schema, or have another name.
 
-Names stand all over the SQL of an archive. pgstow doesn't rewrite SQL, so PostgreSQL renames. pgstow restores the definitions of the chosen
-objects, and of all that they need, into a scratch database without any rows. There it moves the objects by ALTER, and dumps the definitions
-again. The result is a new table of contents for the archive's old files.
+The SQL of an archive has names everywhere, and pgstow doesn't rewrite SQL. Instead, PostgreSQL renames the objects:
+
+1. pgstow restores the definitions of the chosen objects, and of all objects that they need, into a scratch database without any rows.
+2. It moves the objects there by ALTER.
+3. It dumps the definitions again. The result is a new table of contents for the archive's old files.
 """
 
 import re
@@ -38,10 +40,10 @@ from pipeline.restore.request import RestoreRequest
 def relocate(
     archive: Archive, request: RestoreRequest, relocation: Relocation, target: Conninfo, notify: Notify
 ) -> tuple[Archive, EntrySelection]:
-    """Return the archive with the chosen objects in another schema or under another name, and the selection that chooses them there.
+    """Return the archive with the chosen objects in another schema or under another name, and a selection of the moved objects.
 
     The scratch database is made on the target's server, and is always dropped again. Raises InvalidRequest if the objects can't be moved as
-    asked, or another PipelineError.
+    requested, or another PipelineError.
     """
     archive.check_directory("another schema or name")
     move = plan_move(archive, request.choice, relocation)
@@ -59,7 +61,7 @@ def relocate(
 def _make_database(
     archive: Archive, needed: Collection[int], scratch: Conninfo, request: RestoreRequest, notify: Notify
 ) -> tuple[Program, Program]:
-    """Make the scratch database like the backed-up database, with its settings. Return the pg_restore and the pg_dump for it."""
+    """Make the scratch database with the backed-up database's properties and settings. Return the pg_restore and the pg_dump for it."""
     with Server(maintenance_database(scratch)) as server:
         source = archive.manifest.source
         check_server(server, source, archive.format, allow_older=request.allow_older)
@@ -67,12 +69,14 @@ def _make_database(
         pg_dump = find_program("pg_dump", at_least_major=pg_restore.major, search=request.programs)
         entries = tuple(entry for entry in archive.toc.entries if entry.dump_id in needed)
         if lacking := missing_extensions(server, named_extensions(replace(archive.toc, entries=entries))):
-            raise InvalidRequest(f"The server lacks extensions that this needs: {', '.join(lacking)}. Install them.")
+            raise InvalidRequest(
+                f"The server lacks extensions that the chosen objects need: {', '.join(lacking)}. Install them."
+            )
         try:
             server.create_database(scratch.database or "", source)
         except StatementRefused as exc:
             raise ConnectionFailed(
-                f"{exc} pgstow restores definitions into a database of their own first, to rename them there: it needs CREATEDB."
+                f"{exc} To rename objects, pgstow first restores their definitions into a scratch database, so its role needs CREATEDB."
             ) from exc
         try_settings(server, archive, scratch.database or "", notify)
     return pg_restore, pg_dump
@@ -81,7 +85,7 @@ def _make_database(
 def _restore_definitions(
     program: Program, archive: Archive, needed: Collection[int], scratch: Conninfo, request: RestoreRequest
 ) -> None:
-    """Restore the ``needed`` entries with the user's options. Sequences get their values. Materialized views are filled, with no rows."""
+    """Restore the ``needed`` entries with the user's options. Sequences get their values. Materialized views are refreshed but have no rows."""
     limits = request.limits
     with Server(scratch) as server, server.blamed(), Workspace(limits.spool_parent) as workspace:
         dump_ids = archive.with_schemas(needed, present=server.schemas())
@@ -106,7 +110,7 @@ def _restore_definitions(
 
 
 def _definition_options(request: RestoreRequest) -> RestoreOptions:
-    """Return the user's options on what the definitions need of the server."""
+    """Return those of the user's options that matter for definitions."""
     options = request.options
     return RestoreOptions(
         no_owner=options.no_owner,
@@ -132,7 +136,7 @@ def _move(move: Move, scratch: Conninfo) -> tuple[dict[Name, Name], EntrySelecti
             move.check_alone()
             moved = move_relations(server, move.relations, schema=new, rename=move.rename)
     except StatementRefused as exc:
-        raise RestoreFailed(f"What was chosen can't be moved. {exc}") from exc
+        raise RestoreFailed(f"The chosen objects can't be moved. {exc}") from exc
     return moved, EntrySelection(tables=patterns_for(moved.values()))
 
 
@@ -151,8 +155,8 @@ def _with_old_files(archive: Archive, toc_data: bytes, moved: Mapping[Name, Name
             continue
         if _column_names(old) != _column_names(entry):
             raise RestoreFailed(
-                f"{old.namespace}.{old.tag} can't be moved: it comes back with its columns in another order than its data has them, as it "
-                "inherits some of them. Restore it under its own name."
+                f"{old.namespace}.{old.tag} can't be moved: it inherits columns, and its new definition has the columns in another order than "
+                "its data. Restore it under its own name."
             )
         files[entry.filename] = archive.files[old.filename].model_copy(
             update={"path": entry.filename, "dump_id": entry.dump_id, "schema_name": name[0], "relation": name[1]}
@@ -171,7 +175,7 @@ def _with_old_files(archive: Archive, toc_data: bytes, moved: Mapping[Name, Name
 
 
 def _column_names(entry: TocEntry) -> list[str]:
-    """Return the names without quotes: which names pg_dump quotes depends on its version's key words."""
+    """Return the columns' names without quotes, because different versions of pg_dump quote different names."""
     return [quoted or plain for quoted, plain in re.findall(r'"((?:[^"]|"")+)"|([^\s(),"]+)', entry.columns)]
 
 

@@ -1,4 +1,4 @@
-"""Plan a relocation from the archive alone: which objects to move, and what they need."""
+"""Plans a relocation from the archive alone: which objects to move, and which objects they need."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -20,9 +20,9 @@ class Relocation:
     """A new schema or a new name for the chosen objects. Names are taken literally. Raises InvalidRequest if a name is empty or too long."""
 
     schema: str | None = None
-    """The new schema of all chosen objects; None if they keep theirs."""
+    """The new schema of all chosen objects; None if they stay in their schemas."""
     name: str | None = None
-    """The new name of the only table, view or the like that was chosen; None if it keeps its name."""
+    """The new name of the one chosen table, view or similar relation; None if it keeps its name."""
 
     def __post_init__(self) -> None:
         for option, name in (("--to-schema", self.schema), ("--as", self.name)):
@@ -35,7 +35,7 @@ class Move:
     """The objects to move, their destination, and the entries that must be restored for the move."""
 
     schema: str | None
-    """The schema to move to; None if the objects keep theirs."""
+    """The schema to move to; None if the objects stay in their schemas."""
     rename: tuple[Name, str] | None
     """A relation and its new name; None if no relation is renamed."""
     relations: tuple[Name, ...]
@@ -43,23 +43,23 @@ class Move:
     whole_schema: str | None
     """The schema that can be renamed with everything in it; None if the relations must be moved one by one."""
     more: TocEntry | None
-    """A chosen entry that isn't part of a relation, so that only the whole schema can be moved; None if there is no such entry."""
+    """A chosen entry that isn't part of a relation. With such an entry, only the whole schema can be moved. None if there is none."""
     needed: frozenset[int]
-    """Dump IDs of the entries to restore for the move: the chosen entries and all that they need, but no entry that holds data."""
+    """Dump IDs of the entries to restore for the move: the chosen entries and all entries that they need, without entries that hold data."""
 
     def check_alone(self) -> None:
-        """Raise InvalidRequest if something was chosen that can't be moved by itself, or if no relation was chosen."""
+        """Raise InvalidRequest if a chosen object can't be moved by itself, or if no relation was chosen."""
         if self.more:
             raise InvalidRequest(
-                f"{self.more.description} {self.more.namespace}.{self.more.tag} can't be moved: choose tables with -t, or one schema with -n "
-                "and a name for it that no schema of the backup has."
+                f"{self.more.description} {self.more.namespace}.{self.more.tag} can't be moved by itself. Choose tables with -t, or choose one "
+                "schema with -n and give it a name that no schema of the backup has."
             )
         if not self.relations:
             raise InvalidRequest("There is no table to move.")
 
 
 def plan_move(archive: Archive, choice: EntrySelection, relocation: Relocation) -> Move:
-    """Return what to move. Raises InvalidRequest if one name is asked for several relations, or if an object can't be moved by itself."""
+    """Return the move. Raises InvalidRequest if several relations would get one name, or if an object can't be moved by itself."""
     chosen = frozenset(archive.choose(choice) or ())
     entries = [entry for entry in archive.toc.entries if entry.dump_id in chosen]
     relations = _relations(archive, chosen)
@@ -107,13 +107,13 @@ def _relations(archive: Archive, chosen: Collection[int]) -> dict[int, TocEntry]
             tables = [relations[other] for other in entry.dependencies if other in relations and other not in chosen]
             if tables:
                 raise InvalidRequest(
-                    f"The sequence {entry.namespace}.{entry.tag} belongs to {tables[0].namespace}.{tables[0].tag}: choose that table."
+                    f"The sequence {entry.namespace}.{entry.tag} belongs to {tables[0].namespace}.{tables[0].tag}: choose this table."
                 )
     return {dump_id: entry for dump_id, entry in relations.items() if dump_id in chosen}
 
 
 def _only_one(entries: Iterable[TocEntry], relations: Mapping[int, TocEntry]) -> Name:
-    """Return the only chosen relation, without counting partitions and owned sequences. Raises InvalidRequest if none or several remain."""
+    """Return the one chosen relation. Partitions and owned sequences don't count. Raises InvalidRequest if none or several were chosen."""
     partitions = {(entry.namespace, entry.tag) for entry in entries if entry.description == "TABLE ATTACH"}
     found = [
         (entry.namespace, entry.tag)
@@ -123,12 +123,12 @@ def _only_one(entries: Iterable[TocEntry], relations: Mapping[int, TocEntry]) ->
     ]
     if len(found) != 1:
         names = [f"{schema}.{name}" for schema, name in found[:5]]
-        raise InvalidRequest(f"--as is the new name of one table, and {len(found)} were chosen: {', '.join(names)}.")
+        raise InvalidRequest(f"--as renames one table, but {len(found)} were chosen: {', '.join(names)}.")
     return found[0]
 
 
 def _needed(archive: Archive, chosen: Collection[int]) -> frozenset[int]:
-    """Return the dump IDs of the chosen entries and all that they need, without entries that hold data.
+    """Return the dump IDs of the chosen entries and of all entries that they need, without entries that hold data.
 
     An archive doesn't say which operator classes a constraint needs, so all extensions and operator classes count as needed.
     """

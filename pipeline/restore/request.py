@@ -1,4 +1,4 @@
-"""What to restore, where to, and how."""
+"""The request for a restore of one database."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,28 +20,28 @@ class RestoreRequest:
 
     wanted: BackupSelector
     target: Conninfo
-    """The database to restore into. Without a name, the database has the name that it had."""
+    """The database to restore into. If it names no database, the backed-up database's name is used."""
     create: bool = False
     """Make the target database with the encoding, locale, tablespace and settings of the backed-up database. If all entries are restored, set
     its owner, comment and grants, too."""
     database_tablespace: bool = True
-    """With ``create``: put the database into its old tablespace, unless ``options`` leave out tablespaces."""
+    """With ``create``, make the database in its old tablespace, unless ``options`` leave out tablespaces."""
     properties: bool = False
-    """Give an existing target the settings of the backed-up database, too. If all entries are restored, set owner, comment and grants."""
+    """Also give an existing target the settings of the backed-up database. If all entries are restored, set owner, comment and grants, too."""
     choice: EntrySelection = field(default_factory=EntrySelection)
     relocation: Relocation | None = None
-    """Restore what patterns choose into another schema, or under another name."""
+    """Restore the objects that patterns choose into another schema, or under another name."""
     options: RestoreOptions = field(default_factory=RestoreOptions)
     roles: Mapping[str, str] = field(default_factory=dict)
-    """The new name of each role that the backup names as an owner, in a grant, in a policy or the like."""
+    """The new names of roles, by the names in the backup. They apply to owners, grants, policies and similar."""
     allow_nonempty: bool = False
-    """Restore even if the target holds something. An object that exists already still makes the restore fail."""
+    """Restore even if the target holds objects or rows. If the restore makes an object that exists already, it still fails."""
     allow_older: bool = False
-    """Try a restore into an older major version than the backed-up server's."""
+    """Try to restore even if the server has an older major version than the backed-up server."""
     allowed_errors: Sequence[str] = ()
-    """With ``options.keep_going``: regular expressions. An error of pg_restore that contains a match is no failure."""
+    """Regular expressions, for use with ``options.keep_going``. If an error of pg_restore contains a match, the restore doesn't fail."""
     check_files: bool = False
-    """Check each file against its own size, SHA-256 and rows, and not only the objects in which it lies."""
+    """Check the size, SHA-256 and rows of each file, and not only the objects that hold the file."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
@@ -49,18 +49,18 @@ class RestoreRequest:
     def __post_init__(self) -> None:
         if self.create and self.options.clean:
             raise InvalidRequest(
-                "--create makes a new database, and pgstow drops none that is there: leave out --clean."
+                "--create makes a new database, so there is nothing for --clean to drop: leave out --clean."
             )
         if self.create and not self.options.makes_tables:
             raise InvalidRequest("--create makes an empty database, which lacks the tables that this restore needs.")
         if self.relocation and (self.choice.excludes or not (self.choice.tables or self.choice.schemas)):
             raise InvalidRequest(
-                "--to-schema and --as are about what you choose with -t or -n, and exclude nothing of it."
+                "--to-schema and --as need objects chosen with -t or -n, and can't be used with options that exclude objects."
             )
         if self.options.single_transaction and self.limits.jobs > 1:
-            raise InvalidRequest("--single-transaction is for a single job: say --jobs 1.")
+            raise InvalidRequest("--single-transaction needs a single job: give --jobs 1.")
         if self.allowed_errors and not self.options.keep_going:
-            raise InvalidRequest("--allow-error is about errors after which --keep-going goes on: say both.")
+            raise InvalidRequest("--allow-error works only with --keep-going: give both.")
         for pattern in self.allowed_errors:
             try:
                 re.compile(pattern)
@@ -69,5 +69,5 @@ class RestoreRequest:
 
     @property
     def sets_properties(self) -> bool:
-        """True if the target gets the settings of the backed-up database, and its owner, comment and grants if all entries are restored."""
+        """True if the target gets the backed-up database's settings. If all entries are restored, it also gets owner, comment and grants."""
         return self.create or self.properties

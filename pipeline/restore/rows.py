@@ -1,4 +1,4 @@
-"""Check that restored tables have as many rows as the manifest says."""
+"""Checks that restored tables have as many rows as the manifest says."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,15 +14,15 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 
 Table: TypeAlias = File | TableData
-"""A table with rows in a backup: a file of a directory archive, or the rows of a table in a single file."""
+"""A table with rows in a backup: the table's file in a directory archive, or the table's rows in a single file."""
 Counts: TypeAlias = Mapping[tuple[str, str], int]
-"""The number of rows in the server, by the table's schema and name."""
+"""The number of rows on the server, by the table's schema and name."""
 
 
 def count_rows(target: Conninfo, tables: Sequence[Table], workers: Workers, connections: int) -> Counts:
-    """Return the number of rows of each table in the target, counted over up to ``connections`` connections.
+    """Count the rows of each table in the target, over up to ``connections`` connections, and return the numbers.
 
-    Tables whose row security may hide rows are left out. Raises RestoreFailed if a table is missing, or ConnectionFailed.
+    If row security may hide a table's rows, the table is left out. Raises RestoreFailed if a table is missing, or ConnectionFailed.
     """
     largest_first = sorted(tables, key=lambda table: -table.size)
     shares = [largest_first[first::connections] for first in range(min(connections, len(tables)))]
@@ -43,7 +43,7 @@ def check_rows(
 ) -> None:
     """Raise RestoreFailed unless each table has gained as many rows as the manifest says since the count ``before``.
 
-    Differences that stock pg_dump and pg_restore cause are allowed. A notice names each table whose rows can't be counted. Also raises
+    Known differences that stock pg_dump and pg_restore cause are allowed. If a table's rows can't be counted, notify the user. Also raises
     ConnectionFailed.
     """
     found = count_rows(target, tables, workers, connections)
@@ -52,7 +52,7 @@ def check_rows(
         if name_of(table) not in counts:
             notify(
                 Notice(
-                    f"The rows of {display_name(table)} can't be counted: its row security may hide some from this role."
+                    f"The rows of {display_name(table)} can't be counted: row security may hide some rows from this role."
                 )
             )
     if any(count != table.rows for table in tables if (count := counts.get(name_of(table))) is not None):
@@ -62,7 +62,7 @@ def check_rows(
             first = wrong[0]
             more = " more than before" if before.get(name_of(first)) else ""
             raise RestoreFailed(
-                f"{display_name(first)} has {counted(counts[name_of(first)], 'row')}{more} where the backup has {first.rows} "
+                f"{display_name(first)} has {counted(counts[name_of(first)], 'row')}{more}, but the backup has {first.rows} "
                 f"({len(wrong)} of {counted(len(tables), 'table')} {'differs' if len(wrong) == 1 else 'differ'} from the manifest)."
             )
 
@@ -84,7 +84,7 @@ def _count(target: Conninfo, tables: Sequence[Table]) -> Counts:
 
 
 def _unexplained(server: Server, tables: Sequence[Table], counts: Counts) -> list[Table]:
-    """Return the tables whose rows differ for no reason that is known of stock pg_dump and pg_restore."""
+    """Return the tables whose number of rows differs, except differences that stock pg_dump and pg_restore are known to cause."""
     extensions, roots = server.extension_tables(), server.partition_roots()
     wrong = []
     for table in tables:
@@ -93,7 +93,8 @@ def _unexplained(server: Server, tables: Sequence[Table], counts: Counts) -> lis
             continue
         if name in extensions and counts[name] >= (table.rows or 0):
             continue  # CREATE EXTENSION added rows that pg_dump left out
-        # pg_dump dumps rows of a partition by an enum's hash for the partitioned table: the enum's OIDs change, and so do the hashes.
+        # If an enum's hash chooses the partition, pg_dump loads the rows through the partitioned table. The enum's new OIDs change the hashes,
+        # so a row may move to another partition. Only the sum over all partitions must stay the same.
         root = roots.get(name)
         siblings = [other for other in tables if root is not None and roots.get(name_of(other)) == root]
         surplus = sum(counts.get(name_of(other), other.rows or 0) - (other.rows or 0) for other in siblings)

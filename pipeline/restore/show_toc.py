@@ -1,4 +1,4 @@
-"""An archive's table of contents as pg_restore prints it."""
+"""Shows an archive's table of contents as pg_restore prints it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +14,10 @@ from storage_backends import StorageBackend
 
 
 def show_toc(store: StorageBackend, manifest: Manifest, programs: Sequence[Path] = ()) -> str:
-    """Return what ``pg_restore --list`` prints of the archive: a list that can be edited for ``--use-list``.
+    """Return the list that ``pg_restore --list`` prints for the archive. Users can edit it for ``--use-list``.
 
-    pgstow fetches only the objects that hold the table of contents. ``programs`` are folders in which to look for pg_restore; empty for the
-    usual folders.
+    pgstow fetches only the objects that hold the table of contents. ``programs`` has the folders in which to look for pg_restore; empty for
+    the usual folders.
 
     Raises InvalidRequest if the backup is a script, ProgramMissing if no pg_restore fits, another PipelineError, or StorageError.
     """

@@ -1,4 +1,4 @@
-"""The database to restore into: a new database that the restore makes, or an existing database that was checked before."""
+"""The database to restore into: a new database that the restore makes, or an existing database that the restore first checks."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -42,9 +42,9 @@ class OpenDatabase:
     program: Program
     """The pg_restore or the psql that fits the server and the backup."""
     is_atomic: bool
-    """True if the program is to run everything in a single transaction."""
+    """True if the program runs everything in a single transaction."""
     is_loaded: bool = False
-    """True once the program has ended well. The restore sets it."""
+    """True once the program has succeeded. The restore sets it."""
 
 
 class TargetDatabase(Protocol):
@@ -53,7 +53,7 @@ class TargetDatabase(Protocol):
     name: str
 
     def opened(self, workers: Workers, notify: Notify) -> AbstractContextManager[OpenDatabase]:
-        """Return a context manager, whose block gets the database when it is ready for the content.
+        """Return a context manager. Its block gets the database, ready for the content.
 
         Raises InvalidRequest if the server is too old, ProgramMissing if no program fits, ConnectionFailed, or another PipelineError.
         """
@@ -73,7 +73,7 @@ class NewDatabase:
     def opened(self, workers: Workers, notify: Notify) -> Iterator[OpenDatabase]:
         """Make the database and yield it. If the block fails, drop the database.
 
-        Take a single transaction only on request, since it may need too many locks. With ``options.keep_going``, keep the database after
+        Use a single transaction only on request, since it may need too many locks. With ``options.keep_going``, keep the database after
         RestoreFailed, or if the server went away. Raises as :meth:`TargetDatabase.opened` does.
         """
         request, source = self._request, self._content.archive.manifest.source
@@ -93,7 +93,7 @@ class NewDatabase:
             try:
                 drop_database(maintenance, self.name)
             except ConnectionFailed as failure:
-                notify(Notice(f"The new database {self.name} is not whole and could not be dropped. {failure}"))
+                notify(Notice(f"The new database {self.name} is incomplete and could not be dropped. {failure}"))
             raise
 
     def check_rows(self, workers: Workers, notify: Notify) -> None:
@@ -111,7 +111,7 @@ class ExistingDatabase:
 
     @contextmanager
     def opened(self, workers: Workers, notify: Notify) -> Iterator[OpenDatabase]:
-        """Check the database and yield it. If the block fails, the error says if the database may hold a part of the backup.
+        """Check the database and yield it. If the block fails, the error says whether the database may hold a part of the backup.
 
         Raises TargetNotEmpty if objects or rows are in the way, and as :meth:`TargetDatabase.opened` does.
         """
@@ -161,16 +161,16 @@ def _fitting_program(server: Server, archive: Archive, request: RestoreRequest) 
         and not keep_going
     ):
         raise InvalidRequest(
-            f"The backup has the planner's statistics, which no server older than {TAKES_STATISTICS} takes, and this is {server.version}: say "
-            "--no-statistics, and run ANALYZE afterwards."
+            f"The backup has the planner's statistics, which need PostgreSQL {TAKES_STATISTICS} or newer, but this server has "
+            f"{server.version}: give --no-statistics, and run ANALYZE afterwards."
         )
     return find_restorer(server, source, format_, request.options, request.programs)
 
 
 def _makes_public(content: Content) -> bool:
-    """True if the content makes the schema public, which every new database has. That is so if pg_dump was told to take that schema.
+    """True if the content makes the schema public, which every new database has. It does if pg_dump was told to dump this schema.
 
-    A script has no table of contents, so for a script the answer follows ``selectDumpableNamespace`` in pg_dump.c.
+    A script has no table of contents, so for a script this follows the logic of ``selectDumpableNamespace`` in pg_dump.c.
     """
     archive, chosen = content.archive, content.chosen
     if archive.format == "plain":
@@ -189,7 +189,7 @@ def _makes_public(content: Content) -> bool:
 
 
 def _fits_a_transaction(archive: Archive) -> bool:
-    """True for a script without large objects: a failure in one transaction leaves nothing behind."""
+    """True for a script without large objects. It can run in one transaction, so that a failure leaves nothing behind."""
     return archive.format == "plain" and not archive.manifest.dump.large_objects
 
 
@@ -198,7 +198,7 @@ def _may_be_part(database: str) -> str:
 
 
 def _check_free(server: Server, content: Content, request: RestoreRequest) -> None:
-    """Raise TargetNotEmpty if the database isn't empty, or, for a part of a backup, if it has an object that the restore makes."""
+    """Raise TargetNotEmpty if the database isn't empty. For a part of a backup, raise it only if an object to restore exists already."""
     options = request.options
     if options.clean or not options.makes_tables:
         return
@@ -206,8 +206,8 @@ def _check_free(server: Server, content: Content, request: RestoreRequest) -> No
         if count := server.count_objects():
             raise TargetNotEmpty(
                 f"The database {server.name} is not empty: it holds {counted(count, 'table, function', 'tables, functions')} "
-                f"or {'another object' if count == 1 else 'other objects'}. Restore into a new one "
-                "with --create, drop what collides with --clean, or say --allow-nonempty."
+                f"or {'another object' if count == 1 else 'other objects'}. Restore into a new database with --create, drop "
+                "existing objects with --clean, or give --allow-nonempty."
             )
         return
     there = named_objects(server)
@@ -218,20 +218,20 @@ def _check_free(server: Server, content: Content, request: RestoreRequest) -> No
     if taken:
         names = [f"{schema}.{name}" for _, schema, name in taken]
         raise TargetNotEmpty(
-            f"The database {server.name} has {_some(names)} already. Drop or rename it first, have it dropped with --clean, or restore into "
-            "another database."
+            f"The database {server.name} already has {_some(names)}. Drop or rename {'them' if len(names) > 1 else 'it'} first, give "
+            "--clean, or restore into another database."
         )
 
 
 def _count_rows_before(
     server: Server, target: Conninfo, content: Content, request: RestoreRequest, workers: Workers
 ) -> Counts:
-    """Return the number of rows in each table that gets data but isn't made. Raises RestoreFailed if such a table is missing."""
+    """Return the number of rows in each table that gets data but that the restore doesn't make. Raises RestoreFailed if one is missing."""
     archive, tables = content.archive, content.tables
     made = {(entry.namespace, entry.tag) for entry in _made(content, request.options)}
-    if archive.manifest.dump.only == "data":  # the archive has rows only, and no entries for its tables
+    if archive.manifest.dump.only == "data":  # the archive has only rows, and no entries for its tables
         there = {name_of(table) for table in tables} - server.extension_tables()
-    else:  # a table without an entry is an extension's, which makes it
+    else:  # a table without an entry belongs to an extension, which makes it
         there = {(entry.namespace, entry.tag) for entry in archive.toc.entries if entry.description in RELATIONS} - made
     return count_rows(target, [table for table in tables if name_of(table) in there], workers, request.limits.jobs)
 
@@ -240,13 +240,13 @@ def _check_empty(server: Server, before: Counts) -> None:
     """Raise TargetNotEmpty if a table holds rows already."""
     if filled := [".".join(name) for name, rows in before.items() if rows]:
         raise TargetNotEmpty(
-            f"In the database {server.name}, {_some(filled)} {'hold' if len(filled) > 1 else 'holds'} rows already. Empty it first, or say "
-            "--allow-nonempty to add to them."
+            f"In the database {server.name}, {_some(filled)} already {'hold' if len(filled) > 1 else 'holds'} rows. Empty "
+            f"{'these tables' if len(filled) > 1 else 'this table'} first, or give --allow-nonempty to add rows."
         )
 
 
 def _made(content: Content, options: RestoreOptions) -> list[TocEntry]:
-    """Return the entries that make a table, a view or the like."""
+    """Return the entries that make tables, views and other relations."""
     if not options.makes_tables:
         return []
     wanted = None if content.chosen is None else frozenset(content.chosen)

@@ -1,1 +1,1 @@
-"""What every byte passes on its way into a store and back. What an archive is must not be known here."""
+"""The stages that every byte passes on its way into a store and back. Code in this package must not know what an archive is."""

@@ -1,4 +1,4 @@
-"""Compress and decompress: zstd frames (RFC 8878), each whole by itself. The only module that imports zstandard."""
+"""Compresses and decompresses independent zstd frames (RFC 8878). Only this module imports zstandard."""
 
 import threading
 from collections.abc import Iterator
@@ -8,21 +8,25 @@ import zstandard
 from pipeline.errors import BackupDamaged
 
 DEFAULT_LEVEL = 3
-LEVELS = range(1, 20)  # 20 and above need more memory than a frame's size to decompress
+LEVELS = range(1, 20)  # from level 20 on, decompression needs more memory than the frame's size
 _OUTPUT = 1024 * 1024
 _LARGEST_WINDOW = 8 * 1024 * 1024
-"""The most bytes that a frame may ask a reader to keep. RFC 8878 (3.1.1.1.2) asks readers for no less. pgstow's frames need no more."""
+"""The largest window of a frame that pgstow decompresses, in bytes. RFC 8878 (3.1.1.1.2) asks readers to support at least this size.
+pgstow's own frames need no larger window."""
 
 
 class Compressor:
-    """Makes frames at one level. Safe to use from many threads."""
+    """Makes frames at one compression level. Many threads may use it at the same time."""
 
     def __init__(self, level: int = DEFAULT_LEVEL) -> None:
         self.level = level
         self._local = threading.local()
 
     def context_size(self, frame_size: int) -> int:
-        """Return the bytes that zstd itself takes in each thread, for frames of ``frame_size`` bytes: 1 MiB at level 3, 80 MiB at level 19."""
+        """Return how many bytes of memory zstd itself takes in each thread: 1 MiB at level 3, 80 MiB at level 19.
+
+        ``frame_size`` is the size of the uncompressed data, in bytes.
+        """
         parameters = zstandard.ZstdCompressionParameters.from_level(self.level, source_size=frame_size)
         return int(parameters.estimated_compression_context_size())
 
@@ -39,7 +43,7 @@ class Compressor:
 def decompress(frames: bytes | memoryview, name: str) -> Iterator[bytes]:
     """Yield the content of consecutive frames, in parts of at most 1 MiB. Raises BackupDamaged, naming ``name``, if a frame isn't whole.
 
-    Even a few bytes of ``frames`` may decompress to terabytes, so the caller has to know when to stop.
+    Even a few bytes of ``frames`` may decompress to terabytes, so the caller must stop after the size that it expects.
     """
     reader = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).stream_reader(frames, read_across_frames=True)
     produced = 0

@@ -1,4 +1,4 @@
-"""Reads objects from a store. No byte of an object is handed on before the whole object is checked."""
+"""Reads objects from a store. Checks a whole object before it hands on any byte of the object."""
 
 import hashlib
 import threading
@@ -18,13 +18,14 @@ from pipeline.stages.pack import unpack
 from storage_backends import AccessDenied, ObjectNotFound, ObjectTooLarge, StorageBackend, StorageError
 from storage_backends.versions import get_version
 
-_NAMED = 3
+_NAMED = 3  # replaced objects that get a notice each
 LARGEST_WHOLE = 512 * 1024 * 1024
-"""The most bytes of a file that is read at once: a table of contents, a list of large objects, or the script of roles and tablespaces."""
+"""The largest file that pgstow reads into memory as a whole, in bytes. Such a file is a table of contents, a list of large objects, or the
+script of roles and tablespaces."""
 
 
 def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the parts of the file. Then raise BackupDamaged unless its size, SHA-256 and number of rows are the manifest's."""
+    """Yield the parts of the file. Then raise BackupDamaged unless its size, SHA-256 and number of rows match the manifest."""
     digest, size, lines = hashlib.sha256(), 0, 0
     for part in parts:
         digest.update(part)
@@ -34,23 +35,26 @@ def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
     if size != file.size or digest.hexdigest() != file.checksum:
         raise BackupDamaged(f"{file.path} is not what was dumped: its size or SHA-256 differs from the manifest's.")
     if file.rows is not None and lines - COPY_END.count(b"\n") != file.rows:
-        raise BackupDamaged(f"{file.path} has another number of rows than the manifest says ({file.rows}).")
+        raise BackupDamaged(f"{file.path} doesn't have the number of rows that the manifest says ({file.rows}).")
 
 
 def read_whole(file: File, reader: "ObjectReader") -> bytes:
-    """Return the checked content of a file, in memory. Raises BackupDamaged, also above :data:`LARGEST_WHOLE`, and StorageError."""
+    """Return the content of a file, after a check.
+
+    Raises BackupDamaged if the file is damaged or larger than :data:`LARGEST_WHOLE`, and StorageError if the store fails.
+    """
     if file.size > LARGEST_WHOLE:
         raise BackupDamaged(
-            f"{file.path} would have {file.size} bytes, more than the {LARGEST_WHOLE} that pgstow reads at once."
+            f"{file.path} has {file.size} bytes, more than the {LARGEST_WHOLE} bytes that pgstow reads into memory at once."
         )
     return b"".join(check_content(file, reader.read(file)))
 
 
 def download(store: StorageBackend, stored: StoredObject, replaced: list[str]) -> bytes:
-    """Return a whole object, in memory. Raises BackupDamaged, naming the object, if it is missing or not what the manifest says.
+    """Return the content of an object. Raises BackupDamaged, naming the object, if it is missing or differs from the manifest.
 
-    If somebody overwrote or deleted the object, and the store keeps versions, return the version that the manifest names. ``replaced`` then
-    gets a sentence. Raises StorageError if the store fails.
+    If somebody overwrote or deleted the object, and the store keeps versions, return the version that the manifest names. In this case, add
+    a sentence about the object to ``replaced``. Raises StorageError if the store fails.
     """
     try:
         return _checked(store, stored, lambda: store.get(stored.key, at_most=stored.size))
@@ -63,10 +67,10 @@ def download(store: StorageBackend, stored: StoredObject, replaced: list[str]) -
         except BackupDamaged:
             raise exc from None
         except AccessDenied:
-            needs = f"These credentials may not ask for version {version}, which was stored."
+            needs = f"These credentials may not read version {version}, which the manifest names."
             raise BackupDamaged(f"{exc} {needs}") from exc
         replaced.append(
-            f"{stored.key} was overwritten or deleted. The version that was stored, {version}, is still there and whole."
+            f"{stored.key} was overwritten or deleted. The backup's version of it ({version}) is still there and undamaged."
         )
         return body
 
@@ -86,32 +90,36 @@ def _checked(store: StorageBackend, stored: StoredObject, get: Callable[[], byte
 
 
 def tell_replaced(replaced: Iterable[str], notify: Notify) -> None:
-    """Report overwritten or deleted objects whose stored versions were read instead. ``replaced`` has a sentence for each."""
+    """Notify of objects that were overwritten or deleted, and whose stored versions were read instead.
+
+    ``replaced`` has a sentence for each object.
+    """
     sentences = sorted(set(replaced))
     for sentence in sentences[:_NAMED]:
         notify(Notice(sentence))
     if (more := len(sentences) - _NAMED) > 0:
         notify(
             Notice(
-                f"{counted(more, 'more object')} {'was' if more == 1 else 'were'} overwritten or deleted: verify names them all."
+                f"{counted(more, 'more object')} {'was' if more == 1 else 'were'} overwritten or deleted: pgstow verify names them all."
             )
         )
 
 
 def objects_at_once(objects: Iterable[StoredObject], limits: Limits) -> int:
-    """Return how many of the objects fit into ``limits.memory`` at once. Raises InvalidRequest if two don't fit."""
+    """Return how many objects of the largest object's size fit into ``limits.memory``. Raises InvalidRequest if fewer than two fit."""
     largest = max((stored.size for stored in objects), default=1)
     limits.check_memory(largest)
     return limits.memory // max(1, largest)
 
 
 class ObjectReader:
-    """Gives many threads the checked objects of a backup, some of them fetched ahead, in bounded memory.
+    """Fetches and checks the objects of a backup, and lets many threads read files from them, in bounded memory.
 
-    Holds at most ``limits.memory`` bytes of objects, and fetches at most ``limits.transfers`` objects at once. An object is kept until all
-    of ``files`` in it were read. If memory is short, an object that no thread is reading is dropped, and fetched again if needed.
+    Holds at most ``limits.memory`` bytes of objects, and fetches at most ``limits.transfers`` objects at once. An object stays in memory
+    until all of ``files`` in it have been read. If memory is short, the reader drops an object that no thread is reading, and fetches it
+    again if needed.
 
-    Raises InvalidRequest if the memory limit doesn't hold two of the objects.
+    Raises InvalidRequest if two of the objects don't fit into the memory limit.
     """
 
     def __init__(
@@ -130,31 +138,31 @@ class ObjectReader:
         self._transfers = threading.Semaphore(limits.transfers)
         self._changed = threading.Condition()
         self._bodies: OrderedDict[int, bytes | None] = OrderedDict()
-        """The objects by index, the longest unused first; None while an object is fetched."""
+        """The objects in memory, by index, the least recently used first; None while an object is being fetched."""
         self._readers: Counter[int] = Counter()
         self.damaged: dict[int, str] = {}
         """A sentence for each damaged object, by index. A damaged object is not fetched again."""
         self.checked: set[int] = set()
-        """Indexes of the objects whose content is what the manifest says."""
+        """Indexes of the objects whose content matches the manifest."""
         self.replaced: list[str] = []
         """A sentence for each overwritten or deleted object whose stored version was read instead."""
         self.fetched = 0
-        """Bytes of the objects that came whole from the store."""
+        """Bytes of the objects that were fetched and passed the check."""
 
     def read(self, file: File) -> Iterator[bytes]:
         """Yield the file's content in parts of at most 1 MiB. Raises BackupDamaged if an object is damaged, and StorageError.
 
-        The objects are checked, and the file is not: see :func:`check_content`.
+        This checks the objects, but not the file. :func:`check_content` checks the file.
         """
         indexes = [segment.object for segment in file.segments]
         for position, segment in enumerate(file.segments):
             self.fetch_ahead(indexes[position + 1 : position + 2])
             with self._body(segment.object) as body:
                 yield from unpack(body, segment, f"{file.path} in {self._objects[segment.object].key}")
-                del body  # before another one is fetched in its place
+                del body  # frees the memory before the next object is fetched
 
     def fetch_ahead(self, indexes: Iterable[int]) -> None:
-        """Begin to fetch objects that are needed soon, as far as there is memory. Failures are raised by :meth:`read`."""
+        """Begin to fetch objects that are needed soon, as far as memory allows. :meth:`read` raises the errors."""
         for index in indexes:
             with self._changed:
                 if index in self._bodies or not self._make_room(leave=1):
@@ -194,7 +202,7 @@ class ObjectReader:
             return body
 
     def _fetch_quietly(self, index: int) -> None:
-        """Fetch an object, and raise nothing of the store's: the thread that reads the object fails, and knows the file."""
+        """Fetch an object, and ignore errors: the thread that reads the object raises them, because it knows the file."""
         with suppress(BackupDamaged, StorageError):
             self._fetch(index)
 
@@ -217,7 +225,9 @@ class ObjectReader:
             self._changed.notify_all()
 
     def _make_room(self, *, leave: int) -> bool:
-        """True if there is room for another object, and for ``leave`` more. If ``leave`` is 0, drop an object that no thread reads."""
+        """True if there is room for one more object, and for ``leave`` objects besides. If ``leave`` is 0, an object that no thread reads may
+        be dropped to make room.
+        """
         if len(self._bodies) + leave < self._slots:
             return True
         if leave:

@@ -1,9 +1,9 @@
 """Packs frames into objects, and unpacks them. An object has one of two forms.
 
-A *slice* is a run of frames of one large file: ``cat 3364.dat.*.zst | zstd -d`` is that file. A *pack* holds many small files
-as a tar stream in which each header and each member's data are frames of their own. ``zstd -dc pack-00000.tar.zst | tar x``
-works, and a reader can also read one member by its range of bytes. The tar format is GNU's: a member that compresses well may be
-larger than 8 GiB, which is ustar's limit.
+- A *slice* holds consecutive frames of one large file. ``cat 3364.dat.*.zst | zstd -d`` prints the file.
+- A *pack* holds many small files as a tar stream, in which each header and each member's data are separate frames.
+  ``zstd -dc pack-00000.tar.zst | tar x`` unpacks it. A reader can also read a single member by its range of bytes. The tar format is GNU's,
+  because a member that compresses well may be larger than ustar's limit of 8 GiB.
 """
 
 import tarfile
@@ -14,15 +14,15 @@ from pipeline.catalog.manifest import Segment
 from pipeline.errors import BackupDamaged
 from pipeline.stages.compress import Compressor, decompress
 
-_BLOCK = 512
-_SMALLER_FIRST = 3  # halvings
-_PER_SIZE = 2  # objects
+_BLOCK = 512  # bytes
+_SMALLER_FIRST = 3  # times that the size of the first object is halved
+_PER_SIZE = 2  # objects of each smaller size
 _MEMBER_OVERHEAD = 256  # bytes that a header's frame and the end of the archive take at most
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An object that is whole and not yet stored."""
+    """A complete object that is not yet stored."""
 
     number: int
     """Its index among the objects of the backup."""
@@ -44,9 +44,11 @@ class _OpenFile:
 class Packer:
     """Packs files' frames into objects of at most ``object_size`` bytes, unless a single frame is larger.
 
-    A file whose frames fill less than half an object goes into the current pack; a larger file becomes slices. So all objects but the last
-    pack and the last slice of each file are at least half full, unless :meth:`cut_largest` cut them. The first six objects are smaller, in
-    pairs of an eighth, a quarter and a half of ``object_size``: uploads begin soon after the dump, and then don't pause.
+    A file whose frames fill less than half an object goes into the current pack; a larger file becomes slices. So objects are at least half
+    full, with three exceptions: the last pack, the last slice of each file, and objects that :meth:`cut_largest` cut.
+
+    The first six objects are smaller: two have an eighth, two have a quarter, and two have half of ``object_size``. So uploads begin soon
+    after the dump begins, and then don't pause.
     """
 
     def __init__(self, compressor: Compressor, object_size: int) -> None:
@@ -63,13 +65,13 @@ class Packer:
 
     @property
     def held(self) -> int:
-        """Bytes that wait for their objects to be full."""
+        """Bytes in memory that wait until their objects are full."""
         return len(self._pack) + sum(len(file.frames) for file in self._open.values())
 
     def add(self, path: str, frame: bytes, size: int) -> Iterator[Draft]:
-        """Take the file's next frame, of ``size`` bytes uncompressed. Yield the objects that become whole.
+        """Take the file's next frame, of ``size`` bytes uncompressed. Yield the objects that are now complete.
 
-        This is a generator: it takes the frame when the caller iterates to its end.
+        This is a generator: it takes the frame only if the caller iterates to its end.
         """
         file = self._open.setdefault(path, _OpenFile())
         if file.frames and len(file.frames) + len(frame) > self._full_size:
@@ -78,7 +80,7 @@ class Packer:
         file.frames_size += size
 
     def finish(self, path: str, *, end_pack: bool = False) -> tuple[list[Segment], list[Draft]]:
-        """Take the end of the file. Return its segments, and the objects that become whole.
+        """Take the end of the file. Return its segments, and the objects that are now complete.
 
         If the file goes into a pack, ``end_pack`` makes it the last file of the pack.
         """
@@ -96,9 +98,9 @@ class Packer:
         return file.segments, drafts
 
     def cut_largest(self) -> Draft | None:
-        """Return the largest unfinished object as it is, to free its memory; None if no frames are held.
+        """Return the largest incomplete object as it is, to free its memory; None if no frames are in memory.
 
-        Such an object is smaller than it might be. A tight memory limit costs smaller objects.
+        So a tight memory limit leads to smaller objects.
         """
         path, file = max(self._open.items(), key=lambda item: len(item[1].frames), default=("", _OpenFile()))
         if len(file.frames) > len(self._pack):
@@ -148,7 +150,7 @@ class Packer:
 
 
 def unpack(body: bytes | memoryview, segment: Segment, name: str) -> Iterator[bytes]:
-    """Yield a segment's decompressed content in parts, never more than ``segment.size`` bytes in all.
+    """Yield a segment's decompressed content in parts, at most ``segment.size`` bytes in total.
 
     Raises BackupDamaged, naming ``name``, if the content has more or fewer bytes.
     """

@@ -1,11 +1,16 @@
 """The spool: a folder that pg_dump fills while the pipeline reads it.
 
-Files are read as they grow. A punched hole gives the bytes that were read back to the file system, and a file that was read to its
-end is removed. A file is whole once the program that writes the archive has it open no more: pg_dump writes each file once, from its
-start to its end (``pg_backup_directory.c``). The kernel's table of open files tells which files are open. Unlike a queue of notifications,
-the table can't miss an event, however late it is read. But a file's name is in the folder a moment before the file is in the
-table. So a file counts as closed only if it was seen open, or had bytes before the table was read: the writer of these bytes had it open.
-The table counts only once it has named a file of the folder: the program may write on another machine, with a table of its own.
+The pipeline reads files while they grow. It punches a hole where it has read, which frees the disk space. It removes a file that it has
+read to the end.
+
+A file is whole once the program that writes the archive has closed it: pg_dump writes each file once, from start to end
+(``pg_backup_directory.c``). The kernel's table of open files tells which files are open. Unlike a queue of notifications, the table can't
+miss an event, however late it is read.
+
+A file's name appears in the folder a moment before the file appears in the table. So a file that is missing from the table counts as
+closed in only two cases: an earlier look saw the file open, or the file had bytes before the table was read. (The program that wrote the
+bytes had the file open.) The spool trusts the table only after the table has named a file of the folder. The program may run on another
+machine, which has its own table.
 """
 
 import ctypes
@@ -20,9 +25,10 @@ from pipeline.errors import LocalResourceExhausted
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _HIGH_WATER = 1 / 2
-"""The share of the limit at which the program has to be paused. It goes on writing until pgstow looks and pauses it."""
+"""The share of the limit at which the program must be paused. The program continues to write until pgstow looks and pauses it."""
 _MOST_FILES = 8192
-"""The most files that may wait before the program is paused. A file system has a bounded number of files, and listing them takes time."""
+"""The most files that may wait to be read. If more wait, the program must be paused. A file system can hold only a limited number of files,
+and listing many files takes time."""
 
 
 @dataclass(slots=True)
@@ -37,7 +43,7 @@ class SpoolFile:
     pieces: int = 0
     """Pieces read."""
     opened: bool = False
-    """True if the file is known to have been open."""
+    """True if a look saw that the file was open."""
     whole: bool = False
     """True if ``size`` is final."""
     room: int = 0
@@ -56,7 +62,7 @@ class SpoolFile:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of an archive's file, which becomes one zstd frame."""
+    """A part of a file of the archive. Each piece becomes one zstd frame."""
 
     name: str
     """The file's name in the archive."""
@@ -70,9 +76,11 @@ class Piece:
 class Spool:
     """Reads the folder that a program fills.
 
-    ``open_files`` returns the names of the files that the program has open, or None if they can't be told. Until it has named a file, and
-    whenever it returns None, no file becomes whole before :meth:`finish`. ``limit`` bounds the bytes on disk, in whole blocks, if the caller
-    pauses the program while :attr:`full`. On top of the limit, a block stays for each open file that is read so far.
+    ``open_files`` returns the names of the files that the program has open, or None if nobody can tell. No file becomes whole before
+    :meth:`finish` as long as ``open_files`` returns None or has not yet named a file.
+
+    ``limit`` bounds the bytes on disk, in whole blocks, if the caller pauses the program while :attr:`full` is true. In addition, one block
+    stays on disk for each open file whose bytes have all been read.
 
     Raises LocalResourceExhausted if nothing can be written beside the folder.
     """
@@ -91,9 +99,9 @@ class Spool:
         self._room = 0
         """Bytes of the disk that reading all files would free."""
         self._waiting = 0
-        """Files of which something can be read."""
+        """The number of files that have bytes to read, or that can be removed."""
         self._quiet = False
-        """True if a look began while the program was paused. Until the program goes on, there is nothing new to see."""
+        """True if a look began while the program was paused. There is nothing new to see until the program continues."""
         self._named_one = False
         """True if ``open_files`` has named a file."""
         self._finished = False
@@ -101,7 +109,7 @@ class Spool:
 
     @property
     def unread(self) -> int:
-        """Bytes written and not yet read. If holes can be punched, the disk has no more."""
+        """Bytes written and not yet read. If the file system can punch holes, no other bytes are on disk."""
         return sum(file.unread for file in self._files.values())
 
     @property
@@ -115,7 +123,7 @@ class Spool:
         return self._files.values()
 
     def look(self) -> None:
-        """Look for new files and bytes. While :attr:`full`, only the first two looks see anything: the program is paused.
+        """Look for new files and bytes. While :attr:`full` is true, only the first two looks see anything, because the program is paused.
 
         Raises LocalResourceExhausted if a file became shorter.
         """
@@ -132,7 +140,7 @@ class Spool:
         still_open = set() if self._finished else self._open_files()
         self._named_one = self._named_one or self._finished or bool(still_open)
         for file in growing:
-            # In this order: a file that was closed before its size is read has its final size.
+            # The order matters: if the file is closed before its size is read, the size is final.
             file.opened = file.opened or self._finished or (still_open is not None and file.name in still_open)
             file.whole = self._named_one and file.opened and still_open is not None and file.name not in still_open
             size = file.path.stat().st_size
@@ -144,28 +152,28 @@ class Spool:
                 self._whole[file.name] = self._growing.pop(file.name)
 
     def finish(self) -> None:
-        """Look for the last time, after the program has ended: all files are whole."""
+        """Look for the last time. The program has ended, so all files are whole."""
         self._finished = True
         self.look()
 
     def ready(self) -> Iterator[SpoolFile]:
-        """Yield each file of which a full piece can be read now, or the last piece of a whole file. Read the piece before the next file.
+        """Yield each growing file that has a full piece to read, and each whole file. The caller reads a piece before it takes the next file.
 
-        If the spool is :attr:`full` without such a piece, yield files with smaller pieces.
+        If the spool is then still :attr:`full`, yield growing files with smaller pieces, the largest piece first.
         """
         for file in list(self._growing.values()):
             while file.unread >= self._piece_size:
                 yield file
         while self._whole:
             yield next(iter(self._whole.values()))
-        # If all files are open and smaller than a piece, only smaller pieces make room.
+        # If all files are open, and their unread bytes fill no piece, only smaller pieces free space.
         for file in sorted(self._growing.values(), key=lambda file: file.unread, reverse=True):
             if not self.full:
                 return
             yield file
 
     def read(self, file: SpoolFile) -> Piece:
-        """Return the file's next piece, and give its bytes back to the file system. Raises LocalResourceExhausted if the file shrank."""
+        """Return the file's next piece, and free its bytes on disk. Raises LocalResourceExhausted if the file shrank."""
         size = min(self._piece_size, file.unread)
         with file.path.open("r+b", buffering=0) as stream:
             data = os.pread(stream.fileno(), size, file.taken)
@@ -197,7 +205,7 @@ def _shrunk(file: SpoolFile) -> LocalResourceExhausted:
 
 
 def can_punch_holes(probe: Path) -> bool:
-    """True if the file system can free parts of a file, tried on a new file at ``probe``.
+    """True if the file system can free a part of a file. This is tried on a new file at ``probe``, which is then removed.
 
     Raises LocalResourceExhausted if the new file can't be written.
     """
@@ -215,7 +223,7 @@ def can_punch_holes(probe: Path) -> bool:
 
 
 def _punch_hole(descriptor: int, offset: int, size: int) -> None:
-    """Call fallocate(2), of which Python's os module has only the plain mode. Raises OSError."""
+    """Free a part of a file by fallocate(2). Python's os module doesn't offer this mode. Raises OSError."""
     fallocate = getattr(_LIBC, "fallocate", None)
     if fallocate is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

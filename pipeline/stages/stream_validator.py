@@ -1,7 +1,7 @@
-"""Reads along while an archive or a script passes as one stream: finds the tables whose rows are in it, and checks that it is whole.
+"""Reads an archive or a script while it passes as one stream. Finds the tables whose rows are in the stream, and checks that it is whole.
 
-A script is read as it is. An archive goes through stock pg_restore, which makes a script of its data. So the format stays pg_restore's
-affair, and pgstow commits no backup that pg_restore can't read.
+pgstow parses a script directly. It passes an archive to stock pg_restore, which turns the archive's data into a script. So pgstow needn't
+parse the archive's data itself, and it commits no backup that pg_restore can't read.
 """
 
 import os
@@ -25,12 +25,12 @@ _PART = 1024 * 1024  # bytes
 
 
 class _TarEnd:
-    """Looks for the end of a tar archive. If the end is missing, pg_restore seeks it for ever (``_tarPositionTo`` in pg_backup_tar.c)."""
+    """Looks for the end of a tar archive. If the end is missing, pg_restore searches for it forever (``_tarPositionTo`` in pg_backup_tar.c)."""
 
     def __init__(self) -> None:
         self._header = bytearray()
         self._ahead = 0
-        """Bytes before the next header."""
+        """Bytes to skip before the next header."""
         self.reached = False
 
     def write(self, data: bytes) -> None:
@@ -51,9 +51,9 @@ class _TarEnd:
 
 
 class StreamValidator:
-    """Takes the stream piece by piece: a script for ``script`` to read, or an archive in the format ``format_`` for ``pg_restore``.
+    """Takes the stream piece by piece. ``script`` reads a script directly; an archive in the format ``format_`` goes through ``pg_restore``.
 
-    Use it in a ``with`` block. Callers wait while pg_restore is slower.
+    Use it in a ``with`` block. If pg_restore is slower than the stream, :meth:`write` waits.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class StreamValidator:
         self._format = format_
         self._head = bytearray()
         self._next_look = 0
-        """Bytes of the head at which its table of contents is looked for again."""
+        """The length of the head, in bytes, at which to look for the table of contents again."""
         self._has_contents = False
         self._tar_end = _TarEnd() if format_ == "tar" else None
         self._workers = Workers()
@@ -76,18 +76,18 @@ class StreamValidator:
         self._reading = self._workers.pool(1, "read along")
         self._tables: list[TableData] = []
         with os.fdopen(read_archive, "rb"), os.fdopen(write_script, "wb"):
-            # Told the format, it opens the pipe only once (_discoverArchiveFormat in pg_backup_archiver.c).
+            # With --format, pg_restore opens the pipe only once (_discoverArchiveFormat in pg_backup_archiver.c).
             arguments = [f"--format={format_}", "--section=data", "--file=-", f"/dev/fd/{read_archive}"]
             self._running = workspace.start(pg_restore, arguments, stdout=write_script, inherit=[read_archive])
         self._reading.submit(partial(self._read, read_script), self._tables.extend)
 
     @property
     def current(self) -> str | None:
-        """The table whose rows are passing; None if no rows are."""
+        """The table whose rows are passing now; None if no rows are passing."""
         return self._script.current
 
     def write(self, data: bytes) -> None:
-        """Take the next piece. Raises RestoreFailed or DumpFailed if it can't be part of such an archive or script."""
+        """Take the next piece. Raises RestoreFailed or DumpFailed if the piece can't be part of a valid archive or script."""
         if self._archive is None:
             self._script.write(data)
             return
@@ -109,7 +109,7 @@ class StreamValidator:
             while view:
                 view = view[self._archive.write(view) :]
         except BrokenPipeError:
-            self._await_end()  # it may well have read all that it wants: the end of a tar archive is of no use to it
+            self._await_end()  # this may be no failure: pg_restore doesn't read the end of a tar archive
 
     def finish(self) -> list[TableData]:
         """Return the tables whose rows were in the stream. Raises RestoreFailed or DumpFailed if the stream isn't whole."""
@@ -126,11 +126,8 @@ class StreamValidator:
         return self._tables
 
     def _look_for_contents(self) -> bool:
-        """Tell the reader the tables, before pg_restore has anything. True if the table of contents has come.
-
-        Pieces may be of any size, so that a long table of contents isn't parsed at each of them.
-        """
-        self._next_look = 2 * len(self._head)
+        """Look for the table of contents, and tell the script's reader the tables, before pg_restore gets any bytes. Return True if found."""
+        self._next_look = 2 * len(self._head)  # so that a long table of contents isn't parsed after each piece
         with suppress(TocCutShort):
             _, toc = parse_head(bytes(self._head), self._format)
             self._script.expect(tables_with_data(toc))

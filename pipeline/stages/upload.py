@@ -1,4 +1,4 @@
-"""Uploads objects to a store. Each object is created once, and the store checks it on arrival."""
+"""Uploads objects to a store. Each object is created only once, and the store checks its content on arrival."""
 
 import hashlib
 from datetime import datetime

@@ -1,1 +1,1 @@
-"""``pgstow verify``: whether a backup is what its manifest says. What changes a backup must not enter."""
+"""``pgstow verify``: checks that a backup is what its manifest says. Code that changes a backup must not be here."""

@@ -1,4 +1,4 @@
-"""Read a backup's objects and files: the levels bytes and archive of a verification."""
+"""Reads a backup's objects and files, for the verification levels bytes and archive."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
@@ -28,7 +28,7 @@ def verify_bytes(
     limits: Limits,
     notify: Notify,
 ) -> None:
-    """Read every object, and put what is wrong into ``found``. Raises StorageError if the store is down or refuses."""
+    """Read every object, and add problems to ``found``. Raises StorageError if the store is down or refuses access."""
     at_once = min(limits.transfers, objects_at_once(objects, limits))
     total = sum(stored.size for stored in objects)
     read = partial(_read_object, store, found.replaced)
@@ -44,7 +44,7 @@ def verify_bytes(
 
 
 def _read_object(store: StorageBackend, replaced: list[str], stored: StoredObject) -> str | bool:
-    """Return a sentence if the object is damaged, else True if it could be read."""
+    """Return True if the object is whole, a sentence if it is damaged, and False if the store fails to give it."""
     try:
         download(store, stored, replaced)
     except BackupDamaged as exc:
@@ -62,9 +62,9 @@ def verify_archive(
     notify: Notify,
     checked: Collection[str] = (),
 ) -> None:
-    """Check every file whose path isn't in ``checked``, read every object that belongs to no file, and put what is wrong into ``found``.
+    """Check every file except those in ``checked``, which has paths. Read every object that no file uses. Add problems to ``found``.
 
-    Raises PipelineError if the archive can't be tried, and StorageError if the store is down or refuses.
+    Raises PipelineError if the archive can't be checked here, and StorageError if the store is down or refuses access.
     """
     manifest, limits = found.manifest, request.limits
     others = [file for file in manifest.files if file.path not in checked]
@@ -90,7 +90,7 @@ def verify_archive(
     read |= {segment.object for file in manifest.files if file.path in checked for segment in file.segments}
     found.objects += len(read)
     found.read += reader.fetched
-    # A file isn't read beyond its first damaged object, and the list of checksums belongs to no file.
+    # A file isn't read beyond its first damaged object, so it doesn't name later ones. The list of checksums belongs to no file.
     told = {problem.partition(": ")[2] for problem in found.problems}
     found.problems += [problem for problem in reader.damaged.values() if problem not in told]
     remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]
@@ -105,7 +105,7 @@ def verify_archive(
 def _read_file(
     reader: ObjectReader, file: File, through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter
 ) -> str | bool:
-    """Return a sentence if the file is damaged, else True if all of it could be read."""
+    """Return True if the file is whole, a sentence if it is damaged, and False if the store fails to give an object of it."""
     try:
         for _ in through(check_content(file, reader.read(file))):
             pass
@@ -117,12 +117,12 @@ def _read_file(
 
 
 def _read_globals(reader: ObjectReader, file: File) -> str | bool:
-    """Check a script of roles and tablespaces as :func:`_read_file` does, and that it has no command of psql: a restore refuses commands."""
+    """Check a script of roles and tablespaces as :func:`_read_file` does. Also check that it has no psql command, which a restore refuses."""
     return _read_file(reader, file, through=RestrictedMode().of)
 
 
 def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReader, file: File) -> str | bool:
-    """Check an archive or a script that is a single file as :func:`_read_file` does, and that it has the rows in the manifest."""
+    """Check a single file, an archive or a script, as :func:`_read_file` does. Also check that its rows match the manifest."""
     try:
         tables = read_stream(manifest, reader, request.limits, request.programs)
     except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
@@ -130,7 +130,7 @@ def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReade
     except ObjectUnreadable:
         return False
     if [_digest(table) for table in tables] != [_digest(table) for table in manifest.tables]:
-        return f"{file.path} doesn't have the rows in it that the manifest says."
+        return f"{file.path} doesn't have the rows that the manifest says."
     return True
 
 
@@ -139,7 +139,7 @@ def _digest(table: TableData) -> tuple[str | None, str, str, int, str]:
 
 
 def _parse(archive: Archive, request: VerifyRequest) -> None:
-    """Check that pg_restore finds the archive's data entries, as pgstow does. Raises as :func:`check_toc` does, or ProgramMissing."""
+    """Check that pg_restore finds the same data entries in the archive as pgstow. Raises as :func:`check_toc` does, or ProgramMissing."""
     major = major_of(archive.manifest.source.pg_dump_version)
     program = find_program("pg_restore", at_least_major=major, search=request.programs)
     with Workspace(request.limits.spool_parent) as workspace:

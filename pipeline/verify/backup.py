@@ -1,4 +1,4 @@
-"""Verify a backup: check that all objects and files in its manifest still exist, and are unchanged."""
+"""Verifies a backup: checks that all objects and files in its manifest still exist and are unchanged."""
 
 from datetime import UTC, datetime
 
@@ -18,20 +18,21 @@ from storage_backends import AccessDenied, StorageBackend, StorageError, Transie
 
 
 def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify) -> Verification:
-    """Verify one backup to its end, even if something is wrong or can't be read. Return what was found.
+    """Verify one backup and return the result. Continue to the end even if something is damaged or can't be read.
 
-    A cluster manifest with members is for :class:`pipeline.verify.cluster.ClusterVerification` instead.
+    For a cluster manifest with members, use :class:`pipeline.verify.cluster.ClusterVerification` instead.
 
     Raises DatabaseLeft if the backup is good, but the scratch database could not be dropped. Raises another PipelineError if the backup
-    can't be tried here, and StorageError if the store is down or refuses.
+    can't be verified here, and StorageError if the store is down or refuses access.
     """
     started_at, manifest = datetime.now(UTC), stored.manifest
-    # A server has its own roles and tablespaces, beside which others can't be restored. Their script is verified up to level archive.
+    # A server already has roles and tablespaces, so a script with others can't be restored there. It is verified up to level archive.
     of_server = manifest.kind != "database"
     if of_server and (request.proof.checksums or request.proof.assertions):
         notify(
             Notice(
-                f"{manifest.database} is a script of a whole server, which isn't restored: no content was compared, nothing asserted."
+                f"{manifest.database} is a script of a whole server, which verify can't restore: no content was compared, and no assertion "
+                "was checked."
             )
         )
     level = Level.ARCHIVE if of_server and request.level is Level.RESTORE else request.level
@@ -50,7 +51,7 @@ def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend
 
 
 def doubts(stored: StoredManifest) -> list[str]:
-    """Return a sentence on why the manifest isn't believed, so that the backup can't be good; empty if it is believed."""
+    """Return a sentence on why the manifest isn't believed. The backup then can't be good. Return an empty list if it is believed."""
     return [f"The manifest of {stored.manifest.backup_id} is not believed: {stored.doubt}."] if stored.doubt else []
 
 
@@ -61,7 +62,7 @@ def _tell_left(found: Verification, notify: Notify) -> None:
 
 
 def _examine(request: VerifyRequest, found: Verification, store: StorageBackend, notify: Notify) -> None:
-    """Examine the backup up to its level, and put the results into ``found``. Raises as :func:`verify` does, except DatabaseLeft."""
+    """Examine the backup at its level, and add the results to ``found``. Raises as :func:`verify` does, except DatabaseLeft."""
     manifest = found.manifest
     tracker = UnreadableTracker(store, [stored.key for stored in manifest.objects])
     with Workers() as workers:
@@ -94,7 +95,7 @@ def _verify_restore(
     try:
         proof = prove(found.manifest, request.proof, store, request.limits, request.programs, notify)
     except ObjectUnreadable:
-        proof = Proof()  # the other objects are still read
+        proof = Proof()  # the other objects are still read below
     found.proof = proof
     # A restore shows that each file of a directory is whole, but not which tables the manifest of a stream should name.
     is_directory = dump_format(found.manifest) == "directory"
@@ -103,7 +104,8 @@ def _verify_restore(
         found.read += proof.restored.fetched
         found.replaced += proof.restored.replaced
     verify_archive(store, request, found, workers, notify, checked)
-    told = " ".join(found.problems)  # the restore names the first damaged object, the check of the archive names all
+    # The restore names only the first damaged object. The check of the archive names all damaged objects.
+    told = " ".join(found.problems)
     found.problems += [problem for problem in proof.problems if problem not in told]
     if proof.hindrance and found.problems:
         notify(Notice(str(proof.hindrance)))
@@ -112,10 +114,10 @@ def _verify_restore(
 def attest(
     request: VerifyRequest, found: Verification, started_at: datetime, store: StorageBackend, notify: Notify
 ) -> str | None:
-    """Put an attestation of the result into the store, if the request says so. Return its key; None if none was put.
+    """Put an attestation of the result into the store, if the request asks for one. Return its key; None if no attestation was put.
 
-    A failure to put the attestation must not hide the result. So it is only a notice if the backup isn't good, or if the credentials don't
-    allow attestations. Otherwise raises StorageError.
+    If the attestation can't be put, this must not hide the result. So if the backup isn't good, or if the credentials don't allow
+    attestations, only notify the user. Otherwise raise StorageError.
     """
     if not (request.attest or (request.attest is None and request.level is Level.RESTORE)):
         return None
@@ -143,5 +145,5 @@ def attest(
     except StorageError as exc:
         if found.good and not isinstance(exc, AccessDenied):
             raise
-        notify(Notice(f"What was found could not be put into the store. {exc}"))
+        notify(Notice(f"The attestation of this result could not be put into the store. {exc}"))
         return None

@@ -1,4 +1,4 @@
-"""Verify a cluster's backup by verifying each backup that the cluster manifest names."""
+"""Verifies a cluster's backup by verifying each backup that the cluster manifest names."""
 
 from datetime import UTC, datetime
 
@@ -49,12 +49,12 @@ class ClusterVerification:
                 self._untried.discard(database)
                 found.problems.append(f"{database}: {outcome}")
             case _:
-                pass  # it says nothing about the member
+                pass  # the member wasn't verified: this error is no evidence against it
 
     def conclude(self, notify: Notify) -> Verification | None:
-        """Return the combined result of all members, and put an attestation into the store if the request says so. Raises StorageError.
+        """Return the combined result of all members, and put an attestation into the store if the request asks for one. Raises StorageError.
 
-        Return None if a member wasn't or could not be tried: this is no evidence against the member or the cluster.
+        Return None if a member was not verified, or could not be verified here: this is no evidence against the member or the cluster.
         """
         if self._untried:
             return None
@@ -65,9 +65,9 @@ class ClusterVerification:
 def verify_cluster(
     cluster_manifest: StoredManifest, request: VerifyRequest, store: StorageBackend, notify: Notify
 ) -> Verification:
-    """Verify every member, also after one that fails, and return the combined result.
+    """Verify every member, even if a member fails, and return the combined result.
 
-    Raises the failure of a member that could not be tried, and StorageError.
+    If a member could not be verified here, raise its error. Also raises StorageError.
     """
     whole, failures = ClusterVerification(cluster_manifest, request, store), list[Exception]()
     for member in cluster_manifest.manifest.members:

@@ -1,4 +1,4 @@
-"""Compare the content of restored tables with the archive. Each table is copied out again, and must give the file in the archive."""
+"""Compares the content of restored tables with the archive. Each table is dumped again, and must give the same file as in the archive."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,15 +31,15 @@ class Comparison:
     compared: int
     """The number of tables that were compared."""
     problems: list[str]
-    """One sentence for each table or partitioned table whose content isn't what was dumped."""
+    """One sentence for each table or partitioned table whose content differs from the archive."""
 
 
 def check_comparable(manifest: Manifest) -> None:
     """Raise InvalidRequest unless the manifest has the settings on which the text of the dump depends."""
     if manifest.source.time_zone is None or manifest.source.bytea_output is None:
         raise InvalidRequest(
-            f"The content of {manifest.backup_id} can't be compared: its manifest, by an older pgstow, doesn't say in which time zone "
-            "it was dumped; verify it without --checksums."
+            f"The content of {manifest.backup_id} can't be compared: an older pgstow wrote its manifest, without the dump's time zone. Verify "
+            "it without --checksums."
         )
 
 
@@ -51,13 +51,13 @@ def compare_content(
     notify: Notify,
     programs: Sequence[Path] = (),
 ) -> Comparison:
-    """Compare each table of a restored database with its rows in the archive. Return what was found.
+    """Compare each table of a restored database with its rows in the archive. Return the result.
 
     A table that is dumped again is usually byte-identical, so its SHA-256 matches the manifest. If it differs, its rows may only have
-    another order, or lie in another partition of the same table. So pgstow then reads the archive from the store, and compares digests that
-    don't depend on the order. Tables that can't be compared are notices. Memory holds a few rows at a time.
+    another order, or be in another partition of the same table. pgstow then reads the archive from the store, and compares digests that
+    don't depend on the order. If a table can't be compared, notify the user. Memory holds a few rows at a time.
 
-    ``programs`` are folders in which to look for pg_restore; empty for the usual folders. Raises BackupDamaged if an object is damaged,
+    ``programs`` has the folders in which to look for pg_restore; empty for the usual folders. Raises BackupDamaged if an object is damaged,
     ConnectionFailed, another PipelineError, or StorageError.
     """
     tables = sorted(archive.tables_of(None), key=lambda table: -table.size)
@@ -86,7 +86,9 @@ def compare_content(
                     restored.update_all(redump.read(server, table))
                 if restored.value != sum(stored[name_of(table)].value for table in group):
                     wrong.append(group)
-    problems = [f"{display_name(group[0])} doesn't have the content that was dumped{_with(group)}." for group in wrong]
+    problems = [
+        f"{display_name(group[0])} doesn't have the same content as the archive{_with(group)}." for group in wrong
+    ]
     return Comparison(len(tables) - len(skipped), problems)
 
 
@@ -120,7 +122,7 @@ def _stored_rows(
 
 
 class LineDigest:
-    """A digest of lines that doesn't depend on their order: the sum of their SHA-256. No line is held in memory."""
+    """A digest of lines that doesn't depend on their order: the sum of the lines' SHA-256. No line is kept in memory."""
 
     def __init__(self) -> None:
         self._line = hashlib.sha256()
@@ -128,7 +130,7 @@ class LineDigest:
         """The digest of all lines that have ended."""
 
     def update_all(self, parts: Iterable[bytes]) -> None:
-        """Add more bytes. A part may begin and end within a line."""
+        """Add more bytes. A part may begin or end within a line."""
         for part in parts:
             first, *others = part.split(b"\n")
             self._line.update(first)
@@ -147,10 +149,10 @@ class _Redump:
         self._columns = {(entry.namespace, entry.tag): entry.columns for entry in archive.toc.data_entries}
         self._columns |= {name_of(table): table.columns for table in archive.manifest.tables}
         self.done = 0
-        """Bytes dumped so far, for reports of progress alone: threads may overwrite each other's counts."""
+        """Bytes dumped so far. Use it only to report progress, because threads may overwrite each other's counts."""
 
     def session(self) -> Server:
-        """Return a session in which values look as they did to pg_dump (``setup_connection`` in pg_dump.c)."""
+        """Return a session in which the server writes values as it did for pg_dump (``setup_connection`` in pg_dump.c)."""
         server = Server(self._target)
         for name, value in (
             ("TimeZone", self._source.time_zone),
@@ -161,9 +163,9 @@ class _Redump:
         return server
 
     def digests(self, tables: Sequence[Table]) -> Mapping[tuple[str, str], str]:
-        """Return the SHA-256, in hexadecimal, that each table's file in an archive would have now, by the table's schema and name.
+        """Return the SHA-256, in hexadecimal, that each table's file would have in a new archive, by the table's schema and name.
 
-        Leave out tables whose row security may hide rows.
+        If row security may hide a table's rows, the table is left out.
         """
         found = {}
         with self.session() as server:
@@ -183,16 +185,16 @@ class _Redump:
 
 
 def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) -> list[Table]:
-    """Return the tables that can't be compared: an extension fills them, too, or row security may hide rows from the role."""
+    """Return the tables that can't be compared, because an extension adds rows or because row security may hide rows from the role."""
     if not (differing := list(differing)):
         return []
     extensions, filtered = server.extension_tables(), server.filtered_tables()
     found = []
     for table in differing:
         if name_of(table) in extensions:
-            notify(Notice(f"{display_name(table)} can't be compared: its extension fills it, too."))
+            notify(Notice(f"{display_name(table)} can't be compared: its extension also adds rows."))
         elif name_of(table) in filtered:
-            notify(Notice(f"{display_name(table)} can't be compared: its row security may hide rows from this role."))
+            notify(Notice(f"{display_name(table)} can't be compared: row security may hide rows from this role."))
         else:
             continue
         found.append(table)
@@ -200,7 +202,7 @@ def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) ->
 
 
 def _groups(server: Server, differing: Iterable[Table], tables: Sequence[Table]) -> list[list[Table]]:
-    """Return groups of tables to compare: each table by itself, but a partition together with all partitions of its table."""
+    """Return groups of tables to compare. A table is compared by itself, and a partition together with its table's other partitions."""
     if not (differing := list(differing)):
         return []
     roots = server.partition_roots()
@@ -214,4 +216,5 @@ def _groups(server: Server, differing: Iterable[Table], tables: Sequence[Table])
 
 
 def _with(group: Sequence[Table]) -> str:
-    return f" (nor do, together with it, the {counted(len(group) - 1, 'other partition')})" if len(group) > 1 else ""
+    others = counted(len(group) - 1, "other partition")
+    return f" (compared together with the table's {others})" if len(group) > 1 else ""

@@ -1,4 +1,4 @@
-"""Check that a store reports the objects in a manifest, without reading them."""
+"""Checks that a store reports the objects in a manifest, without reading them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,63 +17,65 @@ _INTERVAL = 0.2  # seconds between reports of progress
 
 @dataclass(slots=True)
 class ObjectCheck:
-    """The result of asking the store for the objects."""
+    """The result of the requests to the store."""
 
     objects: int = 0
     """The number of objects about which the store answered."""
     without_checksum: int = 0
-    """The number of objects for which the store reports no checksum. Only their presence and size are known."""
+    """The number of objects for which the store reports no checksum. Only their existence and size were checked."""
     problems: list[str] = field(default_factory=list)
-    """One sentence for each object that is missing, or isn't what the manifest says."""
+    """One sentence for each object that is missing or doesn't match the manifest."""
 
 
-class _Told(Enum):
-    """What the store reports of an object of the right size."""
+class _Evidence(Enum):
+    """How far the store's report shows that an object of the right size is unchanged."""
 
     SAME = auto()
     """The object has the version or the checksum in the manifest."""
-    LITTLE = auto()
-    """Neither version nor checksum can be compared. The manifest has none either, or the report comes from a listing."""
-    LESS = auto()
+    NONE = auto()
+    """Neither version nor checksum can be compared: the manifest has none, or the report comes from a listing."""
+    LOST = auto()
     """Neither version nor checksum can be compared, though the store reported one when the backup was made."""
 
 
-_Outcome = _Told | str | None
-"""The store's report, or a sentence on what is wrong; None if the store failed to answer."""
+_Outcome = _Evidence | str | None
+"""The evidence in the store's report, or a sentence on what is wrong; None if the store failed to answer."""
 
 
 def check_objects(
     store: StorageBackend, objects: Sequence[StoredObject], workers: Workers, threads: int, notify: Notify
 ) -> ObjectCheck:
-    """Compare the store's reports on the objects with the manifest. Return what was found.
+    """Compare the store's reports on the objects with the manifest. Return the result.
 
-    If the credentials may not ask for single objects, as on S3 and GCS without the right to read them, use a listing instead. S3's listings
-    have no checksums.
+    If the credentials may not ask for single objects, as on S3 and GCS without the right to read objects, use a listing instead. S3's
+    listings have no checksums.
 
-    An object without its checksum may have been overwritten. But a copy of the backup in another store may lack checksums, too. So the
-    object is a problem only if the store turns out to be the one for which the manifest was written. To find out, pgstow may read one
-    object, the smallest. It reads no other.
+    If the store reports no checksum for an object, the object may have been overwritten. But the backup may also be a copy in another
+    store, which reports no checksums. So this is a problem only in the store for which the manifest was written. To recognize this store,
+    pgstow may read a single object, the smallest.
 
-    ``threads`` is the number of requests at once. Raises StorageError.
+    ``threads`` is the number of concurrent requests. Raises StorageError.
     """
     try:
         outcomes = _ask_each(store, objects, workers, threads, notify)
     except AccessDenied:
         outcomes = _look_up(store, objects)
     check = ObjectCheck(sum(outcome is not None for _, outcome in outcomes))
-    less = [stored for stored, outcome in outcomes if outcome is _Told.LESS]
-    overwritten = less and (any(outcome is _Told.SAME for _, outcome in outcomes) or _has_version_of_any(store, less))
+    lost = [stored for stored, outcome in outcomes if outcome is _Evidence.LOST]
+    overwritten = lost and (
+        any(outcome is _Evidence.SAME for _, outcome in outcomes) or _has_version_of_any(store, lost)
+    )
     for stored, outcome in outcomes:
-        if outcome is _Told.LESS and overwritten:
+        if outcome is _Evidence.LOST and overwritten:
             outcome = (
                 f"{stored.key} may have been overwritten: the store no longer reports the checksum that it confirmed."
             )
         if isinstance(outcome, str):
             tells = (
-                f" Version {stored.version} was stored: verify --level bytes tells whether that version is still there."
+                f" The backup's version is {stored.version}: pgstow verify --level bytes tells whether it still exists."
             )
             check.problems.append(outcome + (tells if stored.version else ""))
-        check.without_checksum += outcome in (_Told.LITTLE, _Told.LESS)
+        check.without_checksum += outcome in (_Evidence.NONE, _Evidence.LOST)
     return check
 
 
@@ -101,12 +103,12 @@ def _ask(store: StorageBackend, stored: StoredObject) -> _Outcome:
 
 def _look_up(store: StorageBackend, objects: Sequence[StoredObject]) -> list[tuple[StoredObject, _Outcome]]:
     folders = {stored.key.rpartition("/")[0] for stored in objects}
-    there = {info.key: info for folder in sorted(folders) for info in store.list(f"{folder}/")}
-    told = [(stored, _compare(store, stored, there.get(stored.key))) for stored in objects]
-    return [(stored, _Told.LITTLE if outcome is _Told.LESS else outcome) for stored, outcome in told]
+    listed = {info.key: info for folder in sorted(folders) for info in store.list(f"{folder}/")}
+    outcomes = [(stored, _compare(store, stored, listed.get(stored.key))) for stored in objects]
+    return [(stored, _Evidence.NONE if outcome is _Evidence.LOST else outcome) for stored, outcome in outcomes]
 
 
-def _compare(store: StorageBackend, stored: StoredObject, info: ObjectInfo | None) -> _Told | str:
+def _compare(store: StorageBackend, stored: StoredObject, info: ObjectInfo | None) -> _Evidence | str:
     if info is None:
         return f"{stored.key} is missing from {store.url}."
     if info.size != stored.size:
@@ -117,14 +119,14 @@ def _compare(store: StorageBackend, stored: StoredObject, info: ObjectInfo | Non
                 return (
                     f"{stored.key} is not what was stored: the store reports {info.checksum}, the manifest {expected}."
                 )
-            return _Told.SAME
+            return _Evidence.SAME
     if info.version and info.version == stored.version:
-        return _Told.SAME
-    return _Told.LESS if stored.checksum or (info.version and stored.version) else _Told.LITTLE
+        return _Evidence.SAME
+    return _Evidence.LOST if stored.checksum or (info.version and stored.version) else _Evidence.NONE
 
 
 def _has_version_of_any(store: StorageBackend, objects: Sequence[StoredObject]) -> bool:
-    """True if the store has the smallest object's version in the manifest: no other store has this version."""
+    """True if the store has the version that the manifest names for the smallest of the objects. Only the original store has it."""
     with_version = [(stored, stored.version) for stored in objects if stored.version]
     if not with_version:
         return False

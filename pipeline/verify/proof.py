@@ -1,4 +1,4 @@
-"""Prove a backup by restoring it: on a throwaway server, or into a scratch database on a server that the user names."""
+"""Proves a backup by restoring it: on a throwaway server, or into a scratch database on a server that the user names."""
 
 import errno
 import os
@@ -44,7 +44,7 @@ _LONGEST = 100  # characters of a value in a sentence
 
 @dataclass(frozen=True, slots=True)
 class Assertion:
-    """SQL that must hold in the restored database: each statement returns one row with one value, true."""
+    """SQL that must hold in the restored database: each statement must return one row with one value, true."""
 
     name: str
     """The name in sentences and in the attestation."""
@@ -53,7 +53,7 @@ class Assertion:
 
 @dataclass(frozen=True, slots=True)
 class ProofRequest:
-    """Where to restore a backup to prove it, and what to check then."""
+    """Where to restore a backup for its proof, and what to check afterwards."""
 
     scratch: Conninfo | None = None
     """The server on which to make and drop a scratch database; None for a throwaway server."""
@@ -68,17 +68,17 @@ class Proof:
     """The result of restoring a backup."""
 
     problems: list[str] = field(default_factory=list)
-    """One sentence for each thing that is wrong."""
+    """One sentence for each problem."""
     restored: Restored | None = None
-    """What was restored; None if the backup could not be restored."""
+    """The result of the restore; None if the backup could not be restored."""
     compared: int | None = None
-    """The number of tables whose content was compared; None if none was to be compared."""
+    """The number of tables whose content was compared; None if the request asks for no comparison."""
     assertions: tuple[str, ...] = ()
     """The names of the assertions that were checked."""
     hindrance: PipelineError | None = None
-    """Why the backup could not be tried to the end, if the reason is no evidence against the backup; None if it was."""
+    """The error that ended the restore, if it is no evidence against the backup; None if there was no such error."""
     left: DatabaseLeft | None = None
-    """Why the scratch server still has the database; None if the database is gone."""
+    """The error for which the scratch server still has the database; None if the database was dropped."""
 
     def describe(self) -> RestoreProof | None:
         """Return the result in the form of an attestation; None if the backup could not be restored."""
@@ -102,15 +102,16 @@ def prove(
     programs: Sequence[Path],
     notify: Notify,
 ) -> Proof:
-    """Restore a backup of a database, check the result, and remove it again. Return what was found.
+    """Restore a backup of a database, check the restored database, and drop it. Return the result.
 
-    If the backup can't be restored, the result names the problem. A missing server, role, extension or disk is no evidence against the
-    backup: it raises PipelineError, or becomes the result's ``hindrance`` if the restore had begun. If the scratch database can't be
-    dropped, the result's ``left`` says so.
+    - If the backup can't be restored, the result names the problem.
+    - If a server, role, extension or disk space is missing, this is no evidence against the backup. Before the restore begins, raise
+      PipelineError; after that, set the result's ``hindrance``.
+    - If the scratch database can't be dropped, set the result's ``left``.
 
-    ``programs`` are folders in which to look for PostgreSQL's programs; empty for the usual folders. Raises InvalidRequest if
-    ``request.checksums`` is true and the manifest is too old for a comparison, another PipelineError if the backup can't be tried, or
-    StorageError.
+    ``programs`` has the folders in which to look for PostgreSQL's programs; empty for the usual folders. Raises InvalidRequest if
+    ``request.checksums`` is true and the manifest is too old for a comparison, another PipelineError if the backup can't be restored here,
+    or StorageError.
     """
     if request.checksums:
         check_comparable(manifest)
@@ -149,7 +150,7 @@ def prove(
                 return proof
             if request.scratch and archive.format == "plain" and "default_tablespace" in str(exc):
                 raise InvalidRequest(f"The script names a tablespace that the scratch server lacks. {exc}") from exc
-            partly = " The backup is of a part of the database, which may need what was left out."
+            partly = " The backup has only a part of the database, and this part may need objects that were left out."
             proof.problems.append(f"{exc}{partly if manifest.dump.partial else ''}")
             return proof
         if request.checksums:
@@ -166,7 +167,7 @@ def prove(
 
 @contextmanager
 def _note_what_is_left(proof: Proof) -> Iterator[None]:
-    """Put DatabaseLeft into the result instead of raising it: the proof still holds."""
+    """Put DatabaseLeft into the result instead of raising it, because the proof is still valid."""
     try:
         yield
     except DatabaseLeft as exc:
@@ -174,11 +175,11 @@ def _note_what_is_left(proof: Proof) -> Iterator[None]:
 
 
 def _options(archive: Archive, notify: Notify) -> RestoreOptions:
-    """Return how to restore for a proof: without tablespaces, and without subscriptions, which know other servers and their slots."""
-    if archive.format == "plain":  # its SQL makes subscriptions that neither connect nor are enabled
+    """Return the options for a proof. It restores no tablespaces, and no subscriptions, which name other servers and their slots."""
+    if archive.format == "plain":  # its SQL makes only disabled subscriptions, which don't connect
         return RestoreOptions()
     tags = [entry.tag for entry in archive.toc.entries if entry.description == "SUBSCRIPTION"]
-    # A pg_restore from before August 2025 leaves out subscriptions, but not the comments on them, and fails.
+    # Without subscriptions, a pg_restore from before August 2025 still restores the comments on them, and fails.
     leave_out = bool(tags) and not any(entry.tag.startswith("SUBSCRIPTION ") for entry in archive.toc.entries)
     if leave_out:
         notify(Notice(f"Subscriptions aren't restored for a proof: {', '.join(tags)}."))
@@ -186,8 +187,8 @@ def _options(archive: Archive, notify: Notify) -> RestoreOptions:
 
 
 def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo) -> bool:
-    """True if the server lacks something that no backup holds. Raises ConnectionFailed."""
-    # pgstow's own session makes the database's settings, which depend on locales and libraries.
+    """True if the server lacks something that no backup contains. Raises ConnectionFailed."""
+    # pgstow's own session applies the database's settings, which depend on locales and libraries.
     if isinstance(failure.__cause__, ConnectionFailed):
         return True
     versions = {extension.name: extension.version for extension in archive.manifest.source.extensions}
@@ -199,17 +200,17 @@ def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
     """Return the failure as an error that blames the server, and is no evidence against the backup."""
     if scratch:
         return InvalidRequest(
-            "The scratch server lacks something that the backup needs, which says nothing about the backup. "
-            f"{failure} Install what is missing there, or grant the right."
+            "The scratch server lacks something that the backup needs. This is no evidence against the backup. "
+            f"{failure} Install the missing part there, or grant the missing right."
         )
     return ProgramMissing(
-        "PostgreSQL on this machine lacks something that the backup needs, which says nothing about the backup. "
-        f"{failure} Install what is missing, or use --scratch with a server that has everything, rights of roles included."
+        "PostgreSQL on this machine lacks something that the backup needs. This is no evidence against the backup. "
+        f"{failure} Install the missing part, or use --scratch with a server that has everything, including the rights of roles."
     )
 
 
 def _check_server(target: Conninfo, failure: Exception) -> None:
-    """Raise PipelineError if the server or this machine caused the failure: such a failure is no evidence against the backup."""
+    """Raise PipelineError if the server or this machine caused the failure, because this is no evidence against the backup."""
     if os.strerror(errno.ENOSPC) in str(failure):
         raise LocalResourceExhausted(f"The server's disk is full. {failure}") from failure
     if "killed by signal" in str(failure):
@@ -225,8 +226,8 @@ def _check(assertion: Assertion, target: Conninfo) -> list[str]:
         except InvalidRequest as exc:
             return [f"The assertion {assertion.name} fails: {exc}"]
     return [
-        f"The assertion {assertion.name} doesn't hold{f' (statement {number})' if len(results) > 1 else ''}: {_returned(rows)}, "
-        "where one row with one value, true, was wanted."
+        f"The assertion {assertion.name} doesn't hold{f' (statement {number})' if len(results) > 1 else ''}: {_returned(rows)} "
+        "instead of one row with one value, true."
         for number, rows in enumerate(results, 1)
         if not (len(rows) == 1 and len(rows[0]) == 1 and rows[0][0] is True)
     ]

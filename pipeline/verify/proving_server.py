@@ -1,4 +1,4 @@
-"""The server on which a backup is restored for a proof: one of pgstow's own for a while, or a scratch server."""
+"""The server on which a backup is restored for a proof: a throwaway server that pgstow starts, or a scratch server that the user names."""
 
 import secrets
 from collections.abc import Iterator, Sequence
@@ -33,12 +33,12 @@ from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 _SETTINGS = {"wal_level": "minimal", "max_wal_senders": "0", "autovacuum": "off"}
-"""Settings of a throwaway server. Rows that are loaded into a new table aren't written to the write-ahead log as well."""
+"""Settings of a throwaway server. With them, rows that are loaded into a new table aren't also written to the write-ahead log."""
 _NO_FILE = "/dev/null/none"  # can't exist
 
 
 def _needed(archive: Archive) -> tuple[set[str], set[str]]:
-    """Return the roles and extensions that the archive names. A script has no table of contents, so return all that it may name."""
+    """Return the roles and extensions that the archive names. For a script, which has no table of contents, return all that it may name."""
     if archive.format == "plain":
         source = archive.manifest.source
         return set(source.roles), {extension.name for extension in source.extensions}
@@ -46,28 +46,29 @@ def _needed(archive: Archive) -> tuple[set[str], set[str]]:
 
 
 def _superusers(archive: Archive) -> Sequence[str]:
-    """Return the superusers that a script may name. A manifest older than version 1.2 doesn't list them, so return all its roles."""
+    """Return the superusers that a script may name. A manifest before version 1.2 doesn't list superusers, so return all its roles."""
     source = archive.manifest.source
     return source.superusers if "superusers" in source.model_fields_set else source.roles
 
 
 @contextmanager
 def on_scratch_server(scratch: Conninfo, archive: Archive, notify: Notify) -> Iterator[Conninfo]:
-    """Yield a name for a new database on the scratch server, and drop the database at the end.
+    """Yield the connection to a database to be made on the scratch server, and drop the database after the block.
 
-    Raises InvalidRequest if the server is too old, or lacks roles or extensions that the archive needs, ConnectionFailed, or DatabaseLeft.
+    Raises InvalidRequest if the server is too old, or lacks roles or extensions that the archive needs. Also raises ConnectionFailed, or
+    DatabaseLeft if the database can't be dropped.
     """
     roles, extensions = _needed(archive)
     with Server(maintenance_database(scratch)) as server:
         if server.major < (least := _fitting_major(archive)):
             raise InvalidRequest(
-                f"The scratch server is too old for the backup: it is {server.version}. Name one of PostgreSQL {least} or newer, or verify "
-                "without --scratch."
+                f"The scratch server is too old for the backup: it has PostgreSQL {server.version}. Name a server of PostgreSQL {least} or "
+                "newer, or verify without --scratch."
             )
         if lacking := missing_roles(server, roles):
             raise InvalidRequest(
-                f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make them there "
-                "(pg_dumpall --roles-only prints how), or verify without --scratch."
+                f"The scratch server lacks roles that the backup's owners and grants name: {', '.join(lacking)}. Make the roles there "
+                "(pg_dumpall --roles-only prints the SQL), or verify without --scratch."
             )
         if lacking := missing_extensions(server, extensions):
             raise InvalidRequest(
@@ -78,7 +79,7 @@ def on_scratch_server(scratch: Conninfo, archive: Archive, notify: Notify) -> It
 
 
 def _in_english(server: Conninfo) -> Conninfo:
-    """Return the same server, with messages in English if the role may choose. A database may set any language."""
+    """Return the connection with messages in English, if the role may choose the language. A database may set any language."""
     english = server.with_setting("lc_messages", "C")
     try:
         maintenance_database(english)
@@ -89,13 +90,13 @@ def _in_english(server: Conninfo) -> Conninfo:
 
 @contextmanager
 def on_own_server(archive: Archive, limits: Limits, programs: Sequence[Path]) -> Iterator[Conninfo]:
-    """Yield a name for a new database on a throwaway server that has the archive's roles, and the tablespaces that a script may name.
+    """Yield the connection to a database to be made on a throwaway server, which has the archive's roles and a script's tablespaces.
 
     Raises ProgramMissing if extensions are missing, or LocalResourceExhausted if the server fails.
     """
     roles, extensions = _needed(archive)
     major = _fitting_major(archive)
-    keep_out_same_user()  # code of the backup may run as the same user, and pgstow's environment holds the store's keys
+    keep_out_same_user()  # the backup's code may run as the same user, and pgstow's environment may hold the store's keys
     with (
         without_servers(),
         ThrowawayCluster(
@@ -104,12 +105,12 @@ def on_own_server(archive: Archive, limits: Limits, programs: Sequence[Path]) ->
             settings=_SETTINGS,
             directory=limits.spool_parent,
             encoding=ANY_BYTES if archive.manifest.source.encoding == ANY_BYTES else "UTF8",
-            # No other server knows this role. So an attacker gains nothing by replacing this server's socket with another server's.
+            # No other server has this role, so an attacker gains nothing by replacing this server's socket with another server's.
             superuser=f"pgstow_{secrets.token_hex(8)}",
             offline=True,
         ) as cluster,
     ):
-        # Code of the backup may answer in the place of this server. It must not receive a password of another server.
+        # The backup's code may answer in place of this server. It must not receive another server's password.
         own = Conninfo.parse(f"{cluster.conninfo()} passfile={_NO_FILE}").with_setting("lc_messages", "C")
         try:
             with Server(own) as server:
@@ -123,12 +124,14 @@ def on_own_server(archive: Archive, limits: Limits, programs: Sequence[Path]) ->
             yield own.with_database("pgstow_proof")
         except ConnectionFailed as exc:
             raise LocalResourceExhausted(
-                f"The throwaway server failed, which says nothing about the backup. {exc} Name another server with --scratch."
+                f"The throwaway server failed. This is no evidence against the backup. {exc} Name another server with --scratch."
             ) from exc
 
 
 def _fitting_major(archive: Archive) -> int:
-    """Return the lowest major version, but at least the backed-up server's, that takes a restore by a pg_restore that reads the archive."""
+    """Return the lowest fitting major version: it is not older than the backed-up server, and a pg_restore that can read the archive can
+    restore into it.
+    """
     source = archive.manifest.source
     dumped_from, dumped_by = major_of(source.server_version), major_of(source.pg_dump_version)
     least = max(dumped_from, TAKES_STATISTICS) if archive.toc.has_statistics else dumped_from

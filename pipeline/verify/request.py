@@ -1,4 +1,4 @@
-"""What to verify and how, and what was found."""
+"""The request for a verification, and its result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,25 +13,25 @@ from pipeline.verify.proof import Proof, ProofRequest
 
 @dataclass(frozen=True, slots=True)
 class VerifyRequest:
-    """How far to verify a backup, and with which means."""
+    """How to verify a backup."""
 
     level: Level = Level.BYTES
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()
     """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
     proof: ProofRequest = field(default_factory=ProofRequest)
-    """How to restore at level restore."""
+    """How to restore the backup at level restore."""
     attest: bool | None = None
-    """True to put an attestation into the store, False to put none, None to put one only at level restore."""
+    """True to put an attestation into the store, False to put no attestation. None puts an attestation only at level restore."""
 
 
 @dataclass(slots=True)
 class Verification:
-    """What a verification found."""
+    """The result of a verification."""
 
     stored: StoredManifest
     level: Level
-    """The level that was verified. A script of globals or of a cluster is verified up to level archive, even if more is asked for."""
+    """The level that was verified. For a script of globals or of a cluster, the highest level is archive."""
     objects: int = 0
     """The number of objects that were examined."""
     files: int = 0
@@ -39,17 +39,17 @@ class Verification:
     read: int = 0
     """Bytes read from the store."""
     without_checksum: int = 0
-    """The number of objects for which the store reports no checksum. Only their presence and size are known."""
+    """The number of objects for which the store reports no checksum. Only their existence and size were checked."""
     problems: list[str] = field(default_factory=list)
-    """One sentence for each thing that is wrong."""
+    """One sentence for each problem."""
     unreadable: list[str] = field(default_factory=list)
-    """One sentence for each object that the store failed to give, though it gave others."""
+    """One sentence for each object that the store failed to give, although it gave other objects."""
     replaced: list[str] = field(default_factory=list)
-    """One sentence for each overwritten or deleted object whose stored version is still whole."""
+    """One sentence for each overwritten or deleted object whose stored version is still undamaged."""
     proof: Proof | None = None
     """The result of the restore; None below level restore."""
     attestation: str | None = None
-    """The key of the attestation in the store; None if none was put."""
+    """The key of the attestation in the store; None if no attestation was put."""
 
     @property
     def manifest(self) -> Manifest:
@@ -58,5 +58,5 @@ class Verification:
 
     @property
     def good(self) -> bool:
-        """True if nothing is wrong, and everything that ``level`` asks for could be read where it was stored."""
+        """True if there is no problem, and everything that ``level`` requires could be read as it was stored."""
         return not (self.problems or self.unreadable or self.replaced)

@@ -1,4 +1,4 @@
-"""Objects that a store fails to give, though it gives others. A backup with such objects is neither good nor damaged, but unproven."""
+"""Tracks objects that a store fails to give although it gives other objects. They make a backup unproven: neither good nor damaged."""
 
 import itertools
 import threading
@@ -18,9 +18,9 @@ from storage_backends.retrying import with_patience
 from storage_backends.versions import get_version
 
 MOST = 100
-"""The number of unreadable objects after which the other objects of the backup aren't tried."""
+"""The number of unreadable objects after which pgstow doesn't try the backup's other objects."""
 _HURRY = 5.0  # seconds to retry each object after the first unreadable object, so that many objects don't each take --give-up-after
-_OTHERS = 3  # backups from which one object is asked, if the verified backup gives none
+_OTHERS = 3  # other backups to try one object of, if the store gives no object of the verified backup
 
 _T = TypeVar("_T")
 
@@ -30,17 +30,17 @@ class ObjectUnreadable(StorageError):
 
 
 class UnreadableTracker:
-    """Wraps the store ``inner`` while one backup is verified. Remembers the objects that can't be read, so that the others are still read.
+    """Wraps the store ``inner`` while one backup is verified, and remembers the objects that can't be read.
 
-    ``keys`` are the keys of the backup's objects. An object is unreadable if the store fails to give it even after all retries. The call then
-    raises :class:`ObjectUnreadable`. After the first unreadable object, each object is retried for up to 5 seconds. Safe to use from many
-    threads.
+    ``keys`` has the keys of the backup's objects. If the store fails to give one of them even after all retries, the call raises
+    :class:`ObjectUnreadable`, so that the caller can read the other objects. After the first unreadable object, each request is retried for
+    only up to 5 seconds. Safe to use from many threads.
     """
 
     def __init__(self, inner: StorageBackend, keys: Collection[str]) -> None:
         self._inner = inner
         self.hurried = with_patience(inner, _HURRY)
-        """``inner``, but each call is retried for up to 5 seconds."""
+        """``inner``, with retries for up to 5 seconds."""
         self._keys = frozenset(keys)
         self._lock = threading.Lock()
         self._unreadable: dict[str, TransientStorageError] = {}
@@ -49,11 +49,13 @@ class UnreadableTracker:
         self._gave_up = False
 
     def conclude(self, others: Iterable[str]) -> list[str]:
-        """Return one sentence for each object that can't be read. Call this once all objects were asked for.
+        """Return one sentence for each object that can't be read. Call this after the requests for all objects.
 
-        ``others`` are keys of objects of other backups. Raises TransientStorageError if the store answers neither for an object that it
-        gave before nor for one of ``others``: the store is down, which is no evidence against the backup. Also raises TransientStorageError
-        if the store now gives the first object that it failed to give: the store was down for a while.
+        ``others`` has the keys of objects of other backups. Raises TransientStorageError in two cases, which are no evidence against the
+        backup:
+
+        - The store is down: it gives neither an object that it gave before, nor an object of ``others``.
+        - The store was down for a while: it now gives the first object that it failed to give.
         """
         if self._first is None:
             return []
@@ -61,8 +63,8 @@ class UnreadableTracker:
         if not any(self._answers(partial(_get, key)) for key in itertools.chain(self._answered, others)):
             raise error
         if self._answers(self._first):
-            raise TransientStorageError(f"{error}; the store gives it now, so verify again") from error
-        more = [f"More than {MOST} objects could not be read; the rest weren't tried."]
+            raise TransientStorageError(f"{error}; the store gives the object now, so verify again") from error
+        more = [f"More than {MOST} objects could not be read; pgstow did not try the other objects."]
         return [*map(str, self._unreadable.values()), *(more if self._gave_up else [])]
 
     @property
@@ -89,11 +91,11 @@ class UnreadableTracker:
         return self._ask(key, lambda store: get_version(store, key, version, at_most=at_most))
 
     def head(self, key: str) -> ObjectInfo:
-        """Return what the store reports of the object; see :meth:`StorageBackend.head`. Also raises ObjectUnreadable."""
+        """Return the store's report on the object; see :meth:`StorageBackend.head`. Also raises ObjectUnreadable."""
         return self._ask(key, lambda store: store.head(key))
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
-        """Create the object, and return what the store reports of it; see :meth:`StorageBackend.put`."""
+        """Create the object, and return the store's report on it; see :meth:`StorageBackend.put`."""
         return self._inner.put(key, body, sha256=sha256)
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
@@ -134,11 +136,11 @@ class UnreadableTracker:
             return self.hurried if self._unreadable else self._inner
 
     def _answers(self, call: Callable[[StorageBackend], object]) -> bool:
-        """True if the store answers this call now, even by saying that there is no such object."""
+        """True if the store answers this call now. The answer that there is no such object counts, too."""
         try:
             call(self.hurried)
         except ObjectNotFound:
-            return True  # the store answers
+            return True  # this is an answer
         except StorageError:
             return False
         return True

@@ -1,4 +1,4 @@
-"""Check that materialized views have the rows that their queries give. A backup holds none of these rows: a restore runs the queries."""
+"""Checks that materialized views have the rows that their queries return. A backup doesn't contain these rows: a restore runs the queries."""
 
 import re
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ _OTHER_PLANS = (
     (*_NO_INDEXES, "enable_hashagg", "enable_hashjoin", "enable_mergejoin"),
     ("enable_seqscan", "enable_sort"),
 )
-"""Settings to turn off. If a query depends on the order of rows, another plan may give other rows, and new statistics may bring that plan."""
+"""Settings to turn off, to make the planner choose other plans. If a query's result depends on the order of rows, another plan may return
+other rows."""
 _BY_THE_CLOCK = re.compile(
     r"\bnow\(|\bCURRENT_(?:DATE|TIME)|\bLOCALTIME|_timestamp\(|\btimeofday\(|\bage\(|\bpg_(?:catalog\.)?\w*(?:size|stat)",
     re.IGNORECASE,
@@ -28,9 +29,10 @@ _BY_THE_CLOCK = re.compile(
 def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[str]:
     """Refresh each filled materialized view in a new session under the database's settings, and undo the refresh.
 
-    Return one sentence for each view whose rows a refresh changed. A view whose query gives other rows each time is only a notice, and so is
-    a view that can't be refreshed. Memory holds a few rows at a time. The server's disk holds a second copy of one view at a time. Raises
-    ConnectionFailed if the server goes away.
+    Return one sentence for each view whose rows a refresh changed. If a view can't be refreshed, or if its query can return other rows each
+    time, only notify the user. Memory holds a few rows at a time. The server's disk holds a second copy of one view at a time.
+
+    Raises ConnectionFailed if the server goes away.
     """
     with Server(target) as server:
         views = server.fetch(
@@ -57,22 +59,25 @@ def compare_views(target: Conninfo, archive: Archive, notify: Notify) -> list[st
         if not same_each_time:
             notify(
                 Notice(
-                    f"The materialized view {schema}.{name} can't be compared: its query doesn't give the same rows each time."
+                    f"The materialized view {schema}.{name} can't be compared: its query doesn't return the same rows each time."
                 )
             )
             continue
         problems.append(
-            f"The materialized view {schema}.{name} doesn't have the rows that its query gives under the database's settings."
+            f"The materialized view {schema}.{name} doesn't have the rows that its query returns under the database's settings."
         )
     return problems
 
 
 def _refreshed(target: Conninfo, schema: str, name: str, *, without: Sequence[str] = ()) -> tuple[int, int]:
-    """Return digests of the view's rows before and after a refresh with the settings ``without`` turned off. Order doesn't matter."""
-    # A refresh runs with the rights of the view's owner. The query itself would run with the rights of this role.
+    """Return digests of the view's rows before and after a refresh with the settings in ``without`` turned off.
+
+    The digests don't depend on the rows' order.
+    """
+    # A refresh runs with the rights of the view's owner. If pgstow ran the query itself, it would run with this role's rights.
     with Server(target, users_settings=True) as server:
         server.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-        server.leave_users_path()  # as in pg_restore: a view may write names of tables, with or without their schemas
+        server.leave_users_path()  # as in pg_restore, since the result may depend on search_path
         for setting in without:
             server.execute(f"SET max_parallel_workers_per_gather = 0; SET {setting} = off")
         before = _digest(server, schema, name)

@@ -80,7 +80,7 @@ def test_what_the_page_says_pgstow_takes_it_takes() -> None:
         (["--filter", "/nonexistent"], "filters /nonexistent can't be read"),
         (["-b", "-B"], "exclude each other"),
         (["-O"], "--no-owner unless the format is plain"),
-        (["-E", "nonsense"], "'nonsense' is no encoding"),
+        (["-E", "nonsense"], "can't dump in the encoding 'nonsense'"),
     ],
 )
 def test_what_pgstow_does_not_take_has_a_reason(command: str, arguments: list[str], words: str, tmp_path: Path) -> None:

@@ -190,7 +190,7 @@ def test_what_a_standby_does_not_have_is_told(
 
     for command in ("backup", "check"):
         refused = run_pgstow(command, unlogged.conninfo, *where, "--serializable-deferrable", "--quiet")
-        assert_one_sentence(refused, 2, "needs a primary, and the server is a standby")
+        assert_one_sentence(refused, 2, "needs a primary, but the server is a standby")
     for *chosen, left_out in (
         ("--no-unlogged-table-data", []),
         ("-t", "cache", both[1:]),

@@ -210,7 +210,7 @@ class TestScript:
         assert (result.exit_code, result.stderr) == (0, "")
         execute(target, "postgres", "CREATE DATABASE closed TEMPLATE template0 ALLOW_CONNECTIONS false")
         assert dump_all(target) == dump_all(furnished)
-        assert_one_sentence(restore(store, target, spool_dir), 5, "has a database (odd|shop).* already")
+        assert_one_sentence(restore(store, target, spool_dir), 5, "already has a database (odd|shop)")
 
     def test_what_it_leaves_out(self, furnished: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
         more = ("--format", "plain", "--exclude-database", "odd*", "--schema-only", "--no-role-passwords")
@@ -312,7 +312,7 @@ def test_a_tablespace_that_has_no_place_is_told(
     execute(source, "postgres", "DROP TABLESPACE fast")
     place.rmdir()
     result = restore(tmp_path / "store", target, spool_dir)
-    assert_one_sentence(result, 5, "roles and tablespaces failed, the first of them with: directory .* does not exist")
+    assert_one_sentence(result, 5, "roles and tablespaces failed. The first error: directory .* does not exist")
 
 
 def test_a_database_that_fails_keeps_no_other_from_it(
@@ -425,7 +425,7 @@ def test_a_server_that_has_such_a_database_is_not_touched(
     whole: Path, target: ThrowawayCluster, spool_dir: Path
 ) -> None:
     execute(target, "postgres", "CREATE DATABASE shop", "CREATE TABLE in_the_way (i integer)")
-    assert_one_sentence(restore(whole, target, spool_dir), 5, "has a database shop already")
+    assert_one_sentence(restore(whole, target, spool_dir), 5, "already has a database shop")
     execute(target, "postgres", "DROP DATABASE shop")
     before = dump_all(target)
     assert_one_sentence(restore(whole, target, spool_dir), 5, "The database postgres is not empty")
@@ -570,7 +570,7 @@ def test_passwords_are_left_out_where_they_may_not_be_read(
     where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, *CLUSTER, "-q")
     result = run_pgstow("backup", make_conninfo(source.conninfo(), user="humble"), "--globals-only", *where)
     assert (result.exit_code, len(result.stderr_lines)) == (0, 1)
-    assert "Roles are taken without their passwords" in result.stderr
+    assert "Roles are backed up without their passwords" in result.stderr
     [globals_] = listed(tmp_path / "store")["@globals"]
     assert globals_["dump"]["role_passwords"] is False
     into = ("--into", target.conninfo(), "--spool-dir", spool_dir, "-q")

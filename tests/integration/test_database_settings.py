@@ -155,8 +155,8 @@ def test_a_materialized_view_that_is_not_what_its_query_gives(
     result = pgstow("verify", "--from", tmp_path, *scratch, "--checksums", "--json")
     assert result.exit_code == 7
     [problem] = json.loads(result.stdout)["problems"]
-    assert problem.startswith("The materialized view public.asker doesn't have the rows that its query gives")
-    assert "public.chance can't be compared: its query doesn't give the same rows each time" in result.stderr
+    assert problem.startswith("The materialized view public.asker doesn't have the rows that its query returns")
+    assert "public.chance can't be compared: its query doesn't return the same rows each time" in result.stderr
     assert "public.good" not in result.stderr
 
 
@@ -306,7 +306,9 @@ def test_a_setting_that_is_refused(server: ThrowawayCluster, store: Path, pgstow
     Database("", server.conninfo()).execute("CREATE ROLE maker LOGIN CREATEDB")
     into = make_conninfo(server.conninfo("refused"), user="maker")
     result = pgstow("restore", "--from", store, "--into", into, "--create", "--no-owner")
-    assert_one_sentence(result, 5, r"The server refuses the setting app\.tenant .* permission denied to set parameter")
+    assert_one_sentence(
+        result, 5, r"The server refuses the database's setting app\.tenant\. .* permission denied to set parameter"
+    )
     assert Database("", server.conninfo()).fetch("SELECT FROM pg_database WHERE datname = 'refused'") == []
 
     more = ("--no-owner", "-t", "unpriced", "--keep-going", "--allow-error", r"setting app\.tenant")

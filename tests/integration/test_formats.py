@@ -350,7 +350,7 @@ class TestPart:
         data = [line for line in listed if "TABLE DATA" in line]
         (tmp_path / "list").write_text("\n".join([*definitions, *reversed(data)]))
         done = stored_archive.run("restore", "--into", database.conninfo, "-L", tmp_path / "list")
-        assert_one_sentence(done, INPUT, "The list has the data of .* is read from its start")
+        assert_one_sentence(done, INPUT, "The list has the data of .* from its start")
         assert database.fetch("SELECT count(*) FROM pg_namespace WHERE nspname = 'shop'") == [(0,)]
 
         (tmp_path / "list").write_text("\n".join([*data, *definitions][:2]))
@@ -381,7 +381,7 @@ class TestPart:
         self, stored_once: dict[str, Stored], empty_target: Database, part: tuple[str, ...]
     ) -> None:
         result = stored_once["plain"].run("restore", "--into", empty_target.conninfo, *part)
-        assert_one_sentence(result, INPUT, "script, which psql runs as")
+        assert_one_sentence(result, INPUT, "script, which psql runs")
         assert list(compare.contents(empty_target.conninfo)) == ["large objects"]
 
 
@@ -397,7 +397,7 @@ def test_rows_alone_are_not_added_to_others_unasked(
     how = ("--allow-nonempty",) if format_ == "plain" else ("--data-only",)
     restore = ("restore", "--partial", "--into", target.conninfo, *how)
     if format_ != "plain":
-        assert_one_sentence(Stored(format_, tmp_path).run(*restore), RESTORE, r"public\.t holds rows already")
+        assert_one_sentence(Stored(format_, tmp_path).run(*restore), RESTORE, r"public\.t already holds rows")
         assert target.fetch("SELECT count(*) FROM t") == [(1,)]
     done = Stored(format_, tmp_path).run(*restore, *(() if format_ == "plain" else ("--allow-nonempty",)))
     assert done.exit_code == 0, done
@@ -431,7 +431,9 @@ class TestScript:
         assert back_up(source.conninfo, "plain", tmp_path / "two", spool_dir).exit_code == 0
         with_large_objects = Stored("plain", tmp_path / "two")
         assert_one_sentence(with_large_objects.run(*restore), RESTORE, f"The database {target.name} may hold a part")
-        assert_one_sentence(with_large_objects.run(*restore, "--single-transaction"), INPUT, "has large objects")
+        assert_one_sentence(
+            with_large_objects.run(*restore, "--single-transaction"), INPUT, "transactions for large objects"
+        )
 
     def test_what_a_server_lacks_is_no_damage(self, database: Database, tmp_path: Path, spool_dir: Path) -> None:
         database.execute("CREATE ROLE gone")
@@ -509,7 +511,7 @@ class TestExport:
 
     def test_what_a_script_cannot_become(self, stored_once: dict[str, Stored]) -> None:
         plain = stored_once["plain"]
-        assert_one_sentence(plain.run("export", "--schema-only"), INPUT, "has the format plain already")
+        assert_one_sentence(plain.run("export", "--schema-only"), INPUT, "already has the format plain")
         assert_one_sentence(plain.run("export", "-F", "custom"), INPUT, "has the format plain")
         shown = run_pgstow("show", "--from", plain.folder, "--toc")
         assert_one_sentence(shown, INPUT, "has no table of contents")
@@ -553,7 +555,7 @@ class TestFaults:
         )
         (short_pg_dump / "keep").write_text(str(keep))
         result = run_pgstow(*command, "-q", "--bin-dir", short_pg_dump)
-        assert_one_sentence(result, DUMP, "cut short|can't read what pg_dump wrote|ended before it wrote")
+        assert_one_sentence(result, DUMP, "cut short|can't read pg_dump's output|ended before it wrote")
         assert_nothing_left(spool_dir, sample_database, tmp_path / "store")
         assert committed_backups(tmp_path / "store") == []
 

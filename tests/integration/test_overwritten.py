@@ -53,12 +53,14 @@ def test_what_was_stored_is_restored_and_the_rest_is_told(
     assert looked.exit_code == 7
     assert all("may have been overwritten" in line for line in looked.stderr_lines[:-1])
     assert "is missing" in looked.stderr_lines[-1]
-    assert all("tells whether that version is still there" in line for line in looked.stderr_lines)
+    assert all("tells whether it still exists" in line for line in looked.stderr_lines)
 
     for level in ("bytes", "restore"):
         read = verify(bucket, level, "--attest")
         assert read.exit_code == 7, read
-        assert sum("was overwritten or deleted. The version" in line for line in set(read.stderr_lines)) == len(objects)
+        assert sum(
+            "was overwritten or deleted. The backup's version" in line for line in set(read.stderr_lines)
+        ) == len(objects)
         assert "is NOT AS IT WAS STORED" in read.stdout
     assert "was overwritten" in run_pgstow("list", "--from", bucket.url).stdout
 

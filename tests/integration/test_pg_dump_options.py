@@ -282,9 +282,7 @@ def test_an_option_of_a_newer_pg_dump(sample_database: Database, postgres: Throw
         result = run_pgstow(
             command, sample_database.conninfo, "--to", tmp_path, "--statistics", "--bin-dir", postgres.bin_dir, "-q"
         )
-        assert_one_sentence(
-            result, 2, "--statistics needs pg_dump of PostgreSQL 18 or newer, and the one for this server is"
-        )
+        assert_one_sentence(result, 2, "--statistics needs pg_dump of PostgreSQL 18 or newer, but pgstow found")
 
 
 def test_a_database_of_any_bytes_has_no_other_encoding(
@@ -304,7 +302,7 @@ def test_an_encoding_must_have_every_name_as_pgstow_reads_it(
     Database("", server.conninfo()).execute("CREATE DATABASE named TEMPLATE template0 ENCODING 'UTF8'")
     other.execute('CREATE TABLE t ("①髙" int)')
     for encoding, words in (
-        ("EUC_JP", "can't tell how the name ①髙 reads in the encoding EUC_JP"),
+        ("EUC_JP", "can't convert the name ①髙 to the encoding EUC_JP"),
         ("latin1", "A name can't be written in the encoding latin1: .*no equivalent"),
     ):
         assert_one_sentence(pgstow("backup", other.conninfo, "--to", tmp_path, "-E", encoding), 2, words)

@@ -220,7 +220,7 @@ def test_a_manifest_of_other_rows(stored_sample: StoredSample, spool_dir: Path) 
 
     edit_manifest(stored_sample.folder, one_more)
     result = verify(stored_sample.folder, spool_dir, "-q")
-    assert_one_sentence(result, 7, r"another number of rows than the manifest says \(41\)")
+    assert_one_sentence(result, 7, r"the number of rows that the manifest says \(41\)")
 
 
 def test_content_that_is_not_what_was_dumped(stored_sample: StoredSample, spool_dir: Path) -> None:

@@ -80,7 +80,11 @@ def test_what_is_kept_can_be_restored_and_nothing_else_is_left(
 
     dry = prune(store, "--keep-last", 1, "--keep-tag", "before")
     assert dry["removed"] is None
-    assert reasons(dry) == {first: ["tagged before"], second: ["no rule keeps it"], third: ["newest good", "last 1"]}
+    assert reasons(dry) == {
+        first: ["tagged before"],
+        second: ["no rule keeps it"],
+        third: ["newest good backup", "last 1"],
+    }
     assert keys(store) == before
 
     done = prune(store, "--keep-last", 1, "--keep-tag", "before", "--yes")
@@ -91,7 +95,7 @@ def test_what_is_kept_can_be_restored_and_nothing_else_is_left(
 
     early = run_pgstow("gc", "--from", store, "--yes")
     assert early.exit_code == 0, early
-    assert "perhaps under way" in early.stdout
+    assert "perhaps still running" in early.stdout
     assert any(interrupted in key for key in keys(store))
     late = run_pgstow("gc", "--from", store, "--grace", "0h", "--yes")
     assert late.exit_code == 0, late
@@ -181,12 +185,12 @@ def test_a_manifest_that_cannot_be_read_is_told(tmp_path: Path, database: Databa
 def test_what_is_verified_is_relied_on(tmp_path: Path, database: Database) -> None:
     first, second = back_up(database, tmp_path), back_up(database, tmp_path)
     rules = ("--keep-last", 1, "--only-verified", "bytes", "--yes")
-    assert reasons(prune(tmp_path, *rules)) == {first: ["no good one yet"], second: ["no good one yet"]}
+    assert reasons(prune(tmp_path, *rules)) == {first: ["no good backup yet"], second: ["no good backup yet"]}
     verified = run_pgstow("verify", first, "--from", tmp_path, "--attest")
     assert verified.exit_code == 0, verified
     assert reasons(prune(tmp_path, *rules)) == {
-        first: ["newest good", "last 1"],
-        second: ["newer than the newest good"],
+        first: ["newest good backup", "last 1"],
+        second: ["newer than the newest good backup"],
     }
     verified = run_pgstow("verify", second, "--from", tmp_path, "--attest")
     assert prune(tmp_path, *rules)["removed"]["backups"] == [first]
@@ -224,7 +228,7 @@ def test_a_legal_hold_stays_until_it_is_taken_off(s3_locking_bucket: StoreBucket
     assert run_pgstow("hold", "list", "--from", url).stdout == f"prod/{database.name} {first}\n"
     assert re.search(r"Locked +by a legal hold", run_pgstow("show", first, "--from", url).stdout)
     document = prune(url, "--keep-last", 1, "--yes")
-    assert reasons(document) == {first: ["legal hold"], second: ["newest good", "last 1"]}
+    assert reasons(document) == {first: ["legal hold"], second: ["newest good backup", "last 1"]}
     with closing(open_backend(url)) as backend:
         assert all(backend.head(key).held for key in keys(url) if first in key)
     result = run_pgstow("hold", "remove", first, "--from", url)
@@ -254,7 +258,7 @@ def test_credentials_that_may_not_ask_for_a_legal_hold(s3_locking_bucket: StoreB
         assert re.search(r"Locked +can't be read: the credentials need s3:GetObjectLegalHold +\n", shown.stdout), shown
         lock = json.loads(run_pgstow("show", second, "--from", url, "--json").stdout)["lock"]
         assert lock == {"retained_until": None, "held": None, "needs": ["s3:GetObjectLegalHold"]}
-        told = "whether it is locked can't be told: needs s3:GetObjectLegalHold"
+        told = "pgstow can't tell whether it is locked: needs s3:GetObjectLegalHold"
         assert reasons(prune(url, "--keep-last", 1))[first] == ["no rule keeps it", told]
 
 

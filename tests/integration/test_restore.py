@@ -193,7 +193,7 @@ def test_a_chosen_table_that_is_there_is_not_touched(stored_sample: StoredSample
     sample_database.execute("DELETE FROM shop.product WHERE price > 500")
     before = compare.contents(sample_database.conninfo)
     into = ("--into", sample_database.conninfo, "-t", "shop.product", "-q")
-    assert_one_sentence(run_pgstow("restore", "--from", stored_sample.folder, *into), 5, r"has shop\.product already")
+    assert_one_sentence(run_pgstow("restore", "--from", stored_sample.folder, *into), 5, r"already has shop\.product")
     assert compare.contents(sample_database.conninfo) == before
 
 
@@ -471,7 +471,7 @@ def test_a_pg_restore_that_the_server_does_not_understand(
     assert_one_sentence(
         result,
         9,
-        r"pg_restore of PostgreSQL 15 to 16 .newer ones can't restore into a server this old. is needed, but there is only 18\.1",
+        r"pg_restore of PostgreSQL 15 to 16 .newer versions can't restore into a server this old. is needed, but there is only 18\.1",
     )
     server = Database("postgres", postgres.conninfo())
     assert server.fetch("SELECT FROM pg_database WHERE datname = 'never'") == []

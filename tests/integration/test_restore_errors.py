@@ -91,7 +91,7 @@ def test_any_other_error_is_a_failure_and_what_was_restored_is_kept(
     *told, last = result.stderr_lines
     assert sum(line.startswith("pgstow: Not allowed: ") for line in told) == not_allowed
     assert sum(line.startswith("pgstow: Allowed: ") for line in told) == 4 - not_allowed
-    assert f"went on after errors: 4, of which --allow-error allows {4 - not_allowed}." in last
+    assert f"continued after 4 errors, of which --allow-error allows {4 - not_allowed}." in last
     assert f"{empty_target.name} may hold a part" in last
     assert result.stdout == ""
     assert rows(empty_target) == {"a": 700, "b": 30, "c": 20000}
@@ -127,7 +127,7 @@ def test_rows_that_are_refused_are_missed_although_the_error_is_allowed(
     options = ("--keep-going", "--allow-error", "check constraint", "--jobs", jobs, "--data-only")
     result = orphaned.restore(empty_target.conninfo, *options)
     assert result.exit_code == 5, result
-    assert re.search(r"public\.c has 0 rows where the backup has 20000", result.stderr_lines[-1])
+    assert re.search(r"public\.c has 0 rows, but the backup has 20000", result.stderr_lines[-1])
     assert empty_target.fetch("SELECT count(*) FROM a") == [(700,)]
 
     empty_target.execute(LOST)

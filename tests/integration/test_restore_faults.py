@@ -309,7 +309,7 @@ def test_a_proof_whose_server_dies_says_nothing_about_the_backup(stuck: FaultySa
         result = finish(process)
     assert result.exit_code == 9, result
     assert result.stderr_lines[-1].startswith(
-        "pgstow: The throwaway server failed, which says nothing about the backup. "
+        "pgstow: The throwaway server failed. This is no evidence against the backup. "
     )
     assert all("could not be dropped" in line for line in result.stderr_lines[:-1])
     wait_until(lambda: not files_in(spool_dir), "the server's files are gone")

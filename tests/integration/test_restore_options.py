@@ -201,7 +201,7 @@ def test_data_is_not_added_to_rows_unless_told(library: Library, targets: list[D
     ours.execute("INSERT INTO lib.album VALUES (1000, 7), (1001, 7)")
     before = library.dump(ours)
     only = ("--data-only", "-t", "lib.album", "-t", "lib.author")
-    assert_one_sentence(library.pgstow(ours, *only), 5, r"lib\.album holds rows already.*--allow-nonempty")
+    assert_one_sentence(library.pgstow(ours, *only), 5, r"lib\.album already holds rows.*--allow-nonempty")
     assert library.dump(ours) == before
 
     told(library.pgstow(ours, *only, "--allow-nonempty"))
@@ -220,7 +220,7 @@ def test_rows_that_did_not_come_are_missed_beside_those_that_were_there(
         "CREATE TRIGGER drop_some BEFORE INSERT ON lib.album FOR EACH ROW EXECUTE FUNCTION drop_some()"
     )
     result = library.pgstow(ours, "--data-only", "-t", "lib.album", "--allow-nonempty")
-    assert_one_sentence(result, 5, r"lib\.album has 898 rows more than before where the backup has 900")
+    assert_one_sentence(result, 5, r"lib\.album has 898 rows more than before, but the backup has 900")
 
 
 def test_data_without_its_table(library: Library, database: Database) -> None:
@@ -397,7 +397,7 @@ def test_lists_that_are_none(library: Library, database: Database, tmp_path: Pat
         path.write_text(text)
         assert_one_sentence(library.pgstow(database, "--use-list", path), 2, reason)
     path.write_text("\n".join(library.toc()))
-    assert_one_sentence(library.pgstow(database, "-L", path, "-t", "lib.author"), 2, "leave out the patterns")
+    assert_one_sentence(library.pgstow(database, "-L", path, "-t", "lib.author"), 2, "leave out names and patterns")
 
 
 def test_a_list_for_an_archive_by_hand(library: Library, targets: list[Database], tmp_path: Path) -> None:
@@ -452,12 +452,12 @@ def test_the_table_of_contents_is_all_that_is_fetched_for_it(stored_sample: Stor
         (["--clean", "--no-schema"], "makes no objects"),
         (["--transaction-size", "3", "-1"], "one of them"),
         (["--transaction-size", "3", "--keep-going"], "first error"),
-        (["-t", "lib.album", "--as", "x", "-N", "other"], "exclude nothing"),
+        (["-t", "lib.album", "--as", "x", "-N", "other"], "options that exclude objects"),
         (["-s", "-a"], "one of"),
         (["-a", "-c"], "makes no objects"),
         (["-1", "--jobs", "2"], "--jobs 1"),
         (["--single-transaction", "--keep-going"], "first error"),
-        (["--allow-error", "x"], "say both"),
+        (["--allow-error", "x"], "give both"),
         (["--keep-going", "--allow-error", "("], "not a regular expression"),
         (["--create", "--clean"], "leave out --clean"),
         (["--create", "--data-only"], "lacks the tables"),

@@ -184,9 +184,7 @@ def test_a_backup_that_is_not_good_is_a_failure(
     night.write({"shop": sample_database.conninfo}, {"offsite": s3.url, "nas": tmp_path / "nas"})
     result = night.run("--json", "--verify", "bytes")
     outcomes = night.outcomes(result)
-    assert_one_sentence(
-        result, DAMAGED, r"shop at offsite: The backup \S+ of \S+ is not good \(\d+ things are wrong\): "
-    )
+    assert_one_sentence(result, DAMAGED, r"shop at offsite: The backup \S+ of \S+ is not good \(\d+ problems\): ")
     assert outcomes["shop", "offsite"]["backup_id"] == outcomes["shop", "nas"]["backup_id"]
     assert (outcomes["shop", "offsite"]["verified"], outcomes["shop", "nas"]["verified"]) == (None, "bytes")
     last = night.metric("last_success_timestamp_seconds")
@@ -216,7 +214,9 @@ def test_a_manifest_that_is_another_than_was_put(night: Night, sample_database: 
 def test_credentials_that_may_not_attest_cause_only_a_notice(night: Night, database: Database, s3: FaultyStore) -> None:
     s3.proxy.fail(with_=Fault.FORBIDDEN, method="PUT", path="attestations/", times=math.inf)
     night.write({"small": database.conninfo}, {"offsite": s3.url}, defaults='verify = "objects"\n')
-    assert_one_sentence(night.run("--json"), 0, "What was found could not be put into the store.*attestations/")
+    assert_one_sentence(
+        night.run("--json"), 0, "The attestation of this result could not be put into the store.*attestations/"
+    )
 
 
 @pytest.mark.parametrize("whole_server", [False, True])
@@ -415,7 +415,7 @@ def test_a_second_run_over_one_file(night: Night, database: Database, tmp_path: 
     night.write({"small": database.conninfo}, {"nas": tmp_path / "nas"})
     with night.path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert_one_sentence(night.run("--json"), BUSY, r"Another run over \S+pgstow\.toml is under way: wait")
+        assert_one_sentence(night.run("--json"), BUSY, r"Another run with \S+pgstow\.toml is not finished: wait")
     assert list((tmp_path / "nas").iterdir()) == []
     assert night.run("--spread", "1s").exit_code == 0
 
@@ -452,7 +452,7 @@ def test_hooks_are_told_and_make_nothing_fail(night: Night, database: Database, 
     assert result.exit_code == 0
     start, metrics, told, end = result.stderr_lines
     assert start == end
-    assert start.startswith("pgstow: The ping to 127.0.0.1 did not get through: ")
+    assert start.startswith("pgstow: The ping to 127.0.0.1 failed: ")
     assert metrics.startswith("pgstow: Writing the metrics to ")
     assert told == "pgstow: The hook sh failed (exit code 5)."
     assert json.loads((tmp_path / "told").read_text()) == json.loads(result.stdout)

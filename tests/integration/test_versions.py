@@ -207,7 +207,9 @@ def test_a_server_that_no_pg_restore_of_the_backup_speaks_to(
     for more in ([], ["--allow-older"], ["--allow-older", "--jobs", 1]):
         assert_one_sentence(pgstow("restore", *into, *more), 2, told)
     scratch = pgstow("verify", "--from", tmp_path, "--level", "restore", "--scratch", old.conninfo())
-    assert_one_sentence(scratch, 2, rf"scratch server is too old.*16\.\d+.*one of PostgreSQL {NEWEST} or newer")
+    assert_one_sentence(
+        scratch, 2, rf"scratch server is too old.*16\.\d+.*Name a server of PostgreSQL {NEWEST} or newer"
+    )
     aside = pgstow(
         "restore", "--from", tmp_path, "--into", old.conninfo(), "-t", "shop.product", "--as", "x", "--keep-going"
     )
@@ -281,7 +283,7 @@ def test_the_newest_options_do_what_stock_pg_restore_does(
     assert pgstow("restore", "--from", store, "--into", ours.conninfo, "--statistics-only").exit_code == 0
     assert held(ours) == [(300, 0, False, 300, 1)]
     into_17 = ("restore", "--from", store, "--into", servers(17).conninfo("secured"), "--create", "--allow-older")
-    assert_one_sentence(pgstow(*into_17), 2, r"statistics, which no server older than 18 takes.*--no-statistics")
+    assert_one_sentence(pgstow(*into_17), 2, r"statistics, which need PostgreSQL 18 or newer.*--no-statistics")
     assert pgstow(*into_17, "--no-statistics").exit_code == 0
 
 

@@ -166,7 +166,7 @@ def test_the_pruner_prunes_what_is_no_longer_locked(applied: AppliedExample, sam
     reasons = {one["backup_id"]: one["reasons"] for one in document["plan"]}
     assert document["removed"]["backups"] == [expired]
     assert reasons[locked][0].startswith("locked until")
-    assert reasons[last][0] == "newest good"
+    assert reasons[last][0] == "newest good backup"
     left = [entry["Key"] for entry in applied.client("admin").list_objects_v2(Bucket=BUCKET)["Contents"]]
     assert not any(expired in key for key in left)
     assert any(locked in key for key in left)

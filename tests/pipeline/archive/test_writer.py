@@ -1,4 +1,4 @@
-"""From pieces to objects: whole and in order however the threads run, within the memory's limit, and the store's failure at once."""
+"""Tests of the archive's writer: objects are whole and in order, memory stays within its limit, and store errors are raised at once."""
 
 import hashlib
 import random
@@ -29,7 +29,7 @@ PIECE = LIMITS.piece_size
 
 
 class SlowStore(MemoryBackend):
-    """Takes a body only when it is let; knows how many bytes are waiting."""
+    """A store that accepts a body only when the test allows it. It counts the waiting bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class SlowStore(MemoryBackend):
 
 
 class DenyingStore(MemoryBackend):
-    """Takes three objects, then no more; another put stalls for ever."""
+    """A store that stalls at its second put, and refuses all puts after the third."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class DenyingStore(MemoryBackend):
 
 
 class UnevenCompressor(Compressor):
-    """Keeps the first piece of all until another is done, so that frames come back out of order."""
+    """Holds back the very first piece until another piece is compressed, so that frames come back out of order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class UnevenCompressor(Compressor):
 
 
 class WaitingCompressor(Compressor):
-    """Compresses nothing before it is let."""
+    """Compresses only after the test allows it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def writing(
 
 
 def collect_all(workers: Workers) -> None:
-    """Until nothing comes back any more."""
+    """Collect results until no more results come."""
     while workers.collect(timeout=0.5):
         pass
 
@@ -159,7 +159,7 @@ def assert_stored(
 
 @settings(max_examples=30)
 @given(st.data())
-def test_files_in_any_order(data: st.DataObject) -> None:
+def test_files_are_stored_whole_in_any_order_of_pieces(data: st.DataObject) -> None:
     sizes = st.sampled_from([0, 1, 4, 5, 6, 1000, PIECE - 1, PIECE, PIECE + 1, 5 * PIECE, 12 * PIECE + 7])
     files = {f"{number}.dat": noise(size) for number, size in enumerate(data.draw(st.lists(sizes, max_size=12)))}
     under_way = [pieces_of(name, content) for name, content in files.items()]
@@ -186,8 +186,8 @@ def test_files_in_any_order(data: st.DataObject) -> None:
         assert_stored(store, files, archived, objects)
 
 
-def test_frames_that_come_back_out_of_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Limits, "threads", 2)  # whatever this machine has
+def test_frames_that_are_compressed_out_of_order_are_stored_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Limits, "threads", 2)  # regardless of this machine's number of processors
     files = {"1.dat": noise(10 * PIECE)}
     store = MemoryBackend()
     limits = Limits(transfers=1, memory=16384 * KIB, object_size=64 * KIB)
@@ -201,7 +201,7 @@ def test_frames_that_come_back_out_of_order(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("files_at_once", [1, 20])
 @pytest.mark.parametrize("limits", [LIMITS, Limits(transfers=8, memory=128 * KIB, object_size=64 * KIB)])
-def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_once: int, limits: Limits) -> None:
+def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int, limits: Limits) -> None:
     store = SlowStore()
     files = {f"{number}.dat": noise(4096 * KIB // files_at_once + number) for number in range(files_at_once)}
     under_way = [pieces_of(name, content) for name, content in files.items()]
@@ -214,17 +214,17 @@ def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_onc
             if writer.has_room(len(pieces[written].data)):
                 writer.write(pieces[written])
                 written += 1
-                assert writer.read <= limits.memory, "nothing has left, so all that was read is held"
+                assert writer.read <= limits.memory, "nothing is stored yet, so all bytes that were read are in memory"
             elif not workers.collect(timeout=0.5):
                 break
         assert written < len(pieces)
-        assert store.arrived.acquire(timeout=PATIENCE), "the store has something to do"
+        assert store.arrived.acquire(timeout=PATIENCE), "the store has a put to answer"
         assert writer.stored == 0
 
         store.let.set()
         collect_all(workers)
         assert writer.stored > 0
-        assert not writer.has_room(limits.memory // 2), "what the other stores don't take is still held"
+        assert not writer.has_room(limits.memory // 2), "objects that the other stores don't accept stay in memory"
         for other in others:
             other.let.set()
         for piece in pieces[written:]:
@@ -233,8 +233,8 @@ def test_memory_stays_under_its_limit_while_the_store_takes_nothing(files_at_onc
     assert_stored(store, files, archived, objects_of(destinations.open[0]))
 
 
-def test_progress_counts_what_is_in_every_store() -> None:
-    """Not what came from pg_dump, which may have ended long before a slow link has taken it."""
+def test_progress_counts_only_bytes_that_are_in_every_store() -> None:
+    """Bytes that only came from pg_dump don't count, because pg_dump may end long before a slow upload."""
     events: list[Event] = []
     slow, data = SlowStore(), noise(4 * PIECE)
     with writing(to(MemoryBackend(), slow), notify=events.append) as (writer, workers):
@@ -243,13 +243,13 @@ def test_progress_counts_what_is_in_every_store() -> None:
         collect_all(workers)
         writer.report(to_come=PIECE)
         assert events == [Progress(0, len(data) + PIECE, writer.stored)]
-        assert writer.stored > 0, "one of the two stores is quick"
+        assert writer.stored > 0, "one of the two stores is fast"
         slow.let.set()
         writer.finish()
     assert events[-1] == Progress(len(data), len(data), writer.stored)
 
 
-def test_what_compresses_well_is_bounded_before_it_is_compressed() -> None:
+def test_the_queue_of_uncompressed_pieces_is_bounded() -> None:
     compressor = WaitingCompressor()
     destinations = to(MemoryBackend())
     pieces = list(pieces_of("1.dat", bytes(20_000 * KIB)))
@@ -264,7 +264,7 @@ def test_what_compresses_well_is_bounded_before_it_is_compressed() -> None:
     assert len(destinations.open[0].objects) <= 2
 
 
-def test_a_store_that_fails_ends_it_with_its_own_words() -> None:
+def test_the_error_of_the_only_store_is_raised() -> None:
     store = DenyingStore()
     with pytest.raises(AccessDenied, match=r"data/1\.dat\.\d+\.zst: not allowed"):
         write_noise(to(store))
@@ -272,7 +272,7 @@ def test_a_store_that_fails_ends_it_with_its_own_words() -> None:
     store.over.set()
 
 
-def test_a_store_that_fails_keeps_no_other_from_the_archive() -> None:
+def test_other_stores_get_the_archive_if_one_store_fails() -> None:
     denying, good = DenyingStore(), MemoryBackend()
     denying.over.set()
     told: list[Event] = []
@@ -285,11 +285,11 @@ def test_a_store_that_fails_keeps_no_other_from_the_archive() -> None:
         archived = writer.finish()
     assert destinations.open == [other]
     assert isinstance(refused.outcome, AccessDenied)
-    assert [type(event) for event in told] == [Notice], "said once, however many objects fail"
+    assert [type(event) for event in told] == [Notice], "one notice, even if many objects fail"
     assert_stored(good, files, archived, objects_of(other))
 
 
-def test_a_store_that_failed_is_not_waited_for() -> None:
+def test_the_writer_does_not_wait_for_a_failed_store() -> None:
     class Stalling(MemoryBackend):
         first, over = threading.Event(), threading.Event()
         puts = ended = 0
@@ -309,15 +309,15 @@ def test_a_store_that_failed_is_not_waited_for() -> None:
         collect_all(workers)
         stalling.first.set()
         archived = writer.finish()
-        assert stalling.ended == 1, "its other puts still stall"
+        assert stalling.ended == 1, "the store's other puts still stall"
         stalling.over.set()
         collect_all(workers)
     [other] = destinations.open
     assert_stored(good, files, archived, objects_of(other))
-    assert stalling.puts <= 3 + 1 < len(other.objects), "what waited for its turn isn't tried any more"
+    assert stalling.puts <= 3 + 1 < len(other.objects), "waiting uploads are no longer tried"
 
 
-def test_the_last_store_that_fails_ends_it() -> None:
+def test_the_error_of_the_last_store_is_raised_if_all_fail() -> None:
     first, second = DenyingStore(), DenyingStore()
     first.over.set()
     second.over.set()

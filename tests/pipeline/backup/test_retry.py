@@ -1,4 +1,4 @@
-"""Backups that are begun again, in this process, so that a test can mend what was wrong while pgstow waits."""
+"""Tests of retries. The backups run in this process, so that a test can remove the cause of an error while pgstow waits."""
 
 import os
 import signal
@@ -40,7 +40,7 @@ NOBODY_LISTENS = "host=127.0.0.1 port=1 dbname=x"
 
 @dataclass
 class Run:
-    """Backups of one database, and what was told of them."""
+    """Backups of one database, with the notices about them."""
 
     request: BackupRequest
     store: StorageBackend = field(default_factory=MemoryBackend)
@@ -48,7 +48,7 @@ class Run:
     notices: list[str] = field(default_factory=list)
 
     def back_up(self, retries: int, meanwhile: Callable[[], None] = lambda: None) -> Manifest:
-        """``meanwhile`` happens in each wait."""
+        """Make a backup. ``meanwhile`` is called in each wait."""
 
         def sleep(seconds: float) -> None:
             self.waits.append(seconds)
@@ -76,8 +76,8 @@ def test_waits_grow_and_the_last_error_is_raised() -> None:
     assert run.notices[0].endswith("A new backup begins in 5 s (retry 1 of 8).")
 
 
-def test_globals_are_begun_again_too() -> None:
-    """The notice comes before the wait, which is long."""
+def test_backups_of_globals_are_retried_too() -> None:
+    """The wait is long, so the test stops at the notice, which comes before the wait."""
 
     def stop_at(event: Event) -> None:
         if isinstance(event, Notice):
@@ -88,14 +88,14 @@ def test_globals_are_begun_again_too() -> None:
         back_up_globals(request, [MemoryBackend()], stop_at)
 
 
-def test_nothing_is_begun_again_unless_asked() -> None:
+def test_without_retries_nothing_is_retried() -> None:
     run = run_of(NOBODY_LISTENS)
     with pytest.raises(ServerUnavailable):
         run.back_up(retries=0)
     assert (run.waits, run.notices) == ([], [])
 
 
-def test_a_lock_that_is_let_go(sample_database: Database) -> None:
+def test_a_retry_succeeds_after_a_lock_is_released(sample_database: Database) -> None:
     run = run_of(sample_database.conninfo, lock_wait_timeout=1)
     with closing(psycopg.connect(sample_database.conninfo)) as holder:
         holder.execute("LOCK TABLE shop.customer")
@@ -105,7 +105,7 @@ def test_a_lock_that_is_let_go(sample_database: Database) -> None:
     assert {info.key.split("/")[3] for info in run.store.list("data/")} == {manifest.backup_id}
 
 
-def test_a_lock_that_stays(sample_database: Database) -> None:
+def test_retries_end_if_a_lock_stays(sample_database: Database) -> None:
     run = run_of(sample_database.conninfo, lock_wait_timeout=1)
     with closing(psycopg.connect(sample_database.conninfo)) as holder:
         holder.execute("LOCK TABLE shop.customer")
@@ -114,7 +114,7 @@ def test_a_lock_that_stays(sample_database: Database) -> None:
     assert list(run.store.list()) == []
 
 
-def test_a_session_of_the_try_before_that_the_server_has_not_given_up(sample_database: Database) -> None:
+def test_a_retry_waits_for_the_session_of_the_previous_attempt(sample_database: Database) -> None:
     run = run_of(sample_database.conninfo, lock_wait_timeout=1)
     with ExitStack() as left_over, closing(psycopg.connect(sample_database.conninfo)) as holder:
 
@@ -133,7 +133,7 @@ def test_a_session_of_the_try_before_that_the_server_has_not_given_up(sample_dat
     assert len(run.waits) == 2
 
 
-def test_another_backup_is_not_waited_for(sample_database: Database) -> None:
+def test_another_running_backup_is_an_error_at_the_first_attempt(sample_database: Database) -> None:
     run = run_of(sample_database.conninfo)
     with (
         Server(Conninfo.parse(sample_database.conninfo)) as server,
@@ -144,10 +144,10 @@ def test_another_backup_is_not_waited_for(sample_database: Database) -> None:
     assert (run.waits, run.notices) == ([], [])
 
 
-def test_a_server_that_is_starting(postgres: ThrowawayCluster) -> None:
-    """A standby asks for archived WAL before it takes connections; the answer comes once the file is gone."""
+def test_a_backup_is_retried_while_the_server_starts(postgres: ThrowawayCluster) -> None:
+    """A standby asks for archived WAL before it accepts connections. It gets the answer once the file is removed."""
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)  # the server may be another user's
+        Path(folder).chmod(0o755)  # the server may run as another user
         hold = Path(folder, "hold")
         hold.touch()
         settings = {"restore_command": f"while [ -e {hold} ]; do sleep 0.05; done; false"}
@@ -163,10 +163,10 @@ def test_a_server_that_is_starting(postgres: ThrowawayCluster) -> None:
     assert manifest.source.standby
 
 
-def test_a_server_that_is_shutting_down() -> None:
+def test_a_backup_is_retried_while_the_server_shuts_down() -> None:
     with ThrowawayCluster() as cluster, closing(psycopg.connect(cluster.conninfo())) as client:
         [(lines,)] = client.execute("SELECT pg_read_file('postmaster.pid')").fetchall()
-        os.kill(int(lines.split()[0]), signal.SIGTERM)  # waits for its clients to leave
+        os.kill(int(lines.split()[0]), signal.SIGTERM)  # the server then waits until its clients disconnect
 
         def refused() -> str:
             try:
@@ -187,19 +187,19 @@ class Denying(MemoryBackend):
 
 @pytest.fixture
 def crowded(database: Database) -> Iterator[Database]:
-    """The database as a role that may have no session."""
+    """Yield the database with a role that may have no sessions."""
     database.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
     yield replace(database, conninfo=f"{database.conninfo} user=crowded")
     database.execute("DROP ROLE crowded")
 
 
-def test_a_server_with_no_session_to_spare(database: Database, crowded: Database) -> None:
+def test_a_backup_is_retried_while_no_session_is_free(database: Database, crowded: Database) -> None:
     run = run_of(crowded.conninfo)
     run.back_up(retries=1, meanwhile=lambda: database.execute("ALTER ROLE crowded CONNECTION LIMIT -1"))
     assert "too many connections for role" in run.notices[0]
 
 
-def test_what_cannot_pass_is_not_tried_again(sample_database: Database) -> None:
+def test_lasting_errors_are_not_retried(sample_database: Database) -> None:
     run = run_of(sample_database.conninfo)
     sample_database.execute("DROP ROLE IF EXISTS nobodys; CREATE ROLE nobodys LOGIN")
     cases: list[tuple[Run, type[Exception]]] = [

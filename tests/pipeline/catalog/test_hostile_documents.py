@@ -238,7 +238,7 @@ def test_no_key_in_the_store_stops_a_command(keys: list[tuple[str, list[str]]]) 
         for key in (f"{top}/{'/'.join(segments)}", f"{top}/{'/'.join(segments)}.json"):
             objects.setdefault(key, (ObjectInfo(key, 1, NOW), b"x"))
     decisions = {one.ref: one for one in plan(PruneRequest(Policy(keep_last=1)), store, lambda _: None, NOW)}
-    assert decisions[ref].reasons == ("newest good", "last 1")
+    assert decisions[ref].reasons == ("newest good backup", "last 1")
     assert all(one.keep for one in decisions.values())
     find_leftovers(GcRequest(), store, lambda _: None, NOW)
     assert find_backup(store, BackupSelector(database="real")).backup_id == ref.backup_id

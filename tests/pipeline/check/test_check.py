@@ -22,7 +22,7 @@ ROLE, QUOTED = 'night "backup"', '"night ""backup"""'
 
 @pytest.fixture
 def role(database: Database) -> Iterator[str]:
-    """The conninfo of a role that may only connect."""
+    """Yield the connection string of a role that may only connect."""
     database.execute(f"CREATE ROLE {QUOTED} LOGIN")
     yield make_conninfo(database.conninfo, user=ROLE)
     database.execute(f"DROP OWNED BY {QUOTED} CASCADE; DROP ROLE {QUOTED}")
@@ -70,10 +70,10 @@ def test_a_superuser_may_dump_the_sample(sample_database: Database) -> None:
         ),
     ],
 )
-def test_what_is_lacking_is_named_and_the_statements_mend_it(
+def test_missing_privileges_are_named_and_the_statements_grant_them(
     database: Database, role: str, made: str, subject: str, named: str
 ) -> None:
-    assert not problems(examine(role)), "an empty database is fine"
+    assert not problems(examine(role)), "an empty database has no problems"
     database.execute(made)
 
     found = problems(examine(role))
@@ -84,10 +84,10 @@ def test_what_is_lacking_is_named_and_the_statements_mend_it(
         database.execute(statement)
     after = examine(role)
     assert not problems(after)
-    assert "dump" in by_subject(after), "pg_dump itself was asked"
+    assert "dump" in by_subject(after), "pg_dump was started"
 
 
-def test_the_statements_mend_a_whole_database(sample_database: Database) -> None:
+def test_the_statements_grant_all_privileges_on_a_database(sample_database: Database) -> None:
     sample_database.execute("CREATE ROLE reader LOGIN")
     try:
         conninfo = make_conninfo(sample_database.conninfo, user="reader")
@@ -119,7 +119,7 @@ def test_pg_read_all_data_is_enough_without_large_objects(database: Database, ro
         Selection(exclude_schemas=("the?rs",), exclude_tables=("mine2",)),
     ],
 )
-def test_what_is_not_selected_need_not_be_readable(database: Database, role: str, selection: Selection) -> None:
+def test_tables_outside_the_selection_need_not_be_readable(database: Database, role: str, selection: Selection) -> None:
     database.execute(
         "CREATE TABLE mine (i serial); CREATE TABLE mine2 (i int GENERATED ALWAYS AS IDENTITY);"
         "CREATE SCHEMA theirs; CREATE TABLE theirs.mine (); GRANT SELECT ON mine, mine_i_seq TO PUBLIC"
@@ -129,22 +129,22 @@ def test_what_is_not_selected_need_not_be_readable(database: Database, role: str
     assert "1 table and 1 sequence" in found["privileges"].sentence
 
 
-def test_only_rows_that_are_dumped_need_be_seen(database: Database, role: str) -> None:
+def test_row_security_matters_only_for_dumped_rows(database: Database, role: str) -> None:
     database.execute("CREATE TABLE r (); GRANT SELECT ON r TO PUBLIC; ALTER TABLE r ENABLE ROW LEVEL SECURITY")
     assert "row-level security" in problems(examine(role))
     assert not problems(examine(role, selection=Selection(exclude_table_data=("r",))))
 
 
-def test_a_pattern_that_matches_nothing_is_pg_dumps_to_tell(database: Database) -> None:
+def test_pg_dump_reports_a_pattern_that_matches_nothing(database: Database) -> None:
     assert "no matching tables" in problems(examine(database.conninfo, selection=Selection(("no",))))["dump"].sentence
 
 
-def test_a_bad_pattern_is_the_callers_error(database: Database) -> None:
+def test_an_invalid_pattern_is_raised(database: Database) -> None:
     with pytest.raises(InvalidRequest):
         examine(database.conninfo, selection=Selection(tables=('"',)))
 
 
-def test_a_locked_table_is_a_warning_and_not_waited_for(database: Database) -> None:
+def test_a_locked_table_is_a_warning_and_check_does_not_wait(database: Database) -> None:
     database.execute("CREATE TABLE busy ()")
     with closing(psycopg.connect(database.conninfo)) as other:
         other.execute("LOCK TABLE busy")
@@ -155,17 +155,17 @@ def test_a_locked_table_is_a_warning_and_not_waited_for(database: Database) -> N
     assert "dump" not in found
 
 
-def test_out_of_reach_is_a_problem_and_the_store_is_examined_all_the_same() -> None:
+def test_the_store_is_examined_even_if_the_server_is_unreachable() -> None:
     found = by_subject(examine("host=127.0.0.1 port=1 dbname=x"))
     assert list(problems(found.values())) == ["connection"]
     assert found["create-only"].outcome is Severity.OK
     assert found["spool"].outcome is Severity.OK
 
 
-def test_the_roles_and_the_databases_own_limits_count(database: Database, role: str) -> None:
+def test_the_connection_limits_of_role_and_database_count(database: Database, role: str) -> None:
     database.execute(f"ALTER ROLE {QUOTED} CONNECTION LIMIT 3")
-    assert "role may have" in problems(examine(role))["sessions"].sentence
+    assert "role's" in problems(examine(role))["sessions"].sentence
     database.execute(f"ALTER ROLE {QUOTED} CONNECTION LIMIT -1")
     database.execute(f"ALTER DATABASE {database.name} CONNECTION LIMIT 3")
-    assert "database may have" in problems(examine(role))["sessions"].sentence
-    assert not problems(examine(database.conninfo)), "a superuser is subject to neither"
+    assert "database's" in problems(examine(role))["sessions"].sentence
+    assert not problems(examine(database.conninfo)), "neither limit applies to a superuser"

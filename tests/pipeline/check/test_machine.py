@@ -7,22 +7,22 @@ from pipeline.check.machine import examine_machine
 from pipeline.config import Limits
 
 
-def test_a_disk_that_is_smaller_than_the_limit(tmp_path: Path) -> None:
+def test_a_disk_smaller_than_the_spools_limit_is_a_problem(tmp_path: Path) -> None:
     found = problems(examine_machine(Limits(spool=2**60, spool_parent=tmp_path)))
     assert "less than" in found["spool"].sentence
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_spool_folder_is_a_problem(tmp_path: Path) -> None:
     found = problems(examine_machine(Limits(spool_parent=tmp_path / "none")))
     assert list(found) == ["spool"]
 
 
-def test_more_memory_than_there_is() -> None:
+def test_limits_above_the_available_memory_are_a_warning() -> None:
     found = by_subject(examine_machine(Limits(memory=2**60)))
     assert found["memory"].outcome is Severity.WARNING
 
 
-def test_nothing_is_left(tmp_path: Path) -> None:
+def test_check_leaves_no_files(tmp_path: Path) -> None:
     found = list(examine_machine(Limits(spool_parent=tmp_path)))
     assert not problems(found)
     assert not list(tmp_path.iterdir())

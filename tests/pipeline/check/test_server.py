@@ -25,21 +25,21 @@ def condition(server: Server) -> ServerState:
     return read_server_state(server)
 
 
-def test_too_old(server: Server) -> None:
+def test_a_server_that_is_too_old_is_a_problem(server: Server) -> None:
     server.major, server.version = 11, "11.22"
     request = BackupRequest(Conninfo({}))
     [finding] = examine_server(server, request)
     assert finding.outcome is Severity.PROBLEM
-    assert "older than 12" in finding.sentence
+    assert "needs 12 or newer" in finding.sentence
 
 
-def test_no_program_fits(server: Server, tmp_path: Path) -> None:
+def test_a_missing_program_is_a_problem(server: Server, tmp_path: Path) -> None:
     finding = find_programs(server, BackupRequest(Conninfo({}), programs=[tmp_path]))
     assert finding.outcome is Severity.PROBLEM
     assert "pg_dump" in finding.sentence
 
 
-def test_a_pg_restore_that_only_newer_servers_understand(server: Server, tmp_path: Path) -> None:
+def test_a_pg_restore_for_only_newer_servers_is_a_warning(server: Server, tmp_path: Path) -> None:
     for name in ("pg_dump", "pg_restore"):
         (tmp_path / name).write_text(f"#!/bin/sh\necho '{name} (PostgreSQL) 17.2'\n")
         (tmp_path / name).chmod(0o755)
@@ -49,11 +49,11 @@ def test_a_pg_restore_that_only_newer_servers_understand(server: Server, tmp_pat
     assert find_programs(server, BackupRequest(Conninfo({}), programs=[tmp_path])).outcome is Severity.OK
 
 
-def test_encryption(server: Server, condition: ServerState) -> None:
+def test_a_connection_without_encryption_is_a_warning(server: Server, condition: ServerState) -> None:
     def outcome(**facts: object) -> Severity:
         return judge_connection(server, dataclasses.replace(condition, **facts)).outcome  # type: ignore[arg-type]
 
-    assert outcome() is Severity.OK, "a socket"
+    assert outcome() is Severity.OK, "the connection is by a socket"
     assert outcome(same_machine=False) is Severity.WARNING
     assert outcome(same_machine=False, encryption="TLSv1.3") is Severity.OK
     encrypted = dataclasses.replace(condition, same_machine=False, encryption="TLSv1.3")
@@ -61,10 +61,10 @@ def test_encryption(server: Server, condition: ServerState) -> None:
         finding = judge_connection(server, encrypted, sslmode)
         assert (finding.outcome, f"sslmode={sslmode}" in finding.sentence) == (Severity.WARNING, True)
     assert judge_connection(server, encrypted, "require").outcome is Severity.OK
-    assert outcome(encryption="TLSv1.3") is Severity.OK, "on this machine, whatever the mode"
+    assert outcome(encryption="TLSv1.3") is Severity.OK, "the server is on this machine, so sslmode doesn't matter"
 
 
-def test_how_libpq_asks_for_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sslmode_is_read_as_libpq_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGSSLMODE", raising=False)
     assert Conninfo.parse("host=x").sslmode == "prefer"
     assert Conninfo.parse("host=x sslmode=verify-full").sslmode == "verify-full"
@@ -73,7 +73,9 @@ def test_how_libpq_asks_for_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o640, 0o604, 0o622])
-def test_a_password_file_that_others_can_read(tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_file_that_others_can_read_is_a_warning(
+    tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "password"
     path.touch()
     path.chmod(mode)
@@ -89,7 +91,7 @@ def test_a_password_file_that_others_can_read(tmp_path: Path, mode: int, monkeyp
     assert not list(examine_secrets(BackupRequest(Conninfo.parse("host=x passfile=/nonexistent"))))
 
 
-def test_interruptions(condition: ServerState) -> None:
+def test_settings_that_end_a_long_dump_are_warnings(condition: ServerState) -> None:
     def subjects(**facts: object) -> list[str]:
         changed = dataclasses.replace(condition, **facts)  # type: ignore[arg-type]
         return [finding.subject for finding in judge_interruptions(changed)]
@@ -105,11 +107,11 @@ def test_interruptions(condition: ServerState) -> None:
     ("jobs", "free", "outcome"),
     [(1, 2, Severity.OK), (1, 1, Severity.PROBLEM), (4, 6, Severity.OK), (4, 5, Severity.PROBLEM)],
 )
-def test_sessions(jobs: int, free: int, outcome: Severity) -> None:
+def test_too_few_free_sessions_are_a_problem(jobs: int, free: int, outcome: Severity) -> None:
     limits = [SessionLimit("server", 100, 3), SessionLimit("role", 10, 10 - free + 1)]
     assert judge_sessions(limits, jobs).outcome is outcome
 
 
-def test_too_few_sessions_say_how_many_jobs_would_do() -> None:
+def test_too_few_free_sessions_suggest_fewer_jobs() -> None:
     finding = judge_sessions([SessionLimit("role", 5, 1)], jobs=8)
     assert "--jobs 3" in (finding.remedy or "")

@@ -45,7 +45,9 @@ def keys(bucket: StoreBucket) -> list[str]:
     return [entry["Key"] for entry in listed]
 
 
-def test_credentials_that_can_do_all(examined: Callable[[], dict[str, Finding]], s3_bucket: StoreBucket) -> None:
+def test_credentials_with_all_rights_get_warnings(
+    examined: Callable[[], dict[str, Finding]], s3_bucket: StoreBucket
+) -> None:
     for _ in range(2):
         assert {subject: finding.outcome for subject, finding in examined().items()} == {
             "store": Severity.OK,
@@ -58,7 +60,7 @@ def test_credentials_that_can_do_all(examined: Callable[[], dict[str, Finding]],
         assert keys(s3_bucket) == []
 
 
-def test_credentials_that_can_only_create(
+def test_credentials_that_can_only_create_get_no_warnings(
     examined: Callable[[], dict[str, Finding]], proxy: FaultyProxy, s3_bucket: StoreBucket
 ) -> None:
     refuse_all_but_creating(proxy)
@@ -73,7 +75,7 @@ def test_credentials_that_can_only_create(
             Severity.OK,
         ]
         assert "can't list and read manifests" in found["reading"].sentence
-        # What can't be removed is at least the same each time.
+        # The credentials can't remove the objects. Each check leaves the same objects.
         assert keys(s3_bucket) == [
             "some/prefix/data/prod%2Feu/%40check/probe",
             "some/prefix/manifests/prod%2Feu/%40check/probe",
@@ -96,10 +98,10 @@ def test_a_put_without_a_condition_overwrites(
     found = examined()
     assert found["create-only"].outcome is Severity.OK
     assert found["overwriting"].outcome is Severity.WARNING
-    assert f"overwrite under {area}/, by" in found["overwriting"].sentence
+    assert f"overwrite objects under {area}/, by" in found["overwriting"].sentence
 
 
-def test_a_lock_on_the_probe_is_not_taken_for_a_refusal(s3_locking_bucket: StoreBucket) -> None:
+def test_a_lock_on_the_probe_does_not_hide_the_right_to_delete(s3_locking_bucket: StoreBucket) -> None:
     locked = s3_locking_bucket
     retention = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
     locked.client.put_object_lock_configuration(
@@ -112,7 +114,9 @@ def test_a_lock_on_the_probe_is_not_taken_for_a_refusal(s3_locking_bucket: Store
 
 
 @pytest.mark.parametrize("area", ["data", "manifests"])
-def test_each_area_must_take_objects(examined: Callable[[], dict[str, Finding]], proxy: FaultyProxy, area: str) -> None:
+def test_objects_must_be_creatable_under_each_prefix(
+    examined: Callable[[], dict[str, Finding]], proxy: FaultyProxy, area: str
+) -> None:
     proxy.fail(with_=Fault.FORBIDDEN, method="PUT", path=f"/{area}/", times=math.inf)
     finding = problems(examined().values())["store"]
     assert f"under {area}/" in finding.sentence
@@ -129,7 +133,7 @@ def test_each_area_must_take_objects(examined: Callable[[], dict[str, Finding]],
         ("Access Denied.", "Grant these credentials s3:PutObject and, for the locks, s3:PutObjectRetention (GCS: "),
     ],
 )
-def test_a_lock_needs_a_permission_of_its_own(
+def test_locks_need_their_own_permission(
     s3_locking_bucket: StoreBucket, proxy: FaultyProxy, said: str, remedy: str
 ) -> None:
     proxy.fail(with_=Fault.FORBIDDEN, method="PUT", times=math.inf, message=said)
@@ -138,12 +142,12 @@ def test_a_lock_needs_a_permission_of_its_own(
     assert (found["store"].remedy or "").startswith(remedy)
 
 
-def test_a_store_that_overwrites(examined: Callable[[], dict[str, Finding]], proxy: FaultyProxy) -> None:
+def test_a_store_that_overwrites_is_a_problem(examined: Callable[[], dict[str, Finding]], proxy: FaultyProxy) -> None:
     proxy.fail(with_=Fault.NO_CONDITION, method="PUT", times=math.inf)
     assert list(problems(examined().values())) == ["create-only"]
 
 
-def test_a_store_that_is_looked_at_first(s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+def test_create_only_look_is_a_note(s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
     proxy.fail(with_=Fault.NO_CONDITION, method="PUT", times=math.inf)
     url = f"{s3_bucket.url_at(proxy.url)}&create_only=look"
     with closing(open_backend(url, give_up_after=0)) as store:
@@ -153,20 +157,22 @@ def test_a_store_that_is_looked_at_first(s3_bucket: StoreBucket, proxy: FaultyPr
     assert "itself would overwrite" in found["create-only"].sentence
 
 
-def test_a_reset_is_not_taken_for_an_overwriting_store(s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
+def test_a_broken_connection_does_not_look_like_an_overwriting_store(
+    s3_bucket: StoreBucket, proxy: FaultyProxy
+) -> None:
     refuse_all_but_creating(proxy)
     proxy.fail(with_=Fault.RESET_AFTER, method="PUT", path="/data/", skip=1)
     with closing(open_backend(s3_bucket.url_at(proxy.url), sleep=lambda seconds: None)) as store:
         assert not problems(examine_store(store, "prod"))
 
 
-def test_a_store_that_checks_no_checksum(s3_bucket: StoreBucket) -> None:
-    with closing(open_backend(s3_bucket.url)) as store:  # moto itself
+def test_a_store_that_checks_no_checksum_is_a_warning(s3_bucket: StoreBucket) -> None:
+    with closing(open_backend(s3_bucket.url)) as store:  # moto, without the proxy
         assert by_subject(examine_store(store, "prod"))["checksums"].outcome is Severity.WARNING
     assert keys(s3_bucket) == []
 
 
-def test_a_bucket_that_is_not_there(s3_bucket: StoreBucket) -> None:
+def test_a_missing_bucket_is_a_problem(s3_bucket: StoreBucket) -> None:
     lacking = dataclasses.replace(s3_bucket, bucket="no-such-bucket")
     with closing(open_backend(lacking.url)) as store:
         [finding] = examine_store(store, "prod")
@@ -175,14 +181,14 @@ def test_a_bucket_that_is_not_there(s3_bucket: StoreBucket) -> None:
     assert finding.remedy
 
 
-def test_a_store_out_of_reach(s3_bucket: StoreBucket) -> None:
+def test_an_unreachable_store_is_a_problem(s3_bucket: StoreBucket) -> None:
     with closing(open_backend(s3_bucket.url_at("http://127.0.0.1:1"), give_up_after=0)) as store:
         [finding] = examine_store(store, "prod")
     assert finding.outcome is Severity.PROBLEM
     assert "127.0.0.1:1" in finding.sentence
 
 
-def test_a_gcs_bucket(gcs_bucket: StoreBucket) -> None:
+def test_a_gcs_bucket_is_examined_too(gcs_bucket: StoreBucket) -> None:
     with closing(open_backend(gcs_bucket.url)) as store:
         found = by_subject(examine_store(store, "prod"))
     assert not problems(found.values())
@@ -199,7 +205,7 @@ def test_a_folder_is_fine_but_protects_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("minutes", "words"), [(6, "6 minutes behind"), (-20, "20 minutes ahead of")])
-def test_a_clock_that_is_off(minutes: int, words: str) -> None:
+def test_a_wrong_clock_is_a_warning(minutes: int, words: str) -> None:
     class Skewed(MemoryBackend):
         def put(self, key: str, body: bytes, *, sha256: bytes) -> ObjectInfo:  # type: ignore[override]
             info = super().put(key, body, sha256=sha256)
@@ -211,7 +217,7 @@ def test_a_clock_that_is_off(minutes: int, words: str) -> None:
     assert words in finding.sentence
 
 
-def test_backups_are_left_alone() -> None:
+def test_check_changes_no_backup() -> None:
     store = MemoryBackend()
     body = b"{}"
     store.put("manifests/prod/db/x.json", body, sha256=hashlib.sha256(body).digest())
@@ -235,7 +241,9 @@ def test_backups_are_left_alone() -> None:
         ("s3://b", {"STORAGE_EMULATOR_HOST": "http://localhost:1"}, None),
     ],
 )
-def test_who_can_listen(url: str, environment: dict[str, str], words: str | None) -> None:
+def test_connections_that_others_can_listen_to_are_a_warning(
+    url: str, environment: dict[str, str], words: str | None
+) -> None:
     place = Place.of(url, {}, environment)
     finding = judge_endpoint(place.endpoint, emulator=place.emulator)
     assert (finding is None) == (words is None)

@@ -1,4 +1,4 @@
-"""pgstow.toml: what is right is taken, and all that is wrong is told at once, each with its line."""
+"""Tests of pgstow.toml: valid files become jobs, and all problems are reported at once, each with its line."""
 
 import itertools
 import tomllib
@@ -37,7 +37,7 @@ def parse(path: Path, text: str, **environment: str) -> Config:
 
 
 def problems(path: Path, text: str, **environment: str) -> list[str]:
-    """Without the file's name."""
+    """Return the problems that are reported, without the file's name."""
     path.write_text(text, "utf-8")
     with pytest.raises(ConfigInvalid) as caught:
         jobs(path, text, **environment)
@@ -50,7 +50,7 @@ def jobs(path: Path, text: str, *names: str, overrides: dict[str, Any] | None = 
     return make_jobs(ConfigFile(path), config, names, overrides or {})
 
 
-def test_the_least_that_is_enough(path: Path) -> None:
+def test_the_shortest_valid_file_is_enough(path: Path) -> None:
     [job] = jobs(path, LEAST)
     assert (job.name, list(job.destinations), job.verify, job.retention) == ("shop", ["nas"], None, None)
     assert job.request.source.parameters == {"service": "shop"}
@@ -89,7 +89,7 @@ def test_a_database_overrides_defaults_and_flags_override_both(path: Path) -> No
     shop, server = jobs(path, text)
     assert (shop.request.limits.jobs, shop.verify, list(shop.destinations)) == (2, None, ["offsite", "nas"])
     assert (server.request.limits.jobs, server.verify, list(server.destinations)) == (4, Level.ARCHIVE, ["nas"])
-    assert server.request.source.database is None  # the server says which there are
+    assert server.request.source.database is None  # pgstow asks the server for its databases
     assert shop.request.selection.arguments() == ["--no-comments", "--role=reader", "--table-and-children=a"]
     assert shop.request.source.role == "reader"
     assert server.request.selection.arguments() == ["--no-privileges"]
@@ -107,7 +107,7 @@ def test_a_database_overrides_defaults_and_flags_override_both(path: Path) -> No
     assert (shop.request.limits.jobs, shop.verify, list(shop.destinations)) == (8, Level.BYTES, ["nas"])
 
 
-def test_all_that_is_wrong_is_told_at_once_with_its_line(path: Path) -> None:
+def test_all_problems_are_reported_at_once_with_their_lines(path: Path) -> None:
     text = """\
 [defaults]
 jobs = "4"
@@ -163,7 +163,7 @@ only_verified = "bytes"
     ]
 
 
-def test_what_contradicts_itself_is_told_of_each_database(path: Path) -> None:
+def test_contradictions_are_reported_for_each_database(path: Path) -> None:
     text = """\
 [defaults]
 destinations = ["nas"]
@@ -210,45 +210,45 @@ url = "file:///mnt/backups"
         "17: databases.rows: pg_dumpall's script of rows alone can't be restored onto a new server: take all of it.",
         "23: databases.inserted: pgstow doesn't take pg_dump's option --inserts: pgstow counts and checks the rows in COPY's text.",
         "27: databases.tagged: ' ' can't be a tag: it is empty, or has characters that can't be printed.",
-        "32: databases.twice: Two of its destinations have the same url: one copy there is all that can be.",
+        "32: databases.twice: Two of its destinations have the same url, which can hold only one copy of a backup.",
     ]
 
 
-def test_what_the_environment_lacks_for_a_ping_keeps_no_backup_from_being_made(path: Path) -> None:
+def test_a_missing_variable_for_a_ping_prevents_no_backup(path: Path) -> None:
     text = f'{LEAST}\n[monitoring]\nping = {{ env = "PGSTOW_PING" }}'
     assert parse(path, text).monitoring.ping == ""
     assert parse(path, text, PGSTOW_PING="https://hc.example.com/x").monitoring.ping == "https://hc.example.com/x"
     assert "can't have a user" in str(problems(path, text, PGSTOW_PING="https://me:x@hc.example.com/x"))
 
 
-def test_the_secret_of_a_ping_may_not_stand_in_the_file(path: Path) -> None:
+def test_the_url_of_a_ping_must_not_be_in_the_file(path: Path) -> None:
     [problem] = problems(path, f'{LEAST}\n[monitoring]\nping = "https://hc.example.com/secret-uuid"')
     assert "monitoring.ping: is a secret, so it may not stand in this file" in problem
     assert "secret-uuid" not in problem
 
 
-def test_a_duration_has_to_be_one_that_can_be_counted_back(path: Path) -> None:
+def test_a_duration_must_not_be_too_long(path: Path) -> None:
     [problem] = problems(path, f'{LEAST}\n[retention.default]\nkeep_within = "999999d"')
     assert problem.endswith("retention.default.keep_within: '999999d' is more than a hundred years.")
 
 
-def test_a_password_file_with_a_nul_character(path: Path, tmp_path: Path) -> None:
+def test_a_password_file_must_not_contain_a_nul_character(path: Path, tmp_path: Path) -> None:
     (tmp_path / "password").write_bytes(b"pass\0word\n")
     text = f'{LEAST}\npassword_file = "{tmp_path}/password"'
-    assert "has a NUL character in it." in str(problems(path, text))
+    assert "contains a NUL character." in str(problems(path, text))
 
 
-def test_nothing_to_do_is_no_configuration(path: Path) -> None:
+def test_an_empty_file_is_invalid(path: Path) -> None:
     assert problems(path, "") == ["1: destinations: is missing.", "1: databases: is missing."]
 
 
-def test_what_is_no_toml_tells_its_line(path: Path) -> None:
+def test_invalid_toml_is_reported_with_its_line(path: Path) -> None:
     path.write_text("[defaults]\njobs = \n", "utf-8")
     with pytest.raises(ConfigInvalid, match=r"it is not TOML: Invalid value \(at line 2, column 8\)\."):
         ConfigFile(path)
 
 
-def test_a_file_that_is_not_there(path: Path) -> None:
+def test_a_missing_file_is_an_error(path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"Cannot read .*: No such file"):
         ConfigFile(path)
 
@@ -261,7 +261,7 @@ class TestSecrets:
         "conninfo",
         [f"host=db password={SECRET}", f"postgresql://backup:{SECRET}@db/shop", f"host=db sslpassword={SECRET}"],
     )
-    def test_none_may_stand_in_the_file(self, path: Path, conninfo: str) -> None:
+    def test_secrets_must_not_be_in_the_file(self, path: Path, conninfo: str) -> None:
         [problem] = problems(path, LEAST.replace("service=shop", conninfo))
         assert problem.startswith("5: databases.shop.conninfo: ")
         assert "may not stand in this file: keep it in libpq's password file" in problem
@@ -277,11 +277,11 @@ class TestSecrets:
             ('"service=shop"', f'{{ env = "X", password = "{SECRET}" }}'),
         ],
     )
-    def test_none_is_repeated(self, path: Path, old: str, new: str) -> None:
+    def test_errors_repeat_no_secret(self, path: Path, old: str, new: str) -> None:
         [problem] = problems(path, LEAST.replace(old, new, 1))
         assert SECRET not in problem
 
-    def test_they_come_from_the_environment(self, path: Path) -> None:
+    def test_secrets_come_from_the_environment(self, path: Path) -> None:
         text = LEAST.replace('"service=shop"', '{ env = "SHOP" }').replace('"/mnt/backups"', '{ env = "STORE" }')
         config = parse(path, text, SHOP=f"host=db password={SECRET}", STORE="gs://bucket/prefix")
         assert config.databases["shop"].conninfo == f"host=db password={SECRET}"
@@ -291,7 +291,7 @@ class TestSecrets:
             "5: databases.shop.conninfo: the environment has no SHOP.",
         ]
 
-    def test_they_come_from_a_file(self, path: Path, tmp_path: Path) -> None:
+    def test_passwords_come_from_a_file(self, path: Path, tmp_path: Path) -> None:
         (tmp_path / "password").write_text(f"{SECRET}\n")
         [job] = jobs(path, f"{LEAST}password_file = '{tmp_path}/password'")
         assert job.request.source.parameters == {"service": "shop", "password": SECRET}
@@ -303,7 +303,7 @@ class TestSecrets:
 def test_one_run_at_a_time(path: Path) -> None:
     path.write_text(LEAST)
     first, second = ConfigFile(path), ConfigFile(path)
-    words = r"Another run over .*pgstow\.toml is under way"
+    words = r"Another run with .*pgstow\.toml is not finished"
     with first.sole_run(), pytest.raises(BackupRunning, match=words), second.sole_run():
         pass
     with second.sole_run():
@@ -319,7 +319,7 @@ VALUES = st.sampled_from(["1", '"x # y"', "[\n  1,\n\n  2, # [t]\n]", '"""\na = 
         st.tuples(st.sampled_from(["", "# a = 1", "\n\n"]), KEYS, VALUES), max_size=4, unique_by=lambda one: one[1]
     )
 )
-def test_lines_are_those_of_the_keys(
+def test_the_line_of_each_key_is_found(
     tmp_path_factory: pytest.TempPathFactory, statements: list[tuple[str, str, str]]
 ) -> None:
     text, expected = "[t]\n", {}
@@ -362,7 +362,7 @@ ANYTHING = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(WORDS), ANYTHING, max_size=5))
-def test_whatever_it_says_it_is_told_in_sentences(content: dict[str, Any]) -> None:
+def test_any_content_is_valid_or_gets_sentences(content: dict[str, Any]) -> None:
     file = ConfigFile(Path("/dev/null"))
     file.content = content
     with suppress(ConfigInvalid):

@@ -1,4 +1,4 @@
-"""Commands and pings: what they get, and that nothing they do is worse than a sentence."""
+"""Tests of commands and pings: they get the right input, and a failure only gives a sentence."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from pipeline.nightly.settings import Monitoring
 
 
 class Switch(ThreadingHTTPServer):
-    """Takes pings, and answers with ``status``."""
+    """A server that receives pings, and answers with ``status``."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -58,7 +58,7 @@ def test_a_hook_gets_the_document(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "got").read_text()) == {"good": True, "at": str(tmp_path)}
 
 
-def test_a_hook_need_not_read_it() -> None:
+def test_a_hook_need_not_read_the_document() -> None:
     assert run_hook(["true"], {"long": "x" * 10**6}, PATIENCE) is None
 
 
@@ -73,11 +73,11 @@ def test_a_hook_need_not_read_it() -> None:
         (["sh", "-c", "kill -9 $$"], "The hook sh failed (killed by signal 9)."),
     ],
 )
-def test_a_hook_that_fails_is_told(command: list[str], words: str) -> None:
+def test_a_failed_hook_is_reported(command: list[str], words: str) -> None:
     assert run_hook(command, {}, PATIENCE) == words
 
 
-def test_only_the_end_of_what_it_said_is_told() -> None:
+def test_only_the_end_of_a_hooks_output_is_reported() -> None:
     told = run_hook([sys.executable, "-c", "print('x' * 10**6 + 'the end'); raise SystemExit(1)"], {}, PATIENCE)
     assert told is not None
     assert told.endswith("xthe end")
@@ -92,7 +92,7 @@ def test_a_flood_of_output_does_not_stay_on_the_disk() -> None:
     assert run_hook(["sh", "-c", flood], {}, PATIENCE) == "The hook sh failed (exit code 1): end"
 
 
-def test_a_hook_that_takes_too_long_is_stopped_with_all_it_started(tmp_path: Path) -> None:
+def test_a_slow_hook_is_stopped_with_its_children(tmp_path: Path) -> None:
     script = f"sh -c 'sleep 1000; : {tmp_path}' & sleep 1001"
     assert run_hook(["sh", "-c", script], {}, 0.2) == "The hook sh was stopped after 0 s."
     deadline = time.monotonic() + PATIENCE
@@ -101,7 +101,7 @@ def test_a_hook_that_takes_too_long_is_stopped_with_all_it_started(tmp_path: Pat
     assert processes_naming(tmp_path) == []
 
 
-def test_what_a_hook_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_hooks_background_processes_are_not_awaited(tmp_path: Path) -> None:
     started = time.monotonic()
     assert run_hook(["sh", "-c", f"echo $$ > '{tmp_path}/pid'; sleep 100 & exit 0"], {}, PATIENCE) is None
     assert time.monotonic() - started < PATIENCE
@@ -112,15 +112,15 @@ def monitoring_of(switch: Switch, **settings: object) -> Monitoring:
     return Monitoring.model_validate({"ping": {"env": "PING"}, **settings}, context={"PING": switch.url})
 
 
-def test_pings(switch: Switch) -> None:
+def test_pings_report_start_success_and_failure(switch: Switch) -> None:
     assert [ping(switch.url, what) for what in ("start", "", "fail")] == [None] * 3
     assert ping(f"{switch.url}/?rid=1", "fail") is None
     assert switch.paths == ["/secret-uuid/start", "/secret-uuid", "/secret-uuid/fail", "/secret-uuid/fail?rid=1"]
 
 
-def test_a_ping_that_does_not_get_through_is_told_without_the_url(switch: Switch) -> None:
+def test_a_failed_ping_is_reported_without_its_url(switch: Switch) -> None:
     switch.status = 404
-    assert ping(switch.url) == "The ping to 127.0.0.1 did not get through: Not Found."
+    assert ping(switch.url) == "The ping to 127.0.0.1 failed: Not Found."
     switch.shutdown()
     switch.server_close()
     told = ping(switch.url)
@@ -130,13 +130,13 @@ def test_a_ping_that_does_not_get_through_is_told_without_the_url(switch: Switch
 
 
 @pytest.mark.parametrize("url", ["https://me:hunter2@hc.example.com/uuid", "http://localhost/hunter2 x"])
-def test_no_secret_of_a_url_is_told_that_cannot_be_used(url: str) -> None:
+def test_errors_about_an_unusable_url_contain_no_secret(url: str) -> None:
     told = ping(url)
     assert told is not None
     assert "hunter2" not in told
 
 
-def test_what_is_done_by_hand_is_no_sign_of_life(switch: Switch, tmp_path: Path) -> None:
+def test_a_run_of_some_databases_sends_no_ping(switch: Switch, tmp_path: Path) -> None:
     monitoring = monitoring_of(switch, on_success=["touch", f"{tmp_path}/good"])
     assert tell(monitoring, {}, good=True, ping_too=False) == []
     assert switch.paths == []
@@ -146,7 +146,9 @@ def test_what_is_done_by_hand_is_no_sign_of_life(switch: Switch, tmp_path: Path)
 @pytest.mark.parametrize(
     ("good", "path", "hook"), [(True, "/secret-uuid", "good"), (False, "/secret-uuid/fail", "bad")]
 )
-def test_who_is_told_of_what(switch: Switch, tmp_path: Path, good: bool, path: str, hook: str) -> None:
+def test_success_and_failure_are_reported_to_the_right_places(
+    switch: Switch, tmp_path: Path, good: bool, path: str, hook: str
+) -> None:
     monitoring = monitoring_of(
         switch,
         on_success=["touch", f"{tmp_path}/good"],
@@ -158,7 +160,7 @@ def test_who_is_told_of_what(switch: Switch, tmp_path: Path, good: bool, path: s
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("secret"), RecursionError()])
-def test_an_error_that_nobody_foresaw_keeps_no_other_from_being_told(
+def test_an_unexpected_error_in_a_report_stops_no_other_report(
     switch: Switch, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def full(*_: object) -> None:
@@ -174,13 +176,13 @@ def test_an_error_that_nobody_foresaw_keeps_no_other_from_being_told(
     assert switch.paths == ["/secret-uuid/fail"]
 
 
-def test_one_that_fails_keeps_no_other_from_being_told(switch: Switch) -> None:
+def test_a_failed_hook_does_not_stop_the_ping(switch: Switch) -> None:
     [trouble] = tell(monitoring_of(switch, on_failure=["false"]), {}, good=False, ping_too=True)
     assert trouble == "The hook false failed (exit code 1)."
     assert switch.paths == ["/secret-uuid/fail"]
 
 
-def test_a_command_before_the_backup_agrees_or_refuses(tmp_path: Path) -> None:
+def test_the_command_before_a_backup_can_refuse_it(tmp_path: Path) -> None:
     ask(["sh", "-c", f"cat > '{tmp_path}/got'"], {"database": "shop"}, PATIENCE)
     assert json.loads((tmp_path / "got").read_text()) == {"database": "shop"}
     for command, reason in [

@@ -1,4 +1,4 @@
-"""What the message on a run says, and that no words of an attacker's are more than words."""
+"""Tests of the message on a run. Text from an attacker stays plain text."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ def message(*outcomes: JobResult, past: dict[Pair, Past] | None = None, good: bo
     return write_message(outcomes, past or {}, good=good, host="db1", config=CONFIG)
 
 
-def test_what_failed_since_when_and_what_to_do() -> None:
+def test_a_message_says_what_failed_since_when_and_what_to_do() -> None:
     past = {("shop", "nas"): Past(True, NIGHT - timedelta(days=3, hours=1)), ("shop", "new"): Past(False, None)}
     told = message(
         result("nas", DumpFailed("pg_dump failed.")),
@@ -42,47 +42,47 @@ def test_what_failed_since_when_and_what_to_do() -> None:
 shop at nas: pg_dump failed.
     There has been no good run since 2026-11-22 01:30 UTC, 3 days ago.
 shop at offsite: It failed.
-    The newest earlier backup there dates from 2026-11-24 02:30 UTC, 24 hours ago.
+    The newest earlier backup there is from 2026-11-24 02:30 UTC, 24 hours ago.
 shop at new: Unexpected KeyError. The log of the run says more.
     pgstow knows of no good backup there.
 shop at tape: It failed.
-    The newest earlier backup there dates from 2026-11-25 02:25 UTC, 5 minutes ago.
+    The newest earlier backup there is from 2026-11-25 02:25 UTC, 5 minutes ago.
 Good: 1.
 What to do on that machine:
-    pgstow config check --connect --config /etc/pgstow/pgstow.toml    says what is wrong
+    pgstow config check --connect --config /etc/pgstow/pgstow.toml    finds the cause
     pgstow run --config /etc/pgstow/pgstow.toml shop    backs up again""",
         good=False,
     )
 
 
-def test_damage_is_no_reason_to_remove_what_is_older() -> None:
+def test_a_message_on_damage_advises_against_removing_older_backups() -> None:
     told = message(result(error=BackupDamaged("It is damaged.")))
     assert told is not None
     assert told.title == "pgstow on db1: shop at nas FAILED"
-    assert "Remove no older backup until you know why" in told.body
+    assert "Remove no older backup until you know the cause" in told.body
 
 
-def test_a_store_that_failed_is_not_said_to_lack_good_backups() -> None:
+def test_a_message_does_not_say_that_a_failed_store_has_no_good_backups() -> None:
     told = message(result(error=StorageError("s3://bucket: the store refused")))
     assert told is not None
     assert "didn't ask this store for earlier backups" in told.body
     assert "no good backup" not in told.body
 
 
-def test_a_good_run_is_told_only_after_one_that_failed() -> None:
+def test_a_good_run_is_reported_only_after_a_failed_run() -> None:
     assert message(result(), good=True) is None
     assert message(result(), past={("shop", "nas"): Past(True, NIGHT)}, good=True) is None
     told = message(result(), result("new"), past={("shop", "nas"): Past(False, None)}, good=True)
     assert told == Message("pgstow on db1: backups are good again", "Good again: shop at nas.", good=True)
 
 
-def test_a_run_that_was_stopped_after_its_work() -> None:
+def test_a_run_that_was_stopped_after_its_work_is_reported() -> None:
     told = message(result())
     assert told is not None
     assert (told.title, told.good) == ("pgstow on db1: the run was stopped", False)
 
 
-def test_it_stays_short() -> None:
+def test_a_message_on_many_failures_stays_short() -> None:
     told = message(*[result(str(number), PipelineError("x" * 10**6)) for number in range(2000)])
     assert told is not None
     assert "And 1,990 more." in told.body
@@ -95,7 +95,7 @@ ATTACK = (
 )
 
 
-def test_words_of_an_attacker_are_only_words() -> None:
+def test_text_of_an_attacker_becomes_plain_text() -> None:
     text = harmless(ATTACK)
     assert text.isprintable()
     for markup in ("<", ">", "@", "[", "]", "http:", "https:", "HTTP:", "ftp:", "www."):
@@ -115,8 +115,10 @@ def test_words_of_an_attacker_are_only_words() -> None:
         ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#general", "a &amp; *b* `c`"),
     ],
 )
-def test_apprise_escapes_for_services_that_take_markup(url: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So the range of versions in pyproject.toml is right: Apprise 1 doesn't."""
+def test_apprise_escapes_messages_for_services_with_markup(
+    url: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apprise 1 doesn't escape, so the version range in pyproject.toml must exclude it."""
     service = Apprise.instantiate(url)
     assert service is not None
     sent: list[str] = []

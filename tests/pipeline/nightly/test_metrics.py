@@ -1,4 +1,4 @@
-"""The textfile, read as Prometheus reads it."""
+"""Tests of the textfile, read as Prometheus reads it."""
 
 import itertools
 import stat
@@ -51,7 +51,7 @@ def bad(database: str = "shop", destination: str = "nas", *, hours: int = 24) ->
 
 
 def samples(path: Path) -> dict[str, dict[tuple[str, ...], float]]:
-    """By metric and its labels' values. Fails where the file isn't what the collector takes."""
+    """Return the values by metric and by its labels' values. Fails if the collector would refuse the file."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(path.read_text("utf-8")):
         assert family.type == "gauge"
@@ -79,7 +79,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "pgstow.prom"
 
 
-def test_what_it_says(path: Path) -> None:
+def test_the_file_has_the_metrics_of_a_good_run(path: Path) -> None:
     write_textfile(path, [good(level=Level.ARCHIVE)], [("shop", "nas")])
     assert values(path) == {
         "last_attempt_timestamp_seconds": MOMENT.timestamp(),
@@ -98,7 +98,7 @@ def test_what_it_says(path: Path) -> None:
     assert list(samples(path)["pgstow_last_verified_timestamp_seconds"]) == [("shop", "nas", "archive")]
 
 
-def test_until_when_the_last_backup_is_locked(path: Path) -> None:
+def test_the_file_says_until_when_the_last_backup_is_locked(path: Path) -> None:
     until = MOMENT + timedelta(days=30)
     locked = JobResult("shop", "nas", MOMENT, manifest(5).model_copy(update={"retained_until": until}))
     write_textfile(path, [locked], [("shop", "nas")])
@@ -107,7 +107,7 @@ def test_until_when_the_last_backup_is_locked(path: Path) -> None:
     assert values(path)["retained_until_timestamp_seconds"] == 0
 
 
-def test_what_is_known_survives_a_run_that_fails(path: Path) -> None:
+def test_the_metrics_of_the_last_success_stay_after_a_failed_run(path: Path) -> None:
     known = [("shop", "nas")]
     write_textfile(path, [good(level=Level.BYTES)], known)
     before = values(path)
@@ -120,14 +120,14 @@ def test_what_is_known_survives_a_run_that_fails(path: Path) -> None:
     assert list(samples(path)["pgstow_last_verified_timestamp_seconds"]) == [("shop", "nas", "restore")]
 
 
-def test_a_run_of_some_databases_keeps_the_others_and_drops_what_is_gone(path: Path) -> None:
+def test_a_run_of_some_databases_keeps_the_metrics_of_others_and_drops_unknown_pairs(path: Path) -> None:
     pairs = [("shop", "nas"), ("shop", "offsite"), ("server", "nas")]
     write_textfile(path, [good(*pair) for pair in pairs], pairs)
     write_textfile(path, [bad("shop", "nas")], pairs[:2])
     assert samples(path)["pgstow_last_attempt_success"] == {("shop", "nas"): 0, ("shop", "offsite"): 1}
 
 
-def test_a_backup_that_is_not_good_is_no_success(path: Path) -> None:
+def test_a_backup_that_is_not_good_does_not_count_as_success(path: Path) -> None:
     made = JobResult("shop", "nas", MOMENT, manifest(5), error=DumpFailed("The verification failed."))
     write_textfile(path, [made], [("shop", "nas")])
     assert values(path)["last_success_timestamp_seconds"] == 0
@@ -135,7 +135,7 @@ def test_a_backup_that_is_not_good_is_no_success(path: Path) -> None:
     assert values(path)["rows"] == 5
 
 
-def test_it_is_replaced_whole_and_may_be_read_by_all(path: Path) -> None:
+def test_the_file_is_replaced_at_once_and_everybody_may_read_it(path: Path) -> None:
     path.write_text('pgstow_last_success_timestamp_seconds{database="a",destination="b"} 1e300\n')
     assert read_past(path) == {("a", "b"): Past(good=True, last_success=None)}
     path.write_text('garbage\npgstow_rows{database="shop"} x\n')
@@ -148,7 +148,7 @@ def test_it_is_replaced_whole_and_may_be_read_by_all(path: Path) -> None:
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_textfile(tmp_path / "none" / "pgstow.prom", [], [])
 
@@ -159,7 +159,9 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1) | st
 
 
 @given(st.lists(st.tuples(NAMES, NAMES), min_size=1, max_size=3, unique=True))
-def test_names_of_any_kind_come_back(tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]) -> None:
+def test_any_names_can_be_written_and_read(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+) -> None:
     path = tmp_path_factory.mktemp("textfile") / "pgstow.prom"
     write_textfile(path, [good(*pair, rows=number) for number, pair in enumerate(pairs)], pairs)
     for outcomes in itertools.repeat([], 2):

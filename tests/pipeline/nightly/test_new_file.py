@@ -1,4 +1,4 @@
-"""A new file says what was chosen, explains every key, and is as good as one written by hand."""
+"""Tests of new files: a file has the chosen settings, explains every key, and is valid."""
 
 import os
 import re
@@ -39,7 +39,7 @@ def test_every_key_is_explained(choices: Choices) -> None:
         assert sorted("".join(names) for names in named) == sorted(own)
 
 
-def test_it_says_what_was_chosen() -> None:
+def test_a_new_file_has_the_chosen_settings() -> None:
     assert tomllib.loads(compose(PLAIN)) == {
         "defaults": {},
         "destinations": {"s3": {"url": "s3://my-backups/postgres"}},
@@ -61,7 +61,7 @@ def test_it_says_what_was_chosen() -> None:
     }
 
 
-def test_the_retention_in_its_comments_is_one() -> None:
+def test_the_retention_in_the_comments_is_valid() -> None:
     without_marks = re.sub(r"^#(?=\[|\w)", "", compose(PLAIN), flags=re.MULTILINE)
     config = ConfigFile(Path("pgstow.toml"), without_marks).parse({})
     assert config.retention["default"].keep_daily == USUAL_RETENTION["keep_daily"]
@@ -74,14 +74,14 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1) | st.sampl
 
 @settings(deadline=None)
 @given(TEXTS, TEXTS, TEXTS)
-def test_names_of_any_kind_come_back(name: str, conninfo: str, url: str) -> None:
+def test_any_names_can_be_written_and_read(name: str, conninfo: str, url: str) -> None:
     content = tomllib.loads(compose(Choices(name, conninfo, {"folder": url}, cluster=url)))
     assert content["databases"] == {name: {"conninfo": conninfo}}
     assert content["destinations"] == {"folder": {"url": url}}
     assert content["defaults"] == {"cluster": url}
 
 
-def test_nobody_else_may_read_it_and_nothing_is_overwritten(tmp_path: Path) -> None:
+def test_only_the_owner_may_read_a_new_file_and_no_file_is_overwritten(tmp_path: Path) -> None:
     path, dangling = tmp_path / "pgstow.toml", tmp_path / "link"
     before = os.umask(0)
     try:

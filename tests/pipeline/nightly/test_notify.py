@@ -1,4 +1,4 @@
-"""Messages get through, and whoever gets none is told, without a secret."""
+"""Tests of messages: they arrive, and failures are reported without a secret."""
 
 import logging
 import os
@@ -30,7 +30,7 @@ def service() -> Iterator[JsonService]:
         service.ended.set()
 
 
-def test_by_http(service: JsonService) -> None:
+def test_messages_arrive_by_http(service: JsonService) -> None:
     recipient = Secret("PGSTOW_NOTIFY", service.url)
     assert send(recipient, BAD, PATIENCE) is None
     assert send(recipient, GOOD, PATIENCE) is None
@@ -38,7 +38,7 @@ def test_by_http(service: JsonService) -> None:
     assert told == [(BAD.title, BAD.body, "failure"), (GOOD.title, GOOD.body, "success")]
 
 
-def test_by_mail() -> None:
+def test_messages_arrive_by_mail() -> None:
     with serving(server := MailServer()):
         assert send(Secret("PGSTOW_MAIL", server.url), BAD, PATIENCE) is None
     [mail] = server.mails
@@ -48,10 +48,10 @@ def test_by_mail() -> None:
     assert text.get_content().strip().splitlines() == BAD.body.splitlines()
 
 
-def test_one_that_does_not_get_through_is_told_without_a_secret(
+def test_an_undeliverable_message_is_reported_without_a_secret(
     service: JsonService, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    words = "The message by JSON (the URL in PGSTOW_NOTIFY) did not get through"
+    words = "The message by JSON (the URL in PGSTOW_NOTIFY) could not be delivered"
     monitoring = Monitoring.model_validate(
         {"notify": [{"env": "PGSTOW_NOTIFY"}]}, context={"PGSTOW_NOTIFY": service.url}
     )
@@ -73,20 +73,20 @@ def test_one_that_does_not_get_through_is_told_without_a_secret(
 @pytest.mark.parametrize(
     "url", ["hunter2", "sl4ck://hunter2/hunter2", "slack://hunter2", "mailto://", "file:///etc/hunter2", "\0"]
 )
-def test_a_url_that_apprise_cannot_use(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_unusable_url_is_reported(url: str, capfd: pytest.CaptureFixture[str]) -> None:
     recipient = Secret("PGSTOW_NOTIFY", url)
     assert examine(recipient) == "Apprise can't use the URL in PGSTOW_NOTIFY."
     assert send(recipient, BAD, PATIENCE) == "No message was sent: Apprise can't use the URL in PGSTOW_NOTIFY."
     assert "hunter2" not in str(capfd.readouterr())
 
 
-def test_without_apprise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_apprise_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.nightly.notify.find_spec", lambda _: None)
     told = send(Secret("PGSTOW_NOTIFY", "json://localhost"), BAD, PATIENCE)
     assert told == "No message was sent: notify needs Apprise, which isn't installed: pip install apprise."
 
 
-def test_a_variable_that_is_missing_stops_no_run_but_is_told(tmp_path: Path) -> None:
+def test_a_missing_variable_stops_no_run_but_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "pgstow.toml"
     path.write_text(
         "monitoring.notify = [{ env = 'PGSTOW_NOTIFY' }]\ndestinations.nas.url = '/mnt'\ndatabases.shop.conninfo = ''\n"
@@ -100,15 +100,15 @@ def test_a_variable_that_is_missing_stops_no_run_but_is_told(tmp_path: Path) -> 
     assert call_pgstow("config", "check", "--config", path, env={"PGSTOW_NOTIFY": "json://localhost"}).exit_code == 0
 
 
-def test_a_message_on_demand(service: JsonService, tmp_path: Path) -> None:
+def test_config_check_sends_a_test_message(service: JsonService, tmp_path: Path) -> None:
     path = tmp_path / "pgstow.toml"
     path.write_text(
         "monitoring.notify = [{ env = 'PGSTOW_NOTIFY' }]\ndestinations.nas.url = '/mnt'\ndatabases.shop.conninfo = ''\n"
     )
     command = ("config", "check", "--notify", "--config", path)
     assert call_pgstow(*command, env={"PGSTOW_NOTIFY": service.url}).exit_code == 0
-    assert "messages get through" in service.messages[0]["title"]
+    assert "messages arrive" in service.messages[0]["title"]
     service.status = 404
     result = call_pgstow(*command, env={"PGSTOW_NOTIFY": service.url})
     assert result.exit_code == 10
-    assert "did not get through: the service answered with HTTP status 404." in result.stdout
+    assert "could not be delivered: the service answered with HTTP status 404." in result.stdout

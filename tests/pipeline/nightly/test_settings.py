@@ -1,4 +1,4 @@
-"""The published schema and docs/configuration.md say what the model has."""
+"""Tests that the published schema and docs/configuration.md match the model."""
 
 import json
 import re
@@ -27,14 +27,14 @@ REFERENCE = (ROOT / "docs" / "configuration.md").read_text("utf-8")
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```$", REFERENCE, re.DOTALL | re.MULTILINE)
 
 
-def test_the_published_schema_is_that_of_the_model() -> None:
+def test_the_published_schema_matches_the_model() -> None:
     published = json.loads((ROOT / "docs" / "config.schema.json").read_text("utf-8"))
     assert published == json.loads(json.dumps(config_schema())), "run make reference"
     jsonschema.Draft202012Validator.check_schema(published)
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
-def test_the_examples_are_good(text: str, tmp_path: Path) -> None:
+def test_the_examples_in_the_documentation_are_valid(text: str, tmp_path: Path) -> None:
     path = tmp_path / "pgstow.toml"
     path.write_text(re.sub("password_file = .*", "", text))
     jsonschema.validate(tomllib.loads(text), config_schema())
@@ -58,7 +58,7 @@ def test_there_are_examples() -> None:
         "[destinations.a]\nurl = { enw = 'A' }\n[databases.a]\nconninfo = ''",
     ],
 )
-def test_an_editor_is_told_what_is_wrong(text: str) -> None:
+def test_the_schema_refuses_wrong_files(text: str) -> None:
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(tomllib.loads(text), config_schema())
 

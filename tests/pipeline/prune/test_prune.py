@@ -1,4 +1,4 @@
-"""Pruning and collecting on a store: what goes, what stays, and that any interruption leaves nothing broken."""
+"""Tests of prune and gc on a store: which objects are removed and which stay. An interruption never leaves a broken backup."""
 
 import itertools
 import threading
@@ -45,7 +45,7 @@ def shelf() -> BackupBuilder:
     return BackupBuilder(MemoryBackend())
 
 
-def test_a_dropped_backup_goes_with_all_that_was_stored_for_it(shelf: BackupBuilder) -> None:
+def test_all_objects_of_a_dropped_backup_are_removed(shelf: BackupBuilder) -> None:
     old, new = shelf.add(DAY), shelf.add(0 * DAY)
     attestation = shelf.attest(old)
     upload(shelf.store, old.manifest_key + ".sig", b"")
@@ -69,7 +69,7 @@ def test_a_plan_changes_nothing(shelf: BackupBuilder) -> None:
     assert shelf.all_keys() == before
 
 
-def test_only_the_database_that_is_asked_for(shelf: BackupBuilder) -> None:
+def test_only_backups_of_the_requested_database_are_pruned(shelf: BackupBuilder) -> None:
     old, other = shelf.add(2 * DAY), shelf.add(2 * DAY, "blog")
     shelf.add(DAY)
     shelf.add(DAY, "blog")
@@ -78,7 +78,7 @@ def test_only_the_database_that_is_asked_for(shelf: BackupBuilder) -> None:
     assert run(shelf.store, PruneRequest(LAST.policy, database="blog")).backups == [other]
 
 
-def test_a_cluster_goes_whole_and_its_members_by_no_other_way(shelf: BackupBuilder) -> None:
+def test_a_cluster_and_its_members_are_removed_only_together(shelf: BackupBuilder) -> None:
     old, new = shelf.add_cluster(2 * DAY), shelf.add_cluster(DAY)
     alone = shelf.add(3 * DAY)
     assert run(shelf.store, PruneRequest(LAST.policy, database="shop")).backups == []
@@ -86,7 +86,7 @@ def test_a_cluster_goes_whole_and_its_members_by_no_other_way(shelf: BackupBuild
     assert shelf.committed() == {*new, alone}
 
 
-def test_a_record_of_other_members_than_those_that_are_there_is_damaged(shelf: BackupBuilder) -> None:
+def test_a_cluster_manifest_that_names_other_manifests_is_damaged(shelf: BackupBuilder) -> None:
     first, second = shelf.add_cluster(2 * DAY), shelf.add_cluster(DAY)
     member = second[1]
     data = shelf.manifest(member).model_copy(update={"tool": "another"})
@@ -96,7 +96,7 @@ def test_a_record_of_other_members_than_those_that_are_there_is_damaged(shelf: B
     assert shelf.committed() == {*first, *second}
 
 
-def test_what_was_proven_counts(shelf: BackupBuilder) -> None:
+def test_attestations_decide_which_backups_count(shelf: BackupBuilder) -> None:
     refs = [shelf.add(age * DAY) for age in (3, 2, 1)]
     shelf.attest(refs[0])
     shelf.attest(refs[1], good=False)
@@ -106,7 +106,7 @@ def test_what_was_proven_counts(shelf: BackupBuilder) -> None:
     assert run(shelf.store, PruneRequest(Policy(keep_last=1, only_verified=Level.BYTES))).backups == refs[:2]
 
 
-def test_a_bad_night_of_the_store_costs_no_backup_that_was_proven(shelf: BackupBuilder) -> None:
+def test_an_unreadable_object_for_one_night_drops_no_proven_backup(shelf: BackupBuilder) -> None:
     oldest, older, newest = (shelf.add(age * DAY) for age in (2, 1, 0))
     for ref in (oldest, older, newest):
         shelf.attest(ref, Level.BYTES, unreadable=[] if ref == newest else ["The store failed."])
@@ -117,17 +117,19 @@ def test_a_bad_night_of_the_store_costs_no_backup_that_was_proven(shelf: BackupB
     assert run(shelf.store, PruneRequest(higher)).backups == []
 
 
-def test_a_backup_that_was_committed_meanwhile_counts(shelf: BackupBuilder) -> None:
+def test_a_backup_that_was_committed_after_the_plan_counts(shelf: BackupBuilder) -> None:
     old, new = shelf.add(2 * DAY), shelf.add(DAY)
     approved = plan(LAST, shelf.store, lambda _: None, NOW)
     latest = shelf.add(0 * DAY, uses=[old])
     pruned = prune(LAST, approved, shelf.store, lambda _: None, NOW)
     assert pruned.backups == []
     assert pruned.spared == [old]
-    assert shelf.committed() == {old, new, latest}, "also what the new plan would drop, and nobody has seen"
+    assert shelf.committed() == {old, new, latest}, (
+        "a backup that only the new plan drops stays, because nobody approved it"
+    )
 
 
-def test_a_manifest_that_cannot_be_read_is_told_and_keeps_its_database(shelf: BackupBuilder) -> None:
+def test_an_unreadable_manifest_is_reported_and_keeps_its_databases_backups(shelf: BackupBuilder) -> None:
     refs = [shelf.add(age * DAY) for age in (3, 2, 1)]
     damaged = shelf.ref(4 * DAY)
     upload(shelf.store, damaged.manifest_key, b"")
@@ -138,7 +140,7 @@ def test_a_manifest_that_cannot_be_read_is_told_and_keeps_its_database(shelf: Ba
     assert run(shelf.store).backups == []
 
 
-def test_a_locked_manifest_leaves_its_backup_whole(shelf: BackupBuilder) -> None:
+def test_a_backup_with_a_locked_manifest_keeps_all_its_objects(shelf: BackupBuilder) -> None:
     assert isinstance(shelf.store, MemoryBackend)
     old = shelf.add_cluster(2 * DAY)
     shelf.add_cluster(DAY)
@@ -150,7 +152,7 @@ def test_a_locked_manifest_leaves_its_backup_whole(shelf: BackupBuilder) -> None
     assert run(shelf.store).backups == old
 
 
-def test_a_locked_object_is_told_and_stays_until_it_is_free(shelf: BackupBuilder) -> None:
+def test_a_locked_object_is_reported_and_stays_until_its_lock_ends(shelf: BackupBuilder) -> None:
     assert isinstance(shelf.store, MemoryBackend)
     old, new = shelf.add(2 * DAY), shelf.add(DAY)
     locked = old.data_prefix + "0.dat.00000.zst"
@@ -166,7 +168,7 @@ def test_a_locked_object_is_told_and_stays_until_it_is_free(shelf: BackupBuilder
 
 
 class Denying(MemoryBackend):
-    """Attestations may not be read."""
+    """A store that denies access to attestations."""
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         if prefix.startswith("attestations/"):
@@ -174,7 +176,7 @@ class Denying(MemoryBackend):
         return super().list(prefix)
 
 
-def test_nothing_is_pruned_where_not_all_can_be_read() -> None:
+def test_nothing_is_pruned_if_attestations_cannot_be_read() -> None:
     shelf = BackupBuilder(Denying())
     shelf.add(DAY)
     shelf.add(0 * DAY)
@@ -202,7 +204,7 @@ ODD_KEYS = [
 ]
 
 
-def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing() -> None:
+def test_foreign_keys_are_reported_and_ignored() -> None:
     objects: dict[str, tuple[ObjectInfo, bytes]] = {}
     shelf = BackupBuilder(MemoryBackend(objects=objects))
     old, new = shelf.add(DAY), shelf.add(0 * DAY)
@@ -224,7 +226,7 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing() -> None:
     assert pruned.backups == [old]
     assert pruned.removed.odd == below[:1]
     find_leftovers(GcRequest(), shelf.store, told.append, NOW)
-    assert "is no name that pgstow gives to a backup's object" in str(told)
+    assert "is not a name that pgstow gives to a backup's object" in str(told)
     collected = run_gc(shelf.store)
     assert collected.objects == 2
     assert sorted(collected.odd) == sorted(below[:2])
@@ -233,8 +235,8 @@ def test_keys_that_no_pgstow_wrote_are_told_and_stop_nothing() -> None:
     assert find_backup(shelf.store, BackupSelector()).backup_id == new.backup_id
 
 
-def test_what_cannot_be_true_takes_no_place_and_stays(shelf: BackupBuilder) -> None:
-    """Each as a writer of the bucket would make it: newer than the real backups, so that it would be the one to keep."""
+def test_implausible_backups_stay_and_replace_no_other_backup(shelf: BackupBuilder) -> None:
+    """Somebody who can write to the bucket forged them. Each is newer than the real backups, so a rule would keep it in their place."""
     store, real = shelf.store, [shelf.add(age * DAY) for age in (2, 1)]
     template = shelf.manifest(real[1])
 
@@ -282,8 +284,8 @@ def test_what_cannot_be_true_takes_no_place_and_stays(shelf: BackupBuilder) -> N
     assert len(told) == len(bogus)
 
 
-def test_by_this_machines_clock_alone_the_future_is_none_either(shelf: BackupBuilder) -> None:
-    """In a folder, whoever writes a file sets its time."""
+def test_backups_from_the_future_by_this_machines_clock_are_not_believed(shelf: BackupBuilder) -> None:
+    """In a folder, anybody who writes a file can set its time."""
     refs = [shelf.add(age * DAY) for age in (2, 1, 0)]
     listed = [ListedManifest(ref, LATER, 1) for ref in refs]
     early = NOW - timedelta(hours=1)
@@ -293,7 +295,7 @@ def test_by_this_machines_clock_alone_the_future_is_none_either(shelf: BackupBui
     assert [entry.problem for entry in read_catalog(shelf.store, listed, NOW - timedelta(minutes=14))] == [None] * 3
 
 
-def test_what_an_interrupted_backup_left_goes_once_it_is_old(shelf: BackupBuilder) -> None:
+def test_old_leftovers_of_an_interrupted_backup_are_removed(shelf: BackupBuilder) -> None:
     committed = shelf.add(9 * DAY)
     left, elsewhere = shelf.ref(3 * DAY), shelf.ref(3 * DAY, "blog")
     shelf.objects(left, 3)
@@ -308,22 +310,22 @@ def test_what_an_interrupted_backup_left_goes_once_it_is_old(shelf: BackupBuilde
 
 
 @pytest.mark.parametrize("age", [-2 * DAY, 0 * DAY])
-def test_what_may_be_under_way_stays(shelf: BackupBuilder, age: timedelta) -> None:
-    """By its beginning, also one of the future; or by its newest object, which was stored just now."""
+def test_objects_of_a_backup_that_may_be_running_stay(shelf: BackupBuilder, age: timedelta) -> None:
+    """A backup may be running if it began just now or in the future, or if its newest object was stored just now."""
     shelf.objects(shelf.ref(age))
     newest = max(info.modified for info in shelf.store.list())
     [begun_now] = find_leftovers(GcRequest(), shelf.store, lambda _: None, min(NOW, newest))
-    assert begun_now.kept == "perhaps under way"
+    assert begun_now.kept == "perhaps still running"
     old = BackupBuilder(MemoryBackend())
     old.objects(old.ref(900 * DAY))
     stored = max(info.modified for info in old.store.list())
     [still_at_it] = find_leftovers(GcRequest(), old.store, lambda _: None, stored + timedelta(hours=23))
-    assert still_at_it.kept == "perhaps under way"
+    assert still_at_it.kept == "perhaps still running"
     [given_up] = find_leftovers(GcRequest(), old.store, lambda _: None, max(stored, NOW) + timedelta(hours=25))
     assert given_up.kept is None
 
 
-def test_what_a_backup_uses_is_no_leftover(shelf: BackupBuilder) -> None:
+def test_objects_that_a_backup_uses_are_not_leftovers(shelf: BackupBuilder) -> None:
     old, damaged = shelf.add(3 * DAY), shelf.ref(2 * DAY, "blog")
     shelf.add(2 * DAY, uses=[old])
     shelf.store.delete([old.manifest_key])
@@ -334,7 +336,7 @@ def test_what_a_backup_uses_is_no_leftover(shelf: BackupBuilder) -> None:
     assert shelf.all_keys() == before
 
 
-def test_a_backup_that_is_committed_while_gc_asks_is_spared(shelf: BackupBuilder) -> None:
+def test_a_backup_that_is_committed_while_gc_asks_stays(shelf: BackupBuilder) -> None:
     ref = shelf.add(3 * DAY)
     manifest = shelf.store.get(ref.manifest_key)
     shelf.store.delete([ref.manifest_key])
@@ -345,7 +347,7 @@ def test_a_backup_that_is_committed_while_gc_asks_is_spared(shelf: BackupBuilder
     assert shelf.committed() == {ref}
 
 
-def test_gc_stops_where_a_listing_leaves_out_a_manifest() -> None:
+def test_gc_stops_if_a_listing_lacks_a_manifest() -> None:
     class Lying(MemoryBackend):
         hidden = ""
 
@@ -373,7 +375,7 @@ def test_gc_stops_where_a_listing_leaves_out_a_manifest() -> None:
 
 
 class Interrupted(MemoryBackend):
-    """Fails for good at a call, and looks after each deletion whether every backup that there is still has its objects."""
+    """A store that fails from one call on. After each deletion, it checks that every committed backup still has its objects."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -423,7 +425,7 @@ class Interrupted(MemoryBackend):
                         self.broken.append(f"{key} lacks {stored.key}")
 
 
-def test_nothing_is_removed_before_all_was_listed_and_read() -> None:
+def test_nothing_is_removed_before_everything_is_listed_and_read() -> None:
     store = Interrupted()
     shelf = BackupBuilder(store)
     for age in (3, 2, 1):
@@ -451,7 +453,7 @@ def test_nothing_is_removed_before_all_was_listed_and_read() -> None:
             assert shelf.all_keys() == before
 
 
-def test_interrupted_at_any_call_it_ends_the_same() -> None:
+def test_pruning_again_after_an_interruption_at_any_call_gives_the_same_result() -> None:
     def fill(shelf: BackupBuilder) -> None:
         for age in (2, 1):
             old = shelf.add(age * 7 * DAY)
@@ -482,7 +484,7 @@ def test_interrupted_at_any_call_it_ends_the_same() -> None:
 
 @st.composite
 def fillings(draw: st.DrawFn) -> Callable[[BackupBuilder], None]:
-    """Fills a shelf: each time in the same way."""
+    """Return a function that adds backups, the same backups each time."""
     alone = draw(
         st.lists(
             st.tuples(st.integers(0, 40), st.sampled_from(["shop", "blog"]), st.integers(0, 3), st.integers(0, 6)),
@@ -523,7 +525,7 @@ def fillings(draw: st.DrawFn) -> Callable[[BackupBuilder], None]:
     ),
     st.integers(0, 150),
 )
-def test_wherever_it_is_interrupted_it_ends_the_same(
+def test_any_store_ends_the_same_after_an_interruption(
     fill: Callable[[BackupBuilder], None], policy: Policy, calls: int
 ) -> None:
     request, steady, store = PruneRequest(policy), MemoryBackend(), Interrupted()

@@ -1,4 +1,4 @@
-"""The plan of what to keep: by examples, and by what holds for any backups, policy and clock."""
+"""Tests of the plan of backups to keep: with examples, and with properties for any backups, policies and clocks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ def backup(moment: datetime, database: str = "shop", **fields: Any) -> Backup:
 
 
 def daily(days: int, **fields: Any) -> list[Backup]:
-    """One a night, the newest first."""
+    """Return a backup for each night, the newest first."""
     return [backup(NOW - number * DAY, **fields) for number in range(days)]
 
 
@@ -41,19 +41,19 @@ def why(decisions: Sequence[Decision], of: Backup) -> tuple[str, ...]:
     return reasons
 
 
-def test_the_newest_of_each_day_and_month() -> None:
+def test_the_newest_backup_of_each_day_and_month_stays() -> None:
     nights = daily(60)
     noon = backup(NOW - 12 * timedelta(hours=1))
     plan = plan_prune([*nights, noon], Policy(keep_daily=3, keep_monthly=2), NOW)
     assert kept(plan) == {nights[0].ref, noon.ref, nights[2].ref, nights[25].ref}
-    assert why(plan, nights[0]) == ("newest good", "daily 2026-11-25", "monthly 2026-11")
+    assert why(plan, nights[0]) == ("newest good backup", "daily 2026-11-25", "monthly 2026-11")
     assert why(plan, noon) == ("daily 2026-11-24",)
     assert why(plan, nights[25]) == ("monthly 2026-10",)
     assert why(plan, nights[1]) == ("no rule keeps it",)
 
 
 def test_spans_without_a_backup_do_not_count() -> None:
-    """As in restic: the last three days that have one, however long ago."""
+    """As in restic, the last three days that have a backup count, even if they are long ago."""
     old = [backup(NOW - number * 100 * DAY) for number in range(5)]
     assert kept(plan_prune(old, Policy(keep_daily=3), NOW)) == {one.ref for one in old[:3]}
 
@@ -73,26 +73,26 @@ def test_spans_begin_in_utc(rule: str, earlier: str, later: str, span: str) -> N
     policy, now = Policy(**{f"keep_{rule}": 2}), NOW + 365 * DAY  # type: ignore[arg-type]
     plan = plan_prune([one, two], policy, now)
     assert kept(plan) == {one.ref, two.ref}
-    assert why(plan, two) == ("newest good", f"{rule} {span}")
+    assert why(plan, two) == ("newest good backup", f"{rule} {span}")
     same = backup(two.snapshot_at + timedelta(seconds=1))
     assert kept(plan_prune([two, same], policy, now)) == {same.ref}
 
 
-def test_within_counts_back_from_the_newest_not_from_now() -> None:
+def test_keep_within_counts_back_from_the_newest_backup() -> None:
     nights = daily(10)
     plan = plan_prune(nights, Policy(keep_within=3 * DAY), NOW + 1000 * DAY)
     assert kept(plan) == {one.ref for one in nights[:3]}
     assert why(plan, nights[2]) == ("within 3 days",)
 
 
-def test_tags() -> None:
+def test_backups_with_a_kept_tag_stay() -> None:
     old = backup(NOW - 900 * DAY, tags=frozenset({"before-migration", "x"}))
     plan = plan_prune([*daily(3), old], Policy(keep_tagged=frozenset({"before-migration"})), NOW)
     assert why(plan, old) == ("tagged before-migration",)
     assert len(kept(plan)) == 2
 
 
-def test_parts_do_not_count_as_the_whole() -> None:
+def test_partial_backups_form_their_own_series() -> None:
     whole = daily(3)
     part = replace(daily(1, suffix="bbbbbb")[0], selection=("schema",))
     plan = plan_prune([*whole, part], Policy(keep_last=1), NOW)
@@ -115,8 +115,8 @@ def test_parts_do_not_count_as_the_whole() -> None:
     assert selection_of(as_files) == selection_of(options)
 
 
-def test_a_cluster_counts_as_one() -> None:
-    """Its members are kept or dropped with it, and no rule counts them as backups of their own."""
+def test_a_cluster_counts_as_one_backup() -> None:
+    """Its members are kept or dropped together with it, and no rule counts them as separate backups."""
     everything, records = [], []
     for number in range(3):
         members = [backup(NOW - number * DAY, name) for name in (GLOBALS, "shop", "blog")]
@@ -138,26 +138,26 @@ def test_a_cluster_that_lacks_a_member_is_not_good() -> None:
     assert kept(plan) == {whole.ref}
 
 
-def test_what_is_not_verified_counts_for_nothing() -> None:
+def test_with_only_verified_other_backups_do_not_count() -> None:
     nights = daily(6)
     nights[2] = replace(nights[2], verified=Level.RESTORE)
     nights[3] = replace(nights[3], verified=Level.BYTES)
     nights[4] = replace(nights[4], verified=Level.ARCHIVE)
     plan = plan_prune(nights, Policy(keep_last=2, only_verified=Level.ARCHIVE), NOW)
     assert kept(plan) == {nights[number].ref for number in (0, 1, 2, 4)}
-    assert why(plan, nights[0]) == ("newer than the newest good",)
-    assert why(plan, nights[2]) == ("newest good", "last 2")
-    assert why(plan, nights[3]) == ("not verified by level archive",)
-    assert why(plan, nights[5]) == ("not verified by level archive",)
+    assert why(plan, nights[0]) == ("newer than the newest good backup",)
+    assert why(plan, nights[2]) == ("newest good backup", "last 2")
+    assert why(plan, nights[3]) == ("not verified at level archive or higher",)
+    assert why(plan, nights[5]) == ("not verified at level archive or higher",)
 
 
-def test_without_a_good_one_all_stay() -> None:
+def test_all_backups_stay_if_none_is_good() -> None:
     nights = daily(4)
     plan = plan_prune(nights, Policy(keep_last=1, only_verified=Level.BYTES), NOW)
-    assert [one.reasons for one in plan] == [("no good one yet",)] * 4
+    assert [one.reasons for one in plan] == [("no good backup yet",)] * 4
 
 
-def test_what_is_of_the_server_is_verified_as_far_as_it_can_be() -> None:
+def test_for_scripts_of_a_server_level_archive_is_enough() -> None:
     globals_ = [backup(NOW - number * DAY, GLOBALS, verified=Level.ARCHIVE) for number in range(2)]
     plan = plan_prune(globals_, Policy(keep_last=1, only_verified=Level.RESTORE), NOW)
     assert kept(plan) == {globals_[0].ref}
@@ -170,24 +170,24 @@ def test_what_is_of_the_server_is_verified_as_far_as_it_can_be() -> None:
         assert good == (level is Level.RESTORE)
 
 
-def test_a_damaged_one_is_not_the_newest_good() -> None:
+def test_a_damaged_backup_is_not_the_newest_good_backup() -> None:
     nights = daily(3)
     nights[0] = replace(nights[0], damaged=True)
     nights[2] = replace(nights[2], damaged=True)
     plan = plan_prune(nights, Policy(keep_last=1), NOW)
-    assert why(plan, nights[0]) == ("newer than the newest good",)
-    assert why(plan, nights[1]) == ("newest good", "last 1")
+    assert why(plan, nights[0]) == ("newer than the newest good backup",)
+    assert why(plan, nights[1]) == ("newest good backup", "last 1")
     assert why(plan, nights[2]) == ("damaged",)
 
 
-def test_what_could_not_be_read_takes_nobodys_place_and_is_not_given_up() -> None:
+def test_an_unreadable_backup_replaces_no_other_and_stays() -> None:
     newest, second, third, fourth = daily(4)
     unread: dict[str, Any] = {"unread_at": NOW}
 
     plan = plan_prune([replace(newest, **unread), second, third, fourth], Policy(keep_last=1), NOW)
     assert kept(plan) == {newest.ref, second.ref}
-    unproven = "not all of it could be read as it was stored on 2026-11-25"
-    assert why(plan, newest) == ("newer than the newest good", f"last 1, though {unproven}")
+    unproven = "on 2026-11-25, a part could not be read as it was stored"
+    assert why(plan, newest) == ("newer than the newest good backup", f"last 1, though {unproven}")
 
     plan = plan_prune([newest, replace(second, **unread), third, fourth], Policy(keep_last=2), NOW)
     assert kept(plan) == {newest.ref, second.ref, third.ref}
@@ -201,7 +201,7 @@ def test_what_could_not_be_read_takes_nobodys_place_and_is_not_given_up() -> Non
     assert all(one.keep for one in plan)
 
 
-def test_a_record_of_a_member_that_could_not_be_read() -> None:
+def test_a_cluster_with_an_unreadable_member_is_unproven() -> None:
     old, new = ([backup(moment, name) for name in (GLOBALS, "shop")] for moment in (NOW - DAY, NOW))
     new[1] = replace(new[1], unread_at=NOW)
     records = [backup(two[0].snapshot_at, CLUSTER, members=tuple(one.ref for one in two)) for two in (old, new)]
@@ -209,7 +209,7 @@ def test_a_record_of_a_member_that_could_not_be_read() -> None:
     assert all(one.keep for one in plan)
 
 
-def test_what_is_locked_stays() -> None:
+def test_locked_backups_stay() -> None:
     nights = daily(4)
     nights[1] = replace(nights[1], retained_until=NOW + DAY)
     nights[2] = replace(nights[2], retained_until=NOW)
@@ -228,7 +228,7 @@ def test_a_locked_member_keeps_all_of_its_cluster() -> None:
     assert member.ref in kept(plan)
 
 
-def test_whose_objects_a_kept_one_uses_stays_through_any_number_of_steps() -> None:
+def test_backups_whose_objects_a_kept_backup_uses_stay() -> None:
     nights = daily(4)
     nights[0] = replace(nights[0], uses=frozenset({nights[1].ref}))
     nights[1] = replace(nights[1], uses=frozenset({nights[2].ref}))
@@ -238,7 +238,7 @@ def test_whose_objects_a_kept_one_uses_stays_through_any_number_of_steps() -> No
     assert kept(plan) == {one.ref for one in nights[:3]}
 
 
-def test_what_cannot_be_read_stays_with_all_that_it_may_need() -> None:
+def test_a_backup_with_an_unreadable_manifest_stays_with_all_that_it_may_need() -> None:
     nights, others = daily(3), daily(3, database="blog")
     unreadable = BackupRef("prod", "shop", "20261101T000000Z-cccccc")
     plan = plan_prune([*nights, *others], Policy(keep_last=1), NOW, [unreadable])
@@ -251,19 +251,19 @@ def test_what_cannot_be_read_stays_with_all_that_it_may_need() -> None:
     assert len(kept(plan)) == 7
 
 
-def test_backups_of_the_future_stay_and_take_nobodys_place() -> None:
+def test_backups_from_the_future_stay_and_replace_no_other() -> None:
     nights = daily(3)
     future = [backup(NOW + number * 400 * DAY) for number in (1, 2)]
     policy = Policy(keep_last=2, keep_within=2 * DAY)
     plan = plan_prune([*nights, *future], policy, NOW)
     assert kept(plan) == {one.ref for one in future} | kept(plan_prune(nights, policy, NOW))
-    assert why(plan, future[0]) == ("of the future, by this machine's clock",)
+    assert why(plan, future[0]) == ("from the future, by this machine's clock",)
 
 
 def test_an_empty_policy_keeps_everything() -> None:
     assert len(kept(plan_prune(daily(3), Policy(only_verified=Level.BYTES), NOW))) == 3
     assert Policy(only_verified=Level.BYTES).is_empty
-    with pytest.raises(InvalidRequest, match="can't be below 0"):
+    with pytest.raises(InvalidRequest, match="can't be negative"):
         Policy(keep_daily=-1)
 
 
@@ -290,7 +290,7 @@ def policies(draw: st.DrawFn) -> Policy:
 
 @st.composite
 def stores(draw: st.DrawFn) -> list[Backup]:
-    """Backups alone and in clusters, some of them damaged, proven, locked, or with objects of others."""
+    """Return single backups and clusters. Some are damaged, proven or locked, or use objects of other backups."""
     found: list[Backup] = []
 
     def add(moment: datetime, database: str, **fields: Any) -> Backup:
@@ -328,7 +328,7 @@ def heads(backups: Sequence[Backup]) -> list[Backup]:
 
 
 def is_good(one: Backup, policy: Policy, backups: Sequence[Backup]) -> bool:
-    """In this test's own words."""
+    """True if the backup is good. This is written independently of the code under test."""
     by_ref = {each.ref: each for each in backups}
     if one.damaged or one.unread_at:
         return False
@@ -367,7 +367,7 @@ def test_a_series_without_a_good_backup_loses_none(backups: list[Backup], policy
 
 @UNHURRIED
 @given(stores(), policies())
-def test_no_kept_backup_loses_what_it_uses(backups: list[Backup], policy: Policy) -> None:
+def test_no_kept_backup_loses_objects_that_it_uses(backups: list[Backup], policy: Policy) -> None:
     stays = kept(plan_prune(backups, policy, NOW))
     there = {one.ref for one in backups}
     for one in backups:
@@ -377,7 +377,7 @@ def test_no_kept_backup_loses_what_it_uses(backups: list[Backup], policy: Policy
 
 @UNHURRIED
 @given(stores(), policies())
-def test_members_share_the_fate_of_their_cluster(backups: list[Backup], policy: Policy) -> None:
+def test_members_are_kept_or_dropped_with_their_cluster(backups: list[Backup], policy: Policy) -> None:
     stays = kept(plan_prune(backups, policy, NOW))
     there = {one.ref for one in backups}
     for one in backups:
@@ -386,8 +386,10 @@ def test_members_share_the_fate_of_their_cluster(backups: list[Backup], policy: 
 
 @UNHURRIED
 @given(stores(), policies(), st.data())
-def test_what_is_not_believed_never_makes_more_go(backups: list[Backup], policy: Policy, data: st.DataObject) -> None:
-    """Whatever a forger's manifests say: also that real backups are their members, or that they use objects of real ones."""
+def test_a_backup_that_is_not_believed_never_makes_the_plan_drop_more(
+    backups: list[Backup], policy: Policy, data: st.DataObject
+) -> None:
+    """A forged manifest may say anything, even that real backups are its members or that it uses objects of real backups."""
     chosen = data.draw(st.lists(st.sampled_from(backups), unique_by=lambda one: one.ref) if backups else st.just([]))
     refs = [one.ref for one in backups]
     forged = [
@@ -419,7 +421,7 @@ def test_what_is_not_believed_never_makes_more_go(backups: list[Backup], policy:
 
 @UNHURRIED
 @given(stores(), policies(), policies())
-def test_another_rule_never_drops_more(backups: list[Backup], policy: Policy, other: Policy) -> None:
+def test_an_additional_rule_never_drops_more(backups: list[Backup], policy: Policy, other: Policy) -> None:
     assume(not policy.is_empty)
     more = Policy(
         **{
@@ -442,8 +444,8 @@ def test_pruning_again_drops_nothing(backups: list[Backup], policy: Policy) -> N
 
 @UNHURRIED
 @given(stores(), policies())
-def test_whatever_the_future_holds_the_past_is_judged_the_same(backups: list[Backup], policy: Policy) -> None:
-    """Backups by a clock that was ahead neither go nor take the place of others."""
+def test_backups_from_the_future_do_not_change_other_decisions(backups: list[Backup], policy: Policy) -> None:
+    """If a clock was ahead, the backups made by it are not dropped, and they replace no other backups."""
     alone = [one for one in heads(backups) if not one.members and not one.uses]
     past = [one for one in alone if one.snapshot_at <= NOW]
     plan = plan_prune(alone, policy, NOW)
@@ -453,7 +455,9 @@ def test_whatever_the_future_holds_the_past_is_judged_the_same(backups: list[Bac
 
 @UNHURRIED
 @given(stores(), policies(), st.integers(-2000, 2000))
-def test_however_wrong_the_clock_a_series_keeps_a_good_backup(backups: list[Backup], policy: Policy, days: int) -> None:
+def test_a_series_keeps_a_good_backup_even_if_the_clock_is_wrong(
+    backups: list[Backup], policy: Policy, days: int
+) -> None:
     unlocked = [replace(one, retained_until=None) for one in backups]
     stays = kept(plan_prune(unlocked, policy, NOW + days * DAY))
     for series in {(one.ref.database, one.selection) for one in heads(unlocked)}:
@@ -465,7 +469,7 @@ def test_however_wrong_the_clock_a_series_keeps_a_good_backup(backups: list[Back
 
 @UNHURRIED
 @given(stores(), policies())
-def test_every_backup_is_decided_once_with_a_reason(backups: list[Backup], policy: Policy) -> None:
+def test_every_backup_gets_one_decision_with_a_reason(backups: list[Backup], policy: Policy) -> None:
     plan = plan_prune(backups, policy, NOW)
     assert sorted(one.ref.manifest_key for one in plan) == sorted(one.ref.manifest_key for one in backups)
     assert all(one.reasons for one in plan)

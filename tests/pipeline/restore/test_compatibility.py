@@ -1,4 +1,4 @@
-"""Whoever follows what an error advises gets the restore, or one last word: no advice leads back to an error seen before."""
+"""Tests that a user who follows the advice of errors gets a restore or a final error. No advice leads back to an earlier error."""
 
 import itertools
 import re
@@ -18,7 +18,7 @@ MAJORS = range(14, 19)
 
 @dataclass(frozen=True)
 class Attempt:
-    """A restore, as somebody tries it who has these programs and does what errors say."""
+    """A restore by a user who has these programs and follows the advice of errors."""
 
     server: int
     source: Source
@@ -44,7 +44,7 @@ class Attempt:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders with a pg_restore and a psql of each major version, which can do no more than say so."""
+    """Return a folder with a pg_restore and a psql of each major version, which only print their version."""
     folder = tmp_path_factory.mktemp("programs")
     for major, name in itertools.product(MAJORS, ("pg_restore", "psql")):
         program = folder / str(major) / name
@@ -54,7 +54,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_an_option_takes_a_pg_restore_that_has_it_or_is_refused(root: Path) -> None:
+def test_an_option_needs_a_pg_restore_that_has_it(root: Path) -> None:
     source = Source.model_construct(server_version="15.1", pg_dump_version="15.2")
 
     def find(server: int, options: RestoreOptions, *programs: int) -> int:
@@ -80,7 +80,7 @@ def test_an_option_takes_a_pg_restore_that_has_it_or_is_refused(root: Path) -> N
 
 @pytest.mark.parametrize("format_", ["directory", "plain"])
 @pytest.mark.parametrize("server", MAJORS)
-def test_advice_leads_to_a_restore_and_never_in_a_circle(root: Path, server: int, format_: str) -> None:
+def test_following_the_advice_of_errors_ends_without_repeating_an_error(root: Path, server: int, format_: str) -> None:
     for dumped_from, dumped_by, installed in itertools.product(MAJORS, MAJORS, MAJORS):
         if dumped_by < dumped_from:
             continue

@@ -1,4 +1,4 @@
-"""Rows are counted against the manifest, and what stock pg_dump and pg_restore change is no damage."""
+"""Tests of the check of rows. Differences that stock pg_dump and pg_restore cause are no errors."""
 
 import hashlib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from pipeline.restore.rows import check_rows
 
 
 def check(conninfo: str, rows: Mapping[str, int]) -> list[str]:
-    """What is told of tables in ``public`` that should have so many rows."""
+    """Check that tables in ``public`` have these numbers of rows. Return the notices."""
     told: list[str] = []
     files = [
         File(
@@ -42,15 +42,15 @@ def check(conninfo: str, rows: Mapping[str, int]) -> list[str]:
     return told
 
 
-def test_as_many_as_there_were(database: Database) -> None:
+def test_no_error_if_the_numbers_of_rows_match(database: Database) -> None:
     database.execute('CREATE TABLE a AS SELECT generate_series(1, 3); CREATE TABLE "b c" (); CREATE TABLE d ()')
     assert check(database.conninfo, {"a": 3, "b c": 0, "d": 0}) == []
-    with pytest.raises(RestoreFailed, match=r"public\.a has 3 rows where the backup has 4 \(1 of 2 tables differ"):
+    with pytest.raises(RestoreFailed, match=r"public\.a has 3 rows, but the backup has 4 \(1 of 2 tables differ"):
         check(database.conninfo, {"a": 4, "d": 0})
 
 
-def test_a_view_in_the_place_of_a_table(database: Database) -> None:
-    """Whoever counts its rows would run its functions."""
+def test_a_view_in_place_of_a_table_is_not_counted(database: Database) -> None:
+    """To count a view's rows would run the view's functions."""
     database.execute(
         "CREATE TABLE behind AS SELECT 1 AS i; CREATE MATERIALIZED VIEW kept AS SELECT 1 WHERE false;"
         "CREATE FUNCTION trap() RETURNS integer LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''a view ran''; END';"
@@ -61,16 +61,16 @@ def test_a_view_in_the_place_of_a_table(database: Database) -> None:
             check(database.conninfo, {name: 0})
 
 
-def test_rows_that_an_extension_brings(database: Database) -> None:
-    """As PostGIS fills spatial_ref_sys when it is created, so that only rows that users added are dumped."""
+def test_additional_rows_of_an_extension_are_allowed(database: Database) -> None:
+    """PostGIS fills spatial_ref_sys when it is created, and pg_dump dumps only the rows that users added."""
     database.execute("CREATE TABLE spatial AS SELECT generate_series(1, 5); ALTER EXTENSION plpgsql ADD TABLE spatial")
     assert check(database.conninfo, {"spatial": 0}) == []
-    with pytest.raises(RestoreFailed, match=r"public\.spatial has 5 rows where the backup has 6"):
+    with pytest.raises(RestoreFailed, match=r"public\.spatial has 5 rows, but the backup has 6"):
         check(database.conninfo, {"spatial": 6})
 
 
-def test_rows_that_change_their_partition(database: Database) -> None:
-    """pg_dump loads partitions by an enum's hash through the partitioned table: the enum's OIDs are others then, and its hashes."""
+def test_rows_may_move_to_another_partition(database: Database) -> None:
+    """If an enum's hash chooses the partition, rows are loaded through the partitioned table. The enum's new OIDs change the hashes."""
     database.execute(
         "CREATE TABLE parted (i integer) PARTITION BY HASH (i);"
         "CREATE TABLE one PARTITION OF parted FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
@@ -83,7 +83,7 @@ def test_rows_that_change_their_partition(database: Database) -> None:
         check(database.conninfo, {"one": one - 1, "two": 50 - one + 2})
 
 
-def test_rows_that_the_role_may_not_see(database: Database) -> None:
+def test_tables_with_rows_hidden_from_the_role_are_not_counted(database: Database) -> None:
     database.execute("CREATE ROLE watched LOGIN")
     try:
         database.execute(

@@ -1,4 +1,4 @@
-"""zstd frames: each whole by itself, and what the stock program makes of them."""
+"""Tests of compression: each zstd frame is independent, and the stock zstd program can read it."""
 
 import subprocess
 import threading
@@ -13,18 +13,18 @@ from pipeline.stages.compress import LEVELS, Compressor, decompress
 
 
 def zstd(data: bytes, *options: str) -> bytes:
-    """What Debian's zstd makes of it."""
+    """Return the output of Debian's zstd for ``data``."""
     return subprocess.run(["zstd", "--quiet", "--stdout", *options], input=data, capture_output=True, check=True).stdout
 
 
 @given(st.lists(st.binary(max_size=5000), min_size=1, max_size=5))
-def test_frames_one_after_another_are_their_contents(parts: list[bytes]) -> None:
+def test_consecutive_frames_decompress_to_their_contents(parts: list[bytes]) -> None:
     compressor = Compressor()
     frames = b"".join(compressor.frame(part) for part in parts)
     assert b"".join(decompress(frames, "x")) == b"".join(parts)
 
 
-def test_the_stock_program_reads_and_checks_them() -> None:
+def test_the_stock_zstd_program_reads_and_checks_frames() -> None:
     frames = Compressor().frame(b"one, ") + Compressor(19).frame(b"") + Compressor(1).frame(b"two" * 100_000)
     assert zstd(frames, "-d") == b"one, " + b"two" * 100_000
     flipped = bytearray(frames)
@@ -33,21 +33,21 @@ def test_the_stock_program_reads_and_checks_them() -> None:
         zstd(bytes(flipped), "-d")
 
 
-def test_a_frame_states_its_contents_size() -> None:
+def test_a_frame_states_the_size_of_its_content() -> None:
     frame = Compressor().frame(bytes(123_456))
     descriptor = frame[4]
-    assert descriptor & 0b100, "with a checksum"
-    assert descriptor >> 6, "with a size of more than one byte"
+    assert descriptor & 0b100, "the frame has a checksum"
+    assert descriptor >> 6, "the size takes more than one byte"
 
 
-def test_parts_are_small_however_large_the_frame() -> None:
+def test_decompressed_parts_are_small_even_if_the_frame_is_large() -> None:
     parts = list(decompress(Compressor().frame(bytes(50_000_000)), "x"))
     assert sum(map(len, parts)) == 50_000_000
     assert max(map(len, parts)) <= 1024 * 1024
 
 
 @pytest.mark.parametrize("level", [LEVELS.start, LEVELS.stop - 1])
-def test_threads_share_a_compressor(level: int) -> None:
+def test_many_threads_can_share_a_compressor(level: int) -> None:
     compressor = Compressor(level)
     parts = [bytes([number]) * 10_000 for number in range(64)]
     together = threading.Barrier(8)
@@ -63,7 +63,7 @@ def test_threads_share_a_compressor(level: int) -> None:
 
 
 @given(st.binary(min_size=1, max_size=3000), st.integers(min_value=0), st.integers(0, 7))
-def test_no_flipped_bit_is_taken_for_data(data: bytes, position: int, bit: int) -> None:
+def test_a_flipped_bit_never_yields_other_data(data: bytes, position: int, bit: int) -> None:
     frame = bytearray(Compressor().frame(data))
     frame[position % len(frame)] ^= 1 << bit
     try:
@@ -74,13 +74,13 @@ def test_no_flipped_bit_is_taken_for_data(data: bytes, position: int, bit: int) 
         assert found == data
 
 
-def test_the_memory_that_a_level_takes() -> None:
-    """Measured by hand at 8 MiB: 1 MiB at level 3, 80 at 19."""
+def test_a_higher_level_takes_more_memory() -> None:
+    """Measured by hand with frames of 8 MiB: level 3 takes 1 MiB, level 19 takes 80 MiB."""
     low, high = (Compressor(level).context_size(8 * 2**20) for level in (3, 19))
     assert 2**19 < low < 2**22
     assert 2**25 < high < 2**27
 
 
-def test_what_is_no_frame() -> None:
+def test_data_that_is_not_a_frame_is_damage() -> None:
     with pytest.raises(BackupDamaged, match=r"^some\.dat does not decompress after 0 bytes: .*\.$"):
         list(decompress(b"not zstd at all", "some.dat"))

@@ -19,11 +19,11 @@ from storage_backends.memory import MemoryBackend
 
 KIB = 1024
 TIGHT = Limits(jobs=1, transfers=4, memory=128 * KIB, object_size=64 * KIB)
-"""Room for two objects, whatever else is asked for."""
+"""Limits with memory for only two objects."""
 
 
 class Body(bytes):
-    """An object's bytes that know how many of them are alive."""
+    """An object's bytes. The class counts its living instances."""
 
     alive: ClassVar[set[int]] = set()
     most: ClassVar[int] = 0
@@ -39,14 +39,14 @@ class Body(bytes):
 
 
 class Store(MemoryBackend):
-    """Counts what is fetched, and lets a test interfere."""
+    """A store that counts fetches, and lets a test interfere."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gets: Counter[str] = Counter()
         self.before: Callable[[str], None] = lambda _: None
         self.first_two: threading.Barrier | None = None
-        """Holds the first two bodies that are fetched until both are there."""
+        """Holds back the first two bodies until both have been fetched."""
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         self.gets[key] += 1
@@ -58,7 +58,7 @@ class Store(MemoryBackend):
 
 
 class Backup:
-    """Objects and files that lie in them."""
+    """Objects, and the files in them."""
 
     def __init__(self) -> None:
         self.store = Store()
@@ -67,7 +67,7 @@ class Backup:
         self.files: list[File] = []
 
     def add_object(self, *parts: bytes) -> list[Segment]:
-        """One object of a frame for each part; their segments."""
+        """Add an object with a frame for each part. Return the frames' segments."""
         frames = [Compressor().frame(part) for part in parts]
         body = b"".join(frames)
         digest = hashlib.sha256(body)
@@ -95,7 +95,7 @@ class Backup:
 
 
 def noise(seed: object, size: int = 60 * KIB) -> bytes:
-    """Bytes that don't compress, always the same."""
+    """Return bytes that don't compress, always the same for a seed."""
     digests = (hashlib.sha256(f"{seed} {n}".encode()).digest() for n in range(size // 32))
     return b"".join(digests)
 
@@ -115,7 +115,7 @@ def large_files(backup: Backup, files: int, slices: int) -> None:
 
 
 def read_all_at_once(reader: ObjectReader, files: list[File]) -> dict[str, bytes]:
-    """A thread for each file; fails where one doesn't come to its end."""
+    """Read each file in its own thread, and return the contents by path. Fails if a thread doesn't end."""
     contents: dict[str, bytes] = {}
     threads = [
         threading.Thread(
@@ -131,7 +131,7 @@ def read_all_at_once(reader: ObjectReader, files: list[File]) -> dict[str, bytes
     return contents
 
 
-def test_more_readers_than_room_all_come_to_their_end(backup: Backup) -> None:
+def test_all_readers_finish_even_if_memory_has_no_room_for_all_objects(backup: Backup) -> None:
     large_files(backup, files=9, slices=4)
     backup.store.first_two = threading.Barrier(2)
     with Workers() as workers:
@@ -141,7 +141,7 @@ def test_more_readers_than_room_all_come_to_their_end(backup: Backup) -> None:
     assert Body.most == 2
 
 
-def test_memory_is_bounded_however_far_a_reader_is_ahead(backup: Backup) -> None:
+def test_memory_is_bounded_even_if_a_reader_is_far_ahead(backup: Backup) -> None:
     large_files(backup, files=3, slices=6)
     backup.store.first_two = threading.Barrier(2)
     with Workers() as workers:
@@ -153,7 +153,7 @@ def test_memory_is_bounded_however_far_a_reader_is_ahead(backup: Backup) -> None
     assert Body.most == 2
 
 
-def test_nothing_is_kept_once_all_is_read(backup: Backup) -> None:
+def test_no_object_stays_in_memory_after_all_files_are_read(backup: Backup) -> None:
     large_files(backup, files=2, slices=2)
     with Workers() as workers:
         reader = backup.reader(workers, Limits(memory=1024 * KIB, object_size=64 * KIB))
@@ -162,7 +162,7 @@ def test_nothing_is_kept_once_all_is_read(backup: Backup) -> None:
         wait_until(lambda: not Body.alive, "no body is held")
 
 
-def test_a_pack_is_fetched_once_for_all_files_in_it(backup: Backup) -> None:
+def test_a_pack_is_fetched_once_for_all_its_files(backup: Backup) -> None:
     parts = [noise(n, KIB) for n in range(40)]
     for number, segment in enumerate(backup.add_object(*parts)):
         backup.add_file(f"{number}.dat", parts[number], [segment])
@@ -173,8 +173,8 @@ def test_a_pack_is_fetched_once_for_all_files_in_it(backup: Backup) -> None:
     assert backup.store.gets == {"data/0.zst": 1}
 
 
-def test_what_had_to_be_dropped_is_fetched_again(backup: Backup) -> None:
-    """Two files in each of three objects, read in turns, where only two objects fit."""
+def test_a_dropped_object_is_fetched_again(backup: Backup) -> None:
+    """Memory has room for two objects. The test reads two files from each of three objects, in turns."""
     for number in range(3):
         parts = [noise((number, "first"), 30 * KIB), noise((number, "second"), 30 * KIB)]
         for half, segment in enumerate(backup.add_object(*parts)):
@@ -188,7 +188,7 @@ def test_what_had_to_be_dropped_is_fetched_again(backup: Backup) -> None:
     assert Body.most == 2
 
 
-def test_an_empty_file_needs_no_object(backup: Backup) -> None:
+def test_reading_an_empty_file_fetches_no_object(backup: Backup) -> None:
     backup.add_file("0.dat", b"", [])
     with Workers() as workers:
         assert b"".join(backup.reader(workers).read(backup.files[0])) == b""
@@ -217,7 +217,7 @@ def test_a_damaged_object_fails_every_file_in_it_and_is_fetched_once(backup: Bac
     assert backup.store.gets[pack.key] == 1
 
 
-def test_a_fetch_ahead_that_failed_is_tried_again_by_whoever_reads(backup: Backup) -> None:
+def test_the_reader_repeats_a_failed_fetch_ahead(backup: Backup) -> None:
     large_files(backup, files=1, slices=1)
     failed = threading.Event()
 
@@ -234,7 +234,7 @@ def test_a_fetch_ahead_that_failed_is_tried_again_by_whoever_reads(backup: Backu
         assert b"".join(reader.read(backup.files[0])) == backup.contents["0.dat"]
 
 
-def test_a_reader_whose_fetch_fails_does_not_block_the_others(backup: Backup) -> None:
+def test_a_failed_fetch_does_not_block_other_readers(backup: Backup) -> None:
     large_files(backup, files=4, slices=3)
 
     def fail(key: str) -> None:
@@ -250,7 +250,7 @@ def test_a_reader_whose_fetch_fails_does_not_block_the_others(backup: Backup) ->
     assert contents == {path: content for path, content in backup.contents.items() if path != "0.dat"}
 
 
-def test_an_object_is_whole_or_refused(backup: Backup) -> None:
+def test_a_missing_or_changed_object_is_damage(backup: Backup) -> None:
     backup.add_object(noise(0))
     [stored] = backup.objects
     assert len(download(backup.store, stored, [])) == stored.size
@@ -263,7 +263,7 @@ def test_an_object_is_whole_or_refused(backup: Backup) -> None:
             download(backup.store, stored.model_copy(update=change), [])
 
 
-def test_content_is_checked_to_its_end() -> None:
+def test_the_whole_content_of_a_file_is_checked() -> None:
     data = b"1\n2\n\\.\n\n\n"
     file = File(
         path="1.dat", kind="table", size=len(data), checksum=hashlib.sha256(data).hexdigest(), segments=[], rows=2
@@ -274,8 +274,8 @@ def test_content_is_checked_to_its_end() -> None:
             list(check_content(file.model_copy(update=wrong), [data]))
 
 
-def test_no_more_is_fetched_at_once_than_was_asked_for(backup: Backup) -> None:
-    """Whoever fetches it: a reader fetches what nobody fetched ahead for it."""
+def test_concurrent_fetches_stay_within_the_limit(backup: Backup) -> None:
+    """The limit covers fetches ahead and the fetches of readers."""
     large_files(backup, files=12, slices=1)
     under_way, most, lock = 0, 0, threading.Lock()
 

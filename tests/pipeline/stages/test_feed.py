@@ -29,7 +29,7 @@ from storage_backends.local import LocalBackend
 
 @dataclass
 class Feeding:
-    """A feed of the whole sample, and what it is fed from."""
+    """A feed of the whole sample, and its parts."""
 
     folder: Path
     archive: Archive
@@ -42,7 +42,7 @@ class Feeding:
         return self.folder / entry.filename
 
     def collect_until(self, condition: object, what: str) -> None:
-        """Collect results in the owner's thread until something is so."""
+        """Collect results in the owner's thread until ``condition`` is true."""
 
         def so() -> bool:
             self.workers.collect()
@@ -77,10 +77,10 @@ def feeder_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith(("feed-", "stray-"))]
 
 
-def test_what_is_read_from_the_pipes_is_what_was_dumped(
+def test_the_pipes_give_the_dumped_data(
     fed: Feeding, jobs: int, empty_target: Database, postgres: ThrowawayCluster, stored_sample: StoredSample
 ) -> None:
-    """By stock pg_restore; and with several jobs it begins with the largest, as it would with plain files, and then goes pack by pack."""
+    """Stock pg_restore reads the pipes. With several jobs, it begins with the largest table, as with plain files, then goes pack by pack."""
     pg_restore = [postgres.bin_dir / "pg_restore", "--verbose", "--exit-on-error", f"--jobs={jobs}"]
     log = fed.folder.with_name("log")
     with log.open("wb") as stream:
@@ -105,8 +105,8 @@ def test_what_is_read_from_the_pipes_is_what_was_dumped(
         assert places == sorted(places, key=lambda place: (place.object, place.offset))
 
 
-def test_a_single_job_is_fed_in_the_order_that_was_asked_for(stored_sample: StoredSample) -> None:
-    """A list of entries may say another one than the archive's; a file that nobody is ready to feed waits for serve_out_of_order."""
+def test_a_single_job_is_fed_in_the_requested_order(stored_sample: StoredSample) -> None:
+    """A list of entries may have another order than the archive. If no thread waits to feed a file, serve_out_of_order feeds it."""
     with Workers() as workers:
         archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits(jobs=1))
     files = [file for file in archive.files_of(None) if file.kind == "table"]
@@ -117,7 +117,7 @@ def test_a_single_job_is_fed_in_the_order_that_was_asked_for(stored_sample: Stor
 
 
 def awaited(fed: Feeding) -> set[Path]:
-    """The pipes for whose readers threads wait: the threads have them open."""
+    """Return the pipes that threads have open while they wait for a reader."""
     found = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(FileNotFoundError):
@@ -125,8 +125,8 @@ def awaited(fed: Feeding) -> set[Path]:
     return {path for path in found if path.parent == fed.folder}
 
 
-def test_pipes_that_somebody_removed_keep_no_thread(fed: Feeding, jobs: int) -> None:
-    """A cleaner of temporary folders, say: each thread waits for a reader of a pipe that has no name any more."""
+def test_threads_end_even_if_somebody_removed_their_pipes(fed: Feeding, jobs: int) -> None:
+    """A program that cleans temporary folders may remove them. Each thread then waits for a reader of a pipe without a name."""
     wait_until(lambda: len(awaited(fed)) >= min(jobs + 2, 3), "threads wait for readers")
     for path in fed.folder.iterdir():
         if path.is_fifo():
@@ -136,7 +136,7 @@ def test_pipes_that_somebody_removed_keep_no_thread(fed: Feeding, jobs: int) -> 
     assert feeder_threads() == []
 
 
-def test_the_thread_of_a_stray_ends_with_its_work(stored_sample: StoredSample, tmp_path: Path) -> None:
+def test_a_thread_that_serves_out_of_order_ends_with_its_work(stored_sample: StoredSample, tmp_path: Path) -> None:
     with Workers() as workers:
         fed = feeding(stored_sample, tmp_path / "feed", workers, 1)
         wait_until(lambda: len(awaited(fed)) >= 3, "threads wait for readers")
@@ -158,8 +158,8 @@ def strays() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("stray")]
 
 
-def test_nobody_reads_and_every_thread_is_let_go(fed: Feeding, jobs: int) -> None:
-    """pg_restore failed before it came to the data."""
+def test_all_threads_end_if_nobody_reads(fed: Feeding, jobs: int) -> None:
+    """pg_restore failed before it read any data."""
     assert feeder_threads()
     fed.feed.close()
     fed.workers.__exit__(None, None, None)
@@ -168,7 +168,7 @@ def test_nobody_reads_and_every_thread_is_let_go(fed: Feeding, jobs: int) -> Non
 
 
 class SilentBackend(LocalBackend):
-    """A store that answers when it is told to."""
+    """A store that answers only when the test allows it."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -179,8 +179,8 @@ class SilentBackend(LocalBackend):
         return super().get(key, offset=offset, length=length, at_most=at_most)
 
 
-def test_who_is_let_go_waits_for_no_object(stored_sample: StoredSample, tmp_path: Path) -> None:
-    """The workers stop, and what nobody has begun to fetch by then never comes."""
+def test_a_released_thread_waits_for_no_object(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """When the workers stop, objects whose fetch has not begun never arrive."""
     store, limits, workers = SilentBackend(stored_sample.folder), Limits(jobs=2, transfers=1), Workers()
     archive = open_archive(stored_sample.store, stored_sample.manifest, workers, limits)
     files = [file for file in archive.files_of(None) if file.kind == "table"]
@@ -197,15 +197,15 @@ def test_who_is_let_go_waits_for_no_object(stored_sample: StoredSample, tmp_path
     assert not stopping.is_alive()
 
 
-def test_who_stops_reading_in_the_middle_lets_the_thread_go(
+def test_the_thread_ends_if_the_reader_stops_in_the_middle(
     stored_sample: StoredSample, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """pg_restore was killed: a broken pipe is its failure to tell, not ours."""
+    """pg_restore was killed. Its end reports the failure, so the broken pipe raises no error."""
 
     def refuse(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(fcntl, "fcntl", refuse)  # else all of the table would fit into the pipe
+    monkeypatch.setattr(fcntl, "fcntl", refuse)  # otherwise the whole table would fit into the pipe
     with Workers() as workers:
         made = feeding(stored_sample, tmp_path / "feed", workers, jobs=2)
         path = made.path("telemetry.reading")
@@ -214,12 +214,12 @@ def test_who_stops_reading_in_the_middle_lets_the_thread_go(
         made.feed.close()
         wait_until(lambda: not awaited(made), "all threads are let go")
         made.workers.collect()
-    assert path.exists(), "a file that was taken to its end is removed"
+    assert path.exists(), "a file is removed only after it was read to its end"
     assert not feeder_threads()
 
 
-def test_a_pipe_that_is_asked_for_out_of_turn_is_served(stored_sample: StoredSample, tmp_path: Path) -> None:
-    """Whatever order a pg_restore of some later version takes: no wait for ever."""
+def test_a_pipe_that_is_opened_out_of_order_is_served(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """A later version of pg_restore may read files in any order, and must not wait forever."""
     with Workers() as workers:
         made = feeding(stored_sample, tmp_path / "feed", workers, jobs=2)
         smallest = min(
@@ -240,8 +240,8 @@ def test_a_pipe_that_is_asked_for_out_of_turn_is_served(stored_sample: StoredSam
         made.feed.close()
 
 
-def test_large_objects_that_are_asked_for_out_of_turn_are_served(stored_sample: StoredSample, tmp_path: Path) -> None:
-    """Several files, one after another; the first one's end has to come before the second is opened."""
+def test_large_objects_that_are_opened_out_of_order_are_served(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """One job reads several files one after another. It opens the second file only after the end of the first."""
     with Workers() as workers:
         limits = Limits(jobs=1)
         archive = open_archive(stored_sample.store, stored_sample.manifest, workers, limits)
@@ -272,12 +272,12 @@ def test_large_objects_that_are_asked_for_out_of_turn_are_served(stored_sample: 
 
 
 def drain(pipe: int) -> bytes:
-    """What is in a pipe now, up to its end. Raises BlockingIOError where there is nothing, and no end either."""
+    """Return the bytes that are now in a pipe; empty at its end. Raises BlockingIOError if the pipe is empty and has not ended."""
     return os.read(pipe, 1 << 20)
 
 
-def test_a_table_that_cannot_be_fetched_whole_never_seems_to_end(stored_sample: StoredSample, tmp_path: Path) -> None:
-    """An end of file would tell pg_restore that this was all of it, and it would commit: so the pipe stays open until it is gone."""
+def test_the_pipe_of_an_incomplete_table_stays_open(stored_sample: StoredSample, tmp_path: Path) -> None:
+    """At the end of the file, pg_restore would take the table as complete and commit. So the pipe stays open until pg_restore has ended."""
     second = stored_sample.objects_of("telemetry.reading")[1]
     stored_sample.path(second).unlink()
     workers = Workers()
@@ -287,7 +287,7 @@ def test_a_table_that_cannot_be_fetched_whole_never_seems_to_end(stored_sample: 
 
     def read_on() -> bool:
         with suppress(BlockingIOError):
-            read.extend(drain(pipe))  # nothing, too, before the thread has opened it
+            read.extend(drain(pipe))  # this also gives nothing before the thread has opened the pipe
         return False
 
     try:
@@ -312,5 +312,5 @@ def read_on_is_possible(pipe: int, into: bytearray) -> bool:
     except BlockingIOError:
         return False
     into.extend(part)
-    assert part, "it seems to end"
+    assert part, "the pipe seems to end"
     return True

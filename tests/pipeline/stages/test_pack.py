@@ -1,4 +1,4 @@
-"""Objects that standard tools read: slices of large files, and packs of small ones."""
+"""Tests of the two forms of objects, which standard tools can read: slices of large files, and packs of small files."""
 
 import random
 import subprocess
@@ -19,7 +19,7 @@ FRAME = 8 * 1024
 
 
 class Packed:
-    """Files that went through a packer, in frames of at most ``FRAME`` bytes."""
+    """Files that passed through a packer, in frames of at most ``FRAME`` bytes."""
 
     def __init__(self, object_size: int = OBJECT) -> None:
         self.compressor = Compressor()
@@ -53,13 +53,13 @@ class Packed:
         return [self.objects[number].name for number in sorted(self.objects)]
 
     def content(self, path: str) -> bytes:
-        """By its segments."""
+        """Return the file's content, read by its segments."""
         return b"".join(
             b"".join(unpack(bytes(self.objects[segment.object].body), segment, path)) for segment in self.segments[path]
         )
 
     def content_by_tools(self, folder: Path) -> dict[str, bytes]:
-        """As docs/recovery.md says."""
+        """Return the contents of all files, unpacked as in docs/recovery.md."""
         for draft in self.objects.values():
             (folder / draft.name).write_bytes(draft.body)
         subprocess.run(
@@ -77,7 +77,7 @@ def noise(size: int) -> bytes:
 
 
 def past_the_first_cuts(packed: Packed) -> None:
-    """The first few objects are smaller: let them pass."""
+    """Fill and cut the first few objects, which are smaller."""
     packed.file("first.dat", noise(4 * OBJECT))
     packed.objects.clear()
     packed.segments.clear()
@@ -90,7 +90,7 @@ def assert_whole(packed: Packed, files: Mapping[str, bytes], folder: Path) -> No
     assert sorted(packed.objects) == list(range(len(packed.objects)))
 
 
-def test_by_standard_tools(tmp_path: Path) -> None:
+def test_standard_tools_unpack_objects(tmp_path: Path) -> None:
     files = {f"{number}.dat": noise(number * 37) for number in range(200)}
     files |= {"large.dat": noise(5 * OBJECT), "zeros.dat": bytes(10_000_000), "empty.dat": b"", "blobs.toc": b"x" * 512}
     packed = Packed()
@@ -104,7 +104,7 @@ def test_by_standard_tools(tmp_path: Path) -> None:
     ]
 
 
-def test_a_member_is_read_by_its_range_alone() -> None:
+def test_a_member_of_a_pack_can_be_read_by_its_range() -> None:
     packed = Packed()
     for number in range(10):
         packed.file(f"{number}.dat", b"%d" % number * 1000)
@@ -116,7 +116,7 @@ def test_a_member_is_read_by_its_range_alone() -> None:
     assert found == b"7" * 1000
 
 
-def test_objects_are_neither_too_large_nor_too_small() -> None:
+def test_objects_are_at_least_half_full_and_not_too_large() -> None:
     packed = Packed()
     past_the_first_cuts(packed)
     for number in range(300):
@@ -134,7 +134,7 @@ def test_objects_are_neither_too_large_nor_too_small() -> None:
     assert small <= {*last_slices, last_pack}
 
 
-def test_the_first_objects_are_small_so_that_uploading_begins_soon() -> None:
+def test_the_first_objects_are_small_so_that_uploads_begin_soon() -> None:
     packed = Packed()
     packed.file("1.dat", noise(10 * OBJECT))
     packed.rest()
@@ -143,7 +143,7 @@ def test_the_first_objects_are_small_so_that_uploading_begins_soon() -> None:
     assert max(sizes[6:]) > OBJECT // 2
 
 
-def test_a_frame_larger_than_an_object_is_one() -> None:
+def test_a_frame_larger_than_an_object_becomes_its_own_object() -> None:
     packed = Packed(object_size=FRAME)
     packed.add("1.dat", noise(FRAME))
     packed.add("1.dat", noise(FRAME))
@@ -152,7 +152,7 @@ def test_a_frame_larger_than_an_object_is_one() -> None:
     assert packed.content("1.dat") == 2 * noise(FRAME)
 
 
-def test_memory_can_be_had_at_any_time() -> None:
+def test_cutting_objects_frees_memory_at_any_time() -> None:
     packed = Packed()
     past_the_first_cuts(packed)
     packed.file("member.dat", noise(3000))
@@ -175,7 +175,9 @@ def test_memory_can_be_had_at_any_time() -> None:
 
 @settings(max_examples=50)
 @given(st.data())
-def test_any_order_of_frames_and_cuts(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_files_are_whole_after_any_order_of_frames_and_cuts(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     packed = Packed()
     files: dict[str, bytes] = {}
     unfinished: set[str] = set()
@@ -212,7 +214,7 @@ def test_any_order_of_frames_and_cuts(tmp_path_factory: pytest.TempPathFactory, 
         (1001, "1000 bytes where the manifest says 1001"),
     ],
 )
-def test_a_segment_of_another_size_is_damage(size: int, reason: str) -> None:
+def test_a_segment_with_a_wrong_size_is_damage(size: int, reason: str) -> None:
     frame = Compressor().frame(bytes(1000))
     with pytest.raises(BackupDamaged, match=f"^1.dat decompresses to {reason}"):
         list(unpack(frame, Segment(object=0, offset=0, length=len(frame), size=size), "1.dat"))

@@ -1,4 +1,4 @@
-"""The spool: every byte once, in order, whole; and given back to the file system."""
+"""Tests of the spool: it gives every byte of each file once and in order, and frees the disk space."""
 
 import os
 import random
@@ -20,14 +20,14 @@ PIECE = 64 * 1024
 
 
 class Writer:
-    """What pg_dump is for the spool: files that are open, grow and are closed."""
+    """Stands in for pg_dump: opens, grows and closes files."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.open: set[str] = set()
         self.tells = True
         self.asked = 0
-        """How often the spool asked which files are open: once a look."""
+        """How often the spool asked which files are open. It asks once in each look."""
 
     def write(self, name: str, data: bytes) -> None:
         self.open.add(name)
@@ -59,7 +59,7 @@ def make_spool(writer: Writer, limit: int = 16 * MIB) -> Spool:
 
 
 def take(spool: Spool) -> list[Piece]:
-    """All that can be read now."""
+    """Return all pieces that can be read now."""
     return [spool.read(file) for file in spool.ready()]
 
 
@@ -68,7 +68,7 @@ def sizes(pieces: list[Piece]) -> list[tuple[str, int, int, bool]]:
 
 
 def contents(pieces: list[Piece]) -> dict[str, bytes]:
-    """The files that the pieces make; fails unless each came in order and ended once."""
+    """Return the files' contents from their pieces. Fails unless each file's pieces are in order and it ended once."""
     found: dict[str, bytes] = defaultdict(bytes)
     indices: dict[str, int] = defaultdict(int)
     for piece in pieces:
@@ -96,8 +96,8 @@ def test_a_file_is_read_while_it_grows(writer: Writer, spool: Spool) -> None:
     assert not list(writer.folder.iterdir())
 
 
-def test_a_file_that_is_just_being_opened_is_not_taken_for_closed(writer: Writer, spool: Spool) -> None:
-    """open(2) makes the name before the descriptor: for a moment the file is there, empty, and nobody has it open."""
+def test_a_file_that_is_being_opened_does_not_count_as_closed(writer: Writer, spool: Spool) -> None:
+    """open(2) makes the name before the descriptor. So for a moment, an empty file exists that no process has open."""
     (writer.folder / "blob_1.dat").touch()
     spool.look()
     assert take(spool) == []
@@ -109,7 +109,7 @@ def test_a_file_that_is_just_being_opened_is_not_taken_for_closed(writer: Writer
     assert sizes(take(spool)) == [("blob_1.dat", 0, 12, True)]
 
 
-def test_nor_is_one_that_is_written_to_right_after_the_kernel_was_asked(writer: Writer) -> None:
+def test_a_file_that_is_written_right_after_the_look_does_not_count_as_closed(writer: Writer) -> None:
     def open_files() -> set[str] | None:
         answer = writer.open_files()
         if not writer.open:
@@ -127,7 +127,7 @@ def test_nor_is_one_that_is_written_to_right_after_the_kernel_was_asked(writer: 
     assert sizes(take(spool)) == [("blob_1.dat", 0, 12, True)]
 
 
-def test_an_empty_file_that_nobody_was_seen_to_open_waits_for_the_end(writer: Writer, spool: Spool) -> None:
+def test_an_empty_file_that_was_never_seen_open_waits_for_the_end(writer: Writer, spool: Spool) -> None:
     (writer.folder / "blob_1.dat").touch()
     spool.look()
     assert take(spool) == []
@@ -135,7 +135,7 @@ def test_an_empty_file_that_nobody_was_seen_to_open_waits_for_the_end(writer: Wr
     assert sizes(take(spool)) == [("blob_1.dat", 0, 0, True)]
 
 
-def test_a_file_that_ends_with_a_piece_ends_with_it(writer: Writer, spool: Spool) -> None:
+def test_the_last_full_piece_ends_a_file(writer: Writer, spool: Spool) -> None:
     writer.write("1.dat", bytes(2 * PIECE))
     writer.close("1.dat")
     writer.write("2.dat", b"")
@@ -143,7 +143,7 @@ def test_a_file_that_ends_with_a_piece_ends_with_it(writer: Writer, spool: Spool
     assert sizes(take(spool)) == [("1.dat", 0, PIECE, False), ("1.dat", 1, PIECE, True)]
 
 
-def test_a_file_that_was_read_before_it_was_closed_ends_with_nothing(writer: Writer, spool: Spool) -> None:
+def test_a_file_that_was_read_before_its_closing_ends_with_an_empty_piece(writer: Writer, spool: Spool) -> None:
     writer.write("1.dat", bytes(PIECE))
     spool.look()
     assert sizes(take(spool)) == [("1.dat", 0, PIECE, False)]
@@ -152,7 +152,7 @@ def test_a_file_that_was_read_before_it_was_closed_ends_with_nothing(writer: Wri
     assert sizes(take(spool)) == [("1.dat", 1, 0, True)]
 
 
-def test_an_empty_file(writer: Writer, spool: Spool) -> None:
+def test_an_empty_file_has_one_empty_piece(writer: Writer, spool: Spool) -> None:
     writer.write("1.dat", b"")
     spool.look()
     assert take(spool) == []
@@ -161,7 +161,7 @@ def test_an_empty_file(writer: Writer, spool: Spool) -> None:
     assert sizes(take(spool)) == [("1.dat", 0, 0, True)]
 
 
-def test_what_is_read_is_given_back(writer: Writer, spool: Spool) -> None:
+def test_bytes_that_were_read_are_freed_on_disk(writer: Writer, spool: Spool) -> None:
     if not spool.punches_holes:
         pytest.skip("the file system of the temporary folder can't punch holes")
     path = writer.folder / "1.dat"
@@ -176,7 +176,9 @@ def test_what_is_read_is_given_back(writer: Writer, spool: Spool) -> None:
     assert path.stat().st_blocks * 512 <= 4096
 
 
-def test_where_holes_cannot_be_punched(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_holes_keeps_the_file_until_its_end(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pipeline.stages.spool._LIBC", object())
     spool = make_spool(writer)
     assert not spool.punches_holes
@@ -190,7 +192,7 @@ def test_where_holes_cannot_be_punched(writer: Writer, monkeypatch: pytest.Monke
     assert contents(pieces + take(spool)) == {"1.dat": data}
 
 
-def test_no_file_is_whole_before_the_end_where_the_kernel_does_not_tell(writer: Writer, spool: Spool) -> None:
+def test_without_the_table_of_open_files_no_file_is_whole_before_the_end(writer: Writer, spool: Spool) -> None:
     writer.tells = False
     writer.write("1.dat", b"abc")
     writer.write("2.dat", bytes(PIECE + 1))
@@ -201,8 +203,8 @@ def test_no_file_is_whole_before_the_end_where_the_kernel_does_not_tell(writer: 
     assert sizes(take(spool)) == [("1.dat", 0, 3, True), ("2.dat", 1, 1, True)]
 
 
-def test_a_kernel_that_never_names_a_file_is_not_believed(writer: Writer, spool: Spool) -> None:
-    """It knows of no process that writes here: the program may run in a container, or on another machine."""
+def test_a_table_that_never_names_a_file_is_not_trusted(writer: Writer, spool: Spool) -> None:
+    """The kernel knows no process that writes here: the program may run in a container, or on another machine."""
     for name in ("1.dat", "2.dat"):
         writer.write(name, bytes(PIECE + 1))
     writer.open = set()
@@ -216,22 +218,22 @@ def test_a_kernel_that_never_names_a_file_is_not_believed(writer: Writer, spool:
     assert sizes(take(spool)) == [("2.dat", 1, 1, True)]
 
 
-def test_a_burst_of_files_that_nobody_watched(writer: Writer, spool: Spool) -> None:
-    """Where a queue of notifications would have overflowed."""
+def test_a_burst_of_files_between_two_looks_is_seen(writer: Writer, spool: Spool) -> None:
+    """A queue of notifications would have overflowed."""
     files = {f"{number}.dat": f"{number}\n".encode() * (number % 50) for number in range(20_000)}
     for name, data in files.items():
         (writer.folder / name).write_bytes(data)
     writer.open = {"19998.dat", "19999.dat"}
     spool.look()
     pieces = take(spool)
-    assert len(pieces) == 19_998 - 400, "all but the two that are open and the empty ones"
+    assert len(pieces) == 19_998 - 400, "all files except the two open files and the empty files"
     spool.finish()
     assert contents(pieces + take(spool)) == files
     assert not spool.files
 
 
-def test_a_file_that_is_closed_after_the_look_is_whole_at_the_next(writer: Writer) -> None:
-    """Its size may be read before its last bytes are written: it must not count as whole on the strength of a later closing."""
+def test_a_file_that_is_closed_after_a_look_is_whole_at_the_next_look(writer: Writer) -> None:
+    """The file's size may be read before its last bytes are written. So a later closing must not make the file whole in this look."""
 
     def closes_late() -> set[str]:
         still_open = set(writer.open)
@@ -248,7 +250,7 @@ def test_a_file_that_is_closed_after_the_look_is_whole_at_the_next(writer: Write
     assert contents(take(spool)) == {"1.dat": b"early, late"}
 
 
-def test_a_file_that_comes_during_the_look_is_not_taken_for_whole(writer: Writer) -> None:
+def test_a_file_that_appears_during_a_look_is_not_whole(writer: Writer) -> None:
     def comes_late() -> set[str]:
         before = set(writer.open)
         writer.write("2.dat", b"not all of it")
@@ -280,7 +282,7 @@ def test_a_file_that_shrinks_is_reported(writer: Writer, spool: Spool, closed: b
         go_on()
 
 
-def test_many_open_files_smaller_than_a_piece_do_not_block_it(writer: Writer) -> None:
+def test_many_small_open_files_do_not_block_the_spool(writer: Writer) -> None:
     spool = make_spool(writer, limit=8 * PIECE)
     for number in range(20):
         writer.write(f"{number}.dat", bytes(PIECE - number - 1))
@@ -297,7 +299,7 @@ def test_many_open_files_smaller_than_a_piece_do_not_block_it(writer: Writer) ->
     }
 
 
-def test_it_is_full_before_its_limit(writer: Writer) -> None:
+def test_the_spool_is_full_before_its_limit(writer: Writer) -> None:
     spool = make_spool(writer, limit=16 * PIECE)
     writer.write("1.dat", bytes(8 * PIECE))
     spool.look()
@@ -310,8 +312,8 @@ def test_it_is_full_before_its_limit(writer: Writer) -> None:
     assert not spool.full
 
 
-def test_files_of_a_few_bytes_take_their_blocks(writer: Writer) -> None:
-    """Nobody reads, since the store stalls, and a database of large objects goes on: 30 bytes take a block of the disk and an inode."""
+def test_small_files_count_as_whole_blocks(writer: Writer) -> None:
+    """The store stalls, so nobody reads, but pg_dump continues to write large objects. A file of 30 bytes takes a block and an inode."""
     limit = 16 * MIB
     spool = make_spool(writer, limit=limit)
     for number in range(20_000):
@@ -330,7 +332,7 @@ def test_files_of_a_few_bytes_take_their_blocks(writer: Writer) -> None:
     assert 0 < read <= 200
 
 
-def test_no_more_files_wait_than_a_file_system_bears(writer: Writer) -> None:
+def test_the_number_of_waiting_files_is_bounded(writer: Writer) -> None:
     spool = make_spool(writer, limit=1024 * MIB)
     for number in range(8193):
         assert not spool.full
@@ -345,7 +347,7 @@ def test_no_more_files_wait_than_a_file_system_bears(writer: Writer) -> None:
     assert not spool.full
 
 
-def test_what_was_written_before_the_program_was_paused_is_seen(writer: Writer) -> None:
+def test_bytes_written_before_the_pause_are_seen(writer: Writer) -> None:
     spool = make_spool(writer, limit=8 * PIECE)
     writer.write("1.dat", bytes(5 * PIECE))
     spool.look()
@@ -356,7 +358,7 @@ def test_what_was_written_before_the_program_was_paused_is_seen(writer: Writer) 
     assert {file.name for file in spool.files} == {"1.dat", "2.dat"}
     for _ in range(10):
         spool.look()
-    assert writer.asked == 2, "listing many files over and over slows whoever drains them"
+    assert writer.asked == 2, "listing many files again and again would slow down the reader"
     writer.write("3.dat", bytes(5))
     writer.close("3.dat")
     take(spool)
@@ -368,8 +370,8 @@ def test_what_was_written_before_the_program_was_paused_is_seen(writer: Writer) 
     assert not spool.files
 
 
-def test_a_disk_that_is_full_from_the_start(writer: Writer) -> None:
-    (writer.folder.parent / "hole").symlink_to("/dev/full")  # the file on which the spool tries the disk
+def test_a_full_disk_is_reported_at_the_start(writer: Writer) -> None:
+    (writer.folder.parent / "hole").symlink_to("/dev/full")  # the file with which the spool tests the disk
     with pytest.raises(LocalResourceExhausted, match="No space left on device"):
         make_spool(writer)
     assert list(writer.folder.parent.iterdir()) == [writer.folder]
@@ -377,7 +379,9 @@ def test_a_disk_that_is_full_from_the_start(writer: Writer) -> None:
 
 @settings(max_examples=60)
 @given(st.data())
-def test_any_order_of_growth_looks_and_reads(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_files_are_whole_after_any_order_of_growth_looks_and_reads(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     folder = tmp_path_factory.mktemp("work") / "archive"
     folder.mkdir()
     writer = Writer(folder)

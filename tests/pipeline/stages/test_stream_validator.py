@@ -1,4 +1,4 @@
-"""An archive is read along in pieces of any size."""
+"""Tests of the validation of a stream in pieces of any size."""
 
 import subprocess
 from pathlib import Path
@@ -14,24 +14,26 @@ from pipeline.stages.stream_validator import StreamValidator
 
 
 def number(value: int) -> bytes:
-    """As ``WriteInt`` has it."""
+    """Return the number in the format of ``WriteInt`` in pg_dump."""
     return bytes([value < 0]) + abs(value).to_bytes(4, "little")
 
 
 HEAD = b"PGDMP" + bytes([1, 14, 0, 4, 8, 1]) + number(0) + 7 * number(0) + 3 * (number(1) + b"x") + number(1_000_000)
 ENTRY = 2 * number(1) + 4 * number(0) + number(2) + 8 * number(0) + number(-1) + b"\3" + bytes(8)
-"""An entry of a custom archive without a single word."""
+"""An entry of a custom archive in which all texts are empty."""
 
 
 @pytest.fixture(scope="module")
 def archive(postgres: ThrowawayCluster, _sample_template: str) -> bytes:
-    """The sample as stock pg_dump's custom archive."""
+    """Return the sample as a custom archive of stock pg_dump."""
     command = [postgres.bin_dir / "pg_dump", "-Fc", "-d", postgres.conninfo(_sample_template)]
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
 @pytest.mark.parametrize("size", [7, 1 << 20])
-def test_tables_of_an_archive(postgres: ThrowawayCluster, archive: bytes, tmp_path: Path, size: int) -> None:
+def test_the_tables_of_an_archive_are_found_in_pieces_of_any_size(
+    postgres: ThrowawayCluster, archive: bytes, tmp_path: Path, size: int
+) -> None:
     pg_restore = find_program("pg_restore", at_least_major=postgres.major)
     with Workspace(tmp_path) as workspace, StreamValidator(ScriptReader(), workspace, "custom", pg_restore) as along:
         for start in range(0, len(archive), size):
@@ -39,8 +41,8 @@ def test_tables_of_an_archive(postgres: ThrowawayCluster, archive: bytes, tmp_pa
         assert {table.relation for table in along.finish()} > {"order_item"}
 
 
-def test_a_table_of_contents_in_tiny_pieces_takes_time_in_proportion(tmp_path: Path) -> None:
-    """If it were parsed at each piece, this would take hours."""
+def test_a_table_of_contents_in_tiny_pieces_takes_little_time(tmp_path: Path) -> None:
+    """If it were parsed after each piece, this test would take hours."""
     archive = HEAD + ENTRY * 50_000
     pg_restore = find_program("pg_restore", at_least_major=12)
     with Workspace(tmp_path) as workspace, StreamValidator(ScriptReader(), workspace, "custom", pg_restore) as along:
@@ -68,7 +70,7 @@ def tar_header(size: bytes, name: bytes = b"toc.dat") -> bytes:
         bytes(511) + b"x",
     ],
 )
-def test_a_tar_archive_with_an_odd_header(tmp_path: Path, header: bytes) -> None:
+def test_a_tar_archive_with_an_invalid_header_is_refused(tmp_path: Path, header: bytes) -> None:
     for archive in (header, tar_header(b"00000001000") + HEAD.ljust(512, b"\0") + header):
         with pytest.raises(DumpFailed):
             read_tar(archive + bytes(1024), tmp_path)

@@ -1,4 +1,4 @@
-"""What the verifications of its members say of a whole server's backup."""
+"""Tests that the verifications of all members give the verification of a whole server's backup."""
 
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from pipeline.verify.request import VerifyRequest
 from storage_backends.memory import MemoryBackend
 
 
-def test_it_is_verified_once_each_member_was() -> None:
+def test_a_cluster_is_verified_once_each_member_is_verified() -> None:
     store = MemoryBackend()
     BackupBuilder(store).add_cluster(timedelta(hours=1))
     stored = find_stored(store, BackupSelector(database=CLUSTER))

@@ -1,4 +1,4 @@
-"""Restored content is compared with the archive's: what differs is found, and what only lies elsewhere is no difference."""
+"""Tests of the comparison of restored content with the archive. Changed values are found; another place of a row is no difference."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ from storage_backends.local import LocalBackend
 
 
 def compare(conninfo: str, store: StorageBackend) -> tuple[int, list[str], list[str]]:
-    """Tables compared, problems, notices."""
+    """Compare the database with its backup. Return the number of compared tables, the problems, and the notices."""
     told: list[str] = []
     limits = Limits(jobs=2)
     with Workers() as workers:
@@ -36,7 +36,7 @@ def compare(conninfo: str, store: StorageBackend) -> tuple[int, list[str], list[
     return comparison.compared, comparison.problems, told
 
 
-def test_the_same_content(stored_sample: StoredSample, sample_database: Database) -> None:
+def test_unchanged_content_has_no_problems(stored_sample: StoredSample, sample_database: Database) -> None:
     assert compare(sample_database.conninfo, stored_sample.store) == (27, [], [])
 
 
@@ -49,7 +49,7 @@ def test_the_same_content(stored_sample: StoredSample, sample_database: Database
         ("UPDATE shop.review SET id = -id WHERE id IN (3, 4)", "shop.review"),
     ],
 )
-def test_as_many_rows_but_another_value(
+def test_a_changed_value_is_found_even_if_the_number_of_rows_is_the_same(
     stored_sample: StoredSample, sample_database: Database, change: str, table: str
 ) -> None:
     sample_database.execute(change)
@@ -59,7 +59,7 @@ def test_as_many_rows_but_another_value(
     assert "content" in problem
 
 
-def test_rows_in_another_order(stored_sample: StoredSample, sample_database: Database) -> None:
+def test_another_order_of_rows_is_no_problem(stored_sample: StoredSample, sample_database: Database) -> None:
     for table in ("shop.product", "telemetry.reading", "shop.order_item"):
         sample_database.execute(
             f"UPDATE {table} SET {'sku = sku' if 'reading' not in table else 'note = note'} WHERE ctid < '(1,1)'"
@@ -67,8 +67,10 @@ def test_rows_in_another_order(stored_sample: StoredSample, sample_database: Dat
     assert compare(sample_database.conninfo, stored_sample.store) == (27, [], [])
 
 
-def test_a_session_that_shows_values_otherwise(stored_sample: StoredSample, sample_database: Database) -> None:
-    """Time zone, dates, floats and bytea, as a database's or a role's settings have them."""
+def test_settings_that_change_how_values_are_written_do_not_matter(
+    stored_sample: StoredSample, sample_database: Database
+) -> None:
+    """A database's or a role's settings may change how the server writes times, dates, floats and bytea."""
     for setting in (
         "TimeZone = 'Asia/Kathmandu'",
         "DateStyle = 'German'",
@@ -82,7 +84,7 @@ def test_a_session_that_shows_values_otherwise(stored_sample: StoredSample, samp
 
 @pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
-def test_a_dump_by_a_session_with_settings_of_its_own(
+def test_a_dump_with_other_settings_can_be_compared(
     encoding: str, format_: str, make_database: DatabaseMaker, postgres_admin: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
     names = [f"settled_{encoding.lower()}_{number}" for number in (1, 2)]
@@ -113,15 +115,15 @@ def test_a_dump_by_a_session_with_settings_of_its_own(
 
 @pytest.fixture
 def postgres_admin(database: Database) -> Database:
-    """The server, to make databases of one's own kind on."""
+    """Return a connection to the server, to make databases with special properties."""
     return Database("postgres", make_conninfo(database.conninfo, dbname="postgres"))
 
 
 @pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
-def test_rows_that_change_their_partition(
+def test_rows_in_another_partition_are_no_problem(
     database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, format_: str
 ) -> None:
-    """As partitions by an enum's hash do, since the enum's OIDs are others after a restore."""
+    """If an enum's hash chooses the partition, rows may move, because the enum's OIDs change in a restore."""
     tables = (
         "CREATE TABLE parted (i integer, note text) PARTITION BY LIST (i);"
         "CREATE TABLE one PARTITION OF parted FOR VALUES IN ({});"
@@ -139,7 +141,7 @@ def test_rows_that_change_their_partition(
     assert "public.one" in problem or "public.two" in problem
 
 
-def test_a_table_that_an_extension_fills_too(
+def test_a_table_with_rows_of_an_extension_cannot_be_compared(
     database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
 ) -> None:
     database.execute("CREATE TABLE spatial AS SELECT 1 AS i")
@@ -155,7 +157,7 @@ def test_a_table_that_an_extension_fills_too(
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
-def test_a_digest_of_lines_knows_no_order_and_no_parts(size: int) -> None:
+def test_a_digest_of_lines_does_not_depend_on_order_or_parts(size: int) -> None:
     def digest(text: bytes, size: int = size) -> int:
         made = LineDigest()
         made.update_all(text[at : at + size] for at in range(0, len(text), size))

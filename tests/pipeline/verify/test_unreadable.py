@@ -1,4 +1,4 @@
-"""What a verification makes of objects that a store fails to give: of one alone, of many, and of all."""
+"""Tests of verifications if a store fails to give objects: a single object, many objects, or all objects."""
 
 import math
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ BYTES = ("--level", "bytes", "--attest", "-q", "--give-up-after", 0.1)
 
 
 class Flaky:
-    """A shelf of backups behind a proxy that fails as it is told."""
+    """Backups in a store behind a proxy, which fails as the test says."""
 
     def __init__(self, bucket: StoreBucket, proxy: FaultyProxy) -> None:
         self.proxy = proxy
@@ -32,7 +32,7 @@ class Flaky:
         self.shelf = BackupBuilder(self.store)
 
     def lose(self, path: str, *, method: str = "GET|HEAD", with_: Fault = Fault.INTERNAL_ERROR) -> None:
-        """For ever."""
+        """Make requests for the path fail forever."""
         self.proxy.fail(with_=with_, method=method, path=path, times=math.inf)
 
     def verify(self, *arguments: object) -> Result:
@@ -51,8 +51,8 @@ def flaky(s3_bucket: StoreBucket) -> Iterator[Flaky]:
             yield made
 
 
-def test_one_object_that_is_lost_for_good(flaky: Flaky) -> None:
-    """The others are read, the rest of the store is verified, and prune keeps the backup that can be read."""
+def test_one_lost_object_makes_only_its_backup_unproven(flaky: Flaky) -> None:
+    """The other objects are read, the other backups are verified, and prune keeps the backup that can be read."""
     older, newer, other = flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY), flaky.shelf.add(DAY, "crm")
     lost = flaky.shelf.manifest(newer).objects[0].key
     flaky.lose(f"{newer.backup_id}/0.dat")
@@ -80,7 +80,7 @@ def test_one_object_that_is_lost_for_good(flaky: Flaky) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.INTERNAL_ERROR, Fault.SLOW_DOWN, Fault.TRUNCATE, Fault.RESET])
-def test_whatever_way_it_is_lost(flaky: Flaky, fault: Fault) -> None:
+def test_any_kind_of_failure_makes_an_object_unreadable(flaky: Flaky, fault: Fault) -> None:
     ref = flaky.shelf.add(DAY)
     flaky.lose(f"{ref.backup_id}/1.dat", method="GET", with_=fault)
     found = flaky.verify(*BYTES)
@@ -88,7 +88,7 @@ def test_whatever_way_it_is_lost(flaky: Flaky, fault: Fault) -> None:
     assert [one.unproven for one in flaky.attestations(ref)] == [True]
 
 
-def test_at_level_objects(flaky: Flaky) -> None:
+def test_an_object_can_be_unreadable_at_level_objects(flaky: Flaky) -> None:
     ref = flaky.shelf.add(DAY)
     flaky.lose(f"{ref.backup_id}/1.dat", method="HEAD")
     found = flaky.verify("--level", "objects", *BYTES[2:])
@@ -96,7 +96,7 @@ def test_at_level_objects(flaky: Flaky) -> None:
     assert [(one.unproven, one.level, one.objects) for one in flaky.attestations(ref)] == [(True, "objects", 1)]
 
 
-def test_beside_damage(flaky: Flaky) -> None:
+def test_damage_counts_more_than_unreadable_objects(flaky: Flaky) -> None:
     ref = flaky.shelf.add(DAY)
     flaky.lose(f"{ref.backup_id}/0.dat")
     flaky.store.delete([flaky.shelf.manifest(ref).objects[1].key])
@@ -107,8 +107,8 @@ def test_beside_damage(flaky: Flaky) -> None:
 
 
 @pytest.mark.parametrize("answered", [0, 1], ids=["nothing is read", "one object is read before"])
-def test_a_store_that_is_down_says_nothing_about_any_backup(flaky: Flaky, answered: int) -> None:
-    """Though it still gives manifests and takes attestations."""
+def test_no_attestation_is_made_if_the_store_is_down(flaky: Flaky, answered: int) -> None:
+    """The store still gives manifests and accepts attestations."""
     refs = [flaky.shelf.add(DAY), flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY, "crm")]
     flaky.proxy.fail(with_=Fault.INTERNAL_ERROR, method="GET", path="/data/", skip=answered, times=math.inf)
     found = flaky.verify("--latest-of-each", *BYTES)
@@ -116,7 +116,7 @@ def test_a_store_that_is_down_says_nothing_about_any_backup(flaky: Flaky, answer
     assert [flaky.attestations(ref) for ref in refs] == [[], [], []]
 
 
-def test_damage_that_was_found_before_the_store_went_down_is_told(flaky: Flaky) -> None:
+def test_damage_found_before_the_store_went_down_is_reported(flaky: Flaky) -> None:
     ref = flaky.shelf.add(DAY, number=4)
     flaky.proxy.fail(with_=Fault.FLIP_RECEIVED, method="GET", path=f"{ref.backup_id}/0.dat")
     flaky.lose("/data/", method="GET")
@@ -128,8 +128,8 @@ def test_damage_that_was_found_before_the_store_went_down_is_told(flaky: Flaky) 
     assert (len(attested.problems), attested.unreadable) == (1, [])
 
 
-def test_a_store_that_was_down_for_a_while_says_nothing_about_any_backup(flaky: Flaky) -> None:
-    """Though it is well again at the end: what it failed to give then, it gives now."""
+def test_no_attestation_is_made_if_the_store_was_down_for_a_while(flaky: Flaky) -> None:
+    """At the end, the store works again, and gives the object that it failed to give before."""
     ref = flaky.shelf.add(DAY, number=4)
     flaky.proxy.fail(with_=Fault.INTERNAL_ERROR, method="GET", path=f"{ref.backup_id}/[12].dat", times=2)
     found = flaky.verify("--transfers", 1, *BYTES)
@@ -138,8 +138,8 @@ def test_a_store_that_was_down_for_a_while_says_nothing_about_any_backup(flaky: 
     assert flaky.attestations(ref) == []
 
 
-def test_another_backup_whose_manifest_is_lost_too(flaky: Flaky) -> None:
-    """It is no witness of what the store gives, so the next one is asked."""
+def test_another_backup_with_a_lost_manifest_is_skipped(flaky: Flaky) -> None:
+    """The backup can't show whether the store gives objects, so pgstow tries the next backup."""
     flaky.shelf.add(3 * DAY)
     lost, ref = flaky.shelf.add(2 * DAY), flaky.shelf.add(DAY)
     flaky.lose(f"manifests/.*{lost.backup_id}")
@@ -150,8 +150,10 @@ def test_another_backup_whose_manifest_is_lost_too(flaky: Flaky) -> None:
 
 
 @pytest.mark.parametrize("others", [0, 1])
-def test_a_backup_of_which_nothing_can_be_read(flaky: Flaky, others: int) -> None:
-    """It is not proven where the store gives an object of another backup; without another, the store may be down."""
+def test_a_backup_without_a_readable_object_is_unproven_if_another_backup_can_be_read(
+    flaky: Flaky, others: int
+) -> None:
+    """If the store gives an object of another backup, the backup is unproven. Without another backup, the store may be down."""
     older = [flaky.shelf.add(2 * DAY) for _ in range(others)]
     ref = flaky.shelf.add(DAY)
     flaky.lose(f"/data/.*{ref.backup_id}", method="GET")
@@ -163,7 +165,7 @@ def test_a_backup_of_which_nothing_can_be_read(flaky: Flaky, others: int) -> Non
     assert flaky.shelf.committed() == {*older, ref}
 
 
-def test_credentials_that_may_not_read_are_another_matter(flaky: Flaky) -> None:
+def test_credentials_that_may_not_read_are_an_error(flaky: Flaky) -> None:
     ref = flaky.shelf.add(DAY)
     flaky.lose(f"{ref.backup_id}/1.dat", with_=Fault.FORBIDDEN)
     found = flaky.verify(*BYTES)
@@ -171,8 +173,8 @@ def test_credentials_that_may_not_read_are_another_matter(flaky: Flaky) -> None:
     assert flaky.attestations(ref) == []
 
 
-def test_many_objects_take_the_patience_of_a_few(flaky: Flaky) -> None:
-    """Of each no more than a few requests, and of those beyond the bound none."""
+def test_many_unreadable_objects_take_no_longer_than_a_few(flaky: Flaky) -> None:
+    """pgstow sends only a few requests for each unreadable object, and no requests for objects beyond the bound."""
     ref = flaky.shelf.add(DAY, "large", number=MOST + 30)
     lost = [stored.key for stored in flaky.shelf.manifest(ref).objects[1:]]
     flaky.lose(r"/[1-9]\d*\.dat")
@@ -181,12 +183,14 @@ def test_many_objects_take_the_patience_of_a_few(flaky: Flaky) -> None:
     [attested] = flaky.attestations(ref)
     assert attested.unproven
     named = [sentence for sentence in attested.unreadable if any(key in sentence for key in lost)]
-    assert MOST <= len(named) <= MOST + 16  # as many more as were under way at once
-    assert attested.unreadable[-1] == f"More than {MOST} objects could not be read; the rest weren't tried."
+    assert MOST <= len(named) <= MOST + 16  # with as many more objects as there were concurrent requests
+    assert (
+        attested.unreadable[-1] == f"More than {MOST} objects could not be read; pgstow did not try the other objects."
+    )
     assert len(found.stderr_lines) == 21
 
 
-def test_a_cluster_s_backup(flaky: Flaky) -> None:
+def test_a_cluster_with_an_unreadable_member_is_unproven(flaky: Flaky) -> None:
     members = flaky.shelf.add_cluster(DAY)
     flaky.lose(f"{members[1].backup_id}/0.dat")
     found = flaky.verify("--database", "@cluster", *BYTES)
