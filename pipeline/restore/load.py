@@ -1,4 +1,4 @@
-"""Feeds the chosen content from the store to pg_restore or psql."""
+"""Feed the chosen content from the store to pg_restore or psql."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -27,14 +27,14 @@ from storage_backends import StorageBackend
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """The result of a load."""
+    """How the program ended, and what it was fed from the store."""
 
     session: Conninfo
-    """The connection of the program's sessions. Its settings make the server read the dump's text as the source wrote it."""
+    """The connection of the program's sessions, with settings under which the dump's text means the same as at the source."""
     jobs: int
     """The number of parallel jobs that were used."""
     errors: Sequence[IgnoredError]
-    """Errors after which pg_restore continued, because the options allowed it."""
+    """Errors after which pg_restore went on, as it was told to."""
     replaced: Sequence[str]
     """A sentence for each overwritten or deleted object whose stored version was read instead."""
     fetched: int
@@ -49,10 +49,10 @@ def load(
     workers: Workers,
     notify: Notify,
 ) -> Loaded:
-    """Run ``database.program``, feed it the content, wait for its end, and set ``database.is_loaded``.
+    """Run ``database.program`` to its end, feed it the content, and set ``database.is_loaded``.
 
     Raises RestoreFailed if the program fails or doesn't read everything, and ConnectionFailed if the server goes away. Raises InvalidRequest
-    if the objects don't fit into the memory limit. Also raises BackupDamaged, LocalResourceExhausted or StorageError.
+    if the memory is too small for the objects. Also raises BackupDamaged, LocalResourceExhausted or StorageError.
     """
     archive, limits, server, program = content.archive, request.limits, database.server, database.program
     manifest = archive.manifest

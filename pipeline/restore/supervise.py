@@ -64,7 +64,7 @@ def supervise(programs: Sequence[PgRestore | Psql], feed: Feed, watch: Watch, *,
                         current = (_AFTER_THE_DATA if fed >= watch.total else _DEFINITIONS,)
                     watch.notify(Progress(fed, max(watch.total, fed), watch.reader.fetched, current))
         if server is not None:
-            server.check_alive()  # with --keep-going, the program reports success even if the server is gone
+            server.check_alive()  # a program that goes on after errors ends well without a server, too
     finally:
         for program in programs:
             program.stop()
