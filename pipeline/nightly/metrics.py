@@ -24,18 +24,18 @@ _LAST_GOOD = "pgstow_last_attempt_success"
 _LAST_VERIFIED = "pgstow_last_verified_timestamp_seconds"
 _LAST_SUCCESS = "pgstow_last_success_timestamp_seconds"
 METRICS = {
-    "pgstow_last_attempt_timestamp_seconds": "When the last run ended, good or not.",
-    _LAST_GOOD: "Whether the last run did all that was asked: 1 or 0.",
-    _LAST_SUCCESS: "When the last run ended that did all that was asked; 0 for never.",
-    "pgstow_snapshot_timestamp_seconds": "The moment that the data of the last backup is of.",
-    "pgstow_backup_duration_seconds": "What the last backup took, from its beginning to its manifest.",
-    "pgstow_dumped_bytes": "Bytes of the last backup, uncompressed.",
-    "pgstow_stored_bytes": "Bytes of the objects of the last backup.",
-    "pgstow_objects": "Objects of the last backup.",
-    "pgstow_tables": "Tables of the last backup.",
-    "pgstow_rows": "Rows of the last backup.",
-    "pgstow_retained_until_timestamp_seconds": "Until when the store keeps the last backup from being deleted; 0 where it locks nothing.",
-    _LAST_VERIFIED: "When a backup was last verified after it was made, and found good.",
+    "pgstow_last_attempt_timestamp_seconds": "The time when the last attempt ended, successful or not.",
+    _LAST_GOOD: "1 if the last attempt succeeded, with verification and retention; otherwise 0.",
+    _LAST_SUCCESS: "The time when the last successful attempt ended; 0 if none has succeeded.",
+    "pgstow_snapshot_timestamp_seconds": "The time of the data in the last backup.",
+    "pgstow_backup_duration_seconds": "The seconds from the beginning of the last backup to its manifest.",
+    "pgstow_dumped_bytes": "The size of the last backup before compression.",
+    "pgstow_stored_bytes": "The size of the objects of the last backup.",
+    "pgstow_objects": "The number of objects of the last backup.",
+    "pgstow_tables": "The number of tables of the last backup.",
+    "pgstow_rows": "The number of rows of the last backup.",
+    "pgstow_retained_until_timestamp_seconds": "The time at which the lock on the last backup ends; 0 without a lock.",
+    _LAST_VERIFIED: "The time when a run last verified its backup and found the backup good.",
 }
 _SAMPLE = re.compile(r'(\w+)\{database="((?:[^"\\]|\\.)*)",destination="((?:[^"\\]|\\.)*)"(?:,level="(\w+)")?\} (\S+)')
 
