@@ -218,7 +218,9 @@ class Manifest(Model):
     )
     members: list[Member] = Field(default=[], description="Of a cluster: the backups of its globals and databases")
     totals: Totals
-    durations: dict[str, float] = Field(description="Seconds by stage; stages overlap")
+    durations: dict[str, float] = Field(
+        description="Seconds by stage: dump, then upload_after_dump; members for a cluster"
+    )
     previous: Previous | None
     tags: list[str] = Field(default=[], description="Names given to it, for prune --keep-tag")
     job: str | None = Field(
