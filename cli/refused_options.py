@@ -10,24 +10,22 @@ Refused = Mapping[tuple[str, ...], str]
 OF_PG_RESTORE: Refused = {
     ("-d", "--dbname"): "pgstow restore --into names the database",
     ("-f", "--file"): "pgstow export writes a script, and has this option",
-    ("-F", "--format"): "the manifest knows the backup's format",
+    ("-F", "--format"): "the manifest names the backup's format",
     ("-l", "--list"): "pgstow show --toc prints the list",
     ("-v", "--verbose"): "pgstow reports the progress itself",
     ("-V", "--version"): "say pgstow --version, or pg_restore --version",
     ("-?",): "say --help",
     ("-e", "--exit-on-error"): "pgstow stops at the first error unless you say --keep-going",
-    ("--enable-row-security",): (
-        "it needs rows that were dumped as INSERT commands, and pgstow backs rows up as COPY, which row security refuses"
-    ),
-    ("--filter",): "write each line of the file as an option of its own: -t, -n, -I, -P, -T or -N",
-    ("--no-data-for-failed-tables",): (
-        "pgstow promises the rows of each table that it restores: leave a failing table out with --exclude-table"
-    ),
-    ("--restrict-key",): "pgstow and pg_restore make a key that nobody knows, which protects psql from the script",
-    ("--strict-names",): "pgstow always fails if a name or a pattern matches nothing, except patterns that exclude",
-    ("--host",): "pgstow restore --into takes it, as host=NAME; -h is --help",
-    ("-p", "--port"): "pgstow restore --into takes it, as port=NUMBER",
-    ("-U", "--username"): "pgstow restore --into takes it, as user=NAME",
+    ("--enable-row-security",): "row security doesn't allow COPY, and pgstow's backups hold rows only as COPY",
+    ("--filter",): "give each line of the file as an option: -t, -n, -I, -P, -T or -N",
+    ("--no-data-for-failed-tables",): "pgstow fails if a table lacks rows: leave the table out with --exclude-table",
+    (
+        "--restrict-key",
+    ): "the key protects psql from commands in the data: it must be secret, so pgstow or pg_restore chooses it",
+    ("--strict-names",): "a name or a pattern that matches nothing is always an error, except a pattern that excludes",
+    ("--host",): "write host=NAME into pgstow restore --into; -h is --help",
+    ("-p", "--port"): "write port=NUMBER into pgstow restore --into",
+    ("-U", "--username"): "write user=NAME into pgstow restore --into",
     ("-w", "--no-password"): "pgstow never asks for a password",
     ("-W", "--password"): "pgstow never asks for a password: put it into ~/.pgpass, or into a service",
 }

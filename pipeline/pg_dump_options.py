@@ -63,28 +63,30 @@ class GivenOption:
 SUPPORTED = (
     DumpOption(
         "--table-and-children",
-        "As --table, with partitions and children",
+        "Like --table, with partitions and children",
         metavar=PATTERN,
         since=16,
         in_pg_dumpall=False,
     ),
     DumpOption(
         "--exclude-table-and-children",
-        "As --exclude-table, with partitions and children",
+        "Like --exclude-table, with partitions and children",
         metavar=PATTERN,
         since=16,
         in_pg_dumpall=False,
     ),
     DumpOption(
         "--exclude-table-data-and-children",
-        "As --exclude-table-data, with partitions and children",
+        "Like --exclude-table-data, with partitions and children",
         metavar=PATTERN,
         since=16,
         in_pg_dumpall=False,
     ),
     DumpOption("--extension", "Only these extensions", "-e", PATTERN, since=14, in_pg_dumpall=False),
     DumpOption("--exclude-extension", "All but these extensions", metavar=PATTERN, since=17, in_pg_dumpall=False),
-    DumpOption("--filter", "A file of pg_dump's filters, one a line", metavar="FILE", in_pg_dumpall=False),
+    DumpOption(
+        "--filter", "A file with pg_dump's filters, one filter on each line", metavar="FILE", in_pg_dumpall=False
+    ),
     DumpOption(
         "--large-objects",
         "Large objects, even if only some tables or schemas are dumped",
@@ -97,22 +99,22 @@ SUPPORTED = (
     DumpOption("--no-large-objects", "No large objects", "-B", also="--no-blobs", in_pg_dumpall=False, passed="-B"),
     DumpOption("--no-unlogged-table-data", "No rows of unlogged tables"),
     DumpOption("--no-privileges", "No privileges (GRANT, REVOKE)", "-x"),
-    DumpOption("--no-owner", "No owners; only with --format plain", "-O", plain_only=True),
+    DumpOption("--no-owner", "No owners; needs --format plain", "-O", plain_only=True),
     DumpOption("--no-comments", "No comments"),
     DumpOption("--no-publications", "No publications"),
     DumpOption("--no-subscriptions", "No subscriptions"),
     DumpOption("--no-security-labels", "No security labels"),
     DumpOption("--no-policies", "No policies of row security", since=18),
-    DumpOption("--no-tablespaces", "No tablespaces of tables; only with --format plain", plain_only=True),
+    DumpOption("--no-tablespaces", "No tablespaces of tables; needs --format plain", plain_only=True),
     DumpOption(
-        "--no-table-access-method", "No access methods of tables; only with --format plain", since=15, plain_only=True
+        "--no-table-access-method", "No access methods of tables; needs --format plain", since=15, plain_only=True
     ),
     DumpOption("--no-toast-compression", "No compression methods of columns", since=14),
-    DumpOption("--statistics", "The planner's statistics, too", leaves_out=False, since=18),
+    DumpOption("--statistics", "Also the planner's statistics", leaves_out=False, since=18),
     DumpOption("--no-statistics", "No statistics, as by default", leaves_out=False, since=18),
     DumpOption("--sequence-data", "Values of sequences, even with --schema-only", leaves_out=False, since=18),
     DumpOption("--strict-names", "Fail if a pattern matches nothing", leaves_out=False, in_pg_dumpall=False),
-    DumpOption("--enable-row-security", "Only rows that the role's policies show", in_pg_dumpall=False),
+    DumpOption("--enable-row-security", "Only rows that row security lets the role read", in_pg_dumpall=False),
     DumpOption(
         "--serializable-deferrable",
         "Wait for a snapshot without serialization anomalies",
@@ -122,7 +124,7 @@ SUPPORTED = (
     ),
     DumpOption("--role", "Act as this role after login", metavar="ROLE", leaves_out=False),
     DumpOption("--encoding", "The encoding of the dump; the database's by default", "-E", "ENCODING", leaves_out=False),
-    DumpOption("--quote-all-identifiers", "Quote all identifiers, even if not key words", leaves_out=False),
+    DumpOption("--quote-all-identifiers", "Quote all identifiers, not only key words", leaves_out=False),
 )
 """The options for ``backup``, ``check`` and ``pg_dump_options`` in pgstow.toml."""
 OF_FILTERS = {
@@ -132,34 +134,34 @@ OF_FILTERS = {
 """pgstow's own options that a file of filters may also hold."""
 _BY_NAME = {name: option for option in SUPPORTED for name in (option.name, option.short, option.also) if name}
 
-_ROWS = "pgstow counts and checks the rows in COPY's text"
+_ROWS = "pgstow counts rows in COPY's output, not in INSERTs"
 _AT_RESTORE = "it belongs to a restore: give it to pgstow restore or pgstow export"
-_CONNECTION = "write it into CONNINFO"
+_CONNECTION = "write the value into CONNINFO, the first argument"
 _PASSWORD = "pgstow never asks for a password: keep it in libpq's password file"  # noqa: S105 - a sentence
 REFUSED: dict[str, str] = {
     "--file": "the backup goes into a store: say --to",
     "--verbose": "pgstow reads pg_dump's messages, and reports the progress itself",
     "--version": "say pgstow --version",
     "--compress": "pgstow compresses with zstd itself: say --level",
-    "--no-sync": "pgstow always passes it, since the local files aren't the backup",
-    "--sync-method": "the local files aren't the backup, so they are never synced",
+    "--no-sync": "pgstow always gives pg_dump this option",
+    "--sync-method": "pgstow never syncs pg_dump's files, which are temporary",
     "--clean": _AT_RESTORE,
     "--if-exists": _AT_RESTORE,
     "--create": _AT_RESTORE,
     "--disable-triggers": _AT_RESTORE,
     "--superuser": _AT_RESTORE,
     "--use-set-session-authorization": _AT_RESTORE,
-    "--binary-upgrade": "it is for pg_upgrade alone",
+    "--binary-upgrade": "only pg_upgrade uses it",
     "--inserts": _ROWS,
     "--column-inserts": _ROWS,
     "--rows-per-insert": _ROWS,
     "--on-conflict-do-nothing": _ROWS,
-    "--disable-dollar-quoting": "it is for other programs than PostgreSQL's, and no restore needs it",
-    "--extra-float-digits": "with fewer digits, numbers don't come back as they were",
-    "--include-foreign-data": "a restore, even for a proof, would write the rows into the foreign server: back up the foreign server itself",
-    "--load-via-partition-root": "a partition's rows then need the partitioned table, so no partition could be restored or counted by itself",
-    "--restrict-key": "a key that others know lets data break out of a script, so pg_dump chooses a random one",
-    "--section": "a backup has all sections: pgstow restore --section restores some of them",
+    "--disable-dollar-quoting": "only programs other than PostgreSQL's need it",
+    "--extra-float-digits": "with fewer digits, a restore would change numbers",
+    "--include-foreign-data": "each restore and proof would write the rows into the foreign server: back up the foreign server itself",
+    "--load-via-partition-root": "with it, pgstow could not restore or count a single partition",
+    "--restrict-key": "the key protects psql from commands in the data: it must be secret, so pg_dump chooses a random key",
+    "--section": "a backup always has all sections: choose sections with pgstow restore --section",
     "--snapshot": "pgstow exports the snapshot itself",
     "--no-data": "say --schema-only",
     "--no-schema": "say --data-only",

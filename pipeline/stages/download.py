@@ -165,7 +165,7 @@ class ObjectReader:
         """Begin to fetch objects that are needed soon, as far as memory allows. :meth:`read` raises the errors."""
         for index in indexes:
             with self._changed:
-                if index in self._bodies or not self._make_room(leave=1):
+                if index in self._bodies or self._uses[index] <= 0 or not self._make_room(leave=1):
                     continue
                 self._bodies[index] = None
             self._fetching.submit(partial(self._fetch_quietly, index), lambda _: None)

@@ -1,14 +1,10 @@
-"""Find out from a table of contents what a parallel pg_restore would do before it loads which data."""
+"""Dumps for tests of restores with several jobs, and schemas whose restores are easily wrong."""
 
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
-
-from support.postgres_fixtures import Database
 
 from pipeline.catalog.manifest import TOC_NAME
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc import Section, Toc, TocEntry
 
 
 def dumped_toc(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options: str) -> bytes:
@@ -16,63 +12,6 @@ def dumped_toc(postgres: ThrowawayCluster, conninfo: str, folder: Path, *options
     pg_dump = [postgres.bin_dir / "pg_dump", "--format=directory", *options, f"--file={folder}", f"--dbname={conninfo}"]
     subprocess.run(pg_dump, check=True)
     return (folder / TOC_NAME).read_bytes()
-
-
-def awaited(toc: Toc) -> Mapping[int, set[int]]:
-    """Return the dump IDs of the data entries for which each entry waits, by dump ID.
-
-    The rules are those of fix_dependencies() and repoint_table_dependencies() in pg_backup_archiver.c.
-    """
-    by_id = {entry.dump_id: entry for entry in toc.entries}
-    data_of = {e.dependencies[0]: e.dump_id for e in toc.entries if e.description == "TABLE DATA"}
-    found: dict[int, set[int]] = {}
-
-    def waits(entry: TocEntry) -> set[int]:
-        if entry.dump_id not in found:
-            found[entry.dump_id] = set()
-            for dependency in entry.dependencies:
-                other = data_of.get(dependency, dependency) if entry.section == Section.POST_DATA else dependency
-                if (needed := by_id.get(other)) is not None and needed.section != Section.PRE_DATA:
-                    own = {other} if needed.section == Section.DATA else set()
-                    found[entry.dump_id] |= own | waits(needed)
-        return found[entry.dump_id]
-
-    for entry in toc.entries:
-        waits(entry)
-    return found
-
-
-LOADED_BEFORE = """
-WITH RECURSIVE below (top, relation) AS (
-    SELECT oid, oid FROM pg_class WHERE relkind IN ('r', 'p')
-    UNION SELECT top, inhrelid FROM below JOIN pg_inherits ON inhparent = relation
-)
-SELECT n.nspname, c.relname, array_agg(tn.nspname || '.' || t.relname)
-FROM below JOIN pg_class c ON c.oid = top JOIN pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_class t ON t.oid = relation JOIN pg_namespace tn ON tn.oid = t.relnamespace
-WHERE n.nspname !~ '^(pg_|information_schema$)' GROUP BY 1, 2
-"""
-"""SQL for each table's schema and name, and the names of the tables whose rows it shows: itself, its partitions and its children."""
-
-
-def early(toc: Toc, database: Database) -> list[str]:
-    """Return the entries that are ready before the data of a table on which they act, each with the table's name."""
-    below = {(schema, name): set(tables) for schema, name, tables in database.fetch(LOADED_BEFORE)}
-    by_id = {entry.dump_id: entry for entry in toc.entries}
-    data = {f"{e.namespace}.{e.tag}": e.dump_id for e in toc.entries if e.description == "TABLE DATA"}
-    waits = awaited(toc)
-    found = []
-    for entry in toc.entries:
-        if entry.section != Section.POST_DATA:
-            continue
-        on = [by_id[other] for other in entry.dependencies if other in by_id and by_id[other].description == "TABLE"]
-        names = {name for table in on for name in below[table.namespace, table.tag]}
-        found += [
-            f"{entry.description} {entry.tag}: {name}"
-            for name in sorted(names)
-            if name in data and data[name] not in waits[entry.dump_id]
-        ]
-    return found
 
 
 AUDITED = r"""

@@ -14,16 +14,26 @@ class PageOption:
     spellings: tuple[str, ...]
     """As in ``pg_restore --help``: at most one short spelling, then the long one."""
     refusal: str | None
-    """Why pgstow refuses the option; None if pgstow has it."""
+    """Why pgstow refuses the option, as in its error; None if pgstow has the option."""
     since: int
     """The first major version of pg_restore that has the option; 0 for versions before 15."""
 
 
-OPTIONS = [
-    PageOption(
-        spellings=tuple(re.findall("`(-[^`]+)`", names)),
-        refusal=refusal[1] if (refusal := re.search("[Rr]efused: (.*)$", text)) else None,
-        since=int(since or 0),
-    )
-    for names, text, since in re.findall(r"^\| (`-.*?`) \| (.*?) \| (\d*) ?\|$", PAGE.read_text("utf-8"), re.MULTILINE)
-]
+def _options(text: str, *, refused: bool) -> list[PageOption]:
+    return [
+        PageOption(
+            spellings=tuple(re.findall("`(-[^`]+)`", names)),
+            refusal=_as_clause(words) if refused else None,
+            since=int(since or 0),
+        )
+        for names, words, since in re.findall(r"^\| (`-.*?`) \| (.*?) \| (\d*) ?\|$", text, re.MULTILINE)
+    ]
+
+
+def _as_clause(sentence: str) -> str:
+    """Return a reason of the page as it stands behind a colon. The page shows options as code."""
+    return (sentence[0].lower() + sentence[1:]).replace("`", "")
+
+
+_TAKEN, _, _REFUSED = PAGE.read_text("utf-8").partition("## Options that pgstow refuses")
+OPTIONS = _options(_TAKEN, refused=False) + _options(_REFUSED, refused=True)

@@ -208,7 +208,7 @@ url = "file:///mnt/backups"
         "8: databases.one: exclude_databases goes with all_databases = true.",
         "12: databases.all: A backup of all databases takes no part of one: leave out tables, schemas and what excludes them.",
         "17: databases.rows: pg_dumpall's script of rows alone can't be restored onto a new server: take all of it.",
-        "23: databases.inserted: pgstow doesn't take pg_dump's option --inserts: pgstow counts and checks the rows in COPY's text.",
+        "23: databases.inserted: pgstow doesn't take pg_dump's option --inserts: pgstow counts rows in COPY's output, not in INSERTs.",
         "27: databases.tagged: ' ' can't be a tag: it is empty, or has characters that can't be printed.",
         "32: databases.twice: Two of its destinations have the same url, which can hold only one copy of a backup.",
     ]

@@ -13,7 +13,7 @@ from support.stored_sample import StoredSample
 from pipeline.catalog.manifest import TOC_NAME
 from pipeline.errors import DumpFailed, InvalidRequest
 from pipeline.postgres.database_entries import database_statements
-from pipeline.postgres.load_order import missing_dependencies
+from pipeline.postgres.load_order import outside_tables, turns_in_partition_trees
 from pipeline.postgres.loading import names_money
 from pipeline.postgres.partitions import attachments_left_out
 from pipeline.postgres.patterns import choose_entries
@@ -21,7 +21,7 @@ from pipeline.postgres.prerequisites import named_extensions
 from pipeline.postgres.role_names import rename_roles, roles_of
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import Section, Toc, TocEntry
-from pipeline.postgres.toc_format import read_toc, renumber, rewrite
+from pipeline.postgres.toc_format import TocParts, read_toc, rewrite
 from pipeline.postgres.toc_head import parse_head
 
 
@@ -112,56 +112,35 @@ def test_names_in_any_encoding_are_read(
     assert name in {entry.tag for entry in toc.entries}
 
 
-def permuted(toc: Toc) -> dict[int, int]:
-    ids = sorted(entry.dump_id for entry in toc.data_entries)
-    return dict(zip(ids, ids[::-1], strict=True))
+def test_a_selection_has_only_the_chosen_entries_in_the_chosen_order(sample_toc: bytes) -> None:
+    entries = {entry.dump_id: entry for entry in read_toc(sample_toc).entries}
+    chosen = list(entries)[::-3]
+    parts = TocParts.of(sample_toc)
+
+    selected = read_toc(parts.select(chosen))
+
+    assert list(selected.entries) == [entries[dump_id] for dump_id in chosen]
+    assert parts.select(list(entries)) == sample_toc
+    with pytest.raises(KeyError):
+        parts.select([max(entries) + 1])
 
 
-def test_renumbering_changes_only_the_ids(sample_toc: bytes) -> None:
-    toc = read_toc(sample_toc)
-    new_ids = permuted(toc)
-    assert len(new_ids) > 20
+def test_further_dependencies_come_last(sample_toc: bytes) -> None:
+    """The first dependency of a table's data must stay the table (buildTocEntryArrays)."""
+    entries = read_toc(sample_toc).entries
+    more = {entry.dump_id: (7, 1_234_567_890) for entry in entries[::2]}
 
-    changed = read_toc(renumber(sample_toc, new_ids))
+    selected = read_toc(TocParts.of(sample_toc).select([entry.dump_id for entry in entries], more))
 
-    assert changed.server_version == toc.server_version
-    for before, after in zip(toc.entries, changed.entries, strict=True):
-        assert after.dump_id == new_ids.get(before.dump_id, before.dump_id)
-        assert after.dependencies == tuple(new_ids.get(dump_id, dump_id) for dump_id in before.dependencies)
-        for name in ("oid", "description", "section", "namespace", "tag", "filename"):
-            assert getattr(after, name) == getattr(before, name)
+    for before, after in zip(entries, selected.entries, strict=True):
+        assert after.dependencies == before.dependencies + more.get(before.dump_id, ())
 
 
-def test_renumbering_back_gives_the_same_bytes(sample_toc: bytes) -> None:
-    new_ids = permuted(read_toc(sample_toc))
-    changed = renumber(sample_toc, new_ids)
-    assert changed != sample_toc
-    assert renumber(changed, {new: old for old, new in new_ids.items()}) == sample_toc
-    assert renumber(sample_toc, {}) == sample_toc
-
-
-def test_renumbering_may_change_the_number_of_digits(sample_toc: bytes) -> None:
-    """In the archive, a dependency's ID is text."""
-    [table, *_] = [entry for entry in read_toc(sample_toc).entries if entry.description == "TABLE"]
-    for other in (7_000_000, 1_234_567_890):
-        changed = read_toc(renumber(sample_toc, {table.dump_id: other}))
-        assert other in {entry.dump_id for entry in changed.entries}
-        dependents = [entry for entry in changed.entries if other in entry.dependencies]
-        assert dependents
-        assert table.dump_id not in {dump_id for entry in changed.entries for dump_id in entry.dependencies}
-
-
-def test_pg_restore_reads_a_renumbered_table_of_contents(
-    postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path
-) -> None:
+def test_pg_restore_reads_a_selection(postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path) -> None:
     before = listed(postgres, tmp_path / "archive")
-    new_ids = permuted(read_toc(sample_toc))
-    (tmp_path / "archive" / TOC_NAME).write_bytes(renumber(sample_toc, new_ids))
-    after = listed(postgres, tmp_path / "archive")
-    assert [line.partition(";")[2] for line in after] == [line.partition(";")[2] for line in before]
-    assert [int(line.partition(";")[0]) for line in after] == [
-        new_ids.get(int(line.partition(";")[0]), int(line.partition(";")[0])) for line in before
-    ]
+    chosen = [int(line.partition(";")[0]) for line in before][5:-5:2]
+    (tmp_path / "archive" / TOC_NAME).write_bytes(TocParts.of(sample_toc).select(chosen))
+    assert listed(postgres, tmp_path / "archive") == before[5:-5:2]
 
 
 def test_rewriting_changes_only_what_the_function_changes(sample_toc: bytes) -> None:
@@ -205,7 +184,8 @@ def use(toc_data: bytes) -> None:
     """Do everything that pgstow does with an archive's text before pg_restore gets it."""
     toc = read_toc(toc_data)
     ids = sorted({entry.dump_id for entry in toc.entries})
-    renumber(toc_data, dict(zip(ids, ids[::-1], strict=True)), missing_dependencies(toc))
+    TocParts.of(toc_data).select(ids, turns_in_partition_trees(toc))
+    outside_tables(toc)
     rewrite(toc_data, lambda entry: dataclasses.replace(entry, owner="other"))
     roles = {role for entry in toc.entries for role in roles_of(entry)}
     rename_roles(toc_data, dict.fromkeys(roles, "other"))
@@ -253,7 +233,7 @@ def test_the_time_for_long_text_grows_with_its_length(word: str, end: str) -> No
     toc = Toc("15", (entry("DATABASE", tag="x"), entry("DATABASE PROPERTIES", definition=text)))
     database_statements(toc, "other")
     assert entry("TABLE DATA", copy_statement=f"COPY {text}").columns in {"", "(" * 200_000}
-    missing_dependencies(Toc("15", (entry("TABLE DATA", copy_statement=f"COPY {text}", dependencies=(1,)),)))
+    turns_in_partition_trees(Toc("15", (entry("TABLE DATA", copy_statement=f"COPY {text}", dependencies=(1,)),)))
     attachments_left_out(Toc("15", (entry("TABLE"), entry("TABLE ATTACH", definition=text, dump_id=2))), [1])
     named = Toc("15", (entry("TABLE", tag="t"), entry("CONSTRAINT", tag=text, dump_id=2, dependencies=(1,))))
     assert choose_entries(named, ["t"], []) == {1}
