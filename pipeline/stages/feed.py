@@ -8,6 +8,7 @@ November 2026 on, pg_restore refuses pipes inside an archive's directory.
 
 import fcntl
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -61,8 +62,9 @@ class Feed:
         self._reader = reader
         self._ends: list[FileIO] = []
         """The ends of the pipes that programs read."""
-        self._broken: list[FileIO] = []
-        """Our ends of the pipes whose content could not be fetched."""
+        self._lock = threading.Lock()
+        self._idle: set[FileIO] | None = set()
+        """Our ends of the pipes that no thread fills: not yet, or since the content could not be fetched. None after :meth:`close`."""
         self.fed = 0
         """Bytes of the files that were handed to the programs, to show progress."""
         self.unfinished = len(streams)
@@ -75,7 +77,8 @@ class Feed:
             with suppress(OSError):
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
             self._ends.append(FileIO(end, "r"))
-            feeders.submit(partial(self._feed, FileIO(pipe, "w"), stream), self._count)
+            self._idle.add(ours := FileIO(pipe, "w"))
+            feeders.submit(partial(self._feed, ours, stream), self._count)
 
     @contextmanager
     def pipe(self, number: int) -> Iterator[tuple[Path, Sequence[int]]]:
@@ -88,14 +91,22 @@ class Feed:
 
     def close(self) -> None:
         """Close the pipes, and so release the threads that fill them. Call this after the programs have ended."""
-        for end in (*self._ends, *self._broken):
+        for end in self._ends:
             end.close()
+        with self._lock:
+            idle, self._idle = self._idle or (), None
+        for pipe in idle:
+            pipe.close()
 
     def _count(self, finished: bool) -> None:
         self.unfinished -= finished
 
     def _feed(self, pipe: FileIO, stream: Stream) -> bool:
         """True if the program took all that it must. If not, the program has ended, and its own messages say why."""
+        with self._lock:
+            if self._idle is None:
+                return False
+            self._idle.discard(pipe)
         parts = self._archive(stream) if stream.toc is not None else self._files(stream)
         try:
             for part in parts:
@@ -106,7 +117,11 @@ class Feed:
                 deque(parts, maxlen=0)
             return stream.may_be_left
         except BaseException:
-            self._broken.append(pipe)
+            with self._lock:
+                if self._idle is None:
+                    pipe.close()
+                else:
+                    self._idle.add(pipe)
             raise
         if stream.toc is not None:
             with suppress(BrokenPipeError):  # the program needs no more, and may have ended

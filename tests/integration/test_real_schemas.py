@@ -6,14 +6,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from support.loading import dumped_toc, early
 from support.pgstow import run_pgstow
 from support.postgres_fixtures import Database, DatabaseMaker
 
 from demo import compare
-from pipeline.postgres.load_order import missing_dependencies
 from pipeline.postgres.throwaway import ThrowawayCluster
-from pipeline.postgres.toc_format import read_toc, renumber
 
 ROLES = ("schema_owner", "schema_reader")
 
@@ -147,16 +144,6 @@ def test_no_difference_but_what_stock_programs_have(
     assert as_it_is == as_it_was
     count = "SELECT count(*), sum(i) FROM app.mooded"
     assert ours.fetch(count) == original.fetch(count)
-
-
-def test_nothing_acts_on_a_table_whose_data_is_not_in(
-    postgres: ThrowawayCluster, original: Database, tmp_path: Path
-) -> None:
-    """Stock pg_restore's parallel jobs leave that to the sizes of files, which pipes don't have."""
-    data = dumped_toc(postgres, original.conninfo, tmp_path / "archive")
-    toc = read_toc(data)
-    assert len(early(toc, original)) > 5
-    assert early(read_toc(renumber(data, {}, missing_dependencies(toc))), original) == []
 
 
 def test_ten_thousand_schemas(

@@ -1,0 +1,115 @@
+"""A restore with several jobs does everything once, and in an order in which it succeeds."""
+
+from collections.abc import Sequence
+
+import pytest
+from support.stored_sample import StoredSample
+
+from pipeline.archive.reader import Archive, open_archive
+from pipeline.concurrency import Workers
+from pipeline.config import Limits
+from pipeline.postgres.restore_options import RestoreOptions
+from pipeline.postgres.toc import Section, TocEntry
+from pipeline.postgres.toc_format import read_toc
+from pipeline.restore.steps import Run, Step, plan_steps
+
+SETUP = {"ENCODING", "STDSTRINGS", "SEARCHPATH"}
+
+
+@pytest.fixture
+def archive(stored_sample: StoredSample) -> Archive:
+    with Workers() as workers:
+        return open_archive(stored_sample.store, stored_sample.manifest, workers, Limits())
+
+
+def restored(run: Run) -> list[TocEntry]:
+    """Return the entries that a run restores, without the archive's settings."""
+    entries = read_toc(run.stream.toc or b"").entries
+    wanted = None if run.dump_ids is None else set(run.dump_ids)
+    return [e for e in entries if e.description not in SETUP and (wanted is None or e.dump_id in wanted)]
+
+
+def restored_by(steps: Sequence[Step]) -> list[int]:
+    return [entry.dump_id for step in steps for run in step for entry in restored(run)]
+
+
+def test_a_single_job_restores_the_archive_as_it_is(archive: Archive) -> None:
+    for jobs, options in ((1, RestoreOptions()), (4, RestoreOptions(single_transaction=True))):
+        [[run]] = plan_steps(archive, None, options, jobs=jobs)
+        assert (run.stream.toc, run.options) == (archive.toc_data, options)
+
+
+@pytest.mark.parametrize("jobs", [2, 4, 40])
+def test_every_entry_is_restored_once(archive: Archive, jobs: int) -> None:
+    steps = plan_steps(archive, None, RestoreOptions(), jobs=jobs)
+    wanted = [entry.dump_id for entry in archive.toc.entries if entry.description not in SETUP]
+    assert sorted(restored_by(steps)) == sorted(wanted)
+    assert [len(step) for step in steps][::2] == [1, 1]
+    assert 1 < len(steps[1]) <= jobs
+
+
+def test_definitions_come_first_and_indexes_last(archive: Archive) -> None:
+    [first], data, [last] = plan_steps(archive, None, RestoreOptions(), jobs=4)
+    assert {e.section for e in restored(first)} <= {Section.PRE_DATA, Section.NONE}
+    assert {"TABLE", "COMMENT"} <= {e.description for e in restored(first)}
+    assert {e.description for run in data for e in restored(run)} == {"TABLE DATA", "BLOBS"}
+    assert {"INDEX", "FK CONSTRAINT", "SEQUENCE SET"} <= {e.description for e in restored(last)}
+    assert last.jobs == 4
+
+
+def test_jobs_that_lock_the_same_table_know_it(archive: Archive) -> None:
+    """pg_restore runs no two entries at once that lock the same table, if the table is in the table of contents."""
+    *_, [last] = plan_steps(archive, None, RestoreOptions(), jobs=4)
+    there = {entry.dump_id for entry in read_toc(last.stream.toc or b"").entries}
+    tables = {entry.dump_id for entry in archive.toc.entries if entry.description == "TABLE"}
+    needed = {other for entry in restored(last) for other in entry.dependencies if other in tables}
+    assert needed
+    assert needed <= there
+
+
+def test_the_data_is_divided_evenly_and_no_pack_is_fetched_twice(archive: Archive) -> None:
+    shares = plan_steps(archive, None, RestoreOptions(), jobs=2)[1]
+    sizes = [sum(file.size for file in run.stream.files) for run in shares]
+    largest = max(file.size for file in archive.files.values())
+    assert max(sizes) - min(sizes) <= largest
+    packs = [
+        {file.segments[0].object for file in run.stream.files if file.kind == "table" and file.segments[0].offset > 0}
+        for run in shares
+    ]
+    assert not packs[0] & packs[1]
+    assert packs[0] | packs[1]
+
+
+def test_the_files_come_in_the_order_of_the_table_of_contents(archive: Archive) -> None:
+    for run in plan_steps(archive, None, RestoreOptions(), jobs=3)[1]:
+        paths = [path for entry in restored(run) for path in (*archive.lists.get(entry.filename, ()), entry.filename)]
+        assert [file.path for file in run.stream.files] == paths
+
+
+@pytest.mark.parametrize("section", ["pre-data", "data", "post-data"])
+def test_a_section_is_restored_alone(archive: Archive, section: str) -> None:
+    steps = plan_steps(archive, None, RestoreOptions(sections=(section,)), jobs=4)
+    kinds = {Section.PRE_DATA: "pre-data", Section.DATA: "data", Section.POST_DATA: "post-data"}
+    found = {kinds[e.section] for step in steps for run in step for e in restored(run) if e.section in kinds}
+    assert found == {section}
+    assert all(run.options.sections == () for step in steps for run in step)
+
+
+def test_with_clean_everything_is_dropped_before_anything_is_made(archive: Archive) -> None:
+    [first], *later = plan_steps(archive, None, RestoreOptions(clean=True, if_exists=True), jobs=4)
+    dropped = {e.dump_id for e in archive.toc.entries if e.drop_statement}
+    assert dropped <= {e.dump_id for e in restored(first)}
+    assert {e.definition for e in restored(first) if e.description == "INDEX"} == {"-- made later\n"}
+    assert [run.options.clean for step in later for run in step] == [False] * sum(map(len, later))
+
+
+def test_nothing_is_loaded_if_no_data_is_wanted(archive: Archive) -> None:
+    for options in (RestoreOptions(schema_only=True), RestoreOptions(sections=("pre-data", "post-data"))):
+        steps = plan_steps(archive, None, options, jobs=4)
+        assert [run.stream.files for step in steps for run in step] == [()] * len(steps)
+
+
+def test_chosen_entries_bring_only_themselves(archive: Archive) -> None:
+    chosen = [entry.dump_id for entry in archive.toc.entries if "review" in entry.tag]
+    for jobs in (1, 4):
+        assert sorted(restored_by(plan_steps(archive, chosen, RestoreOptions(), jobs=jobs))) == sorted(chosen)
