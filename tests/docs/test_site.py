@@ -75,7 +75,7 @@ def test_every_page_is_in_the_sidebar(site: Path) -> None:
     pages = {(site / path.relative_to(ROOT)).with_suffix(".html") for path in [*DOCS, *MODULES, ROOT / "CHANGELOG.md"]}
     assert pages - listed == {site / "docs/index.html"}
     captions = re.findall('caption-text">(.+?)<', sidebar)
-    assert captions == ["Tutorial", "How-to", "Reference", "Explanation", "More"]
+    assert captions == ["Tutorial", "How-to", "Reference", "Explanation", "Terraform", "More"]
 
 
 def test_no_link_of_the_site_is_dead(site: Path) -> None:

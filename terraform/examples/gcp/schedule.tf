@@ -42,6 +42,6 @@ variable "network" {
 }
 
 variable "subnetwork" {
-  description = "A subnetwork of that network in europe-west1."
+  description = "A subnetwork of this network in europe-west1."
   type        = string
 }

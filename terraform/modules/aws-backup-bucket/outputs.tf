@@ -29,7 +29,7 @@ output "role_arns" {
 }
 
 output "instance_profiles" {
-  description = "The name of the instance profile of each role that EC2 instances may take."
+  description = "The name of the instance profile of each role that EC2 instances may assume."
   value       = module.roles.instance_profiles
 }
 

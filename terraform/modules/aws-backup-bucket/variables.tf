@@ -1,5 +1,5 @@
 variable "bucket_name" {
-  description = "Name of the bucket. The names of the roles, of the key's alias and of the bucket for access logs begin with it."
+  description = "Name of the bucket. Other names begin with this name: those of the roles, of the key's alias and of the bucket for access logs."
   type        = string
 
   validation {
@@ -9,7 +9,7 @@ variable "bucket_name" {
 }
 
 variable "prefix" {
-  description = "Folder in the bucket for all of pgstow's objects, without a slash at either end."
+  description = "Folder in the bucket for all of pgstow's objects. Don't begin or end it with a slash."
   type        = string
   default     = "postgres"
 
@@ -20,7 +20,10 @@ variable "prefix" {
 }
 
 variable "kms_key" {
-  description = "A key of your own to encrypt with, in the bucket's region. The key's policy must let the account's IAM decide, or name the roles. If null, the module makes a key."
+  description = <<-EOT
+    A KMS key of your own to encrypt with, in the bucket's region. The key's policy must either leave the decision to the account's IAM
+    policies, or name the roles. If null, the module makes a key.
+  EOT
   type = object({
     arn = string
   })
@@ -34,9 +37,9 @@ variable "kms_key" {
 
 variable "object_lock" {
   description = <<-EOT
-    The lock of each new object: for so many days, nobody can delete the object. In GOVERNANCE mode, an administrator with
-    s3:BypassGovernanceRetention still can. In COMPLIANCE mode nobody can, not even the account's root. Null for a bucket without Object
-    Lock. To change between null and a lock later, you need a new bucket.
+    The lock of each new object: for this number of days, the object can't be deleted. GOVERNANCE mode has an exception: an
+    administrator with s3:BypassGovernanceRetention can delete the object. COMPLIANCE mode has no exception, not even for the account's
+    root user. Null for a bucket without Object Lock. To add or remove the lock later, you need a new bucket.
   EOT
   type = object({
     mode = string
@@ -60,11 +63,11 @@ variable "object_lock" {
 
 variable "transitions" {
   description = <<-EOT
-    When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. INTELLIGENT_TIERING has no
-    minimum duration. In the other classes, you pay for a minimum duration even if an object is deleted sooner. The minimum is 30 days in
-    STANDARD_IA and ONEZONE_IA, 90 in GLACIER_IR and GLACIER, and 180 in DEEP_ARCHIVE, counted from the transition. So use these classes
-    only for backups that pgstow prune keeps for so long. Objects in GLACIER and DEEP_ARCHIVE need a restore by S3, which takes hours,
-    before pgstow can read them.
+    When objects under data/ move to colder storage classes. List the soonest move first. Manifests stay in the standard class.
+    INTELLIGENT_TIERING has no minimum duration. In the other classes, you pay for a minimum duration, even if an object is deleted
+    sooner. The minimum is counted from the move: 30 days in STANDARD_IA and ONEZONE_IA, 90 in GLACIER_IR and GLACIER, and 180 in
+    DEEP_ARCHIVE. Use these classes only for backups that pgstow prune keeps at least that long. Before pgstow can read objects in
+    GLACIER and DEEP_ARCHIVE, S3 must restore them, which takes hours.
   EOT
   type = list(object({
     days          = number
@@ -95,7 +98,10 @@ variable "transitions" {
 }
 
 variable "noncurrent_days" {
-  description = "Days for which a deleted object can be brought back: its version stays below the delete marker. If a lock lasts longer, the version stays until the lock ends."
+  description = <<-EOT
+    Days for which a deleted object can be brought back. During this time, S3 keeps the object's version, hidden by a delete marker. If
+    a lock lasts longer, S3 keeps the version until the lock ends.
+  EOT
   type        = number
   default     = 30
 
@@ -112,7 +118,7 @@ variable "access_log_bucket" {
 }
 
 variable "access_log_days" {
-  description = "Days after which access logs are deleted, in the log bucket that this module makes."
+  description = "Days after which access logs are deleted. This input counts only if the module makes the log bucket."
   type        = number
   default     = 365
 
@@ -123,7 +129,10 @@ variable "access_log_days" {
 }
 
 variable "replication" {
-  description = "The bucket that S3 copies every new object to, and its KMS key. The best choice is a bucket that this module made in another region and account. Deletions aren't copied. Null for no copy."
+  description = <<-EOT
+    The bucket to which S3 copies every new object, and the KMS key of that bucket. The best choice is a bucket that this module made in
+    another region and account. Deletions aren't copied. Null for no copy.
+  EOT
   type = object({
     bucket_arn    = string
     kms_key_arn   = string
@@ -150,10 +159,14 @@ variable "permissions_boundary" {
 
 variable "trusted_by" {
   description = <<-EOT
-    The roles to make, and who may take each role. The names are writer, restorer, auditor and pruner; leave out what you don't need.
-    - ec2, ecs, pod_identity: true lets EC2 instances, ECS tasks, or pods with EKS Pod Identity of this account take the role
-    - github: the ARN of GitHub's OIDC provider in this account, and subjects such as "repo:acme/ops:ref:refs/heads/main"
-    - irsa: the ARN of an EKS cluster's OIDC provider, and service accounts as "namespace:name"
+    The roles to make, and who may assume each role. The names are writer, restorer, auditor and pruner. Leave out the roles that you
+    don't need.
+    - ec2, ecs, pod_identity: if true, EC2 instances, ECS tasks, or pods with EKS Pod Identity may assume the role, if they are in this
+      account
+    - github: for GitHub Actions, the ARN of GitHub's OIDC provider in this account, and subjects such as
+      "repo:acme/ops:ref:refs/heads/main"
+    - irsa: for pods with IAM roles for service accounts (IRSA), the ARN of an EKS cluster's OIDC provider, and service accounts as
+      "namespace:name"
     - principals: ARNs of other roles or users
   EOT
   type = map(object({
@@ -173,13 +186,13 @@ variable "trusted_by" {
 }
 
 variable "cluster" {
-  description = "The cluster name for the backups, in the output pgstow_toml."
+  description = "Name of the PostgreSQL server in the backups, for the output pgstow_toml."
   type        = string
   default     = "prod"
 }
 
 variable "databases" {
-  description = "The databases in the output pgstow_toml: a libpq connection string for each, without a password."
+  description = "The databases in the output pgstow_toml. Give a libpq connection string for each database, without a password."
   type        = map(string)
   default     = { shop = "service=shop" }
 }

@@ -9,7 +9,7 @@ output "role_arns" {
 }
 
 output "instance_profiles" {
-  description = "The name of the instance profile of each role that EC2 instances may take."
+  description = "The name of the instance profile of each role that EC2 instances may assume."
   value       = { for role, made in aws_iam_instance_profile.backups : role => made.name }
 }
 

@@ -9,7 +9,7 @@ variable "bucket_name" {
 }
 
 variable "prefix" {
-  description = "Folder in the bucket for all of pgstow's objects, without a slash at either end."
+  description = "Folder in the bucket for all of pgstow's objects. Don't begin or end it with a slash."
   type        = string
   default     = "postgres"
 
@@ -27,8 +27,8 @@ variable "region" {
 
 variable "kms_key" {
   description = <<-EOT
-    The key that the bucket encrypts with. If the bucket uses an S3 Bucket Key, set bucket_key to true. The key's policy must let the
-    account's IAM decide, or name the roles. Null if the bucket encrypts without KMS.
+    The KMS key that the bucket encrypts with. If the bucket uses an S3 Bucket Key, set bucket_key to true. The key's policy must either
+    leave the decision to the account's IAM policies, or name the roles. Null if the bucket encrypts without KMS.
   EOT
   type = object({
     arn        = string
@@ -55,10 +55,14 @@ variable "permissions_boundary" {
 
 variable "trusted_by" {
   description = <<-EOT
-    The roles to make, and who may take each role. The names are writer, restorer, auditor and pruner; leave out what you don't need.
-    - ec2, ecs, pod_identity: true lets EC2 instances, ECS tasks, or pods with EKS Pod Identity of this account take the role
-    - github: the ARN of GitHub's OIDC provider in this account, and subjects such as "repo:acme/ops:ref:refs/heads/main"
-    - irsa: the ARN of an EKS cluster's OIDC provider, and service accounts as "namespace:name"
+    The roles to make, and who may assume each role. The names are writer, restorer, auditor and pruner. Leave out the roles that you
+    don't need.
+    - ec2, ecs, pod_identity: if true, EC2 instances, ECS tasks, or pods with EKS Pod Identity may assume the role, if they are in this
+      account
+    - github: for GitHub Actions, the ARN of GitHub's OIDC provider in this account, and subjects such as
+      "repo:acme/ops:ref:refs/heads/main"
+    - irsa: for pods with IAM roles for service accounts (IRSA), the ARN of an EKS cluster's OIDC provider, and service accounts as
+      "namespace:name"
     - principals: ARNs of other roles or users
   EOT
   type = map(object({
@@ -124,13 +128,13 @@ variable "trusted_by" {
 }
 
 variable "cluster" {
-  description = "The cluster name for the backups, in the output pgstow_toml."
+  description = "Name of the PostgreSQL server in the backups, for the output pgstow_toml."
   type        = string
   default     = "prod"
 }
 
 variable "databases" {
-  description = "The databases in the output pgstow_toml: a libpq connection string for each, without a password."
+  description = "The databases in the output pgstow_toml. Give a libpq connection string for each database, without a password."
   type        = map(string)
   default     = { shop = "service=shop" }
 }

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of the cluster, the task and the schedule. The names of the log group and the roles contain it."
+  description = "Name of the ECS cluster, the task and the schedule. The names of the log group and the roles contain this name."
   type        = string
   default     = "pgstow"
 
@@ -10,7 +10,7 @@ variable "name" {
 }
 
 variable "image" {
-  description = "The container image, built from the Dockerfile of this repository. Give a digest, or a tag that never moves."
+  description = "The container image, built from the Dockerfile of this repository. Give a digest, or a tag that always names the same image."
   type        = string
 
   validation {
@@ -40,7 +40,7 @@ variable "task_role_arn" {
 }
 
 variable "command" {
-  description = "pgstow's arguments."
+  description = "The arguments of pgstow."
   type        = list(string)
   default     = ["backup"]
 }
@@ -56,7 +56,7 @@ variable "environment" {
 }
 
 variable "secrets" {
-  description = "Variables whose values come from Secrets Manager: the ARN of the secret for each, such as { PGPASSWORD = \"arn:aws:secretsmanager:…\" }."
+  description = "Variables whose values ECS reads from Secrets Manager. Give the ARN of a secret for each variable, such as { PGPASSWORD = \"arn:aws:secretsmanager:…\" }."
   type        = map(string)
   default     = {}
 
@@ -67,7 +67,7 @@ variable "secrets" {
 }
 
 variable "secrets_kms_key_arns" {
-  description = "Keys that the secrets are encrypted with, if these keys aren't AWS's own."
+  description = "ARNs of the KMS keys that encrypt the secrets, if these keys aren't AWS's own."
   type        = list(string)
   default     = []
 }
@@ -90,7 +90,7 @@ variable "time_zone" {
 }
 
 variable "start_within_minutes" {
-  description = "The task starts at a random moment within so many minutes after the scheduled time. So it doesn't start at the same time as everybody else's tasks."
+  description = "The task starts at a random moment within this number of minutes after the scheduled time. So it doesn't start at the same time as everybody else's tasks."
   type        = number
   default     = 30
 
@@ -101,7 +101,10 @@ variable "start_within_minutes" {
 }
 
 variable "subnet_ids" {
-  description = "Private subnets for the task. From there, it must reach the PostgreSQL server. By NAT or VPC endpoints, it must reach S3, KMS, the image's registry, Secrets Manager and CloudWatch Logs."
+  description = <<-EOT
+    Private subnets for the task. From there, the task must reach the PostgreSQL server. The task must also reach S3, KMS, the image's
+    registry, Secrets Manager and CloudWatch Logs, by NAT or by VPC endpoints.
+  EOT
   type        = list(string)
 
   validation {
@@ -111,7 +114,7 @@ variable "subnet_ids" {
 }
 
 variable "security_group_ids" {
-  description = "Security groups of the task. The PostgreSQL server must let them in."
+  description = "Security groups of the task. The PostgreSQL server must accept connections from these groups."
   type        = list(string)
 
   validation {
@@ -132,7 +135,7 @@ variable "cpu" {
 }
 
 variable "memory" {
-  description = "MiB of memory, one of the sizes that Fargate has for cpu. The task needs memory for pgstow's --memory, zstd's buffers and pg_dump."
+  description = "Memory in MiB. Fargate allows only certain sizes with each value of cpu. The memory must hold pgstow's --memory, zstd's buffers and pg_dump."
   type        = number
   default     = 2048
 
@@ -143,7 +146,7 @@ variable "memory" {
 }
 
 variable "log_days" {
-  description = "Days for which the task's output is kept."
+  description = "Days for which CloudWatch keeps the task's output."
   type        = number
   default     = 365
 

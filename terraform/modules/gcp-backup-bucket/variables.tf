@@ -4,7 +4,7 @@ variable "project" {
 }
 
 variable "bucket_name" {
-  description = "Name of the bucket. The key ring has the same name, and the name of the bucket for access logs begins with it."
+  description = "Name of the bucket. The key ring has the same name. The name of the bucket for access logs begins with this name."
   type        = string
 
   validation {
@@ -20,7 +20,7 @@ variable "account_prefix" {
 }
 
 variable "prefix" {
-  description = "Folder in the bucket for all of pgstow's objects, without a slash at either end."
+  description = "Folder in the bucket for all of pgstow's objects. Don't begin or end it with a slash."
   type        = string
   default     = "postgres"
 
@@ -32,8 +32,9 @@ variable "prefix" {
 
 variable "kms_key" {
   description = <<-EOT
-    A key of your own to encrypt with, in the bucket's location, as projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY. The
-    module lets Cloud Storage use the key. If null, the module makes a key.
+    A KMS key of your own to encrypt with, in the bucket's location. Give its full name:
+    projects/PROJECT/locations/LOCATION/keyRings/RING/cryptoKeys/KEY. The module lets Cloud Storage use the key. If null, the module
+    makes a key.
   EOT
   type = object({
     id = string
@@ -47,12 +48,12 @@ variable "kms_key" {
 }
 
 variable "location" {
-  description = "The bucket's region. With dual_region, the multi-region that both regions are in: ASIA, EU or US."
+  description = "The bucket's region. With dual_region, give the multi-region that contains both regions: ASIA, EU or US."
   type        = string
 }
 
 variable "dual_region" {
-  description = "Two regions that keep every object. With turbo, a new object is in both within 15 minutes. If null, only location counts."
+  description = "Two regions that keep every object. If turbo is true, each new object is in both regions within 15 minutes. Null for a bucket in location alone."
   type = object({
     regions = list(string)
     turbo   = optional(bool, false)
@@ -72,9 +73,9 @@ variable "dual_region" {
 
 variable "retention" {
   description = <<-EOT
-    The retention policy: for so many days after an object was put, nobody can delete or replace it. If the policy is locked, nobody can
-    shorten or remove it, and nobody can delete the bucket before the last object may be deleted. A lock can't be undone. Null for no
-    policy: the bucket then keeps versions.
+    The retention policy. Nobody can delete or replace an object that is younger than this number of days. If locked is true, nobody can
+    shorten or remove the policy. The bucket can then be deleted only when every object in it is old enough. A locked policy can't be
+    unlocked. Null for no policy: the bucket then keeps versions.
   EOT
   type = object({
     days   = number
@@ -101,10 +102,10 @@ variable "deleted_days" {
 
 variable "transitions" {
   description = <<-EOT
-    When objects under data/ move to colder storage classes, the soonest first. Manifests stay where they are. Objects of every class can be
-    read at once. In each class, you pay for a minimum duration even if an object is deleted sooner. The minimum is 30 days in NEARLINE, 90
-    in COLDLINE and 365 in ARCHIVE, counted from when the object was put. So use COLDLINE and ARCHIVE only for backups that pgstow prune
-    keeps for so long.
+    When objects under data/ move to colder storage classes. List the soonest move first. Manifests stay in the standard class. Objects
+    of every class can be read without delay. In each class, you pay for a minimum duration, even if an object is deleted sooner. The
+    minimum is counted from when the object was stored: 30 days in NEARLINE, 90 in COLDLINE and 365 in ARCHIVE. Use COLDLINE and ARCHIVE
+    only for backups that pgstow prune keeps at least that long.
   EOT
   type = list(object({
     days          = number
@@ -135,7 +136,7 @@ variable "access_log_bucket" {
 }
 
 variable "access_log_days" {
-  description = "Days after which access logs are deleted, in the log bucket that this module makes."
+  description = "Days after which access logs are deleted. This input counts only if the module makes the log bucket."
   type        = number
   default     = 365
 
@@ -147,12 +148,13 @@ variable "access_log_days" {
 
 variable "used_by" {
   description = <<-EOT
-    The service accounts to make, and who may act as each account. The names are writer, restorer, auditor and pruner; leave out what you
-    don't need.
-    - principals: members of IAM who may take the account's tokens, such as "group:dba@example.com" or "serviceAccount:…"
-    - workload_identities: members of a Workload Identity pool, as "principal://…" or "principalSet://…" (GitHub, AWS …), or service
-      accounts of GKE, as "serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]"
-    You can give an account with neither to a machine or a Cloud Run job.
+    The service accounts to make, and who may act as each account. The names are writer, restorer, auditor and pruner. Leave out the
+    accounts that you don't need.
+    - principals: IAM members who may create access tokens of the account, such as "group:dba@example.com" or "serviceAccount:…"
+    - workload_identities: workloads that may act as the account; give members of a Workload Identity pool, as "principal://…" or
+      "principalSet://…" (GitHub, AWS …), or service accounts of GKE, as "serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]"
+    An account may have no principals and no workload_identities, as in pruner = {}. Then attach the account to a machine or a Cloud Run
+    job.
   EOT
   type = map(object({
     principals          = optional(list(string), [])
@@ -161,13 +163,13 @@ variable "used_by" {
 }
 
 variable "cluster" {
-  description = "The cluster name for the backups, in the output pgstow_toml."
+  description = "Name of the PostgreSQL server in the backups, for the output pgstow_toml."
   type        = string
   default     = "prod"
 }
 
 variable "databases" {
-  description = "The databases in the output pgstow_toml: a libpq connection string for each, without a password."
+  description = "The databases in the output pgstow_toml. Give a libpq connection string for each database, without a password."
   type        = map(string)
   default     = { shop = "service=shop" }
 }

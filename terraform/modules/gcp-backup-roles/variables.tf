@@ -25,7 +25,7 @@ variable "account_prefix" {
 }
 
 variable "prefix" {
-  description = "Folder in the bucket for all of pgstow's objects, without a slash at either end."
+  description = "Folder in the bucket for all of pgstow's objects. Don't begin or end it with a slash."
   type        = string
   default     = "postgres"
 
@@ -37,12 +37,13 @@ variable "prefix" {
 
 variable "used_by" {
   description = <<-EOT
-    The service accounts to make, and who may act as each account. The names are writer, restorer, auditor and pruner; leave out what you
-    don't need.
-    - principals: members of IAM who may take the account's tokens, such as "group:dba@example.com" or "serviceAccount:…"
-    - workload_identities: members of a Workload Identity pool, as "principal://…" or "principalSet://…" (GitHub, AWS …), or service
-      accounts of GKE, as "serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]"
-    You can give an account with neither to a machine or a Cloud Run job.
+    The service accounts to make, and who may act as each account. The names are writer, restorer, auditor and pruner. Leave out the
+    accounts that you don't need.
+    - principals: IAM members who may create access tokens of the account, such as "group:dba@example.com" or "serviceAccount:…"
+    - workload_identities: workloads that may act as the account; give members of a Workload Identity pool, as "principal://…" or
+      "principalSet://…" (GitHub, AWS …), or service accounts of GKE, as "serviceAccount:PROJECT.svc.id.goog[NAMESPACE/NAME]"
+    An account may have no principals and no workload_identities, as in pruner = {}. Then attach the account to a machine or a Cloud Run
+    job.
   EOT
   type = map(object({
     principals          = optional(list(string), [])
@@ -70,13 +71,13 @@ variable "used_by" {
 }
 
 variable "cluster" {
-  description = "The cluster name for the backups, in the output pgstow_toml."
+  description = "Name of the PostgreSQL server in the backups, for the output pgstow_toml."
   type        = string
   default     = "prod"
 }
 
 variable "databases" {
-  description = "The databases in the output pgstow_toml: a libpq connection string for each, without a password."
+  description = "The databases in the output pgstow_toml. Give a libpq connection string for each database, without a password."
   type        = map(string)
   default     = { shop = "service=shop" }
 }

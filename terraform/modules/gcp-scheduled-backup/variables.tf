@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "name" {
-  description = "Name of the job and the schedule. The name of the schedule's service account begins with it."
+  description = "Name of the job and the schedule. The name of the schedule's service account begins with this name."
   type        = string
   default     = "pgstow"
 
@@ -20,7 +20,7 @@ variable "name" {
 }
 
 variable "image" {
-  description = "The container image, built from the Dockerfile of this repository. Give a digest, or a tag that never moves."
+  description = "The container image, built from the Dockerfile of this repository. Give a digest, or a tag that always names the same image."
   type        = string
 
   validation {
@@ -50,7 +50,7 @@ variable "service_account" {
 }
 
 variable "command" {
-  description = "pgstow's arguments."
+  description = "The arguments of pgstow."
   type        = list(string)
   default     = ["backup"]
 }
@@ -67,8 +67,8 @@ variable "environment" {
 
 variable "secrets" {
   description = <<-EOT
-    Variables whose values come from Secret Manager: the name of the secret in this project for each, such as { PGPASSWORD = "shop-backup"
-    }. The module lets the service account read the secrets.
+    Variables whose values Cloud Run reads from Secret Manager. Give the name of a secret in this project for each variable, such as {
+    PGPASSWORD = "shop-backup" }. The module lets the service account read the secrets.
   EOT
   type        = map(string)
   default     = {}
@@ -97,7 +97,7 @@ variable "time_zone" {
 }
 
 variable "network" {
-  description = "The VPC network and subnetwork from which the job reaches the PostgreSQL server. Null for the internet."
+  description = "The VPC network and subnetwork from which the job reaches the PostgreSQL server. If null, the job connects over the internet."
   type = object({
     network    = string
     subnetwork = string
@@ -117,7 +117,7 @@ variable "cpu" {
 }
 
 variable "memory_gib" {
-  description = "GiB of memory. The spool is in memory too: Cloud Run has no disk."
+  description = "Memory in GiB. Cloud Run has no disk, so the memory must also hold the spool."
   type        = number
   default     = 2
 
@@ -128,7 +128,7 @@ variable "memory_gib" {
 }
 
 variable "timeout_hours" {
-  description = "Hours after which a running job is stopped."
+  description = "Hours after which Cloud Run stops a job that still runs."
   type        = number
   default     = 12
 
