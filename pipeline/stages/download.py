@@ -19,6 +19,7 @@ from storage_backends import AccessDenied, ObjectNotFound, ObjectTooLarge, Stora
 from storage_backends.versions import get_version
 
 _NAMED = 3  # replaced objects that get a notice each
+_LOOK_INTERVAL = 0.5  # seconds between looks whether the threads that fetch objects still run
 LARGEST_WHOLE = 512 * 1024 * 1024
 """The largest file that pgstow reads into memory as a whole, in bytes. Such a file is a table of contents, a list of large objects, or the
 script of roles and tablespaces."""
@@ -197,7 +198,9 @@ class ObjectReader:
                     finally:
                         self._changed.acquire()
                 else:
-                    self._changed.wait()
+                    self._changed.wait(_LOOK_INTERVAL)
+                    if not self._fetching.lives:
+                        raise RuntimeError("the threads that fetch objects have ended")
             self._bodies.move_to_end(index)
             return body
 

@@ -63,8 +63,9 @@ class Feed:
         self._ends: list[FileIO] = []
         """The ends of the pipes that programs read."""
         self._lock = threading.Lock()
-        self._idle: set[FileIO] | None = set()
-        """Our ends of the pipes that no thread fills: not yet, or since the content could not be fetched. None after :meth:`close`."""
+        self._closed = False
+        self._idle: set[FileIO] = set()
+        """Our ends of the pipes that no thread fills: not yet, or not any more, since the content could not be fetched."""
         self.fed = 0
         """Bytes of the files that were handed to the programs, to show progress."""
         self.unfinished = len(streams)
@@ -94,9 +95,9 @@ class Feed:
         for end in self._ends:
             end.close()
         with self._lock:
-            idle, self._idle = self._idle or (), None
-        for pipe in idle:
-            pipe.close()
+            self._closed = True
+            while self._idle:
+                self._idle.pop().close()
 
     def _count(self, finished: bool) -> None:
         self.unfinished -= finished
@@ -104,7 +105,7 @@ class Feed:
     def _feed(self, pipe: FileIO, stream: Stream) -> bool:
         """True if the program took all that it must. If not, the program has ended, and its own messages say why."""
         with self._lock:
-            if self._idle is None:
+            if self._closed:
                 return False
             self._idle.discard(pipe)
         parts = self._archive(stream) if stream.toc is not None else self._files(stream)
@@ -117,17 +118,21 @@ class Feed:
                 deque(parts, maxlen=0)
             return stream.may_be_left
         except BaseException:
-            with self._lock:
-                if self._idle is None:
-                    pipe.close()
-                else:
-                    self._idle.add(pipe)
+            self._set_aside(pipe)
             raise
         if stream.toc is not None:
             with suppress(BrokenPipeError):  # the program needs no more, and may have ended
                 _write(pipe, _TAR_END)
         pipe.close()
         return True
+
+    def _set_aside(self, pipe: FileIO) -> None:
+        """Keep the pipe open until :meth:`close`."""
+        with self._lock:
+            if self._closed:
+                pipe.close()
+            else:
+                self._idle.add(pipe)
 
     def _archive(self, stream: Stream) -> Iterator[bytes]:
         """Yield a tar archive up to the content of its last file."""

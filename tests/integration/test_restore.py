@@ -514,7 +514,7 @@ def test_packs_are_not_fetched_again_and_again(
 def test_say_where(stored_sample: StoredSample, database: Database, tmp_path: Path) -> None:
     for where in ((), ("--into", database.conninfo, "--to-directory", tmp_path / "x")):
         result = run_pgstow("restore", "--from", stored_sample.folder, *where)
-        assert_one_sentence(result, 2, "--into a database, or --to-directory")
+        assert_one_sentence(result, 2, "either --into or --to-directory")
 
 
 @pytest.mark.parametrize("only", ["schema", "data"])

@@ -419,7 +419,7 @@ def test_the_table_of_contents_is_as_pg_restore_prints_it(library: Library, post
     ).stdout
     assert run_pgstow("show", "--from", library.store, "--toc").stdout == stock
     assert "TABLE DATA lib author" in stock
-    assert_one_sentence(run_pgstow("show", "--from", library.store, "--toc", "--json"), 2, "no JSON")
+    assert_one_sentence(run_pgstow("show", "--from", library.store, "--toc", "--json"), 2, "exclude each other")
 
 
 def test_the_table_of_contents_is_all_that_is_fetched_for_it(stored_sample: StoredSample) -> None:

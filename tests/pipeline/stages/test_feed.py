@@ -80,19 +80,22 @@ def test_stock_pg_restore_restores_what_was_dumped(
 
 
 def test_the_stream_is_a_tar_archive_with_the_files_that_were_dumped(fed: Feeding, tmp_path: Path) -> None:
+    folder = tmp_path / "unpacked"
+    folder.mkdir()
     with fed.feed.pipe(0) as (_, [descriptor]):
-        subprocess.run(["tar", "--extract", "--file=-"], stdin=descriptor, cwd=tmp_path, check=True)
+        subprocess.run(["tar", "--extract", "--file=-"], stdin=descriptor, cwd=folder, check=True)
     fed.collect_until_fed()
-    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
     assert sizes == {file.path: file.size for file in fed.archive.files.values()}
 
 
 def test_no_object_is_fetched_twice(fed: Feeding) -> None:
     with (
         fed.feed.pipe(0) as (_, [descriptor]),
-        tarfile.open(fileobj=os.fdopen(os.dup(descriptor), "rb"), mode="r|") as tar,
+        os.fdopen(os.dup(descriptor), "rb") as stream,
+        tarfile.open(fileobj=stream, mode="r|") as archive,
     ):
-        assert len(list(tar)) == len(fed.archive.files)
+        assert len(list(archive)) == len(fed.archive.files)
     fed.collect_until_fed()
     needed = {
         segment.object for file in fed.archive.files.values() if file.path != "toc.dat" for segment in file.segments
