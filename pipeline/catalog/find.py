@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
 
-from pipeline.catalog.keys import CLUSTER, RESERVED, BackupRef, is_backup_id
+from pipeline.catalog.keys import CLUSTER, RESERVED, BackupRef, begun_at, is_backup_id
 from pipeline.catalog.listing import ListedManifest, list_backups, list_manifests
 from pipeline.catalog.manifest import Manifest
-from pipeline.catalog.plausibility import doubt_ref
+from pipeline.catalog.plausibility import CLOCK_TOLERANCE, doubt_ref
 from pipeline.catalog.reader import StoredManifest, describe_doubt, read_listed
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
 from pipeline.events import Notice, Notify
@@ -67,7 +67,7 @@ def find_stored(store: StorageBackend, wanted: BackupSelector, notify: Notify | 
 
     Raises:
         BackupNotFound: no backup fits.
-        ManifestInvalid: a manifest is damaged.
+        ManifestInvalid: a manifest is damaged, and ``wanted`` may mean its backup.
         InvalidRequest: several databases or backups fit, or ``wanted`` contradicts itself.
         StorageError: the store can't be read.
     """
@@ -100,7 +100,12 @@ def _find_latest(
             if reason := doubt_ref(one.ref, one.stored_at, now):
                 doubted.append(describe_doubt(one.ref, reason))
                 continue
-            stored = read_listed(store, one, now)
+            try:
+                stored = read_listed(store, one, now)
+            except ManifestInvalid:
+                if _began_after(one.ref, wanted.at):
+                    continue
+                raise
             if stored.doubt:
                 doubted.append(describe_doubt(one.ref, stored.doubt))
             elif wanted.at is None or stored.manifest.snapshot_at <= wanted.at:
@@ -119,6 +124,14 @@ def _find_latest(
             "If such a backup is yours, name it by its ID."
         )
     raise _not_found(store, wanted)
+
+
+def _began_after(ref: BackupRef, at: datetime | None) -> bool:
+    """True if the backup surely began after ``at``, so that its snapshot is later, too. False without ``at``.
+
+    The ID has the time of the machine that backed up. The snapshot has the time of the database server, whose clock may be behind.
+    """
+    return at is not None and begun_at(ref.backup_id) - CLOCK_TOLERANCE > at
 
 
 def newest_believed(store: StorageBackend, cluster: str, database: str, notify: Notify) -> StoredManifest | None:

@@ -148,14 +148,15 @@ class Options(Settings):
         default=None, description="How many objects to transfer at the same time, for each store; default: 4"
     )
     memory: Size | None = Field(
-        default=None, description="Memory for data on its way between the database and the stores; default: 192MiB"
+        default=None,
+        description="The most memory for data on its way between the database and the stores; default: 192MiB",
     )
     spool_limit: Size | None = Field(
         default=None,
-        description="Local disk for the spool, the folder into which pg_dump writes and from which pgstow reads; default: 256MiB",
+        description="The most local disk for the spool, the folder in which pg_dump leaves files for pgstow; default: 256MiB",
     )
     object_size: Size | None = Field(
-        default=None, description="The size of the largest object that a backup may write; default: 32MiB"
+        default=None, description="The largest size that an object of a backup may have; default: 32MiB"
     )
     spool_dir: str | None = Field(
         default=None, description="The folder in which pgstow makes the spool; default: the system's temporary folder"
@@ -168,7 +169,8 @@ class Options(Settings):
         default=None, description="Seconds that a statement of pg_dump may run; 0 for no limit; default: 0"
     )
     tags: list[str] | None = Field(
-        default=None, description="Tags for each new backup, by which keep_tagged chooses backups; default: none"
+        default=None,
+        description="Tags for each new backup; keep_tagged in a [retention.NAME] table keeps backups by their tags; default: none",
     )
     retries: Annotated[int, Field(ge=0, le=MOST_RETRIES)] | None = Field(
         default=None, description="How many times to start the backup again after a temporary failure; default: 0"
@@ -182,7 +184,7 @@ class Options(Settings):
     )
     before: Command | None = Field(
         default=None,
-        description="A command that may refuse the backup by its exit code, as a list of the command's words; default: none",
+        description="A command that can refuse the backup by its exit code: a list of the program and its arguments; default: none",
     )
 
 
@@ -202,7 +204,8 @@ class DatabaseSettings(Options):
         default=False, description="Back up the whole server: roles, tablespaces and every database"
     )
     exclude_databases: Patterns = Field(
-        default=[], description="With all_databases, patterns of the databases to leave out; default: none"
+        default=[],
+        description="With all_databases, patterns of the databases to leave out, as for pg_dumpall --exclude-database; default: none",
     )
     role_passwords: bool = Field(
         default=True,
@@ -283,7 +286,7 @@ class Retention(Settings):
             {
                 "type": "string",
                 "pattern": "^[0-9]{1,6}[hdw]$",
-                "description": "Keep all backups of this duration (such as 36h, 30d or 8w), counted back from the newest backup; default: none",
+                "description": "Keep the newest backup and all backups from this much time before it, such as 36h, 30d or 8w; default: none",
             }
         ),
     ] = timedelta()
@@ -292,7 +295,7 @@ class Retention(Settings):
     )
     only_verified: Literal["objects", "bytes", "archive", "restore"] | None = Field(
         default=None,
-        description="Count only backups that are verified at this level or a higher level; default: count all backups",
+        description="Let the rules count only backups that are verified at this level or a higher level; default: no level is needed",
     )
 
     @model_validator(mode="after")
@@ -318,18 +321,19 @@ class Monitoring(Settings):
     )
     on_success: Command | None = Field(
         default=None,
-        description="A command that pgstow runs after a run that succeeded, as a list of the command's words; default: none",
+        description="A command that pgstow runs after a run that succeeded: a list of the program and its arguments; default: none",
     )
     on_failure: Command | None = Field(
         default=None,
-        description="A command that pgstow runs after a run that failed, as a list of the command's words; default: none",
+        description="A command that pgstow runs after a run that failed: a list of the program and its arguments; default: none",
     )
     notify: list[Recipient] = Field(
         default=[],
         description="Where to send a message when a run fails, and after the next good run: URLs of the library Apprise; default: none",
     )
     hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
-        default=60, description="Seconds that one message or one command of this file may take"
+        default=60,
+        description="Seconds that one message or one command of this file may take (before, on_success or on_failure)",
     )
     ping: Annotated[str, BeforeValidator(_ping), WithJsonSchema(REFERENCE)] | None = Field(
         default=None, description="The URL of a dead man's switch, such as healthchecks.io; default: none"

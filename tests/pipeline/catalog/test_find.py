@@ -56,6 +56,19 @@ def test_a_damaged_latest_manifest_is_not_skipped(manifest_store: ManifestStore)
     assert find_backup(manifest_store.store, BackupSelector(older.backup_id)).backup_id == older.backup_id
 
 
+def test_a_damaged_manifest_is_skipped_if_its_backup_began_after_the_wanted_time(manifest_store: ManifestStore) -> None:
+    older = manifest_store.add("c", "d", 0)
+    manifest_store.put(BackupRef("c", "d", "20261124T120000Z-bbbbbb").manifest_key, b'{"manifest_version": "1.0"')
+
+    def found(at: timedelta) -> str:
+        return find_backup(manifest_store.store, BackupSelector(at=NOON + at)).backup_id
+
+    assert found(timedelta(hours=23)) == older.backup_id
+    for at in (timedelta(hours=25), timedelta(hours=23, minutes=50)):  # the database server's clock may be behind
+        with pytest.raises(ManifestInvalid):
+            found(at)
+
+
 def test_an_empty_store_has_no_backup(manifest_store: ManifestStore) -> None:
     assert list_backups(manifest_store.store) == []
     with pytest.raises(BackupNotFound, match=r"no backup .*pgstow list shows"):

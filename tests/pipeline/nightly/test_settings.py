@@ -42,11 +42,11 @@ def test_the_examples_in_the_documentation_are_valid(text: str, tmp_path: Path) 
     jobs = make_jobs(
         file, file.parse({"PGSTOW_PING": "https://hc.example.com/uuid", "PGSTOW_NOTIFY": "json://localhost"}), (), {}
     )
-    assert [job.name for job in jobs] == ["shop", "server"]
+    assert [job.name for job in jobs] == list(tomllib.loads(text)["databases"])
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 1
+    assert len(EXAMPLES) == 2
 
 
 @pytest.mark.parametrize(
