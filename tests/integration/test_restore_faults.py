@@ -6,7 +6,6 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from support.pgstow import (
     assert_one_sentence,
     finish,
     processes_naming,
+    processes_with,
     run_pgstow,
     start_pgstow,
     wait_until,
@@ -127,20 +127,14 @@ def stuck(faulty: FaultySample) -> FaultySample:
 
 
 def wait_for_the_middle(stuck: FaultySample, spool_dir: Path) -> list[int]:
-    """Until pg_restore and its workers run and wait for what doesn't come; their process IDs, the leader's first."""
+    """Wait until pg_restore waits for data that doesn't come. Return the process IDs of all running pg_restore."""
     wait_until(lambda: stuck.proxy.count("GET", ON_ITS_WAY), "the object is asked for")
-    wait_until(lambda: len(pg_restores(spool_dir)) >= 2, "pg_restore has workers")
+    wait_until(lambda: pg_restores(spool_dir), "pg_restore runs")
     return pg_restores(spool_dir)
 
 
 def pg_restores(spool_dir: Path) -> list[int]:
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            command = (process / "cmdline").read_bytes().split(b"\0")
-            if command[0].endswith(b"/pg_restore") and str(spool_dir).encode() in b" ".join(command):
-                found.append(int(process.name))
-    return sorted(found)
+    return [process for process, [name, *_] in processes_with(spool_dir) if name.endswith("/pg_restore")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -188,25 +182,21 @@ def test_kill_9_leaves_no_program_and_no_spool(
     assert_nothing_came(postgres, spool_dir)
 
 
-@pytest.mark.parametrize("whom", ["leader", "worker"])
-def test_pg_restore_killed(stuck: FaultySample, whom: str, postgres: ThrowawayCluster, spool_dir: Path) -> None:
+def test_pg_restore_killed(stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path) -> None:
     with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
-        leader, *workers = wait_for_the_middle(stuck, spool_dir)
-        os.kill(leader if whom == "leader" else workers[0], signal.SIGKILL)
+        os.kill(wait_for_the_middle(stuck, spool_dir)[0], signal.SIGKILL)
         result = finish(process)
-    assert_one_sentence(result, 5, "pg_restore.*killed by signal 9" if whom == "leader" else "pg_restore")
+    assert_one_sentence(result, 5, "pg_restore.*killed by signal 9")
     assert_nothing_came(postgres, spool_dir)
 
 
-@pytest.mark.parametrize("whom", ["leader", "worker"])
 def test_pg_restore_killed_while_it_goes_on_after_errors(
-    stuck: FaultySample, whom: str, postgres: ThrowawayCluster, spool_dir: Path
+    stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path
 ) -> None:
     """That is no error to go on after. What there is remains, and it is told what it is."""
     arguments = (*stuck.arguments, "--keep-going", "--allow-error", ".")
     with start_pgstow("restore", "--from", stuck.url, *arguments) as process:
-        leader, *workers = wait_for_the_middle(stuck, spool_dir)
-        os.kill(leader if whom == "leader" else workers[0], signal.SIGKILL)
+        os.kill(wait_for_the_middle(stuck, spool_dir)[0], signal.SIGKILL)
         result = finish(process)
     assert_one_sentence(result, 5, f"pg_restore.*The database {COPY} may hold a part of the backup now")
     wait_until(lambda: not pg_restores(spool_dir), "pg_restore is gone")

@@ -169,11 +169,20 @@ def disk_use(folder: Path) -> int:
 
 
 def processes_naming(text: str | Path) -> list[list[str]]:
-    """Return the command lines with ``text`` in them, of all running processes on this machine except zombies."""
+    """Return the command lines of the processes with ``text`` in the command line or in the name of their log, except zombies.
+
+    A program's log is in the spool's folder. Not every program has the folder in its command line.
+    """
+    return [command for _, command in processes_with(text)]
+
+
+def processes_with(text: str | Path) -> list[tuple[int, list[str]]]:
+    """Return the process IDs and the command lines of the processes that :func:`processes_naming` finds, in the order of their IDs."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             command = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if any(str(text) in argument for argument in command):
-                found.append(command)
-    return found
+            log = str((process / "fd" / "2").readlink()) if command != [""] else ""
+            if any(str(text) in name for name in (*command, log)):
+                found.append((int(process.name), command))
+    return sorted(found)
