@@ -205,7 +205,7 @@ url = "file:///mnt/backups"
 """
     assert problems(path, text) == [
         "6: databases.shop: The memory limit must hold two objects of 32 MiB each, but is only 1 MiB: see --memory and --object-size.",
-        "8: databases.one: exclude_databases goes with all_databases = true.",
+        "8: databases.one: exclude_databases needs all_databases = true.",
         "12: databases.all: A backup of all databases takes no part of one: leave out tables, schemas and what excludes them.",
         "17: databases.rows: pg_dumpall's script of rows alone can't be restored onto a new server: take all of it.",
         "23: databases.inserted: pgstow doesn't take pg_dump's option --inserts: pgstow counts rows in COPY's output, not in INSERTs.",
