@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.loading import AUDITED
 from support.pgstow import run_pgstow
 from support.postgres_fixtures import Database, DatabaseMaker
 
 from demo import compare
+from pipeline.postgres.throwaway import ThrowawayCluster
 
 
 @pytest.mark.parametrize("how", ["all", "chosen", "sections"])
@@ -58,3 +60,28 @@ def test_rows_alone_come_in_the_order_of_the_foreign_keys_that_are_there(
     restored = run_pgstow("restore", "--from", tmp_path / "store", *into, *where)
     assert (restored.exit_code, restored.stderr) == (0, "")
     assert compare.contents(empty_target.conninfo) == compare.contents(database.conninfo)
+
+
+def test_a_table_is_loaded_before_a_grant_takes_that_right_from_its_owner(
+    postgres: ThrowawayCluster, database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
+) -> None:
+    """The owner, who restores, is no superuser."""
+    server, target = Database("postgres", postgres.conninfo()), make_database()
+    server.execute("CREATE ROLE loader LOGIN")
+    try:
+        database.execute(
+            "CREATE TABLE t AS SELECT i FROM generate_series(1, 100) AS i; CREATE TABLE u (); ALTER TABLE t OWNER TO loader"
+        )
+        database.execute("REVOKE ALL ON t FROM loader; GRANT SELECT ON t TO loader; DROP TABLE u")
+        target.execute("GRANT CREATE ON SCHEMA public TO loader")
+        where = ("--spool-dir", spool_dir, "-q", "--jobs", 2)
+        assert run_pgstow("backup", database.conninfo, "--to", tmp_path / "store", *where).exit_code == 0
+        into = make_conninfo(target.conninfo, user="loader")
+        result = run_pgstow("restore", "--from", tmp_path / "store", "--into", into, "-t", "t", *where)
+        assert (result.exit_code, result.stderr) == (0, "")
+        assert target.fetch("SELECT count(*) FROM t") == [(100,)]
+        assert compare.definitions(target.conninfo) == compare.definitions(database.conninfo)
+    finally:
+        for one in (database, target):
+            one.execute("DROP TABLE IF EXISTS t; DROP OWNED BY loader")
+        server.execute("DROP ROLE loader")

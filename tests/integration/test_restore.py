@@ -45,6 +45,37 @@ def restored(*arguments: object, **options: Any) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
+REGULAR_FILES_ONLY = """\
+#!/bin/sh
+for last; do :; done
+for file in "$last"/*; do
+    if [ -d "$last" ] && { [ ! -f "$file" ] || [ -h "$file" ]; }; then
+        echo "pg_restore: error: \\"$file\\" is not a regular file" >&2
+        exit 1
+    fi
+done
+exec %s/pg_restore "$@"
+"""
+"""A pg_restore that reads only regular files in an archive's folder, as the releases of November 2026 do."""
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_a_pg_restore_that_reads_only_regular_files(
+    stored_sample: StoredSample,
+    empty_target: Database,
+    postgres: ThrowawayCluster,
+    tmp_path: Path,
+    spool_dir: Path,
+    jobs: int,
+) -> None:
+    program = tmp_path / "pg_restore"
+    program.write_text(REGULAR_FILES_ONLY % postgres.bin_dir)
+    program.chmod(0o755)
+    where = ("--bin-dir", tmp_path, "--spool-dir", spool_dir, "--jobs", jobs)
+    restored("--from", stored_sample.folder, "--into", empty_target.conninfo, *where)
+    assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
+
+
 @pytest.mark.parametrize("table", ["shop.product", "telemetry.scratch"])
 def test_a_table_fetches_that_tables_objects(
     stored_sample: StoredSample,
