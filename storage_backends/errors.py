@@ -63,6 +63,10 @@ class AccessDenied(StorageError):
     """The credentials don't allow the request, or the object is locked against it."""
 
 
+class CredentialsMissing(AccessDenied):
+    """There are no credentials, or they can't be fetched."""
+
+
 class ObjectLocked(AccessDenied):
     """A retention or a legal hold keeps objects from being deleted."""
 

@@ -14,6 +14,7 @@ from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
     ChecksumMismatch,
+    CredentialsMissing,
     ObjectAlreadyExists,
     ObjectNotFound,
     RangeNotSatisfiable,
@@ -81,7 +82,7 @@ def gcs_errors(where: str, *, missing: type[StorageError]) -> Iterator[None]:
     except TransportError as exc:
         raise _failure(where, exc) from exc
     except DefaultCredentialsError as exc:
-        raise AccessDenied(
+        raise CredentialsMissing(
             f"{where}: no Google credentials; set GOOGLE_APPLICATION_CREDENTIALS, run “gcloud auth application-default "
             "login”, or give this machine a service account"
         ) from exc

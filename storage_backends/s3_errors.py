@@ -13,6 +13,7 @@ from storage_backends.errors import (
     AccessDenied,
     BucketNotFound,
     ChecksumMismatch,
+    CredentialsMissing,
     ObjectAlreadyExists,
     ObjectNotFound,
     RangeNotSatisfiable,
@@ -109,7 +110,7 @@ def s3_errors(where: str) -> Iterator[None]:
     except Misanswered as exc:
         raise StorageError(f"{where}: {exc}") from exc
     except _NO_CREDENTIALS as exc:
-        raise AccessDenied(
+        raise CredentialsMissing(
             f"{where}: no AWS credentials; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give "
             f"this machine a role ({quote(exc)})"
         ) from exc

@@ -14,6 +14,7 @@ from storage_backends import (
     EMULATOR,
     AccessDenied,
     BucketNotFound,
+    CredentialsMissing,
     ObjectAlreadyExists,
     ObjectInfo,
     ObjectNotFound,
@@ -86,6 +87,8 @@ def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: b
     for area, key in ((DATA, probe), (MANIFESTS, record)):
         try:
             created[area] = _create(store, key)
+        except CredentialsMissing:
+            raise  # other requests would only fail in the same way
         except AccessDenied as exc:
             denied[area] = exc
     yield _judge_creation(store, denied)

@@ -181,6 +181,16 @@ def test_a_missing_bucket_is_a_problem(s3_bucket: StoreBucket) -> None:
     assert finding.remedy
 
 
+def test_without_credentials_there_is_one_problem_and_no_praise(
+    s3_bucket: StoreBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    with closing(open_backend(s3_bucket.url)) as store:
+        [finding] = examine_store(store, "prod")
+    assert finding.outcome is Severity.PROBLEM
+    assert "no AWS credentials" in finding.sentence
+
+
 def test_an_unreachable_store_is_a_problem(s3_bucket: StoreBucket) -> None:
     with closing(open_backend(s3_bucket.url_at("http://127.0.0.1:1"), give_up_after=0)) as store:
         [finding] = examine_store(store, "prod")
