@@ -67,7 +67,7 @@ def init(
         typer.Option(
             metavar="N",
             min=1,
-            help="Keep one backup of each of the last N days. The nightly run removes the other backups",
+            help="Keep one backup of each of the last N days, and let the nightly run remove the others",
             rich_help_panel=KEEP,
         ),
     ] = None,

@@ -47,8 +47,8 @@ def export(
             "-F",
             metavar="FORMAT",
             parser=options.parse_format,
-            help="plain: write an SQL script. directory, custom or tar: write the archive as pg_dump made it. "
-            "The format must be the backup's own. A directory becomes a tar file",
+            help="plain: write an SQL script. directory, custom or tar: write pg_dump's archive; name the format "
+            "that the backup has. A directory becomes a tar file",
         ),
     ] = "plain",
     create: Annotated[bool, typer.Option("--create", "-C", help="Let the script create the database")] = False,
