@@ -67,7 +67,7 @@ def init(
         typer.Option(
             metavar="N",
             min=1,
-            help="Let pgstow run remove old backups, but keep one of each of the last N days",
+            help="Keep one backup of each of the last N days, and let the nightly run remove the others",
             rich_help_panel=KEEP,
         ),
     ] = None,

@@ -47,7 +47,8 @@ def export(
             "-F",
             metavar="FORMAT",
             parser=options.parse_format,
-            help="Write an SQL script (plain), or pg_dump's archive in the backup's format: directory (as a tar), custom or tar",
+            help="plain: write an SQL script. directory, custom or tar: write pg_dump's archive; name the format "
+            "that the backup has. A directory becomes a tar file",
         ),
     ] = "plain",
     create: Annotated[bool, typer.Option("--create", "-C", help="Let the script create the database")] = False,

@@ -85,7 +85,8 @@ ToEach: TypeAlias = Annotated[
     typer.Option(
         "--to",
         metavar="URL",
-        help="The store for the backup: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or a folder. If it is repeated, one dump goes to each store. "
+        help="The store for the backup: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or a folder. If it is repeated, pgstow dumps once, "
+        "and writes the dump to every store. "
         f"Default: the environment variable {STORE_VARIABLE}",
         show_default=False,
     ),
@@ -139,9 +140,7 @@ At: TypeAlias = Annotated[
 Partial: TypeAlias = Annotated[bool, typer.Option("--partial", help="Let latest also mean a partial backup")]
 BackupId: TypeAlias = Annotated[
     str,
-    typer.Argument(
-        metavar="BACKUP", help="The backup's ID, the beginning of its ID, or latest (the default)", show_default=False
-    ),
+    typer.Argument(metavar="BACKUP", help="The backup's ID, the beginning of its ID, or latest"),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors, warnings and the result")]

@@ -86,7 +86,7 @@ def prune(
         typer.Option(
             metavar="DURATION",
             parser=retention.parse_duration,
-            help="Keep all backups that are less than DURATION older than the newest backup, such as 36h, 30d or 8w",
+            help="Keep the newest backup, and all backups made within DURATION before it (for example 36h, 30d or 8w)",
             show_default=False,
             rich_help_panel=KEEP,
         ),

@@ -14,11 +14,12 @@ OF_PG_RESTORE: Refused = {
     ("-l", "--list"): "pgstow show --toc prints the list",
     ("-v", "--verbose"): "pgstow reports the progress itself",
     ("-V", "--version"): "say pgstow --version, or pg_restore --version",
-    ("-?",): "say --help",
+    ("-?",): "say --help or -h",
     ("-e", "--exit-on-error"): "pgstow stops at the first error unless you say --keep-going",
     ("--enable-row-security",): "row security doesn't allow COPY, and pgstow's backups hold rows only as COPY",
     ("--filter",): "give each line of the file as an option: -t, -n, -I, -P, -T or -N",
-    ("--no-data-for-failed-tables",): "pgstow fails if a table lacks rows: leave the table out with --exclude-table",
+    ("--no-data-for-failed-tables",): "with it, a table could stay empty, and pgstow reports missing rows as an error: "
+    "leave the table out with --exclude-table",
     (
         "--restrict-key",
     ): "the key protects psql from commands in the data: it must be secret, so pgstow or pg_restore chooses it",

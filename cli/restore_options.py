@@ -144,7 +144,8 @@ MaintenanceDb: TypeAlias = Annotated[
     typer.Option(
         "--maintenance-db",
         metavar="DATABASE",
-        help="The database to connect to while pgstow creates another. Default: postgres, or else template1, or else the database in --into",
+        help="The existing database to which pgstow connects in order to create other databases. "
+        "Default: postgres, or else template1, or else the database in --into if it exists",
     ),
 ]
 AllDatabases: TypeAlias = Annotated[

@@ -33,7 +33,8 @@ def verify(
         str,
         typer.Option(
             metavar="LEVEL",
-            help="How far to verify. objects: the store reports every object. bytes: every object has its SHA-256. archive: every file also "
+            help="How far to verify. objects: the store reports every object. bytes: pgstow reads every object, and compares its SHA-256 "
+            "with the manifest. archive: every file also "
             "decompresses, and pg_restore can parse the archive. restore: PostgreSQL also restores everything",
         ),
     ] = "bytes",

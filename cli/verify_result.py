@@ -86,7 +86,7 @@ def print_result(found: "Verification", seconds: float) -> None:
     are, were, have, them = (
         ("is", "was", "has its", "it") if found.objects == 1 else ("are", "were", "have their", "them")
     )
-    hashed = f"{every} and {counted(found.files, 'file')} have their SHA-256"
+    hashed = f"{every} and {counted(found.files, 'file')} have the SHA-256 in the manifest"
     proof = {
         "objects": f"{every} {are} there, as the store reports {them}; no data was read",
         "bytes": f"{every} {were} read ({display.format_size(found.read)}) and {have} SHA-256",
@@ -126,10 +126,10 @@ def _describe_restore(proof: "Proof | None") -> str:
         return ""
     restored = proof.restored
     words = [
-        f"PostgreSQL {restored.server_version} has {_every(restored.rows, 'row')} of {counted(restored.tables, 'table')} restored"
+        f"PostgreSQL {restored.server_version} restored {_every(restored.rows, 'row')} of {counted(restored.tables, 'table')}"
     ]
     if proof.compared is not None:
-        words.append(f"the same content in {proof.compared:,} of these tables")
+        words.append(f"with the same content in {proof.compared:,} of these tables")
     if proof.assertions:
         words.append(
             f"{counted(len(proof.assertions), 'assertion')} {'holds' if len(proof.assertions) == 1 else 'hold'}"

@@ -79,7 +79,7 @@ def _parameter(parameter: Any, context: Any) -> Parameter:
         if colon:
             facts[name] = value.removeprefix("(").removesuffix(")")
         elif bounds := re.fullmatch(r"(\d+)<=x<=(\d+)", fact):
-            facts["range"] = f"{bounds[1]} to {bounds[2]}"
+            facts["range"] = f"from {bounds[1]} to {bounds[2]}"
         elif least := re.fullmatch(r"x>=(\d+)", fact):
             facts["range"] = f"{least[1]} or more"
         else:

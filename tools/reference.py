@@ -82,7 +82,7 @@ def _parameters(title: str, parameters: Iterable[Parameter]) -> str:
             continue
         term = ", ".join(f"`{word}`" for word in each.term.split(", "))
         facts = [
-            f"from {each.facts['range']}" if "range" in each.facts else "",
+            each.facts.get("range", ""),
             "required" * ("required" in each.facts),
         ]
         facts.append(f"or {each.facts['env var']} of the environment" if "env var" in each.facts else "")

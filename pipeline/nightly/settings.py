@@ -333,7 +333,7 @@ class Monitoring(Settings):
     )
     hook_timeout: Annotated[int, Field(ge=1, le=86400)] = Field(
         default=60,
-        description="Seconds that one message or one command of this file may take (before, on_success or on_failure)",
+        description="Seconds that one message may take, or one command of this file (`before`, on_success or on_failure)",
     )
     ping: Annotated[str, BeforeValidator(_ping), WithJsonSchema(REFERENCE)] | None = Field(
         default=None, description="The URL of a dead man's switch, such as healthchecks.io; default: none"

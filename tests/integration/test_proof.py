@@ -112,7 +112,7 @@ def test_the_whole_is_restored_counted_compared_and_attested(
 def test_a_person_reads_what_was_proven(stored_sample: StoredSample, spool_dir: Path) -> None:
     result = verify(stored_sample.folder, spool_dir, "--checksums", "--jobs", 1, "-q", "--no-attest")
     assert result.exit_code == 0
-    assert "13,363 rows of 27 tables restored, the same content in 27 of these tables" in result.stdout
+    assert "13,363 rows of 27 tables, with the same content in 27 of these tables" in result.stdout
     assert attestations(stored_sample.folder) == []
 
 

@@ -53,7 +53,7 @@ variable "location" {
 }
 
 variable "dual_region" {
-  description = "Two regions that keep every object. If turbo is true, each new object is in both regions within 15 minutes. Null for a bucket in location alone."
+  description = "Two regions that keep every object. If turbo is true, each new object is in both regions within 15 minutes. Null for a bucket in one region, which location names."
   type = object({
     regions = list(string)
     turbo   = optional(bool, false)
