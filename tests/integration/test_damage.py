@@ -333,7 +333,8 @@ def test_nothing_of_a_damaged_table_arrives(
         restore(request, stored_sample.store, lambda _: None)
 
     wait_until(lambda: not sessions(empty_target), "pg_restore's sessions are gone")
-    assert empty_target.fetch("SELECT count(*) FROM telemetry.reading") == [(0,)]
+    if empty_target.fetch("SELECT to_regclass('telemetry.reading') IS NOT NULL") == [(True,)]:
+        assert empty_target.fetch("SELECT count(*) FROM telemetry.reading") == [(0,)]
 
 
 def test_what_is_not_damaged_can_still_be_restored(

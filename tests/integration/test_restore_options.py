@@ -390,7 +390,7 @@ def test_lists_that_are_none(library: Library, database: Database, tmp_path: Pat
     path = tmp_path / "list"
     assert_one_sentence(library.pgstow(database, "-L", path), 2, "The list .* can't be read: No such file")
     for text, reason in (
-        ("999999; 0 0 TABLE public absent x\n", "holds no entry 999999.*pgstow show --toc"),
+        ("999999; 0 0 TABLE public absent x\n", "has no entry 999999.*pgstow show --toc"),
         ("; nothing\n\n", "names no entry"),
         ("; a comment\nnonsense\n", "Line 2 .*begin with a dump ID: nonsense"),
     ):

@@ -206,8 +206,8 @@ url = "file:///mnt/backups"
     assert problems(path, text) == [
         "6: databases.shop: The memory limit must hold two objects of 32 MiB each, but is only 1 MiB: see --memory and --object-size.",
         "8: databases.one: exclude_databases needs all_databases = true.",
-        "12: databases.all: A backup of all databases takes no part of one: leave out tables, schemas and what excludes them.",
-        "17: databases.rows: pg_dumpall's script of rows alone can't be restored onto a new server: take all of it.",
+        "12: databases.all: A backup of all databases can't select parts of them: leave out what chooses or excludes tables and schemas.",
+        "17: databases.rows: pg_dumpall's script with only rows can't be restored onto a new server: back up the definitions, too.",
         "23: databases.inserted: pgstow doesn't take pg_dump's option --inserts: pgstow counts rows in COPY's output, not in INSERTs.",
         "27: databases.tagged: ' ' can't be a tag: it is empty, or has characters that can't be printed.",
         "32: databases.twice: Two of its destinations have the same url, which can hold only one copy of a backup.",

@@ -94,8 +94,8 @@ def test_psql_refuses_each_command_that_reaches_it(database: Database, tmp_path:
     script = "\n;\n".join([*HOSTILE, *ONLY_FOR_PSQL]).replace("@", str(marker)) + "\n"
     with Workspace(tmp_path) as workspace:
         path = workspace.write_private("hostile.sql", script.encode("latin-1"))
-        where = Conninfo.parse(database.conninfo), workspace, path, RestrictedMode()
-        run = Psql(find_psql(at_least_major=12), *where, name="pgstow", passes=lambda _: True)
+        where = database.conninfo, workspace, path, RestrictedMode()
+        run = Psql(find_psql(at_least_major=12), *where, unset=(), passes=lambda _: True)
         wait_until(run.has_ended, "psql ends")
     refused = [error for error in run.refused() if "backslash commands are restricted" in error.message]
     assert len(refused) > len(HOSTILE)
@@ -115,8 +115,8 @@ def test_no_script_leaves_the_mode(
             passed += part
     with Workspace(tmp_path) as workspace:
         path = workspace.write_private("hostile.sql", passed)
-        where = Conninfo.parse(database.conninfo), workspace, path, restricted
-        run = Psql(find_psql(at_least_major=12), *where, name="pgstow", passes=lambda _: True)
+        where = database.conninfo, workspace, path, restricted
+        run = Psql(find_psql(at_least_major=12), *where, unset=(), passes=lambda _: True)
         wait_until(run.has_ended, "psql ends")
     assert not marker.exists()
 
@@ -154,8 +154,8 @@ def _read(parts: Iterable[bytes]) -> None:
 def test_psql_stops_at_the_first_command(database: Database, tmp_path: Path) -> None:
     with Workspace(tmp_path) as workspace:
         path = workspace.write_private("hostile.sql", "\\echo\nCREATE TABLE t ();\n")
-        where = Conninfo.parse(database.conninfo), workspace, path, RestrictedMode()
-        run = Psql(find_psql(at_least_major=12), *where, name="pgstow")
+        where = database.conninfo, workspace, path, RestrictedMode()
+        run = Psql(find_psql(at_least_major=12), *where, unset=())
         with pytest.raises(RestoreFailed, match="backslash commands are restricted"):
             wait_until(run.has_ended, "psql ends")
     assert database.fetch("SELECT to_regclass('public.t')") == [(None,)]
@@ -210,8 +210,8 @@ def test_the_script_connects_to_the_databases_of_the_backup(make_database: Datab
     restricted = RestrictedMode(CONNECTS)
     with Workspace(tmp_path) as workspace:
         path = workspace.write_private("script.sql", b"".join(restricted.of([script.encode()])))
-        where = Conninfo.parse(databases[0].conninfo), workspace, path, restricted
-        run = Psql(find_psql(at_least_major=12), *where, name="pgstow")
+        where = databases[0].conninfo, workspace, path, restricted
+        run = Psql(find_psql(at_least_major=12), *where, unset=())
         wait_until(run.has_ended, "psql ends")
     for number, database in enumerate(databases):
         assert database.fetch("SELECT relname FROM pg_class WHERE relname ~ '^t[0-9]$'") == [(f"t{number}",)]
