@@ -17,6 +17,8 @@ _SETUP = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH"})
 _AFTER_DATA = frozenset({"ACL", "ACL LANGUAGE", "DEFAULT ACL"})
 """Kinds of entries that pg_restore restores after the data, wherever they stand (``_tocEntryRestorePass`` in pg_backup_archiver.c): a
 grant may take from the owner the right to load."""
+_BEFORE_DATA = frozenset({"BLOB", "BLOB METADATA"})
+"""Kinds of entries that make large objects. From PostgreSQL 17 on, they are in the section of data, before the content."""
 _NOTHING = "-- made later\n"
 """A definition that makes nothing. pg_restore drops no entry without a definition (``_tocEntryRequired``)."""
 _PER_FILE = 64 * 1024
@@ -64,7 +66,8 @@ def plan_steps(archive: Archive, chosen: Collection[int] | None, options: Restor
     first = [
         entry
         for entry in entries
-        if sections[entry.dump_id] == Section.PRE_DATA and entry.description not in _AFTER_DATA
+        if entry.description in _BEFORE_DATA
+        or (sections[entry.dump_id] == Section.PRE_DATA and entry.description not in _AFTER_DATA)
     ]
     apart = {*_ids(first), *_ids(data)}
     last = [entry for entry in entries if entry.dump_id not in apart]
