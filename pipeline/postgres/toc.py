@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
-_COPY = re.compile(rf"COPY (?:{_NAME}\.)?{_NAME} (?P<columns>\(.*\))? ?FROM stdin;\s*", re.DOTALL)
+_COPY = re.compile(rf"COPY (?P<target>(?:{_NAME}\.)?(?P<name>{_NAME})) (?P<columns>\(.*\))? ?FROM stdin;\s*", re.DOTALL)
 """The statement for a table's data (``dumpTableData`` in pg_dump.c). It names all columns except generated columns."""
+
+_BY_ROOT = "-- load via partition root "
+"""The beginning of the definition of table data whose rows are loaded by way of the partitioned table (``dumpTableData`` in pg_dump.c)."""
 
 
 class Section(IntEnum):
@@ -44,6 +47,18 @@ class TocEntry:
     """The SQL that drops the object; empty if the object goes when another object is dropped."""
     copy_statement: str
     """``COPY schema.name (columns) FROM stdin;`` of a table's data; empty for other entries."""
+
+    @property
+    def copied_table(self) -> str | None:
+        """The table that COPY loads, as SQL. None if the entry has no data of a table, or if COPY loads the partitioned table instead."""
+        match = _COPY.fullmatch(self.copy_statement)
+        if match is None or self.definition.startswith(_BY_ROOT):
+            return None
+        name = match["name"]
+        # Dumps from before 2023 show only by COPY's target that rows find their partition anew (is_load_via_partition_root in
+        # pg_backup_archiver.c).
+        same = (name[1:-1].replace('""', '"') if name.startswith('"') else name) == self.tag
+        return match["target"] if same else None
 
     @property
     def columns(self) -> str:

@@ -190,6 +190,7 @@ class _Reader:
         definition = self._str()
         starts["drop_statement"] = self.at
         drop_statement = self._str()
+        starts["copy_statement"] = self.at
         copy_statement, namespace = self._str(), self._str()
         self._str()  # tablespace
         if self.version >= (1, 14):

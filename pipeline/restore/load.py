@@ -14,6 +14,7 @@ from pipeline.postgres.loading import has_types_of_money, with_dump_settings
 from pipeline.postgres.pg_restore import IgnoredError, PgRestore
 from pipeline.postgres.psql import Psql
 from pipeline.postgres.restricted_mode import RestrictedMode
+from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.content import Content
 from pipeline.restore.request import RestoreRequest
@@ -73,7 +74,9 @@ def _load_directory(
 ) -> list[IgnoredError]:
     """Restore an archive of the directory format, step by step. Return the errors after which pg_restore went on."""
     errors, done = list[IgnoredError](), 0
-    for step in plan_steps(content.archive, content.chosen, request.options, jobs=request.limits.jobs):
+    truncate = request.create and not request.options.keep_going and _writes_minimal_log(database.server)
+    jobs = request.limits.jobs
+    for step in plan_steps(content.archive, content.chosen, request.options, jobs=jobs, truncate=truncate):
         streams = [run.stream for run in step if run.jobs == 1]
         with _prepared(streams, content, request, session, watch) as (workspace, connection, feed):
             programs = list[PgRestore]()
@@ -97,6 +100,10 @@ def _load_directory(
             errors += [error for program in programs for error in program.ignored_errors()]
             done += feed.fed
     return errors
+
+
+def _writes_minimal_log(server: Server) -> bool:
+    return server.fetch("SELECT pg_catalog.current_setting('wal_level')") == [("minimal",)]
 
 
 def _load_file(

@@ -1,6 +1,6 @@
 """Divide a restore into steps: what pg_restore does by several processes at the same time, and in which order."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -48,11 +48,15 @@ def whole(archive: Archive, chosen: Collection[int] | None, options: RestoreOpti
     return Stream(tuple(_members(archive, entries)) if options.loads_data else (), toc)
 
 
-def plan_steps(archive: Archive, chosen: Collection[int] | None, options: RestoreOptions, *, jobs: int) -> list[Step]:
+def plan_steps(
+    archive: Archive, chosen: Collection[int] | None, options: RestoreOptions, *, jobs: int, truncate: bool = False
+) -> list[Step]:
     """Return the steps that restore the ``chosen`` entries of an archive of the directory format; None for all entries.
 
     With a single job or transaction, a single pg_restore does all. Otherwise the definitions come first, then the data by ``jobs``
-    pg_restore at the same time, and then indexes, constraints, grants and the like by a parallel pg_restore.
+    pg_restore at the same time, and then indexes, constraints, grants and the like by a parallel pg_restore. With ``truncate``, each table
+    that the restore has made is truncated in the transaction that loads it. With ``wal_level = minimal``, its rows then aren't written to the
+    write-ahead log. Use it only in a database that pgstow has made.
     """
     if jobs == 1 or options.single_transaction:
         return [[Run(options, whole(archive, chosen, options))]]
@@ -88,7 +92,10 @@ def plan_steps(archive: Archive, chosen: Collection[int] | None, options: Restor
     if data and options.loads_data:
         in_turn = () if options.disable_triggers else _ids(outside_tables(archive.toc))
         shares = _shares(archive, data, set(in_turn), jobs)
-        steps.append([Run(later, Stream(tuple(_members(archive, share)), toc(share))) for share in shares])
+        made = {entry.dump_id for entry in first if entry.description == "TABLE"} if truncate else set()
+        steps.append(
+            [Run(later, Stream(tuple(_members(archive, share)), _truncating(toc(share), made))) for share in shares]
+        )
     if last:
         locked = _locked(archive.toc, last)
         contents = toc([*locked, *last], turns_in_partition_trees(archive.toc))
@@ -143,6 +150,17 @@ def _make_only(toc: bytes, kept: Collection[int]) -> bytes:
         return entry if stays else replace(entry, definition=_NOTHING, owner="")
 
     return rewrite(toc, change)
+
+
+def _truncating(toc: bytes, tables: Set[int]) -> bytes:
+    """Return the table of contents whose COPY statements first truncate those of ``tables``. Both statements are one transaction."""
+
+    def change(entry: TocEntry) -> TocEntry:
+        if entry.copied_table is None or tables.isdisjoint(entry.dependencies[:1]):
+            return entry
+        return replace(entry, copy_statement=f"TRUNCATE TABLE ONLY {entry.copied_table};\n{entry.copy_statement}")
+
+    return rewrite(toc, change) if tables else toc
 
 
 def _shares(archive: Archive, data: Sequence[TocEntry], in_turn: Collection[int], jobs: int) -> list[list[TocEntry]]:

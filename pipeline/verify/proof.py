@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,9 @@ from pipeline.verify.views import compare_views
 from storage_backends import StorageBackend
 
 _LONGEST = 100  # characters of a value in a sentence
+
+_SHORT_WRITE = re.compile(r"wrote only \d+ of \d+ bytes")
+"""PostgreSQL's message if only a part of a block fits on the disk (``mdextend`` in md.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,7 @@ def _hindrance(failure: RestoreFailed, *, scratch: bool) -> PipelineError:
 
 def _check_server(target: Conninfo, failure: Exception) -> None:
     """Raise PipelineError if the server or this machine caused the failure, because this is no evidence against the backup."""
-    if os.strerror(errno.ENOSPC) in str(failure):
+    if os.strerror(errno.ENOSPC) in str(failure) or _SHORT_WRITE.search(str(failure)):
         raise LocalResourceExhausted(f"The server's disk is full. {failure}") from failure
     if "killed by signal" in str(failure):
         raise failure

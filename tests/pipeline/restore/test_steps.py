@@ -113,3 +113,17 @@ def test_chosen_entries_bring_only_themselves(archive: Archive) -> None:
     chosen = [entry.dump_id for entry in archive.toc.entries if "review" in entry.tag]
     for jobs in (1, 4):
         assert sorted(restored_by(plan_steps(archive, chosen, RestoreOptions(), jobs=jobs))) == sorted(chosen)
+
+
+def test_tables_that_the_restore_made_are_truncated_in_the_transaction_that_loads_them(archive: Archive) -> None:
+    plain, truncating = (plan_steps(archive, None, RestoreOptions(), jobs=2, truncate=it)[1] for it in (False, True))
+    by_id = {entry.dump_id: entry for run in plain for entry in restored(run)}
+    for run in truncating:
+        for entry in restored(run):
+            before = by_id[entry.dump_id].copy_statement
+            target = before.removeprefix("COPY ").partition(" (")[0].partition(" FROM")[0].rstrip()
+            assert entry.copy_statement in {before, f"TRUNCATE TABLE ONLY {target};\n{before}"}
+    truncated = {e.tag for run in truncating for e in restored(run) if e.copy_statement.startswith("TRUNCATE")}
+    assert len(truncated) > 20
+    alone = plan_steps(archive, None, RestoreOptions(data_only=True), jobs=2, truncate=True)[0]
+    assert not any(e.copy_statement.startswith("TRUNCATE") for run in alone for e in restored(run))
