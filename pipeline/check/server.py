@@ -120,7 +120,7 @@ def judge_sessions(limits: Sequence[SessionLimit], jobs: int) -> Finding:
         "sessions",
         Severity.PROBLEM,
         f"{counted(jobs, 'job')} {'needs' if jobs == 1 else 'need'} {counted(needed, 'session')}, but only {max(0, free):,} of the "
-        f"{tightest.of}'s {tightest.most:,} sessions are free.",
+        f"{tightest.of}'s {counted(tightest.most, 'session')} are free.",
         f"{fewer}, or raise {_RAISE[tightest.of]}.",
     )
 

@@ -131,7 +131,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
     )
     found = (verify_cluster if made.members else verify)(stored, request, store, notify)
     if found.problems:
-        more = f" ({len(found.problems)} problems)" if len(found.problems) > 1 else ""
+        more = f" ({counted(len(found.problems), 'problem')})" if len(found.problems) > 1 else ""
         raise BackupDamaged(f"The backup {made.backup_id} of {made.database} is not good{more}: {found.problems[0]}")
     if found.replaced:
         raise BackupDamaged(f"The backup {made.backup_id} of {made.database} was overwritten: {found.replaced[0]}")

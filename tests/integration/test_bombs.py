@@ -113,7 +113,9 @@ def test_a_bomb_for_a_table_of_contents(
 ) -> None:
     plant(stored_sample, "toc.dat", body, size)
     tracemalloc.start()
-    with pytest.raises(BackupDamaged, match=r"more than the \d+ (bytes that the manifest says|that pgstow reads)"):
+    with pytest.raises(
+        BackupDamaged, match=r"more than the \d+ (bytes that the manifest says|bytes that pgstow reads)"
+    ):
         READERS[reader](stored_sample.store, spool_dir)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

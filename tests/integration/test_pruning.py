@@ -115,8 +115,10 @@ def test_the_plan_in_words(tmp_path: Path, database: Database) -> None:
     result = run_pgstow("prune", "--from", tmp_path, "--keep-daily", 7)
     assert result.exit_code == 0, result
     assert re.search(rf"prod +{database.name} +{first} .*Z +drop +no rule keeps it", result.stdout)
-    assert re.search(rf"prod +{database.name} +{second} .*Z +keep +newest good, daily \d{{4}}-\d\d-\d\d", result.stdout)
-    assert re.search(rf"prod +{database.name} +{part} .*Z +partial +keep +newest good, daily", result.stdout)
+    assert re.search(
+        rf"prod +{database.name} +{second} .*Z +keep +newest good backup, daily \d{{4}}-\d\d-\d\d", result.stdout
+    )
+    assert re.search(rf"prod +{database.name} +{part} .*Z +partial +keep +newest good backup, daily", result.stdout)
     assert (
         "Nothing was removed: this was a dry run, because pgstow can't ask without a terminal. To remove them, give --yes"
         in result.stderr
