@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from pipeline.errors import BackupRunning, PipelineError
+from pipeline.errors import BackupRunning, ConnectionFailed, PipelineError
 from pipeline.postgres.server import Server
 
 _BACKUP = int.from_bytes(b"pgstow", "big")
@@ -29,8 +29,18 @@ def backup_lock(server: Server, name: str) -> Iterator[None]:
         raise BackupRunning(
             f"Another backup of {server.name} is running{_running(server)}: wait until it has ended, or stop it."
         )
-    yield
-    # After a success, free the lock at once: the next backup may begin before the server notices that this session has ended.
+    try:
+        yield
+    except ConnectionFailed:
+        raise  # nobody answers
+    except Exception:
+        _unlock(server)
+        raise
+    _unlock(server)
+
+
+def _unlock(server: Server) -> None:
+    """Free the lock at once: the next backup may begin before the server notices that this session has ended."""
     with suppress(PipelineError):
         server.fetch("SELECT pg_catalog.pg_advisory_unlock(%s)", [_BACKUP])
 
