@@ -43,7 +43,7 @@ class StorageBackend(Protocol):
 
     @property
     def retained_until(self) -> datetime | None:
-        """Until when each object that is put is locked, in UTC; None if the backend locks no objects."""
+        """The end of the lock that the backend sets on each new object, in UTC; None if it locks no objects."""
         ...
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:

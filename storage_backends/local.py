@@ -52,7 +52,7 @@ class LocalBackend:
     def __init__(self, root: str | os.PathLike[str], *, create: bool = True) -> None:
         path = Path(root).absolute()
         with _errors(str(path)):
-            self._root = Path(os.path.realpath(path))  # unlike resolve(), it takes links in a circle
+            self._root = Path(os.path.realpath(path))  # unlike Path.resolve(), it doesn't raise for a loop of links
             self._identity: tuple[int, int] | None = None
             self._create = create
             if self._root.exists():
@@ -265,7 +265,7 @@ def _listed_name(entry: os.DirEntry[str]) -> str:
 
 
 def _modified(status: os.stat_result) -> datetime:
-    """Return when the file was written. If no datetime can be the file system's time, return the nearest."""
+    """Return when the file was written. If the file's time doesn't fit into a datetime, return the nearest time that does."""
     seconds = min(max(status.st_mtime, 0), _LATEST)
     return datetime.fromtimestamp(seconds, UTC)
 

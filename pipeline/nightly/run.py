@@ -32,7 +32,7 @@ def run(
 ) -> Iterator[JobResult]:
     """Do the jobs one after another. Yield a result for each database at each destination.
 
-    Every failure becomes a result, and the other jobs and destinations continue. ``notify_of`` takes a database's name in the file, and
+    Every failure becomes a result, and the other jobs and destinations continue. ``notify_of`` takes a database's name in pgstow.toml, and
     returns a callable for the events of its job. ``tell`` gets a sentence about each request to a store that is retried.
     """
     with ExitStack() as stack:

@@ -44,7 +44,9 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
 def find_holds(
     store: StorageBackend, cluster: str | None = None, database: str | None = None
 ) -> dict[BackupRef, ObjectLock]:
-    """Return the locks of all backups whose manifest has a legal hold. If the store can't tell, the lock's ``held`` is None.
+    """Return the locks of all backups whose manifest has a legal hold.
+
+    The result also has backups for which the store can't tell; their ``held`` is None.
 
     Sends at least one request for each backup. Raises StorageError.
     """

@@ -22,7 +22,7 @@ _SPANS: dict[str, Callable[[datetime], str]] = {
     "monthly": lambda moment: f"{moment:%Y-%m}",
     "yearly": lambda moment: f"{moment:%Y}",
 }
-"""For each rule, a function that returns the name of the time span of a moment in UTC. Weeks are ISO 8601 weeks."""
+"""For each rule, a function that names the hour, day and so on that contains a moment in UTC. Weeks are ISO 8601 weeks."""
 
 
 @dataclass(frozen=True, slots=True)

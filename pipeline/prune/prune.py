@@ -30,7 +30,7 @@ class PruneRequest:
     cluster: str | None = None
     """Prune only backups of this cluster; None for any cluster."""
     database: str | None = None
-    """Prune only backups of databases with this name; None for any database. Members of a cluster's backup are pruned with ``@cluster``."""
+    """Prune only backups of databases with this name; None for any database. ``@cluster`` stands for a cluster's backup and its members."""
     job: str | None = None
     """Prune only backups of this job in pgstow.toml, and backups whose manifest can't be read; None for any job."""
 

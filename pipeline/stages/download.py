@@ -19,7 +19,7 @@ from storage_backends import AccessDenied, ObjectNotFound, ObjectTooLarge, Stora
 from storage_backends.versions import get_version
 
 _NAMED = 3  # replaced objects that get a notice each
-_LOOK_INTERVAL = 0.5  # seconds between looks whether the threads that fetch objects still run
+_LOOK_INTERVAL = 0.5  # seconds between checks that the fetching threads still run
 LARGEST_WHOLE = 512 * 1024 * 1024
 """The largest file that pgstow reads into memory as a whole, in bytes. Such a file is a table of contents, a list of large objects, or the
 script of roles and tablespaces."""

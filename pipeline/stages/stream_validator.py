@@ -64,7 +64,7 @@ class StreamValidator:
         self._format = format_
         self._head = bytearray()
         self._next_look = 0
-        """The length of the head, in bytes, at which to look for the table of contents again."""
+        """The length of the buffered beginning of the archive, in bytes, at which to look for the table of contents again."""
         self._has_contents = False
         self._tar_end = _TarEnd() if format_ == "tar" else None
         self._workers = Workers()
