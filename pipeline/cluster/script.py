@@ -1,6 +1,7 @@
 """Backs up a whole server as one script of pg_dumpall, and restores the script onto a new server."""
 
 from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -118,24 +119,25 @@ def restore_cluster_script(
         restricted = RestrictedMode(
             cluster_manifest.dump.databases, _stored_names(server) - {name.encode() for name in ON_EVERY_SERVER}
         )
-        feed = Feed([Stream(tuple(cluster_manifest.files))], reader, workers, through=restricted.of)
         # Options of the connection win over the settings that the script gives its databases. psql keeps the options when it reconnects.
         loading = with_dump_settings(target.server, cluster_manifest.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
         connection = loading.for_program(workspace, f"pgstow {cluster_manifest.backup_id}")
+        feed = Feed([Stream(tuple(cluster_manifest.files))], reader, workers, through=restricted.of)
         try:
-            with feed.pipe(0) as (path, inherit):
-                run = Psql(
-                    program,
-                    connection,
-                    workspace,
-                    path,
-                    restricted,
-                    unset=loading.overrides,
-                    inherit=inherit,
-                    passes=_is_of_the_cluster,
-                )
-            supervise([run], feed, Watch(server, reader, cluster_manifest.totals.size, workers, notify))
+            with closing(feed):
+                with feed.pipe(0) as (path, inherit):
+                    run = Psql(
+                        program,
+                        connection,
+                        workspace,
+                        path,
+                        restricted,
+                        unset=loading.overrides,
+                        inherit=inherit,
+                        passes=_is_of_the_cluster,
+                    )
+                supervise([run], feed, Watch(server, reader, cluster_manifest.totals.size, workers, notify))
             notify(Started("Counting rows"))
             for database in cluster_manifest.dump.databases:
                 tables = [table for table in cluster_manifest.tables if table.database == database]

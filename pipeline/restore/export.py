@@ -4,6 +4,7 @@ import errno
 import os
 import select
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
@@ -133,11 +134,8 @@ def _write_script(
             quoted = locale.replace("'", "''")
             output.write(f"SET lc_monetary = '{quoted}';\n\n".encode())
             output.flush()
-    with Workspace(limits.spool_parent) as workspace:
-        stream = (
-            Stream(tuple(files), may_be_left=True) if archive.is_stream else whole(archive, chosen, request.options)
-        )
-        feed = Feed([stream], reader, workers)
+    stream = Stream(tuple(files), may_be_left=True) if archive.is_stream else whole(archive, chosen, request.options)
+    with closing(Feed([stream], reader, workers)) as feed, Workspace(limits.spool_parent) as workspace:
         with feed.pipe(0) as (path, inherit):
             scripting = PgRestore.into_script(
                 program,

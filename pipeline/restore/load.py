@@ -159,12 +159,13 @@ def _prepared(
     watch: Watch,
     through: Callable[[Iterator[bytes]], Iterator[bytes]] = iter,
 ) -> Iterator[tuple[Workspace, str, Feed]]:
-    """Yield a workspace, the connection for programs in it, and a feed of ``streams``."""
-    with Workspace(request.limits.spool_parent) as workspace:
-        connection = session.for_program(workspace, f"pgstow {content.archive.manifest.backup_id}")
-        feed = Feed(streams, watch.reader, watch.workers, check_files=request.check_files, through=through)
-        with closing(feed):
-            yield workspace, connection, feed
+    """Yield a workspace, the connection for programs in it, and a feed of ``streams``.
+
+    At any end, the programs stop before the pipes are closed: to a program, a closed pipe is the end of a table.
+    """
+    feed = Feed(streams, watch.reader, watch.workers, check_files=request.check_files, through=through)
+    with closing(feed), Workspace(request.limits.spool_parent) as workspace:
+        yield workspace, session.for_program(workspace, f"pgstow {content.archive.manifest.backup_id}"), feed
 
 
 @contextmanager

@@ -21,6 +21,7 @@ _BEFORE_DATA = frozenset({"BLOB", "BLOB METADATA"})
 """Kinds of entries that make large objects. From PostgreSQL 17 on, they are in the section of data, before the content."""
 _NOTHING = "-- made later\n"
 """A definition that makes nothing. pg_restore drops no entry without a definition (``_tocEntryRequired``)."""
+_NAMES = dict(zip((Section.PRE_DATA, Section.DATA, Section.POST_DATA), SECTIONS, strict=True))
 _PER_FILE = 64 * 1024
 """Bytes that load in about the time that a file takes besides its bytes."""
 
@@ -64,7 +65,7 @@ def plan_steps(
     entries = [
         entry
         for entry in _in_order(archive, chosen)
-        if not options.sections or SECTIONS[sections[entry.dump_id] - Section.PRE_DATA] in options.sections
+        if not options.sections or _NAMES[sections[entry.dump_id]] in options.sections
     ]
     data = [entry for entry in entries if entry.filename]
     first = [
