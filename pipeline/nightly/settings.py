@@ -1,6 +1,5 @@
 """The model of pgstow.toml: every key, and its possible values. docs/configuration.md explains them."""
 
-import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
@@ -10,8 +9,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PlainValidator,
-    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -20,95 +17,24 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.manifest import Format
 from pipeline.config import (
     LONGEST_PATIENCE,
-    LONGEST_TIMEOUT,
-    MOST_AT_ONCE,
     MOST_RETRIES,
-    parse_duration,
-    parse_size,
 )
-from pipeline.errors import InvalidRequest
-from pipeline.nightly.references import REFERENCE, Secret, is_reference, read_secret, resolve, text_or_reference
-from pipeline.postgres.conninfo import Conninfo
+from pipeline.nightly.fields import (
+    Command,
+    Count,
+    Number,
+    Patterns,
+    Recipient,
+    Seconds,
+    Size,
+    check_textfile,
+    read_conninfo,
+    read_duration,
+    read_ping,
+    read_url,
+)
+from pipeline.nightly.references import REFERENCE, text_or_reference
 from pipeline.prune.policy import Policy
-from storage_backends import InvalidStorageURL, place_of
-from storage_backends.urls import split_web_url
-
-
-def _conninfo(value: Any, info: ValidationInfo) -> str:
-    text, referred = resolve(value, info)
-    try:
-        secrets = Conninfo.parse(text).secrets
-    except InvalidRequest as exc:
-        raise ValueError(str(exc)) from None
-    if secrets and not referred:
-        raise ValueError(
-            f"{secrets[0]} may not stand in this file: keep it in libpq's password file (~/.pgpass) or service file, "
-            'name a file that has it by password_file, or take the whole from the environment by {env = "NAME"}'
-        )
-    return str(text)
-
-
-def _url(value: Any, info: ValidationInfo) -> str:
-    text, _ = resolve(value, info)
-    try:
-        place_of(text)
-    except InvalidStorageURL as exc:
-        raise ValueError(str(exc)) from None
-    return str(text)
-
-
-def _ping(value: Any, info: ValidationInfo) -> str:
-    """Return the URL, or an empty text if the environment lacks the variable: monitoring must not prevent a backup. Raises ValueError."""
-    if is_reference(value) and not (info.context or {}).get(value["env"]):
-        return ""
-    text, referred = resolve(value, info)
-    try:
-        parts = split_web_url(text)
-    except ValueError:
-        raise ValueError("must be like https://host/path") from None
-    if parts.scheme not in ("http", "https") or not re.fullmatch("[!-~]+", text):
-        raise ValueError("must be like https://host/path")
-    if "@" in parts.netloc:
-        raise ValueError("can't have a user or a password: let its path be the secret")
-    if not referred:
-        raise ValueError(
-            'is a secret, so it may not stand in this file: write {env = "NAME"} to take it from the environment'
-        )
-    return str(text)
-
-
-def _textfile(path: str) -> str:
-    if not path.endswith(".prom"):
-        raise ValueError("must end in .prom: node_exporter reads no other file")
-    return path
-
-
-def _command(words: list[str]) -> list[str]:
-    if not words[0]:
-        raise ValueError("names no program")
-    return words
-
-
-def _size(value: Any) -> Any:
-    return parse_size(value) if isinstance(value, str) else value
-
-
-def _duration(value: Any) -> timedelta:
-    return parse_duration(str(value))
-
-
-Count = Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
-Number = Annotated[int, Field(ge=0)]
-Seconds = Annotated[int, Field(ge=0, le=LONGEST_TIMEOUT)]
-Size = Annotated[
-    int,
-    BeforeValidator(_size),
-    Field(ge=1, lt=2**63),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
-]
-Patterns = list[str]
-Command = Annotated[list[str], Field(min_length=1), AfterValidator(_command)]
-Recipient = Annotated[Secret, PlainValidator(read_secret), WithJsonSchema(REFERENCE)]
 
 
 class Settings(BaseModel):
@@ -193,7 +119,7 @@ class DatabaseSettings(Options):
 
     conninfo: Annotated[
         str,
-        BeforeValidator(_conninfo),
+        BeforeValidator(read_conninfo),
         text_or_reference("libpq's connection string, in any form that pg_dump accepts, without a password"),
     ]
     password_file: str | None = Field(
@@ -241,7 +167,7 @@ class DestinationSettings(Settings):
 
     url: Annotated[
         str,
-        BeforeValidator(_url),
+        BeforeValidator(read_url),
         text_or_reference(
             "s3://bucket/prefix, gs://bucket/prefix or a folder; options of the store follow it, such as ?region=eu-central-1&retain_days=30"
         ),
@@ -281,7 +207,7 @@ class Retention(Settings):
     )
     keep_within: Annotated[
         timedelta,
-        BeforeValidator(_duration),
+        BeforeValidator(read_duration),
         WithJsonSchema(
             {
                 "type": "string",
@@ -316,7 +242,7 @@ class Retention(Settings):
 class Monitoring(Settings):
     """Who is told."""
 
-    textfile: Annotated[str, AfterValidator(_textfile)] | None = Field(
+    textfile: Annotated[str, AfterValidator(check_textfile)] | None = Field(
         default=None, description="A file for node_exporter's textfile collector; its name ends in .prom; default: none"
     )
     on_success: Command | None = Field(
@@ -335,7 +261,7 @@ class Monitoring(Settings):
         default=60,
         description="Seconds that one message may take, or one command of this file (`before`, on_success or on_failure)",
     )
-    ping: Annotated[str, BeforeValidator(_ping), WithJsonSchema(REFERENCE)] | None = Field(
+    ping: Annotated[str, BeforeValidator(read_ping), WithJsonSchema(REFERENCE)] | None = Field(
         default=None, description="The URL of a dead man's switch, such as healthchecks.io; default: none"
     )
 
