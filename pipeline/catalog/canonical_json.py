@@ -17,6 +17,7 @@ _STRING = re.compile(rb'"(?>[^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z)', re.DOTALL)
 """A JSON string. A string without an end extends to the end of the text. Otherwise, the search would begin anew at each quote in it."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LONGEST_QUOTE = 200  # characters
+_ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 class Model(BaseModel):
@@ -50,7 +51,7 @@ def canonical_bytes(value: Any) -> bytes:
 
     Raises ValueError for a number that isn't in JSON, or for text that UTF-8 can't encode.
     """
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def parse_canonical(data: bytes) -> tuple[Any, bool]:
@@ -64,7 +65,9 @@ def parse_canonical(data: bytes) -> tuple[Any, bool]:
 
 
 def check_depth(data: bytes) -> None:
-    """Raise ValueError if brackets don't match, or if arrays and objects are nested too deeply for json.dumps."""
+    """Raise ValueError if arrays and objects are nested too deeply, or if there are many brackets and they don't match."""
+    if data.count(b"[") + data.count(b"{") <= _DEEPEST:
+        return
     brackets = _STRING.sub(b"", data).translate(None, _NO_BRACKETS)
     for _ in range(_DEEPEST):
         brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")

@@ -138,10 +138,10 @@ def open_document(data: bytes, kind: str, key: str, *, version: str, apart: Coll
     except _NOT_JSON as exc:
         raise _not_whole(kind, key, exc) from exc
     _check_version(content.get(f"{kind}_version"), version, kind, key)
-    sha256, checksum = _digests(values, f"{kind}_checksum")
-    if not canonical or not _is_joined(data, values) or content.pop(f"{kind}_checksum", None) != checksum:
+    claimed, digests = content.pop(f"{kind}_checksum", None), _digests(data, values, f"{kind}_checksum")
+    if not canonical or digests is None or claimed != digests[1]:
         raise _altered(kind, key)
-    return Document(kind, key, sha256, content, {name: values[name] for name in apart if name in values})
+    return Document(kind, key, digests[0], content, {name: values[name] for name in apart if name in values})
 
 
 def _parts(values: Mapping[str, bytes | memoryview]) -> Iterator[tuple[str, bytes | memoryview]]:
@@ -157,29 +157,27 @@ def _parts(values: Mapping[str, bytes | memoryview]) -> Iterator[tuple[str, byte
         yield name, b"," if name != names[-1] else b"}\n"
 
 
-def _is_joined(data: bytes, values: Mapping[str, memoryview]) -> bool:
-    """True if a document's bytes are its canonical parts: without white space or a second field of a name, and in the order of the names."""
-    at = 0
-    for _, part in _parts(values):
-        if not data.startswith(part, at):
-            return False
-        at += len(part)
-    return at == len(data)
+def _digests(data: bytes, values: Mapping[str, memoryview], checksum: str) -> tuple[str, str] | None:
+    """Return the SHA-256 of a document's bytes, and of the bytes without the field ``checksum``, both in hexadecimal.
 
-
-def _digests(values: Mapping[str, memoryview], checksum: str) -> tuple[str, str]:
-    """Return the SHA-256 of a document's canonical bytes, and of its canonical bytes without the field ``checksum``.
-
-    The bytes before the field are hashed once. The field is never the last, since the document's version follows it.
+    Return None if the bytes aren't the canonical parts of ``values``: if there is white space or a second field of a name, or if the fields
+    aren't in the order of their names. The field ``checksum`` is never the last, since the field for the version follows it.
     """
-    whole, without = hashlib.sha256(), None
+    end, field = 0, (0, 0)
     for name, part in _parts(values):
-        if name == checksum and without is None:
-            without = whole.copy()
-        whole.update(part)
-        if name != checksum and without is not None:
-            without.update(part)
-    return whole.hexdigest(), (without or whole).hexdigest()
+        if not data.startswith(part, end):
+            return None
+        start, end = end, end + len(part)
+        if name == checksum:
+            field = (field[0] or start, end)
+    if end != len(data):
+        return None
+    view = memoryview(data)
+    without = hashlib.sha256(view[: field[0]])
+    whole = without.copy()  # the bytes before the field are hashed once
+    whole.update(view[field[0] :])
+    without.update(view[field[1] :])
+    return whole.hexdigest(), without.hexdigest()
 
 
 def _not_whole(kind: str, key: str, error: Exception) -> ManifestInvalid:
