@@ -104,7 +104,7 @@ def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
             kind="script" if file.path.endswith(".sql") else "archive",
             size=file.size,
             checksum=file.checksum,
-            segments=file.segments,
+            segments=tuple(file.segments),
         )
         for file in archived
     ]

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pipeline.archive.dump_context import TICK, DumpContext
 from pipeline.archive.writer import ArchivedFile
@@ -88,22 +89,21 @@ def describe_files(archived: Sequence[ArchivedFile], toc: Toc) -> list[File]:
 
 def _describe_file(file: ArchivedFile, entries: Mapping[str, TocEntry]) -> File:
     kind = _kind(file, entries)
-    described = File(path=file.path, kind=kind, size=file.size, checksum=file.checksum, segments=file.segments)
+    described = File(path=file.path, kind=kind, size=file.size, checksum=file.checksum, segments=tuple(file.segments))
     entry = entries.get(file.path)
     if entry is None:
         return described
     if kind == "large_object_toc":
-        return described.model_copy(update={"dump_id": entry.dump_id})
+        return replace(described, dump_id=entry.dump_id)
     # The end mark must be a line by itself, because a value may also end with \\. before empty lines.
     if file.tail.removeprefix(b"\n") != COPY_END:
         raise DumpFailed(f"pg_dump reported success, but the data of {entry.namespace}.{entry.tag} is cut short.")
-    return described.model_copy(
-        update={
-            "dump_id": entry.dump_id,
-            "schema_name": entry.namespace,
-            "relation": entry.tag,
-            "rows": file.lines - COPY_END.count(b"\n"),
-        }
+    return replace(
+        described,
+        dump_id=entry.dump_id,
+        schema_name=entry.namespace,
+        relation=entry.tag,
+        rows=file.lines - COPY_END.count(b"\n"),
     )
 
 
