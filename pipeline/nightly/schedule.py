@@ -150,7 +150,7 @@ spec:
   failedJobsHistoryLimit: 3
   jobTemplate:
     spec:
-      # With retries in pgstow.toml, pgstow itself retries a backup after errors that may pass.
+      # With retries in pgstow.toml, pgstow itself retries a backup after errors that may be temporary.
       backoffLimit: 0
       template:
         metadata:
