@@ -34,9 +34,10 @@ _LAST = frozenset(
         # If a library is missing, or needs its extension, no session can begin.
         "session_preload_libraries",
         "local_preload_libraries",
-        # pg_restore sets these itself. With --no-tablespaces it doesn't, and no tablespace must be used then.
+        # pg_restore sets these two itself by default.
         "search_path",
         "default_table_access_method",
+        # pg_restore sets default_tablespace, too, but not with --no-tablespaces. The restore then must use no tablespace.
         "default_tablespace",
         "temp_tablespaces",
         # pg_restore may go on after errors, and pgstow reads its messages.
@@ -66,8 +67,8 @@ def database_statements(
 ) -> DatabaseStatements:
     """Return the SQL that gives a database of this name the owner, settings, comment and grants of the archive's database.
 
-    Only the entries with this SQL name the database itself. So pg_restore leaves them out unless it makes a database of the same name. It
-    then applies the settings first. ``without`` names the kinds of entries to leave out.
+    This SQL contains the name of the archive's database. So pg_restore runs the SQL only if it also makes a database of this name
+    (``--create``). pg_restore then applies the settings first. ``without`` names the kinds of entries to leave out.
     """
     found = [entry for entry in toc.entries if _is_of_the_database(entry) and entry.description not in without]
     databases = [entry for entry in found if entry.description == "DATABASE"]

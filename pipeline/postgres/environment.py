@@ -61,7 +61,7 @@ def without_servers() -> Iterator[None]:
 def _for_program(names: re.Pattern[str]) -> dict[str, str]:
     """Return this process's variables of these names, changed so that programs write messages in English.
 
-    PATH also has the system's own folders: the guard of a working folder needs programs such as rm.
+    PATH also has the system's own folders: the shell script that removes a working folder (``workspace.py``) needs programs such as rm.
     """
     variables = {name: value for name, value in _inherited(names).items() if name != "LC_ALL"}
     path = os.pathsep.join(filter(None, (variables.get("PATH"), os.defpath)))
