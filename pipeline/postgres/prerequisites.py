@@ -41,8 +41,8 @@ def make_roles(server: Server, names: Iterable[str], toc: Toc, superusers: Itera
     """Make roles without a login, on a server that is used only to restore ``toc``. Raises ConnectionFailed.
 
     Functions of an index or a materialized view run as its owner. So only two kinds of roles become superusers: owners of objects that only
-    a superuser may own, and the roles in ``superusers``. Only a script needs ``superusers``: the
-    table of contents of a script is empty, and names no owners.
+    a superuser may own, and the roles in ``superusers``. Only a script needs ``superusers``: the table of contents of a
+    script is empty, and names no owners.
 
     An archive doesn't name the roles' memberships, so functions could lack rights. So all other roles may read all restored objects, and each
     of them is a member of the next role. Owners of materialized views come first, since they use objects of many other roles.
