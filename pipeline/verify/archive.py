@@ -93,7 +93,7 @@ def verify_archive(
     # A file isn't read beyond its first damaged object, so its problem doesn't name later damaged objects.
     told = {problem.partition(": ")[2] for problem in found.problems}
     found.problems += [problem for problem in reader.damaged.values() if problem not in told]
-    # No file has made pgstow read these objects. SHA256SUMS, for example, belongs to no file.
+    # Checking the files did not read these objects. SHA256SUMS, for example, belongs to no file.
     remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]
     verify_bytes(store, remaining, found, workers, limits, notify)
     if not (found.problems or store.any_unreadable) and manifest.kind == "database" and is_directory:
