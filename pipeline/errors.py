@@ -50,7 +50,7 @@ class BackupRunning(PipelineError):
 
 
 class BackupRefused(PipelineError):
-    """The user's command before the backup refused the backup, could not be run, or took too long."""
+    """The user's command that runs before a backup refused the backup, could not be run, or took too long."""
 
 
 class DumpFailed(PipelineError):

@@ -18,7 +18,7 @@ from pipeline.errors import ManifestInvalid
 
 _DEEPEST = 32  # levels of nesting: a manifest has five
 _STRING = re.compile(rb'"(?>[^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z)', re.DOTALL)
-"""A JSON string. A string without an end extends to the end of the text. Otherwise, the search would begin anew at each quote in it."""
+"""A JSON string. A string without an end matches the rest of the text, so that the search doesn't start again at each quote there."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LONGEST_QUOTE = 200  # characters
 
@@ -95,7 +95,7 @@ def document_schema(model: type[Model], title: str, checksum: str) -> dict[str, 
 
 
 def canonical_bytes(content: dict[str, Any]) -> bytes:
-    """Return the canonical bytes of the content. Raises ValueError for a number that isn't in JSON, or for text that UTF-8 can't encode."""
+    """Return the content's canonical bytes. Raises ValueError for NaN or infinity, or for text that UTF-8 can't encode."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.encode() + b"\n"
 

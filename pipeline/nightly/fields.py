@@ -23,8 +23,8 @@ def read_conninfo(value: Any, info: ValidationInfo) -> str:
         raise ValueError(str(exc)) from None
     if secrets and not referred:
         raise ValueError(
-            f"{secrets[0]} may not stand in this file: keep it in libpq's password file (~/.pgpass) or service file, "
-            'name a file that has it by password_file, or take the whole from the environment by {env = "NAME"}'
+            f"{secrets[0]} may not stand in this file: keep it in libpq's password file (~/.pgpass) or service file, or in a file that "
+            'password_file names; or take the whole connection string from the environment by {env = "NAME"}'
         )
     return str(text)
 

@@ -227,7 +227,7 @@ class Retention(Settings):
     @model_validator(mode="after")
     def _has_rule(self) -> Self:
         if self.policy().is_empty:
-            raise ValueError("says nothing to keep, such as keep_daily = 7")
+            raise ValueError("has no rule that keeps backups: add one, such as keep_daily = 7")
         return self
 
     def policy(self) -> Policy:

@@ -113,7 +113,7 @@ def test_a_manifest_before_that_cannot_be_read_costs_no_backup(
     s3.proxy.fail(with_=Fault.ERROR_IN_200, method="GET", path=r"\.json", times=math.inf)
     result = run_backup(sample_database, s3.url, spool_dir, "--give-up-after", "0.1")
     assert result.exit_code == 0
-    assert "The manifest names no previous backup" in result.stderr
+    assert "The new manifest names no previous backup" in result.stderr
     s3.proxy.heal()
     assert len(committed_backups(s3.bucket.url)) == 2
 

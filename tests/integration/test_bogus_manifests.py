@@ -87,7 +87,7 @@ def test_a_copied_folder_with_older_times_says_what_changed_them(stored_sample: 
     assert_one_sentence(
         run_pgstow("show", "--from", stored_sample.folder),
         NOT_FOUND,
-        "stored at 1970-01-01 00:00:00Z by the store's clock, unless a copy of the store changed that time",
+        "stored at 1970-01-01 00:00:00Z by the store's clock, unless copying the store changed the time when it was stored",
     )
     os.utime(manifest)
     assert run_pgstow("show", "--from", stored_sample.folder).exit_code == 0

@@ -53,7 +53,7 @@ def test_what_was_stored_is_restored_and_the_rest_is_told(
     assert looked.exit_code == 7
     assert all("may have been overwritten" in line for line in looked.stderr_lines[:-1])
     assert "is missing" in looked.stderr_lines[-1]
-    assert all("tells whether it still exists" in line for line in looked.stderr_lines)
+    assert all("tells whether this version still exists" in line for line in looked.stderr_lines)
 
     for level in ("bytes", "restore"):
         read = verify(bucket, level, "--attest")
