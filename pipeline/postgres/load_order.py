@@ -16,8 +16,8 @@ def turns_in_partition_trees(toc: Toc) -> dict[int, tuple[int, ...]]:
     them at once, the server sometimes takes the partitioned table's index for incomplete for ever: a foreign key to the table fails, or the
     index stays invalid without a word. Stock pg_restore has this fault.
 
-    Foreign keys, triggers and the like of these tables wait for the last index. An attachment locks the partition before the partitioned
-    table. A foreign key locks them the other way round, which would be a deadlock.
+    Foreign keys, triggers and the like of these tables wait until the last of these indexes is attached. An attachment locks the partition
+    before the partitioned table. A foreign key locks them the other way round. At the same time, the two could deadlock.
     """
     attachments = [entry.dependencies for entry in toc.entries if entry.description == "TABLE ATTACH"]
     parents = {ids[0]: ids[1] for ids in attachments if len(ids) > 1}  # attachPartition(): partition, parent
