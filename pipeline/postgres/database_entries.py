@@ -59,7 +59,7 @@ class DatabaseStatements:
     last: tuple[str, ...] = ()
     """Settings that would disturb a restore."""
     others: tuple[str, ...] = ()
-    """Owner, comment, grants and the like. These statements run last, since they decide who may connect."""
+    """Owner, comment, grants and the like. These statements run last, since most of them decide who may connect."""
 
 
 def database_statements(

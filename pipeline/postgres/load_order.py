@@ -18,8 +18,8 @@ def turns_in_partition_trees(toc: Toc) -> dict[int, tuple[int, ...]]:
     indexes at once, the partitioned table's index sometimes stays invalid for ever. A foreign key to the table then fails. Without a foreign
     key, the server reports no error. Stock pg_restore has this fault.
 
-    Foreign keys, triggers and the like of these tables wait for the last index. An attachment locks the partition before the partitioned
-    table. A foreign key locks the partitioned table before the partition. Both at once would be a deadlock.
+    Foreign keys, triggers and the like of these tables wait until the last of these indexes is attached. An attachment locks the partition
+    before the partitioned table. A foreign key locks the partitioned table before the partition. If both ran at once, they could deadlock.
     """
     attachments = [entry.dependencies for entry in toc.entries if entry.description == "TABLE ATTACH"]
     parents = {ids[0]: ids[1] for ids in attachments if len(ids) > 1}  # attachPartition(): partition, parent

@@ -515,7 +515,7 @@ def test_a_person_reads_what_was_found_of_the_whole(whole: Path, spool_dir: Path
     assert (result.exit_code, result.stderr) == (0, "")
     *members, last = result.stdout.splitlines()
     assert len(members) == 5
-    assert last == f"prod/@cluster {record['backup_id']} is good: all of its 5 backups are."
+    assert last == f"prod/@cluster {record['backup_id']} is good: all of its backups (5) are good."
     assert not (whole / "attestations").exists()
 
 
@@ -546,7 +546,7 @@ def test_a_member_that_is_damaged_and_one_that_is_another(whole: Path, spool_dir
     assert record["proven"]["good"] is False
 
     result = run_pgstow("verify", "--from", whole, "--database", "@cluster", "-q", "--spool-dir", spool_dir)
-    assert result.stdout.splitlines()[-1].endswith("is NOT GOOD: not all of its 5 backups are.")
+    assert result.stdout.splitlines()[-1].endswith("is NOT GOOD: not all of its backups (5) are good.")
 
 
 def test_a_member_that_cannot_be_tried_says_nothing_of_the_whole(

@@ -120,7 +120,7 @@ def test_the_plan_in_words(tmp_path: Path, database: Database) -> None:
     )
     assert re.search(rf"prod +{database.name} +{part} .*Z +partial +keep +newest good backup, daily", result.stdout)
     assert (
-        "Nothing was removed: this was a dry run, because pgstow can't ask without a terminal. To remove them, give --yes"
+        "Nothing was removed: this was a dry run, because pgstow asks only at a terminal, without --json. To remove what is listed, give --yes"
         in result.stderr
     )
     result = run_pgstow("prune", "--from", tmp_path, "--keep-daily", 7, "--dry-run", "--yes")
@@ -273,7 +273,7 @@ def test_a_directory_has_neither_locks_nor_holds(tmp_path: Path, database: Datab
     manifest = json.loads(run_pgstow("show", "--from", tmp_path, "--json").stdout)
     assert manifest["tags"] == ["a tag", "another"]
     result = run_pgstow("hold", "add", backup_id, "--from", tmp_path, "-q")
-    assert_one_sentence(result, 6, "has no legal holds: Amazon S3 has, with Object Lock, and Google Cloud Storage")
+    assert_one_sentence(result, 6, "has no legal holds; use S3 with Object Lock, or Google Cloud Storage")
 
 
 def retention(bucket: StoreBucket) -> dict[str, datetime]:
