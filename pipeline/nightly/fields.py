@@ -15,7 +15,7 @@ from storage_backends.urls import split_web_url
 
 
 def read_conninfo(value: Any, info: ValidationInfo) -> str:
-    """Return the connection string. Raises ValueError if it isn't valid, or if it has a secret that no variable holds."""
+    """Return the connection string. Raises ValueError if it isn't valid, or if the file itself holds a secret."""
     text, referred = resolve(value, info)
     try:
         secrets = Conninfo.parse(text).secrets

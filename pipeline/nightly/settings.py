@@ -44,7 +44,7 @@ class Settings(BaseModel):
 
 
 class Options(Settings):
-    """How to back up: what [defaults] may say for every database, and each database for itself."""
+    """How to back up. [defaults] may set these keys for all databases, and each database may set them for itself."""
 
     cluster: str | None = Field(
         default=None,

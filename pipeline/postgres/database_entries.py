@@ -43,7 +43,7 @@ _LAST = frozenset(
         # pg_restore may go on after errors, and pgstow reads its messages.
         "exit_on_error",
         "lc_messages",
-        # Some jobs of pg_restore are idle while others work. pg_restore turns off most timeouts, but not this one.
+        # On a platform that can't check connections, the server refuses every value except 0.
         "client_connection_check_interval",
     }
 )
@@ -67,8 +67,8 @@ def database_statements(
 ) -> DatabaseStatements:
     """Return the SQL that gives a database of this name the owner, settings, comment and grants of the archive's database.
 
-    This SQL contains the name of the archive's database. So pg_restore runs the SQL only if it also makes a database of this name
-    (``--create``). pg_restore then applies the settings first. ``without`` names the kinds of entries to leave out.
+    In the archive, the SQL contains the name of the archive's own database. So pg_restore runs the SQL only with ``--create``, which makes a
+    database of that name. pg_restore then applies the settings first. ``without`` names the kinds of entries to leave out.
     """
     found = [entry for entry in toc.entries if _is_of_the_database(entry) and entry.description not in without]
     databases = [entry for entry in found if entry.description == "DATABASE"]

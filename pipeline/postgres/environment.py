@@ -46,8 +46,9 @@ def for_no_connection() -> Mapping[str, str]:
 def without_servers() -> Iterator[None]:
     """Hide libpq's variables from this process and its programs while the block lasts.
 
-    The variables name another server than pgstow's own. A connection string can't turn PGSERVICE off, and older versions of libpq don't
-    know all the parameters that would override the other variables. No other thread may connect to a server meanwhile.
+    In the block, pgstow connects to a server that it started. The variables name another server. A connection string can't turn PGSERVICE
+    off, and older versions of libpq don't know all the parameters that would override the other variables.
+    No other thread may connect to a server meanwhile.
     """
     hidden = _inherited(_SERVER)
     for name in hidden:

@@ -62,7 +62,9 @@ class TocParts:
         return cls(head, reader.int_size, entries)
 
     def select(self, dump_ids: Sequence[int], more: Mapping[int, Sequence[int]] = MappingProxyType({})) -> bytes:
-        """Return a table of contents that has only these entries, in this order, and ``more`` dependencies by dump ID.
+        """Return a table of contents with only these entries, in this order.
+
+        ``more`` has further dependencies of an entry, by the entry's dump ID.
 
         Dependencies on entries that aren't selected stay: pg_restore takes them for done. ``more`` come last in each entry, since the first
         dependency of a table's data is its table. Raises KeyError for an unknown dump ID.
@@ -75,7 +77,7 @@ class TocParts:
 
 
 def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
-    """Return the table of contents with changed entries. ``change`` may change tags, definitions, DROP statements and owners.
+    """Return the table of contents with changed entries. ``change`` may change tags, definitions, DROP and COPY statements, and owners.
 
     Raises InvalidRequest if the archive's encoding lacks a character of a changed text.
     """
