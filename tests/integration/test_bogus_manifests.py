@@ -1,4 +1,4 @@
-"""Manifests that a writer of the bucket made up: named, kept, and believed by no command."""
+"""Manifests that a writer of the bucket made up. Commands name and keep these manifests, but don't believe them."""
 
 import json
 import os
@@ -121,7 +121,7 @@ def test_odd_names_in_a_folder_stop_no_command(stored_sample: StoredSample) -> N
 
 
 class BehindTheTimes(LocalBackend):
-    """A store whose clock is an hour behind this machine's, or this machine's an hour ahead."""
+    """A store whose clock is an hour behind this machine's clock. Either clock may be the wrong one."""
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         info = super().put(key, body, sha256=sha256)
