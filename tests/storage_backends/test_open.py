@@ -130,7 +130,7 @@ def test_a_place_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     ],
 )
 def test_plain_text_to_another_machine_needs_a_word(url: str, aws_credentials: None) -> None:
-    """Even in a private network of containers: nobody but the user can tell whose it is."""
+    """This applies to a private network of containers, too. Only the user knows who else is in that network."""
     for use in (open_backend, place_of):
         with pytest.raises(InvalidStorageURL, match=r"without encryption.*allow_http=true"):
             use(url)
