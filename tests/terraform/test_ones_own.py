@@ -80,7 +80,7 @@ def test_what_the_user_has_is_used_as_it_is(at_moto: tuple[Terraform, Any]) -> N
     planned = terraform.run(OWN, "plan", "-no-color")
     assert "module.backups.module.roles.aws_iam_role.backups" in planned
     assert "module.backups.aws_kms_key" not in planned
-    # Without the module's own bucket, whose lifecycle the provider waits for, this takes seconds.
+    # Only the roles: the provider would wait long for the lifecycle of the bucket's module.
     terraform.run(OWN, "apply", "-auto-approve", "-no-color", "-target=module.roles")
     made = terraform.outputs(OWN)
     assert made["roles"]["url"] == f"s3://acme.own/postgres?kms_key={made['key']}"

@@ -189,7 +189,7 @@ def test_the_next_run_removes_what_a_killed_process_and_guard_left_behind(place:
     (mine / "data").mkdir(parents=True)
 
     remove_abandoned(place)
-    assert home.exists()  # its owner may not have locked it yet
+    assert home.exists()  # a new folder is spared: a process may be about to lock it
     age(place)
     remove_abandoned(place)
 
