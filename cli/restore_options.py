@@ -48,7 +48,7 @@ CHOICE: Mapping[str, Any] = {
         panel=WHAT,
     ),
     "schemas": _value(
-        "Only schemas that match, besides the tables that --table chooses; can be repeated",
+        "Only schemas that match, and the tables of --table, if it is given; can be repeated",
         "PATTERN",
         "--schema",
         "-n",

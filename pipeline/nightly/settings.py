@@ -212,7 +212,7 @@ class Retention(Settings):
             {
                 "type": "string",
                 "pattern": "^[0-9]{1,6}[hdw]$",
-                "description": "Keep the newest backup and all backups from this much time before it, such as 36h, 30d or 8w; default: none",
+                "description": "Keep the newest backup, and all backups made within this time before it, such as 36h, 30d or 8w; default: none",
             }
         ),
     ] = timedelta()
