@@ -28,7 +28,7 @@ from pipeline.catalog.manifest import (
     Totals,
     dump_manifest,
 )
-from pipeline.catalog.plausibility import doubt
+from pipeline.catalog.plausibility import Contents, doubt
 from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
@@ -166,7 +166,8 @@ class BackupInProgress:
 
 def _check_clocks(manifest: Manifest, now: datetime) -> None:
     """Raise StorageError if a time in the manifest is so far after the store's ``now`` that readers would reject the manifest."""
-    if reason := doubt(manifest, now, now):
+    contents = Contents.of(manifest.files, tables=bool(manifest.tables))
+    if reason := doubt(manifest, contents, now, now):
         raise StorageError(
             f"The backup {manifest.backup_id} isn't committed, because pgstow would reject its manifest: {reason}. "
             "Correct the clock that is wrong: this machine's, the database server's or the store's."

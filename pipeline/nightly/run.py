@@ -111,8 +111,7 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
             error = _doubtful(pruned, store)
     except Exception as exc:
         error = exc
-    manifest = made.model_copy(update={"files": [], "objects": [], "tables": []})
-    return JobResult(job.name, name, datetime.now(UTC), manifest, verified, removed, error)
+    return JobResult(job.name, name, datetime.now(UTC), made.summary, verified, removed, error)
 
 
 def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
