@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
@@ -47,6 +47,10 @@ class TocEntry:
     """The SQL that drops the object; empty if the object goes when another object is dropped."""
     copy_statement: str
     """``COPY schema.name (columns) FROM stdin;`` of a table's data; empty for other entries."""
+    start: int = field(default=0, compare=False)
+    """The offset of the entry in the bytes of the table of contents."""
+    end: int = field(default=0, compare=False)
+    """The offset after the entry in these bytes."""
 
     @property
     def copied_table(self) -> str | None:

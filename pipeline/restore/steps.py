@@ -9,7 +9,7 @@ from pipeline.catalog.manifest import File
 from pipeline.postgres.load_order import outside_tables, turns_in_partition_trees
 from pipeline.postgres.restore_options import SECTIONS, RestoreOptions
 from pipeline.postgres.toc import Section, Toc, TocEntry
-from pipeline.postgres.toc_format import TocParts, rewrite
+from pipeline.postgres.toc_format import rewrite, select
 from pipeline.stages.feed import Stream
 
 _SETUP = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH"})
@@ -45,7 +45,7 @@ Step = Sequence[Run]
 def whole(archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> Stream:
     """Return the stream from which a single pg_restore restores all ``chosen`` entries, in their order; None for all entries."""
     entries = _in_order(archive, chosen)
-    toc = TocParts.of(archive.toc_data).select([*_setup(archive.toc, entries), *_ids(entries)])
+    toc = select(archive.toc_data, [*_setup(archive.toc, entries), *entries])
     return Stream(tuple(_members(archive, entries)) if options.loads_data else (), toc)
 
 
@@ -77,10 +77,9 @@ def plan_steps(
     ]
     apart = {*_ids(first), *_ids(data)}
     last = [entry for entry in entries if entry.dump_id not in apart]
-    parts = TocParts.of(archive.toc_data)
 
     def toc(some: Sequence[TocEntry], more: Mapping[int, Sequence[int]] = MappingProxyType({})) -> bytes:
-        return parts.select([*_setup(archive.toc, some), *_ids(some)], more)
+        return select(archive.toc_data, [*_setup(archive.toc, some), *some], more)
 
     options = replace(options, sections=())
     later = replace(options, clean=False, if_exists=False)
@@ -119,10 +118,10 @@ def _ids(entries: Iterable[TocEntry]) -> list[int]:
     return [entry.dump_id for entry in entries]
 
 
-def _setup(toc: Toc, entries: Iterable[TocEntry]) -> list[int]:
-    """Return the dump IDs of the archive's settings that are not among ``entries``."""
+def _setup(toc: Toc, entries: Iterable[TocEntry]) -> list[TocEntry]:
+    """Return the entries for the archive's settings that are not among ``entries``."""
     there = set(_ids(entries))
-    return [entry.dump_id for entry in toc.entries if entry.description in _SETUP and entry.dump_id not in there]
+    return [entry for entry in toc.entries if entry.description in _SETUP and entry.dump_id not in there]
 
 
 def _sections(toc: Toc) -> dict[int, Section]:
