@@ -211,12 +211,16 @@ def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[Stor
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """Return the newest earlier manifest of this database that is believed; None if no manifest can be found or read."""
+    """Return the newest earlier manifest of this database that pgstow can read and believes (``plausibility.py``); None if there is none."""
     try:
         newest = newest_believed(store, ref.cluster, ref.database, notify)
     except AccessDenied:
         return None  # the credentials can only create objects; pgstow check reports this
     except (StorageError, PipelineError) as exc:
-        notify(Notice(f"The manifest names no previous backup, because its manifest can't be read. {exc}"))
+        notify(
+            Notice(
+                f"The new manifest names no previous backup, because the earlier manifests can't be listed or read. {exc}"
+            )
+        )
         return None
     return None if newest is None else Previous(backup_id=newest.manifest.backup_id, sha256=newest.sha256)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 _DEEPEST = 32  # levels of nesting: a manifest has five
 _STRING = re.compile(rb'"(?>[^"\\]*(?:\\.[^"\\]*)*)(?:"|\\?\Z)', re.DOTALL)
-"""A JSON string. A string without an end extends to the end of the text. Otherwise, the search would begin anew at each quote in it."""
+"""A JSON string. A string without an end matches the rest of the text, so that the search doesn't start again at each quote there."""
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _LONGEST_QUOTE = 200  # characters
 _ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -43,8 +43,8 @@ class BackupSelector:
 def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
     """Return the cluster and the database of all backups in the store, sorted, each pair once.
 
-    Leave out ``@cluster`` if the cluster's latest backup is a cluster manifest without data. Raises BackupNotFound if no pair remains, or
-    StorageError.
+    Leave out ``@cluster`` if its latest backup only names backups of databases, and has no data itself. Raises BackupNotFound if no pair
+    remains, or StorageError.
     """
     all_sources = sorted({(ref.cluster, ref.database) for ref in list_backups(store, cluster, database)})
     found = [source for source in all_sources if source[1] != CLUSTER or not _latest_has_members(store, source[0])]
@@ -54,7 +54,7 @@ def sources(store: StorageBackend, cluster: str | None = None, database: str | N
 
 
 def _latest_has_members(store: StorageBackend, cluster: str) -> bool:
-    """True if the cluster's latest backup only names other backups. False if its manifest can't be read, since it may have data."""
+    """True if the latest backup of ``@cluster`` only names other backups. False if its manifest can't be read: the backup may have data."""
     try:
         found = _find(store, BackupSelector(cluster=cluster, database=CLUSTER, partial=True), None)
         return bool(found.summary.manifest.members)

@@ -155,7 +155,7 @@ class BackupRef:
 
     @classmethod
     def _of_parts(cls, parts: Sequence[str]) -> "BackupRef | None":
-        """Return the backup that the second to fourth parts of a key name; None if pgstow writes no such key."""
+        """Return the backup named by the second to fourth parts of a key; None if pgstow writes no such key."""
         _, cluster, database, backup_id, *_ = parts
         if not is_backup_id(backup_id):
             return None

@@ -65,7 +65,9 @@ class Source(Model):
     wal_lsn: str | None = Field(
         description="Position in the write-ahead log at the snapshot; null if the role may not read it"
     )
-    time_zone: str | None = Field(default=None, description="Time zone of the dump's times with a zone")
+    time_zone: str | None = Field(
+        default=None, description="Time zone in which the dump writes values of the type timestamp with time zone"
+    )
     bytea_output: str | None = Field(default=None, description="Format of bytea in the dump: hex or escape")
     lc_monetary: str | None = Field(
         default=None,
@@ -73,7 +75,8 @@ class Source(Model):
         "and for a cluster's script whose databases use several locales",
     )
     quote_all_identifiers: bool | None = Field(
-        default=None, description="True if names of tables, types and the like in the data are always quoted"
+        default=None,
+        description="True if names in the rows are always quoted. Values of regclass, regtype and similar types are such names",
     )
     extensions: list[Extension]
     roles: list[str] = Field(
@@ -292,7 +295,7 @@ class Manifest(ManifestSummary):
     objects: list[StoredObject]
     tables: list[TableData] = Field(
         default=[],
-        description="For a dump that is a single file, an archive or a script: the tables whose rows are in it",
+        description="For a dump that is a single file (custom, tar, plain or script): the tables whose rows are in the file",
     )
 
     @property

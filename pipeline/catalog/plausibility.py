@@ -71,7 +71,7 @@ def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | No
         reason = (
             f"its time {_shown(moment)} is in the future: it was stored at {_shown(stored_at)} by the store's clock"
         )
-        return reason if latest > now else f"{reason}, unless a copy of the store changed that time"
+        return reason if latest > now else f"{reason}, unless copying the store changed the time when it was stored"
     if latest > now:
         return f"its time {_shown(moment)} is in the future: this machine's clock says {_shown(now)}"
     return None

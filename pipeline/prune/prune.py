@@ -63,8 +63,8 @@ def prune(
     """Make a new plan, and remove the backups that both ``approved`` and the new plan drop. Return the result.
 
     The new plan accounts for backups that were committed after ``approved``. If ``approved`` is None, remove all backups that the new plan
-    drops. Manifests are removed first, then the objects of the backups. If the call fails, repeat it: :mod:`pipeline.prune.gc` removes
-    objects that no longer have a manifest.
+    drops. Manifests are removed first, then the objects of the backups. If the call fails, repeat it. Repeating doesn't remove objects
+    that no longer have a manifest: :mod:`pipeline.prune.gc` does.
 
     Raises StorageError as :func:`plan` does, or if the store fails to delete.
     """

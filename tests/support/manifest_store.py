@@ -15,7 +15,7 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def moved(content: dict[str, Any], cluster: str, database: str) -> dict[str, Any]:
-    """A manifest's content with objects of another database."""
+    """Return a manifest's content, with its objects' keys moved to another database."""
     own = f"data/{encode_name(cluster)}/{encode_name(database)}/"
     objects = [stored | {"key": own + "/".join(stored["key"].split("/")[3:])} for stored in content["objects"]]
     return content | {"objects": objects}
@@ -48,7 +48,10 @@ class ManifestStore:
         suffix: str = "aaaaaa",
         change: Callable[[dict[str, Any]], object] = lambda _: None,
     ) -> BackupRef:
-        """A backup of the data as of so many hours after noon; its ID says when it began, which may be earlier."""
+        """Store the manifest of a backup whose ID and times are ``hours`` after noon. Return the backup's reference.
+
+        ``change`` may alter the manifest's content first.
+        """
         moment = NOON + timedelta(hours=hours)
         ref = BackupRef(cluster, database, f"{moment:%Y%m%dT%H%M%SZ}-{suffix}")
         fields = {"cluster": cluster, "database": database, "backup_id": ref.backup_id}
