@@ -1,7 +1,7 @@
 """Writes and reads a backup that is a single file: an archive in the custom or the tar format, or a script."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.archive.dump_context import TICK, DumpContext
@@ -96,7 +96,7 @@ def read_stream(
         return validator.finish()
 
 
-def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
+def describe_stream(archived: Iterable[ArchivedFile]) -> list[File]:
     """Return the manifest's description of each file."""
     return [
         File(

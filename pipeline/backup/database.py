@@ -46,9 +46,9 @@ def _back_up_alone(backup: BackupInProgress, server: Server) -> BackupResults:
     tables: list[TableData] = []
     with backup.dump_context(server, program) as context:
         if request.format == "directory":
-            toc = dump_directory(request, snapshot.name, context)
+            entries = dump_directory(request, snapshot.name, context)
             backup.ended("dump")
-            files = describe_files(context.writer.finish(), toc)
+            files = describe_files(context.writer.finish(), entries)
         else:
             script, tables = dump_stream(request, snapshot.name, context)
             backup.ended("dump")
