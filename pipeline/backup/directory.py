@@ -98,7 +98,8 @@ def _describe_file(file: ArchivedFile, entry: DataEntry | None) -> File:
         kind: FileKind = "toc" if file.path == TOC_NAME else "large_object"
         return File(path=file.path, kind=kind, size=file.size, checksum=file.checksum, segments=file.segments)
     is_table = entry.description == "TABLE DATA"
-    # The end mark must be a line by itself, because a value may also end with \\. before empty lines.
+    # The end mark must be a line by itself. A value that ends with \. is written as \\. in the file. After such a value, rows of empty text
+    # look like the empty lines of the end mark.
     if is_table and file.tail.removeprefix(b"\n") != COPY_END:
         raise DumpFailed(f"pg_dump reported success, but the data of {entry.namespace}.{entry.tag} is cut short.")
     return File(
