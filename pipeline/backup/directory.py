@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 from pipeline.archive.dump_context import TICK, DumpContext
@@ -72,25 +72,24 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
     return contents.entries
 
 
-def describe_files(archived: Iterable[ArchivedFile], entries: Sequence[DataEntry]) -> list[File]:
-    """Return the manifest's descriptions of the archive's files.
+def describe_files(archived: Iterable[ArchivedFile], entries: Sequence[DataEntry]) -> Iterator[File]:
+    """Yield the manifest's descriptions of the archive's files.
 
     Raises DumpFailed if a file that the table of contents names, a large object, or the end of a table's data is missing.
     """
     missing = {entry.filename: entry for entry in entries}
-    files, listed, present = list[File](), 0, 0
+    listed = present = 0
     for file in archived:
         described = _describe_file(file, missing.pop(file.path, None))
         listed += file.lines if described.kind == "large_object_toc" else 0
         present += described.kind == "large_object"
-        files.append(described)
+        yield described
     if missing:
         raise DumpFailed(
             f"pg_dump reported success but did not write {min(missing)} ({counted(len(missing), 'file')} missing in all)."
         )
     if listed != present:
         raise DumpFailed(f"pg_dump reported success but wrote {present} of {counted(listed, 'large object')}.")
-    return files
 
 
 def _describe_file(file: ArchivedFile, entry: DataEntry | None) -> File:

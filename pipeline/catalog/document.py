@@ -8,7 +8,7 @@ same error for any bytes that aren't valid.
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -103,7 +103,7 @@ class Document:
         return _altered(self.kind, self.key)
 
 
-def dump_document(document: Model, kind: str, lists: dict[str, bytes] | None = None) -> bytes:
+def dump_document(document: Model, kind: str, lists: Mapping[str, bytes | memoryview] | None = None) -> bytes:
     """Return a document's canonical bytes.
 
     ``lists`` has the canonical bytes of the fields that are kept apart, by their names. The field ``<kind>_checksum`` gets the SHA-256, in
@@ -111,12 +111,23 @@ def dump_document(document: Model, kind: str, lists: dict[str, bytes] | None = N
     """
     checksum, lists = f"{kind}_checksum", lists or {}
     content = document.model_dump(mode="json", exclude={*lists, checksum})
-    values = {name: canonical_bytes(value) for name, value in content.items()} | lists
+    values: dict[str, bytes | memoryview] = {name: canonical_bytes(value) for name, value in content.items()}
+    values |= lists
     digest = hashlib.sha256()
     for _, part in _parts(values):
         digest.update(part)
     values[checksum] = canonical_bytes(digest.hexdigest())
     return b"".join(part for _, part in _parts(values))
+
+
+def dump_item(item: Model) -> bytes:
+    """Return the canonical bytes of an item of a list that is kept apart. Its numbers must have no fractions."""
+    return msgspec.json.encode(item.model_dump(mode="json"), order="sorted")
+
+
+def dump_list(items: Iterable[Model]) -> bytes:
+    """Return the canonical bytes of a list that is kept apart; see :func:`dump_item`."""
+    return b"[" + b",".join(map(dump_item, items)) + b"]"
 
 
 def open_document(data: bytes, kind: str, key: str, *, version: str, apart: Collection[str] = ()) -> Document:
