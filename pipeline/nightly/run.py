@@ -8,10 +8,11 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from pipeline.archive.destinations import Committed
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.catalog.keys import BackupRef
-from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.manifest import ManifestSummary
 from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
@@ -66,11 +67,11 @@ def _run(
     there = {name: stores[name] for name in job.destinations if name in stores}
     made = _back_up(job, there, notify) | {name: unopened[name] for name in job.destinations if name in unopened}
     for name in job.destinations:
-        manifest = made[name]
-        if isinstance(manifest, Manifest):
-            result = _look_after(job, name, manifest, stores[name], notify)
+        outcome = made[name]
+        if isinstance(outcome, Committed):
+            result = _look_after(job, name, outcome, stores[name], notify)
         else:
-            result = JobResult(job.name, name, datetime.now(UTC), error=manifest)
+            result = JobResult(job.name, name, datetime.now(UTC), error=outcome)
         yield result if result.error is None or name not in stores else _with_history(result, job, stores[name])
 
 
@@ -84,8 +85,8 @@ def _with_history(failure: JobResult, job: Job, store: StorageBackend) -> JobRes
         return failure
 
 
-def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Manifest | Exception]:
-    """Return the manifest in each store, or the error, by the destination's name."""
+def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Committed | Exception]:
+    """Return the backup in each store, or the error, by the destination's name."""
     if not stores:
         return {}
     try:
@@ -95,7 +96,7 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
         return dict.fromkeys(stores, exc)
 
 
-def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> JobResult:
+def _look_after(job: Job, name: str, made: Committed, store: StorageBackend, notify: Notify) -> JobResult:
     """If the job says so, verify the new backup. Then, if the job has a retention, remove the backups that it drops. Return the result.
 
     If the verification fails, no backup is removed.
@@ -106,23 +107,23 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
         if job.verify is not None:
             verified = _verify(job, job.verify, made, store, notify)
         if job.retention is not None:
-            pruned = _apply_retention(job, job.retention, made, store, notify)
+            pruned = _apply_retention(job, job.retention, made.manifest, store, notify)
             removed = len(pruned.backups)
             error = _doubtful(pruned, store)
     except Exception as exc:
         error = exc
-    return JobResult(job.name, name, datetime.now(UTC), made.summary, verified, removed, error)
+    return JobResult(job.name, name, datetime.now(UTC), made.manifest, verified, removed, error)
 
 
-def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
+def _verify(job: Job, level: Level, copy: Committed, store: StorageBackend, notify: Notify) -> Level:
     """Verify the backup, or each member of a cluster's backup. Return the level that was verified.
 
     Raises BackupDamaged if something is damaged or was overwritten, StorageError if an object can't be read, or another PipelineError.
     """
-    stored = None
+    stored, made = None, copy.manifest
     with suppress(BackupNotFound, ManifestInvalid):
         stored = find_stored(store, BackupSelector(made.backup_id, made.cluster, made.database))
-    if stored is None or stored.manifest != made:
+    if stored is None or stored.sha256 != copy.sha256:
         key = BackupRef(made.cluster, made.database, made.backup_id).manifest_key
         raise BackupDamaged(f"{key} in {store.url} is not the manifest that was put there.")
     request = VerifyRequest(
@@ -146,7 +147,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
     return found.level
 
 
-def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> Pruned:
+def _apply_retention(job: Job, policy: Policy, made: ManifestSummary, store: StorageBackend, notify: Notify) -> Pruned:
     """Remove the job's backups that the policy drops. This includes backups that a failed run left without a cluster manifest."""
     request = PruneRequest(policy, made.cluster, None if made.members else made.database, job=job.name)
     pruned = prune(request, None, store, notify, datetime.now(UTC))
