@@ -19,6 +19,7 @@ from pipeline.nightly.history import newest_before
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
+from pipeline.prune.facts import Known
 from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, prune
 from pipeline.verify.backup import verify
@@ -39,8 +40,9 @@ def run(
         stores, unopened = _open(
             {name: settings for job in jobs for name, settings in job.destinations.items()}, stack, tell
         )
+        known = {name: Known() for name in stores}
         for job in jobs:
-            yield from _run(job, stores, unopened, notify_of(job.name))
+            yield from _run(job, stores, unopened, known, notify_of(job.name))
 
 
 def _open(
@@ -61,14 +63,18 @@ def _open(
 
 
 def _run(
-    job: Job, stores: Mapping[str, StorageBackend], unopened: Mapping[str, Exception], notify: Notify
+    job: Job,
+    stores: Mapping[str, StorageBackend],
+    unopened: Mapping[str, Exception],
+    known: Mapping[str, Known],
+    notify: Notify,
 ) -> Iterator[JobResult]:
     there = {name: stores[name] for name in job.destinations if name in stores}
     made = _back_up(job, there, notify) | {name: unopened[name] for name in job.destinations if name in unopened}
     for name in job.destinations:
         manifest = made[name]
         if isinstance(manifest, Manifest):
-            result = _look_after(job, name, manifest, stores[name], notify)
+            result = _look_after(job, name, manifest, stores[name], known[name], notify)
         else:
             result = JobResult(job.name, name, datetime.now(UTC), error=manifest)
         yield result if result.error is None or name not in stores else _with_history(result, job, stores[name])
@@ -95,15 +101,18 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
         return dict.fromkeys(stores, exc)
 
 
-def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> JobResult:
-    """Verify the new backup, then remove the backups that retention drops, each if the job says so. Return the result."""
+def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, known: Known, notify: Notify) -> JobResult:
+    """Verify the new backup, then remove the backups that retention drops, each if the job says so. Return the result.
+
+    ``known`` has what earlier jobs read from the store for retention. Jobs of the same cluster need the same cluster manifests.
+    """
     verified, removed = None, None
     error: Exception | None = None
     try:
         if job.verify is not None:
             verified = _verify(job, job.verify, made, store, notify)
         if job.retention is not None:
-            pruned = _apply_retention(job, job.retention, made, store, notify)
+            pruned = _apply_retention(job, job.retention, made, store, known, notify)
             removed = len(pruned.backups)
             error = _doubtful(pruned, store)
     except Exception as exc:
@@ -144,10 +153,12 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
     return found.level
 
 
-def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> Pruned:
+def _apply_retention(
+    job: Job, policy: Policy, made: Manifest, store: StorageBackend, known: Known, notify: Notify
+) -> Pruned:
     """Remove the job's backups that the policy drops. This includes backups that a failed run left without a cluster manifest."""
     request = PruneRequest(policy, made.cluster, None if made.members else made.database, job=job.name)
-    pruned = prune(request, None, store, notify, datetime.now(UTC))
+    pruned = prune(request, None, store, notify, datetime.now(UTC), known)
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
         notify(Notice(f"{counted(len(pruned.spared), 'locked backup')} had to stay in {store.url}: {names}."))
