@@ -1,6 +1,6 @@
 """Prunes a store: decides which backups to keep, and removes the others, manifests first."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -95,9 +95,12 @@ def _look(
     facts = gather(store, request.cluster, request.database, Known() if known is None else known, notify, now)
     decide = partial(plan_prune, policy=request.policy, now=now, unreadable=facts.unreadable, staying=facts.staying)
     jobs = {backup.ref: backup.job for backup in facts.backups}
-    dropped = {one.ref for one in decide(facts.backups) if not one.keep and _is_asked_for(request, one, jobs)}
-    backups = _with_locks(store, facts.backups, dropped)
-    return [one for one in decide(backups) if _is_asked_for(request, one, jobs)], facts
+    decisions = [one for one in decide(facts.backups) if _is_asked_for(request, one, jobs)]
+    dropped = [one.ref for one in decisions if not one.keep]
+    if dropped and may_lock(store):
+        backups = _with_locks(store, facts.backups, dropped)
+        decisions = [one for one in decide(backups) if _is_asked_for(request, one, jobs)]
+    return decisions, facts
 
 
 def _is_asked_for(request: PruneRequest, decision: Decision, jobs: Mapping[BackupRef, str | None]) -> bool:
@@ -107,10 +110,8 @@ def _is_asked_for(request: PruneRequest, decision: Decision, jobs: Mapping[Backu
     return named and (request.job is None or head not in jobs or jobs[head] == request.job)
 
 
-def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Collection[BackupRef]) -> Sequence[Backup]:
+def _with_locks(store: StorageBackend, backups: Sequence[Backup], which: Sequence[BackupRef]) -> list[Backup]:
     """Return all backups, with the locks that the store reports for the backups in ``which``. Raises StorageError."""
-    if not which or not may_lock(store):
-        return backups
     with Workers() as workers:
         found = dict(workers.map(partial(manifest_lock, store), which, threads=_ASKERS, name="lock"))
     return [
