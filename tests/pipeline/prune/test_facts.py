@@ -45,7 +45,7 @@ def shelves(draw: st.DrawFn, *, members_use_others: bool) -> BackupBuilder:
             for name in (GLOBALS, "shop", "blog"):
                 uses = [ref for ref in alone if ref.database == name and members_use_others and draw(st.booleans())]
                 members.append(shelf.add(age, name, uses=uses[-1:], cluster=cluster))
-            named = members if draw(st.booleans()) else members[:-1]
+            named = draw(st.one_of(st.just(members), st.lists(st.sampled_from(members), min_size=1, unique=True)))
             shelf.add(age, CLUSTER, members=named, cluster=cluster)
         if draw(st.integers(0, 3)) == 0:
             ref = shelf.ref(draw(AGES), draw(st.sampled_from(["shop", "blog", CLUSTER])), cluster)
@@ -56,14 +56,14 @@ def shelves(draw: st.DrawFn, *, members_use_others: bool) -> BackupBuilder:
         shelf.attest(ref, draw(st.sampled_from(list(Level))), good=draw(st.booleans()))
     for ref in draw(st.lists(st.sampled_from(refs), unique=True, max_size=2)) if refs else ():
         store.set_hold(ref.manifest_key, held=True)
-    if readable and draw(st.booleans()):
-        forge(shelf, draw(st.sampled_from(readable)), draw(st.sampled_from(["shop", "blog", CLUSTER])), draw(AGES))
+    for victim in draw(st.lists(st.sampled_from(readable), max_size=3)) if readable else ():
+        forge(shelf, victim, draw(st.sampled_from(["shop", "blog", CLUSTER, CLUSTER])), draw(AGES), draw(AGES))
     return shelf
 
 
-def forge(shelf: BackupBuilder, victim: BackupRef, database: str, age: timedelta) -> None:
-    """Store a manifest without objects that names a real backup as its member. An attacker who may write can do so."""
-    ref = shelf.ref(age, database, victim.cluster)
+def forge(shelf: BackupBuilder, victim: BackupRef, database: str, age: timedelta, began: timedelta) -> None:
+    """Store a manifest without objects that names a real backup as its member. pgstow believes it only if ``age`` is ``began``."""
+    ref = shelf.ref(began, database, victim.cluster)
     template = shelf.manifest(victim).model_copy(update={"objects": [], "files": [], "members": []})
     member = Member(database=victim.database, backup_id=victim.backup_id, sha256=shelf.digest(victim))
     fields = {"database": database, "backup_id": ref.backup_id, "kind": "cluster"}
@@ -119,6 +119,27 @@ def test_a_plan_for_a_database_never_drops_more_than_the_plan_for_the_store(
     assert {one.ref for one in everything if one.keep} <= {one.ref for one in restricted if one.keep}
 
 
+def test_a_backup_that_a_member_uses_stays_until_the_member_is_asked_for() -> None:
+    shelf = BackupBuilder(MemoryBackend())
+    used = shelf.add(4 * DAY)
+    for age in (3, 2):
+        member = shelf.add(age * DAY, uses=[used] if age == 3 else [])
+        shelf.add(age * DAY, CLUSTER, members=[member])
+    shelf.add(DAY)
+    assert used in {one.ref for one in decide(shelf, PruneRequest(LAST.policy, database="shop")) if one.keep}
+    assert used in {one.ref for one in decide(shelf, LAST) if not one.keep}
+
+
+def test_a_forged_cluster_manifest_hides_no_damage() -> None:
+    shelf = BackupBuilder(MemoryBackend())
+    refs = [shelf.add(age * DAY) for age in (3, 2, 1)]
+    shelf.attest(refs[2], good=False)
+    forge(shelf, refs[2], CLUSTER, age=-DAY, began=DAY)
+    request = PruneRequest(LAST.policy, "prod", "shop")
+    assert [one.reasons for one in decide(shelf, request)][2] == ("newer than the newest good backup",)
+    assert decide(shelf, request) == asked_for(request, decide(shelf, LAST))
+
+
 @settings(max_examples=50)
 @given(shelves(members_use_others=True), st.lists(REQUESTS, max_size=4))
 def test_what_is_known_changes_no_decision(shelf: BackupBuilder, requests: list[PruneRequest]) -> None:
@@ -166,3 +187,11 @@ def test_a_document_that_could_not_be_used_is_read_again() -> None:
         plan(LAST, counting, lambda _: None, NOW, known)
         assert counting.count("GET", damaged.manifest_key) == counting.count("GET", "attestations/") == looks
         assert counting.count("GET", bad.manifest_key) == 1
+
+
+def test_a_backup_of_the_future_is_believed_as_soon_as_its_time_has_come() -> None:
+    shelf, known = BackupBuilder(MemoryBackend()), Known()
+    shelf.add(0 * DAY)
+    for now, doubtful in ((NOW - DAY, True), (NOW, False)):
+        [decision] = plan(LAST, shelf.store, lambda _: None, now, known)
+        assert decision.doubtful == doubtful
