@@ -26,7 +26,10 @@ from storage_backends.keys import MAX_KEY_BYTES, check_key, check_prefix
 
 _INCOMING = ".incoming"
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-"""Flags to open a folder as a place. With O_PATH, who may only search the folder can do that, too: https://man7.org/linux/man-pages/man2/open.2.html."""
+"""Flags to open a folder for calls with ``dir_fd``. `O_PATH`_ also opens a folder that the user may search but not read.
+
+.. _O_PATH: https://man7.org/linux/man-pages/man2/open.2.html
+"""
 _NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """What the system answers if a folder is missing, or is a file or a link."""
 _READ_SIZE = 1024 * 1024
@@ -232,9 +235,10 @@ class LocalBackend:
         raise TransientStorageError(f"{path} could not be created: its folder keeps being removed")
 
     def _delete_from_folder(self, keys: Sequence[str]) -> bool:
-        """Delete objects of the same folder. Return False if none was there: whoever deleted the last object removes the folder.
+        """Delete objects of the same folder. Return True if at least one of them was there.
 
-        Otherwise, a put that has just made the folder could lose it again and again.
+        Only then may the caller remove the folder. If a call removed the folder without having removed a file, a put into the folder could
+        find the folder gone again and again.
         """
         paths = [self._path_without_links(keys[0]), *map(self._path, keys[1:])]
         deleted = False
@@ -274,7 +278,7 @@ class LocalBackend:
             if key == f"{_INCOMING}/":
                 continue
             is_folder = key.endswith("/")
-            if is_folder and len(key) < MAX_KEY_BYTES:  # no key lies below a longer one
+            if is_folder and len(key) < MAX_KEY_BYTES:  # a longer path leaves no room for a key below it
                 if key.startswith(prefix) or prefix.startswith(key):
                     yield from self._walk(folder / name, key, prefix)
             elif key.startswith(prefix):
