@@ -13,8 +13,8 @@ _TABLES, _LARGE_OBJECTS, _SCHEMAS, _PARTITIONS = 20_000, 200_000, 2_000, 2_000
 _BACKUP = "backup"
 """The place of the backups in the store. All backups of a database have the same place, so later backups find an earlier backup."""
 _SPOOL_LIMIT = 256  # MiB
-_SPOOL_FILES = 65_536
-"""The most files that 256 MiB have room for, if each file takes one block of 4 KiB."""
+_SPOOL_FILES = 2_048
+"""Twice the files that may wait before pgstow pauses pg_dump. pg_dump writes further files until the pause."""
 
 
 def measure_tables(lab: Lab) -> Iterator[Row]:
