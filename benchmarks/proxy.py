@@ -5,6 +5,7 @@ import asyncio
 import collections
 import contextlib
 import functools
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -74,7 +75,7 @@ async def _serve_client(
     """Pass a client's requests on, one after another. The answers need no parser, since a client awaits each answer before its next request."""
     host, _, port = upstream.rpartition(":")
     server, requests = await asyncio.open_connection(host, int(port))
-    back = asyncio.create_task(_copy(server, answers))
+    back = asyncio.create_task(_pass_answers(server, answers))
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
             head = await client.readuntil(b"\r\n\r\n")
@@ -88,16 +89,21 @@ async def _serve_client(
             await _copy(client, requests, _body_size(head))
     requests.close()
     await back
+
+
+async def _pass_answers(server: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
+    """Pass the answers on. When the store closes an idle connection, close the client's connection, too. The client then makes a new one."""
+    with contextlib.suppress(ConnectionError):
+        await _copy(server, answers)
     answers.close()
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, size: float = float("inf")) -> None:
-    """Copy ``size`` bytes, or all bytes until the source ends."""
-    with contextlib.suppress(ConnectionError):
-        while size and (piece := await source.read(int(min(size, 1 << 18)))):
-            target.write(piece)
-            await target.drain()
-            size -= len(piece)
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, size: float = math.inf) -> None:
+    """Copy ``size`` bytes, or all bytes until the source ends. Raise ConnectionError."""
+    while size and (piece := await source.read(int(min(size, 1 << 18)))):
+        target.write(piece)
+        await target.drain()
+        size -= len(piece)
 
 
 def _body_size(head: bytes) -> int:

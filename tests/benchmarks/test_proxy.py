@@ -15,6 +15,7 @@ class _Echo(BaseHTTPRequestHandler):
     """Answers each request with its own body, or with its target if it has none."""
 
     protocol_version = "HTTP/1.1"
+    timeout = 0.5  # seconds until an idle connection is closed
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or self.path.encode()
@@ -76,3 +77,12 @@ def test_requests_of_one_connection_are_passed_on_and_counted(endpoint: str, tmp
     assert b"ObjectLockConfigurationNotFoundError" in answers[1][1]
     assert answers[2] == (200, b"/bucket/a")
     assert counts == {"PUT": 1, "LOCK": 1, "GET": 1}
+
+
+def test_the_proxy_closes_a_connection_that_the_store_closed(endpoint: str, tmp_path: Path) -> None:
+    with CountingProxy(endpoint, tmp_path / "requests.log") as proxy:
+        connection = http.client.HTTPConnection(proxy.endpoint.removeprefix("http://"), timeout=60)
+        connection.request("GET", "/bucket/a")
+        connection.getresponse().read()
+        assert connection.sock.recv(1) == b""
+        connection.close()
