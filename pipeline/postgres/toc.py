@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 _NAME = r'(?:"(?:[^"]|"")+"|[^\s".(]+)'
@@ -47,6 +47,10 @@ class TocEntry:
     """The SQL that drops the object; empty if the object goes when another object is dropped."""
     copy_statement: str
     """``COPY schema.name (columns) FROM stdin;`` of a table's data; empty for other entries."""
+    start: int = field(default=0, compare=False)
+    """The offset of the entry in the bytes of the table of contents."""
+    end: int = field(default=0, compare=False)
+    """The offset after the entry in these bytes."""
 
     @property
     def copied_table(self) -> str | None:
@@ -55,8 +59,8 @@ class TocEntry:
         if match is None or self.definition.startswith(_BY_ROOT):
             return None
         name = match["name"]
-        # Dumps from before 2023 show only by COPY's target that rows find their partition anew (is_load_via_partition_root in
-        # pg_backup_archiver.c).
+        # Dumps from before 2023 lack the comment _BY_ROOT. Only COPY's target shows that their rows are loaded by way of the partitioned
+        # table (is_load_via_partition_root in pg_backup_archiver.c).
         same = (name[1:-1].replace('""', '"') if name.startswith('"') else name) == self.tag
         return match["target"] if same else None
 

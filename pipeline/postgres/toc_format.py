@@ -6,10 +6,12 @@ spaces or newlines.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache, partial
+from operator import itemgetter
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from pipeline.errors import DumpFailed, InvalidRequest
 from pipeline.postgres.encodings import python_codec, shown
@@ -18,6 +20,46 @@ from pipeline.postgres.toc import Section, Toc, TocEntry
 OLDEST, NEWEST = (1, 12), (1, 16)
 _CUSTOM = 1
 """``archCustom`` in ``pg_backup_archiver.h``."""
+_NUMBER = struct.Struct("<?I")
+"""A number as ``WriteInt`` writes it: a sign byte, then the magnitude in four bytes, lowest byte first."""
+
+_FIELDS = {
+    "dump_id": OLDEST,
+    "has_dumper": OLDEST,
+    "catalog": OLDEST,
+    "oid": OLDEST,
+    "tag": OLDEST,
+    "description": OLDEST,
+    "section": OLDEST,
+    "definition": OLDEST,
+    "drop_statement": OLDEST,
+    "copy_statement": OLDEST,
+    "namespace": OLDEST,
+    "tablespace": OLDEST,
+    "access_method": (1, 14),
+    "relation_kind": (1, 16),
+    "owner": OLDEST,
+    "with_oids": OLDEST,
+}
+"""The fields of an entry before its dependencies, in their order in the file, and the oldest version that has each field."""
+_NUMBERS = frozenset({"dump_id", "has_dumper", "section", "relation_kind"})
+"""The fields that are numbers. The other fields are strings."""
+_KEPT = (
+    "dump_id",
+    "oid",
+    "description",
+    "section",
+    "namespace",
+    "tag",
+    "owner",
+    "definition",
+    "drop_statement",
+    "copy_statement",
+)
+"""The fields that a :class:`TocEntry` has."""
+_CHANGEABLE = frozenset({"tag", "definition", "drop_statement", "copy_statement", "owner"})
+"""The fields that :func:`rewrite` may change."""
+_CUT_SHORT = "The archive's toc.dat is cut short."
 
 
 class TocCutShort(DumpFailed):
@@ -30,63 +72,42 @@ def read_toc(data: bytes) -> Toc:
     Raises TocCutShort if the table of contents ends too early, or DumpFailed if it is damaged or of an unknown version.
     """
     try:
-        server_version, _ = _Reader(data).head()
-        text = partial(shown, encoding=_encoding(_raw_entries(data)))
-        entries = tuple(entry.decoded(text) for entry in _raw_entries(data))
+        reader = _Reader(data)
+        text = partial(shown, encoding=reader.encoding())
+        return Toc(text(reader.server_version or b""), tuple(reader.entries(text)))
     except ValueError as exc:
         raise DumpFailed(f"The archive's toc.dat is damaged: {exc}.") from exc
-    return Toc(text(server_version or b""), entries)
 
 
-@dataclass(frozen=True, slots=True)
-class TocParts:
-    """The bytes of a table of contents, by entry."""
+def select(
+    data: bytes, entries: Collection[TocEntry], more: Mapping[int, Iterable[int]] = MappingProxyType({})
+) -> bytes:
+    """Return a table of contents that has only these ``entries`` of the table of contents ``data``, in this order.
 
-    head: bytes
-    """The bytes before the number of entries."""
-    int_size: int
-    entries: Mapping[int, tuple[bytes, bytes]]
-    """By dump ID: the bytes of the entry up to its last dependency, and the bytes after it."""
-
-    @classmethod
-    def of(cls, data: bytes) -> "TocParts":
-        """Divide a table of contents that :func:`read_toc` has read."""
-        reader = _Reader(data)
-        _, count = reader.head()
-        head = data[: reader.at - reader.int_size - 1]
-        entries = {}
-        for _ in range(count):
-            entry = reader.entry()
-            end = entry.end_of_dependencies
-            entries[entry.dump_id] = (data[entry.start : end], data[end : reader.at])
-        return cls(head, reader.int_size, entries)
-
-    def select(self, dump_ids: Sequence[int], more: Mapping[int, Sequence[int]] = MappingProxyType({})) -> bytes:
-        """Return a table of contents that has only these entries, in this order, and ``more`` dependencies by dump ID.
-
-        Dependencies on entries that aren't selected stay: pg_restore takes them for done. ``more`` come last in each entry, since the first
-        dependency of a table's data is its table. Raises KeyError for an unknown dump ID.
-        """
-        parts = [self.head, _encode_int(len(dump_ids), self.int_size)]
-        for dump_id in dump_ids:
-            before, after = self.entries[dump_id]
-            parts += [before, *(_encode_dependency(other, self.int_size) for other in more.get(dump_id, ())), after]
-        return b"".join(parts)
+    ``more`` has further dependencies of an entry, by the entry's dump ID. They come last in each entry, since the first
+    dependency of a table's data is its table. Dependencies on entries that aren't selected stay: pg_restore takes them for done.
+    """
+    reader = _Reader(data)
+    parts = [data[: reader.end_of_head], _number(len(entries))]
+    for entry in entries:
+        others = [_string(str(other).encode()) for other in more.get(entry.dump_id, ())]
+        middle = reader.raw_entry(entry.start).end_of_dependencies if others else entry.end
+        parts += [data[entry.start : middle], *others, data[middle : entry.end]]
+    return b"".join(parts)
 
 
 def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
-    """Return the table of contents with changed entries. ``change`` may change tags, definitions, DROP statements and owners.
+    """Return the table of contents with changed entries. ``change`` may change tags, definitions, DROP and COPY statements, and owners.
 
     Raises InvalidRequest if the archive's encoding lacks a character of a changed text.
     """
-    reader, encoding = _Reader(data), _encoding(_raw_entries(data))
-    reader.head()
+    reader = _Reader(data)
+    encoding = reader.encoding()
     codec = python_codec(encoding)
-    out, copied = bytearray(), 0
-    for entry in _raw_entries(data):
-        before = entry.decoded(lambda value: value.decode(codec, "surrogateescape"))
+    parts, copied = list[bytes](), 0
+    for before in reader.entries(lambda value: value.decode(codec, "surrogateescape")):
         after = change(before)
-        for name, start in entry.starts.items():
+        for name, start, end in reader.changeable(before.start) if after is not before else ():
             old, new = getattr(before, name), getattr(after, name)
             if new != old:
                 try:
@@ -95,187 +116,170 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
                     raise InvalidRequest(
                         f"The archive's encoding, {encoding}, has no character {exc.object[exc.start]!r}, which a new name has."
                     ) from exc
-                out += data[copied:start] + _encode_int(len(value), reader.int_size) + value
-                copied = start + 1 + reader.int_size + len(getattr(entry, name) or b"")
-    return bytes(out + data[copied:])
+                parts += [data[copied:start], _string(value)]
+                copied = end
+    return b"".join([*parts, data[copied:]])
 
 
-@dataclass(frozen=True, slots=True)
-class _RawEntry:
-    start: int
-    """The offset of the entry, and of its dump ID."""
-    dump_id: int
-    oid: bytes | None
-    tag: bytes | None
-    description: bytes | None
-    section: int
-    definition: bytes | None
-    drop_statement: bytes | None
-    copy_statement: bytes | None
-    namespace: bytes | None
-    owner: bytes | None
-    filename: bytes | None
-    dependencies: tuple[tuple[int, int], ...]
-    """The dump ID of each dependency, and the offset of the string that holds it."""
+class _RawEntry(NamedTuple):
+    values: list[Any]
+    """A number, bytes or None for each of the reader's fields."""
+    dependencies: tuple[int, ...]
     end_of_dependencies: int
     """The offset of the string that ends the list of dependencies."""
-    starts: Mapping[str, int]
-    """The offsets of the strings that :func:`rewrite` may change, by the names of this class's fields, in the order of the offsets."""
-
-    def decoded(self, decode: Callable[[bytes], str]) -> TocEntry:
-        """Return the entry with its strings decoded by ``decode``. Raises ValueError if a number isn't valid."""
-
-        def text(value: bytes | None) -> str:
-            return decode(value or b"")
-
-        return TocEntry(
-            dump_id=self.dump_id,
-            oid=int(self.oid or 0),
-            description=text(self.description),
-            section=Section(self.section),
-            namespace=text(self.namespace),
-            tag=text(self.tag),
-            filename=text(self.filename),
-            dependencies=tuple(dump_id for dump_id, _ in self.dependencies),
-            owner=text(self.owner),
-            definition=text(self.definition),
-            drop_statement=text(self.drop_statement),
-            copy_statement=text(self.copy_statement),
-        )
+    filename: bytes | None
+    end: int
+    """The offset after the entry."""
 
 
 class _Reader:
-    """Reads numbers and strings one after another, as ``ReadInt`` and ``ReadStr`` do."""
+    """Reads a table of contents. Methods raise TocCutShort, DumpFailed or ValueError if it can't be read."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
-        self.at = 0
-        """Offset of the next byte."""
-        self.int_size = 4
-        self._offset_size = 8
-        self._format = 0
-        self.version = (0, 0)
-
-    def head(self) -> tuple[bytes | None, int]:
-        """Return the server's version and the number of entries. Raises DumpFailed if the bytes aren't an archive of a known format."""
+        self._at = 0
+        """The offset of the head's next byte."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
-        major, minor, _revision, self.int_size, self._offset_size, self._format = self._take(6)
-        self.version = (major, minor)
-        if not OLDEST <= self.version <= NEWEST:
+        major, minor, _revision, int_size, self._offset_size, self._format = self._take(6)
+        version = (major, minor)
+        if not OLDEST <= version <= NEWEST:
             raise DumpFailed(
                 f"The archive's format {major}.{minor} is not known to this pgstow, which knows 1.12 to 1.16; use a newer pgstow."
             )
-        if self.version >= (1, 15):
+        if 1 + int_size != _NUMBER.size:
+            raise ValueError(f"its numbers have {int_size} bytes")
+        if version >= (1, 15):
             self._take(1)  # the compression's algorithm
         else:
-            self._int()  # the compression's level
+            self._take_number()  # the compression's level
         for _ in range(7):
-            self._int()  # struct tm
-        self._str()  # the database's name
-        server_version = self._str()
-        self._str()  # pg_dump's version
-        return server_version, self._int()
+            self._take_number()  # struct tm
+        self._take_string()  # the database's name
+        self.server_version = self._take_string()
+        self._take_string()  # pg_dump's version
+        self.end_of_head = self._at
+        """The offset of the number of entries."""
+        self._count = self._take_number()
+        self._fields = [name for name, since in _FIELDS.items() if version >= since]
+        self._are_numbers = [name in _NUMBERS for name in self._fields]
+        self._kept = itemgetter(*map(self._fields.index, _KEPT))
 
-    def entry(self) -> _RawEntry:
-        start = self.at
-        dump_id = self._int()
-        self._int()  # 1 if pg_dump had a function that dumps the entry's data
-        self._str()  # the catalog's OID
-        oid = self._str()
-        starts = {"tag": self.at}
-        tag, description = self._str(), self._str()
-        section = self._int()
-        starts["definition"] = self.at
-        definition = self._str()
-        starts["drop_statement"] = self.at
-        drop_statement = self._str()
-        starts["copy_statement"] = self.at
-        copy_statement, namespace = self._str(), self._str()
-        self._str()  # tablespace
-        if self.version >= (1, 14):
-            self._str()  # table access method
-        if self.version >= (1, 16):
-            self._int()  # relkind
-        starts["owner"] = self.at
-        owner = self._str()
-        self._str()  # with OIDs
-        dependencies = []
-        while True:
-            at = self.at
-            digits = self._str()
-            if digits is None:
-                break
-            dump_id_needed = int(digits)
-            if str(dump_id_needed).encode() != digits:
-                raise ValueError("a dependency is not a number")
-            dependencies.append((dump_id_needed, at))
-        if self._format == _CUSTOM:
-            filename = None
-            self._take(1 + self._offset_size)  # the offset of the data, if known
-        else:
-            filename = self._str()
-        return _RawEntry(
-            start=start,
-            dump_id=dump_id,
-            oid=oid,
-            tag=tag,
-            description=description,
-            section=section,
-            definition=definition,
-            drop_statement=drop_statement,
-            copy_statement=copy_statement,
-            namespace=namespace,
-            owner=owner,
-            filename=filename,
-            dependencies=tuple(dependencies),
-            end_of_dependencies=at,
-            starts=starts,
-        )
+    def encoding(self) -> str:
+        """Return PostgreSQL's name of the archive's encoding: the client encoding that the entry ENCODING sets."""
+        description, definition = map(self._fields.index, ("description", "definition"))
+        for _, entry in self._raw_entries():
+            if entry.values[description] == b"ENCODING":
+                match = re.search(rb"'([^']+)'", entry.values[definition] or b"")
+                return match[1].decode("ascii") if match else "UTF8"
+        return "UTF8"
+
+    def entries(self, decode: Callable[[bytes], str]) -> Iterator[TocEntry]:
+        """Yield the entries one by one, since all raw entries at once would take several times their memory. ``decode`` decodes strings."""
+
+        def text(value: bytes | None) -> str:
+            return decode(value) if value else ""
+
+        # Most entries have one of few kinds, schemas and owners, which they share in memory.
+        shared, section_of = cache(text), cache(Section)
+        for start, raw in self._raw_entries():
+            dump_id, oid, description, section, namespace, tag, owner, definition, dropping, copying = self._kept(
+                raw.values
+            )
+            yield TocEntry(
+                dump_id=dump_id,
+                oid=int(oid or 0),
+                description=shared(description),
+                section=section_of(section),
+                namespace=shared(namespace),
+                tag=text(tag),
+                filename=text(raw.filename),
+                dependencies=raw.dependencies,
+                owner=shared(owner),
+                definition=text(definition),
+                drop_statement=text(dropping),
+                copy_statement=text(copying),
+                start=start,
+                end=raw.end,
+            )
+
+    def raw_entry(self, start: int) -> _RawEntry:
+        """Return the entry that begins at the offset ``start``."""
+        data, at, unpack, width = self._data, start, _NUMBER.unpack_from, _NUMBER.size
+        values, dependencies = list[Any](), list[int]()
+        try:
+            for is_number in self._are_numbers:
+                negative, size = unpack(data, at)
+                at += width
+                if is_number:
+                    values.append(-size if negative else size)
+                elif negative and size:
+                    values.append(None)
+                else:
+                    values.append(data[at : at + size])
+                    at += size
+            while True:
+                negative, size = unpack(data, at)
+                if negative and size:
+                    break
+                digits = data[at + width : at + width + size]
+                dependencies.append(int(digits))
+                if str(dependencies[-1]).encode() != digits:
+                    raise ValueError("a dependency is not a number")
+                at += width + size
+            end_of_dependencies, filename = at, None
+            at += width
+            if self._format == _CUSTOM:
+                at += 1 + self._offset_size  # the offset of the data, if known
+            else:
+                negative, size = unpack(data, at)
+                at += width
+                if not (negative and size):
+                    filename = data[at : at + size]
+                    at += size
+        except struct.error as exc:
+            raise TocCutShort(_CUT_SHORT) from exc
+        if at > len(data):
+            raise TocCutShort(_CUT_SHORT)
+        return _RawEntry(values, tuple(dependencies), end_of_dependencies, filename, at)
+
+    def changeable(self, start: int) -> Iterator[tuple[str, int, int]]:
+        """Yield the name of each string that may change in the entry at the offset ``start``, and the offsets of its beginning and end."""
+        at = start
+        for name, value in zip(self._fields, self.raw_entry(start).values, strict=True):
+            end = at + _NUMBER.size + (len(value) if isinstance(value, bytes) else 0)
+            if name in _CHANGEABLE:
+                yield name, at, end
+            at = end
+
+    def _raw_entries(self) -> Iterator[tuple[int, _RawEntry]]:
+        """Yield the offset of each entry, and the entry."""
+        at = self.end_of_head + _NUMBER.size
+        for _ in range(self._count):
+            entry = self.raw_entry(at)
+            yield at, entry
+            at = entry.end
 
     def _take(self, size: int) -> bytes:
-        taken = self._data[self.at : self.at + size]
+        taken = self._data[self._at : self._at + size]
         if len(taken) != size:
-            raise TocCutShort("The archive's toc.dat is cut short.")
-        self.at += size
+            raise TocCutShort(_CUT_SHORT)
+        self._at += size
         return taken
 
-    def _int(self) -> int:
-        negative = self._take(1)[0]
-        magnitude = int.from_bytes(self._take(self.int_size), "little")
-        return -magnitude if negative else magnitude
+    def _take_number(self) -> int:
+        negative, magnitude = _NUMBER.unpack(self._take(_NUMBER.size))
+        return int(-magnitude if negative else magnitude)
 
-    def _str(self) -> bytes | None:
-        size = self._int()
+    def _take_string(self) -> bytes | None:
+        size = self._take_number()
         return None if size < 0 else self._take(size)
 
 
-def _encode_int(value: int, size: int) -> bytes:
-    """Return a number as the file has it (``WriteInt``): a sign byte, then the magnitude, lowest byte first."""
-    return bytes([value < 0]) + abs(value).to_bytes(size, "little")
+def _number(value: int) -> bytes:
+    return _NUMBER.pack(value < 0, abs(value))
 
 
-def _encode_dependency(dump_id: int, size: int) -> bytes:
-    """Return a dependency as the file has it: ``WriteStr`` of the digits."""
-    digits = str(dump_id).encode()
-    return _encode_int(len(digits), size) + digits
-
-
-def _raw_entries(data: bytes) -> Iterator[_RawEntry]:
-    """Yield the entries one by one. All raw entries at once would take several times the memory of the parsed entries.
-
-    Raises TocCutShort, DumpFailed or ValueError if the table of contents can't be read.
-    """
-    reader = _Reader(data)
-    _, count = reader.head()
-    for _ in range(count):
-        yield reader.entry()
-
-
-def _encoding(entries: Iterable[_RawEntry]) -> str:
-    """Return PostgreSQL's name of the archive's encoding: the client encoding that the entry ENCODING sets."""
-    for entry in entries:
-        if entry.description == b"ENCODING":
-            match = re.search(rb"'([^']+)'", entry.definition or b"")
-            return match[1].decode("ascii") if match else "UTF8"
-    return "UTF8"
+def _string(value: bytes) -> bytes:
+    """Return a string as ``WriteStr`` writes it."""
+    return _number(len(value)) + value

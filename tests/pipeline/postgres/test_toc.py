@@ -21,7 +21,7 @@ from pipeline.postgres.prerequisites import named_extensions
 from pipeline.postgres.role_names import rename_roles, roles_of
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import Section, Toc, TocEntry
-from pipeline.postgres.toc_format import TocParts, read_toc, rewrite
+from pipeline.postgres.toc_format import read_toc, rewrite, select
 from pipeline.postgres.toc_head import parse_head
 
 
@@ -113,16 +113,11 @@ def test_names_in_any_encoding_are_read(
 
 
 def test_a_selection_has_only_the_chosen_entries_in_the_chosen_order(sample_toc: bytes) -> None:
-    entries = {entry.dump_id: entry for entry in read_toc(sample_toc).entries}
-    chosen = list(entries)[::-3]
-    parts = TocParts.of(sample_toc)
+    entries = read_toc(sample_toc).entries
+    chosen = entries[::-3]
 
-    selected = read_toc(parts.select(chosen))
-
-    assert list(selected.entries) == [entries[dump_id] for dump_id in chosen]
-    assert parts.select(list(entries)) == sample_toc
-    with pytest.raises(KeyError):
-        parts.select([max(entries) + 1])
+    assert read_toc(select(sample_toc, chosen)).entries == chosen
+    assert select(sample_toc, entries) == sample_toc
 
 
 def test_further_dependencies_come_last(sample_toc: bytes) -> None:
@@ -130,7 +125,7 @@ def test_further_dependencies_come_last(sample_toc: bytes) -> None:
     entries = read_toc(sample_toc).entries
     more = {entry.dump_id: (7, 1_234_567_890) for entry in entries[::2]}
 
-    selected = read_toc(TocParts.of(sample_toc).select([entry.dump_id for entry in entries], more))
+    selected = read_toc(select(sample_toc, entries, more))
 
     for before, after in zip(entries, selected.entries, strict=True):
         assert after.dependencies == before.dependencies + more.get(before.dump_id, ())
@@ -138,8 +133,9 @@ def test_further_dependencies_come_last(sample_toc: bytes) -> None:
 
 def test_pg_restore_reads_a_selection(postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path) -> None:
     before = listed(postgres, tmp_path / "archive")
-    chosen = [int(line.partition(";")[0]) for line in before][5:-5:2]
-    (tmp_path / "archive" / TOC_NAME).write_bytes(TocParts.of(sample_toc).select(chosen))
+    entries = {entry.dump_id: entry for entry in read_toc(sample_toc).entries}
+    chosen = [entries[int(line.partition(";")[0])] for line in before][5:-5:2]
+    (tmp_path / "archive" / TOC_NAME).write_bytes(select(sample_toc, chosen))
     assert listed(postgres, tmp_path / "archive") == before[5:-5:2]
 
 
@@ -175,7 +171,7 @@ def test_garbage_raises_no_unexpected_error(toc_once: bytes, data: st.DataObject
     try:
         use(garbage)
     except InvalidRequest:
-        pass  # the garbage may be in a name, which "*" then doesn't match, or which no encoding has
+        pass  # the garbage may be in a name that "*" doesn't match, or that the archive's encoding can't spell
     except DumpFailed as refusal:
         assert "\n" not in str(refusal)  # noqa: PT017
 
@@ -184,7 +180,7 @@ def use(toc_data: bytes) -> None:
     """Do everything that pgstow does with an archive's text before pg_restore gets it."""
     toc = read_toc(toc_data)
     ids = sorted({entry.dump_id for entry in toc.entries})
-    TocParts.of(toc_data).select(ids, turns_in_partition_trees(toc))
+    select(toc_data, toc.entries, turns_in_partition_trees(toc))
     outside_tables(toc)
     rewrite(toc_data, lambda entry: dataclasses.replace(entry, owner="other"))
     roles = {role for entry in toc.entries for role in roles_of(entry)}
