@@ -105,7 +105,7 @@ def render(outcome: Outcome, *, command: str, runs: int, jobs: int) -> str:
     """Return the whole report as Markdown. ``command`` is the command line of the benchmarks, and ``runs`` the number of runs of each side."""
     parts = [
         "# Benchmarks",
-        f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}. The targets that were missed are in it, too.",
+        f"Printed by `{command}` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}. This report also lists the targets that were missed.",
         _conditions(outcome, runs, jobs),
     ]
     if outcome.backups:

@@ -181,7 +181,7 @@ def _remote(name: str, turn: int) -> str:
 
 
 def _count(conninfo: str) -> tuple[int, ...]:
-    """Return the number of rows in all tables, of tables, of indexes, and of constraints."""
+    """Return four numbers: the rows in all tables, the tables, the indexes, and the constraints."""
     with psycopg.connect(conninfo) as connection:
 
         def number(query: sql.SQL | sql.Composed) -> int:

@@ -1,4 +1,4 @@
-"""The options of ``pgstow backup``: pg_dump's, with their names and meanings in its manual, and a few of pgstow's own."""
+"""The options of ``pgstow backup``: some of pg_dump's, with the same names and meanings, and a few of pgstow's own."""
 
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 

@@ -38,7 +38,8 @@ def init(
     name: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="The name for the database in the file. Default: the name of the database, or server"
+            metavar="NAME",
+            help="The name for the database in the file. Default: the database's own name, or 'server' with --all-databases",
         ),
     ] = None,
     password_file: Annotated[

@@ -21,7 +21,8 @@ _PICTURES = (
     | dict.fromkeys((0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
     | dict.fromkeys(range(0xD800, 0xE000), 0xFFFD)
 )
-"""Unicode's symbols for control characters. U+FFFD replaces characters without a symbol: reversals of text, line ends, halves of characters."""
+"""Unicode's symbols for control characters. U+FFFD replaces characters without a symbol: controls above ASCII, marks of text direction,
+Unicode's line and paragraph separators, and surrogates (halves of characters)."""
 _JSON_ESCAPES = {code: f"\\u{code:04x}" for code in _PICTURES if code > 0x7E}
 """JSON's escapes for control characters above ASCII. The encoder itself escapes the others."""
 _LONGEST_SENTENCE = 1500  # characters
@@ -106,9 +107,7 @@ def describe_removal(removed: "Deleted") -> str:
         else "gone"
     )
     if removed.odd:
-        words += (
-            f"; {_staying(len(removed.odd))} because pgstow gives no object a name such as {one_line(removed.odd[0])}"
-        )
+        words += f"; {_staying(len(removed.odd))} because of names that pgstow never gives, such as {one_line(removed.odd[0])}"
     if not removed.locked:
         return words
     moments = [moment for moment in removed.locked.values() if moment]

@@ -1,4 +1,4 @@
-"""Turn errors into sentences for people, and into exit codes for scripts. No other module exits because of an error."""
+"""Turn errors into sentences for people, and into exit codes for scripts. This module defines the exit codes of all commands."""
 
 import errno
 import signal
@@ -78,7 +78,8 @@ def reported(*, debug: bool) -> Iterator[None]:
     try:
         yield
     except SystemExit as exc:
-        if failure := stdio.unwritten():  # the command only printed
+        # For a command that did other work, result_of has already reported the failure. So this command only printed.
+        if failure := stdio.unwritten():
             raise SystemExit(exc.code or _code_of_unwritten(failure)) from exc
         raise
     except Stopped as exc:

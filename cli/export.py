@@ -48,7 +48,7 @@ def export(
             metavar="FORMAT",
             parser=options.parse_format,
             help="plain: write an SQL script. directory, custom or tar: write pg_dump's archive; name the format "
-            "that the backup has. A directory becomes a tar file",
+            "that the backup has. The directory format goes only to standard output, as a tar file",
         ),
     ] = "plain",
     create: Annotated[bool, typer.Option("--create", "-C", help="Let the script create the database")] = False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.catalog.attestation import Attestation
     from pipeline.catalog.keys import BackupRef
-    from pipeline.catalog.manifest import Manifest
+    from pipeline.catalog.manifest import ManifestSummary
     from pipeline.catalog.reader import CatalogEntry
 
 _ODD = "pgstow gives no manifest this name"
@@ -82,7 +82,7 @@ def _summarize(attestation: "Attestation | None") -> dict[str, Any] | None:
 def _print_table(
     entries: "Sequence[CatalogEntry]", odd: "Sequence[str]", proven: "Mapping[BackupRef, Attestation] | None"
 ) -> None:
-    def each(cell: "Callable[[Manifest], str]") -> list[str]:
+    def each(cell: "Callable[[ManifestSummary], str]") -> list[str]:
         return [cell(entry.manifest) if entry.manifest else "" for entry in entries]
 
     def described(entry: "CatalogEntry") -> str:
@@ -123,12 +123,12 @@ def _minute(moment: datetime) -> str:
     return f"{display.local_time(moment):%Y-%m-%d %H:%M}"
 
 
-def _number(manifest: "Manifest", number: int) -> str:
+def _number(manifest: "ManifestSummary", number: int) -> str:
     """Return the number in words; an empty text for a backup of roles and tablespaces, which has no tables."""
     return "" if manifest.kind == "globals" else f"{number:,}"
 
 
-def _kind(manifest: "Manifest") -> str:
+def _kind(manifest: "ManifestSummary") -> str:
     """Return what a backup holds, in words; an empty text for a whole database."""
     dump = manifest.dump
     match manifest.kind:

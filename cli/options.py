@@ -137,10 +137,12 @@ At: TypeAlias = Annotated[
         help="Take the latest backup whose data is not newer than this time, such as 2026-11-23T02:00 or 2026-11-23T02:00:00Z",
     ),
 ]
-Partial: TypeAlias = Annotated[bool, typer.Option("--partial", help="Let latest also mean a partial backup")]
+Partial: TypeAlias = Annotated[
+    bool, typer.Option("--partial", help="Let the BACKUP 'latest' also mean a partial backup")
+]
 BackupId: TypeAlias = Annotated[
     str,
-    typer.Argument(metavar="BACKUP", help="The backup's ID, the beginning of its ID, or latest"),
+    typer.Argument(metavar="BACKUP", help="The backup's ID, the beginning of its ID, or 'latest'"),
 ]
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print the result as one JSON document")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors, warnings and the result")]
@@ -273,7 +275,7 @@ def open_stores(
 ) -> "list[StorageBackend]":
     """Return the stores at ``urls``, or else the store that the environment names. Each store gets ``options_of_each``, too.
 
-    With ``create``, the first object creates a missing folder.
+    With ``create``, a missing folder is created when the first object is written.
 
     Raise InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raise as
     :func:`open_store` does.

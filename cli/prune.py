@@ -99,7 +99,8 @@ def prune(
         str | None,
         typer.Option(
             metavar="LEVEL",
-            help="Count only backups whose latest attestation says good, at this level or above: objects, bytes, archive or restore",
+            help="Let the rules count only backups whose latest attestation (record of a verification) says good, at this level or above: "
+            "objects, bytes, archive or restore",
             rich_help_panel=KEEP,
         ),
     ] = None,

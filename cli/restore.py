@@ -93,7 +93,8 @@ def restore(
             or allow_error
         ):
             raise InvalidRequest(
-                "A restore with --all-databases or --globals-only takes only --into, --cluster and a backup: leave out the other options."
+                "Give either --all-databases or --globals-only, and leave out --to-directory and the options that concern one database; "
+                "--globals-only also excludes --allow-older."
             )
         on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older)
         _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)

@@ -48,7 +48,11 @@ CHOICE: Mapping[str, Any] = {
         panel=WHAT,
     ),
     "schemas": _value(
-        "Only schemas that match, and the tables of --table; can be repeated", "PATTERN", "--schema", "-n", panel=WHAT
+        "Only schemas that match, and the tables of --table, if it is given; can be repeated",
+        "PATTERN",
+        "--schema",
+        "-n",
+        panel=WHAT,
     ),
     "indexes": _value("Only this index, on an existing table; can be repeated", "NAME", "--index", "-I", panel=WHAT),
     "functions": _value(

@@ -71,7 +71,10 @@ def lock_options(days: int | None, until: datetime | None) -> list[str]:
 
 
 def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool:
-    """True if ``--yes`` or a person at the terminal agrees to the removal. Without a terminal, the answer is no."""
+    """True if ``--yes`` or a person at the terminal agrees to the removal. False in a dry run.
+
+    Without ``--yes``, also False with ``json`` or without a terminal, since pgstow then asks nobody.
+    """
     if yes and not dry_run:
         return True
     if not dry_run and not json and sys.stdin.isatty() and sys.stderr.isatty():
@@ -85,7 +88,7 @@ def is_confirmed(question: str, *, yes: bool, dry_run: bool, json: bool) -> bool
     why = (
         "this was a dry run"
         if dry_run
-        else "this was a dry run, because pgstow can't ask without a terminal. To remove them, give --yes"
+        else "this was a dry run, because pgstow asks only at a terminal, without --json. To remove what is listed, give --yes"
     )
     print(f"Nothing was removed: {why}.", file=sys.stderr)
     return False

@@ -110,7 +110,9 @@ def cron(*, config: File = _CONFIG, at: At = "02:30", every: Every = "day", spre
 def kubernetes(
     *,
     image: Annotated[str, typer.Option(metavar="IMAGE", help="The container image with pgstow")],
-    config: File = _CONFIG,
+    config: Annotated[
+        Path, typer.Option(metavar="FILE", help="The path of the configuration file in the container")
+    ] = _CONFIG,
     at: At = "02:30",
     every: Every = "day",
     spread: Spread = 1800,

@@ -94,7 +94,7 @@ def _describe_lock(manifest: "Manifest", lock: "ObjectLock") -> str:
         return told or "no"
     lacking = f"can't be read: the credentials need {' and '.join(lock.needs)}"
     if told:
-        return f"{told}; the rest {lacking}"
+        return f"{told}; any other lock {lacking}"
     asked = manifest.retained_until
     return f"{lacking}; the backup asked for a lock until {_moment(asked)}" if asked else lacking
 

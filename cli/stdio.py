@@ -14,17 +14,17 @@ _UNENCODABLE = "pgstow.unencodable"
 
 
 def take_over() -> None:
-    """Open the three standard descriptors, and put streams over them that never fail. Call this function before anything else opens a file.
+    """Open the standard descriptors that are closed. Replace sys.stdout and sys.stderr by streams that raise no error if a write fails.
 
-    The next file or socket would get the number of a closed descriptor, and a child or a library would write into it. /dev/null therefore
-    takes the number. Python has no stream for a closed descriptor, and ``print(file=None)`` would write messages to
-    standard output.
+    Call this function before anything else opens a file. If a standard descriptor is closed, the next file or socket would get its number,
+    and a child or a library would write into that file. So /dev/null takes the number. If standard error is closed, sys.stderr is None, and
+    ``print(file=sys.stderr)`` would write to standard output.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # Writing to a closed standard output must fail, so /dev/null is open only for reading.
+            # /dev/null is open only for reading, so that a write to a closed standard output fails and _Result notes the failure.
             os.open(os.devnull, os.O_WRONLY if number == 2 else os.O_RDONLY)  # the lowest number that is free
             os.set_inheritable(number, True)
     if sys.stdin is None:

@@ -95,7 +95,7 @@ def verify(
     nice: options.Nice = 0,
     bin_dir: options.BinDir = None,
 ) -> None:
-    """Verify that a backup is undamaged, up to a test restore.
+    """Verify that a backup is undamaged, optionally by a test restore.
 
     For a backup of a whole server, pgstow verifies the backups of all its databases and of its roles.
     """

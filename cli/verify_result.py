@@ -117,8 +117,7 @@ def print_cluster_result(found: "Verification") -> None:
     manifest = found.manifest
     good = "good: all" if found.good else "NOT GOOD: not all"
     name = display.one_line(f"{manifest.cluster}/{manifest.database}")
-    are = "is" if len(manifest.members) == 1 else "are"
-    print(f"{name} {manifest.backup_id} is {good} of its {counted(len(manifest.members), 'backup')} {are}.")
+    print(f"{name} {manifest.backup_id} is {good} of its backups ({len(manifest.members)}) are good.")
 
 
 def _describe_restore(proof: "Proof | None") -> str:

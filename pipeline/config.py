@@ -67,7 +67,7 @@ class Limits:
     """The share of the machine that pgstow may take. Raises InvalidRequest if a limit is too low or too high.
 
     Data take at most ``memory`` bytes of memory, for a database of any size. The program itself takes about 100 MiB more. The manifest's
-    entries take more again, and grow with the number of files.
+    entries also take memory, which grows with the number of files.
     """
 
     jobs: int = field(default_factory=default_jobs)

@@ -38,7 +38,7 @@ class StatementRefused(ConnectionFailed):
 
 
 class ServerUnavailable(ConnectionFailed):
-    """The connection failed for a reason that may pass: the server is starting, stopping or full, or was restarted."""
+    """The connection failed for a reason that may be temporary: the server is starting, stopping or full, or was restarted."""
 
 
 class DatabaseLeft(ConnectionFailed):
@@ -50,7 +50,7 @@ class BackupRunning(PipelineError):
 
 
 class BackupRefused(PipelineError):
-    """The user's command before the backup refused the backup, could not be run, or took too long."""
+    """The user's command that runs before a backup refused the backup, could not be run, or took too long."""
 
 
 class DumpFailed(PipelineError):
@@ -66,7 +66,7 @@ class BackupBroken(BackupIncomplete):
 
 
 class DumpInterrupted(DumpFailed):
-    """pg_dump failed for a reason that may pass: a conflict with a standby's recovery, another session's lock, a restart of the server."""
+    """pg_dump failed for a reason that may be temporary: a conflict with a standby's recovery, another session's lock, a server's restart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,15 @@ class Progress:
     """The progress of a step. pgstow reports it at most a few times a second."""
 
     done: int
-    """Uncompressed bytes of the archive that every store has, or that are restored."""
+    """The part that is done: stored in every store, restored, extracted, compared or verified. Counted in ``unit``."""
     total: int
-    """Uncompressed bytes of the archive, as far as pgstow knows so far; never less than ``done``."""
+    """All that is to be done, as far as pgstow knows so far; never less than ``done``. Counted in ``unit``."""
     stored: int
     """Bytes sent to or read from the store."""
     current: tuple[str, ...] = ()
     """The tables or files in progress."""
     unit: Literal["bytes", "objects"] = "bytes"
-    """The unit of ``done`` and ``total``."""
+    """The unit of ``done`` and ``total``. Bytes are uncompressed bytes of the archive. At level bytes of verify, they are bytes of objects."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def parse_filters(text: str, name: str) -> list[GivenOption]:
 
 
 def _pattern(text: str) -> str:
-    """Return the pattern with only the white space that the server writes into a name (``read_pattern`` in filter.c)."""
+    """Return the pattern with white space as ``read_pattern`` (filter.c) leaves it: a space between words and after commas."""
     pattern, last = "", 0
     for piece in _PIECE.finditer(text):
         spaced = pattern and piece.start() > last and piece[0] not in ",.()" and pattern[-1] not in " .()"

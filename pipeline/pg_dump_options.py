@@ -158,7 +158,8 @@ REFUSED: dict[str, str] = {
     "--on-conflict-do-nothing": _ROWS,
     "--disable-dollar-quoting": "only programs other than PostgreSQL's need it",
     "--extra-float-digits": "with fewer digits, a restore would change numbers",
-    "--include-foreign-data": "each restore and proof would write the rows into the foreign server: back up the foreign server itself",
+    "--include-foreign-data": "pgstow restore and pgstow verify --level restore would write the rows into the foreign server: "
+    "back up that server itself",
     "--load-via-partition-root": "with it, pgstow could not restore one partition alone, or count its rows",
     "--restrict-key": "the key protects psql from commands in the data: it must be secret, so pg_dump chooses a random key",
     "--section": "a backup always has all sections: choose sections with pgstow restore --section",

@@ -27,7 +27,7 @@ class Selection:
     only: Literal["schema", "data"] | None = None
     """``schema`` for the definitions alone, ``data`` for the rows alone, None for both."""
     options: tuple[GivenOption, ...] = ()
-    """Other options. :data:`pipeline.pg_dump_options.SUPPORTED` has each of them."""
+    """The options that no other field holds. :data:`pipeline.pg_dump_options.SUPPORTED` has each of them."""
 
     def __post_init__(self) -> None:
         names = [given.option.name for given in self.options]
@@ -84,11 +84,11 @@ class Selection:
         return only + chosen + [argument for given in self.options for argument in given.arguments()]
 
     def arguments_of_cluster(self) -> list[str]:
-        """Return the other options for pg_dumpall's command line, without the options that pg_dumpall lacks."""
+        """Return those of ``options`` that pg_dumpall has, too, for its command line."""
         return [argument for given in self.of_cluster() for argument in given.arguments()]
 
     def of_cluster(self) -> list[GivenOption]:
-        """Return the other options that pg_dumpall has, too."""
+        """Return those of ``options`` that pg_dumpall has, too."""
         return [given for given in self.options if given.option.in_pg_dumpall]
 
     def _patterns(self) -> dict[str, tuple[str, ...]]:

@@ -81,7 +81,7 @@ class StorageBackend(Protocol):
 
         Raises StorageError if the answer is no listing, lists something else, or is cut off. A listing never ends early in silence.
         Somebody else may have stored objects under keys that :func:`storage_backends.keys.is_key` refuses. The listing has these keys, too.
-        In a key that isn't UTF-8, ``\\x`` and two digits stand for each odd byte.
+        If a key isn't UTF-8, ``\\x`` and two hex digits stand for each byte that can't be decoded.
 
         Unfinished writes are never listed. ``checksum``, ``version``, ``retained_until`` and ``held`` may be None in a listing.
         """

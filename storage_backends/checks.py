@@ -20,7 +20,7 @@ from storage_backends.holds import ObjectLock
 def check_body(where: str, body: Body, sha256: bytes) -> None:
     """Raise ChecksumMismatch unless ``sha256`` is the digest of ``body``, for stores that can't check the digest themselves."""
     if hashlib.sha256(body).digest() != sha256:
-        raise ChecksumMismatch(f"{where} was not written: its bytes are not those that its SHA-256 was taken of")
+        raise ChecksumMismatch(f"{where} was not written: the bytes to write don't match the given SHA-256")
 
 
 def check_range(where: str, size: int, offset: int, length: int | None) -> int:

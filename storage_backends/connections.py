@@ -1,4 +1,7 @@
-"""urllib3's connections, which both SDKs use. They send a body in pieces, so that a timeout means silence."""
+"""urllib3's connections, which both SDKs use. They send a body in pieces, each with its own timeout.
+
+So a silent store causes a timeout, but a large body on a slow link doesn't.
+"""
 
 import functools
 import socket

@@ -25,7 +25,7 @@ _REFUSED = {
 # X509_V_ERR_… in https://docs.openssl.org/master/man3/X509_STORE_CTX_get_error/
 _NOT_YET_VALID, _EXPIRED = 9, 10
 _OTHER_HOST = (62, 63, 64)
-_UNKNOWN_ISSUER = (2, 7, 18, 19, 20, 21)  # 7: by a CA of the same name
+_UNKNOWN_ISSUER = (2, 7, 18, 19, 20, 21)  # 7: a bad signature, from another CA of the same name
 
 
 def check_bundle(path: str, name: str) -> None:

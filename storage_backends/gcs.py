@@ -50,8 +50,9 @@ class GCSBackend:
       locked object noncurrent. If the credentials may not read an object's lock, GCS decides.
 
     Credentials are the `application default`_ credentials. An ``endpoint`` or STORAGE_EMULATOR_HOST of http:// is taken for an emulator,
-    and gets no credentials. ``ca_bundle`` is a file of CAs to trust instead of the usual ones, also
-    by what fetches the credentials' tokens. ``project`` is billed for the requests, as `requester pays`_ buckets demand.
+    and gets no credentials. ``ca_bundle`` is a file of CAs to trust instead of the usual ones. The
+    requests that fetch the credentials' tokens trust these CAs, too.
+    ``project`` is billed for the requests, as `requester pays`_ buckets demand.
     Raises AccessDenied if there are no credentials, InvalidStorageURL for options that can't be used, and StorageError for a CA bundle
     that can't be used.
     The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
@@ -100,8 +101,8 @@ class GCSBackend:
                     _http=self._session,
                     client_options={"api_endpoint": endpoint} if endpoint else None,
                 )
-                # The SDK would fetch the bucket's metadata from a thread of its own, for traces: a request that outlives
-                # close() and a permission, storage.buckets.get, that nothing here needs.
+                # For traces, the SDK would fetch the bucket's metadata in its own thread. This request may outlive close().
+                # It needs the permission storage.buckets.get, which no other request of this module needs.
                 self._client._bucket_metadata_cache = None
                 self._bucket = self._client.bucket(bucket, user_project=project)
             except ValueError as exc:
@@ -132,7 +133,7 @@ class GCSBackend:
                 raise ObjectAlreadyExists(f"{where}: the object exists already") from exc
             raise
         if created.get("crc32c") != crc32c or int(created.get("size", -1)) != memoryview(body).nbytes:
-            # Credentials that can only create can't; the error that follows says enough.
+            # Credentials that can only create can't delete the object. The error that follows says enough.
             with contextlib.suppress(StorageError):
                 self.delete([key])
             raise ChecksumMismatch(f"{where} was not kept: the store did not confirm its CRC32C")
@@ -198,7 +199,10 @@ class GCSBackend:
                 check.turn(token)
 
     def delete(self, keys: Iterable[str]) -> bool:
-        """Delete the objects; see :meth:`StorageBackend.delete`. Ask for one deleted version, since a bucket has one setting for all."""
+        """Delete the objects; see :meth:`StorageBackend.delete`.
+
+        To learn whether the store keeps versions, look for the last deleted version only: the setting is the bucket's.
+        """
         locked: dict[str, datetime | None] = {}
         deleted: tuple[str, int] | None = None
         for key in keys:

@@ -18,7 +18,7 @@ _TOKEN_RETRIES = 3  # as google.auth has it
 def open_session(endpoint: str | None, read_timeout: float, ca_bundle: str | None) -> AuthorizedSession:
     """Return a session that sends over :class:`GCSAdapter`, with the application default credentials.
 
-    An ``endpoint`` of http:// gets no credentials. ``ca_bundle`` also counts for the requests that fetch tokens. Raises google.auth's error
+    An ``endpoint`` of http:// gets no credentials. The requests that fetch tokens trust ``ca_bundle``, too. Raises google.auth's error
     if there are no credentials, and StorageError if a CA bundle can't be used.
     """
     if endpoint and not endpoint.startswith("https://"):

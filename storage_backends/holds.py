@@ -47,7 +47,7 @@ class HoldingBackend(Protocol):
 def set_hold(store: StorageBackend, key: str, *, held: bool) -> None:
     """Call :meth:`HoldingBackend.set_hold` of ``store``. Raises StorageError if the store has no legal holds."""
     if not isinstance(store, HoldingBackend):
-        raise StorageError(f"{store.url} has no legal holds: Amazon S3 has, with Object Lock, and Google Cloud Storage")
+        raise StorageError(f"{store.url} has no legal holds; use S3 with Object Lock, or Google Cloud Storage")
     store.set_hold(key, held=held)
 
 

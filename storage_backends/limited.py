@@ -14,12 +14,15 @@ from storage_backends.versions import get_version
 class LimitedBackend:
     """``inner``, with a limit of ``rate`` bytes a second for all puts and gets together, on average over all threads.
 
-    A call runs at full speed. It returns when the time is over that its bytes may take after the bytes of earlier calls. So the
-    network carries bursts of an object, at first a burst for each thread.
+    At ``rate``, each call's bytes have a share of time, which follows the shares of earlier calls. A call runs at full speed, but
+    returns no earlier than the end of its share. So the network carries each object as one burst. At the start, each thread sends a
+    burst at once.
 
     Every put counts with its whole body, even if it fails, and every get with the bytes that it brought. RetryingBackend goes around this
-    backend, so each attempt counts. A failed attempt returns at once, and a later call waits for its time: a wait would use up the time in
-    which RetryingBackend tries again. The other calls don't count: they carry no bodies, or (``overwrite``) a few bytes.
+    backend, so each attempt counts. A failed attempt returns at once, and later calls wait for its share: if the attempt waited, it
+    would use up the time in which RetryingBackend tries again.
+
+    The other calls don't count: they carry no bodies, or (``overwrite``) a few bytes.
 
     ``clock`` and ``sleep`` count in seconds.
     """

@@ -25,7 +25,10 @@ from storage_backends.keys import MAX_KEY_BYTES, check_key, check_prefix
 
 _INCOMING = ".incoming"
 _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
-"""Flags to open a folder as a place. With O_PATH, who may only search the folder can do that, too: https://man7.org/linux/man-pages/man2/open.2.html."""
+"""Flags to open a folder for calls with ``dir_fd``. `O_PATH`_ also opens a folder that the user may search but not read.
+
+.. _O_PATH: https://man7.org/linux/man-pages/man2/open.2.html
+"""
 _READ_SIZE = 1024 * 1024
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
@@ -127,7 +130,9 @@ class LocalBackend:
                     with self._folder_of(key) as folder:
                         os.unlink(path.name, dir_fd=folder)
                 except FileNotFoundError:
-                    continue  # whoever removed it sees to its folder: else a put here could lose that race for ever
+                    # The call that removed the file removes the folder. If this call did, too, a put into the folder could find
+                    # the folder gone again and again.
+                    continue
                 self._remove_empty(key.split("/")[:-1])
         return False
 
@@ -247,7 +252,7 @@ class LocalBackend:
             if key == f"{_INCOMING}/":
                 continue
             is_folder = key.endswith("/")
-            if is_folder and len(key) < MAX_KEY_BYTES:  # no key lies below a longer one
+            if is_folder and len(key) < MAX_KEY_BYTES:  # a longer path leaves no room for a key below it
                 if key.startswith(prefix) or prefix.startswith(key):
                     yield from self._walk(folder / name, key, prefix)
             elif key.startswith(prefix):

@@ -142,14 +142,14 @@ def _read(url: str, options: Mapping[str, str]) -> _Place:
 
 
 def _check_path(path: str) -> None:
-    """Raise InvalidStorageURL for a path that would name a folder of that very name: one that begins like a URL, or with a shell's “~”."""
+    """Raise InvalidStorageURL for a path that begins like a URL or with “~”. As a path, it would name a folder called “s3:” or “~”."""
     if path.startswith("~"):
         raise InvalidStorageURL("the shell replaces “~” at a word's beginning alone: write the whole path, or ./~…")
     if (scheme := _LIKE_A_SCHEME.match(path)) is not None:
         wanted = {"s3": "s3://bucket/prefix", "gs": "gs://bucket/prefix", "file": "file:///path"}
         known = wanted.get(scheme[1].lower(), ", ".join(wanted.values()))
         raise InvalidStorageURL(
-            f"what begins with {scheme[0]} is no path to pgstow: write {known}, or ./{scheme[0]}… if a folder has that name"
+            f"a path can't begin with “{scheme[0]}”; write {known}, or ./{scheme[0]}… if a folder has that name"
         )
 
 
@@ -240,7 +240,8 @@ def _seconds(value: str) -> float:
 def _s3_storage_class(value: str) -> str:
     if value in ("GLACIER", "DEEP_ARCHIVE"):
         raise ValueError(
-            f"can't be {value}, from which nothing can be read at once, manifests neither: let a lifecycle rule move data/ there"
+            f"can't be {value}: its objects can't be read immediately, but pgstow must always be able to read manifests; "
+            "let a lifecycle rule move data/ there"
         )
     return _text(value)
 

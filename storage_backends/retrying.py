@@ -22,7 +22,7 @@ _FIRST_WAIT = 0.5
 _LONGEST_WAIT = 20.0
 _WAIT = wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT)
 _LONGEST_SILENCE = 60.0
-"""Seconds of a failed attempt that count, at most, as time without progress: the default read timeout."""
+"""The most seconds of one failed attempt that count as time without progress. The default read timeout is as long."""
 _TOLD_AFTER = 2  # attempts that failed
 _TELL_INTERVAL = 30.0  # seconds
 _LIST_STEP = 1000
@@ -32,9 +32,10 @@ _LIST_STEP = 1000
 class RetryingBackend:
     """``inner``, with each call repeated as long as it raises TransientStorageError. All other errors pass at once.
 
-    Waits are random (`full jitter`_). Their bound grows exponentially from half a second to twenty. No attempt begins later than
-    ``give_up_after`` seconds after the first failure. The last TransientStorageError then says how many attempts there were. A later
-    attempt counts for one minute at most: a longer attempt made progress. A listing has ``give_up_after`` for each thousand objects.
+    Waits are random (`full jitter`_). Their bound grows exponentially from half a second to twenty. The call is
+    repeated for ``give_up_after`` seconds after its first failure. Of each later attempt, at most one minute counts towards this time: a
+    longer attempt made progress. The last TransientStorageError then says how many attempts there were. A listing has ``give_up_after``
+    for each thousand objects.
 
     ``sleep`` is called with the seconds to wait between attempts. A ``sleep`` that returns early, or raises, cuts the wait short.
     ``clock`` counts in seconds. ``tell`` gets a sentence when a call has failed twice and is tried again: at most one in 30 seconds, in

@@ -56,7 +56,7 @@ class S3Backend:
       Object Lock, a HEAD before each delete reads the object's lock (S3 shows it with s3:GetObjectRetention and
       s3:GetObjectLegalHold). Without s3:GetObject, two other requests read it. If the credentials may not read the lock, the object is
       deleted, and a locked version stays below the marker.
-    - With ``path_style`` the bucket stands in the URL's path, and in the host name if it is False. If it is None, the SDK chooses: the
+    - If ``path_style`` is True, the bucket stands in the URL's path; if False, in the host name. If None, the SDK chooses the
       host name at Amazon's endpoints, and the path elsewhere.
     - ``ca_bundle`` is a file of CAs to trust instead of the usual ones.
     - A body of bytes is sent without a copy; a memoryview is copied first.
@@ -158,7 +158,7 @@ class S3Backend:
             )
         confirmed = f"md5:{md5(body).hex()}" if self._checksum == "md5" else confirmed_checksum(answer, body, sha256)
         if confirmed is None:
-            # Credentials that can only create can't; the error that follows says enough.
+            # Credentials that can only create can't delete the object. The error that follows says enough.
             with contextlib.suppress(StorageError):
                 delete_names(self._client, self._bucket, [name], where, one_by_one=True)
             raise ChecksumMismatch(

@@ -20,7 +20,7 @@ from storage_backends.moments import in_utc
 def check_page(where: str, page: Any, prefix: str) -> None:
     """Raise StorageError unless ``page`` has all elements that `a page of a listing`_ must have.
 
-    A complete answer of a store that knows only the first version of ListObjects passes.
+    A store may know only the first version of ListObjects. Its answer passes if the listing isn't cut off.
 
     .. _a page of a listing: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html
     """
@@ -93,7 +93,7 @@ def sha256_of(answer: Any) -> str | None:
 
 
 def md5_of(answer: Any) -> str | None:
-    """Return the object's MD5, which the ETag of a single put is unless KMS or a customer's key encrypts the object; else None.
+    """Return the MD5 that the ETag states. Return None after a multipart upload, or if KMS or a customer's key encrypts the object.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
     """

@@ -113,7 +113,7 @@ _ROOTS: Mapping[str, str] = {
     "GetObjectLegalHold": "LegalHold",
     "GetObjectRetention": "Retention",
 }
-"""The root element of each operation's answer. The other operations' answers have no body, but for an object's."""
+"""The root element of each operation's answer. The other operations' answers have no body, except GetObject's, whose body is the object."""
 _ABOUT_AN_OBJECT = ("GetObjectLegalHold", "GetObjectRetention")
 """Requests that a store may take for a GET of the object, if it doesn't know them."""
 _XML = ("application/xml", "text/xml")

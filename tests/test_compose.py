@@ -1,4 +1,4 @@
-"""compose.yaml by its schema; and its commands as they stand there, with this machine's PostgreSQL and rclone in place of the images."""
+"""Tests that compose.yaml fits its schema, and that its commands work. The tests use this machine's PostgreSQL and rclone, and no images."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The Dockerfile, as far as it can be read: there is nothing here to build it with."""
+"""Tests that read the Dockerfile. No test builds an image."""
 
 import json
 import re
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Name and arguments of each instruction, continued lines joined."""
+    """Return the name and the arguments of each instruction. Continued lines are joined."""
     text = (ROOT / "Dockerfile").read_text("utf-8")
     lines = [line for line in text.splitlines() if not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
@@ -28,7 +28,7 @@ def copied_from_the_context() -> list[str]:
 
 
 def is_ignored(path: str) -> bool:
-    """By .dockerignore, whose last matching line decides."""
+    """True if .dockerignore excludes the path. The last line that matches decides."""
     ignored = False
     for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines():
         if line and not line.startswith("#") and fnmatch(path, line.removeprefix("!")):
@@ -61,7 +61,7 @@ def test_it_runs_without_rights_and_is_started_without_a_shell() -> None:
     stage = final_stage()
     [user] = [rest for name, rest in stage if name == "USER"]
     [entry] = [json.loads(rest) for name, rest in stage if name == "ENTRYPOINT"]
-    assert user == "10001", "a number, which Kubernetes can tell from root's"
+    assert user == "10001", "Kubernetes knows only by a number that the user isn't root"
     assert entry == ["pgstow"]
     after = [name for name, _ in stage[[name for name, _ in stage].index("USER") :]]
     assert "RUN" not in after
@@ -72,7 +72,7 @@ def test_the_spool_belongs_to_the_user() -> None:
     stage = dict(final_stage())
     assert "--owner pgstow" in stage["RUN"]
     assert stage["VOLUME"] == stage["WORKDIR"] == "/spool"
-    assert "TMPDIR=/spool" in stage["ENV"], "where --spool-dir is by default"
+    assert "TMPDIR=/spool" in stage["ENV"], "TMPDIR is the default of --spool-dir"
 
 
 def test_the_context_has_what_is_copied_and_what_the_package_is_built_from() -> None:

@@ -1,4 +1,4 @@
-"""What people install: the wheel by uv and pipx, with completions and manual pages, and the deb and the rpm in a root that has nothing else."""
+"""Tests of installations. uv and pipx install the wheel, with completions and manual pages. A minimal Debian gets the deb and the rpm."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def run(*command: object, env: Mapping[str, object] | None = None) -> str:
 
 
 def commands(command: Any, path: str = "pgstow") -> Iterator[tuple[str, Any]]:
-    """Every command of the command line, by its words."""
+    """Yield each command with its path, such as ``pgstow config check``."""
     yield path, command
     for name, below in getattr(command, "commands", {}).items():
         yield from commands(below, f"{path} {name}")
@@ -47,7 +47,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prefix(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The environment into which ``uv tool install`` laid pgstow."""
+    """The environment into which ``uv tool install`` installed pgstow."""
     folder = tmp_path_factory.mktemp("uv")
     env = {"UV_TOOL_DIR": folder / "tools", "UV_TOOL_BIN_DIR": folder / "bin"}
     run(BIN / "uv", "tool", "install", "--python", sys.executable, wheel, env=env)
@@ -108,7 +108,7 @@ def completes_in_fish(prefix: Path) -> str:
 
 
 def completes_in_zsh(prefix: Path) -> str:
-    """In a terminal of zsh's own, the first time that the key is hit."""
+    """Return what a zsh in a pseudo-terminal prints after the first Tab."""
     script = f"""
         zmodload zsh/zpty && zpty shell zsh -f -i
         zpty -w shell 'PS1=; fpath=({prefix}/share/zsh/site-functions $fpath); autoload -U compinit; compinit -u -D; echo ready'
@@ -142,7 +142,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clean_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A Debian of the fewest packages, and those that the deb asks for. pytest would keep it for three runs, and it is large."""
+    """The root folder of a minimal Debian with the deb's dependencies. pytest would keep this large folder for three runs, so it is removed."""
     if os.geteuid() != 0 or shutil.which("mmdebstrap") is None:
         pytest.skip("making a root takes root and mmdebstrap")
     release = re.search(r"^VERSION_CODENAME=(\w+)", Path("/etc/os-release").read_text(), re.MULTILINE)
@@ -168,7 +168,7 @@ def inside(root: Path, *command: object) -> str:
 
 
 def works(root: Path, sample: StoredSample) -> None:
-    """As the user who runs it, it reads a store; what is compiled in its packages finds its libraries."""
+    """Check that pgstow, run as the user pgstow, reads a store, and that its compiled modules find their libraries."""
     store = root / "srv/store"
     shutil.copytree(sample.folder, store)
     inside(root, "chown", "-R", "pgstow:pgstow", "/srv/store")
@@ -185,7 +185,7 @@ def works(root: Path, sample: StoredSample) -> None:
 
 
 def test_the_deb_and_the_rpm_in_a_clean_root(packages: Path, clean_root: Path, stored_sample: StoredSample) -> None:
-    """One after the other, since a root takes long to make."""
+    """Both packages use the same root, one after the other, because it takes long to make a root."""
     [deb], [rpm] = packages.glob("*.deb"), packages.glob("*.rpm")
     shutil.copy(deb, clean_root / "pgstow.deb")
     inside(clean_root, "dpkg", "--install", "/pgstow.deb")
@@ -207,7 +207,7 @@ def test_the_deb_and_the_rpm_in_a_clean_root(packages: Path, clean_root: Path, s
     if shutil.which("rpm") is None:
         pytest.skip("rpm is not on this machine")
     inside(clean_root, "userdel", "pgstow")
-    run("rpm", "--root", clean_root, "--install", "--nodeps", rpm)  # what it depends on is here by dpkg
+    run("rpm", "--root", clean_root, "--install", "--nodeps", rpm)  # dpkg installed the rpm's dependencies
     works(clean_root, stored_sample)
     run("rpm", "--root", clean_root, "--erase", "pgstow")
     assert not (clean_root / "usr/lib/pgstow").exists()

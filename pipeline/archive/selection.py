@@ -73,7 +73,7 @@ class EntrySelection:
         return leave_out(toc, chosen, self._excluded(toc))
 
     def check_new(self, toc: Toc) -> None:
-        """Raise InvalidRequest if a chosen definition needs an excluded entry, because a new database lacks the excluded object."""
+        """Raise InvalidRequest if a definition that isn't left out needs an excluded entry: a new database lacks the excluded object."""
         if self.excludes and (found := first_needing(toc, self.select(toc)[0], self._excluded(toc))):
             entry, needed = map(describe, found)
             raise InvalidRequest(

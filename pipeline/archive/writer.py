@@ -77,7 +77,7 @@ class ArchiveWriter:
         self._workers = workers
         self._prefix = prefix
         self._memory = limits.memory
-        # zstd's own memory grows with its level. It comes on top of the data's memory, and stays under the same limit.
+        # zstd's own memory grows with its level. Several threads together use at most limits.memory for zstd, besides the data's memory.
         threads = max(1, min(limits.threads, limits.memory // compressor.context_size(limits.piece_size)))
         self._longest_queue = 2 * threads * limits.piece_size
         self._compressor = compressor

@@ -94,7 +94,8 @@ def _describe_file(file: ArchivedFile, entries: Mapping[str, TocEntry]) -> File:
         return described
     if kind == "large_object_toc":
         return described.model_copy(update={"dump_id": entry.dump_id})
-    # The end mark must be a line by itself, because a value may also end with \\. before empty lines.
+    # The end mark must be a line by itself. A value that ends with \. is written as \\. in the file. After such a value, rows of empty text
+    # look like the empty lines of the end mark.
     if file.tail.removeprefix(b"\n") != COPY_END:
         raise DumpFailed(f"pg_dump reported success, but the data of {entry.namespace}.{entry.tag} is cut short.")
     return described.model_copy(

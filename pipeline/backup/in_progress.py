@@ -28,7 +28,7 @@ from pipeline.catalog.manifest import (
     Totals,
     dump_manifest,
 )
-from pipeline.catalog.plausibility import doubt
+from pipeline.catalog.plausibility import Contents, doubt
 from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
@@ -166,7 +166,8 @@ class BackupInProgress:
 
 def _check_clocks(manifest: Manifest, now: datetime) -> None:
     """Raise StorageError if a time in the manifest is so far after the store's ``now`` that readers would reject the manifest."""
-    if reason := doubt(manifest, now, now):
+    contents = Contents.of(manifest.files, tables=bool(manifest.tables))
+    if reason := doubt(manifest, contents, now, now):
         raise StorageError(
             f"The backup {manifest.backup_id} isn't committed, because pgstow would reject its manifest: {reason}. "
             "Correct the clock that is wrong: this machine's, the database server's or the store's."
@@ -210,12 +211,16 @@ def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[Stor
 
 
 def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """Return the newest earlier manifest of this database that is believed; None if no manifest can be found or read."""
+    """Return the newest earlier manifest of this database that pgstow can read and believes (``plausibility.py``); None if there is none."""
     try:
         newest = newest_believed(store, ref.cluster, ref.database, notify)
     except AccessDenied:
         return None  # the credentials can only create objects; pgstow check reports this
     except (StorageError, PipelineError) as exc:
-        notify(Notice(f"The manifest names no previous backup, because its manifest can't be read. {exc}"))
+        notify(
+            Notice(
+                f"The new manifest names no previous backup, because the earlier manifests can't be listed or read. {exc}"
+            )
+        )
         return None
     return None if newest is None else Previous(backup_id=newest.manifest.backup_id, sha256=newest.sha256)

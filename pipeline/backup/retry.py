@@ -1,4 +1,4 @@
-"""Retries a backup after an error that may pass."""
+"""Retries a backup after an error that may be temporary."""
 
 import time
 from collections.abc import Callable, Sequence

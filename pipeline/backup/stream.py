@@ -25,9 +25,10 @@ _SESSION_END_TIMEOUT = 10.0  # seconds for the server to end a session after its
 
 
 def dump_stream(request: BackupRequest, snapshot: str, context: DumpContext) -> tuple[ScriptReader, list[TableData]]:
-    """Run pg_dump, and move its output into the writer while validating it. Return the script's reader, and the tables whose rows passed.
+    """Run pg_dump, and move its output into the writer while validating it.
 
-    If the output is an archive, pg_restore turns it into a script for the reader.
+    Return the script's reader, and the tables whose rows are in the output. If the output is an archive, pg_restore turns it into a script
+    for the reader.
 
     Raises DumpFailed, ConnectionFailed, ProgramMissing, LocalResourceExhausted or StorageError.
     """

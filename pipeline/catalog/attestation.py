@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.catalog.canonical_json import Model, document_schema, dump_document, load_document
+from pipeline.catalog.canonical_json import Model, document_schema
+from pipeline.catalog.document import dump_document, open_document
 from pipeline.catalog.fields import Count, Moment, Sha256
 from pipeline.catalog.keys import BackupRef, attestations_prefix, is_attestation_name
 from pipeline.catalog.plausibility import doubt_time
@@ -124,12 +125,12 @@ def shortened(problems: Sequence[str]) -> list[str]:
 
 def dump_attestation(attestation: Attestation) -> bytes:
     """Return the attestation's canonical bytes, checksum included."""
-    return dump_document(attestation, "attestation_checksum")
+    return dump_document(attestation, "attestation")
 
 
 def load_attestation(data: bytes, key: str) -> Attestation:
     """Return the attestation that is stored under ``key``. Raises ManifestInvalid if the bytes are damaged, or belong to another key."""
-    attestation = load_document(data, Attestation, key, version=ATTESTATION_VERSION)
+    attestation = open_document(data, "attestation", key, version=ATTESTATION_VERSION).model(Attestation)
     if attestation.ref.attestation_key(attestation.finished_at) != key:
         raise ManifestInvalid(
             f"The attestation {key} has another key than its content says (backup {attestation.backup_id}, "

@@ -7,9 +7,16 @@ from itertools import groupby
 
 from pipeline.catalog.keys import CLUSTER, RESERVED, BackupRef, begun_at, is_backup_id
 from pipeline.catalog.listing import ListedManifest, list_backups, list_manifests
-from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.manifest import Manifest, ManifestSummary, load_manifest
 from pipeline.catalog.plausibility import CLOCK_TOLERANCE, doubt_ref
-from pipeline.catalog.reader import StoredManifest, describe_doubt, read_listed
+from pipeline.catalog.reader import (
+    StoredManifest,
+    StoredSummary,
+    describe_doubt,
+    parse_summary,
+    read_manifest_bytes,
+    read_summary,
+)
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
 from pipeline.events import Notice, Notify
 from storage_backends import StorageBackend
@@ -36,8 +43,8 @@ class BackupSelector:
 def sources(store: StorageBackend, cluster: str | None = None, database: str | None = None) -> list[tuple[str, str]]:
     """Return the cluster and the database of all backups in the store, sorted, each pair once.
 
-    Leave out ``@cluster`` if the cluster's latest backup is a cluster manifest without data. Raises BackupNotFound if no pair remains, or
-    StorageError.
+    Leave out ``@cluster`` if its latest backup only names backups of databases, and has no data itself. Raises BackupNotFound if no pair
+    remains, or StorageError.
     """
     all_sources = sorted({(ref.cluster, ref.database) for ref in list_backups(store, cluster, database)})
     found = [source for source in all_sources if source[1] != CLUSTER or not _latest_has_members(store, source[0])]
@@ -47,9 +54,10 @@ def sources(store: StorageBackend, cluster: str | None = None, database: str | N
 
 
 def _latest_has_members(store: StorageBackend, cluster: str) -> bool:
-    """True if the cluster's latest backup only names other backups. False if its manifest can't be read, since it may have data."""
+    """True if the latest backup of ``@cluster`` only names other backups. False if its manifest can't be read: the backup may have data."""
     try:
-        return bool(find_backup(store, BackupSelector(cluster=cluster, database=CLUSTER, partial=True)).members)
+        found = _find(store, BackupSelector(cluster=cluster, database=CLUSTER, partial=True), None)
+        return bool(found.summary.manifest.members)
     except (ManifestInvalid, BackupNotFound):
         return False
 
@@ -71,6 +79,22 @@ def find_stored(store: StorageBackend, wanted: BackupSelector, notify: Notify | 
         InvalidRequest: several databases or backups fit, or ``wanted`` contradicts itself.
         StorageError: the store can't be read.
     """
+    found = _find(store, wanted, notify)
+    manifest = load_manifest(found.data, found.ref.manifest_key)
+    return StoredManifest(manifest, found.summary.sha256, found.summary.doubt)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A manifest of which only the summary is parsed."""
+
+    ref: BackupRef
+    data: bytes
+    summary: StoredSummary
+
+
+def _find(store: StorageBackend, wanted: BackupSelector, notify: Notify | None) -> _Found:
+    """Return the manifest that :func:`find_stored` returns. Raises as it does, but only for faults in the manifests' summaries."""
     if wanted.backup != LATEST and wanted.at is not None:
         raise InvalidRequest(f"Select the backup either by {wanted.backup} or by --at, not by both.")
     now = datetime.now(UTC)
@@ -84,35 +108,35 @@ def find_stored(store: StorageBackend, wanted: BackupSelector, notify: Notify | 
     _check_unambiguous([one.ref for one in listed], wanted)
     if wanted.backup == LATEST:
         return _find_latest(store, listed, wanted, now)
-    found = read_listed(store, listed[0], now)
-    if found.doubt and notify:
-        notify(Notice(describe_doubt(listed[0].ref, found.doubt)))
+    found = _read(store, listed[0], now)
+    if found.summary.doubt and notify:
+        notify(Notice(describe_doubt(found.ref, found.summary.doubt)))
     return found
 
 
 def _find_latest(
     store: StorageBackend, listed: Sequence[ListedManifest], wanted: BackupSelector, now: datetime
-) -> StoredManifest:
-    partials, doubted = list[Manifest](), list[str]()
-    for _, same_second in groupby(sorted(listed, key=_second, reverse=True), key=_second):
-        timely = list[StoredManifest]()
+) -> _Found:
+    partials, doubted = list[ManifestSummary](), list[str]()
+    timely = [one for one in listed if not _began_after(one.ref, wanted.at)]
+    for _, same_second in groupby(sorted(timely, key=_second, reverse=True), key=_second):
+        newest: _Found | None = None
         for one in same_second:
             if reason := doubt_ref(one.ref, one.stored_at, now):
                 doubted.append(describe_doubt(one.ref, reason))
                 continue
-            try:
-                stored = read_listed(store, one, now)
-            except ManifestInvalid:
-                if _began_after(one.ref, wanted.at):
-                    continue
-                raise
-            if stored.doubt:
-                doubted.append(describe_doubt(one.ref, stored.doubt))
-            elif wanted.at is None or stored.manifest.snapshot_at <= wanted.at:
-                timely.append(stored)
-        if fitting := [stored for stored in timely if wanted.partial or not stored.manifest.dump.partial]:
-            return max(fitting, key=lambda stored: stored.manifest.snapshot_at)
-        partials += [stored.manifest for stored in timely]
+            found = _read(store, one, now)
+            manifest = found.summary.manifest
+            if found.summary.doubt:
+                doubted.append(describe_doubt(one.ref, found.summary.doubt))
+            elif wanted.at is None or manifest.snapshot_at <= wanted.at:
+                if manifest.dump.partial and not wanted.partial:
+                    partials.append(manifest)
+                elif newest is None or manifest.snapshot_at > newest.summary.manifest.snapshot_at:
+                    newest = found
+            del found  # the bytes of two large manifests would take twice the memory
+        if newest is not None:
+            return newest
     if partials:
         raise BackupNotFound(
             f"There are only partial backups {_described(wanted)}in {store.url}, such as {partials[0].backup_id}: name one by its ID, "
@@ -126,6 +150,11 @@ def _find_latest(
     raise _not_found(store, wanted)
 
 
+def _read(store: StorageBackend, listed: ListedManifest, now: datetime) -> _Found:
+    data = read_manifest_bytes(store, listed.ref)
+    return _Found(listed.ref, data, parse_summary(data, listed, now))
+
+
 def _began_after(ref: BackupRef, at: datetime | None) -> bool:
     """True if the backup surely began after ``at``, so that its snapshot is later, too. False without ``at``.
 
@@ -134,7 +163,7 @@ def _began_after(ref: BackupRef, at: datetime | None) -> bool:
     return at is not None and begun_at(ref.backup_id) - CLOCK_TOLERANCE > at
 
 
-def newest_believed(store: StorageBackend, cluster: str, database: str, notify: Notify) -> StoredManifest | None:
+def newest_believed(store: StorageBackend, cluster: str, database: str, notify: Notify) -> StoredSummary | None:
     """Return the newest backup of a database whose manifest pgstow can read and believes; None if there is none. Raises StorageError.
 
     A notice names each newer manifest that can't be read.
@@ -144,7 +173,7 @@ def newest_believed(store: StorageBackend, cluster: str, database: str, notify: 
         if doubt_ref(one.ref, one.stored_at, now):
             continue
         try:
-            stored = read_listed(store, one, now)
+            stored = read_summary(store, one, now)
         except (ManifestInvalid, BackupNotFound) as exc:
             notify(Notice(str(exc)))
             continue

@@ -6,7 +6,7 @@ into one segment of a key.
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote
@@ -155,7 +155,7 @@ class BackupRef:
 
     @classmethod
     def _of_parts(cls, parts: Sequence[str]) -> "BackupRef | None":
-        """Return the backup that the second to fourth parts of a key name; None if pgstow writes no such key."""
+        """Return the backup named by the second to fourth parts of a key; None if pgstow writes no such key."""
         _, cluster, database, backup_id, *_ = parts
         if not is_backup_id(backup_id):
             return None
@@ -163,6 +163,25 @@ class BackupRef:
             return cls(decode_name(cluster), decode_name(database), backup_id)
         except ManifestInvalid:
             return None
+
+
+def owners(keys: Iterable[str], cluster: str, database: str) -> frozenset[BackupRef]:
+    """Return the backups that wrote the objects of data with these keys.
+
+    Raises ValueError for a key that isn't a data object's of this database. Raises InvalidRequest if a name is not valid Unicode.
+    """
+    own = f"{DATA}{encode_name(cluster)}/{encode_name(database)}/"
+    found: dict[str, BackupRef] = {}
+    for key in keys:
+        folder, _, name = key.rpartition("/")
+        if folder not in found:
+            backup_id = folder.removeprefix(own)
+            if not folder.startswith(own) or not is_backup_id(backup_id):
+                raise ValueError(f"the object {key} lies outside of {own}")
+            found[folder] = BackupRef(cluster, database, backup_id)
+        if not name:
+            raise ValueError(f"the object {key} lies outside of {own}")
+    return frozenset(found.values())
 
 
 def check_prefixes(cluster: str) -> tuple[str, str]:

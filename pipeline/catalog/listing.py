@@ -39,12 +39,13 @@ def list_manifests(store: StorageBackend, cluster: str | None = None, database: 
     """Return the manifests of the store, of a cluster, or of a database. Costs one LIST per thousand backups. Raises StorageError."""
     found, odd, foreign = list[ListedManifest](), list[str](), list[str]()
     for info in store.list(manifests_prefix(cluster, database if cluster is not None else None)):
-        if is_odd(info.key):
+        if ref := BackupRef.of_manifest_key(info.key):
+            if database in (None, ref.database):
+                found.append(ListedManifest(ref, info.modified, info.size))
+        elif is_odd(info.key):
             odd.append(info.key)
         elif is_foreign(info.key):
             foreign.append(info.key)
-        elif (ref := BackupRef.of_manifest_key(info.key)) and database in (None, ref.database):
-            found.append(ListedManifest(ref, info.modified, info.size))
     return Listing(found, odd, foreign)
 
 

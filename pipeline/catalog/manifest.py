@@ -8,15 +8,18 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.catalog.canonical_json import Model, brief, document_schema, dump_document, load_document
+from pipeline.catalog.canonical_json import Model, brief, canonical_bytes, document_schema
+from pipeline.catalog.document import Document, dump_document, open_document
 from pipeline.catalog.fields import MOST, ArchivePath, BackupId, Count, Moment, ObjectKey, Sha256
-from pipeline.catalog.keys import CLUSTER, DATA, GLOBALS, BackupRef, encode_name, is_backup_id
+from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef, owners
 from pipeline.errors import ManifestInvalid
 from pipeline.pg_dump_options import leaves_out
 
 MANIFEST_VERSION = "1.3"
 LONGEST_MANIFEST = 512 * 1024 * 1024
 """The most bytes of a manifest. A file takes about 300 bytes, so a manifest has room for more than a million tables and large objects."""
+LISTS = ("files", "objects", "tables")
+"""The fields of a manifest that can have a million items."""
 TOC_NAME = "toc.dat"
 """The name of the table of contents in an archive of the directory format."""
 
@@ -56,7 +59,9 @@ class Source(Model):
     wal_lsn: str | None = Field(
         description="Position in the write-ahead log at the snapshot; null if the role may not read it"
     )
-    time_zone: str | None = Field(default=None, description="Time zone of the dump's times with a zone")
+    time_zone: str | None = Field(
+        default=None, description="Time zone in which the dump writes values of the type timestamp with time zone"
+    )
     bytea_output: str | None = Field(default=None, description="Format of bytea in the dump: hex or escape")
     lc_monetary: str | None = Field(
         default=None,
@@ -64,7 +69,8 @@ class Source(Model):
         "and for a cluster's script whose databases use several locales",
     )
     quote_all_identifiers: bool | None = Field(
-        default=None, description="True if names of tables, types and the like in the data are always quoted"
+        default=None,
+        description="True if names in the rows are always quoted. Values of regclass, regtype and similar types are such names",
     )
     extensions: list[Extension]
     roles: list[str] = Field(
@@ -215,8 +221,8 @@ class Member(Model):
     sha256: Sha256 = Field(description="SHA-256 of the backup's manifest, in hexadecimal")
 
 
-class Manifest(Model):
-    """A committed backup."""
+class ManifestSummary(Model):
+    """A committed backup, without the lists of its files, objects and tables. The lists are most of a manifest."""
 
     manifest_version: str = Field(default=MANIFEST_VERSION, pattern=r"^\d+\.\d+$")
     backup_id: BackupId
@@ -231,12 +237,6 @@ class Manifest(Model):
     dump: DumpOptions
     compression: Compression
     encryption: None = None
-    files: list[File]
-    objects: list[StoredObject]
-    tables: list[TableData] = Field(
-        default=[],
-        description="For a dump that is a single file, an archive or a script: the tables whose rows are in it",
-    )
     members: list[Member] = Field(default=[], description="For a cluster: the backups of its globals and databases")
     totals: Totals
     durations: dict[str, float] = Field(
@@ -260,16 +260,34 @@ class Manifest(Model):
         return self.dump.databases or [member.database for member in self.members if member.database != GLOBALS]
 
     @model_validator(mode="after")
-    def _stays_in_its_database(self) -> Self:
-        """Refuse objects of another database, a member that is named twice, and a cluster as a member. An attacker may have named them."""
-        own = f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/"
-        for stored in self.objects:
-            backup_id, _, name = stored.key.removeprefix(own).partition("/")
-            if not stored.key.startswith(own) or not is_backup_id(backup_id) or not name or "/" in name:
-                raise ValueError(f"the object {stored.key} lies outside of {own}")
+    def _members_are_backups_of_databases(self) -> Self:
+        """Refuse a member that is named twice, and a cluster as a member. An attacker may have named them."""
         names = [member.database for member in self.members]
         if CLUSTER in names or len(set(names)) != len(names):
             raise ValueError("a member is named twice, or is itself a cluster")
+        return self
+
+
+class Manifest(ManifestSummary):
+    """A committed backup."""
+
+    files: list[File]
+    objects: list[StoredObject]
+    tables: list[TableData] = Field(
+        default=[],
+        description="For a dump that is a single file (custom, tar, plain or script): the tables whose rows are in the file",
+    )
+
+    @property
+    def summary(self) -> ManifestSummary:
+        """The manifest without its lists."""
+        content = {**self.__dict__, **(self.model_extra or {})}
+        return ManifestSummary.model_construct(**{name: value for name, value in content.items() if name not in LISTS})
+
+    @model_validator(mode="after")
+    def _stays_in_its_database(self) -> Self:
+        """Refuse objects of another database. An attacker may have named them."""
+        owners((stored.key for stored in self.objects), self.cluster, self.database)
         return self
 
     @model_validator(mode="after")
@@ -287,26 +305,43 @@ class Manifest(Model):
         return self
 
 
-def summarize(manifest: Manifest) -> dict[str, Any]:
+def summarize(manifest: ManifestSummary) -> dict[str, Any]:
     """Return the manifest's fields in JSON's types, without its files, tables and objects."""
-    return manifest.model_dump(mode="json", exclude={"files", "objects", "tables"})
+    return manifest.model_dump(mode="json", exclude=set(LISTS))
 
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """Return the manifest's canonical bytes, checksum included."""
-    return dump_document(manifest, "manifest_checksum")
+    lists = manifest.model_dump(mode="json", include=set(LISTS))
+    return dump_document(manifest, "manifest", {name: canonical_bytes(items) for name, items in lists.items()})
 
 
 def load_manifest(data: bytes, key: str) -> Manifest:
     """Return the manifest that is stored under ``key``.
 
-    Raises ManifestInvalid as :func:`pipeline.catalog.canonical_json.load_document` does, or if the manifest belongs to another key.
+    Raises ManifestInvalid as :func:`pipeline.catalog.document.open_document` does, or if the manifest belongs to another key.
     """
-    manifest = load_document(data, Manifest, key, version=MANIFEST_VERSION)
+    document = open_manifest(data, key)
+    manifest = document.model(
+        Manifest,
+        files=document.items("files", File),
+        objects=document.items("objects", StoredObject),
+        tables=document.items("tables", TableData) if "tables" in document.apart else [],
+    )
+    check_place(manifest, key)
+    return manifest
+
+
+def open_manifest(data: bytes, key: str) -> Document:
+    """Return the document of a manifest, with its lists kept apart. Raises ManifestInvalid as :func:`load_manifest` does."""
+    return open_document(data, "manifest", key, version=MANIFEST_VERSION, apart=LISTS)
+
+
+def check_place(manifest: ManifestSummary, key: str) -> None:
+    """Raise ManifestInvalid if a manifest that is stored under ``key`` belongs to another key."""
     if BackupRef(manifest.cluster, manifest.database, manifest.backup_id).manifest_key != key:
         source = brief(f"{manifest.cluster}/{manifest.database} {manifest.backup_id}")
         raise ManifestInvalid(f"The manifest {key} says that it belongs to {source}: it was moved.")
-    return manifest
 
 
 def manifest_schema() -> dict[str, Any]:

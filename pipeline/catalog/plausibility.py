@@ -4,10 +4,13 @@ An attacker who may write to the store can put a manifest there without a backup
 find an invented manifest that could be true.
 """
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol, Self
 
 from pipeline.catalog.keys import BackupRef, begun_at
-from pipeline.catalog.manifest import TOC_NAME, Manifest
+from pipeline.catalog.manifest import TOC_NAME, ManifestSummary
 from pipeline.counting import counted
 
 CLOCK_TOLERANCE = timedelta(minutes=15)
@@ -15,6 +18,47 @@ CLOCK_TOLERANCE = timedelta(minutes=15)
 
 .. _RequestTimeTooSkewed: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 """
+
+
+class DescribedFile(Protocol):
+    """The parts of a file's description that can show that a manifest can't be true."""
+
+    @property
+    def path(self) -> str:
+        """The file's name."""
+
+    @property
+    def kind(self) -> str:
+        """The file's kind."""
+
+    @property
+    def size(self) -> int:
+        """Uncompressed bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The facts about a manifest's lists that can show that the manifest can't be true."""
+
+    files: int
+    """The number of files."""
+    not_empty: int
+    """The number of files with content."""
+    has_toc: bool
+    """True if the file :data:`TOC_NAME` is among the files with content."""
+    names_tables: bool
+    """True if the manifest names a table."""
+
+    @classmethod
+    def of(cls, files: Iterable[DescribedFile], *, tables: bool) -> Self:
+        """Return the facts about these files. ``tables`` is true if the manifest's list of tables isn't empty."""
+        number, not_empty, has_toc = 0, 0, False
+        for file in files:
+            number += 1
+            not_empty += file.size > 0
+            has_toc |= file.path == TOC_NAME and file.size > 0
+            tables |= file.kind == "table"
+        return cls(number, not_empty, has_toc, tables)
 
 
 def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | None:
@@ -27,7 +71,7 @@ def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | No
         reason = (
             f"its time {_shown(moment)} is in the future: it was stored at {_shown(stored_at)} by the store's clock"
         )
-        return reason if latest > now else f"{reason}, unless a copy of the store changed that time"
+        return reason if latest > now else f"{reason}, unless copying the store changed the time when it was stored"
     if latest > now:
         return f"its time {_shown(moment)} is in the future: this machine's clock says {_shown(now)}"
     return None
@@ -38,7 +82,7 @@ def doubt_ref(ref: BackupRef, stored_at: datetime, now: datetime) -> str | None:
     return doubt_time(begun_at(ref.backup_id), stored_at, now)
 
 
-def doubt(manifest: Manifest, stored_at: datetime, now: datetime) -> str | None:
+def doubt(manifest: ManifestSummary, contents: Contents, stored_at: datetime, now: datetime) -> str | None:
     """Return the reason why no backup can have made this manifest; None if one can. The times are as for :func:`doubt_time`."""
     begun = begun_at(manifest.backup_id)
     if manifest.started_at.replace(microsecond=0) != begun:
@@ -46,21 +90,21 @@ def doubt(manifest: Manifest, stored_at: datetime, now: datetime) -> str | None:
     for moment in (manifest.started_at, manifest.snapshot_at, manifest.finished_at):
         if reason := doubt_time(moment, stored_at, now):
             return reason
-    return _doubt_content(manifest)
+    return _doubt_contents(manifest, contents)
 
 
-def _doubt_content(manifest: Manifest) -> str | None:
-    """Return the reason why the content can't belong to a manifest of its kind; None if it can."""
-    if manifest.kind == "cluster" and not manifest.files:
+def _doubt_contents(manifest: ManifestSummary, contents: Contents) -> str | None:
+    """Return the reason why the contents can't belong to a manifest of its kind; None if they can."""
+    if manifest.kind == "cluster" and not contents.files:
         return None if manifest.members else "it is a cluster manifest, but names no backup of a database"
     if manifest.members:
         return "it is not a cluster manifest, but names other backups as its members"
     if manifest.kind == "database" and manifest.dump.format == "directory":
-        if not any(file.path == TOC_NAME and file.size for file in manifest.files):
+        if not contents.has_toc:
             return f"it names no {TOC_NAME} with content"
-    elif not (len(manifest.files) == 1 and manifest.files[0].size):
+    elif not (contents.files == contents.not_empty == 1):
         return "it must name exactly one file, with content"
-    if manifest.totals.tables and not (manifest.tables or any(file.kind == "table" for file in manifest.files)):
+    if manifest.totals.tables and not contents.names_tables:
         return f"it counts {counted(manifest.totals.tables, 'table')}, but names none"
     return None
 

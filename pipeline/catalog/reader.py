@@ -1,6 +1,5 @@
-"""Reads manifests from a store: one of them, or all manifests of a listing."""
+"""Reads manifests from a store: one of them, or the summaries of all manifests of a listing."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,15 +7,29 @@ from functools import partial
 
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.listing import ListedManifest
-from pipeline.catalog.manifest import LONGEST_MANIFEST, Manifest, load_manifest
+from pipeline.catalog.manifest import LONGEST_MANIFEST, Manifest, ManifestSummary, load_manifest
 from pipeline.catalog.plausibility import doubt
+from pipeline.catalog.summary import load_summary
 from pipeline.concurrency import Workers
 from pipeline.errors import BackupNotFound, ManifestInvalid
 from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 
 _READERS = 8  # manifests read at once
 _LARGE = 2 * 1024 * 1024
-"""Manifests of more bytes are read one by one. When parsed, an attacker's manifest can take many times its size in memory."""
+"""Manifests of more bytes are read one by one, so that only one of them is in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSummary:
+    """The summary of a manifest that was read from a store."""
+
+    manifest: ManifestSummary
+    sha256: str
+    """SHA-256 of the manifest's bytes, in hexadecimal."""
+    doubt: str | None
+    """The reason why no backup can have made the manifest; None if one can."""
+    uses: frozenset[BackupRef]
+    """The other backups whose objects this backup uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +45,11 @@ class StoredManifest:
 
 @dataclass(frozen=True, slots=True)
 class CatalogEntry:
-    """A committed backup, and its manifest if pgstow can read it."""
+    """A committed backup, and its manifest's summary if pgstow can read it."""
 
     ref: BackupRef
-    manifest: Manifest | None
-    """The manifest without its files, tables and objects; None if pgstow can't read it. For a year of backups, the full manifests would
-    take gigabytes of memory."""
+    manifest: ManifestSummary | None
+    """None if pgstow can't read the manifest."""
     sha256: str | None
     """SHA-256 of the manifest's bytes, in hexadecimal. None if the manifest can't be read."""
     problem: str | None
@@ -71,15 +83,27 @@ def read_manifest_bytes(store: StorageBackend, ref: BackupRef) -> bytes:
 def read_listed(store: StorageBackend, listed: ListedManifest, now: datetime) -> StoredManifest:
     """Return the listed manifest. ``now`` is the time by this machine's clock. Raises as :func:`read_manifest` does."""
     data = read_manifest_bytes(store, listed.ref)
-    manifest = load_manifest(data, listed.ref.manifest_key)
-    return StoredManifest(manifest, hashlib.sha256(data).hexdigest(), doubt(manifest, listed.stored_at, now))
+    summary = parse_summary(data, listed, now)
+    return StoredManifest(load_manifest(data, listed.ref.manifest_key), summary.sha256, summary.doubt)
+
+
+def read_summary(store: StorageBackend, listed: ListedManifest, now: datetime) -> StoredSummary:
+    """Return the summary of the listed manifest. ``now`` is the time by this machine's clock. Raises as :func:`read_manifest` does."""
+    return parse_summary(read_manifest_bytes(store, listed.ref), listed, now)
+
+
+def parse_summary(data: bytes, listed: ListedManifest, now: datetime) -> StoredSummary:
+    """Return the summary of the listed manifest from the manifest's bytes. Raises ManifestInvalid."""
+    loaded = load_summary(data, listed.ref.manifest_key)
+    reason = doubt(loaded.manifest, loaded.contents, listed.stored_at, now)
+    return StoredSummary(loaded.manifest, loaded.sha256, reason, loaded.owners - {listed.ref})
 
 
 def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> list[CatalogEntry]:
     """Return an entry for each listed manifest, in the same order. ``now`` is the time by this machine's clock.
 
-    Several small manifests are read at once, and large manifests one by one. If a manifest is damaged, missing or not believed, its entry
-    says why. Raises StorageError.
+    Only summaries are read: see :mod:`pipeline.catalog.summary`. Several small manifests are read at once, and large manifests one by one.
+    If a manifest is damaged, missing or not believed, its entry says why. Raises StorageError.
     """
     read = partial(_read_entry, store, now)
     small, large = ([one for one in listed if (one.size > _LARGE) is is_large] for is_large in (False, True))
@@ -92,18 +116,11 @@ def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: d
 def _read_entry(store: StorageBackend, now: datetime, listed: ListedManifest) -> CatalogEntry:
     ref = listed.ref
     try:
-        stored = read_listed(store, listed, now)
+        stored = read_summary(store, listed, now)
     except (ManifestInvalid, BackupNotFound) as exc:
         return CatalogEntry(ref, None, None, str(exc))
-    manifest = stored.manifest
-    owners = {owner for one in manifest.objects if (owner := BackupRef.of_key(one.key))}
-    return CatalogEntry(
-        ref,
-        manifest.model_copy(update={"files": [], "objects": [], "tables": []}),
-        stored.sha256,
-        stored.doubt and describe_doubt(ref, stored.doubt),
-        frozenset(owners - {ref}),
-    )
+    problem = stored.doubt and describe_doubt(ref, stored.doubt)
+    return CatalogEntry(ref, stored.manifest, stored.sha256, problem, stored.uses)
 
 
 def describe_doubt(ref: BackupRef, reason: str) -> str:

@@ -26,7 +26,7 @@ class Place:
     """How pgstow reaches a store, by its URL, its options and the environment."""
 
     looks_first: bool = False
-    """True if the store is opened with create_only=look."""
+    """True if pgstow asks before each put whether the object exists (the store's option create_only=look)."""
     endpoint: str | None = None
     """The store's endpoint; None for the vendor's default endpoint."""
     emulator: bool = False
@@ -46,7 +46,8 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
     No data is read, and no backup is made. A few small objects stay in the store if the credentials can't delete them. ``place`` says how
     pgstow reaches the store; None if unknown.
 
-    Raises InvalidRequest if a pattern is invalid. Every other failure of the server or the store is a finding.
+    Raises InvalidRequest if a pattern is invalid, or if pg_dump or the server can't do what an option asks for. Every other failure of the
+    server or the store is a finding.
     """
     place = place or Place()
     findings: list[Finding] = []
@@ -79,7 +80,7 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
 
 
 def try_dump(request: BackupRequest) -> Finding:
-    """Start pg_dump as a backup does, stop it before it dumps data, and return a finding. Raises InvalidRequest if a pattern is invalid."""
+    """Start pg_dump as a backup does, stop it before it dumps data, and return a finding. Raises InvalidRequest as :func:`check` does."""
     try:
         plan = plan_backup(request)
     except InvalidRequest:

@@ -30,7 +30,7 @@ _OPTIONAL = frozenset({"disable", "allow", "prefer"})
 def examine_server(server: Server, request: BackupRequest) -> Iterator[Finding]:
     """Yield findings on the server, its sessions and rights, and the programs for the requested backup.
 
-    Raises ConnectionFailed, or InvalidRequest if a pattern is invalid.
+    Raises ConnectionFailed, or InvalidRequest if a pattern is invalid, or if pg_dump or the server can't do what an option asks for.
     """
     if server.major < OLDEST_MAJOR:
         yield Finding(
@@ -87,7 +87,10 @@ def examine_pooler(server: Server, request: BackupRequest) -> Iterator[Finding]:
 
 
 def find_programs(server: Server, request: BackupRequest) -> Finding:
-    """Return a finding on the versions of pg_dump and pg_restore that are installed for this server. Raises as :func:`find_dumper` does."""
+    """Return a finding on the versions of pg_dump and pg_restore that are installed for this server.
+
+    Raises InvalidRequest if pg_dump or the server can't do what an option asks for, or ConnectionFailed.
+    """
     try:
         dump = find_dumper("pg_dump", server, request)
         restore = find_program("pg_restore", at_least_major=server.major, search=request.programs)

@@ -36,8 +36,8 @@ _SKEW = timedelta(minutes=5)
 def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = False) -> Iterator[Finding]:
     """Yield findings on the store. Each failure of the store is a finding.
 
-    Puts a few small objects with fixed keys, and deletes them if the credentials allow it. ``looks_first`` is true if the store is opened
-    with create_only=look. Raises InvalidRequest if the cluster's name is not valid Unicode.
+    Puts a few small objects with fixed keys, and deletes them if the credentials allow it. ``looks_first`` is true if pgstow asks
+    before each put whether the object exists (create_only=look). Raises InvalidRequest if the cluster's name is not valid Unicode.
     """
     try:
         yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
@@ -135,7 +135,7 @@ def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> F
 
 
 def _permissions(denied: Iterable[AccessDenied], *, locks: bool) -> str:
-    """Return the missing permissions that the store names. If it names none, return those for a put, also of locks if ``locks``."""
+    """Return the missing permissions that the store names. If it names none, return those for a put, and if ``locks``, those for locks, too."""
     if named := dict.fromkeys(name for exc in denied for name in _PERMISSION.findall(str(exc))):
         return " and ".join(named)
     if locks:
@@ -144,7 +144,8 @@ def _permissions(denied: Iterable[AccessDenied], *, locks: bool) -> str:
 
 
 def _try_creating_again(store: StorageBackend, key: str, *, looks_first: bool) -> Finding:
-    # Try with two bodies: after a broken connection, RetryingBackend may count an existing object that it may not read as its own.
+    # Try two bodies. If a connection breaks, RetryingBackend repeats the put. It may then find the existing object, be unable to read it,
+    # and believe that the first try created it.
     if all(_creates_again(store, key, other) for other in _OTHERS):
         return Finding(
             "create-only",

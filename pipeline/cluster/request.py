@@ -26,7 +26,7 @@ class ClusterRequest:
     at_once: int = 1
     """The number of databases to dump at the same time. They share jobs, memory, disk and transfers."""
     retries: int = 0
-    """The most times to retry a database's backup after an error that may pass."""
+    """The most times to retry a database's backup after an error that may be temporary."""
 
     def __post_init__(self) -> None:
         if not self.each.selection.is_all_tables:
@@ -59,7 +59,7 @@ class GlobalsRequest:
     role_passwords: bool = True
     """Dump the hashes of roles' passwords, if the session's role may read them."""
     retries: int = 0
-    """The most times to retry the backup after an error that may pass."""
+    """The most times to retry the backup after an error that may be temporary."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from storage_backends.urls import split_web_url
 
 
 def read_conninfo(value: Any, info: ValidationInfo) -> str:
-    """Return the connection string. Raises ValueError if it isn't valid, or if it has a secret that no variable holds."""
+    """Return the connection string. Raises ValueError if it isn't valid, or if the file itself holds a secret."""
     text, referred = resolve(value, info)
     try:
         secrets = Conninfo.parse(text).secrets
@@ -23,8 +23,8 @@ def read_conninfo(value: Any, info: ValidationInfo) -> str:
         raise ValueError(str(exc)) from None
     if secrets and not referred:
         raise ValueError(
-            f"{secrets[0]} may not stand in this file: keep it in libpq's password file (~/.pgpass) or service file, "
-            'name a file that has it by password_file, or take the whole from the environment by {env = "NAME"}'
+            f"{secrets[0]} may not stand in this file: keep it in libpq's password file (~/.pgpass) or service file, or in a file that "
+            'password_file names; or take the whole connection string from the environment by {env = "NAME"}'
         )
     return str(text)
 

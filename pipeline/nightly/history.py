@@ -4,9 +4,9 @@ from datetime import UTC, datetime
 
 from pipeline.catalog.keys import CLUSTER
 from pipeline.catalog.listing import list_manifests
-from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.manifest import ManifestSummary
 from pipeline.catalog.plausibility import doubt_ref
-from pipeline.catalog.reader import read_listed
+from pipeline.catalog.reader import read_summary
 from pipeline.errors import BackupNotFound, ManifestInvalid
 from pipeline.nightly.jobs import Job
 from storage_backends import StorageBackend
@@ -14,7 +14,7 @@ from storage_backends import StorageBackend
 _MOST_READ = 20  # manifests
 
 
-def newest_before(job: Job, store: StorageBackend, made: Manifest | None) -> datetime | None:
+def newest_before(job: Job, store: StorageBackend, made: ManifestSummary | None) -> datetime | None:
     """Return the snapshot's time of the job's newest backup in the store, not counting the backup ``made``.
 
     A backup counts only if its manifest is believed. Return None if the newest 20 manifests describe no such backup. Raises StorageError.
@@ -28,7 +28,7 @@ def newest_before(job: Job, store: StorageBackend, made: Manifest | None) -> dat
     ]
     for one in sorted(listed, key=lambda one: one.ref.backup_id, reverse=True)[:_MOST_READ]:
         try:
-            stored = read_listed(store, one, now)
+            stored = read_summary(store, one, now)
         except (ManifestInvalid, BackupNotFound):
             continue
         if stored.manifest.job == job.name and not stored.doubt:

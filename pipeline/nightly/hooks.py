@@ -95,7 +95,7 @@ def run_hook(
     ):  # a pipe might be kept open by a grandchild
         given.write(json.dumps(document, default=str).encode())
         given.seek(0)
-        # With O_APPEND, the command writes at the beginning of the file after the file is emptied.
+        # With O_APPEND, each write goes to the file's end. So after the file is emptied, no gap remains at its beginning.
         fcntl.fcntl(said, fcntl.F_SETFL, os.O_APPEND)
         try:
             process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Writes the message to people on a run: what failed, since when there is no good backup, and what to do.
+"""Writes the message that tells people about a run: what failed, since when there is no good backup, and what to do.
 
 Errors quote servers, stores and manifests, so an attacker may have written parts of them. The message shows these parts as plain text: no
 web address, no mention of a person or a channel, no markup. A bare name such as example.com stays, although a service may turn it into a
@@ -38,7 +38,7 @@ class Message:
 def write_message(
     outcomes: Sequence[JobResult], past: Mapping[Pair, Past], *, good: bool, host: str, config: Path
 ) -> Message | None:
-    """Return the message on a run; None if there is nothing to report.
+    """Return the message about a run; None if there is nothing to report.
 
     Each failed run has a message. A good run has a message if one of its backups failed the last time. ``past`` has the results of earlier
     runs. ``good`` is True if the run did everything that was requested. ``host`` is this machine's name.
@@ -64,7 +64,7 @@ def harmless(text: str) -> str:
 
 
 def _describe(outcome: JobResult, past: Past | None) -> list[str]:
-    # If this cut splits the user in a URL, the URL is too far back to be shown.
+    # If the cut falls inside a URL's user and password, they aren't removed. But then they are at the end of a text that is cut again below.
     reason = without_userinfo(_reason(outcome.error)[: 10 * _LONGEST_REASON])
     shown = reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} …"
     return [f"{_name(outcome)}: {harmless(shown)}", f"    {_last_good(outcome, past)}"]
@@ -81,10 +81,12 @@ def _last_good(outcome: JobResult, past: Past | None) -> str:
     if past is not None and past.last_success is not None:
         return f"There has been no good run since {_moment(past.last_success, outcome.ended_at)}."
     if outcome.newest_before is not None:
-        return f"The newest earlier backup there is from {_moment(outcome.newest_before, outcome.ended_at)}."
+        return (
+            f"The newest earlier backup at this destination is from {_moment(outcome.newest_before, outcome.ended_at)}."
+        )
     if isinstance(outcome.error, StorageError):
         return "pgstow didn't ask this store for earlier backups, because the store failed."
-    return "pgstow knows of no good backup there."
+    return "pgstow knows of no good backup at this destination."
 
 
 def _moment(moment: datetime, now: datetime) -> str:

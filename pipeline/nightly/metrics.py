@@ -18,7 +18,7 @@ from pipeline.nightly.outcome import JobResult
 Pair = tuple[str, str]
 """The names of a database and a destination."""
 Samples = dict[Pair, dict[str, tuple[str, float]]]
-"""The level of a verification, or an empty text, and the value, by pair and metric."""
+"""By pair and metric: the level of the verification (empty if the metric has no level), and the metric's value."""
 
 _LAST_GOOD = "pgstow_last_attempt_success"
 _LAST_VERIFIED = "pgstow_last_verified_timestamp_seconds"

@@ -107,7 +107,7 @@ def _table(
 ) -> list[str]:
     """Return the lines of a table.
 
-    First come ``values`` except None, each after its meaning. Then come the other keys, except the keys of ``without``.
+    First come ``values`` except None, each below a comment that explains it. Then come the other keys, except the keys of ``without``.
     """
     given = {key: value for key, value in values.items() if value is not None}
     schema = model.model_json_schema()["properties"]

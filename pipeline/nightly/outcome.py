@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.manifest import ManifestSummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,8 @@ class JobResult:
     """The name of the destination in the file."""
     ended_at: datetime
     """The time when the work ended, in UTC."""
-    manifest: Manifest | None = None
-    """The manifest of the backup that was made, without its files, tables and objects; None if no backup was made."""
+    manifest: ManifestSummary | None = None
+    """The manifest of the backup that was made; None if no backup was made."""
     verified: Level | None = None
     """The level at which the backup was verified and found good; None if it wasn't verified or isn't good."""
     removed: int | None = None

@@ -96,7 +96,10 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
 
 
 def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> JobResult:
-    """Verify the new backup, then remove the backups that retention drops, each if the job says so. Return the result."""
+    """If the job says so, verify the new backup. Then, if the job has a retention, remove the backups that it drops. Return the result.
+
+    If the verification fails, no backup is removed.
+    """
     verified, removed = None, None
     error: Exception | None = None
     try:
@@ -108,8 +111,7 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
             error = _doubtful(pruned, store)
     except Exception as exc:
         error = exc
-    manifest = made.model_copy(update={"files": [], "objects": [], "tables": []})
-    return JobResult(job.name, name, datetime.now(UTC), manifest, verified, removed, error)
+    return JobResult(job.name, name, datetime.now(UTC), made.summary, verified, removed, error)
 
 
 def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
@@ -127,7 +129,7 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
         level=level,
         limits=job.request.limits,
         programs=job.request.programs,
-        attest=True,  # so that list and retention find it later
+        attest=True,  # so that list and retention know the result later
     )
     found = (verify_cluster if made.members else verify)(stored, request, store, notify)
     if found.problems:

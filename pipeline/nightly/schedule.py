@@ -22,7 +22,7 @@ class Schedule:
     spread: int
     """The longest random wait before each run, in seconds."""
     config: str
-    """The path of pgstow.toml on the machine that runs pgstow."""
+    """The path of pgstow.toml on the machine that runs pgstow, or in the container."""
 
     @property
     def cron(self) -> str:
@@ -150,7 +150,7 @@ spec:
   failedJobsHistoryLimit: 3
   jobTemplate:
     spec:
-      # With retries in pgstow.toml, pgstow itself retries a backup after errors that may pass.
+      # With retries in pgstow.toml, pgstow itself retries a backup after errors that may be temporary.
       backoffLimit: 0
       template:
         metadata:

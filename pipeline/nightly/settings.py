@@ -44,7 +44,7 @@ class Settings(BaseModel):
 
 
 class Options(Settings):
-    """How to back up: what [defaults] may say for every database, and each database for itself."""
+    """How to back up. [defaults] may set these keys for all databases, and each database may set them for itself."""
 
     cluster: str | None = Field(
         default=None,
@@ -212,7 +212,7 @@ class Retention(Settings):
             {
                 "type": "string",
                 "pattern": "^[0-9]{1,6}[hdw]$",
-                "description": "Keep the newest backup and all backups from this much time before it, such as 36h, 30d or 8w; default: none",
+                "description": "Keep the newest backup, and all backups made within this time before it, such as 36h, 30d or 8w; default: none",
             }
         ),
     ] = timedelta()
@@ -227,7 +227,7 @@ class Retention(Settings):
     @model_validator(mode="after")
     def _has_rule(self) -> Self:
         if self.policy().is_empty:
-            raise ValueError("says nothing to keep, such as keep_daily = 7")
+            raise ValueError("has no rule that keeps backups: add one, such as keep_daily = 7")
         return self
 
     def policy(self) -> Policy:

@@ -34,15 +34,16 @@ _LAST = frozenset(
         # If a library is missing, or needs its extension, no session can begin.
         "session_preload_libraries",
         "local_preload_libraries",
-        # pg_restore sets these itself. With --no-tablespaces it doesn't, and no tablespace must be used then.
+        # pg_restore sets these two itself by default.
         "search_path",
         "default_table_access_method",
+        # pg_restore sets default_tablespace, too, but not with --no-tablespaces. The restore then must use no tablespace.
         "default_tablespace",
         "temp_tablespaces",
         # pg_restore may go on after errors, and pgstow reads its messages.
         "exit_on_error",
         "lc_messages",
-        # Some jobs of pg_restore are idle while others work. pg_restore turns off most timeouts, but not this one.
+        # On a platform that can't check connections, the server refuses every value except 0.
         "client_connection_check_interval",
     }
 )
@@ -58,7 +59,7 @@ class DatabaseStatements:
     last: tuple[str, ...] = ()
     """Settings that would disturb a restore."""
     others: tuple[str, ...] = ()
-    """Owner, comment, grants and the like. These statements run last, since they decide who may connect."""
+    """Owner, comment, grants and the like. These statements run last, since most of them decide who may connect."""
 
 
 def database_statements(
@@ -66,8 +67,8 @@ def database_statements(
 ) -> DatabaseStatements:
     """Return the SQL that gives a database of this name the owner, settings, comment and grants of the archive's database.
 
-    Only the entries with this SQL name the database itself. So pg_restore leaves them out unless it makes a database of the same name. It
-    then applies the settings first. ``without`` names the kinds of entries to leave out.
+    In the archive, the SQL contains the name of the archive's own database. So pg_restore runs the SQL only with ``--create``, which makes a
+    database of that name. pg_restore then applies the settings first. ``without`` names the kinds of entries to leave out.
     """
     found = [entry for entry in toc.entries if _is_of_the_database(entry) and entry.description not in without]
     databases = [entry for entry in found if entry.description == "DATABASE"]

@@ -1,7 +1,7 @@
-"""Reads the messages of servers and of pg_dump: says if a failure may pass, and what to do.
+"""Reads the messages of servers and of pg_dump: says if a failure may be temporary, and what to do.
 
 Programs write English, since pgstow sets their LC_MESSAGES (``environment.py``). A server writes in the language of its ``lc_messages``,
-which only a superuser may change. If a message is in another language, pgstow shows it, and assumes that the failure doesn't pass.
+which only a superuser may change. If a message is in another language, pgstow shows it, and assumes that the failure isn't temporary.
 """
 
 import errno

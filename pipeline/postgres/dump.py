@@ -67,8 +67,8 @@ class Dump:
     def has_ended(self) -> bool:
         """True if the program has ended with success; False while it runs.
 
-        Raises DumpFailed with the program's message if it failed, DumpInterrupted if the failure may pass, or LocalResourceExhausted if
-        a disk is full.
+        Raises DumpFailed with the program's message, DumpInterrupted if the failure may be temporary, or LocalResourceExhausted if a disk
+        is full.
         """
         status = self._running.poll()
         if status:

@@ -46,8 +46,9 @@ def for_no_connection() -> Mapping[str, str]:
 def without_servers() -> Iterator[None]:
     """Hide libpq's variables from this process and its programs while the block lasts.
 
-    The variables name another server than pgstow's own. A connection string can't turn PGSERVICE off, and older versions of libpq don't
-    know all the parameters that would override the other variables. No other thread may connect to a server meanwhile.
+    In the block, pgstow connects to a server that it started. The variables name another server. A connection string can't turn PGSERVICE
+    off, and older versions of libpq don't know all the parameters that would override the other variables.
+    No other thread may connect to a server meanwhile.
     """
     hidden = _inherited(_SERVER)
     for name in hidden:
@@ -61,7 +62,7 @@ def without_servers() -> Iterator[None]:
 def _for_program(names: re.Pattern[str]) -> dict[str, str]:
     """Return this process's variables of these names, changed so that programs write messages in English.
 
-    PATH also has the system's own folders: the guard of a working folder needs programs such as rm.
+    PATH also has the system's own folders: the shell script that removes a working folder (``workspace.py``) needs programs such as rm.
     """
     variables = {name: value for name, value in _inherited(names).items() if name != "LC_ALL"}
     path = os.pathsep.join(filter(None, (variables.get("PATH"), os.defpath)))

@@ -1,7 +1,9 @@
 """Removes folders that an earlier run left behind, if no process uses them.
 
-Each temporary folder of pgstow holds a lock file. The run that made the folder keeps the file locked. The lock becomes free after a
-``kill -9`` of pgstow and its guards, or after a failure of the machine. A folder is removed only if its lock file belongs to this user.
+Each temporary folder of pgstow holds a lock file. The run that made the folder keeps the file locked. The lock becomes free when pgstow
+ends, even by ``kill -9`` or by a failure of the machine. After a ``kill -9``, a shell process removes the folder (``_GUARD`` in
+workspace.py and throwaway.py). The folder and its lock file stay only if the shell process was killed, too, or if the machine failed. This
+module removes a folder only if the folder's lock file belongs to this user.
 """
 
 import fcntl

@@ -1,4 +1,4 @@
-"""The order in which a parallel restore must do what pg_dump left open."""
+"""Entries that a parallel restore must restore in a fixed order, although the archive's dependencies allow any order."""
 
 from collections.abc import Mapping
 
@@ -10,14 +10,16 @@ _LOCKS_FROM_ABOVE = frozenset({"CHECK CONSTRAINT", "FK CONSTRAINT", "POLICY", "R
 
 
 def turns_in_partition_trees(toc: Toc) -> dict[int, tuple[int, ...]]:
-    """Return by dump ID the entries that several jobs would otherwise restore at once, with the entry for which each must wait.
+    """Return the entries that must wait for other entries, since several jobs would otherwise restore them at once.
+
+    The keys are the dump IDs of the waiting entries. Each value has the dump IDs of the entries to wait for.
 
     Indexes of a partitioned table and of all tables below it are attached one after another, in the archive's order. If several jobs attach
-    them at once, the server sometimes takes the partitioned table's index for incomplete for ever: a foreign key to the table fails, or the
-    index stays invalid without a word. Stock pg_restore has this fault.
+    indexes at once, the partitioned table's index sometimes stays invalid for ever. A foreign key to the table then fails. Without a foreign
+    key, the server reports no error. Stock pg_restore has this fault.
 
-    Foreign keys, triggers and the like of these tables wait for the last index. An attachment locks the partition before the partitioned
-    table. A foreign key locks them the other way round, which would be a deadlock.
+    Foreign keys, triggers and the like of these tables wait until the last of these indexes is attached. An attachment locks the partition
+    before the partitioned table. A foreign key locks the partitioned table before the partition. If both ran at once, they could deadlock.
     """
     attachments = [entry.dependencies for entry in toc.entries if entry.description == "TABLE ATTACH"]
     parents = {ids[0]: ids[1] for ids in attachments if len(ids) > 1}  # attachPartition(): partition, parent

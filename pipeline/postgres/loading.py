@@ -2,7 +2,7 @@
 
 The programs set DateStyle, IntervalStyle, extra_float_digits, xmloption, search_path, row_security, standard_conforming_strings and the
 client's encoding (``setup_connection`` in pg_dump.c, ``_doSetFixedOutputState`` in pg_backup_archiver.c). The text of a time with a zone
-holds its offset, and the text of bytea shows its format. Every server reads dates in ISO style and intervals in PostgreSQL's style alike.
+holds its offset, and the text of bytea shows its format. All servers read dates in ISO style and intervals in PostgreSQL's style the same way.
 """
 
 import re

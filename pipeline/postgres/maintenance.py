@@ -36,7 +36,7 @@ def maintenance_database(server: Conninfo) -> Conninfo:
             return candidate
     raise ConnectionFailed(
         f"{failures[0]} pgstow needs a database to connect to, and tried {', '.join(names)}. Name a database in the connection string, "
-        "or for pgstow restore with --maintenance-db."
+        "or with the option --maintenance-db of pgstow restore."
     ) from failures[0]
 
 
@@ -70,8 +70,9 @@ def drop_database(maintenance: Conninfo, name: str) -> None:
 
 def _make_droppable(server: Server, database: Conninfo, name: str) -> None:
     """Remove the obstacles to a drop of the database, as far as possible. If an obstacle is left, the server names it at the drop."""
+    # A template can't be dropped. The other properties may keep out the session that drops the subscriptions.
     for change in ("IS_TEMPLATE false", "ALLOW_CONNECTIONS true", "CONNECTION LIMIT -1", "RESET ALL"):
-        with suppress(ConnectionFailed):  # a setting may keep everybody out
+        with suppress(ConnectionFailed):
             server.execute(sql.SQL("ALTER DATABASE {} " + change).format(server.quoted(name)))
     subscriptions = server.fetch(
         "SELECT s.subname FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid WHERE d.datname = %s",

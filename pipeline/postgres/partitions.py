@@ -57,7 +57,7 @@ def _makes_table(description: str) -> bool:
 def attachable(server: Server, attachments: Sequence[Attachment]) -> list[Attachment]:
     """Return the attachments whose partitioned table exists in the database.
 
-    Raises RestoreFailed if a table has its name but isn't partitioned, or ConnectionFailed.
+    Raises ConnectionFailed, or RestoreFailed if a relation that has a partitioned table's name isn't partitioned.
     """
     found = []
     for one in attachments:

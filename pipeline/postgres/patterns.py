@@ -161,7 +161,10 @@ def parts_made(toc: Toc, dump_ids: Collection[int]) -> list[tuple[str, str, str]
 
 
 def belongs_elsewhere(entry: TocEntry) -> bool:
-    """True if the entry may be lost together with a table, but isn't a part of the table, so that the loss must be reported."""
+    """True if the entry, such as a foreign key, may belong to two objects.
+
+    A restore of only one of the objects may leave out such an entry, and must report it.
+    """
     return entry.description == "FK CONSTRAINT" or entry.description in _OF_A_PUBLICATION
 
 
@@ -173,7 +176,10 @@ def _needs_another(entry: TocEntry, chosen: set[int], indexes: set[int]) -> bool
 
 
 def _joins_chosen(entry: TocEntry, chosen: set[int], indexes: set[int]) -> bool:
-    """True if a partition and its table are both chosen, or the indexes of both. An index's attachment may depend on more indexes."""
+    """True if a partition and its table are both chosen, or the indexes of both.
+
+    An index's attachment may depend on further indexes, but two chosen indexes are enough.
+    """
     if entry.description == "TABLE ATTACH":
         return chosen.issuperset(entry.dependencies)
     return len(chosen.intersection(entry.dependencies) & indexes) > 1
@@ -236,7 +242,7 @@ def _add_parts(toc: Toc, chosen: set[int], relations: set[Name]) -> None:
 
 
 def _own_table(entry: TocEntry, names: set[Name]) -> Name | None:
-    """Return the table with whose name the entry's tag, ``table name``, begins; None if there is no such table.
+    """Return the table whose name is the beginning of the entry's tag (``table name``); None if there is no such table.
 
     Both names may have spaces. If several tables fit, return the table with the longest name.
     """

@@ -182,7 +182,8 @@ def find_refused(messages: str) -> RefusedStatement | None:
 def parse_errors(messages: str) -> list[IgnoredError]:
     """Return the errors in pg_restore's messages on its standard error.
 
-    pg_restore writes a message in three parts. Raises RestoreFailed if several jobs wrote at once, since one error may then hide another.
+    pg_restore needs three writes for a message, so messages of several jobs may mix, and one error may hide another.
+    Raises RestoreFailed if several jobs wrote at once.
     """
     found = []
     for block in re.split("^pg_restore: ", messages, flags=re.MULTILINE)[1:]:

@@ -41,10 +41,12 @@ def make_roles(server: Server, names: Iterable[str], toc: Toc, superusers: Itera
     """Make roles without a login, on a server that is used only to restore ``toc``. Raises ConnectionFailed.
 
     Functions of an index or a materialized view run as its owner. So only two kinds of roles become superusers: owners of objects that only
-    a superuser may own, and the roles in ``superusers``. A script needs the latter, since its table of contents names no owners.
+    a superuser may own, and the roles in ``superusers``. Only a script needs ``superusers``: the table of contents of a
+    script is empty, and names no owners.
 
-    An archive doesn't name the roles' memberships, so functions could lack rights. So all other roles may read all restored objects, and each
-    of them is a member of the next role. Owners of materialized views come first, since they use objects of many other roles.
+    An archive doesn't name the roles' memberships, so functions could lack rights. So the other roles form a chain, and each role is a member
+    of the next. The last is a member of pg_read_all_data. Owners of materialized views come first in the chain, since they use objects of many
+    other roles.
     """
     # Names that begin with pg_ are reserved. The server already has these roles, or its version doesn't know them.
     made = [name for name in names if not name.startswith("pg_")]

@@ -192,7 +192,7 @@ WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
 ORDER BY n.nspname, c.relname
 """
 
-# For servers before 18, which have no has_largeobject_privilege(). Only its owner may read a large object without an ACL.
+# For servers before 18, which have no has_largeobject_privilege(). Only the owner may read a large object that has no ACL.
 _DENIED_BY_ACL = """
 pg_catalog.current_setting('lo_compat_privileges') = 'off'
 AND NOT (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)

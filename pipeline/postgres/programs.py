@@ -85,7 +85,7 @@ def major_of(version: str) -> int:
 
 
 def speaks_to(restore_major: int, server_major: int) -> bool:
-    """True if pg_restore of the first major version, or a script of pg_dump of that version, can restore into a server of the second.
+    """True if pg_restore of one version, or a script of its pg_dump, can restore into a server of the other version.
 
     Since 17, the programs set ``transaction_timeout``, which older servers don't know (``_doSetFixedOutputState`` in pg_backup_archiver.c).
     """

@@ -79,9 +79,9 @@ class Psql:
 
     ``connection`` and ``unset`` are :meth:`Conninfo.for_program` and :attr:`Conninfo.overrides`. psql gets the descriptors to ``inherit``.
 
-    ``restricted`` made the script (:meth:`RestrictedMode.of`), so psql runs none of its own commands in the script. psql stops at the first
-    error (``ON_ERROR_STOP``), and with ``single_transaction`` undoes all statements. If ``passes`` is given, psql goes on after errors, and
-    :meth:`has_ended` raises RestoreFailed for an error if ``passes`` returns False.
+    ``restricted`` must have changed the script (:meth:`RestrictedMode.of`), so that psql runs no backslash command of the script's author.
+    psql stops at the first error (``ON_ERROR_STOP``), and with ``single_transaction`` undoes all statements. If ``passes`` is given, psql goes
+    on after errors, and :meth:`has_ended` raises RestoreFailed for an error if ``passes`` returns False.
     """
 
     def __init__(

@@ -41,9 +41,9 @@ class _Part:
 
 
 def named_objects(server: Server) -> set[tuple[str, str, str]]:
-    """Return kind, schema and name of each object whose name may clash with a new table's or its parts'. Raises ConnectionFailed.
+    """Return kind, schema and name of each object whose name may clash with the name of a new table or of its parts.
 
-    The kind is ``TABLE`` for every relation and index, or ``STATISTICS``.
+    The kind is ``TABLE`` for every relation and index, or ``STATISTICS``. Raises ConnectionFailed.
     """
     return {
         (kind, schema, name)
@@ -62,9 +62,9 @@ def move_relations(
 
     If ``schema`` doesn't exist, it is made. If it is None, the relations stay in their schemas.
 
-    ``rename`` has a relation and its new name. All other relations and all parts then get new names, too, since the old objects may be in
-    the same schema. A name that begins with the relation's old name begins with the new name instead. Any other name gets ``_``
-    before it. Raises ConnectionFailed if the server refuses.
+    ``rename`` has a relation and its new name. All other relations and all parts then get new names, too: the target of the restore may
+    still have the original objects in the same schema. A name that begins with the relation's old name begins with the new name instead. Any
+    other name gets ``_`` before it. Raises ConnectionFailed if the server refuses.
     """
     if schema is not None:
         server.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(server.quoted(schema)))

@@ -114,7 +114,7 @@ class RestoreOptions:
 
     @property
     def left_out(self) -> frozenset[str]:
-        """The kinds of entries on the database as a whole that the restore leaves out, by pg_dump's names."""
+        """The kinds of entries about the database itself that the restore leaves out, by pg_dump's names."""
         kinds = {"ACL": self.no_privileges, "COMMENT": self.no_comments, "SECURITY LABEL": self.no_security_labels}
         return frozenset(kind for kind, given in kinds.items() if given)
 

@@ -25,8 +25,10 @@ from pipeline.postgres.programs import Program, find_program
 from pipeline.postgres.script_lexer import Kind, ScriptLexer
 
 ENDS_THE_MODE = (rb"\unrestrict", b":LAST_ERROR_MESSAGE", b"\0")
-"""Texts that a script may hold only in rows. psql inserts a variable's value into the script, and the server chooses an error's message. psql
-ignores all bytes from a NUL to the end of the line, so a NUL could hide any of these texts."""
+r"""Texts that a script may hold only in rows.
+
+psql replaces ``:LAST_ERROR_MESSAGE`` by the last error's message. The server chooses this message, which may hold ``\unrestrict``. psql ignores
+all bytes from a NUL to the end of the line, so a NUL could hide any of these texts."""
 
 _FIRST_MINORS = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 """The first minor version of each major version that has the restricted mode. 18 and later have it from the start."""
@@ -77,10 +79,10 @@ def describe(command: bytes) -> str:
 
 
 class RestrictedMode:
-    r"""The restricted mode of one psql, which may connect only to ``databases``, as a script of pg_dumpall does.
+    r"""The restricted mode of one psql. A script of pg_dumpall may connect psql to databases, but only to those in ``databases``.
 
-    psql never connects to ``others``, which has the bytes of names on the server. In another encoding, the same bytes could be the name of
-    an allowed database.
+    ``others`` has the names of databases that were on the server before, as the bytes that the server stores. psql never connects to these
+    databases. In another encoding, the same bytes could be the name of an allowed database.
     """
 
     def __init__(self, databases: Collection[str] = (), others: Collection[bytes] = ()) -> None:
@@ -155,7 +157,8 @@ def _without_ends(pieces: Iterable[tuple[Kind, bytes]]) -> Iterator[tuple[Kind, 
 def _escape_ends(rows: bytes) -> bytes:
     r"""Return the same rows, with the second character of each text as an octal escape, such as ``\165`` for ``u``.
 
-    pg_dump doubles each backslash in a value, so the second character belongs to a value, and COPY reads the escape as the same character.
+    pg_dump doubles each backslash in a value. So the second character is no part of an escape, and COPY reads the octal escape as the same
+    character.
     """
     for end in ENDS_THE_MODE:
         if len(end) > 1 and end in rows:

@@ -12,7 +12,9 @@ from pipeline.errors import DumpFailed
 from pipeline.postgres.wide_characters import hide_wide, is_wide
 
 LONGEST = 1024 * 1024
-"""The most bytes of a word, a dollar quote's tag, a command or a COPY statement. A COPY statement of 1,600 columns has a fifth of them."""
+"""The most bytes of a word, a dollar quote's tag, a command or a COPY statement.
+
+A table has at most 1,600 columns, and so a COPY statement of at most a fifth of this size."""
 
 
 class Kind(Enum):
@@ -35,8 +37,8 @@ class _In(Enum):
     ESCAPED_STRING = auto()
     """A string in which a backslash escapes the next character."""
     GAP = auto()
-    """Behind such a string. psql reads line by line. So the string continues only if another one follows after white space with a carriage
-    return."""
+    """Behind such a string. psql reads line by line, so a newline ends the string. The string continues only if another string follows in the
+    same line, after white space with a carriage return."""
     IDENTIFIER = auto()
     DOLLAR_QUOTE = auto()
     LINE_COMMENT = auto()
@@ -84,7 +86,9 @@ _SET = re.compile(
 _LONGEST_SET = 200  # bytes
 _END_OF_ROWS = b"\n\\.\n"
 _PART = 64 * 1024  # bytes
-_WIDE_PART = 4 * 1024  # bytes: small, since the lexer reads them again behind each dollar quote and each table's rows
+_WIDE_PART = 4 * 1024  # bytes
+"""The size of a part in a wide encoding. The size is small, since the lexer changes the rest of a part again (:meth:`ScriptLexer._readable`)
+after each start and each end of a dollar quote or of rows."""
 
 
 class ScriptLexer:
@@ -190,7 +194,10 @@ class ScriptLexer:
                 return Kind.SQL, self._in_block_comment(text, at)
 
     def _behind(self, end: int, otherwise: int) -> int:
-        """Return ``end``, and continue in code behind the quote or comment. If ``end`` is 0, its end isn't there yet: return ``otherwise``."""
+        """Return ``end``, and continue in code behind the quote or comment.
+
+        If ``end`` is 0, the quote or comment isn't complete: return ``otherwise``.
+        """
         if end:
             self._in = _In.CODE
         return end or otherwise

@@ -63,11 +63,11 @@ class _Bytes(sql.Composable):
 class Session:
     """One connection to a server, for a ``with`` block.
 
-    Failures raise StatementRefused if the session goes on, ServerUnavailable if the failure may pass, or else ConnectionFailed. The
-    constructor also raises InvalidRequest, if the host's name isn't valid.
+    Failures raise StatementRefused if the session goes on, ServerUnavailable if the failure may be temporary, or else ConnectionFailed.
+    The constructor also raises InvalidRequest, if the host's name isn't valid.
 
     The session has pgstow's settings (``session_settings.py``). With ``users_settings``, it has the settings of the database's users, but no
-    timeouts. A session with ``users_settings`` is for the user's own SQL, or for :meth:`leave_users_path`.
+    timeouts. Use such a session for the user's own SQL. Before any other SQL, call :meth:`leave_users_path`.
     """
 
     def __init__(self, conninfo: Conninfo, *, users_settings: bool = False) -> None:
@@ -125,7 +125,10 @@ class Session:
             self.fetch(f"{english_messages(self.major)} UNION ALL {NO_VIEWS}")
 
     def leave_users_path(self) -> None:
-        """Prepare a session with the users' settings for statements of pgstow and of an archive. Other sessions need no preparation."""
+        """Change a session with ``users_settings``, so that it can run statements of pgstow and of an archive.
+
+        Other sessions can run these statements without a change.
+        """
         self.execute("SET search_path = ''; SET standard_conforming_strings = on; SET row_security = off")
         self.fetch(NO_VIEWS)
 
@@ -226,7 +229,7 @@ class Session:
 
 
 def _rows(result: PGresult) -> list[tuple[bool | str | None, ...]]:
-    """Return the rows without psycopg's loaders, which can't load every date, and only dates in ISO style."""
+    """Return the rows without psycopg's loaders, which fail on some dates, and on some styles of dates."""
 
     def value(row: int, column: int) -> bool | str | None:
         if (data := result.get_value(row, column)) is None:

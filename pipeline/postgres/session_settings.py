@@ -64,7 +64,7 @@ the same query."""
 def english_messages(major: int) -> str:
     """Return a query that makes the server write messages in English, if the role may choose the language.
 
-    pgstow reads in the messages which failures may pass.
+    pgstow finds out from a message's text if the failure may be temporary.
     """
     may = (
         "pg_catalog.has_parameter_privilege('lc_messages', 'SET')"

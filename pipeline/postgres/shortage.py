@@ -58,8 +58,8 @@ def is_shortage(
 ) -> bool:
     """True if the restore failed because the server lacks something, so that the failure is no evidence against the backup.
 
-    ``versions`` has the versions of the backed-up database's extensions, by name. A right may be lacking even on pgstow's own server, since
-    an owner may have had it by membership in another role. Raises ConnectionFailed.
+    ``versions`` has the versions of the backed-up database's extensions, by name. Even on pgstow's own server, a role may lack a right: on the
+    backed-up server, the role may have had the right by membership in another role. Raises ConnectionFailed.
     """
     if refused is None:
         return _NO_CONNECTION.match(sentence) is not None  # a setting of the database may refuse every session
@@ -87,7 +87,10 @@ def _needs_library(statement: str) -> bool:
 
 
 def _is_denied(refused: RefusedStatement, server: Server) -> bool:
-    """True if the role lacks a right. If pgstow can't read the message's language, also true unless the server refused rows."""
+    """True if the role lacks a right.
+
+    If pgstow can't read the message's language, return True unless the server refused rows of a table.
+    """
     if refused.sqlstate:
         return refused.sqlstate == _DENIED
     [(language,)] = server.fetch("SHOW lc_messages")
@@ -96,7 +99,7 @@ def _is_denied(refused: RefusedStatement, server: Server) -> bool:
 
 
 def _lacks_collation(statement: str, server: Server) -> bool:
-    """True if the statement names a collation of the machine's locales, which initdb makes, and the server lacks it."""
+    """True if the statement names a system collation that the server lacks. initdb makes these collations from the machine's locales."""
     named = {match["name"].strip('"').replace('""', '"') for match in _COLLATION.finditer(statement)}
     return bool(named and named - {name for (name,) in server.fetch("SELECT collname FROM pg_catalog.pg_collation")})
 

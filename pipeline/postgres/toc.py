@@ -59,8 +59,8 @@ class TocEntry:
         if match is None or self.definition.startswith(_BY_ROOT):
             return None
         name = match["name"]
-        # Dumps from before 2023 show only by COPY's target that rows find their partition anew (is_load_via_partition_root in
-        # pg_backup_archiver.c).
+        # Dumps from before 2023 lack the comment _BY_ROOT. Only COPY's target shows that their rows are loaded by way of the partitioned
+        # table (is_load_via_partition_root in pg_backup_archiver.c).
         same = (name[1:-1].replace('""', '"') if name.startswith('"') else name) == self.tag
         return match["target"] if same else None
 

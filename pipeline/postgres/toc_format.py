@@ -84,8 +84,8 @@ def select(
 ) -> bytes:
     """Return a table of contents that has only these ``entries`` of the table of contents ``data``, in this order.
 
-    ``more`` has further dependencies by dump ID. They come last in each entry, since the first dependency of a table's data is its table.
-    Dependencies on entries that aren't selected stay: pg_restore takes them for done.
+    ``more`` has further dependencies of an entry, by the entry's dump ID. They come last in each entry, since the first
+    dependency of a table's data is its table. Dependencies on entries that aren't selected stay: pg_restore takes them for done.
     """
     reader = _Reader(data)
     parts = [data[: reader.end_of_head], _number(len(entries))]
@@ -97,7 +97,7 @@ def select(
 
 
 def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
-    """Return the table of contents with changed entries. ``change`` may change tags, definitions, statements and owners.
+    """Return the table of contents with changed entries. ``change`` may change tags, definitions, DROP and COPY statements, and owners.
 
     Raises InvalidRequest if the archive's encoding lacks a character of a changed text.
     """

@@ -211,7 +211,7 @@ class Workspace:
 
         The program gets a client's environment without the variables in ``unset``. If ``unset`` is None, it gets none of libpq's variables.
 
-        Only their owner may read the program's files. Raises LocalResourceExhausted if the disk is full.
+        Only pgstow's user may read the files that the program makes. Raises LocalResourceExhausted if the disk is full.
         """
         log = self._reserve_log(f"{program.path.name}-{len(self._programs)}.log")
         with log.open("r+b") as errors:

@@ -12,7 +12,7 @@ from storage_backends.keys import is_key
 
 _REMOVERS = 8  # concurrent requests
 _BATCH = 100
-"""The number of objects that a thread deletes at a time. For some stores, the thread must first ask for the lock of each object."""
+"""The number of objects that a thread deletes at a time. For some stores, the thread must first look up whether each object is locked."""
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from functools import partial
 from pipeline.catalog.attestation import Attestation, Level, latest_attestations
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.listing import list_manifests, tell_odd
-from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.manifest import ManifestSummary
 from pipeline.catalog.reader import CatalogEntry, read_catalog
 from pipeline.concurrency import Workers
 from pipeline.counting import counted
@@ -63,8 +63,8 @@ def prune(
     """Make a new plan, and remove the backups that both ``approved`` and the new plan drop. Return the result.
 
     The new plan accounts for backups that were committed after ``approved``. If ``approved`` is None, remove all backups that the new plan
-    drops. Manifests are removed first, then the objects of the backups. If the call fails, repeat it: :mod:`pipeline.prune.gc` removes
-    objects that no longer have a manifest.
+    drops. Manifests are removed first, then the objects of the backups. If the call fails, repeat it. Repeating doesn't remove objects
+    that no longer have a manifest: :mod:`pipeline.prune.gc` does.
 
     Raises StorageError as :func:`plan` does, or if the store fails to delete.
     """
@@ -121,7 +121,10 @@ def _describe(store: StorageBackend, entries: Sequence[CatalogEntry], notify: No
 
 
 def _describe_one(
-    entry: CatalogEntry, manifest: Manifest, attestation: Attestation | None, digests: dict[BackupRef, str | None]
+    entry: CatalogEntry,
+    manifest: ManifestSummary,
+    attestation: Attestation | None,
+    digests: dict[BackupRef, str | None],
 ) -> Backup:
     members = {
         BackupRef(manifest.cluster, member.database, member.backup_id): member.sha256 for member in manifest.members

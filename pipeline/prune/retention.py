@@ -56,7 +56,10 @@ class Backup:
 
 
 def selection_of(dump: DumpOptions) -> tuple[object, ...]:
-    """Return the selection of a dump in a form that can be compared. A cluster's single script and separate backups of its databases differ."""
+    """Return the selection of a dump in a form that can be compared.
+
+    A script of a whole cluster and a cluster manifest with members have different selections.
+    """
     return (dump.only, dump.format == "script", *map(tuple, map(sorted, dump.choices)))
 
 

@@ -81,7 +81,7 @@ def choose_content(
 
 
 def tell_what_is_left_out(content: Content, choice: EntrySelection, notify: Notify) -> None:
-    """Notify of each entry that isn't restored because it belongs to a chosen table and also to another object, such as a foreign key.
+    """Notify of each entry, such as a foreign key, that isn't restored because it belongs to a chosen object and also to another object.
 
     Also notify of each entry that is left out because it needs an excluded entry.
     """

@@ -127,7 +127,7 @@ def _write_script(
             options = quote(f"-c lc_monetary={locale}")
             notify(
                 Notice(
-                    f"Run the script with PGOPTIONS={options}, since it has values of the type money in this format."
+                    f"Run the script with PGOPTIONS={options}: the script has values of the type money in this locale."
                 )
             )
         else:

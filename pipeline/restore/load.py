@@ -161,7 +161,7 @@ def _prepared(
 ) -> Iterator[tuple[Workspace, str, Feed]]:
     """Yield a workspace, the connection for programs in it, and a feed of ``streams``.
 
-    At any end, the programs stop before the pipes are closed: to a program, a closed pipe is the end of a table.
+    However the block ends, the programs stop before the pipes are closed: a program would take a closed pipe for the end of a table.
     """
     feed = Feed(streams, watch.reader, watch.workers, check_files=request.check_files, through=through)
     with closing(feed), Workspace(request.limits.spool_parent) as workspace:

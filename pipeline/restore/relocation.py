@@ -3,7 +3,7 @@
 The SQL of an archive has names everywhere, and pgstow doesn't rewrite SQL. Instead, PostgreSQL renames the objects:
 
 1. pgstow restores the definitions of the chosen objects, and of all objects that they need, into a scratch database without any rows.
-2. It moves the objects there by ALTER.
+2. It moves or renames the objects in the scratch database by ALTER.
 3. It dumps the definitions again. The result is a new table of contents for the archive's old files.
 """
 

@@ -130,7 +130,8 @@ def _only_one(entries: Iterable[TocEntry], relations: Mapping[int, TocEntry]) ->
 def _needed(archive: Archive, chosen: Collection[int]) -> frozenset[int]:
     """Return the dump IDs of the chosen entries and of all entries that they need, without entries that hold data.
 
-    An archive doesn't say which operator classes a constraint needs, so all extensions and operator classes count as needed.
+    An archive doesn't say which operator classes a constraint needs. So if a chosen constraint often needs operator classes of an extension
+    (``_OF_SPECIAL_CLASSES``), all extensions and operator classes count as needed.
     """
     entries = (entry for entry in archive.toc.entries if not entry.filename and entry.description != "STATISTICS DATA")
     by_id = {entry.dump_id: entry for entry in entries}

@@ -1,4 +1,4 @@
-"""Divide a restore into steps: what pg_restore does by several processes at the same time, and in which order."""
+"""Divide a restore into steps, one after another. A step is one run of pg_restore, or several runs at the same time."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -13,33 +13,33 @@ from pipeline.postgres.toc_format import rewrite, select
 from pipeline.stages.feed import Stream
 
 _SETUP = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH"})
-"""Entries that pg_restore always reads: under their settings, the SQL of all other entries means what it meant."""
+"""Kinds of entries that pg_restore always reads. Their settings give the SQL of all other entries the same meaning as in the dump."""
 _AFTER_DATA = frozenset({"ACL", "ACL LANGUAGE", "DEFAULT ACL"})
-"""Kinds of entries that pg_restore restores after the data, wherever they stand (``_tocEntryRestorePass`` in pg_backup_archiver.c): a
-grant may take from the owner the right to load."""
+"""Kinds of entries that pg_restore restores after the data, wherever they stand (``_tocEntryRestorePass`` in pg_backup_archiver.c): an
+ACL may revoke the owner's right to load."""
 _BEFORE_DATA = frozenset({"BLOB", "BLOB METADATA"})
 """Kinds of entries that make large objects. From PostgreSQL 17 on, they are in the section of data, before the content."""
 _NOTHING = "-- made later\n"
-"""A definition that makes nothing. pg_restore drops no entry without a definition (``_tocEntryRequired``)."""
+"""A definition that makes nothing. If an entry has no definition, ``pg_restore --clean`` doesn't drop its object (``_tocEntryRequired``)."""
 _NAMES = dict(zip((Section.PRE_DATA, Section.DATA, Section.POST_DATA), SECTIONS, strict=True))
 _PER_FILE = 64 * 1024
-"""Bytes that load in about the time that a file takes besides its bytes."""
+"""The fixed cost of each file, in bytes of content that take about the same time to load."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One pg_restore."""
+    """One run of pg_restore."""
 
     options: RestoreOptions
     stream: Stream
-    """What it restores. If it has several jobs, it needs only the table of contents of the stream."""
+    """What pg_restore restores. With several jobs, pg_restore needs only the table of contents of the stream."""
     jobs: int = 1
     dump_ids: Sequence[int] | None = None
     """The entries to restore; None for all entries in the table of contents."""
 
 
 Step = Sequence[Run]
-"""The pg_restore that run at the same time."""
+"""The runs of pg_restore that go on at the same time."""
 
 
 def whole(archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> Stream:
@@ -54,10 +54,11 @@ def plan_steps(
 ) -> list[Step]:
     """Return the steps that restore the ``chosen`` entries of an archive of the directory format; None for all entries.
 
-    With a single job or transaction, a single pg_restore does all. Otherwise the definitions come first, then the data by ``jobs``
-    pg_restore at the same time, and then indexes, constraints, grants and the like by a parallel pg_restore. With ``truncate``, each table
-    that the restore has made is truncated in the transaction that loads it. With ``wal_level = minimal``, its rows then aren't written to the
-    write-ahead log. Use it only in a database that pgstow has made.
+    With a single job or transaction, there is only one run of pg_restore. Otherwise, the first run makes the definitions. Then up to ``jobs``
+    runs load the data at the same time. The last run makes indexes, constraints, grants and the like, by parallel jobs.
+
+    With ``truncate``, each table that the restore has made is truncated in the transaction that loads it. With ``wal_level = minimal``, the
+    table's rows then aren't written to the write-ahead log. Use ``truncate`` only in a database that pgstow has made.
     """
     if jobs == 1 or options.single_transaction:
         return [[Run(options, whole(archive, chosen, options))]]
@@ -106,7 +107,7 @@ def plan_steps(
 def _in_order(archive: Archive, chosen: Collection[int] | None) -> list[TocEntry]:
     """Return the chosen entries in the order of ``chosen``. Leave out lists of large objects that are empty.
 
-    In a tar archive, pg_restore would look for the first of their large objects up to the end.
+    For an empty list, pg_restore would search a tar archive to its end for the list's first large object.
     """
     by_id = {entry.dump_id: entry for entry in archive.toc.entries}
     entries = by_id.values() if chosen is None else [by_id[dump_id] for dump_id in chosen if dump_id in by_id]
@@ -134,9 +135,10 @@ def _sections(toc: Toc) -> dict[int, Section]:
 
 
 def _locked(toc: Toc, entries: Iterable[TocEntry]) -> list[TocEntry]:
-    """Return the tables on which the entries depend. Jobs of pg_restore lock these tables, and must not wait for each other.
+    """Return the tables on which the entries depend. Jobs of pg_restore lock these tables.
 
-    pg_restore knows the tables only if they are in the table of contents (``identify_locking_dependencies`` in pg_backup_archiver.c).
+    pg_restore starts no two jobs at once whose locks conflict, so that no job waits for another. pg_restore knows the tables only if they
+    are in the table of contents (``identify_locking_dependencies`` in pg_backup_archiver.c).
     """
     needed = {dump_id for entry in entries for dump_id in entry.dependencies}
     return [entry for entry in toc.entries if entry.dump_id in needed and entry.description == "TABLE"]
@@ -153,7 +155,10 @@ def _make_only(toc: bytes, kept: Collection[int]) -> bytes:
 
 
 def _truncating(toc: bytes, tables: Set[int]) -> bytes:
-    """Return the table of contents whose COPY statements first truncate those of ``tables``. Both statements are one transaction."""
+    """Return the table of contents with a TRUNCATE before each COPY into a table of ``tables``. Both statements are one transaction.
+
+    ``tables`` has dump IDs.
+    """
 
     def change(entry: TocEntry) -> TocEntry:
         if entry.copied_table is None or tables.isdisjoint(entry.dependencies[:1]):

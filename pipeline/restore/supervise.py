@@ -64,7 +64,7 @@ def supervise(programs: Sequence[PgRestore | Psql], feed: Feed, watch: Watch, *,
                         current = (_AFTER_THE_DATA if fed >= watch.total else _DEFINITIONS,)
                     watch.notify(Progress(fed, max(watch.total, fed), watch.reader.fetched, current))
         if server is not None:
-            server.check_alive()  # a program that goes on after errors ends well without a server, too
+            server.check_alive()  # a program that goes on after errors ends with success even if the server is gone
     finally:
         for program in programs:
             program.stop()
@@ -73,4 +73,4 @@ def supervise(programs: Sequence[PgRestore | Psql], feed: Feed, watch: Watch, *,
     while feed.unfinished and time.monotonic() - ended < _REPORT_TIMEOUT:
         workers.collect(timeout=_TICK)
     if feed.unfinished:
-        raise RestoreFailed("pg_restore ended well, but did not read all of the archive's data.")
+        raise RestoreFailed("pg_restore ended with success, but did not read all of the archive's data.")

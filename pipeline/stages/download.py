@@ -146,7 +146,7 @@ class ObjectReader:
         self.checked: set[int] = set()
         """Indexes of the objects whose content matches the manifest."""
         self.replaced: list[str] = []
-        """A sentence for each overwritten or deleted object whose stored version was read instead."""
+        """A sentence for each overwritten or deleted object whose original version was read instead."""
         self.fetched = 0
         """Bytes of the objects that were fetched and passed the check."""
 

@@ -26,7 +26,7 @@ _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pip
 _OBJECTS_AHEAD = 2
 """Objects that are fetched ahead for each stream."""
 _TAR_END = bytes(3 * BLOCKSIZE)
-"""Zero bytes, enough for what must follow the last file: the rest of its block, and two empty blocks."""
+"""Enough zeros for what must follow the last file: the rest of its block, and two empty blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Feed:
         self._lock = threading.Lock()
         self._closed = False
         self._idle: set[FileIO] = set()
-        """The write ends of pipes that no thread fills: its thread hasn't started, or could not fetch the content."""
+        """The write ends of pipes that no thread fills: the pipe's thread hasn't started, or could not fetch the content."""
         self.fed = 0
         """Bytes of the files that were handed to the programs, to show progress."""
         self.unfinished = len(streams)

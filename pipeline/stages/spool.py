@@ -123,7 +123,7 @@ class Spool:
         return self._files.values()
 
     def look(self) -> None:
-        """Look for new files and bytes. While :attr:`full` is true, only the first two looks see anything, because the program is paused.
+        """Look for new files and bytes. While :attr:`full` stays true, only one more look sees anything, since the program is paused.
 
         Raises LocalResourceExhausted if a file became shorter.
         """

@@ -90,9 +90,10 @@ def verify_archive(
     read |= {segment.object for file in manifest.files if file.path in checked for segment in file.segments}
     found.objects += len(read)
     found.read += reader.fetched
-    # A file isn't read beyond its first damaged object, so it doesn't name later ones. The list of checksums belongs to no file.
+    # A file isn't read beyond its first damaged object, so its problem doesn't name later damaged objects.
     told = {problem.partition(": ")[2] for problem in found.problems}
     found.problems += [problem for problem in reader.damaged.values() if problem not in told]
+    # Checking the files did not read these objects. SHA256SUMS, for example, belongs to no file.
     remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]
     verify_bytes(store, remaining, found, workers, limits, notify)
     if not (found.problems or store.any_unreadable) and manifest.kind == "database" and is_directory:

@@ -26,7 +26,8 @@ def verify(stored: StoredManifest, request: VerifyRequest, store: StorageBackend
     can't be verified here, and StorageError if the store is down or refuses access.
     """
     started_at, manifest = datetime.now(UTC), stored.manifest
-    # A server already has roles and tablespaces, so a script with others can't be restored there. It is verified up to level archive.
+    # A script of globals or of a cluster makes roles and tablespaces, which a server may already have. So pgstow doesn't restore the script,
+    # and verifies it only up to level archive.
     of_server = manifest.kind != "database"
     if of_server and (request.proof.checksums or request.proof.assertions):
         notify(
@@ -56,7 +57,7 @@ def doubts(stored: StoredManifest) -> list[str]:
 
 
 def _tell_left(found: Verification, notify: Notify) -> None:
-    """Notify of a scratch database that could not be dropped, if another result decides the exit code."""
+    """Notify the user if a scratch database could not be dropped. Call this function unless DatabaseLeft is raised."""
     if found.proof and found.proof.left:
         notify(Notice(str(found.proof.left)))
 
@@ -97,7 +98,7 @@ def _verify_restore(
     except ObjectUnreadable:
         proof = Proof()  # the other objects are still read below
     found.proof = proof
-    # A restore shows that each file of a directory is whole, but not which tables the manifest of a stream should name.
+    # A restore checks each file of a directory. If the dump is a single file, a restore doesn't notice a table that the manifest lacks.
     is_directory = dump_format(found.manifest) == "directory"
     checked = [file.path for file in proof.restored.files] if proof.restored and is_directory else []
     if proof.restored:

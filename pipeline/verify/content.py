@@ -53,9 +53,9 @@ def compare_content(
 ) -> Comparison:
     """Compare each table of a restored database with its rows in the archive. Return the result.
 
-    A table that is dumped again is usually byte-identical, so its SHA-256 matches the manifest. If it differs, its rows may only have
-    another order, or be in another partition of the same table. pgstow then reads the archive from the store, and compares digests that
-    don't depend on the order. If a table can't be compared, notify the user. Memory holds a few rows at a time.
+    A table that is dumped again is usually byte-identical, so its SHA-256 matches the manifest. If the SHA-256 differs, the rows may
+    still be the same, but in another order or in another partition of the same table. pgstow then reads the archive from the store, and
+    compares digests that don't depend on the order. If a table can't be compared, notify the user. Memory holds a few rows at a time.
 
     ``programs`` has the folders in which to look for pg_restore; empty for the usual folders. Raises BackupDamaged if an object is damaged,
     ConnectionFailed, another PipelineError, or StorageError.

@@ -72,7 +72,8 @@ def check_objects(
             )
         if isinstance(outcome, str):
             tells = (
-                f" The backup's version is {stored.version}: pgstow verify --level bytes tells whether it still exists."
+                f" The backup needs the object's version {stored.version}: "
+                "pgstow verify --level bytes tells whether this version still exists."
             )
             check.problems.append(outcome + (tells if stored.version else ""))
         check.without_checksum += outcome in (_Evidence.NONE, _Evidence.LOST)

@@ -82,7 +82,7 @@ class Proof:
     hindrance: PipelineError | None = None
     """The error that ended the restore, if it is no evidence against the backup; None if there was no such error."""
     left: DatabaseLeft | None = None
-    """The error for which the scratch server still has the database; None if the database was dropped."""
+    """The error that kept pgstow from dropping the scratch database; None if there was no such error."""
 
     def describe(self) -> RestoreProof | None:
         """Return the result in the form of an attestation; None if the backup could not be restored."""
@@ -109,13 +109,13 @@ def prove(
     """Restore a backup of a database, check the restored database, and drop it. Return the result.
 
     - If the backup can't be restored, the result names the problem.
-    - If a server, role, extension or disk space is missing, this is no evidence against the backup. Before the restore begins, raise
-      PipelineError; after that, set the result's ``hindrance``.
+    - If the server or this machine is at fault, this is no evidence against the backup. If the restore fails because the server lacks
+      something that no backup contains, set the result's ``hindrance``. Otherwise, raise PipelineError.
     - If the scratch database can't be dropped, set the result's ``left``.
 
     ``programs`` has the folders in which to look for PostgreSQL's programs; empty for the usual folders. Raises InvalidRequest if
-    ``request.checksums`` is true and the manifest is too old for a comparison, another PipelineError if the backup can't be restored here,
-    or StorageError.
+    ``request.checksums`` is true but the manifest is too old for a comparison, another PipelineError if the server or this machine is at
+    fault, or StorageError.
     """
     if request.checksums:
         check_comparable(manifest)
@@ -192,7 +192,7 @@ def _options(archive: Archive, notify: Notify) -> RestoreOptions:
 
 def _is_shortage(failure: RestoreFailed, archive: Archive, target: Conninfo) -> bool:
     """True if the server lacks something that no backup contains. Raises ConnectionFailed."""
-    # pgstow's own session applies the database's settings, which depend on locales and libraries.
+    # pgstow applies the database's settings in its own session. The server refuses a setting if it lacks the locale or library for it.
     if isinstance(failure.__cause__, ConnectionFailed):
         return True
     versions = {extension.name: extension.version for extension in archive.manifest.source.extensions}

@@ -45,7 +45,7 @@ class Verification:
     unreadable: list[str] = field(default_factory=list)
     """One sentence for each object that the store failed to give, although it gave other objects."""
     replaced: list[str] = field(default_factory=list)
-    """One sentence for each overwritten or deleted object whose stored version is still undamaged."""
+    """One sentence for each overwritten or deleted object whose original version the store still has, undamaged."""
     proof: Proof | None = None
     """The result of the restore; None below level restore."""
     attestation: str | None = None

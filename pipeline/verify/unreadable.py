@@ -20,7 +20,8 @@ from storage_backends.versions import get_version
 MOST = 100
 """The number of unreadable objects after which pgstow doesn't try the backup's other objects."""
 _HURRY = 5.0  # seconds to retry each object after the first unreadable object, so that many objects don't each take --give-up-after
-_OTHERS = 3  # other backups to try one object of, if the store gives no object of the verified backup
+_OTHERS = 3
+"""The number of other backups. pgstow tries one object of each if the store gives no object of the verified backup."""
 
 _T = TypeVar("_T")
 

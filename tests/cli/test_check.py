@@ -24,7 +24,7 @@ def test_all_is_well(database: Database, store: Path) -> None:
 
 
 def test_a_problem_comes_with_its_remedy_and_the_exit_code(database: Database, store: Path) -> None:
-    """Escapes replace control characters in names, in statements that a person can copy."""
+    """A person can copy the proposed SQL: it writes control characters in names as escapes."""
     database.execute('CREATE ROLE lacking LOGIN; CREATE TABLE "a\nb" (); CREATE TABLE "\x1b[8m\\""c" ()')
     try:
         result = run_pgstow("check", make_conninfo(database.conninfo, user="lacking"), "--to", store, "--quiet")
@@ -45,7 +45,7 @@ def test_a_problem_comes_with_its_remedy_and_the_exit_code(database: Database, s
 
 
 def test_a_server_whose_clock_is_ahead(database: Database, store: Path) -> None:
-    """pgstow begins no backup, since no reader would believe it."""
+    """pgstow begins no backup, since other commands would reject a backup from the future."""
     an_hour_ago = ("faketime", "-f", "-1h")
     result = run_pgstow("check", database.conninfo, "--to", store, within=an_hour_ago)
     assert result.exit_code == 10, result

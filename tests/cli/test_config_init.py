@@ -114,7 +114,7 @@ def test_without_trying(path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ([], "The file needs a database"),
         (["service=shop"], "The backups need a store"),
         (["postgresql://me:hunter2@db1/shop", "--to", "/mnt"], "pgstow: The password must not be in the file"),
-        (["service=shop", "--to", "s3:bucket"], "is no path to pgstow"),
+        (["service=shop", "--to", "s3:bucket"], "a path can't begin with “s3:”"),
         (["service=shop", "--to", "s3://me:hunter2@bucket"], "redentials"),
         (["service=shop", "--to", "/mnt/\udcff"], "not UTF-8"),
         (["service=shop", "--to", "/mnt", "--to", "/mnt"], "the same url"),

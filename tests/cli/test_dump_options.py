@@ -23,7 +23,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "pg_dump-options.md").read_text("ut
 
 
 def rows_of(text: str) -> dict[str, str]:
-    """Return the cells behind the names of an option, by these names."""
+    """Return the rows of a page's tables of options: the first cell, which has an option's names, and the text of the cells after it."""
     return dict(re.findall(r"^\| (`-[^|]*`) \|(?: (.*))? \|$", text, re.MULTILINE))
 
 
@@ -50,7 +50,7 @@ def refused_row(name: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("row", [*map(supported_row, SUPPORTED), *map(refused_row, REFUSED)], ids=lambda row: row[0])
 def test_the_page_says_what_the_table_of_options_says(row: tuple[str, str]) -> None:
-    """But the page shows options as code."""
+    """The comparison leaves out backticks, since only the page shows options as code."""
     assert ROWS[row[0]].replace("`", "") == row[1].replace("`", ""), f"| {row[0]} | {row[1]} |"
 
 

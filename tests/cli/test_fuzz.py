@@ -1,7 +1,7 @@
 """No text in any option of any command, or in any key of pgstow.toml, leads to exit code 1, which means a bug.
 
-The tests find the options in the tree of commands, and the keys in the model, so they also try new ones. The other options are sensible, so
-that pgstow gets as far as possible with the odd one.
+The tests find the options in the tree of commands, and the keys in the model, so they also try new ones. A few options have odd values. The
+other options have sensible values, so that pgstow gets as far as possible.
 """
 
 import json
@@ -27,7 +27,7 @@ from pipeline.nightly.settings import Config
 from storage_backends import open_backend
 
 EXAMPLES = int(os.environ.get("PGSTOW_FUZZ", "2"))
-"""For each command. More of them find more: PGSTOW_FUZZ=1000."""
+"""The number of examples for each command. A longer search can find more: PGSTOW_FUZZ=1000."""
 FUZZ = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -46,9 +46,9 @@ ENVIRONMENT = {
     "STORAGE_EMULATOR_HOST": "http://127.0.0.1:9",
 }
 SILENT = frozenset({"yes", "help", "install_completion", "show_completion"})
-"""Options that aren't tried: the store is to stay as it is."""
+"""Options that aren't tried. ``--yes`` would change the store, and the others don't run the command."""
 AT_ONCE = {"spread": "0s", "give_up_after": "0", "retries": "0"}
-"""Options that would make the test wait."""
+"""Options that could make the test wait, each with the only value that the test gives it."""
 
 
 def _commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

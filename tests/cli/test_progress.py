@@ -121,7 +121,7 @@ def test_a_terminal_without_a_cursor_gets_lines(kind: str) -> None:
 def test_how_long_the_rest_takes_is_reckoned_from_the_step_alone(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A database may begin while another is half done. An attacker's manifest may name any size."""
+    """The dump of a database may begin while another dump is half done. An attacker's manifest may name any size."""
     now = 0.0
     monkeypatch.setattr("cli.progress.time", SimpleNamespace(monotonic=lambda: now))
     with show_progress(quiet=False) as notify:

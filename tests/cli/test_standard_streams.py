@@ -22,7 +22,7 @@ BROKEN = ("closed", "full", "unread")
 
 
 def run(*arguments: object, stdin: str = "", stdout: str = "", stderr: str = "") -> Result:
-    """Run pgstow with broken streams. Each argument says how a stream is broken."""
+    """Run pgstow with these arguments. ``stdin``, ``stdout`` and ``stderr`` say how a stream is broken, or are empty if it works."""
     redirections = {"closed": "{}>&-", "full": "{}>/dev/full"}
     shell = " ".join(
         redirections[how].format(number) for number, how in enumerate((stdin, stdout, stderr)) if how in redirections
@@ -51,7 +51,7 @@ def unread_pipe() -> Iterator[IO[str]]:
 
 @pytest.mark.parametrize("broken", BROKEN)
 def test_a_backup_is_made_whatever_becomes_of_messages(broken: str, database: Database, tmp_path: Path) -> None:
-    """The work also succeeds if all three streams are closed, so that other files and sockets could get their numbers."""
+    """The work also succeeds if all three streams are closed. Other files and sockets could then get the descriptors 0 to 2."""
     database.execute("CREATE TABLE t AS SELECT generate_series(1, 100) AS n")
     backup = ("backup", database.conninfo, "--to", tmp_path, "--statement-timeout", 60)
     made = run(*backup, stderr=broken)

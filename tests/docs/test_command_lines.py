@@ -16,7 +16,7 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
     if path.name not in {"CHANGELOG.md", "benchmarks.md"}
 )
-"""All pages but the history, and but the printed table of benchmarks, whose commands have variables where numbers belong."""
+"""All pages except the changelog, and except benchmarks.md, whose commands have variables in place of numbers."""
 _TYPED = ("sh", "console", "crontab", "ini")
 _BEFORE = re.compile(r"\w+=.*|--|--rm|!|if|while|then|do|time|env|sudo")
 """Words before the name of a program. After other words, ``pgstow`` is the name of a user, a package, a bucket …"""

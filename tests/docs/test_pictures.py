@@ -14,7 +14,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 VARYING = re.compile(
     r"\d{8}T\d{6}Z-[0-9a-f]{6}|justnow|\d+minutes?ago|\d[\d,.]*(?:h\d+m|m\d+s|[KMG]iB|[Bs])?",
 )
-"""IDs, ages, numbers, durations and sizes. Spaces are removed before."""
+"""IDs, ages, numbers, durations and sizes, in text without spaces."""
 
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.name)

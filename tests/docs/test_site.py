@@ -1,4 +1,4 @@
-"""The site is built without a warning, has every page, and leads nowhere that isn't there. Nor do the pages on GitHub."""
+"""The site is built without a warning, and has every page. No link is dead, in the site or in the pages on GitHub."""
 
 import re
 import shutil

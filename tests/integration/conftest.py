@@ -25,7 +25,7 @@ def _large_template(postgres: ThrowawayCluster) -> str:
 
 @pytest.fixture
 def large_database(make_database: DatabaseMaker, _large_template: str) -> Database:
-    """A new database whose dump has 24 MB, half of that when compressed: more than ``SMALL`` limits hold."""
+    """A new database whose dump has 24 MB, and 12 MB when compressed: more than the limits in ``SMALL`` hold."""
     return make_database(template=_large_template)
 
 
@@ -38,6 +38,6 @@ def s3(s3_bucket: StoreBucket) -> Iterator[FaultyStore]:
 
 @pytest.fixture
 def stuck_s3(s3: FaultyStore) -> FaultyStore:
-    """An S3 store that answers no PUT until its proxy's ``heal``; ``SMALL`` limits make pg_dump wait then."""
+    """An S3 store that answers no PUT until ``proxy.heal`` is called. With the limits in ``SMALL``, the spool fills, and pg_dump waits."""
     s3.proxy.fail(method="PUT", times=math.inf, with_=Fault.STALL)
     return s3

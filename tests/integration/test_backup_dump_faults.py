@@ -36,7 +36,7 @@ def run_backup(conninfo: str, store: object, spool_dir: Path, *more: object) -> 
 
 
 def slow_backup(conninfo: str, s3: FaultyStore, spool_dir: Path) -> list[object]:
-    """A command whose uploads the store may leave unanswered for a second before they are tried again."""
+    """Return a command that repeats an upload if the store doesn't answer within a second."""
     command: list[object] = ["backup", conninfo, "--to", s3.url, "--spool-dir", spool_dir, "--quiet"]
     return [*command, "-o", "read_timeout=1", *SMALL]
 
@@ -142,7 +142,7 @@ class TestIncomplete:
 
     @pytest.fixture
     def broken_pg_dump(self, tmp_path: Path) -> Path:
-        """A folder with a pg_dump that writes a whole archive elsewhere, and runs the script ``damage`` in it before it moves it."""
+        """A folder with a pg_dump that writes its archive elsewhere, runs the script ``damage`` in it, and moves the files into place."""
         real = find_program("pg_dump", at_least_major=12).path
         path = tmp_path / "bin" / "pg_dump"
         path.parent.mkdir()
@@ -154,7 +154,7 @@ class TestIncomplete:
             done
             {real} "$@" --file="$place.whole" || exit
             cd "$place.whole" && . {path.with_name("damage")} || exit
-            for file in *; do mv -- "$file" "$place" || exit; done  # of several, mv looks at each again where pgstow took it already
+            for file in *; do mv -- "$file" "$place" || exit; done  # mv of several files would look again at files that pgstow has taken
             """
         )
         path.chmod(0o755)

@@ -28,7 +28,7 @@ MIB = 1024 * 1024
 
 
 def peak_memory(process: "subprocess.Popen[str]") -> int:
-    """Bytes that were ever resident at once; 0 once it has ended."""
+    """Return the most memory that the process has used at any time, in bytes; 0 if the process has ended."""
     with suppress(OSError):
         for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -70,7 +70,7 @@ def test_large_objects_of_a_few_bytes(database: Database, stuck_s3: FaultyStore,
 
 
 def test_more_jobs_than_pieces_fit_the_spool(database: Database, s3: FaultyStore, spool_dir: Path) -> None:
-    """Two dozen files grow at once, each of less than a piece, and fill the spool together."""
+    """24 files grow at once, and fill the spool together. Each is smaller than a piece, the data of one zstd frame."""
     for number in range(24):
         database.execute(
             f"CREATE TABLE t{number} AS SELECT repeat(md5(i::text), 31) AS a FROM generate_series(1, 3000) AS i"

@@ -115,7 +115,7 @@ class TestLocks:
 
 
 class TestStatements:
-    """Those of pg_dump that run for long."""
+    """A statement of pg_dump runs for a long time."""
 
     def test_one_that_runs_too_long(self, large_database: Database, stuck_s3: FaultyStore, spool_dir: Path) -> None:
         result = run_pgstow(*slow_backup(large_database.conninfo, stuck_s3, spool_dir, "--statement-timeout", 1))
@@ -136,7 +136,7 @@ class TestStatements:
 
 
 def test_a_server_that_restarts_in_the_middle(stuck_s3: FaultyStore, spool_dir: Path) -> None:
-    """A crash of one of its processes makes it end all sessions, recover, and take new ones."""
+    """If one of the server's processes crashes, the server ends all sessions, recovers, and takes new sessions."""
     with ThrowawayCluster() as cluster:
         database = Database("postgres", cluster.conninfo())
         database.execute(FILL_LARGE)
@@ -173,14 +173,14 @@ def test_no_more_bytes_a_second_than_allowed(sample_database: Database, store: P
     seconds = time.monotonic() - begun
     assert result.exit_code == 0, result
     stored = json.loads(result.stdout)["totals"]["stored_size"]
-    assert stored > rate, "it makes a difference"
+    assert stored > rate, "the limit makes a difference"
     assert seconds >= stored / rate
 
     for command in (["verify"], ["restore", "--to-directory", store.parent / "archive"]):
         begun = time.monotonic()
         read = run_pgstow(*command, "--from", store, "--limit-rate", rate, "--nice", 1)
         assert read.exit_code == 0, read
-        assert time.monotonic() - begun >= (stored - 2 * 64 * 1024) / rate, "all but what verify has no need to read"
+        assert time.monotonic() - begun >= (stored - 2 * 64 * 1024) / rate, "restore doesn't read SHA256SUMS"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Backups where the kernel doesn't tell which files pg_dump has open, or tells it of other processes."""
+"""Backups where pgstow can't learn which files pg_dump has open: /proc is empty or shows other processes, or pg_dump is no child of pgstow."""
 
 import subprocess
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ CONTENT = "SELECT oid, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY oi
 
 @pytest.fixture
 def large_objects(database: Database) -> Database:
-    """A database with large objects of several pieces each, and with small ones."""
+    """A database with large objects of 8 MiB each, the default size of a piece, and with small large objects."""
     database.execute(
         f"SELECT lo_from_bytea(0, decode(repeat(md5(i::text), {8 * MIB} / 16), 'hex')) FROM generate_series(1, 6) AS i"
     )
@@ -49,7 +49,7 @@ def test_large_objects_come_back_whole(
 def test_a_pg_dump_that_is_no_child_of_pgstow(
     large_objects: Database, empty_target: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """As where it runs in a container: pgstow's child only waits for it, and has none of its files open."""
+    """pg_dump may run in a container. Then pgstow's child only waits for pg_dump, and has none of pg_dump's files open."""
     real = find_program("pg_dump", at_least_major=12).path
     path = tmp_path / "bin" / "pg_dump"
     path.parent.mkdir()

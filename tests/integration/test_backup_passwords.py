@@ -1,4 +1,4 @@
-"""A server that asks for a password: libpq's own ways to give one all work, and it is seen nowhere else."""
+"""A server that asks for a password. Each way in which libpq takes a password works, and the password is seen nowhere else."""
 
 import dataclasses
 import json
@@ -45,11 +45,11 @@ class GuardedServer:
 
     port: int
     administered: Database
-    """By its socket, as the superuser."""
+    """The same database through the server's socket, as the superuser."""
 
     @property
     def conninfo(self) -> str:
-        """Without the password."""
+        """The connection string without the password."""
         return f"host=127.0.0.1 port={self.port} user=keeper dbname=kept"
 
 
@@ -115,7 +115,7 @@ def test_every_way_to_give_a_password(guarded: GuardedServer, tmp_path: Path, sp
 
 
 def test_the_connection_strings_password_is_the_one(guarded: GuardedServer, tmp_path: Path, spool_dir: Path) -> None:
-    """For pgstow's own session and for pg_dump, whatever else is in the environment."""
+    """pgstow's own session and pg_dump both use this password, even if the environment has another password."""
     result = backup(f"{guarded.conninfo} password='{QUOTED}'", tmp_path / "store", spool_dir, PGPASSWORD="another's")
     assert (result.exit_code, result.stderr) == (0, "")
 
@@ -125,7 +125,7 @@ def test_secrets_that_a_command_line_would_show(guarded: GuardedServer, tmp_path
         key = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY="
         result = backup(f"{guarded.administered.conninfo} {secret}={key}", tmp_path / "store", spool_dir)
         if "libpq does not understand the connection string" in result.stderr:
-            continue  # a libpq that doesn't know it shows nothing
+            continue  # this libpq refuses the parameter, so no program gets the secret
         assert_one_sentence(result, 2, secret)
         assert_unseen(key, result, tmp_path / "store")
 
@@ -158,7 +158,7 @@ def test_what_libpq_does_not_understand_is_not_repeated(tmp_path: Path, spool_di
 def test_a_password_is_on_no_command_line_and_in_no_log(
     guarded: GuardedServer, tmp_path: Path, spool_dir: Path, debug: tuple[str, ...]
 ) -> None:
-    """Looked for while pg_dump waits for a table that somebody else has locked."""
+    """The test looks for the password while pg_dump waits for a table that another session has locked."""
     conninfo = f"{guarded.conninfo} password='{QUOTED}'"
     command = ["backup", conninfo, "--to", tmp_path / "store", "--spool-dir", spool_dir]
     with (
@@ -193,14 +193,14 @@ def waiting_dumps(guarded: GuardedServer) -> list[tuple]:
 
 
 def assert_unseen(secret: str, result: Result, store: Path) -> None:
-    """It stands neither in what was said nor in what was stored."""
+    """Assert that the secret is neither in pgstow's output nor in the store."""
     assert secret not in result.stdout + result.stderr
     for path in store.rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes()
 
 
 class Secrets:
-    """Words that stand where secrets stand, and a watch over the command lines of all processes for them."""
+    """Random words that the test uses as secrets. In a ``with`` block, a thread looks for them in the command lines of all processes."""
 
     def __init__(self) -> None:
         self.words: dict[str, str] = {}
@@ -230,14 +230,14 @@ class Secrets:
 
     @property
     def shown(self) -> set[str]:
-        """Where those stood that a command line had in it."""
+        """The places whose words a command line contained."""
         return self._shown
 
 
 def test_no_secret_leaves_its_place_in_a_whole_night(
     guarded: GuardedServer, s3_bucket: StoreBucket, spool_dir: Path, tmp_path: Path
 ) -> None:
-    """Good and failed backups, proofs, hooks and pings, with --debug."""
+    """The night has good and failed backups, proofs, hooks and pings, and runs with --debug."""
     planted, config, textfile = Secrets(), tmp_path / "pgstow.toml", tmp_path / "pgstow.prom"
     with planted:
         guarded.administered.execute(f"ALTER ROLE keeper PASSWORD '{planted['password']}'")
@@ -274,7 +274,7 @@ def test_no_secret_leaves_its_place_in_a_whole_night(
         told = tmp_path / "told"
         command = ["--debug", "run", "--config", config, "--log-format", "json", "--json"]
         result = run_pgstow(*command, env={**env, "OUT": str(told)})
-        assert result.exit_code == BAD_INPUT  # of the client's key
+        assert result.exit_code == BAD_INPUT  # the database client_key has a secret that pgstow refuses
         good = {one["database"]: one["good"] for one in json.loads(result.stdout)["backups"]}
         assert {database for database, fine in good.items() if fine} == {"uri", "file"}
         assert "Traceback" in result.stderr

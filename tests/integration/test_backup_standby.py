@@ -34,7 +34,7 @@ LOCKS = ("ALTER TABLE large ADD COLUMN note text; ALTER TABLE large DROP COLUMN 
 
 
 class StandbyDatabase(Database):
-    """Whose queries recovery may cancel too. They are asked again."""
+    """A database on a standby. Recovery may also cancel the tests' own queries, so ``fetch`` repeats a cancelled query."""
 
     def fetch(self, query: str) -> list[tuple]:
         answers: list[list[tuple]] = []
@@ -50,7 +50,7 @@ class StandbyDatabase(Database):
 
 @pytest.fixture(scope="module")
 def primary_cluster() -> Iterator[ThrowawayCluster]:
-    with ThrowawayCluster(settings={"autovacuum": "off"}) as cluster:  # which might hold back our own
+    with ThrowawayCluster(settings={"autovacuum": "off"}) as cluster:  # it might hold back the tests' VACUUM
         with closing(psycopg.connect(cluster.conninfo(), autocommit=True)) as connection:
             connection.execute(FILL_LARGE.encode())
         yield cluster
@@ -63,7 +63,7 @@ def primary(primary_cluster: ThrowawayCluster) -> Database:
 
 @pytest.fixture(scope="module")
 def standby(primary_cluster: ThrowawayCluster) -> Iterator[Database]:
-    """Which waits for no query of its clients."""
+    """A standby of the primary. Its recovery waits for no client's query."""
     with Standby(primary_cluster, settings={"max_standby_streaming_delay": "0"}) as cluster:
         yield StandbyDatabase("postgres", cluster.conninfo())
 
@@ -74,9 +74,9 @@ def slow_backup(database: Database, s3: FaultyStore, spool_dir: Path, *more: obj
 
 
 def provoke(primary: Database, standby: Database, statements: tuple[str, ...]) -> None:
-    """Make the standby choose between recovery and the sessions of a dump, until it has begun to end them, one after another.
+    """Bring the standby's recovery into conflict with the sessions of a dump. Return once recovery waits for a session, or has ended one.
 
-    It waits for one that can't be ended while its client takes no data.
+    While a session's client takes no data, the standby can't end the session, and recovery waits.
     """
     before = len(sessions(standby))
     for statement in statements:
@@ -87,7 +87,7 @@ def provoke(primary: Database, standby: Database, statements: tuple[str, ...]) -
 
 
 def recovery_waits(standby: Database) -> bool:
-    """Whether the standby's startup process says so in its title."""
+    """True if the title of the standby's startup process says that recovery waits."""
     [(process,)] = standby.fetch("SELECT pid FROM pg_stat_activity WHERE backend_type = 'startup'")
     return b"waiting" in Path(f"/proc/{process}/cmdline").read_bytes()
 
@@ -168,7 +168,7 @@ def unlogged(primary_cluster: ThrowawayCluster, primary: Database, standby: Data
 def test_what_a_standby_does_not_have_is_told(
     unlogged: StandbyDatabase, primary_cluster: ThrowawayCluster, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """pg_dump leaves out the rows of unlogged tables there, and says nothing. The backup is as good as it can be, and not partial."""
+    """On a standby, pg_dump silently leaves out the rows of unlogged tables. The backup is as good as it can be there, so it isn't partial."""
     store, both = tmp_path / "store", ['public."Sess ion"', "public.cache"]
     where = ("--to", store, "--spool-dir", spool_dir)
     examined = json.loads(run_pgstow("check", unlogged.conninfo, *where, "--json").stdout)

@@ -33,17 +33,17 @@ Moment = Callable[[FaultyStore, Path], None]
 
 
 def at_once(s3: FaultyStore, spool_dir: Path) -> None:
-    """As soon as it does anything that could be left."""
+    """Wait until pgstow has put something into the spool folder, which it could leave behind."""
     wait_until(lambda: list(spool_dir.iterdir()), "pgstow has begun")
 
 
 def while_dumping(s3: FaultyStore, spool_dir: Path) -> None:
-    """When pg_dump has been started."""
+    """Wait until pg_dump has been started."""
     wait_until(lambda: dumps(spool_dir), "pg_dump runs")
 
 
 def after_puts(count: int) -> Moment:
-    """When so many objects have been sent."""
+    """Return a function that waits until pgstow has sent this number of objects."""
 
     def moment(s3: FaultyStore, spool_dir: Path) -> None:
         wait_until(lambda: s3.proxy.count("PUT") >= count, f"{count} PUTs")
@@ -53,12 +53,12 @@ def after_puts(count: int) -> Moment:
 
 
 def while_paused(s3: FaultyStore, spool_dir: Path) -> None:
-    """When the store answers no more, the spool is full and pg_dump stopped."""
+    """Wait until pg_dump is stopped, since the store answers no more and the spool is full."""
     wait_for_backpressure(spool_dir)
 
 
 def while_committing(s3: FaultyStore, spool_dir: Path) -> None:
-    """When the manifest is on its way, which the store has not answered."""
+    """Wait until pgstow has sent the manifest. The store doesn't answer yet."""
     wait_until(lambda: s3.proxy.count("PUT", "manifests/"), "the manifest is sent")
 
 
@@ -66,12 +66,12 @@ PREPARED: dict[Moment, dict[str, Any]] = {
     while_paused: {"times": math.inf},
     while_committing: {"path": "manifests/"},
 }
-"""The PUTs that the store doesn't answer, so that the moment comes."""
+"""For each moment that comes only if the store stalls: the PUTs that the store doesn't answer."""
 
 
 @contextmanager
 def backup_at(moment: Moment, database: Database, s3: FaultyStore, spool_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """A backup that has come to this moment."""
+    """Run a backup. Yield its process when the backup has come to this moment."""
     if moment in PREPARED:
         s3.proxy.fail(method="PUT", with_=Fault.STALL, **PREPARED[moment])
     what = ("--table", "small") if moment is while_committing else ()
@@ -93,7 +93,7 @@ def backup_at(moment: Moment, database: Database, s3: FaultyStore, spool_dir: Pa
 
 
 def assert_clean(s3: FaultyStore, database: Database, spool_dir: Path) -> None:
-    """Nothing runs, nothing is left, and what the store shows is whole."""
+    """Assert that no process runs, that no file is left, and that every backup in the store is whole."""
     wait_until(lambda: not dumps(spool_dir), "pg_dump is gone")
     s3.proxy.heal()
     assert_nothing_left(spool_dir, database, s3.bucket.url)
@@ -137,7 +137,7 @@ def test_a_stop_leaves_no_temporary_file_in_a_folder(large_database: Database, s
 
 def test_a_second_signal_does_not_disturb_the_stop(large_database: Database, s3: FaultyStore, spool_dir: Path) -> None:
     with backup_at(while_paused, large_database, s3, spool_dir) as process:
-        for number in (signal.SIGINT, signal.SIGTERM):  # of several that have come, the lowest is handled first
+        for number in (signal.SIGINT, signal.SIGTERM):  # if both signals are pending, the lower number is handled first
             process.send_signal(number)
         result = finish(process, PATIENCE)
     assert_one_sentence(result, 128 + signal.SIGINT, STOPPED)
@@ -145,7 +145,7 @@ def test_a_second_signal_does_not_disturb_the_stop(large_database: Database, s3:
 
 
 def test_a_signal_that_was_ignored_before_stays_so(sample_database: Database, spool_dir: Path, tmp_path: Path) -> None:
-    """As nohup arranges it."""
+    """nohup starts a program that ignores SIGHUP."""
     (tmp_path / "store").mkdir()
     command = ["nohup", PGSTOW, "backup", sample_database.conninfo, "--to", tmp_path / "store", "--quiet"]
     with (

@@ -1,4 +1,4 @@
-"""A store that fails while a backup is written to it: what may pass is waited for, and the rest ends with nothing that looks whole."""
+"""A store that fails during a backup. pgstow retries after a fault that may pass. Any other fault ends the backup, and no manifest is left."""
 
 import math
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_what_passes_is_waited_for(sample_database: Database, s3: FaultyStore, s
         *(Fault.INTERNAL_ERROR, Fault.SLOW_DOWN, Fault.RESET, Fault.RESET_AFTER),
         *(Fault.ERROR_IN_200, Fault.TRUNCATE),
     ]
-    # A HEAD's answer has no body, and so no error document; any other request may meet any fault, in whatever order they come.
+    # The answer to a HEAD has no body, so it can't carry every fault. Any other request can, whatever the order of the requests.
     with_a_body = "(?!HEAD).*"
     for number, fault in enumerate(faults):
         s3.proxy.fail(with_=fault, method=with_a_body, skip=1 + 2 * number)
@@ -113,7 +113,7 @@ def test_a_manifest_before_that_cannot_be_read_costs_no_backup(
     s3.proxy.fail(with_=Fault.ERROR_IN_200, method="GET", path=r"\.json", times=math.inf)
     result = run_backup(sample_database, s3.url, spool_dir, "--give-up-after", "0.1")
     assert result.exit_code == 0
-    assert "The manifest names no previous backup" in result.stderr
+    assert "The new manifest names no previous backup" in result.stderr
     s3.proxy.heal()
     assert len(committed_backups(s3.bucket.url)) == 2
 
@@ -134,7 +134,7 @@ def test_a_folder_that_may_not_be_written(sample_database: Database, spool_dir: 
 def test_a_folder_that_is_missing_is_made_only_if_that_is_said(
     database: Database, spool_dir: Path, tmp_path: Path
 ) -> None:
-    """It may be the place of a disk that isn't mounted: a backup there would fill another disk, and be missed later."""
+    """The folder may be the mount point of a disk that isn't mounted. A backup there would fill another disk, and be missed later."""
     folder = tmp_path / "mnt" / "nas"
     for asked in (str(folder), folder.as_uri()):
         assert_one_sentence(run_backup(database, asked, spool_dir), STORE, f"no folder {folder}: .*--create-store")
@@ -188,7 +188,7 @@ def slow_command(database: Database, s3: FaultyStore, spool_dir: Path) -> list[o
 def test_a_second_backup_of_the_same_database_is_refused(
     sample_database: Database, s3: FaultyStore, spool_dir: Path, tmp_path: Path
 ) -> None:
-    """Until the first one is committed."""
+    """The second backup is refused until the first backup is committed."""
     s3.proxy.fail(with_=Fault.STALL, method="PUT", path="manifests/", times=math.inf)
     with start_pgstow(*slow_command(sample_database, s3, spool_dir)) as first:
         wait_until(lambda: s3.proxy.count("PUT", "manifests/"), "the first one sends its manifest")
@@ -239,7 +239,7 @@ def test_what_the_store_fails_to_read_is_neither_damaged_nor_missing(
     before = s3.keys
     quick = ("--from", s3.url, "--give-up-after", "0.1")
     for level in ("objects", "bytes", "archive"):
-        # MinIO answers HEAD with 200 where the key of an object is lost; so does level objects, which reads nothing.
+        # If an object's encryption key is lost, MinIO fails GETs only. Level objects sends HEADs only, so there, HEADs fail too.
         s3.proxy.fail(with_=answer, method="GET" if level != "objects" else "GET|HEAD", path="/data/", times=math.inf)
         result = run_pgstow("verify", *quick, "--level", level, "--attest", "--quiet")
         assert_one_sentence(result, STORE, "/data/")

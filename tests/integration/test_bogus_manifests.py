@@ -1,4 +1,4 @@
-"""Manifests that a writer of the bucket made up: named, kept, and believed by no command."""
+"""Manifests that a writer of the bucket made up. Commands name and keep these manifests, but don't believe them."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def test_a_copied_folder_with_older_times_says_what_changed_them(stored_sample: 
     assert_one_sentence(
         run_pgstow("show", "--from", stored_sample.folder),
         NOT_FOUND,
-        "stored at 1970-01-01 00:00:00Z by the store's clock, unless a copy of the store changed that time",
+        "stored at 1970-01-01 00:00:00Z by the store's clock, unless copying the store changed the time when it was stored",
     )
     os.utime(manifest)
     assert run_pgstow("show", "--from", stored_sample.folder).exit_code == 0
@@ -121,7 +121,7 @@ def test_odd_names_in_a_folder_stop_no_command(stored_sample: StoredSample) -> N
 
 
 class BehindTheTimes(LocalBackend):
-    """A store whose clock is an hour behind this machine's, or this machine's an hour ahead."""
+    """A store whose clock is an hour behind this machine's clock. Either clock may be the wrong one."""
 
     def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
         info = super().put(key, body, sha256=sha256)

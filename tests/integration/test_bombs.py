@@ -34,7 +34,7 @@ from storage_backends import StorageBackend
 MIB = 1024 * 1024
 BOMB_SIZE = 600 * MIB
 MOST = 64 * MIB
-"""Bytes of memory that a reader may take of a backup of 2 MiB."""
+"""The bytes of memory that a reader may use for a backup of 2 MiB."""
 
 
 def bomb() -> bytes:
@@ -52,7 +52,10 @@ def body() -> bytes:
 
 
 def plant(stored: StoredSample, path: str, body: bytes, size: int, length: int | None = None) -> None:
-    """Have a file of the archive lie in an object of the body, and claim so many bytes."""
+    """Store ``body`` as an object, and change the manifest to say that this object holds the file ``path``.
+
+    In the manifest, the file has ``size`` bytes, and the object has ``length`` bytes. Without ``length``, the object's size is true.
+    """
 
     def change(content: dict[str, Any]) -> None:
         [file] = [file for file in content["files"] if file["path"] == path]

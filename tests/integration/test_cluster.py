@@ -41,7 +41,7 @@ CLUSTER = ("--cluster", "prod")
 
 
 def dump_all(cluster: ThrowawayCluster) -> list[str]:
-    """All of a server as pg_dumpall tells it, without what differs between two runs of it."""
+    """Return the lines in which pg_dumpall writes a whole server, without the lines that differ between two runs."""
     command = [cluster.bin_dir / "pg_dumpall", "-d", cluster.conninfo()]
     dumped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return [line for line in dumped.splitlines() if line and not line.startswith(("--", "\\restrict", "\\unrestrict"))]
@@ -61,7 +61,7 @@ def target() -> Iterator[ThrowawayCluster]:
 
 @pytest.fixture
 def german_target() -> Iterator[ThrowawayCluster]:
-    """A server whose messages are in German, where its package has them in German."""
+    """A server whose messages are in German, if its package has the German translation."""
     with server_with_locales("de_DE", lc_messages="de_DE.UTF-8") as cluster:
         yield cluster
 
@@ -73,10 +73,10 @@ def execute(cluster: ThrowawayCluster, database: str, *statements: str) -> None:
 
 
 def give_to_server(cluster: ThrowawayCluster, folder: Path) -> None:
-    """Let the user that the server runs as write there."""
+    """Make the server's user the owner of the folder, so that the server can write to it."""
     [(data,)] = Database("postgres", cluster.conninfo()).fetch("SHOW data_directory")
     status = Path(data).stat()
-    os.chown(folder, status.st_uid, status.st_gid)  # where root runs the tests, that user has no name
+    os.chown(folder, status.st_uid, status.st_gid)  # if root runs the tests, the server's user has no name
 
 
 def furnish(cluster: ThrowawayCluster) -> None:
@@ -141,7 +141,7 @@ def listed(store: Path) -> dict[str, list[dict]]:
 
 
 class ReadOnce(LocalBackend):
-    """Refuses to give a manifest again: somebody may have swapped it since it was checked."""
+    """A store that replaces each manifest after it is read, as an attacker could. A command that reads a manifest twice fails."""
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         data = super().get(key, offset=offset, length=length, at_most=at_most)
@@ -240,7 +240,7 @@ class TestScript:
     def test_an_error_ends_it(
         self, source: ThrowawayCluster, german_target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
     ) -> None:
-        """Any but that a role is there."""
+        """Any error ends the restore, except that a role already exists."""
         target = german_target
         furnish(source)
         assert back_up(source, tmp_path / "store", spool_dir, "--format", "plain").exit_code == 0
@@ -318,12 +318,12 @@ def test_a_tablespace_that_has_no_place_is_told(
 def test_a_database_that_fails_keeps_no_other_from_it(
     source: ThrowawayCluster, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """And there is no record of the whole, which would say that all is there."""
+    """The other databases are backed up, but pgstow writes no cluster manifest, which would say that the backup is complete."""
     furnish(source)
     execute(source, "postgres", 'CREATE ROLE keeper LOGIN; GRANT pg_read_all_data TO keeper; GRANT "Re ader" TO keeper')
     execute(source, "shop", "SELECT lo_unlink(oid) FROM pg_largeobject_metadata")
     execute(source, "odd / n@me", "ALTER TABLE t ENABLE ROW LEVEL SECURITY")
-    # Its name is in LATIN1, as this database is.
+    # This session is in shop, so the server stores the name of the new database in shop's encoding, LATIN1.
     execute(source, "shop", "SET client_encoding = 'UTF8'", 'CREATE DATABASE "café" TEMPLATE template0')
     where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, *CLUSTER, "-q")
     result = run_pgstow("backup", make_conninfo(source.conninfo(), user="keeper"), "-A", *where)
@@ -368,7 +368,7 @@ def test_nor_does_a_bug_keep_another_from_it(
 def test_stores_that_refuse_a_database_let_end_what_has_begun(
     furnished: ThrowawayCluster, tmp_path: Path, spool_dir: Path, refused: list[str]
 ) -> None:
-    """Each store another one. Nothing goes on unseen after the command has ended, or, in pgstow run, while the next is backed up."""
+    """Each store refuses another database. The command waits for the backups that have begun, so none runs beside pgstow run's next backup."""
     stores = [tmp_path / f"store of all but {name}" for name in refused]
     for name, store in zip(refused, stores, strict=True):
         (store / "data" / "prod").mkdir(parents=True)
@@ -380,7 +380,7 @@ def test_stores_that_refuse_a_database_let_end_what_has_begun(
         with start_pgstow("backup", furnished.conninfo(), "--all-databases", *to, *where) as process:
             wait_until(lambda: list(stores[0].rglob("manifests/prod/odd*/*.json")), "another one is done")
             with pytest.raises(subprocess.TimeoutExpired):
-                process.wait(5)  # what is abandoned gets a second
+                process.wait(5)  # if the backup were abandoned, pgstow would end after a second
             holder.rollback()
             result = finish(process)
     assert result.exit_code == 6, result
@@ -393,7 +393,7 @@ def test_stores_that_refuse_a_database_let_end_what_has_begun(
 def test_a_store_that_refuses_ends_it(
     furnished: ThrowawayCluster, s3: FaultyStore, spool_dir: Path, at_once: int
 ) -> None:
-    """It would refuse the other databases too; and what is stored is never taken for the whole."""
+    """The store would refuse the other databases too. pgstow writes no cluster manifest, so nobody takes the backup for complete."""
     s3.proxy.fail(method="PUT", path="/data/prod/shop/", with_=Fault.FORBIDDEN, times=math.inf)
     where = ("--to", s3.url, "--spool-dir", spool_dir, *CLUSTER, "-q", "--databases-at-once", at_once)
     assert_one_sentence(
@@ -515,18 +515,18 @@ def test_a_person_reads_what_was_found_of_the_whole(whole: Path, spool_dir: Path
     assert (result.exit_code, result.stderr) == (0, "")
     *members, last = result.stdout.splitlines()
     assert len(members) == 5
-    assert last == f"prod/@cluster {record['backup_id']} is good: all of its 5 backups are."
+    assert last == f"prod/@cluster {record['backup_id']} is good: all of its backups (5) are good."
     assert not (whole / "attestations").exists()
 
 
 def test_a_member_that_is_damaged_and_one_that_is_another(whole: Path, spool_dir: Path) -> None:
-    """It goes on to the others, and attests each that it could look at, and the whole."""
+    """verify goes on to the other backups. It attests each backup that it could examine, and the cluster backup."""
     object_ = min((whole / "data/prod/shop").rglob("pack-*"))
     object_.write_bytes(object_.read_bytes()[:-1])
     [manifest] = (whole / "manifests/prod/postgres").iterdir()
     changed = json.loads(manifest.read_bytes())
     changed["tool"] = "another"
-    manifest.write_bytes(canonical(changed))  # in order by itself
+    manifest.write_bytes(canonical(changed))  # the manifest is valid by itself
     (whole / "manifests/prod/template1" / listed(whole)["template1"][0]["backup_id"]).with_suffix(".json").unlink()
 
     code, found = verify(whole, spool_dir, "--attest")
@@ -546,7 +546,7 @@ def test_a_member_that_is_damaged_and_one_that_is_another(whole: Path, spool_dir
     assert record["proven"]["good"] is False
 
     result = run_pgstow("verify", "--from", whole, "--database", "@cluster", "-q", "--spool-dir", spool_dir)
-    assert result.stdout.splitlines()[-1].endswith("is NOT GOOD: not all of its 5 backups are.")
+    assert result.stdout.splitlines()[-1].endswith("is NOT GOOD: not all of its backups (5) are good.")
 
 
 def test_a_member_that_cannot_be_tried_says_nothing_of_the_whole(
@@ -564,7 +564,7 @@ def test_a_member_that_cannot_be_tried_says_nothing_of_the_whole(
 def test_passwords_are_left_out_where_they_may_not_be_read(
     source: ThrowawayCluster, target: ThrowawayCluster, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """As on managed services."""
+    """On managed services, roles usually may not read passwords."""
     furnish(source)
     execute(source, "postgres", "CREATE ROLE humble LOGIN")
     where = ("--to", tmp_path / "store", "--spool-dir", spool_dir, *CLUSTER, "-q")

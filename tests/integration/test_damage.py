@@ -69,7 +69,7 @@ Damage = Callable[[Path, Path], None]
 
 
 def damaged_keys(stored: StoredSample, damage: Damage, victim: str) -> set[str]:
-    """Damage an object in the middle of the largest table, or a pack of small files; the keys of what is not as it was."""
+    """Damage an object in the middle of the largest table, or a pack of small files. Return the keys of the damaged objects."""
     slices = stored.objects_of("telemetry.reading")
     pack = next(thing for thing in stored.manifest.objects if "/pack-" in thing.key)
     hurt, other = (slices[1] if victim == "slice" else pack), slices[0]
@@ -91,7 +91,7 @@ def check(
 
 
 class Swapped(LocalBackend):
-    """Somebody puts another manifest in the place of the backup's, once that was read."""
+    """A store in which somebody replaces the backup's manifest as soon as it has been read."""
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         data = super().get(key, offset=offset, length=length, at_most=at_most)
@@ -103,7 +103,7 @@ class Swapped(LocalBackend):
 
 
 def named(problems: list[str]) -> set[str]:
-    """The keys of objects that the sentences name."""
+    """Return the keys of the objects that the sentences name."""
     return {found for problem in problems for found in re.findall(r"data/\S+?\.zst", problem)}
 
 
@@ -138,7 +138,7 @@ def test_verify_names_what_is_damaged(
 
     assert named(found.problems) == keys
     assert all("\n" not in problem and problem.endswith(".") for problem in found.problems)
-    if level in (Level.OBJECTS, Level.BYTES):  # the others name the files in them too, each in a sentence of its own
+    if level in (Level.OBJECTS, Level.BYTES):  # other levels also name files, in more sentences
         assert len(found.problems) == len(keys)
 
 
@@ -159,7 +159,7 @@ def test_verify_goes_on_to_the_end_and_lists_every_problem(
 
 
 class LosingStore(LocalBackend):
-    """Fails to give one object, as a disk with a bad sector does, and gives all others."""
+    """A store that can't read one object, like a disk with a bad sector. It can read all other objects."""
 
     lost = ""
 
@@ -203,7 +203,7 @@ def test_the_list_of_checksums_is_verified_too(stored_sample: StoredSample, spoo
 
 
 class ForgetfulStore(LocalBackend):
-    """A store that goes on reporting what it once received, whatever has become of it: as clouds do."""
+    """A store that goes on reporting an object as it was received, even if its bytes have changed since, as cloud stores do."""
 
     reported: Mapping[str, ObjectInfo] = {}
 
@@ -212,7 +212,7 @@ class ForgetfulStore(LocalBackend):
 
 
 def test_objects_is_what_the_store_reports_and_no_more(stored_sample: StoredSample, spool_dir: Path) -> None:
-    """Why the level is not called more than it is: bytes that rot under the store's own record show only when read."""
+    """At the level ``objects``, pgstow checks only what the store reports. If stored bytes have rotted, only reading them shows it."""
     store = ForgetfulStore(stored_sample.folder)
     store.reported = {thing.key: stored_sample.store.head(thing.key) for thing in stored_sample.manifest.objects}
     keys = damaged_keys(stored_sample, flip, "slice")
@@ -406,7 +406,7 @@ def pretty(folder: Path) -> None:
 
 
 def move(folder: Path) -> None:
-    """To another database's name, as if it were a backup of that."""
+    """Move the manifest to another database's folder, as if it were a backup of that database."""
     [path] = (folder / "manifests").rglob("*.json")
     other = path.parent.with_name("other")
     shutil.move(path.parent, other)
@@ -471,7 +471,7 @@ def test_a_manifest_that_is_not_in_order_is_refused_by_every_command(
 def test_the_newest_backup_being_damaged_does_not_bring_an_older_one_back_unasked(
     stored_sample: StoredSample, sample_database: Database, empty_target: Database
 ) -> None:
-    """``latest`` is the latest: an older one is another moment, which a person has to choose."""
+    """``latest`` is always the newest backup. An older backup has older data, so a person has to choose it."""
     options = ("--to", stored_sample.folder, "--cluster", "prod", "-q")
     source = stored_sample.source
     older = stored_sample.manifest.backup_id

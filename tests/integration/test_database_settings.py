@@ -1,4 +1,4 @@
-"""A restore has the settings of the database before anything depends on them, and reads what it is given as it was written."""
+"""A restore applies the database's settings before anything depends on them. It reads each value in the format in which it was written."""
 
 import json
 import subprocess
@@ -55,7 +55,7 @@ LAST = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ThrowawayCluster]:
-    """One that knows es_AR, in which 19.99 is 19,99."""
+    """A server that knows the locale es_AR, which writes 19.99 as 19,99."""
     with server_with_locales("es_AR") as cluster:
         yield cluster
 
@@ -84,7 +84,7 @@ def configured(server: ThrowawayCluster) -> Database:
 
 @pytest.fixture(scope="module")
 def store(configured: Database, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A backup of that, in the directory format."""
+    """A store with a backup of the configured database, in the directory format."""
     store = tmp_path_factory.mktemp("store")
     made = run_pgstow("backup", configured.conninfo, "--to", store, "-q")
     assert (made.exit_code, made.stderr) == (0, "")
@@ -184,7 +184,7 @@ def test_a_materialized_view_whose_rows_another_plan_orders_otherwise(
 def test_money_is_read_in_the_format_in_which_it_was_written(
     server: ThrowawayCluster, postgres: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, format_: str
 ) -> None:
-    """The format is a role's or a server's, and no dump says it. A server that doesn't know it is told so, where there is money."""
+    """A role or a server may set the format of money, and no dump names it. pgstow refuses a server that lacks the locale of this format."""
     name = f"money_{format_}"
     database = make(server, name)
     argentine = make_conninfo(database.conninfo, options="-c lc_monetary=es_AR.UTF-8")
@@ -218,7 +218,7 @@ def test_money_is_read_in_the_format_in_which_it_was_written(
 def test_money_whose_type_is_not_among_what_is_restored(
     server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, *, partial: bool
 ) -> None:
-    """A table's definition names the domain that money hides behind, and its rows name nothing."""
+    """The type of a column may be a domain of money. The table's definition names the domain, and the entry of its rows names no type."""
     name = f"hidden_{partial}".lower()
     argentine = make_conninfo(make(server, name).conninfo, options="-c lc_monetary=es_AR.UTF-8")
     database = Database(name, argentine)
@@ -350,7 +350,7 @@ def argentine() -> Iterator[ThrowawayCluster]:
 def test_a_whole_server(
     argentine: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, format_: str
 ) -> None:
-    """Stock programs can't restore a database that is read-only, nor read the NULL of an array under its own ``array_nulls``."""
+    """Stock programs can't restore a read-only database. They also can't read a NULL in an array if the database turns off ``array_nulls``."""
     made = pgstow("backup", argentine.conninfo(), "--all-databases", "--format", format_, "--to", tmp_path)
     assert (made.exit_code, made.stderr) == (0, "")
     with server_with_locales("es_AR") as new:

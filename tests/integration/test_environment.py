@@ -31,7 +31,7 @@ OF_PRINTING = {
     "TERM": "xterm-unwanted",
     "COLUMNS": "40",
 }
-"""Variables that change what programs print. pgstow reads that."""
+"""Variables that change the output of programs. pgstow reads this output, so no program gets them."""
 WANTED = {"PGAPPNAME": "wanted", "TZ": "Asia/Tokyo"}
 OF_ANOTHER_SERVER = {
     "PGHOSTADDR": "127.0.0.9",
@@ -82,6 +82,6 @@ def test_no_program_gets_a_secret(database: Database, tattlers: Path, tmp_path: 
         assert not [line for line in found.splitlines() if any(secret in line for secret in SECRETS.values())], name
         assert not [line for line in found.splitlines() if line.partition("=")[0] in OF_PRINTING], name
         assert "LC_MESSAGES=C\n" in found
-        # A server of pgstow's own is no place for another one's password, and isn't reached by another one's settings.
+        # Only pg_dump connects to the given server. The others use pgstow's own server, and get no password or setting of another server.
         assert ("PGAPPNAME=wanted" in found) == (name == "pg_dump"), name
         assert ("secret-of-a-server" in found) == (name == "pg_dump"), name

@@ -13,7 +13,7 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 
 
 def lines_of(script: str) -> list[str]:
-    """Without what differs between two runs of pg_restore."""
+    """Return the script's lines without those that differ between two runs of pg_restore."""
     return [line for line in script.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 
 
@@ -83,7 +83,7 @@ def test_roles_and_tablespaces(postgres: ThrowawayCluster, tmp_path: Path, spool
 
 
 def test_what_is_no_file_stays_what_it_is(stored_sample: StoredSample, tmp_path: Path) -> None:
-    """Root could put a file in the place of /dev/null."""
+    """pgstow renames a finished file to its name. If root runs pgstow, a rename could replace a device such as /dev/null."""
     device = tmp_path / "full"
     subprocess.run(["mknod", device, "c", "1", "7"], check=False, capture_output=True)
     if not device.exists():

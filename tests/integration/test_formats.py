@@ -1,4 +1,4 @@
-"""Dumps that are one stream: custom, tar, plain, and pg_dumpall's script of a whole server. The same promises as for a directory."""
+"""Backups in the formats custom, tar and plain, each of which is a single file. pgstow promises the same for them as for directories."""
 
 import io
 import json
@@ -54,7 +54,7 @@ class Stored:
         return find_backup(LocalBackend(self.folder), BackupSelector())
 
     def run(self, command: str, *arguments: object) -> Result:
-        """pgstow, on this store."""
+        """Run pgstow on this store."""
         return run_pgstow(command, "--from", self.folder, *arguments, "-q")
 
 
@@ -66,7 +66,7 @@ def back_up(conninfo: str, format_: str, store: object, spool_dir: Path, *more: 
 def stored_once(
     postgres: ThrowawayCluster, _sample_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Stored]:
-    """A backup of the sample in each format."""
+    """Return a backup of the sample for each format."""
     made = {}
     for format_ in FORMATS:
         made[format_] = Stored(format_, tmp_path_factory.mktemp(format_))
@@ -78,13 +78,13 @@ def stored_once(
 
 @pytest.fixture(params=FORMATS)
 def stored(request: pytest.FixtureRequest, stored_once: dict[str, Stored]) -> Stored:
-    """In every format; only to read."""
+    """Return the backup in each format in turn. All tests share it, so a test must not change it."""
     return stored_once[request.param]
 
 
 @pytest.fixture(params=ARCHIVES)
 def stored_archive(request: pytest.FixtureRequest, stored_once: dict[str, Stored]) -> Stored:
-    """In every format of pg_restore's; only to read."""
+    """Return the backup in each format that pg_restore reads. All tests share it, so a test must not change it."""
     return stored_once[request.param]
 
 
@@ -183,7 +183,7 @@ SET standard_conforming_strings = off;
 -- PostgreSQL database dump complete
 --
 """
-"""Text that looks like part of a script, with the table that is there; in E'', a backslash is doubled."""
+"""Text that looks like a part of a script with the rows of table t. Its backslashes are doubled, since SQL has it as E'…'."""
 PASTED = "E'" + PIECE_OF_A_DUMP.replace("'", "''") + "'"
 
 
@@ -218,7 +218,7 @@ def test_text_that_looks_like_a_dump_is_text(
 def test_characters_that_end_in_a_backslash(
     make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, format_: str
 ) -> None:
-    r"""In SJIS, \u8868 has a backslash for its second byte. A quote after it ends a string all the same."""
+    r"""The second byte of \u8868 in SJIS is a backslash, but it doesn't escape a quote that follows."""
     source, target = make_database(), make_database()
     source.execute(
         f"ALTER DATABASE {source.name} SET client_encoding = 'SJIS'; CREATE TABLE t AS SELECT 1 AS i, 'x\u8868' AS \"\u8868\";"
@@ -246,7 +246,7 @@ ANY_BYTES = (
     b'CREATE TABLE "na\xc3\xafve" AS SELECT 1 AS i; CREATE TABLE "\xe9" AS SELECT 1 AS "\xe9"; '
     rb'CREATE TABLE "\xe9" AS SELECT i AS "\xe9" FROM generate_series(1, 2) i'
 )
-"""Names and text in LATIN1, and in UTF-8; and names that look as pgstow shows those in LATIN1."""
+"""Names and text in LATIN1 and in UTF-8, and a name that looks like the name that pgstow shows for a name in LATIN1."""
 
 
 @pytest.mark.parametrize("format_", ["directory", "custom", "plain"])
@@ -272,7 +272,7 @@ def test_a_database_that_takes_any_bytes(
             ).fetchall()
             [comment] = connection.execute(COMMENT_ON_DATABASE).fetchall()
         assert row == (9, b"gar\xe7on", 9)
-        if format_ != "plain":  # a script has nothing of the database as a whole
+        if format_ != "plain":  # a script has no comment on the database
             assert comment == (b"caf\xe9",)
             done = stored.run("restore", "--into", target.conninfo, "--data-only", "-t", "na*", "--allow-nonempty")
             assert done.exit_code == 0, done
@@ -303,7 +303,7 @@ def test_roles_and_tablespaces_of_any_bytes(tmp_path: Path, spool_dir: Path) -> 
 
 
 class TestPart:
-    """Of an archive that is a single file, pg_restore finds what is wanted as it passes."""
+    """pg_restore reads an archive that is a single file from start to end, and restores the chosen entries as they come."""
 
     def test_a_table(
         self, stored_archive: Stored, stored_sample: StoredSample, make_database: DatabaseMaker, spool_dir: Path
@@ -362,7 +362,7 @@ class TestPart:
     def test_its_table_of_contents_may_be_long(
         self, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
     ) -> None:
-        """Longer than what is looked at first."""
+        """pgstow reads more of the file if the table of contents is longer than the part that it read first."""
         source, target = make_database(), make_database()
         comment = "x" * 3000
         source.execute(
@@ -389,7 +389,7 @@ class TestPart:
 def test_rows_alone_are_not_added_to_others_unasked(
     make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, format_: str
 ) -> None:
-    """An archive of rows alone has no entries for its tables, which have to be there."""
+    """An archive without definitions has no entries for its tables, so the tables must exist in the target."""
     source, target = make_database(), make_database()
     source.execute("CREATE TABLE t AS SELECT generate_series(1, 3) AS i")
     assert back_up(source.conninfo, format_, tmp_path, spool_dir, "--data-only").exit_code == 0
@@ -405,7 +405,7 @@ def test_rows_alone_are_not_added_to_others_unasked(
 
 
 class TestScript:
-    """Into a database that is there: one transaction, unless the script has its own."""
+    """psql runs a script in one transaction if the database exists, unless the script has transactions of its own."""
 
     def test_what_the_server_refuses_leaves_nothing(
         self, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
@@ -520,7 +520,7 @@ class TestExport:
 class TestFaults:
     @pytest.fixture
     def short_pg_dump(self, tmp_path: Path) -> Path:
-        """A folder with the real pg_restore, and a pg_dump that exits 0 but passes on only as many bytes as the file ``keep`` says."""
+        """Return a folder with the real pg_restore, and with a pg_dump that cuts its output to the bytes that the file ``keep`` says."""
         real = find_program("pg_dump", at_least_major=12).path
         folder = tmp_path / "bin"
         folder.mkdir()
@@ -595,7 +595,7 @@ class TestFaults:
     def stuck(
         self, database: Database, s3: FaultyStore, spool_dir: Path, format_: str
     ) -> Iterator[subprocess.Popen[str]]:
-        """A backup that is not done, since the store answers nothing."""
+        """Yield a backup that can't end, since the store answers no PUT."""
         limits = [*SMALL[:-2], "-o", "read_timeout=1"]
         command = ["backup", database.conninfo, "-F", format_, "--to", s3.url, "--spool-dir", spool_dir, "-q", *limits]
         with start_pgstow(*command) as process:

@@ -1,4 +1,4 @@
-"""A backup's own code runs where the backup is proven. What it finds there, and what it can do."""
+"""A proof runs the code in a backup, such as functions. These tests show what a hostile backup's code can read and do."""
 
 import os
 import pwd
@@ -14,9 +14,9 @@ from pipeline.postgres.os_user import own_user
 
 SECRETS = {"AWS_SECRET_ACCESS_KEY": "secret-of-s3", "PGPASSWORD": "secret-of-a-server"}
 STRAY = str(31_536_000 + os.getpid())
-"""Seconds for which a program of the attack sleeps; also what it is known by."""
+"""The number of seconds for which the attack's program sleeps. The test looks for the program by this number."""
 
-# An index's function has to be immutable, and an immutable function may not run COPY; but it may call one that does.
+# An index needs an immutable function, and an immutable function may not run COPY. But it may call a function that does.
 ATTACK = """
 CREATE ROLE mallory;
 CREATE FUNCTION public.tell(what text) RETURNS void LANGUAGE plpgsql AS $f$
@@ -42,7 +42,7 @@ CHECK = " CHECK (public.positive('check', i))"
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A folder where anybody may leave files."""
+    """Yield a folder in which every user may create files."""
     with TemporaryDirectory(prefix="told-") as name:
         Path(name).chmod(0o777)
         yield Path(name)
@@ -50,14 +50,14 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def attack(database: Database) -> Iterator[Database]:
-    """The database to attack from, without its role afterwards."""
+    """Yield the database for the hostile backup. Afterwards drop the role that the attack made."""
     yield database
     database.execute("DROP OWNED BY mallory; DROP ROLE mallory")
 
 
 @pytest.mark.parametrize("check", ["", CHECK], ids=["as the owner", "as the superuser"])
 def test_what_it_reaches(attack: Database, place: Path, tmp_path: Path, spool_dir: Path, check: str) -> None:
-    """Code that runs as an owner starts no program. A CHECK constraint runs as whoever restores: it can, and finds nothing of ours."""
+    """A function that runs as its table's owner can't start programs. A CHECK's function runs as a superuser: it can, but finds no secrets."""
     attack.execute(ATTACK.replace("{place}", str(place)).replace("{stray}", STRAY).replace("{check}", check))
     common = ("--spool-dir", spool_dir, "-q")
     made = run_pgstow("backup", attack.conninfo, "--to", tmp_path, *common)

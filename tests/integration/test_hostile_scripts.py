@@ -1,4 +1,4 @@
-r"""Scripts that somebody else wrote into the store: psql runs none of their commands on the machine that restores or proves."""
+r"""Scripts that somebody else wrote into the store. Restores and proofs refuse psql commands such as ``\!``, which starts a program."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ DAMAGED, MACHINE = 7, 9
 
 @pytest.fixture
 def store(database: Database, tmp_path: Path, spool_dir: Path) -> Path:
-    """A store with the script of a small database."""
+    """Return a store with the script of a small database."""
     database.execute("CREATE TABLE t AS SELECT generate_series(1, 3) AS i")
     to = ("--to", tmp_path / "store", "--spool-dir", spool_dir, "-q")
     assert run_pgstow("backup", database.conninfo, "-F", "plain", *to).exit_code == 0
@@ -61,7 +61,7 @@ def test_neither_do_roles_and_tablespaces(postgres: ThrowawayCluster, tmp_path: 
 
 
 def test_the_locale_of_money_cannot_end_its_statement(stored_sample: StoredSample) -> None:
-    """Where an exported script begins with it."""
+    """An exported script begins with a statement that sets the locale of money."""
     source = stored_sample.manifest.source
     assert money_setting(source.model_copy(update={"lc_monetary": "de_DE.utf8"})) == "de_DE.utf8"
     with pytest.raises(BackupDamaged, match="can't be a locale's name"):

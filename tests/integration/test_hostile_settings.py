@@ -21,7 +21,7 @@ HOSTILE = {
     "bytea_output": "escape",
     "client_encoding": "LATIN1",
     "client_min_messages": "error",
-    "statement_timeout": "200ms",  # pg_dump, too, has it for its first statements
+    "statement_timeout": "200ms",  # it also limits pg_dump's first statements
     "lock_timeout": "1ms",
     "idle_in_transaction_session_timeout": "100ms",
     "idle_session_timeout": "1s",
@@ -48,7 +48,7 @@ def content(database: Database) -> list[tuple]:
 
 @pytest.fixture
 def source(database: Database) -> Database:
-    """A database whose values look different under other settings."""
+    """Return a database whose values look different under other settings."""
     database.execute(
         """CREATE TABLE pay AS SELECT i AS id, timestamptz '2026-02-01 12:00Z' + i * interval '1 day' AS at, i * interval '1 day 2:03' AS span,
                i / 3.0::float8 AS share, decode(md5(i::text), 'hex') AS raw, 'Götz "' || i AS name, xmlparse(CONTENT 'a<b/>') AS x
@@ -62,7 +62,7 @@ def source(database: Database) -> Database:
 
 @pytest.fixture(params=["database", "role", "environment"])
 def hostile(request: pytest.FixtureRequest, source: Database) -> Iterator[tuple[str, Mapping[str, str]]]:
-    """The source's conninfo and variables of the environment, with which its sessions have the settings."""
+    """Yield a conninfo of the source and environment variables. With both, every session has the hostile settings."""
     if request.param == "database":
         for name, value in HOSTILE.items():
             source.execute(f"ALTER DATABASE {source.name} SET {name} = '{value}'")
@@ -112,7 +112,7 @@ def test_a_backup_and_its_way_back(
 
 
 def test_what_a_session_reads_and_writes(source: Database, hostile: tuple[str, Mapping[str, str]]) -> None:
-    """Values are what they are, and it may write; an assertion sees what the users of the database see."""
+    """pgstow's sessions read exact values and may write. But an assertion sees values as the database's users see them."""
     conninfo, env = hostile
     if env:
         conninfo = make_conninfo(conninfo, options=env["PGOPTIONS"])
@@ -135,7 +135,7 @@ def test_what_a_session_reads_and_writes(source: Database, hostile: tuple[str, M
 
 
 def test_the_very_first_statement_is_under_the_timeout(source: Database) -> None:
-    """Which may be shorter than a busy server needs."""
+    """A busy server may need longer than the timeout even for the first statement."""
     source.execute(f"ALTER DATABASE {source.name} SET statement_timeout = 1")
     for _ in range(20):
         with Server(Conninfo.parse(source.conninfo)) as server:

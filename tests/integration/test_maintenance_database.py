@@ -1,4 +1,4 @@
-"""A server need not have a database named postgres: as with createdb, template1 will do, or one that is named."""
+"""Servers without the database postgres. pgstow connects to template1 instead, as createdb does, or to the database that the user names."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ SHOP = "CREATE TABLE t (i integer PRIMARY KEY); INSERT INTO t SELECT generate_se
 
 @pytest.fixture
 def managed() -> Iterator[ThrowawayCluster]:
-    """A server as a managed service has it."""
+    """Yield a server like those of some managed services: it has the database defaultdb, but no database postgres."""
     with ThrowawayCluster() as cluster:
         template = Database("template1", cluster.conninfo("template1"))
         template.execute("CREATE DATABASE defaultdb")

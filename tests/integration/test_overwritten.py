@@ -1,4 +1,4 @@
-"""What a writer with plain puts and deletions does to a bucket that keeps versions, and what stays of the backup."""
+"""Somebody overwrites and deletes objects of a backup in a bucket that keeps versions. While the old versions exist, pgstow can restore it."""
 
 import json
 import os
@@ -23,7 +23,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs/recovery.md"
 
 @pytest.fixture
 def bucket(s3_locking_bucket: StoreBucket, database: Database) -> StoreBucket:
-    """Holds a backup of the database, whose objects were overwritten by bytes of the same length, and one of them deleted."""
+    """Return a bucket with a backup. All its objects were overwritten by bytes of the same length, and then the last was deleted."""
     database.execute("CREATE TABLE t AS SELECT i FROM generate_series(1, 1000) AS i")
     made = run_pgstow(
         "backup", database.conninfo, "--to", s3_locking_bucket.url, "--cluster", "prod", "--jobs", 1, "-q"
@@ -53,7 +53,7 @@ def test_what_was_stored_is_restored_and_the_rest_is_told(
     assert looked.exit_code == 7
     assert all("may have been overwritten" in line for line in looked.stderr_lines[:-1])
     assert "is missing" in looked.stderr_lines[-1]
-    assert all("tells whether it still exists" in line for line in looked.stderr_lines)
+    assert all("tells whether this version still exists" in line for line in looked.stderr_lines)
 
     for level in ("bytes", "restore"):
         read = verify(bucket, level, "--attest")

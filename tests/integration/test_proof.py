@@ -1,4 +1,4 @@
-"""A backup is proven by restoring it, and what was proven is attested in the store."""
+"""pgstow proves a backup by a restore, and writes an attestation of the result to the store."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 
 def verify(store: Path, spool_dir: Path, *more: object) -> Result:
-    """Verify at level restore; no server is left, nor any file of it."""
+    """Verify at level restore, and assert that no server and no file is left."""
     result = run_pgstow("verify", "--from", store, "--level", "restore", "--spool-dir", spool_dir, *more)
     assert not processes_naming(spool_dir)
     assert not list(spool_dir.iterdir())
@@ -33,7 +33,7 @@ def verify(store: Path, spool_dir: Path, *more: object) -> Result:
 
 
 def proven(store: Path, spool_dir: Path, *more: object) -> dict[str, Any]:
-    """What ``--json`` says of a verification that finds nothing wrong."""
+    """Verify a backup that must be good. Return the output of ``--json``."""
     result = verify(store, spool_dir, "--json", *more)
     assert result.exit_code == 0, result
     assert result.stderr == ""
@@ -41,7 +41,7 @@ def proven(store: Path, spool_dir: Path, *more: object) -> dict[str, Any]:
 
 
 def attestations(store: Path) -> list[dict[str, Any]]:
-    """What is in the store, oldest first, each checked by the description in docs/attestations.md."""
+    """Return the store's attestations, oldest first. Check each by the published schema and the rules of docs/attestations.md."""
     found = []
     schema = json.loads((DOCS / "attestation.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -57,7 +57,7 @@ def attestations(store: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def server(postgres: ThrowawayCluster) -> Database:
-    """The session's server, as a scratch server; no database may be left on it that was not there before."""
+    """Return the server that all tests share, for use as a scratch server. A test must leave no new database on it."""
     return Database("postgres", postgres.conninfo())
 
 
@@ -120,9 +120,9 @@ def test_a_person_reads_what_was_proven(stored_sample: StoredSample, spool_dir: 
 def test_roles_and_tablespaces_that_are_nowhere_else(
     server: Database, database: Database, tmp_path: Path, spool_dir: Path, postgres: ThrowawayCluster, format_: str
 ) -> None:
-    """A server of pgstow's own has them made; a scratch server has to have them, and is told which it lacks."""
+    """On its own server, pgstow makes missing roles. A scratch server must have the roles, and for a script also the tablespaces."""
     if postgres.major < 15:
-        pytest.skip("a tablespace needs no folder of its own from 15 on")
+        pytest.skip("before PostgreSQL 15, a tablespace needs a folder of its own")
     store = tmp_path / "store"
     server.execute('CREATE ROLE landlord; CREATE ROLE "Gu est"; CREATE ROLE watch SUPERUSER')
     in_place = make_conninfo(server.conninfo, options="-c allow_in_place_tablespaces=on")
@@ -148,7 +148,7 @@ def test_roles_and_tablespaces_that_are_nowhere_else(
         server.execute("DROP TABLESPACE fast")
         database.execute('DROP OWNED BY "Gu est", landlord')
         server.execute('DROP ROLE landlord; DROP ROLE "Gu est"; DROP ROLE watch')
-    if format_ == "plain":  # also as a manifest from before 1.2 has it, which names no superusers
+    if format_ == "plain":  # a manifest before version 1.2 names no superusers
         edit_manifest(store, lambda content: content["source"].pop("superusers"))
     assert proven(store, spool_dir, "--checksums")["restored"]["compared"] == 1
     before = databases(server)
@@ -193,7 +193,7 @@ def test_a_damaged_object(stored_sample: StoredSample, server: Database, where: 
 def test_a_backup_that_is_whole_and_yet_cannot_be_restored(
     database: Database, selection: tuple[str, ...], tmp_path: Path, spool_dir: Path
 ) -> None:
-    """Every level below takes it for good: only a restore finds that rows break a constraint of their own table."""
+    """At the lower levels, the backup is good. Only a restore finds that rows violate a constraint of their table."""
     database.execute(
         "CREATE FUNCTION small(i integer) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT i < 10';"
         "CREATE TABLE t (i integer CHECK (public.small(i))); INSERT INTO t SELECT generate_series(1, 9);"
@@ -224,7 +224,7 @@ def test_a_manifest_of_other_rows(stored_sample: StoredSample, spool_dir: Path) 
 
 
 def test_content_that_is_not_what_was_dumped(stored_sample: StoredSample, spool_dir: Path) -> None:
-    """As it would be where values come out of the server otherwise than they went in."""
+    """The changed time zone makes the server print other values than were dumped."""
     edit_manifest(stored_sample.folder, lambda manifest: manifest["source"].update(time_zone="Asia/Kathmandu"))
     assert proven(stored_sample.folder, spool_dir)["restored"]["compared"] is None
     result = verify(stored_sample.folder, spool_dir, "--checksums", "--json")
@@ -300,7 +300,7 @@ def test_what_makes_no_sense(stored_sample: StoredSample, options: tuple[str, ..
 def test_no_server_to_be_had(
     stored_sample: StoredSample, postgres: ThrowawayCluster, spool_dir: Path, tmp_path: Path
 ) -> None:
-    """It says nothing about the backup, and so attests nothing."""
+    """If there is no server, nothing is known about the backup, so pgstow attests nothing."""
     assert_one_sentence(verify(stored_sample.folder, spool_dir, "--bin-dir", tmp_path, "-q"), 9, "initdb")
     with TemporaryDirectory() as name:
         broken = Path(name)
@@ -319,13 +319,13 @@ def test_no_server_to_be_had(
 
 @pytest.fixture
 def small_disk(spool_dir: Path) -> Iterator[Path]:
-    """A disk on which a server starts, and not much more."""
+    """Yield a folder on a disk that has room for a new server, but not for a large table."""
     folder = spool_dir / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=80m,mode=755", "pgstow-test", folder]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         folder.rmdir()
-        pytest.skip("only root, where it may mount, can make a small disk")
+        pytest.skip("only root can make a small disk, and only where it may mount")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
     folder.rmdir()
@@ -403,7 +403,7 @@ def test_list_takes_no_attestation_that_is_not_in_order(
 def test_the_latest_of_each_database(
     stored_sample: StoredSample, sample_database: Database, database: Database, server: Database, spool_dir: Path
 ) -> None:
-    """It goes on after one that is damaged, and in the end says that not all are good."""
+    """pgstow verifies the other backups even if a backup is damaged. The exit code says that not all backups are good."""
     store, spool = stored_sample.folder, ("--spool-dir", spool_dir, "-q")
     database.execute("CREATE TABLE t AS SELECT 1 AS i")
     for cluster in ("a", "prod", "z"):
@@ -456,7 +456,7 @@ def test_a_scratch_server_by_a_role_that_may_not_create_databases(
 def test_subscriptions_neither_contact_anybody_nor_stay(
     database: Database, server: Database, format_: str, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """A server drops no database with a subscription in it, nor one that is a template."""
+    """A server refuses to drop a database that has a subscription, or is a template. pgstow drops the scratch database all the same."""
     subscription = "CREATE SUBSCRIPTION news CONNECTION 'host=/nowhere dbname=x' PUBLICATION p WITH (connect = false)"
     database.execute(subscription)
     database.execute(f"CREATE TABLE t AS SELECT 1 AS i; ALTER DATABASE {database.name} IS_TEMPLATE true")
@@ -478,7 +478,7 @@ def test_subscriptions_neither_contact_anybody_nor_stay(
 
 
 def test_a_scratch_database_that_cannot_be_dropped_is_told(database: Database, tmp_path: Path, spool_dir: Path) -> None:
-    """A transaction that somebody prepared there keeps the server from it."""
+    """The server can't drop the database, since the assertion leaves a prepared transaction in it."""
     database.execute("CREATE EXTENSION dblink; CREATE TABLE t AS SELECT 1 AS i")
     assert run_pgstow("backup", database.conninfo, "--to", tmp_path, "--spool-dir", spool_dir, "-q").exit_code == 0
     assertion = (

@@ -1,4 +1,4 @@
-"""What the proving server lacks is no evidence against a backup: nothing is attested, and the exit code isn't that of damage."""
+"""If the proving server lacks something, that is no evidence against the backup: pgstow attests nothing, and reports no damage."""
 
 import shutil
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def attested(store: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def poor() -> Iterator[Installation]:
-    """An installation that lacks much, or has it in another version, or has to be configured first."""
+    """Yield an installation without two libraries, with an older pg_trgm, and with a seg that needs shared_preload_libraries."""
     with own_installation() as installation:
         for library in ("hstore", "auto_explain"):
             (installation.lib / f"{library}.so").unlink()
@@ -96,7 +96,7 @@ def test_damage_does_not_hide_behind_it(
 def test_a_table_that_cannot_be_made_is_evidence(
     poor: Installation, database: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """Even where extensions have another version, or the words are those of a library that is missing."""
+    """The failure is evidence even if an extension has another version, and if the error reads like the error of a missing library."""
     database.execute(
         "CREATE EXTENSION pg_trgm; CREATE FUNCTION f(i integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS "
         "$$BEGIN RETURN i; END$$; CREATE TABLE t (i integer); INSERT INTO t VALUES (1); CREATE INDEX t_f ON t (f(i));"
@@ -151,7 +151,7 @@ def test_a_machine_that_lacks_the_locale(
 def test_a_scratch_server_that_speaks_german(
     german: ThrowawayCluster, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """What a humble role may not do there is no damage, and what is broken is."""
+    """A missing right of the role is no damage, but a violated constraint is. pgstow can't read the German messages."""
     database = make_database()
     database.execute("CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'")
     database.execute("CREATE EVENT TRIGGER e ON sql_drop EXECUTE FUNCTION e()")

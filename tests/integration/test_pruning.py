@@ -1,4 +1,4 @@
-"""Retention as a person uses it: backups, then prune, gc and holds, and what is kept can be restored."""
+"""Retention as a person uses it: backup, prune, gc and hold. The backups that are kept can be restored."""
 
 import json
 import math
@@ -22,7 +22,7 @@ from storage_backends import open_backend
 
 
 def back_up(database: Database, store: str | Path, *options: object) -> str:
-    """The new backup's ID."""
+    """Make a backup, and return its ID."""
     arguments = ("--to", store, "--cluster", "prod", "--jobs", 1, "--json", *options)
     result = run_pgstow("backup", database.conninfo, *arguments)
     assert result.exit_code == 0, result
@@ -31,7 +31,7 @@ def back_up(database: Database, store: str | Path, *options: object) -> str:
 
 
 def prune(store: str | Path, *options: object) -> dict[str, Any]:
-    """What ``--json`` tells."""
+    """Run pgstow prune, and return the output of ``--json``."""
     result = run_pgstow("prune", "--from", store, "--json", *options)
     assert result.exit_code == 0, result
     document: dict[str, Any] = json.loads(result.stdout)
@@ -120,7 +120,7 @@ def test_the_plan_in_words(tmp_path: Path, database: Database) -> None:
     )
     assert re.search(rf"prod +{database.name} +{part} .*Z +partial +keep +newest good backup, daily", result.stdout)
     assert (
-        "Nothing was removed: this was a dry run, because pgstow can't ask without a terminal. To remove them, give --yes"
+        "Nothing was removed: this was a dry run, because pgstow asks only at a terminal, without --json. To remove what is listed, give --yes"
         in result.stderr
     )
     result = run_pgstow("prune", "--from", tmp_path, "--keep-daily", 7, "--dry-run", "--yes")
@@ -134,7 +134,7 @@ def test_the_plan_in_words(tmp_path: Path, database: Database) -> None:
 
 
 def at_terminal(answer: str, *arguments: object) -> Result:
-    """Run it with a terminal for all that it reads and writes."""
+    """Run pgstow with a terminal as its input, output and error output."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
         [PGSTOW, *map(str, arguments)], stdin=slave, stdout=slave, stderr=slave, env={**os.environ, "COLUMNS": "200"}
@@ -145,7 +145,7 @@ def at_terminal(answer: str, *arguments: object) -> Result:
     while True:
         try:
             read = os.read(master, 4096)
-        except OSError:  # what Linux says of a terminal whose other side is closed
+        except OSError:  # on Linux, the error if the other side of the terminal is closed
             break
         if not read:
             break
@@ -243,7 +243,7 @@ def test_a_legal_hold_stays_until_it_is_taken_off(s3_locking_bucket: StoreBucket
 
 
 def test_credentials_that_may_not_ask_for_a_legal_hold(s3_locking_bucket: StoreBucket, database: Database) -> None:
-    """What can't be told is not "no"."""
+    """pgstow reports a legal hold that it can't read as unknown, not as absent."""
     first, second = (back_up(database, s3_locking_bucket.url) for _ in range(2))
     with FaultyProxy(s3_locking_bucket.endpoint) as proxy:
         proxy.fail(with_=Fault.FORBIDDEN, path=r"\?legal-hold", times=math.inf)
@@ -273,11 +273,11 @@ def test_a_directory_has_neither_locks_nor_holds(tmp_path: Path, database: Datab
     manifest = json.loads(run_pgstow("show", "--from", tmp_path, "--json").stdout)
     assert manifest["tags"] == ["a tag", "another"]
     result = run_pgstow("hold", "add", backup_id, "--from", tmp_path, "-q")
-    assert_one_sentence(result, 6, "has no legal holds: Amazon S3 has, with Object Lock, and Google Cloud Storage")
+    assert_one_sentence(result, 6, "has no legal holds; use S3 with Object Lock, or Google Cloud Storage")
 
 
 def retention(bucket: StoreBucket) -> dict[str, datetime]:
-    """By key, until when what is locked is locked; by the store's own client."""
+    """Return the time until which each locked object is locked, by key. Ask with the store's own client."""
     found = {}
     for entry in bucket.client.list_objects_v2(Bucket=bucket.bucket)["Contents"]:
         answer = bucket.client.head_object(Bucket=bucket.bucket, Key=entry["Key"])

@@ -1,4 +1,4 @@
-"""What real databases hold comes back as stock pg_dump and pg_restore bring it back: no difference but what those have."""
+"""Schemas like those of real databases. pgstow restores them exactly as stock pg_dump and pg_restore do."""
 
 import subprocess
 from contextlib import suppress
@@ -110,13 +110,13 @@ def original(postgres: ThrowawayCluster, make_database: DatabaseMaker) -> Databa
     made = make_database()
     made.execute(SCHEMA)
     for extension in ("hstore", "pg_trgm", "btree_gist", "citext"):
-        with suppress(psycopg.errors.FeatureNotSupported):  # an installation without the contributed modules
+        with suppress(psycopg.errors.FeatureNotSupported):  # the installation may lack the contributed modules
             made.execute(f"CREATE EXTENSION {extension} SCHEMA app")
     return made
 
 
 def dumped(cluster: ThrowawayCluster, database: Database) -> list[str]:
-    """All of a database, as pg_dump tells it, but in which partition by an enum's hash a row lies: that is another in each database."""
+    """Return pg_dump's script of the database, without the rows of app.mooded: an enum's hashes, and so its partitions, differ by database."""
     pg_dump = [cluster.bin_dir / "pg_dump", "--exclude-table-data=app.mooded_*", "-d", database.conninfo]
     text = subprocess.run(pg_dump, capture_output=True, text=True, check=True).stdout
     return [line for line in text.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]

@@ -1,4 +1,4 @@
-"""docs/recovery.md, followed to the letter, with nothing in reach but the programs that it names."""
+"""These tests follow docs/recovery.md to the letter, with only the programs that the page names."""
 
 import json
 import os
@@ -42,7 +42,7 @@ PROGRAMS = [
 
 
 def commands(*kinds: str) -> str:
-    """The document's fenced blocks of these kinds, in its order."""
+    """Return the page's blocks of commands of these kinds, in the page's order."""
     blocks = re.findall(r"^```sh ?(\S*)\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
     chosen = [block for kind, block in blocks if kind in kinds]
     assert chosen
@@ -50,14 +50,14 @@ def commands(*kinds: str) -> str:
 
 
 def step(heading: str) -> str:
-    """The commands under one heading."""
+    """Return the commands under a heading."""
     [section] = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
     return "\n".join(re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture
 def toolbox(tmp_path: Path, postgres: ThrowawayCluster) -> Path:
-    """A folder with the programs that the document names, and no others."""
+    """Return a folder with only the programs that the page names."""
     folder = tmp_path / "toolbox"
     folder.mkdir()
     for name in PROGRAMS:
@@ -69,7 +69,7 @@ def toolbox(tmp_path: Path, postgres: ThrowawayCluster) -> Path:
 
 
 def follow(script: str, toolbox: Path, variables: Mapping[str, str]) -> str:
-    """Run commands as a person would paste them, but stop at the first that fails; what they print."""
+    """Run commands as a person would paste them, but stop at the first failure. Return what they print."""
     work = toolbox.with_name("work")
     work.mkdir()
     environment = {"PATH": str(toolbox), "LC_ALL": "C.UTF-8", "HOME": str(work), **variables}
@@ -88,7 +88,7 @@ def follow(script: str, toolbox: Path, variables: Mapping[str, str]) -> str:
 
 
 def backup_of(stored: StoredSample) -> str:
-    """What the document calls BACKUP."""
+    """Return the value of the page's variable BACKUP."""
     [path] = (stored.folder / "manifests").rglob("*.json")
     return str(path.relative_to(stored.folder / "manifests").with_suffix(""))
 
@@ -134,7 +134,7 @@ def test_a_single_file(
 def test_a_script_that_is_refused_is_a_failure_of_psql(
     empty_target: Database, postgres: ThrowawayCluster, tmp_path: Path
 ) -> None:
-    """A pipe has the exit code of its last command."""
+    """The exit code must be psql's, since the exit code of a pipe is its last command's."""
     (tmp_path / "script.sql").write_text("SELECT 1;\n\\unrestrict `touch ran`\n")
     for errors in ("on", "off"):
         run = f'{commands("script")}\nrestricted script.sql {errors} | "$PSQL" -X -d "$TARGET"'
@@ -208,7 +208,7 @@ def test_roles_and_tablespaces(postgres: ThrowawayCluster, tmp_path: Path, toolb
 def test_just_one_table(
     stored_sample: StoredSample, sample_database: Database, make_database: DatabaseMaker, toolbox: Path, table: str
 ) -> None:
-    """It is dropped with all that belongs to it. By hand, all comes back that pgstow brings back."""
+    """A table is dropped with all that belongs to it. The page's commands then restore all that pgstow restores."""
     name = table.removeprefix("shop.")
     sample_database.execute(f'DROP TABLE shop."{name}" CASCADE')
     expected = make_database(template=sample_database.name)

@@ -1,4 +1,4 @@
-"""--to-schema and --as: what was backed up comes back beside what is there."""
+"""--to-schema and --as restore objects under other names, beside the objects that exist."""
 
 import itertools
 import json
@@ -59,7 +59,7 @@ CREATE EVENT TRIGGER refuse ON ddl_command_start EXECUTE FUNCTION public.refuse(
 
 @dataclass(frozen=True)
 class Shop:
-    """A backup of a database, and that database, which is still there."""
+    """A backup of a database, and the database itself, which still exists."""
 
     store: Path
     database: Database
@@ -90,7 +90,7 @@ def shop_once(postgres: ThrowawayCluster, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def shop(shop_once: Shop, make_database: DatabaseMaker, spool_dir: Path) -> Shop:
-    """The one backup, and a copy of its database that is this test's own."""
+    """Return the backup, which all tests share, and a copy of its database for this test."""
     return Shop(shop_once.store, make_database(template="shop"), spool_dir)
 
 
@@ -111,7 +111,7 @@ def told(result: Result) -> dict[str, Any]:
 
 
 def definitions(database: Database, *names: str) -> list[str]:
-    """What is defined about relations of these names."""
+    """Return the definitions and grants that contain one of these names."""
     grants = database.fetch(
         "SELECT concat_ws(' ', 'grants', oid::regclass, relacl::text) FROM pg_class WHERE relnamespace::regnamespace::text !~ '^(pg_|inf)'"
     )
@@ -362,7 +362,7 @@ def test_one_of_each_kind(shop: Shop) -> None:
 
 
 def test_more_than_tables_needs_a_new_schema(shop: Shop) -> None:
-    """What is no table goes along only where a whole schema gets another name."""
+    """pgstow can move other objects, such as functions, only with their whole schema, and only to a new schema."""
     shop.database.execute("CREATE SCHEMA other; CREATE TABLE other.t ()")
     result = shop.restore("-n", "shop", "--to-schema", "public")
     assert_one_sentence(result, 2, r"FUNCTION shop\.touch\(\) can't be moved.*-t|TYPE shop\.state can't be moved.*-t")
@@ -372,7 +372,7 @@ def test_more_than_tables_needs_a_new_schema(shop: Shop) -> None:
 
 
 def test_the_schema_public(postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path) -> None:
-    """In which extensions are: they are no part of it, and what uses them goes on to."""
+    """The extensions in the schema public stay there, and the moved objects still use them."""
     [(available,)] = database.fetch("SELECT count(*) FROM pg_available_extensions WHERE name = 'hstore'")
     if not available:
         pytest.skip("the server lacks hstore")
@@ -390,7 +390,7 @@ def test_the_schema_public(postgres: ThrowawayCluster, database: Database, tmp_p
 def test_operator_classes_of_an_extension(
     postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """An exclusion constraint needs some, of which the archive says nothing."""
+    """An exclusion constraint may need operator classes of an extension, but the archive doesn't say so."""
     [(available,)] = database.fetch("SELECT count(*) FROM pg_available_extensions WHERE name = 'btree_gist'")
     if not available:
         pytest.skip("the server lacks btree_gist")
@@ -438,7 +438,7 @@ def test_data_of_no_other_table_is_fetched(
 
 
 def test_with_the_options_of_a_restore(shop: Shop, postgres: ThrowawayCluster, empty_target: Database) -> None:
-    """Into another database too, which has what the table needs."""
+    """The target may be another database, if it has the objects that the table needs."""
     empty_target.execute(
         "CREATE SCHEMA shop; CREATE TYPE shop.state AS ENUM ('new', 'paid'); CREATE TABLE shop.customer (id integer PRIMARY KEY)"
     )
@@ -501,7 +501,7 @@ def test_names_that_the_server_refuses(shop: Shop) -> None:
 def test_columns_in_another_order(
     postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """A dump makes a child's inherited columns first, wherever they were."""
+    """In a new child, inherited columns come first. So the new table can have another order of columns than the stored rows."""
     database.execute(
         "CREATE TABLE parent (b integer); CREATE TABLE child (a integer, b integer); ALTER TABLE child INHERIT parent;"
         "INSERT INTO child VALUES (1, 2)"
@@ -513,7 +513,7 @@ def test_columns_in_another_order(
 def test_roles_with_and_without_the_right_to_it(
     postgres: ThrowawayCluster, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """A superuser isn't needed, though row security hides all rows from an owner."""
+    """The owner of the database needs CREATEDB, but no superuser. The owner's table has row-level security."""
     server, database = Database("postgres", postgres.conninfo()), make_database()
     server.execute(f"CREATE ROLE tenant LOGIN; ALTER DATABASE {database.name} OWNER TO tenant")
     mine = Database(database.name, f"{database.conninfo} user=tenant")
@@ -539,7 +539,7 @@ def test_roles_with_and_without_the_right_to_it(
 
 
 def test_definitions_that_can_not_be_restored(shop: Shop) -> None:
-    """And nothing of the target is changed, nor is the scratch database left."""
+    """The target stays unchanged. The module's fixture asserts that no scratch database is left."""
     shop.database.execute("DROP OWNED BY clerk; ALTER ROLE clerk RENAME TO former")
     before = compare.definitions(shop.database.conninfo)
     result = shop.restore("-t", "shop.orders", "--as", "orders_old")
@@ -552,7 +552,7 @@ def test_definitions_that_can_not_be_restored(shop: Shop) -> None:
 def test_a_signal_while_definitions_are_restored(
     postgres: ThrowawayCluster, database: Database, tmp_path: Path, spool_dir: Path, number: signal.Signals
 ) -> None:
-    """That the scratch database is gone then is seen after each of these tests."""
+    """pgstow drops the scratch database. The module's fixture asserts that after each test."""
     database.execute(
         "CREATE TABLE pace AS SELECT 0 AS seconds; CREATE FUNCTION slow() RETURNS text LANGUAGE sql AS "
         "'SELECT pg_sleep(CASE WHEN (SELECT count(*) FROM public.pace) = 0 THEN 600 END)::text';"
@@ -571,7 +571,7 @@ def test_a_signal_while_definitions_are_restored(
 
 
 def test_a_signal_while_the_scratch_database_is_made(shop: Shop, postgres: ThrowawayCluster) -> None:
-    """Else the server would go on making it, after all of pgstow is gone."""
+    """pgstow cancels CREATE DATABASE. Otherwise the server would still make the database after pgstow has ended."""
     server = Database("postgres", postgres.conninfo())
     waiting = (
         "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%s DATABASE%%pgstow_scratch%%'"
@@ -580,11 +580,11 @@ def test_a_signal_while_the_scratch_database_is_made(shop: Shop, postgres: Throw
     with psycopg.connect(server.conninfo) as lock:
         lock.execute("LOCK TABLE pg_database IN EXCLUSIVE MODE")
         with start_pgstow("restore", *arguments, "-t", "shop.orders", "--as", "x") as process:
-            wait_until(lambda: server.fetch(waiting % "CREATE"), "the database is waited for")
+            wait_until(lambda: server.fetch(waiting % "CREATE"), "CREATE DATABASE waits for the lock")
             process.send_signal(signal.SIGINT)
-            wait_until(lambda: server.fetch(waiting % "DROP"), "it is to be dropped again")
+            wait_until(lambda: server.fetch(waiting % "DROP"), "DROP DATABASE waits for the lock")
             lock.rollback()
             result = finish(process)
     assert_one_sentence(result, 130, "Stopped by SIGINT")
     active = "SELECT FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE DATABASE%'"
-    wait_until(lambda: not server.fetch(active), "nobody makes it any more")
+    wait_until(lambda: not server.fetch(active), "no session makes the database any more")

@@ -1,4 +1,4 @@
-"""What a restore takes, where it goes, and what it refuses."""
+"""Restores: what they fetch, where they restore to, and what they refuse."""
 
 import json
 import re
@@ -27,7 +27,7 @@ ODD = '"odd names/日本 %41"'
 
 @pytest.fixture
 def s3_sample(stored_sample: StoredSample, s3_bucket: StoreBucket) -> Iterator[tuple[str, FaultyProxy]]:
-    """The sample's backup in S3, behind a proxy that counts; its URL and the proxy."""
+    """Copy the sample's backup to S3. Yield its URL behind a proxy that records requests, and the proxy."""
     for path in sorted(stored_sample.folder.rglob("*")):
         key = path.relative_to(stored_sample.folder).as_posix()
         if path.is_file() and not key.startswith("."):
@@ -39,7 +39,7 @@ def s3_sample(stored_sample: StoredSample, s3_bucket: StoreBucket) -> Iterator[t
 
 
 def restored(*arguments: object, **options: Any) -> dict[str, Any]:
-    """Restore, and what ``--json`` says of it."""
+    """Restore, and return the output of ``--json``."""
     result = run_pgstow("restore", *arguments, "--json", **options)
     assert result.exit_code == 0, result
     return json.loads(result.stdout)
@@ -95,13 +95,13 @@ def test_a_table_fetches_that_tables_objects(
     }
     slices = {stored.key for stored in stored_sample.objects_of("telemetry.reading")}
     assert len(slices) > 2
-    assert slices.isdisjoint(wanted | structure), "else this would prove nothing"
+    assert slices.isdisjoint(wanted | structure), "otherwise the test would prove nothing"
 
     told = restored("--from", url, "--into", empty_target.conninfo, "-t", table, "--spool-dir", spool_dir)
 
     gets = [request.path for request in proxy.requests if request.method == "GET" and "/data/" in request.path]
     fetched = [re.sub(r"^.*?/(data/[^?]*).*$", r"\1", path) for path in gets]
-    assert sorted(fetched) == sorted([*wanted, *structure]), "the structure's first, then the table's"
+    assert sorted(fetched) == sorted([*wanted, *structure]), "no other data is fetched, and nothing twice"
     sizes = {stored.key: stored.size for stored in manifest.objects}
     assert told["fetched"] == sum(sizes[key] for key in fetched)
     assert (told["tables"], told["rows"]) == (1, stored_sample.table(table).rows)
@@ -154,7 +154,7 @@ def test_what_is_chosen_comes_back_as_it_was_and_nothing_else(
 def test_a_table_brings_what_is_part_of_it(
     stored_sample: StoredSample, sample_database: Database, spool_dir: Path
 ) -> None:
-    """Lost and brought back, it is what it was: columns, defaults, indexes, triggers, policies, comments."""
+    """A dropped and restored table is as before: columns, defaults, indexes, triggers, policies and comments."""
     before = compare.definitions(sample_database.conninfo)
     sample_database.execute("DROP TABLE shop.review")
     assert compare.definitions(sample_database.conninfo) != before
@@ -239,7 +239,9 @@ def test_create_refuses_a_database_that_is_there(stored_sample: StoredSample, sa
     into = ("--into", sample_database.conninfo, "--create", "-q")
     result = run_pgstow("restore", "--from", stored_sample.folder, *into)
     assert_one_sentence(result, 5, f'database "{sample_database.name}" already exists')
-    assert compare.contents(sample_database.conninfo) == before, "and it must not be dropped as if it were the new one"
+    assert compare.contents(sample_database.conninfo) == before, (
+        "pgstow must not drop the existing database after the failure"
+    )
 
 
 def test_a_target_that_is_not_there(stored_sample: StoredSample, postgres: ThrowawayCluster, tmp_path: Path) -> None:
@@ -258,7 +260,7 @@ def test_a_role_that_may_not_create_databases(
         into = make_conninfo(postgres.conninfo("humble_copy"), user="humble")
         result = run_pgstow("restore", "--from", stored_sample.folder, "--into", into, "--create", "-q")
         assert_one_sentence(result, 3, "permission denied to create database. The role needs CREATEDB")
-        # And one that may not create in a database that is there: pg_restore's own words.
+        # If a role may not create objects in an existing database, pgstow quotes pg_restore's error.
         into = make_conninfo(database.conninfo, user="humble")
         result = run_pgstow("restore", "--from", stored_sample.folder, "--into", into, "-q")
         assert_one_sentence(result, 5, "permission denied")
@@ -283,7 +285,7 @@ def test_into_a_server_of_a_newer_major_version(
 def test_which_backup(
     stored_sample: StoredSample, database: Database, make_database: DatabaseMaker, spool_dir: Path
 ) -> None:
-    """Three states of one database: by ID, by the beginning of an ID, latest, and as of a time."""
+    """Each of three backups of a database is found by its ID, by the ID's beginning, as the latest, or by a time."""
     store, spool = stored_sample.folder.with_name("three"), ("--spool-dir", spool_dir)
     ids, moments = [], []
     for state in range(3):
@@ -371,7 +373,7 @@ def test_a_folder_that_holds_something_is_not_touched(stored_sample: StoredSampl
 
 
 def test_an_empty_folder_is_filled_where_it_is(stored_sample: StoredSample, tmp_path: Path) -> None:
-    """It may be a mount point, with its room elsewhere than its parent's."""
+    """The folder may be a mount point. Then its disk is not its parent's disk."""
     folder = tmp_path / "mounted"
     folder.mkdir()
     before = folder.stat()
@@ -383,7 +385,7 @@ def test_an_empty_folder_is_filled_where_it_is(stored_sample: StoredSample, tmp_
 
 
 def test_a_link_that_waits_in_the_folder_leads_nowhere(stored_sample: StoredSample, tmp_path: Path) -> None:
-    """Others may write to the folder, and knew the names of the files beforehand."""
+    """Somebody who may write to the folder can guess the names of the files, and make links with these names."""
     victim, folder = tmp_path / "victim", tmp_path / "archive"
     victim.write_text("precious")
 
@@ -401,7 +403,7 @@ def test_a_link_that_waits_in_the_folder_leads_nowhere(stored_sample: StoredSamp
 def test_a_created_database_is_like_the_original_as_a_whole(
     postgres: ThrowawayCluster, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """Owner, settings, comment and grants, of which pg_restore restores none unless it makes a database of the same name."""
+    """pgstow restores owner, settings, comment and grants. pg_restore restores them only into a new database with the old name."""
     server = Database("postgres", postgres.conninfo())
     original = make_database('odd "name" of; DATABASE x')
     name, copy = original.name.replace('"', '""'), "like the original"
@@ -442,7 +444,7 @@ def test_a_created_database_is_like_the_original_as_a_whole(
     [
         ("directory", (), "ours"),
         ("plain", (), "ours"),
-        ("plain", ("-t", "item"), "standard public schema"),  # with -t, pg_dump takes no whole schema
+        ("plain", ("-t", "item"), "standard public schema"),  # with -t, pg_dump omits the schema itself
         ("plain", ("-t", "item", "-N", "public"), "standard public schema"),
     ],
 )
@@ -455,7 +457,7 @@ def test_a_backup_of_the_schema_public_comes_back_into_a_new_database(
     tmp_path: Path,
     spool_dir: Path,
 ) -> None:
-    """Such a dump makes the schema, and every new database has it already."""
+    """The dump contains CREATE SCHEMA public, but every new database already has this schema."""
     original = make_database()
     original.execute(
         "CREATE TABLE public.item AS SELECT 1 AS n; CREATE SCHEMA other; COMMENT ON SCHEMA public IS 'ours'"
@@ -491,12 +493,12 @@ def test_owners_that_are_not_there_fail_it_and_leave_no_database(
 def test_a_pg_restore_that_the_server_does_not_understand(
     stored_sample: StoredSample, postgres: ThrowawayCluster, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """It sets transaction_timeout, since 17: found out before a database is made for it."""
+    """Since 17, pg_restore sets transaction_timeout. pgstow refuses such a pg_restore before it creates a database."""
     program = tmp_path / "pg_restore"
     program.write_text("#!/bin/sh\necho 'pg_restore (PostgreSQL) 18.1'\n")
     program.chmod(0o755)
     if postgres.major >= 17:
-        pytest.skip("the server understands all that there is")
+        pytest.skip("the server understands every pg_restore")
     into = ("--into", postgres.conninfo("never"), "--create", "--bin-dir", tmp_path, "--spool-dir", spool_dir, "-q")
     result = run_pgstow("restore", "--from", stored_sample.folder, *into)
     assert_one_sentence(
@@ -528,7 +530,7 @@ def test_a_partitioned_table_comes_with_its_rows(
 def test_packs_are_not_fetched_again_and_again(
     database: Database, make_database: DatabaseMaker, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """Many small tables of all sizes, in more packs than memory has room for."""
+    """The many small tables are in more packs than fit into memory."""
     database.execute(
         "DO $$ BEGIN FOR i IN 1..400 LOOP EXECUTE format('CREATE TABLE t%s AS SELECT md5(random()::text) || md5(random()::text) AS noise "
         "FROM generate_series(1, %s)', i, 1 + (i * 7919) % 97); END LOOP; END $$"

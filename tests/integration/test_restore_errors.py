@@ -1,4 +1,4 @@
-"""--keep-going: pg_restore goes on after errors, each is told, and none is forgiven that wasn't allowed by name."""
+"""--keep-going: pg_restore continues after errors. pgstow reports each error, and fails unless --allow-error allows all of them."""
 
 import json
 import re
@@ -32,13 +32,13 @@ END $$;
 CREATE TRIGGER lost BEFORE INSERT ON c FOR EACH ROW EXECUTE FUNCTION lose();
 TRUNCATE a, b, c;
 """
-"""In this target, the server ends all sessions during the restore, pgstow's own first."""
+"""Makes the server end all sessions in the target during the restore, pgstow's own session first."""
 NO_ROLE = 'role "passing" does not exist'
 
 
 @dataclass(frozen=True)
 class Orphaned:
-    """A backup that names a role which is no more."""
+    """A backup that names a role that no longer exists."""
 
     store: Path
     spool_dir: Path
@@ -83,7 +83,7 @@ def test_errors_that_are_allowed_by_name_are_told_and_no_failure(
 def test_any_other_error_is_a_failure_and_what_was_restored_is_kept(
     orphaned: Orphaned, empty_target: Database, allowed: tuple[str, ...], not_allowed: int
 ) -> None:
-    """The last one is in the statement, which anybody may have written, and not in what the server said of it."""
+    """The last pattern matches only the statement. pgstow ignores statements, since anybody may have written them, and matches only errors."""
     empty_target.execute("CREATE TYPE mood AS ENUM ('good', 'bad')")
     options = [word for pattern in allowed for word in ("--allow-error", pattern)]
     result = orphaned.restore(empty_target.conninfo, "--keep-going", "--allow-nonempty", *options)
@@ -108,7 +108,7 @@ def test_without_it_the_first_error_ends_it(orphaned: Orphaned, empty_target: Da
 def test_a_table_that_is_not_made_is_missed_although_the_error_is_allowed(
     orphaned: Orphaned, empty_target: Database, jobs: int
 ) -> None:
-    """And nobody waits for its data to be read, nor takes it for read."""
+    """pgstow doesn't wait for pg_restore to read the data of the missing table, and doesn't count the data as restored."""
     options = ("--keep-going", "--allow-error", "does not exist", "--jobs", jobs)
     result = orphaned.restore(empty_target.conninfo, *options, "-t", "a", "-t", "c")
     assert result.exit_code == 5, result
@@ -121,7 +121,7 @@ def test_a_table_that_is_not_made_is_missed_although_the_error_is_allowed(
 def test_rows_that_are_refused_are_missed_although_the_error_is_allowed(
     orphaned: Orphaned, empty_target: Database, jobs: int
 ) -> None:
-    """A server that goes away is no error to go on after."""
+    """Even with --keep-going, the restore fails if the server goes away."""
     assert orphaned.restore(empty_target.conninfo, "--schema-only", "-x", "-O").exit_code == 0
     empty_target.execute("ALTER TABLE c ADD CHECK (i < 10000)")
     options = ("--keep-going", "--allow-error", "check constraint", "--jobs", jobs, "--data-only")

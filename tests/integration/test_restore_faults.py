@@ -1,4 +1,4 @@
-"""A restore that is hurt at a moment when it is surely at work: it ends, says why, and leaves nothing behind."""
+"""Faults while a restore is certainly running: the restore ends, says why, and leaves nothing behind."""
 
 import json
 import math
@@ -31,7 +31,7 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 
 COPY = "made_by_restore"
 ON_ITS_WAY = r"/data/.*\.dat\.00001\.zst"
-"""The second object of the largest table: by the time it is wanted, pg_restore has read the first."""
+"""Matches the second object of the largest table. When pgstow asks for it, pg_restore has read the first."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FaultySample:
     arguments: tuple[object, ...]
 
     def restore(self, *more: object) -> Result:
-        """Restore from it to the end."""
+        """Run a restore to its end."""
         return run_pgstow("restore", "--from", self.url, *self.arguments, *more)
 
 
@@ -73,7 +73,7 @@ def databases(cluster: ThrowawayCluster) -> set[str]:
 
 
 def assert_nothing_came(cluster: ThrowawayCluster, spool_dir: Path) -> None:
-    """Nothing is left, nor a database that isn't whole."""
+    """Assert that no program, working folder, session or database of the restore is left."""
     assert_nothing_left(spool_dir, Database("postgres", cluster.conninfo()))
     assert COPY not in databases(cluster)
 
@@ -121,13 +121,13 @@ def test_a_store_that_refuses_to_list(faulty: FaultySample, postgres: ThrowawayC
 
 @pytest.fixture
 def stuck(faulty: FaultySample) -> FaultySample:
-    """A store that leaves one object unanswered, so that a restore is in the middle of the largest table for as long as a test wants."""
+    """Return a store that doesn't send one object, so that a restore waits in the middle of the largest table as long as the test wants."""
     faulty.proxy.fail(method="GET", path=ON_ITS_WAY, with_=Fault.STALL, times=math.inf)
     return faulty
 
 
 def wait_for_the_middle(stuck: FaultySample, spool_dir: Path) -> list[int]:
-    """Wait until pg_restore waits for data that doesn't come. Return the process IDs of all running pg_restore."""
+    """Wait until pg_restore waits for data that doesn't come. Return the process IDs of all its processes."""
     wait_until(lambda: stuck.proxy.count("GET", ON_ITS_WAY), "the object is asked for")
     wait_until(lambda: pg_restores(spool_dir), "pg_restore runs")
     return pg_restores(spool_dir)
@@ -168,7 +168,7 @@ def test_a_failure_says_that_a_part_may_be_there(faulty: FaultySample, database:
 def test_kill_9_leaves_no_program_and_no_spool(
     stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path
 ) -> None:
-    """The database that it made remains, since nobody is left to drop it: it never was reported as restored."""
+    """The new database stays, since no process is left to drop it. pgstow never reported it as restored."""
     with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
         wait_for_the_middle(stuck, spool_dir)
         process.kill()
@@ -193,7 +193,7 @@ def test_pg_restore_killed(stuck: FaultySample, postgres: ThrowawayCluster, spoo
 def test_pg_restore_killed_while_it_goes_on_after_errors(
     stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path
 ) -> None:
-    """That is no error to go on after. What there is remains, and it is told what it is."""
+    """The restore fails even with --keep-going. The database stays, and pgstow says that it may hold a part of the backup."""
     arguments = (*stuck.arguments, "--keep-going", "--allow-error", ".")
     with start_pgstow("restore", "--from", stuck.url, *arguments) as process:
         os.kill(wait_for_the_middle(stuck, spool_dir)[0], signal.SIGKILL)
@@ -218,7 +218,7 @@ def test_the_sessions_of_pg_restore_ended_by_the_server(
 def test_all_sessions_ended_by_the_server_while_it_goes_on_after_errors(
     stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path
 ) -> None:
-    """pgstow's own session, too: the server went away. What is there remains, although the server is back."""
+    """pgstow's own session ended too, so pgstow says that the server went away. The database stays, although the server is reachable again."""
     ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{COPY}'"
     arguments = (*stuck.arguments, "--keep-going", "--allow-error", ".")
     with start_pgstow("restore", "--from", stuck.url, *arguments) as process:
@@ -240,7 +240,7 @@ def test_the_server_stopped(stuck: FaultySample, postgres: ThrowawayCluster, spo
     assert result.exit_code == 3, result
     failure, *notices = sorted(result.stderr_lines, key=lambda line: "could not be dropped" in line)
     assert re.search("The server went away: .*(terminating|closed|connection)", failure)
-    assert len(notices) == 1, "it is told that the database is not whole"
+    assert len(notices) == 1, "pgstow says that the database could not be dropped"
     wait_until(lambda: not processes_naming(spool_dir), "pg_restore is gone")
 
 
@@ -266,7 +266,7 @@ def test_verify_that_is_stopped(stuck: FaultySample, spool_dir: Path) -> None:
 def test_a_proof_that_is_stopped_leaves_no_server_and_no_database(
     stuck: FaultySample, number: signal.Signals, where: str, postgres: ThrowawayCluster, spool_dir: Path
 ) -> None:
-    """After kill -9, there is nobody left to drop the database on a scratch server."""
+    """After kill -9, the database stays on a scratch server, since no process is left to drop it."""
     before = databases(postgres)
     arguments = ("--from", stuck.url, "--level", "restore", "--spool-dir", spool_dir, "--jobs", 2, "-q")
     scratch = ("--scratch", postgres.conninfo()) if where == "scratch" else ()
@@ -284,7 +284,7 @@ def test_a_proof_that_is_stopped_leaves_no_server_and_no_database(
         assert name.startswith("pgstow_proof_")
         Database("postgres", postgres.conninfo()).execute(f"DROP DATABASE {name} WITH (FORCE)")
     wait_until(lambda: not files_in(spool_dir), "the spool and the server's files are gone")
-    for empty in spool_dir.iterdir():  # which a server's user that isn't ours may not remove
+    for empty in spool_dir.iterdir():  # a throwaway server's own user may not remove its empty folder
         empty.rmdir()
     assert databases(postgres) == before
     assert stuck.proxy.count("PUT", "/attestations/") == 0
@@ -309,7 +309,7 @@ def test_a_proof_whose_server_dies_says_nothing_about_the_backup(stuck: FaultySa
 
 @pytest.mark.parametrize("fault", [Fault.FORBIDDEN, Fault.INTERNAL_ERROR], ids=str)
 def test_an_attestation_that_cannot_be_written(faulty: FaultySample, fault: Fault, spool_dir: Path) -> None:
-    """Of credentials that may not, it is told; a store that fails is a failure."""
+    """If the credentials may not write it, pgstow only gives a notice. If the store fails, pgstow fails too."""
     faulty.proxy.fail(method="PUT", path="/attestations/", with_=fault, times=math.inf)
     arguments = ("--from", faulty.url, "--level", "objects", "--attest", "--give-up-after", 1, "--spool-dir", spool_dir)
     result = run_pgstow("verify", *arguments, "-q")
@@ -340,7 +340,7 @@ def test_an_auditor_reads_manifests_and_attestations_alone(faulty: FaultySample)
     assert listed.exit_code == 0
     assert listed.stderr == ""
     assert re.search(r"\d objects$", listed.stdout.rstrip())
-    assert faulty.proxy.count("GET", "attestations") == 2, "a LIST, and the newest one of the backup"
+    assert faulty.proxy.count("GET", "attestations") == 2, "a LIST, and a GET of the backup's newest attestation"
 
 
 @pytest.mark.parametrize("path", ["prefix=[^&]*attestations", "/attestations/"])
@@ -356,7 +356,7 @@ def test_backups_are_listed_where_attestations_cannot_be_read(faulty: FaultySamp
 
 
 def test_verify_cannot_tell_what_it_cannot_read(faulty: FaultySample, spool_dir: Path) -> None:
-    """A store that fails says nothing about the backup: it is no damage, and no proof either."""
+    """A store's error is neither evidence of damage nor a proof of the backup."""
     faulty.proxy.fail(method="GET", path=ON_ITS_WAY, with_=Fault.FORBIDDEN, times=math.inf)
     for level in ("bytes", "archive"):
         arguments = ("--from", faulty.url, "--level", level, "--spool-dir", spool_dir, "--json")

@@ -1,4 +1,4 @@
-"""pg_restore's options do what stock pg_restore does with them, given the plain archive of the same backup."""
+"""pg_restore's options. pgstow restores what stock pg_restore restores from the extracted archive of the same backup."""
 
 import json
 import re
@@ -48,7 +48,7 @@ ALTER SUBSCRIPTION lib_in DISABLE; ALTER SUBSCRIPTION lib_in SET (slot_name = NO
 
 @dataclass(frozen=True)
 class Library:
-    """A backup of a database with something for each option to leave out, and its plain archive."""
+    """A backup of a database with something for each option to omit, and the backup's extracted archive."""
 
     store: Path
     archive: Path
@@ -56,26 +56,26 @@ class Library:
     spool_dir: Path
 
     def pgstow(self, target: Database, *options: object) -> Result:
-        """Restore by pgstow."""
+        """Restore with pgstow."""
         arguments = ("--from", self.store, "--into", target.conninfo, "--spool-dir", self.spool_dir, "--json")
         return run_pgstow("restore", *arguments, *options)
 
     def pg_restore(self, target: Database, *options: object, exit_code: int = 0) -> str:
-        """Restore by stock pg_restore; what it said."""
+        """Restore with stock pg_restore. Return its messages."""
         command = [self.postgres.bin_dir / "pg_restore", "-d", target.conninfo, *options, self.archive]
         done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
         assert done.returncode == exit_code, done
         return done.stderr
 
     def toc(self, *matching: str) -> list[str]:
-        """The lines of the archive's list that match one of these, all where there is none."""
+        """Return the lines of the table of contents that match a pattern, or all lines if no pattern is given."""
         shown = run_pgstow("show", "--from", self.store, "--toc")
         assert shown.exit_code == 0, shown
         lines = [line for line in shown.stdout.splitlines() if line[:1].isdigit()]
         return [line for line in lines if not matching or any(re.search(words, line) for words in matching)]
 
     def dump(self, database: Database) -> list[str]:
-        """All that a database holds, in pg_dump's words."""
+        """Return pg_dump's script of a database."""
         command = [self.postgres.bin_dir / "pg_dump", "-d", database.conninfo]
         text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         return [line for line in text.splitlines() if not line.startswith(("\\restrict ", "\\unrestrict "))]
@@ -103,7 +103,7 @@ def _library(postgres: ThrowawayCluster, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def targets(make_database: DatabaseMaker) -> Iterator[list[Database]]:
-    """One for pgstow and one for stock pg_restore; at the end without subscriptions, with which they couldn't be dropped."""
+    """Yield a target for pgstow and one for stock pg_restore. Then drop their subscriptions, so that the databases can be dropped."""
     made = [make_database(), make_database()]
     yield made
     for database in made:
@@ -151,7 +151,7 @@ def test_an_option_leaves_out_what_pg_restore_leaves_out(
 
 
 def test_each_of_these_options_matters(library: Library, targets: list[Database]) -> None:
-    """Else the test above would prove nothing."""
+    """Otherwise the test above would prove nothing."""
     whole, _ = targets
     library.pg_restore(whole)
     text = "\n".join(library.dump(whole))
@@ -230,7 +230,7 @@ def test_data_without_its_table(library: Library, database: Database) -> None:
 
 @pytest.mark.parametrize("more", [[], ["--if-exists"]], ids=" ".join)
 def test_what_is_there_is_dropped_first(library: Library, targets: list[Database], more: list[str]) -> None:
-    """All but the subscription: to drop that one, the server asks the publisher."""
+    """Only the subscription isn't dropped, since the server would ask the publisher."""
     options = ["--clean", *more, "--no-subscriptions"]
     ours, theirs = targets
     for target in targets:
@@ -280,7 +280,7 @@ def test_a_new_database_belongs_to_the_role(library: Library, postgres: Throwawa
     try:
         options = ("--create", "-O", "-x", "--no-publications", "--no-subscriptions", "--no-tablespaces")
         assert_one_sentence(library.pgstow(into, *options), 3, "permission denied to create database")
-        # Not even by counting does the role that logs in read these tables.
+        # Even to count rows, pgstow acts as lib_heir: the login role lib_reader may not read these tables.
         assert told(library.pgstow(into, *options, "--role", "lib_heir", "-n", "lib"))["rows"] == 1400
         owners = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relnamespace = 'lib'::regnamespace"
         assert Database("", postgres.conninfo("inherited")).fetch(owners) == [("lib_heir",)]
@@ -314,7 +314,7 @@ def test_options_hold_for_a_new_database_as_a_whole(
             "(SELECT setconfig FROM pg_db_role_setting WHERE setdatabase = d.oid) FROM pg_database d WHERE datname = 'copy'"
         )
         assert (found[0], bool(found[1]), found[2]) == expected
-        assert found[3] == ["work_mem=5MB"], "what no option is for comes always"
+        assert found[3] == ["work_mem=5MB"], "settings are always restored, since no option leaves them out"
     finally:
         server.execute("DROP DATABASE IF EXISTS copy")
 
@@ -353,7 +353,7 @@ def test_all_but_some_tables(library: Library, targets: list[Database], postgres
         [found] = new.fetch(
             "SELECT datdba::regrole::text, obj_description('lib'::regnamespace) FROM pg_database WHERE datname = 'less'"
         )
-        assert found == ("lib_owner", None), "but for what is excluded, it is the whole database"
+        assert found == ("lib_owner", None), "the database's own properties are restored, although objects are excluded"
         assert_one_sentence(library.pgstow(new, "-N", "lib"), 5, "not empty")
     finally:
         Database("postgres", postgres.conninfo()).execute("DROP DATABASE IF EXISTS less")
@@ -375,7 +375,7 @@ def test_an_index_a_function_and_a_trigger_by_name(library: Library, targets: li
 
 
 def test_data_in_the_order_of_a_list(library: Library, targets: list[Database], tmp_path: Path) -> None:
-    """Under one job: the table that the other one refers to comes first, though it is later in the archive."""
+    """With one job, the list's order counts. The list has author before album, which refers to author; the archive has album first."""
     ours, _ = targets
     library.pg_restore(ours, "--schema-only")
     ours.execute("DROP TRIGGER refuse ON lib.author")
@@ -406,7 +406,7 @@ def test_a_list_for_an_archive_by_hand(library: Library, targets: list[Database]
     path.write_text("\n".join(library.toc(" SCHEMA - lib ", " TYPE ", r"\d TABLE lib author ", "DATA lib author ")))
     made = run_pgstow("restore", "--from", library.store, "--to-directory", folder, "-L", path, "-q")
     assert made.exit_code == 0, made
-    assert len(list(folder.glob("*.dat"))) == 2, "the table of contents, and the one table's data"
+    assert len(list(folder.glob("*.dat"))) == 2, "the table of contents, and the data of one table"
     for target, archive, entries in ((ours, folder, folder / "pgstow.list"), (theirs, library.archive, path)):
         by_hand = Library(library.store, archive, library.postgres, library.spool_dir)
         by_hand.pg_restore(target, "-L", entries)

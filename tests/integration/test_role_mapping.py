@@ -1,4 +1,4 @@
-"""--map-role: a backup comes back for other roles, on a server on which those that it names are no more."""
+"""--map-role: on a server that lacks the roles of a backup, pgstow restores the backup for other roles."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +72,7 @@ def orphaned(
     tmp_path: Path,
     spool_dir: Path,
 ) -> Iterator[tuple[Path, Database]]:
-    """A store with a backup of a database, three of whose roles have other names now."""
+    """Yield a store with a backup of a database, and the database. Three roles that the backup names have been renamed."""
     server = Database("postgres", postgres.conninfo())
     for role in (SHOP, BOSS, BUYER, UNTOUCHED):
         server.execute(f"CREATE ROLE {role}")
@@ -94,7 +94,7 @@ def orphaned(
 
 def restore(store: Path, target: str, spool_dir: Path, roles: dict[str, str], *options: object) -> Result:
     mapping = [word for old, new in roles.items() for word in ("--map-role", f"{old}={new}")]
-    # One job: several of stock pg_restore's run grants in any order, and one by a role may need another that it got.
+    # One job: with several jobs, stock pg_restore runs grants in any order. But a role can give a grant only after it got one itself.
     where = ("--from", store, "--into", target, "--spool-dir", spool_dir, "--jobs", 1)
     return run_pgstow("restore", *where, "-q", *mapping, *options)
 
@@ -127,7 +127,7 @@ def test_what_is_dropped_first_is_the_new_roles_too(
 
 
 def test_without_it_the_restore_fails(orphaned: tuple[Path, Database], empty_target: Database, spool_dir: Path) -> None:
-    """Else the tests above would prove nothing."""
+    """Otherwise the tests above would prove nothing."""
     store, _ = orphaned
     for left_out in NEW:
         roles = {old: new for old, new in NEW.items() if old != left_out}
@@ -148,7 +148,7 @@ def test_a_role_that_the_backup_does_not_name(
 def test_roles_in_another_encoding(
     postgres: ThrowawayCluster, empty_target: Database, tmp_path: Path, spool_dir: Path
 ) -> None:
-    """A role's name is stored in the encoding of the database that it was made in, and an archive is in its own database's."""
+    """A role's name has the encoding of the database in which it was created. An archive has its own database's encoding."""
     server = Database("postgres", postgres.conninfo())
     server.execute("CREATE DATABASE encoded TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
     source = Database("encoded", postgres.conninfo("encoded") + " client_encoding=UTF8")

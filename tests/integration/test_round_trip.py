@@ -1,4 +1,4 @@
-"""Backed up and restored, a database is what it was: in its content and in its definitions."""
+"""A database that is backed up and restored has the same content and the same definitions."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from storage_backends.local import LocalBackend
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A store of the test's own."""
+    """Return the folder of this test's store."""
     return tmp_path / "store"
 
 
 @pytest.fixture(params=["local", "s3", "gcs"])
 def store_url(request: pytest.FixtureRequest, folder: Path) -> str:
-    """An empty store of each kind."""
+    """Return the URL of an empty store, of each kind in turn."""
     if request.param == "local":
         folder.mkdir()
         return str(folder)
@@ -33,14 +33,14 @@ def store_url(request: pytest.FixtureRequest, folder: Path) -> str:
 
 
 def run_well(*arguments: object) -> Result:
-    """Run pgstow; it succeeds."""
+    """Run pgstow, and assert that it succeeds."""
     result = run_pgstow(*arguments, "--quiet")
     assert result.exit_code == 0, result
     return result
 
 
 def assert_same(copy: str, original: str) -> None:
-    """Both databases hold the same, and are made of the same."""
+    """Assert that both databases have the same content and the same definitions."""
     assert compare.contents(copy) == compare.contents(original)
     assert compare.definitions(copy) == compare.definitions(original)
 
@@ -48,7 +48,7 @@ def assert_same(copy: str, original: str) -> None:
 def assert_comes_back(
     database: Database, make_database: DatabaseMaker, folder: Path, spool_dir: Path, *options: object
 ) -> Manifest:
-    """Back it up, restore it into an empty database of the same encoding, and compare."""
+    """Back up the database, restore it into an empty database of the same encoding, and compare. Return the manifest."""
     target = make_database()
     run_well("backup", database.conninfo, "--to", folder, "--spool-dir", spool_dir, *options)
     run_well("restore", "--from", folder, "--into", target.conninfo, "--spool-dir", spool_dir)
@@ -76,7 +76,7 @@ def test_it_comes_back_with_any_number_of_jobs(
 
 
 def test_the_sample_fills_every_form_of_object(stored_sample: StoredSample) -> None:
-    """What the other tests take for granted: slices, packs, and segments of files that share a pack."""
+    """The other tests rely on slices, packs, and segments of files that share a pack."""
     manifest = stored_sample.manifest
     names = [stored.key.rpartition("/")[2] for stored in manifest.objects]
     assert len([name for name in names if ".dat.0" in name]) > 3
@@ -105,7 +105,7 @@ def test_a_database_may_have_any_name(
 
 
 def quoted(name: str) -> str:
-    """As an identifier."""
+    """Return the name quoted as an identifier."""
     return '"{}"'.format(name.replace('"', '""'))
 
 
@@ -161,7 +161,7 @@ def test_an_empty_database_comes_back(
 def test_five_thousand_tables_come_back(
     database: Database, make_database: DatabaseMaker, folder: Path, spool_dir: Path
 ) -> None:
-    # A transaction of a thousand each, since every table takes a lock.
+    # Each transaction makes a thousand tables, since every new table holds a lock until its end.
     for start in range(0, 5000, 1000):
         database.execute(
             f"DO $$ BEGIN FOR i IN {start}..{start + 999} LOOP EXECUTE format("
@@ -238,7 +238,7 @@ def test_what_tables_can_be_comes_back(
 def test_a_table_larger_than_the_spool_and_the_memory_streams_through(
     database: Database, empty_target: Database, folder: Path, spool_dir: Path
 ) -> None:
-    """Local disk holds no data at all during a restore: what looks like files are pipes."""
+    """A restore stores no data on the local disk: the archive's files are pipes."""
     database.execute(
         "CREATE TABLE big AS SELECT i, md5(i::text) || md5((-i)::text) || md5((i * 7)::text) AS noise "
         "FROM generate_series(1, 420000) AS i"

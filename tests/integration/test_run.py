@@ -1,4 +1,4 @@
-"""``pgstow run``: what a file lists, by night."""
+"""``pgstow run``: backups of all databases that a configuration file lists."""
 
 import fcntl
 import json
@@ -26,7 +26,7 @@ NOBODY_LISTENS = "host=127.0.0.1 port=1 dbname=x"
 
 
 class Night:
-    """A configuration file, and runs over it."""
+    """A configuration file, and runs with it."""
 
     def __init__(self, folder: Path, spool_dir: Path) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class Night:
         more: str = "",
         monitoring: str = "",
     ) -> None:
-        """``databases`` by their conninfo. A destination that is a folder is made."""
+        """Write the file. The mappings have each database's conninfo and each destination's URL or folder by name. Folders are created."""
         for destination in destinations.values():
             if isinstance(destination, Path):
                 destination.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ class Night:
         return run_pgstow("run", "--config", self.path, *arguments, env=env)
 
     def outcomes(self, result: Result) -> dict[tuple[str, str], dict[str, Any]]:
-        """Of a run with ``--json``, by database and destination."""
+        """Return the backups in the output of a run with ``--json``, by database and destination."""
         document = json.loads(result.stdout)
         assert document["exit_code"] == result.exit_code
         assert document["good"] == (result.exit_code == 0)
@@ -255,9 +255,11 @@ def test_what_nights_left_on_which_a_database_failed(night: Night, tmp_path: Pat
         left = set(orphans) & set(committed_backups(tmp_path / "nas"))
         admin.execute("REVOKE CONNECT ON DATABASE closed FROM nightly")
         [bad] = night.outcomes(night.run("--json")).values()
-    assert bad["newest_before"] == good["snapshot_at"], "databases' own backups are no backup of the server"
+    assert bad["newest_before"] == good["snapshot_at"], (
+        "the backups of single databases don't count as a backup of the server"
+    )
     assert len(orphans) == 6
-    assert len(left) == 3, "the newest of each database stays, as one that is alone"
+    assert len(left) == 3, "the newest backup of each database stays, since it is in no cluster backup"
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,7 @@ def test_what_retention_does_not_keep_is_removed(
     )
     first = night.outcomes(night.run("--json"))
     second = night.outcomes(night.run("small", "--json"))
-    # Of one destination, the manifest of a backup that would go can't be read: it stays, and that is told.
+    # In one destination, damage a manifest that the retention would remove. The backup stays, and pgstow reports the manifest.
     [broken] = (tmp_path / "other").rglob(f"manifests/**/{first['small', 'other']['backup_id']}.json")
     broken.write_bytes(broken.read_bytes()[:-10])
     result = night.run("small", "--json")
@@ -301,7 +303,7 @@ def test_what_retention_does_not_keep_is_removed(
     assert re.search(told + str(broken.relative_to(tmp_path / "other")), result.stderr)
     outcomes = night.outcomes(result)
     assert {pair: one["removed"] for pair, one in outcomes.items()} == {("small", "nas"): 1, ("small", "other"): 0}
-    assert outcomes["small", "nas"]["newest_before"] is None, "only a failure needs it"
+    assert outcomes["small", "nas"]["newest_before"] is None, "only failures have newest_before"
     assert outcomes["small", "other"]["newest_before"] == second["small", "other"]["snapshot_at"]
     kept = committed_backups(tmp_path / "nas")
     assert len(kept) == 3
@@ -311,7 +313,7 @@ def test_what_retention_does_not_keep_is_removed(
 
 
 def test_other_backups_of_the_same_database_are_let_be(night: Night, sample_database: Database, tmp_path: Path) -> None:
-    """Each database of the file has a retention of its own, and two may be parts of one."""
+    """Each entry in the file has its own retention, even if several entries back up the same database."""
     script = f'[databases.script]\nconninfo = "{sample_database.conninfo}"\nformat = "plain"\nretention = "short"'
     part = f'[databases.part]\nconninfo = "{sample_database.conninfo}"\ntables = ["shop.product"]\nretention = "short"'
     more = f'retention = "long"\n{part}\n{script}\n[retention.long]\nkeep_last = 3\n[retention.short]\nkeep_last = 1'
@@ -395,7 +397,7 @@ def test_a_run_that_is_stopped_tells_what_it_has_done(
         night.path.read_text().replace("[databases.shop]", 'destinations = ["nas"]\n[databases.shop]')
     )
     with start_pgstow("run", "--config", night.path, "--log-format", "json") as process:
-        wait_until(lambda: stuck_s3.proxy.count("PUT"), "the second one is under way")
+        wait_until(lambda: stuck_s3.proxy.count("PUT"), "the second backup is uploading")
         process.terminate()
         result = finish(process)
     assert result.exit_code == 128 + signal.SIGTERM

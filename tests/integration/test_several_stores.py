@@ -1,4 +1,4 @@
-"""One dump to several stores: each has a backup that is whole and its own, and one that fails keeps no other from it."""
+"""One dump to several stores. Each store gets a whole backup, even if another store fails."""
 
 import json
 import math
@@ -52,7 +52,7 @@ def test_each_has_a_backup_of_its_own(
     in_s3 = json.loads(s3_bucket.client.get_object(Bucket=s3_bucket.bucket, Key=body["Key"])["Body"].read())
     [in_folder] = manifests(tmp_path / "one")
     assert in_folder["files"] == in_s3["files"]
-    assert all(stored["version"] for stored in in_s3["objects"]), "each store's own versions"
+    assert all(stored["version"] for stored in in_s3["objects"]), "the manifest in S3 has the versions of S3"
     assert not any(stored["version"] for stored in in_folder["objects"])
 
 
@@ -87,7 +87,7 @@ def test_one_that_fails_at_the_end(
 def test_a_folder_that_is_missing_costs_no_backup_elsewhere(
     database: Database, s3_bucket: StoreBucket, spool_dir: Path, tmp_path: Path
 ) -> None:
-    """Its disk isn't mounted tonight."""
+    """The folder may be missing because its disk isn't mounted."""
     missing = tmp_path / "mnt" / "nas"
     result = run_backup(database.conninfo, spool_dir, "--to", str(missing), "--to", s3_bucket.url, "--quiet")
     assert_one_sentence(result, STORE, f"the backup continues in the other stores.*no folder {missing}")
@@ -118,7 +118,7 @@ def test_a_dump_that_fails_is_a_backup_nowhere(
 
 
 def test_a_whole_server(spool_dir: Path, tmp_path: Path, s3: FaultyStore) -> None:
-    """The store that fails gets nothing of the databases that follow, and no record; the other gets all."""
+    """The store that fails gets no later database and no cluster manifest. The other store gets everything."""
     with ThrowawayCluster() as server:
         for number in range(3):
             run_sql(server, f"CREATE DATABASE shop_{number}")

@@ -1,7 +1,8 @@
-"""A database whose users lay traps for whoever looks into it, and a superuser who runs every command on it.
+"""A superuser runs every command on a database in which another user has laid traps.
 
-The traps have the names of what PostgreSQL itself has. They lie in a schema that the database's search path names before ``pg_catalog``, and
-in ``public`` with types that fit better. A trap that anybody springs tells so in the server's log, and makes its owner a superuser.
+The traps are functions, operators, views and domains with the names of PostgreSQL's own. Most are in the schema ``evil``, which the
+database's search path names before ``pg_catalog``. The others are operators in ``public`` for pairs of types that PostgreSQL has no operator
+for. A trap that runs writes a message to the server's log, and tries to make the role ``waiting`` a superuser.
 """
 
 import json
@@ -23,7 +24,7 @@ WORDS = sorted(
         for word in re.findall(r"\bpg_\w+|\b[a-z_]+(?=\()", path.read_text())
     }
 )
-"""Every name of a function or of a catalog that pgstow may write into its SQL."""
+"""The names of all functions and catalogs that pgstow's SQL may use."""
 
 SPRUNG = "a trap was sprung"
 
@@ -32,7 +33,7 @@ CREATE ROLE waiting LOGIN;
 CREATE ROLE clerk LOGIN;
 """
 
-# As the role that waits.
+# The role ``waiting`` runs these statements.
 SPRING = f"""
 CREATE SCHEMA evil;
 CREATE FUNCTION evil.spring(what text) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
@@ -45,7 +46,7 @@ CREATE FUNCTION evil.sprung(what text) RETURNS boolean LANGUAGE plpgsql SET sear
 BEGIN PERFORM evil.spring(what); RETURN true; END $$;
 """
 
-# Functions and operators of the system's names and types, views over the system's relations, and domains over its types.
+# Functions and operators with the names and types of PostgreSQL's own, views of its relations, and domains over its types.
 SHADOWS = r"""
 SET search_path = pg_catalog;
 DO $do$
@@ -113,7 +114,7 @@ SELECT lo_from_bytea(0, 'large');
 
 
 def lay_traps(cluster: ThrowawayCluster, database: str) -> None:
-    """In a database that belongs to the waiting role."""
+    """Lay the traps in a database whose owner is the role ``waiting``."""
     owner = Database(database, f"{cluster.conninfo(database)} user=waiting")
     owner.execute(SPRING)
     builtin = "('name', 'text', 'oid', 'int4', 'int8', 'char', 'bool', 'timestamptz')"
@@ -128,7 +129,7 @@ def lay_traps(cluster: ThrowawayCluster, database: str) -> None:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ThrowawayCluster]:
-    """With traps in the database to back up, and in the one that pgstow connects to for work on the whole server."""
+    """Yield a server with traps in the database to back up, and in postgres, to which pgstow connects for work on the whole server."""
     with ThrowawayCluster() as cluster:
         server = Database("postgres", cluster.conninfo())
         server.execute(PREPARE)
@@ -142,7 +143,7 @@ def cluster() -> Iterator[ThrowawayCluster]:
 
 
 def sprung(cluster: ThrowawayCluster) -> list[str]:
-    """What the server's log says of traps."""
+    """Return the messages about traps in the server's log."""
     return re.findall(rf"LOG:  {SPRUNG}: (.*)", cluster.log)
 
 
@@ -164,7 +165,7 @@ def test_the_traps_work(cluster: ThrowawayCluster) -> None:
 
 
 def test_no_command_springs_one(cluster: ThrowawayCluster, tmp_path: Path, spool_dir: Path) -> None:
-    """Nor does a proof, on a server of its own or on a scratch server, make the role that waits a superuser."""
+    """A proof doesn't make the role ``waiting`` a superuser either, neither on its own server nor on a scratch server."""
     before = len(sprung(cluster))
     source, server = cluster.conninfo("trapped"), cluster.conninfo("postgres")
 
@@ -185,7 +186,7 @@ def test_no_command_springs_one(cluster: ThrowawayCluster, tmp_path: Path, spool
     succeeds("backup", server, "--to", tmp_path / "all", "-q", "--all-databases")
     succeeds("backup", server, "--to", tmp_path / "script", "-q", "--all-databases", "--format", "plain")
 
-    # Into the database that has the traps, when a table was lost, or its rows were.
+    # Restore a lost table and lost rows into the database with the traps.
     into = ("--from", tmp_path / "folder", "-q", "--into", source)
     owner = Database("trapped", f"{source} user=waiting")
     owner.execute("SET search_path = pg_catalog; DROP TABLE shop.visit_low; TRUNCATE public.customer")
@@ -195,7 +196,7 @@ def test_no_command_springs_one(cluster: ThrowawayCluster, tmp_path: Path, spool
     succeeds("restore", "--from", tmp_path / "all", "-q", "--into", server, "--globals-only")
     succeeds("export", "--from", tmp_path / "folder", "--file", tmp_path / "exported", "-q")
 
-    # In proofs, too, an assertion's own SQL has the users' path, so it names everything in full.
+    # An assertion runs with the database's search path, so its SQL names everything in full.
     roles = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) 'waiting'"
     proof = ("verify", "--level", "restore", "--assert", f"SELECT NOT ({roles})")
     succeeds(*proof, "--from", tmp_path / "folder", "--checksums", "--scratch", server)

@@ -1,4 +1,4 @@
-"""Servers of every major version that there are programs for, each with the client that fits it, and upgrades from one to the next."""
+"""Backups and restores on servers of several major versions, with clients of the same version, and restores into newer servers."""
 
 import itertools
 import re
@@ -28,7 +28,7 @@ Servers = Callable[[int], ThrowawayCluster]
 
 @pytest.fixture(scope="module")
 def servers(programs: Callable[[int], Path]) -> Iterator[Servers]:
-    """``servers(major)``: a server of that major version, whose database ``sample`` is the sample."""
+    """Yield a function that returns a server of a major version. The server's database ``sample`` holds the sample."""
     running: dict[int, ThrowawayCluster] = {}
     with ExitStack() as stack:
 
@@ -46,7 +46,7 @@ def servers(programs: Callable[[int], Path]) -> Iterator[Servers]:
 
 @pytest.fixture
 def pgstow(programs: Callable[[int], Path], spool_dir: Path) -> Callable[..., Result]:
-    """pgstow on a machine that has the programs of these major versions."""
+    """Return a function that runs pgstow with the programs of the major versions ``having``."""
 
     def run(command: str, *arguments: object, having: tuple[int, ...] = MAJORS) -> Result:
         folders = [word for major in having for word in ("--bin-dir", programs(major))]
@@ -78,7 +78,7 @@ def test_a_server_of_each_major_comes_back_by_its_own_programs(
 def test_several_jobs_load_rows_before_what_acts_on_them_and_referenced_tables_first(
     servers: Servers, programs: Callable[[int], Path], pgstow: Callable[..., Result], tmp_path: Path, major: int
 ) -> None:
-    """Triggers on a partitioned table, and an extension's tables that refer to each other (its script makes their foreign keys)."""
+    """The database has triggers on a partitioned table, and an extension whose script makes foreign keys between its tables."""
     server = servers(major)
     extensions = programs(major).parent / "share" / "extension"
     (extensions / "configured.control").write_text("default_version = '1'\nrelocatable = false\n")
@@ -130,7 +130,7 @@ def test_each_major_can_be_restored_into_the_newest(
 def test_a_table_beside_the_one_that_is_there(
     servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, old: int, new: int
 ) -> None:
-    """The server that renames is the target's, and so is the pg_dump that says how it is now."""
+    """The target's server renames the objects, so the pg_dump that dumps their definitions again must fit the target's server."""
     assert pgstow("backup", servers(old).conninfo("sample"), "--to", tmp_path).exit_code == 0
     target = Database("sample", servers(new).conninfo("sample"))
     for options in (("-t", "shop.*", "--to-schema", "aside"), ("-t", "telemetry.reading", "--as", "before")):
@@ -198,7 +198,7 @@ def test_a_pg_restore_that_the_server_does_not_understand(
 def test_a_server_that_no_pg_restore_of_the_backup_speaks_to(
     servers: Servers, pgstow: Callable[..., Result], tmp_path: Path
 ) -> None:
-    """Each way that the sentence names is a way."""
+    """The options that the message suggests work."""
     new, old = servers(NEWEST), servers(16)
     assert pgstow("backup", new.conninfo("sample"), "--to", tmp_path).exit_code == 0
     into = ("--from", tmp_path, "--into", old.conninfo("from_newest"), "--create")
@@ -298,7 +298,7 @@ def test_the_page_on_options_has_those_of_pg_restore(programs: Callable[[int], P
 
 @pytest.mark.parametrize("major", [16, NEWEST])
 def test_icu_rules_are_kept(servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int) -> None:
-    """These servers were built without ICU: that they get the rules shows by what they say to them."""
+    """These servers were built without ICU, so they refuse the rules. The error shows that pgstow sent the rules."""
     server = servers(major)
     administered = Database("postgres", server.conninfo())
     administered.execute("CREATE DATABASE ruled")

@@ -1,4 +1,4 @@
-"""What S3's and GCS's backends make of answers that are none of the store's: nothing is listed, missing, stored or deleted by them."""
+"""Tests of answers that don't come from the store, such as a login page. For each answer, the backends for S3 and GCS raise an error."""
 
 import hashlib
 import json
@@ -117,7 +117,7 @@ def test_no_call_takes_a_strange_page_for_an_answer(store: Store) -> None:
         store.always(answer)
         for name, call in store.calls().items():
             if name == "hold" and store.kind == "s3" and not answer.body:
-                continue  # which is how S3 says that the hold is on
+                continue  # S3 confirms a hold by an empty answer
             with pytest.raises(StorageError, match="bucket-") as caught:
                 call()
             assert not isinstance(caught.value, ObjectNotFound), name
@@ -167,7 +167,7 @@ def test_a_404_that_is_not_the_stores_own_is_not_missing(store: Store) -> None:
 
 
 def test_what_one_call_calls_missing_must_be_missing_for_another(store: Store) -> None:
-    """MinIO without its key service answers HEAD with 200 and GET with 404, and a broken proxy the other way round."""
+    """MinIO without its key service answers a HEAD with 200 and a GET with 404. A broken proxy may do the opposite."""
     missing = Answer(404) if store.kind == "s3" else Answer(404, b"No such object: bucket/key", "text/html")
     asked = "HEAD" if store.kind == "s3" else "GET"
     store.proxy.fail(method=asked, path="alt=media" if store.kind == "gcs" else "", times=1, with_=missing)
@@ -179,7 +179,7 @@ def test_what_one_call_calls_missing_must_be_missing_for_another(store: Store) -
 def test_an_error_that_comes_with_status_200_is_asked_again(store: Store) -> None:
     for name, call in store.calls().items():
         if name == "head" and store.kind == "s3":
-            continue  # which has no body
+            continue  # the answer to a HEAD has no body
         store.always(Fault.ERROR_IN_200, method=".*" if name != "delete" else "POST|DELETE")
         with pytest.raises(TransientStorageError, match=r"InternalError|says 200"):
             call()
@@ -230,7 +230,7 @@ def test_a_page_must_have_what_a_page_has(store: Store) -> None:
 
 def test_a_complete_page_of_the_first_version_of_listobjects_will_do(store: Store) -> None:
     if store.kind != "s3":
-        pytest.skip("a page of S3's")
+        pytest.skip("only S3 has two versions of ListObjects")
     store.always(
         page(f"{WHOLE}<Prefix>some%2Fprefix%2F</Prefix><EncodingType>url</EncodingType>{entry('some/prefix/a%2Bb')}")
     )
@@ -247,7 +247,7 @@ def test_a_listing_that_is_cut_off_is_asked_for_again(store: Store) -> None:
 
 def test_the_region_of_a_bucket_that_is_elsewhere_is_told(store: Store) -> None:
     if store.kind != "s3":
-        pytest.skip("S3 tells it")
+        pytest.skip("only S3 names the bucket's region in a redirect")
     body = b"<Error><Code>PermanentRedirect</Code><Message>Elsewhere.</Message></Error>"
     store.always(Answer(301, body, "application/xml", (("x-amz-bucket-region", "eu-west-1"),)))
     for call in store.calls().values():

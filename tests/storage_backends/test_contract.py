@@ -1,6 +1,6 @@
 """The storage contract, clause by clause, on every backend.
 
-A subclass says how to open its backend, and how to put, get and list *past* it, so that no backend is tested with itself.
+A subclass opens its backend. It can also put, get and list without the backend, so that no backend is tested with itself.
 """
 
 import hashlib
@@ -85,7 +85,7 @@ def put(backend: StorageBackend, key: str, body: bytes | bytearray | memoryview 
 
 
 class Raw(Protocol):
-    """The store itself, past the backend under test."""
+    """Direct access to the store, without the backend under test."""
 
     def put(self, key: str, body: bytes) -> None: ...
     def get(self, key: str) -> bytes: ...
@@ -93,7 +93,7 @@ class Raw(Protocol):
 
 
 class StorageContract:
-    """Subclass it with the fixtures ``backend`` and ``raw``."""
+    """The tests of the contract. A subclass defines the fixtures ``backend`` and ``raw``."""
 
     @pytest.fixture
     def backend(self) -> Any:
@@ -380,7 +380,7 @@ class RawS3:
 class TestS3(StorageContract):
     @pytest.fixture
     def backend(self, s3_bucket: StoreBucket) -> Iterator[StorageBackend]:
-        # moto takes any checksum for right; S3 does not.
+        # S3 refuses a wrong checksum. moto accepts it, so the proxy refuses it.
         with FaultyProxy(s3_bucket.endpoint, verify_digests=True) as proxy:
             backend = S3Backend(s3_bucket.bucket, s3_bucket.prefix, endpoint=proxy.url, path_style=True)
             yield backend
@@ -427,7 +427,7 @@ class RawGCS:
 class TestGCS(StorageContract):
     @pytest.fixture
     def backend(self, gcs_bucket: StoreBucket) -> Iterator[StorageBackend]:
-        # With retries, as users have it: the fake server now and then drops a connection after it refused a range.
+        # With retries, as in pgstow: fake-gcs-server sometimes drops the connection after it refused a range.
         backend = RetryingBackend(GCSBackend(gcs_bucket.bucket, gcs_bucket.prefix, endpoint=gcs_bucket.endpoint))
         yield backend
         backend.close()
@@ -446,7 +446,7 @@ class TestGCS(StorageContract):
 
 
 class Flaky(MemoryBackend):
-    """Every call fails once before it is carried out; every put once more after it."""
+    """Each put, get and head fails once before its work, and each put once more after its work. A list fails on its way."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What SDKs raise that no faulty server can bring about."""
+"""Tests of errors of the SDKs that the tests' servers and proxies can't cause. So the tests raise these errors themselves."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""What S3's and GCS's backends make of networks and stores that fail, through a proxy that fails on purpose."""
+"""Tests of how the backends for S3 and GCS handle failures of the network and of the store. A proxy fails on purpose."""
 
 import hashlib
 import math
@@ -37,7 +37,7 @@ class Store:
     raw_keys: Callable[[], list[str]]
     open: Callable[..., StorageBackend]
     put: str
-    """The method of a put's request."""
+    """The HTTP method of a put."""
 
 
 @pytest.fixture(params=["s3", "gcs"])
@@ -72,7 +72,7 @@ def test_what_may_pass_is_tried_again(store: Store, fault: Fault) -> None:
     assert store.proxy.count(store.put, "key|upload") == 3
 
     if fault is Fault.ERROR_IN_200:
-        # In a GET's bytes nothing tells an error from an object, and GCS is not known to do so elsewhere.
+        # In the body of a GET, an error looks like an object. GCS isn't known to answer a deletion with an error and status 200.
         if store.put == "POST":
             return
     else:
@@ -144,7 +144,7 @@ def test_a_denied_call_is_not_repeated(store: Store) -> None:
         lambda: store.backend.get("key"),
         lambda: store.backend.head("key"),
         lambda: list(store.backend.list()),
-        # Asks for locks before: the object's, on S3 by three requests, which the credentials need no right to, and on S3 the bucket's.
+        # Before a deletion, the backend asks for locks: on GCS with one request, on S3 with four. The store may deny these requests.
         lambda: store.backend.delete(["key"]),
     ]
     for call in calls:
@@ -160,7 +160,7 @@ def test_missing_objects_and_buckets_are_not_asked_for_again(store: Store) -> No
         store.proxy.requests.clear()
         with pytest.raises(ObjectNotFound):
             call("none")
-        # What is missing is confirmed where the answer itself can't say so: S3's to HEAD, GCS's to a download.
+        # Two answers don't say what is missing: S3's answer to a HEAD, and GCS's to a download. So the backend sends a second request.
         assert len(store.proxy.requests) == (2 if (call == store.backend.head) == (store.put == "PUT") else 1)
 
 
@@ -169,7 +169,7 @@ def test_missing_objects_and_buckets_are_not_asked_for_again(store: Store) -> No
 )
 def test_a_put_is_a_success_only_if_the_store_confirms_the_bytes(store: Store, fault: Fault) -> None:
     if fault is Fault.FLIP_SENT and store.put == "POST":
-        pytest.skip("fake-gcs-server takes the checksum it is told for right")
+        pytest.skip("fake-gcs-server doesn't compare the checksum that it gets with the bytes")
     store.proxy.fail(method=store.put, with_=fault)
     with pytest.raises(ChecksumMismatch, match="some/prefix/key"):
         store.backend.put("key", BODY, sha256=SHA256)

@@ -11,7 +11,7 @@ from storage_backends.retrying import RetryingBackend
 
 
 class Clock:
-    """Time that passes only while somebody sleeps, or as told."""
+    """A clock that moves only if somebody sleeps, or if a test sets ``now``."""
 
     def __init__(self) -> None:
         self.now = 100.0

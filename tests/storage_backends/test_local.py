@@ -112,7 +112,7 @@ def test_symbolic_links_are_not_followed(backend: LocalBackend, root: Path, tmp_
     (root / "file").symlink_to(outside / "secret")
     assert list(backend.list()) == []
     for key in ("folder/secret", "file"):
-        with pytest.raises(ObjectNotFound):  # as a listing has it: otherwise, a link would end gc
+        with pytest.raises(ObjectNotFound):  # a listing has no links either, and any other error would end pgstow gc
             backend.get(key)
     with pytest.raises(StorageError, match="symbolic link"):
         backend.put("folder/new", BODY, sha256=SHA256)
@@ -124,7 +124,7 @@ def test_symbolic_links_are_not_followed(backend: LocalBackend, root: Path, tmp_
 def test_a_link_that_comes_in_a_folders_place_is_not_followed(
     backend: LocalBackend, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Somebody who may write to the folder can replace it after it was looked at."""
+    """Somebody who may write to the folder can replace it by a link after pgstow looked at it."""
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/key").write_bytes(b"secret")
     backend.put("folder/key", BODY, sha256=SHA256)
@@ -161,7 +161,7 @@ def test_a_root_that_is_a_symbolic_link_is_followed(root: Path, tmp_path: Path, 
 
 
 def test_only_a_put_makes_the_root(backend: LocalBackend, root: Path) -> None:
-    """A path that was mistyped holds no backups, and should say so."""
+    """A mistyped path is an error. It must not look like a store without backups."""
     with pytest.raises(BucketNotFound, match="there is no folder"):
         list(backend.list())
     with pytest.raises(BucketNotFound, match="there is no folder"):
@@ -172,7 +172,7 @@ def test_only_a_put_makes_the_root(backend: LocalBackend, root: Path) -> None:
 
 
 def test_a_volume_that_is_unmounted_leaves_a_folder_that_is_not_the_root(backend: LocalBackend, root: Path) -> None:
-    """Else the rest of a backup, its manifest too, would go to the disk below the mount point."""
+    """Otherwise, the rest of a backup and its manifest would go to the disk below the mount point."""
     backend.put("key", BODY, sha256=SHA256)
     root.rename(root.with_name("volume"))
     root.mkdir()

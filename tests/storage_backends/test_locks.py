@@ -1,4 +1,4 @@
-"""What locks an object: retention that a put asks for, and legal holds; on every backend that has them."""
+"""Tests of an object's locks: a put can ask for retention, and a legal hold can be put on later. Each backend with locks is tested."""
 
 import hashlib
 import math
@@ -34,7 +34,7 @@ def keys(backend: StorageBackend) -> list[str]:
 
 
 class LockContract:
-    """Subclass it with two backends on the same objects: ``locking`` locks until ``UNTIL`` what it puts, ``plain`` does not."""
+    """Tests of retention. A subclass gives two backends with the same objects. Only ``locking`` locks its new objects, until ``UNTIL``."""
 
     @pytest.fixture
     def locking(self) -> Any:
@@ -75,7 +75,7 @@ class LockContract:
 
 
 class HoldContract:
-    """Subclass it with ``plain``, a backend whose objects can be held."""
+    """Tests of legal holds. A subclass gives ``plain``, a backend that has legal holds."""
 
     @pytest.fixture
     def plain(self) -> Any:
@@ -127,7 +127,7 @@ class TestMemory(LockContract, HoldContract):
         assert keys(plain) == ["a"]
 
     def test_a_missing_object_cannot_be_held(self, plain: StorageBackend) -> None:
-        """For moto that is a failure of its own."""
+        """This test isn't in the contract, because moto answers with an internal error."""
         with pytest.raises(ObjectNotFound):
             set_hold(plain, "missing", held=True)
 
@@ -175,7 +175,7 @@ class TestS3(LockContract, HoldContract):
 
 
 class TestAsking:
-    """Credentials that may not ask what locks an object: S3 leaves it out of a HEAD's answer, which then looks as if nothing did."""
+    """Tests of credentials that may not read locks. S3 then leaves a lock out of its answer to a HEAD, as if the object had no lock."""
 
     HOLD, RETENTION = "s3:GetObjectLegalHold", "s3:GetObjectRetention"
     OBJECT = Answer(
@@ -190,7 +190,7 @@ class TestAsking:
             yield proxy
 
     def ask(self, bucket: StoreBucket, proxy: FaultyProxy, *denied: str) -> ObjectLock:
-        """Of an object without a lock, by credentials that are denied these requests."""
+        """Return the lock of the object ``key`` while the store denies these requests."""
         proxy.heal()
         for request in denied:
             proxy.fail(with_=Fault.FORBIDDEN, path=request, times=math.inf)
@@ -208,7 +208,7 @@ class TestAsking:
             assert everything == ObjectLock(None, None, (self.HOLD, self.RETENTION))
 
     def test_a_bucket_that_locks_nothing(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
-        """It needs no right, if its own configuration may be asked for."""
+        """If pgstow may read the bucket's configuration, it needs no right to read an object's locks."""
         with closing(open_s3(s3_bucket)) as backend:
             put(backend, "key")
             assert self.ask(s3_bucket, proxy, r"\?legal-hold", r"\?retention") == ObjectLock()
@@ -220,7 +220,7 @@ class TestAsking:
     def test_what_s3_answers_where_nothing_locks(
         self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy, answer: Fault | Answer
     ) -> None:
-        """moto has answers of its own."""
+        """moto answers differently, so the proxy gives these answers."""
         with closing(open_s3(s3_locking_bucket)) as backend:
             put(backend, "key")
         proxy.fail(with_=answer, path=r"\?(legal-hold|retention)", times=2)
@@ -228,7 +228,7 @@ class TestAsking:
             assert lock_of(backend, "key") == ObjectLock(None, False, ())
 
     def test_what_the_store_says_where_head_is_denied(self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy) -> None:
-        """moto answers nothing of its own to ?retention."""
+        """moto doesn't know GET with ?retention, so the proxy answers."""
         with closing(open_s3(s3_locking_bucket)) as backend:
             put(backend, "key")
             set_hold(backend, "key", held=True)
@@ -241,7 +241,7 @@ class TestAsking:
     def test_a_lock_is_seen_before_a_deletion_where_head_is_denied(
         self, s3_locking_bucket: StoreBucket, proxy: FaultyProxy
     ) -> None:
-        """Whoever prunes needs no right to read data. A deletion would put a marker above the locked version."""
+        """The credentials for prune may lack the right to read data. A deletion would put a marker above the locked version."""
         with closing(open_s3(s3_locking_bucket)) as backend:
             put(backend, "free")
             put(backend, "held")
@@ -261,7 +261,7 @@ class TestAsking:
             assert lock_of(backend, "key") == ObjectLock(None, False, ())
 
     def test_a_hold_is_asked_only_of_a_store_that_has_holds(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
-        """Another would take the request for a put, and overwrite the object with it."""
+        """A store without holds may treat the request as a put, and overwrite the object."""
         for answer in (self.OBJECT, Answer(501)):
             proxy.heal()
             with closing(open_backend(s3_bucket.url_at(proxy.url))) as backend:
@@ -289,7 +289,7 @@ def open_s3(bucket: StoreBucket, **options: Any) -> S3Backend:
 
 
 class TestGCS(LockContract):
-    """fake-gcs-server keeps an object's retention, and would delete it all the same. It keeps no holds: what becomes of one is untested."""
+    """fake-gcs-server stores retention, but would delete the object all the same. It stores no holds, so no test shows what a hold does."""
 
     def test_a_missing_object_cannot_be_held(self, plain: StorageBackend) -> None:
         with pytest.raises(ObjectNotFound):

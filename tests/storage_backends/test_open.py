@@ -51,16 +51,16 @@ def test_url_has_no_options(url: str, expected: str, aws_credentials: None) -> N
         ),
         ("s3://bucket", {"project": "p"}, "“project” is no option of an s3:// URL"),
         ("gs://bucket?path_style=true", {}, "“path_style” is no option of a gs:// URL"),
-        ("s3:bucket/prefix", {}, "what begins with s3: is no path to pgstow: write s3://bucket/prefix"),
-        ("S3:/bucket/prefix", {}, "what begins with S3: is no path to pgstow: write s3://bucket/prefix"),
+        ("s3:bucket/prefix", {}, "a path can't begin with “s3:”; write s3://bucket/prefix"),
+        ("S3:/bucket/prefix", {}, "a path can't begin with “S3:”; write s3://bucket/prefix"),
         ("gs:bucket", {}, "gs://bucket/prefix"),
         (
             "sftp:user@host:/backups",
             {},
-            "what begins with sftp: is no path to pgstow: write s3://bucket/prefix, gs://bucket/prefix, file:///path",
+            "a path can't begin with “sftp:”; write s3://bucket/prefix, gs://bucket/prefix, file:///path",
         ),
         ("~/backups", {"create": "true"}, "write the whole path, or ./~…"),
-        ("file:/tmp", {}, "what begins with file: is no path to pgstow: write file:///path"),
+        ("file:/tmp", {}, "a path can't begin with “file:”; write file:///path"),
         ("/nowhere", {"create": "yes"}, "create of a local directory must be true or false"),
         ("s3://bucket", {"create": "true"}, "“create” is no option of an s3:// URL"),
         ("file:///tmp?region=x", {}, "“region” is no option of a file:// URL; it has create"),
@@ -130,7 +130,7 @@ def test_a_place_is_the_same_however_it_is_written(tmp_path: Path) -> None:
     ],
 )
 def test_plain_text_to_another_machine_needs_a_word(url: str, aws_credentials: None) -> None:
-    """Even in a private network of containers: nobody but the user can tell whose it is."""
+    """This applies to a private network of containers, too. Only the user knows who else is in that network."""
     for use in (open_backend, place_of):
         with pytest.raises(InvalidStorageURL, match=r"without encryption.*allow_http=true"):
             use(url)

@@ -12,7 +12,7 @@ EMPTY = hashlib.sha256(b"").digest()
 
 
 class Failing(MemoryBackend):
-    """Raises the errors it is given, one a call, before it works."""
+    """A store whose first calls fail. Each of these calls raises the next of ``errors``."""
 
     def __init__(self, *errors: Exception) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ def test_the_last_error_is_raised_with_the_count_of_attempts() -> None:
 
 
 def test_the_whole_time_is_used_before_it_gives_up() -> None:
-    """A random wait that would end too late is cut short: the last attempt comes at the end of the time."""
+    """A random wait that would end too late is cut short. So the last attempt comes at the end of the time."""
     now = 0.0
 
     def sleep(seconds: float) -> None:
@@ -61,7 +61,7 @@ def test_the_whole_time_is_used_before_it_gives_up() -> None:
 
 
 def test_patience_counts_failing_and_not_sending() -> None:
-    """An upload of an hour that fails at its end is made again; one that always fails ends."""
+    """If an upload fails after an hour, it is repeated. If the upload always fails, the backend gives up."""
 
     class Slow(MemoryBackend):
         failures = 0.0

@@ -1,4 +1,4 @@
-"""Stores behind TLS: what is wrong for good is said at once, by one sentence; a CA of one's own can be named."""
+"""Tests of stores behind TLS. A lasting fault is reported in one sentence and without a second attempt. Users can name their own CA."""
 
 import hashlib
 import json
@@ -77,7 +77,7 @@ def store(
 
 def put(url: str, **options: str) -> None:
     def sleep(seconds: float) -> None:
-        pytest.fail("what doesn't pass was tried again")
+        pytest.fail("the backend tried again, although the fault is lasting")
 
     with closing(open_backend(url, options, sleep=sleep)) as backend:
         backend.put("key", BODY, sha256=SHA256)
@@ -85,7 +85,7 @@ def put(url: str, **options: str) -> None:
 
 
 def sentence(url: str, **options: str) -> str:
-    """Return the sentence of an error that no second attempt follows."""
+    """Return the error's sentence. Fails if the backend makes a second attempt."""
     with pytest.raises(StorageError) as caught:
         put(url, **options)
     assert not isinstance(caught.value, TransientStorageError)
@@ -148,7 +148,7 @@ def test_a_ca_bundle_that_is_none(
 
 
 def test_a_name_that_nobody_knows_may_be_known_later(store: Store) -> None:
-    """A resolver that is starting says so, too."""
+    """A resolver that is still starting gives the same error."""
     with (
         closing(open_backend(store.url("https://store.invalid"), give_up_after=0)) as backend,
         pytest.raises(TransientStorageError, match=r"no connection to \S+:443 \(.*\(gave up after 1 attempt"),

@@ -1,4 +1,4 @@
-"""Versions that a newer one or a deletion hides, from every backend that keeps some."""
+"""Tests of hidden versions. A newer version or a deletion hides a version. Each backend with versions can still read it."""
 
 import hashlib
 from contextlib import closing
@@ -17,10 +17,10 @@ BODY = b"what was stored"
 
 
 class VersionContract:
-    """Subclass it with ``store``, in a bucket that keeps versions, and how others change an object."""
+    """A subclass gives a bucket that keeps versions, and methods by which somebody else overwrites and deletes an object."""
 
     unknown = "x"
-    """A version that the store never gave, of a form that it gives."""
+    """A version in the store's format that the store never gave."""
 
     def overwrite(self, bucket: StoreBucket, name: str) -> None:
         raise NotImplementedError

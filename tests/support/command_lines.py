@@ -11,14 +11,17 @@ PROGRAM = get_command(app)
 
 
 def commands(group: Any = PROGRAM, path: tuple[str, ...] = ("pgstow",)) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """The program, its groups and its commands, each with the words that name it."""
+    """Yield the program, its groups and its commands, each with the words that name it."""
     yield path, group
     for name, command in getattr(group, "commands", {}).items():
         yield from commands(command, (*path, name))
 
 
 def parse(arguments: Sequence[str]) -> None:
-    """As the command line does. Raises what it ends with. An option that does its work at once, such as --version, isn't parsed."""
+    """Parse the arguments as the command line does. Raises the exception that would end the command line.
+
+    An option that does its work at once, such as --version, isn't parsed.
+    """
     if list(arguments) in (["--version"], ["--install-completion"]):
         return
     command: Any = PROGRAM

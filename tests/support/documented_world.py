@@ -31,7 +31,7 @@ BACKUP_ID = "20261123T020000Z-7f3a9c"
 TIME = "2026-11-23T12:00"
 """A time in all pages, after the newest backup. A time of today takes its place."""
 OTHER_S3 = r"https://(minio\.example\.com:9000|ceph\.example\.com|ACCOUNT\.r2\.cloudflarestorage\.com)"
-"""Stores with S3's API. They are the S3 server behind TLS."""
+"""Stores with S3's API. The tests' S3 server behind TLS takes their place."""
 PRIVATE_CA = "/etc/ssl/private-ca.pem"
 _SCALE = 0.02
 

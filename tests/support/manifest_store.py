@@ -1,6 +1,8 @@
 """A store with nothing but manifests."""
 
+import copy
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,10 +15,22 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
 def moved(content: dict[str, Any], cluster: str, database: str) -> dict[str, Any]:
-    """A manifest's content with objects of another database."""
+    """Return a manifest's content, with its objects' keys moved to another database."""
     own = f"data/{encode_name(cluster)}/{encode_name(database)}/"
     objects = [stored | {"key": own + "/".join(stored["key"].split("/")[3:])} for stored in content["objects"]]
     return content | {"objects": objects}
+
+
+class RecordingBackend(MemoryBackend):
+    """A store that records the keys of the objects that are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: list[str] = []
+
+    def get(self, key: str, **options: Any) -> bytes:
+        self.read.append(key)
+        return super().get(key, **options)
 
 
 class ManifestStore:
@@ -24,15 +38,27 @@ class ManifestStore:
 
     def __init__(self, template: dict[str, Any]) -> None:
         self._template = template
-        self.store = MemoryBackend()
+        self.store = RecordingBackend()
 
-    def add(self, cluster: str, database: str, hours: int, suffix: str = "aaaaaa") -> BackupRef:
-        """A backup of the data as of so many hours after noon; its ID says when it began, which may be earlier."""
+    def add(
+        self,
+        cluster: str,
+        database: str,
+        hours: int,
+        suffix: str = "aaaaaa",
+        change: Callable[[dict[str, Any]], object] = lambda _: None,
+    ) -> BackupRef:
+        """Store the manifest of a backup whose ID and times are ``hours`` after noon. Return the backup's reference.
+
+        ``change`` may alter the manifest's content first.
+        """
         moment = NOON + timedelta(hours=hours)
         ref = BackupRef(cluster, database, f"{moment:%Y%m%dT%H%M%SZ}-{suffix}")
         fields = {"cluster": cluster, "database": database, "backup_id": ref.backup_id}
         fields |= dict.fromkeys(("started_at", "snapshot_at", "finished_at"), f"{moment:%Y-%m-%dT%H:%M:%SZ}")
-        self.put(ref.manifest_key, canonical(moved(self._template, cluster, database) | fields))
+        content = copy.deepcopy(moved(self._template, cluster, database)) | fields
+        change(content)
+        self.put(ref.manifest_key, canonical(content))
         return ref
 
     def put(self, key: str, body: bytes) -> None:

@@ -31,7 +31,7 @@ def _options(text: str, *, refused: bool) -> list[PageOption]:
 
 
 def _as_clause(sentence: str) -> str:
-    """Return a reason of the page as it stands behind a colon. The page shows options as code."""
+    """Return a reason of the page as it follows a colon in pgstow's error: with a small first letter, and without backquotes."""
     return (sentence[0].lower() + sentence[1:]).replace("`", "")
 
 

@@ -78,9 +78,9 @@ def _builder(name: x509.Name, key: ec.EllipticCurvePublicKey, *, expired: bool) 
 
 @contextmanager
 def tls_in_front_of(upstream: str, certificate: Path, *, answers_plain: bool = False) -> Iterator[int]:
-    """Accept TLS on 127.0.0.1, and pass what comes on to the server at the URL ``upstream``. Yield the port.
+    """Accept TLS on 127.0.0.1, and forward the decrypted bytes to the server at the URL ``upstream``. Yield the port.
 
-    A plain HTTP request is answered as Go's servers do, which MinIO is one of, if ``answers_plain``; else the connection is dropped.
+    With ``answers_plain``, answer a plain HTTP request as MinIO and other servers in Go do. Otherwise, drop its connection.
     """
     with _Front(upstream, certificate, answers_plain=answers_plain) as front:
         thread = threading.Thread(target=front.serve_forever, args=(0.01,))

@@ -1,8 +1,12 @@
-"""``terraform/examples/aws``: pgstow in its bucket with each role's own credentials, IAM enforced; and what each role may do, and may not.
+"""Tests of ``terraform/examples/aws``. pgstow runs with each role's credentials, while moto enforces IAM. Each role may do only its own work.
 
-moto enforces actions and resources of a role's policy, not conditions: it takes each as fulfilled. Nor does it ask KMS. So what
-depends on a condition (create-only puts, listing by prefix, the key by prefix, all of the bucket's policy) is decided on the
-policies themselves, as they are in IAM and on the bucket.
+moto enforces the actions and the resources of a role's policy. But moto takes every condition as true, and doesn't ask KMS. So for conditions,
+the tests read the policies from IAM and from the bucket, and evaluate them. Conditions limit four things:
+
+- puts, to new objects
+- listings, to a prefix
+- the use of the key, to a prefix
+- the requests that the bucket's own policy lets through
 """
 
 import json
@@ -132,7 +136,7 @@ def test_who_looks_after_backups_reads_no_data(applied: AppliedExample, role: st
 
 @pytest.mark.parametrize("role", ["auditor", "pruner"])
 def test_who_looks_after_backups_sees_that_all_is_there(applied: AppliedExample, role: str, backup: str) -> None:
-    """By the listing: S3 tells an object's checksum only to those who may read it."""
+    """pgstow compares the manifest with a listing. S3 gives an object's checksum only to a role that may read the object."""
     answer = run_as(applied, role, "verify", backup, "--from", applied.url, "--level", "objects", "--json")
     assert answer.exit_code == 0, answer
     found = json.loads(answer.stdout)
@@ -140,7 +144,7 @@ def test_who_looks_after_backups_sees_that_all_is_there(applied: AppliedExample,
 
 
 def let_lock_expire(applied: AppliedExample, backup_id: str) -> None:
-    """As time would."""
+    """Move the end of the locks on the backup's objects into the past."""
     s3 = applied.client("admin")
     for entry in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
         if backup_id in entry["Key"]:
@@ -155,7 +159,7 @@ def test_the_pruner_prunes_what_is_no_longer_locked(applied: AppliedExample, sam
         for _ in range(3)
     ]
     let_lock_expire(applied, expired)
-    # Where several objects are deleted by one request, moto asks for the right to delete the bucket.
+    # For a request that deletes several objects, moto demands the right to delete the bucket. With checksum=md5, pgstow deletes one by one.
     rules = ("--from", applied.url, "-o", "checksum=md5", "--cluster", "pruned", "--keep-last", 1, "--yes")
     for role in ("writer", "restorer", "auditor"):
         denied = run_as(applied, role, "prune", *rules, "--quiet")
@@ -173,7 +177,7 @@ def test_the_pruner_prunes_what_is_no_longer_locked(applied: AppliedExample, sam
 
 
 def test_the_auditor_sees_that_every_object_is_the_one_that_was_confirmed(applied: AppliedExample, backup: str) -> None:
-    """By version: S3 confirmed its SHA-256 when it was put, and its bytes can't change."""
+    """The manifest has each object's version. S3 confirmed the version's SHA-256 at the put, and a version's bytes never change."""
     pages = applied.client("auditor").get_paginator("list_object_versions")
     seen = {
         (version["Key"], version["VersionId"], version["Size"])
@@ -201,7 +205,7 @@ def test_the_nightly_task_acts_as_the_writer(applied: AppliedExample) -> None:
     assert [secret["name"] for secret in container["secrets"]] == ["PGPASSWORD"]
 
 
-# From here on, the bucket holds objects that are no backups, over which pgstow would stumble.
+# The tests below put objects into the bucket that are not backups. These objects would disturb pgstow, so the tests of pgstow come first.
 
 
 def put(name: str) -> Callable[[Any], object]:
@@ -250,7 +254,7 @@ REQUESTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "change the policy": (lambda s3: s3.delete_bucket_policy(Bucket=BUCKET), ""),
     "delete the bucket": (lambda s3: s3.delete_bucket(Bucket=BUCKET), ""),
 }
-"""What is asked of S3, and who may."""
+"""Requests to S3, and the roles that may send them."""
 
 
 @pytest.fixture
@@ -317,7 +321,7 @@ DECISIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
     "read the replica": ("s3:GetObject", f"{ARN}-replica/{DATA}", {}, ""),
     "take a role": ("sts:AssumeRole", "arn:aws:iam::123456789012:role/acme-backups-restorer", {}, ""),
 }
-"""Action, resource, and the condition keys of the request, and who may."""
+"""The action, the resource and the condition keys of requests, and the roles that may send them."""
 
 KEY_DECISIONS: dict[str, tuple[str, str, str]] = {
     "encrypt data": ("kms:GenerateDataKey", DATA, "writer"),
@@ -330,7 +334,7 @@ KEY_DECISIONS: dict[str, tuple[str, str, str]] = {
     "decrypt elsewhere": ("kms:Decrypt", ELSEWHERE, ""),
     "destroy the key": ("kms:ScheduleKeyDeletion", DATA, ""),
 }
-"""What is asked of the key, for which object, and who may."""
+"""The action on the key and the object's key in S3, and the roles that may do it."""
 
 
 @pytest.mark.parametrize("decision", DECISIONS)
@@ -346,7 +350,9 @@ def test_decisions_on_the_key(applied: AppliedExample, decision: str) -> None:
     assert [
         role for role in ROLES if allows(applied.policies[role], action, applied.kms_key, context)
     ] == allowed.split()
-    assert not [role for role in ROLES if allows(applied.policies[role], action, applied.kms_key)], "without a prefix"
+    assert not [role for role in ROLES if allows(applied.policies[role], action, applied.kms_key)], (
+        "a request without an object is denied"
+    )
 
 
 def test_what_the_bucket_s_policy_denies(applied: AppliedExample) -> None:

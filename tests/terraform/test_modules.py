@@ -1,4 +1,4 @@
-"""Every module and example: formatted, valid, tested by its own ``*.tftest.hcl``, and past a policy scanner."""
+"""Tests that modules and examples are formatted and valid, that the modules' own tests pass, and that a policy scanner finds nothing."""
 
 import json
 import re
@@ -16,14 +16,14 @@ def test_formatting(terraform: Terraform) -> None:
 
 @pytest.mark.parametrize("folder", EXAMPLES)
 def test_validity(terraform: Terraform, folder: str) -> None:
-    """And so is each module, since one of the examples uses it."""
+    """This validates the modules, too: the examples use each of them."""
     answer = json.loads(terraform.run(folder, "validate", "-json"))
     assert answer["valid"]
     assert answer["diagnostics"] == []
 
 
 def test_a_wrong_argument_would_be_found(terraform: Terraform) -> None:
-    """Google's provider is a stand-in, so that it has to show that it knows arguments at all."""
+    """A stand-in replaces Google's provider. This test shows that the stand-in knows the resources' arguments."""
     wrong = terraform.copy / "modules" / "gcp-wrong"
     wrong.mkdir()
     (wrong / "main.tf").write_text('resource "google_storage_bucket" "wrong" {\n  name = "x"\n  loaction = "EU"\n}\n')
@@ -70,7 +70,7 @@ def test_readme_names_every_input_and_output(folder: str) -> None:
 
 @pytest.mark.timeout(600)
 def test_policy_scanner() -> None:
-    """Exceptions stand beside what they are about, each with its reason."""
+    """Each exception is a comment in the resource, with a reason."""
     checkov = TOOLS / "checkov" / "bin" / "checkov"
     if not checkov.exists():
         pytest.skip("there is no checkov: run tools/terraform-providers")

@@ -1,6 +1,7 @@
-"""A bucket, a key and a permissions boundary of the user's own, which the same configuration may make; and the simple example.
+"""The modules can use the user's own bucket, key and permissions boundary. The simple example needs only three variables.
 
-The key's ARN isn't known before it is made, so a module that asks if it is null to decide what else to make can't be planned.
+The configuration that calls the modules may also make the bucket, the key and the boundary. Terraform learns the key's ARN only when it makes
+the key. So a module that decides by the ARN which other resources to make could not be planned.
 """
 
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ output "key" { value = aws_kms_key.own.arn }
 
 @pytest.fixture(scope="module")
 def at_moto(terraform: Terraform) -> Iterator[tuple[Terraform, Any]]:
-    """Terraform against moto, and IAM there."""
+    """Terraform that applies to moto, and a client of moto's IAM."""
     with moto_process() as endpoint:
         anybody = {"aws_access_key_id": "any", "aws_secret_access_key": "any"}
         iam = boto3.client("iam", endpoint_url=endpoint, region_name="eu-central-1", **anybody)
@@ -79,7 +80,7 @@ def test_what_the_user_has_is_used_as_it_is(at_moto: tuple[Terraform, Any]) -> N
     planned = terraform.run(OWN, "plan", "-no-color")
     assert "module.backups.module.roles.aws_iam_role.backups" in planned
     assert "module.backups.aws_kms_key" not in planned
-    # Without the module's own bucket, whose lifecycle the provider waits for, this takes seconds.
+    # Only the roles: the provider would wait long for the lifecycle of the bucket's module.
     terraform.run(OWN, "apply", "-auto-approve", "-no-color", "-target=module.roles")
     made = terraform.outputs(OWN)
     assert made["roles"]["url"] == f"s3://acme.own/postgres?kms_key={made['key']}"

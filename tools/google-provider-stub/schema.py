@@ -1,4 +1,6 @@
-"""Print, as JSON, the arguments of each google resource in .tf files, from the typings of npm: schema.py TYPINGS FOLDER.
+"""Print the arguments of Google's resources in FOLDER's .tf files, as JSON: schema.py TYPINGS FOLDER.
+
+TYPINGS is a folder with the TypeScript declarations (typings) of cdktf's Google provider.
 
 The typings lack some facts. This module treats every optional attribute as computed, and repeated blocks as lists. It checks no value.
 """

@@ -4,9 +4,10 @@ from typing import Any
 import pytest
 from support.manifest_store import NOON, ManifestStore
 
-from pipeline.catalog.find import BackupSelector, find_backup
+from pipeline.catalog.find import BackupSelector, find_backup, newest_believed
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.listing import list_backups
+from pipeline.catalog.plausibility import CLOCK_TOLERANCE
 from pipeline.errors import BackupNotFound, InvalidRequest, ManifestInvalid
 
 
@@ -73,3 +74,37 @@ def test_an_empty_store_has_no_backup(manifest_store: ManifestStore) -> None:
     assert list_backups(manifest_store.store) == []
     with pytest.raises(BackupNotFound, match=r"no backup .*pgstow list shows"):
         find_backup(manifest_store.store, BackupSelector())
+
+
+@pytest.mark.parametrize("days", [3, 30])
+def test_only_the_manifest_that_is_found_is_read(manifest_store: ManifestStore, days: int) -> None:
+    refs = [manifest_store.add("c", "d", day * 24) for day in range(1 - days, 1)]
+    store = manifest_store.store
+
+    def read(**wanted: Any) -> list[str]:
+        store.read.clear()
+        find_backup(store, BackupSelector(**wanted))
+        return store.read
+
+    assert read() == [refs[-1].manifest_key]
+    assert read(backup=refs[1].backup_id) == [refs[1].manifest_key]
+    assert read(at=NOON - timedelta(hours=23)) == [refs[-2].manifest_key]
+    near = NOON - timedelta(hours=24) - CLOCK_TOLERANCE  # the database server's clock may be behind by so much
+    assert read(at=near) == [refs[-2].manifest_key, refs[-3].manifest_key]
+    store.read.clear()
+    newest_believed(store, "c", "d", lambda _: None)
+    assert store.read == [refs[-1].manifest_key]
+
+
+def test_lists_are_parsed_only_of_the_manifest_that_is_found(manifest_store: ManifestStore) -> None:
+    """The newest manifest is partial, and the fault in its list of files is never noticed."""
+    older = manifest_store.add("c", "d", 0)
+    newer = manifest_store.add(
+        "c",
+        "d",
+        24,
+        change=lambda content: (content["dump"].update(only="schema"), content["files"][1].update(path="../x")),
+    )
+    assert find_backup(manifest_store.store, BackupSelector()).backup_id == older.backup_id
+    with pytest.raises(ManifestInvalid, match=r"files\.1\.path"):
+        find_backup(manifest_store.store, BackupSelector(newer.backup_id))

@@ -160,7 +160,7 @@ def test_a_spoilt_manifest_is_one_entry_and_disturbs_no_other_backup(
     store = stored_sample.store
     [original] = [path for path in (stored_sample.folder / "manifests").rglob("*.json") if "aaaaaa" not in path.name]
     content = copy.deepcopy(json.loads(original.read_bytes()))
-    backup_id = "20261123T020000Z-aaaaaa"  # its time differs from the manifest's, so pgstow doesn't believe it
+    backup_id = "20261123T020000Z-aaaaaa"  # not the manifest's time, so pgstow doesn't believe the manifest
     content["backup_id"] = backup_id
     for _ in range(data.draw(st.integers(1, 3))):
         path = data.draw(st.sampled_from(places(content)))

@@ -22,10 +22,14 @@ def test_the_catalog_reports_manifests_that_it_cannot_read(manifest_store: Manif
     assert "damaged" in (entries[2].problem or "")
 
 
-def test_the_catalog_keeps_no_lists_of_files(manifest_store: ManifestStore) -> None:
-    """The lists are most of a manifest, and a store may hold thousands of backups."""
+def test_the_catalog_reads_each_manifest_once(manifest_store: ManifestStore) -> None:
+    listed = [ListedManifest(manifest_store.add("c", "d", day * 24), LATER, 1) for day in range(5)]
+    read_catalog(manifest_store.store, listed, LATER)
+    assert sorted(manifest_store.store.read) == [one.ref.manifest_key for one in listed]
+
+
+def test_the_catalog_has_what_the_manifests_say(manifest_store: ManifestStore) -> None:
     ref = manifest_store.add("c", "d", 0)
     [entry] = read_catalog(manifest_store.store, [ListedManifest(ref, LATER, 1)], LATER)
-    assert entry.manifest
-    assert (entry.manifest.files, entry.manifest.objects) == ([], [])
-    assert entry.manifest.totals == find_backup(manifest_store.store, BackupSelector()).totals
+    assert entry.manifest == find_backup(manifest_store.store, BackupSelector()).summary
+    assert entry.problem is None

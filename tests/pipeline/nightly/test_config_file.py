@@ -158,7 +158,7 @@ only_verified = "bytes"
         "26: monitoring.textfile: must end in .prom: node_exporter reads no other file.",
         "28: retention.default.keep_within: '30 days' is not a duration; write 36h, 30d or 8w.",
         "29: retention.default.keep_last: should be greater than or equal to 0.",
-        "30: retention.none: says nothing to keep, such as keep_daily = 7.",
+        "30: retention.none: has no rule that keeps backups: add one, such as keep_daily = 7.",
         "32: monitorin: there is no such key; did you mean monitoring?",
     ]
 

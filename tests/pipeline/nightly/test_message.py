@@ -42,11 +42,11 @@ def test_a_message_says_what_failed_since_when_and_what_to_do() -> None:
 shop at nas: pg_dump failed.
     There has been no good run since 2026-11-22 01:30 UTC, 3 days ago.
 shop at offsite: It failed.
-    The newest earlier backup there is from 2026-11-24 02:30 UTC, 24 hours ago.
+    The newest earlier backup at this destination is from 2026-11-24 02:30 UTC, 24 hours ago.
 shop at new: Unexpected KeyError. The log of the run says more.
-    pgstow knows of no good backup there.
+    pgstow knows of no good backup at this destination.
 shop at tape: It failed.
-    The newest earlier backup there is from 2026-11-25 02:25 UTC, 5 minutes ago.
+    The newest earlier backup at this destination is from 2026-11-25 02:25 UTC, 5 minutes ago.
 Good: 1.
 What to do on that machine:
     pgstow config check --connect --config /etc/pgstow/pgstow.toml    finds the cause

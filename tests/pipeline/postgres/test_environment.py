@@ -7,7 +7,7 @@ from pipeline.postgres.environment import for_client, for_no_connection
 
 @pytest.mark.parametrize("path", [None, "", "/nonexistent"])
 def test_the_systems_commands_are_found_even_without_path(path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The guard of a working folder calls rm and sleep, and a proof calls setpriv and unshare."""
+    """The guard of a working folder calls rm and sleep. A throwaway server may be started with setpriv and unshare."""
     monkeypatch.delenv("PATH")
     if path is not None:
         monkeypatch.setenv("PATH", path)

@@ -1,4 +1,4 @@
-"""Several jobs of pg_restore restore some entries one after another, which pg_dump left unordered."""
+"""If pg_restore runs several jobs, some entries must be restored one after another, although the archive gives them no order."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_indexes_of_one_tree_are_attached_one_after_another(trees: Toc) -> None:
 
 
 def test_entries_that_lock_a_tree_from_above_wait_for_its_last_attachment(trees: Toc) -> None:
-    """An attachment locks the partition first, and a foreign key the partitioned table: together they would be a deadlock."""
+    """An attachment locks the partition first. A foreign key locks the partitioned table first. If both ran at once, they could deadlock."""
     turns = turns_in_partition_trees(trees)
     *_, last = [entry for entry in attachments(trees) if not entry.tag.startswith("mooded")]
     tags = {entry.tag for entry in trees.entries if turns.get(entry.dump_id) == (last.dump_id,)}
@@ -88,7 +88,7 @@ def test_data_of_tables_that_the_archive_does_not_make_come_in_the_order_of_the_
 
 
 LONG = 100_000
-"""Entries of a chain in an archive made by hand. If time and memory grew with the square, they would be hours and gigabytes."""
+"""The number of entries in a chain. If time and memory grew with its square, the test would take hours and gigabytes."""
 
 
 def made(dump_id: int, description: str, *dependencies: int) -> TocEntry:

@@ -300,7 +300,7 @@ def test_a_pattern_that_matches_nothing_is_refused(whole: Toc) -> None:
 
 
 CHAIN = 100_000
-"""Entries in a table of contents made by hand. If the time grew with the square, it would be hours."""
+"""The number of entries in a chain. If the time grew with its square, the test would take hours."""
 
 
 @pytest.mark.parametrize("description", ["COMMENT", "TABLE ATTACH"])

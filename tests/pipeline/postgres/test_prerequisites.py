@@ -19,7 +19,7 @@ ROLES = ("owner", "Gr an;tee", 'gr"antor', "to", "reader", "mapped", "settled", 
 
 @pytest.fixture
 def toc(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> Toc:
-    """The table of contents of a database that names each of ROLES in another way, beside text that only looks like a role's name."""
+    """The table of contents of a database. Each role of ROLES occurs in a different way. Other text only looks like a role's name."""
     quoted = ['"' + role.replace('"', '""') + '"' for role in ROLES]
     owner, grantee, grantor, to, reader, mapped, settled, defaulter, heir, one, two = quoted
     with Server(Conninfo.parse(database.conninfo)) as server:

@@ -1,4 +1,4 @@
-r"""psql runs no command in a script, even if only psql sees the command, and pgstow's lexer doesn't."""
+r"""psql runs no hostile backslash command of a script, not even a command that pgstow's lexer misses."""
 
 from collections.abc import Iterable
 from contextlib import suppress

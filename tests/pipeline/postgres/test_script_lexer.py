@@ -1,4 +1,4 @@
-"""A script is divided as psql divides it, whatever the size of the pieces."""
+"""A script is divided as psql divides it, whatever the size of the parts in which it arrives."""
 
 import os
 import random
@@ -95,7 +95,7 @@ def test_backslashes_escape_in_strings_if_the_script_says_so() -> None:
 
 @pytest.mark.parametrize("encoding", ["SJIS", "SHIFT_JIS_2004", "BIG5", "GBK", "UHC", "JOHAB", "GB18030"])
 def test_a_character_that_ends_in_an_ascii_byte_is_read_whole(encoding: str) -> None:
-    r"""A backslash as the last byte escapes nothing and begins no command. Rows are read without regard to characters."""
+    r"""A backslash as the last byte escapes nothing and begins no command. Rows are read as bytes, in any encoding."""
     wide = b"\x95\\" if encoding != "GB18030" else b"\x95\\\x81\x30\x81\x30"
     quoted = b"SELECT E'@', '\xb1@', \"@\", $@$@@$@$;\n-- @\nCOPY s.t (i) FROM stdin;\n\x95\n\\.\nSELECT E'@';\n\\q\n"
     script = b"SET client_encoding = '%b';\n%b" % (encoding.encode(), quoted.replace(b"@", wide))

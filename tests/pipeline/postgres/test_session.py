@@ -62,7 +62,7 @@ def test_a_failed_program_is_told_from_a_server_that_went_away(
 def test_the_last_statements_of_a_restore_tell_a_refusal_from_an_ended_session(
     database: Database, server: Server, stored_sample: StoredSample
 ) -> None:
-    """A statement that the server refused fails the restore. The end of the session doesn't speak against the backup."""
+    """If the server refuses a statement, the restore fails. The end of the session doesn't speak against the backup."""
     with Workers() as workers:
         archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits())
     steps: list[Callable[[], None]] = [

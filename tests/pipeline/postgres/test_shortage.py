@@ -80,7 +80,7 @@ def test_a_missing_right_is_a_shortage(server: Server) -> None:
 
 
 def test_another_version_of_an_extension_is_a_shortage_for_its_dependents(server: Server) -> None:
-    """It explains only failures of objects that depend on the extension, and of rows if the extension makes their table."""
+    """Another version explains only failures of objects that depend on the extension, and of rows whose table the extension makes."""
     other = {"plpgsql": "9.9"}
     depends, alone = refused("ERROR:  no function", VIEW), refused("ERROR:  no type", TABLE)
     assert is_shortage("", depends, TOC, other, server)

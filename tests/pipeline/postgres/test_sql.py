@@ -30,7 +30,7 @@ CALL = re.compile(r"(?<![\w.%])([a-z_]+) ?\(", re.IGNORECASE)
 CATALOG = re.compile(r"\b(?:FROM|JOIN) (pg_\w+)(?!\w*\.)")
 CAST = re.compile(r"::(?!bigint|integer|boolean)([a-z_]\w*)(?!\w*\.)")
 ALIASES = {"money", "names", "wanted", "parts"}
-"""Names of a query's own tables, before the list of their columns."""
+"""Aliases of tables inside a query. A list of columns follows each in parentheses, so the alias looks like a function."""
 
 
 def statements(module: Path) -> Iterator[str]:

@@ -34,7 +34,7 @@ with ThrowawayCluster(directory=Path(sys.argv[1])) as cluster:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that the server's user may enter. Only root may enter pytest's own directory: each run of pytest sets its mode again."""
+    """A directory that the server's user may enter. Only root may enter pytest's own directory: pytest takes away the rights of others."""
     with tempfile.TemporaryDirectory(prefix="pgstow-tests-") as name:
         directory = Path(name)
         directory.chmod(0o755)
@@ -80,7 +80,7 @@ def test_a_server_runs_for_the_block_and_leaves_nothing(place: Path) -> None:
 
 
 def test_the_server_and_its_programs_end_even_if_a_restored_database_kills_the_guard(place: Path) -> None:
-    """The database's code runs as the server's user, and may therefore kill the guard."""
+    """The database's code runs as the server's user. So the code can kill the guard, which is the server's parent process."""
     with ThrowawayCluster(directory=place, offline=True) as cluster:
         guard = ask(
             cluster,
@@ -189,7 +189,7 @@ def test_the_next_run_removes_what_a_killed_process_and_guard_left_behind(place:
     (mine / "data").mkdir(parents=True)
 
     remove_abandoned(place)
-    assert home.exists()  # its owner may not have locked it yet
+    assert home.exists()  # a new folder is spared: a process may be about to lock it
     age(place)
     remove_abandoned(place)
 

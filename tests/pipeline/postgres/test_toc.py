@@ -171,7 +171,7 @@ def test_garbage_raises_no_unexpected_error(toc_once: bytes, data: st.DataObject
     try:
         use(garbage)
     except InvalidRequest:
-        pass  # the garbage may be in a name, which "*" then doesn't match, or which no encoding has
+        pass  # the garbage may be in a name that "*" doesn't match, or that the archive's encoding can't spell
     except DumpFailed as refusal:
         assert "\n" not in str(refusal)  # noqa: PT017
 

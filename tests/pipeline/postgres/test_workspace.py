@@ -210,7 +210,7 @@ def test_the_guard_outlives_a_signal_to_everybody(place: Path, make_program: Mak
 
 
 def process_with_number(number: int) -> "subprocess.Popen[bytes]":
-    """Return a process that leads a group of this number. Once a number is free, a process of anybody's may get it."""
+    """Return a process that leads a group of this number. Any user's process may take a free number, so the function tries many times."""
     for _ in range(200):
         try:
             Path("/proc/sys/kernel/ns_last_pid").write_text(str(number - 1))
@@ -225,10 +225,10 @@ def process_with_number(number: int) -> "subprocess.Popen[bytes]":
 
 
 def test_a_group_that_has_ended_gets_no_signal(place: Path, make_program: MakeProgram) -> None:
-    """Another process group may have its number by then."""
+    """After the end of a group, another process group may have the same number."""
     with Workspace(place) as workspace:
         running = workspace.start(make_program("exit 0"), [])
-        wait_until(lambda: running.poll() == 0, "it has told the guard its number, and ended")
+        wait_until(lambda: running.poll() == 0, "the program ends")
         running.stop()
         bystander = process_with_number(running.pid)
         running.pause()

@@ -35,7 +35,7 @@ class Attempt:
         return find_restorer(server, self.source, self.format, RestoreOptions(keep_going=going_on), folders).major
 
     def following(self, error: Exception) -> "Attempt | None":
-        """Return the next attempt by the first advice that stays with this server; None if there is no such advice."""
+        """Return the next attempt, by the first advice that needs no other server. None if the error has no such advice."""
         if package := re.search(r"postgresql-client-(\d+)", str(error)):
             return replace(self, programs=self.programs | {int(package[1])})
         flags = frozenset(re.findall("--allow-older|--keep-going", str(error)))

@@ -104,7 +104,7 @@ def test_no_object_is_fetched_twice(fed: Feeding) -> None:
 
 
 def test_threads_end_if_nobody_reads(fed: Feeding) -> None:
-    """pg_restore failed before it opened its input."""
+    """For example, pg_restore failed before it opened its input."""
     assert feeder_threads()
     fed.feed.close()
     fed.workers.__exit__(None, None, None)
@@ -113,7 +113,7 @@ def test_threads_end_if_nobody_reads(fed: Feeding) -> None:
 
 
 def test_a_thread_ends_if_the_program_stops_reading(stored_sample: StoredSample) -> None:
-    """pg_restore was killed: its own messages say so."""
+    """For example, pg_restore was killed. The restore then reports pg_restore's messages, so the thread raises no error."""
     with Workers() as workers:
         made = feeding(stored_sample, workers)
         with made.feed.pipe(0) as (_, [descriptor]):

@@ -27,7 +27,7 @@ class Writer:
         self.open: set[str] = set()
         self.tells = True
         self.asked = 0
-        """How often the spool asked which files are open. It asks once in each look."""
+        """How often the spool asked which files are open. It asks at most once in each look."""
 
     def write(self, name: str, data: bytes) -> None:
         self.open.add(name)
@@ -233,7 +233,7 @@ def test_a_burst_of_files_between_two_looks_is_seen(writer: Writer, spool: Spool
 
 
 def test_a_file_that_is_closed_after_a_look_is_whole_at_the_next_look(writer: Writer) -> None:
-    """The file's size may be read before its last bytes are written. So a later closing must not make the file whole in this look."""
+    """A file that was open when the spool asked may get bytes after its size is read. So the file is whole only at a later look."""
 
     def closes_late() -> set[str]:
         still_open = set(writer.open)

@@ -1,4 +1,4 @@
-"""Tests of the comparison of restored content with the archive. Changed values are found; another place of a row is no difference."""
+"""Tests of the comparison of restored content with the archive. It finds changed values. It ignores the rows' order and partitions."""
 
 import json
 from pathlib import Path
