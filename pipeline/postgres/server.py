@@ -17,6 +17,7 @@ from pipeline.errors import (
 )
 from pipeline.postgres.locales import locale_options
 from pipeline.postgres.relations import Relations
+from pipeline.postgres.session import quoted_text
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _BATCH = 256 * 1024  # bytes of rows that are passed on at once
@@ -252,11 +253,8 @@ class Server(Relations):
                     raise
                 raise RestoreFailed(f"The database {self.name} has no table {name}.") from exc
             kinds = self.fetch(
-                "SELECT c.relkind FROM ROWS FROM (pg_catalog.unnest(%s::pg_catalog.name[]), pg_catalog.unnest(%s::pg_catalog.name[])) "
-                "AS named (schema, relation) "
-                "JOIN pg_catalog.pg_namespace n ON n.nspname = schema "
-                "JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = relation",
-                list(map(list, zip(*tables, strict=True))),
+                "SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid = ANY (%s::pg_catalog.regclass[]::pg_catalog.oid[])",
+                [[quoted_text(*table) for table in tables]],
             )
             if len(kinds) != len(tables) or not {kind for (kind,) in kinds} <= {"r", "p"}:
                 raise RestoreFailed(f"{name} in the database {self.name} is not a table.")
