@@ -103,7 +103,7 @@ class Document:
         return _altered(self.kind, self.key)
 
 
-def dump_document(document: Model, kind: str, lists: dict[str, bytes] | None = None) -> bytes:
+def dump_document(document: Model, kind: str, lists: Mapping[str, bytes | memoryview] | None = None) -> bytes:
     """Return a document's canonical bytes.
 
     ``lists`` has the canonical bytes of the fields that are kept apart, by their names. The field ``<kind>_checksum`` gets the SHA-256, in
@@ -111,7 +111,8 @@ def dump_document(document: Model, kind: str, lists: dict[str, bytes] | None = N
     """
     checksum, lists = f"{kind}_checksum", lists or {}
     content = document.model_dump(mode="json", exclude={*lists, checksum})
-    values = {name: canonical_bytes(value) for name, value in content.items()} | lists
+    values: dict[str, bytes | memoryview] = {name: canonical_bytes(value) for name, value in content.items()}
+    values |= lists
     digest = hashlib.sha256()
     for _, part in _parts(values):
         digest.update(part)
