@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
-from pipeline.catalog.manifest import DumpOptions
+from pipeline.catalog.origin import DumpOptions
 from pipeline.errors import InvalidRequest
 from pipeline.prune.policy import Policy
 from pipeline.prune.retention import Backup, Decision, plan_prune, selection_of
