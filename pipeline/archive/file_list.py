@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from pipeline.catalog.document import dump_item
+from pydantic import TypeAdapter
+
 from pipeline.catalog.manifest import TOC_NAME, File, StoredObject
 from pipeline.catalog.plausibility import Contents
+
+_FILE = TypeAdapter(File)
 
 
 class FileList:
@@ -48,7 +51,7 @@ class FileList:
 
     def _add(self, file: File) -> None:
         self._json += b"," if self.number else b""
-        self._json += dump_item(file)
+        self._json += _FILE.dump_json(file)
         self.number += 1
         self.tables += file.kind == "table"
         self.rows += file.rows or 0

@@ -105,7 +105,7 @@ def describe_stream(archived: Iterable[ArchivedFile]) -> FileList:
             kind="script" if file.path.endswith(".sql") else "archive",
             size=file.size,
             checksum=file.checksum,
-            segments=file.segments,
+            segments=tuple(file.segments),
         )
         for file in archived
     )

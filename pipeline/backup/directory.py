@@ -95,7 +95,7 @@ def describe_files(archived: Iterable[ArchivedFile], entries: Sequence[DataEntry
 def _describe_file(file: ArchivedFile, entry: DataEntry | None) -> File:
     if entry is None:
         kind: FileKind = "toc" if file.path == TOC_NAME else "large_object"
-        return File(path=file.path, kind=kind, size=file.size, checksum=file.checksum, segments=file.segments)
+        return File(path=file.path, kind=kind, size=file.size, checksum=file.checksum, segments=tuple(file.segments))
     is_table = entry.description == "TABLE DATA"
     # The end mark must be a line by itself. A value that ends with \. is written as \\. in the file. After such a value, rows of empty text
     # look like the empty lines of the end mark.
@@ -106,9 +106,9 @@ def _describe_file(file: ArchivedFile, entry: DataEntry | None) -> File:
         kind="table" if is_table else "large_object_toc",
         size=file.size,
         checksum=file.checksum,
-        segments=file.segments,
+        segments=tuple(file.segments),
         dump_id=entry.dump_id,
-        schema=entry.namespace if is_table else None,
+        schema_name=entry.namespace if is_table else None,
         relation=entry.tag if is_table else None,
         rows=file.lines - COPY_END.count(b"\n") if is_table else None,
     )

@@ -13,10 +13,11 @@ from pipeline.archive.file_list import FileList
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import default_cluster
-from pipeline.catalog.document import dump_document, dump_list
+from pipeline.catalog.document import dump_document
 from pipeline.catalog.find import newest_believed
 from pipeline.catalog.keys import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.catalog.manifest import (
+    LISTS,
     LONGEST_MANIFEST,
     Compression,
     DumpOptions,
@@ -160,8 +161,8 @@ class BackupInProgress:
         _check_clocks(manifest, draft.files.contents(tables=bool(draft.tables)), stored_at)
         lists: dict[str, bytes | memoryview] = {
             "files": draft.files.json,
-            "objects": dump_list(stored),
-            "tables": dump_list(draft.tables),
+            "objects": LISTS["objects"].dump_json(stored),
+            "tables": LISTS["tables"].dump_json(list(draft.tables)),
         }
         committed = upload(store, self.ref.manifest_key, _dump(manifest, lists))
         return Committed(manifest, committed.sha256)

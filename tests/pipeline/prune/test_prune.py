@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -256,10 +257,8 @@ def test_implausible_backups_stay_and_replace_no_other_backup(shelf: BackupBuild
         forge("a00002", snapshot_at=LATER): "is in the future: it was stored at",
         forge("a00003", finished_at=LATER): "is in the future: it was stored at",
         forge("a00004", files=[], objects=[]): "it names no toc.dat",
-        forge("a00005", files=[template.files[0].model_copy(update={"path": "1.dat"})]): "it names no toc.dat",
-        forge(
-            "a00006", files=[template.files[0].model_copy(update={"size": 0, "segments": []})]
-        ): "it names no toc.dat",
+        forge("a00005", files=[replace(template.files[0], path="1.dat")]): "it names no toc.dat",
+        forge("a00006", files=[replace(template.files[0], size=0, segments=())]): "it names no toc.dat",
         forge("a00007", dump=template.dump.model_copy(update={"format": "custom"}), files=[]): "exactly one file",
         forge("a00008", kind="cluster", files=[]): "names no backup",
         forge("a00009", totals=template.totals.model_copy(update={"tables": 3})): "it counts 3 tables",
