@@ -20,6 +20,7 @@ from pipeline.nightly.history import newest_before
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
+from pipeline.prune.facts import Known
 from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, prune
 from pipeline.verify.backup import verify
@@ -40,8 +41,9 @@ def run(
         stores, unopened = _open(
             {name: settings for job in jobs for name, settings in job.destinations.items()}, stack, tell
         )
+        known = {name: Known() for name in stores}
         for job in jobs:
-            yield from _run(job, stores, unopened, notify_of(job.name))
+            yield from _run(job, stores, unopened, known, notify_of(job.name))
 
 
 def _open(
@@ -62,14 +64,18 @@ def _open(
 
 
 def _run(
-    job: Job, stores: Mapping[str, StorageBackend], unopened: Mapping[str, Exception], notify: Notify
+    job: Job,
+    stores: Mapping[str, StorageBackend],
+    unopened: Mapping[str, Exception],
+    known: Mapping[str, Known],
+    notify: Notify,
 ) -> Iterator[JobResult]:
     there = {name: stores[name] for name in job.destinations if name in stores}
     made = _back_up(job, there, notify) | {name: unopened[name] for name in job.destinations if name in unopened}
     for name in job.destinations:
         outcome = made[name]
         if isinstance(outcome, Committed):
-            result = _look_after(job, name, outcome, stores[name], notify)
+            result = _look_after(job, name, outcome, stores[name], known[name], notify)
         else:
             result = JobResult(job.name, name, datetime.now(UTC), error=outcome)
         yield result if result.error is None or name not in stores else _with_history(result, job, stores[name])
@@ -96,10 +102,12 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
         return dict.fromkeys(stores, exc)
 
 
-def _look_after(job: Job, name: str, made: Committed, store: StorageBackend, notify: Notify) -> JobResult:
+def _look_after(job: Job, name: str, made: Committed, store: StorageBackend, known: Known, notify: Notify) -> JobResult:
     """If the job says so, verify the new backup. Then, if the job has a retention, remove the backups that it drops. Return the result.
 
     If the verification fails, no backup is removed.
+
+    ``known`` has what earlier jobs read from the store for retention. Jobs of the same cluster need the same cluster manifests.
     """
     verified, removed = None, None
     error: Exception | None = None
@@ -107,7 +115,7 @@ def _look_after(job: Job, name: str, made: Committed, store: StorageBackend, not
         if job.verify is not None:
             verified = _verify(job, job.verify, made, store, notify)
         if job.retention is not None:
-            pruned = _apply_retention(job, job.retention, made.manifest, store, notify)
+            pruned = _apply_retention(job, job.retention, made.manifest, store, known, notify)
             removed = len(pruned.backups)
             error = _doubtful(pruned, store)
     except Exception as exc:
@@ -147,10 +155,12 @@ def _verify(job: Job, level: Level, copy: Committed, store: StorageBackend, noti
     return found.level
 
 
-def _apply_retention(job: Job, policy: Policy, made: ManifestSummary, store: StorageBackend, notify: Notify) -> Pruned:
+def _apply_retention(
+    job: Job, policy: Policy, made: ManifestSummary, store: StorageBackend, known: Known, notify: Notify
+) -> Pruned:
     """Remove the job's backups that the policy drops. This includes backups that a failed run left without a cluster manifest."""
     request = PruneRequest(policy, made.cluster, None if made.members else made.database, job=job.name)
-    pruned = prune(request, None, store, notify, datetime.now(UTC))
+    pruned = prune(request, None, store, notify, datetime.now(UTC), known)
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
         notify(Notice(f"{counted(len(pruned.spared), 'locked backup')} had to stay in {store.url}: {names}."))

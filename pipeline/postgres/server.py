@@ -17,6 +17,7 @@ from pipeline.errors import (
 )
 from pipeline.postgres.locales import locale_options
 from pipeline.postgres.relations import Relations
+from pipeline.postgres.session import quoted_text
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _BATCH = 256 * 1024  # bytes of rows that are passed on at once
@@ -204,12 +205,22 @@ class Server(Relations):
         force = " WITH (FORCE)" if self.major >= 13 else ""
         self.execute(sql.SQL("DROP DATABASE IF EXISTS {}" + force).format(self.quoted(name)))
 
-    def count_rows(self, schema: str, relation: str) -> int:
-        """Return the number of rows of one table, without its children. Raises RestoreFailed if there is no such table."""
-        query = sql.SQL("SELECT pg_catalog.count(*) FROM ONLY {}").format(self.quoted(schema, relation))
-        with self.errors(), self._held(schema, relation):
-            row = self._connection.execute(query).fetchone()
-        return int(row[0]) if row else 0
+    def count_rows(self, tables: Sequence[tuple[str, str]]) -> dict[tuple[str, str], int]:
+        """Return the number of rows of each table, without its children, by schema and name. All tables are locked at the same time.
+
+        Raises RestoreFailed if there is no such table.
+        """
+        counts = [sql.SQL("(SELECT pg_catalog.count(*) FROM ONLY {})").format(self.quoted(*table)) for table in tables]
+        query = sql.SQL("SELECT {}").format(sql.SQL(", ").join(counts))
+        try:
+            with self.errors(), self._held(tables):
+                row = self._connection.execute(query).fetchone() or ()
+        except (RestoreFailed, StatementRefused):
+            if len(tables) == 1:
+                raise
+            # One by one, the tables need fewer locks, and the error names the table.
+            return {table: count for one in tables for table, count in self.count_rows([one]).items()}
+        return dict(zip(tables, map(int, row), strict=True))
 
     def copy_rows(self, schema: str, relation: str, columns: str, encoding: str) -> Iterator[bytes]:
         """Yield the rows of one table, without its children, as COPY's text in ``encoding``, in batches of about 256 KiB.
@@ -217,7 +228,7 @@ class Server(Relations):
         ``columns`` is a list in parentheses, or empty for a table without columns. Raises RestoreFailed if there is no such table.
         """
         rows = sql.SQL("{} {}").format(self.quoted(schema, relation), self.encoded(columns))
-        with self._held(schema, relation):
+        with self._held([(schema, relation)]):
             yield from self._copy(sql.SQL("COPY {} TO STDOUT (ENCODING {})").format(rows, encoding))
 
     def copy_view(self, schema: str, view: str) -> Iterator[bytes]:
@@ -225,26 +236,28 @@ class Server(Relations):
         return self._copy(sql.SQL("COPY (TABLE {}) TO STDOUT").format(self.quoted(schema, view)))
 
     @contextmanager
-    def _held(self, schema: str, relation: str) -> Iterator[None]:
-        """Lock a relation, so that nobody can replace it. Raises RestoreFailed unless it is a table: a view would run its owner's functions.
+    def _held(self, tables: Sequence[tuple[str, str]]) -> Iterator[None]:
+        """Lock the relations, so that nobody can replace them. Raises RestoreFailed unless all are tables: a view would run functions.
 
-        Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` protects against a renamed schema.
+        ``tables`` has schema and name of each relation. The error names the first. Somebody can still rename the schema.
+        ``restrict_nonsystem_relation_kind`` protects against a renamed schema.
         """
+        name = ".".join(tables[0])
+        locked = sql.SQL(", ").join(sql.SQL("ONLY {}").format(self.quoted(*table)) for table in tables)
         with self.errors(), self._connection.transaction():
             try:
-                self.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS SHARE MODE").format(self.quoted(schema, relation)))
+                self.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(locked))
             except ConnectionFailed as exc:
                 missing = isinstance(exc.__cause__, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName)
                 if not missing and not isinstance(exc.__cause__, psycopg.errors.WrongObjectType):
                     raise
-                raise RestoreFailed(f"The database {self.name} has no table {schema}.{relation}.") from exc
+                raise RestoreFailed(f"The database {self.name} has no table {name}.") from exc
             kinds = self.fetch(
-                "SELECT c.relkind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-                "WHERE n.nspname = %s AND c.relname = %s",
-                [schema, relation],
+                "SELECT c.relkind FROM pg_catalog.pg_class c WHERE c.oid = ANY (%s::pg_catalog.regclass[]::pg_catalog.oid[])",
+                [[quoted_text(*table) for table in tables]],
             )
-            if kinds not in ([("r",)], [("p",)]):
-                raise RestoreFailed(f"{schema}.{relation} in the database {self.name} is not a table.")
+            if len(kinds) != len(tables) or not {kind for (kind,) in kinds} <= {"r", "p"}:
+                raise RestoreFailed(f"{name} in the database {self.name} is not a table.")
             yield
 
     def _copy(self, query: sql.Composed) -> Iterator[bytes]:

@@ -179,7 +179,7 @@ class Session:
 
     def quoted(self, *names: str) -> sql.Composable:
         """Return the names quoted for a statement, with dots between them: a schema and a table, or a single name."""
-        return sql.SQL(".").join(self.encoded('"' + name.replace('"', '""') + '"') for name in names)
+        return self.encoded(quoted_text(*names))
 
     def encoded(self, text: str) -> sql.Composable:
         """Return the text as SQL. In a database that takes any bytes, ``\\xe9`` in the text stands for a byte, as in fetched text."""
@@ -226,6 +226,11 @@ class Session:
             if not self._connection.closed and not explain_conflict(str(exc)):
                 raise StatementRefused(f"The server refused a statement: {on_one_line(str(exc))}") from exc
             raise _failed(f"The server went away: {on_one_line(str(exc))}", exc) from exc
+
+
+def quoted_text(*names: str) -> str:
+    """Return the names quoted, with dots between them, as SQL and regclass take them."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
 
 
 def _rows(result: PGresult) -> list[tuple[bool | str | None, ...]]:

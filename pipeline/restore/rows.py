@@ -1,6 +1,6 @@
 """Checks that restored tables have as many rows as the manifest says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import TypeAlias
@@ -17,6 +17,11 @@ Table: TypeAlias = File | TableData
 """A table with rows in a backup: the table's file in a directory archive, or the table's rows in a single file."""
 Counts: TypeAlias = Mapping[tuple[str, str], int]
 """The number of rows on the server, by the table's schema and name."""
+
+_AT_ONCE = 100
+"""The most tables that one query counts. The query locks them all."""
+_SMALL = 1024 * 1024
+"""The most bytes of the tables that one query counts, unless it counts a single table."""
 
 
 def count_rows(target: Conninfo, tables: Sequence[Table], workers: Workers, connections: int) -> Counts:
@@ -80,7 +85,23 @@ def display_name(table: Table) -> str:
 def _count(target: Conninfo, tables: Sequence[Table]) -> Counts:
     with Server(target) as server:
         filtered = server.filtered_tables()
-        return {name: server.count_rows(*name) for name in map(name_of, tables) if name not in filtered}
+        counts: dict[tuple[str, str], int] = {}
+        for batch in _batches([table for table in tables if name_of(table) not in filtered]):
+            counts |= server.count_rows(list(map(name_of, batch)))
+        return counts
+
+
+def _batches(tables: Sequence[Table]) -> Iterator[list[Table]]:
+    """Yield the tables in batches, each for one query."""
+    batch, size = list[Table](), 0
+    for table in tables:
+        if batch and (len(batch) == _AT_ONCE or size + table.size > _SMALL):
+            yield batch
+            batch, size = [], 0
+        batch.append(table)
+        size += table.size
+    if batch:
+        yield batch
 
 
 def _unexplained(server: Server, tables: Sequence[Table], counts: Counts) -> list[Table]:

@@ -51,8 +51,8 @@ def whole(archive: Archive, chosen: Collection[int] | None, options: RestoreOpti
 
 def plan_steps(
     archive: Archive, chosen: Collection[int] | None, options: RestoreOptions, *, jobs: int, truncate: bool = False
-) -> list[Step]:
-    """Return the steps that restore the ``chosen`` entries of an archive of the directory format; None for all entries.
+) -> Iterator[Step]:
+    """Yield the steps that restore the ``chosen`` entries of an archive of the directory format; None for all entries.
 
     With a single job or transaction, there is only one run of pg_restore. Otherwise, the first run makes the definitions. Then up to ``jobs``
     runs load the data at the same time. The last run makes indexes, constraints, grants and the like, by parallel jobs.
@@ -61,7 +61,8 @@ def plan_steps(
     table's rows then aren't written to the write-ahead log. Use ``truncate`` only in a database that pgstow has made.
     """
     if jobs == 1 or options.single_transaction:
-        return [[Run(options, whole(archive, chosen, options))]]
+        yield [Run(options, whole(archive, chosen, options))]
+        return
     sections = _sections(archive.toc)
     entries = [
         entry
@@ -83,25 +84,21 @@ def plan_steps(
 
     options = replace(options, sections=())
     later = replace(options, clean=False, if_exists=False)
-    steps: list[Step] = []
     if options.clean:
         kept = set(_ids(first))
         dropped = [entry for entry in entries if entry.dump_id in kept or entry.drop_statement]
-        steps.append([Run(options, Stream((), _make_only(toc(dropped), kept)))])
+        yield [Run(options, Stream((), _make_only(toc(dropped), kept)))]
     elif first:
-        steps.append([Run(options, Stream((), toc(first)))])
+        yield [Run(options, Stream((), toc(first)))]
     if data and options.loads_data:
         in_turn = () if options.disable_triggers else _ids(outside_tables(archive.toc))
         shares = _shares(archive, data, set(in_turn), jobs)
         made = {entry.dump_id for entry in first if entry.description == "TABLE"} if truncate else set()
-        steps.append(
-            [Run(later, Stream(tuple(_members(archive, share)), _truncating(toc(share), made))) for share in shares]
-        )
+        yield [Run(later, Stream(tuple(_members(archive, share)), _truncating(toc(share), made))) for share in shares]
     if last:
         locked = _locked(archive.toc, last)
         contents = toc([*locked, *last], turns_in_partition_trees(archive.toc))
-        steps.append([Run(later, Stream((), contents), jobs, _ids(last))])
-    return steps
+        yield [Run(later, Stream((), contents), jobs, _ids(last))]
 
 
 def _in_order(archive: Archive, chosen: Collection[int] | None) -> list[TocEntry]:

@@ -137,7 +137,8 @@ class Feed:
     def _archive(self, stream: Stream) -> Iterator[bytes]:
         """Yield a tar archive up to the content of its last file."""
         toc = stream.toc or b""
-        yield _tar_header(TOC_NAME, len(toc)) + toc
+        yield _tar_header(TOC_NAME, len(toc))
+        yield toc
         size = len(toc)
         for file, parts in self._contents(stream.files):
             yield bytes(-size % BLOCKSIZE) + _tar_header(file.path, file.size)

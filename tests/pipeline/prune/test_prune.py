@@ -25,6 +25,7 @@ from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, plan, prune
 from pipeline.stages.upload import upload
 from storage_backends import AccessDenied, ObjectInfo, ObjectLocked, StorageBackend, StorageError
+from storage_backends.holds import ObjectLock
 from storage_backends.memory import MemoryBackend
 
 DAY = timedelta(days=1)
@@ -151,6 +152,26 @@ def test_a_backup_with_a_locked_manifest_keeps_all_its_objects(shelf: BackupBuil
     assert shelf.all_keys() == before
     shelf.store.set_hold(old[0].manifest_key, held=False)
     assert run(shelf.store).backups == old
+
+
+def test_a_cluster_manifest_stays_if_a_members_manifest_turns_out_to_be_locked() -> None:
+    """Without the cluster manifest, the member would count as a backup of its own."""
+
+    class Secretive(MemoryBackend):
+        def lock_of(self, key: str) -> ObjectLock:
+            return ObjectLock(None, None, ("a permission",))
+
+    store = Secretive()
+    shelf = BackupBuilder(store)
+    old, new = shelf.add_cluster(2 * DAY), shelf.add_cluster(DAY)
+    store.set_hold(old[1].manifest_key, held=True)
+    pruned = run(store)
+    assert pruned.backups == old[:1]
+    assert pruned.spared == [old[2], old[1]]
+    assert pruned.removed.locked == {old[1].manifest_key: None}
+    assert shelf.committed() == {*new, *old[1:]}
+    store.set_hold(old[1].manifest_key, held=False)
+    assert set(run(store).backups) == set(old[1:])
 
 
 def test_a_locked_object_is_reported_and_stays_until_its_lock_ends(shelf: BackupBuilder) -> None:

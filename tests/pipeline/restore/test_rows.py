@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from support.postgres_fixtures import Database
 
@@ -13,6 +14,7 @@ from pipeline.concurrency import Workers
 from pipeline.errors import RestoreFailed
 from pipeline.events import Notice
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.restore.rows import check_rows
 
 
@@ -47,6 +49,28 @@ def test_no_error_if_the_numbers_of_rows_match(database: Database) -> None:
     assert check(database.conninfo, {"a": 3, "b c": 0, "d": 0}) == []
     with pytest.raises(RestoreFailed, match=r"public\.a has 3 rows, but the backup has 4 \(1 of 2 tables differ"):
         check(database.conninfo, {"a": 4, "d": 0})
+
+
+@pytest.mark.parametrize("encoding", ["UTF8", "SQL_ASCII"])
+def test_tables_of_any_name_are_counted_together(postgres: ThrowawayCluster, encoding: str) -> None:
+    """Small tables are counted by one query. If one of them is missing, the error names it."""
+    names = ["plain", 'it\'s "quoted"', "größe", "a.b", "{x,y}", "%s", "back\\slash", *map(str, range(250))]
+    server = Database("postgres", postgres.conninfo())
+    server.execute(f"CREATE DATABASE counted TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'")
+    try:
+        conninfo = postgres.conninfo("counted")
+        with psycopg.connect(conninfo, client_encoding="UTF8", autocommit=True) as connection:
+            for rows, name in enumerate(names):
+                query = sql.SQL("CREATE TABLE {} AS SELECT generate_series(1, {})").format(sql.Identifier(name), rows)
+                connection.execute(query)
+        tables = {name: rows for rows, name in enumerate(names)}
+        assert check(conninfo, tables) == []
+        with pytest.raises(RestoreFailed, match=r"has no table public\.gone\."):
+            check(conninfo, {**tables, "gone": 0})
+        with pytest.raises(RestoreFailed, match=r"public\.a\.b has 3 rows, but the backup has 4"):
+            check(conninfo, {**tables, "a.b": 4})
+    finally:
+        server.execute("DROP DATABASE counted")
 
 
 def test_a_view_in_place_of_a_table_is_not_counted(database: Database) -> None:

@@ -41,7 +41,7 @@ def test_a_single_job_restores_the_archive_as_it_is(archive: Archive) -> None:
 
 @pytest.mark.parametrize("jobs", [2, 4, 40])
 def test_every_entry_is_restored_once(archive: Archive, jobs: int) -> None:
-    steps = plan_steps(archive, None, RestoreOptions(), jobs=jobs)
+    steps = list(plan_steps(archive, None, RestoreOptions(), jobs=jobs))
     wanted = [entry.dump_id for entry in archive.toc.entries if entry.description not in SETUP]
     assert sorted(restored_by(steps)) == sorted(wanted)
     assert [len(step) for step in steps][::2] == [1, 1]
@@ -68,7 +68,7 @@ def test_jobs_that_lock_the_same_table_know_it(archive: Archive) -> None:
 
 
 def test_the_data_is_divided_evenly_and_no_pack_is_fetched_twice(archive: Archive) -> None:
-    shares = plan_steps(archive, None, RestoreOptions(), jobs=2)[1]
+    shares = list(plan_steps(archive, None, RestoreOptions(), jobs=2))[1]
     sizes = [sum(file.size for file in run.stream.files) for run in shares]
     largest = max(file.size for file in archive.files.values())
     assert max(sizes) - min(sizes) <= largest
@@ -81,14 +81,14 @@ def test_the_data_is_divided_evenly_and_no_pack_is_fetched_twice(archive: Archiv
 
 
 def test_the_files_come_in_the_order_of_the_table_of_contents(archive: Archive) -> None:
-    for run in plan_steps(archive, None, RestoreOptions(), jobs=3)[1]:
+    for run in list(plan_steps(archive, None, RestoreOptions(), jobs=3))[1]:
         paths = [path for entry in restored(run) for path in (*archive.lists.get(entry.filename, ()), entry.filename)]
         assert [file.path for file in run.stream.files] == paths
 
 
 @pytest.mark.parametrize("section", ["pre-data", "data", "post-data"])
 def test_a_section_is_restored_alone(archive: Archive, section: str) -> None:
-    steps = plan_steps(archive, None, RestoreOptions(sections=(section,)), jobs=4)
+    steps = list(plan_steps(archive, None, RestoreOptions(sections=(section,)), jobs=4))
     kinds = {Section.PRE_DATA: "pre-data", Section.DATA: "data", Section.POST_DATA: "post-data"}
     found = {kinds[e.section] for step in steps for run in step for e in restored(run) if e.section in kinds}
     assert found == {section}
@@ -105,7 +105,7 @@ def test_with_clean_everything_is_dropped_before_anything_is_made(archive: Archi
 
 def test_nothing_is_loaded_if_no_data_is_wanted(archive: Archive) -> None:
     for options in (RestoreOptions(schema_only=True), RestoreOptions(sections=("pre-data", "post-data"))):
-        steps = plan_steps(archive, None, options, jobs=4)
+        steps = list(plan_steps(archive, None, options, jobs=4))
         assert [run.stream.files for step in steps for run in step] == [()] * len(steps)
 
 
@@ -116,7 +116,9 @@ def test_chosen_entries_bring_only_themselves(archive: Archive) -> None:
 
 
 def test_tables_that_the_restore_made_are_truncated_in_the_transaction_that_loads_them(archive: Archive) -> None:
-    plain, truncating = (plan_steps(archive, None, RestoreOptions(), jobs=2, truncate=it)[1] for it in (False, True))
+    plain, truncating = (
+        list(plan_steps(archive, None, RestoreOptions(), jobs=2, truncate=it))[1] for it in (False, True)
+    )
     by_id = {entry.dump_id: entry for run in plain for entry in restored(run)}
     for run in truncating:
         for entry in restored(run):
@@ -125,5 +127,5 @@ def test_tables_that_the_restore_made_are_truncated_in_the_transaction_that_load
             assert entry.copy_statement in {before, f"TRUNCATE TABLE ONLY {target};\n{before}"}
     truncated = {e.tag for run in truncating for e in restored(run) if e.copy_statement.startswith("TRUNCATE")}
     assert len(truncated) > 20
-    alone = plan_steps(archive, None, RestoreOptions(data_only=True), jobs=2, truncate=True)[0]
+    alone = next(plan_steps(archive, None, RestoreOptions(data_only=True), jobs=2, truncate=True))
     assert not any(e.copy_statement.startswith("TRUNCATE") for run in alone for e in restored(run))
