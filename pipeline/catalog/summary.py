@@ -29,7 +29,6 @@ class LoadedSummary:
 
 
 class _File(msgspec.Struct, frozen=True, gc=False):
-    path: str
     kind: FileKind
     size: Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
