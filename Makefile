@@ -2,11 +2,11 @@
 
 BIN := .venv/bin
 
-.PHONY: help demo test bench lint lock packages reference docs picture clean
+.PHONY: help demo test bench bench-scale lint lock packages reference docs picture clean
 .DEFAULT_GOAL := help
 
 help: ## Say what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 13
 
 demo: .venv/.runtime ## See pgstow at work on a PostgreSQL server of its own, in a minute
 	@$(BIN)/python -m demo
@@ -20,6 +20,10 @@ test: .venv/.development .venv-docs/.complete ## Run all tests
 bench: .venv/.development ## Measure pgstow beside what people would use instead
 	@tools/system-packages
 	@$(BIN)/python -m benchmarks
+
+bench-scale: .venv/.development ## Measure pgstow with many tables, large objects and backups
+	@tools/system-packages
+	@$(BIN)/python -m benchmarks.scale
 
 packages: .venv/.development ## Make a deb and an rpm in dist/, for this machine's Python and kind of processor
 	@PYTHONPATH=. $(BIN)/python tools/packages.py dist

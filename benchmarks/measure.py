@@ -7,8 +7,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -36,6 +37,8 @@ class Measurement:
     """The peak sum of the process tree's PSS, in bytes, sampled. Shared pages are counted once, the page cache isn't counted."""
     disk: int
     """The peak of the blocks allocated below the watched directory, in bytes, sampled."""
+    files: int
+    """The peak number of files below the watched directory, sampled."""
 
 
 def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> Measurement:
@@ -58,8 +61,8 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
         )
         limit = threading.Timer(_TIME_LIMIT, os.killpg, (process.pid, signal.SIGKILL))
         limit.start()
-        sampler = _Sampler(process.pid, watched)
-        sampler.start()
+        memory = _Sampler(partial(_tree_memory, psutil.Process(process.pid)))
+        disk = _Sampler(lambda: used_below(watched))
         try:
             # wait4 reports the CPU times of this child, and of the children for which the child waited.
             _, status, used = os.wait4(process.pid, 0)
@@ -69,12 +72,12 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
             raise
         finally:
             limit.cancel()
-            sampler.stop()
+            (peak_memory,), (peak_disk, peak_files) = memory.stop(), disk.stop()
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
             raise CommandFailedError(f"exit status {process.returncode}: {said.read()[-2000:].strip()}")
-    return Measurement(wall, used.ru_utime + used.ru_stime, machine, sampler.memory, sampler.disk)
+    return Measurement(wall, used.ru_utime + used.ru_stime, machine, peak_memory, peak_disk, peak_files)
 
 
 def summarize(runs: Sequence[Measurement]) -> Measurement:
@@ -85,35 +88,38 @@ def summarize(runs: Sequence[Measurement]) -> Measurement:
         machine_cpu=statistics.median(run.machine_cpu for run in runs),
         memory=max(run.memory for run in runs),
         disk=max(run.disk for run in runs),
+        files=max(run.files for run in runs),
     )
 
 
 class _Sampler(threading.Thread):
-    def __init__(self, pid: int, watched: Path) -> None:
+    """Samples figures in a thread, and keeps the highest value of each figure."""
+
+    def __init__(self, look: Callable[[], tuple[int, ...]]) -> None:
         super().__init__(daemon=True)
-        self.memory = 0
-        self.disk = 0
-        self._root = psutil.Process(pid)
-        self._watched = watched
+        self._look = look
+        self._peaks = look()
         self._done = threading.Event()
+        self.start()
 
     def run(self) -> None:
         pause = 0.0
         while not self._done.wait(pause):
             cost = time.thread_time()
-            self.memory = max(self.memory, self._tree_memory())
-            self.disk = max(self.disk, allocated(self._watched))
+            self._peaks = tuple(map(max, self._peaks, self._look()))
             pause = max(_INTERVAL, (time.thread_time() - cost) / _SAMPLER_SHARE)
 
-    def stop(self) -> None:
+    def stop(self) -> tuple[int, ...]:
         self._done.set()
         self.join()
+        return self._peaks
 
-    def _tree_memory(self) -> int:
-        try:
-            return sum(_pss(process.pid) for process in (self._root, *self._root.children(recursive=True)))
-        except psutil.NoSuchProcess:
-            return 0
+
+def _tree_memory(root: psutil.Process) -> tuple[int]:
+    try:
+        return (sum(_pss(process.pid) for process in (root, *root.children(recursive=True))),)
+    except psutil.NoSuchProcess:
+        return (0,)
 
 
 def _pss(pid: int) -> int:
@@ -124,22 +130,26 @@ def _pss(pid: int) -> int:
         return 0  # the process has ended
 
 
-def allocated(directory: str | Path) -> int:
-    """Return the bytes of the blocks allocated to the files below a directory; 0 if there is no such directory."""
-    total = 0
+def used_below(directory: str | Path) -> tuple[int, int]:
+    """Return the bytes of the blocks allocated to the files below a directory, and the number of these files.
+
+    If there is no such directory, both are 0.
+    """
+    size = files = 0
     try:
         with os.scandir(directory) as entries:
             for entry in entries:
                 try:
                     if entry.is_dir(follow_symlinks=False):
-                        total += allocated(entry.path)
+                        below = used_below(entry.path)
+                        size, files = size + below[0], files + below[1]
                     else:
-                        total += entry.stat(follow_symlinks=False).st_blocks * 512
+                        size, files = size + entry.stat(follow_symlinks=False).st_blocks * 512, files + 1
                 except FileNotFoundError:
                     continue  # the file was just removed
     except FileNotFoundError:
         pass
-    return total
+    return size, files
 
 
 def _machine_cpu() -> float:

@@ -4,7 +4,7 @@ import datetime
 import platform
 import statistics
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -41,10 +41,12 @@ class Target:
 
     def line(self) -> str:
         """Return the target's line of the table."""
+        limit = f"{self.limit:,g}{self.unit}"
         if self.figure is None:
-            return f"| {self.what} | ≤ {self.limit:g}{self.unit} | | not measured |"
+            return f"| {self.what} | ≤ {limit} | | not measured |"
         verdict = "reached" if self.figure <= self.limit else "**missed**"
-        return f"| {self.what} | ≤ {self.limit:g}{self.unit} | {self.figure:.3g}{self.unit} | {verdict} |"
+        figure = f"{self.figure:,}" if isinstance(self.figure, int) else f"{self.figure:.3g}"
+        return f"| {self.what} | ≤ {limit} | {figure}{self.unit} | {verdict} |"
 
 
 @dataclass(slots=True)
@@ -118,9 +120,20 @@ def render(outcome: Outcome, *, command: str, runs: int, jobs: int) -> str:
         parts += [f"## Backup over a link of {link}", _table(results)]
     if outcome.link_problem:
         parts += ["## Backup over slow links", f"Not measured: {outcome.link_problem}."]
-    lines = ["| target | limit | figure | |", "|---|---|---|---|", *(target.line() for target in outcome.targets())]
-    parts += ["## Targets", "\n".join(lines), "## How to read the columns", _COLUMNS, "## The commands", _commands()]
+    parts += [
+        "## Targets",
+        target_table(outcome.targets()),
+        "## How to read the columns",
+        _COLUMNS,
+        "## The commands",
+        _commands(),
+    ]
     return "\n\n".join(parts) + "\n"
+
+
+def target_table(targets: Iterable[Target]) -> str:
+    """Return the table of the targets."""
+    return "\n".join(("| target | limit | figure | |", "|---|---|---|---|", *(target.line() for target in targets)))
 
 
 def _table(results: Sequence[Result]) -> str:
@@ -142,24 +155,38 @@ def _table(results: Sequence[Result]) -> str:
 
 
 def _conditions(outcome: Outcome, runs: int, jobs: int) -> str:
-    memory = psutil.virtual_memory().total / (1 << 30)
-    versions = "; ".join(
-        filter(None, (_version(*words) for words in (["pg_dump"], ["rclone"], ["aws"], ["zstd"], ["pgstow"])))
-    )
-    settings = ", ".join(f"{name} = {value}" for name, value in SERVER_SETTINGS.items())
     return "\n".join(
         (
-            f"- Machine: {psutil.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}. "
-            "The database server, the object store and the measured commands share it. "
-            f"Before the runs, other processes kept it {outcome.neighbours:.0f}% busy.",
-            f"- Programs: {versions}; Python {platform.python_version()}.",
+            describe_machine(outcome.neighbours),
+            describe_programs("pg_dump", "rclone", "aws", "zstd", "pgstow"),
             *(f"- Database: {database}" for database in outcome.databases),
             f"- Runs: {runs} of each command. The commands take turns, and each round begins with another command. Each has {jobs} jobs "
             f"and zstd's level {LEVEL}. A CHECKPOINT and a sync precede each run. The database and the local dumps are in the page cache.",
-            f"- Server: {settings}.",
+            describe_server(SERVER_SETTINGS),
             "- Store: `rclone serve s3` over HTTP. It checks signatures, and has no cache of its own.",
         )
     )
+
+
+def describe_machine(neighbours: float) -> str:
+    """Return the report's line about this machine. ``neighbours`` is as in :class:`Outcome`."""
+    memory = psutil.virtual_memory().total / (1 << 30)
+    return (
+        f"- Machine: {psutil.cpu_count()} cores, {memory:.0f} GiB of memory, Linux {platform.release().split('-')[0]}. "
+        "The database server, the object store and the measured commands share it. "
+        f"Before the runs, other processes kept it {neighbours:.0f}% busy."
+    )
+
+
+def describe_programs(*names: str) -> str:
+    """Return the report's line about the versions of programs and of Python. A program that can't be run isn't in it."""
+    versions = "; ".join(filter(None, map(_version, names)))
+    return f"- Programs: {versions}; Python {platform.python_version()}."
+
+
+def describe_server(settings: Mapping[str, str]) -> str:
+    """Return the report's line about the server's settings."""
+    return f"- Server: {', '.join(f'{name} = {value}' for name, value in settings.items())}."
 
 
 def _commands() -> str:
@@ -169,7 +196,12 @@ def _commands() -> str:
         ("restore", sides.RESTORES),
         (f"backup of {DATABASES} small databases", sides.CLUSTER),
     )
-    lines = [f"# {kind}: {name}\n{command}" for kind, commands in kinds for name, command in commands.items()]
+    return describe_commands({f"{kind}: {name}": line for kind, lines in kinds for name, line in lines.items()})
+
+
+def describe_commands(commands: Mapping[str, str]) -> str:
+    """Return a block of shell with commands, each below its name."""
+    lines = [f"# {name}\n{command}" for name, command in commands.items()]
     broken = (
         line.replace(" && ", " &&\n  ").replace("; do ", "; do\n  ").replace("; done", "\ndone") for line in lines
     )

@@ -31,6 +31,8 @@ SERVER_SETTINGS: Mapping[str, str] = {
 LEVEL = 3
 """The compression level of all sides: the default of zstd, and of pgstow."""
 SOURCE = "bench"
+_CHECKOUT = Path(__file__).parents[1]
+"""The folder whose pgstow is measured, even if another checkout shares this environment."""
 
 
 @dataclass(slots=True)
@@ -71,14 +73,14 @@ class Bench:
     def prepare(self) -> None:
         """Make the dumps that the single stages and :data:`sides.FLOOR` read. They also warm the caches. Raise CommandFailedError."""
         self.local.mkdir()
-        self._measure(sides.PREPARE, {})
+        self.run(sides.PREPARE, {})
 
     def back_up(self, store: Store, commands: Mapping[str, str], repeat: int) -> list[Result]:
         """Run each of ``commands``, backups or single stages of backups, ``repeat`` times in turn. Return the results by side."""
 
         def run(name: str, result: Result, turn: int) -> None:
             before, remote = store.puts(), _remote(name, turn)
-            result.runs.append(self._measure(commands[name], {**store.environment, "REMOTE": remote}))
+            result.runs.append(self.run(commands[name], {**store.environment, "REMOTE": remote}))
             result.puts, result.stored = store.puts() - before, store.stored(remote)
 
         return _alternate(commands, repeat, run)
@@ -88,12 +90,12 @@ class Bench:
 
         Missing backups are made first. A side fails if its database differs in the number of rows, tables, indexes or constraints.
         """
-        expected = _count(self.cluster.conninfo(SOURCE))
+        expected = count_content(self.cluster.conninfo(SOURCE))
 
         def run(name: str, result: Result, _turn: int) -> None:
             remote = _remote(sides.BACKUP_OF[name], 0)
             if name != sides.FLOOR and not store.stored(remote):
-                self._measure(sides.BACKUPS[sides.BACKUP_OF[name]], {**store.environment, "REMOTE": remote})
+                self.run(sides.BACKUPS[sides.BACKUP_OF[name]], {**store.environment, "REMOTE": remote})
             target = f"restored_{next(self._numbers)}"
             settings = {
                 **store.environment,
@@ -101,21 +103,27 @@ class Bench:
                 "TARGET": self.cluster.conninfo(target),
                 "TARGET_NAME": target,
             }
-            result.runs.append(self._measure(sides.RESTORES[name], settings))
+            result.runs.append(self.run(sides.RESTORES[name], settings))
             if name == sides.PROOF:
                 return  # verify counted the rows, and dropped its database
-            if (found := _count(self.cluster.conninfo(target))) != expected:
+            if (found := count_content(self.cluster.conninfo(target))) != expected:
                 raise CommandFailedError(f"restored {found} instead of {expected}")
 
         return _alternate(sides.RESTORES, repeat, run)
 
-    def _measure(self, command: str, settings: Mapping[str, str]) -> Measurement:
+    def run(self, command: str, settings: Mapping[str, str]) -> Measurement:
+        """Run a line of bash with an empty ``STAGE``, and with further settings in its environment. Return its costs.
+
+        Raises CommandFailedError.
+        """
         stage = Path(tempfile.mkdtemp(prefix="stage-", dir=self.directory))
         environment = {
             "PATH": f"{self.cluster.bin_dir}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.directory),
             "LANG": "C.UTF-8",
+            "PYTHONPATH": str(_CHECKOUT),
             "TMPDIR": str(stage),
+            "XDG_CACHE_HOME": str(stage),  # all caches are empty at first
             "STAGE": str(stage),
             "LOCAL": str(self.local),
             "BUCKET": BUCKET,
@@ -180,7 +188,7 @@ def _remote(name: str, turn: int) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name) + f"/{turn}"
 
 
-def _count(conninfo: str) -> tuple[int, ...]:
+def count_content(conninfo: str) -> tuple[int, ...]:
     """Return four numbers: the rows in all tables, the tables, the indexes, and the constraints."""
     with psycopg.connect(conninfo) as connection:
 

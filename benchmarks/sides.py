@@ -23,10 +23,11 @@ DUMP_ALONE = "pg_dump alone"
 COMPRESS_ALONE = "zstd alone"
 UPLOAD_ALONE = "upload alone"
 
-_URL = '"s3://$BUCKET/$REMOTE?endpoint=$AWS_ENDPOINT_URL&allow_http=true&path_style=true&region=$AWS_DEFAULT_REGION"'
+URL = '"s3://$BUCKET/$REMOTE?endpoint=$AWS_ENDPOINT_URL&allow_http=true&path_style=true&region=$AWS_DEFAULT_REGION"'
+"""The place of the side in the bucket, as a store's URL."""
 
 BACKUPS: Mapping[str, str] = {
-    PGSTOW: f'pgstow backup "$DATABASE" --to {_URL} --jobs $JOBS --spool-dir "$STAGE"',
+    PGSTOW: f'pgstow backup "$DATABASE" --to {URL} --jobs $JOBS --spool-dir "$STAGE"',
     SEQUENTIAL: (
         'pg_dump -Fd -j $JOBS -Z0 --no-sync -f "$STAGE/dump" "$DATABASE" && mkdir "$STAGE/packed" && '
         'find "$STAGE/dump" -type f -print0 | xargs -0 -P $JOBS -n 100 zstd -q -$LEVEL -T0 --output-dir-flat "$STAGE/packed" && '
@@ -44,9 +45,9 @@ STAGES: Mapping[str, str] = {
 
 RESTORES: Mapping[str, str] = {
     PGSTOW: (
-        f'pgstow restore latest --from {_URL} --database bench --into "$TARGET" --create --jobs $JOBS --spool-dir "$STAGE"'
+        f'pgstow restore latest --from {URL} --database bench --into "$TARGET" --create --jobs $JOBS --spool-dir "$STAGE"'
     ),
-    PROOF: f'pgstow verify latest --from {_URL} --level restore --scratch "$ADMIN" --no-attest --jobs $JOBS --spool-dir "$STAGE"',
+    PROOF: f'pgstow verify latest --from {URL} --level restore --scratch "$ADMIN" --no-attest --jobs $JOBS --spool-dir "$STAGE"',
     SCRIPTED_RESTORE: (
         'aws s3 cp --recursive --quiet "s3://$BUCKET/$REMOTE" "$STAGE/packed" && mkdir "$STAGE/dump" && '
         'find "$STAGE/packed" -type f -print0 | xargs -0 -P $JOBS -n 100 zstd -q -d --output-dir-flat "$STAGE/dump" && '
@@ -60,7 +61,7 @@ _NAMES = 'psql -d "$ADMIN" -Atc "SELECT datname FROM pg_database WHERE datallowc
 _DUMP = 'pg_dump -Fc -Z0 "$ADMIN dbname=$name" | zstd -q -$LEVEL -T0 -o "$STAGE/$name.zst"'
 
 CLUSTER: Mapping[str, str] = {
-    PGSTOW: f'pgstow backup "$ADMIN" --all-databases --databases-at-once 4 --to {_URL} --jobs $JOBS --spool-dir "$STAGE"',
+    PGSTOW: f'pgstow backup "$ADMIN" --all-databases --databases-at-once 4 --to {URL} --jobs $JOBS --spool-dir "$STAGE"',
     ONE_BY_ONE: (
         f'{_GLOBALS}aws s3 cp --quiet "$STAGE/globals.zst" "s3://$BUCKET/$REMOTE/globals.zst" && {_NAMES}{_DUMP} && '
         'aws s3 cp --quiet "$STAGE/$name.zst" "s3://$BUCKET/$REMOTE/$name.zst" || exit 1; done'

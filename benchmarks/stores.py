@@ -33,12 +33,12 @@ class Store:
 
     def __init__(self, directory: Path, *, address: str = "127.0.0.1", prefix: Sequence[str] = ()) -> None:
         self._directory = directory
-        self._objects = directory / "objects"
+        self.objects = directory / "objects"
         self._log = directory / "rclone.log"
-        self._command = (*prefix, "rclone", "serve", "s3", str(self._objects), "--addr", f"{address}:0", *_FLAGS)
+        self._command = (*prefix, "rclone", "serve", "s3", str(self.objects), "--addr", f"{address}:0", *_FLAGS)
 
     def __enter__(self) -> Self:
-        (self._objects / BUCKET).mkdir(parents=True)
+        (self.objects / BUCKET).mkdir(parents=True)
         command = (*self._command, "--config", "", "--auth-key", f"{_KEY},{_SECRET}")
         with self._log.open("wb") as log:
             self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -75,4 +75,4 @@ class Store:
 
     def stored(self, prefix: str) -> int:
         """Return the size of the objects below a prefix, in bytes."""
-        return sum(path.stat().st_size for path in (self._objects / BUCKET / prefix).rglob("*") if path.is_file())
+        return sum(path.stat().st_size for path in (self.objects / BUCKET / prefix).rglob("*") if path.is_file())

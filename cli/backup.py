@@ -171,7 +171,7 @@ def backup(
         started = time.monotonic()
         with show_progress(quiet=quiet or json) as notify:
             results = run(stores, notify)
-    made = committed(results)[0]
+    made = committed(results)[0].manifest
     with result_of(f"Backed up {made.cluster}/{made.database} as {made.backup_id}."):
         if json:
             _print_json(results, urls)
@@ -191,7 +191,7 @@ def _print_json(results: "BackupResults", urls: "Sequence[str]") -> None:
     documents = [
         {"store": url, "problem": str(result)}
         if isinstance(result, StorageError)
-        else {"store": url, **summarize(result)}
+        else {"store": url, **summarize(result.manifest)}
         for url, result in zip(urls, results, strict=True)
     ]
     display.print_json(documents if len(documents) > 1 else documents[0])
@@ -201,7 +201,7 @@ def _print(results: "BackupResults", urls: "Sequence[str]", seconds: float) -> N
     from pipeline.archive.destinations import committed
     from storage_backends import StorageError
 
-    manifest = committed(results)[0]
+    manifest = committed(results)[0].manifest
     places = [url for url, result in zip(urls, results, strict=True) if not isinstance(result, StorageError)]
     totals = manifest.totals
     name = display.one_line(f"{manifest.cluster}/{manifest.database}")

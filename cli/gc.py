@@ -45,20 +45,21 @@ def gc(
 
     An interrupted backup leaves objects, but no manifest. pgstow first lists these objects, and asks before it removes them.
     """
+    from pipeline.prune.facts import Known
     from pipeline.prune.gc import GcRequest, collect, find_leftovers
 
     request = GcRequest(grace, cluster, database)
-    removed = None
+    removed, known = None, Known()
     with closing(options.open_store(from_, store_option, give_up_after, quiet=quiet)) as store:
         with show_progress(quiet=quiet or json) as notify:
-            leftovers = find_leftovers(request, store, notify, datetime.now(UTC))
+            leftovers = find_leftovers(request, store, notify, datetime.now(UTC), known)
         if not json:
             _print_table(leftovers)
         going = [one for one in leftovers if one.kept is None]
         question = f"Remove {counted(sum(one.objects for one in going), 'object')} from {store.url}?"
         if going and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
             with removing(), show_progress(quiet=quiet or json) as notify:
-                removed = collect(request, leftovers, store, notify, datetime.now(UTC))
+                removed = collect(request, leftovers, store, notify, datetime.now(UTC), known)
     done = "There is nothing to remove." if removed is None else f"{display.describe_removal(removed)}."
     with result_of(done) if removed is not None else nullcontext():
         if json:

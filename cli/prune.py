@@ -113,6 +113,7 @@ def prune(
     """
     from pipeline.catalog.attestation import Level
     from pipeline.errors import InvalidRequest
+    from pipeline.prune.facts import Known
     from pipeline.prune.policy import Policy
     from pipeline.prune.prune import PruneRequest, plan
     from pipeline.prune.prune import prune as prune_backups
@@ -133,17 +134,17 @@ def prune(
     if policy.is_empty:
         raise InvalidRequest("Say what to keep, such as --keep-daily 7: without a rule everything is kept.")
     request = PruneRequest(policy, cluster, database)
-    pruned = None
+    pruned, known = None, Known()
     with closing(options.open_store(from_, store_option, give_up_after, quiet=quiet)) as store:
         with show_progress(quiet=quiet or json) as notify:
-            decisions = plan(request, store, notify, datetime.now(UTC))
+            decisions = plan(request, store, notify, datetime.now(UTC), known)
         if not json:
             _print_plan(decisions)
         dropped = sum(not one.keep for one in decisions)
         question = f"Remove {dropped:,} of {counted(len(decisions), 'backup')} from {store.url}?"
         if dropped and retention.is_confirmed(question, yes=yes, dry_run=dry_run, json=json):
             with removing(), show_progress(quiet=quiet or json) as notify:
-                pruned = prune_backups(request, decisions, store, notify, datetime.now(UTC))
+                pruned = prune_backups(request, decisions, store, notify, datetime.now(UTC), known)
     with result_of(_describe_result(pruned)) if pruned is not None else nullcontext():
         if json:
             display.print_json(_document(decisions, pruned))

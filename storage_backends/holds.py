@@ -34,6 +34,10 @@ class HoldingBackend(Protocol):
         """
         ...
 
+    def may_lock(self) -> bool:
+        """Return False if the store surely has no locks, so that :meth:`lock_of` needs no call; else True."""
+        ...
+
     def lock_of(self, key: str) -> ObjectLock:
         """Return the locks on the object, as far as the credentials may read them.
 
@@ -49,6 +53,11 @@ def set_hold(store: StorageBackend, key: str, *, held: bool) -> None:
     if not isinstance(store, HoldingBackend):
         raise StorageError(f"{store.url} has no legal holds; use S3 with Object Lock, or Google Cloud Storage")
     store.set_hold(key, held=held)
+
+
+def may_lock(store: StorageBackend) -> bool:
+    """Return :meth:`HoldingBackend.may_lock` of ``store``; False if the store has no locks."""
+    return isinstance(store, HoldingBackend) and store.may_lock()
 
 
 def lock_of(store: StorageBackend, key: str) -> ObjectLock:

@@ -1,6 +1,6 @@
 """The rule for keys. Every store has the same rule, so that a backup can be copied from any store to any other."""
 
-import unicodedata
+import re
 
 from storage_backends.errors import InvalidStorageURL, StorageError
 
@@ -10,6 +10,9 @@ MAX_KEY_BYTES = 1024
 .. _S3: https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 .. _GCS: https://cloud.google.com/storage/docs/objects#naming
 """
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
+"""The characters of the category Cc."""
 
 
 def check_key(key: str) -> str:
@@ -54,7 +57,7 @@ def _fault(key: str) -> str | None:
         return f"it is longer than {MAX_KEY_BYTES} bytes"
     if "\\" in key:
         return "it has a backslash"
-    if any(unicodedata.category(character) == "Cc" for character in key):
+    if _CONTROL.search(key):
         return "it has a control character"
     parts = key.split("/")
     if "" in parts:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
-from storage_backends.holds import ObjectLock, lock_of, set_hold
+from storage_backends.holds import ObjectLock, lock_of, may_lock, set_hold
 from storage_backends.overwriting import overwrite
 from storage_backends.versions import get_version
 
@@ -92,6 +92,10 @@ class LimitedBackend:
     def overwrite(self, key: str, body: bytes) -> None:
         """Put without a condition; see :meth:`OverwritingBackend.overwrite`."""
         overwrite(self._inner, key, body)
+
+    def may_lock(self) -> bool:
+        """Return False if the inner backend surely has no locks; see :meth:`HoldingBackend.may_lock`."""
+        return may_lock(self._inner)
 
     def lock_of(self, key: str) -> ObjectLock:
         """Return the locks on the object; see :meth:`HoldingBackend.lock_of`."""

@@ -6,8 +6,9 @@ import os
 import stat
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 from storage_backends.backend import Body, ObjectInfo
@@ -29,6 +30,8 @@ _FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 .. _O_PATH: https://man7.org/linux/man-pages/man2/open.2.html
 """
+_NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What the system answers if a folder is missing, or is a file or a link."""
 _READ_SIZE = 1024 * 1024
 _LATEST = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
 
@@ -117,23 +120,17 @@ class LocalBackend:
         check_prefix(prefix)
         with _errors(str(self._root)):
             self._require_root()
-            yield from self._walk(self._root, "", prefix)
+            above, slash, _ = prefix.rpartition("/")
+            if self._has_folder(above):
+                yield from self._walk(self._root / above, above + slash, prefix)
             self._require_root()  # if its volume went away meanwhile, the listing may be cut short
 
     def delete(self, keys: Iterable[str]) -> bool:
         """Delete the objects, and then the empty folders. Return False; see :meth:`StorageBackend.delete`."""
-        for key in keys:
-            path = self._path_without_links(key)
-            with _errors(str(path)):
-                self._require_root()
-                try:
-                    with self._folder_of(key) as folder:
-                        os.unlink(path.name, dir_fd=folder)
-                except FileNotFoundError:
-                    # The call that removed the file removes the folder. If this call did, too, a put into the folder could find
-                    # the folder gone again and again.
-                    continue
-                self._remove_empty(key.split("/")[:-1])
+        for names, those in groupby(keys, key=lambda key: key.split("/")[:-1]):
+            if self._delete_from_folder(list(those)):
+                with _errors(str(self._root.joinpath(*names))):
+                    self._remove_empty(names)
         return False
 
     def close(self) -> None:
@@ -165,6 +162,18 @@ class LocalBackend:
         finally:
             os.close(folder)
 
+    def _has_folder(self, key: str) -> bool:
+        """True if objects can be in the folder ``key``, which is no link and is reached through none. ``key`` is empty for the root."""
+        if key.split("/", 1)[0] == _INCOMING:
+            return False
+        try:
+            with self._folder_of(f"{key}/" if key else ""):
+                return True
+        except OSError as exc:
+            if exc.errno not in (*_NO_FOLDER, errno.ENAMETOOLONG):
+                raise
+            return False
+
     def _require_root(self) -> None:
         try:
             status = self._root.stat()
@@ -193,7 +202,7 @@ class LocalBackend:
                 with self._folder_of(key) as folder:
                     fd = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, dir_fd=folder)
             except OSError as exc:
-                if exc.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):  # for a link, the last two
+                if exc.errno not in _NO_FOLDER:
                     raise
                 self._require_root()
                 raise ObjectNotFound(f"{path} does not exist, or is reached through a symbolic link") from exc
@@ -224,6 +233,23 @@ class LocalBackend:
                 raise
             return
         raise TransientStorageError(f"{path} could not be created: its folder keeps being removed")
+
+    def _delete_from_folder(self, keys: Sequence[str]) -> bool:
+        """Delete objects of the same folder. Return True if at least one of them was there.
+
+        Only then may the caller remove the folder. If a call removed the folder without having removed a file, a put into the folder could
+        find the folder gone again and again.
+        """
+        paths = [self._path_without_links(keys[0]), *map(self._path, keys[1:])]
+        deleted = False
+        with _errors(str(paths[0])), suppress(FileNotFoundError):
+            self._require_root()
+            with self._folder_of(keys[0]) as folder:
+                for path in paths:
+                    with _errors(str(path)), suppress(FileNotFoundError):
+                        os.unlink(path.name, dir_fd=folder)
+                        deleted = True
+        return deleted
 
     def _remove_empty(self, names: Sequence[str]) -> None:
         for depth in range(len(names), 0, -1):

@@ -100,6 +100,10 @@ class MemoryBackend:
         with self._lock:
             self._objects[key] = replace(info, held=held), data
 
+    def may_lock(self) -> bool:
+        """Return True: each object may be locked."""
+        return True
+
     def lock_of(self, key: str) -> ObjectLock:
         """Return the locks on the object; see :meth:`HoldingBackend.lock_of`."""
         info = self.head(key)

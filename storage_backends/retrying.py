@@ -12,7 +12,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_ran
 
 from storage_backends.backend import Body, ObjectInfo, StorageBackend
 from storage_backends.errors import AccessDenied, ObjectAlreadyExists, ObjectLocked, TransientStorageError
-from storage_backends.holds import ObjectLock, lock_of, set_hold
+from storage_backends.holds import ObjectLock, lock_of, may_lock, set_hold
 from storage_backends.overwriting import overwrite
 from storage_backends.versions import get_version
 
@@ -155,6 +155,10 @@ class RetryingBackend:
     def overwrite(self, key: str, body: bytes) -> None:
         """Put without a condition; see :meth:`OverwritingBackend.overwrite`."""
         self._call(lambda: overwrite(self._inner, key, body))
+
+    def may_lock(self) -> bool:
+        """Return False if the inner backend surely has no locks; see :meth:`HoldingBackend.may_lock`."""
+        return self._call(lambda: may_lock(self._inner))
 
     def lock_of(self, key: str) -> ObjectLock:
         """Return the locks on the object; see :meth:`HoldingBackend.lock_of`."""

@@ -35,7 +35,7 @@ from storage_backends.s3_answers import (
 )
 from storage_backends.s3_deletion import delete_names, without_locked
 from storage_backends.s3_errors import s3_errors, status_of
-from storage_backends.s3_locks import lock_of, require_holds
+from storage_backends.s3_locks import lock_of, may_have_locks, require_holds
 from storage_backends.s3_transport import S3Transport
 from storage_backends.urls import check_encrypted
 
@@ -257,6 +257,10 @@ class S3Backend:
         digest = base64.b64encode(md5(body)).decode()
         with s3_errors(where):
             self._client.put_object(Bucket=self._bucket, Key=name, Body=body, ContentMD5=digest, **self._put_options)
+
+    def may_lock(self) -> bool:
+        """Return False if the bucket surely has no Object Lock; see :meth:`HoldingBackend.may_lock`."""
+        return may_have_locks(self._client, self._bucket)
 
     def lock_of(self, key: str) -> ObjectLock:
         """Return the locks on the object; see :meth:`HoldingBackend.lock_of`. Costs a HEAD, and a request for each lock not shown."""

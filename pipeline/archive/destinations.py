@@ -5,19 +5,29 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
-from pipeline.catalog.manifest import Manifest, Member, StoredObject
+from pipeline.catalog.manifest import ManifestSummary, Member, StoredObject
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notice, Notify
 from storage_backends import InvalidStorageURL, StorageBackend, StorageError
 
-BackupResults: TypeAlias = list[Manifest | StorageError]
-"""A result for each store, in the order of the stores: the backup's manifest, or the error if the store failed. At least one result is a
-manifest: if all stores fail, the last error is raised."""
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A backup in one store. It doesn't hold the manifest's lists of files and objects, which may take hundreds of megabytes."""
+
+    manifest: ManifestSummary
+    sha256: str
+    """SHA-256 of the stored manifest's bytes, in hexadecimal."""
 
 
-def committed(copies: BackupResults) -> list[Manifest]:
-    """Return the manifests among the results, in their order."""
-    return [copy for copy in copies if isinstance(copy, Manifest)]
+BackupResults: TypeAlias = list[Committed | StorageError]
+"""A result for each store, in the order of the stores: the committed backup, or the error if the store failed. At least one backup is
+committed: if all stores fail, the last error is raised."""
+
+
+def committed(copies: BackupResults) -> list[Committed]:
+    """Return the committed backups among the results, in their order."""
+    return [copy for copy in copies if isinstance(copy, Committed)]
 
 
 @dataclass(slots=True, eq=False)
@@ -29,8 +39,8 @@ class Destination:
     """The stored objects, by their number among the backup's objects."""
     members: list[Member] = field(default_factory=list)
     """The members of a cluster's backup."""
-    outcome: Manifest | StorageError | None = None
-    """The manifest that was committed to the store, or the error for which the store was dropped; None if neither has happened yet."""
+    outcome: Committed | StorageError | None = None
+    """The backup that was committed to the store, or the error for which the store was dropped; None if neither has happened yet."""
 
 
 class Destinations:

@@ -1,10 +1,11 @@
 """Writes and reads a backup that is a single file: an archive in the custom or the tar format, or a script."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.archive.dump_context import TICK, DumpContext
+from pipeline.archive.file_list import FileList
 from pipeline.archive.reader import dump_format, single_file
 from pipeline.archive.writer import ArchivedFile
 from pipeline.catalog.manifest import File, Format, Manifest, TableData
@@ -96,18 +97,18 @@ def read_stream(
         return validator.finish()
 
 
-def describe_stream(archived: Sequence[ArchivedFile]) -> list[File]:
-    """Return the manifest's description of each file."""
-    return [
+def describe_stream(archived: Iterable[ArchivedFile]) -> FileList:
+    """Return the manifest's list of files."""
+    return FileList(
         File(
             path=file.path,
             kind="script" if file.path.endswith(".sql") else "archive",
             size=file.size,
             checksum=file.checksum,
-            segments=file.segments,
+            segments=tuple(file.segments),
         )
         for file in archived
-    ]
+    )
 
 
 def _unreadable(error: RestoreFailed) -> DumpFailed:

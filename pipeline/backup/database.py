@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pipeline.archive.destinations import BackupResults
+from pipeline.archive.file_list import FileList
 from pipeline.archive.single_file import describe_stream
 from pipeline.backup.directory import describe_files, dump_directory
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
@@ -20,7 +21,7 @@ from storage_backends import StorageBackend
 
 
 def back_up(request: BackupRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Dump the database once into all stores, and commit the backup in each. Return each store's manifest, or its error.
+    """Dump the database once into all stores, and commit the backup in each. Return each store's result.
 
     The manifest is put last, so the backup exists once this function returns. If a store fails, the backup continues in the other stores.
 
@@ -46,9 +47,9 @@ def _back_up_alone(backup: BackupInProgress, server: Server) -> BackupResults:
     tables: list[TableData] = []
     with backup.dump_context(server, program) as context:
         if request.format == "directory":
-            toc = dump_directory(request, snapshot.name, context)
+            entries = dump_directory(request, snapshot.name, context)
             backup.ended("dump")
-            files = describe_files(context.writer.finish(), toc)
+            files = FileList(describe_files(context.writer.finish(), entries))
         else:
             script, tables = dump_stream(request, snapshot.name, context)
             backup.ended("dump")

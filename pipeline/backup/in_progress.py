@@ -1,32 +1,33 @@
 """A backup from its beginning to its manifest. The backup exists once the manifest is stored."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from pipeline.archive.destinations import BackupResults, Destination, Destinations
+from pipeline.archive.destinations import BackupResults, Committed, Destination, Destinations
 from pipeline.archive.dump_context import DumpContext
+from pipeline.archive.file_list import FileList
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import default_cluster
+from pipeline.catalog.document import dump_document
 from pipeline.catalog.find import newest_believed
 from pipeline.catalog.keys import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.catalog.manifest import (
+    LISTS,
     LONGEST_MANIFEST,
     Compression,
     DumpOptions,
-    File,
     Kind,
-    Manifest,
+    ManifestSummary,
     Previous,
     Source,
     StoredObject,
     TableData,
     Totals,
-    dump_manifest,
 )
 from pipeline.catalog.plausibility import Contents, doubt
 from pipeline.concurrency import Workers
@@ -50,7 +51,7 @@ class ManifestDraft:
     snapshot_at: datetime
     source: Source
     options: DumpOptions
-    files: Sequence[File] = ()
+    files: FileList = field(default_factory=FileList)
     tables: Sequence[TableData] = ()
     totals: Totals | None = None
     """The sums over a cluster's members. If None, pgstow sums up ``files``, ``tables`` and the stored objects."""
@@ -121,7 +122,7 @@ class BackupInProgress:
             )
 
     def commit(self, draft: ManifestDraft) -> BackupResults:
-        """Put the backup's manifest into each open destination. Return each store's manifest, or its error.
+        """Put the backup's manifest into each open destination. Return each store's result.
 
         All objects must be stored before. Raises DumpFailed if the manifest is too long, and StorageError if all stores fail.
         """
@@ -133,10 +134,11 @@ class BackupInProgress:
                 self.destinations.drop(destination, exc)
         return self.destinations.copies
 
-    def _commit_to(self, destination: Destination, draft: ManifestDraft) -> Manifest:
+    def _commit_to(self, destination: Destination, draft: ManifestDraft) -> Committed:
         store, labels = destination.store, self.request.labels
         stored, stored_at = _finish_objects(destination, self.ref)
-        manifest = Manifest(
+        draft.files.check_objects(stored)
+        manifest = ManifestSummary(
             backup_id=self.ref.backup_id,
             cluster=self.ref.cluster,
             database=self.ref.database,
@@ -148,9 +150,6 @@ class BackupInProgress:
             source=draft.source,
             dump=draft.options,
             compression=Compression(algorithm="zstd", level=self.request.level),
-            files=list(draft.files),
-            tables=list(draft.tables),
-            objects=stored,
             members=destination.members,
             totals=draft.totals or _totals(draft.files, draft.tables, stored),
             durations=self.durations,
@@ -159,14 +158,18 @@ class BackupInProgress:
             job=labels.job,
             retained_until=store.retained_until,
         )
-        _check_clocks(manifest, stored_at)
-        upload(store, self.ref.manifest_key, _dump(manifest))
-        return manifest
+        _check_clocks(manifest, draft.files.contents(tables=bool(draft.tables)), stored_at)
+        lists: dict[str, bytes | memoryview] = {
+            "files": draft.files.json,
+            "objects": LISTS["objects"].dump_json(stored),
+            "tables": LISTS["tables"].dump_json(list(draft.tables)),
+        }
+        committed = upload(store, self.ref.manifest_key, _dump(manifest, lists))
+        return Committed(manifest, committed.sha256)
 
 
-def _check_clocks(manifest: Manifest, now: datetime) -> None:
+def _check_clocks(manifest: ManifestSummary, contents: Contents, now: datetime) -> None:
     """Raise StorageError if a time in the manifest is so far after the store's ``now`` that readers would reject the manifest."""
-    contents = Contents.of(manifest.files, tables=bool(manifest.tables))
     if reason := doubt(manifest, contents, now, now):
         raise StorageError(
             f"The backup {manifest.backup_id} isn't committed, because pgstow would reject its manifest: {reason}. "
@@ -174,9 +177,9 @@ def _check_clocks(manifest: Manifest, now: datetime) -> None:
         )
 
 
-def _dump(manifest: Manifest) -> bytes:
+def _dump(manifest: ManifestSummary, lists: Mapping[str, bytes | memoryview]) -> bytes:
     """Return the manifest's bytes. Raises DumpFailed if the manifest is longer than :data:`LONGEST_MANIFEST`."""
-    data = dump_manifest(manifest)
+    data = dump_document(manifest, "manifest", lists)
     if len(data) > LONGEST_MANIFEST:
         raise DumpFailed(
             f"The manifest of {manifest.database} would have {len(data)} bytes, and pgstow reads at most {LONGEST_MANIFEST}. "
@@ -185,13 +188,12 @@ def _dump(manifest: Manifest) -> bytes:
     return data
 
 
-def _totals(files: Sequence[File], tables: Sequence[TableData], objects: Sequence[StoredObject]) -> Totals:
-    with_rows: Sequence[File | TableData] = tables or [file for file in files if file.kind == "table"]
+def _totals(files: FileList, tables: Sequence[TableData], objects: Sequence[StoredObject]) -> Totals:
     return Totals(
-        files=len(files),
-        tables=len(with_rows),
-        rows=sum(table.rows or 0 for table in with_rows),
-        size=sum(file.size for file in files),
+        files=files.number,
+        tables=len(tables) or files.tables,
+        rows=sum(table.rows for table in tables) or files.rows,
+        size=files.size,
         objects=len(objects),
         stored_size=sum(stored.size for stored in objects),
     )

@@ -1,41 +1,65 @@
 """Reports a backup's progress, a few times a second."""
 
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.concurrency import Workers
 from pipeline.errors import PipelineError
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc_format import read_toc
-from pipeline.stages.spool import Spool
+from pipeline.postgres.toc import DataEntry
+from pipeline.stages.spool import Spool, SpoolFile
 
 _INTERVAL = 0.2  # seconds
+_SHOWN = 8  # tables
 
 _Announced = dict[str, tuple[str, int]]
 """For each file: its table, and an estimate of the file's size in bytes."""
 
 
 class BackupProgress:
-    """Reports a backup's progress. The table of contents names the files to come, and the server estimates their sizes."""
+    """Reports a backup's progress. The table of contents names the files to come, and the server estimates their sizes.
+
+    The cost of a report doesn't grow with the number of files.
+    """
 
     def __init__(self, workers: Workers) -> None:
         self._asking = workers.pool(1, "estimate")
         self._announced: _Announced = {}
+        """The files that have not been read to their end."""
+        self._to_come = 0
+        """The sum of the estimates in ``_announced``."""
+        self._begun: dict[str, int] = {}
+        """The bytes read of each file that has not been read to its end."""
+        self._early: set[str] | None = set()
+        """The files that were read before the server's answer; None after the answer."""
         self._last = 0.0
 
-    def expect(self, toc_data: bytes, server: Server) -> None:
-        """Take the bytes of the table of contents, and ask the server for estimates of the files' sizes.
+    def expect(self, entries: Sequence[DataEntry], server: Server) -> None:
+        """Take the entries of the table of contents, and ask the server for estimates of the files' sizes.
 
         Another thread asks, because the answer takes seconds for many thousands of tables, and the calling thread must watch the spool.
         """
-        self._asking.submit(partial(_announce, toc_data, server), self._announced.update)
+        self._asking.submit(partial(_estimate, entries, server), self._announce)
 
     @property
     def asking(self) -> bool:
         """True while a query runs."""
         return self._asking.pending > 0
+
+    def passed(self, file: SpoolFile, *, last: bool) -> None:
+        """Record that a piece of the file was read. ``last`` is true for the file's last piece."""
+        if not last:
+            self._begun[file.name] = file.taken
+            return
+        self._begun.pop(file.name, None)
+        if self._early is not None:
+            self._early.add(file.name)
+        elif announced := self._announced.pop(file.name, None):
+            self._to_come -= announced[1]
 
     def report(self, writer: ArchiveWriter, spool: Spool) -> None:
         """Notify of the backup's progress, unless the last report was less than 0.2 seconds ago."""
@@ -43,18 +67,18 @@ class BackupProgress:
         if now - self._last < _INTERVAL:
             return
         self._last = now
-        growing = {file.name: file.taken for file in spool.files}
-        remaining = sum(
-            max(0, estimate - growing.get(name, 0))
-            for name, (_, estimate) in self._announced.items()
-            if name in growing or not writer.has_seen(name)
-        )
-        current = tuple(self._announced[name][0] if name in self._announced else name for name in growing)[:8]
-        writer.report(remaining, current)
+        read = sum(min(taken, self._announced.get(name, ("", 0))[1]) for name, taken in self._begun.items())
+        current = [self._announced.get(file.name, (file.name,))[0] for file in islice(spool.growing, _SHOWN)]
+        writer.report(self._to_come - read, current)
+
+    def _announce(self, announced: _Announced) -> None:
+        early, self._early = self._early or set(), None
+        self._announced = {name: what for name, what in announced.items() if name not in early}
+        self._to_come = sum(estimate for _, estimate in self._announced.values())
 
 
-def _announce(toc_data: bytes, server: Server) -> _Announced:
-    tables = [entry for entry in read_toc(toc_data).data_entries if entry.description == "TABLE DATA"]
+def _estimate(entries: Sequence[DataEntry], server: Server) -> _Announced:
+    tables = [entry for entry in entries if entry.description == "TABLE DATA"]
     sizes: dict[int, int] = {}
     with suppress(PipelineError):  # a missing estimate must not make the backup fail
         sizes = server.estimated_sizes([entry.oid for entry in tables])

@@ -139,12 +139,17 @@ def load_attestation(data: bytes, key: str) -> Attestation:
     return attestation
 
 
+History = tuple[BackupRef, str, tuple[ObjectInfo, ...]]
+"""A backup, the SHA-256 of its manifest, and its attestations as the store lists them, the oldest first."""
+
+
 def latest_attestations(
     store: StorageBackend,
     digests: Mapping[BackupRef, str | None],
     cluster: str | None,
     database: str | None,
     notify: Notify,
+    known: dict[History, Attestation | None] | None = None,
 ) -> dict[BackupRef, Attestation] | None:
     """Return the attestation that counts for each backup that has attestations; None if the credentials can't read attestations.
 
@@ -155,6 +160,9 @@ def latest_attestations(
 
     An attestation is ignored if it can't be read or believed, or is about another manifest. The attestation before it then counts. A
     notice says which attestations are ignored, and why.
+
+    ``known`` has results of earlier calls for the same store, and gets the new results. A result with an ignored attestation isn't kept:
+    pgstow reads such attestations again.
 
     This costs one LIST per thousand attestations of the cluster or the database, and a few GETs for each backup with attestations. pgstow
     reads from the latest attestation backwards, and stops at one that isn't good or is of level restore. Raises StorageError.
@@ -182,31 +190,32 @@ def latest_attestations(
                     f"{odd[0]!r} is no name that pgstow gives to an attestation. pgstow ignores the object and keeps it.{more}"
                 )
             )
-        return _read(store, [(ref, digests[ref], found) for ref, found in histories.items()], notify)
+        read = [(ref, sha256, tuple(histories[ref])) for ref, sha256 in wanted.values() if ref in histories]
+        return _read(store, read, {} if known is None else known, notify)
     except AccessDenied as exc:
         notify(Notice(f"pgstow can't tell when backups were last proven. {exc}"))
         return None
 
 
 def _read(
-    store: StorageBackend, histories: Sequence[tuple[BackupRef, str | None, Sequence[ObjectInfo]]], notify: Notify
+    store: StorageBackend, histories: Sequence[History], known: dict[History, Attestation | None], notify: Notify
 ) -> dict[BackupRef, Attestation]:
-    found: dict[BackupRef, Attestation] = {}
+    found = {history: known[history] for history in histories if history in known}
+    unread = [history for history in histories if history not in known]
     with Workers() as workers:
-        read = workers.map(partial(_read_history, store), histories, threads=_READERS, name="attestation")
-        for (ref, _, _), (attestation, problems) in read:
+        read = workers.map(partial(_read_history, store), unread, threads=_READERS, name="attestation")
+        for history, (attestation, problems) in read:
+            found[history] = attestation
             if problems:
                 others = len(problems) - 1
                 more = f" {counted(others, 'more attestation')} of this backup can't be used either." if others else ""
                 notify(Notice(problems[0] + more))
-            if attestation:
-                found[ref] = attestation
-    return found
+            else:
+                known[history] = attestation
+    return {ref: attestation for (ref, _, _), attestation in found.items() if attestation}
 
 
-def _read_history(
-    store: StorageBackend, history: tuple[BackupRef, str | None, Sequence[ObjectInfo]]
-) -> tuple[Attestation | None, Sequence[str]]:
+def _read_history(store: StorageBackend, history: History) -> tuple[Attestation | None, Sequence[str]]:
     """Return the attestation that counts, and a sentence on each attestation that can't be used."""
     _, sha256, oldest_first = history
     levels, counting, proven = list(Level), None, -1
@@ -228,7 +237,7 @@ def _read_history(
     return counting, problems
 
 
-def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str | None) -> Attestation:
+def _read_one(store: StorageBackend, info: ObjectInfo, sha256: str) -> Attestation:
     """Return a stored attestation.
 
     Raises ManifestInvalid if it is damaged, can't be believed, or is about another manifest. Raises StorageError as ``store.get`` does.

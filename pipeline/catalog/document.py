@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.catalog.canonical_json import Model, brief, canonical_bytes, parse_canonical
+from pipeline.catalog.canonical_json import Model, brief, canonical_bytes, check_depth, parse_canonical
 from pipeline.errors import ManifestInvalid
 
 _BATCH = 1000  # items of a list that are parsed at once
@@ -46,13 +46,13 @@ class Document:
         except _NOT_JSON as exc:
             raise self.invalid(exc) from exc
 
-    def items(self, name: str, item: type[_T]) -> list[_T]:
-        """Return a list that is kept apart, as models.
+    def items(self, name: str, kind: TypeAdapter[list[_T]]) -> list[_T]:
+        """Return a list that is kept apart, as pydantic's types.
 
         Needs little memory beyond the result, since it parses the items in batches. Raises ManifestInvalid if an item isn't valid, or if
         the bytes aren't canonical.
         """
-        found, read = list[_T](), TypeAdapter(list[item])  # type: ignore[valid-type]
+        found = list[_T]()
         raw = self.glance(name, msgspec.Raw)
         if self.apart[name].nbytes != len("[]") + sum(map(len, raw)) + max(0, len(raw) - 1):
             raise self._altered()  # there is white space between the items
@@ -64,7 +64,7 @@ class Document:
             if not canonical:
                 raise self._altered()
             try:
-                found += read.validate_python(batch)
+                found += kind.validate_python(batch)
             except _NOT_JSON as exc:
                 raise self.invalid(exc, name, start) from exc
         return found
@@ -103,7 +103,7 @@ class Document:
         return _altered(self.kind, self.key)
 
 
-def dump_document(document: Model, kind: str, lists: dict[str, bytes] | None = None) -> bytes:
+def dump_document(document: Model, kind: str, lists: Mapping[str, bytes | memoryview] | None = None) -> bytes:
     """Return a document's canonical bytes.
 
     ``lists`` has the canonical bytes of the fields that are kept apart, by their names. The field ``<kind>_checksum`` gets the SHA-256, in
@@ -111,7 +111,8 @@ def dump_document(document: Model, kind: str, lists: dict[str, bytes] | None = N
     """
     checksum, lists = f"{kind}_checksum", lists or {}
     content = document.model_dump(mode="json", exclude={*lists, checksum})
-    values = {name: canonical_bytes(value) for name, value in content.items()} | lists
+    values: dict[str, bytes | memoryview] = {name: canonical_bytes(value) for name, value in content.items()}
+    values |= lists
     digest = hashlib.sha256()
     for _, part in _parts(values):
         digest.update(part)
@@ -131,8 +132,9 @@ def open_document(data: bytes, kind: str, key: str, *, version: str, apart: Coll
     try:
         raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         values = {name: memoryview(value) for name, value in raw.items()}
-        small = {name: value for name, value in values.items() if name not in apart}
-        content, canonical = parse_canonical(b"".join(part for _, part in _parts(small)).removesuffix(b"\n"))
+        small = b"".join(part for _, part in _parts({name: values[name] for name in values if name not in apart}))
+        check_depth(small)
+        content, canonical = parse_canonical(small.removesuffix(b"\n"))
     except msgspec.ValidationError as exc:
         raise ManifestInvalid(f"The {kind} {key} is damaged: it is not a JSON object.") from exc
     except _NOT_JSON as exc:

@@ -118,7 +118,7 @@ class BackupRef:
     @property
     def data_prefix(self) -> str:
         """The prefix of the keys of all objects that the backup wrote."""
-        return f"{DATA}{encode_name(self.cluster)}/{encode_name(self.database)}/{self.backup_id}/"
+        return f"{data_prefix(self.cluster, self.database)}{self.backup_id}/"
 
     @property
     def prefixes(self) -> tuple[str, ...]:
@@ -202,6 +202,11 @@ def is_of_check(key: str) -> bool:
 def manifests_prefix(cluster: str | None = None, database: str | None = None) -> str:
     """Return the prefix of the keys of all manifests, of a cluster's manifests, or of one database's manifests."""
     return MANIFESTS + _below(cluster, database)
+
+
+def data_prefix(cluster: str | None = None, database: str | None = None) -> str:
+    """Return the prefix of the keys of data: of all backups, of a cluster's backups, or of one database's backups."""
+    return DATA + _below(cluster, database)
 
 
 def attestations_prefix(cluster: str | None = None, database: str | None = None) -> str:

@@ -21,6 +21,10 @@ class ListedManifest:
     """The time when the manifest was stored, by the store's clock, in UTC."""
     size: int
     """Bytes."""
+    checksum: str | None = None
+    """The manifest's checksum in the listing; None if the store lists none."""
+    version: str | None = None
+    """The manifest's version in the listing; None if the store lists none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ def list_manifests(store: StorageBackend, cluster: str | None = None, database: 
     for info in store.list(manifests_prefix(cluster, database if cluster is not None else None)):
         if ref := BackupRef.of_manifest_key(info.key):
             if database in (None, ref.database):
-                found.append(ListedManifest(ref, info.modified, info.size))
+                found.append(ListedManifest(ref, info.modified, info.size, info.checksum, info.version))
         elif is_odd(info.key):
             odd.append(info.key)
         elif is_foreign(info.key):

@@ -4,11 +4,13 @@ Fields such as ``path``, ``size`` and ``checksum`` have the same names as in Pos
 canonical, with a ``manifest_checksum``; see :mod:`pipeline.catalog.canonical_json`.
 """
 
-from typing import Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, model_validator
+from pydantic.dataclasses import dataclass
 
-from pipeline.catalog.canonical_json import Model, brief, canonical_bytes, document_schema
+from pipeline.catalog.canonical_json import Model, brief, document_schema
 from pipeline.catalog.document import Document, dump_document, open_document
 from pipeline.catalog.fields import MOST, ArchivePath, BackupId, Count, Moment, ObjectKey, Sha256
 from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef, owners
@@ -18,8 +20,6 @@ from pipeline.pg_dump_options import leaves_out
 MANIFEST_VERSION = "1.3"
 LONGEST_MANIFEST = 512 * 1024 * 1024
 """The most bytes of a manifest. A file takes about 300 bytes, so a manifest has room for more than a million tables and large objects."""
-LISTS = ("files", "objects", "tables")
-"""The fields of a manifest that can have a million items."""
 TOC_NAME = "toc.dat"
 """The name of the table of contents in an archive of the directory format."""
 
@@ -27,6 +27,12 @@ FileKind = Literal["toc", "table", "large_object", "large_object_toc", "archive"
 Format = Literal["directory", "custom", "tar", "plain"]
 """The formats of pg_dump."""
 Kind = Literal["database", "globals", "cluster"]
+
+_ITEM = ConfigDict(populate_by_name=True, serialize_by_alias=True, json_schema_extra={"additionalProperties": True})
+"""For the items of a manifest's long lists. They are slotted dataclasses, since an instance of :class:`Model` takes 1.5 KB.
+
+Fields that this pgstow does not know are skipped. The fields are in the order of their names, so that pydantic's JSON is canonical.
+"""
 
 
 class Extension(Model):
@@ -148,51 +154,65 @@ class Compression(Model):
     level: int = Field(ge=-MOST, le=MOST)
 
 
-class Segment(Model):
+@dataclass(frozen=True, slots=True, kw_only=True, config=_ITEM)
+class Segment:
     """A run of whole zstd frames in one object. The decompressed frames are the next part of the file."""
 
+    length: Count = Field(description="Compressed bytes")
     object: Count = Field(description="Index into objects, from 0")
     offset: Count = Field(description="Offset in the object, in bytes")
-    length: Count = Field(description="Compressed bytes")
     size: Count = Field(description="Decompressed bytes")
 
 
-class File(Model):
+@dataclass(frozen=True, slots=True, kw_only=True, config=_ITEM)
+class File:
     """One file of the archive."""
 
-    path: ArchivePath
-    kind: FileKind
-    size: Count = Field(description="Uncompressed bytes")
     checksum: Sha256
-    segments: list[Segment]
     dump_id: Count | None = Field(
         default=None, description="The number of the file's entry in pg_restore --list; null if the file has no entry"
     )
-    schema_name: str | None = Field(default=None, alias="schema", description="The table's schema")
+    kind: FileKind
+    path: ArchivePath
     relation: str | None = Field(default=None, description="The table's name")
     rows: Count | None = Field(default=None, description="Number of the table's rows in the dump's snapshot")
+    schema_name: Annotated[str | None, Field(alias="schema", description="The table's schema")] = None
+    segments: tuple[Segment, ...]
+    size: Count = Field(description="Uncompressed bytes")
 
 
-class TableData(Model):
+@dataclass(frozen=True, slots=True, kw_only=True, config=_ITEM)
+class TableData:
     """The rows of a table in a dump that is a single file."""
 
-    database: str | None = Field(default=None, description="For a cluster's script: the table's database")
-    schema_name: str = Field(alias="schema", description="The table's schema")
-    relation: str = Field(description="The table's name")
+    checksum: Sha256 = Field(
+        description="SHA-256, in hexadecimal, of the file that the table would have in an archive of the directory format"
+    )
     columns: str = Field(description="The columns that COPY names, in parentheses; empty if COPY names none")
+    database: str | None = Field(default=None, description="For a cluster's script: the table's database")
+    relation: str = Field(description="The table's name")
     rows: Count = Field(description="Number of the table's rows in the dump's snapshot")
-    size: Count = Field(description="Bytes of the file that the table would have in an archive of the directory format")
-    checksum: Sha256 = Field(description="SHA-256 of the same file, in hexadecimal")
+    schema_name: Annotated[str, Field(alias="schema", description="The table's schema")]
+    size: Count = Field(description="Bytes of the same file")
 
 
-class StoredObject(Model):
+@dataclass(frozen=True, slots=True, kw_only=True, config=_ITEM)
+class StoredObject:
     """One object in the store."""
 
-    key: ObjectKey
-    size: Count = Field(description="Bytes")
-    sha256: Sha256
     checksum: str | None = Field(description="The checksum that the store confirmed, as algorithm:hexadecimal")
+    key: ObjectKey
+    sha256: Sha256
+    size: Count = Field(description="Bytes")
     version: str | None = Field(description="The store's version ID or generation; null if the store keeps no versions")
+
+
+LISTS: Mapping[str, TypeAdapter[list[Any]]] = {
+    "files": TypeAdapter(list[File]),
+    "objects": TypeAdapter(list[StoredObject]),
+    "tables": TypeAdapter(list[TableData]),
+}
+"""The fields of a manifest that can have a million items, with their types."""
 
 
 class Totals(Model):
@@ -312,8 +332,8 @@ def summarize(manifest: ManifestSummary) -> dict[str, Any]:
 
 def dump_manifest(manifest: Manifest) -> bytes:
     """Return the manifest's canonical bytes, checksum included."""
-    lists = manifest.model_dump(mode="json", include=set(LISTS))
-    return dump_document(manifest, "manifest", {name: canonical_bytes(items) for name, items in lists.items()})
+    lists = {name: kind.dump_json(getattr(manifest, name)) for name, kind in LISTS.items()}
+    return dump_document(manifest, "manifest", lists)
 
 
 def load_manifest(data: bytes, key: str) -> Manifest:
@@ -322,12 +342,10 @@ def load_manifest(data: bytes, key: str) -> Manifest:
     Raises ManifestInvalid as :func:`pipeline.catalog.document.open_document` does, or if the manifest belongs to another key.
     """
     document = open_manifest(data, key)
-    manifest = document.model(
-        Manifest,
-        files=document.items("files", File),
-        objects=document.items("objects", StoredObject),
-        tables=document.items("tables", TableData) if "tables" in document.apart else [],
-    )
+    lists: dict[str, list[Any]] = {
+        name: document.items(name, kind) for name, kind in LISTS.items() if name in document.apart
+    }
+    manifest = document.model(Manifest, **lists)
     check_place(manifest, key)
     return manifest
 

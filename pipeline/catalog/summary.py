@@ -38,13 +38,17 @@ class _Object(msgspec.Struct, frozen=True, gc=False):
     key: str
 
 
+class _Table(msgspec.Struct, frozen=True, gc=False):
+    relation: str
+
+
 def load_summary(data: bytes, key: str) -> LoadedSummary:
     """Return the summary of the manifest that is stored under ``key``. The result doesn't keep ``data`` in memory.
 
     Raises ManifestInvalid in the same sentences as :func:`pipeline.catalog.manifest.load_manifest`, but see the module.
     """
     document = open_manifest(data, key)
-    tables = "tables" in document.apart and bool(document.glance("tables", msgspec.Raw))
+    tables = "tables" in document.apart and bool(document.glance("tables", _Table))
     contents = Contents.of(document.glance("files", _File), tables=tables)
     keys = (stored.key for stored in document.glance("objects", _Object))
     manifest = document.model(ManifestSummary)

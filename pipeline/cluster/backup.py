@@ -1,18 +1,17 @@
 """Backs up a whole server: its globals, and every database."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import TypeAlias
 
-from pipeline.archive.destinations import BackupResults, Destination, Destinations, committed
+from pipeline.archive.destinations import BackupResults, Committed, Destination, Destinations, committed
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.retry import back_up_with_retries, with_retries
 from pipeline.backup.source import describe_source, find_dumper
 from pipeline.catalog.keys import CLUSTER, GLOBALS
-from pipeline.catalog.manifest import DumpOptions, Manifest, Member, Totals, dump_manifest
+from pipeline.catalog.manifest import DumpOptions, Member, Totals
 from pipeline.cluster.globals import back_up_globals
 from pipeline.cluster.request import ClusterRequest, GlobalsRequest
 from pipeline.cluster.script import back_up_cluster_script
@@ -36,7 +35,7 @@ _BackUp: TypeAlias = Callable[..., BackupResults]
 
 
 def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Back up the globals and each database into all stores, and commit a cluster manifest. Return each store's manifest, or its error.
+    """Back up the globals and each database into all stores, and commit a cluster manifest. Return each store's result.
 
     Each database's backup is committed by itself. The cluster manifest is put last, and names all backups. If a backup fails, pgstow still
     makes the others, but writes no cluster manifest. pgstow sends no later database to a store that failed. In the plain format, pg_dumpall
@@ -90,7 +89,7 @@ def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], n
 
 @dataclass(frozen=True, slots=True)
 class _Done:
-    """The facts of a member's manifests that the cluster manifest needs. The manifests aren't kept, because their lists of files are long."""
+    """The facts of a member's manifests that the cluster manifest needs."""
 
     totals: Totals
     snapshot_at: datetime
@@ -100,8 +99,8 @@ class _Done:
 
     @classmethod
     def of(cls, places: Sequence[Destination], copies: BackupResults) -> "_Done":
-        manifest = committed(copies)[0]
-        members = (_member(copy) if isinstance(copy, Manifest) else copy for copy in copies)
+        manifest = committed(copies)[0].manifest
+        members = (_member(copy) if isinstance(copy, Committed) else copy for copy in copies)
         copies_of = dict(zip(places, members, strict=True))
         return cls(manifest.totals, manifest.snapshot_at, manifest.dump.role_passwords, copies_of)
 
@@ -133,9 +132,8 @@ def _told(error: Exception) -> str:
     return str(error) if isinstance(error, _EXPECTED) else f"Unexpected {type(error).__name__}: {error}"
 
 
-def _member(manifest: Manifest) -> Member:
-    digest = hashlib.sha256(dump_manifest(manifest)).hexdigest()
-    return Member(database=manifest.database, backup_id=manifest.backup_id, sha256=digest)
+def _member(copy: Committed) -> Member:
+    return Member(database=copy.manifest.database, backup_id=copy.manifest.backup_id, sha256=copy.sha256)
 
 
 def _chosen(databases: Sequence[str], exclude: Sequence[str]) -> list[str]:

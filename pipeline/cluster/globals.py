@@ -31,7 +31,7 @@ _SCRIPT_NAME = "globals.sql"
 
 
 def back_up_globals(request: GlobalsRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
-    """Dump roles and tablespaces into all stores, and commit the backup in each. Return each store's manifest, or its error.
+    """Dump roles and tablespaces into all stores, and commit the backup in each. Return each store's result.
 
     If a store fails, the backup continues in the other stores. Raises PipelineError, or StorageError if all stores fail.
     """

@@ -50,7 +50,7 @@ def back_up_cluster_script(
 ) -> BackupResults:
     """Dump globals and ``databases`` into one script, and commit the backup in all stores.
 
-    Return each store's manifest, or its error. ``exclude`` has patterns that match the server's other databases. Without ``role_passwords``,
+    Return each store's result. ``exclude`` has patterns that match the server's other databases. Without ``role_passwords``,
     the script has no password hashes.
 
     Raises BackupRunning if another backup holds the lock of the session's database, and DumpFailed if the script lacks a table's data. Also

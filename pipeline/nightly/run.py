@@ -8,10 +8,11 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from pipeline.archive.destinations import Committed
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.find import BackupSelector, find_stored
 from pipeline.catalog.keys import BackupRef
-from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.manifest import ManifestSummary
 from pipeline.counting import counted
 from pipeline.errors import BackupDamaged, BackupNotFound, ManifestInvalid
 from pipeline.events import Notice, Notify
@@ -19,6 +20,7 @@ from pipeline.nightly.history import newest_before
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.outcome import JobResult
 from pipeline.nightly.settings import DestinationSettings
+from pipeline.prune.facts import Known
 from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, prune
 from pipeline.verify.backup import verify
@@ -39,8 +41,9 @@ def run(
         stores, unopened = _open(
             {name: settings for job in jobs for name, settings in job.destinations.items()}, stack, tell
         )
+        known = {name: Known() for name in stores}
         for job in jobs:
-            yield from _run(job, stores, unopened, notify_of(job.name))
+            yield from _run(job, stores, unopened, known, notify_of(job.name))
 
 
 def _open(
@@ -61,16 +64,20 @@ def _open(
 
 
 def _run(
-    job: Job, stores: Mapping[str, StorageBackend], unopened: Mapping[str, Exception], notify: Notify
+    job: Job,
+    stores: Mapping[str, StorageBackend],
+    unopened: Mapping[str, Exception],
+    known: Mapping[str, Known],
+    notify: Notify,
 ) -> Iterator[JobResult]:
     there = {name: stores[name] for name in job.destinations if name in stores}
     made = _back_up(job, there, notify) | {name: unopened[name] for name in job.destinations if name in unopened}
     for name in job.destinations:
-        manifest = made[name]
-        if isinstance(manifest, Manifest):
-            result = _look_after(job, name, manifest, stores[name], notify)
+        outcome = made[name]
+        if isinstance(outcome, Committed):
+            result = _look_after(job, name, outcome, stores[name], known[name], notify)
         else:
-            result = JobResult(job.name, name, datetime.now(UTC), error=manifest)
+            result = JobResult(job.name, name, datetime.now(UTC), error=outcome)
         yield result if result.error is None or name not in stores else _with_history(result, job, stores[name])
 
 
@@ -84,8 +91,8 @@ def _with_history(failure: JobResult, job: Job, store: StorageBackend) -> JobRes
         return failure
 
 
-def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Manifest | Exception]:
-    """Return the manifest in each store, or the error, by the destination's name."""
+def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> dict[str, Committed | Exception]:
+    """Return the backup in each store, or the error, by the destination's name."""
     if not stores:
         return {}
     try:
@@ -95,10 +102,12 @@ def _back_up(job: Job, stores: Mapping[str, StorageBackend], notify: Notify) -> 
         return dict.fromkeys(stores, exc)
 
 
-def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, notify: Notify) -> JobResult:
+def _look_after(job: Job, name: str, made: Committed, store: StorageBackend, known: Known, notify: Notify) -> JobResult:
     """If the job says so, verify the new backup. Then, if the job has a retention, remove the backups that it drops. Return the result.
 
     If the verification fails, no backup is removed.
+
+    ``known`` has what earlier jobs read from the store for retention. Jobs of the same cluster need the same cluster manifests.
     """
     verified, removed = None, None
     error: Exception | None = None
@@ -106,23 +115,23 @@ def _look_after(job: Job, name: str, made: Manifest, store: StorageBackend, noti
         if job.verify is not None:
             verified = _verify(job, job.verify, made, store, notify)
         if job.retention is not None:
-            pruned = _apply_retention(job, job.retention, made, store, notify)
+            pruned = _apply_retention(job, job.retention, made.manifest, store, known, notify)
             removed = len(pruned.backups)
             error = _doubtful(pruned, store)
     except Exception as exc:
         error = exc
-    return JobResult(job.name, name, datetime.now(UTC), made.summary, verified, removed, error)
+    return JobResult(job.name, name, datetime.now(UTC), made.manifest, verified, removed, error)
 
 
-def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notify: Notify) -> Level:
+def _verify(job: Job, level: Level, copy: Committed, store: StorageBackend, notify: Notify) -> Level:
     """Verify the backup, or each member of a cluster's backup. Return the level that was verified.
 
     Raises BackupDamaged if something is damaged or was overwritten, StorageError if an object can't be read, or another PipelineError.
     """
-    stored = None
+    stored, made = None, copy.manifest
     with suppress(BackupNotFound, ManifestInvalid):
         stored = find_stored(store, BackupSelector(made.backup_id, made.cluster, made.database))
-    if stored is None or stored.manifest != made:
+    if stored is None or stored.sha256 != copy.sha256:
         key = BackupRef(made.cluster, made.database, made.backup_id).manifest_key
         raise BackupDamaged(f"{key} in {store.url} is not the manifest that was put there.")
     request = VerifyRequest(
@@ -146,10 +155,12 @@ def _verify(job: Job, level: Level, made: Manifest, store: StorageBackend, notif
     return found.level
 
 
-def _apply_retention(job: Job, policy: Policy, made: Manifest, store: StorageBackend, notify: Notify) -> Pruned:
+def _apply_retention(
+    job: Job, policy: Policy, made: ManifestSummary, store: StorageBackend, known: Known, notify: Notify
+) -> Pruned:
     """Remove the job's backups that the policy drops. This includes backups that a failed run left without a cluster manifest."""
     request = PruneRequest(policy, made.cluster, None if made.members else made.database, job=job.name)
-    pruned = prune(request, None, store, notify, datetime.now(UTC))
+    pruned = prune(request, None, store, notify, datetime.now(UTC), known)
     if pruned.spared:
         names = ", ".join(ref.backup_id for ref in pruned.spared[:5])
         notify(Notice(f"{counted(len(pruned.spared), 'locked backup')} had to stay in {store.url}: {names}."))

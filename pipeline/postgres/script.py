@@ -152,7 +152,7 @@ class ScriptReader:
         self._found.append(
             TableData(
                 database=table.database,
-                schema=table.schema,
+                schema_name=table.schema,
                 relation=table.relation,
                 columns=table.columns,
                 rows=table.rows,

@@ -72,6 +72,18 @@ class TocEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class DataEntry:
+    """An entry whose data has a file, with the fields that a backup needs. :class:`TocEntry` describes the fields."""
+
+    dump_id: int
+    oid: int
+    description: str
+    namespace: str
+    tag: str
+    filename: str
+
+
+@dataclass(frozen=True, slots=True)
 class Toc:
     """A whole table of contents, in the archive's order."""
 

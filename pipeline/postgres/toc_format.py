@@ -10,12 +10,13 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, partial
 from operator import itemgetter
+from sys import intern
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pipeline.errors import DumpFailed, InvalidRequest
 from pipeline.postgres.encodings import python_codec, shown
-from pipeline.postgres.toc import Section, Toc, TocEntry
+from pipeline.postgres.toc import DataEntry, Section, Toc, TocEntry
 
 OLDEST, NEWEST = (1, 12), (1, 16)
 _CUSTOM = 1
@@ -72,7 +73,7 @@ def read_toc(data: bytes) -> Toc:
     Raises TocCutShort if the table of contents ends too early, or DumpFailed if it is damaged or of an unknown version.
     """
     try:
-        reader = _Reader(data)
+        reader = TocReader(data)
         text = partial(shown, encoding=reader.encoding())
         return Toc(text(reader.server_version or b""), tuple(reader.entries(text)))
     except ValueError as exc:
@@ -87,7 +88,7 @@ def select(
     ``more`` has further dependencies of an entry, by the entry's dump ID. They come last in each entry, since the first
     dependency of a table's data is its table. Dependencies on entries that aren't selected stay: pg_restore takes them for done.
     """
-    reader = _Reader(data)
+    reader = TocReader(data)
     parts = [data[: reader.end_of_head], _number(len(entries))]
     for entry in entries:
         others = [_string(str(other).encode()) for other in more.get(entry.dump_id, ())]
@@ -101,7 +102,7 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
 
     Raises InvalidRequest if the archive's encoding lacks a character of a changed text.
     """
-    reader = _Reader(data)
+    reader = TocReader(data)
     encoding = reader.encoding()
     codec = python_codec(encoding)
     parts, copied = list[bytes](), 0
@@ -121,7 +122,9 @@ def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
     return b"".join([*parts, data[copied:]])
 
 
-class _RawEntry(NamedTuple):
+class RawEntry(NamedTuple):
+    """The fields of an entry, which aren't decoded."""
+
     values: list[Any]
     """A number, bytes or None for each of the reader's fields."""
     dependencies: tuple[int, ...]
@@ -132,7 +135,7 @@ class _RawEntry(NamedTuple):
     """The offset after the entry."""
 
 
-class _Reader:
+class TocReader:
     """Reads a table of contents. Methods raise TocCutShort, DumpFailed or ValueError if it can't be read."""
 
     def __init__(self, data: bytes) -> None:
@@ -160,7 +163,10 @@ class _Reader:
         self._take_string()  # pg_dump's version
         self.end_of_head = self._at
         """The offset of the number of entries."""
-        self._count = self._take_number()
+        self.count = self._take_number()
+        """The number of entries."""
+        self.first = self._at
+        """The offset of the first entry."""
         self._fields = [name for name, since in _FIELDS.items() if version >= since]
         self._are_numbers = [name in _NUMBERS for name in self._fields]
         self._kept = itemgetter(*map(self._fields.index, _KEPT))
@@ -203,7 +209,7 @@ class _Reader:
                 end=raw.end,
             )
 
-    def raw_entry(self, start: int) -> _RawEntry:
+    def raw_entry(self, start: int) -> RawEntry:
         """Return the entry that begins at the offset ``start``."""
         data, at, unpack, width = self._data, start, _NUMBER.unpack_from, _NUMBER.size
         values, dependencies = list[Any](), list[int]()
@@ -241,7 +247,21 @@ class _Reader:
             raise TocCutShort(_CUT_SHORT) from exc
         if at > len(data):
             raise TocCutShort(_CUT_SHORT)
-        return _RawEntry(values, tuple(dependencies), end_of_dependencies, filename, at)
+        return RawEntry(values, tuple(dependencies), end_of_dependencies, filename, at)
+
+    def data_entry(self, raw: RawEntry, decode: Callable[[bytes], str]) -> DataEntry | None:
+        """Return the entry if its data has a file; otherwise None. ``decode`` decodes strings."""
+        if not raw.filename:
+            return None
+        dump_id, oid, description, _, namespace, tag, *_ = self._kept(raw.values)
+        return DataEntry(
+            dump_id=dump_id,
+            oid=int(oid or 0),
+            description=intern(decode(description or b"")),
+            namespace=intern(decode(namespace or b"")),
+            tag=decode(tag or b""),
+            filename=decode(raw.filename),
+        )
 
     def changeable(self, start: int) -> Iterator[tuple[str, int, int]]:
         """Yield the name of each string that may change in the entry at the offset ``start``, and the offsets of its beginning and end."""
@@ -252,10 +272,10 @@ class _Reader:
                 yield name, at, end
             at = end
 
-    def _raw_entries(self) -> Iterator[tuple[int, _RawEntry]]:
+    def _raw_entries(self) -> Iterator[tuple[int, RawEntry]]:
         """Yield the offset of each entry, and the entry."""
-        at = self.end_of_head + _NUMBER.size
-        for _ in range(self._count):
+        at = self.first
+        for _ in range(self.count):
             entry = self.raw_entry(at)
             yield at, entry
             at = entry.end

@@ -4,17 +4,31 @@ A store can't tell whether a backup without a manifest is still running. But the
 clock says when the newest object was stored. If either time is less than the grace period ago, pgstow keeps the objects.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
-from pipeline.catalog.keys import ATTESTATIONS, DATA, MANIFESTS, SIGNATURE_SUFFIX, BackupRef, begun_at, is_of_check
+from pipeline.catalog.keys import (
+    MANIFESTS,
+    SIGNATURE_SUFFIX,
+    BackupRef,
+    attestations_prefix,
+    begun_at,
+    data_prefix,
+    is_of_check,
+    manifests_prefix,
+)
 from pipeline.catalog.listing import list_manifests, tell_odd
-from pipeline.catalog.reader import CatalogEntry, read_catalog
+from pipeline.concurrency import Workers
 from pipeline.counting import counted
 from pipeline.events import Notice, Notify, Started
-from pipeline.prune.deletion import Deleted, remove
+from pipeline.prune.deletion import Database, Deleted, remove_backups
+from pipeline.prune.facts import Known, ReadManifest
 from storage_backends import ObjectNotFound, StorageBackend, StorageError
+
+_REQUESTS = 8  # concurrent requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +58,65 @@ class GcRequest:
     """Remove only leftovers of databases with this name; None for any database."""
 
 
-def find_leftovers(request: GcRequest, store: StorageBackend, notify: Notify, now: datetime) -> list[Leftover]:
+def find_leftovers(
+    request: GcRequest, store: StorageBackend, notify: Notify, now: datetime, known: Known | None = None
+) -> list[Leftover]:
     """Return the leftovers of all backups without a manifest, in the order of the backups' keys. Nothing is changed.
 
-    Raises StorageError if objects can't be listed or read, or if a listing leaves out a manifest that exists.
+    ``known`` has what earlier calls read from the store, and gets what this call reads. Raises StorageError if objects can't be listed or
+    read, or if a listing leaves out a manifest that exists.
     """
-    notify(Started("Listing objects"))
-    stored = _list_objects(request, store, notify)
-    # Manifests are listed after objects, so that a backup that was committed in between counts as committed.
-    listing = list_manifests(store)
-    tell_odd(listing, notify)
-    entries = read_catalog(store, listing.manifests, now)
-    users = {ref: entry.ref for entry in entries for ref in entry.uses}
-    committed = {entry.ref for entry in entries}
-    leftovers = [
-        Leftover(ref, found.objects, found.size, found.newest, _why_kept(ref, found, request, now, users, entries))
-        for ref, found in sorted(stored.items(), key=lambda item: item[0].manifest_key)
-        if ref not in committed
-    ]
-    for one in leftovers:
-        if one.kept is None:
-            _require_no_manifest(store, one.ref)
-    return leftovers
+    return _look(request, store, notify, now, known)[0]
 
 
 def collect(
-    request: GcRequest, approved: Sequence[Leftover], store: StorageBackend, notify: Notify, now: datetime
+    request: GcRequest,
+    approved: Sequence[Leftover],
+    store: StorageBackend,
+    notify: Notify,
+    now: datetime,
+    known: Known | None = None,
 ) -> Deleted:
     """Look at the store again, and remove the leftovers that neither ``approved`` nor the new look keeps. Return the removed objects.
 
-    Raises StorageError as :func:`find_leftovers` does. Also raises StorageError if the store refuses to delete, possibly after some objects
-    were deleted.
+    ``known`` is as for :func:`find_leftovers`. Raises StorageError as :func:`find_leftovers` does. Also raises StorageError if the store
+    refuses to delete, possibly after some objects were deleted.
     """
     agreed = {one.ref for one in approved if one.kept is None}
-    doomed = [one.ref for one in find_leftovers(request, store, notify, now) if one.kept is None and one.ref in agreed]
+    leftovers, objects = _look(request, store, notify, now, known)
+    doomed = [one.ref for one in leftovers if one.kept is None and one.ref in agreed]
     notify(Started(f"Removing the objects of {counted(len(doomed), 'interrupted run')}"))
     removed = Deleted()
-    for ref in doomed:
-        remove(store, (info for prefix in ref.prefixes for info in store.list(prefix)), removed)
+    remove_backups(store, doomed, objects, removed)
     return removed
+
+
+def _look(
+    request: GcRequest, store: StorageBackend, notify: Notify, now: datetime, known: Known | None
+) -> tuple[list[Leftover], Mapping[Database, int]]:
+    """Return the leftovers, and the number of objects in each database, without manifests."""
+    notify(Started("Listing objects"))
+    stored = _list_objects(request, store, notify)
+    # Manifests are listed after objects, so that a backup that was committed in between counts as committed.
+    listing = list_manifests(store, request.cluster, request.database)
+    tell_odd(listing, notify)
+    left = stored.keys() - {one.ref for one in listing.manifests}
+    databases = {(ref.cluster, ref.database) for ref in left}
+    near = [one for one in listing.manifests if (one.ref.cluster, one.ref.database) in databases]
+    users = _find_users((Known() if known is None else known).read(store, near, now))
+    leftovers = [
+        Leftover(ref, found.objects, found.size, found.newest, _why_kept(ref, found, request, now, users))
+        for ref in sorted(left, key=lambda ref: ref.manifest_key)
+        for found in [stored[ref]]
+    ]
+    with Workers() as workers:
+        going = [one.ref for one in leftovers if one.kept is None]
+        for _ in workers.map(partial(_require_no_manifest, store), going, threads=_REQUESTS, name="manifest"):
+            pass
+    objects = Counter[Database]()
+    for ref, found in stored.items():
+        objects[ref.cluster, ref.database] += found.objects
+    return leftovers, objects
 
 
 def _require_no_manifest(store: StorageBackend, ref: BackupRef) -> None:
@@ -107,14 +141,17 @@ def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> 
     """Return all stored objects except manifests, by backup. If a key is not pgstow's, leave its object out, and notify the user once."""
     stored: dict[BackupRef, _Found] = {}
     odd = list[str]()
-    for top in (DATA, ATTESTATIONS, MANIFESTS):
-        for info in store.list(top):
-            ref = BackupRef.of_key(info.key)
-            if ref is None and top != MANIFESTS and not is_of_check(info.key):
+    database = None if request.cluster is None else request.database
+    for prefix in (
+        prefix_of(request.cluster, database) for prefix_of in (data_prefix, attestations_prefix, manifests_prefix)
+    ):
+        for info in store.list(prefix):
+            ref, is_manifest = BackupRef.of_key(info.key), info.key.startswith(MANIFESTS)
+            if ref is None and not is_manifest and not is_of_check(info.key):
                 odd.append(info.key)
-            if ref is None or (top == MANIFESTS and not info.key.endswith(SIGNATURE_SUFFIX)):
+            if ref is None or (is_manifest and not info.key.endswith(SIGNATURE_SUFFIX)):
                 continue
-            if request.cluster in (None, ref.cluster) and request.database in (None, ref.database):
+            if request.database in (None, ref.database):
                 found = stored.setdefault(ref, _Found(info.modified))
                 found.newest = max(found.newest, info.modified)
                 found.objects += 1
@@ -131,19 +168,31 @@ def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> 
     return stored
 
 
-def _why_kept(
-    ref: BackupRef,
-    found: _Found,
-    request: GcRequest,
-    now: datetime,
-    users: Mapping[BackupRef, BackupRef],
-    entries: Sequence[CatalogEntry],
-) -> str | None:
-    if user := users.get(ref):
+@dataclass(frozen=True, slots=True)
+class _Users:
+    """The backups that use objects of other backups, or may use them."""
+
+    of_backups: Mapping[BackupRef, BackupRef]
+    """The user of each backup's objects."""
+    unreadable: Mapping[Database, BackupRef]
+    """For each database, a backup whose manifest can't be read. It may use all objects of the database."""
+
+
+def _find_users(manifests: Mapping[BackupRef, ReadManifest | None]) -> _Users:
+    of_backups, unreadable = dict[BackupRef, BackupRef](), dict[Database, BackupRef]()
+    for ref, read in manifests.items():
+        if read is None:
+            unreadable.setdefault((ref.cluster, ref.database), ref)
+        else:
+            of_backups |= dict.fromkeys(read.backup.uses, ref)
+    return _Users(of_backups, unreadable)
+
+
+def _why_kept(ref: BackupRef, found: _Found, request: GcRequest, now: datetime, users: _Users) -> str | None:
+    if user := users.of_backups.get(ref):
         return f"objects used by {user.backup_id}"
-    for entry in entries:
-        if entry.manifest is None and (entry.ref.cluster, entry.ref.database) == (ref.cluster, ref.database):
-            return f"perhaps used by {entry.ref.backup_id}, whose manifest can't be read"
+    if user := users.unreadable.get((ref.cluster, ref.database)):
+        return f"perhaps used by {user.backup_id}, whose manifest can't be read"
     if max(begun_at(ref.backup_id), found.newest) > now - request.grace:
         return "perhaps still running"
     return None

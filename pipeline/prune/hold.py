@@ -10,7 +10,7 @@ from pipeline.concurrency import Workers
 from pipeline.counting import counted
 from pipeline.events import Notify, Started
 from storage_backends import ObjectNotFound, StorageBackend
-from storage_backends.holds import ObjectLock, lock_of, set_hold
+from storage_backends.holds import ObjectLock, lock_of, may_lock, set_hold
 
 _REQUESTS = 8  # concurrent requests
 
@@ -48,9 +48,11 @@ def find_holds(
 
     The result also has backups for which the store can't tell; their ``held`` is None.
 
-    Sends at least one request for each backup. Raises StorageError.
+    If the store may have locks, each backup costs at least one request: no listing tells locks. Raises StorageError.
     """
     refs = list_backups(store, cluster, database)
+    if not may_lock(store):
+        return {}
     with Workers() as workers:
         locks = dict(workers.map(partial(manifest_lock, store), refs, threads=_REQUESTS, name="hold"))
     return {ref: locks[ref] for ref in refs if locks[ref].held is not False}

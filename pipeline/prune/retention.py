@@ -82,14 +82,20 @@ class Decision:
 
 
 def plan_prune(
-    backups: Sequence[Backup], policy: Policy, now: datetime, unreadable: Sequence[BackupRef] = ()
+    backups: Sequence[Backup],
+    policy: Policy,
+    now: datetime,
+    unreadable: Sequence[BackupRef] = (),
+    staying: Set[BackupRef] = frozenset(),
 ) -> list[Decision]:
     """Return a decision for each of ``backups`` and each of ``unreadable``, sorted by cluster, database and ID.
 
-    ``unreadable`` has the backups whose manifest can't be read. Whatever the policy says, the plan keeps:
+    ``unreadable`` has the backups whose manifest can't be read. ``staying`` has backups that nobody asks to drop. Whatever the policy
+    says, the plan keeps:
 
     - the newest good backup of each series
     - backups from the future, by ``now``
+    - backups in ``staying``
     - backups that are locked, that aren't believed, or whose manifest can't be read
     - backups that a kept backup needs, or that a backup with an unreadable manifest may need
 
@@ -99,6 +105,7 @@ def plan_prune(
     plan = _Plan(backups, policy, unreadable)
     for series in plan.series():
         plan.reasons |= _judge(series, policy, now, plan.flaws, plan.unproven)
+    plan.keep(staying)
     plan.keep_what_is_locked(now)
     plan.keep_what_the_unreadable_may_need()
     plan.keep_what_the_kept_use()
@@ -168,6 +175,13 @@ def _rank(level: Level) -> int:
     return list(Level).index(level)
 
 
+def _perhaps_used(users: Sequence[BackupRef]) -> str:
+    first = users[0].backup_id
+    if len(users) == 1:
+        return f"perhaps used by {first}, whose manifest can't be read"
+    return f"perhaps used by {first} and {len(users) - 1:,} more, whose manifests can't be read"
+
+
 class _Plan:
     """The reasons to keep backups. A cluster's backup and its members share their reasons."""
 
@@ -197,6 +211,11 @@ class _Plan:
             found[backup.series].append(backup)
         return found.values()
 
+    def keep(self, staying: Set[BackupRef]) -> None:
+        for ref in self.backups:
+            if ref in staying:
+                self._add(ref, "not asked for")
+
     def keep_what_is_locked(self, now: datetime) -> None:
         for ref, backup in self.backups.items():
             if backup.held:
@@ -209,11 +228,18 @@ class _Plan:
 
         These are all backups of the same database. If the unreadable manifest is a cluster manifest, they are all backups of the cluster.
         """
+        found = defaultdict[tuple[str, str], list[BackupRef]](list)
         for damaged in self.unreadable:
-            for ref, backup in self.backups.items():
-                same = ref.cluster == damaged.cluster and damaged.database in (ref.database, CLUSTER)
-                if same or damaged in backup.members:
-                    self._add(ref, f"perhaps used by {damaged.backup_id}, whose manifest can't be read")
+            found[damaged.cluster, damaged.database].append(damaged)
+        unreadable = set(self.unreadable)
+        for ref, backup in self.backups.items():
+            for users in (
+                found.get((ref.cluster, ref.database)),
+                found.get((ref.cluster, CLUSTER)),
+                [member for member in backup.members if member in unreadable],
+            ):
+                if users:
+                    self._add(ref, _perhaps_used(users))
 
     def keep_what_the_kept_use(self) -> None:
         to_look_at = [self.backups[ref] for head, unit in self.units.items() if self.reasons[head] for ref in unit]

@@ -158,8 +158,12 @@ def _with_old_files(archive: Archive, toc_data: bytes, moved: Mapping[Name, Name
                 f"{old.namespace}.{old.tag} can't be moved: it inherits columns, and its new definition has the columns in another order than "
                 "its data. Restore it under its own name."
             )
-        files[entry.filename] = archive.files[old.filename].model_copy(
-            update={"path": entry.filename, "dump_id": entry.dump_id, "schema_name": name[0], "relation": name[1]}
+        files[entry.filename] = replace(
+            archive.files[old.filename],
+            path=entry.filename,
+            dump_id=entry.dump_id,
+            schema_name=name[0],
+            relation=name[1],
         )
     source = archive.manifest.source.model_copy(update={"pg_dump_version": pg_dump.version})
     return replace(

@@ -7,17 +7,31 @@
 """
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pipeline.catalog.manifest import Segment
 from pipeline.errors import BackupDamaged
 from pipeline.stages.compress import Compressor, decompress
 
-_BLOCK = 512  # bytes
+_BLOCK = tarfile.BLOCKSIZE
 _SMALLER_FIRST = 3  # times that the size of the first object is halved
 _PER_SIZE = 2  # objects of each smaller size
 _MEMBER_OVERHEAD = 256  # bytes that a header's frame and the end of the archive take at most
+_NAME, _SIZE, _CHECKSUM = slice(0, tarfile.LENGTH_NAME), slice(124, 135), slice(148, 155)
+"""The fields of a tar header that differ between the members of a pack."""
+_LARGEST = 8**11 - 1  # bytes of a member whose size fits the field
+
+
+def _header(path: str, size: int) -> bytes:
+    member = tarfile.TarInfo(path)
+    member.size = size
+    member.mode = 0o600
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+_BLANK = _header("", 0)
+_BLANK_CHECKSUM = int(_BLANK[_CHECKSUM][:6], 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +69,8 @@ class Packer:
         self._compressor = compressor
         self._object_size = object_size
         self._open: dict[str, _OpenFile] = {}
+        self._held = 0
+        """Bytes of the frames in ``_open``."""
         self._pack = bytearray()
         self._padding = 0
         self._pack_content = 0
@@ -66,18 +82,19 @@ class Packer:
     @property
     def held(self) -> int:
         """Bytes in memory that wait until their objects are full."""
-        return len(self._pack) + sum(len(file.frames) for file in self._open.values())
+        return len(self._pack) + self._held
 
-    def add(self, path: str, frame: bytes, size: int) -> Iterator[Draft]:
-        """Take the file's next frame, of ``size`` bytes uncompressed. Yield the objects that are now complete.
-
-        This is a generator: it takes the frame only if the caller iterates to its end.
-        """
-        file = self._open.setdefault(path, _OpenFile())
-        if file.frames and len(file.frames) + len(frame) > self._full_size:
-            yield self._cut_slice(path, file)
+    def add(self, path: str, frame: bytes, size: int) -> Sequence[Draft]:
+        """Take the file's next frame, of ``size`` bytes uncompressed. Return the objects that are now complete."""
+        file = self._open.get(path)
+        if file is None:
+            file = self._open[path] = _OpenFile()
+        full = file.frames and len(file.frames) + len(frame) > self._full_size
+        drafts = [self._cut_slice(path, file)] if full else []
         file.frames += frame
         file.frames_size += size
+        self._held += len(frame)
+        return drafts
 
     def finish(self, path: str, *, end_pack: bool = False) -> tuple[list[Segment], list[Draft]]:
         """Take the end of the file. Return its segments, and the objects that are now complete.
@@ -92,6 +109,7 @@ class Packer:
         else:
             if self._pack and len(self._pack) + len(file.frames) + _MEMBER_OVERHEAD > self._full_size:
                 drafts.append(self._cut_pack())
+            self._held -= len(file.frames)
             self._add_member(path, file)
             if end_pack:
                 drafts.append(self._cut_pack())
@@ -110,6 +128,7 @@ class Packer:
     def _cut_slice(self, path: str, file: _OpenFile) -> Draft:
         draft = Draft(self._next_number(), f"{path}.{file.slices:05d}.zst", file.frames, file.frames_size)
         file.segments.append(Segment(object=draft.number, offset=0, length=len(file.frames), size=file.frames_size))
+        self._held -= len(file.frames)
         file.frames, file.frames_size = bytearray(), 0
         file.slices += 1
         self._cuts += 1
@@ -118,10 +137,7 @@ class Packer:
     def _add_member(self, path: str, file: _OpenFile) -> None:
         if not self._pack:
             self._pack_number = self._next_number()
-        header = tarfile.TarInfo(path)
-        header.size = file.frames_size
-        header.mode = 0o600
-        self._pack += self._compressor.frame(bytes(self._padding) + header.tobuf(tarfile.GNU_FORMAT))
+        self._pack += self._compressor.frame(bytes(self._padding) + tar_header(path, file.frames_size))
         if file.frames:
             file.segments.append(
                 Segment(
@@ -147,6 +163,22 @@ class Packer:
     def _next_number(self) -> int:
         self._drafts += 1
         return self._drafts - 1
+
+
+def tar_header(path: str, size: int) -> bytes:
+    """Return the header of a member of ``size`` bytes, as tarfile makes it for GNU's format.
+
+    tarfile takes longer for a header than everything else that a small file needs here.
+    """
+    name = path.encode()
+    if len(name) > tarfile.LENGTH_NAME or size > _LARGEST or not path.isascii():
+        return _header(path, size)
+    digits = b"%011o" % size
+    header = bytearray(_BLANK)
+    header[_NAME] = name.ljust(tarfile.LENGTH_NAME, b"\0")
+    header[_SIZE] = digits
+    header[_CHECKSUM] = b"%06o\0" % (_BLANK_CHECKSUM + sum(name) + sum(digits) - sum(b"00000000000"))
+    return bytes(header)
 
 
 def unpack(body: bytes | memoryview, segment: Segment, name: str) -> Iterator[bytes]:

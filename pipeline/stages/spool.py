@@ -16,6 +16,7 @@ machine, which has its own table.
 import ctypes
 import errno
 import os
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,16 +27,17 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 _HIGH_WATER = 1 / 2
 """The share of the limit at which the program must be paused. The program continues to write until pgstow looks and pauses it."""
-_MOST_FILES = 8192
+_MOST_FILES = 1024
 """The most files that may wait to be read. If more wait, the program must be paused. A file system can hold only a limited number of files,
-and listing many files takes time."""
+and each look lists all of them. pg_dump writes some 10,000 small files a second, so the reader never runs out of files."""
 
 
 @dataclass(slots=True)
 class SpoolFile:
     """A file in the spool."""
 
-    path: Path
+    name: str
+    """The file's name in the archive."""
     size: int = 0
     """Bytes of the file at the last look, read or not."""
     taken: int = 0
@@ -48,11 +50,6 @@ class SpoolFile:
     """True if ``size`` is final."""
     room: int = 0
     """Bytes of the disk that reading the file would free, as of the last look."""
-
-    @property
-    def name(self) -> str:
-        """The file's name in the archive."""
-        return self.path.name
 
     @property
     def unread(self) -> int:
@@ -86,7 +83,7 @@ class Spool:
     """
 
     def __init__(self, folder: Path, *, limit: int, piece_size: int, open_files: Callable[[], set[str] | None]) -> None:
-        self._folder = folder
+        self._folder = str(folder)
         self._limit = limit
         self._piece_size = piece_size
         self._open_files = open_files
@@ -94,8 +91,8 @@ class Spool:
         self._files: dict[str, SpoolFile] = {}
         self._growing: dict[str, SpoolFile] = {}
         """The files that aren't whole yet."""
-        self._whole: dict[str, SpoolFile] = {}
-        """The files that are whole."""
+        self._whole: deque[SpoolFile] = deque()
+        """The files that are whole. The first file is read first."""
         self._room = 0
         """Bytes of the disk that reading all files would free."""
         self._waiting = 0
@@ -108,11 +105,6 @@ class Spool:
         self.punches_holes = can_punch_holes(folder.parent / "hole")
 
     @property
-    def unread(self) -> int:
-        """Bytes written and not yet read. If the file system can punch holes, no other bytes are on disk."""
-        return sum(file.unread for file in self._files.values())
-
-    @property
     def full(self) -> bool:
         """True if the program that fills the folder should be paused. Reading the waiting files makes it false again."""
         return self._room > self._limit * _HIGH_WATER or self._waiting > _MOST_FILES
@@ -122,6 +114,11 @@ class Spool:
         """The files that are not read to their end."""
         return self._files.values()
 
+    @property
+    def growing(self) -> Collection[SpoolFile]:
+        """The files that aren't whole yet."""
+        return self._growing.values()
+
     def look(self) -> None:
         """Look for new files and bytes. While :attr:`full` stays true, only one more look sees anything, since the program is paused.
 
@@ -130,26 +127,25 @@ class Spool:
         if self._quiet and self.full and not self._finished:
             return
         self._quiet = self.full
-        with os.scandir(self._folder) as entries:
-            new = sorted(entry.name for entry in entries if entry.name not in self._files)
-        for name in new:
-            self._files[name] = self._growing[name] = SpoolFile(self._folder / name)
-        growing = list(self._growing.values())
-        for file in growing:
-            file.opened = file.opened or file.path.stat().st_size > 0
+        # For each small file, a Path would take longer than the system's call.
+        for name in sorted(set(os.listdir(self._folder)) - self._files.keys()):  # noqa: PTH208
+            self._files[name] = self._growing[name] = SpoolFile(name)
+        for file in self._growing.values():
+            file.opened = file.opened or self._size(file) > 0
         still_open = set() if self._finished else self._open_files()
         self._named_one = self._named_one or self._finished or bool(still_open)
-        for file in growing:
+        for file in list(self._growing.values()):
             # The order matters: if the file is closed before its size is read, the size is final.
             file.opened = file.opened or self._finished or (still_open is not None and file.name in still_open)
             file.whole = self._named_one and file.opened and still_open is not None and file.name not in still_open
-            size = file.path.stat().st_size
+            size = self._size(file)
             if size < file.size:
-                raise _shrunk(file)
+                raise self._shrunk(file)
             file.size = size
             self._count(file)
             if file.whole:
-                self._whole[file.name] = self._growing.pop(file.name)
+                del self._growing[file.name]
+                self._whole.append(file)
 
     def finish(self) -> None:
         """Look for the last time. The program has ended, so all files are whole."""
@@ -165,9 +161,9 @@ class Spool:
             while file.unread >= self._piece_size:
                 yield file
         while self._whole:
-            yield next(iter(self._whole.values()))
+            yield self._whole[0]
         # If all files are open, and their unread bytes fill no piece, only smaller pieces free space.
-        for file in sorted(self._growing.values(), key=lambda file: file.unread, reverse=True):
+        for file in sorted(self._growing.values() if self.full else (), key=lambda file: file.unread, reverse=True):
             if not self.full:
                 return
             yield file
@@ -175,21 +171,38 @@ class Spool:
     def read(self, file: SpoolFile) -> Piece:
         """Return the file's next piece, and free its bytes on disk. Raises LocalResourceExhausted if the file shrank."""
         size = min(self._piece_size, file.unread)
-        with file.path.open("r+b", buffering=0) as stream:
-            data = os.pread(stream.fileno(), size, file.taken)
+        last = file.whole and file.unread == size
+        punches = self.punches_holes and not last
+        path = self._path(file)
+        descriptor = os.open(path, os.O_RDWR if punches else os.O_RDONLY)
+        try:
+            data = os.pread(descriptor, size, file.taken)
             if len(data) != size:
-                raise _shrunk(file)
-            last = file.whole and file.unread == size
-            if self.punches_holes and not last:
-                _punch_hole(stream.fileno(), file.taken, size)
+                raise self._shrunk(file)
+            if punches:
+                _punch_hole(descriptor, file.taken, size)
+        finally:
+            os.close(descriptor)
         if last:
-            file.path.unlink()
-            del self._files[file.name], self._whole[file.name]
+            os.unlink(path)  # noqa: PTH108
+            del self._files[file.name]
+            self._whole.popleft()
         piece = Piece(file.name, file.pieces, data, last)
         file.taken += size
         file.pieces += 1
         self._count(file, gone=last)
         return piece
+
+    def _path(self, file: SpoolFile) -> str:
+        return f"{self._folder}/{file.name}"
+
+    def _size(self, file: SpoolFile) -> int:
+        return os.stat(self._path(file)).st_size  # noqa: PTH116
+
+    def _shrunk(self, file: SpoolFile) -> LocalResourceExhausted:
+        return LocalResourceExhausted(
+            f"{self._path(file)} became shorter while it was read; is something else writing there?"
+        )
 
     def _count(self, file: SpoolFile, *, gone: bool = False) -> None:
         """Count the bytes that reading the file would free: whole blocks, and at least one block for a file that can be removed."""
@@ -198,10 +211,6 @@ class Spool:
         before, file.room = file.room, 0 if gone else blocks * self._block
         self._room += file.room - before
         self._waiting += bool(file.room) - bool(before)
-
-
-def _shrunk(file: SpoolFile) -> LocalResourceExhausted:
-    return LocalResourceExhausted(f"{file.path} became shorter while it was read; is something else writing there?")
 
 
 def can_punch_holes(probe: Path) -> bool:

@@ -10,6 +10,9 @@ from contextlib import suppress
 
 import pytest
 from rich.cells import cell_len
+from support.calls import calls
+
+from cli.tables import Column, print_table
 
 SCRIPT = """
 from cli.tables import Column, print_backups
@@ -31,10 +34,10 @@ NAMES = ("prod", "shop", "eu-" + "c" * 60, "d" * 63, "東京", "会社の本番�
 IDS = tuple(f"20261123T02000{place}Z-7f3a9c" for place in range(5))
 
 
-def printed(width: int | None) -> str:
+def printed(width: int | None, script: str = SCRIPT, **variables: str) -> str:
     """Return what the script prints on a terminal of this width, or in a pipe if ``width`` is None."""
-    command = [sys.executable, "-c", SCRIPT]
-    environment = {**os.environ, "TERM": "xterm", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-c", script]
+    environment = {**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8", **variables}
     environment.pop("COLUMNS", None)
     if width is None:
         return subprocess.run(command, env=environment, capture_output=True, check=True).stdout.decode()
@@ -48,12 +51,16 @@ def printed(width: int | None) -> str:
                 received += part
         os.close(ours)
     assert process.returncode == 0, received
-    return re.sub(r"\x1b\[[0-9;]*m", "", received.decode().replace("\r\n", "\n"))
+    return received.decode().replace("\r\n", "\n")
+
+
+def without_styles(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
 @pytest.mark.parametrize("width", [None, 300, 80, 60, 30])
 def test_names_and_ids_are_whole(width: int | None) -> None:
-    text = printed(width)
+    text = without_styles(printed(width))
     lines = text.splitlines()
     assert "…" not in text
     for whole in (*NAMES, *IDS):
@@ -71,3 +78,41 @@ def test_names_and_ids_are_whole(width: int | None) -> None:
         assert max(cell_len(line) for line in lines if "/" not in line) <= 80
     for word in ("sentence", "wrong", "restore"):
         assert word in text
+
+
+STYLED = """
+from cli.tables import Column, print_table
+
+print_table([Column("NAME", ["one", "two"]), Column("", ["[red]a sentence of many words[/red]", "\\\\[red]"], wraps=True)])
+"""
+
+
+def test_each_line_of_a_cell_has_the_style_of_the_cell() -> None:
+    lines = printed(30, STYLED).splitlines()
+    assert [re.findall(r"\x1b\[31m(.*?)\x1b\[0m", line) for line in lines] == [
+        [],
+        ["a sentence of many words"],
+        [],
+    ]
+    assert without_styles(lines[2]).split() == ["two", "[red]"]
+    assert "\x1b[31m" not in printed(30, STYLED, NO_COLOR="1")
+    assert "\x1b" not in printed(None, STYLED)
+    lines = printed(22, STYLED).splitlines()
+    assert [re.findall(r"\x1b\[31m(.*?) *\x1b\[0m", line) for line in lines[1:3]] == [["a sentence of"], ["many words"]]
+
+
+def test_a_row_costs_few_calls() -> None:
+    """A rich table calls more than a thousand functions for each row."""
+
+    def table(rows: int) -> None:
+        names = [f"name-{row}" for row in range(rows)]
+        print_table(
+            [
+                Column("NAME", names),
+                Column("ROWS", names, right=True),
+                Column("", ["[red]damaged[/red]"] * rows, wraps=True),
+            ]
+        )
+
+    table(1)
+    assert (calls(lambda: table(1010)) - calls(lambda: table(10))) / 1000 < 50

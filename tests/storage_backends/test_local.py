@@ -73,6 +73,55 @@ def test_emptied_folders_go_and_the_root_stays(backend: LocalBackend, root: Path
     assert [path.name for path in root.iterdir()] == [".incoming"]
 
 
+def test_a_list_looks_only_into_folders_that_may_have_objects_below_its_prefix(
+    backend: LocalBackend, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("a/b/c/1", "a/b/d/2", "a/e", "f/3"):
+        backend.put(key, BODY, sha256=SHA256)
+    (root / "link").symlink_to(root / "a")
+    looked: list[str] = []
+    scandir = os.scandir
+
+    def recorded(path: Path) -> Any:
+        looked.append(str(path.relative_to(root)))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", recorded)
+    for prefix, found, folders in (
+        ("a/b/c/", ["a/b/c/1"], ["a/b/c"]),
+        ("a/b/c", ["a/b/c/1"], ["a/b", "a/b/c"]),
+        ("a/b/", ["a/b/c/1", "a/b/d/2"], ["a/b", "a/b/c", "a/b/d"]),
+        ("a/e/", [], []),
+        ("none/", [], []),
+        ("link/", [], []),
+        ("link/b/", [], []),
+        ("x" * 300 + "/", [], []),
+        (".incoming/", [], []),
+    ):
+        looked.clear()
+        assert [info.key for info in backend.list(prefix)] == found
+        assert looked == folders, prefix
+
+
+def test_a_delete_leaves_a_folder_once_for_all_its_objects(
+    backend: LocalBackend, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"a/{folder}/{number}" for folder in "bc" for number in range(5)]
+    for key in keys:
+        backend.put(key, BODY, sha256=SHA256)
+    removed: list[str] = []
+    rmdir = os.rmdir
+
+    def recorded(name: str, *, dir_fd: int) -> None:
+        removed.append(name)
+        rmdir(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "rmdir", recorded)
+    backend.delete(keys)
+    assert removed == ["b", "a", "c", "a"]
+    assert [path.name for path in root.iterdir()] == [".incoming"]
+
+
 def test_a_put_survives_a_delete_that_removes_its_folder(
     backend: LocalBackend, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,7 +15,7 @@ from support.object_stores import StoreBucket
 from storage_backends import ObjectLocked, ObjectNotFound, StorageBackend, StorageError, open_backend
 from storage_backends.backend import ObjectInfo
 from storage_backends.gcs import GCSBackend
-from storage_backends.holds import ObjectLock, lock_of, set_hold
+from storage_backends.holds import ObjectLock, lock_of, may_lock, set_hold
 from storage_backends.limited import LimitedBackend
 from storage_backends.local import LocalBackend
 from storage_backends.memory import MemoryBackend
@@ -50,6 +50,7 @@ class LockContract:
         assert info.retained_until == UNTIL
         assert info.retained_until.tzinfo is UTC
         assert not info.held
+        assert may_lock(RetryingBackend(LimitedBackend(plain, 10**9)))
         assert lock_of(RetryingBackend(LimitedBackend(plain, 10**9)), "a/b") == ObjectLock(UNTIL, False)
 
     def test_without_it_nothing_is_locked(self, plain: StorageBackend) -> None:
@@ -273,6 +274,14 @@ class TestAsking:
                 assert proxy.count("PUT", r"\?legal-hold") == 0
                 assert backend.get("key") == b"body"
 
+    def test_only_a_bucket_without_object_lock_surely_has_no_locks(
+        self, s3_bucket: StoreBucket, proxy: FaultyProxy
+    ) -> None:
+        with closing(open_backend(s3_bucket.url_at(proxy.url), give_up_after=0)) as backend:
+            assert not may_lock(backend)
+            proxy.fail(with_=Fault.FORBIDDEN, path=r"\?object-lock", times=math.inf)
+            assert may_lock(backend), "the credentials may not read the bucket's configuration"
+
     def test_a_failure_says_nothing_of_locks(self, s3_bucket: StoreBucket, proxy: FaultyProxy) -> None:
         for answer in (Fault.INTERNAL_ERROR, Answer(404, b"<html/>"), LOGIN_PAGE):
             proxy.heal()
@@ -314,6 +323,7 @@ def test_a_directory_has_no_holds(tmp_path: Path) -> None:
     store = LocalBackend(tmp_path)
     put(store, "key")
     assert lock_of(RetryingBackend(store), "key") == ObjectLock()
+    assert not may_lock(RetryingBackend(LimitedBackend(store, 10**9)))
     for backend in (store, RetryingBackend(store)):
         with pytest.raises(StorageError, match="has no legal holds"):
             set_hold(backend, "key", held=True)

@@ -73,6 +73,7 @@ class BackupBuilder:
         uses: Sequence[BackupRef] = (),
         only: str | None = None,
         number: int = 2,
+        cluster: str = "prod",
         **fields: Any,
     ) -> BackupRef:
         """Store a backup whose data is ``age`` older than ``NOW``. Return its reference.
@@ -80,7 +81,7 @@ class BackupBuilder:
         The backup has ``number`` objects of its own, and also uses the objects of the backups in ``uses``. A backup with ``members`` is a
         cluster's. ``fields`` are further fields of the manifest.
         """
-        ref = self.ref(age, database)
+        ref = self.ref(age, database, cluster)
         objects = [] if members else self.objects(ref, number)
         for other in uses:
             objects += [stored for stored in self.manifest(other).objects if stored.key.startswith(other.data_prefix)]

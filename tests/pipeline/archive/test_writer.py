@@ -175,13 +175,11 @@ def test_files_are_stored_whole_in_any_order_of_pieces(data: st.DataObject) -> N
             read += len(piece.data)
             assert writer.read == read
             assert writer.done <= read
-            assert writer.has_seen(piece.name)
             workers.collect()
-        archived = writer.finish()
+        archived = list(writer.finish())
         made = [objects_of(destination) for destination in destinations.open]
         assert writer.done == read
         assert writer.stored == sum(found.size for objects in made for found in objects)
-        assert not writer.has_seen("other.dat")
     for store, objects in zip(stores, made, strict=True):
         assert_stored(store, files, archived, objects)
 
@@ -195,7 +193,7 @@ def test_frames_that_are_compressed_out_of_order_are_stored_in_order(monkeypatch
     with writing(destinations, limits, UnevenCompressor()) as (writer, _):
         for piece in pieces_of("1.dat", files["1.dat"]):
             writer.write(piece)
-        archived = writer.finish()
+        archived = list(writer.finish())
     assert_stored(store, files, archived, objects_of(destinations.open[0]))
 
 
@@ -229,7 +227,7 @@ def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int,
             other.let.set()
         for piece in pieces[written:]:
             write(writer, workers, piece)
-        archived = writer.finish()
+        archived = list(writer.finish())
     assert_stored(store, files, archived, objects_of(destinations.open[0]))
 
 
@@ -282,7 +280,7 @@ def test_other_stores_get_the_archive_if_one_store_fails() -> None:
     with writing(destinations) as (writer, workers):
         for piece in pieces_of("1.dat", files["1.dat"]):
             write(writer, workers, piece)
-        archived = writer.finish()
+        archived = list(writer.finish())
     assert destinations.open == [other]
     assert isinstance(refused.outcome, AccessDenied)
     assert [type(event) for event in told] == [Notice], "one notice, even if many objects fail"
@@ -308,7 +306,7 @@ def test_the_writer_does_not_wait_for_a_failed_store() -> None:
             write(writer, workers, piece)
         collect_all(workers)
         stalling.first.set()
-        archived = writer.finish()
+        archived = list(writer.finish())
         assert stalling.ended == 1, "the store's other puts still stall"
         stalling.over.set()
         collect_all(workers)

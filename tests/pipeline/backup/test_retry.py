@@ -14,9 +14,10 @@ from support.pgstow import wait_until
 from support.postgres_fixtures import Database
 from support.standby import Standby
 
+from pipeline.archive.destinations import Committed
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.retry import back_up_with_retries
-from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.manifest import ManifestSummary
 from pipeline.cluster.globals import back_up_globals
 from pipeline.cluster.request import GlobalsRequest
 from pipeline.errors import (
@@ -47,16 +48,16 @@ class Run:
     waits: list[float] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-    def back_up(self, retries: int, meanwhile: Callable[[], None] = lambda: None) -> Manifest:
+    def back_up(self, retries: int, meanwhile: Callable[[], None] = lambda: None) -> ManifestSummary:
         """Make a backup. ``meanwhile`` is called in each wait."""
 
         def sleep(seconds: float) -> None:
             self.waits.append(seconds)
             meanwhile()
 
-        [manifest] = back_up_with_retries(self.request, [self.store], self._notify, retries=retries, sleep=sleep)
-        assert isinstance(manifest, Manifest)
-        return manifest
+        [copy] = back_up_with_retries(self.request, [self.store], self._notify, retries=retries, sleep=sleep)
+        assert isinstance(copy, Committed)
+        return copy.manifest
 
     def _notify(self, event: Event) -> None:
         if isinstance(event, Notice):

@@ -25,6 +25,7 @@ from pipeline.catalog.manifest import (
     Segment,
     Source,
     StoredObject,
+    TableData,
     Totals,
     dump_manifest,
     load_manifest,
@@ -130,6 +131,21 @@ def manifests(draw: st.DrawFn) -> Manifest:
             )
         ),
         compression=Compression(algorithm="zstd", level=3),
+        tables=draw(
+            st.lists(
+                st.builds(
+                    TableData,
+                    database=st.none() | texts,
+                    schema_name=texts,
+                    relation=texts,
+                    columns=texts,
+                    rows=counts,
+                    size=counts,
+                    checksum=digests,
+                ),
+                max_size=2,
+            )
+        ),
         files=files,
         objects=objects,
         totals=draw(
@@ -238,18 +254,27 @@ def changed(stored: tuple[str, bytes], **fields: Any) -> bytes:
     return canonical(json.loads(stored[1]) | fields)
 
 
-def test_unknown_fields_are_kept(stored: tuple[str, bytes]) -> None:
+def test_unknown_fields_are_kept_outside_of_lists(stored: tuple[str, bytes]) -> None:
     """A later minor version may add fields at every level."""
     content = json.loads(stored[1])
     content |= {"manifest_version": "1.7", "mood": {"good": [1, None, "ä"]}}
-    for part in (content["source"], content["files"][0], content["objects"][0], content["files"][0]["segments"][0]):
-        part["later"] = "field"
-    data = canonical(content)
+    content["source"]["later"] = "field"
+    kept = canonical(content)
+    for part in (content["files"][0], content["objects"][0], content["files"][0]["segments"][0]):
+        part["later"] = [{"field": json.loads("[" * 40 + "]" * 40)}]
 
-    manifest = load_manifest(data, stored[0])
+    manifest = load_manifest(canonical(content), stored[0])
 
-    assert dump_manifest(manifest) == data
+    assert dump_manifest(manifest) == kept
     assert summarize(manifest)["mood"] == {"good": [1, None, "ä"]}
+
+
+def test_what_a_file_takes_in_memory(stored: tuple[str, bytes]) -> None:
+    """A manifest can have a million files. Two instances of :class:`Model` would take three KB."""
+    [file] = [file for file in load_manifest(*reversed(stored)).files if file.path == "toc.dat"]
+    for part in (file, *file.segments):
+        assert not hasattr(part, "__dict__")
+        assert sys.getsizeof(part) < 120
 
 
 @pytest.mark.parametrize("version", ["2.0", "2", "10.3", "999999999999999999999.0"])

@@ -3,11 +3,11 @@
 import copy
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.calls import calls
 from support.manifests import canonical
 from support.stored_sample import StoredSample
 
@@ -210,22 +210,6 @@ def grown(content: dict[str, Any], number: int) -> bytes:
     [toc] = [file for file in content["files"] if file["path"] == "toc.dat"]
     files = [toc | {"path": f"{each}.dat", "kind": "table"} for each in range(number)]
     return canonical(content | {"files": [toc, *files]})
-
-
-def calls(work: Callable[[], object]) -> int:
-    """Return the number of calls of functions, in Python and in C, without steps of generators."""
-    found = 0
-
-    def count(frame: Any, event: str, _: object) -> None:
-        nonlocal found
-        found += event == "c_call" or (event == "call" and frame.f_code.co_name != "<genexpr>")
-
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return found
 
 
 def test_no_function_is_called_for_each_file(stored: tuple[str, bytes]) -> None:

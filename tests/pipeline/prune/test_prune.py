@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,7 @@ from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, plan, prune
 from pipeline.stages.upload import upload
 from storage_backends import AccessDenied, ObjectInfo, ObjectLocked, StorageBackend, StorageError
+from storage_backends.holds import ObjectLock
 from storage_backends.memory import MemoryBackend
 
 DAY = timedelta(days=1)
@@ -152,6 +154,26 @@ def test_a_backup_with_a_locked_manifest_keeps_all_its_objects(shelf: BackupBuil
     assert run(shelf.store).backups == old
 
 
+def test_a_cluster_manifest_stays_if_a_members_manifest_turns_out_to_be_locked() -> None:
+    """Without the cluster manifest, the member would count as a backup of its own."""
+
+    class Secretive(MemoryBackend):
+        def lock_of(self, key: str) -> ObjectLock:
+            return ObjectLock(None, None, ("a permission",))
+
+    store = Secretive()
+    shelf = BackupBuilder(store)
+    old, new = shelf.add_cluster(2 * DAY), shelf.add_cluster(DAY)
+    store.set_hold(old[1].manifest_key, held=True)
+    pruned = run(store)
+    assert pruned.backups == old[:1]
+    assert pruned.spared == [old[2], old[1]]
+    assert pruned.removed.locked == {old[1].manifest_key: None}
+    assert shelf.committed() == {*new, *old[1:]}
+    store.set_hold(old[1].manifest_key, held=False)
+    assert set(run(store).backups) == set(old[1:])
+
+
 def test_a_locked_object_is_reported_and_stays_until_its_lock_ends(shelf: BackupBuilder) -> None:
     assert isinstance(shelf.store, MemoryBackend)
     old, new = shelf.add(2 * DAY), shelf.add(DAY)
@@ -256,10 +278,8 @@ def test_implausible_backups_stay_and_replace_no_other_backup(shelf: BackupBuild
         forge("a00002", snapshot_at=LATER): "is in the future: it was stored at",
         forge("a00003", finished_at=LATER): "is in the future: it was stored at",
         forge("a00004", files=[], objects=[]): "it names no toc.dat",
-        forge("a00005", files=[template.files[0].model_copy(update={"path": "1.dat"})]): "it names no toc.dat",
-        forge(
-            "a00006", files=[template.files[0].model_copy(update={"size": 0, "segments": []})]
-        ): "it names no toc.dat",
+        forge("a00005", files=[replace(template.files[0], path="1.dat")]): "it names no toc.dat",
+        forge("a00006", files=[replace(template.files[0], size=0, segments=())]): "it names no toc.dat",
         forge("a00007", dump=template.dump.model_copy(update={"format": "custom"}), files=[]): "exactly one file",
         forge("a00008", kind="cluster", files=[]): "names no backup",
         forge("a00009", totals=template.totals.model_copy(update={"tables": 3})): "it counts 3 tables",

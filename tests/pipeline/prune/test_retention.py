@@ -246,6 +246,11 @@ def test_a_backup_with_an_unreadable_manifest_stays_with_all_that_it_may_need() 
     assert why(plan, nights[2]) == (f"perhaps used by {unreadable.backup_id}, whose manifest can't be read",)
     [told] = [one for one in plan if one.ref == unreadable]
     assert told.reasons == ("its manifest can't be read",)
+    more = [replace(unreadable, backup_id=f"20261101T000000Z-{number:06x}") for number in range(2)]
+    plan = plan_prune([*nights, *others], Policy(keep_last=1), NOW, [unreadable, *more])
+    assert why(plan, nights[2]) == (
+        f"perhaps used by {unreadable.backup_id} and 2 more, whose manifests can't be read",
+    )
     of_cluster = replace(unreadable, database=CLUSTER)
     plan = plan_prune([*nights, *others], Policy(keep_last=1), NOW, [of_cluster])
     assert len(kept(plan)) == 7

@@ -3,6 +3,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -260,7 +261,7 @@ def test_a_missing_or_changed_object_is_damage(backup: Backup) -> None:
         ({"key": "data/none"}, "is missing from memory:"),
     ):
         with pytest.raises(BackupDamaged, match=reason):
-            download(backup.store, stored.model_copy(update=change), [])
+            download(backup.store, replace(stored, **change), [])
 
 
 def test_the_whole_content_of_a_file_is_checked() -> None:
@@ -271,7 +272,7 @@ def test_the_whole_content_of_a_file_is_checked() -> None:
     assert b"".join(check_content(file, [data[:3], data[3:]])) == data
     for wrong in ({"rows": 3}, {"size": 10}, {"checksum": "0" * 64}):
         with pytest.raises(BackupDamaged, match=r"1\.dat"):
-            list(check_content(file.model_copy(update=wrong), [data]))
+            list(check_content(replace(file, **wrong), [data]))
 
 
 def test_concurrent_fetches_stay_within_the_limit(backup: Backup) -> None:

@@ -1,0 +1,1 @@
+"""Measure what many tables, large objects, schemas and backups cost: ``python -m benchmarks.scale``."""
