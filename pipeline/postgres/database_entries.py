@@ -90,7 +90,7 @@ def database_statements(
     last = tuple(statement for statement, setting in settings.items() if _comes_last(setting))
     new_owner = (f"ALTER DATABASE {_quoted(name)} OWNER TO {_quoted(owner)};",) if owner and not no_owner else ()
     return DatabaseStatements(
-        first=tuple(statement for statement in settings if statement not in last),
+        first=tuple(statement for statement, setting in settings.items() if not _comes_last(setting)),
         last=last,
         others=new_owner + tuple(statement for statement in statements if statement not in settings),
     )

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.archive.reader import Archive, open_archive
+from pipeline.archive.reader import Archive
 from pipeline.archive.selection import EntrySelection, tell_lost
 from pipeline.catalog.manifest import File, Manifest
-from pipeline.concurrency import Workers
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notice, Notify
 from pipeline.postgres.conninfo import Conninfo
@@ -17,7 +16,6 @@ from pipeline.postgres.server import Server
 from pipeline.restore.relocation import relocate
 from pipeline.restore.request import RestoreRequest
 from pipeline.restore.rows import Table
-from storage_backends import StorageBackend
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +44,17 @@ class Content:
         return replace(self, chosen=self.archive.with_schemas(self.chosen, present=server.schemas()))
 
 
-def choose_content(
-    manifest: Manifest,
-    request: RestoreRequest,
-    target: Conninfo,
-    store: StorageBackend,
-    workers: Workers,
-    notify: Notify,
-) -> Content:
-    """Open the backup's archive, and return the content that the request asks for.
+def choose_content(archive: Archive, request: RestoreRequest, target: Conninfo, notify: Notify) -> Content:
+    """Return the content that the request asks for.
 
     If the request names another schema or name, relocate the chosen objects. ``target`` is the database to restore into.
 
-    Raises InvalidRequest if the backup's format doesn't allow the request, another PipelineError, or StorageError.
+    Raises InvalidRequest if the backup's format doesn't allow the request, or another PipelineError.
     """
     options, choice = request.options, request.choice
-    archive = open_archive(store, manifest, workers, request.limits).with_roles(request.roles)
+    archive = archive.with_roles(request.roles)
     if archive.format == "plain":
-        _refuse_options(options, manifest)
+        _refuse_options(options, archive.manifest)
     chosen = archive.choose(choice)
     alone = attachments_left_out(archive.toc, chosen or ()) if options.makes_tables else []
     if request.create:

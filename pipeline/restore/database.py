@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.archive.reader import Archive, open_archive
 from pipeline.catalog.find import find_backup
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.concurrency import Workers
@@ -69,10 +70,17 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
 
 def restore_manifest(manifest: Manifest, request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
     """Restore as :func:`restore` does, from a manifest that was already read. ``request.wanted`` is ignored."""
-    options = request.options
+    with Workers() as workers:
+        archive = open_archive(store, manifest, workers, request.limits)
+    return restore_archive(archive, request, store, notify)
+
+
+def restore_archive(archive: Archive, request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
+    """Restore as :func:`restore` does, from an archive that was already opened. ``request.wanted`` is ignored."""
+    options, manifest = request.options, archive.manifest
     target = request.target.with_database(request.target.database or manifest.database).acting_as(options.role)
     with Workers() as workers:
-        content = choose_content(manifest, request, target, store, workers, notify)
+        content = choose_content(archive, request, target, notify)
         archive = content.archive
         database = (NewDatabase if request.create else ExistingDatabase)(target, content, request)
         with database.opened(workers, notify) as opened:
@@ -122,13 +130,12 @@ def _attaches(request: RestoreRequest) -> bool:
 
 def _check_errors(errors: Sequence[IgnoredError], request: RestoreRequest, notify: Notify) -> int:
     """Notify of each error after which the restore continued. Return the number of errors. Raises RestoreFailed if one isn't allowed."""
-    others = [
-        error for error in errors if not any(re.search(allowed, error.message) for allowed in request.allowed_errors)
-    ]
+    allowed = 0
     for error in errors:
-        notify(Notice(f"{'Not allowed' if error in others else 'Allowed'}: {error}"))
-    if others:
-        allowed = len(errors) - len(others)
+        is_allowed = any(re.search(pattern, error.message) for pattern in request.allowed_errors)
+        allowed += is_allowed
+        notify(Notice(f"{'Allowed' if is_allowed else 'Not allowed'}: {error}"))
+    if allowed < len(errors):
         raise RestoreFailed(
             f"pg_restore continued after {counted(len(errors), 'error')}, of which --allow-error allows {allowed}."
         )

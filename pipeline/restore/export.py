@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from tarfile import BLOCKSIZE, GNU_FORMAT, TarInfo
+from tarfile import BLOCKSIZE
 from typing import BinaryIO
 
 from pipeline.archive.reader import check_format, dump_format, open_archive
@@ -32,6 +32,7 @@ from pipeline.restore.steps import whole
 from pipeline.restore.supervise import Watch, supervise
 from pipeline.stages.download import ObjectReader, check_content, tell_replaced
 from pipeline.stages.feed import Feed, Stream
+from pipeline.stages.pack import tar_header
 from storage_backends import StorageBackend
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -96,9 +97,7 @@ def _write_file(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -
 def _write_folder(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -> None:
     """Write a tar stream of the archive's folder. ``toc.dat`` comes last, so that pg_restore can't read a folder from a cut stream."""
     for file in sorted(files, key=lambda file: (file.path == TOC_NAME, where_it_lies(file))):
-        member = TarInfo(file.path)
-        member.size, member.mode = file.size, 0o600
-        output.write(member.tobuf(GNU_FORMAT))
+        output.write(tar_header(file.path, file.size))
         _write_file([file], reader, output)
         output.write(bytes(-file.size % BLOCKSIZE))
     output.write(bytes(2 * BLOCKSIZE))

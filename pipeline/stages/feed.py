@@ -10,19 +10,21 @@ import fcntl
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from tarfile import BLOCKSIZE, GNU_FORMAT, TarInfo
+from tarfile import BLOCKSIZE
 
 from pipeline.catalog.manifest import TOC_NAME, File
 from pipeline.concurrency import Workers
 from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.pack import tar_header
 
 _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pipe(7))
+_ENOUGH = 64 * 1024  # bytes to write at once
 _OBJECTS_AHEAD = 2
 """Objects that are fetched ahead for each stream."""
 _TAR_END = bytes(3 * BLOCKSIZE)
@@ -108,7 +110,7 @@ class Feed:
             if self._closed:
                 return False
             self._idle.discard(pipe)
-        parts = self._archive(stream) if stream.toc is not None else self._files(stream)
+        parts = _joined(self._archive(stream) if stream.toc is not None else self._files(stream))
         try:
             for part in parts:
                 _write(pipe, part)
@@ -137,11 +139,11 @@ class Feed:
     def _archive(self, stream: Stream) -> Iterator[bytes]:
         """Yield a tar archive up to the content of its last file."""
         toc = stream.toc or b""
-        yield _tar_header(TOC_NAME, len(toc))
+        yield tar_header(TOC_NAME, len(toc))
         yield toc
         size = len(toc)
         for file, parts in self._contents(stream.files):
-            yield bytes(-size % BLOCKSIZE) + _tar_header(file.path, file.size)
+            yield bytes(-size % BLOCKSIZE) + tar_header(file.path, file.size)
             yield from parts
             size = file.size
 
@@ -172,10 +174,18 @@ class Feed:
             self.current.remove(file.path)
 
 
-def _tar_header(name: str, size: int) -> bytes:
-    member = TarInfo(name)
-    member.size, member.mode = size, 0o600
-    return member.tobuf(GNU_FORMAT)
+def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the parts joined to at least ``_ENOUGH`` bytes. A part of a small file is a few bytes, and a system call takes longer."""
+    joined = bytearray()
+    for part in parts:
+        if not joined and len(part) >= _ENOUGH:
+            yield part
+            continue
+        joined += part
+        if len(joined) >= _ENOUGH:
+            yield bytes(joined)
+            joined.clear()
+    yield bytes(joined)
 
 
 def _write(pipe: FileIO, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Reads a backup's objects and files, for the verification levels bytes and archive."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from functools import partial
 
 from pipeline.archive.reader import Archive, dump_format, open_archive
@@ -60,9 +60,12 @@ def verify_archive(
     found: Verification,
     workers: Workers,
     notify: Notify,
-    checked: Collection[str] = (),
+    checked: Set[str] = frozenset(),
+    archive: Archive | None = None,
 ) -> None:
     """Check every file except those in ``checked``, which has paths. Read every object that no file uses. Add problems to ``found``.
+
+    ``archive`` is the backup's archive if it is already open.
 
     Raises PipelineError if the archive can't be checked here, and StorageError if the store is down or refuses access.
     """
@@ -98,7 +101,7 @@ def verify_archive(
     verify_bytes(store, remaining, found, workers, limits, notify)
     if not (found.problems or store.any_unreadable) and manifest.kind == "database" and is_directory:
         try:
-            _parse(open_archive(store, manifest, workers, limits), request)
+            _parse(archive or open_archive(store, manifest, workers, limits), request)
         except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
             found.problems.append(str(exc))
 

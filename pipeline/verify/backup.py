@@ -100,11 +100,11 @@ def _verify_restore(
     found.proof = proof
     # A restore checks each file of a directory. If the dump is a single file, a restore doesn't notice a table that the manifest lacks.
     is_directory = dump_format(found.manifest) == "directory"
-    checked = [file.path for file in proof.restored.files] if proof.restored and is_directory else []
+    checked = {file.path for file in proof.restored.files} if proof.restored and is_directory else set[str]()
     if proof.restored:
         found.read += proof.restored.fetched
         found.replaced += proof.restored.replaced
-    verify_archive(store, request, found, workers, notify, checked)
+    verify_archive(store, request, found, workers, notify, checked, proof.archive)
     # The restore names only the first damaged object. The check of the archive names all damaged objects.
     told = " ".join(found.problems)
     found.problems += [problem for problem in proof.problems if problem not in told]

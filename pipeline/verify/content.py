@@ -1,6 +1,7 @@
 """Compares the content of restored tables with the archive. Each table is dumped again, and must give the same file as in the archive."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def compare_content(
         others = [table for table in tables if digests.get(name_of(table)) != table.checksum]
         with redump.session() as server:
             skipped = _incomparable(server, others, notify)
-            groups = _groups(server, [table for table in others if table not in skipped], tables)
+            groups = _groups(server, [table for table in others if name_of(table) not in skipped], tables)
             again = [table for group in groups for table in group]
             stored = _stored_rows(archive, again, store, workers, limits, programs)
             wrong = []
@@ -184,12 +185,12 @@ class _Redump:
         yield COPY_END
 
 
-def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) -> list[Table]:
-    """Return the tables that can't be compared, because an extension adds rows or because row security may hide rows from the role."""
+def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) -> set[tuple[str, str]]:
+    """Return schema and name of each table that can't be compared: an extension adds rows, or row security may hide rows from the role."""
     if not (differing := list(differing)):
-        return []
+        return set()
     extensions, filtered = server.extension_tables(), server.filtered_tables()
-    found = []
+    found = set()
     for table in differing:
         if name_of(table) in extensions:
             notify(Notice(f"{display_name(table)} can't be compared: its extension also adds rows."))
@@ -197,7 +198,7 @@ def _incomparable(server: Server, differing: Iterable[Table], notify: Notify) ->
             notify(Notice(f"{display_name(table)} can't be compared: row security may hide rows from this role."))
         else:
             continue
-        found.append(table)
+        found.add(name_of(table))
     return found
 
 
@@ -206,13 +207,14 @@ def _groups(server: Server, differing: Iterable[Table], tables: Sequence[Table])
     if not (differing := list(differing)):
         return []
     roots = server.partition_roots()
-    groups: dict[object, list[Table]] = {}
-    for table in differing:
-        root = roots.get(name_of(table))
-        groups[root or name_of(table)] = (
-            [other for other in tables if roots.get(name_of(other)) == root] if root else [table]
-        )
-    return list(groups.values())
+
+    def group_of(table: Table) -> object:
+        return roots.get(name_of(table), name_of(table))
+
+    groups: dict[object, list[Table]] = defaultdict(list)
+    for table in tables:
+        groups[group_of(table)].append(table)
+    return [groups[group] for group in dict.fromkeys(map(group_of, differing))]
 
 
 def _with(group: Sequence[Table]) -> str:

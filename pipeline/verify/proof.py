@@ -33,7 +33,7 @@ from pipeline.postgres.maintenance import maintenance_database
 from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.server import Server
 from pipeline.postgres.shortage import is_shortage
-from pipeline.restore.database import Restored, restore_manifest
+from pipeline.restore.database import Restored, restore_archive
 from pipeline.restore.request import RestoreRequest
 from pipeline.verify.content import check_comparable, compare_content
 from pipeline.verify.proving_server import on_own_server, on_scratch_server
@@ -73,6 +73,8 @@ class Proof:
 
     problems: list[str] = field(default_factory=list)
     """One sentence for each problem."""
+    archive: Archive | None = None
+    """The backup's archive; None if it could not be opened."""
     restored: Restored | None = None
     """The result of the restore; None if the backup could not be restored."""
     compared: int | None = None
@@ -122,7 +124,7 @@ def prove(
     proof = Proof()
     try:
         with Workers() as workers:
-            archive = open_archive(store, manifest, workers, limits)
+            archive = proof.archive = open_archive(store, manifest, workers, limits)
     except (BackupDamaged, DumpFailed) as exc:
         proof.problems.append(str(exc))
         return proof
@@ -143,7 +145,7 @@ def prove(
             programs=programs,
         )
         try:
-            proof.restored = restore_manifest(manifest, restoring, store, notify)
+            proof.restored = restore_archive(archive, restoring, store, notify)
         except BackupDamaged as exc:
             proof.problems.append(str(exc))
             return proof

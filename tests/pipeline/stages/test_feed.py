@@ -160,8 +160,8 @@ def test_after_the_end_nobody_waits_for_a_silent_store(stored_sample: StoredSamp
 
 def test_a_table_that_cannot_be_fetched_whole_never_seems_to_end(stored_sample: StoredSample) -> None:
     """An end of file would tell the program that this was all of the table, and it would commit. So the pipe stays open until the close."""
-    second = stored_sample.objects_of("telemetry.reading")[1]
-    stored_sample.path(second).unlink()
+    last = stored_sample.objects_of("telemetry.reading")[-1]
+    stored_sample.path(last).unlink()
     workers = Workers()
     made = feeding(stored_sample, workers, table="telemetry.reading")
     read = bytearray()
@@ -177,7 +177,7 @@ def test_a_table_that_cannot_be_fetched_whole_never_seems_to_end(stored_sample: 
     try:
         with made.feed.pipe(0) as (_, [pipe]):
             os.set_blocking(pipe, False)
-            with pytest.raises(BackupDamaged, match=re.escape(second.key)):
+            with pytest.raises(BackupDamaged, match=re.escape(last.key)):
                 wait_until(lambda: drain(pipe) and workers.collect() and False, "the damage is found")
             assert drain(pipe)
             assert 0 < len(read) < stored_sample.table("telemetry.reading").size
