@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.archive.file_list import FileList
 from pipeline.catalog.manifest import LISTS, File, Segment, StoredObject
+from pipeline.catalog.plausibility import Contents
 
 SHA = "0" * 64
 
@@ -30,8 +31,7 @@ def test_the_json_is_that_of_the_manifest() -> None:
     found = FileList(iter(files))
     assert bytes(found.json) == LISTS["files"].dump_json(files)
     assert (found.number, found.tables, found.rows, found.size) == (3, 1, 2, 12)
-    contents = found.contents(tables=False)
-    assert (contents.files, contents.not_empty, contents.has_toc, contents.names_tables) == (3, 2, True, True)
+    assert found.contents(tables=False) == Contents.of(files, tables=False)
 
 
 def test_no_files() -> None:
