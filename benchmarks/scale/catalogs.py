@@ -75,7 +75,7 @@ def _large_object(number: int, *, first_pack: int) -> File:
         kind="large_object",
         size=_LARGE_OBJECT,
         checksum=f"{number:064x}",
-        segments=[segment],
+        segments=(segment,),
     )
 
 
