@@ -181,6 +181,16 @@ def test_both_readers_refuse_values_that_a_list_needs(stored: tuple[str, bytes],
         assert first == second
 
 
+@pytest.mark.parametrize(
+    "key", ["", "/data/x", "data/../../x", "data/{db}/../x", "data/other/{id}/x", "data/prod/{db}/{id}/x\n/"]
+)
+def test_both_readers_refuse_a_key_with_the_same_words(stored: tuple[str, bytes], key: str) -> None:
+    content = json.loads(stored[1])
+    content["objects"][0]["key"] = key.format(db=content["database"], id=content["backup_id"])
+    first, second = refusals(canonical(content), stored[0])
+    assert first == second
+
+
 @pytest.mark.parametrize("name", ["files", "objects"])
 def test_both_readers_refuse_a_manifest_without_a_list(stored: tuple[str, bytes], name: str) -> None:
     content = json.loads(stored[1])
