@@ -21,7 +21,7 @@ from pipeline.counting import counted
 if TYPE_CHECKING:
     from pipeline.archive.destinations import BackupResults
     from pipeline.backup.dry_run import BackupPlan
-    from pipeline.catalog.manifest import Format
+    from pipeline.catalog.origin import Format
     from pipeline.events import Notify
     from pipeline.pg_dump_options import GivenOption
     from storage_backends import StorageBackend

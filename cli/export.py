@@ -17,7 +17,7 @@ from pipeline.archive.selection import EntrySelection
 from pipeline.postgres.restore_options import RestoreOptions
 
 if TYPE_CHECKING:
-    from pipeline.catalog.manifest import Format
+    from pipeline.catalog.origin import Format
 
 _STANDARD_OUTPUT = 1  # the file descriptor
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -57,8 +57,7 @@ class Template:
     def _copy_one(self, folder: Path, database: str, began: datetime) -> None:
         ref = BackupRef(CLUSTER, database, f"{began:%Y%m%dT%H%M%SZ}-abcdef")
         objects = [
-            stored.model_copy(update={"key": ref.data_prefix + stored.key.rpartition("/")[2]})
-            for stored in self.manifest.objects
+            replace(stored, key=ref.data_prefix + stored.key.rpartition("/")[2]) for stored in self.manifest.objects
         ]
         names = {"cluster": ref.cluster, "database": ref.database, "backup_id": ref.backup_id, "job": ref.database}
         times = dict.fromkeys(("started_at", "snapshot_at", "finished_at"), began)
@@ -76,7 +75,7 @@ def _large_object(number: int, *, first_pack: int) -> File:
         kind="large_object",
         size=_LARGE_OBJECT,
         checksum=f"{number:064x}",
-        segments=[segment],
+        segments=(segment,),
     )
 
 

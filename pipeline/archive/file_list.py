@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from pydantic import TypeAdapter
 
-from pipeline.catalog.manifest import TOC_NAME, File, StoredObject
+from pipeline.catalog.manifest import File, StoredObject
 from pipeline.catalog.plausibility import Contents
 
 _FILE = TypeAdapter(File)
@@ -41,7 +41,12 @@ class FileList:
 
     def contents(self, *, tables: bool) -> Contents:
         """Return the facts that readers judge. ``tables`` is true if the manifest has a list of tables besides the files."""
-        return Contents(self.number, self._not_empty, self._has_toc, tables or self.tables > 0)
+        return Contents(
+            has_files=self.number > 0,
+            is_one_file=self.number == self._not_empty == 1,
+            has_toc=self._has_toc,
+            names_tables=tables or self.tables > 0,
+        )
 
     def check_objects(self, objects: Sequence[StoredObject]) -> None:
         """Raise ValueError unless the files' segments lie in these objects."""
@@ -57,7 +62,7 @@ class FileList:
         self.rows += file.rows or 0
         self.size += file.size
         self._not_empty += file.size > 0
-        self._has_toc |= file.path == TOC_NAME and file.size > 0
+        self._has_toc |= file.kind == "toc" and file.size > 0
         size = 0
         for segment in file.segments:
             size += segment.size

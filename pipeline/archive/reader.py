@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from pipeline.archive.selection import EntrySelection
-from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest, TableData
+from pipeline.catalog.manifest import TOC_NAME, File, Manifest, TableData
+from pipeline.catalog.origin import Format
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.counting import counted

@@ -8,7 +8,8 @@ from pipeline.archive.dump_context import TICK, DumpContext
 from pipeline.archive.file_list import FileList
 from pipeline.archive.reader import dump_format, single_file
 from pipeline.archive.writer import ArchivedFile
-from pipeline.catalog.manifest import File, Format, Manifest, TableData
+from pipeline.catalog.manifest import File, Manifest, TableData
+from pipeline.catalog.origin import Format
 from pipeline.config import Limits
 from pipeline.errors import DumpFailed, RestoreFailed
 from pipeline.events import Notice

@@ -11,7 +11,8 @@ from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import check_server_clock, describe_source, find_dumper
 from pipeline.backup.stream import dump_stream
 from pipeline.catalog.keys import check_name
-from pipeline.catalog.manifest import DumpOptions, TableData
+from pipeline.catalog.manifest import TableData
+from pipeline.catalog.origin import DumpOptions
 from pipeline.counting import counted
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.locks import backup_lock

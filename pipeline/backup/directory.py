@@ -26,9 +26,10 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
 
     pgstow pauses pg_dump whenever the spool is full. Raises DumpFailed, ConnectionFailed, LocalResourceExhausted or StorageError.
     """
+    piece_size = request.limits.piece_size
     limits, server, workers, writer = request.limits, context.call.server, context.workers, context.writer
     dump = DirectoryDump(context.call, request.selection, snapshot=snapshot, jobs=limits.jobs)
-    spool = Spool(dump.folder, limit=limits.spool, piece_size=limits.piece_size, open_files=dump.open_files)
+    spool = Spool(dump.folder, limit=limits.spool, piece_size=piece_size, open_files=dump.open_files)
     if not spool.punches_holes:
         context.notify(
             Notice(
@@ -47,7 +48,7 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
             if not ended:
                 context.statement_timeout.look()
         for file in spool.ready():
-            if not writer.has_room(min(limits.piece_size, file.unread)) or time.monotonic() >= next_look:
+            if not writer.has_room(min(piece_size, file.unread)) or time.monotonic() >= next_look:
                 break
             piece = spool.read(file)
             if piece.name == TOC_NAME:

@@ -20,15 +20,14 @@ from pipeline.catalog.manifest import (
     LISTS,
     LONGEST_MANIFEST,
     Compression,
-    DumpOptions,
     Kind,
     ManifestSummary,
     Previous,
-    Source,
     StoredObject,
     TableData,
     Totals,
 )
+from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.catalog.plausibility import Contents, doubt
 from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, PipelineError

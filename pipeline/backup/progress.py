@@ -16,8 +16,8 @@ from pipeline.stages.spool import Spool, SpoolFile
 _INTERVAL = 0.2  # seconds
 _SHOWN = 8  # tables
 
-_Announced = dict[str, tuple[str, int]]
-"""For each file: its table, and an estimate of the file's size in bytes."""
+_Announced = dict[str, tuple[DataEntry, int]]
+"""For each file: the entry of its table, and an estimate of the file's size in bytes."""
 
 
 class BackupProgress:
@@ -67,9 +67,15 @@ class BackupProgress:
         if now - self._last < _INTERVAL:
             return
         self._last = now
-        read = sum(min(taken, self._announced.get(name, ("", 0))[1]) for name, taken in self._begun.items())
-        current = [self._announced.get(file.name, (file.name,))[0] for file in islice(spool.growing, _SHOWN)]
+        announced = self._announced
+        read = sum(min(taken, announced[name][1]) for name, taken in self._begun.items() if name in announced)
+        current = [self._name(file.name) for file in islice(spool.growing, _SHOWN)]
         writer.report(self._to_come - read, current)
+
+    def _name(self, file: str) -> str:
+        """Return the name of the file's table. If the file has no table, return the file's own name."""
+        announced = self._announced.get(file)
+        return f"{announced[0].namespace}.{announced[0].tag}" if announced else file
 
     def _announce(self, announced: _Announced) -> None:
         early, self._early = self._early or set(), None
@@ -82,4 +88,4 @@ def _estimate(entries: Sequence[DataEntry], server: Server) -> _Announced:
     sizes: dict[int, int] = {}
     with suppress(PipelineError):  # a missing estimate must not make the backup fail
         sizes = server.estimated_sizes([entry.oid for entry in tables])
-    return {entry.filename: (f"{entry.namespace}.{entry.tag}", sizes.get(entry.oid, 0)) for entry in tables}
+    return {entry.filename: (entry, sizes.get(entry.oid, 0)) for entry in tables}

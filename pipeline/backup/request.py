@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.catalog.manifest import Format
+from pipeline.catalog.origin import Format
 from pipeline.config import Labels, Limits
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from pipeline.backup.request import BackupRequest
-from pipeline.catalog.manifest import Source
+from pipeline.catalog.origin import Source
 from pipeline.catalog.plausibility import doubt_time
 from pipeline.errors import DumpFailed, InvalidRequest
 from pipeline.postgres.encodings import ANY_BYTES, canonical, shown

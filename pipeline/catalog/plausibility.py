@@ -4,7 +4,7 @@ An attacker who may write to the store can put a manifest there without a backup
 find an invented manifest that could be true.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, Self
@@ -24,10 +24,6 @@ class DescribedFile(Protocol):
     """The parts of a file's description that can show that a manifest can't be true."""
 
     @property
-    def path(self) -> str:
-        """The file's name."""
-
-    @property
     def kind(self) -> str:
         """The file's kind."""
 
@@ -40,25 +36,24 @@ class DescribedFile(Protocol):
 class Contents:
     """The facts about a manifest's lists that can show that the manifest can't be true."""
 
-    files: int
-    """The number of files."""
-    not_empty: int
-    """The number of files with content."""
+    has_files: bool
+    """True if the list of files isn't empty."""
+    is_one_file: bool
+    """True if there is exactly one file, with content."""
     has_toc: bool
-    """True if the file :data:`TOC_NAME` is among the files with content."""
+    """True if a table of contents is among the files, with content."""
     names_tables: bool
     """True if the manifest names a table."""
 
     @classmethod
-    def of(cls, files: Iterable[DescribedFile], *, tables: bool) -> Self:
+    def of(cls, files: Sequence[DescribedFile], *, tables: bool) -> Self:
         """Return the facts about these files. ``tables`` is true if the manifest's list of tables isn't empty."""
-        number, not_empty, has_toc = 0, 0, False
-        for file in files:
-            number += 1
-            not_empty += file.size > 0
-            has_toc |= file.path == TOC_NAME and file.size > 0
-            tables |= file.kind == "table"
-        return cls(number, not_empty, has_toc, tables)
+        return cls(
+            has_files=bool(files),
+            is_one_file=len(files) == 1 and files[0].size > 0,
+            has_toc=any(file.kind == "toc" and file.size > 0 for file in files),
+            names_tables=tables or any(file.kind == "table" for file in files),
+        )
 
 
 def doubt_time(moment: datetime, stored_at: datetime, now: datetime) -> str | None:
@@ -95,14 +90,14 @@ def doubt(manifest: ManifestSummary, contents: Contents, stored_at: datetime, no
 
 def _doubt_contents(manifest: ManifestSummary, contents: Contents) -> str | None:
     """Return the reason why the contents can't belong to a manifest of its kind; None if they can."""
-    if manifest.kind == "cluster" and not contents.files:
+    if manifest.kind == "cluster" and not contents.has_files:
         return None if manifest.members else "it is a cluster manifest, but names no backup of a database"
     if manifest.members:
         return "it is not a cluster manifest, but names other backups as its members"
     if manifest.kind == "database" and manifest.dump.format == "directory":
         if not contents.has_toc:
             return f"it names no {TOC_NAME} with content"
-    elif not (contents.files == contents.not_empty == 1):
+    elif not contents.is_one_file:
         return "it must name exactly one file, with content"
     if manifest.totals.tables and not contents.names_tables:
         return f"it counts {counted(manifest.totals.tables, 'table')}, but names none"

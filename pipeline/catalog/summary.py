@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.catalog.fields import MOST
 from pipeline.catalog.keys import BackupRef, owners
-from pipeline.catalog.manifest import FileKind, ManifestSummary, check_place, open_manifest
+from pipeline.catalog.manifest import LISTS, FileKind, ManifestSummary, check_place, open_manifest
 from pipeline.catalog.plausibility import Contents
 
 
@@ -29,7 +29,6 @@ class LoadedSummary:
 
 
 class _File(msgspec.Struct, frozen=True, gc=False):
-    path: str
     kind: FileKind
     size: Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
@@ -55,6 +54,7 @@ def load_summary(data: bytes, key: str) -> LoadedSummary:
     try:
         found = owners(keys, manifest.cluster, manifest.database)
     except ValueError as exc:
+        document.items("objects", LISTS["objects"])  # if no object can have such a key, the error says so
         raise document.invalid(exc) from exc
     check_place(manifest, key)
     return LoadedSummary(manifest, document.sha256, contents, found)

@@ -11,7 +11,8 @@ from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.retry import back_up_with_retries, with_retries
 from pipeline.backup.source import describe_source, find_dumper
 from pipeline.catalog.keys import CLUSTER, GLOBALS
-from pipeline.catalog.manifest import DumpOptions, Member, Totals
+from pipeline.catalog.manifest import Member, Totals
+from pipeline.catalog.origin import DumpOptions
 from pipeline.cluster.globals import back_up_globals
 from pipeline.cluster.request import ClusterRequest, GlobalsRequest
 from pipeline.cluster.script import back_up_cluster_script

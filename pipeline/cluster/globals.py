@@ -12,7 +12,8 @@ from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.retry import with_retries
 from pipeline.backup.source import describe_source, find_dumper
 from pipeline.catalog.keys import GLOBALS
-from pipeline.catalog.manifest import DumpOptions, Manifest
+from pipeline.catalog.manifest import Manifest
+from pipeline.catalog.origin import DumpOptions
 from pipeline.cluster.dumpall import decide_passwords, dump_all
 from pipeline.cluster.request import GlobalsRequest, ServerTarget
 from pipeline.concurrency import Workers

@@ -12,7 +12,8 @@ from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import describe_source, find_dumper
 from pipeline.catalog.keys import CLUSTER
-from pipeline.catalog.manifest import DumpOptions, Manifest, TableData
+from pipeline.catalog.manifest import Manifest, TableData
+from pipeline.catalog.origin import DumpOptions
 from pipeline.cluster.dumpall import decide_passwords, dump_all
 from pipeline.cluster.request import ServerTarget
 from pipeline.concurrency import Workers

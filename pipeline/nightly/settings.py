@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.manifest import Format
+from pipeline.catalog.origin import Format
 from pipeline.config import (
     LONGEST_PATIENCE,
     MOST_RETRIES,

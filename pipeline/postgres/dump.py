@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from subprocess import DEVNULL
 from typing import Self
 
-from pipeline.catalog.manifest import TOC_NAME, Format
+from pipeline.catalog.manifest import TOC_NAME
+from pipeline.catalog.origin import Format
 from pipeline.errors import ConnectionFailed, DumpFailed, DumpInterrupted, LocalResourceExhausted
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.diagnosis import explain_conflict, may_pass, tells_of_full_disk

@@ -8,7 +8,7 @@ holds its offset, and the text of bytea shows its format. All servers read dates
 import re
 from collections.abc import Iterable
 
-from pipeline.catalog.manifest import Source
+from pipeline.catalog.origin import Source
 from pipeline.errors import BackupDamaged, RestoreFailed, StatementRefused
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server

@@ -2,7 +2,7 @@
 
 from psycopg import sql
 
-from pipeline.catalog.manifest import Source
+from pipeline.catalog.origin import Source
 
 _PROVIDERS = {"c": ("libc", None), "i": ("icu", "ICU_LOCALE"), "b": ("builtin", "BUILTIN_LOCALE")}
 """The provider's name and the option for its locale, by pg_database.datlocprovider."""

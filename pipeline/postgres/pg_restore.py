@@ -8,7 +8,7 @@ from pathlib import Path
 from subprocess import DEVNULL
 from typing import Self
 
-from pipeline.catalog.manifest import Format
+from pipeline.catalog.origin import Format
 from pipeline.counting import counted
 from pipeline.errors import RefusedStatement, RestoreFailed
 from pipeline.postgres.programs import Program

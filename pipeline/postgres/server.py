@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 from psycopg import sql
 
-from pipeline.catalog.manifest import Extension, Source
+from pipeline.catalog.origin import Extension, Source
 from pipeline.errors import (
     ConnectionFailed,
     PipelineError,

@@ -8,6 +8,9 @@ from pipeline.postgres.encodings import shown
 from pipeline.postgres.toc import DataEntry
 from pipeline.postgres.toc_format import TocCutShort, TocReader
 
+_STEP = 256 * 1024
+"""Bytes that are read at once. The parts may have many megabytes, which would be copied."""
+
 
 class DataEntryReader:
     """Takes the parts of a ``toc.dat``, one after another, and reads each entry once. It holds no part for longer than needed.
@@ -18,8 +21,10 @@ class DataEntryReader:
     def __init__(self) -> None:
         self._head = b""
         """The bytes before the first entry; empty until they have come."""
-        self._rest = b""
+        self._rest = bytearray()
         """The bytes that don't make a whole entry yet."""
+        self._tried = 0
+        """The bytes of ``_rest`` that are known not to make a whole entry."""
         self._missing = 0
         """The number of entries that haven't come."""
         self._decode: Callable[[bytes], str] = bytes.decode
@@ -27,26 +32,34 @@ class DataEntryReader:
 
     def take(self, part: bytes) -> None:
         """Take the next part."""
-        self._rest += part
-        try:
-            self._read()
-        except TocCutShort:
-            pass
-        except ValueError as exc:
-            raise DumpFailed(f"The archive's toc.dat is damaged: {exc}.") from exc
+        for start in range(0, len(part), _STEP):
+            self._rest += part[start : start + _STEP]
+            if len(self._rest) >= 2 * self._tried:  # so that a long entry isn't tried at each step
+                self._read()
 
     def finish(self) -> list[DataEntry]:
         """Return the entries that have files, in the archive's order. Raises TocCutShort if a part is missing."""
+        self._read()
         if self._missing or not self._head:
             raise TocCutShort("The archive's toc.dat is cut short.")
         return self._found
 
     def _read(self) -> None:
-        reader = TocReader(self._head + self._rest)
-        if not self._head:
-            self._decode = partial(shown, encoding=reader.encoding())  # pg_dump writes the entry ENCODING first
-            self._missing = reader.count
-            self._head, self._rest = self._rest[: reader.first], self._rest[reader.first :]
+        """Read the entries that have come."""
+        try:
+            reader = TocReader(self._head + self._rest)
+            if not self._head:
+                self._decode = partial(shown, encoding=reader.encoding())  # pg_dump writes the entry ENCODING first
+                self._missing = reader.count
+                self._head = bytes(self._rest[: reader.first])
+                del self._rest[: reader.first]
+            self._read_entries(reader)
+        except TocCutShort:
+            self._tried = len(self._rest)
+        except ValueError as exc:
+            raise DumpFailed(f"The archive's toc.dat is damaged: {exc}.") from exc
+
+    def _read_entries(self, reader: TocReader) -> None:
         at = reader.first
         try:
             while self._missing:
@@ -56,4 +69,4 @@ class DataEntryReader:
                 at = raw.end
                 self._missing -= 1
         finally:
-            self._rest = self._rest[at - reader.first :]
+            del self._rest[: at - reader.first]

@@ -229,6 +229,8 @@ class TocReader:
                 if negative and size:
                     break
                 digits = data[at + width : at + width + size]
+                if len(digits) != size:
+                    raise TocCutShort(_CUT_SHORT)
                 dependencies.append(int(digits))
                 if str(dependencies[-1]).encode() != digits:
                     raise ValueError("a dependency is not a number")

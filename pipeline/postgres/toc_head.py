@@ -2,7 +2,7 @@
 
 from tarfile import BLOCKSIZE, HeaderError, TarInfo
 
-from pipeline.catalog.manifest import Format
+from pipeline.catalog.origin import Format
 from pipeline.errors import DumpFailed
 from pipeline.postgres.toc import Toc
 from pipeline.postgres.toc_format import TocCutShort, read_toc

@@ -11,7 +11,8 @@ from datetime import datetime
 
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.keys import CLUSTER, BackupRef
-from pipeline.catalog.manifest import DumpOptions, Kind
+from pipeline.catalog.manifest import Kind
+from pipeline.catalog.origin import DumpOptions
 from pipeline.prune.policy import Policy
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pipeline.catalog.manifest import Format, Source
+from pipeline.catalog.origin import Format, Source
 from pipeline.errors import InvalidRequest, ProgramMissing
 from pipeline.postgres.programs import SPEAKS_TO_OLD, Program, find_program, major_of, speaks_to
 from pipeline.postgres.restore_options import RestoreOptions

@@ -14,7 +14,8 @@ from typing import BinaryIO
 from pipeline.archive.reader import check_format, dump_format, open_archive
 from pipeline.archive.selection import EntrySelection, tell_lost
 from pipeline.catalog.find import BackupSelector, find_backup
-from pipeline.catalog.manifest import TOC_NAME, File, Format, Manifest
+from pipeline.catalog.manifest import TOC_NAME, File, Manifest
+from pipeline.catalog.origin import Format
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import InvalidRequest, LocalResourceExhausted, RestoreFailed

@@ -11,7 +11,8 @@ from tarfile import BLOCKSIZE
 from types import TracebackType
 from typing import Self
 
-from pipeline.catalog.manifest import Format, TableData
+from pipeline.catalog.manifest import TableData
+from pipeline.catalog.origin import Format
 from pipeline.concurrency import Workers
 from pipeline.errors import DumpFailed, RestoreFailed
 from pipeline.postgres.programs import Program

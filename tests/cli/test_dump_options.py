@@ -15,7 +15,7 @@ from support.shelf import BackupBuilder
 from typer.main import get_command
 
 from cli.main import app
-from pipeline.catalog.manifest import DumpOptions
+from pipeline.catalog.origin import DumpOptions
 from pipeline.pg_dump_options import REFUSED, SUPPORTED, DumpOption, names_of_refused
 from storage_backends.local import LocalBackend
 

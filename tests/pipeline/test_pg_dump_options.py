@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.backup.request import BackupRequest
-from pipeline.catalog.manifest import DumpOptions
+from pipeline.catalog.origin import DumpOptions
 from pipeline.cluster.request import ClusterRequest
 from pipeline.errors import InvalidRequest
 from pipeline.pg_dump_filter import parse_filters, read_filters

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from support.counting_store import CountingStore
 from support.manifests import canonical
 
 from pipeline.catalog.keys import BackupRef, encode_name
@@ -21,24 +22,12 @@ def moved(content: dict[str, Any], cluster: str, database: str) -> dict[str, Any
     return content | {"objects": objects}
 
 
-class RecordingBackend(MemoryBackend):
-    """A store that records the keys of the objects that are read."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.read: list[str] = []
-
-    def get(self, key: str, **options: Any) -> bytes:
-        self.read.append(key)
-        return super().get(key, **options)
-
-
 class ManifestStore:
     """A store with nothing but manifests."""
 
     def __init__(self, template: dict[str, Any]) -> None:
         self._template = template
-        self.store = RecordingBackend()
+        self.store = CountingStore(MemoryBackend())
 
     def add(
         self,
@@ -60,6 +49,12 @@ class ManifestStore:
         change(content)
         self.put(ref.manifest_key, canonical(content))
         return ref
+
+    def read(self) -> list[str]:
+        """Return the keys of the objects that were read since the last call."""
+        keys = [key for kind, key in self.store.requests if kind == "GET"]
+        self.store.requests.clear()
+        return keys
 
     def put(self, key: str, body: bytes) -> None:
         self.store.put(key, body, sha256=hashlib.sha256(body).digest())

@@ -7,18 +7,8 @@ from typing import Any
 
 from pipeline.catalog.attestation import Attestation, Level, store_attestation
 from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
-from pipeline.catalog.manifest import (
-    Compression,
-    DumpOptions,
-    File,
-    Manifest,
-    Member,
-    Segment,
-    Source,
-    StoredObject,
-    Totals,
-    dump_manifest,
-)
+from pipeline.catalog.manifest import Compression, File, Manifest, Member, Segment, StoredObject, Totals, dump_manifest
+from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.stages.upload import upload
 from storage_backends import StorageBackend
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.calls import calls
 from support.pgstow import PATIENCE
 
 from pipeline.archive.destinations import Destination, Destinations
@@ -229,6 +230,49 @@ def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int,
             write(writer, workers, piece)
         archived = list(writer.finish())
     assert_stored(store, files, archived, objects_of(destinations.open[0]))
+
+
+def test_small_files_are_not_handed_to_other_threads() -> None:
+    """Handing over a file of a few hundred bytes takes longer than its compression."""
+    destinations = to(MemoryBackend())
+    files = {f"{number}.dat": noise(number) for number in range(30)}
+    with writing(destinations) as (writer, workers):
+        for name, data in files.items():
+            for piece in pieces_of(name, data):
+                writer.write(piece)
+        assert not workers.collect(timeout=0.1), "no thread had work"
+        archived = list(writer.finish())
+        assert list(writer.finish()) == [], "the writer forgets the files"
+    [destination] = destinations.open
+    assert isinstance(destination.store, MemoryBackend)
+    assert_stored(destination.store, files, archived, objects_of(destination))
+
+
+def test_the_cost_of_small_files_grows_with_their_number() -> None:
+    def cost(number: int) -> int:
+        with writing(to(MemoryBackend())) as (writer, _):
+            pieces = [Piece(f"{name}.dat", 0, b"x", last=True) for name in range(number)]
+            found = calls(lambda: [writer.write(piece) for piece in pieces if writer.has_room(1)])
+            return found + calls(lambda: list(writer.finish()))
+
+    few, many = cost(100), cost(1000)
+    assert many <= 10 * few
+    assert many <= 100 * 1000
+
+
+def test_high_levels_compress_small_files_in_other_threads() -> None:
+    """At level 19, 16 KiB take some milliseconds. The thread that reads the dump can't make all frames."""
+    destinations = to(MemoryBackend())
+    files = {f"{number}.dat": noise(5000) for number in range(5)}
+    with writing(destinations, compressor=Compressor(19)) as (writer, workers):
+        for name, data in files.items():
+            for piece in pieces_of(name, data):
+                write(writer, workers, piece)
+        assert workers.collect(timeout=PATIENCE)
+        archived = list(writer.finish())
+    [destination] = destinations.open
+    assert isinstance(destination.store, MemoryBackend)
+    assert_stored(destination.store, files, archived, objects_of(destination))
 
 
 def test_progress_counts_only_bytes_that_are_in_every_store() -> None:

@@ -82,18 +82,16 @@ def test_only_the_manifest_that_is_found_is_read(manifest_store: ManifestStore, 
     store = manifest_store.store
 
     def read(**wanted: Any) -> list[str]:
-        store.read.clear()
         find_backup(store, BackupSelector(**wanted))
-        return store.read
+        return manifest_store.read()
 
     assert read() == [refs[-1].manifest_key]
     assert read(backup=refs[1].backup_id) == [refs[1].manifest_key]
     assert read(at=NOON - timedelta(hours=23)) == [refs[-2].manifest_key]
     near = NOON - timedelta(hours=24) - CLOCK_TOLERANCE  # the database server's clock may be behind by so much
     assert read(at=near) == [refs[-2].manifest_key, refs[-3].manifest_key]
-    store.read.clear()
     newest_believed(store, "c", "d", lambda _: None)
-    assert store.read == [refs[-1].manifest_key]
+    assert manifest_store.read() == [refs[-1].manifest_key]
 
 
 def test_lists_are_parsed_only_of_the_manifest_that_is_found(manifest_store: ManifestStore) -> None:

@@ -17,13 +17,10 @@ from support.stored_sample import StoredSample
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import (
     Compression,
-    DumpOptions,
-    Extension,
     File,
     Manifest,
     Previous,
     Segment,
-    Source,
     StoredObject,
     TableData,
     Totals,
@@ -32,6 +29,7 @@ from pipeline.catalog.manifest import (
     manifest_schema,
     summarize,
 )
+from pipeline.catalog.origin import DumpOptions, Extension, Source
 from pipeline.errors import ManifestInvalid
 
 DOCS = Path(__file__).parents[3] / "docs"

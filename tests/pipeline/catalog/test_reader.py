@@ -25,7 +25,7 @@ def test_the_catalog_reports_manifests_that_it_cannot_read(manifest_store: Manif
 def test_the_catalog_reads_each_manifest_once(manifest_store: ManifestStore) -> None:
     listed = [ListedManifest(manifest_store.add("c", "d", day * 24), LATER, 1) for day in range(5)]
     read_catalog(manifest_store.store, listed, LATER)
-    assert sorted(manifest_store.store.read) == [one.ref.manifest_key for one in listed]
+    assert sorted(manifest_store.read()) == [one.ref.manifest_key for one in listed]
 
 
 def test_the_catalog_has_what_the_manifests_say(manifest_store: ManifestStore) -> None:

@@ -13,6 +13,7 @@ from support.stored_sample import StoredSample
 
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import load_manifest
+from pipeline.catalog.plausibility import Contents
 from pipeline.catalog.summary import load_summary
 from pipeline.errors import ManifestInvalid
 
@@ -52,7 +53,7 @@ def test_the_summary_of_a_real_manifest(stored: tuple[str, bytes]) -> None:
     assert summary.manifest == manifest.summary
     assert summary.sha256 == hashlib.sha256(data).hexdigest()
     assert summary.owners == {BackupRef(manifest.cluster, manifest.database, manifest.backup_id)}
-    assert summary.contents.files == len(manifest.files)
+    assert summary.contents == Contents.of(manifest.files, tables=False)
 
 
 def test_unknown_fields_are_kept(stored: tuple[str, bytes]) -> None:
@@ -178,6 +179,16 @@ def test_both_readers_refuse_values_that_a_list_needs(stored: tuple[str, bytes],
     first, second = refusals(canonical(json.loads(stored[1]) | change), stored[0])
     if not set(change) & {"files", "objects", "tables"}:
         assert first == second
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/data/x", "data/../../x", "data/{db}/../x", "data/other/{id}/x", "data/prod/{db}/{id}/x\n/"]
+)
+def test_both_readers_refuse_a_key_with_the_same_words(stored: tuple[str, bytes], key: str) -> None:
+    content = json.loads(stored[1])
+    content["objects"][0]["key"] = key.format(db=content["database"], id=content["backup_id"])
+    first, second = refusals(canonical(content), stored[0])
+    assert first == second
 
 
 @pytest.mark.parametrize("name", ["files", "objects"])

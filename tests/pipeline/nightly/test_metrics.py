@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.shelf import SOURCE
 
 from pipeline.catalog.attestation import Level
-from pipeline.catalog.manifest import Compression, DumpOptions, Manifest, Totals
+from pipeline.catalog.manifest import Compression, Manifest, Totals
+from pipeline.catalog.origin import DumpOptions
 from pipeline.errors import DumpFailed
 from pipeline.nightly.metrics import Past, read_past, write_textfile
 from pipeline.nightly.outcome import JobResult

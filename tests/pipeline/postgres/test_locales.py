@@ -4,7 +4,7 @@ import pytest
 from support.postgres_fixtures import Database
 from support.shelf import SOURCE
 
-from pipeline.catalog.manifest import Source
+from pipeline.catalog.origin import Source
 from pipeline.errors import ConnectionFailed
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.locales import locale_options

@@ -278,7 +278,7 @@ def test_implausible_backups_stay_and_replace_no_other_backup(shelf: BackupBuild
         forge("a00002", snapshot_at=LATER): "is in the future: it was stored at",
         forge("a00003", finished_at=LATER): "is in the future: it was stored at",
         forge("a00004", files=[], objects=[]): "it names no toc.dat",
-        forge("a00005", files=[replace(template.files[0], path="1.dat")]): "it names no toc.dat",
+        forge("a00005", files=[replace(template.files[0], path="1.dat", kind="large_object")]): "it names no toc.dat",
         forge("a00006", files=[replace(template.files[0], size=0, segments=())]): "it names no toc.dat",
         forge("a00007", dump=template.dump.model_copy(update={"format": "custom"}), files=[]): "exactly one file",
         forge("a00008", kind="cluster", files=[]): "names no backup",

@@ -9,10 +9,9 @@ from support.faulty_http import FaultyProxy
 from support.object_stores import StoreBucket
 from support.shelf import NOW, BackupBuilder
 
-from pipeline.archive.destinations import BackupResults
+from pipeline.archive.destinations import BackupResults, Committed
 from pipeline.backup.request import BackupRequest
 from pipeline.catalog.keys import CLUSTER, BackupRef
-from pipeline.catalog.manifest import Manifest
 from pipeline.nightly.jobs import Job
 from pipeline.nightly.run import run
 from pipeline.nightly.settings import DestinationSettings
@@ -194,8 +193,8 @@ def job(name: str, url: str, shelf: BackupBuilder) -> Job:
     """Return a job that backs up a database and keeps its last backup. No server is needed."""
 
     def back_up(stores: object, notify: object) -> BackupResults:
-        made: Manifest = shelf.manifest(shelf.add(DAY, name, job=name))
-        return [made]
+        ref = shelf.add(DAY, name, job=name)
+        return [Committed(shelf.manifest(ref), shelf.digest(ref))]
 
     return Job(
         name=name,

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from support.calls import calls
 
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
-from pipeline.catalog.manifest import DumpOptions
+from pipeline.catalog.origin import DumpOptions
 from pipeline.errors import InvalidRequest
 from pipeline.prune.policy import Policy
 from pipeline.prune.retention import Backup, Decision, plan_prune, selection_of
@@ -270,6 +271,22 @@ def test_an_empty_policy_keeps_everything() -> None:
     assert Policy(only_verified=Level.BYTES).is_empty
     with pytest.raises(InvalidRequest, match="can't be negative"):
         Policy(keep_daily=-1)
+
+
+@pytest.mark.parametrize("database", ["shop", CLUSTER])
+def test_the_work_grows_no_faster_than_the_number_of_backups(database: str) -> None:
+    """Half of the manifests can't be read. The others describe whole servers, their members, and single backups."""
+
+    def work(number: int) -> int:
+        backups = daily(number, suffix="bbbbbb")
+        for moment in (one.snapshot_at for one in daily(number)):
+            members = [backup(moment, name) for name in (GLOBALS, "shop")]
+            backups += [*members, backup(moment, CLUSTER, members=tuple(one.ref for one in members))]
+        unreadable = [replace(one.ref, database=database) for one in daily(4 * number, suffix="cccccc")]
+        policy = Policy(keep_last=3, keep_daily=number, keep_monthly=number)
+        return calls(lambda: plan_prune(backups, policy, NOW, unreadable))
+
+    assert work(200) < 2.2 * work(100)
 
 
 MOMENTS = st.integers(0, 24 * 900).map(lambda hours: NOW + DAY - timedelta(hours=hours))

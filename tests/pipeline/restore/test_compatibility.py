@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.catalog.manifest import Source
+from pipeline.catalog.origin import Source
 from pipeline.errors import InvalidRequest, ProgramMissing
 from pipeline.postgres.programs import Program
 from pipeline.postgres.restore_options import RestoreOptions

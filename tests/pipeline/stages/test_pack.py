@@ -2,6 +2,7 @@
 
 import random
 import subprocess
+import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.catalog.manifest import Segment
 from pipeline.errors import BackupDamaged
 from pipeline.stages.compress import Compressor
-from pipeline.stages.pack import Draft, Packer, unpack
+from pipeline.stages.pack import Draft, Packer, tar_header, unpack
 
 OBJECT = 64 * 1024
 FRAME = 8 * 1024
@@ -102,6 +103,16 @@ def test_standard_tools_unpack_objects(tmp_path: Path) -> None:
     assert [name for name in packed.names if name.startswith("large")] == [
         f"large.dat.{number:05d}.zst" for number in range(sum(name.startswith("large") for name in packed.names))
     ]
+
+
+@given(
+    st.text("abz09_.-ü", min_size=1, max_size=110),
+    st.sampled_from([0, 1, 7, 8**11 - 1, 8**11]) | st.integers(0, 8**13),
+)
+def test_headers_are_those_of_tarfile(path: str, size: int) -> None:
+    member = tarfile.TarInfo(path)
+    member.size, member.mode = size, 0o600
+    assert tar_header(path, size) == member.tobuf(tarfile.GNU_FORMAT)
 
 
 def test_a_member_of_a_pack_can_be_read_by_its_range() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.calls import calls
 from support.pgstow import disk_use
 
 from pipeline.errors import LocalResourceExhausted
@@ -345,6 +346,41 @@ def test_the_number_of_waiting_files_is_bounded(writer: Writer) -> None:
     assert spool.full
     spool.read(next(spool.ready()))
     assert not spool.full
+
+
+def test_the_cost_of_reading_grows_with_the_number_of_files(tmp_path: Path) -> None:
+    def read(number: int) -> int:
+        folder = tmp_path / str(number) / "archive"
+        folder.mkdir(parents=True)
+        writer = Writer(folder)
+        spool = make_spool(writer)
+        found = 0
+        for start in range(0, number, 100):
+            for name in range(start, start + 100):
+                (folder / f"{name}.dat").write_bytes(b"x")
+            writer.open = {"toc.dat"}
+            found += calls(spool.look) + calls(lambda: take(spool))
+        assert not spool.files
+        return found
+
+    few, many = read(100), read(800)
+    assert many <= 8 * few
+    assert many <= 40 * 800
+
+
+def test_the_cost_of_a_look_does_not_grow_with_the_files_that_wait(writer: Writer, spool: Spool) -> None:
+    costs = []
+    for waiting in (1, 1000):
+        for number in range(waiting):
+            writer.write(f"{number}.dat", b"x")
+        writer.open = {"toc.dat"}
+        spool.look()
+        writer.write("new.dat", b"x")
+        costs.append(calls(spool.look))
+        writer.close("new.dat")
+        spool.look()
+        take(spool)
+    assert costs[0] == costs[1]
 
 
 def test_bytes_written_before_the_pause_are_seen(writer: Writer) -> None:
