@@ -19,11 +19,11 @@ from support.pgstow import (
 )
 from support.postgres_fixtures import Database, DatabaseMaker
 
+from pipeline.archive.destinations import Committed
 from pipeline.backup import in_progress
 from pipeline.backup.database import back_up
 from pipeline.backup.request import BackupRequest
 from pipeline.catalog.keys import new_backup_id
-from pipeline.catalog.manifest import Manifest
 from pipeline.postgres.conninfo import Conninfo
 from storage_backends import ObjectAlreadyExists
 from storage_backends.memory import MemoryBackend
@@ -172,10 +172,10 @@ def test_a_key_that_is_taken_is_not_overwritten(
     store = MemoryBackend()
     request = BackupRequest(Conninfo.parse(sample_database.conninfo), cluster="prod")
     [first] = back_up(request, [store], lambda event: None)
-    assert isinstance(first, Manifest)
+    assert isinstance(first, Committed)
     before = {info.key: store.get(info.key) for info in store.list()}
     sample_database.execute("DELETE FROM shop.review")
-    with pytest.raises(ObjectAlreadyExists, match=first.backup_id):
+    with pytest.raises(ObjectAlreadyExists, match=first.manifest.backup_id):
         back_up(request, [store], lambda event: None)
     assert {info.key: store.get(info.key) for info in store.list()} == before
 
