@@ -350,6 +350,15 @@ def test_old_leftovers_of_an_interrupted_backup_are_removed(shelf: BackupBuilder
     assert len(shelf.all_keys()) == 3
 
 
+@pytest.mark.parametrize("length", [978, 979, 984])
+def test_names_that_leave_no_room_for_a_manifests_key_do_not_stop_gc(length: int) -> None:
+    shelf = BackupBuilder(MemoryBackend())
+    left = shelf.objects(shelf.ref(3 * DAY))
+    upload(shelf.store, f"data/c/{'d' * length}/20260101T000000Z-7f3a9c/x", b"foreign")
+    run_gc(shelf.store)
+    assert not {stored.key for stored in left} & set(shelf.all_keys())
+
+
 @pytest.mark.parametrize("age", [-2 * DAY, 0 * DAY])
 def test_objects_of_a_backup_that_may_be_running_stay(shelf: BackupBuilder, age: timedelta) -> None:
     """A backup may be running if it began just now or in the future, or if its newest object was stored just now."""
