@@ -55,9 +55,7 @@ def print_backups(refs: "Sequence[BackupRef]", columns: Sequence[Column]) -> Non
     if _least_width(_not_empty(whole)) <= display.console().width:
         print_table(whole)
     else:
-        print_table(
-            whole[2:], [f"{cluster}/{name}" for cluster, name in zip(clusters.cells, databases.cells, strict=True)]
-        )
+        print_table(whole[2:], [display.literal(f"{ref.cluster}/{ref.database}") for ref in refs])
 
 
 def print_table(columns: Sequence[Column], headings: Sequence[str] = ()) -> None:

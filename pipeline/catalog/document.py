@@ -2,8 +2,8 @@
 
 A document is split at its top level. So a reader can leave out a list of a million items, or read the list in parts.
 
-An attacker who may write to the store can replace a document by any bytes. So the functions here limit depth and numbers, and raise the
-same error for any bytes that aren't valid.
+An attacker who may write to the store can replace a document by any bytes. So the functions here limit depth, fields and numbers, and
+raise the same error for any bytes that aren't valid.
 """
 
 import hashlib
@@ -19,6 +19,7 @@ from pipeline.catalog.canonical_json import Model, brief, canonical_bytes, check
 from pipeline.errors import ManifestInvalid
 
 _BATCH = 1000  # items of a list that are parsed at once
+_MOST_FIELDS = 1000  # at a document's top level: a manifest has about thirty, and each takes some 500 bytes of memory
 _NOT_JSON = (ValueError, OverflowError, RecursionError)
 """The exceptions of json, msgspec and pydantic for bytes that aren't JSON, or whose values are out of bounds."""
 
@@ -131,6 +132,8 @@ def open_document(data: bytes, kind: str, key: str, *, version: str, apart: Coll
     """
     try:
         raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        if len(raw) > _MOST_FIELDS:
+            raise ValueError("it has too many fields")
         values = {name: memoryview(value) for name, value in raw.items()}
         small = b"".join(part for _, part in _parts({name: values[name] for name in values if name not in apart}))
         check_depth(small)

@@ -151,7 +151,9 @@ class BackupRef:
         parts = key.split("/")
         if not key.startswith((DATA, ATTESTATIONS)) or len(parts) != 5 or not parts[4]:
             return None
-        return cls._of_parts(parts)
+        # No backup has objects if the names leave no room for the longest of its prefixes, and a key below it.
+        longest = f"{MANIFESTS}{'/'.join(parts[1:4])}.json{SIGNATURE_SUFFIX}x"
+        return cls._of_parts(parts) if is_key(longest) else None
 
     @classmethod
     def _of_parts(cls, parts: Sequence[str]) -> "BackupRef | None":

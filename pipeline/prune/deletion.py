@@ -79,7 +79,7 @@ def _list(store: StorageBackend, refs: Iterable[BackupRef], objects: Mapping[Dat
     wanted = set[str]()
     for ref in refs:
         databases[ref.cluster, ref.database].append(ref)
-        wanted.update(prefix.rstrip("/") for prefix in ref.prefixes)
+        wanted.update(ref.prefixes)
     prefixes = list[str]()
     for database, those in databases.items():
         if objects.get(database, 0) // _PAGE + 1 < len(those):
@@ -93,7 +93,13 @@ def _list(store: StorageBackend, refs: Iterable[BackupRef], objects: Mapping[Dat
 
 def _list_below(store: StorageBackend, wanted: Set[str], prefix: str) -> list[KeyAndSize]:
     """Return the objects below ``prefix`` whose key is in ``wanted``, or begins with a folder in ``wanted``. Raises StorageError."""
-    return [(info.key, info.size) for info in store.list(prefix) if "/".join(info.key.split("/", 4)[:4]) in wanted]
+    return [(info.key, info.size) for info in store.list(prefix) if _place(info.key) in wanted]
+
+
+def _place(key: str) -> str:
+    """Return the folder of a backup that holds the object, with its slash, or the whole key if the object is in no such folder."""
+    *folder, _ = parts = key.split("/", 4)
+    return "/".join(folder) + "/" if len(parts) == 5 else key
 
 
 def _remove(store: StorageBackend, objects: Iterable[KeyAndSize], removed: Deleted) -> None:

@@ -80,6 +80,17 @@ def test_names_and_ids_are_whole(width: int | None) -> None:
         assert word in text
 
 
+@pytest.mark.parametrize(("cluster", "database"), [("a[", "b]"), ("a[red", "b]")])
+def test_a_cluster_and_a_database_together_are_no_markup(cluster: str, database: str) -> None:
+    script = f"""
+from cli.tables import Column, print_backups
+from pipeline.catalog.keys import BackupRef
+
+print_backups([BackupRef({cluster!r}, {database!r}, "20261123T020000Z-7f3a9c")], [Column("DATA OF", ["2026-11-23 02:00"])])
+"""
+    assert f"{cluster}/{database}" in without_styles(printed(20, script)).splitlines()
+
+
 STYLED = """
 from cli.tables import Column, print_table
 

@@ -147,6 +147,14 @@ def test_a_value_that_no_manifest_can_have_is_refused(stored: tuple[str, bytes],
     assert "not whole JSON" in first
 
 
+def test_a_manifest_with_too_many_fields_is_refused(stored: tuple[str, bytes]) -> None:
+    """Each field takes a hundred times as much memory as its bytes."""
+    content = json.loads(stored[1]) | {f"field {number}": number for number in range(1000)}
+    first, second = refusals(signed(content), stored[0])
+    assert first == second
+    assert "too many fields" in first
+
+
 def test_no_byte_can_change_unnoticed(stored: tuple[str, bytes]) -> None:
     key, data = stored
     for at in [*range(0, len(data), 97), len(data) - 1]:

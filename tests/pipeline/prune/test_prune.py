@@ -63,6 +63,27 @@ def test_all_objects_of_a_dropped_backup_are_removed(shelf: BackupBuilder) -> No
     assert shelf.committed() == {new}
 
 
+@pytest.mark.parametrize("dropped", [1, 5], ids=["listed by backup", "listed by database"])
+def test_a_key_that_only_begins_like_a_dropped_backups_keys_stays(dropped: int) -> None:
+    shelf = BackupBuilder(MemoryBackend())
+    old = shelf.add((dropped + 1) * DAY)
+    for age in range(dropped):
+        shelf.add(age * DAY)
+    folders = (old.data_prefix, old.attestations_prefix)
+    foreign = [
+        name
+        for folder in folders
+        for name in (folder.removesuffix("/"), folder.replace(old.backup_id, old.backup_id + "x") + "1")
+    ]
+    foreign += [f"{old.manifest_key}{end}" for end in ("x", ".sigx", ".sig/1")]
+    for key in foreign:
+        upload(shelf.store, key, b"foreign")
+    request = PruneRequest(Policy(keep_last=1))
+    assert old in prune(request, None, shelf.store, lambda _: None, NOW).backups
+    assert set(foreign) <= set(shelf.all_keys())
+    assert not [key for key in shelf.all_keys() if key.startswith(old.data_prefix)]
+
+
 def test_a_plan_changes_nothing(shelf: BackupBuilder) -> None:
     shelf.add(DAY)
     shelf.add(0 * DAY)
@@ -327,6 +348,15 @@ def test_old_leftovers_of_an_interrupted_backup_are_removed(shelf: BackupBuilder
     assert run_gc(shelf.store).objects == 2
     assert shelf.committed() == {committed}
     assert len(shelf.all_keys()) == 3
+
+
+@pytest.mark.parametrize("length", [978, 979, 984])
+def test_names_that_leave_no_room_for_a_manifests_key_do_not_stop_gc(length: int) -> None:
+    shelf = BackupBuilder(MemoryBackend())
+    left = shelf.objects(shelf.ref(3 * DAY))
+    upload(shelf.store, f"data/c/{'d' * length}/20260101T000000Z-7f3a9c/x", b"foreign")
+    run_gc(shelf.store)
+    assert not {stored.key for stored in left} & set(shelf.all_keys())
 
 
 @pytest.mark.parametrize("age", [-2 * DAY, 0 * DAY])
