@@ -218,7 +218,7 @@ class Server(Relations):
         except (RestoreFailed, StatementRefused):
             if len(tables) == 1:
                 raise
-            # One by one, the tables need fewer locks, and the error names the table.
+            # One by one, the tables need fewer locks and may be waited for, and the error names the table.
             return {table: count for one in tables for table, count in self.count_rows([one]).items()}
         return dict(zip(tables, map(int, row), strict=True))
 
@@ -239,14 +239,16 @@ class Server(Relations):
     def _held(self, tables: Sequence[tuple[str, str]]) -> Iterator[None]:
         """Lock the relations, so that nobody can replace them. Raises RestoreFailed unless all are tables: a view would run functions.
 
-        ``tables`` has schema and name of each relation. The error names the first. Somebody can still rename the schema.
-        ``restrict_nonsystem_relation_kind`` protects against a renamed schema.
+        ``tables`` has schema and name of each relation. The error names the first. Raises StatementRefused if one of several relations is
+        locked by somebody else. Somebody can still rename the schema. ``restrict_nonsystem_relation_kind`` protects against a renamed schema.
         """
         name = ".".join(tables[0])
+        # A session that waits for one table while it holds others could deadlock with a user's transaction, which might then fail.
+        wait = " NOWAIT" if len(tables) > 1 else ""
         locked = sql.SQL(", ").join(sql.SQL("ONLY {}").format(self.quoted(*table)) for table in tables)
         with self.errors(), self._connection.transaction():
             try:
-                self.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(locked))
+                self.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE" + wait).format(locked))
             except ConnectionFailed as exc:
                 missing = isinstance(exc.__cause__, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName)
                 if not missing and not isinstance(exc.__cause__, psycopg.errors.WrongObjectType):

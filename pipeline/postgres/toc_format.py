@@ -165,6 +165,8 @@ class TocReader:
         """The offset of the number of entries."""
         self.count = self._take_number()
         """The number of entries."""
+        if self.count < 0:
+            raise ValueError(f"it has {self.count} entries")
         self.first = self._at
         """The offset of the first entry."""
         self._fields = [name for name, since in _FIELDS.items() if version >= since]

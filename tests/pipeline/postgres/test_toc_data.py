@@ -16,7 +16,7 @@ from pipeline.errors import DumpFailed
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import DataEntry
 from pipeline.postgres.toc_data import DataEntryReader
-from pipeline.postgres.toc_format import TocCutShort, read_toc
+from pipeline.postgres.toc_format import TocCutShort, TocReader, read_toc
 
 
 def dump(postgres: ThrowawayCluster, conninfo: str, folder: Path) -> bytes:
@@ -75,6 +75,14 @@ def test_damage_raises_no_other_error(toc: bytes, position: int, byte: bytes) ->
             read(damaged, 1000)
     else:
         assert read(damaged, 1000) == expected
+
+
+def test_a_negative_number_of_entries_is_damage(toc: bytes) -> None:
+    at = TocReader(toc).end_of_head
+    damaged = toc[:at] + b"\x01" + toc[at + 1 :]
+    for reading in (read, read_toc):
+        with pytest.raises(DumpFailed, match=r"damaged: it has -\d+ entries"):
+            reading(damaged)
 
 
 def test_each_entry_is_read_once(postgres: ThrowawayCluster, database: Database, tmp_path: Path) -> None:

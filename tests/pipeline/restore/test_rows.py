@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
@@ -71,6 +72,22 @@ def test_tables_of_any_name_are_counted_together(postgres: ThrowawayCluster, enc
             check(conninfo, {**tables, "a.b": 4})
     finally:
         server.execute("DROP DATABASE counted")
+
+
+def test_no_other_table_is_locked_while_one_is_waited_for(database: Database) -> None:
+    """Otherwise, a user's transaction that locks both tables in the other order would be in a deadlock, and might fail."""
+    database.execute("CREATE TABLE waited (); CREATE TABLE other (); CREATE TABLE larger ()")
+    with psycopg.connect(database.conninfo) as user, ThreadPoolExecutor(1) as pool:
+        user.execute("LOCK TABLE waited")
+        # Of two connections, one counts the largest and the smallest table: "larger" before "waited".
+        told = pool.submit(check, database.conninfo, {"waited": 0, "other": 0, "larger": 0})
+        while not database.fetch("SELECT FROM pg_locks WHERE relation = 'waited'::regclass AND NOT granted"):
+            assert not told.done()
+        try:
+            user.execute("LOCK TABLE larger NOWAIT")
+        finally:
+            user.rollback()
+        assert told.result() == []
 
 
 def test_a_view_in_place_of_a_table_is_not_counted(database: Database) -> None:
