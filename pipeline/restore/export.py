@@ -149,7 +149,7 @@ def _write_script(
                 inherit=inherit,
             )
         try:
-            supervise([scripting], feed, Watch(None, reader, sum(file.size for file in files), workers, notify))
+            supervise([scripting], feed, Watch(None, reader, sum(file.size for file in stream.files), workers, notify))
         except RestoreFailed as exc:
             if _is_unread(output):
                 raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from exc

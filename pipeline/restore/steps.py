@@ -1,5 +1,6 @@
 """Divide a restore into steps, one after another. A step is one run of pg_restore, or several runs at the same time."""
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -22,6 +23,7 @@ _BEFORE_DATA = frozenset({"BLOB", "BLOB METADATA"})
 _NOTHING = "-- made later\n"
 """A definition that makes nothing. If an entry has no definition, ``pg_restore --clean`` doesn't drop its object (``_tocEntryRequired``)."""
 _NAMES = dict(zip((Section.PRE_DATA, Section.DATA, Section.POST_DATA), SECTIONS, strict=True))
+_NO_CONTENT = hashlib.sha256().hexdigest()
 _PER_FILE = 64 * 1024
 """The fixed cost of each file, in bytes of content that take about the same time to load."""
 
@@ -198,9 +200,10 @@ def _weight(archive: Archive, entry: TocEntry) -> int:
 def _members(archive: Archive, entries: Sequence[TocEntry]) -> Iterator[File]:
     """Yield the files of the entries in the order in which pg_restore reads them from a tar archive.
 
-    It takes each file named ``blob_…`` for a large object, up to the next file with another name: the list of large objects.
+    pg_restore takes each file named ``blob_…`` for a large object, up to the next file with another name: the list of large objects. It
+    reads only the name of the list, and may end before it reads the content. So the list is fed without content.
     """
     for entry in entries:
-        if entry.filename in archive.files:
-            for path in (*archive.lists.get(entry.filename, ()), entry.filename):
-                yield archive.files[path]
+        if (file := archive.files.get(entry.filename)) is not None:
+            yield from (archive.files[path] for path in archive.lists.get(entry.filename, ()))
+            yield replace(file, size=0, segments=(), checksum=_NO_CONTENT) if entry.filename in archive.lists else file

@@ -39,6 +39,21 @@ def test_a_single_job_restores_the_archive_as_it_is(archive: Archive) -> None:
         assert (run.stream.toc, run.options) == (archive.toc_data, options)
 
 
+@pytest.mark.parametrize("jobs", [1, 4])
+def test_the_list_of_large_objects_has_no_content(archive: Archive, jobs: int) -> None:
+    """pg_restore may end once it has read the list's name. A long list would not fit into the pipe."""
+    fed = [
+        file
+        for step in plan_steps(archive, None, RestoreOptions(), jobs=jobs)
+        for run in step
+        for file in run.stream.files
+    ]
+    [place] = [number for number, file in enumerate(fed) if file.kind == "large_object_toc"]
+    assert fed[place - 1].kind == "large_object"
+    assert (fed[place].size, fed[place].segments) == (0, ())
+    assert {file.path for file in fed} == archive.files.keys() - {"toc.dat"}
+
+
 @pytest.mark.parametrize("jobs", [2, 4, 40])
 def test_every_entry_is_restored_once(archive: Archive, jobs: int) -> None:
     steps = list(plan_steps(archive, None, RestoreOptions(), jobs=jobs))
