@@ -19,7 +19,10 @@ KINDS = ("LIST", "GET", "HEAD", "PUT", "DELETE", "LOCK")
 
 _LOCKS = {"object-lock": (404, "ObjectLockConfigurationNotFoundError"), "legal-hold": (400, "InvalidRequest")}
 _LOCKS["retention"] = _LOCKS["legal-hold"]
-"""S3's answers, for a bucket without Object Lock, to requests whose query has one of these names. rclone takes them for other requests."""
+"""S3's answers, for a bucket without Object Lock, to requests whose query has one of these names.
+
+rclone takes such requests for requests of other kinds.
+"""
 
 
 class CountingProxy:

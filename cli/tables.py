@@ -117,7 +117,7 @@ class _Lines:
         return spaces + text if column.right else text + spaces
 
     def _fold(self, cell: str, width: int) -> Sequence[tuple[str, int]]:
-        """Return the lines of a cell that is at most ``width`` wide, as the terminal gets them. Each has its width on the terminal."""
+        """Return a cell's lines, each at most ``width`` wide, as the terminal gets them, and the width of each line on the terminal."""
         if not _has_markup(cell) and (length := _width(cell)) <= width:
             return ((cell, length),)
         if (cell, width) not in self.folded:

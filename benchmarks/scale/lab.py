@@ -15,7 +15,7 @@ from benchmarks.stores import BUCKET, Store
 from pipeline.postgres.throwaway import NOT_DURABLE, ThrowawayCluster
 
 SETTINGS: Mapping[str, str] = {**SERVER_SETTINGS, **NOT_DURABLE, "max_locks_per_transaction": "1024"}
-"""The server's settings. The disk decides less than with a durable server. pg_dump can lock all tables at once."""
+"""The server's settings. The disk's speed matters less than with a durable server. pg_dump can lock all tables at once."""
 TABLES_OF_A_COPY = 20
 """The number of tables in the backup that the many backups are copies of."""
 

@@ -21,7 +21,7 @@ _COLUMNS = """\
 - **memory**: the most memory of pgstow and its children at one moment. It is the sum of their PSS, which counts shared pages once. The
   page cache doesn't count. The figure is sampled up to 20 times a second, and is the highest of the runs.
 - **spool**, **files**: the most blocks and the most files at one moment in pgstow's own local folder (its spool, TMPDIR and its caches).
-  The sampler may use 5% of one core, so it looks less often at more files.
+  The sampler may use 5% of one core, so it looks less often if there are more files.
 - **LIST**, **GET**, **HEAD**, **PUT**, **DELETE**: requests that reached the store. The figure is the highest of the runs. A DELETE
   deletes up to 1,000 objects. **LOCK** counts the requests that read the lock of an object or of the bucket."""
 

@@ -3,7 +3,7 @@
 Canonical bytes are UTF-8 with sorted keys, no white space, and a newline at the end. The checksum is the SHA-256, in hexadecimal, of the
 canonical bytes without the checksum's field.
 
-This module has what needs no whole document. :mod:`pipeline.catalog.document` reads and writes documents.
+The functions here work on single values, or on a document's bytes. :mod:`pipeline.catalog.document` reads and writes documents.
 """
 
 import json

@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A stored document whose checksum is right. Only the bytes of the lists that are kept apart may not be canonical."""
+    """A stored document whose checksum is right. Its bytes are canonical, except perhaps the bytes of the lists that are kept apart."""
 
     kind: str
     key: str
@@ -85,7 +85,7 @@ class Document:
             raise self._not_whole(exc) from exc
 
     def invalid(self, error: Exception, name: str = "", start: int = 0) -> ManifestInvalid:
-        """Return the error for values that aren't valid. They are below ``name``, from the item ``start`` on."""
+        """Return the error for values that aren't valid. With ``name``, they are items of this list, from the item ``start`` on."""
         place: tuple[int | str, ...] = (name,) if name else ()
         if isinstance(error, ValidationError):
             first = error.errors(include_input=False)[0]

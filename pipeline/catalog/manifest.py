@@ -79,7 +79,7 @@ class TableData:
     relation: str = Field(description="The table's name")
     rows: Count = Field(description="Number of the table's rows in the dump's snapshot")
     schema_name: Annotated[str, Field(alias="schema", description="The table's schema")]
-    size: Count = Field(description="Bytes of the same file")
+    size: Count = Field(description="Bytes of the file that the table would have in an archive of the directory format")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_ITEM)

@@ -44,7 +44,7 @@ class _Table(msgspec.Struct, frozen=True, gc=False):
 def load_summary(data: bytes, key: str) -> LoadedSummary:
     """Return the summary of the manifest that is stored under ``key``. The result doesn't keep ``data`` in memory.
 
-    Raises ManifestInvalid in the same sentences as :func:`pipeline.catalog.manifest.load_manifest`, but see the module.
+    Raises ManifestInvalid with the same messages as :func:`pipeline.catalog.manifest.load_manifest`, but for fewer faults.
     """
     document = open_manifest(data, key)
     tables = "tables" in document.apart and bool(document.glance("tables", _Table))
@@ -54,7 +54,7 @@ def load_summary(data: bytes, key: str) -> LoadedSummary:
     try:
         found = owners(keys, manifest.cluster, manifest.database)
     except ValueError as exc:
-        document.items("objects", LISTS["objects"])  # if no object can have such a key, the error says so
+        document.items("objects", LISTS["objects"])  # raises a more exact error if no object can have such a key
         raise document.invalid(exc) from exc
     check_place(manifest, key)
     return LoadedSummary(manifest, document.sha256, contents, found)

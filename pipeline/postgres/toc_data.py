@@ -9,7 +9,7 @@ from pipeline.postgres.toc import DataEntry
 from pipeline.postgres.toc_format import TocCutShort, TocReader
 
 _STEP = 256 * 1024
-"""Bytes that are read at once. The parts may have many megabytes, which would be copied."""
+"""Bytes that are read at once. A part may have many megabytes, and each try to read copies all bytes that have come."""
 
 
 class DataEntryReader:

@@ -183,7 +183,10 @@ class TocReader:
         return "UTF8"
 
     def entries(self, decode: Callable[[bytes], str]) -> Iterator[TocEntry]:
-        """Yield the entries one by one, since all raw entries at once would take several times their memory. ``decode`` decodes strings."""
+        """Yield the entries one by one, since all raw entries at once would take several times the memory of the entries.
+
+        ``decode`` decodes strings.
+        """
 
         def text(value: bytes | None) -> str:
             return decode(value) if value else ""

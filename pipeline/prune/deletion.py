@@ -16,7 +16,8 @@ _REQUESTS = 8  # concurrent requests
 _LARGEST_BATCH = 1000
 """The most objects that a thread deletes at a time. S3 deletes as many in one request."""
 _SMALLEST_BATCH = 100
-"""The least number, unless fewer objects are left. For some stores, the thread must first look up whether each object is locked."""
+"""The least number, unless fewer objects are left. Small batches share the work among the threads: for some stores, a thread must first
+look up whether each object is locked."""
 _PAGE = 1000
 """The number of objects that S3 and Google Cloud Storage list in one request."""
 

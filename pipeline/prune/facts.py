@@ -66,7 +66,7 @@ class Facts:
     unreadable: Sequence[BackupRef]
     """The backups whose manifest can't be read."""
     staying: frozenset[BackupRef]
-    """The whole servers' backups among ``backups`` of which not all members are there. The plan must not drop them."""
+    """The backups of whole servers whose members aren't all in ``backups``. The plan for a single database must not drop them."""
     objects: Mapping[Database, int]
     """The number of objects in each database, manifests included, as far as the manifests say."""
 

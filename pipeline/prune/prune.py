@@ -144,7 +144,8 @@ def _remove_manifests(store: StorageBackend, doomed: Sequence[Decision], removed
 
     Members go before their cluster manifest. If an interrupted run had removed the cluster manifest first, its members would count as
     separate backups. The newest member of each database would then stay forever. But if a cluster manifest lacks a member, it is useless,
-    and the next run removes it. So a cluster manifest stays if one of its members has to stay.
+    and the next run removes it. If a member is locked and stays, its cluster
+    manifest stays, too.
     """
     members = [one for one in doomed if one.ref != one.head]
     heads = {one.head for one in members}

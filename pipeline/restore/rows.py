@@ -47,7 +47,7 @@ def check_rows(
     *,
     before: Counts = MappingProxyType({}),
 ) -> None:
-    """Raise RestoreFailed unless each table has gained as many rows as the manifest says since the count ``before``.
+    """Raise RestoreFailed unless each table has gained, since the count ``before``, as many rows as the manifest says.
 
     Known differences that stock pg_dump and pg_restore cause are allowed. If a table's rows can't be counted, notify the user. Also raises
     ConnectionFailed.

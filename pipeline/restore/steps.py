@@ -200,8 +200,8 @@ def _weight(archive: Archive, entry: TocEntry) -> int:
 def _members(archive: Archive, entries: Sequence[TocEntry]) -> Iterator[File]:
     """Yield the files of the entries in the order in which pg_restore reads them from a tar archive.
 
-    pg_restore takes each file named ``blob_…`` for a large object, up to the next file with another name: the list of large objects. It
-    reads only the name of the list, and may end before it reads the content. So the list is fed without content.
+    pg_restore takes files named ``blob_…`` for large objects, until a file has another name. That file is the list of large objects.
+    pg_restore reads only its name, and may end before it reads the content. So the list is fed without content.
     """
     for entry in entries:
         if (file := archive.files.get(entry.filename)) is not None:

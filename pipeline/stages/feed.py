@@ -175,7 +175,7 @@ class Feed:
 
 
 def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the parts joined to at least ``_ENOUGH`` bytes. A part of a small file is a few bytes, and a system call takes longer."""
+    """Yield the parts joined to at least ``_ENOUGH`` bytes. A small file has a few bytes: a system call takes longer than joining them."""
     joined = bytearray()
     for part in parts:
         if not joined and len(part) >= _ENOUGH:

@@ -120,7 +120,7 @@ class Spool:
         return self._growing.values()
 
     def look(self) -> None:
-        """Look for new files and bytes. While :attr:`full` stays true, only one more look sees anything, since the program is paused.
+        """Look for new files and bytes. Once :attr:`full` is true, the program is paused: only the next look sees anything new.
 
         Raises LocalResourceExhausted if a file became shorter.
         """
