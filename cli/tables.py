@@ -86,7 +86,7 @@ def print_table(columns: Sequence[Column], headings: Sequence[str] = ()) -> None
 
 @dataclass(slots=True)
 class _Lines:
-    """Makes the lines of a table's rows. A rich table would take a millisecond for each row."""
+    """Makes the lines of a table's rows. A rich table takes much longer for each row."""
 
     out: "Console"
     columns: Sequence[Column]

@@ -11,7 +11,7 @@ _FILE = TypeAdapter(File)
 
 
 class FileList:
-    """The canonical JSON of the files' descriptions, and their totals. It takes half the memory of the descriptions themselves.
+    """The canonical JSON of the files' descriptions, and their totals. It takes less memory than the descriptions themselves.
 
     Takes the files one by one. Raises ValueError if a file's segments don't add up to its size.
     """

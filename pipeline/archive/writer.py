@@ -87,7 +87,7 @@ class ArchiveWriter:
         self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
         self._passing: dict[str, _Passing] = {}
         self._done: list[bytes] = []
-        """The completed files, in a form that takes a fifth of an ArchivedFile's memory. A dump may have a million files."""
+        """The completed files, in a form that takes less memory than an ArchivedFile. A dump may have a million files."""
         self._on_their_way: dict[int, _OnItsWay] = {}
         self._raw = self._waiting = self._sending = 0
         self.read = self.done = self.stored = 0

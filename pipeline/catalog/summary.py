@@ -1,4 +1,4 @@
-"""Reads the summary of a manifest, without a model for each file and object. For a large manifest, this takes a twentieth of the time.
+"""Reads the summary of a manifest, without a model for each file and object. For a large manifest, this takes a small part of the time.
 
 The manifest's checksum covers all of its bytes. But the descriptions of files, objects and tables are looked at only as far as a list of
 backups needs. If these descriptions contradict each other, only :func:`pipeline.catalog.manifest.load_manifest` finds out. Such a manifest

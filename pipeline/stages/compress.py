@@ -10,7 +10,7 @@ from pipeline.errors import BackupDamaged
 DEFAULT_LEVEL = 3
 LEVELS = range(1, 20)  # from level 20 on, decompression needs more memory than the frame's size
 _QUICK_LEVELS = range(1, 6)
-_QUICK_SIZE = 16 * 1024  # bytes, which take 0.1 ms at level 3
+_QUICK_SIZE = 16 * 1024  # bytes
 _OUTPUT = 1024 * 1024
 _LARGEST_WINDOW = 8 * 1024 * 1024
 """The largest window of a frame that pgstow decompresses, in bytes. RFC 8878 (3.1.1.1.2) asks readers to support at least this size.

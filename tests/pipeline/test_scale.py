@@ -1,4 +1,4 @@
-"""The work of a restore and of a verification grows with the number of tables, and not with its square."""
+"""The work of a restore and of a verification grows with the number of tables, schemas and large objects, and not with its square."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -56,7 +56,7 @@ QUERIES = Session.fetch.__qualname__
 
 @dataclass(frozen=True)
 class Backup:
-    """A backup of many tables, each with an index, and of as many large objects."""
+    """A backup of many tables, each with an index and in a schema of its own, and of as many large objects."""
 
     store: CountingStore
     entries: int
@@ -72,7 +72,10 @@ def backups(postgres: ThrowawayCluster, tmp_path_factory: pytest.TempPathFactory
         server, database = Database("postgres", postgres.conninfo()), Database(name, postgres.conninfo(name))
         server.execute(f"CREATE DATABASE {name}")
         for number in range(tables):
-            database.execute(f"CREATE TABLE t{number} (i integer PRIMARY KEY); INSERT INTO t{number} VALUES (1)")
+            table = f"s{number}.t{number}"
+            database.execute(
+                f"CREATE SCHEMA s{number}; CREATE TABLE {table} (i integer PRIMARY KEY); INSERT INTO {table} VALUES (1)"
+            )
         database.execute(f"SELECT lo_from_bytea(0, 'x') FROM generate_series(1, {tables})")
         assert run_pgstow("backup", database.conninfo, "--to", folder, "--quiet").exit_code == 0
         server.execute(f"DROP DATABASE {name}")
@@ -117,7 +120,7 @@ def test_restoring_everything(backups: list[Backup], target: Callable[[], Connin
 def test_restoring_one_table(backups: list[Backup], target: Callable[[], Conninfo]) -> None:
     def work(backup: Backup) -> None:
         request = RestoreRequest(
-            wanted=BackupSelector(), target=target(), choice=EntrySelection(tables=("t7",)), limits=LIMITS
+            wanted=BackupSelector(), target=target(), choice=EntrySelection(tables=("s7.t7",)), limits=LIMITS
         )
         assert restore(request, backup.store, lambda _: None).tables == 1
 
