@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cli import display, options, restore_options
+from cli.command import Commands
 from cli.errors import Stopped, result_of
 from cli.progress import show_progress
 from pipeline.archive.selection import EntrySelection
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
     from storage_backends import StorageBackend
 
 
+app = Commands()
+
+
+@app.command(
+    "restore",
+    examples=[
+        "pgstow restore --from s3://bucket/prefix --database shop --into shop_new -C",
+        "pgstow restore --from s3://bucket/prefix --database shop --into shop -t orders",
+    ],
+)
 @restore_options.with_restore_options
 def restore(
     backup: options.BackupId = "latest",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import display, options, verify_result
+from cli.command import Commands
 from cli.errors import ExitCode, exit_code_of, print_error, result_of
 from cli.progress import show_progress
 
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 PROOF = "With --level restore"
 
 
+app = Commands()
+
+
+@app.command(
+    "verify",
+    examples=[
+        "pgstow verify --from s3://bucket/prefix --database shop",
+        "pgstow verify --from s3://bucket/prefix --latest-of-each --level restore",
+    ],
+)
 def verify(
     backup: options.BackupId = "latest",
     *,
