@@ -151,6 +151,12 @@ def _measure_restore(bench: Bench, repeat: int) -> Outcome:
     return outcome
 
 
+def _measure_large_table(bench: Bench, repeat: int) -> Outcome:
+    with _store(bench) as store:
+        results = bench.back_up(store, (sides.PGSTOW, sides.DUMP_ALONE), repeat)
+    return Outcome("Backup of a database with one large table", results)
+
+
 def _measure_split(bench: Bench, repeat: int) -> Outcome:
     with _store(bench) as store:
         results = bench.restore(store, (sides.SPLIT, sides.UNSPLIT, sides.FLOOR), repeat)
@@ -235,7 +241,8 @@ CASES: Mapping[str, Case] = {
     ),
     "backup-small": Case(_SMALL, partial(_measure_backup, "150 MB", 1.2)),
     "link-20": Case(_MEDIUM, partial(_measure_link, slow_link.Link(20.0, 20.0), 0.92)),
-    "split": Case(_ONE_TABLE, _measure_split),
+    "one-table-backup": Case(_ONE_TABLE, _measure_large_table),
+    "one-table-restore": Case(_ONE_TABLE, _measure_split),
     "many": Case(_MANY, _measure_many),
 }
 """All cases, by the names that ``--only`` takes. Cases with the same data follow each other, and share a server."""

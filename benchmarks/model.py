@@ -1,7 +1,8 @@
 """Predict a backup and a restore of a large database from the record of the benchmarks: ``python -m benchmarks.model``.
 
 Each stage works through all bytes, and all stages work at the same time. So the slowest stage decides how long the whole takes. The model
-scales the measured core-seconds of a byte up, and divides them by the cores, the jobs or the one thread that the stage may use.
+scales the measured core-seconds of a byte up, and divides them by the cores, the jobs or the one thread that the stage may use. The figures
+are from the database with one large table, where the costs of a table and of the start weigh little.
 """
 
 import argparse
@@ -38,8 +39,10 @@ class Plan:
     """``--jobs``."""
     transfers: int = 16
     """``--transfers``."""
-    largest_share: float = 0.7
-    """The share of the largest table in the data."""
+    dump_share: float = 0.7
+    """The share of the data that one job has to dump: those of the largest table."""
+    restore_share: float = 0.0
+    """The share of the data that one job has to restore: 0 if the jobs share the largest table (``--split-tables``)."""
     request_mb: float = 85.0
     """The speed of one request, in MB/s. Amazon's rule is one request for each 85 to 90 MB/s."""
     put_rate: float = 3500.0
@@ -85,8 +88,8 @@ class Costs:
 
 def backup_costs(record: Record) -> Costs:
     """Return the costs of a backup. Raise ValueError if the record lacks a figure."""
-    outcome, own = _measured(record, "backup", sides.PGSTOW.name)
-    _, dump = _measured(record, "stages", sides.DUMP_ALONE.name)
+    outcome, own = _measured(record, "one-table-backup", sides.PGSTOW.name)
+    _, dump = _measured(record, "one-table-backup", sides.DUMP_ALONE.name)
     result = outcome.result(sides.PGSTOW.name)
     stored, puts = (result.stored, result.puts) if result else (0, 0)
     size = outcome.dumped
@@ -102,8 +105,8 @@ def backup_costs(record: Record) -> Costs:
 
 def restore_costs(record: Record, stored: float) -> Costs:
     """Return the costs of a restore. ``stored`` is as in :class:`Costs`. Raise ValueError if the record lacks a figure."""
-    outcome, own = _measured(record, "restore", sides.RESTORE.name)
-    _, floor = _measured(record, "restore", sides.FLOOR.name)
+    outcome, own = _measured(record, "one-table-restore", sides.SPLIT.name)
+    _, floor = _measured(record, "one-table-restore", sides.FLOOR.name)
     size = outcome.dumped
     return Costs(
         server=(floor.machine_cpu - floor.cpu) / size,
@@ -115,11 +118,14 @@ def restore_costs(record: Record, stored: float) -> Costs:
     )
 
 
-def stages(costs: Costs, plan: Plan, *, requests: int) -> Sequence[Stage]:
-    """Return the stages of a backup or a restore, the slowest first. ``requests`` is the number of PUTs or GETs."""
+def stages(costs: Costs, plan: Plan, *, requests: int, one_job: float) -> Sequence[Stage]:
+    """Return the stages of a backup or a restore, the slowest first.
+
+    ``requests`` is the number of PUTs or GETs. ``one_job`` is the share of the data that one job has to work on.
+    """
     size, stored = plan.size, plan.size * costs.stored
     found = [
-        Stage("the largest table, by one job of the server", costs.server * size * plan.largest_share),
+        Stage("the largest table, by one job of the server", costs.server * size * one_job),
         Stage(f"the server, {plan.jobs} jobs on {plan.cores} cores", costs.server * size / min(plan.jobs, plan.cores)),
         Stage("pgstow's main thread, on one core", costs.owner * size),
         Stage(f"pgstow and its programs, on {plan.cores} cores", costs.client * size / plan.cores),
@@ -130,7 +136,8 @@ def stages(costs: Costs, plan: Plan, *, requests: int) -> Sequence[Stage]:
         ),
         Stage(f"the store, {plan.put_rate:,.0f} requests per second", requests / plan.put_rate),
     ]
-    return sorted(found, key=lambda stage: stage.seconds, reverse=True)
+    working = [stage for stage in found if stage.seconds]  # no large table, for example, means no work for its stage
+    return sorted(working, key=lambda stage: stage.seconds, reverse=True)
 
 
 def puts(costs: Costs, plan: Plan) -> int:
@@ -157,9 +164,9 @@ def model(record: Record, plan: Plan) -> str:
         [
             f"{plan.terabytes:g} TB of COPY text, {stored / 1e12:.2f} TB in the store, {plan.cores} cores, {plan.gigabits:g} Gbit/s",
             "",
-            *_lines("Backup", stages(backup, plan, requests=requests), plan),
+            *_lines("Backup", stages(backup, plan, requests=requests, one_job=plan.dump_share), plan),
             "",
-            *_lines("Restore", stages(restore, plan, requests=requests), plan),
+            *_lines("Restore", stages(restore, plan, requests=requests, one_job=plan.restore_share), plan),
             "",
             f"Memory, with --memory {memory_option(plan) // _MIB}MiB: backup at most {most_memory(backup, plan) / _MIB:,.0f} MiB, "
             f"restore at most {most_memory(restore, plan) / _MIB:,.0f} MiB",

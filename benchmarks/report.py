@@ -49,7 +49,7 @@ def rivals(record: Record) -> str:
     """Return README's table: how long pgstow takes beside other tools."""
     backup, restore = (record.outcomes.get(name) for name in ("rivals-backup", "rivals-restore"))
     restores = {side.reads.name: side.name for side in _sides() if side.reads and side is not sides.RESTORE}
-    lines = ["| pgstow's time ÷ its time | backup | restore |", "|---|--:|--:|"]
+    lines = ["| pgstow ÷ | backup | restore |", "|---|--:|--:|"]
     for result in backup.results[1:] if backup else ():
         ratios = (
             backup.ratio(sides.PGSTOW.name, result.name, wall) if backup else None,
