@@ -59,7 +59,8 @@ def main() -> None:
                         outcome = Outcome(f"Case {name}", problem=f"a command failed: {exc}")
                     outcome.database, outcome.dumped = described
                     outcome.date, outcome.neighbours = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}", neighbours
-                    record.outcomes[name] = outcome
+                    outcomes = {**record.outcomes, name: outcome}
+                    record.outcomes = {each: outcomes[each] for each in CASES if each in outcomes}
                     record.save(saved)
     print(render(record))
     if options.publish:

@@ -30,6 +30,26 @@ _SAME_BYTES = 1.001
 """The most bytes at ``--level auto`` for those at level 3. Which files share an object depends on time, and changes a few bytes."""
 
 
+RIVALS = (
+    sides.PGSTOW,
+    sides.PIPE,
+    sides.SEQUENTIAL,
+    sides.COMPRESSING,
+    sides.RESTIC,
+    sides.PG_BACK,
+    sides.GREENMASK,
+)
+"""pgstow, and the tools that README compares it with."""
+RIVAL_RESTORES = (
+    sides.RESTORE,
+    sides.PIPED_RESTORE,
+    sides.SEQUENTIAL_RESTORE,
+    sides.COMPRESSED_RESTORE,
+    sides.RESTIC_RESTORE,
+    sides.GREENMASK_RESTORE,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Data:
     """The databases of a server on which cases run."""
@@ -208,37 +228,8 @@ CASES: Mapping[str, Case] = {
     "restore": Case(_LARGE, _measure_restore),
     "small-table": Case(_LARGE, _measure_small_table),
     "link-200": Case(_LARGE, partial(_measure_link, slow_link.Link(200.0, 20.0), 0.96)),
-    "rivals-backup": Case(
-        _LARGE,
-        partial(
-            _measure_rivals,
-            "Backup",
-            (
-                sides.PGSTOW,
-                sides.PIPE,
-                sides.SEQUENTIAL,
-                sides.COMPRESSING,
-                sides.RESTIC,
-                sides.PG_BACK,
-                sides.GREENMASK,
-            ),
-        ),
-    ),
-    "rivals-restore": Case(
-        _LARGE,
-        partial(
-            _measure_rivals,
-            "Restore",
-            (
-                sides.RESTORE,
-                sides.PIPED_RESTORE,
-                sides.SEQUENTIAL_RESTORE,
-                sides.COMPRESSED_RESTORE,
-                sides.RESTIC_RESTORE,
-                sides.GREENMASK_RESTORE,
-            ),
-        ),
-    ),
+    "rivals-backup": Case(_LARGE, partial(_measure_rivals, "Backup", RIVALS)),
+    "rivals-restore": Case(_LARGE, partial(_measure_rivals, "Restore", RIVAL_RESTORES)),
     "backup-small": Case(_SMALL, partial(_measure_backup, "150 MB", 1.2)),
     "link-20": Case(_MEDIUM, partial(_measure_link, slow_link.Link(20.0, 20.0), 0.92)),
     "one-table-backup": Case(_ONE_TABLE, _measure_large_table),

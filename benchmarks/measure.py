@@ -16,7 +16,7 @@ import psutil
 
 _INTERVAL = 0.05  # seconds between samples
 _SAMPLER_SHARE = 0.05  # of one core; above this share, the sampler takes fewer samples
-_TIME_LIMIT = 3600.0  # seconds
+_TIME_LIMIT = 900.0  # seconds
 
 
 class CommandFailedError(Exception):
@@ -66,7 +66,7 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
     ``environment`` is the whole environment of the command. ``watched`` is the directory whose disk use is measured.
 
     Raises:
-        CommandFailedError: the exit status of the command is not 0, or the command ran for an hour.
+        CommandFailedError: the exit status of the command is not 0, or the command ran for 15 minutes.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         machine_before, started = _machine_cpu(), time.monotonic()

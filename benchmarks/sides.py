@@ -154,7 +154,10 @@ _GLOBALS = 'pg_dumpall --globals-only -d "$ADMIN" | zstd -q -$LEVEL -T0 -o "$STA
 _NAMES = 'psql -d "$ADMIN" -Atc "SELECT datname FROM pg_database WHERE datallowconn" | while read -r name; do '
 _DUMP = 'pg_dump -Fc -Z0 "$ADMIN dbname=$name" | zstd -q -$LEVEL -T0 -o "$STAGE/$name.zst"'
 
-SERVER = Side("pgstow", f'pgstow backup "$ADMIN" --all-databases --databases-at-once 4 {_TO_BUCKET} --level $LEVEL')
+SERVER = Side(
+    "pgstow --all-databases",
+    f'pgstow backup "$ADMIN" --all-databases --databases-at-once 4 {_TO_BUCKET} --level $LEVEL',
+)
 """A backup of a whole server: its many small databases, postgres, template1 and the roles."""
 ONE_BY_ONE = Side(
     "pg_dumpall -g, then for each pg_dump | zstd, aws s3 cp",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import publish, sides
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, RIVAL_RESTORES, RIVALS
 from benchmarks.measure import CommandFailedError, Measurement, Spread, measure
 from benchmarks.record import Outcome, Record, Result, Target, machine, wall
 from benchmarks.report import render, rivals
@@ -123,3 +123,35 @@ def test_cases_with_the_same_data_follow_each_other() -> None:
 def test_the_pages_show_the_record() -> None:
     for path, text in publish.pages(Record.load(publish.RECORD)).items():
         assert path.read_text(encoding="utf-8") == text, f"run python -m benchmarks.publish: {path.name} is stale"
+
+
+@pytest.fixture
+def full_record() -> Record:
+    def outcome(*beside: Side) -> Outcome:
+        return Outcome("A case", [Result(side.name, [_run(1.0)], stored=1) for side in beside], dumped=10**9)
+
+    return Record(
+        "make bench",
+        1.0,
+        [],
+        {
+            "rivals-backup": outcome(*RIVALS),
+            "rivals-restore": outcome(*RIVAL_RESTORES),
+            "one-table-backup": outcome(sides.PGSTOW, sides.DUMP_ALONE),
+            "one-table-restore": outcome(sides.SPLIT, sides.FLOOR),
+        },
+    )
+
+
+def test_published_pages_change_only_in_their_blocks(full_record: Record) -> None:
+    pages = {path.name: text for path, text in publish.pages(full_record).items()}
+    assert pages["README.md"].startswith("# pgstow\n")
+    assert "| Greenmask | 1.00 | 1.00 |\n<!-- /benchmarks -->" in pages["README.md"]
+    model = pages["performance.md"].partition("<!-- model -->")[2].partition("<!-- /model -->")[0]
+    assert "bounded by" in model
+    assert "## Measure your own" in pages["performance.md"]
+
+
+def test_readme_is_short_with_a_row_for_each_tool(full_record: Record) -> None:
+    [readme] = (text for path, text in publish.pages(full_record).items() if path.name == "README.md")
+    assert len(readme.encode()) < 10_000
