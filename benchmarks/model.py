@@ -2,7 +2,7 @@
 
 Each stage works through all bytes, and all stages work at the same time. So the slowest stage decides how long the whole takes. The model
 scales the measured core-seconds of a byte up, and divides them by the cores, the jobs or the one thread that the stage may use. The figures
-are from the database with one large table, where the costs of a table and of the start weigh little.
+are from the database with one large table, where the costs of each table weigh little. pgstow's start is subtracted.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import sides
 from benchmarks.measure import Measurement
-from benchmarks.record import Outcome, Record
+from benchmarks.record import Record
 from pipeline.config import Limits
 
 _MIB = 1 << 20
@@ -88,30 +88,28 @@ class Costs:
 
 def backup_costs(record: Record) -> Costs:
     """Return the costs of a backup. Raise ValueError if the record lacks a figure."""
-    outcome, own = _measured(record, "one-table-backup", sides.PGSTOW.name)
-    _, dump = _measured(record, "one-table-backup", sides.DUMP_ALONE.name)
-    result = outcome.result(sides.PGSTOW.name)
-    stored, puts = (result.stored, result.puts) if result else (0, 0)
-    size = outcome.dumped
+    own, dump = (_measured(record, "one-table-backup", side) for side in (sides.PGSTOW, sides.DUMP_ALONE))
+    outcome, start = record.outcomes["one-table-backup"], _start(record)
+    result, size = outcome.results[0], outcome.dumped
+    stored = result.stored / size
     return Costs(
         server=(dump.machine_cpu - dump.cpu) / size,
-        client=own.cpu / size,
-        owner=own.main_thread / size,
-        stored=stored / size,
+        client=(own.cpu - start) / size,
+        owner=(own.main_thread - start) / size,
+        stored=stored,
         memory=own.memory,
-        further_puts=puts - stored // _DEFAULTS.object_size,
+        further_puts=result.puts - int(result.stored // _full_object(stored)),
     )
 
 
 def restore_costs(record: Record, stored: float) -> Costs:
     """Return the costs of a restore. ``stored`` is as in :class:`Costs`. Raise ValueError if the record lacks a figure."""
-    outcome, own = _measured(record, "one-table-restore", sides.SPLIT.name)
-    _, floor = _measured(record, "one-table-restore", sides.FLOOR.name)
-    size = outcome.dumped
+    own, floor = (_measured(record, "one-table-restore", side) for side in (sides.SPLIT, sides.FLOOR))
+    size, start = record.outcomes["one-table-restore"].dumped, _start(record)
     return Costs(
         server=(floor.machine_cpu - floor.cpu) / size,
-        client=own.cpu / size,
-        owner=own.main_thread / size,
+        client=(own.cpu - start) / size,
+        owner=(own.main_thread - start) / size,
         stored=stored,
         memory=own.memory,
         further_puts=0,
@@ -142,7 +140,12 @@ def stages(costs: Costs, plan: Plan, *, requests: int, one_job: float) -> Sequen
 
 def puts(costs: Costs, plan: Plan) -> int:
     """Return the number of PUT requests of a backup."""
-    return math.ceil(plan.size * costs.stored / _DEFAULTS.object_size) + costs.further_puts
+    return math.ceil(plan.size * costs.stored / _full_object(costs.stored)) + costs.further_puts
+
+
+def _full_object(stored: float) -> float:
+    """Return the bytes of a full object. It holds whole frames, so on average, there is room for another half frame."""
+    return _DEFAULTS.object_size - _DEFAULTS.piece_size * stored / 2
 
 
 def memory_option(plan: Plan) -> int:
@@ -189,12 +192,17 @@ def _lines(title: str, found: Sequence[Stage], plan: Plan) -> list[str]:
     ]
 
 
-def _measured(record: Record, case: str, side: str) -> tuple[Outcome, Measurement]:
+def _measured(record: Record, case: str, side: sides.Side) -> Measurement:
     outcome = record.outcomes.get(case)
-    result = outcome.result(side) if outcome else None
-    if not outcome or not outcome.dumped or not result or not result.cost:
-        raise ValueError(f"The record has no figures of '{side}' in the case {case}: run the benchmarks first.")
-    return outcome, result.cost
+    result = outcome.result(side.name) if outcome else None
+    if not result or not result.cost:
+        raise ValueError(f"The record has no figures of '{side.name}' in the case {case}: run the benchmarks first.")
+    return result.cost
+
+
+def _start(record: Record) -> float:
+    """Return the CPU seconds of a start of pgstow. They don't grow with the data."""
+    return _measured(record, "start", sides.HELP).cpu
 
 
 def main() -> None:

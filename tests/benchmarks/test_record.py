@@ -137,6 +137,7 @@ def full_record() -> Record:
         {
             "rivals-backup": outcome(*RIVALS),
             "rivals-restore": outcome(*RIVAL_RESTORES),
+            "start": outcome(sides.HELP),
             "one-table-backup": outcome(sides.PGSTOW, sides.DUMP_ALONE),
             "one-table-restore": outcome(sides.SPLIT, sides.FLOOR),
         },
