@@ -4,6 +4,7 @@ import argparse
 import datetime
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ _WHEELS = Path(__file__).parents[1] / ".postgresql"
 def main() -> None:
     """Measure the cases that the command line names, one after another, and print the report."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # servers, links and files end with this process
     # The directory belongs to the user that runs the benchmarks, but the server's user must reach its own files below it.
     with ExitStack() as stack:
         os.umask(0o022)
