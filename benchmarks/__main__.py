@@ -58,7 +58,8 @@ def main() -> None:
                     try:
                         outcome = case.measure(bench, options.repeat)
                     except CommandFailedError as exc:
-                        outcome = Outcome(f"Case {name}", problem=f"a command failed: {exc}")
+                        say(f"  failed: {exc}")
+                        outcome = Outcome(f"Case {name}", problem=f"a command failed: {exc.summary}")
                     outcome.database, outcome.dumped = described
                     outcome.date, outcome.neighbours = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}", neighbours
                     outcomes = {**record.outcomes, name: outcome}

@@ -22,6 +22,11 @@ _TIME_LIMIT = 900.0  # seconds
 class CommandFailedError(Exception):
     """The command did not exit with 0. The text is the exit status and the end of the command's output."""
 
+    @property
+    def summary(self) -> str:
+        """The text without the output, which may name files of this machine."""
+        return str(self).partition(":")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Measurement:

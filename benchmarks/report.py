@@ -92,7 +92,7 @@ def _table(outcome: Outcome) -> str:
     ]
     for result in outcome.results:
         if not (cost := result.cost):
-            lines.append(f"| {cell(result.name)} | {_first_line(result.problem or 'not run')} |{' |' * 8}")
+            lines.append(f"| {cell(result.name)} | {result.problem or 'not run'} |{' |' * 8}")
             continue
         figures = (f"{cost.wall:.2f}", f"{cost.cpu:.2f}", f"{cost.machine_cpu:.2f}", f"{cost.memory / _MIB:.0f}")
         store = (f"{result.stored / 1e6:.1f}", f"{result.puts}") if result.puts else ("", "")
@@ -107,11 +107,6 @@ def _table(outcome: Outcome) -> str:
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _first_line(problem: str) -> str:
-    """Return a problem's kind and exit status, without the output of a failed command."""
-    return problem if problem.startswith("skipped") else ":".join(problem.split(":")[:2])
 
 
 def describe_machine(neighbours: float | None = None) -> str:
@@ -141,9 +136,7 @@ def _sides() -> list[Side]:
 
 def _commands(record: Record) -> str:
     measured = {result.name for outcome in record.outcomes.values() for result in outcome.results if result.cost}
-    return describe_commands(
-        {f"{side.name}{', restore' if side.reads else ''}": side.command for side in _sides() if side.name in measured}
-    )
+    return describe_commands({side.name: side.command for side in _sides() if side.name in measured})
 
 
 def describe_commands(commands: Mapping[str, str]) -> str:

@@ -193,8 +193,8 @@ def alternate(
             try:
                 run(side, result, turn)
             except CommandFailedError as exc:
-                result.problem = f"failed: {exc}"
-                say(f"  {side.name}: {result.problem}")
+                result.problem = f"failed: {exc.summary}"
+                say(f"  {side.name}: failed: {exc}")
             else:
                 say(f"  {side.name}: {result.runs[-1].wall:.2f} s")
     return list(results.values())

@@ -100,10 +100,10 @@ UPLOAD_ALONE = Side(
 """A single file. It saves 2,000 round trips."""
 
 RESTORE = Side(
-    "pgstow", f'pgstow restore latest {_FROM_BUCKET} --database bench --into "$TARGET" --create', reads=PGSTOW
+    "pgstow restore", f'pgstow restore latest {_FROM_BUCKET} --database bench --into "$TARGET" --create', reads=PGSTOW
 )
-SPLIT = Side("pgstow --split-tables auto", f"{RESTORE.command} --split-tables auto", reads=PGSTOW)
-UNSPLIT = Side("pgstow --split-tables never", f"{RESTORE.command} --split-tables never", reads=PGSTOW)
+SPLIT = Side("pgstow restore --split-tables auto", f"{RESTORE.command} --split-tables auto", reads=PGSTOW)
+UNSPLIT = Side("pgstow restore --split-tables never", f"{RESTORE.command} --split-tables never", reads=PGSTOW)
 PROOF = Side(
     "pgstow verify --level restore",
     f'pgstow verify latest {_FROM_BUCKET} --level restore --scratch "$ADMIN" --no-attest',
@@ -139,7 +139,7 @@ RESTIC_RESTORE = Side(
     reads=RESTIC,
 )
 GREENMASK_RESTORE = Side(
-    "Greenmask",
+    "Greenmask restore",
     f'{_CREATE} && {_GREENMASK}restore latest --jobs $JOBS --pgzip --dbname "$TARGET"',
     needs=("greenmask",),
     reads=GREENMASK,

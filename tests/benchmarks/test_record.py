@@ -21,7 +21,7 @@ def _run(wall: float, machine_cpu: float = 1.0) -> Measurement:
 def outcome() -> Outcome:
     own = Result(sides.PGSTOW.name, [_run(1.0, 2.0), _run(2.0, 2.0), _run(9.0, 2.0)], puts=3, stored=10)
     other = Result(sides.PIPE.name, [_run(2.0, 1.0), _run(2.0, 2.0), _run(3.0, 4.0)])
-    failed = Result(sides.SEQUENTIAL.name, [_run(1.0)], problem="failed: exit status 1: secret words")
+    failed = Result(sides.SEQUENTIAL.name, [_run(1.0)], problem="failed: exit status 1")
     skipped = Result(sides.RESTIC.name, problem="skipped: restic not found")
     return Outcome("Backup", [own, other, failed, skipped])
 
@@ -56,7 +56,6 @@ def test_the_report_says_why_a_side_has_no_figures(outcome: Outcome) -> None:
     report = render(Record("make bench", 0.5, [], {"backup": outcome}))
     assert "| pg_dump -Fc \\| restic | skipped: restic not found |" in report
     assert "| pg_dump -Fd, zstd, aws s3 cp | failed: exit status 1 |" in report
-    assert "secret" not in report
     assert "0.5 of the whole sizes" in report
 
 
@@ -85,7 +84,7 @@ def test_a_side_that_fails_or_cannot_run_has_a_reason_and_no_further_turn() -> N
     def run(side: Side, result: Result, turn: int) -> None:
         turns.append(side.name)
         if side.name == "fails":
-            raise CommandFailedError("exit status 3")
+            raise CommandFailedError("exit status 3: /a/path")
         result.runs.append(_run(1.0))
 
     beside = [
