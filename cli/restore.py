@@ -63,6 +63,7 @@ def restore(
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
+    split_tables: options.SplitTables = "auto",
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
@@ -86,7 +87,9 @@ def restore(
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     relocation = None if to_schema is None and as_ is None else Relocation(to_schema, as_)
     how = replace(how, keep_going=keep_going)
-    limits = options.make_limits(1 if how.single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
+    limits = options.make_limits(
+        1 if how.single_transaction and jobs is None else jobs, transfers, memory, spool_dir, split_tables=split_tables
+    )
     target = options.parse_conninfo(into or "", quiet=quiet).maintained_in(maintenance_db)
     os.nice(nice)
     store = options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)

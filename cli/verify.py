@@ -103,6 +103,7 @@ def verify(
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
+    split_tables: options.SplitTables = "auto",
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
@@ -132,7 +133,7 @@ def verify(
     server = None if scratch is None else options.parse_conninfo(scratch, quiet=quiet)
     request = VerifyRequest(
         level=Level(level),
-        limits=options.make_limits(jobs, transfers, memory, spool_dir),
+        limits=options.make_limits(jobs, transfers, memory, spool_dir, split_tables=split_tables),
         programs=tuple(bin_dir or ()),
         proof=_proof_request(server, checksums, assertion or (), sql_check or (), server_settings=server_settings),
         attest=attest,
