@@ -53,6 +53,11 @@ def test_a_command_starts_without_the_others(arguments: list[str], command: str 
     assert not _imported(*arguments) & others
 
 
+def test_a_list_needs_no_server_and_no_sdk(stored_sample: StoredSample) -> None:
+    modules = _imported("list", "--from", str(stored_sample.folder))
+    assert set(HEAVY) & modules == {"pydantic", "tenacity"}
+
+
 def _imported(*arguments: str) -> set[str]:
     """Return the names of the modules that a process of ``pgstow`` has imported at its end."""
     program = (
