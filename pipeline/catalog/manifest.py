@@ -145,7 +145,7 @@ class ManifestSummary(Model):
     encryption: None = None
     members: list[Member] = Field(default=[], description="For a cluster: the backups of its globals and databases")
     totals: Totals
-    durations: dict[str, float] = Field(
+    durations: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         description="Seconds of each stage. Each stage begins when the stage before it ends. dump ends when pgstow has read the whole dump. "
         "upload_after_dump ends when the stores have all objects of data. For a cluster with members, members is the only stage"
     )

@@ -373,6 +373,16 @@ def test_json_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(captured.err)["message"] == document["name"]
 
 
+def test_json_is_indented_as_by_python(capsys: pytest.CaptureFixture[str]) -> None:
+    items = [{"é": ['"\\\n\x01/', [], {}, {"a": [1e16, -0.5, 2**70, None, True]}]}, [], "\n  ", {"moment": Path("x")}]
+    for number in range(len(items) + 1):
+        expected = json.dumps(items[:number], indent=2, ensure_ascii=False, default=str) + "\n"
+        display.print_json(items[:number])
+        assert capsys.readouterr().out == expected
+        display.print_json_list(iter(items[:number]))
+        assert capsys.readouterr().out == expected
+
+
 def test_words_for_what_was_removed() -> None:
     until = datetime(2026, 12, 1, tzinfo=UTC)
     assert display.describe_removal(Deleted(1200, 2**20)) == "1,200 objects (1.0 MiB) are gone"

@@ -350,6 +350,7 @@ def test_members_that_are_not_backups_of_databases_are_refused(
         ({"compression": {"level": -(10**4000)}}, "compression.level"),
         ({"durations": {"dump": 10**4000}}, "durations"),
         ({"durations": {"x" * 10**6: "y"}}, "durations"),
+        ({"durations": {"dump": "nan"}}, "durations"),
         ({"started_at": "0001-01-01T00:00:00+01:00"}, "started_at"),
         ({"started_at": "0001-01-01T00:00:00Z"}, "a time must not be before 1970"),
         ({"finished_at": "9999-12-31T23:59:59-01:00"}, "up to 9999"),
