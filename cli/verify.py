@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cli import display, options, verify_result
+from cli.command import Commands
 from cli.errors import ExitCode, exit_code_of, print_error, result_of
 from cli.progress import show_progress
 
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 PROOF = "With --level restore"
 
 
+app = Commands()
+
+
+@app.command(
+    "verify",
+    examples=[
+        "pgstow verify --from s3://bucket/prefix --database shop",
+        "pgstow verify --from s3://bucket/prefix --latest-of-each --level restore",
+    ],
+)
 def verify(
     backup: options.BackupId = "latest",
     *,
@@ -92,6 +103,7 @@ def verify(
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
+    split_tables: options.SplitTables = "auto",
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
@@ -121,7 +133,7 @@ def verify(
     server = None if scratch is None else options.parse_conninfo(scratch, quiet=quiet)
     request = VerifyRequest(
         level=Level(level),
-        limits=options.make_limits(jobs, transfers, memory, spool_dir),
+        limits=options.make_limits(jobs, transfers, memory, spool_dir, split_tables=split_tables),
         programs=tuple(bin_dir or ()),
         proof=_proof_request(server, checksums, assertion or (), sql_check or (), server_settings=server_settings),
         attest=attest,

@@ -94,7 +94,7 @@ def select(
     entries that aren't selected stay: pg_restore takes them for done.
     """
     reader = TocReader(data)
-    parts = [data[: reader.end_of_head], _number(len(entries))]
+    parts = [data[: reader.end_of_head], number(len(entries))]
     for entry in entries:
         others = tuple(more.get(entry.dump_id, ()))
         if not others and ids.keys().isdisjoint((entry.dump_id, *entry.dependencies)):
@@ -103,7 +103,7 @@ def select(
         after = reader.raw_entry(entry.start).end_of_dependencies
         before = after - len(_dependencies(entry.dependencies))
         needed = [ids.get(other, other) for other in (*entry.dependencies, *others)]
-        parts += [_number(ids.get(entry.dump_id, entry.dump_id)), data[entry.start + _NUMBER.size : before]]
+        parts += [number(ids.get(entry.dump_id, entry.dump_id)), data[entry.start + _NUMBER.size : before]]
         parts += [_dependencies(needed), data[after : entry.end]]
     return b"".join(parts)
 
@@ -155,7 +155,7 @@ class TocReader:
         """The offset of the head's next byte."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
-        major, minor, _revision, int_size, self._offset_size, self._format = self._take(6)
+        major, minor, _revision, int_size, self.offset_size, self._format = self._take(6)
         version = (major, minor)
         if not OLDEST <= version <= NEWEST:
             raise DumpFailed(
@@ -254,7 +254,7 @@ class TocReader:
             end_of_dependencies, filename = at, None
             at += width
             if self._format == _CUSTOM:
-                at += 1 + self._offset_size  # the offset of the data, if known
+                at += 1 + self.offset_size  # the offset of the data, if known
             else:
                 negative, size = unpack(data, at)
                 at += width
@@ -314,13 +314,14 @@ class TocReader:
         return None if size < 0 else self._take(size)
 
 
-def _number(value: int) -> bytes:
+def number(value: int) -> bytes:
+    """Return a number as ``WriteInt`` writes it."""
     return _NUMBER.pack(value < 0, abs(value))
 
 
 def _string(value: bytes) -> bytes:
     """Return a string as ``WriteStr`` writes it."""
-    return _number(len(value)) + value
+    return number(len(value)) + value
 
 
 def _dependencies(dump_ids: Iterable[int]) -> bytes:

@@ -77,8 +77,11 @@ def _load_directory(
     """Restore an archive of the directory format, step by step. Return the errors after which pg_restore went on."""
     errors, done = list[IgnoredError](), 0
     truncate = request.create and not request.options.keep_going and _writes_minimal_log(database.server)
-    jobs = request.limits.jobs
-    for step in plan_steps(content.archive, content.chosen, request.options, jobs=jobs, truncate=truncate):
+    limits = request.limits
+    split = "never" if request.options.keep_going else limits.split_tables
+    for step in plan_steps(
+        content.archive, content.chosen, request.options, jobs=limits.jobs, truncate=truncate, split=split
+    ):
         streams = [run.stream for run in step if run.jobs == 1]
         with _prepared(streams, content, request, session, watch) as (workspace, connection, feed):
             programs = list[PgRestore]()
@@ -90,7 +93,7 @@ def _load_directory(
                             connection,
                             workspace,
                             path,
-                            "tar" if streams else "directory",
+                            "custom" if streams else "directory",
                             jobs=run.jobs,
                             dump_ids=run.dump_ids,
                             options=run.options,

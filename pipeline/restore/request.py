@@ -10,7 +10,7 @@ from pipeline.catalog.find import BackupSelector
 from pipeline.config import Limits
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.restore_options import RestoreOptions
+from pipeline.postgres.restore_options import RestoreOptions, option_of
 from pipeline.restore.relocation_plan import Relocation
 
 
@@ -61,6 +61,12 @@ class RestoreRequest:
             )
         if self.options.single_transaction and self.limits.jobs > 1:
             raise InvalidRequest("--single-transaction needs a single job: give --jobs 1.")
+        if self.limits.split_tables not in ("auto", "never"):
+            for name in ("keep_going", "disable_triggers"):
+                if getattr(self.options, name):
+                    raise InvalidRequest(
+                        f"--split-tables with a size and {option_of(name)} exclude each other: say one of them."
+                    )
         if self.allowed_errors and not self.options.keep_going:
             raise InvalidRequest("--allow-error works only with --keep-going: give both.")
         for pattern in self.allowed_errors:
