@@ -128,7 +128,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 exclude_table_data=patterns,
             )
         ),
-        compression=Compression(algorithm="zstd", level=3),
+        compression=Compression(algorithm="zstd", level=3, levels=draw(st.lists(st.integers(1, 19), max_size=3))),
         tables=draw(
             st.lists(
                 st.builds(
