@@ -20,6 +20,8 @@ from pipeline.stages.upload import upload
 from storage_backends import StorageError
 
 _TICK = 0.2  # seconds
+_FIRST_OBJECTS = 3
+"""The number of objects that keep a link busy while the writer waits for the first of them, to find out how fast the link is."""
 _TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
 
 
@@ -89,6 +91,8 @@ class ArchiveWriter:
         self._compressing = workers.pool(threads, "compress")
         self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
         self._uploads = {place: Uploads(limits.transfers) for place in destinations.open}
+        self._untried = set(destinations.open) if self._levels.highest > compressor.level else set()
+        """For the level auto: the destinations to which no upload has ended."""
         self._passing: dict[str, _Passing] = {}
         self._done: list[bytes] = []
         """The completed files, in a form that takes less memory than an ArchivedFile. A dump may have a million files."""
@@ -102,6 +106,12 @@ class ArchiveWriter:
         """True if the writer can take a piece of ``size`` bytes now. If not, call ``workers.collect``, then ask again."""
         queue_is_long = self._raw > self._longest_queue
         in_flight = 2 * self._raw + self._waiting + self._packer.held + self._sending
+        if (
+            self._untried
+            and len(self._on_their_way) >= _FIRST_OBJECTS
+            and self._choose_level(size) < self._levels.highest
+        ):
+            return False  # a higher level may be right
         if not queue_is_long and in_flight + 2 * size <= self._memory - self._compressor.held:
             return True
         idle = not self._compressing.pending and not self._sends
@@ -131,6 +141,7 @@ class ArchiveWriter:
             file.checksum = passing.digest.hexdigest()
         self._raw += size
         level = self._choose_level(size)
+        self._levels.begin(size, level)
         self._compressing.submit(
             partial(self._compressor.compress, piece.data, level), partial(self._take_frame, piece, level)
         )
@@ -217,6 +228,7 @@ class ArchiveWriter:
 
     def _sent(self, number: int, destination: Destination, result: StoredObject | StorageError | None) -> None:
         self._uploads[destination].end(number, time.monotonic())
+        self._untried.discard(destination)
         on_its_way = self._on_their_way[number]
         on_its_way.copies -= 1
         if not on_its_way.copies:

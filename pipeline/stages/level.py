@@ -99,13 +99,14 @@ class LevelChooser:
 
     def __init__(self, threads: Mapping[int, int]) -> None:
         self._lowest, *self._higher = threads
+        self.highest = max(threads)
         self._threads = threads
         self._queued = 0.0
         """Seconds that the chosen pieces will take one thread, by ``_SPEEDS``."""
         self._latest = _Sums()
 
     def choose(self, size: int, *, object_size: int, seconds_left: float) -> int:
-        """Return the level for a piece of ``size`` bytes, which then waits for a thread.
+        """Return the level for a piece of ``size`` bytes.
 
         ``object_size`` is the size in bytes of the next object. ``seconds_left`` says how long the link is busy without it; see
         :meth:`Uploads.seconds_left`.
@@ -120,11 +121,14 @@ class LevelChooser:
             needed = max(size, to_come / self._threads[level]) / _SPEEDS[level]
             if needed <= available:
                 chosen = level
-        self._queued += _seconds(size, chosen)
         return chosen
 
+    def begin(self, size: int, chosen: int) -> None:
+        """Record that a piece waits for a thread, which will compress it at the level ``chosen``."""
+        self._queued += _seconds(size, chosen)
+
     def end(self, size: int, chosen: int, done: Compressed) -> None:
-        """Record that a piece is compressed, for which the level ``chosen`` was chosen."""
+        """Record that a piece is compressed, which :meth:`begin` was told about."""
         self._queued -= _seconds(size, chosen)
         self._latest.add(size, _seconds(size, done.level), done)
 

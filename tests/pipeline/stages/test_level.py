@@ -56,6 +56,9 @@ class Model:
                 and 2 * (raw + size) + frames + sending <= MEMORY
             ):
                 level = chooser.choose(size, object_size=full, seconds_left=uploads.seconds_left(self.seconds))
+                if objects >= 3 and len(sent) == objects and level < chooser.highest:
+                    break
+                chooser.begin(size, level)
                 queue.append((size, level))
                 self.levels[level] += size
                 raw, taken = raw + size, taken + size
@@ -98,7 +101,7 @@ def beside_level_3(model: Model) -> tuple[Model, float, float]:
 
 @pytest.mark.parametrize("cores", [2, 16])
 @pytest.mark.parametrize(
-    ("rate", "size", "most"), [(20, 220e6, 0.95), (20, 1100e6, 0.91), (200, 1100e6, 0.98), (200, 4000e6, 0.97)]
+    ("rate", "size", "most"), [(20, 220e6, 0.93), (20, 1100e6, 0.91), (200, 1100e6, 0.98), (200, 4000e6, 0.97)]
 )
 def test_slow_links_get_smaller_and_faster_backups(cores: int, rate: float, size: float, most: float) -> None:
     _, seconds, stored = beside_level_3(Model(size, 100e6, rate * MBIT, cores))
@@ -161,4 +164,5 @@ def test_every_choice_is_one_of_the_levels(
         assert chooser.choose(size, object_size=OBJECT, seconds_left=0) == min(threads), "nothing waits for the link"
         level = chooser.choose(size, object_size=OBJECT, seconds_left=left)
         assert level in threads
+        chooser.begin(size, level)
         chooser.end(size, level, Compressed(bytes(size // 2 + 1), min(threads), took, took * share))
