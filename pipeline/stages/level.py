@@ -13,7 +13,7 @@ from pipeline.config import MIB
 from pipeline.stages.compress import Compressed
 
 _SPEEDS: Mapping[int, float] = {3: 159.0 * MIB, 6: 66.0 * MIB, 9: 29.0 * MIB, 11: 15.0 * MIB}
-"""By level: the bytes of a dump that a core of the reference machine compresses in a second."""
+"""By level: the bytes of a dump that one core compresses in a second, as measured once. Only the ratios matter: the rest is measured anew."""
 _OTHER_SPEED = _SPEEDS[3]
 """The speed of a level that ``auto`` doesn't have. Then there is nothing to choose."""
 _RATIO = 3.0
@@ -100,6 +100,7 @@ class LevelChooser:
     def __init__(self, threads: Mapping[int, int]) -> None:
         self._lowest, *self._higher = threads
         self.highest = max(threads)
+        """The highest level."""
         self._threads = threads
         self._queued = 0.0
         """Seconds that the chosen pieces will take one thread, by ``_SPEEDS``."""

@@ -186,6 +186,11 @@ def test_a_real_manifest_validates_against_the_published_schema(stored: tuple[st
             jsonschema.validate(content | change, schema)
 
 
+def test_a_manifest_before_version_1_4_names_a_single_level() -> None:
+    compression = Compression.model_validate({"algorithm": "zstd", "level": 19})
+    assert (compression.level, compression.levels) == (19, [])
+
+
 def test_the_published_schema_is_up_to_date() -> None:
     published = json.loads((DOCS / "manifest.schema.json").read_text())
     assert published == manifest_schema(), "run make reference, and look at what changed"
