@@ -78,6 +78,11 @@ STORE = "The store"
 LIMITS = "Resources"
 WHAT = "Selection"
 SERVER = "A whole server"
+SERVER_SETTINGS = (
+    "Keep the server's own synchronous_commit, maintenance_work_mem and max_parallel_maintenance_workers. Default: values that make a restore "
+    "faster, and one last transaction that makes all restored data durable"
+)
+"""The help of ``--server-settings``, which several commands have."""
 
 To: TypeAlias = Annotated[
     str,

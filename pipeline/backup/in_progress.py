@@ -106,6 +106,9 @@ class BackupInProgress:
         request, limits = self.request, self.request.limits
         with Workers() as workers, Workspace(limits.spool_parent) as workspace, ExitStack() as stack:
             reached = request.source.at(server.host, server.hostaddr, server.port)
+            if server.is_direct():
+                # For pg_dump's queries on large catalogs, the server would compile code (JIT), which takes it longer than it gains.
+                reached = reached.with_setting("jit", "off")
             watcher = server
             if reached.role and request.statement_timeout:  # another role can't see the statements of the login role
                 watcher = stack.enter_context(Server(reached.acting_as(None)))
