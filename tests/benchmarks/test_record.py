@@ -42,6 +42,7 @@ def test_a_target_shows_its_spread_and_its_verdict() -> None:
         == r"| a \| b | ≤ 1.05 s | 1.04 s (1–1.1) | reached |"
     )
     assert Target("a", 2.0, 1.05).line() == "| a | ≤ 1.05 | 2 | **missed** |"
+    assert Target("a", 4391.0, 65536).line() == "| a | ≤ 65,536 | 4,391 | reached |"
     assert Target("a", None, 1.05).line() == "| a | ≤ 1.05 | | not measured |"
 
 
