@@ -105,10 +105,9 @@ def test_a_side_that_fails_or_cannot_run_has_a_reason_and_no_further_turn() -> N
 
 
 def test_the_main_thread_is_measured_apart_from_other_threads(tmp_path: Path) -> None:
-    busy = "sum(i for i in range(10**6))"
-    script = (
-        f"import threading, time; [threading.Thread(target=lambda: {busy}).start() for _ in range(3)]; time.sleep(1)"
-    )
+    work = "sum(range(10**7))"
+    threads = f"[threading.Thread(target=lambda: {work}).start() for _ in range(3)]"
+    script = f"import threading, time; {work}; {threads}; time.sleep(2)"  # the sleep lets the sampler look
     cost = measure(f'python3 -c "{script}"', environment={"PATH": "/usr/bin:/bin"}, watched=tmp_path)
     assert 0 < cost.main_thread < cost.cpu
 
