@@ -13,6 +13,7 @@ import typer
 from cli import backup_options as what
 from cli import display, options
 from cli import retention_options as retention
+from cli.command import Commands
 from cli.dump_options import with_dump_options
 from cli.errors import exit_code_of, result_of
 from cli.progress import show_progress
@@ -27,6 +28,17 @@ if TYPE_CHECKING:
     from storage_backends import StorageBackend
 
 
+app = Commands()
+
+
+@app.command(
+    "backup",
+    examples=[
+        "pgstow backup service=shop --to s3://bucket/prefix",
+        "pgstow backup service=shop --to s3://bucket/prefix -n sales -T sales.audit",
+        "pgstow backup service=shop --all-databases --to /mnt/backups/postgres",
+    ],
+)
 @with_dump_options
 def backup(
     conninfo: what.Source = "",

@@ -12,6 +12,7 @@ import typer
 
 from cli import backup_options as what
 from cli import display, options
+from cli.command import Commands
 from cli.dump_options import with_dump_options
 from cli.errors import ExitCode
 from cli.progress import show_progress
@@ -26,6 +27,16 @@ _STATEMENTS = 20  # the number to print; --json has them all
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
+app = Commands()
+
+
+@app.command(
+    "check",
+    examples=[
+        "pgstow check service=shop --to s3://bucket/prefix",
+        "pgstow check 'host=db1 user=backup dbname=shop' --to /mnt/backups/postgres",
+    ],
+)
 @with_dump_options
 def check(
     conninfo: what.Source = "",

@@ -39,19 +39,22 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the parameters, ``--help`` included, as the help shows them."""
-        return _without_python_types(super().get_params(ctx))
+        return _adjusted(super().get_params(ctx))
 
 
-class _Group(TyperGroup):
+class Group(TyperGroup):
+    """A group of commands."""
+
     def get_params(self, ctx: Any) -> list[Any]:
-        return _without_python_types(super().get_params(ctx))
+        """Return the parameters, as :meth:`Command.get_params` does."""
+        return _adjusted(super().get_params(ctx))
 
 
 class Commands(typer.Typer):
-    """A group of commands that parse their arguments as :class:`Command` does."""
+    """One command, or a group of commands. They parse their arguments as :class:`Command` does."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(cls=_Group, **options)
+        super().__init__(**{"cls": Group, "add_completion": False, **options})
 
     def command(self, name: str | None = None, *, examples: Sequence[str] = (), **options: Any) -> Callable[[Any], Any]:
         """Return a decorator that adds a command, as :meth:`typer.Typer.command` does. ``examples`` are command lines for its help."""
@@ -60,11 +63,12 @@ class Commands(typer.Typer):
         return super().command(name, **{"cls": Command, "epilog": epilog, **options})
 
 
-def _without_python_types(parameters: list[Any]) -> list[Any]:
+def _adjusted(parameters: list[Any]) -> list[Any]:
     """Return the parameters. Keep typer from showing ``<bool>`` for a flag, and ``<str>`` after the name of an argument."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
+            parameter.default = parameter.default or False  # typer imports pydantic to convert None
         if parameter.param_type_name == "argument":
             parameter.display_type_rich = _no_type
     return parameters

@@ -12,7 +12,7 @@ from cli.config_init import init
 from cli.errors import ExitCode
 from cli.job_check import examine_job
 
-app = Commands(help="Write or check pgstow.toml, or print its JSON Schema.", no_args_is_help=True)
+app = Commands(name="config", help="Write or check pgstow.toml, or print its JSON Schema.", no_args_is_help=True)
 app.command(
     "init",
     examples=[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 import typer
 
 from cli import options
+from cli.command import Commands
 from cli.errors import Stopped
 from cli.progress import show_progress
 from cli.restore_options import with_restore_options
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 _STANDARD_OUTPUT = 1  # the file descriptor
 
 
+app = Commands()
+
+
+@app.command(
+    "export",
+    examples=[
+        "pgstow export --from s3://bucket/prefix --database shop -f shop.sql",
+        "pgstow export --from s3://bucket/prefix --database shop | psql service=new",
+    ],
+)
 @with_restore_options
 def export(
     backup: options.BackupId = "latest",

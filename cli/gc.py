@@ -9,6 +9,7 @@ import typer
 
 from cli import display, options, tables
 from cli import retention_options as retention
+from cli.command import Commands
 from cli.errors import removing, result_of
 from cli.progress import show_progress
 from cli.tables import Column
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
     from pipeline.prune.gc import Leftover
 
 
+app = Commands()
+
+
+@app.command(
+    "gc",
+    examples=["pgstow gc --from s3://bucket/prefix --dry-run", "pgstow gc --from s3://bucket/prefix --grace 3d -y"],
+)
 def gc(
     *,
     from_: options.From,

@@ -10,6 +10,7 @@ from cli.progress import show_progress
 from pipeline.counting import counted
 
 app = Commands(
+    name="hold",
     help="Put legal holds on backups, so that nobody can delete them (S3 with Object Lock, Google Cloud Storage).",
     no_args_is_help=True,
 )

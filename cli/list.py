@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cli import display, options, tables
+from cli.command import Commands
 from cli.errors import ExitCode
 from cli.progress import show_progress
 from cli.tables import Column
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 _ODD = "pgstow gives no manifest this name"
 
 
+app = Commands()
+
+
+@app.command(
+    "list",
+    examples=["pgstow list --from s3://bucket/prefix", "pgstow list --from s3://bucket/prefix --database shop --json"],
+)
 def list_(
     *,
     from_: options.From,

@@ -1,115 +1,79 @@
-"""The command line: ``pgstow COMMAND``. A command imports the pipeline only when it runs, so that the help appears at once."""
+"""The command line: ``pgstow COMMAND``.
 
+pgstow imports a command only when it is called, and the command imports the pipeline only when it runs. So each command starts at once.
+"""
+
+import functools
+import importlib
 import locale
 import os
 import sys
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
-from cli import config, errors, schedule, stdio
-from cli.backup import backup
-from cli.check import check
-from cli.command import Commands
-from cli.export import export
-from cli.gc import gc
-from cli.hold import app as hold
-from cli.list import list_
-from cli.prune import prune
-from cli.restore import restore
-from cli.run import run
-from cli.show import show
-from cli.verify import verify
+from cli import errors, stdio
+from cli.command import Commands, Group
 
-_STORE = "s3://bucket/prefix"
 _BACK_UP = "Back up"
 _RESTORE = "Look, verify and restore"
 _REMOVE = "Remove and hold"
 _NIGHTLY = "Back up every night"
+_PANELS = {
+    "check": _BACK_UP,
+    "backup": _BACK_UP,
+    "list": _RESTORE,
+    "show": _RESTORE,
+    "verify": _RESTORE,
+    "restore": _RESTORE,
+    "export": _RESTORE,
+    "prune": _REMOVE,
+    "gc": _REMOVE,
+    "hold": _REMOVE,
+    "run": _NIGHTLY,
+    "config": _NIGHTLY,
+    "schedule": _NIGHTLY,
+}
+"""The commands, each with its title in the help. A command's module in cli/ has the same name, and the command as ``app``."""
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name. A look-up imports the command's module."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _import_command(name, panel=_PANELS[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PANELS)
+
+    def __len__(self) -> int:
+        return len(_PANELS)
+
+
+@functools.cache
+def _import_command(name: str, *, panel: str) -> Any:
+    command: Any = get_command(importlib.import_module(f"cli.{name}").app)
+    command.rich_help_panel = panel
+    return command
+
+
+class _Pgstow(Group):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"commands": _Commands()})
+
 
 app = Commands(
     name="pgstow",
+    cls=_Pgstow,
     help="Back up PostgreSQL databases to S3, Google Cloud Storage or a folder, and restore them.\n\n"
     "pgstow COMMAND --help explains a command, and ends with examples.",
     no_args_is_help=True,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command(
-    "check",
-    rich_help_panel=_BACK_UP,
-    examples=[
-        f"pgstow check service=shop --to {_STORE}",
-        "pgstow check 'host=db1 user=backup dbname=shop' --to /mnt/backups/postgres",
-    ],
-)(check)
-app.command(
-    "backup",
-    rich_help_panel=_BACK_UP,
-    examples=[
-        f"pgstow backup service=shop --to {_STORE}",
-        f"pgstow backup service=shop --to {_STORE} -n sales -T sales.audit",
-        "pgstow backup service=shop --all-databases --to /mnt/backups/postgres",
-    ],
-)(backup)
-app.command(
-    "list",
-    rich_help_panel=_RESTORE,
-    examples=[f"pgstow list --from {_STORE}", f"pgstow list --from {_STORE} --database shop --json"],
-)(list_)
-app.command(
-    "show",
-    rich_help_panel=_RESTORE,
-    examples=[
-        f"pgstow show latest --from {_STORE} --database shop",
-        f"pgstow show --from {_STORE} --database shop --toc",
-    ],
-)(show)
-app.command(
-    "verify",
-    rich_help_panel=_RESTORE,
-    examples=[
-        f"pgstow verify --from {_STORE} --database shop",
-        f"pgstow verify --from {_STORE} --latest-of-each --level restore",
-    ],
-)(verify)
-app.command(
-    "restore",
-    rich_help_panel=_RESTORE,
-    examples=[
-        f"pgstow restore --from {_STORE} --database shop --into shop_new -C",
-        f"pgstow restore --from {_STORE} --database shop --into shop -t orders",
-    ],
-)(restore)
-app.command(
-    "export",
-    rich_help_panel=_RESTORE,
-    examples=[
-        f"pgstow export --from {_STORE} --database shop -f shop.sql",
-        f"pgstow export --from {_STORE} --database shop | psql service=new",
-    ],
-)(export)
-app.command(
-    "prune",
-    rich_help_panel=_REMOVE,
-    examples=[
-        f"pgstow prune --from {_STORE} --keep-daily 14 --dry-run",
-        f"pgstow prune --from {_STORE} --keep-daily 14 --keep-monthly 12 -y",
-    ],
-)(prune)
-app.command(
-    "gc",
-    rich_help_panel=_REMOVE,
-    examples=[f"pgstow gc --from {_STORE} --dry-run", f"pgstow gc --from {_STORE} --grace 3d -y"],
-)(gc)
-app.add_typer(hold, name="hold", rich_help_panel=_REMOVE)
-app.command(
-    "run",
-    rich_help_panel=_NIGHTLY,
-    examples=["pgstow run", "pgstow run shop --destination nas --jobs 2"],
-)(run)
-app.add_typer(config.app, name="config", rich_help_panel=_NIGHTLY)
-app.add_typer(schedule.app, name="schedule", rich_help_panel=_NIGHTLY)
 
 
 def _print_version(wanted: bool) -> None:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -30,6 +30,14 @@ def parse_rate(text: str | int) -> int:
     if (rate := parse_size(text)) == 0:
         raise typer.BadParameter("a rate of 0 would move nothing; leave the option out for no limit")
     return rate
+
+
+def parse_split_tables(text: str | int) -> config.SplitTables:
+    """Return ``auto``, ``never`` or a number of bytes. Raise typer.BadParameter for any other text."""
+    try:
+        return config.parse_split_tables(str(text))
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
 
 
 def parse_moment(text: str) -> datetime:
@@ -70,6 +78,11 @@ STORE = "The store"
 LIMITS = "Resources"
 WHAT = "Selection"
 SERVER = "A whole server"
+SERVER_SETTINGS = (
+    "Keep the server's own synchronous_commit, maintenance_work_mem and max_parallel_maintenance_workers. Default: values that make a restore "
+    "faster, and one last transaction that makes all restored data durable"
+)
+"""The help of ``--server-settings``, which several commands have."""
 
 To: TypeAlias = Annotated[
     str,
@@ -155,6 +168,17 @@ Jobs: TypeAlias = Annotated[
         min=1,
         max=config.MOST_AT_ONCE,
         help="The number of parallel jobs. Default: the number of processors, at most 4",
+        rich_help_panel=LIMITS,
+    ),
+]
+SplitTables: TypeAlias = Annotated[
+    Any,
+    typer.Option(
+        "--split-tables",
+        metavar="auto|never|SIZE",
+        parser=parse_split_tables,
+        help="Load a large table by all jobs at the same time. auto: if the jobs would otherwise end at different times. "
+        "SIZE: every table of at least this size, uncompressed. See docs/restoring.md",
         rich_help_panel=LIMITS,
     ),
 ]
@@ -306,8 +330,8 @@ def open_stores(
     ]
 
 
-def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":
-    """Return the limits. ``memory`` is in bytes; ``more`` may have ``spool`` and ``object_size``. Raise InvalidRequest."""
+def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: Any) -> "Limits":
+    """Return the limits. ``memory`` is in bytes; ``more`` may have other fields of Limits. Raise InvalidRequest."""
     from pipeline.config import Limits, default_jobs
 
     return Limits(jobs=jobs or default_jobs(), transfers=transfers, memory=memory, spool_parent=spool_dir, **more)

@@ -9,6 +9,7 @@ import typer
 
 from cli import display, options, tables
 from cli import retention_options as retention
+from cli.command import Commands
 from cli.errors import ExitCode, removing, result_of
 from cli.progress import show_progress
 from cli.tables import Column
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
 KEEP = "What to keep, for each database and kind of backup"
 
 
+app = Commands()
+
+
+@app.command(
+    "prune",
+    examples=[
+        "pgstow prune --from s3://bucket/prefix --keep-daily 14 --dry-run",
+        "pgstow prune --from s3://bucket/prefix --keep-daily 14 --keep-monthly 12 -y",
+    ],
+)
 def prune(
     *,
     from_: options.From,

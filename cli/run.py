@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from cli import display, logs, options, run_options
+from cli.command import Commands
 from cli.errors import ExitCode, Stopped, exit_code_of, result_of
 from cli.tables import Column, print_table
 from pipeline import config as pipeline_config
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
 OVER = "Instead of the settings in pgstow.toml"
 
 
+app = Commands()
+
+
+@app.command(
+    "run",
+    examples=["pgstow run", "pgstow run shop --destination nas --jobs 2"],
+)
 def run(
     context: typer.Context,
     names: Annotated[

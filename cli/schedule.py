@@ -13,7 +13,9 @@ from cli.command import Commands, is_utf8
 if TYPE_CHECKING:
     from pipeline.nightly.schedule import Schedule
 
-app = Commands(help="Print a timer that starts pgstow run, for systemd, cron or Kubernetes.", no_args_is_help=True)
+app = Commands(
+    name="schedule", help="Print a timer that starts pgstow run, for systemd, cron or Kubernetes.", no_args_is_help=True
+)
 
 
 def _parse_time(text: str | tuple[int, int]) -> tuple[int, int]:

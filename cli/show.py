@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import display, options
+from cli.command import Commands
 from cli.progress import show_progress
 from cli.tables import Column, print_table
 from pipeline.counting import counted
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
 _TABLES_SHOWN = 20
 
 
+app = Commands()
+
+
+@app.command(
+    "show",
+    examples=[
+        "pgstow show latest --from s3://bucket/prefix --database shop",
+        "pgstow show --from s3://bucket/prefix --database shop --toc",
+    ],
+)
 def show(
     backup: options.BackupId = "latest",
     *,

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal, TypeAlias, cast
 
 from pipeline.errors import InvalidRequest
 
@@ -19,6 +20,9 @@ LONGEST_PATIENCE = 7 * 86400
 LONGEST_TIMEOUT = 2**31 // 1000
 """Seconds. PostgreSQL counts timeouts in milliseconds, in 32 bits."""
 MOST_RETRIES = 1000
+SplitTables: TypeAlias = int | Literal["auto", "never"]
+"""Which tables all jobs of a restore load together: tables of at least this number of bytes, no tables, or the tables where this makes the
+restore shorter."""
 _LONGEST_EXCERPT = 60
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
@@ -48,6 +52,19 @@ def parse_duration(text: str) -> timedelta:
     return duration
 
 
+def parse_split_tables(text: str) -> SplitTables:
+    """Return ``auto``, ``never`` or a number of bytes. Raises ValueError for any other text, and for a size of 0."""
+    if text in ("auto", "never"):
+        return cast("SplitTables", text)
+    try:
+        size = parse_size(text)
+    except ValueError:
+        size = 0
+    if not size:
+        raise ValueError(f"{_excerpt(text)} is not auto, never or a size such as 1GiB")
+    return size
+
+
 def _excerpt(text: str) -> str:
     return repr(text if len(text) <= _LONGEST_EXCERPT else f"{text[:_LONGEST_EXCERPT]}…")
 
@@ -72,6 +89,8 @@ class Limits:
 
     jobs: int = field(default_factory=default_jobs)
     """Parallel jobs of pg_dump or pg_restore. Each job has one connection to the server. The leader has one more."""
+    split_tables: SplitTables = "auto"
+    """Which tables all jobs of a restore load together."""
     transfers: int = 4
     """The most objects that are sent to or read from the store at once."""
     memory: int = 192 * MIB

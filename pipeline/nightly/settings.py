@@ -27,6 +27,7 @@ from pipeline.nightly.fields import (
     Recipient,
     Seconds,
     Size,
+    SplitTables,
     check_textfile,
     read_conninfo,
     read_duration,
@@ -66,6 +67,10 @@ class Options(Settings):
     jobs: Count | None = Field(
         default=None,
         description="Parallel jobs of pg_dump; only the format directory allows more than one; default: the number of processors, four at most",
+    )
+    split_tables: SplitTables | None = Field(
+        default=None,
+        description='With verify = "restore", the tables that all jobs load together: auto, never, or a size; default: auto',
     )
     level: Annotated[int, Field(ge=1, le=19)] | None = Field(
         default=None, description="zstd's compression level; default: 3"

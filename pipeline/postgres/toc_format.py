@@ -88,7 +88,7 @@ def select(
     dependency of a table's data is its table. Dependencies on entries that aren't selected stay: pg_restore takes them for done.
     """
     reader = TocReader(data)
-    parts = [data[: reader.end_of_head], _number(len(entries))]
+    parts = [data[: reader.end_of_head], number(len(entries))]
     for entry in entries:
         others = [_string(str(other).encode()) for other in more.get(entry.dump_id, ())]
         middle = reader.raw_entry(entry.start).end_of_dependencies if others else entry.end
@@ -143,7 +143,7 @@ class TocReader:
         """The offset of the head's next byte."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
-        major, minor, _revision, int_size, self._offset_size, self._format = self._take(6)
+        major, minor, _revision, int_size, self.offset_size, self._format = self._take(6)
         version = (major, minor)
         if not OLDEST <= version <= NEWEST:
             raise DumpFailed(
@@ -243,7 +243,7 @@ class TocReader:
             end_of_dependencies, filename = at, None
             at += width
             if self._format == _CUSTOM:
-                at += 1 + self._offset_size  # the offset of the data, if known
+                at += 1 + self.offset_size  # the offset of the data, if known
             else:
                 negative, size = unpack(data, at)
                 at += width
@@ -305,10 +305,11 @@ class TocReader:
         return None if size < 0 else self._take(size)
 
 
-def _number(value: int) -> bytes:
+def number(value: int) -> bytes:
+    """Return a number as ``WriteInt`` writes it."""
     return _NUMBER.pack(value < 0, abs(value))
 
 
 def _string(value: bytes) -> bytes:
     """Return a string as ``WriteStr`` writes it."""
-    return _number(len(value)) + value
+    return number(len(value)) + value

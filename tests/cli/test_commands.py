@@ -26,9 +26,11 @@ from support.pgstow import (
 )
 from support.postgres_fixtures import Database, DatabaseMaker
 from support.stored_sample import StoredSample
+from typer.main import get_command
 
 from cli import display, errors, options, retention_options
 from cli.logs import logging
+from cli.main import app
 from pipeline import errors as pipeline_errors
 from pipeline.catalog.manifest import Manifest
 from pipeline.prune.deletion import Deleted
@@ -40,15 +42,28 @@ HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "ten
 
 @pytest.mark.parametrize("arguments", [["--help"], ["backup", "--help"], ["restore", "-h"], ["--version"]])
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
-    """typer itself imports pydantic to parse the options of a command."""
-    heavy = HEAVY if arguments[0].startswith("-") else [name for name in HEAVY if name != "pydantic"]
+    assert not _imported(*arguments) & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"), [(["--version"], None), (["backup", "--help"], "backup"), (["list", "-h"], "list")]
+)
+def test_a_command_starts_without_the_others(arguments: list[str], command: str | None) -> None:
+    others = {f"cli.{name}" for name in get_command(app).commands} - {f"cli.{command}"}
+    assert not _imported(*arguments) & others
+
+
+def _imported(*arguments: str) -> set[str]:
+    """Return the names of the modules that a process of ``pgstow`` has imported at its end."""
     program = (
         f"import sys; sys.argv[1:] = {arguments!r}\nfrom cli.main import main\ntry:\n    main()\nfinally:\n"
-        f"    print('imported', [name for name in {heavy!r} if name in sys.modules])"
+        "    print('imported', *sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done
-    assert done.stdout.splitlines()[-1] == "imported []"
+    word, *modules = done.stdout.splitlines()[-1].split()
+    assert word == "imported"
+    return set(modules)
 
 
 @pytest.mark.parametrize("command", ["backup", "restore", "list", "show", "verify", "check"])

@@ -17,7 +17,9 @@ from support.postgres_fixtures import Database
 from pipeline.backup.request import BackupRequest
 from pipeline.check.finding import Severity
 from pipeline.check.server import examine_server
+from pipeline.errors import ConnectionFailed
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.fast_sessions import fast_sessions
 from pipeline.postgres.pooler import shares_sessions
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -106,3 +108,11 @@ def test_pg_dump_gets_no_settings_through_a_pooler(
         made = run_pgstow("backup", conninfo, "--to", tmp_path / "store", "--create-store", "--bin-dir", pg_dump.parent)
         assert made.exit_code == 0, made.stderr
         assert ("jit=off" in calls.read_text()) == direct
+
+
+def test_a_restore_through_a_pooler_that_refuses_settings_keeps_the_servers(pooled: Callable[..., str]) -> None:
+    target = Conninfo.parse(pooled("session"))
+    with pytest.raises(ConnectionFailed, match="unsupported startup parameter"):
+        Server(target.with_setting("synchronous_commit", "off"))
+    with Server(target) as server, fast_sessions(target, server, jobs=4) as session:
+        assert session == target

@@ -1,12 +1,13 @@
+import hashlib
 import os
 import re
 import subprocess
-import tarfile
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from support.pgstow import PATIENCE, wait_until
@@ -15,6 +16,7 @@ from support.stored_sample import StoredSample
 
 from demo import compare
 from pipeline.archive.reader import Archive, open_archive
+from pipeline.catalog.manifest import TOC_NAME, File
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
@@ -32,6 +34,7 @@ class Feeding:
     """A feed of a single stream, and its source."""
 
     archive: Archive
+    stream: Stream
     reader: ObjectReader
     feed: Feed
     workers: Workers
@@ -47,12 +50,12 @@ class Feeding:
 def feeding(
     stored: StoredSample, workers: Workers, store: StorageBackend | None = None, table: str | None = None
 ) -> Feeding:
-    """Feed the whole sample as a tar archive, or the file of one table as it is."""
+    """Feed the whole sample as an archive, or the file of one table as it is."""
     limits = Limits(transfers=2)
     archive = open_archive(stored.store, stored.manifest, workers, limits)
     stream = Stream((stored.table(table),)) if table else whole(archive, None, RestoreOptions())
     reader = ObjectReader(store or stored.store, stored.manifest.objects, stream.files, workers, limits)
-    return Feeding(archive, reader, Feed([stream], reader, workers), workers)
+    return Feeding(archive, stream, reader, Feed([stream], reader, workers), workers)
 
 
 @pytest.fixture
@@ -67,44 +70,63 @@ def feeder_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("feed-")]
 
 
-def fed_sizes(archive: Archive) -> dict[str, int]:
-    """Return the size of each file in the stream. pg_restore needs only the name of the list of large objects."""
-    return {file.path: 0 if file.kind == "large_object_toc" else file.size for file in archive.files.values()}
+def data_files(archive: Archive) -> dict[str, File]:
+    """Return the files in the stream by path. pg_restore needs neither lists of large objects nor another table of contents."""
+    return {path: file for path, file in archive.files.items() if path not in {TOC_NAME, *archive.lists}}
+
+
+def read_blocks(stream: BinaryIO) -> Iterator[tuple[int, int | None, bytes]]:
+    """Yield the dump ID, the large object's OID and the content of everything that follows the table of contents (pg_backup_custom.c)."""
+
+    def number() -> int:
+        sign, *digits = stream.read(5)
+        return int.from_bytes(digits, "little") * (-1 if sign else 1)
+
+    def content() -> bytes:
+        return b"".join(stream.read(size) for size in iter(number, 0))
+
+    while kind := stream.read(1):
+        dump_id = number()
+        if kind == b"\1":
+            yield dump_id, None, content()
+        else:
+            assert kind == b"\3"
+            for oid in iter(number, 0):
+                yield dump_id, oid % 2**32, content()
 
 
 def test_stock_pg_restore_restores_what_was_dumped(
     fed: Feeding, empty_target: Database, postgres: ThrowawayCluster, stored_sample: StoredSample
 ) -> None:
-    command = [postgres.bin_dir / "pg_restore", "--exit-on-error", "--format=tar", "-d", empty_target.conninfo]
+    command = [postgres.bin_dir / "pg_restore", "--exit-on-error", "--format=custom", "-d", empty_target.conninfo]
     with fed.feed.pipe(0) as (path, inherit):
         process = subprocess.Popen([*command, path], pass_fds=inherit)
     assert process.wait(PATIENCE) == 0
     fed.collect_until_fed()
     assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
-    assert fed.feed.fed == sum(size for path, size in fed_sizes(fed.archive).items() if path != "toc.dat")
+    assert fed.feed.fed == sum(file.size for file in data_files(fed.archive).values())
 
 
-def test_the_stream_is_a_tar_archive_with_the_files_that_were_dumped(fed: Feeding, tmp_path: Path) -> None:
-    folder = tmp_path / "unpacked"
-    folder.mkdir()
-    with fed.feed.pipe(0) as (_, [descriptor]):
-        subprocess.run(["tar", "--extract", "--file=-"], stdin=descriptor, cwd=folder, check=True)
+def test_the_stream_has_the_files_that_were_dumped(fed: Feeding) -> None:
+    toc = fed.stream.toc or b""
+    with fed.feed.pipe(0) as (_, [descriptor]), os.fdopen(os.dup(descriptor), "rb") as stream:
+        assert stream.read(len(toc)) == toc
+        found = list(read_blocks(stream))
     fed.collect_until_fed()
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert sizes == fed_sizes(fed.archive)
+    by_id = {entry.dump_id: entry.filename for entry in fed.archive.toc.data_entries}
+    names = [by_id[dump_id] if oid is None else f"blob_{oid}.dat" for dump_id, oid, _ in found]
+    files = data_files(fed.archive)
+    assert sorted(names) == sorted(files)
+    for name, (_, _, content) in zip(names, found, strict=True):
+        assert hashlib.sha256(content).hexdigest() == files[name].checksum
 
 
 def test_no_object_is_fetched_twice(fed: Feeding) -> None:
-    with (
-        fed.feed.pipe(0) as (_, [descriptor]),
-        os.fdopen(os.dup(descriptor), "rb") as stream,
-        tarfile.open(fileobj=stream, mode="r|") as archive,
-    ):
-        assert len(list(archive)) == len(fed.archive.files)
+    with fed.feed.pipe(0) as (_, [descriptor]), os.fdopen(os.dup(descriptor), "rb") as stream:
+        while stream.read(1024 * 1024):
+            pass
     fed.collect_until_fed()
-    needed = {
-        segment.object for file in fed.archive.files.values() if file.path != "toc.dat" for segment in file.segments
-    }
+    needed = {segment.object for file in data_files(fed.archive).values() for segment in file.segments}
     assert fed.reader.fetched == sum(fed.archive.manifest.objects[index].size for index in needed)
 
 
