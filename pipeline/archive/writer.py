@@ -1,9 +1,8 @@
 """Hashes, compresses and packs pieces of an archive's files, and uploads them as objects to the stores, in bounded memory."""
 
 import hashlib
-import marshal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -94,8 +93,7 @@ class ArchiveWriter:
         self._untried = set(destinations.open) if self._levels.highest > compressor.level else set()
         """For the level auto: the destinations to which no upload has ended."""
         self._passing: dict[str, _Passing] = {}
-        self._done: list[bytes] = []
-        """The completed files, in a form that takes less memory than an ArchivedFile. A dump may have a million files."""
+        self._completed: list[ArchivedFile] = []
         self._on_their_way: dict[int, _OnItsWay] = {}
         self._raw = self._waiting = self._sending = 0
         self.read = self.done = self.stored = 0
@@ -150,10 +148,15 @@ class ArchiveWriter:
         """Notify of the progress. ``to_come`` is the number of bytes still expected, and ``current`` names the tables in progress."""
         self._notify(Progress(self.done, self.read + to_come, self.stored, tuple(current)))
 
-    def finish(self) -> Iterator[ArchivedFile]:
-        """Wait until each destination has all objects, or is dropped. Return the files in the order in which they were completed.
+    def completed(self) -> Sequence[ArchivedFile]:
+        """Return the files that were completed since the last call, in the order of their completion."""
+        files, self._completed = self._completed, []
+        return files
 
-        The writer forgets each file that the iterator returns. Call :meth:`write` no more. Raises StorageError if all destinations fail.
+    def finish(self) -> Sequence[ArchivedFile]:
+        """Wait until each destination has all objects, or is dropped. Return the files as :meth:`completed` does.
+
+        Call :meth:`write` no more. Raises StorageError if all destinations fail.
         """
         while self._compressing.pending:
             self._collect()
@@ -161,14 +164,7 @@ class ArchiveWriter:
             self._send(draft)
         while self._sends:
             self._collect()
-        return self._forget_files()
-
-    def _forget_files(self) -> Iterator[ArchivedFile]:
-        self._done.reverse()
-        while self._done:
-            path, size, lines, tail, checksum, parts = marshal.loads(self._done.pop())  # noqa: S302 - from this process
-            segments = [Segment(object=number, offset=at, length=length, size=out) for number, at, length, out in parts]
-            yield ArchivedFile(path, size, lines, tail, checksum.hex(), segments)
+        return self.completed()
 
     def _collect(self) -> None:
         self._workers.collect(timeout=_TICK)
@@ -206,11 +202,9 @@ class ArchiveWriter:
 
     def _complete(self, file: ArchivedFile) -> None:
         """Take the end of a file, after all of its frames."""
-        segments, drafts = self._packer.finish(file.path, end_pack=file.path == TOC_NAME)
+        file.segments, drafts = self._packer.finish(file.path, end_pack=file.path == TOC_NAME)
         self._send_all(drafts)
-        parts = [(segment.object, segment.offset, segment.length, segment.size) for segment in segments]
-        record = (file.path, file.size, file.lines, file.tail, bytes.fromhex(file.checksum), parts)
-        self._done.append(marshal.dumps(record))
+        self._completed.append(file)
 
     def _send_all(self, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
