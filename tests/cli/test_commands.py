@@ -37,7 +37,7 @@ from pipeline.prune.deletion import Deleted
 from storage_backends import errors as storage_errors
 
 EXIT_CODES = Path(__file__).parents[2] / "docs" / "exit-codes.md"
-HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
+HEAVY = ("botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["backup", "--help"], ["restore", "-h"], ["--version"]])
@@ -51,6 +51,11 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_a_command_starts_without_the_others(arguments: list[str], command: str | None) -> None:
     others = {f"cli.{name}" for name in get_command(app).commands} - {f"cli.{command}"}
     assert not _imported(*arguments) & others
+
+
+def test_a_list_needs_no_server_and_no_sdk(stored_sample: StoredSample) -> None:
+    modules = _imported("list", "--from", str(stored_sample.folder))
+    assert set(HEAVY) & modules == {"pydantic", "tenacity"}
 
 
 def _imported(*arguments: str) -> set[str]:
