@@ -12,6 +12,7 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.events import Notify, Progress
 from pipeline.stages.compress import Compressed, Compressor
+from pipeline.stages.digest import OrderedDigest
 from pipeline.stages.level import LevelChooser, Uploads
 from pipeline.stages.pack import Draft, Packer
 from pipeline.stages.spool import Piece
@@ -43,7 +44,7 @@ class ArchivedFile:
 @dataclass(slots=True)
 class _Passing:
     file: ArchivedFile
-    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    digest: OrderedDigest = field(default_factory=OrderedDigest)
     frames: dict[int, tuple[bytes, int, bool]] = field(default_factory=dict)
     """Frames that are ready before an earlier frame, by index: the frame, its uncompressed size in bytes, and True if it is the last."""
     next_frame: int = 0
@@ -131,18 +132,13 @@ class ArchiveWriter:
         if passing is None:
             passing = self._passing[piece.name] = _Passing(ArchivedFile(piece.name))
         file = passing.file
-        passing.digest.update(data)
         file.size += size
-        file.lines += data.count(b"\n")
         file.tail = (file.tail + data[-_TAIL:])[-_TAIL:]
-        if piece.last:
-            file.checksum = passing.digest.hexdigest()
         self._raw += size
         level = self._choose_level(size)
         self._levels.begin(size, level)
-        self._compressing.submit(
-            partial(self._compressor.compress, piece.data, level), partial(self._take_frame, piece, level)
-        )
+        work = partial(_hash_and_compress, passing.digest, self._compressor, piece, level)
+        self._compressing.submit(work, partial(self._take_frame, piece, level))
 
     def report(self, to_come: int = 0, current: Sequence[str] = ()) -> None:
         """Notify of the progress. ``to_come`` is the number of bytes still expected, and ``current`` names the tables in progress."""
@@ -197,6 +193,7 @@ class ArchiveWriter:
         path = passing.file.path
         self._send_all(self._packer.add(path, frame, size))
         if last:
+            passing.file.checksum, passing.file.lines = passing.digest.hexdigest(), passing.digest.lines
             self._complete(passing.file)
             del self._passing[path]
 
@@ -234,6 +231,12 @@ class ArchiveWriter:
             destination.objects[number] = result
         elif result is not None and destination.outcome is None:
             self._destinations.drop(destination, result)
+
+
+def _hash_and_compress(digest: OrderedDigest, compressor: Compressor, piece: Piece, level: int) -> Compressed:
+    """Add the piece to its file's checksum. Return the piece's frame."""
+    digest.add(piece.index, piece.data)
+    return compressor.compress(piece.data, level)
 
 
 def _upload(destination: Destination, key: str, body: bytearray) -> StoredObject | StorageError | None:
