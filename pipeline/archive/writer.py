@@ -2,6 +2,7 @@
 
 import hashlib
 import marshal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,13 +12,16 @@ from pipeline.catalog.manifest import TOC_NAME, Segment, StoredObject
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.events import Notify, Progress
-from pipeline.stages.compress import Compressor
+from pipeline.stages.compress import Compressed, Compressor
+from pipeline.stages.level import LevelChooser, Uploads
 from pipeline.stages.pack import Draft, Packer
 from pipeline.stages.spool import Piece
 from pipeline.stages.upload import upload
 from storage_backends import StorageError
 
 _TICK = 0.2  # seconds
+_FIRST_OBJECTS = 3
+"""The number of objects that keep a link busy while the writer waits for the first of them, to find out how fast the link is."""
 _TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
 
 
@@ -83,8 +87,12 @@ class ArchiveWriter:
         self._longest_queue = 2 * threads * limits.piece_size
         self._compressor = compressor
         self._packer = Packer(compressor, limits.object_size)
+        self._levels = LevelChooser(compressor.threads(threads))
         self._compressing = workers.pool(threads, "compress")
         self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
+        self._uploads = {place: Uploads(limits.transfers) for place in destinations.open}
+        self._untried = set(destinations.open) if self._levels.highest > compressor.level else set()
+        """For the level auto: the destinations to which no upload has ended."""
         self._passing: dict[str, _Passing] = {}
         self._done: list[bytes] = []
         """The completed files, in a form that takes less memory than an ArchivedFile. A dump may have a million files."""
@@ -98,7 +106,13 @@ class ArchiveWriter:
         """True if the writer can take a piece of ``size`` bytes now. If not, call ``workers.collect``, then ask again."""
         queue_is_long = self._raw > self._longest_queue
         in_flight = 2 * self._raw + self._waiting + self._packer.held + self._sending
-        if not queue_is_long and in_flight + 2 * size <= self._memory:
+        if (
+            self._untried
+            and len(self._on_their_way) >= _FIRST_OBJECTS
+            and self._choose_level(size) < self._levels.highest
+        ):
+            return False  # a higher level may be right
+        if not queue_is_long and in_flight + 2 * size <= self._memory - self._compressor.held:
             return True
         idle = not self._compressing.pending and not self._sends
         if idle and (draft := self._packer.cut_largest()):
@@ -126,7 +140,11 @@ class ArchiveWriter:
         if piece.last:
             file.checksum = passing.digest.hexdigest()
         self._raw += size
-        self._compressing.submit(partial(self._compressor.frame, piece.data), partial(self._take_frame, piece))
+        level = self._choose_level(size)
+        self._levels.begin(size, level)
+        self._compressing.submit(
+            partial(self._compressor.compress, piece.data, level), partial(self._take_frame, piece, level)
+        )
 
     def report(self, to_come: int = 0, current: Sequence[str] = ()) -> None:
         """Notify of the progress. ``to_come`` is the number of bytes still expected, and ``current`` names the tables in progress."""
@@ -161,8 +179,15 @@ class ArchiveWriter:
         """True if an open destination is still being sent an object. Dropped destinations don't count."""
         return any(self._uploading[destination].pending for destination in self._destinations.open)
 
-    def _take_frame(self, piece: Piece, frame: bytes) -> None:
-        size = len(piece.data)
+    def _choose_level(self, size: int) -> int:
+        now = time.monotonic()
+        # The backup waits for the slowest store.
+        seconds_left = max(self._uploads[destination].seconds_left(now) for destination in self._destinations.open)
+        return self._levels.choose(size, object_size=self._packer.full_size, seconds_left=seconds_left)
+
+    def _take_frame(self, piece: Piece, level: int, done: Compressed) -> None:
+        size, frame = len(piece.data), done.frame
+        self._levels.end(size, level, done)
         self._raw -= size
         self._waiting += len(frame)
         passing = self._passing[piece.name]
@@ -196,11 +221,14 @@ class ArchiveWriter:
         self._sending += len(draft.body)
         self._on_their_way[draft.number] = _OnItsWay(draft, len(destinations))
         for destination in destinations:
+            self._uploads[destination].add(draft.number, len(draft.body), time.monotonic())
             self._uploading[destination].submit(
                 partial(_upload, destination, key, draft.body), partial(self._sent, draft.number, destination)
             )
 
     def _sent(self, number: int, destination: Destination, result: StoredObject | StorageError | None) -> None:
+        self._uploads[destination].end(number, time.monotonic())
+        self._untried.discard(destination)
         on_its_way = self._on_their_way[number]
         on_its_way.copies -= 1
         if not on_its_way.copies:

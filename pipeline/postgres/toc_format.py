@@ -42,7 +42,8 @@ _FIELDS = {
     "owner": OLDEST,
     "with_oids": OLDEST,
 }
-"""The fields of an entry before its dependencies, in their order in the file, and the oldest version that has each field."""
+"""The fields of an entry before its dependencies, in their order in the file, and the oldest version that has each field. The dump ID is
+the first field of each version."""
 _NUMBERS = frozenset({"dump_id", "has_dumper", "section", "relation_kind"})
 """The fields that are numbers. The other fields are strings."""
 _KEPT = (
@@ -81,19 +82,29 @@ def read_toc(data: bytes) -> Toc:
 
 
 def select(
-    data: bytes, entries: Collection[TocEntry], more: Mapping[int, Iterable[int]] = MappingProxyType({})
+    data: bytes,
+    entries: Collection[TocEntry],
+    more: Mapping[int, Iterable[int]] = MappingProxyType({}),
+    ids: Mapping[int, int] = MappingProxyType({}),
 ) -> bytes:
     """Return a table of contents that has only these ``entries`` of the table of contents ``data``, in this order.
 
     ``more`` has further dependencies of an entry, by the entry's dump ID. They come last in each entry, since the first
-    dependency of a table's data is its table. Dependencies on entries that aren't selected stay: pg_restore takes them for done.
+    dependency of a table's data is its table. ``ids`` has the new dump IDs of entries, by their dump IDs in ``data``. Dependencies on
+    entries that aren't selected stay: pg_restore takes them for done.
     """
     reader = TocReader(data)
     parts = [data[: reader.end_of_head], number(len(entries))]
     for entry in entries:
-        others = [_string(str(other).encode()) for other in more.get(entry.dump_id, ())]
-        middle = reader.raw_entry(entry.start).end_of_dependencies if others else entry.end
-        parts += [data[entry.start : middle], *others, data[middle : entry.end]]
+        others = tuple(more.get(entry.dump_id, ()))
+        if not others and ids.keys().isdisjoint((entry.dump_id, *entry.dependencies)):
+            parts.append(data[entry.start : entry.end])
+            continue
+        after = reader.raw_entry(entry.start).end_of_dependencies
+        before = after - len(_dependencies(entry.dependencies))
+        needed = [ids.get(other, other) for other in (*entry.dependencies, *others)]
+        parts += [number(ids.get(entry.dump_id, entry.dump_id)), data[entry.start + _NUMBER.size : before]]
+        parts += [_dependencies(needed), data[after : entry.end]]
     return b"".join(parts)
 
 
@@ -313,3 +324,7 @@ def number(value: int) -> bytes:
 def _string(value: bytes) -> bytes:
     """Return a string as ``WriteStr`` writes it."""
     return number(len(value)) + value
+
+
+def _dependencies(dump_ids: Iterable[int]) -> bytes:
+    return b"".join(_string(str(dump_id).encode()) for dump_id in dump_ids)

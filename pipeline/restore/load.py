@@ -101,6 +101,7 @@ def _load_directory(
                             inherit=inherit,
                         )
                     )
+            del step, run  # a folder's table of contents is large, and no longer needed in memory
             supervise(programs, feed, watch, done=done)
             errors += [error for program in programs for error in program.ignored_errors()]
             done += feed.fed

@@ -105,9 +105,34 @@ def plan_steps(
             for entries in ([*own, *shares.split] for own in shares.own)
         ]
     if last:
-        contents = [*_setup(archive.toc, last), *_locked(archive.toc, last), *last]
-        toc = select(archive.toc_data, contents, turns_in_partition_trees(archive.toc))
-        yield [Run(later, Stream((), toc), jobs, _ids(last))]
+        yield [_last_run(archive, last, later, jobs)]
+
+
+def _last_run(archive: Archive, entries: Sequence[TocEntry], options: RestoreOptions, jobs: int) -> Run:
+    """Return the parallel run that restores the ``entries`` after the data."""
+    contents = [*_setup(archive.toc, entries), *_locked(archive.toc, entries), *entries]
+    ids = _largest_first(archive, entries)
+    toc = select(archive.toc_data, contents, turns_in_partition_trees(archive.toc), ids)
+    return Run(options, Stream((), toc), jobs, [ids[dump_id] for dump_id in _ids(entries)])
+
+
+def _largest_first(archive: Archive, entries: Sequence[TocEntry]) -> dict[int, int]:
+    """Return new dump IDs of the entries, by their dump IDs: the more data an entry's table has, the lower.
+
+    Of the entries that may begin, pg_restore takes the one with the lowest dump ID, if it knows no table's size
+    (``TocEntrySizeCompareQsort`` in pg_backup_archiver.c). It learns the sizes only from the files of tables that it restores.
+    """
+    sizes = {
+        entry.dependencies[0]: archive.files[entry.filename].size
+        for entry in archive.toc.data_entries
+        if entry.description == "TABLE DATA" and entry.dependencies
+    }
+
+    def size(entry: TocEntry) -> int:
+        return max((sizes.get(dump_id, 0) for dump_id in entry.dependencies), default=0)
+
+    ordered = sorted(entries, key=lambda entry: (-size(entry), entry.dump_id))
+    return dict(zip(_ids(ordered), sorted(_ids(entries)), strict=True))
 
 
 def _in_order(archive: Archive, chosen: Collection[int] | None) -> list[TocEntry]:

@@ -1,5 +1,7 @@
+import time
 from datetime import timedelta
 
+from support.counting_store import CountingStore
 from support.manifest_store import NOON, ManifestStore
 
 from pipeline.catalog.find import BackupSelector, find_backup
@@ -33,3 +35,24 @@ def test_the_catalog_has_what_the_manifests_say(manifest_store: ManifestStore) -
     [entry] = read_catalog(manifest_store.store, [ListedManifest(ref, LATER, 1)], LATER)
     assert entry.manifest == find_backup(manifest_store.store, BackupSelector()).summary
     assert entry.problem is None
+
+
+def test_a_large_manifest_is_fetched_alone(manifest_store: ManifestStore) -> None:
+    refs = [manifest_store.add("c", "d", day * 24) for day in range(6)]
+    listed = [ListedManifest(ref, LATER, size) for ref, size in zip(refs, (1, 2**20, 2**30, 2**30, 1, 1), strict=True)]
+    large = {one.ref.manifest_key for one in listed if one.size == 2**30}
+    fetching, beside = set[str](), set[str]()
+
+    class Slow(CountingStore):
+        def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
+            fetching.add(key)
+            time.sleep(0.01)
+            if key in large:
+                beside.update(fetching - {key})
+            fetching.discard(key)
+            return super().get(key, offset=offset, length=length, at_most=at_most)
+
+    entries = read_catalog(Slow(manifest_store.store), listed, LATER)
+    assert [entry.ref for entry in entries] == refs
+    assert all(entry.manifest for entry in entries)
+    assert not beside

@@ -94,6 +94,32 @@ def test_jobs_that_lock_the_same_table_know_it(archive: Archive) -> None:
     assert needed <= there
 
 
+def test_indexes_of_the_largest_tables_come_first(archive: Archive) -> None:
+    """Of the entries that may begin, pg_restore takes the one with the lowest dump ID."""
+    *_, [last] = plan_steps(archive, None, RestoreOptions(), jobs=4)
+    sizes = {e.dependencies[0]: archive.files[e.filename].size for e in archive.toc.data_entries if e.dependencies}
+    indexes = sorted((e for e in restored(last) if e.description == "INDEX"), key=lambda entry: entry.dump_id)
+    tables = [sizes[e.dependencies[0]] for e in indexes if e.dependencies[0] in sizes]
+    assert tables == sorted(tables, reverse=True)
+    assert len(set(tables)) > 2
+
+
+def test_the_dump_ids_of_the_last_run_change_together(archive: Archive) -> None:
+    """Each entry needs the same entries as before, under their new dump IDs."""
+    *_, [last] = plan_steps(archive, None, RestoreOptions(), jobs=4)
+    before = {(e.description, e.namespace, e.tag, e.oid): e for e in archive.toc.entries}
+    names = {e.dump_id: name for name, e in before.items()}
+    came = {e.dump_id: (e.description, e.namespace, e.tag, e.oid) for e in read_toc(last.stream.toc or b"").entries}
+    moved = 0
+    for entry in read_toc(last.stream.toc or b"").entries:
+        old = before[came[entry.dump_id]]
+        needed = [came[other] if other in came else names.get(other) for other in entry.dependencies]
+        assert needed[: len(old.dependencies)] == [names.get(other) for other in old.dependencies]
+        moved += entry.dump_id != old.dump_id
+    assert moved > 2
+    assert [came[dump_id] for dump_id in last.dump_ids or ()] == [came[e.dump_id] for e in restored(last)]
+
+
 def test_the_data_is_divided_evenly_and_no_pack_is_fetched_twice(archive: Archive) -> None:
     shares = list(plan_steps(archive, None, RestoreOptions(), jobs=2))[1]
     loads = [sum(weight(file) for file in run.stream.files) for run in shares]
