@@ -154,7 +154,9 @@ class TocReader:
         """The offset of the head's next byte."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
-        major, minor, _revision, int_size, self.offset_size, self._format = self._take(6)
+        major, minor, _revision, int_size, offset_size, self._format = self._take(6)
+        self.offset_size: int = offset_size
+        """Bytes of an offset in an archive of the custom format."""
         version = (major, minor)
         if not OLDEST <= version <= NEWEST:
             raise DumpFailed(
