@@ -53,7 +53,7 @@ def list_(
     ):
         listing = list_manifests(store, cluster, database)
         tell_foreign(listing, notify)
-        entries = read_catalog(store, listing.manifests, datetime.now(UTC))
+        entries = list(read_catalog(store, listing.manifests, datetime.now(UTC)))
         proven = latest_attestations(store, {entry.ref: entry.sha256 for entry in entries}, cluster, database, notify)
     if json:
         documents = (_document(entry, proven.get(entry.ref) if proven else None) for entry in entries)

@@ -155,7 +155,7 @@ class Limits:
     def piece_size(self) -> int:
         """The most bytes of an archive's file that go into one zstd frame."""
         # Data that can't be compressed grow a little, so a frame gets only half an object.
-        return min(8 * MIB, self.object_size // 2, self.spool // 8)
+        return min(4 * MIB, self.object_size // 2, self.spool // 8)
 
 
 @dataclass(frozen=True, slots=True)

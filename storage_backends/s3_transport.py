@@ -18,6 +18,7 @@ from botocore.httpsession import URLLib3Session
 from storage_backends.connections import REMEDY, Misanswered, patient_pools, socket_options
 from storage_backends.errors import quote
 from storage_backends.faults import ENCRYPTED, check_bundle, speaks_tls
+from storage_backends.s3_signing import sign_known_digests
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -84,6 +85,7 @@ class S3Transport:
             **options,
         )
         self._session: Any = own.http_session
+        sign_known_digests(self.client.meta.events)
         self.client.meta.events.register("before-send.s3", self._send)  # type: ignore[arg-type]  # it may return something
 
     def close(self) -> None:

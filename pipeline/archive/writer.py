@@ -1,9 +1,8 @@
 """Hashes, compresses and packs pieces of an archive's files, and uploads them as objects to the stores, in bounded memory."""
 
 import hashlib
-import marshal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,6 +12,7 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.events import Notify, Progress
 from pipeline.stages.compress import Compressed, Compressor
+from pipeline.stages.digest import OrderedDigest
 from pipeline.stages.level import LevelChooser, Uploads
 from pipeline.stages.pack import Draft, Packer
 from pipeline.stages.spool import Piece
@@ -44,7 +44,7 @@ class ArchivedFile:
 @dataclass(slots=True)
 class _Passing:
     file: ArchivedFile
-    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    digest: OrderedDigest = field(default_factory=OrderedDigest)
     frames: dict[int, tuple[bytes, int, bool]] = field(default_factory=dict)
     """Frames that are ready before an earlier frame, by index: the frame, its uncompressed size in bytes, and True if it is the last."""
     next_frame: int = 0
@@ -94,8 +94,7 @@ class ArchiveWriter:
         self._untried = set(destinations.open) if self._levels.highest > compressor.level else set()
         """For the level auto: the destinations to which no upload has ended."""
         self._passing: dict[str, _Passing] = {}
-        self._done: list[bytes] = []
-        """The completed files, in a form that takes less memory than an ArchivedFile. A dump may have a million files."""
+        self._completed: list[ArchivedFile] = []
         self._on_their_way: dict[int, _OnItsWay] = {}
         self._raw = self._waiting = self._sending = 0
         self.read = self.done = self.stored = 0
@@ -133,27 +132,27 @@ class ArchiveWriter:
         if passing is None:
             passing = self._passing[piece.name] = _Passing(ArchivedFile(piece.name))
         file = passing.file
-        passing.digest.update(data)
         file.size += size
-        file.lines += data.count(b"\n")
         file.tail = (file.tail + data[-_TAIL:])[-_TAIL:]
-        if piece.last:
-            file.checksum = passing.digest.hexdigest()
         self._raw += size
         level = self._choose_level(size)
         self._levels.begin(size, level)
-        self._compressing.submit(
-            partial(self._compressor.compress, piece.data, level), partial(self._take_frame, piece, level)
-        )
+        work = partial(_hash_and_compress, passing.digest, self._compressor, piece, level)
+        self._compressing.submit(work, partial(self._take_frame, piece, level))
 
     def report(self, to_come: int = 0, current: Sequence[str] = ()) -> None:
         """Notify of the progress. ``to_come`` is the number of bytes still expected, and ``current`` names the tables in progress."""
         self._notify(Progress(self.done, self.read + to_come, self.stored, tuple(current)))
 
-    def finish(self) -> Iterator[ArchivedFile]:
-        """Wait until each destination has all objects, or is dropped. Return the files in the order in which they were completed.
+    def completed(self) -> Sequence[ArchivedFile]:
+        """Return the files that were completed since the last call, in the order of their completion."""
+        files, self._completed = self._completed, []
+        return files
 
-        The writer forgets each file that the iterator returns. Call :meth:`write` no more. Raises StorageError if all destinations fail.
+    def finish(self) -> Sequence[ArchivedFile]:
+        """Wait until each destination has all objects, or is dropped. Return the files as :meth:`completed` does.
+
+        Call :meth:`write` no more. Raises StorageError if all destinations fail.
         """
         while self._compressing.pending:
             self._collect()
@@ -161,14 +160,7 @@ class ArchiveWriter:
             self._send(draft)
         while self._sends:
             self._collect()
-        return self._forget_files()
-
-    def _forget_files(self) -> Iterator[ArchivedFile]:
-        self._done.reverse()
-        while self._done:
-            path, size, lines, tail, checksum, parts = marshal.loads(self._done.pop())  # noqa: S302 - from this process
-            segments = [Segment(object=number, offset=at, length=length, size=out) for number, at, length, out in parts]
-            yield ArchivedFile(path, size, lines, tail, checksum.hex(), segments)
+        return self.completed()
 
     def _collect(self) -> None:
         self._workers.collect(timeout=_TICK)
@@ -201,16 +193,15 @@ class ArchiveWriter:
         path = passing.file.path
         self._send_all(self._packer.add(path, frame, size))
         if last:
+            passing.file.checksum, passing.file.lines = passing.digest.hexdigest(), passing.digest.lines
             self._complete(passing.file)
             del self._passing[path]
 
     def _complete(self, file: ArchivedFile) -> None:
         """Take the end of a file, after all of its frames."""
-        segments, drafts = self._packer.finish(file.path, end_pack=file.path == TOC_NAME)
+        file.segments, drafts = self._packer.finish(file.path, end_pack=file.path == TOC_NAME)
         self._send_all(drafts)
-        parts = [(segment.object, segment.offset, segment.length, segment.size) for segment in segments]
-        record = (file.path, file.size, file.lines, file.tail, bytes.fromhex(file.checksum), parts)
-        self._done.append(marshal.dumps(record))
+        self._completed.append(file)
 
     def _send_all(self, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
@@ -240,6 +231,12 @@ class ArchiveWriter:
             destination.objects[number] = result
         elif result is not None and destination.outcome is None:
             self._destinations.drop(destination, result)
+
+
+def _hash_and_compress(digest: OrderedDigest, compressor: Compressor, piece: Piece, level: int) -> Compressed:
+    """Add the piece to its file's checksum. Return the piece's frame."""
+    digest.add(piece.index, piece.data)
+    return compressor.compress(piece.data, level)
 
 
 def _upload(destination: Destination, key: str, body: bytearray) -> StoredObject | StorageError | None:

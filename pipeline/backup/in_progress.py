@@ -162,7 +162,7 @@ class BackupInProgress:
         )
         _check_clocks(manifest, draft.files.contents(tables=bool(draft.tables)), stored_at)
         lists: dict[str, bytes | memoryview] = {
-            "files": draft.files.json,
+            "files": draft.files.json(),
             "objects": LISTS["objects"].dump_json(stored),
             "tables": LISTS["tables"].dump_json(list(draft.tables)),
         }

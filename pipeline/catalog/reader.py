@@ -14,9 +14,9 @@ from pipeline.concurrency import Workers
 from pipeline.errors import BackupNotFound, ManifestInvalid
 from storage_backends import ObjectNotFound, ObjectTooLarge, StorageBackend
 
-_READERS = 8  # manifests fetched at once
-_BATCH = 16 * 1024 * 1024
-"""The bytes of manifests that are in memory at once, unless a single manifest has more."""
+_READERS = 8  # manifests read at once
+_LARGE = 2 * 1024 * 1024
+"""Manifests of more bytes are read one by one, so that only one of them is in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,55 +99,30 @@ def parse_summary(data: bytes, listed: ListedManifest, now: datetime) -> StoredS
     return StoredSummary(loaded.manifest, loaded.sha256, reason, loaded.owners - {listed.ref})
 
 
-def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> list[CatalogEntry]:
-    """Return an entry for each listed manifest, in the same order. ``now`` is the time by this machine's clock.
+def read_catalog(store: StorageBackend, listed: Sequence[ListedManifest], now: datetime) -> Iterator[CatalogEntry]:
+    """Yield an entry for each listed manifest, in the same order. ``now`` is the time by this machine's clock.
 
-    Only summaries are read: see :mod:`pipeline.catalog.summary`. Several small manifests are fetched at once, and large manifests one by
-    one. If a manifest is damaged, missing or not believed, its entry says why. Raises StorageError.
+    Only summaries are read: see :mod:`pipeline.catalog.summary`. From a network, several small manifests are read at once, and large
+    manifests one by one. If a manifest is damaged, missing or not believed, its entry says why. Raises StorageError.
     """
-    entries = list[CatalogEntry]()
+    read = partial(_read_entry, store, now)
+    if store.url.startswith("file:"):
+        # A local file takes less time to read than to parse. Threads that parse would only wait for one another.
+        yield from map(read, listed)
+        return
+    small, large = ([one for one in listed if (one.size > _LARGE) is is_large] for is_large in (False, True))
     with Workers() as workers:
-        for batch in _batches(listed):
-            # Each thread fetches its whole share before any manifest is parsed. Threads that parse keep each other from fetching.
-            shares = [batch[number::_READERS] for number in range(min(_READERS, len(batch)))]
-            fetched = dict[ListedManifest, bytes | str]()
-            for share, data in workers.map(partial(_fetch, store), shares, threads=len(shares), name="manifest"):
-                fetched |= zip(share, data, strict=True)
-            entries += [_parse_entry(one, fetched.pop(one), now) for one in batch]
-    return entries
+        entries = dict(workers.map(read, small, threads=_READERS, name="manifest"))
+        entries |= workers.map(read, large, threads=1, name="large manifest")
+    for one in listed:
+        yield entries.pop(one)
 
 
-def _batches(listed: Sequence[ListedManifest]) -> Iterator[Sequence[ListedManifest]]:
-    """Yield the manifests in batches of at most :data:`_BATCH` bytes. A manifest of more bytes is a batch of its own."""
-    start, size = 0, 0
-    for end, one in enumerate(listed):
-        size += one.size
-        if size > _BATCH and end > start:
-            yield listed[start:end]
-            start, size = end, one.size
-    if listed:
-        yield listed[start:]
-
-
-def _fetch(store: StorageBackend, share: Sequence[ListedManifest]) -> list[bytes | str]:
-    """Return the bytes of each manifest, or the reason why pgstow can't read it. Raises StorageError."""
-    fetched = list[bytes | str]()
-    for one in share:
-        try:
-            fetched.append(read_manifest_bytes(store, one.ref))
-        except (ManifestInvalid, BackupNotFound) as exc:
-            fetched.append(str(exc))
-    return fetched
-
-
-def _parse_entry(listed: ListedManifest, data: bytes | str, now: datetime) -> CatalogEntry:
-    """Return the entry for a manifest's bytes, or for the reason why pgstow can't read the manifest."""
+def _read_entry(store: StorageBackend, now: datetime, listed: ListedManifest) -> CatalogEntry:
     ref = listed.ref
-    if isinstance(data, str):
-        return CatalogEntry(ref, None, None, data)
     try:
-        stored = parse_summary(data, listed, now)
-    except ManifestInvalid as exc:
+        stored = read_summary(store, listed, now)
+    except (ManifestInvalid, BackupNotFound) as exc:
         return CatalogEntry(ref, None, None, str(exc))
     problem = stored.doubt and describe_doubt(ref, stored.doubt)
     return CatalogEntry(ref, stored.manifest, stored.sha256, problem, stored.uses)

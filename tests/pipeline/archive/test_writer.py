@@ -242,8 +242,8 @@ def test_small_files_are_not_handed_to_other_threads() -> None:
             for piece in pieces_of(name, data):
                 writer.write(piece)
         assert not workers.collect(timeout=0.1), "no thread had work"
-        archived = list(writer.finish())
-        assert list(writer.finish()) == [], "the writer forgets the files"
+        archived = list(writer.completed())
+        assert writer.completed() == writer.finish() == [], "the writer forgets the files"
     [destination] = destinations.open
     assert isinstance(destination.store, MemoryBackend)
     assert_stored(destination.store, files, archived, objects_of(destination))
