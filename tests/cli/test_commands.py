@@ -37,7 +37,7 @@ from pipeline.prune.deletion import Deleted
 from storage_backends import errors as storage_errors
 
 EXIT_CODES = Path(__file__).parents[2] / "docs" / "exit-codes.md"
-HEAVY = ("botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
+HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["backup", "--help"], ["restore", "-h"], ["--version"]])
