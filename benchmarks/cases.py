@@ -206,11 +206,11 @@ def _measure_small_table(bench: Bench, repeat: int) -> Outcome:
     spread = Spread.of([run.wall for run in result.runs]) if result.cost else None
     outcome.targets += [
         Target(
-            f"restore -t: bytes fetched beside the {needed:,} of its objects, of the table of contents' object and of the manifest",
+            f"restore -t: bytes fetched beside its objects, the table of contents' object and the manifest ({needed:,} bytes)",
             result.fetched - needed if result.cost else None,
             _BESIDE,
         ),
-        _target("restore -t: wall", spread, 1.5, " s"),
+        _target("restore -t: wall, with the time of the fetch", spread, 1.5, " s"),
     ]
     return outcome
 

@@ -8,8 +8,9 @@ are from the database with one large table, where the costs of each table weigh 
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from benchmarks import sides
 from benchmarks.measure import Measurement
@@ -21,38 +22,33 @@ _DEFAULTS = Limits(jobs=1)
 _RECORD = Path(__file__).parents[1] / "docs" / "benchmarks.json"
 
 
+def _option(default: float, text: str) -> Any:
+    """Return a field of :class:`Plan`, which is an option of the command line."""
+    return field(default=default, metadata={"help": f"{text} (default %(default)s)"})
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The database, the machine, the link and the prices.
+    """The database, the machine, the link and the prices. Each core is as fast as a core of the benchmark's machine.
 
     The prices are Amazon's for S3 Standard in us-east-1, in US dollars: https://aws.amazon.com/s3/pricing/. The rates of S3 are from
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/optimizing-performance.html and the design patterns there.
     """
 
-    terabytes: float = 1.0
-    """The size of the data as COPY text, in 10^12 bytes."""
-    gigabits: float = 10.0
-    """The speed of the link to the store, in Gbit/s."""
-    cores: int = 16
-    """The cores of pgstow's machine, each as fast as a core of the benchmark. The server has a machine of its own with as many."""
-    jobs: int = 16
-    """``--jobs``."""
-    transfers: int = 16
-    """``--transfers``."""
-    dump_share: float = 0.7
-    """The share of the data that one job has to dump: those of the largest table."""
-    restore_share: float = 0.0
-    """The share of the data that one job has to restore: 0 if the jobs share the largest table (``--split-tables``)."""
-    request_mb: float = 85.0
-    """The speed of one request, in MB/s. Amazon's rule is one request for each 85 to 90 MB/s."""
-    put_rate: float = 3500.0
-    """The most PUTs per second below a prefix."""
-    put_price: float = 0.005
-    """The price of 1,000 PUTs."""
-    get_price: float = 0.0004
-    """The price of 1,000 GETs."""
-    month_price: float = 0.023
-    """The price of 10^9 bytes for a month."""
+    terabytes: float = _option(1.0, "the size of the data as COPY text, in 10^12 bytes")
+    gigabits: float = _option(10.0, "the speed of the link to the store, in Gbit/s")
+    cores: int = _option(16, "the cores of pgstow's machine; the server has a machine of its own with as many")
+    jobs: int = _option(16, "pgstow's --jobs")
+    transfers: int = _option(16, "pgstow's --transfers")
+    dump_share: float = _option(0.7, "the share of the data that one job has to dump: those of the largest table")
+    restore_share: float = _option(0.0, "the share of the data that one job has to restore: 0 with --split-tables auto")
+    request_mb: float = _option(
+        85.0, "the speed of one request in MB/s; Amazon's rule is one request for each 85 to 90 MB/s"
+    )
+    put_rate: float = _option(3500.0, "the most PUTs per second below a prefix")
+    put_price: float = _option(0.005, "the price of 1,000 PUTs")
+    get_price: float = _option(0.0004, "the price of 1,000 GETs")
+    month_price: float = _option(0.023, "the price of 10^9 bytes for a month")
 
     @property
     def size(self) -> float:
@@ -209,15 +205,15 @@ def main() -> None:
     """Print the model for the plan on the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.model", description=__doc__)
     for each in fields(Plan):
-        kind = type(each.default)
-        parser.add_argument(
-            f"--{each.name.replace('_', '-')}", type=kind, default=each.default, help="default %(default)s"
-        )
+        name, kind = f"--{each.name.replace('_', '-')}", type(each.default)
+        parser.add_argument(name, type=kind, default=each.default, help=each.metadata["help"])
     parser.add_argument(
         "--record", type=Path, default=_RECORD, help="the record of the benchmarks (default %(default)s)"
     )
     options = vars(parser.parse_args())
-    print(model(Record.load(options.pop("record")), Plan(**options)))
+    if not (record := options.pop("record")).exists():
+        parser.error(f"there is no {record}: run the benchmarks with --publish or --json first")
+    print(model(Record.load(record), Plan(**options)))
 
 
 if __name__ == "__main__":

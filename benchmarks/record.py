@@ -52,7 +52,7 @@ class Target:
         if self.figure is None:
             return f"| {what} | ≤ {limit} | | not measured |"
         verdict = "reached" if self.figure <= self.limit else "**missed**"
-        figure = f"{self.figure:,}" if isinstance(self.figure, int) else f"{self.figure:.3g}"
+        figure = f"{self.figure:,.0f}" if abs(self.figure) >= 1000 else f"{self.figure:.3g}"
         spread = f" ({self.spread.low:.3g}–{self.spread.high:.3g})" if self.spread else ""
         return f"| {what} | ≤ {limit} | {figure}{self.unit}{spread} | {verdict} |"
 

@@ -61,6 +61,14 @@ def parse_patience(text: str | float) -> float:
     return seconds
 
 
+def parse_level(text: str | int) -> config.Level:
+    """Return the compression level in a text such as ``3`` or ``auto``. Raise typer.BadParameter."""
+    try:
+        return config.parse_level(str(text))
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
 def parse_format(text: str) -> str:
     """Return the name of pg_dump's format. The text is the name or its first letter, as for ``pg_dump --format``.
 

@@ -20,6 +20,10 @@ LONGEST_PATIENCE = 7 * 86400
 LONGEST_TIMEOUT = 2**31 // 1000
 """Seconds. PostgreSQL counts timeouts in milliseconds, in 32 bits."""
 MOST_RETRIES = 1000
+Level: TypeAlias = int | Literal["auto"]
+"""A compression level of zstd; ``auto`` if pgstow chooses a level for each piece."""
+LEVELS = range(1, 20)
+"""From level 20 on, decompression needs more memory than the frame's size."""
 SplitTables: TypeAlias = int | Literal["auto", "never"]
 """Which tables all jobs of a restore load together: tables of at least this number of bytes, no tables, or the tables where this makes the
 restore shorter."""
@@ -39,6 +43,15 @@ def parse_size(text: str) -> int:
     if size > _MOST_BYTES:
         raise ValueError(f"{text!r} is more than any file can hold")
     return size
+
+
+def parse_level(text: str) -> Level:
+    """Return the level of a text like ``3`` or ``auto``. Raises ValueError for any other text."""
+    if text.strip() == "auto":
+        return "auto"
+    if not re.fullmatch("[0-9]{1,2}", text.strip(), re.ASCII) or int(text) not in LEVELS:
+        raise ValueError(f"{_excerpt(text)} is not a level; write auto, or a number from {LEVELS[0]} to {LEVELS[-1]}")
+    return int(text)
 
 
 def parse_duration(text: str) -> timedelta:
@@ -134,10 +147,15 @@ class Limits:
         return _processors()
 
     @property
+    def compression_memory(self) -> int:
+        """The most bytes of ``memory`` that zstd takes for the higher levels of ``auto``."""
+        return self.memory // 4
+
+    @property
     def piece_size(self) -> int:
         """The most bytes of an archive's file that go into one zstd frame."""
         # Data that can't be compressed grow a little, so a frame gets only half an object.
-        return min(8 * MIB, self.object_size // 2, self.spool // 8)
+        return min(4 * MIB, self.object_size // 2, self.spool // 8)
 
 
 @dataclass(frozen=True, slots=True)

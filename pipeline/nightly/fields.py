@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
 
-from pipeline.config import LONGEST_TIMEOUT, MOST_AT_ONCE, parse_duration, parse_size, parse_split_tables
+from pipeline.config import LEVELS, LONGEST_TIMEOUT, MOST_AT_ONCE, Level, parse_duration, parse_size, parse_split_tables
 from pipeline.errors import InvalidRequest
 from pipeline.nightly.references import REFERENCE, Secret, is_reference, read_secret, resolve
 from pipeline.postgres.conninfo import Conninfo
@@ -72,6 +72,12 @@ def _command(words: list[str]) -> list[str]:
     return words
 
 
+def _level(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and value in LEVELS):
+        return value
+    raise ValueError(f"must be auto, or a whole number from {LEVELS[0]} to {LEVELS[-1]}")
+
+
 def _size(value: Any) -> Any:
     return parse_size(value) if isinstance(value, str) else value
 
@@ -93,6 +99,18 @@ Size = Annotated[
     BeforeValidator(_size),
     Field(ge=1, lt=2**63),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+]
+CompressionLevel = Annotated[
+    Level,
+    PlainValidator(_level),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": LEVELS[0], "maximum": LEVELS[-1]},
+                {"type": "string", "const": "auto"},
+            ]
+        }
+    ),
 ]
 SplitTables = Annotated[
     Annotated[int, Field(ge=1, lt=2**63)] | Literal["auto", "never"],

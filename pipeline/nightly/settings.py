@@ -21,6 +21,7 @@ from pipeline.config import (
 )
 from pipeline.nightly.fields import (
     Command,
+    CompressionLevel,
     Count,
     Number,
     Patterns,
@@ -72,8 +73,9 @@ class Options(Settings):
         default=None,
         description='With verify = "restore", the tables that all jobs load together: auto, never, or a size; default: auto',
     )
-    level: Annotated[int, Field(ge=1, le=19)] | None = Field(
-        default=None, description="zstd's compression level; default: 3"
+    level: CompressionLevel | None = Field(
+        default=None,
+        description="zstd's compression level; auto takes level 3, and higher levels while a backup waits for uploads; default: auto",
     )
     transfers: Count | None = Field(
         default=None, description="How many objects to transfer at the same time, for each store; default: 4"

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, partial
 from operator import itemgetter
-from sys import intern
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -155,7 +154,9 @@ class TocReader:
         """The offset of the head's next byte."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
-        major, minor, _revision, int_size, self.offset_size, self._format = self._take(6)
+        major, minor, _revision, int_size, offset_size, self._format = self._take(6)
+        self.offset_size: int = offset_size
+        """Bytes of an offset in an archive of the custom format."""
         version = (major, minor)
         if not OLDEST <= version <= NEWEST:
             raise DumpFailed(
@@ -228,29 +229,30 @@ class TocReader:
     def raw_entry(self, start: int) -> RawEntry:
         """Return the entry that begins at the offset ``start``."""
         data, at, unpack, width = self._data, start, _NUMBER.unpack_from, _NUMBER.size
-        values, dependencies = list[Any](), list[int]()
+        values: list[Any] = []
+        dependencies: list[int] = []
+        append = values.append
         try:
             for is_number in self._are_numbers:
                 negative, size = unpack(data, at)
                 at += width
                 if is_number:
-                    values.append(-size if negative else size)
+                    append(-size if negative else size)
                 elif negative and size:
-                    values.append(None)
+                    append(None)
                 else:
-                    values.append(data[at : at + size])
-                    at += size
+                    append(data[at : (at := at + size)])
             while True:
                 negative, size = unpack(data, at)
                 if negative and size:
                     break
-                digits = data[at + width : at + width + size]
+                at += width
+                digits = data[at : (at := at + size)]
                 if len(digits) != size:
                     raise TocCutShort(_CUT_SHORT)
-                dependencies.append(int(digits))
-                if str(dependencies[-1]).encode() != digits:
+                if not digits.isdigit():
                     raise ValueError("a dependency is not a number")
-                at += width + size
+                dependencies.append(int(digits))
             end_of_dependencies, filename = at, None
             at += width
             if self._format == _CUSTOM:
@@ -267,16 +269,18 @@ class TocReader:
             raise TocCutShort(_CUT_SHORT)
         return RawEntry(values, tuple(dependencies), end_of_dependencies, filename, at)
 
-    def data_entry(self, raw: RawEntry, decode: Callable[[bytes], str]) -> DataEntry | None:
-        """Return the entry if its data has a file; otherwise None. ``decode`` decodes strings."""
+    def data_entry(
+        self, raw: RawEntry, decode: Callable[[bytes], str], shared: Callable[[bytes], str]
+    ) -> DataEntry | None:
+        """Return the entry if its data has a file; otherwise None. ``decode`` decodes strings, and ``shared`` decodes those that recur."""
         if not raw.filename:
             return None
         dump_id, oid, description, _, namespace, tag, *_ = self._kept(raw.values)
         return DataEntry(
             dump_id=dump_id,
             oid=int(oid or 0),
-            description=intern(decode(description or b"")),
-            namespace=intern(decode(namespace or b"")),
+            description=shared(description or b""),
+            namespace=shared(namespace or b""),
             tag=decode(tag or b""),
             filename=decode(raw.filename),
         )

@@ -10,7 +10,10 @@ from pipeline.postgres.toc import TocEntry
 _PER_FILE = 64 * 1024
 """The weight of each file beside its size, in bytes."""
 _WORTH_IT = 64 * 1024 * 1024
-"""``auto`` splits tables of at least this size, and only if a process would otherwise have so much more than its fair share, in bytes."""
+"""``auto`` splits tables of at least this size, and only if a process would otherwise have this much more than its fair share, in bytes."""
+_WORTH_PART = 8
+"""``auto`` splits tables only if a process would otherwise have at least this part more than its fair share (an eighth). A split costs a
+little: under ``wal_level = minimal``, a split table's rows are written to the write-ahead log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,14 @@ def divide(
 
 
 def _uneven(units: Sequence[_Unit], alone: Sequence[_Unit], jobs: int) -> list[_Unit]:
-    """Return the largest units of ``alone`` without which no process has much more than its fair share of the ``units``."""
+    """Return the largest units of ``alone`` without which no process has much more than its fair share.
+
+    The fair share is that of all ``units``, or what cannot be shared.
+    """
     chosen, waiting = list[_Unit](), [unit for unit in alone if unit.weight >= _WORTH_IT]
     fair = max(sum(unit.weight for unit in units) // jobs, max(_deal(_without(units, waiting), jobs)[1]))
-    while waiting and max(_deal(_without(units, chosen), jobs)[1]) >= fair + _WORTH_IT:
+    worth_it = max(_WORTH_IT, fair // _WORTH_PART)
+    while waiting and max(_deal(_without(units, chosen), jobs)[1]) >= fair + worth_it:
         chosen.append(waiting.pop(0))
     return chosen
 

@@ -6,11 +6,7 @@ from dataclasses import dataclass, replace
 from pipeline.archive.reader import Archive
 from pipeline.config import SplitTables
 from pipeline.postgres.custom_archive import custom_toc
-from pipeline.postgres.load_order import (
-    in_order_of_an_index,
-    outside_tables,
-    turns_in_partition_trees,
-)
+from pipeline.postgres.load_order import in_order_of_an_index, outside_tables, turns_in_partition_trees
 from pipeline.postgres.restore_options import SECTIONS, RestoreOptions
 from pipeline.postgres.toc import Section, Toc, TocEntry
 from pipeline.postgres.toc_format import rewrite, select
@@ -144,7 +140,7 @@ def _largest_first(archive: Archive, entries: Sequence[TocEntry]) -> dict[int, i
 def _in_order(archive: Archive, chosen: Collection[int] | None) -> list[TocEntry]:
     """Return the chosen entries in the order of ``chosen``. Leave out lists of large objects that are empty.
 
-    A file of large objects leads to their entry. An empty list has no such file.
+    A stream has no block for an empty list, since a block begins with its first file. pg_restore would search for the block to the end.
     """
     by_id = {entry.dump_id: entry for entry in archive.toc.entries}
     entries = by_id.values() if chosen is None else [by_id[dump_id] for dump_id in chosen if dump_id in by_id]

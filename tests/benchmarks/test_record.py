@@ -42,6 +42,7 @@ def test_a_target_shows_its_spread_and_its_verdict() -> None:
         == r"| a \| b | ≤ 1.05 s | 1.04 s (1–1.1) | reached |"
     )
     assert Target("a", 2.0, 1.05).line() == "| a | ≤ 1.05 | 2 | **missed** |"
+    assert Target("a", 4391.0, 65536).line() == "| a | ≤ 65,536 | 4,391 | reached |"
     assert Target("a", None, 1.05).line() == "| a | ≤ 1.05 | | not measured |"
 
 
@@ -104,10 +105,9 @@ def test_a_side_that_fails_or_cannot_run_has_a_reason_and_no_further_turn() -> N
 
 
 def test_the_main_thread_is_measured_apart_from_other_threads(tmp_path: Path) -> None:
-    busy = "sum(i for i in range(10**6))"
-    script = (
-        f"import threading, time; [threading.Thread(target=lambda: {busy}).start() for _ in range(3)]; time.sleep(1)"
-    )
+    work = "sum(range(10**7))"
+    threads = f"[threading.Thread(target=lambda: {work}).start() for _ in range(3)]"
+    script = f"import threading, time; {work}; {threads}; time.sleep(2)"  # the sleep lets the sampler look
     cost = measure(f'python3 -c "{script}"', environment={"PATH": "/usr/bin:/bin"}, watched=tmp_path)
     assert 0 < cost.main_thread < cost.cpu
 

@@ -64,6 +64,7 @@ def divided(
         pytest.param([100, 60, 50], 2, (), [100, 110], [], id="small tables keep the other job busy"),
         pytest.param([60, 1], 2, (), [60, 1], [], id="small tables never"),
         pytest.param([130, 40], 2, (), [130, 40], [], id="the other job waits only shortly"),
+        pytest.param([2000, *[50] * 32], 2, (), [2000, 1600], [], id="an eighth is not worth it"),
         pytest.param([1000, 10], 2, (0,), [1000, 10], [], id="the largest may not be split"),
         pytest.param([1000, 900, 10], 2, (0,), [1000, 910], [], id="a split would not shorten the restore"),
         pytest.param([900, 900, 10], 4, (), [10, 0, 0, 0], [900, 900], id="two large tables, four jobs"),

@@ -3,9 +3,12 @@ import os
 import re
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +23,7 @@ from pipeline.catalog.manifest import TOC_NAME, File
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
+from pipeline.postgres.dump import COPY_END
 from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.restore.steps import whole
@@ -95,6 +99,11 @@ def read_blocks(stream: BinaryIO) -> Iterator[tuple[int, int | None, bytes]]:
                 yield dump_id, oid % 2**32, content()
 
 
+def read_to_the_end(descriptor: int) -> bytes:
+    with FileIO(descriptor, "rb") as stream:
+        return stream.readall()
+
+
 def test_stock_pg_restore_restores_what_was_dumped(
     fed: Feeding, empty_target: Database, postgres: ThrowawayCluster, stored_sample: StoredSample
 ) -> None:
@@ -160,6 +169,30 @@ def test_a_program_may_leave_the_rest_of_an_archive_in_a_single_file(stored_samp
             assert os.read(descriptor, 10)
         wait_until(lambda: workers.collect() or not feed.unfinished, "the rest is left")
         feed.close()
+
+
+def test_a_table_in_several_streams_is_dealt_to_their_programs(stored_sample: StoredSample) -> None:
+    """Each gets whole rows, all together get each row once, and no object is fetched twice."""
+    file = stored_sample.table("telemetry.reading")
+    with Workers() as workers:
+        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, [file], workers, Limits())
+        whole = b"".join(reader.read(file))
+        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, [file], workers, Limits())
+        feed = Feed([Stream((file,), b"toc", (number,)) for number in (7, 8, 9)], reader, workers, check_files=True)
+        got = list[bytes]()
+        for number in range(3):
+            with feed.pipe(number) as (_, [descriptor]):
+                workers.pool(1, "read").submit(partial(read_to_the_end, os.dup(descriptor)), got.append)
+        wait_until(lambda: not workers.collect() and len(got) == 3 and not feed.unfinished, "all was fed")
+        feed.close()
+    blocks = [block for text in got for block in read_blocks(BytesIO(text.removeprefix(b"toc")))]
+    assert sorted(dump_id for dump_id, _, _ in blocks) == [7, 8, 9]
+    contents = [content for _, _, content in blocks]
+    assert all(content.endswith(COPY_END) for content in contents)
+    rows = Counter(row for content in contents for row in content.removesuffix(COPY_END).splitlines(keepends=True))
+    assert rows == Counter(whole.removesuffix(COPY_END).splitlines(keepends=True))
+    assert reader.fetched == sum(stored.size for stored in stored_sample.objects_of("telemetry.reading"))
+    assert feed.fed == file.size
 
 
 class SilentBackend(LocalBackend):

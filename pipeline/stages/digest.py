@@ -1,0 +1,34 @@
+"""The checksum of a file whose pieces pass through several threads."""
+
+import hashlib
+import threading
+
+
+class OrderedDigest:
+    """The SHA-256 and the newlines of one file. Many threads may add its pieces at the same time.
+
+    SHA-256 takes bytes only in order. So a thread waits until all earlier pieces are added. The threads never wait for each other in a circle
+    if they begin with the pieces in the file's order, as a :class:`Pool` does.
+    """
+
+    def __init__(self) -> None:
+        self.lines = 0
+        """Newlines in the pieces that are added."""
+        self._digest = hashlib.sha256()
+        self._added = 0
+        self._changed = threading.Condition()
+
+    def add(self, index: int, data: bytes) -> None:
+        """Add the file's piece number ``index``, from 0. Wait for the earlier pieces."""
+        lines = data.count(b"\n")
+        with self._changed:
+            self._changed.wait_for(lambda: self._added == index)
+        self._digest.update(data)  # without the lock: no other thread has this turn
+        with self._changed:
+            self.lines += lines
+            self._added += 1
+            self._changed.notify_all()
+
+    def hexdigest(self) -> str:
+        """Return the SHA-256 of the pieces that are added, in hexadecimal."""
+        return self._digest.hexdigest()
