@@ -53,6 +53,13 @@ def test_a_command_starts_without_the_others(arguments: list[str], command: str 
     assert not _imported(*arguments) & others
 
 
+def test_an_option_with_its_opposite_may_have_neither() -> None:
+    """``verify`` attests by default at the level restore alone."""
+    verify = get_command(app).commands["verify"]
+    parameters = verify.get_params(verify.context_class(verify))
+    assert next(one for one in parameters if one.name == "attest").default is None
+
+
 def test_a_list_needs_no_server_and_no_sdk(stored_sample: StoredSample) -> None:
     modules = _imported("list", "--from", str(stored_sample.folder))
     assert set(HEAVY) & modules == {"pydantic", "tenacity"}
