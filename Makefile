@@ -19,11 +19,12 @@ test: .venv/.development .venv-docs/.complete ## Run all tests
 
 bench: .venv/.development ## Measure pgstow beside what people would use instead
 	@tools/system-packages
-	@$(BIN)/python -m benchmarks
+	@tools/postgresql-versions
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-scale: .venv/.development ## Measure pgstow with many tables, large objects and backups
 	@tools/system-packages
-	@$(BIN)/python -m benchmarks.scale
+	@$(BIN)/python -m benchmarks.scale $(ARGS)
 
 packages: .venv/.development ## Make a deb and an rpm in dist/, for this machine's Python and kind of processor
 	@PYTHONPATH=. $(BIN)/python tools/packages.py dist

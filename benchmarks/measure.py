@@ -16,11 +16,16 @@ import psutil
 
 _INTERVAL = 0.05  # seconds between samples
 _SAMPLER_SHARE = 0.05  # of one core; above this share, the sampler takes fewer samples
-_TIME_LIMIT = 3600.0  # seconds
+_TIME_LIMIT = 900.0  # seconds
 
 
 class CommandFailedError(Exception):
     """The command did not exit with 0. The text is the exit status and the end of the command's output."""
+
+    @property
+    def summary(self) -> str:
+        """The text without the output, which may name files of this machine."""
+        return str(self).partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,25 @@ class Measurement:
     """The peak of the blocks allocated below the watched directory, in bytes, sampled."""
     files: int
     """The peak number of files below the watched directory, sampled."""
+    main_thread: float = 0.0
+    """The most CPU seconds of any process's main thread, sampled. In a backup by pgstow, it is the thread that reads and hashes the dump."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median, the lowest and the highest of several figures."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, figures: Sequence[float]) -> "Spread":
+        """Return the spread of at least one figure."""
+        return cls(statistics.median(figures), min(figures), max(figures))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}–{self.high:.2f})"
 
 
 def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> Measurement:
@@ -47,7 +71,7 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
     ``environment`` is the whole environment of the command. ``watched`` is the directory whose disk use is measured.
 
     Raises:
-        CommandFailedError: the exit status of the command is not 0, or the command ran for an hour.
+        CommandFailedError: the exit status of the command is not 0, or the command ran for 15 minutes.
     """
     with tempfile.TemporaryFile("w+", errors="replace") as said:
         machine_before, started = _machine_cpu(), time.monotonic()
@@ -61,7 +85,7 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
         )
         limit = threading.Timer(_TIME_LIMIT, os.killpg, (process.pid, signal.SIGKILL))
         limit.start()
-        memory = _Sampler(partial(_tree_memory, psutil.Process(process.pid)))
+        tree = _Sampler(partial(_look_at_tree, psutil.Process(process.pid)))
         disk = _Sampler(lambda: used_below(watched))
         try:
             # wait4 reports the CPU times of this child, and of the children for which the child waited.
@@ -72,12 +96,13 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
             raise
         finally:
             limit.cancel()
-            (peak_memory,), (peak_disk, peak_files) = memory.stop(), disk.stop()
+            (peak_memory, ticks), (peak_disk, peak_files) = tree.stop(), disk.stop()
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
             raise CommandFailedError(f"exit status {process.returncode}: {said.read()[-2000:].strip()}")
-    return Measurement(wall, used.ru_utime + used.ru_stime, machine, peak_memory, peak_disk, peak_files)
+    cpu, main_thread = used.ru_utime + used.ru_stime, ticks / os.sysconf("SC_CLK_TCK")
+    return Measurement(wall, cpu, machine, peak_memory, peak_disk, peak_files, main_thread)
 
 
 def summarize(runs: Sequence[Measurement]) -> Measurement:
@@ -89,6 +114,7 @@ def summarize(runs: Sequence[Measurement]) -> Measurement:
         memory=max(run.memory for run in runs),
         disk=max(run.disk for run in runs),
         files=max(run.files for run in runs),
+        main_thread=statistics.median(run.main_thread for run in runs),
     )
 
 
@@ -115,11 +141,13 @@ class _Sampler(threading.Thread):
         return self._peaks
 
 
-def _tree_memory(root: psutil.Process) -> tuple[int]:
+def _look_at_tree(root: psutil.Process) -> tuple[int, int]:
+    """Return the sum of the PSS of all processes in bytes, and the most CPU time of a process's main thread in clock ticks."""
     try:
-        return (sum(_pss(process.pid) for process in (root, *root.children(recursive=True))),)
+        pids = [process.pid for process in (root, *root.children(recursive=True))]
     except psutil.NoSuchProcess:
-        return (0,)
+        return 0, 0
+    return sum(map(_pss, pids)), max(map(_main_thread, pids))
 
 
 def _pss(pid: int) -> int:
@@ -128,6 +156,15 @@ def _pss(pid: int) -> int:
             return next((int(line.split()[1]) * 1024 for line in rollup if line.startswith(b"Pss:")), 0)
     except OSError:
         return 0  # the process has ended
+
+
+def _main_thread(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/task/{pid}/stat", "rb") as stat:  # noqa: PTH123 - as above
+            # proc(5): utime and stime are fields 14 and 15. Field 2, the name, may contain spaces, but ends with the last parenthesis.
+            return sum(map(int, stat.read().rpartition(b")")[2].split()[11:13]))
+    except OSError:
+        return 0
 
 
 def used_below(directory: str | Path) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""A proxy in front of an S3 store. It delays each request, and counts the requests by kind."""
+"""A proxy in front of an S3 store. It delays each request, and counts the requests by kind, and the bytes of the answers."""
 
 import argparse
 import asyncio
@@ -28,7 +28,8 @@ rclone takes such requests for requests of other kinds.
 class CountingProxy:
     """A proxy for ``endpoint`` (``http://host:port``), while its ``with`` block runs. Raise RuntimeError if it doesn't start.
 
-    ``delay`` is in seconds, for each request. ``log`` is a new file, with the kind of each request in a line.
+    ``delay`` is in seconds, for each request. ``log`` is a new file. Each line is the kind of a request, or the number of
+    bytes of a part of an answer.
     """
 
     def __init__(self, endpoint: str, log: Path, *, delay: float = 0.0) -> None:
@@ -49,7 +50,11 @@ class CountingProxy:
 
     def counts(self) -> collections.Counter[str]:
         """Return the number of requests so far, by kind."""
-        return collections.Counter(self._log.read_text().split())
+        return collections.Counter(line for line in self._log.read_text().split() if not line.isdecimal())
+
+    def answered(self) -> int:
+        """Return the bytes of all answers so far, with their headers."""
+        return sum(int(line) for line in self._log.read_text().split() if line.isdecimal())
 
 
 def kind_of(method: str, target: str) -> str:
@@ -71,19 +76,19 @@ def _query_names(target: str) -> set[str]:
 async def _serve_client(
     upstream: str,
     delay: float,
-    count: Callable[[str], object],
+    log: Callable[[object], object],
     client: asyncio.StreamReader,
     answers: asyncio.StreamWriter,
 ) -> None:
     """Pass a client's requests on, one after another. The answers need no parser, since a client awaits each answer before its next request."""
     host, _, port = upstream.rpartition(":")
     server, requests = await asyncio.open_connection(host, int(port))
-    back = asyncio.create_task(_pass_answers(server, answers))
+    back = asyncio.create_task(_pass_answers(server, answers, log))
     with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
         while True:
             head = await client.readuntil(b"\r\n\r\n")
             method, target, _ = head.partition(b"\r\n")[0].decode().split(" ")
-            count(kind_of(method, target))
+            log(kind_of(method, target))
             await asyncio.sleep(delay)
             if refused := _query_names(target) & set(_LOCKS):
                 answers.write(_refusal(*_LOCKS[refused.pop()]))
@@ -94,16 +99,27 @@ async def _serve_client(
     await back
 
 
-async def _pass_answers(server: asyncio.StreamReader, answers: asyncio.StreamWriter) -> None:
-    """Pass the answers on. When the store closes an idle connection, close the client's connection, too. The client then makes a new one."""
+async def _pass_answers(
+    server: asyncio.StreamReader, answers: asyncio.StreamWriter, log: Callable[[object], object]
+) -> None:
+    """Pass the answers on, and log their bytes.
+
+    When the store closes an idle connection, close the client's connection, too. The client then makes a new one.
+    """
     with contextlib.suppress(ConnectionError):
-        await _copy(server, answers)
+        await _copy(server, answers, log=log)
     answers.close()
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, size: float = math.inf) -> None:
-    """Copy ``size`` bytes, or all bytes until the source ends. Raise ConnectionError."""
+async def _copy(
+    source: asyncio.StreamReader,
+    target: asyncio.StreamWriter,
+    size: float = math.inf,
+    log: Callable[[object], object] = lambda _: None,
+) -> None:
+    """Copy ``size`` bytes, or all bytes until the source ends. Log the bytes of each piece. Raise ConnectionError."""
     while size and (piece := await source.read(int(min(size, 1 << 18)))):
+        log(len(piece))
         target.write(piece)
         await target.drain()
         size -= len(piece)
@@ -129,7 +145,7 @@ async def _main() -> None:
     parser.add_argument("log", type=Path)
     options = parser.parse_args()
     with options.log.open("x", buffering=1) as log:
-        serve = functools.partial(_serve_client, options.upstream, options.delay, lambda kind: print(kind, file=log))
+        serve = functools.partial(_serve_client, options.upstream, options.delay, lambda line: print(line, file=log))
         server = await asyncio.start_server(serve, "127.0.0.1")
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-FAR = "198.18.0.2"
-_NEAR = "198.18.0.1"
+_NETWORK = f"198.18.{os.getpid() % 256}"  # benchmarks that run at the same time have different networks
+FAR = f"{_NETWORK}.2"
 
 _TUN = Path("/dev/net/tun")
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
@@ -62,7 +62,7 @@ def slow_link(link: Link) -> Iterator[Sequence[str]]:
     subprocess.run(["ip", "netns", "add", namespace], check=True)
     try:
         # A separate process doesn't wait for the interpreter lock of this process. It ends when its input ends.
-        command = [sys.executable, "-m", "benchmarks.slow_link", namespace, str(link.rate), str(link.delay)]
+        command = [sys.executable, "-m", "benchmarks.slow_link", namespace, _NETWORK, str(link.rate), str(link.delay)]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             if process.stdout is None or not process.stdout.readline():
                 raise RuntimeError("the slow link did not come up")
@@ -111,6 +111,7 @@ def _forward(source: int, target: int, delay: float, bytes_per_second: float) ->
 def _main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("namespace")
+    parser.add_argument("network", help="the first three numbers of the addresses")
     parser.add_argument("rate", type=float, help="Mbit/s")
     parser.add_argument("delay", type=float, help="milliseconds, one way")
     options = parser.parse_args()
@@ -119,7 +120,7 @@ def _main() -> None:
     near, far = (_open_tun(name) for name in names)
     inside = ("ip", "netns", "exec", namespace)
     subprocess.run(["ip", "link", "set", names[1], "netns", namespace], check=True)
-    for words, name, address in (((), names[0], _NEAR), (inside, names[1], FAR)):
+    for words, name, address in (((), names[0], f"{options.network}.1"), (inside, names[1], f"{options.network}.2")):
         subprocess.run([*words, "ip", "addr", "add", f"{address}/30", "dev", name], check=True)
         subprocess.run([*words, "ip", "link", "set", name, "mtu", str(_MTU), "txqueuelen", "2000", "up"], check=True)
     for source, target in ((near, far), (far, near)):

@@ -11,7 +11,7 @@ from typing import Self
 BUCKET = "bench"
 REGION = "us-east-1"
 _KEY, _SECRET = "benchmarkkey", "benchmarksecret"
-_START_TIMEOUT = 20.0  # seconds
+_START_TIMEOUT = 60.0  # seconds
 _SERVING = re.compile(r"Starting s3 server on \[(http://[^/]+)/\]")
 # The lines that rclone logs at its debug level for a PUT of an object, and for a PUT of a part of a multipart upload.
 _PUT = re.compile(r"serve s3: (CREATE OBJECT|put multipart upload)")

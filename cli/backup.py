@@ -70,7 +70,7 @@ def backup(
     retain_days: retention.RetainDays = None,
     retain_until: retention.RetainUntil = None,
     jobs: options.Jobs = None,
-    level: what.Level = 3,
+    level: what.Level = "auto",
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_limit: what.SpoolLimit = options.parse_size(what.SPOOL_DEFAULT),

@@ -1,10 +1,10 @@
 """The options of ``pgstow backup``: some of pg_dump's, with the same names and meanings, and a few of pgstow's own."""
 
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
-from cli.options import LIMITS, SERVER, WHAT, parse_format, parse_size
+from cli.options import LIMITS, SERVER, WHAT, parse_format, parse_level, parse_size
 from pipeline import config
 
 if TYPE_CHECKING:
@@ -163,7 +163,13 @@ Retries: TypeAlias = Annotated[
     ),
 ]
 Level: TypeAlias = Annotated[
-    int, typer.Option(metavar="N", min=1, max=19, help="The compression level of zstd", rich_help_panel=LIMITS)
+    Any,  # typer takes no union
+    typer.Option(
+        metavar="LEVEL",
+        parser=parse_level,
+        help="The compression level of zstd, from 1 to 19; auto takes level 3, and higher levels while a backup waits for uploads",
+        rich_help_panel=LIMITS,
+    ),
 ]
 SpoolLimit: TypeAlias = Annotated[
     int,

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -137,14 +137,31 @@ def removal_document(removed: "Deleted") -> dict[str, Any]:
 
 def print_json(document: Any) -> None:
     """Print one JSON document on standard output."""
-    sys.stdout.writelines(json_parts(document, sys.stdout.encoding, indent=2))
-    sys.stdout.write("\n")
+    print(_indented(document))
 
 
-def json_parts(document: Any, encoding: str, *, indent: int | None = None) -> Iterator[str]:
-    """Yield a JSON document in parts. Escape the characters that ``encoding`` may lack, and the characters that control a terminal."""
-    encoder = json.JSONEncoder(indent=indent, ensure_ascii=encoding.lower() != "utf-8", default=str)
-    return (part.translate(_JSON_ESCAPES) for part in encoder.iterencode(document))
+def print_json_list(items: Iterable[Any]) -> None:
+    """Print the items as one JSON list on standard output. The list isn't in memory as a whole."""
+    before = "[\n  "
+    for item in items:
+        sys.stdout.write(before + _indented(item).replace("\n", "\n  "))
+        before = ",\n  "
+    print("[]" if before.startswith("[") else "\n]")
+
+
+def _indented(document: Any) -> str:
+    # Imported here, since most commands print no JSON. Python's own encoder takes many times longer if it indents.
+    import msgspec
+
+    return msgspec.json.format(json_line(document, sys.stdout.encoding), indent=2)
+
+
+def json_line(document: Any, encoding: str) -> str:
+    """Return a JSON document on one line.
+
+    The characters that ``encoding`` may lack, and the characters that control a terminal, are escaped.
+    """
+    return json.dumps(document, ensure_ascii=encoding.lower() != "utf-8", default=str).translate(_JSON_ESCAPES)
 
 
 def console() -> "Console":

@@ -3,6 +3,7 @@
 import dataclasses
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -52,15 +53,11 @@ def list_(
     ):
         listing = list_manifests(store, cluster, database)
         tell_foreign(listing, notify)
-        entries = read_catalog(store, listing.manifests, datetime.now(UTC))
+        entries = list(read_catalog(store, listing.manifests, datetime.now(UTC)))
         proven = latest_attestations(store, {entry.ref: entry.sha256 for entry in entries}, cluster, database, notify)
     if json:
-        display.print_json(
-            [
-                *(_document(entry, proven.get(entry.ref) if proven else None) for entry in entries),
-                *({"key": key, "problem": _ODD} for key in listing.odd),
-            ]
-        )
+        documents = (_document(entry, proven.get(entry.ref) if proven else None) for entry in entries)
+        display.print_json_list(chain(documents, ({"key": key, "problem": _ODD} for key in listing.odd)))
     elif entries or listing.odd:
         _print_table(entries, listing.odd, proven)
     else:

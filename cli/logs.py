@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
-from cli.display import json_parts
+from cli.display import json_line
 from cli.errors import Stopped, exit_code_of, print_error, sentence_of, traceback_of
 from cli.progress import show_progress
 from pipeline.events import Event, Notice, Notify, Progress, Started
@@ -101,7 +101,7 @@ def _log_event(database: str, event: Event) -> None:
 
 def _log(level: str, event: str, **more: Any) -> None:
     line = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "level": level, "event": event, **more}
-    print("".join(json_parts(line, sys.stderr.encoding)), file=sys.stderr, flush=True)
+    print(json_line(line, sys.stderr.encoding), file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ pgstow imports a command only when it is called, and the command imports the pip
 """
 
 import functools
+import gc
 import importlib
 import locale
 import os
@@ -100,8 +101,11 @@ def main() -> None:
     """Run the command line. Exit with a code of docs/exit-codes.md."""
     _use_utf8()
     stdio.take_over()
-    with errors.reported(debug="--debug" in sys.argv[1:]):
-        app()
+    try:
+        with errors.reported(debug="--debug" in sys.argv[1:]):
+            app()
+    finally:
+        gc.freeze()  # Python's end would look for cycles among all objects, which takes longer than the end of a small backup
 
 
 def _use_utf8() -> None:

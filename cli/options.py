@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -32,6 +32,14 @@ def parse_rate(text: str | int) -> int:
     return rate
 
 
+def parse_split_tables(text: str | int) -> config.SplitTables:
+    """Return ``auto``, ``never`` or a number of bytes. Raise typer.BadParameter for any other text."""
+    try:
+        return config.parse_split_tables(str(text))
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
 def parse_moment(text: str) -> datetime:
     """Return the time in a text; see :func:`storage_backends.moments.parse_moment`. Raise typer.BadParameter."""
     from storage_backends.moments import parse_moment as parse
@@ -53,6 +61,14 @@ def parse_patience(text: str | float) -> float:
     return seconds
 
 
+def parse_level(text: str | int) -> config.Level:
+    """Return the compression level in a text such as ``3`` or ``auto``. Raise typer.BadParameter."""
+    try:
+        return config.parse_level(str(text))
+    except ValueError as exc:
+        raise typer.BadParameter(str(exc)) from exc
+
+
 def parse_format(text: str) -> str:
     """Return the name of pg_dump's format. The text is the name or its first letter, as for ``pg_dump --format``.
 
@@ -70,6 +86,11 @@ STORE = "The store"
 LIMITS = "Resources"
 WHAT = "Selection"
 SERVER = "A whole server"
+SERVER_SETTINGS = (
+    "Keep the server's own synchronous_commit, maintenance_work_mem and max_parallel_maintenance_workers. Default: values that make a restore "
+    "faster, and one last transaction that makes all restored data durable"
+)
+"""The help of ``--server-settings``, which several commands have."""
 
 To: TypeAlias = Annotated[
     str,
@@ -155,6 +176,17 @@ Jobs: TypeAlias = Annotated[
         min=1,
         max=config.MOST_AT_ONCE,
         help="The number of parallel jobs. Default: the number of processors, at most 4",
+        rich_help_panel=LIMITS,
+    ),
+]
+SplitTables: TypeAlias = Annotated[
+    Any,
+    typer.Option(
+        "--split-tables",
+        metavar="auto|never|SIZE",
+        parser=parse_split_tables,
+        help="Load a large table by all jobs at the same time. auto: if the jobs would otherwise end at different times. "
+        "SIZE: every table of at least this size, uncompressed. See docs/restoring.md",
         rich_help_panel=LIMITS,
     ),
 ]
@@ -306,8 +338,8 @@ def open_stores(
     ]
 
 
-def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: int) -> "Limits":
-    """Return the limits. ``memory`` is in bytes; ``more`` may have ``spool`` and ``object_size``. Raise InvalidRequest."""
+def make_limits(jobs: int | None, transfers: int, memory: int, spool_dir: Path | None, **more: Any) -> "Limits":
+    """Return the limits. ``memory`` is in bytes; ``more`` may have other fields of Limits. Raise InvalidRequest."""
     from pipeline.config import Limits, default_jobs
 
     return Limits(jobs=jobs or default_jobs(), transfers=transfers, memory=memory, spool_parent=spool_dir, **more)

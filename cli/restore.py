@@ -59,9 +59,11 @@ def restore(
     map_role: restore_options.Roles = None,
     keep_going: restore_options.KeepGoing = False,
     allow_error: restore_options.AllowErrors = None,
+    server_settings: restore_options.ServerSettings = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
+    split_tables: options.SplitTables = "auto",
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
@@ -85,7 +87,9 @@ def restore(
     wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
     relocation = None if to_schema is None and as_ is None else Relocation(to_schema, as_)
     how = replace(how, keep_going=keep_going)
-    limits = options.make_limits(1 if how.single_transaction and jobs is None else jobs, transfers, memory, spool_dir)
+    limits = options.make_limits(
+        1 if how.single_transaction and jobs is None else jobs, transfers, memory, spool_dir, split_tables=split_tables
+    )
     target = options.parse_conninfo(into or "", quiet=quiet).maintained_in(maintenance_db)
     os.nice(nice)
     store = options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)
@@ -107,11 +111,11 @@ def restore(
                 "Give either --all-databases or --globals-only, and leave out --to-directory and the options that concern one database; "
                 "--globals-only also excludes --allow-older."
             )
-        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older)
+        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older, server_settings)
         _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
-        made_there = create or allow_nonempty or allow_older
+        made_there = create or allow_nonempty or allow_older or server_settings
         if how != RestoreOptions() or relocation or map_role or allow_error or made_there:
             raise InvalidRequest(
                 "--to-directory only writes files, so it takes no options of a restore: give these options to pg_restore."
@@ -129,6 +133,7 @@ def restore(
         allow_nonempty=allow_nonempty,
         allow_older=allow_older,
         allowed_errors=tuple(allow_error or ()),
+        server_settings=server_settings,
         limits=limits,
         programs=tuple(bin_dir or ()),
     )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAlias, cast
 
 import typer
 
-from cli.options import SERVER, WHAT
+from cli.options import SERVER, SERVER_SETTINGS, WHAT
 from pipeline.archive.selection import EntrySelection
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.restore_options import RestoreOptions
@@ -202,6 +202,9 @@ AllowErrors: TypeAlias = Annotated[
         help="With --keep-going: do not fail because of errors that match this regular expression; can be repeated",
         rich_help_panel=HOW,
     ),
+]
+ServerSettings: TypeAlias = Annotated[
+    bool, typer.Option("--server-settings", help=SERVER_SETTINGS, rich_help_panel=HOW)
 ]
 Roles: TypeAlias = Annotated[
     list[str] | None,

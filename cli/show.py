@@ -15,7 +15,7 @@ from cli.tables import Column, print_table
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
-    from pipeline.catalog.manifest import Manifest
+    from pipeline.catalog.manifest import Compression, Manifest
     from pipeline.catalog.reader import StoredManifest
     from storage_backends import StorageBackend
     from storage_backends.holds import ObjectLock
@@ -97,6 +97,11 @@ def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
     return None if found is None else display.describe_attestation(found.get(ref))
 
 
+def _describe_compression(compression: "Compression") -> str:
+    levels = compression.levels or [compression.level]
+    return f"{compression.algorithm} level{'' if len(levels) == 1 else 's'} {', '.join(map(str, levels))}"
+
+
 def _describe_lock(manifest: "Manifest", lock: "ObjectLock") -> str:
     words = [f"until {_moment(lock.retained_until)}"] if lock.retained_until else []
     words += ["by a legal hold"] if lock.held else []
@@ -149,7 +154,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Selection": " ".join(left_out) or "everything",
         "Rows": "none" if manifest.kind == "globals" else f"{totals.rows:,} in {counted(totals.tables, 'table')}",
         "Size": f"{display.format_size(totals.size)} in {counted(totals.files, 'file')}, {display.format_size(totals.stored_size)} stored "
-        f"in {counted(totals.objects, 'object')} ({manifest.compression.algorithm} level {manifest.compression.level})",
+        f"in {counted(totals.objects, 'object')} ({_describe_compression(manifest.compression)})",
         "Encryption": "none",
         "Tags": ", ".join(manifest.tags) or "none",
         "Proven": proven,

@@ -96,9 +96,14 @@ def verify(
             rich_help_panel=PROOF,
         ),
     ] = None,
+    server_settings: Annotated[
+        bool,
+        typer.Option("--server-settings", help=options.SERVER_SETTINGS, rich_help_panel=PROOF),
+    ] = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
+    split_tables: options.SplitTables = "auto",
     transfers: options.Transfers = 4,
     memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
@@ -119,16 +124,18 @@ def verify(
 
     if level not in list(Level):
         raise typer.BadParameter(f"{level!r} is not a level; write {', '.join(Level)}", param_hint="--level")
-    if level != Level.RESTORE and (scratch is not None or checksums or assertion or sql_check):
-        raise InvalidRequest("--scratch, --checksums, --assert and --sql-check need --level restore.")
+    if level != Level.RESTORE and (scratch is not None or checksums or assertion or sql_check or server_settings):
+        raise InvalidRequest(
+            "--scratch, --checksums, --assert, --sql-check and --server-settings need --level restore."
+        )
     if latest_of_each and backup != LATEST:
         raise InvalidRequest(f"{backup} and --latest-of-each exclude each other: leave one out.")
     server = None if scratch is None else options.parse_conninfo(scratch, quiet=quiet)
     request = VerifyRequest(
         level=Level(level),
-        limits=options.make_limits(jobs, transfers, memory, spool_dir),
+        limits=options.make_limits(jobs, transfers, memory, spool_dir, split_tables=split_tables),
         programs=tuple(bin_dir or ()),
-        proof=_proof_request(server, checksums, assertion or (), sql_check or ()),
+        proof=_proof_request(server, checksums, assertion or (), sql_check or (), server_settings=server_settings),
         attest=attest,
     )
 
@@ -212,7 +219,12 @@ def _codes(found: "Verification") -> set[ExitCode]:
 
 
 def _proof_request(
-    scratch: "Conninfo | None", checksums: bool, statements: "Sequence[str]", files: "Sequence[Path]"
+    scratch: "Conninfo | None",
+    checksums: bool,
+    statements: "Sequence[str]",
+    files: "Sequence[Path]",
+    *,
+    server_settings: bool,
 ) -> "ProofRequest":
     from pipeline.errors import InvalidRequest
     from pipeline.verify.proof import Assertion, ProofRequest
@@ -225,4 +237,4 @@ def _proof_request(
             raise InvalidRequest(
                 f"--sql-check {file} can't be read: {getattr(exc, 'strerror', None) or 'it is not UTF-8'}."
             ) from exc
-    return ProofRequest(scratch, checksums, assertions)
+    return ProofRequest(scratch, checksums, assertions, server_settings)

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal, TypeAlias, cast
 
 from pipeline.errors import InvalidRequest
 
@@ -19,6 +20,13 @@ LONGEST_PATIENCE = 7 * 86400
 LONGEST_TIMEOUT = 2**31 // 1000
 """Seconds. PostgreSQL counts timeouts in milliseconds, in 32 bits."""
 MOST_RETRIES = 1000
+Level: TypeAlias = int | Literal["auto"]
+"""A compression level of zstd; ``auto`` if pgstow chooses a level for each piece."""
+LEVELS = range(1, 20)
+"""From level 20 on, decompression needs more memory than the frame's size."""
+SplitTables: TypeAlias = int | Literal["auto", "never"]
+"""Which tables all jobs of a restore load together: tables of at least this number of bytes, no tables, or the tables where this makes the
+restore shorter."""
 _LONGEST_EXCERPT = 60
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
@@ -37,6 +45,15 @@ def parse_size(text: str) -> int:
     return size
 
 
+def parse_level(text: str) -> Level:
+    """Return the level of a text like ``3`` or ``auto``. Raises ValueError for any other text."""
+    if text.strip() == "auto":
+        return "auto"
+    if not re.fullmatch("[0-9]{1,2}", text.strip(), re.ASCII) or int(text) not in LEVELS:
+        raise ValueError(f"{_excerpt(text)} is not a level; write auto, or a number from {LEVELS[0]} to {LEVELS[-1]}")
+    return int(text)
+
+
 def parse_duration(text: str) -> timedelta:
     """Return the duration of a text like ``36h``, ``30d`` or ``8w``, up to a hundred years. Raises ValueError for any other text."""
     match = re.fullmatch(r"([0-9]{1,6})([hdw])", text.strip())
@@ -46,6 +63,19 @@ def parse_duration(text: str) -> timedelta:
     if duration > timedelta(days=36500):
         raise ValueError(f"{text!r} is more than a hundred years")
     return duration
+
+
+def parse_split_tables(text: str) -> SplitTables:
+    """Return ``auto``, ``never`` or a number of bytes. Raises ValueError for any other text, and for a size of 0."""
+    if text in ("auto", "never"):
+        return cast("SplitTables", text)
+    try:
+        size = parse_size(text)
+    except ValueError:
+        size = 0
+    if not size:
+        raise ValueError(f"{_excerpt(text)} is not auto, never or a size such as 1GiB")
+    return size
 
 
 def _excerpt(text: str) -> str:
@@ -72,6 +102,8 @@ class Limits:
 
     jobs: int = field(default_factory=default_jobs)
     """Parallel jobs of pg_dump or pg_restore. Each job has one connection to the server. The leader has one more."""
+    split_tables: SplitTables = "auto"
+    """Which tables all jobs of a restore load together."""
     transfers: int = 4
     """The most objects that are sent to or read from the store at once."""
     memory: int = 192 * MIB
@@ -113,6 +145,11 @@ class Limits:
     def threads(self) -> int:
         """The number of threads that compress or decompress."""
         return _processors()
+
+    @property
+    def compression_memory(self) -> int:
+        """The most bytes of ``memory`` that zstd takes for the higher levels of ``auto``."""
+        return self.memory // 4
 
     @property
     def piece_size(self) -> int:

@@ -95,21 +95,17 @@ class LocalBackend:
 
     def get(self, key: str, *, offset: int = 0, length: int | None = None, at_most: int | None = None) -> bytes:
         """Return the object's bytes; see :meth:`StorageBackend.get`."""
-        with self._open(key) as (path, fd):
-            size = os.fstat(fd).st_size
-            check_size(str(path), size, at_most)
-            end = check_range(str(path), size, offset, length)
-            with os.fdopen(fd, "rb", closefd=False) as file:
-                file.seek(offset)
-                data = file.read(end - offset)
+        with self._open(key) as (path, fd, status):
+            check_size(str(path), status.st_size, at_most)
+            end = check_range(str(path), status.st_size, offset, length)
+            data = _read(fd, offset, end)
         if len(data) != end - offset:
             raise TransientStorageError(f"{path} gave {len(data)} bytes of {end - offset}")
         return data
 
     def head(self, key: str) -> ObjectInfo:
         """Return the object's metadata, and compute its SHA-256 from the whole file; see :meth:`StorageBackend.head`."""
-        with self._open(key) as (_, fd):
-            status = os.fstat(fd)
+        with self._open(key) as (_, fd, status):
             digest = hashlib.sha256()
             while chunk := os.read(fd, _READ_SIZE):
                 digest.update(chunk)
@@ -194,7 +190,7 @@ class LocalBackend:
         self._identity = identity
 
     @contextmanager
-    def _open(self, key: str) -> Iterator[tuple[Path, int]]:
+    def _open(self, key: str) -> Iterator[tuple[Path, int, os.stat_result]]:
         path = self._path(key)
         with _errors(str(path)):
             self._require_root()
@@ -207,9 +203,10 @@ class LocalBackend:
                 self._require_root()
                 raise ObjectNotFound(f"{path} does not exist, or is reached through a symbolic link") from exc
             try:
-                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                status = os.fstat(fd)
+                if not stat.S_ISREG(status.st_mode):
                     raise ObjectNotFound(f"{path} is not a regular file")
-                yield path, fd
+                yield path, fd, status
             finally:
                 os.close(fd)
 
@@ -293,6 +290,15 @@ class LocalBackend:
 def _listed_name(entry: os.DirEntry[str]) -> str:
     """Return the name for a listing. Bytes that aren't UTF-8 become backslash sequences, which no key has."""
     return os.fsencode(entry.name).decode(errors="backslashreplace")
+
+
+def _read(fd: int, start: int, end: int) -> bytes:
+    """Return the file's bytes from ``start`` to ``end``, or to the file's end. Linux reads at most 2 GiB at once."""
+    parts = list[bytes]()
+    while start < end and (part := os.pread(fd, end - start, start)):
+        parts.append(part)
+        start += len(part)
+    return b"".join(parts)
 
 
 def _modified(status: os.stat_result) -> datetime:

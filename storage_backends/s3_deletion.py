@@ -55,7 +55,7 @@ def delete_names(client: "S3Client", bucket: str, names: Iterable[str], url: str
 
     Return True if S3 put a delete marker above a version instead of destroying it.
 
-    DeleteObjects must carry a checksum of its body. boto3 takes a CRC32, which some stores refuse: these need ``one_by_one``. ``url``
+    DeleteObjects must carry a checksum of its body. botocore takes a CRC32, which some stores refuse: these need ``one_by_one``. ``url``
     stands in the sentence of an error that is about no single object.
     """
     hidden = False

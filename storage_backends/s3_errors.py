@@ -1,4 +1,4 @@
-"""The contract's errors for Amazon S3's answers and boto3's exceptions."""
+"""The contract's errors for Amazon S3's answers and botocore's exceptions."""
 
 import contextlib
 from collections.abc import Iterator
@@ -92,13 +92,13 @@ def s3_error(where: str, code: str, status: int, message: str) -> StorageError:
 
 
 def status_of(exc: aws.ClientError) -> int:
-    """Return the HTTP status of an answer that boto3 raised; 0 if it has none."""
+    """Return the HTTP status of an answer that botocore raised; 0 if it has none."""
     return exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
 
 
 @contextlib.contextmanager
 def s3_errors(where: str) -> Iterator[None]:
-    """Turn boto3's exceptions into the contract's errors. Their sentences name ``where``."""
+    """Turn botocore's exceptions into the contract's errors. Their sentences name ``where``."""
     try:
         yield
     except aws.ClientError as exc:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from itertools import count
 
-from benchmarks.measure import CommandFailedError, Measurement
-from benchmarks.runs import SOURCE, Bench, count_content
+from benchmarks.measure import Measurement
+from benchmarks.runs import SOURCE, Bench, count_content, say
 from benchmarks.scale import commands, databases
 from benchmarks.scale.lab import CountedStore, Lab, counted_store
-from benchmarks.scale.rows import Figure, Row, Trial, repeat, say
+from benchmarks.scale.rows import Figure, Row, Trial, repeat
 
 _TABLES, _LARGE_OBJECTS, _SCHEMAS, _PARTITIONS = 20_000, 200_000, 2_000, 2_000
 _BACKUP = "backup"
@@ -32,7 +32,7 @@ def measure_tables(lab: Lab) -> Iterator[Row]:
             trial = store.run(
                 commands.RESTORE_ONE, {**table, "TARGET": bench.cluster.conninfo(target := next(targets))}
             )
-            _compare(bench, target, (databases.ROWS, 1, 1, 1))
+            bench.compare(bench.cluster.conninfo(target), (databases.ROWS, 1, 1, 1))
             return trial
 
         repeat(row, lab.repeat, restore_one)
@@ -103,7 +103,7 @@ def _restore(lab: Lab, store: CountedStore, name: str, limits: dict[Figure, floa
 
     def run_own(_turn: int) -> Trial:
         trial = store.run(commands.RESTORE, settings(target := next(names)))
-        _compare(bench, target, expected)
+        bench.compare(bench.cluster.conninfo(target), expected)
         return trial
 
     def run_stock() -> Measurement:
@@ -112,11 +112,6 @@ def _restore(lab: Lab, store: CountedStore, name: str, limits: dict[Figure, floa
     row = Row(name, limits)
     repeat(row, lab.repeat, run_own, run_stock)
     return row
-
-
-def _compare(bench: Bench, target: str, expected: tuple[int, ...]) -> None:
-    if (found := count_content(bench.cluster.conninfo(target))) != expected:
-        raise CommandFailedError(f"restored {found} instead of {expected}")
 
 
 def _new_names(prefix: str) -> Iterator[str]:

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measure import CommandFailedError
-from benchmarks.runs import SOURCE, Bench
+from benchmarks.runs import SOURCE, Bench, say
 from benchmarks.scale import commands
 from benchmarks.scale.catalogs import CLUSTER
 from benchmarks.scale.databases import create_databases
 from benchmarks.scale.lab import Lab, counted_store
-from benchmarks.scale.rows import Row, Trial, repeat, say
+from benchmarks.scale.rows import Row, Trial, repeat
 
 _LARGE_MANIFESTS, _LARGE_OBJECTS = 10, 200_000
 _DATABASES = [f"database_{number:02}" for number in range(10)]

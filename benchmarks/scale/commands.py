@@ -5,13 +5,14 @@
 
 from collections.abc import Mapping
 
-from benchmarks.sides import BACKUPS, DUMP_ALONE, FLOOR, PGSTOW, RESTORES, STAGES, URL
+from benchmarks import sides
+from benchmarks.sides import URL
 
-BACKUP = BACKUPS[PGSTOW]
-STOCK_BACKUP = STAGES[DUMP_ALONE]
-RESTORE = RESTORES[PGSTOW]
-STOCK_RESTORE = RESTORES[FLOOR]
-RESTORE_ONE = f'pgstow restore latest --from {URL} --into "$TARGET" --create -t "$TABLE" --spool-dir "$STAGE"'
+BACKUP = sides.PGSTOW.command
+STOCK_BACKUP = sides.DUMP_ALONE.command
+RESTORE = sides.RESTORE.command
+STOCK_RESTORE = sides.FLOOR.command
+RESTORE_ONE = sides.RESTORE_ONE.command
 TEMPLATE = 'pgstow backup "$DATABASE" --to "$FOLDER" --create-store --jobs $JOBS --spool-dir "$STAGE"'
 LIST = 'pgstow list --from "$FOLDER"'
 PLAN = 'pgstow prune --from "$FOLDER" --keep-last $KEEP --dry-run'

@@ -3,13 +3,14 @@
 import datetime
 from collections.abc import Sequence
 
+from benchmarks.measure import Spread
 from benchmarks.proxy import KINDS
 from benchmarks.report import describe_commands, describe_machine, describe_programs, describe_server, target_table
 from benchmarks.runs import LEVEL
 from benchmarks.scale import commands
 from benchmarks.scale.by_itself import DELAY
 from benchmarks.scale.lab import SETTINGS, Lab
-from benchmarks.scale.rows import Row, Spread
+from benchmarks.scale.rows import Row
 
 _MIB = 1 << 20
 _COLUMNS = """\
@@ -75,7 +76,7 @@ def _stock_table(rows: Sequence[Row]) -> str:
             lines.append(_failed(row, columns=8))
             continue
         stock = Spread.of([run.wall for run in row.stock]).median
-        times = f"{cost.wall:.1f} | {stock:.1f} | {_ratio(row.ratios)} | {cost.cpu:.1f}"
+        times = f"{cost.wall:.1f} | {stock:.1f} | {row.ratios} | {cost.cpu:.1f}"
         lines.append(f"| {row.name} | {times} | {cost.memory / _MIB:.0f} | {cost.disk / _MIB:.0f} | {cost.files:,} |")
     return "\n".join(lines)
 
@@ -97,10 +98,6 @@ def _request_table(rows: Sequence[Row]) -> str:
         if row.cost and any(trial.requests for trial in row.trials):
             lines.append(f"| {row.name} | {' | '.join(f'{row.requests(kind):,}' for kind in KINDS)} |")
     return "\n".join(lines)
-
-
-def _ratio(ratios: Spread) -> str:
-    return f"{ratios.median:.2f} ({ratios.low:.2f}–{ratios.high:.2f})"
 
 
 def _failed(row: Row, *, columns: int) -> str:

@@ -1,14 +1,13 @@
 """A row of the report: the runs of a command, the runs of stock PostgreSQL beside them, and the limits."""
 
-import statistics
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from benchmarks.measure import CommandFailedError, Measurement, summarize
-from benchmarks.report import Target
+from benchmarks.measure import CommandFailedError, Measurement, Spread, summarize
+from benchmarks.record import Target
+from benchmarks.runs import say
 
 _MIB = 1 << 20
 
@@ -24,20 +23,6 @@ class Trial:
     cost: Measurement
     requests: Mapping[str, int] = field(default_factory=dict)
     """The number of requests that reached the store, by kind; empty if the store is a folder."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """The median, the lowest and the highest of several figures."""
-
-    median: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, figures: Sequence[float]) -> "Spread":
-        """Return the spread of at least one figure."""
-        return cls(statistics.median(figures), min(figures), max(figures))
 
 
 @dataclass(slots=True)
@@ -126,8 +111,3 @@ def repeat(row: Row, times: int, own: Callable[[int], Trial], stock: Callable[[]
         for turn in range(times):
             for step in (run_stock, run_own) if turn % 2 == 0 else (run_own, run_stock):
                 step(turn)
-
-
-def say(text: str) -> None:
-    """Report the progress."""
-    print(text, file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
 """Hashes, compresses and packs pieces of an archive's files, and uploads them as objects to the stores, in bounded memory."""
 
 import hashlib
-import marshal
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,14 +11,17 @@ from pipeline.catalog.manifest import TOC_NAME, Segment, StoredObject
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.events import Notify, Progress
-from pipeline.stages.compress import Compressor
+from pipeline.stages.compress import Compressed, Compressor
 from pipeline.stages.digest import OrderedDigest
+from pipeline.stages.level import LevelChooser, Uploads
 from pipeline.stages.pack import Draft, Packer
 from pipeline.stages.spool import Piece
 from pipeline.stages.upload import upload
 from storage_backends import StorageError
 
 _TICK = 0.2  # seconds
+_FIRST_OBJECTS = 3
+"""The number of objects that keep a link busy while the writer waits for the first of them, to find out how fast the link is."""
 _TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
 
 
@@ -84,11 +87,14 @@ class ArchiveWriter:
         self._longest_queue = 2 * threads * limits.piece_size
         self._compressor = compressor
         self._packer = Packer(compressor, limits.object_size)
+        self._levels = LevelChooser(compressor.threads(threads))
         self._compressing = workers.pool(threads, "compress")
         self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
+        self._uploads = {place: Uploads(limits.transfers) for place in destinations.open}
+        self._untried = set(destinations.open) if self._levels.highest > compressor.level else set()
+        """For the level auto: the destinations to which no upload has ended."""
         self._passing: dict[str, _Passing] = {}
-        self._done: list[bytes] = []
-        """The completed files, in a form that takes less memory than an ArchivedFile. A dump may have a million files."""
+        self._completed: list[ArchivedFile] = []
         self._on_their_way: dict[int, _OnItsWay] = {}
         self._raw = self._waiting = self._sending = 0
         self.read = self.done = self.stored = 0
@@ -99,7 +105,13 @@ class ArchiveWriter:
         """True if the writer can take a piece of ``size`` bytes now. If not, call ``workers.collect``, then ask again."""
         queue_is_long = self._raw > self._longest_queue
         in_flight = 2 * self._raw + self._waiting + self._packer.held + self._sending
-        if not queue_is_long and in_flight + 2 * size <= self._memory:
+        if (
+            self._untried
+            and len(self._on_their_way) >= _FIRST_OBJECTS
+            and self._choose_level(size) < self._levels.highest
+        ):
+            return False  # a higher level may be right
+        if not queue_is_long and in_flight + 2 * size <= self._memory - self._compressor.held:
             return True
         idle = not self._compressing.pending and not self._sends
         if idle and (draft := self._packer.cut_largest()):
@@ -123,17 +135,24 @@ class ArchiveWriter:
         file.size += size
         file.tail = (file.tail + data[-_TAIL:])[-_TAIL:]
         self._raw += size
-        work = partial(_hash_and_compress, passing.digest, self._compressor, piece)
-        self._compressing.submit(work, partial(self._take_frame, piece))
+        level = self._choose_level(size)
+        self._levels.begin(size, level)
+        work = partial(_hash_and_compress, passing.digest, self._compressor, piece, level)
+        self._compressing.submit(work, partial(self._take_frame, piece, level))
 
     def report(self, to_come: int = 0, current: Sequence[str] = ()) -> None:
         """Notify of the progress. ``to_come`` is the number of bytes still expected, and ``current`` names the tables in progress."""
         self._notify(Progress(self.done, self.read + to_come, self.stored, tuple(current)))
 
-    def finish(self) -> Iterator[ArchivedFile]:
-        """Wait until each destination has all objects, or is dropped. Return the files in the order in which they were completed.
+    def completed(self) -> Sequence[ArchivedFile]:
+        """Return the files that were completed since the last call, in the order of their completion."""
+        files, self._completed = self._completed, []
+        return files
 
-        The writer forgets each file that the iterator returns. Call :meth:`write` no more. Raises StorageError if all destinations fail.
+    def finish(self) -> Sequence[ArchivedFile]:
+        """Wait until each destination has all objects, or is dropped. Return the files as :meth:`completed` does.
+
+        Call :meth:`write` no more. Raises StorageError if all destinations fail.
         """
         while self._compressing.pending:
             self._collect()
@@ -141,14 +160,7 @@ class ArchiveWriter:
             self._send(draft)
         while self._sends:
             self._collect()
-        return self._forget_files()
-
-    def _forget_files(self) -> Iterator[ArchivedFile]:
-        self._done.reverse()
-        while self._done:
-            path, size, lines, tail, checksum, parts = marshal.loads(self._done.pop())  # noqa: S302 - from this process
-            segments = [Segment(object=number, offset=at, length=length, size=out) for number, at, length, out in parts]
-            yield ArchivedFile(path, size, lines, tail, checksum.hex(), segments)
+        return self.completed()
 
     def _collect(self) -> None:
         self._workers.collect(timeout=_TICK)
@@ -159,8 +171,15 @@ class ArchiveWriter:
         """True if an open destination is still being sent an object. Dropped destinations don't count."""
         return any(self._uploading[destination].pending for destination in self._destinations.open)
 
-    def _take_frame(self, piece: Piece, frame: bytes) -> None:
-        size = len(piece.data)
+    def _choose_level(self, size: int) -> int:
+        now = time.monotonic()
+        # The backup waits for the slowest store.
+        seconds_left = max(self._uploads[destination].seconds_left(now) for destination in self._destinations.open)
+        return self._levels.choose(size, object_size=self._packer.full_size, seconds_left=seconds_left)
+
+    def _take_frame(self, piece: Piece, level: int, done: Compressed) -> None:
+        size, frame = len(piece.data), done.frame
+        self._levels.end(size, level, done)
         self._raw -= size
         self._waiting += len(frame)
         passing = self._passing[piece.name]
@@ -180,11 +199,9 @@ class ArchiveWriter:
 
     def _complete(self, file: ArchivedFile) -> None:
         """Take the end of a file, after all of its frames."""
-        segments, drafts = self._packer.finish(file.path, end_pack=file.path == TOC_NAME)
+        file.segments, drafts = self._packer.finish(file.path, end_pack=file.path == TOC_NAME)
         self._send_all(drafts)
-        parts = [(segment.object, segment.offset, segment.length, segment.size) for segment in segments]
-        record = (file.path, file.size, file.lines, file.tail, bytes.fromhex(file.checksum), parts)
-        self._done.append(marshal.dumps(record))
+        self._completed.append(file)
 
     def _send_all(self, drafts: Sequence[Draft]) -> None:
         for draft in drafts:
@@ -195,11 +212,14 @@ class ArchiveWriter:
         self._sending += len(draft.body)
         self._on_their_way[draft.number] = _OnItsWay(draft, len(destinations))
         for destination in destinations:
+            self._uploads[destination].add(draft.number, len(draft.body), time.monotonic())
             self._uploading[destination].submit(
                 partial(_upload, destination, key, draft.body), partial(self._sent, draft.number, destination)
             )
 
     def _sent(self, number: int, destination: Destination, result: StoredObject | StorageError | None) -> None:
+        self._uploads[destination].end(number, time.monotonic())
+        self._untried.discard(destination)
         on_its_way = self._on_their_way[number]
         on_its_way.copies -= 1
         if not on_its_way.copies:
@@ -213,10 +233,10 @@ class ArchiveWriter:
             self._destinations.drop(destination, result)
 
 
-def _hash_and_compress(digest: OrderedDigest, compressor: Compressor, piece: Piece) -> bytes:
+def _hash_and_compress(digest: OrderedDigest, compressor: Compressor, piece: Piece, level: int) -> Compressed:
     """Add the piece to its file's checksum. Return the piece's frame."""
     digest.add(piece.index, piece.data)
-    return compressor.frame(piece.data)
+    return compressor.compress(piece.data, level)
 
 
 def _upload(destination: Destination, key: str, body: bytearray) -> StoredObject | StorageError | None:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 
 from pipeline.archive.destinations import BackupResults
-from pipeline.archive.file_list import FileList
 from pipeline.archive.single_file import describe_stream
-from pipeline.backup.directory import describe_files, dump_directory
+from pipeline.backup.directory import dump_directory
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import check_server_clock, describe_source, find_dumper
@@ -48,9 +47,10 @@ def _back_up_alone(backup: BackupInProgress, server: Server) -> BackupResults:
     tables: list[TableData] = []
     with backup.dump_context(server, program) as context:
         if request.format == "directory":
-            entries = dump_directory(request, snapshot.name, context)
+            contents = dump_directory(request, snapshot.name, context)
             backup.ended("dump")
-            files = FileList(describe_files(context.writer.finish(), entries))
+            contents.describe(context.writer.finish())
+            files = contents.finish()
         else:
             script, tables = dump_stream(request, snapshot.name, context)
             backup.ended("dump")

@@ -63,6 +63,7 @@ class BackupInProgress:
     request: BackupRequest
     ref: BackupRef
     destinations: Destinations
+    compressor: Compressor
     notify: Notify
     started_at: datetime
     durations: dict[str, float] = field(default_factory=dict)
@@ -84,7 +85,8 @@ class BackupInProgress:
         """
         now = datetime.now(UTC)
         ref = BackupRef(request.cluster or default_cluster(server), database, new_backup_id(now))
-        return cls(request, ref, Destinations(stores, database, notify), notify, now)
+        compressor = Compressor(request.level, memory=request.limits.compression_memory)
+        return cls(request, ref, Destinations(stores, database, notify), compressor, notify, now)
 
     @property
     def session_name(self) -> str:
@@ -106,15 +108,16 @@ class BackupInProgress:
         request, limits = self.request, self.request.limits
         with Workers() as workers, Workspace(limits.spool_parent) as workspace, ExitStack() as stack:
             reached = request.source.at(server.host, server.hostaddr, server.port)
+            if server.is_direct():
+                # For pg_dump's queries on large catalogs, the server would compile code (JIT), which takes it longer than it gains.
+                reached = reached.with_setting("jit", "off")
             watcher = server
             if reached.role and request.statement_timeout:  # another role can't see the statements of the login role
                 watcher = stack.enter_context(Server(reached.acting_as(None)))
             yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
                 StatementTimeout(watcher, self.session_name, request.statement_timeout, workers),
-                ArchiveWriter(
-                    self.destinations, self.ref.data_prefix, workers, limits, Compressor(request.level), self.notify
-                ),
+                ArchiveWriter(self.destinations, self.ref.data_prefix, workers, limits, self.compressor, self.notify),
                 workers,
                 limits.piece_size,
                 self.notify,
@@ -148,7 +151,7 @@ class BackupInProgress:
             finished_at=datetime.now(UTC),
             source=draft.source,
             dump=draft.options,
-            compression=Compression(algorithm="zstd", level=self.request.level),
+            compression=Compression(algorithm="zstd", level=self.compressor.level, levels=sorted(self.compressor.used)),
             members=destination.members,
             totals=draft.totals or _totals(draft.files, draft.tables, stored),
             durations=self.durations,
@@ -159,7 +162,7 @@ class BackupInProgress:
         )
         _check_clocks(manifest, draft.files.contents(tables=bool(draft.tables)), stored_at)
         lists: dict[str, bytes | memoryview] = {
-            "files": draft.files.json,
+            "files": draft.files.json(),
             "objects": LISTS["objects"].dump_json(stored),
             "tables": LISTS["tables"].dump_json(list(draft.tables)),
         }

@@ -1,14 +1,13 @@
 """Checks that each large object was dumped whole. A large object's file has no end mark, so pgstow asks the server for the object's size."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 from pipeline.concurrency import Workers
 from pipeline.counting import counted
 from pipeline.errors import DumpFailed
 from pipeline.postgres.server import Server
-from pipeline.postgres.toc import DataEntry
 
 _FILE = re.compile(r"blob_(\d+)\.dat")
 """_StartLO() in pg_backup_directory.c."""
@@ -42,13 +41,13 @@ class LargeObjectCheck:
         if len(self._sizes) >= _BATCH:
             self._ask()
 
-    def finish(self, entries: Sequence[DataEntry]) -> None:
+    def finish(self, *, any_dumped: bool) -> None:
         """Ask for the remaining sizes, once all files have passed. Then call :meth:`Workers.collect` until ``asking`` is False.
 
         If the archive has large objects, also compare their number with the server's: pg_dump dumps either all large objects or none.
         """
         self._ask()
-        if any(entry.description == "BLOBS" for entry in entries):
+        if any_dumped:
             self._asking.submit(self._server.count_large_objects, partial(_compare_count, self._passed))
 
     def _ask(self) -> None:

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.catalog.origin import Format
-from pipeline.config import Labels, Limits
+from pipeline.config import Labels, Level, Limits
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.encodings import can_dump_in
 from pipeline.selection import Selection
-from pipeline.stages.compress import DEFAULT_LEVEL
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +26,7 @@ class BackupRequest:
     selection: Selection = field(default_factory=Selection)
     format: Format = "directory"
     """The format, by pg_dump's name. Only the directory format allows several jobs."""
-    level: int = DEFAULT_LEVEL
+    level: Level = "auto"
     """zstd's compression level."""
     limits: Limits = field(default_factory=Limits)
     programs: Sequence[Path] = ()

@@ -7,9 +7,11 @@ raise the same error for any bytes that aren't valid.
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeVar
 
 import msgspec
@@ -112,13 +114,11 @@ def dump_document(document: Model, kind: str, lists: Mapping[str, bytes | memory
     """
     checksum, lists = f"{kind}_checksum", lists or {}
     content = document.model_dump(mode="json", exclude={*lists, checksum})
-    values: dict[str, bytes | memoryview] = {name: canonical_bytes(value) for name, value in content.items()}
-    values |= lists
     digest = hashlib.sha256()
-    for _, part in _parts(values):
+    for _, part in _parts(content, lists):
         digest.update(part)
-    values[checksum] = canonical_bytes(digest.hexdigest())
-    return b"".join(part for _, part in _parts(values))
+    content[checksum] = digest.hexdigest()
+    return b"".join(part for _, part in _parts(content, lists))
 
 
 def open_document(data: bytes, kind: str, key: str, *, version: str, apart: Collection[str] = ()) -> Document:
@@ -130,46 +130,59 @@ def open_document(data: bytes, kind: str, key: str, *, version: str, apart: Coll
     Raises ManifestInvalid, with ``key`` in its text, for any other bytes. Examples are altered white space, nesting that is too deep,
     numbers out of bounds, and a newer major version.
     """
+    checksum = f"{kind}_checksum"
     try:
         raw = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         if len(raw) > _MOST_FIELDS:
             raise ValueError("it has too many fields")
-        values = {name: memoryview(value) for name, value in raw.items()}
-        small = b"".join(part for _, part in _parts({name: values[name] for name in values if name not in apart}))
-        check_depth(small)
-        content, canonical = parse_canonical(small.removesuffix(b"\n"))
+        lists = {name: memoryview(raw.pop(name)) for name in apart if name in raw}
+        values = b"[" + b",".join(raw.values()) + b"]"
+        check_depth(values)
+        content = dict(zip(raw, json.loads(values), strict=True))
+        claimed = content.pop(checksum, None)
+        digests = _digests(data, content, {**lists, checksum: canonical_bytes(claimed)}, checksum)
     except msgspec.ValidationError as exc:
         raise ManifestInvalid(f"The {kind} {key} is damaged: it is not a JSON object.") from exc
     except _NOT_JSON as exc:
         raise _not_whole(kind, key, exc) from exc
     _check_version(content.get(f"{kind}_version"), version, kind, key)
-    claimed, digests = content.pop(f"{kind}_checksum", None), _digests(data, values, f"{kind}_checksum")
-    if not canonical or digests is None or claimed != digests[1]:
+    if digests is None or claimed != digests[1]:
         raise _altered(kind, key)
-    return Document(kind, key, digests[0], content, {name: values[name] for name in apart if name in values})
+    return Document(kind, key, digests[0], content, lists)
 
 
-def _parts(values: Mapping[str, bytes | memoryview]) -> Iterator[tuple[str, bytes | memoryview]]:
-    """Yield the canonical bytes of a document in parts, each with the name of the field that it belongs to.
+def _parts(
+    content: Mapping[str, Any], apart: Mapping[str, bytes | memoryview]
+) -> Iterator[tuple[str, bytes | memoryview]]:
+    """Yield the canonical bytes of a document in parts.
 
-    ``values`` has the canonical bytes of each field's value.
+    ``content`` has the values of some fields, and ``apart`` has the canonical bytes of the other fields' values. A part that belongs to a
+    field in ``apart`` comes with the field's name, and any other part with an empty name.
     """
+    names = sorted([*content, *apart])
     yield "", b"{"
-    names = sorted(values)
-    for name in names:
-        yield name, canonical_bytes(name) + b":"
-        yield name, values[name]
-        yield name, b"," if name != names[-1] else b"}\n"
+    for is_apart, run in groupby(names, key=apart.__contains__):
+        if not is_apart:
+            fields = {name: content[name] for name in run}
+            yield "", canonical_bytes(fields)[1:-1] + (b"," if names[-1] not in fields else b"}\n")
+            continue
+        for name in run:
+            yield name, canonical_bytes(name) + b":"
+            yield name, apart[name]
+            yield name, b"," if name != names[-1] else b"}\n"
 
 
-def _digests(data: bytes, values: Mapping[str, memoryview], checksum: str) -> tuple[str, str] | None:
+def _digests(
+    data: bytes, content: Mapping[str, Any], apart: Mapping[str, bytes | memoryview], checksum: str
+) -> tuple[str, str] | None:
     """Return the SHA-256 of a document's bytes, and of the bytes without the field ``checksum``, both in hexadecimal.
 
-    Return None if the bytes aren't the canonical parts of ``values``: if there is white space or a second field of a name, or if the fields
-    aren't in the order of their names. The field ``checksum`` is never the last, since the field for the version follows it.
+    Return None if the bytes aren't the canonical parts of ``content`` and ``apart``: if there is white space or a second field of a name,
+    or if the fields aren't in the order of their names. The field ``checksum`` is never the last, since the field for the version follows
+    it.
     """
     end, field = 0, (0, 0)
-    for name, part in _parts(values):
+    for name, part in _parts(content, apart):
         if not data.startswith(part, end):
             return None
         start, end = end, end + len(part)

@@ -17,7 +17,7 @@ from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef, owners
 from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.errors import ManifestInvalid
 
-MANIFEST_VERSION = "1.3"
+MANIFEST_VERSION = "1.4"
 LONGEST_MANIFEST = 512 * 1024 * 1024
 """The most bytes of a manifest. A file takes about 300 bytes, so a manifest has room for more than a million tables and large objects."""
 TOC_NAME = "toc.dat"
@@ -37,7 +37,10 @@ class Compression(Model):
     """The compression of the objects."""
 
     algorithm: Literal["zstd"]
-    level: int = Field(ge=-MOST, le=MOST)
+    level: int = Field(ge=-MOST, le=MOST, description="The lowest level")
+    levels: list[Annotated[int, Field(ge=-MOST, le=MOST)]] = Field(
+        default=[], description="All levels of the frames, in ascending order. Since 1.4"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_ITEM)
@@ -145,7 +148,7 @@ class ManifestSummary(Model):
     encryption: None = None
     members: list[Member] = Field(default=[], description="For a cluster: the backups of its globals and databases")
     totals: Totals
-    durations: dict[str, float] = Field(
+    durations: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
         description="Seconds of each stage. Each stage begins when the stage before it ends. dump ends when pgstow has read the whole dump. "
         "upload_after_dump ends when the stores have all objects of data. For a cluster with members, members is the only stage"
     )

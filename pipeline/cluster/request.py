@@ -73,3 +73,5 @@ class ServerTarget:
     """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
     allow_older: bool = False
     """Try to restore even if the server has an older major version than the backed-up server."""
+    server_settings: bool = False
+    """As for a restore of one database (:attr:`RestoreRequest.server_settings`)."""

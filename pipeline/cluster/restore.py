@@ -49,6 +49,7 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
                 create=manifest.database not in there,
                 properties=True,
                 allow_older=target.allow_older,
+                server_settings=target.server_settings,
                 limits=target.limits,
                 programs=target.programs,
             ),

@@ -1,7 +1,7 @@
 """Backs up a whole server as one script of pg_dumpall, and restores the script onto a new server."""
 
 from collections.abc import Collection, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,6 +20,7 @@ from pipeline.concurrency import Workers
 from pipeline.counting import counted
 from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
+from pipeline.postgres.fast_sessions import fast_sessions
 from pipeline.postgres.lasting_tables import lasting_tables, oldest_transaction
 from pipeline.postgres.loading import has_money, session_default, with_dump_settings, writes_money_alike
 from pipeline.postgres.locks import backup_lock
@@ -123,10 +124,11 @@ def restore_cluster_script(
         # Options of the connection win over the settings that the script gives its databases. psql keeps the options when it reconnects.
         loading = with_dump_settings(target.server, cluster_manifest.source, money=True)
         loading = loading.with_setting("default_transaction_read_only", "off").with_setting("array_nulls", "on")
-        connection = loading.for_program(workspace, f"pgstow {cluster_manifest.backup_id}")
+        fast = nullcontext(loading) if target.server_settings else fast_sessions(loading, server, jobs=1)
         feed = Feed([Stream(tuple(cluster_manifest.files))], reader, workers, through=restricted.of)
         try:
-            with closing(feed):
+            with closing(feed), fast as session:
+                connection = session.for_program(workspace, f"pgstow {cluster_manifest.backup_id}")
                 with feed.pipe(0) as (path, inherit):
                     run = Psql(
                         program,
@@ -134,7 +136,7 @@ def restore_cluster_script(
                         workspace,
                         path,
                         restricted,
-                        unset=loading.overrides,
+                        unset=session.overrides,
                         inherit=inherit,
                         passes=_is_of_the_cluster,
                     )

@@ -2,11 +2,11 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
 
-from pipeline.config import LONGEST_TIMEOUT, MOST_AT_ONCE, parse_duration, parse_size
+from pipeline.config import LEVELS, LONGEST_TIMEOUT, MOST_AT_ONCE, Level, parse_duration, parse_size, parse_split_tables
 from pipeline.errors import InvalidRequest
 from pipeline.nightly.references import REFERENCE, Secret, is_reference, read_secret, resolve
 from pipeline.postgres.conninfo import Conninfo
@@ -72,8 +72,18 @@ def _command(words: list[str]) -> list[str]:
     return words
 
 
+def _level(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and value in LEVELS):
+        return value
+    raise ValueError(f"must be auto, or a whole number from {LEVELS[0]} to {LEVELS[-1]}")
+
+
 def _size(value: Any) -> Any:
     return parse_size(value) if isinstance(value, str) else value
+
+
+def _split_tables(value: Any) -> Any:
+    return parse_split_tables(value) if isinstance(value, str) else value
 
 
 def read_duration(value: Any) -> timedelta:
@@ -88,6 +98,23 @@ Size = Annotated[
     int,
     BeforeValidator(_size),
     Field(ge=1, lt=2**63),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+]
+CompressionLevel = Annotated[
+    Level,
+    PlainValidator(_level),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": LEVELS[0], "maximum": LEVELS[-1]},
+                {"type": "string", "const": "auto"},
+            ]
+        }
+    ),
+]
+SplitTables = Annotated[
+    Annotated[int, Field(ge=1, lt=2**63)] | Literal["auto", "never"],
+    BeforeValidator(_split_tables),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
 ]
 Patterns = list[str]

@@ -154,7 +154,7 @@ def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
 def _make_limits(settings: DatabaseSettings) -> Limits:
     return Limits(
         spool_parent=None if settings.spool_dir is None else Path(settings.spool_dir),
-        **_given(settings, "jobs", "transfers", "memory", "object_size"),
+        **_given(settings, "jobs", "split_tables", "transfers", "memory", "object_size"),
         **({} if settings.spool_limit is None else {"spool": settings.spool_limit}),
     )
 

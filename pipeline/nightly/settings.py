@@ -21,12 +21,14 @@ from pipeline.config import (
 )
 from pipeline.nightly.fields import (
     Command,
+    CompressionLevel,
     Count,
     Number,
     Patterns,
     Recipient,
     Seconds,
     Size,
+    SplitTables,
     check_textfile,
     read_conninfo,
     read_duration,
@@ -67,8 +69,13 @@ class Options(Settings):
         default=None,
         description="Parallel jobs of pg_dump; only the format directory allows more than one; default: the number of processors, four at most",
     )
-    level: Annotated[int, Field(ge=1, le=19)] | None = Field(
-        default=None, description="zstd's compression level; default: 3"
+    split_tables: SplitTables | None = Field(
+        default=None,
+        description='With verify = "restore", the tables that all jobs load together: auto, never, or a size; default: auto',
+    )
+    level: CompressionLevel | None = Field(
+        default=None,
+        description="zstd's compression level; auto takes level 3, and higher levels while a backup waits for uploads; default: auto",
     )
     transfers: Count | None = Field(
         default=None, description="How many objects to transfer at the same time, for each store; default: 4"

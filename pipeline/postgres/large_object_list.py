@@ -11,6 +11,7 @@ from pipeline.errors import BackupDamaged
 
 _LARGE_OBJECT = re.compile(rb"[0-9]{1,10} (blob_[0-9]{1,10}\.dat)")
 """``_EndLO`` in pg_backup_directory.c."""
+_LARGEST_OID = 2**32 - 1
 _LONGEST_EXCERPT = 60
 
 
@@ -22,7 +23,7 @@ def read_large_object_list(path: str, data: bytes, known: Container[str]) -> tup
     found: dict[str, None] = {}
     for line in map(bytes.rstrip, BytesIO(data)):
         match = _LARGE_OBJECT.fullmatch(line)
-        if match is None:
+        if match is None or not 0 < oid_of(match[1].decode()) <= _LARGEST_OID:
             raise BackupDamaged(
                 f"{path} is not a list of large objects: the line {line[:_LONGEST_EXCERPT]!r} names no large object."
             )
@@ -33,3 +34,8 @@ def read_large_object_list(path: str, data: bytes, known: Container[str]) -> tup
             raise BackupDamaged(f"{path} lists {name} twice.")
         found[name] = None
     return tuple(found)
+
+
+def oid_of(path: str) -> int:
+    """Return the OID of the large object in a file that a list names."""
+    return int(path.removeprefix("blob_").removesuffix(".dat"))

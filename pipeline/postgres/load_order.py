@@ -8,6 +8,10 @@ _TABLES = frozenset({"TABLE", "FOREIGN TABLE"})
 _LOCKS_FROM_ABOVE = frozenset({"CHECK CONSTRAINT", "FK CONSTRAINT", "POLICY", "ROW SECURITY", "RULE", "TRIGGER"})
 """Kinds of entries of a table that lock its partitions, too, or may."""
 
+_INDEXES = frozenset({"CONSTRAINT", "INDEX"})
+_ORDERED = (" USING brin ", " CLUSTER ON ")
+"""Parts of the definition of an index or a constraint that depends on the order of the table's rows (``dumpIndex`` in pg_dump.c)."""
+
 
 def turns_in_partition_trees(toc: Toc) -> dict[int, tuple[int, ...]]:
     """Return the entries that must wait for other entries, since several jobs would otherwise restore them at once.
@@ -53,6 +57,16 @@ def outside_tables(toc: Toc) -> list[TocEntry]:
         for entry in toc.entries
         if entry.description == "TABLE DATA" and entry.dependencies and entry.dependencies[0] not in made
     ]
+
+
+def in_order_of_an_index(toc: Toc) -> set[int]:
+    """Return the dump IDs of the tables whose rows should be loaded in the archive's order: a BRIN index or CLUSTER depends on the order."""
+    return {
+        dump_id
+        for entry in toc.entries
+        if entry.description in _INDEXES and any(words in entry.definition for words in _ORDERED)
+        for dump_id in entry.dependencies
+    }
 
 
 def _roots(parents: Mapping[int, int]) -> dict[int, int]:

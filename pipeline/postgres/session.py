@@ -132,6 +132,14 @@ class Session:
         self.execute("SET search_path = ''; SET standard_conforming_strings = on; SET row_security = off")
         self.fetch(NO_VIEWS)
 
+    def is_direct(self) -> bool:
+        """True if no pooler is between pgstow and the server. A pooler makes up the process ID that it sends at the session's start.
+
+        Poolers refuse sessions with settings that they don't know.
+        """
+        [(process,)] = self.fetch("SELECT pg_catalog.pg_backend_pid()")
+        return bool(process == self._connection.info.backend_pid)
+
     def fetch(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
         with self.errors():

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, partial
 from operator import itemgetter
-from sys import intern
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -42,7 +41,8 @@ _FIELDS = {
     "owner": OLDEST,
     "with_oids": OLDEST,
 }
-"""The fields of an entry before its dependencies, in their order in the file, and the oldest version that has each field."""
+"""The fields of an entry before its dependencies, in their order in the file, and the oldest version that has each field. The dump ID is
+the first field of each version."""
 _NUMBERS = frozenset({"dump_id", "has_dumper", "section", "relation_kind"})
 """The fields that are numbers. The other fields are strings."""
 _KEPT = (
@@ -81,19 +81,29 @@ def read_toc(data: bytes) -> Toc:
 
 
 def select(
-    data: bytes, entries: Collection[TocEntry], more: Mapping[int, Iterable[int]] = MappingProxyType({})
+    data: bytes,
+    entries: Collection[TocEntry],
+    more: Mapping[int, Iterable[int]] = MappingProxyType({}),
+    ids: Mapping[int, int] = MappingProxyType({}),
 ) -> bytes:
     """Return a table of contents that has only these ``entries`` of the table of contents ``data``, in this order.
 
     ``more`` has further dependencies of an entry, by the entry's dump ID. They come last in each entry, since the first
-    dependency of a table's data is its table. Dependencies on entries that aren't selected stay: pg_restore takes them for done.
+    dependency of a table's data is its table. ``ids`` has the new dump IDs of entries, by their dump IDs in ``data``. Dependencies on
+    entries that aren't selected stay: pg_restore takes them for done.
     """
     reader = TocReader(data)
-    parts = [data[: reader.end_of_head], _number(len(entries))]
+    parts = [data[: reader.end_of_head], number(len(entries))]
     for entry in entries:
-        others = [_string(str(other).encode()) for other in more.get(entry.dump_id, ())]
-        middle = reader.raw_entry(entry.start).end_of_dependencies if others else entry.end
-        parts += [data[entry.start : middle], *others, data[middle : entry.end]]
+        others = tuple(more.get(entry.dump_id, ()))
+        if not others and ids.keys().isdisjoint((entry.dump_id, *entry.dependencies)):
+            parts.append(data[entry.start : entry.end])
+            continue
+        after = reader.raw_entry(entry.start).end_of_dependencies
+        before = after - len(_dependencies(entry.dependencies))
+        needed = [ids.get(other, other) for other in (*entry.dependencies, *others)]
+        parts += [number(ids.get(entry.dump_id, entry.dump_id)), data[entry.start + _NUMBER.size : before]]
+        parts += [_dependencies(needed), data[after : entry.end]]
     return b"".join(parts)
 
 
@@ -144,7 +154,7 @@ class TocReader:
         """The offset of the head's next byte."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
-        major, minor, _revision, int_size, self._offset_size, self._format = self._take(6)
+        major, minor, _revision, int_size, self.offset_size, self._format = self._take(6)
         version = (major, minor)
         if not OLDEST <= version <= NEWEST:
             raise DumpFailed(
@@ -217,33 +227,34 @@ class TocReader:
     def raw_entry(self, start: int) -> RawEntry:
         """Return the entry that begins at the offset ``start``."""
         data, at, unpack, width = self._data, start, _NUMBER.unpack_from, _NUMBER.size
-        values, dependencies = list[Any](), list[int]()
+        values: list[Any] = []
+        dependencies: list[int] = []
+        append = values.append
         try:
             for is_number in self._are_numbers:
                 negative, size = unpack(data, at)
                 at += width
                 if is_number:
-                    values.append(-size if negative else size)
+                    append(-size if negative else size)
                 elif negative and size:
-                    values.append(None)
+                    append(None)
                 else:
-                    values.append(data[at : at + size])
-                    at += size
+                    append(data[at : (at := at + size)])
             while True:
                 negative, size = unpack(data, at)
                 if negative and size:
                     break
-                digits = data[at + width : at + width + size]
+                at += width
+                digits = data[at : (at := at + size)]
                 if len(digits) != size:
                     raise TocCutShort(_CUT_SHORT)
-                dependencies.append(int(digits))
-                if str(dependencies[-1]).encode() != digits:
+                if not digits.isdigit():
                     raise ValueError("a dependency is not a number")
-                at += width + size
+                dependencies.append(int(digits))
             end_of_dependencies, filename = at, None
             at += width
             if self._format == _CUSTOM:
-                at += 1 + self._offset_size  # the offset of the data, if known
+                at += 1 + self.offset_size  # the offset of the data, if known
             else:
                 negative, size = unpack(data, at)
                 at += width
@@ -256,16 +267,18 @@ class TocReader:
             raise TocCutShort(_CUT_SHORT)
         return RawEntry(values, tuple(dependencies), end_of_dependencies, filename, at)
 
-    def data_entry(self, raw: RawEntry, decode: Callable[[bytes], str]) -> DataEntry | None:
-        """Return the entry if its data has a file; otherwise None. ``decode`` decodes strings."""
+    def data_entry(
+        self, raw: RawEntry, decode: Callable[[bytes], str], shared: Callable[[bytes], str]
+    ) -> DataEntry | None:
+        """Return the entry if its data has a file; otherwise None. ``decode`` decodes strings, and ``shared`` decodes those that recur."""
         if not raw.filename:
             return None
         dump_id, oid, description, _, namespace, tag, *_ = self._kept(raw.values)
         return DataEntry(
             dump_id=dump_id,
             oid=int(oid or 0),
-            description=intern(decode(description or b"")),
-            namespace=intern(decode(namespace or b"")),
+            description=shared(description or b""),
+            namespace=shared(namespace or b""),
             tag=decode(tag or b""),
             filename=decode(raw.filename),
         )
@@ -303,10 +316,15 @@ class TocReader:
         return None if size < 0 else self._take(size)
 
 
-def _number(value: int) -> bytes:
+def number(value: int) -> bytes:
+    """Return a number as ``WriteInt`` writes it."""
     return _NUMBER.pack(value < 0, abs(value))
 
 
 def _string(value: bytes) -> bytes:
     """Return a string as ``WriteStr`` writes it."""
-    return _number(len(value)) + value
+    return number(len(value)) + value
+
+
+def _dependencies(dump_ids: Iterable[int]) -> bytes:
+    return b"".join(_string(str(dump_id).encode()) for dump_id in dump_ids)

@@ -141,7 +141,7 @@ def _write_script(
                 program,
                 workspace,
                 path,
-                archive.format if archive.is_stream else "tar",
+                archive.format if archive.is_stream else "custom",
                 output.fileno(),
                 create=request.create,
                 dump_ids=chosen if archive.is_stream else None,

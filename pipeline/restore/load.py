@@ -1,7 +1,7 @@
 """Feed the chosen content from the store to pg_restore or psql."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from pipeline.concurrency import Workers
 from pipeline.counting import counted
 from pipeline.events import Notify, Started
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.fast_sessions import fast_sessions
 from pipeline.postgres.loading import has_types_of_money, with_dump_settings
 from pipeline.postgres.pg_restore import IgnoredError, PgRestore
 from pipeline.postgres.psql import Psql
@@ -64,7 +65,8 @@ def load(
     notify(Started(f"Restoring into {server.name} with {program.path.name} {program.version}, {counted(jobs, 'job')}"))
     watch = Watch(server, reader, content.size, workers, notify)
     load_it = _load_script if archive.format == "plain" else _load_file if archive.is_stream else _load_directory
-    errors = load_it(content, request, database, session, watch)
+    with nullcontext(session) if request.server_settings else fast_sessions(session, server, jobs) as fast:
+        errors = load_it(content, request, database, fast, watch)
     database.is_loaded = True
     return Loaded(session, jobs, errors, reader.replaced, reader.fetched)
 
@@ -75,8 +77,11 @@ def _load_directory(
     """Restore an archive of the directory format, step by step. Return the errors after which pg_restore went on."""
     errors, done = list[IgnoredError](), 0
     truncate = request.create and not request.options.keep_going and _writes_minimal_log(database.server)
-    jobs = request.limits.jobs
-    for step in plan_steps(content.archive, content.chosen, request.options, jobs=jobs, truncate=truncate):
+    limits = request.limits
+    split = "never" if request.options.keep_going else limits.split_tables
+    for step in plan_steps(
+        content.archive, content.chosen, request.options, jobs=limits.jobs, truncate=truncate, split=split
+    ):
         streams = [run.stream for run in step if run.jobs == 1]
         with _prepared(streams, content, request, session, watch) as (workspace, connection, feed):
             programs = list[PgRestore]()
@@ -88,7 +93,7 @@ def _load_directory(
                             connection,
                             workspace,
                             path,
-                            "tar" if streams else "directory",
+                            "custom" if streams else "directory",
                             jobs=run.jobs,
                             dump_ids=run.dump_ids,
                             options=run.options,
@@ -96,6 +101,7 @@ def _load_directory(
                             inherit=inherit,
                         )
                     )
+            del step, run  # a folder's table of contents is large, and no longer needed in memory
             supervise(programs, feed, watch, done=done)
             errors += [error for program in programs for error in program.ignored_errors()]
             done += feed.fed

@@ -10,7 +10,7 @@ from pipeline.catalog.find import BackupSelector
 from pipeline.config import Limits
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
-from pipeline.postgres.restore_options import RestoreOptions
+from pipeline.postgres.restore_options import RestoreOptions, option_of
 from pipeline.restore.relocation_plan import Relocation
 
 
@@ -40,6 +40,8 @@ class RestoreRequest:
     """Try to restore even if the server has an older major version than the backed-up server."""
     allowed_errors: Sequence[str] = ()
     """Regular expressions, for use with ``options.keep_going``. If an error of pg_restore contains a match, the restore doesn't fail."""
+    server_settings: bool = False
+    """Leave the settings of the server that make a restore slow or fast as they are. Otherwise, see :func:`fast_sessions`."""
     check_files: bool = False
     """Check the size, SHA-256 and rows of each file, and not only the objects that hold the file."""
     limits: Limits = field(default_factory=Limits)
@@ -59,6 +61,12 @@ class RestoreRequest:
             )
         if self.options.single_transaction and self.limits.jobs > 1:
             raise InvalidRequest("--single-transaction needs a single job: give --jobs 1.")
+        if self.limits.split_tables not in ("auto", "never"):
+            for name in ("keep_going", "disable_triggers"):
+                if getattr(self.options, name):
+                    raise InvalidRequest(
+                        f"--split-tables with a size and {option_of(name)} exclude each other: say one of them."
+                    )
         if self.allowed_errors and not self.options.keep_going:
             raise InvalidRequest("--allow-error works only with --keep-going: give both.")
         for pattern in self.allowed_errors:

@@ -1,16 +1,20 @@
 """Divide a restore into steps, one after another. A step is one run of pg_restore, or several runs at the same time."""
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from pipeline.archive.reader import Archive
-from pipeline.catalog.manifest import File
-from pipeline.postgres.load_order import outside_tables, turns_in_partition_trees
+from pipeline.config import SplitTables
+from pipeline.postgres.custom_archive import custom_toc
+from pipeline.postgres.load_order import (
+    in_order_of_an_index,
+    outside_tables,
+    turns_in_partition_trees,
+)
 from pipeline.postgres.restore_options import SECTIONS, RestoreOptions
 from pipeline.postgres.toc import Section, Toc, TocEntry
 from pipeline.postgres.toc_format import rewrite, select
+from pipeline.restore.shares import divide
 from pipeline.stages.feed import Stream
 
 _SETUP = frozenset({"ENCODING", "STDSTRINGS", "SEARCHPATH"})
@@ -23,9 +27,6 @@ _BEFORE_DATA = frozenset({"BLOB", "BLOB METADATA"})
 _NOTHING = "-- made later\n"
 """A definition that makes nothing. If an entry has no definition, ``pg_restore --clean`` doesn't drop its object (``_tocEntryRequired``)."""
 _NAMES = dict(zip((Section.PRE_DATA, Section.DATA, Section.POST_DATA), SECTIONS, strict=True))
-_NO_CONTENT = hashlib.sha256().hexdigest()
-_PER_FILE = 64 * 1024
-"""The fixed cost of each file, in bytes of content that take about the same time to load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,18 @@ Step = Sequence[Run]
 def whole(archive: Archive, chosen: Collection[int] | None, options: RestoreOptions) -> Stream:
     """Return the stream from which a single pg_restore restores all ``chosen`` entries, in their order; None for all entries."""
     entries = _in_order(archive, chosen)
-    toc = select(archive.toc_data, [*_setup(archive.toc, entries), *entries])
-    return Stream(tuple(_members(archive, entries)) if options.loads_data else (), toc)
+    toc = _toc(archive, entries)
+    return _data_stream(archive, entries, toc) if options.loads_data else Stream((), toc)
 
 
 def plan_steps(
-    archive: Archive, chosen: Collection[int] | None, options: RestoreOptions, *, jobs: int, truncate: bool = False
+    archive: Archive,
+    chosen: Collection[int] | None,
+    options: RestoreOptions,
+    *,
+    jobs: int,
+    truncate: bool = False,
+    split: SplitTables = "never",
 ) -> Iterator[Step]:
     """Yield the steps that restore the ``chosen`` entries of an archive of the directory format; None for all entries.
 
@@ -61,6 +68,9 @@ def plan_steps(
 
     With ``truncate``, each table that the restore has made is truncated in the transaction that loads it. With ``wal_level = minimal``, the
     table's rows then aren't written to the write-ahead log. Use ``truncate`` only in a database that pgstow has made.
+
+    ``split`` says which tables all runs load together. Such a table is never truncated, since one run would remove the rows of another. Only
+    tables that the restore makes are split: other tables may have triggers, or foreign keys between their own rows.
     """
     if jobs == 1 or options.single_transaction:
         yield [Run(options, whole(archive, chosen, options))]
@@ -81,32 +91,58 @@ def plan_steps(
     apart = {*_ids(first), *_ids(data)}
     last = [entry for entry in entries if entry.dump_id not in apart]
 
-    def toc(some: Sequence[TocEntry], more: Mapping[int, Sequence[int]] = MappingProxyType({})) -> bytes:
-        return select(archive.toc_data, [*_setup(archive.toc, some), *some], more)
-
     options = replace(options, sections=())
     later = replace(options, clean=False, if_exists=False)
     if options.clean:
         kept = set(_ids(first))
         dropped = [entry for entry in entries if entry.dump_id in kept or entry.drop_statement]
-        yield [Run(options, Stream((), _make_only(toc(dropped), kept)))]
+        yield [Run(options, Stream((), _make_only(_toc(archive, dropped), kept)))]
     elif first:
-        yield [Run(options, Stream((), toc(first)))]
+        yield [Run(options, Stream((), _toc(archive, first)))]
     if data and options.loads_data:
+        made = {entry.dump_id for entry in first if entry.description == "TABLE" and options.makes_tables}
         in_turn = () if options.disable_triggers else _ids(outside_tables(archive.toc))
-        shares = _shares(archive, data, set(in_turn), jobs)
-        made = {entry.dump_id for entry in first if entry.description == "TABLE"} if truncate else set()
-        yield [Run(later, Stream(tuple(_members(archive, share)), _truncating(toc(share), made))) for share in shares]
+        shares = divide(archive, data, set(in_turn), jobs, split, _may_be_split(archive.toc, made, split))
+        truncated = made.difference(*(entry.dependencies[:1] for entry in shares.split)) if truncate else set()
+        yield [
+            Run(later, _data_stream(archive, entries, _truncating(_toc(archive, entries), truncated)))
+            for entries in ([*own, *shares.split] for own in shares.own)
+        ]
     if last:
-        locked = _locked(archive.toc, last)
-        contents = toc([*locked, *last], turns_in_partition_trees(archive.toc))
-        yield [Run(later, Stream((), contents), jobs, _ids(last))]
+        yield [_last_run(archive, last, later, jobs)]
+
+
+def _last_run(archive: Archive, entries: Sequence[TocEntry], options: RestoreOptions, jobs: int) -> Run:
+    """Return the parallel run that restores the ``entries`` after the data."""
+    contents = [*_setup(archive.toc, entries), *_locked(archive.toc, entries), *entries]
+    ids = _largest_first(archive, entries)
+    toc = select(archive.toc_data, contents, turns_in_partition_trees(archive.toc), ids)
+    return Run(options, Stream((), toc), jobs, [ids[dump_id] for dump_id in _ids(entries)])
+
+
+def _largest_first(archive: Archive, entries: Sequence[TocEntry]) -> dict[int, int]:
+    """Return new dump IDs of the entries, by their dump IDs: the more data an entry's table has, the lower.
+
+    Of the entries that may begin, pg_restore takes the one with the lowest dump ID, if it knows no table's size
+    (``TocEntrySizeCompareQsort`` in pg_backup_archiver.c). It learns the sizes only from the files of tables that it restores.
+    """
+    sizes = {
+        entry.dependencies[0]: archive.files[entry.filename].size
+        for entry in archive.toc.data_entries
+        if entry.description == "TABLE DATA" and entry.dependencies
+    }
+
+    def size(entry: TocEntry) -> int:
+        return max((sizes.get(dump_id, 0) for dump_id in entry.dependencies), default=0)
+
+    ordered = sorted(entries, key=lambda entry: (-size(entry), entry.dump_id))
+    return dict(zip(_ids(ordered), sorted(_ids(entries)), strict=True))
 
 
 def _in_order(archive: Archive, chosen: Collection[int] | None) -> list[TocEntry]:
     """Return the chosen entries in the order of ``chosen``. Leave out lists of large objects that are empty.
 
-    For an empty list, pg_restore would search a tar archive to its end for the list's first large object.
+    A file of large objects leads to their entry. An empty list has no such file.
     """
     by_id = {entry.dump_id: entry for entry in archive.toc.entries}
     entries = by_id.values() if chosen is None else [by_id[dump_id] for dump_id in chosen if dump_id in by_id]
@@ -167,43 +203,31 @@ def _truncating(toc: bytes, tables: Set[int]) -> bytes:
     return rewrite(toc, change) if tables else toc
 
 
-def _shares(archive: Archive, data: Sequence[TocEntry], in_turn: Collection[int], jobs: int) -> list[list[TocEntry]]:
-    """Divide the data entries among at most ``jobs`` processes, so that all end at about the same time.
+def _may_be_split(toc: Toc, made: Collection[int], split: SplitTables) -> Callable[[TocEntry], bool]:
+    """Return a function that is true for data of the tables ``made``, by dump ID, if COPY loads them directly.
 
-    The largest come first. Tables in the same pack stay together, since a pack is fetched whole. Tables that are ``in_turn`` stay together,
-    too, in the archive's order.
+    With ``auto``, it is false for tables with an index that needs the rows in their order.
     """
-    packs: dict[object, list[TocEntry]] = {}
-    for entry in data:
-        packs.setdefault("in turn" if entry.dump_id in in_turn else _pack_of(archive, entry), []).append(entry)
-    units = [(sum(_weight(archive, entry) for entry in unit), unit) for unit in packs.values()]
-    shares: list[list[TocEntry]] = [[] for _ in range(min(jobs, len(units)))]
-    loads = [0] * len(shares)
-    for weight, unit in sorted(units, key=lambda unit: -unit[0]):
-        least = loads.index(min(loads))
-        shares[least] += unit
-        loads[least] += weight
-    return shares
+    whole_tables = in_order_of_an_index(toc) if split == "auto" else ()
+
+    def may_be_split(entry: TocEntry) -> bool:
+        table = entry.dependencies[0] if entry.dependencies else None
+        return table in made and table not in whole_tables and entry.copied_table is not None
+
+    return may_be_split
 
 
-def _pack_of(archive: Archive, entry: TocEntry) -> object:
-    """Return the same value for all entries whose data lies in the same pack."""
-    segments = archive.files[entry.filename].segments
-    return segments[0].object if segments and segments[0].offset > 0 else entry.filename
+def _toc(archive: Archive, entries: Sequence[TocEntry]) -> bytes:
+    """Return the beginning of an archive of the custom format with these entries, and with those for the archive's settings."""
+    return custom_toc(archive.toc_data, [*_setup(archive.toc, entries), *entries])
 
 
-def _weight(archive: Archive, entry: TocEntry) -> int:
-    paths = (entry.filename, *archive.lists.get(entry.filename, ()))
-    return sum(archive.files[path].size + _PER_FILE for path in paths)
-
-
-def _members(archive: Archive, entries: Sequence[TocEntry]) -> Iterator[File]:
-    """Yield the files of the entries in the order in which pg_restore reads them from a tar archive.
-
-    pg_restore takes files named ``blob_…`` for large objects, until a file has another name. That file is the list of large objects.
-    pg_restore reads only its name, and may end before it reads the content. So the list is fed without content.
-    """
-    for entry in entries:
-        if (file := archive.files.get(entry.filename)) is not None:
-            yield from (archive.files[path] for path in archive.lists.get(entry.filename, ()))
-            yield replace(file, size=0, segments=(), checksum=_NO_CONTENT) if entry.filename in archive.lists else file
+def _data_stream(archive: Archive, entries: Iterable[TocEntry], toc: bytes) -> Stream:
+    """Return the archive that begins with ``toc``, and has the data of ``entries``."""
+    fed = [
+        (archive.files[path], entry.dump_id)
+        for entry in entries
+        if entry.filename
+        for path in archive.lists.get(entry.filename, (entry.filename,))
+    ]
+    return Stream(tuple(file for file, _ in fed), toc, tuple(dump_id for _, dump_id in fed))

@@ -150,14 +150,15 @@ class ObjectReader:
         self.fetched = 0
         """Bytes of the objects that were fetched and passed the check."""
 
-    def read(self, file: File) -> Iterator[bytes]:
+    def read(self, file: File, *, ahead: int = 1) -> Iterator[bytes]:
         """Yield the file's content in parts of at most 1 MiB. Raises BackupDamaged if an object is damaged, and StorageError.
 
-        This checks the objects, but not the file. :func:`check_content` checks the file.
+        This checks the objects, but not the file. :func:`check_content` checks the file. While an object is read, up to ``ahead`` objects are
+        fetched.
         """
         indexes = [segment.object for segment in file.segments]
         for position, segment in enumerate(file.segments):
-            self.fetch_ahead(indexes[position + 1 : position + 2])
+            self.fetch_ahead(indexes[position + 1 : position + 1 + ahead])
             with self._body(segment.object) as body:
                 yield from unpack(body, segment, f"{file.path} in {self._objects[segment.object].key}")
                 del body  # frees the memory before the next object is fetched

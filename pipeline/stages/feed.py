@@ -1,34 +1,33 @@
 """Feeds archives to pg_restore, or a script to psql, through pipes. The data is never whole on disk.
 
-An archive of the directory format is fed as a tar archive. Both formats have the same table of contents and the same files: "The
-directory is compatible with 'tar'" (``pg_backup_directory.c``). pg_restore reads a tar archive from a pipe, from its beginning to its
-end. So the archive's files must come in the order of the table of contents (``pg_backup_tar.c``). From the minor releases of
-November 2026 on, pg_restore refuses pipes inside an archive's directory.
+An archive of the directory format is fed as an archive of the custom format. pg_restore reads such an archive from a pipe, from its beginning
+to its end. So the archive's data must come in the order of the table of contents. From the minor releases of November 2026 on, pg_restore
+refuses pipes inside an archive's directory.
 """
 
 import fcntl
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
+from itertools import groupby
 from pathlib import Path
-from tarfile import BLOCKSIZE
 
-from pipeline.catalog.manifest import TOC_NAME, File
+from pipeline.catalog.manifest import File
 from pipeline.concurrency import Workers
+from pipeline.postgres.custom_archive import large_objects_block, rows_block
+from pipeline.postgres.large_object_list import oid_of
 from pipeline.stages.download import ObjectReader, check_content
-from pipeline.stages.pack import tar_header
+from pipeline.stages.shared_rows import SharedRows
 
 _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pipe(7))
 _ENOUGH = 64 * 1024  # bytes to write at once
 _OBJECTS_AHEAD = 2
 """Objects that are fetched ahead for each stream."""
-_TAR_END = bytes(3 * BLOCKSIZE)
-"""Enough zeros for what must follow the last file: the rest of its block, and two empty blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +36,9 @@ class Stream:
 
     files: tuple[File, ...]
     toc: bytes | None = None
-    """The table of contents of a tar archive that has ``files`` as its members, in this order. None if ``files`` are passed on as they are."""
+    """The beginning of an archive of the custom format, before the content of ``files``. None if ``files`` are passed on as they are."""
+    dump_ids: tuple[int, ...] = ()
+    """With ``toc``: the dump ID of each file's entry. An entry has the file of one table, or the files of its large objects."""
     may_be_left: bool = False
     """True if the program knows where the wanted part of the files ends, and may leave the rest unread."""
 
@@ -48,6 +49,8 @@ class Feed:
     With ``check_files``, each file is checked against its own SHA-256, and not only its objects. If a file can't be fetched or is damaged,
     ``workers.collect`` raises the error. The pipe stays open until :meth:`close`: a program must not take a part for the whole.
     ``through`` may change the content, after the check.
+
+    If several archives have the same table's file, each program gets a part of the rows; see :class:`SharedRows`.
     """
 
     def __init__(
@@ -74,6 +77,9 @@ class Feed:
         """Streams that a program has not read as far as it must."""
         self.current: list[str] = []
         """Files being read."""
+        takers = Counter(file.path for stream in streams if stream.toc is not None for file in stream.files)
+        files = {file.path: file for stream in streams for file in stream.files if takers[file.path] > 1}
+        self._shared = {path: SharedRows(file, self._content(file, ahead=takers[path])) for path, file in files.items()}
         feeders = workers.pool(max(1, len(streams)), "feed")
         for stream in streams:
             end, pipe = os.pipe()
@@ -110,21 +116,18 @@ class Feed:
             if self._closed:
                 return False
             self._idle.discard(pipe)
-        parts = _joined(self._archive(stream) if stream.toc is not None else self._files(stream))
-        try:
-            for part in parts:
-                _write(pipe, part)
-        except BrokenPipeError:
-            pipe.close()
-            if self._check_files and stream.may_be_left:
-                deque(parts, maxlen=0)
-            return stream.may_be_left
-        except BaseException:
-            self._set_aside(pipe)
-            raise
-        if stream.toc is not None:
-            with suppress(BrokenPipeError):  # the program needs no more, and may have ended
-                _write(pipe, _TAR_END)
+        with closing(_joined(self._archive(stream) if stream.toc is not None else self._files(stream))) as parts:
+            try:
+                for part in parts:
+                    _write(pipe, part)
+            except BrokenPipeError:
+                pipe.close()
+                if self._check_files and stream.may_be_left:
+                    deque(parts, maxlen=0)
+                return stream.may_be_left
+            except BaseException:
+                self._set_aside(pipe)
+                raise
         pipe.close()
         return True
 
@@ -137,15 +140,16 @@ class Feed:
                 self._idle.add(pipe)
 
     def _archive(self, stream: Stream) -> Iterator[bytes]:
-        """Yield a tar archive up to the content of its last file."""
-        toc = stream.toc or b""
-        yield tar_header(TOC_NAME, len(toc))
-        yield toc
-        size = len(toc)
-        for file, parts in self._contents(stream.files):
-            yield bytes(-size % BLOCKSIZE) + tar_header(file.path, file.size)
-            yield from parts
-            size = file.size
+        """Yield an archive of the custom format."""
+        yield stream.toc or b""
+        contents = zip(stream.dump_ids, self._contents(stream.files), strict=True)
+        for (dump_id, kind), entry in groupby(contents, lambda item: (item[0], item[1][0].kind)):
+            if kind == "large_object":
+                objects = ((oid_of(file.path), parts) for _, (file, parts) in entry)
+                yield from large_objects_block(dump_id, objects)
+            else:
+                for _, (_, parts) in entry:
+                    yield from rows_block(dump_id, parts)
 
     def _files(self, stream: Stream) -> Iterator[bytes]:
         for _, parts in self._contents(stream.files):
@@ -161,10 +165,11 @@ class Feed:
                 last = file.segments[-1].object
                 following = order[place[last] + 1 : place[last] + 1 + _OBJECTS_AHEAD]
                 self._reader.fetch_ahead([file.segments[0].object, *following])
-            yield file, self._content(file)
+            shared = self._shared.get(file.path)
+            yield file, self._content(file) if shared is None else shared.take()
 
-    def _content(self, file: File) -> Iterator[bytes]:
-        parts = self._reader.read(file)
+    def _content(self, file: File, ahead: int = 1) -> Iterator[bytes]:
+        parts = self._reader.read(file, ahead=ahead)
         self.current.append(file.path)
         try:
             for part in self._through(check_content(file, parts) if self._check_files else parts):
@@ -174,17 +179,16 @@ class Feed:
             self.current.remove(file.path)
 
 
-def _joined(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the parts joined to at least ``_ENOUGH`` bytes. A small file has a few bytes: a system call takes longer than joining them."""
+def _joined(parts: Iterable[bytes]) -> Generator[bytes]:
+    """Yield the parts, of which small ones are joined. A small file has a few bytes: a system call takes longer than joining them."""
     joined = bytearray()
     for part in parts:
-        if not joined and len(part) >= _ENOUGH:
-            yield part
+        if len(joined) + len(part) < _ENOUGH:
+            joined += part
             continue
-        joined += part
-        if len(joined) >= _ENOUGH:
-            yield bytes(joined)
-            joined.clear()
+        yield bytes(joined)
+        yield part
+        joined.clear()
     yield bytes(joined)
 
 

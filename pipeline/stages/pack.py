@@ -89,7 +89,7 @@ class Packer:
         file = self._open.get(path)
         if file is None:
             file = self._open[path] = _OpenFile()
-        full = file.frames and len(file.frames) + len(frame) > self._full_size
+        full = file.frames and len(file.frames) + len(frame) > self.full_size
         drafts = [self._cut_slice(path, file)] if full else []
         file.frames += frame
         file.frames_size += size
@@ -103,11 +103,11 @@ class Packer:
         """
         file = self._open.pop(path, None) or _OpenFile()
         drafts = []
-        if file.slices or len(file.frames) >= self._full_size // 2:
+        if file.slices or len(file.frames) >= self.full_size // 2:
             if file.frames:
                 drafts.append(self._cut_slice(path, file))
         else:
-            if self._pack and len(self._pack) + len(file.frames) + _MEMBER_OVERHEAD > self._full_size:
+            if self._pack and len(self._pack) + len(file.frames) + _MEMBER_OVERHEAD > self.full_size:
                 drafts.append(self._cut_pack())
             self._held -= len(file.frames)
             self._add_member(path, file)
@@ -157,7 +157,8 @@ class Packer:
         return draft
 
     @property
-    def _full_size(self) -> int:
+    def full_size(self) -> int:
+        """The size in bytes at which an object is now complete."""
         return self._object_size >> max(0, _SMALLER_FIRST - self._cuts // _PER_SIZE)
 
     def _next_number(self) -> int:

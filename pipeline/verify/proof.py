@@ -65,6 +65,8 @@ class ProofRequest:
     """Compare the content of each table with the archive."""
     assertions: Sequence[Assertion] = ()
     """SQL to check in the restored database."""
+    server_settings: bool = False
+    """As for a restore (:attr:`RestoreRequest.server_settings`)."""
 
 
 @dataclass(slots=True)
@@ -140,6 +142,7 @@ def prove(
             create=True,
             options=_options(archive, notify),
             database_tablespace=False,
+            server_settings=request.server_settings,
             check_files=True,
             limits=limits,
             programs=programs,

@@ -71,12 +71,13 @@ def test_requests_of_one_connection_are_passed_on_and_counted(endpoint: str, tmp
             answer = connection.getresponse()
             answers.append((answer.status, answer.read()))
         connection.close()
-        counts = proxy.counts()
+        counts, answered = proxy.counts(), proxy.answered()
     assert answers[0] == (200, large)
     assert answers[1][0] == 404
     assert b"ObjectLockConfigurationNotFoundError" in answers[1][1]
     assert answers[2] == (200, b"/bucket/a")
     assert counts == {"PUT": 1, "LOCK": 1, "GET": 1}
+    assert 0 < answered - len(large) - len(b"/bucket/a") < 1000  # the headers
 
 
 def test_the_proxy_closes_a_connection_that_the_store_closed(endpoint: str, tmp_path: Path) -> None:

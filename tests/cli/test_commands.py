@@ -37,7 +37,7 @@ from pipeline.prune.deletion import Deleted
 from storage_backends import errors as storage_errors
 
 EXIT_CODES = Path(__file__).parents[2] / "docs" / "exit-codes.md"
-HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
+HEAVY = ("botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["backup", "--help"], ["restore", "-h"], ["--version"]])
@@ -51,6 +51,11 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_a_command_starts_without_the_others(arguments: list[str], command: str | None) -> None:
     others = {f"cli.{name}" for name in get_command(app).commands} - {f"cli.{command}"}
     assert not _imported(*arguments) & others
+
+
+def test_a_list_needs_no_server_and_no_sdk(stored_sample: StoredSample) -> None:
+    modules = _imported("list", "--from", str(stored_sample.folder))
+    assert set(HEAVY) & modules == {"pydantic", "tenacity"}
 
 
 def _imported(*arguments: str) -> set[str]:
@@ -201,6 +206,26 @@ def test_show_explains_a_backup_with_odd_names(stored_sample: StoredSample) -> N
     ):
         assert expected in shown.stdout, expected
     assert shown.stdout.count("odd names/日本 %41") > 10
+
+
+def test_the_manifest_says_which_levels_compressed_the_backup(sample_database: Database, tmp_path: Path) -> None:
+    for arguments, level in (([], 3), (["--level", "auto"], 3), (["--level", 6], 6)):
+        store = tmp_path / f"store{len(arguments)}{level}"
+        assert run_pgstow("backup", sample_database.conninfo, "--to", store, "-q", *arguments).exit_code == 0
+        [compression] = [json.loads(path.read_text())["compression"] for path in store.rglob("manifests/**/*.json")]
+        levels = compression.pop("levels")
+        assert compression == {"algorithm": "zstd", "level": level}
+        assert min(levels) == level
+        assert levels == [6] or level == 3
+        shown = run_pgstow("show", "--from", store).stdout
+        assert f"(zstd level{'s' * (len(levels) > 1)} {', '.join(map(str, levels))})" in shown
+
+
+@pytest.mark.parametrize("text", ["", "0", "20", "-3", "3.0", "Auto", "٣", "9" * 5000])
+def test_a_level_is_auto_or_a_number_from_1_to_19(text: str) -> None:
+    assert [options.parse_level(good) for good in ("auto", "1", "19", 3)] == ["auto", 1, 19, 3]
+    with pytest.raises(typer.BadParameter, match=r"is not a level; write auto, or a number from 1 to 19$"):
+        options.parse_level(text)
 
 
 def test_a_name_is_no_markup_and_no_terminal_code(make_database: DatabaseMaker, tmp_path: Path) -> None:
@@ -371,6 +396,16 @@ def test_json_commands_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         assert all(line.isprintable() for line in text.split("\n"))
     assert json.loads(captured.out) == document
     assert json.loads(captured.err)["message"] == document["name"]
+
+
+def test_json_is_indented_as_by_python(capsys: pytest.CaptureFixture[str]) -> None:
+    items = [{"é": ['"\\\n\x01/', [], {}, {"a": [1e16, -0.5, 2**70, None, True]}]}, [], "\n  ", {"moment": Path("x")}]
+    for number in range(len(items) + 1):
+        expected = json.dumps(items[:number], indent=2, ensure_ascii=False, default=str) + "\n"
+        display.print_json(items[:number])
+        assert capsys.readouterr().out == expected
+        display.print_json_list(iter(items[:number]))
+        assert capsys.readouterr().out == expected
 
 
 def test_words_for_what_was_removed() -> None:

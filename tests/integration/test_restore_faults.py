@@ -182,9 +182,10 @@ def test_kill_9_leaves_no_program_and_no_spool(
     assert_nothing_came(postgres, spool_dir)
 
 
-def test_pg_restore_killed(stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path) -> None:
-    with start_pgstow("restore", "--from", stuck.url, *stuck.arguments) as process:
-        os.kill(wait_for_the_middle(stuck, spool_dir)[0], signal.SIGKILL)
+@pytest.mark.parametrize("split", ["never", "1"])
+def test_pg_restore_killed(stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path, split: str) -> None:
+    with start_pgstow("restore", "--from", stuck.url, *stuck.arguments, "--split-tables", split) as process:
+        os.kill(wait_for_the_middle(stuck, spool_dir)[-1], signal.SIGKILL)
         result = finish(process)
     assert_one_sentence(result, 5, "pg_restore.*killed by signal 9")
     assert_nothing_came(postgres, spool_dir)

@@ -112,8 +112,9 @@ def test_restoring_everything(backups: list[Backup], target: Callable[[], Connin
         restore(request, backup.store, lambda _: None)
 
     for backup, calls in zip(backups, check_growth(work, backups), strict=True):
-        # The table of contents is parsed once. Before that, pgstow looks for its encoding in the first entries.
-        assert backup.entries <= calls[ENTRIES_READ] <= backup.entries + 5
+        # The table of contents is parsed once. Before that, pgstow looks for its encoding in the first entries. The entries that are restored
+        # after the data are parsed once more, since they get new dump IDs.
+        assert backup.entries <= calls[ENTRIES_READ] <= 1.5 * backup.entries + 5
         assert 0 < calls[QUERIES] < FEW / 2  # one query counts the rows of many tables
 
 
@@ -139,4 +140,4 @@ def test_verifying(backups: list[Backup], postgres: ThrowawayCluster, level: Lev
         assert found.good
 
     for backup, calls in zip(backups, check_growth(work, backups), strict=True):
-        assert calls[ENTRIES_READ] <= backup.entries + 5
+        assert calls[ENTRIES_READ] <= 1.5 * backup.entries + 5

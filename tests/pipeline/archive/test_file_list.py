@@ -29,13 +29,23 @@ def test_the_json_is_that_of_the_manifest() -> None:
         file("blob_1.dat"),
     ]
     found = FileList(iter(files))
-    assert bytes(found.json) == LISTS["files"].dump_json(files)
+    assert bytes(found.json()) == LISTS["files"].dump_json(files)
     assert (found.number, found.tables, found.rows, found.size) == (3, 1, 2, 12)
     assert found.contents(tables=False) == Contents.of(files, tables=False)
 
 
+@pytest.mark.parametrize("number", [0, 1, 499, 500, 501, 1000, 1700])
+def test_a_list_of_any_length(number: int) -> None:
+    """The list is made and compressed in batches."""
+    files = [file(f"blob_{oid}.dat", oid) for oid in range(number)]
+    found = FileList(files)
+    assert bytes(found.json()) == bytes(found.json()) == LISTS["files"].dump_json(files)
+    found.add(file("toc.dat", 5, kind="toc"))
+    assert len(json.loads(bytes(found.json()))) == found.number == number + 1
+
+
 def test_no_files() -> None:
-    assert json.loads(bytes(FileList().json)) == []
+    assert json.loads(bytes(FileList().json())) == []
     assert not FileList().contents(tables=False).names_tables
     assert FileList().contents(tables=True).names_tables
 

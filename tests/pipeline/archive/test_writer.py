@@ -3,6 +3,7 @@
 import hashlib
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -241,8 +242,8 @@ def test_small_files_are_not_handed_to_other_threads() -> None:
             for piece in pieces_of(name, data):
                 writer.write(piece)
         assert not workers.collect(timeout=0.1), "no thread had work"
-        archived = list(writer.finish())
-        assert list(writer.finish()) == [], "the writer forgets the files"
+        archived = list(writer.completed())
+        assert writer.completed() == writer.finish() == [], "the writer forgets the files"
     [destination] = destinations.open
     assert isinstance(destination.store, MemoryBackend)
     assert_stored(destination.store, files, archived, objects_of(destination))
@@ -273,6 +274,28 @@ def test_high_levels_compress_small_files_in_other_threads() -> None:
     [destination] = destinations.open
     assert isinstance(destination.store, MemoryBackend)
     assert_stored(destination.store, files, archived, objects_of(destination))
+
+
+def test_auto_compresses_harder_while_a_store_is_slow() -> None:
+    """The first objects hold only small files, whose compression isn't measured. So how busy this machine is changes nothing."""
+    slow, compressor = SlowStore(), Compressor("auto", memory=64 * 1024 * KIB)
+    destinations = to(MemoryBackend(), slow)
+    files = {f"{number}.dat": noise(10 * KIB + number) for number in range(10)}
+    words = [noise(3 + number).hex() for number in range(20)]
+    files["large.dat"] = " ".join(random.Random(0).choices(words, k=4000)).encode()[:PIECE]
+    with writing(destinations, compressor=compressor) as (writer, workers):
+        for name, data in files.items():
+            if name == "large.dat":
+                assert compressor.used == {3}
+                assert slow.arrived.acquire(timeout=PATIENCE)
+                time.sleep(0.2)  # the chooser expects that the upload lasts at least as long again
+            for piece in pieces_of(name, data):
+                writer.write(piece)
+        workers.collect(timeout=PATIENCE)
+        slow.let.set()
+        archived = list(writer.finish())
+    assert compressor.used == {3, 11}
+    assert_stored(slow, files, archived, objects_of(destinations.open[1]))
 
 
 def test_progress_counts_only_bytes_that_are_in_every_store() -> None:

@@ -85,6 +85,7 @@ HOSTILE = st.one_of(
             "cluster",
             "globals",
             "99999999999999999999.1",
+            "nan",
             [],
             {},
         ]
@@ -119,7 +120,7 @@ def spoil(content: Any, path: tuple[Any, ...], value: Any, *, remove: bool) -> N
 def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
     """Run everything that reads manifests. Only the documented errors may come."""
     listing = list_manifests(store)
-    assert len(read_catalog(store, listing.manifests, datetime.now(UTC))) == 2
+    assert len(list(read_catalog(store, listing.manifests, datetime.now(UTC)))) == 2
     plan(PruneRequest(Policy(keep_last=1)), store, lambda _: None, datetime.now(UTC))
     find_leftovers(GcRequest(), store, lambda _: None, datetime.now(UTC))
     assert find_backup(store, BackupSelector()).backup_id != backup_id

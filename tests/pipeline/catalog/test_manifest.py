@@ -128,7 +128,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 exclude_table_data=patterns,
             )
         ),
-        compression=Compression(algorithm="zstd", level=3),
+        compression=Compression(algorithm="zstd", level=3, levels=draw(st.lists(st.integers(1, 19), max_size=3))),
         tables=draw(
             st.lists(
                 st.builds(
@@ -184,6 +184,11 @@ def test_a_real_manifest_validates_against_the_published_schema(stored: tuple[st
     for change in ({"backup_id": None}, {"totals": {}}, {"manifest_checksum": "0"}, {"manifest_version": "one"}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(content | change, schema)
+
+
+def test_a_manifest_before_version_1_4_names_a_single_level() -> None:
+    compression = Compression.model_validate({"algorithm": "zstd", "level": 19})
+    assert (compression.level, compression.levels) == (19, [])
 
 
 def test_the_published_schema_is_up_to_date() -> None:
@@ -350,6 +355,7 @@ def test_members_that_are_not_backups_of_databases_are_refused(
         ({"compression": {"level": -(10**4000)}}, "compression.level"),
         ({"durations": {"dump": 10**4000}}, "durations"),
         ({"durations": {"x" * 10**6: "y"}}, "durations"),
+        ({"durations": {"dump": "nan"}}, "durations"),
         ({"started_at": "0001-01-01T00:00:00+01:00"}, "started_at"),
         ({"started_at": "0001-01-01T00:00:00Z"}, "a time must not be before 1970"),
         ({"finished_at": "9999-12-31T23:59:59-01:00"}, "up to 9999"),

@@ -227,6 +227,17 @@ def test_the_url_of_a_ping_must_not_be_in_the_file(path: Path) -> None:
     assert "secret-uuid" not in problem
 
 
+def test_a_level_is_auto_or_a_number(path: Path) -> None:
+    for value, level in (("'auto'", "auto"), ("1", 1), ("19", 19)):
+        [job] = jobs(path, f"{LEAST}level = {value}")
+        assert job.request.level == level
+    assert jobs(path, LEAST)[0].request.level == "auto"
+    for value in ("0", "20", "3.0", "'3'", "'fast'", "true"):
+        assert problems(path, f"{LEAST}level = {value}") == [
+            "6: databases.shop.level: must be auto, or a whole number from 1 to 19."
+        ]
+
+
 def test_a_duration_must_not_be_too_long(path: Path) -> None:
     [problem] = problems(path, f'{LEAST}\n[retention.default]\nkeep_within = "999999d"')
     assert problem.endswith("retention.default.keep_within: '999999d' is more than a hundred years.")

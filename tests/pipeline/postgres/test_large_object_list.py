@@ -16,6 +16,8 @@ def test_a_list_of_large_objects_names_their_files_and_nothing_else() -> None:
         b"1 /etc/passwd",
         b"1 blob_\xff.dat",
         b"1 toc.dat",
+        b"0 blob_0.dat",
+        b"1 blob_4294967296.dat",
         b"9" * 5000 + b" x",
     ):
         with pytest.raises(BackupDamaged, match="large objects"):

@@ -10,14 +10,16 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from support.pgstow import wait_until
+from support.pgstow import run_pgstow, wait_until
 from support.ports import free_port
 from support.postgres_fixtures import Database
 
 from pipeline.backup.request import BackupRequest
 from pipeline.check.finding import Severity
 from pipeline.check.server import examine_server
+from pipeline.errors import ConnectionFailed
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.fast_sessions import fast_sessions
 from pipeline.postgres.pooler import shares_sessions
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
@@ -89,3 +91,28 @@ def test_a_pooler_that_uses_its_processes_in_turn_is_found(pooled: Callable[...,
 def test_sessions_with_their_own_processes_are_not_shared(pooled: Callable[..., str], database: Database) -> None:
     assert not shares(database.conninfo)
     assert not shares(pooled("session"))
+
+
+def test_pg_dump_gets_no_settings_through_a_pooler(
+    pooled: Callable[..., str], database: Database, postgres: ThrowawayCluster, tmp_path: Path
+) -> None:
+    """PgBouncer refuses a session with a setting that it doesn't know."""
+    pg_dump, calls = tmp_path / "bin" / "pg_dump", tmp_path / "calls"
+    pg_dump.parent.mkdir()
+    pg_dump.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec {postgres.bin_dir}/pg_dump "$@"\n')
+    pg_dump.chmod(0o755)
+    for conninfo, direct in ((database.conninfo, True), (pooled("session"), False)):
+        with Server(Conninfo.parse(conninfo)) as server:
+            assert server.is_direct() == direct
+        calls.unlink(missing_ok=True)
+        made = run_pgstow("backup", conninfo, "--to", tmp_path / "store", "--create-store", "--bin-dir", pg_dump.parent)
+        assert made.exit_code == 0, made.stderr
+        assert ("jit=off" in calls.read_text()) == direct
+
+
+def test_a_restore_through_a_pooler_that_refuses_settings_keeps_the_servers(pooled: Callable[..., str]) -> None:
+    target = Conninfo.parse(pooled("session"))
+    with pytest.raises(ConnectionFailed, match="unsupported startup parameter"):
+        Server(target.with_setting("synchronous_commit", "off"))
+    with Server(target) as server, fast_sessions(target, server, jobs=4) as session:
+        assert session == target

@@ -131,6 +131,20 @@ def test_further_dependencies_come_last(sample_toc: bytes) -> None:
         assert after.dependencies == before.dependencies + more.get(before.dump_id, ())
 
 
+def test_entries_get_new_dump_ids_wherever_they_are_named(sample_toc: bytes) -> None:
+    entries = read_toc(sample_toc).entries
+    ids = {entry.dump_id: 1_000_000 - entry.dump_id for entry in entries[::2]}
+
+    selected = read_toc(select(sample_toc, entries, {entries[3].dump_id: [entries[0].dump_id]}, ids))
+
+    for before, after in zip(entries, selected.entries, strict=True):
+        more = (entries[0].dump_id,) if before is entries[3] else ()
+        needed = tuple(ids.get(other, other) for other in before.dependencies + more)
+        same = dataclasses.replace(after, dump_id=before.dump_id, dependencies=before.dependencies)
+        assert (after.dump_id, after.dependencies) == (ids.get(before.dump_id, before.dump_id), needed)
+        assert same == before
+
+
 def test_pg_restore_reads_a_selection(postgres: ThrowawayCluster, sample_toc: bytes, tmp_path: Path) -> None:
     before = listed(postgres, tmp_path / "archive")
     entries = {entry.dump_id: entry for entry in read_toc(sample_toc).entries}

@@ -1,5 +1,6 @@
 """Tests of reading a table of contents in parts."""
 
+import struct
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -89,7 +90,30 @@ def test_each_entry_is_read_once(postgres: ThrowawayCluster, database: Database,
     """A long function takes many parts. If each part began the entry anew, the cost would be quadratic."""
     database.execute(f"CREATE FUNCTION long() RETURNS text LANGUAGE sql AS $$ SELECT '{'x' * 8_000_000}'::text $$")
     toc = dump(postgres, database.conninfo, tmp_path / "archive")
-    whole, parts = DataEntryReader(), DataEntryReader()
     pieces = [toc[start : start + 1000] for start in range(0, len(toc), 1000)]
-    assert calls(lambda: [parts.take(piece) for piece in pieces]) < 10 * len(pieces) + calls(lambda: whole.take(toc))
-    assert parts.finish() == whole.finish()
+
+    def read_in_parts() -> None:
+        reader = DataEntryReader()
+        for piece in pieces:
+            reader.take(piece)
+            reader.step()
+        assert reader.finish() == data_entries(toc)
+
+    assert calls(read_in_parts) < 20 * len(pieces) + calls(lambda: read(toc))
+
+
+def test_a_step_is_short(toc: bytes) -> None:
+    """Its cost doesn't grow with the number of entries. The caller has other work between the steps."""
+    head, costs, steps = TocReader(toc), [], []
+    for times in (50, 100):
+        reader = DataEntryReader()
+        count = struct.pack("<?I", False, times * head.count)
+        reader.take(toc[: head.end_of_head] + count + times * toc[head.first :])
+        found = []
+        while reader.unread:
+            found.append(calls(reader.step))
+        assert len(reader.finish()) == times * len(data_entries(toc))
+        costs.append(max(found))
+        steps.append(len(found))
+    assert costs[1] <= 1.1 * costs[0]
+    assert steps[1] >= 1.9 * steps[0]

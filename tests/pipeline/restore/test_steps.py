@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from support.stored_sample import StoredSample
@@ -31,6 +32,11 @@ def restored(run: Run) -> list[TocEntry]:
     return [e for e in entries if e.description not in SETUP and (wanted is None or e.dump_id in wanted)]
 
 
+def fed(run: Run) -> list[tuple[File, int]]:
+    """Return the files of a run, each with the dump ID of its entry."""
+    return list(zip(run.stream.files, run.stream.dump_ids, strict=True))
+
+
 def weight(file: File) -> int:
     """Return what a file costs: its bytes, and as much as 64 KiB for the file itself."""
     return file.size + 64 * 1024
@@ -43,22 +49,21 @@ def restored_by(steps: Sequence[Step]) -> list[int]:
 def test_a_single_job_restores_the_archive_as_it_is(archive: Archive) -> None:
     for jobs, options in ((1, RestoreOptions()), (4, RestoreOptions(single_transaction=True))):
         [[run]] = plan_steps(archive, None, options, jobs=jobs)
-        assert (run.stream.toc, run.options) == (archive.toc_data, options)
+        in_the_archive = [replace(entry, filename="") for entry in archive.toc.entries]
+        assert list(read_toc(run.stream.toc or b"").entries) == in_the_archive
+        assert run.options == options
 
 
 @pytest.mark.parametrize("jobs", [1, 4])
-def test_the_list_of_large_objects_has_no_content(archive: Archive, jobs: int) -> None:
-    """pg_restore may end once it has read the list's name. A long list would not fit into the pipe."""
-    fed = [
+def test_each_file_is_fed_once_but_no_list(archive: Archive, jobs: int) -> None:
+    files = [
         file
         for step in plan_steps(archive, None, RestoreOptions(), jobs=jobs)
         for run in step
         for file in run.stream.files
     ]
-    [place] = [number for number, file in enumerate(fed) if file.kind == "large_object_toc"]
-    assert fed[place - 1].kind == "large_object"
-    assert (fed[place].size, fed[place].segments) == (0, ())
-    assert {file.path for file in fed} == archive.files.keys() - {"toc.dat"}
+    lists = {"toc.dat", *archive.lists}
+    assert sorted(file.path for file in files) == sorted(archive.files.keys() - lists)
 
 
 @pytest.mark.parametrize("jobs", [2, 4, 40])
@@ -89,6 +94,32 @@ def test_jobs_that_lock_the_same_table_know_it(archive: Archive) -> None:
     assert needed <= there
 
 
+def test_indexes_of_the_largest_tables_come_first(archive: Archive) -> None:
+    """Of the entries that may begin, pg_restore takes the one with the lowest dump ID."""
+    *_, [last] = plan_steps(archive, None, RestoreOptions(), jobs=4)
+    sizes = {e.dependencies[0]: archive.files[e.filename].size for e in archive.toc.data_entries if e.dependencies}
+    indexes = sorted((e for e in restored(last) if e.description == "INDEX"), key=lambda entry: entry.dump_id)
+    tables = [sizes[e.dependencies[0]] for e in indexes if e.dependencies[0] in sizes]
+    assert tables == sorted(tables, reverse=True)
+    assert len(set(tables)) > 2
+
+
+def test_the_dump_ids_of_the_last_run_change_together(archive: Archive) -> None:
+    """Each entry needs the same entries as before, under their new dump IDs."""
+    *_, [last] = plan_steps(archive, None, RestoreOptions(), jobs=4)
+    before = {(e.description, e.namespace, e.tag, e.oid): e for e in archive.toc.entries}
+    names = {e.dump_id: name for name, e in before.items()}
+    came = {e.dump_id: (e.description, e.namespace, e.tag, e.oid) for e in read_toc(last.stream.toc or b"").entries}
+    moved = 0
+    for entry in read_toc(last.stream.toc or b"").entries:
+        old = before[came[entry.dump_id]]
+        needed = [came[other] if other in came else names.get(other) for other in entry.dependencies]
+        assert needed[: len(old.dependencies)] == [names.get(other) for other in old.dependencies]
+        moved += entry.dump_id != old.dump_id
+    assert moved > 2
+    assert [came[dump_id] for dump_id in last.dump_ids or ()] == [came[e.dump_id] for e in restored(last)]
+
+
 def test_the_data_is_divided_evenly_and_no_pack_is_fetched_twice(archive: Archive) -> None:
     shares = list(plan_steps(archive, None, RestoreOptions(), jobs=2))[1]
     loads = [sum(weight(file) for file in run.stream.files) for run in shares]
@@ -106,9 +137,13 @@ def test_the_data_is_divided_evenly_and_no_pack_is_fetched_twice(archive: Archiv
 
 
 def test_the_files_come_in_the_order_of_the_table_of_contents(archive: Archive) -> None:
+    by_id = {entry.dump_id: entry for entry in archive.toc.entries}
     for run in list(plan_steps(archive, None, RestoreOptions(), jobs=3))[1]:
-        paths = [path for entry in restored(run) for path in (*archive.lists.get(entry.filename, ()), entry.filename)]
-        assert [file.path for file in run.stream.files] == paths
+        entries = [by_id[entry.dump_id] for entry in restored(run)]
+        expected = [
+            (path, entry.dump_id) for entry in entries for path in archive.lists.get(entry.filename, (entry.filename,))
+        ]
+        assert [(file.path, dump_id) for file, dump_id in fed(run)] == expected
 
 
 @pytest.mark.parametrize("section", ["pre-data", "data", "post-data"])
@@ -154,3 +189,56 @@ def test_tables_that_the_restore_made_are_truncated_in_the_transaction_that_load
     assert len(truncated) > 20
     alone = next(plan_steps(archive, None, RestoreOptions(data_only=True), jobs=2, truncate=True))
     assert not any(e.copy_statement.startswith("TRUNCATE") for run in alone for e in restored(run))
+
+
+def table_entry(archive: Archive, name: str) -> TocEntry:
+    """Return the entry of a table's data. ``name`` is ``schema.table``."""
+    [entry] = [e for e in archive.toc.data_entries if f"{e.namespace}.{e.tag}" == name]
+    return entry
+
+
+def runs_with(runs: Step, entry: TocEntry) -> list[Run]:
+    return [run for run in runs if entry.dump_id in run.stream.dump_ids]
+
+
+@pytest.mark.parametrize("jobs", [2, 3, 40])
+def test_a_split_table_is_the_last_of_each_job(archive: Archive, jobs: int) -> None:
+    large = table_entry(archive, "telemetry.reading")
+    size = archive.files[large.filename].size
+    data = list(plan_steps(archive, None, RestoreOptions(), jobs=jobs, split=size))[1]
+    assert {run.stream.dump_ids[-1] for run in data} == {large.dump_id}
+    assert len(runs_with(data, large)) == len(data) > 1
+    others = Counter(dump_id for run in data for dump_id in set(run.stream.dump_ids) - {large.dump_id})
+    assert set(others.values()) == {1}
+    assert others.keys() == {e.dump_id for e in archive.toc.data_entries} - {large.dump_id}
+
+
+def test_a_split_table_is_not_truncated(archive: Archive) -> None:
+    """One session would remove the rows of another."""
+    large = table_entry(archive, "telemetry.reading")
+    size = archive.files[large.filename].size
+    data = list(plan_steps(archive, None, RestoreOptions(), jobs=2, truncate=True, split=size))[1]
+    statements = {e.dump_id: e.copy_statement for run in data for e in restored(run)}
+    assert statements.pop(large.dump_id) == large.copy_statement
+    assert any(statement.startswith("TRUNCATE") for statement in statements.values())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        RestoreOptions(data_only=True),
+        RestoreOptions(data_only=True, disable_triggers=True),
+        RestoreOptions(sections=("data",)),
+    ],
+)
+def test_a_table_that_the_restore_does_not_make_is_never_split(archive: Archive, options: RestoreOptions) -> None:
+    """The table may have triggers, or a foreign key to its own rows."""
+    [data, *_] = [step for step in plan_steps(archive, None, options, jobs=2, split=1) if step[0].stream.files]
+    assert max(Counter(dump_id for run in data for dump_id in set(run.stream.dump_ids)).values()) == 1
+
+
+def test_a_table_in_a_pack_is_never_split(archive: Archive) -> None:
+    data = list(plan_steps(archive, None, RestoreOptions(), jobs=2, split=1))[1]
+    shared = set.intersection(*(set(run.stream.files) for run in data))
+    assert shared
+    assert all(file.segments[0].offset == 0 for file in shared)

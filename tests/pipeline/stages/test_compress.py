@@ -1,15 +1,18 @@
 """Tests of compression: each zstd frame is independent, and the stock zstd program can read it."""
 
+import random
 import subprocess
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import LEVELS, MIB
 from pipeline.errors import BackupDamaged
-from pipeline.stages.compress import LEVELS, Compressor, decompress
+from pipeline.stages.compress import AUTO_LEVELS, Compressor, decompress
 
 
 def zstd(data: bytes, *options: str) -> bytes:
@@ -79,6 +82,74 @@ def test_a_higher_level_takes_more_memory() -> None:
     low, high = (Compressor(level).context_size(8 * 2**20) for level in (3, 19))
     assert 2**19 < low < 2**22
     assert 2**25 < high < 2**27
+
+
+def rows(kind: str) -> bytes:
+    """Return two megabytes of rows, as COPY writes them."""
+    source = random.Random(0)
+    words = [source.randbytes(source.randint(1, 5)).hex() for _ in range(3000)]
+    make = {
+        "text": lambda: " ".join(source.choices(words, weights=range(3000, 0, -1), k=10)),
+        "bytea": lambda: "\\\\x" + source.randbytes(200).hex(),
+        "uuid": lambda: str(uuid.UUID(int=source.getrandbits(128))),
+        "numbers": lambda: f"{source.gauss(0, 1)}\t{source.randrange(1000)}",
+        "letters": lambda: "".join(source.choices("abcdefghijklmnopqrstuvwxyz", k=100)),
+    }[kind]
+    return "\n".join(make() for _ in range(40_000)).encode()[: 2 * MIB]
+
+
+@pytest.mark.parametrize("level", AUTO_LEVELS[1:])
+@pytest.mark.parametrize("kind", ["text", "bytea", "uuid", "numbers", "letters"])
+def test_no_level_of_auto_makes_a_frame_larger(kind: str, level: int) -> None:
+    """bytea and UUIDs are larger at each of the higher levels than at level 3."""
+    data = rows(kind)
+    done = Compressor("auto", memory=64 * MIB).compress(data, level)
+    assert b"".join(decompress(done.frame, "x")) == data
+    at_3 = len(Compressor(3).frame(data))
+    assert len(done.frame) < at_3 if kind in ("text", "numbers") else len(done.frame) == at_3
+    assert done.level == (level if kind in ("text", "numbers") else 3)
+    if kind in ("bytea", "uuid"):
+        assert len(Compressor(level).frame(data)) > 1.01 * at_3
+
+
+@given(st.binary(max_size=500), st.integers(0, 300), st.sampled_from(AUTO_LEVELS))
+def test_small_frames_are_never_larger(part: bytes, times: int, level: int) -> None:
+    done = Compressor("auto", memory=64 * MIB).compress(part * times, level)
+    assert len(done.frame) <= len(Compressor(3).frame(part * times))
+    assert b"".join(decompress(done.frame, "x")) == part * times
+
+
+def test_higher_levels_take_no_more_memory_than_allowed() -> None:
+    data, limit = rows("text")[:MIB], 25 * MIB
+    compressor = Compressor("auto", memory=limit)
+    assert compressor.threads(8) == {3: 8, 6: 8, 9: 2, 11: 1}
+    assert compressor.held == 0
+    together = threading.Barrier(8)
+
+    def levels(number: int) -> set[int]:
+        together.wait(30)
+        used = set()
+        for level in (11, 9, 6, 3, AUTO_LEVELS[number % 4]):
+            used.add(compressor.compress(data, level).level)
+            assert compressor.held <= limit
+        return used
+
+    with ThreadPoolExecutor(8) as threads:
+        used = set().union(*threads.map(levels, range(8)))
+    assert compressor.used == used == set(AUTO_LEVELS)
+
+
+def test_without_memory_all_frames_are_of_level_3() -> None:
+    compressor = Compressor("auto")
+    assert compressor.threads(2) == {3: 2}
+    assert compressor.compress(rows("text"), 11).level == 3
+
+
+def test_a_fixed_level_stays() -> None:
+    compressor = Compressor(19, memory=64 * MIB)
+    assert compressor.threads(2) == {19: 2}
+    assert compressor.compress(b"some data", 19).level == 19
+    assert compressor.used == {19}
 
 
 def test_data_that_is_not_a_frame_is_damage() -> None:

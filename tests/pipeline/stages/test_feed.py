@@ -1,12 +1,16 @@
+import hashlib
 import os
 import re
 import subprocess
-import tarfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO, FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from support.pgstow import PATIENCE, wait_until
@@ -15,9 +19,11 @@ from support.stored_sample import StoredSample
 
 from demo import compare
 from pipeline.archive.reader import Archive, open_archive
+from pipeline.catalog.manifest import TOC_NAME, File
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
+from pipeline.postgres.dump import COPY_END
 from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.restore.steps import whole
@@ -32,6 +38,7 @@ class Feeding:
     """A feed of a single stream, and its source."""
 
     archive: Archive
+    stream: Stream
     reader: ObjectReader
     feed: Feed
     workers: Workers
@@ -47,12 +54,12 @@ class Feeding:
 def feeding(
     stored: StoredSample, workers: Workers, store: StorageBackend | None = None, table: str | None = None
 ) -> Feeding:
-    """Feed the whole sample as a tar archive, or the file of one table as it is."""
+    """Feed the whole sample as an archive, or the file of one table as it is."""
     limits = Limits(transfers=2)
     archive = open_archive(stored.store, stored.manifest, workers, limits)
     stream = Stream((stored.table(table),)) if table else whole(archive, None, RestoreOptions())
     reader = ObjectReader(store or stored.store, stored.manifest.objects, stream.files, workers, limits)
-    return Feeding(archive, reader, Feed([stream], reader, workers), workers)
+    return Feeding(archive, stream, reader, Feed([stream], reader, workers), workers)
 
 
 @pytest.fixture
@@ -67,44 +74,68 @@ def feeder_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("feed-")]
 
 
-def fed_sizes(archive: Archive) -> dict[str, int]:
-    """Return the size of each file in the stream. pg_restore needs only the name of the list of large objects."""
-    return {file.path: 0 if file.kind == "large_object_toc" else file.size for file in archive.files.values()}
+def data_files(archive: Archive) -> dict[str, File]:
+    """Return the files in the stream by path. pg_restore needs neither lists of large objects nor another table of contents."""
+    return {path: file for path, file in archive.files.items() if path not in {TOC_NAME, *archive.lists}}
+
+
+def read_blocks(stream: BinaryIO) -> Iterator[tuple[int, int | None, bytes]]:
+    """Yield the dump ID, the large object's OID and the content of everything that follows the table of contents (pg_backup_custom.c)."""
+
+    def number() -> int:
+        sign, *digits = stream.read(5)
+        return int.from_bytes(digits, "little") * (-1 if sign else 1)
+
+    def content() -> bytes:
+        return b"".join(stream.read(size) for size in iter(number, 0))
+
+    while kind := stream.read(1):
+        dump_id = number()
+        if kind == b"\1":
+            yield dump_id, None, content()
+        else:
+            assert kind == b"\3"
+            for oid in iter(number, 0):
+                yield dump_id, oid % 2**32, content()
+
+
+def read_to_the_end(descriptor: int) -> bytes:
+    with FileIO(descriptor, "rb") as stream:
+        return stream.readall()
 
 
 def test_stock_pg_restore_restores_what_was_dumped(
     fed: Feeding, empty_target: Database, postgres: ThrowawayCluster, stored_sample: StoredSample
 ) -> None:
-    command = [postgres.bin_dir / "pg_restore", "--exit-on-error", "--format=tar", "-d", empty_target.conninfo]
+    command = [postgres.bin_dir / "pg_restore", "--exit-on-error", "--format=custom", "-d", empty_target.conninfo]
     with fed.feed.pipe(0) as (path, inherit):
         process = subprocess.Popen([*command, path], pass_fds=inherit)
     assert process.wait(PATIENCE) == 0
     fed.collect_until_fed()
     assert compare.contents(empty_target.conninfo) == compare.contents(stored_sample.source)
-    assert fed.feed.fed == sum(size for path, size in fed_sizes(fed.archive).items() if path != "toc.dat")
+    assert fed.feed.fed == sum(file.size for file in data_files(fed.archive).values())
 
 
-def test_the_stream_is_a_tar_archive_with_the_files_that_were_dumped(fed: Feeding, tmp_path: Path) -> None:
-    folder = tmp_path / "unpacked"
-    folder.mkdir()
-    with fed.feed.pipe(0) as (_, [descriptor]):
-        subprocess.run(["tar", "--extract", "--file=-"], stdin=descriptor, cwd=folder, check=True)
+def test_the_stream_has_the_files_that_were_dumped(fed: Feeding) -> None:
+    toc = fed.stream.toc or b""
+    with fed.feed.pipe(0) as (_, [descriptor]), os.fdopen(os.dup(descriptor), "rb") as stream:
+        assert stream.read(len(toc)) == toc
+        found = list(read_blocks(stream))
     fed.collect_until_fed()
-    sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-    assert sizes == fed_sizes(fed.archive)
+    by_id = {entry.dump_id: entry.filename for entry in fed.archive.toc.data_entries}
+    names = [by_id[dump_id] if oid is None else f"blob_{oid}.dat" for dump_id, oid, _ in found]
+    files = data_files(fed.archive)
+    assert sorted(names) == sorted(files)
+    for name, (_, _, content) in zip(names, found, strict=True):
+        assert hashlib.sha256(content).hexdigest() == files[name].checksum
 
 
 def test_no_object_is_fetched_twice(fed: Feeding) -> None:
-    with (
-        fed.feed.pipe(0) as (_, [descriptor]),
-        os.fdopen(os.dup(descriptor), "rb") as stream,
-        tarfile.open(fileobj=stream, mode="r|") as archive,
-    ):
-        assert len(list(archive)) == len(fed.archive.files)
+    with fed.feed.pipe(0) as (_, [descriptor]), os.fdopen(os.dup(descriptor), "rb") as stream:
+        while stream.read(1024 * 1024):
+            pass
     fed.collect_until_fed()
-    needed = {
-        segment.object for file in fed.archive.files.values() if file.path != "toc.dat" for segment in file.segments
-    }
+    needed = {segment.object for file in data_files(fed.archive).values() for segment in file.segments}
     assert fed.reader.fetched == sum(fed.archive.manifest.objects[index].size for index in needed)
 
 
@@ -138,6 +169,30 @@ def test_a_program_may_leave_the_rest_of_an_archive_in_a_single_file(stored_samp
             assert os.read(descriptor, 10)
         wait_until(lambda: workers.collect() or not feed.unfinished, "the rest is left")
         feed.close()
+
+
+def test_a_table_in_several_streams_is_dealt_to_their_programs(stored_sample: StoredSample) -> None:
+    """Each gets whole rows, all together get each row once, and no object is fetched twice."""
+    file = stored_sample.table("telemetry.reading")
+    with Workers() as workers:
+        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, [file], workers, Limits())
+        whole = b"".join(reader.read(file))
+        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, [file], workers, Limits())
+        feed = Feed([Stream((file,), b"toc", (number,)) for number in (7, 8, 9)], reader, workers, check_files=True)
+        got = list[bytes]()
+        for number in range(3):
+            with feed.pipe(number) as (_, [descriptor]):
+                workers.pool(1, "read").submit(partial(read_to_the_end, os.dup(descriptor)), got.append)
+        wait_until(lambda: not workers.collect() and len(got) == 3 and not feed.unfinished, "all was fed")
+        feed.close()
+    blocks = [block for text in got for block in read_blocks(BytesIO(text.removeprefix(b"toc")))]
+    assert sorted(dump_id for dump_id, _, _ in blocks) == [7, 8, 9]
+    contents = [content for _, _, content in blocks]
+    assert all(content.endswith(COPY_END) for content in contents)
+    rows = Counter(row for content in contents for row in content.removesuffix(COPY_END).splitlines(keepends=True))
+    assert rows == Counter(whole.removesuffix(COPY_END).splitlines(keepends=True))
+    assert reader.fetched == sum(stored.size for stored in stored_sample.objects_of("telemetry.reading"))
+    assert feed.fed == file.size
 
 
 class SilentBackend(LocalBackend):
