@@ -68,7 +68,8 @@ def _adjusted(parameters: list[Any]) -> list[Any]:
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
-            parameter.default = parameter.default or False  # typer imports pydantic to convert None
+            if parameter.default is None and not parameter.secondary_opts:  # a flag with --no-FLAG may need the None
+                parameter.default = False  # typer would import pydantic to convert None
         if parameter.param_type_name == "argument":
             parameter.display_type_rich = _no_type
     return parameters

@@ -63,7 +63,7 @@ class S3Backend:
 
     The SDK's own retries are off. ``connect_timeout`` is the most seconds to wait for a connection. ``read_timeout`` is the
     most seconds in which the store neither takes nor sends a byte. The whole request has no limit.
-    Raises InvalidStorageURL for options that botocore doesn't take, and StorageError for a CA bundle that can't be used.
+    Raises InvalidStorageURL for options that boto3 doesn't take, and StorageError for a CA bundle that can't be used.
     Missing credentials raise AccessDenied with the first request.
 
     .. _If-None-Match: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
@@ -147,7 +147,7 @@ class S3Backend:
             answer = self._client.put_object(
                 Bucket=self._bucket,
                 Key=name,
-                Body=data,  # type: ignore[arg-type]  # the stubs leave out bytearray, which botocore takes
+                Body=data,  # type: ignore[arg-type]  # the stubs leave out bytearray, which boto3 takes
                 **condition,
                 **digest,
                 **self._put_options,

@@ -1,4 +1,4 @@
-"""The contract's errors for Amazon S3's answers and botocore's exceptions."""
+"""The contract's errors for Amazon S3's answers and boto3's exceptions."""
 
 import contextlib
 from collections.abc import Iterator

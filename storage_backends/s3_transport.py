@@ -1,4 +1,4 @@
-"""botocore's client, and how its requests go over the network: by its own HTTP session, with connections that send in pieces.
+"""boto3's client, and how its requests go over the network: by botocore's own HTTP session, with connections that send in pieces.
 
 pgstow checks each answer before botocore reads it: botocore takes any page for an empty answer, and follows redirects for ever.
 """
@@ -6,8 +6,9 @@ pgstow checks each answer before botocore reads it: botocore takes any page for 
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+import boto3
 import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
@@ -42,7 +43,7 @@ class S3Transport:
     """Sends all requests of its ``client`` in botocore's place, as a handler of before-send, which may answer a request.
 
     ``timeout`` has the most seconds to wait for a connection, and the most seconds of silence. The SDK's own retries are off.
-    ``path_style`` and ``ca_bundle`` are :class:`S3Backend`'s. Raises BotoCoreError or ValueError for options that botocore doesn't take, and
+    ``path_style`` and ``ca_bundle`` are :class:`S3Backend`'s. Raises BotoCoreError or ValueError for options that boto3 doesn't take, and
     StorageError for a CA bundle that can't be used.
     """
 
@@ -64,13 +65,13 @@ class S3Transport:
             response_checksum_validation="when_required",
             s3=None if path_style is None else {"addressing_style": "path" if path_style else "virtual"},
         )
-        session = botocore.session.Session(profile=profile)
+        core = botocore.session.Session(profile=profile)
         if ca_bundle:
-            session.set_config_variable("ca_bundle", ca_bundle)
-        _forget_other_services(session)
-        client = session.create_client("s3", region_name=region, endpoint_url=endpoint, config=config)
-        self.client = cast("S3Client", client)
-        verify = session.get_config_variable("ca_bundle")
+            core.set_config_variable("ca_bundle", ca_bundle)
+        _forget_other_services(core)
+        session = boto3.session.Session(region_name=region, botocore_session=core)
+        self.client: S3Client = session.client("s3", endpoint_url=endpoint, config=config)
+        verify = core.get_config_variable("ca_bundle")
         named = verify or os.environ.get("REQUESTS_CA_BUNDLE")  # as botocore does
         if named and self.client.meta.endpoint_url.startswith("https://"):
             check_bundle(named, "ca_bundle" if ca_bundle else "AWS_CA_BUNDLE" if verify else "REQUESTS_CA_BUNDLE")

@@ -176,7 +176,7 @@ def works(root: Path, sample: StoredSample) -> None:
     assert inside(root, *as_user, "--version").startswith("pgstow ")
     assert inside(root, "env", "PYTHONPATH=/root", "pgstow", "--version").startswith("pgstow ")
     inside(root, *as_user, "verify", "--from", "/srv/store", "--level", "bytes", "--quiet")
-    compiled = "import psycopg, zstandard, botocore, google.cloud.storage"
+    compiled = "import psycopg, zstandard, boto3, google.cloud.storage"
     inside(root, SYSTEM_PYTHON, "-IS", "-c", f"import sys; sys.path.insert(0, '/usr/lib/pgstow'); {compiled}")
     written = inside(root, *as_user, "schedule", "systemd")
     for name in ("pgstow.service", "pgstow.timer"):

@@ -25,6 +25,8 @@ NOT_DURABLE: Mapping[str, str] = {"fsync": "off", "synchronous_commit": "off", "
 """Settings for a server whose data are thrown away: PostgreSQL's manual, "Non-Durable Settings"."""
 
 _DEFAULT_PORT = 5432  # without TCP, this is only a part of the socket's name
+_WITH_CHECKSUMS = 18
+"""The first major version whose servers compute checksums of their pages by default, and have an option to leave them out."""
 _LONGEST_SOCKET_PATH = 103  # bytes, without the final NUL; macOS's limit, Linux's is 107
 _LOG_PREFIX = re.compile(r"\d{4}-\d\d-\d\d \S+ \S+ \[\d+\] ")
 """The beginning of each line in a server's log, as log_line_prefix is by default."""
@@ -168,6 +170,7 @@ class ThrowawayCluster:
             f"--encoding={self._encoding}",
             "--locale=C.UTF-8",
             f"--username={self._superuser}",
+            *(["--no-data-checksums"] if self.major >= _WITH_CHECKSUMS else []),
         ]
         data = self._home / "data"
         data.mkdir(0o700)

@@ -9,6 +9,7 @@ import re
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache, partial
+from io import BytesIO
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -93,18 +94,20 @@ def select(
     entries that aren't selected stay: pg_restore takes them for done.
     """
     reader = TocReader(data)
-    parts = [data[: reader.end_of_head], number(len(entries))]
+    selected = BytesIO()  # a list of all parts would take several times the memory
+    selected.write(data[: reader.end_of_head] + number(len(entries)))
     for entry in entries:
         others = tuple(more.get(entry.dump_id, ()))
         if not others and ids.keys().isdisjoint((entry.dump_id, *entry.dependencies)):
-            parts.append(data[entry.start : entry.end])
+            selected.write(data[entry.start : entry.end])
             continue
         after = reader.raw_entry(entry.start).end_of_dependencies
         before = after - len(_dependencies(entry.dependencies))
-        needed = [ids.get(other, other) for other in (*entry.dependencies, *others)]
-        parts += [number(ids.get(entry.dump_id, entry.dump_id)), data[entry.start + _NUMBER.size : before]]
-        parts += [_dependencies(needed), data[after : entry.end]]
-    return b"".join(parts)
+        selected.write(number(ids.get(entry.dump_id, entry.dump_id)))
+        selected.write(data[entry.start + _NUMBER.size : before])
+        selected.write(_dependencies(ids.get(other, other) for other in (*entry.dependencies, *others)))
+        selected.write(data[after : entry.end])
+    return selected.getvalue()
 
 
 def rewrite(data: bytes, change: Callable[[TocEntry], TocEntry]) -> bytes:
@@ -154,7 +157,9 @@ class TocReader:
         """The offset of the head's next byte."""
         if self._take(5) != b"PGDMP":
             raise DumpFailed("The archive's toc.dat is not a PostgreSQL archive's table of contents.")
-        major, minor, _revision, int_size, self.offset_size, self._format = self._take(6)
+        major, minor, _revision, int_size, offset_size, self._format = self._take(6)
+        self.offset_size: int = offset_size
+        """Bytes of an offset in an archive of the custom format."""
         version = (major, minor)
         if not OLDEST <= version <= NEWEST:
             raise DumpFailed(

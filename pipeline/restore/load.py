@@ -76,7 +76,7 @@ def _load_directory(
 ) -> list[IgnoredError]:
     """Restore an archive of the directory format, step by step. Return the errors after which pg_restore went on."""
     errors, done = list[IgnoredError](), 0
-    truncate = request.create and not request.options.keep_going and _writes_minimal_log(database.server)
+    truncate = _unlogged_from(database.server) if request.create and not request.options.keep_going else None
     limits = request.limits
     split = "never" if request.options.keep_going else limits.split_tables
     for step in plan_steps(
@@ -108,8 +108,12 @@ def _load_directory(
     return errors
 
 
-def _writes_minimal_log(server: Server) -> bool:
-    return server.fetch("SELECT pg_catalog.current_setting('wal_level')") == [("minimal",)]
+def _unlogged_from(server: Server) -> int | None:
+    """Return the bytes from which the server doesn't log the rows of a table that the same transaction truncated; None if it logs all."""
+    [(level, threshold)] = server.fetch(
+        "SELECT pg_catalog.current_setting('wal_level'), pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_skip_threshold'))"
+    )
+    return int(threshold) if level == "minimal" else None
 
 
 def _load_file(

@@ -6,11 +6,7 @@ from dataclasses import dataclass, replace
 from pipeline.archive.reader import Archive
 from pipeline.config import SplitTables
 from pipeline.postgres.custom_archive import custom_toc
-from pipeline.postgres.load_order import (
-    in_order_of_an_index,
-    outside_tables,
-    turns_in_partition_trees,
-)
+from pipeline.postgres.load_order import in_order_of_an_index, outside_tables, turns_in_partition_trees
 from pipeline.postgres.restore_options import SECTIONS, RestoreOptions
 from pipeline.postgres.toc import Section, Toc, TocEntry
 from pipeline.postgres.toc_format import rewrite, select
@@ -58,7 +54,7 @@ def plan_steps(
     options: RestoreOptions,
     *,
     jobs: int,
-    truncate: bool = False,
+    truncate: int | None = None,
     split: SplitTables = "never",
 ) -> Iterator[Step]:
     """Yield the steps that restore the ``chosen`` entries of an archive of the directory format; None for all entries.
@@ -66,8 +62,9 @@ def plan_steps(
     With a single job or transaction, there is only one run of pg_restore. Otherwise, the first run makes the definitions. Then up to ``jobs``
     runs load the data at the same time. The last run makes indexes, constraints, grants and the like, by parallel jobs.
 
-    With ``truncate``, each table that the restore has made is truncated in the transaction that loads it. With ``wal_level = minimal``, the
-    table's rows then aren't written to the write-ahead log. Use ``truncate`` only in a database that pgstow has made.
+    Each table that the restore has made, and that has at least ``truncate`` bytes of rows, is truncated in the transaction that loads it;
+    None for no table. With ``wal_level = minimal``, the table's rows then aren't written to the write-ahead log, unless the table is smaller
+    than ``wal_skip_threshold``. Use ``truncate`` only in a database that pgstow has made.
 
     ``split`` says which tables all runs load together. Such a table is never truncated, since one run would remove the rows of another. Only
     tables that the restore makes are split: other tables may have triggers, or foreign keys between their own rows.
@@ -103,7 +100,8 @@ def plan_steps(
         made = {entry.dump_id for entry in first if entry.description == "TABLE" and options.makes_tables}
         in_turn = () if options.disable_triggers else _ids(outside_tables(archive.toc))
         shares = divide(archive, data, set(in_turn), jobs, split, _may_be_split(archive.toc, made, split))
-        truncated = made.difference(*(entry.dependencies[:1] for entry in shares.split)) if truncate else set()
+        truncated = set() if truncate is None else made & _large(archive, data, truncate)
+        truncated.difference_update(*(entry.dependencies[:1] for entry in shares.split))
         yield [
             Run(later, _data_stream(archive, entries, _truncating(_toc(archive, entries), truncated)))
             for entries in ([*own, *shares.split] for own in shares.own)
@@ -142,7 +140,7 @@ def _largest_first(archive: Archive, entries: Sequence[TocEntry]) -> dict[int, i
 def _in_order(archive: Archive, chosen: Collection[int] | None) -> list[TocEntry]:
     """Return the chosen entries in the order of ``chosen``. Leave out lists of large objects that are empty.
 
-    A file of large objects leads to their entry. An empty list has no such file.
+    A stream has no block for an empty list, since a block begins with its first file. pg_restore would search for the block to the end.
     """
     by_id = {entry.dump_id: entry for entry in archive.toc.entries}
     entries = by_id.values() if chosen is None else [by_id[dump_id] for dump_id in chosen if dump_id in by_id]
@@ -201,6 +199,13 @@ def _truncating(toc: bytes, tables: Set[int]) -> bytes:
         return replace(entry, copy_statement=f"TRUNCATE TABLE ONLY {entry.copied_table};\n{entry.copy_statement}")
 
     return rewrite(toc, change) if tables else toc
+
+
+def _large(archive: Archive, data: Iterable[TocEntry], least: int) -> set[int]:
+    """Return the dump IDs of the tables that have at least ``least`` bytes of rows."""
+    return {
+        entry.dependencies[0] for entry in data if entry.dependencies and archive.files[entry.filename].size >= least
+    }
 
 
 def _may_be_split(toc: Toc, made: Collection[int], split: SplitTables) -> Callable[[TocEntry], bool]:

@@ -37,7 +37,7 @@ from pipeline.prune.deletion import Deleted
 from storage_backends import errors as storage_errors
 
 EXIT_CODES = Path(__file__).parents[2] / "docs" / "exit-codes.md"
-HEAVY = ("botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
+HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["backup", "--help"], ["restore", "-h"], ["--version"]])
@@ -51,6 +51,13 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 def test_a_command_starts_without_the_others(arguments: list[str], command: str | None) -> None:
     others = {f"cli.{name}" for name in get_command(app).commands} - {f"cli.{command}"}
     assert not _imported(*arguments) & others
+
+
+def test_an_option_with_its_opposite_may_have_neither() -> None:
+    """``verify`` attests by default at the level restore alone."""
+    verify = get_command(app).commands["verify"]
+    parameters = verify.get_params(verify.context_class(verify))
+    assert next(one for one in parameters if one.name == "attest").default is None
 
 
 def test_a_list_needs_no_server_and_no_sdk(stored_sample: StoredSample) -> None:

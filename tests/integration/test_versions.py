@@ -60,7 +60,7 @@ def test_a_server_of_each_major_comes_back_by_its_own_programs(
     servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int
 ) -> None:
     server = servers(major)
-    made = pgstow("backup", server.conninfo("sample"), "--to", tmp_path)
+    made = pgstow("backup", server.conninfo("sample"), "--to", tmp_path, "--object-size", 64 * 1024)
     assert (made.exit_code, made.stderr) == (0, "")
     manifest = find_backup(LocalBackend(tmp_path), BackupSelector())
     versions = (manifest.source.server_version, manifest.source.pg_dump_version)
@@ -68,7 +68,7 @@ def test_a_server_of_each_major_comes_back_by_its_own_programs(
 
     assert pgstow("verify", "--from", tmp_path, "--level", "archive").exit_code == 0
     copy = server.conninfo("copy")
-    restored = pgstow("restore", "--from", tmp_path, "--into", copy, "--create", "--jobs", 2)
+    restored = pgstow("restore", "--from", tmp_path, "--into", copy, "--create", "--jobs", 2, "--split-tables", 1)
     assert (restored.exit_code, restored.stderr) == (0, "")
     assert compare.contents(copy) == compare.contents(server.conninfo("sample"))
     assert compare.definitions(copy) == compare.definitions(server.conninfo("sample"))

@@ -43,6 +43,7 @@ MODULES = (
     "pipeline/postgres/toc",
     "pipeline/restore/content",
     "pipeline/restore/rows",
+    "pipeline/restore/shares",
     "pipeline/restore/steps",
     "pipeline/stages/",
     "pipeline/verify/",

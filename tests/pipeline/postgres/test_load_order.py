@@ -7,7 +7,7 @@ import pytest
 from support.loading import dumped_toc
 from support.postgres_fixtures import Database
 
-from pipeline.postgres.load_order import outside_tables, turns_in_partition_trees
+from pipeline.postgres.load_order import in_order_of_an_index, outside_tables, turns_in_partition_trees
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import Section, Toc, TocEntry
 from pipeline.postgres.toc_format import read_toc
@@ -101,3 +101,20 @@ def test_the_time_for_a_chain_of_partitions_grows_with_its_length() -> None:
     indexes = [made(2 * LONG + number, "INDEX ATTACH", number) for number in range(1, LONG)]
     turns = turns_in_partition_trees(Toc("15", (*tables, *partitions, *indexes)))
     assert turns == {one.dump_id: (before.dump_id,) for before, one in pairwise(indexes)}
+
+
+def test_tables_whose_rows_an_index_needs_in_their_order(
+    postgres: ThrowawayCluster, database: Database, tmp_path: Path
+) -> None:
+    database.execute(
+        "CREATE TABLE plain (i int PRIMARY KEY, t text); CREATE INDEX ON plain (t);"
+        "CREATE TABLE ranged (i int PRIMARY KEY); CREATE INDEX ON ranged USING brin (i);"
+        "CREATE TABLE by_key (i int PRIMARY KEY); ALTER TABLE by_key CLUSTER ON by_key_pkey;"
+        "CREATE TABLE by_index (i int); CREATE INDEX by_i ON by_index (i); ALTER TABLE by_index CLUSTER ON by_i;"
+        "CREATE TABLE parts (i int) PARTITION BY RANGE (i); CREATE TABLE part PARTITION OF parts DEFAULT;"
+        "CREATE INDEX ON parts USING brin (i)"
+    )
+    toc = read_toc(dumped_toc(postgres, database.conninfo, tmp_path / "archive"))
+    found = in_order_of_an_index(toc)
+    tables = {entry.tag for entry in toc.entries if entry.description == "TABLE" and entry.dump_id in found}
+    assert tables == {"ranged", "by_key", "by_index", "part", "parts"}

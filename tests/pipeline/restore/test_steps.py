@@ -177,7 +177,7 @@ def test_chosen_entries_bring_only_themselves(archive: Archive) -> None:
 
 def test_tables_that_the_restore_made_are_truncated_in_the_transaction_that_loads_them(archive: Archive) -> None:
     plain, truncating = (
-        list(plan_steps(archive, None, RestoreOptions(), jobs=2, truncate=it))[1] for it in (False, True)
+        list(plan_steps(archive, None, RestoreOptions(), jobs=2, truncate=least))[1] for least in (None, 0)
     )
     by_id = {entry.dump_id: entry for run in plain for entry in restored(run)}
     for run in truncating:
@@ -187,7 +187,10 @@ def test_tables_that_the_restore_made_are_truncated_in_the_transaction_that_load
             assert entry.copy_statement in {before, f"TRUNCATE TABLE ONLY {target};\n{before}"}
     truncated = {e.tag for run in truncating for e in restored(run) if e.copy_statement.startswith("TRUNCATE")}
     assert len(truncated) > 20
-    alone = next(plan_steps(archive, None, RestoreOptions(data_only=True), jobs=2, truncate=True))
+    large = archive.files[table_entry(archive, "telemetry.reading").filename].size
+    [few] = [step for step in plan_steps(archive, None, RestoreOptions(), jobs=2, truncate=large) if len(step) > 1]
+    assert {e.tag for run in few for e in restored(run) if e.copy_statement.startswith("TRUNCATE")} == {"reading"}
+    alone = next(plan_steps(archive, None, RestoreOptions(data_only=True), jobs=2, truncate=0))
     assert not any(e.copy_statement.startswith("TRUNCATE") for run in alone for e in restored(run))
 
 
@@ -217,7 +220,7 @@ def test_a_split_table_is_not_truncated(archive: Archive) -> None:
     """One session would remove the rows of another."""
     large = table_entry(archive, "telemetry.reading")
     size = archive.files[large.filename].size
-    data = list(plan_steps(archive, None, RestoreOptions(), jobs=2, truncate=True, split=size))[1]
+    data = list(plan_steps(archive, None, RestoreOptions(), jobs=2, truncate=0, split=size))[1]
     statements = {e.dump_id: e.copy_statement for run in data for e in restored(run)}
     assert statements.pop(large.dump_id) == large.copy_statement
     assert any(statement.startswith("TRUNCATE") for statement in statements.values())
