@@ -16,6 +16,8 @@ import psutil
 
 _INTERVAL = 0.05  # seconds between samples
 _SAMPLER_SHARE = 0.05  # of one core; above this share, the sampler takes fewer samples
+_TICKS = os.sysconf("SC_CLK_TCK")  # clock ticks in a second
+_YOUNG = 0.03  # seconds
 _TIME_LIMIT = 900.0  # seconds
 
 
@@ -101,7 +103,7 @@ def measure(command: str, *, environment: Mapping[str, str], watched: Path) -> M
         if process.returncode:
             said.seek(0)
             raise CommandFailedError(f"exit status {process.returncode}: {said.read()[-2000:].strip()}")
-    cpu, main_thread = used.ru_utime + used.ru_stime, ticks / os.sysconf("SC_CLK_TCK")
+    cpu, main_thread = used.ru_utime + used.ru_stime, ticks / _TICKS
     return Measurement(wall, cpu, machine, peak_memory, peak_disk, peak_files, main_thread)
 
 
@@ -147,24 +149,29 @@ def _look_at_tree(root: psutil.Process) -> tuple[int, int]:
         pids = [process.pid for process in (root, *root.children(recursive=True))]
     except psutil.NoSuchProcess:
         return 0, 0
-    return sum(map(_pss, pids)), max(map(_main_thread, pids))
+    looks = [_look_at(pid) for pid in pids]
+    return sum(pss for pss, _ in looks), max(ticks for _, ticks in looks)
 
 
-def _pss(pid: int) -> int:
+def _look_at(pid: int) -> tuple[int, int]:
+    """Return the PSS of a process in bytes, and the CPU time of its main thread in clock ticks.
+
+    Both are 0 for a process that has just begun or has ended. Between vfork(2) and execve(2), a process has the memory of its parent, which
+    would count twice.
+    """
     try:
-        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:  # noqa: PTH123 - Path.open is slower, and this is sampled
-            return next((int(line.split()[1]) * 1024 for line in rollup if line.startswith(b"Pss:")), 0)
+        with open(f"/proc/{pid}/task/{pid}/stat", "rb") as stat:  # noqa: PTH123 - Path.open is slower, and this is sampled
+            # proc(5): utime, stime and starttime are fields 14, 15 and 22. Field 2, the name, may contain spaces, but ends with the last
+            # parenthesis.
+            fields = stat.read().rpartition(b")")[2].split()
+        user, system, began = int(fields[11]), int(fields[12]), int(fields[19])
+        if time.clock_gettime(time.CLOCK_BOOTTIME) - began / _TICKS < _YOUNG:
+            return 0, 0
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as rollup:  # noqa: PTH123 - as above
+            pss = next((int(line.split()[1]) * 1024 for line in rollup if line.startswith(b"Pss:")), 0)
     except OSError:
-        return 0  # the process has ended
-
-
-def _main_thread(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/task/{pid}/stat", "rb") as stat:  # noqa: PTH123 - as above
-            # proc(5): utime and stime are fields 14 and 15. Field 2, the name, may contain spaces, but ends with the last parenthesis.
-            return sum(map(int, stat.read().rpartition(b")")[2].split()[11:13]))
-    except OSError:
-        return 0
+        return 0, 0
+    return pss, user + system
 
 
 def used_below(directory: str | Path) -> tuple[int, int]:
