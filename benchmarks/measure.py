@@ -47,7 +47,7 @@ class Measurement:
     files: int
     """The peak number of files below the watched directory, sampled."""
     main_thread: float = 0.0
-    """The most CPU seconds of any process's main thread, sampled. In a backup by pgstow, it is the thread that reads and hashes the dump."""
+    """The most CPU seconds of any process's main thread, sampled. In a backup by pgstow, it is the thread that reads and packs the dump."""
 
 
 @dataclass(frozen=True, slots=True)
