@@ -23,11 +23,12 @@ from pipeline.catalog.manifest import TOC_NAME, load_manifest
 _MIB = 1 << 20
 _MEMORY, _SPOOL = 256, 256  # MiB
 _STARTS = 5
-"""The runs of a command in the case of starts, for each run of another command. A start takes only a fraction of a second."""
+"""How often the case ``start`` runs a command, for each run of a command in other cases. A start takes only a fraction of a second."""
 _BESIDE = 65536
 """The bytes that a restore of one table may fetch beside the objects and the manifest: the listing, and the headers of all answers."""
 _SAME_BYTES = 1.001
-"""The most bytes at ``--level auto`` for those at level 3. Which files share an object depends on time, and changes a few bytes."""
+"""The most stored bytes at ``--level auto``, divided by those at level 3. Which files share an object depends on time, and
+changes a few bytes."""
 
 
 RIVALS = (
@@ -61,7 +62,7 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A case. Its method measures the sides so many times, and returns the outcome."""
+    """A case. ``measure`` takes the number of runs of each side, and returns the outcome."""
 
     data: Data
     measure: Callable[[Bench, int], Outcome]

@@ -40,7 +40,7 @@ class Plan:
     cores: int = _option(16, "the cores of pgstow's machine; the server has a machine of its own with as many")
     jobs: int = _option(16, "pgstow's --jobs")
     transfers: int = _option(16, "pgstow's --transfers")
-    dump_share: float = _option(0.7, "the share of the data that one job has to dump: those of the largest table")
+    dump_share: float = _option(0.7, "the share of the data that one job has to dump: that of the largest table")
     restore_share: float = _option(0.0, "the share of the data that one job has to restore: 0 with --split-tables auto")
     request_mb: float = _option(
         85.0, "the speed of one request in MB/s; Amazon's rule is one request for each 85 to 90 MB/s"
@@ -140,7 +140,7 @@ def puts(costs: Costs, plan: Plan) -> int:
 
 
 def _full_object(stored: float) -> float:
-    """Return the bytes of a full object. It holds whole frames, so on average, there is room for another half frame."""
+    """Return the average size of a full object, in bytes. An object holds whole frames, so half a frame's room stays empty on average."""
     return _DEFAULTS.object_size - _DEFAULTS.piece_size * stored / 2
 
 
@@ -155,7 +155,7 @@ def most_memory(costs: Costs, plan: Plan) -> float:
 
 
 def model(record: Record, plan: Plan) -> str:
-    """Return the model's print. Raise ValueError if the record lacks a figure."""
+    """Return the text that the model prints. Raise ValueError if the record lacks a figure."""
     backup = backup_costs(record)
     restore = restore_costs(record, backup.stored)
     requests, stored = puts(backup, plan), plan.size * backup.stored

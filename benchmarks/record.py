@@ -81,7 +81,7 @@ class Outcome:
         return next((result for result in self.results if result.name == name), None)
 
     def pairs(self, own: str, other: str) -> list[tuple[Measurement, Measurement]]:
-        """Return the runs of two sides, by turns. The list is empty if one of the sides has no figures."""
+        """Return the runs of two sides in pairs, one pair for each turn. The list is empty if one of the sides has no figures."""
         results = self.result(own), self.result(other)
         runs = [result.runs if result and result.cost else [] for result in results]
         return list(zip(*runs, strict=False))

@@ -31,7 +31,7 @@ def render(record: Record) -> str:
     """Return the whole report as Markdown."""
     parts = [
         "# Benchmarks",
-        f"Printed by `{record.command}`. The targets that were missed are in it, too.",
+        f"Printed by `{record.command}`. This report also lists the targets that were missed.",
         "\n".join(record.conditions),
     ]
     if record.share != 1:

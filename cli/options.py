@@ -185,7 +185,7 @@ SplitTables: TypeAlias = Annotated[
         "--split-tables",
         metavar="auto|never|SIZE",
         parser=parse_split_tables,
-        help="Load a large table by all jobs at the same time. auto: if the jobs would otherwise end at different times. "
+        help="Let all jobs load a large table at the same time. auto: only if the jobs would otherwise end at different times. "
         "SIZE: every table of at least this size, uncompressed. See docs/restoring.md",
         rich_help_panel=LIMITS,
     ),

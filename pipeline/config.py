@@ -25,8 +25,8 @@ Level: TypeAlias = int | Literal["auto"]
 LEVELS = range(1, 20)
 """From level 20 on, decompression needs more memory than the frame's size."""
 SplitTables: TypeAlias = int | Literal["auto", "never"]
-"""Which tables all jobs of a restore load together: tables of at least this number of bytes, no tables, or the tables where this makes the
-restore shorter."""
+"""Which tables all jobs of a restore load together. A number means tables of at least so many bytes, and ``never`` means no table. ``auto``
+means large tables, if the jobs would otherwise end at different times."""
 _LONGEST_EXCERPT = 60
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 

@@ -25,7 +25,7 @@ AUTH_TYPE_MAPS[_VERSION] = _KnownDigestAuth
 
 
 def sign_known_digests(events: BaseEventHooks) -> None:
-    """Sign the puts of the client with these events by the SHA-256 in their header ``x-amz-checksum-sha256``, if they have one."""
+    """Let a client, whose events these are, sign each put by its header ``x-amz-checksum-sha256``, if the put has the header."""
     events.register("choose-signer.s3.PutObject", _choose_signer)  # type: ignore[arg-type]  # it may return something
 
 

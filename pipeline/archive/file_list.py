@@ -7,9 +7,9 @@ from pipeline.catalog.plausibility import Contents
 from pipeline.stages.compress import Compressor, decompress
 
 _BATCH = 500
-"""The number of files whose JSON is made and compressed at once: about 150 KB, which take a millisecond."""
+"""The number of files whose JSON is made and compressed at once: about 150 KB of JSON, which takes a millisecond."""
 _LEVEL = 1
-"""zstd's level. A file's JSON takes about 300 bytes, of which the SHA-256 leaves 50."""
+"""zstd's level. It compresses a file's JSON from about 300 bytes to about 50, most of which are for the SHA-256."""
 
 
 class FileList:

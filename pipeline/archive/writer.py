@@ -21,7 +21,7 @@ from storage_backends import StorageError
 
 _TICK = 0.2  # seconds
 _FIRST_OBJECTS = 3
-"""The number of objects that keep a link busy while the writer waits for the first of them, to find out how fast the link is."""
+"""With this number of objects on their way, the link is busy. The writer then waits until an upload ends, to learn the link's speed."""
 _TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
 
 
@@ -110,7 +110,7 @@ class ArchiveWriter:
             and len(self._on_their_way) >= _FIRST_OBJECTS
             and self._choose_level(size) < self._levels.highest
         ):
-            return False  # a higher level may be right
+            return False  # the first upload may show that a higher level is right
         if not queue_is_long and in_flight + 2 * size <= self._memory - self._compressor.held:
             return True
         idle = not self._compressing.pending and not self._sends

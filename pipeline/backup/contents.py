@@ -48,7 +48,7 @@ class Contents:
         self._has_all = piece.last
 
     def read(self, seconds: float) -> None:
-        """Read entries of the pieces that have come, for this time. Raises DumpFailed if the table of contents can't be read.
+        """Read entries of the pieces that have come, for ``seconds`` at most. Raises DumpFailed if the table of contents can't be read.
 
         Reading all entries at once may take seconds, and the caller must watch the spool. If another thread read them, each system call of
         the caller's thread would wait for the interpreter's lock.
@@ -68,7 +68,7 @@ class Contents:
         self._then(entries)
 
     def describe(self, files: Iterable[ArchivedFile]) -> None:
-        """Take whole files of the archive, in any order. Call this only after :attr:`known`."""
+        """Take whole files of the archive, in any order. Call this only if :attr:`known` is true."""
         for file in files:
             entry = self._missing.pop(file.path, None)
             if entry and entry.description == "TABLE DATA" and not _is_whole(file):

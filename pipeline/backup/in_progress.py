@@ -109,7 +109,7 @@ class BackupInProgress:
         with Workers() as workers, Workspace(limits.spool_parent) as workspace, ExitStack() as stack:
             reached = request.source.at(server.host, server.hostaddr, server.port)
             if server.is_direct():
-                # For pg_dump's queries on large catalogs, the server would compile code (JIT), which takes it longer than it gains.
+                # The server would compile code (JIT) for pg_dump's queries on large catalogs. That costs more time than it saves.
                 reached = reached.with_setting("jit", "off")
             watcher = server
             if reached.role and request.statement_timeout:  # another role can't see the statements of the login role

@@ -1,7 +1,7 @@
 """Writes archives of pg_dump's custom format, which pg_restore reads from a pipe.
 
 The format is PostgreSQL's: ``src/bin/pg_dump/pg_backup_custom.c``. The data of an entry is a block, and a block has parts of any size. So
-nobody needs to know the size of the data before its end.
+the size of the data may be unknown until the data ends.
 """
 
 from collections.abc import Collection, Iterable, Iterator

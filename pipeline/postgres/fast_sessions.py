@@ -11,19 +11,19 @@ _MOST_MEMORY = 1024**3  # bytes; larger sorts gain little
 _DURABLE = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgstow', '')"
 """A transaction that writes to the write-ahead log, and changes no table.
 
-Its commit waits as ``synchronous_commit`` of pgstow's session says: until the log up to here is on disk, and on the standbys that the server
-waits for. A transaction that only takes an ID would wait for nothing (``RecordTransactionCommit`` in xact.c). Every role may call the function,
-unless an administrator has revoked that. Replication by publications leaves the message out.
+Its commit waits as ``synchronous_commit`` of pgstow's session says: until the log up to this commit is on disk, and on the standbys that
+the server waits for. A transaction that only takes an ID would wait for nothing (``RecordTransactionCommit`` in xact.c). Every role may
+call the function, unless an administrator has revoked the right. Replication by publications leaves the message out.
 """
 
 
 @contextmanager
 def fast_sessions(target: Conninfo, server: Server, jobs: int) -> Iterator[Conninfo]:
-    """Yield the target with settings that make a restore by ``jobs`` sessions faster. After the block, make durable what they committed.
+    """Yield the target with settings that make a restore by ``jobs`` sessions faster. After the block, make their commits durable.
 
-    ``server`` is a session on the target with the settings of the user. If the block fails, nothing more is made durable.
+    ``server`` is a session on the target with the settings of the user. If the block fails, the commits aren't made durable.
 
-    - ``synchronous_commit`` is off, if the role may make the rest durable afterwards.
+    - ``synchronous_commit`` is off, if the role may make the commits durable afterwards.
     - ``maintenance_work_mem`` is such that all sessions together have as much as ``shared_buffers``, but each at most 1 GiB.
     - ``max_parallel_maintenance_workers`` is ``jobs``.
 

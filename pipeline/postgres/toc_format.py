@@ -42,8 +42,8 @@ _FIELDS = {
     "owner": OLDEST,
     "with_oids": OLDEST,
 }
-"""The fields of an entry before its dependencies, in their order in the file, and the oldest version that has each field. The dump ID is
-the first field of each version."""
+"""The fields of an entry before its dependencies, in their order in the file, and the oldest version that has each field. In every
+version, the dump ID is the first field."""
 _NUMBERS = frozenset({"dump_id", "has_dumper", "section", "relation_kind"})
 """The fields that are numbers. The other fields are strings."""
 _KEPT = (
@@ -275,7 +275,7 @@ class TocReader:
     def data_entry(
         self, raw: RawEntry, decode: Callable[[bytes], str], shared: Callable[[bytes], str]
     ) -> DataEntry | None:
-        """Return the entry if its data has a file; otherwise None. ``decode`` decodes strings, and ``shared`` decodes those that recur."""
+        """Return the entry if its data has a file; otherwise None. ``shared`` decodes strings that recur, and ``decode`` the others."""
         if not raw.filename:
             return None
         dump_id, oid, description, _, namespace, tag, *_ = self._kept(raw.values)

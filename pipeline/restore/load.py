@@ -109,7 +109,10 @@ def _load_directory(
 
 
 def _unlogged_from(server: Server) -> int | None:
-    """Return the bytes from which the server doesn't log the rows of a table that the same transaction truncated; None if it logs all."""
+    """Return the size from which the server leaves a table's rows out of the write-ahead log, in bytes; None if it logs all rows.
+
+    The size counts only if the transaction that loads the rows has truncated the table.
+    """
     [(level, threshold)] = server.fetch(
         "SELECT pg_catalog.current_setting('wal_level'), pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_skip_threshold'))"
     )

@@ -41,7 +41,7 @@ class RestoreRequest:
     allowed_errors: Sequence[str] = ()
     """Regular expressions, for use with ``options.keep_going``. If an error of pg_restore contains a match, the restore doesn't fail."""
     server_settings: bool = False
-    """Leave the settings of the server that make a restore slow or fast as they are. Otherwise, see :func:`fast_sessions`."""
+    """Restore with the server's own settings. Otherwise, the sessions get faster settings; see :func:`fast_sessions`."""
     check_files: bool = False
     """Check the size, SHA-256 and rows of each file, and not only the objects that hold the file."""
     limits: Limits = field(default_factory=Limits)

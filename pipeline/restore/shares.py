@@ -62,7 +62,7 @@ def divide(
 def _uneven(units: Sequence[_Unit], alone: Sequence[_Unit], jobs: int) -> list[_Unit]:
     """Return the largest units of ``alone`` without which no process has much more than its fair share.
 
-    The fair share is that of all ``units``, or what cannot be shared.
+    The fair share is an equal part of all ``units``. It is more if the units that can't be split already give a process more.
     """
     chosen, waiting = list[_Unit](), [unit for unit in alone if unit.weight >= _WORTH_IT]
     fair = max(sum(unit.weight for unit in units) // jobs, max(_deal(_without(units, waiting), jobs)[1]))

@@ -119,9 +119,9 @@ def _last_run(archive: Archive, entries: Sequence[TocEntry], options: RestoreOpt
 
 
 def _largest_first(archive: Archive, entries: Sequence[TocEntry]) -> dict[int, int]:
-    """Return new dump IDs of the entries, by their dump IDs: the more data an entry's table has, the lower.
+    """Return new dump IDs of the entries, by their dump IDs. The more data an entry's table has, the lower the entry's new dump ID is.
 
-    Of the entries that may begin, pg_restore takes the one with the lowest dump ID, if it knows no table's size
+    If pg_restore knows no table's size, it begins with the entry that has the lowest dump ID and waits for no other entry
     (``TocEntrySizeCompareQsort`` in pg_backup_archiver.c). It learns the sizes only from the files of tables that it restores.
     """
     sizes = {
@@ -140,7 +140,7 @@ def _largest_first(archive: Archive, entries: Sequence[TocEntry]) -> dict[int, i
 def _in_order(archive: Archive, chosen: Collection[int] | None) -> list[TocEntry]:
     """Return the chosen entries in the order of ``chosen``. Leave out lists of large objects that are empty.
 
-    A stream has no block for an empty list, since a block begins with its first file. pg_restore would search for the block to the end.
+    A stream has no block for an empty list, since a block begins with its first file. pg_restore would search the whole stream for it.
     """
     by_id = {entry.dump_id: entry for entry in archive.toc.entries}
     entries = by_id.values() if chosen is None else [by_id[dump_id] for dump_id in chosen if dump_id in by_id]
@@ -209,9 +209,9 @@ def _large(archive: Archive, data: Iterable[TocEntry], least: int) -> set[int]:
 
 
 def _may_be_split(toc: Toc, made: Collection[int], split: SplitTables) -> Callable[[TocEntry], bool]:
-    """Return a function that is true for data of the tables ``made``, by dump ID, if COPY loads them directly.
+    """Return a function that is true for a table's data if the table's dump ID is in ``made``, and if COPY loads the table directly.
 
-    With ``auto``, it is false for tables with an index that needs the rows in their order.
+    With ``auto``, the function is false for tables with an index that needs the rows in their order.
     """
     whole_tables = in_order_of_an_index(toc) if split == "auto" else ()
 

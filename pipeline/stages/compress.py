@@ -78,7 +78,10 @@ class Compressor:
         return compressed
 
     def compress(self, data: bytes, level: int) -> Compressed:
-        """Return ``data`` as one frame of ``level``, or of a lower level if that is smaller, or if there is no memory for ``level``."""
+        """Return ``data`` as one frame of ``level``.
+
+        If ``level`` saves too little, take the lowest level. If there is no memory for ``level``, take a lower level.
+        """
         began, cpu_began = time.monotonic(), time.thread_time()
         frame, used = self._smallest(data, level)
         return Compressed(frame, used, time.monotonic() - began, time.thread_time() - cpu_began)

@@ -5,10 +5,10 @@ import threading
 
 
 class OrderedDigest:
-    """The SHA-256 and the newlines of one file. Many threads may add its pieces at the same time.
+    """The SHA-256 and the number of newlines of one file. Many threads may add its pieces at the same time.
 
     SHA-256 takes bytes only in order. So a thread waits until all earlier pieces are added. The threads never wait for each other in a circle
-    if they begin with the pieces in the file's order, as a :class:`Pool` does.
+    if they take the pieces in the file's order, as the threads of a :class:`Pool` do.
     """
 
     def __init__(self) -> None:

@@ -180,7 +180,7 @@ class Feed:
 
 
 def _joined(parts: Iterable[bytes]) -> Generator[bytes]:
-    """Yield the parts, of which small ones are joined. A small file has a few bytes: a system call takes longer than joining them."""
+    """Yield the parts, but join small parts. A small file has a few bytes: a system call takes longer than joining them."""
     joined = bytearray()
     for part in parts:
         if len(joined) + len(part) < _ENOUGH:

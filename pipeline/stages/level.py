@@ -13,7 +13,8 @@ from pipeline.config import MIB
 from pipeline.stages.compress import Compressed
 
 _SPEEDS: Mapping[int, float] = {3: 159.0 * MIB, 6: 66.0 * MIB, 9: 29.0 * MIB, 11: 15.0 * MIB}
-"""By level: the bytes of a dump that one core compresses in a second, as measured once. Only the ratios matter: the rest is measured anew."""
+"""By level: the bytes of a dump that one core compresses in a second, as measured once. Only the ratios matter, since each backup
+measures its own speed."""
 _OTHER_SPEED = _SPEEDS[3]
 """The speed of a level that ``auto`` doesn't have. Then there is nothing to choose."""
 _RATIO = 3.0
@@ -34,7 +35,7 @@ class Uploads:
         self._waiting: dict[int, int] = {}
         """By the object's number: its size in bytes."""
         self._ended: deque[tuple[int, float]] = deque(maxlen=transfers)
-        """The last objects that the store has, as in ``_active``. Empty after the link was idle."""
+        """The last uploads that ended: the size in bytes, and when the upload began. Empty after the link was idle."""
 
     def add(self, number: int, size: int, now: float) -> None:
         """Take an object of ``size`` bytes."""
@@ -76,7 +77,7 @@ class _Sums:
     frames: float = 0.0
     """Bytes of their frames."""
     expected: float = 0.0
-    """Seconds of one thread, by ``_SPEEDS``."""
+    """Seconds that one thread would take by ``_SPEEDS``."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -129,7 +130,7 @@ class LevelChooser:
         self._queued += _seconds(size, chosen)
 
     def end(self, size: int, chosen: int, done: Compressed) -> None:
-        """Record that a piece is compressed, which :meth:`begin` was told about."""
+        """Record that a piece of an earlier :meth:`begin` is compressed."""
         self._queued -= _seconds(size, chosen)
         self._latest.add(size, _seconds(size, done.level), done)
 

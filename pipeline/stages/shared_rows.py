@@ -61,8 +61,8 @@ def _is_cut(block: bytes) -> bool:
 def whole_rows(parts: Iterable[bytes]) -> Iterator[bytes]:
     """Yield the content of the parts in blocks that end where rows end.
 
-    If a row ends in no part, the row has several blocks, and only the last of them ends where the row ends. No block is empty, or longer than
-    two parts.
+    A row that is longer than a part may come in several blocks. Only the last of these blocks ends where a row ends. No block is empty, or
+    longer than two parts.
     """
     begun = b""
     for part in parts:

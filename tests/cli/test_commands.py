@@ -54,7 +54,7 @@ def test_a_command_starts_without_the_others(arguments: list[str], command: str 
 
 
 def test_an_option_with_its_opposite_may_have_neither() -> None:
-    """``verify`` attests by default at the level restore alone."""
+    """By default, ``verify`` attests only at the level restore."""
     verify = get_command(app).commands["verify"]
     parameters = verify.get_params(verify.context_class(verify))
     assert next(one for one in parameters if one.name == "attest").default is None

@@ -16,7 +16,7 @@ CONTENT = "SELECT oid, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY oi
 
 @pytest.fixture
 def large_objects(database: Database) -> Database:
-    """A database with large objects of 8 MiB each, the default size of a piece, and with small large objects."""
+    """A database with large objects of 8 MiB each, which are two pieces by default, and with small large objects."""
     database.execute(
         f"SELECT lo_from_bytea(0, decode(repeat(md5(i::text), {8 * MIB} / 16), 'hex')) FROM generate_series(1, 6) AS i"
     )

@@ -1,4 +1,4 @@
-"""A restore's sessions commit asynchronously, and pgstow tells success only after all is durable."""
+"""A restore's sessions commit asynchronously, and pgstow reports success only after all data is durable."""
 
 from collections.abc import Iterator
 from pathlib import Path
