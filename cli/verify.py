@@ -124,9 +124,10 @@ def verify(
 
     if level not in list(Level):
         raise typer.BadParameter(f"{level!r} is not a level; write {', '.join(Level)}", param_hint="--level")
-    if level != Level.RESTORE and (scratch is not None or checksums or assertion or sql_check or server_settings):
+    of_proofs = scratch is not None or checksums or assertion or sql_check or server_settings or split_tables != "auto"
+    if of_proofs and level != Level.RESTORE:
         raise InvalidRequest(
-            "--scratch, --checksums, --assert, --sql-check and --server-settings need --level restore."
+            "--scratch, --checksums, --assert, --sql-check, --server-settings and --split-tables need --level restore."
         )
     if latest_of_each and backup != LATEST:
         raise InvalidRequest(f"{backup} and --latest-of-each exclude each other: leave one out.")

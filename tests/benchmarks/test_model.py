@@ -12,8 +12,8 @@ from benchmarks.record import Outcome, Record, Result
 MIB = 1 << 20
 DUMPED = 1_000_000_000
 STORED = 320_000_000
-FULL = 32 * MIB - 8 * MIB * 0.32 / 2
-"""The bytes of a full object on average: whole frames, each from 8 MiB of COPY text."""
+FULL = 32 * MIB - 4 * MIB * 0.32 / 2
+"""The bytes of a full object on average: whole frames, each from 4 MiB of COPY text."""
 
 
 def _run(*, cpu: float, machine: float, main_thread: float = 0.0, memory: int = 0) -> Measurement:
@@ -88,13 +88,13 @@ def test_more_transfers_and_cores_need_more_memory(record: Record) -> None:
     assert memory_option(Plan(transfers=4, cores=2)) == 192 * MIB
     plan = Plan(transfers=16, cores=16)
     assert memory_option(plan) == (16 * 32 + 16 * 4) * MIB
-    assert most_memory(backup_costs(record), plan) == (250 + 2 * (640 - 192)) * MIB
+    assert most_memory(backup_costs(record), plan) == (250 + 2 * (576 - 192)) * MIB
 
 
 def test_the_print_names_the_bound_and_the_costs(record: Record) -> None:
     text = model(record, Plan(dump_share=0.0))
     assert "Backup: 33 minutes, bounded by pgstow's main thread, on one core" in text
-    assert "9,943 PUTs of at most 32 MiB cost $0.05; as many GETs cost $0.00" in text
+    assert "9,740 PUTs of at most 32 MiB cost $0.05; as many GETs cost $0.00" in text
     assert "Storage: $7.36 a month" in text
 
 
