@@ -442,7 +442,7 @@ MANIFESTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "of a newer major version": (
         rewrite(lambda manifest: manifest.update(manifest_version="2.0"), checksum=True),
-        r"version 2\.0, which is newer than this pgstow knows \(1\.3\): upgrade pgstow",
+        r"version 2\.0, which is newer than this pgstow knows \(1\.4\): upgrade pgstow",
     ),
 }
 
