@@ -12,6 +12,7 @@ from benchmarks.runs import LEVEL, SERVER_SETTINGS
 from benchmarks.sides import Side
 
 _MIB = 1 << 20
+_MEASURED = "[Measured](docs/benchmarks.md): pgstow's time ÷ the other tool's time. Below 1, pgstow is faster."
 _COLUMNS = """\
 - **wall**: seconds from start to exit. The figure is the median of the runs.
 - **CPU**: user and system seconds of the command and its children. The database server and the object store don't count. The figure is
@@ -46,10 +47,10 @@ def render(record: Record) -> str:
 
 
 def rivals(record: Record) -> str:
-    """Return README's table: how long pgstow takes beside other tools."""
+    """Return README's table and the line before it: how long pgstow takes beside other tools."""
     backup, restore = (record.outcomes.get(name) for name in ("rivals-backup", "rivals-restore"))
     restores = {side.reads.name: side.name for side in _sides() if side.reads and side is not sides.RESTORE}
-    lines = ["| pgstow ÷ | backup | restore |", "|---|--:|--:|"]
+    lines = [_MEASURED, "", "| pgstow ÷ | backup | restore |", "|---|--:|--:|"]
     for result in backup.results[1:] if backup else ():
         ratios = (
             backup.ratio(sides.PGSTOW.name, result.name, wall) if backup else None,
