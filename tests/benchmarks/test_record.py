@@ -65,7 +65,7 @@ def test_readmes_table_pairs_each_backup_with_its_restore(outcome: Outcome) -> N
         "Restore", [Result(sides.RESTORE.name, [_run(3.0)]), Result(sides.PIPED_RESTORE.name, [_run(4.0)])]
     )
     table = rivals(Record("", 1.0, [], {"rivals-backup": outcome, "rivals-restore": restore}))
-    assert table.splitlines()[2:] == [r"| pg_dump -Fc \| zstd \| aws s3 cp | 1.00 | 0.75 |"]
+    assert table.splitlines()[4:] == [r"| pg_dump -Fc \| zstd \| aws s3 cp | 1.00 | 0.75 |"]
 
 
 def test_each_turn_begins_with_another_side() -> None:

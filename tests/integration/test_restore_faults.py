@@ -220,11 +220,15 @@ def test_all_sessions_ended_by_the_server_while_it_goes_on_after_errors(
     stuck: FaultySample, postgres: ThrowawayCluster, spool_dir: Path
 ) -> None:
     """pgstow's own session ended too, so pgstow says that the server went away. The database stays, although the server is reachable again."""
-    ended = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{COPY}'"
+    sessions = f"FROM pg_stat_activity WHERE datname = '{COPY}'"
+    server = Database("postgres", postgres.conninfo())
     arguments = (*stuck.arguments, "--keep-going", "--allow-error", ".")
     with start_pgstow("restore", "--from", stuck.url, *arguments) as process:
         wait_for_the_middle(stuck, spool_dir)
-        assert len(Database("postgres", postgres.conninfo()).fetch(ended)) > 1
+        wait_until(
+            lambda: len(server.fetch(f"SELECT 1 {sessions}")) > 1, "pg_restore has a session beside pgstow's own"
+        )
+        server.fetch(f"SELECT pg_terminate_backend(pid) {sessions}")
         stuck.proxy.heal()
         result = finish(process)
     assert_one_sentence(result, 3, f"went away: .*The database {COPY} may hold a part of the backup now")
