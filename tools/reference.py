@@ -139,7 +139,8 @@ def _kind(schema: Mapping[str, Any]) -> str:
     """Return the kind of value in words."""
     kinds = [part for part in _alternatives(schema) if part.get("type") not in (None, "null")]
     if words := [f"`{part['const']}`" for part in kinds if "const" in part]:
-        return " or ".join([_kind({"anyOf": [part for part in kinds if "const" not in part]}), *words])
+        others = _kind({"anyOf": [part for part in kinds if "const" not in part]})
+        return f"{', '.join([others, *words[:-1]])} or {words[-1]}"
     kind = kinds[0]
     if "enum" in kind:
         return ", ".join(f"`{value}`" for value in kind["enum"])

@@ -2,10 +2,11 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, ValidationInfo, WithJsonSchema
 
+from pipeline import config
 from pipeline.config import LEVELS, LONGEST_TIMEOUT, MOST_AT_ONCE, Level, parse_duration, parse_size, parse_split_tables
 from pipeline.errors import InvalidRequest
 from pipeline.nightly.references import REFERENCE, Secret, is_reference, read_secret, resolve
@@ -83,7 +84,9 @@ def _size(value: Any) -> Any:
 
 
 def _split_tables(value: Any) -> Any:
-    return parse_split_tables(value) if isinstance(value, str) else value
+    if isinstance(value, str) or type(value) is int:
+        return parse_split_tables(str(value))
+    raise ValueError("must be auto, never or a size such as 1GiB")
 
 
 def read_duration(value: Any) -> timedelta:
@@ -113,9 +116,18 @@ CompressionLevel = Annotated[
     ),
 ]
 SplitTables = Annotated[
-    Annotated[int, Field(ge=1, lt=2**63)] | Literal["auto", "never"],
-    BeforeValidator(_split_tables),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
+    config.SplitTables,
+    PlainValidator(_split_tables),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "string"},
+                {"type": "string", "const": "auto"},
+                {"type": "string", "const": "never"},
+            ]
+        }
+    ),
 ]
 Patterns = list[str]
 Command = Annotated[list[str], Field(min_length=1), AfterValidator(_command)]

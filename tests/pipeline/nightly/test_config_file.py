@@ -238,6 +238,20 @@ def test_a_level_is_auto_or_a_number(path: Path) -> None:
         ]
 
 
+def test_split_tables_is_auto_never_or_a_size(path: Path) -> None:
+    for value, split_tables in (("'auto'", "auto"), ("'never'", "never"), ("'1MiB'", 1 << 20), ("4096", 4096)):
+        [job] = jobs(path, f"{LEAST}split_tables = {value}")
+        assert job.request.limits.split_tables == split_tables
+    for value in ("0", "-1", "'0'", "'fast'"):
+        assert problems(path, f"{LEAST}split_tables = {value}") == [
+            f"6: databases.shop.split_tables: '{value.strip(chr(39))}' is not auto, never or a size such as 1GiB."
+        ]
+    for value in ("true", "1.5"):
+        assert problems(path, f"{LEAST}split_tables = {value}") == [
+            "6: databases.shop.split_tables: must be auto, never or a size such as 1GiB."
+        ]
+
+
 def test_a_duration_must_not_be_too_long(path: Path) -> None:
     [problem] = problems(path, f'{LEAST}\n[retention.default]\nkeep_within = "999999d"')
     assert problem.endswith("retention.default.keep_within: '999999d' is more than a hundred years.")
