@@ -132,3 +132,22 @@ def test_a_missing_object_ends_the_restore(store: Path, empty_target: Database, 
     where = ("--from", store, "--into", empty_target.conninfo, "--spool-dir", spool_dir, "-q")
     failed = run_pgstow("restore", *where, "--jobs", 3, "--split-tables", 1)
     assert_one_sentence(failed, 7, f"{lost.name} is missing")
+
+
+def test_a_partition_of_an_older_table_is_not_split(
+    database: Database, empty_target: Database, tmp_path: Path, spool_dir: Path
+) -> None:
+    """The partition gets the older table's foreign key before its rows, so a row must not come before the row that it refers to."""
+    tree = "CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree, note text) PARTITION BY RANGE (id)"
+    low = "CREATE TABLE low PARTITION OF tree FOR VALUES FROM (0) TO (9000)"
+    rows = "INSERT INTO tree SELECT i, nullif(i - 1, 0), repeat(md5(i::text), 20) FROM generate_series(1, 8000) AS i"
+    database.execute(f"{tree}; {low}; {rows}")
+    empty_target.execute(tree)
+    back_up(database, tmp_path, spool_dir)
+    contents = run_pgstow("show", "--from", tmp_path, "--toc").stdout.splitlines()
+    listed = tmp_path / "list"
+    listed.write_text("\n".join(line for line in contents if " TABLE" in line and " public low " in line))
+    where = ("--from", tmp_path, "--into", empty_target.conninfo, "--spool-dir", spool_dir, "-q")
+    restored = run_pgstow("restore", *where, "-L", listed, "--allow-nonempty", "--jobs", 4, "--split-tables", 1)
+    assert (restored.exit_code, restored.stderr) == (0, "")
+    assert compare.contents(empty_target.conninfo)["low"] == compare.contents(database.conninfo)["low"]
