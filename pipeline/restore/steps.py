@@ -103,9 +103,10 @@ def plan_steps(
         yield [Run(options, Stream((), _toc(archive, first)))]
     if data and options.loads_data:
         made = {entry.dump_id for entry in first if entry.description == "TABLE" and options.makes_tables}
-        in_turn = () if options.disable_triggers else _ids(outside_tables(archive.toc))
-        may_be_split = _may_be_split(archive.toc, made - partitions_of_others(first, made), split)
-        shares = divide(archive, data, set(in_turn), jobs, split, may_be_split)
+        below_others = partitions_of_others(first, made) if options.makes_tables else set[int]()
+        in_turn = set[int]() if options.disable_triggers else set(_ids(outside_tables(archive.toc)))
+        in_turn.update(entry.dump_id for entry in data if not below_others.isdisjoint(entry.dependencies[:1]))
+        shares = divide(archive, data, in_turn, jobs, split, _may_be_split(archive.toc, made - below_others, split))
         truncated = set() if truncate is None else made & _large(archive, data, truncate)
         truncated.difference_update(*(entry.dependencies[:1] for entry in shares.split))
         yield [
