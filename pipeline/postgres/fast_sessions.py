@@ -8,6 +8,8 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.server import Server
 
 _MOST_MEMORY = 1024**3  # bytes; larger sorts gain little
+_MOST_WORKERS = 1024
+"""The largest value of ``max_parallel_maintenance_workers`` (``MAX_PARALLEL_WORKER_LIMIT``). A server refuses sessions with a larger one."""
 _DURABLE = "SELECT pg_catalog.pg_logical_emit_message(true, 'pgstow', '')"
 """A transaction that writes to the write-ahead log, and changes no table.
 
@@ -25,7 +27,7 @@ def fast_sessions(target: Conninfo, server: Server, jobs: int) -> Iterator[Conni
 
     - ``synchronous_commit`` is off, if the role may make the commits durable afterwards.
     - ``maintenance_work_mem`` is such that all sessions together have as much as ``shared_buffers``, but each at most 1 GiB.
-    - ``max_parallel_maintenance_workers`` is ``jobs``.
+    - ``max_parallel_maintenance_workers`` is ``jobs``, but at most 1024.
 
     A setting of the user's connection string or environment stays, and the last two are never lowered. If a pooler refuses the settings, the
     target stays as it is. Raises ConnectionFailed.
@@ -54,8 +56,8 @@ def _settings(server: Server, jobs: int) -> dict[str, str]:
         found["synchronous_commit"] = "off"
     if (enough := min(shared // jobs, _MOST_MEMORY)) > memory:
         found["maintenance_work_mem"] = f"{enough // 1024}kB"
-    if jobs > workers:
-        found["max_parallel_maintenance_workers"] = str(jobs)
+    if (most := min(jobs, _MOST_WORKERS)) > workers:
+        found["max_parallel_maintenance_workers"] = str(most)
     chosen = {name for (name,) in server.fetch("SELECT name FROM pg_catalog.pg_settings WHERE source = 'client'")}
     return {name: value for name, value in found.items() if name not in chosen}
 

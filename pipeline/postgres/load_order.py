@@ -1,6 +1,6 @@
 """Entries that a parallel restore must restore in a fixed order, although the archive's dependencies allow any order."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from pipeline.postgres.toc import Toc, TocEntry
 
@@ -25,9 +25,7 @@ def turns_in_partition_trees(toc: Toc) -> dict[int, tuple[int, ...]]:
     Foreign keys, triggers and the like of these tables wait until the last of these indexes is attached. An attachment locks the partition
     before the partitioned table. A foreign key locks the partitioned table before the partition. If both ran at once, they could deadlock.
     """
-    attachments = [entry.dependencies for entry in toc.entries if entry.description == "TABLE ATTACH"]
-    parents = {ids[0]: ids[1] for ids in attachments if len(ids) > 1}  # attachPartition(): partition, parent
-    roots = _roots(parents)
+    roots = _roots(_parents(toc.entries))
     roots |= {root: root for root in roots.values()}
     last, turns = dict[int | None, int](), dict[int, tuple[int, ...]]()
     for entry in toc.entries:
@@ -67,6 +65,24 @@ def in_order_of_an_index(toc: Toc) -> set[int]:
         if entry.description in _INDEXES and any(words in entry.definition for words in _ORDERED)
         for dump_id in entry.dependencies
     }
+
+
+def partitions_of_others(entries: Iterable[TocEntry], made: Collection[int]) -> set[int]:
+    """Return the dump IDs of the tables that ``entries`` attach below a partitioned table whose dump ID isn't in ``made``.
+
+    Such a partition gets the triggers and foreign keys of that table before its rows.
+    """
+    parents = _parents(entries)
+    found = {table for table, parent in parents.items() if parent not in made}
+    while further := {table for table, parent in parents.items() if parent in found} - found:
+        found |= further
+    return found
+
+
+def _parents(entries: Iterable[TocEntry]) -> dict[int, int]:
+    """Return the dump ID of each partition's partitioned table."""
+    attachments = [entry.dependencies for entry in entries if entry.description == "TABLE ATTACH"]
+    return {ids[0]: ids[1] for ids in attachments if len(ids) > 1}  # attachPartition(): partition, parent
 
 
 def _roots(parents: Mapping[int, int]) -> dict[int, int]:

@@ -6,7 +6,12 @@ from dataclasses import dataclass, replace
 from pipeline.archive.reader import Archive
 from pipeline.config import SplitTables
 from pipeline.postgres.custom_archive import custom_toc
-from pipeline.postgres.load_order import in_order_of_an_index, outside_tables, turns_in_partition_trees
+from pipeline.postgres.load_order import (
+    in_order_of_an_index,
+    outside_tables,
+    partitions_of_others,
+    turns_in_partition_trees,
+)
 from pipeline.postgres.restore_options import SECTIONS, RestoreOptions
 from pipeline.postgres.toc import Section, Toc, TocEntry
 from pipeline.postgres.toc_format import rewrite, select
@@ -67,7 +72,7 @@ def plan_steps(
     than ``wal_skip_threshold``. Use ``truncate`` only in a database that pgstow has made.
 
     ``split`` says which tables all runs load together. Such a table is never truncated, since one run would remove the rows of another. Only
-    tables that the restore makes are split: other tables may have triggers, or foreign keys between their own rows.
+    tables that the restore makes are split: other tables, and their partitions, may have triggers, or foreign keys between their own rows.
     """
     if jobs == 1 or options.single_transaction:
         yield [Run(options, whole(archive, chosen, options))]
@@ -98,8 +103,10 @@ def plan_steps(
         yield [Run(options, Stream((), _toc(archive, first)))]
     if data and options.loads_data:
         made = {entry.dump_id for entry in first if entry.description == "TABLE" and options.makes_tables}
-        in_turn = () if options.disable_triggers else _ids(outside_tables(archive.toc))
-        shares = divide(archive, data, set(in_turn), jobs, split, _may_be_split(archive.toc, made, split))
+        below_others = partitions_of_others(first, made) if options.makes_tables else set[int]()
+        in_turn = set[int]() if options.disable_triggers else set(_ids(outside_tables(archive.toc)))
+        in_turn.update(entry.dump_id for entry in data if not below_others.isdisjoint(entry.dependencies[:1]))
+        shares = divide(archive, data, in_turn, jobs, split, _may_be_split(archive.toc, made - below_others, split))
         truncated = set() if truncate is None else made & _large(archive, data, truncate)
         truncated.difference_update(*(entry.dependencies[:1] for entry in shares.split))
         yield [
@@ -208,8 +215,8 @@ def _large(archive: Archive, data: Iterable[TocEntry], least: int) -> set[int]:
     }
 
 
-def _may_be_split(toc: Toc, made: Collection[int], split: SplitTables) -> Callable[[TocEntry], bool]:
-    """Return a function that is true for a table's data if the table's dump ID is in ``made``, and if COPY loads the table directly.
+def _may_be_split(toc: Toc, tables: Collection[int], split: SplitTables) -> Callable[[TocEntry], bool]:
+    """Return a function that is true for a table's data if the table's dump ID is in ``tables``, and if COPY loads the table directly.
 
     With ``auto``, the function is false for tables with an index that needs the rows in their order.
     """
@@ -217,7 +224,7 @@ def _may_be_split(toc: Toc, made: Collection[int], split: SplitTables) -> Callab
 
     def may_be_split(entry: TocEntry) -> bool:
         table = entry.dependencies[0] if entry.dependencies else None
-        return table in made and table not in whole_tables and entry.copied_table is not None
+        return table in tables and table not in whole_tables and entry.copied_table is not None
 
     return may_be_split
 

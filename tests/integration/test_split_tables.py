@@ -1,5 +1,6 @@
 """Several jobs that load one table restore the same rows as one job."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,25 @@ def test_a_missing_object_ends_the_restore(store: Path, empty_target: Database, 
     where = ("--from", store, "--into", empty_target.conninfo, "--spool-dir", spool_dir, "-q")
     failed = run_pgstow("restore", *where, "--jobs", 3, "--split-tables", 1)
     assert_one_sentence(failed, 7, f"{lost.name} is missing")
+
+
+def test_partitions_of_an_older_table_are_loaded_in_turn(
+    database: Database, empty_target: Database, tmp_path: Path, spool_dir: Path
+) -> None:
+    """They get the older table's foreign key before their rows, so a row must not come before the row that it refers to."""
+    tree = "CREATE TABLE tree (id int PRIMARY KEY, parent int REFERENCES tree, note text) PARTITION BY RANGE (id)"
+    parts = (
+        "CREATE TABLE low PARTITION OF tree FOR VALUES FROM (0) TO (4000); CREATE TABLE rest PARTITION OF tree DEFAULT"
+    )
+    rows = "INSERT INTO tree SELECT i, nullif(i - 1, 0), repeat(md5(i::text), 20) FROM generate_series(1, 8000) AS i"
+    database.execute(f"{tree}; {parts}; {rows}")
+    empty_target.execute(tree)
+    back_up(database, tmp_path, spool_dir)
+    contents = run_pgstow("show", "--from", tmp_path, "--toc").stdout.splitlines()
+    listed = tmp_path / "list"
+    listed.write_text("\n".join(line for line in contents if re.search(" TABLE.* public (low|rest) ", line)))
+    where = ("--from", tmp_path, "--into", empty_target.conninfo, "--spool-dir", spool_dir, "-q")
+    restored = run_pgstow("restore", *where, "-L", listed, "--allow-nonempty", "--jobs", 4, "--split-tables", 1)
+    assert (restored.exit_code, restored.stderr) == (0, "")
+    was, came = compare.contents(database.conninfo), compare.contents(empty_target.conninfo)
+    assert [came[name] for name in ("low", "rest")] == [was[name] for name in ("low", "rest")]

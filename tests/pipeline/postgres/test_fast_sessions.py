@@ -151,3 +151,9 @@ def test_commits_wait_if_the_role_may_not_write_the_last_transaction(durable: Da
         assert fast_settings(login, 2)["synchronous_commit"] == "on"
     finally:
         durable.execute(f"GRANT EXECUTE ON FUNCTION {named} TO PUBLIC")
+
+
+def test_more_jobs_than_the_server_allows_workers(durable: Database) -> None:
+    """A setting that the server refuses would take the other settings away, too."""
+    settings = fast_settings(durable.conninfo, 2000)
+    assert (settings["synchronous_commit"], settings["max_parallel_maintenance_workers"]) == ("off", "1024")

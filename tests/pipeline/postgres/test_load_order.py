@@ -7,7 +7,12 @@ import pytest
 from support.loading import dumped_toc
 from support.postgres_fixtures import Database
 
-from pipeline.postgres.load_order import in_order_of_an_index, outside_tables, turns_in_partition_trees
+from pipeline.postgres.load_order import (
+    in_order_of_an_index,
+    outside_tables,
+    partitions_of_others,
+    turns_in_partition_trees,
+)
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import Section, Toc, TocEntry
 from pipeline.postgres.toc_format import read_toc
@@ -118,3 +123,17 @@ def test_tables_whose_rows_an_index_needs_in_their_order(
     found = in_order_of_an_index(toc)
     tables = {entry.tag for entry in toc.entries if entry.description == "TABLE" and entry.dump_id in found}
     assert tables == {"ranged", "by_key", "by_index", "part", "parts"}
+
+
+def test_partitions_below_a_table_that_is_not_made(trees: Toc) -> None:
+    tables = {entry.tag: entry.dump_id for entry in trees.entries if entry.description == "TABLE"}
+    names = {dump_id: name for name, dump_id in tables.items()}
+
+    def found(*left_out: str) -> set[str]:
+        made = set(names) - {tables[name] for name in left_out}
+        return {names[dump_id] for dump_id in partitions_of_others(trees.entries, made)}
+
+    assert found() == set()
+    assert found("p1") == {"p11"}
+    assert found("p 1") == {"p1", "p11", "p_rest"}
+    assert found("base", "mooded_0") == set()
