@@ -153,7 +153,10 @@ def _indented(document: Any) -> str:
     # Imported here, since most commands print no JSON. Python's own encoder takes many times longer if it indents.
     import msgspec
 
-    return msgspec.json.format(json_line(document, sys.stdout.encoding), indent=2)
+    try:
+        return msgspec.json.format(json_line(document, sys.stdout.encoding), indent=2)
+    except msgspec.DecodeError:  # a path whose bytes aren't UTF-8 has halves of characters, which msgspec doesn't take
+        return _json(document, sys.stdout.encoding, indent=2)
 
 
 def json_line(document: Any, encoding: str) -> str:
@@ -161,7 +164,12 @@ def json_line(document: Any, encoding: str) -> str:
 
     The characters that ``encoding`` may lack, and the characters that control a terminal, are escaped.
     """
-    return json.dumps(document, ensure_ascii=encoding.lower() != "utf-8", default=str).translate(_JSON_ESCAPES)
+    return _json(document, encoding)
+
+
+def _json(document: Any, encoding: str, *, indent: int | None = None) -> str:
+    is_ascii = encoding.lower() != "utf-8"
+    return json.dumps(document, ensure_ascii=is_ascii, indent=indent, default=str).translate(_JSON_ESCAPES)
 
 
 def console() -> "Console":

@@ -108,6 +108,7 @@ class ArchiveWriter:
         if (
             self._untried
             and len(self._on_their_way) >= _FIRST_OBJECTS
+            and self._levels.cores_are_idle
             and self._choose_level(size) < self._levels.highest
         ):
             return False  # the first upload may show that a higher level is right

@@ -81,7 +81,10 @@ class Conninfo:
     def with_setting(self, name: str, value: str) -> "Conninfo":
         """Return the connection string with a setting for each session. It overrides the settings of the database and of the role."""
         escaped = re.sub(r"([\s\\])", r"\\\1", value)  # pg_split_opts() in postinit.c
-        options = f"{self._values().get('options', '')} -c {name}={escaped}".strip()
+        given = self._values().get("options", "")
+        if (len(given) - len(given.rstrip("\\"))) % 2:
+            given = given[:-1]  # PostgreSQL ignores a lone backslash at the end, but here it would escape the space
+        options = f"{given} -c {name}={escaped}".strip()
         return replace(self, parameters={**self.parameters, "options": options})
 
     def with_database(self, name: str) -> "Conninfo":

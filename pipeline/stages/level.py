@@ -107,6 +107,11 @@ class LevelChooser:
         """Seconds that the chosen pieces will take one thread, by ``_SPEEDS``."""
         self._latest = _Sums()
 
+    @property
+    def cores_are_idle(self) -> bool:
+        """True if the threads get enough of the cores. Otherwise only the lowest level is chosen, however slow the link is."""
+        return self._latest.cpu_seconds >= _LEAST_SHARE * self._latest.seconds
+
     def choose(self, size: int, *, object_size: int, seconds_left: float) -> int:
         """Return the level for a piece of ``size`` bytes.
 
@@ -114,12 +119,11 @@ class LevelChooser:
         :meth:`Uploads.seconds_left`.
         """
         latest = self._latest
-        cores_are_idle = latest.cpu_seconds >= _LEAST_SHARE * latest.seconds
         pace = latest.expected / latest.seconds if latest.seconds else 1.0
         to_come = object_size * (latest.size / latest.frames if latest.frames else _RATIO)
         available = seconds_left * pace - self._queued / self._threads[self._lowest]
         chosen = self._lowest
-        for level in self._higher if cores_are_idle else ():
+        for level in self._higher if self.cores_are_idle else ():
             needed = max(size, to_come / self._threads[level]) / _SPEEDS[level]
             if needed <= available:
                 chosen = level

@@ -415,6 +415,17 @@ def test_json_is_indented_as_by_python(capsys: pytest.CaptureFixture[str]) -> No
         assert capsys.readouterr().out == expected
 
 
+@pytest.mark.parametrize("text", ["/mnt/\udcff", "\ud800", "é\udc80\x9b"])
+def test_a_path_that_is_not_utf_8_is_escaped_in_json(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"path": text, "rows": [1]}
+    display.print_json(document)
+    printed = capsys.readouterr().out
+    assert json.loads(printed) == document
+    assert all(line.isprintable() for line in printed.split("\n"))
+    display.print_json_list([document])
+    assert json.loads(capsys.readouterr().out) == [document]
+
+
 def test_words_for_what_was_removed() -> None:
     until = datetime(2026, 12, 1, tzinfo=UTC)
     assert display.describe_removal(Deleted(1200, 2**20)) == "1,200 objects (1.0 MiB) are gone"

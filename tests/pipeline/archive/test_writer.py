@@ -20,6 +20,7 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.events import Event, Notice, Notify, Progress
 from pipeline.stages.compress import Compressor
+from pipeline.stages.level import LevelChooser
 from pipeline.stages.pack import unpack
 from pipeline.stages.spool import Piece
 from storage_backends import AccessDenied, Body, ObjectInfo
@@ -296,6 +297,22 @@ def test_auto_compresses_harder_while_a_store_is_slow() -> None:
         archived = list(writer.finish())
     assert compressor.used == {3, 11}
     assert_stored(slow, files, archived, objects_of(destinations.open[1]))
+
+
+@pytest.mark.parametrize("idle", [True, False])
+def test_auto_waits_for_the_first_upload_only_if_a_higher_level_is_possible(
+    idle: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LevelChooser, "cores_are_idle", idle)
+    monkeypatch.setattr(LevelChooser, "choose", lambda *_, **__: 3)
+    slow, compressor = SlowStore(), Compressor("auto", memory=64 * 1024 * KIB)
+    with writing(to(slow), compressor=compressor) as (writer, _):
+        for number in range(10):
+            for piece in pieces_of(f"{number}.dat", noise(10 * KIB + number)):
+                writer.write(piece)
+        assert writer.has_room(KIB) is not idle
+        slow.let.set()
+        writer.finish()
 
 
 def test_progress_counts_only_bytes_that_are_in_every_store() -> None:

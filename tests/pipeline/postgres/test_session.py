@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from psycopg.conninfo import make_conninfo
 from support.postgres_fixtures import Database
 from support.stored_sample import StoredSample
 
@@ -41,6 +42,18 @@ def test_a_refused_statement_is_told_from_an_ended_session(database: Database, s
     for _ in range(2):
         with pytest.raises(ServerUnavailable, match="went away"):
             server.execute("SELECT")
+
+
+@pytest.mark.parametrize(("options", "value"), [("", None), ("-c own.value=a\\", "a"), ("-c own.value=a\\\\", "a\\")])
+def test_a_setting_follows_options_that_end_with_a_backslash(
+    database: Database, options: str, value: str | None
+) -> None:
+    target = Conninfo.parse(make_conninfo(database.conninfo, options=options))
+    for conninfo in (target, target.with_setting("jit", "off")):
+        with Server(conninfo) as server:
+            assert server.fetch("SELECT current_setting('own.value', true)") == [(value,)]
+    with Server(target.with_setting("jit", "off")) as server:
+        assert server.fetch("SELECT current_setting('jit')") == [("off",)]
 
 
 def test_a_session_that_ends_during_a_statement_is_reported(server: Server) -> None:
