@@ -105,7 +105,7 @@ def main() -> None:
         with errors.reported(debug="--debug" in sys.argv[1:]):
             app()
     finally:
-        gc.freeze()  # at its end, Python would search all objects for cycles: a fifth of a small backup's CPU time
+        gc.freeze()  # at its end, Python would search all objects for cycles, which takes long beside a small backup
 
 
 def _use_utf8() -> None:

@@ -67,7 +67,7 @@ def load(
     load_it = _load_script if archive.format == "plain" else _load_file if archive.is_stream else _load_directory
     with nullcontext(session) if request.server_settings else fast_sessions(session, server, jobs) as fast:
         errors = load_it(content, request, database, fast, watch)
-    database.is_loaded = True
+        database.is_loaded = True  # at once: a single transaction is committed, even if it can't be made durable
     return Loaded(session, jobs, errors, reader.replaced, reader.fetched)
 
 

@@ -11,7 +11,7 @@ from pipeline.config import MIB, Level
 from pipeline.errors import BackupDamaged
 
 AUTO_LEVELS = (3, 6, 9, 11)
-"""The levels of ``auto``. Level 12 saves only 0.2% more than level 11, and takes twice the memory."""
+"""The levels of ``auto``. Level 12 saves hardly more than level 11, and takes twice the memory."""
 _QUICK_LEVELS = range(1, 6)
 _QUICK_SIZE = 16 * 1024  # bytes
 _SAMPLE = 512 * 1024  # bytes
@@ -89,7 +89,7 @@ class Compressor:
     def _smallest(self, data: bytes, level: int) -> tuple[bytes, int]:
         """Return the frame and its level.
 
-        Higher levels make UUIDs, hexadecimal numbers and bytea up to 4% larger. So a sample is compressed at both levels.
+        Higher levels make UUIDs, hexadecimal numbers and bytea larger. So a sample is compressed at both levels.
         """
         if (context := self._take_context(level)) is None:
             return self.frame(data), self.level
