@@ -135,3 +135,28 @@ def test_a_proof_on_a_scratch_server(
     proof = ("--level", "restore", "--scratch", durable.conninfo())
     proved = run_pgstow("verify", "--from", tmp_path, *proof, *asserted, *options, "--spool-dir", spool_dir, "-q")
     assert proved.exit_code == 0, proved.stdout + proved.stderr
+
+
+def test_a_committed_restore_that_cannot_be_made_durable_is_told(
+    durable: ThrowawayCluster, target: Database, tmp_path: Path
+) -> None:
+    """The single transaction is committed before the last one fails. So the error must not say that nothing came."""
+    store, programs = tmp_path / "store", tmp_path / "bin"
+    store.mkdir()
+    back_up(durable, store)
+    programs.mkdir()
+    rename = (
+        "DO $$ DECLARE f regprocedure; BEGIN FOR f IN SELECT oid FROM pg_proc WHERE proname = 'pg_logical_emit_message' "
+        "LOOP EXECUTE format('ALTER FUNCTION %s RENAME TO gone', f); END LOOP; END $$"
+    )
+    script = programs / "pg_restore"
+    script.write_text(
+        f'#!/bin/sh\n{durable.bin_dir}/pg_restore "$@" || exit\n[ "$1" = --version ] && exit\n'
+        f"exec {durable.bin_dir}/psql -qv ON_ERROR_STOP=1 '{target.conninfo}' <<'SQL'\n{rename};\nSQL\n"
+    )
+    script.chmod(0o755)
+    where = ("--from", store, "--into", target.conninfo, "--bin-dir", programs, "-q")
+    restored = run_pgstow("restore", *where, "--single-transaction")
+    assert restored.exit_code != 0
+    assert "may hold a part of the backup now" in restored.stderr
+    assert target.fetch("SELECT count(*) FROM t") == [(1000,)]
