@@ -25,6 +25,7 @@ from support.pgstow import (
     wait_until,
 )
 from support.postgres_fixtures import Database, DatabaseMaker
+from support.shelf import BackupBuilder
 from support.stored_sample import StoredSample
 from typer.main import get_command
 
@@ -35,6 +36,7 @@ from pipeline import errors as pipeline_errors
 from pipeline.catalog.manifest import Manifest
 from pipeline.prune.deletion import Deleted
 from storage_backends import errors as storage_errors
+from storage_backends.local import LocalBackend
 
 EXIT_CODES = Path(__file__).parents[2] / "docs" / "exit-codes.md"
 HEAVY = ("boto3", "botocore", "google", "psycopg", "pydantic", "zstandard", "tenacity")
@@ -226,6 +228,13 @@ def test_the_manifest_says_which_levels_compressed_the_backup(sample_database: D
         assert levels == [6] or level == 3
         shown = run_pgstow("show", "--from", store).stdout
         assert f"(zstd level{'s' * (len(levels) > 1)} {', '.join(map(str, levels))})" in shown
+
+
+def test_a_whole_servers_backup_has_no_level_of_its_own(tmp_path: Path) -> None:
+    BackupBuilder(LocalBackend(tmp_path)).add_cluster(timedelta(days=1))
+    for database, words in (("@cluster", "in 0 objects"), ("shop", "in 2 objects (zstd level 3)")):
+        shown = call_pgstow("show", "--from", tmp_path, "--database", database).stdout
+        assert [line.rpartition(" stored ")[2].rstrip() for line in shown.splitlines() if " stored " in line] == [words]
 
 
 @pytest.mark.parametrize("text", ["", "0", "20", "-3", "3.0", "Auto", "٣", "9" * 5000])
