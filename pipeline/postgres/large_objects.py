@@ -1,41 +1,51 @@
-"""``blobs.toc``: the list of large objects in an archive of the directory format.
+"""The files of large objects in an archive of the directory format.
 
-Each line has the OID of a large object and the name of its file.
+The archive also has lists of these files, such as ``blobs.toc``. pgstow doesn't read the lists: the table of contents names the same OIDs.
 """
 
 import re
-from collections.abc import Container
-from io import BytesIO
+from collections.abc import Collection, Iterable
 
 from pipeline.errors import BackupDamaged
+from pipeline.postgres.toc import Toc
 
-_LARGE_OBJECT = re.compile(rb"[0-9]{1,10} (blob_[0-9]{1,10}\.dat)")
-"""``_EndLO`` in pg_backup_directory.c."""
+_FILE = re.compile(r"blob_([1-9][0-9]{0,9})\.dat")
+"""The name of a large object's file, with its OID (``_StartLO`` in pg_backup_directory.c)."""
 _LARGEST_OID = 2**32 - 1
 _LONGEST_EXCERPT = 60
 
 
-def read_large_object_list(path: str, data: bytes, known: Container[str]) -> tuple[str, ...]:
-    """Return the names of the files in a list, in the list's order. ``path`` is the list's own name, for errors.
+def files_by_list(toc: Toc, files: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the names of the large objects' files, by the lists that name them in the archive.
 
-    Raises BackupDamaged if a line has another form, names a file that isn't in ``known``, or names a file that another line names, too.
+    ``files`` has the names of all large objects' files. Raises BackupDamaged if a name is no large object's, or if the table of contents
+    names a large object twice or one without a file.
     """
-    found: dict[str, None] = {}
-    for line in map(bytes.rstrip, BytesIO(data)):
-        match = _LARGE_OBJECT.fullmatch(line)
-        if match is None or not 0 < oid_of(match[1].decode()) <= _LARGEST_OID:
+    left, lists = dict.fromkeys(files), dict[str, tuple[str, ...]]()
+    for name in left:
+        match = _FILE.fullmatch(name)
+        if match is None or int(match[1]) > _LARGEST_OID:
+            raise BackupDamaged(f"The manifest calls {name[:_LONGEST_EXCERPT]!r} a large object.")
+    oids = {entry.dump_id: entry.definition.split() for entry in toc.entries if entry.description == "BLOB METADATA"}
+    for entry in toc.data_entries:
+        if entry.description == "BLOBS":
+            # pg_dump 17 and newer write several lists, and each list depends on an entry that names the OIDs. Older versions write one list.
+            named = next((oids[dump_id] for dump_id in entry.dependencies if dump_id in oids), None)
+            names = tuple(left) if named is None else tuple(f"blob_{oid}.dat" for oid in named)
+            _take(names, left)
+            lists[entry.filename] = names
+    return lists
+
+
+def _take(names: Collection[str], left: dict[str, None]) -> None:
+    for name in names:
+        if name not in left:
             raise BackupDamaged(
-                f"{path} is not a list of large objects: the line {line[:_LONGEST_EXCERPT]!r} names no large object."
+                f"The table of contents names {name[:_LONGEST_EXCERPT]!r} twice, or the manifest lacks this large object."
             )
-        name = match[1].decode()
-        if name not in known:
-            raise BackupDamaged(f"{path} lists {name}, but the manifest names no such file.")
-        if name in found:
-            raise BackupDamaged(f"{path} lists {name} twice.")
-        found[name] = None
-    return tuple(found)
+        del left[name]
 
 
 def oid_of(path: str) -> int:
-    """Return the OID of the large object in a file that a list names."""
+    """Return the OID of the large object in this file."""
     return int(path.removeprefix("blob_").removesuffix(".dat"))
