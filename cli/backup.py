@@ -15,7 +15,7 @@ from cli import display, options
 from cli import retention_options as retention
 from cli.command import Commands
 from cli.dump_options import with_dump_options
-from cli.errors import exit_code_of, result_of
+from cli.errors import UNFINISHED_BACKUP, exit_code_of, if_stopped, result_of
 from cli.progress import show_progress
 from pipeline.counting import counted
 
@@ -181,7 +181,7 @@ def backup(
             _print_plan(plan_backup(request), " and ".join(urls), as_json=json)
             return
         started = time.monotonic()
-        with show_progress(quiet=quiet or json) as notify:
+        with if_stopped(UNFINISHED_BACKUP), show_progress(quiet=quiet or json) as notify:
             results = run(stores, notify)
     made = committed(results)[0].manifest
     with result_of(f"Backed up {made.cluster}/{made.database} as {made.backup_id}."):

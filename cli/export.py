@@ -11,7 +11,7 @@ import typer
 
 from cli import options
 from cli.command import Commands
-from cli.errors import Stopped
+from cli.errors import Stopped, if_stopped
 from cli.progress import show_progress
 from cli.restore_options import with_restore_options
 from pipeline.archive.selection import EntrySelection
@@ -96,7 +96,12 @@ def export(
             f"The directory format is a folder, not a file: write it with pgstow restore --to-directory {file}."
         )
     store = options.open_store(from_, store_option, give_up_after, quiet=quiet)
-    with closing(store), show_progress(quiet=quiet) as notify, _output(file) as output:
+    with (
+        closing(store),
+        if_stopped("the output is incomplete"),
+        show_progress(quiet=quiet) as notify,
+        _output(file) as output,
+    ):
         export_backup(request, store, output, notify)
 
 

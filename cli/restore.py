@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from cli import display, options, restore_options
 from cli.command import Commands
-from cli.errors import Stopped, result_of
+from cli.errors import if_stopped, result_of
 from cli.progress import show_progress
 from pipeline.archive.selection import EntrySelection
 from pipeline.counting import counted
@@ -137,14 +137,16 @@ def restore(
         limits=limits,
         programs=tuple(bin_dir or ()),
     )
+    consequence = (
+        "pgstow keeps no database that it made"
+        if create
+        else "the database holds either all of the backup or nothing of it"
+        if how.single_transaction
+        else "the database may hold a part of the backup now"
+    )
     started = time.monotonic()
-    try:
-        with closing(store), show_progress(quiet=quiet or json) as notify:
-            restored = restore_backup(request, store, notify)
-    except Stopped as exc:
-        if not create and not how.single_transaction:
-            exc.consequence = "the database may hold a part of the backup now"
-        raise
+    with closing(store), if_stopped(consequence), show_progress(quiet=quiet or json) as notify:
+        restored = restore_backup(request, store, notify)
     seconds = time.monotonic() - started
     manifest = restored.manifest
     done = f"Restored {manifest.cluster}/{manifest.database} {manifest.backup_id} into {restored.database}"
@@ -185,12 +187,9 @@ def _restore_server(
     from pipeline.cluster.restore import restore_cluster, restore_latest_globals
 
     started = time.monotonic()
-    try:
-        with closing(store), show_progress(quiet=quiet or json) as notify:
-            restored = (restore_latest_globals if globals_only else restore_cluster)(wanted, target, store, notify)
-    except Stopped as exc:
-        exc.consequence = "the server may hold a part of the backup now"
-        raise
+    consequence = "the server may hold a part of the backup now"
+    with closing(store), if_stopped(consequence), show_progress(quiet=quiet or json) as notify:
+        restored = (restore_latest_globals if globals_only else restore_cluster)(wanted, target, store, notify)
     duration = display.format_duration(time.monotonic() - started)
     what = (
         "roles and tablespaces"
@@ -230,7 +229,7 @@ def _extract(
     from pipeline.restore.extract import LIST_NAME, ExtractRequest, extract
 
     request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
-    with closing(store), show_progress(quiet=quiet or json) as notify:
+    with closing(store), if_stopped("the files are removed again"), show_progress(quiet=quiet or json) as notify:
         extracted = extract(request, store, notify)
     done = f"Wrote {counted(extracted.files, 'file')}, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."
     format_ = extracted.manifest.dump.format

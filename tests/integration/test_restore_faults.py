@@ -145,7 +145,7 @@ def test_a_signal_stops_it_in_order(
         wait_for_the_middle(stuck, spool_dir)
         process.send_signal(number)
         result = finish(process)
-    assert_one_sentence(result, 128 + number, f"Stopped by {number.name}")
+    assert_one_sentence(result, 128 + number, f"Stopped by {number.name}; pgstow keeps no database that it made")
     assert_nothing_came(postgres, spool_dir)
 
 
@@ -156,6 +156,23 @@ def test_a_stop_says_that_a_part_may_be_there(stuck: FaultySample, database: Dat
         process.terminate()
         result = finish(process)
     assert_one_sentence(result, 143, "Stopped by SIGTERM; the database may hold a part of the backup now")
+
+
+def test_a_stop_says_that_a_transaction_is_whole(stuck: FaultySample, database: Database, spool_dir: Path) -> None:
+    arguments = ("--into", database.conninfo, "--spool-dir", spool_dir, "-q", "--single-transaction")
+    with start_pgstow("restore", "--from", stuck.url, *arguments) as process:
+        wait_for_the_middle(stuck, spool_dir)
+        process.terminate()
+        result = finish(process)
+    assert_one_sentence(result, 143, "Stopped by SIGTERM; the database holds either all of the backup or nothing of it")
+
+
+def test_a_stop_of_a_command_that_only_reads(stuck: FaultySample) -> None:
+    with start_pgstow("verify", "--from", stuck.url, "--quiet") as process:
+        wait_until(lambda: stuck.proxy.count("GET", ON_ITS_WAY), "the object is asked for")
+        process.terminate()
+        result = finish(process)
+    assert_one_sentence(result, 143, "Stopped by SIGTERM; no backup was changed")
 
 
 def test_a_failure_says_that_a_part_may_be_there(faulty: FaultySample, database: Database, spool_dir: Path) -> None:

@@ -404,7 +404,7 @@ def test_a_run_that_is_stopped_tells_what_it_has_done(
     last = json.loads(result.stderr_lines[-1])
     assert (last["event"], last["message"]) == (
         "stopped",
-        "Stopped by SIGTERM; an unfinished backup is never committed.",
+        "Stopped by SIGTERM; an unfinished backup is never committed; pgstow gc removes its objects.",
     )
     assert night.metric("last_attempt_success") == {("small", "nas"): 1, ("shop", "offsite"): 0}
     assert night.metric("last_success_timestamp_seconds")["shop", "offsite"] == 0
