@@ -12,6 +12,7 @@ from cli import display, options, restore_options
 from cli.command import Commands
 from cli.errors import if_stopped, result_of
 from cli.progress import show_progress
+from cli.restore_options import LOCK_WAIT
 from pipeline.archive.selection import EntrySelection
 from pipeline.counting import counted
 from pipeline.postgres.restore_options import RestoreOptions
@@ -60,6 +61,7 @@ def restore(
     keep_going: restore_options.KeepGoing = False,
     allow_error: restore_options.AllowErrors = None,
     server_settings: restore_options.ServerSettings = False,
+    lock_wait_timeout: restore_options.LockWaitTimeout = LOCK_WAIT,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
@@ -111,11 +113,11 @@ def restore(
                 "Give either --all-databases or --globals-only, and leave out --to-directory and the options that concern one database; "
                 "--globals-only also excludes --allow-older."
             )
-        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older, server_settings)
+        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older, server_settings, lock_wait_timeout)
         _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
-        made_there = create or allow_nonempty or allow_older or server_settings
+        made_there = create or allow_nonempty or allow_older or server_settings or lock_wait_timeout != LOCK_WAIT
         if how != RestoreOptions() or relocation or map_role or allow_error or made_there:
             raise InvalidRequest(
                 "--to-directory only writes files, so it takes no options of a restore: give these options to pg_restore."
@@ -134,6 +136,7 @@ def restore(
         allow_older=allow_older,
         allowed_errors=tuple(allow_error or ()),
         server_settings=server_settings,
+        lock_wait_timeout=lock_wait_timeout,
         limits=limits,
         programs=tuple(bin_dir or ()),
     )

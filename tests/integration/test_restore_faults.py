@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import pytest
 from support.faulty_http import Fault, FaultyProxy
 from support.object_stores import StoreBucket
@@ -173,6 +174,18 @@ def test_a_stop_of_a_command_that_only_reads(stuck: FaultySample) -> None:
         process.terminate()
         result = finish(process)
     assert_one_sentence(result, 143, "Stopped by SIGTERM; no backup was changed")
+
+
+def test_a_lock_of_another_session(stored_sample: StoredSample, sample_database: Database, spool_dir: Path) -> None:
+    arguments = ("--into", sample_database.conninfo, "--clean", "-t", "shop.product", "--spool-dir", spool_dir, "-q")
+    with psycopg.connect(sample_database.conninfo, application_name="reports") as reader:
+        reader.execute("SELECT FROM shop.product")
+        result = run_pgstow("restore", "--from", stored_sample.folder, *arguments, "--lock-wait-timeout", 1)
+        words = r"application reports\) holds a lock on shop\.product, for which the restore waited 1 s"
+        assert_one_sentence(result, 5, words)
+        assert reader.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (0,)
+        rows = reader.execute("SELECT count(*) FROM shop.product").fetchone()
+    assert rows == (stored_sample.table("shop.product").rows,)
 
 
 def test_a_failure_says_that_a_part_may_be_there(faulty: FaultySample, database: Database, spool_dir: Path) -> None:
