@@ -188,6 +188,26 @@ def test_a_lock_of_another_session(stored_sample: StoredSample, sample_database:
     assert rows == (stored_sample.table("shop.product").rows,)
 
 
+def test_a_server_without_a_free_session(stored_sample: StoredSample, empty_target: Database, spool_dir: Path) -> None:
+    """pgstow's own session takes the only session of the role."""
+    name = empty_target.name
+    empty_target.execute(f"CREATE ROLE crowded LOGIN CONNECTION LIMIT 1; ALTER DATABASE {name} OWNER TO crowded")
+    try:
+        arguments = (
+            "--into",
+            f"{empty_target.conninfo} user=crowded",
+            "-t",
+            "shop.product",
+            "--spool-dir",
+            spool_dir,
+            "-q",
+        )
+        result = run_pgstow("restore", "--from", stored_sample.folder, *arguments)
+    finally:
+        empty_target.execute(f"ALTER DATABASE {name} OWNER TO CURRENT_USER; DROP ROLE crowded")
+    assert_one_sentence(result, 3, 'too many connections for role "crowded".* Give fewer --jobs, end other sessions')
+
+
 def test_a_failure_says_that_a_part_may_be_there(faulty: FaultySample, database: Database, spool_dir: Path) -> None:
     faulty.proxy.fail(method="GET", path=ON_ITS_WAY, with_=Fault.FORBIDDEN, times=math.inf)
     arguments = ("--into", database.conninfo, "--spool-dir", spool_dir, "-q")
