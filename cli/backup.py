@@ -17,6 +17,7 @@ from cli.command import Commands
 from cli.dump_options import with_dump_options
 from cli.errors import UNFINISHED_BACKUP, exit_code_of, if_stopped, result_of
 from cli.progress import show_progress
+from cli.values import parse_size
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
@@ -72,9 +73,9 @@ def backup(
     jobs: options.Jobs = None,
     level: what.Level = "auto",
     transfers: options.Transfers = 4,
-    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
-    spool_limit: what.SpoolLimit = options.parse_size(what.SPOOL_DEFAULT),
-    object_size: what.ObjectSize = options.parse_size(what.OBJECT_DEFAULT),
+    memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
+    spool_limit: what.SpoolLimit = parse_size(what.SPOOL_DEFAULT),
+    object_size: what.ObjectSize = parse_size(what.OBJECT_DEFAULT),
     spool_dir: options.SpoolDir = None,
     limit_rate: options.LimitRate = None,
     nice: options.Nice = 0,

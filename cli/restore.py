@@ -13,6 +13,7 @@ from cli.command import Commands
 from cli.errors import if_stopped, result_of
 from cli.progress import show_progress
 from cli.restore_options import LOCK_WAIT
+from cli.values import parse_size
 from pipeline.archive.selection import EntrySelection
 from pipeline.counting import counted
 from pipeline.postgres.restore_options import RestoreOptions
@@ -67,7 +68,7 @@ def restore(
     jobs: options.Jobs = None,
     split_tables: options.SplitTables = "auto",
     transfers: options.Transfers = 4,
-    memory: options.Memory = options.parse_size(options.MEMORY_DEFAULT),
+    memory: options.Memory = parse_size(options.MEMORY_DEFAULT),
     spool_dir: options.SpoolDir = None,
     limit_rate: options.LimitRate = None,
     nice: options.Nice = 0,

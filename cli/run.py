@@ -16,6 +16,7 @@ from cli import display, logs, options, run_options
 from cli.command import Commands
 from cli.errors import UNFINISHED_BACKUP, ExitCode, Stopped, exit_code_of, if_stopped, result_of
 from cli.tables import Column, print_table
+from cli.values import parse_size
 from pipeline import config as pipeline_config
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def run(
         int | None,
         typer.Option(
             metavar="SIZE",
-            parser=options.parse_size,
+            parser=parse_size,
             envvar="PGSTOW_MEMORY",
             help="Memory for data on its way, such as 512MiB",
             rich_help_panel=OVER,
