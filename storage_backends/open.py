@@ -4,7 +4,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import SplitResult, parse_qsl, unquote
@@ -12,11 +11,15 @@ from urllib.parse import SplitResult, parse_qsl, unquote
 from storage_backends.errors import InvalidStorageURL
 from storage_backends.keys import check_root
 from storage_backends.limited import LimitedBackend
-from storage_backends.moments import parse_moment
-from storage_backends.urls import check_encrypted, split_url, split_web_url
+from storage_backends.options import GCS_OPTIONS, LOCAL_OPTIONS, S3_OPTIONS, parse_options
+from storage_backends.urls import split_url
 
 if TYPE_CHECKING:
     from storage_backends.backend import StorageBackend
+
+EMULATOR = "STORAGE_EMULATOR_HOST"
+"""The environment variable that makes Google's SDK send all requests to another endpoint."""
+_LIKE_A_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
 def open_backend(
@@ -121,20 +124,24 @@ class _Place(NamedTuple):
 def _read(url: str, options: Mapping[str, str]) -> _Place:
     if "://" not in url:
         _check_path(url)
-        return _local(url, _parse(_LOCAL_OPTIONS, options, of="a local directory"))
+        return _local(url, parse_options(LOCAL_OPTIONS, options, of="a local directory"))
     parts = _split(url)
     given = {**_query(url, parts), **options}
     match parts.scheme:
         case "s3":
-            return _Place("s3", _bucket(parts), check_root(parts.path), _parse(_S3_OPTIONS, given, of="an s3:// URL"))
+            return _Place(
+                "s3", _bucket(parts), check_root(parts.path), parse_options(S3_OPTIONS, given, of="an s3:// URL")
+            )
         case "gs":
-            return _Place("gs", _bucket(parts), check_root(parts.path), _parse(_GCS_OPTIONS, given, of="a gs:// URL"))
+            return _Place(
+                "gs", _bucket(parts), check_root(parts.path), parse_options(GCS_OPTIONS, given, of="a gs:// URL")
+            )
         case "file":
             if parts.netloc not in ("", "localhost"):
                 raise InvalidStorageURL(
                     f"the storage URL names the host {parts.netloc}; a local directory is file:///path"
                 )
-            return _local(unquote(parts.path), _parse(_LOCAL_OPTIONS, given, of="a file:// URL"))
+            return _local(unquote(parts.path), parse_options(LOCAL_OPTIONS, given, of="a file:// URL"))
         case scheme:
             raise InvalidStorageURL(
                 f"{scheme}:// is no known store; use s3://bucket/prefix, gs://bucket/prefix or a path"
@@ -186,128 +193,3 @@ def _query(url: str, parts: SplitResult) -> dict[str, str]:
     if len(dict(pairs)) != len(pairs):
         raise InvalidStorageURL(f"an option of {url.partition('?')[0]} is given twice")
     return dict(pairs)
-
-
-def _parse(known: Mapping[str, Callable[[str], Any]], given: Mapping[str, str], *, of: str) -> dict[str, Any]:
-    parsed = {}
-    for name, value in given.items():
-        if name not in known:
-            choice = f"it has {', '.join(sorted(known))}" if known else "it has none"
-            raise InvalidStorageURL(f"“{name}” is no option of {of}; {choice}")
-        try:
-            parsed[name] = known[name](value)
-        except ValueError as exc:
-            raise InvalidStorageURL(f"the option {name} of {of} {exc}") from exc
-    if (by_days := parsed.pop("retain_days", None)) is not None:
-        parsed.setdefault("retain_until", by_days)
-    if "endpoint" in parsed:
-        check_encrypted(parsed["endpoint"], allow_http=parsed.get("allow_http", False))
-    return parsed
-
-
-def _text(value: str) -> str:
-    if not value:
-        raise ValueError("is empty")
-    return value
-
-
-def _file(value: str) -> str:
-    if not value or "\0" in value:
-        raise ValueError("must be the path of a file")
-    return value
-
-
-def _flag(value: str) -> bool:
-    match value:
-        case "true":
-            return True
-        case "false":
-            return False
-        case _:
-            raise ValueError("must be true or false")
-
-
-def _seconds(value: str) -> float:
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds <= _LONGEST_WAIT:
-        raise ValueError(f"must be a number of seconds above 0, and at most {_LONGEST_WAIT}")
-    return seconds
-
-
-def _s3_storage_class(value: str) -> str:
-    if value in ("GLACIER", "DEEP_ARCHIVE"):
-        raise ValueError(
-            f"can't be {value}: its objects can't be read immediately, but pgstow must always be able to read manifests; "
-            "let a lifecycle rule move data/ there"
-        )
-    return _text(value)
-
-
-def _endpoint(value: str) -> str:
-    try:
-        parts = split_web_url(value)
-    except ValueError:
-        raise ValueError("must be like https://host:port") from None
-    if parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-        raise ValueError("must be like https://host:port")
-    if "@" in parts.netloc:
-        raise ValueError("may not have credentials in it")
-    return value.rstrip("/")
-
-
-def _one_of(first: str, second: str) -> Callable[[str], str]:
-    def parse(value: str) -> str:
-        if value not in (first, second):
-            raise ValueError(f"must be {first} or {second}")
-        return value
-
-    return parse
-
-
-def _retain_days(value: str) -> datetime:
-    """Return the end of the lock, so many days from now: a whole second, since S3 takes no fractions. Raises ValueError."""
-    if not (value.isdecimal() and len(value) < 9 and 0 < int(value) <= _MOST_DAYS):
-        raise ValueError(f"must be a number of days, up to {_MOST_DAYS}")
-    return datetime.now(UTC).replace(microsecond=0) + timedelta(days=int(value), seconds=1)
-
-
-def _retain_until(value: str) -> datetime:
-    try:
-        return parse_moment(value)
-    except ValueError as exc:
-        raise ValueError("must be a time like 2026-12-31T00:00:00Z") from exc
-
-
-_LIKE_A_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-EMULATOR = "STORAGE_EMULATOR_HOST"
-"""The environment variable that makes Google's SDK send all requests to another endpoint."""
-_LONGEST_WAIT = 86400
-"""Seconds: a day."""
-_MOST_DAYS = 36500
-"""A hundred years: the most that S3 and GCS take."""
-_LOCK_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "retain_days": _retain_days,
-    "retain_until": _retain_until,
-    "lock_mode": _one_of("governance", "compliance"),
-}
-_COMMON: dict[str, Callable[[str], Any]] = _LOCK_OPTIONS | {
-    "endpoint": _endpoint,
-    "ca_bundle": _file,
-    "kms_key": _text,
-    "allow_http": _flag,
-    "connect_timeout": _seconds,
-    "read_timeout": _seconds,
-}
-_LOCAL_OPTIONS: dict[str, Callable[[str], Any]] = {"create": _flag}
-_S3_OPTIONS = _COMMON | {
-    "region": _text,
-    "profile": _text,
-    "path_style": _flag,
-    "storage_class": _s3_storage_class,
-    "checksum": _one_of("sha256", "md5"),
-    "create_only": _one_of("condition", "look"),
-}
-_GCS_OPTIONS = _COMMON | {"project": _text, "storage_class": _text}
