@@ -142,7 +142,7 @@ def restore(
         programs=tuple(bin_dir or ()),
     )
     consequence = (
-        "pgstow keeps no database that it made"
+        "the new database is dropped"
         if create
         else "the database holds either all of the backup or nothing of it"
         if how.single_transaction

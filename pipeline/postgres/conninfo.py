@@ -109,7 +109,7 @@ class Conninfo:
         found = {word: environment[name] for name, word in ADDRESS_VARIABLES.items() if environment.get(name)}
         if "service" in found or "service" in self.parameters:
             found = {word: value for word, value in found.items() if word == "service"}
-        return replace(self, parameters={**self.parameters, **found, **self.parameters})
+        return replace(self, parameters={**found, **self.parameters})
 
     def with_database(self, name: str) -> "Conninfo":
         """Return the connection string of another database on the same server."""

@@ -146,7 +146,7 @@ def test_a_signal_stops_it_in_order(
         wait_for_the_middle(stuck, spool_dir)
         process.send_signal(number)
         result = finish(process)
-    assert_one_sentence(result, 128 + number, f"Stopped by {number.name}; pgstow keeps no database that it made")
+    assert_one_sentence(result, 128 + number, f"Stopped by {number.name}; the new database is dropped")
     assert_nothing_came(postgres, spool_dir)
 
 
