@@ -16,7 +16,7 @@ _LONGEST_EXCERPT = 60
 
 
 def files_by_list(toc: Toc, files: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the names of the large objects' files, by the lists that name them in the archive.
+    """Return the names of the large objects' files in pg_dump's order, by the lists that name them in the archive.
 
     ``files`` has the names of all large objects' files. Raises BackupDamaged if a name is no large object's, or if the table of contents
     names a large object twice or one without a file.
@@ -29,9 +29,10 @@ def files_by_list(toc: Toc, files: Iterable[str]) -> dict[str, tuple[str, ...]]:
     oids = {entry.dump_id: entry.definition.split() for entry in toc.entries if entry.description == "BLOB METADATA"}
     for entry in toc.data_entries:
         if entry.description == "BLOBS":
-            # pg_dump 17 and newer write several lists, and each list depends on an entry that names the OIDs. Older versions write one list.
+            # pg_dump 17 and newer write several lists, and each list depends on an entry that names the OIDs. Older versions write one list,
+            # in the order of the OIDs.
             named = next((oids[dump_id] for dump_id in entry.dependencies if dump_id in oids), None)
-            names = tuple(left) if named is None else tuple(f"blob_{oid}.dat" for oid in named)
+            names = tuple(sorted(left, key=oid_of)) if named is None else tuple(f"blob_{oid}.dat" for oid in named)
             _take(names, left)
             lists[entry.filename] = names
     return lists
