@@ -106,7 +106,9 @@ def check_growth(work: Callable[[Backup], object], backups: list[Backup]) -> lis
     for backup in backups:
         backup.store.requests.clear()
     few, many = (calls_by_function(partial(work, backup), MODULES) for backup in backups)
-    assert not {name: (few[name], count) for name, count in many.items() if count > 2.2 * few[name] + 50}
+    # A search for one of the files may be short by chance, since the files' order depends on when pg_dump ended each of them.
+    least = 2 * FEW
+    assert not {name: (few[name], count) for name, count in many.items() if count > 2.2 * max(few[name], least) + 50}
     requests = [backup.store.count() for backup in backups]
     assert requests[1] <= requests[0] + 2
     return [few, many]
