@@ -43,7 +43,7 @@ class RestoreRequest:
     server_settings: bool = False
     """Restore with the server's own settings. Otherwise, the sessions get faster settings; see :func:`fast_sessions`."""
     lock_wait_timeout: int = 0
-    """Seconds that pg_restore or psql may wait for another session's lock; 0 for no limit."""
+    """Seconds that the restore may wait for another session's lock; 0 for no limit."""
     check_files: bool = False
     """Check the size, SHA-256 and rows of each file, and not only the objects that hold the file."""
     limits: Limits = field(default_factory=Limits)
