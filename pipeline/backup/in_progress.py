@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 
 from pipeline.archive.destinations import BackupResults, Committed, Destination, Destinations
-from pipeline.archive.dump_context import DumpContext
+from pipeline.archive.dump_context import TICK, DumpContext
 from pipeline.archive.file_list import FileList
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.backup.request import BackupRequest
@@ -29,9 +30,9 @@ from pipeline.catalog.manifest import (
 )
 from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.catalog.plausibility import Contents, doubt
-from pipeline.concurrency import Workers
+from pipeline.concurrency import Pool, Workers
 from pipeline.errors import DumpFailed, PipelineError
-from pipeline.events import Notice, Notify, Started
+from pipeline.events import Event, Notice, Notify, Started
 from pipeline.postgres.dump import DumpCall
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
@@ -39,7 +40,7 @@ from pipeline.postgres.statement_timeout import StatementTimeout
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import Compressor
 from pipeline.stages.upload import upload, upload_timed
-from storage_backends import AccessDenied, StorageBackend, StorageError
+from storage_backends import AccessDenied, StorageBackend, StorageError, open_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class BackupInProgress:
     durations: dict[str, float] = field(default_factory=dict)
     """The duration of each stage in seconds, by the stage's name."""
     _clock: float = field(default_factory=time.monotonic)
+    _predecessors: dict[Destination, "_Predecessor"] = field(default_factory=dict)
+    """The result of the search for the previous backup, for each destination in which pgstow has searched."""
 
     @classmethod
     def begin(
@@ -114,6 +117,7 @@ class BackupInProgress:
             watcher = server
             if reached.role and request.statement_timeout:  # another role can't see the statements of the login role
                 watcher = stack.enter_context(Server(reached.acting_as(None)))
+            opening = workers.pool(len(self.destinations.open), "open")
             yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
                 StatementTimeout(watcher, self.session_name, request.statement_timeout, workers),
@@ -121,7 +125,21 @@ class BackupInProgress:
                 workers,
                 limits.piece_size,
                 self.notify,
+                partial(self._open_stores, opening),
             )
+            while opening.pending:
+                workers.collect(timeout=TICK)
+
+    def _open_stores(self, opening: Pool["_Predecessor | StorageError"]) -> None:
+        """Open the stores, and look for the previous backup in each, in the pool's threads."""
+        for destination in self.destinations.open:
+            opening.submit(partial(_meet, destination.store, self.ref), partial(self._met, destination))
+
+    def _met(self, destination: Destination, result: "_Predecessor | StorageError") -> None:
+        if isinstance(result, _Predecessor):
+            self._predecessors[destination] = result
+        elif destination.outcome is None:
+            self.destinations.drop(destination, result)
 
     def commit(self, draft: ManifestDraft) -> BackupResults:
         """Put the backup's manifest into each open destination. Return each store's result.
@@ -138,6 +156,9 @@ class BackupInProgress:
 
     def _commit_to(self, destination: Destination, draft: ManifestDraft) -> Committed:
         store, labels = destination.store, self.request.labels
+        predecessor = self._predecessors.get(destination) or _predecessor(store, self.ref)
+        for notice in predecessor.notices:
+            self.notify(notice)
         stored, stored_at = _finish_objects(destination, self.ref)
         draft.files.check_objects(stored)
         manifest = ManifestSummary(
@@ -155,7 +176,7 @@ class BackupInProgress:
             members=destination.members,
             totals=draft.totals or _totals(draft.files, draft.tables, stored),
             durations=self.durations,
-            previous=_previous(store, self.ref, self.notify),
+            previous=predecessor.previous,
             tags=list(labels.tags),
             job=labels.job,
             retained_until=store.retained_until,
@@ -214,17 +235,34 @@ def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[Stor
     return [*objects, sums], stored_at
 
 
-def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
-    """Return the newest earlier manifest of this database that pgstow can read and believes (``plausibility.py``); None if there is none."""
+@dataclass(frozen=True, slots=True)
+class _Predecessor:
+    """The result of a search for the database's previous backup."""
+
+    previous: Previous | None
+    """None if there is no previous backup, or if pgstow can't read or believe its manifest (``plausibility.py``)."""
+    notices: Sequence[Event] = ()
+    """The manifests that can't be read. The user learns of them when the backup is committed: without a backup, they don't matter."""
+
+
+def _meet(store: StorageBackend, ref: BackupRef) -> _Predecessor | StorageError:
+    """Open the store, and look for the previous backup. Return an error if the store can't be opened."""
     try:
-        newest = newest_believed(store, ref.cluster, ref.database, notify)
+        open_now(store)
+    except StorageError as exc:
+        return exc
+    return _predecessor(store, ref)
+
+
+def _predecessor(store: StorageBackend, ref: BackupRef) -> _Predecessor:
+    notices: list[Event] = []
+    try:
+        newest = newest_believed(store, ref.cluster, ref.database, notices.append)
     except AccessDenied:
-        return None  # the credentials can only create objects; pgstow check reports this
+        return _Predecessor(None)  # the credentials can only create objects; pgstow check reports this
     except (StorageError, PipelineError) as exc:
-        notify(
-            Notice(
-                f"The new manifest names no previous backup, because the earlier manifests can't be listed or read. {exc}"
-            )
-        )
-        return None
-    return None if newest is None else Previous(backup_id=newest.manifest.backup_id, sha256=newest.sha256)
+        sentence = "The new manifest names no previous backup, because the earlier manifests can't be listed or read."
+        return _Predecessor(None, [*notices, Notice(f"{sentence} {exc}")])
+    if newest is None:
+        return _Predecessor(None, notices)
+    return _Predecessor(Previous(backup_id=newest.manifest.backup_id, sha256=newest.sha256), notices)
