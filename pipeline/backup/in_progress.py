@@ -32,7 +32,7 @@ from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.catalog.plausibility import Contents, doubt
 from pipeline.concurrency import Pool, Workers
 from pipeline.errors import DumpFailed, PipelineError
-from pipeline.events import Event, Notice, Notify, Started
+from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.dump import DumpCall
 from pipeline.postgres.programs import Program
 from pipeline.postgres.server import Server
@@ -70,8 +70,6 @@ class BackupInProgress:
     durations: dict[str, float] = field(default_factory=dict)
     """The duration of each stage in seconds, by the stage's name."""
     _clock: float = field(default_factory=time.monotonic)
-    _predecessors: dict[Destination, "_Predecessor"] = field(default_factory=dict)
-    """The result of the search for the previous backup, for each destination in which pgstow has searched."""
 
     @classmethod
     def begin(
@@ -130,16 +128,14 @@ class BackupInProgress:
             while opening.pending:
                 workers.collect(timeout=TICK)
 
-    def _open_stores(self, opening: Pool["_Predecessor | StorageError"]) -> None:
-        """Open the stores, and look for the previous backup in each, in the pool's threads."""
+    def _open_stores(self, opening: Pool[StorageError | None]) -> None:
+        """Open each store in a thread of the pool. ``workers.collect`` drops a store that can't be opened."""
         for destination in self.destinations.open:
-            opening.submit(partial(_meet, destination.store, self.ref), partial(self._met, destination))
+            opening.submit(partial(_open, destination.store), partial(self._opened, destination))
 
-    def _met(self, destination: Destination, result: "_Predecessor | StorageError") -> None:
-        if isinstance(result, _Predecessor):
-            self._predecessors[destination] = result
-        elif destination.outcome is None:
-            self.destinations.drop(destination, result)
+    def _opened(self, destination: Destination, error: StorageError | None) -> None:
+        if error is not None and destination.outcome is None:
+            self.destinations.drop(destination, error)
 
     def commit(self, draft: ManifestDraft) -> BackupResults:
         """Put the backup's manifest into each open destination. Return each store's result.
@@ -156,9 +152,6 @@ class BackupInProgress:
 
     def _commit_to(self, destination: Destination, draft: ManifestDraft) -> Committed:
         store, labels = destination.store, self.request.labels
-        predecessor = self._predecessors.get(destination) or _predecessor(store, self.ref)
-        for notice in predecessor.notices:
-            self.notify(notice)
         stored, stored_at = _finish_objects(destination, self.ref)
         draft.files.check_objects(stored)
         manifest = ManifestSummary(
@@ -176,7 +169,7 @@ class BackupInProgress:
             members=destination.members,
             totals=draft.totals or _totals(draft.files, draft.tables, stored),
             durations=self.durations,
-            previous=predecessor.previous,
+            previous=_previous(store, self.ref, self.notify),
             tags=list(labels.tags),
             job=labels.job,
             retained_until=store.retained_until,
@@ -189,6 +182,15 @@ class BackupInProgress:
         }
         committed = upload(store, self.ref.manifest_key, _dump(manifest, lists))
         return Committed(manifest, committed.sha256)
+
+
+def _open(store: StorageBackend) -> StorageError | None:
+    """Open the store. Return the error if it can't be opened."""
+    try:
+        open_now(store)
+    except StorageError as exc:
+        return exc
+    return None
 
 
 def _check_clocks(manifest: ManifestSummary, contents: Contents, now: datetime) -> None:
@@ -235,34 +237,17 @@ def _finish_objects(destination: Destination, ref: BackupRef) -> tuple[list[Stor
     return [*objects, sums], stored_at
 
 
-@dataclass(frozen=True, slots=True)
-class _Predecessor:
-    """The result of a search for the database's previous backup."""
-
-    previous: Previous | None
-    """None if there is no previous backup, or if pgstow can't read or believe its manifest (``plausibility.py``)."""
-    notices: Sequence[Event] = ()
-    """The manifests that can't be read. The user learns of them when the backup is committed: without a backup, they don't matter."""
-
-
-def _meet(store: StorageBackend, ref: BackupRef) -> _Predecessor | StorageError:
-    """Open the store, and look for the previous backup. Return an error if the store can't be opened."""
+def _previous(store: StorageBackend, ref: BackupRef, notify: Notify) -> Previous | None:
+    """Return the newest earlier manifest of this database that pgstow can read and believes (``plausibility.py``); None if there is none."""
     try:
-        open_now(store)
-    except StorageError as exc:
-        return exc
-    return _predecessor(store, ref)
-
-
-def _predecessor(store: StorageBackend, ref: BackupRef) -> _Predecessor:
-    notices: list[Event] = []
-    try:
-        newest = newest_believed(store, ref.cluster, ref.database, notices.append)
+        newest = newest_believed(store, ref.cluster, ref.database, notify)
     except AccessDenied:
-        return _Predecessor(None)  # the credentials can only create objects; pgstow check reports this
+        return None  # the credentials can only create objects; pgstow check reports this
     except (StorageError, PipelineError) as exc:
-        sentence = "The new manifest names no previous backup, because the earlier manifests can't be listed or read."
-        return _Predecessor(None, [*notices, Notice(f"{sentence} {exc}")])
-    if newest is None:
-        return _Predecessor(None, notices)
-    return _Predecessor(Previous(backup_id=newest.manifest.backup_id, sha256=newest.sha256), notices)
+        notify(
+            Notice(
+                f"The new manifest names no previous backup, because the earlier manifests can't be listed or read. {exc}"
+            )
+        )
+        return None
+    return None if newest is None else Previous(backup_id=newest.manifest.backup_id, sha256=newest.sha256)
