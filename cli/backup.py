@@ -90,12 +90,8 @@ def backup(
     pgstow dumps, compresses, checksums and uploads at the same time. Last, it writes the manifest, which makes the backup valid.
     """
     from pipeline.archive.destinations import committed
-    from pipeline.backup.dry_run import plan_backup
     from pipeline.backup.request import BackupRequest
     from pipeline.backup.retry import back_up_with_retries
-    from pipeline.cluster.backup import back_up_cluster
-    from pipeline.cluster.globals import back_up_globals
-    from pipeline.cluster.request import ClusterRequest, GlobalsRequest
     from pipeline.config import Labels
     from pipeline.errors import InvalidRequest
     from storage_backends import StorageError
@@ -153,6 +149,9 @@ def backup(
                 back_up_with_retries, request, retries=retries
             )
         case ["--all-databases"]:
+            from pipeline.cluster.backup import back_up_cluster
+            from pipeline.cluster.request import ClusterRequest
+
             of_cluster = ClusterRequest(
                 each=request,
                 exclude=tuple(exclude_database or ()),
@@ -162,6 +161,9 @@ def backup(
             )
             run = partial(back_up_cluster, of_cluster)
         case _:
+            from pipeline.cluster.globals import back_up_globals
+            from pipeline.cluster.request import GlobalsRequest
+
             of_globals = GlobalsRequest(
                 request,
                 only="roles" if roles_only else "tablespaces" if tablespaces_only else None,
@@ -174,11 +176,13 @@ def backup(
         stores = [
             stack.enter_context(closing(store))
             for store in options.open_stores(
-                to, store_option, give_up_after, limit_rate, lock, create=create_store, quiet=quiet
+                to, store_option, give_up_after, limit_rate, lock, create=create_store, quiet=quiet, lazily=True
             )
         ]
         urls = [store.url for store in stores]
         if dry_run:
+            from pipeline.backup.dry_run import plan_backup
+
             _print_plan(plan_backup(request), " and ".join(urls), as_json=json)
             return
         started = time.monotonic()

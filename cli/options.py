@@ -193,10 +193,12 @@ def open_store(
     limit_rate: int | None = None,
     *,
     quiet: bool = False,
+    lazily: bool = False,
 ) -> "StorageBackend":
     """Return the store at ``url``. ``give_up_after`` is in seconds, ``limit_rate`` in bytes a second.
 
-    Unless ``quiet``, standard error reports requests that fail more than once, while pgstow retries them.
+    Unless ``quiet``, standard error reports requests that fail more than once, while pgstow retries them. With ``lazily``, a bucket is
+    opened later, as :func:`storage_backends.open_backend` says.
 
     Raise InvalidRequest if an option has no value, and InvalidStorageURL or AccessDenied as :func:`storage_backends.open_backend` does.
     """
@@ -204,7 +206,9 @@ def open_store(
     from storage_backends import open_backend
 
     tell = (lambda _: None) if quiet else print_error
-    return open_backend(url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate, tell=tell)
+    return open_backend(
+        url, parse_store_options(options), give_up_after=give_up_after, rate=limit_rate, tell=tell, lazily=lazily
+    )
 
 
 def parse_conninfo(text: str, *, quiet: bool) -> "Conninfo":
@@ -241,10 +245,11 @@ def open_stores(
     *,
     create: bool = False,
     quiet: bool = False,
+    lazily: bool = False,
 ) -> "list[StorageBackend]":
     """Return the stores at ``urls``, or else the store that the environment names. Each store gets ``options_of_each``, too.
 
-    With ``create``, a missing folder is created when the first object is written.
+    With ``create``, a missing folder is created when the first object is written. ``lazily`` is :func:`open_store`'s.
 
     Raise InvalidRequest if no store is named, if a store is named twice, or if ``options`` are given for several stores. Also raise as
     :func:`open_store` does.
@@ -270,6 +275,7 @@ def open_stores(
             give_up_after,
             limit_rate,
             quiet=quiet,
+            lazily=lazily,
         )
         for url in named
     ]
