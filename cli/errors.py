@@ -45,9 +45,11 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (pipeline_errors.TargetNotEmpty, ExitCode.RESTORE),
     (pipeline_errors.BackupDamaged, ExitCode.DAMAGED),
     (pipeline_errors.ManifestInvalid, ExitCode.DAMAGED),
+    (pipeline_errors.Untrusted, ExitCode.DAMAGED),
     (pipeline_errors.BackupNotFound, ExitCode.NOT_FOUND),
     (pipeline_errors.LocalResourceExhausted, ExitCode.MACHINE),
     (pipeline_errors.ProgramMissing, ExitCode.MACHINE),
+    (pipeline_errors.SigningFailed, ExitCode.STORE),
     (storage_errors.StorageError, ExitCode.STORE),
     (OSError, ExitCode.MACHINE),
 )
