@@ -49,7 +49,6 @@ _CODES: tuple[tuple[type[Exception], ExitCode], ...] = (
     (pipeline_errors.BackupNotFound, ExitCode.NOT_FOUND),
     (pipeline_errors.LocalResourceExhausted, ExitCode.MACHINE),
     (pipeline_errors.ProgramMissing, ExitCode.MACHINE),
-    (pipeline_errors.SigningFailed, ExitCode.STORE),
     (storage_errors.StorageError, ExitCode.STORE),
     (OSError, ExitCode.MACHINE),
 )

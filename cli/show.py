@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import display, options
+from cli import display, options, trust_options
 from cli.command import Commands
 from cli.progress import show_progress
 from cli.tables import Column, print_table
@@ -51,6 +51,8 @@ def show(
         ),
     ] = False,
     json: options.Json = False,
+    trusted_key: trust_options.TrustedKeys = None,
+    unsigned: trust_options.Unsigned = False,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     bin_dir: options.BinDir = None,
@@ -66,7 +68,8 @@ def show(
 
     if toc and json:
         raise InvalidRequest("--toc and --json exclude each other: leave one out.")
-    wanted = BackupSelector(backup=backup, cluster=cluster, database=database, at=at, partial=partial)
+    trust = trust_options.make_trust(trusted_key)
+    wanted = BackupSelector(backup, cluster, database, at, partial, trust, unsigned)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
         with show_progress(quiet=True) as notify:
             stored = find_stored(store, wanted, notify)

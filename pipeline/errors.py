@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from storage_backends import StorageError
+
 SignatureFault: TypeAlias = Literal["unsigned", "untrusted", "swapped"]
 """What is wrong with an object's signature: there is none, no trusted key made it, or it is another object's."""
 
@@ -121,8 +123,8 @@ class Untrusted(PipelineError):
         """The fault's name in docs/chain.md."""
 
 
-class SigningFailed(PipelineError):
-    """A service that keeps keys can't be reached, or refuses to sign."""
+class SigningFailed(StorageError):
+    """A service that keeps keys can't be reached, or refuses to sign. For a backup, the store fails for which pgstow could not sign."""
 
 
 class BackupDamaged(PipelineError):

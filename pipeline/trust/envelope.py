@@ -8,15 +8,16 @@ its type. So pgstow parses a payload only after a trusted key has signed it.
 
 import json
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
 
-from pipeline.errors import Untrusted
-from pipeline.trust.signing import Signer
+from pipeline.errors import SigningFailed, Untrusted
+from storage_backends.errors import quote
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 """The type of all payloads: `in-toto Statements`_.
@@ -43,12 +44,23 @@ class _Envelope(BaseModel):
     signatures: Annotated[list[_Signature], Field(max_length=_MOST_SIGNATURES)]
 
 
-def sign(payload: bytes, signer: Signer) -> bytes:
-    """Return the bytes of an envelope around the payload, signed by ``signer``. Raises SigningFailed."""
-    envelope = Envelope(payload, PAYLOAD_TYPE, {})
-    signature = signer.sign(envelope.pae())
-    envelope.signatures[signature.keyid] = signature
-    return json.dumps(envelope.to_dict(), separators=(",", ":")).encode() + b"\n"
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A private key that signs."""
+
+    uri: str
+    """Where the key is, such as ``awskms:alias/backups``."""
+    public_key: SSlibKey
+    _signer: Any
+
+    def sign(self, payload: bytes) -> bytes:
+        """Return the bytes of an envelope around the payload. Raises SigningFailed."""
+        envelope = Envelope(payload, PAYLOAD_TYPE, {})
+        try:
+            envelope.sign(self._signer)
+        except Exception as exc:  # each service of keys has exceptions of its own
+            raise SigningFailed(f"{self.uri} did not sign: {quote(exc)}.") from exc
+        return json.dumps(envelope.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 
 def verified_payload(data: bytes, keys: Sequence[SSlibKey]) -> tuple[bytes, str]:

@@ -1,5 +1,6 @@
 """Decides which signatures to believe."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ class Signed(Generic[P]):
     key_id: str
     """The ID of the key."""
 
+    def check(self, data: bytes) -> None:
+        """Raise Untrusted unless ``data`` are the object's bytes."""
+        if hashlib.sha256(data).hexdigest() != self.subject_sha256:
+            raise Untrusted("swapped", "its signature is about other bytes")
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -63,19 +69,15 @@ class Trust:
         """Return the trust in the keys that the texts name. Raises InvalidRequest as :meth:`TrustedKey.parse` does."""
         return cls(tuple(map(TrustedKey.parse, texts)))
 
-    def read(self, envelope: bytes | None, key: str, sha256: str | None, kind: type[P]) -> Signed[P]:
+    def read(self, envelope: bytes, key: str, kind: type[P]) -> Signed[P]:
         """Return the statement of a trusted key about the object ``key``, from the bytes of its envelope.
 
-        ``envelope`` is None if there is none. ``sha256`` is that of the object's bytes, in hexadecimal, or None if the object is gone.
-        Raises Untrusted unless a key that is trusted for the purpose of ``kind`` signed such a statement about this object and these bytes.
+        Raises Untrusted unless a key that is trusted for the purpose of ``kind`` signed such a statement. The caller compares the object's
+        bytes with the statement: see :meth:`Signed.check`.
         """
-        if envelope is None:
-            raise Untrusted("unsigned", "it is not signed")
         payload, key_id = verified_payload(envelope, [one.key for one in self.keys if kind.purpose in one.purposes])
         statement = parse_statement(payload)
         predicate, [subject] = statement.says(kind), statement.subject
         if subject.name != key:
             raise Untrusted("swapped", f"its signature is that of {subject.name[:200]!r}")
-        if sha256 not in (None, subject.digest.sha256):
-            raise Untrusted("swapped", "its signature is about other bytes")
         return Signed(predicate, subject.digest.sha256, digest_of(payload), key_id)

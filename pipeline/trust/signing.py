@@ -1,38 +1,21 @@
-"""Signs by a private key: in a PEM file, in AWS KMS, or in Google Cloud KMS."""
+"""Opens private keys: in a PEM file, in AWS KMS, or in Google Cloud KMS."""
 
 import logging
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
-from securesystemslib.signer import AWSSigner, CryptoSigner, GCPSigner, Signature, SSlibKey
+from securesystemslib.signer import AWSSigner, CryptoSigner, GCPSigner
 
 from pipeline.errors import InvalidRequest, ProgramMissing, SigningFailed
+from pipeline.trust.envelope import Signer
 from pipeline.trust.keys import describe_key, read_key_file
 from storage_backends.errors import quote
 
 logging.getLogger("securesystemslib").addHandler(logging.NullHandler())  # it would print what SigningFailed says
 
 _KMS: dict[str, Any] = {"awskms": AWSSigner, "gcpkms": GCPSigner}
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """A private key that signs."""
-
-    uri: str
-    """Where the key is, such as ``awskms:alias/backups``."""
-    public_key: SSlibKey
-    _signer: Any
-
-    def sign(self, data: bytes) -> Signature:
-        """Return the signature of the data. Raises SigningFailed."""
-        try:
-            return self._signer.sign(data)  # type: ignore[no-any-return]
-        except Exception as exc:  # each service of keys has exceptions of its own
-            raise SigningFailed(f"{self.uri} did not sign: {quote(exc)}.") from exc
 
 
 def open_signer(uri: str, passphrase_file: Path | None = None) -> Signer:

@@ -54,9 +54,10 @@ P = TypeVar("P", bound=Predicate)
 
 
 class Reference(_Part):
-    """An earlier statement of the same writer."""
+    """An earlier statement of the same chain."""
 
     backup_id: str
+    sequence: int = Field(ge=1)
     sha256: _Sha256 = Field(description="SHA-256 of the statement's bytes, which are the payload of its envelope")
 
 

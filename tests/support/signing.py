@@ -1,18 +1,24 @@
-"""Keys that sign, in files."""
+"""Keys that sign, and signatures beside manifests."""
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from pipeline.catalog.keys import SIGNATURE_SUFFIX, BackupRef
+from pipeline.trust.envelope import Signer
 from pipeline.trust.policy import Trust, TrustedKey
-from pipeline.trust.signing import Signer, open_signer
+from pipeline.trust.signing import open_signer
+from pipeline.trust.statement import Link, Reference, digest_of, make_statement
+from storage_backends import StorageBackend
 
 KINDS = {
     "ed25519": ("-algorithm", "ed25519"),
@@ -77,3 +83,17 @@ def digests_signed() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ECDSAPrivateKey, "sign", sign)
         yield
+
+
+def sign_manifest(store: StorageBackend, ref: BackupRef, signer: Signer, **link: Any) -> Reference:
+    """Put a signature beside the manifest of a backup. Return the statement. ``link`` are fields of its place in the chain."""
+    fields: dict[str, Any] = {"writer": "db1", "sequence": 1, "predecessor": None} | link
+    sha256 = hashlib.sha256(store.get(ref.manifest_key)).hexdigest()
+    payload = make_statement(ref.manifest_key, sha256, Link(**fields))
+    put(store, ref.manifest_key + SIGNATURE_SUFFIX, signer.sign(payload))
+    return Reference(backup_id=ref.backup_id, sequence=fields["sequence"], sha256=digest_of(payload))
+
+
+def put(store: StorageBackend, key: str, body: bytes) -> None:
+    """Create the object."""
+    store.put(key, body, sha256=hashlib.sha256(body).digest())

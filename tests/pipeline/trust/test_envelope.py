@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from hypothesis import strategies as st
 from support.signing import KINDS, KeyFiles, digests_signed, make_key, openssl
 
 from pipeline.errors import InvalidRequest, ProgramMissing, SigningFailed, Untrusted
-from pipeline.trust.envelope import sign
 from pipeline.trust.policy import Trust, TrustedKey
 from pipeline.trust.signing import open_signer
 from pipeline.trust.statement import Link, Purpose, Verification, make_statement
 
 KEY = "manifests/prod/shop/20261123T020000Z-7f3a9c.json"
-SHA256 = hashlib.sha256(b"a manifest").hexdigest()
+MANIFEST = b"a manifest"
+SHA256 = hashlib.sha256(MANIFEST).hexdigest()
 LINK = Link(writer="db1", sequence=1, predecessor=None)
 
 BY_HAND = """
@@ -38,14 +39,14 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> KeyFiles:
 
 
 def signed(files: KeyFiles) -> bytes:
-    return sign(make_statement(KEY, SHA256, LINK), files.signer)
+    return files.signer.sign(make_statement(KEY, SHA256, LINK))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_signature_is_believed_and_openssl_accepts_it(tmp_path: Path, kind: str) -> None:
     files = make_key(tmp_path, kind=kind)
     envelope = signed(files)
-    found = files.trust.read(envelope, KEY, SHA256, Link)
+    found = files.trust.read(envelope, KEY, Link)
     assert (found.predicate, found.subject_sha256) == (LINK, SHA256)
     der = openssl("pkey", "-pubin", "-in", files.public, "-outform", "DER")
     assert found.key_id == hashlib.sha256(der).hexdigest()
@@ -68,24 +69,24 @@ def test_only_a_key_that_is_trusted_for_the_purpose_counts(key: KeyFiles, tmp_pa
     envelope, other = signed(key), make_key(tmp_path, "other")
     for trust in (Trust(()), other.trust, Trust((key.trusted("verify,prune"), other.trusted()))):
         with pytest.raises(Untrusted, match="no trusted key signed it") as caught:
-            trust.read(envelope, KEY, SHA256, Link)
+            trust.read(envelope, KEY, Link)
         assert caught.value.fault == "untrusted"
-    assert Trust((other.trusted(), key.trusted("backup"))).read(envelope, KEY, SHA256, Link)
+    assert Trust((other.trusted(), key.trusted("backup"))).read(envelope, KEY, Link)
 
 
 def test_a_signature_counts_only_for_its_object_and_its_kind(key: KeyFiles) -> None:
     envelope = signed(key)
 
-    def fault(*arguments: Any) -> str:
+    def fault(refuse: Callable[..., object], *arguments: Any) -> str:
         with pytest.raises(Untrusted) as caught:
-            key.trust.read(*arguments)
+            refuse(*arguments)
         return caught.value.fault
 
-    assert fault(None, KEY, SHA256, Link) == "unsigned"
-    assert fault(envelope, KEY.replace("shop", "till"), SHA256, Link) == "swapped"
-    assert fault(envelope, KEY, hashlib.sha256(b"another").hexdigest(), Link) == "swapped"
-    assert fault(envelope, KEY, SHA256, Verification) == "untrusted"
-    assert key.trust.read(envelope, KEY, None, Link).subject_sha256 == SHA256
+    assert fault(key.trust.read, envelope, KEY.replace("shop", "till"), Link) == "swapped"
+    assert fault(key.trust.read, envelope, KEY, Verification) == "untrusted"
+    found = key.trust.read(envelope, KEY, Link)
+    found.check(MANIFEST)
+    assert fault(found.check, b"another") == "swapped"
 
 
 def test_a_changed_payload_is_not_believed(key: KeyFiles) -> None:
@@ -93,7 +94,7 @@ def test_a_changed_payload_is_not_believed(key: KeyFiles) -> None:
     forged = make_statement(KEY, hashlib.sha256(b"another").hexdigest(), LINK)
     content["payload"] = base64.b64encode(forged).decode()
     with pytest.raises(Untrusted, match="no trusted key"):
-        key.trust.read(json.dumps(content).encode(), KEY, None, Link)
+        key.trust.read(json.dumps(content).encode(), KEY, Link)
 
 
 VALID: dict[str, Any] = {
@@ -119,14 +120,14 @@ JSON = st.recursive(
 @example(data=json.dumps(VALID | {"signatures": [{"keyid": "0", "sig": 1}]}).encode())
 def test_hostile_bytes_are_not_believed(key: KeyFiles, data: bytes) -> None:
     with pytest.raises(Untrusted):
-        key.trust.read(data, KEY, None, Link)
+        key.trust.read(data, KEY, Link)
 
 
 @given(payload=st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 @example(payload=b"[" * 100_000)
 def test_a_signed_payload_that_is_no_statement_is_not_believed(key: KeyFiles, payload: bytes) -> None:
     with pytest.raises(Untrusted):
-        key.trust.read(sign(payload, key.signer), KEY, None, Link)
+        key.trust.read(key.signer.sign(payload), KEY, Link)
 
 
 def test_a_trusted_key_may_name_its_purposes(key: KeyFiles) -> None:
@@ -161,7 +162,7 @@ def test_an_encrypted_key_needs_the_file_of_its_passphrase(tmp_path: Path) -> No
         files.signer.sign(b"")
     passphrase.write_text("secret\n")
     signer = open_signer(f"file:{files.private}", passphrase)
-    assert files.trust.read(sign(make_statement(KEY, SHA256, LINK), signer), KEY, SHA256, Link)
+    assert files.trust.read(signer.sign(make_statement(KEY, SHA256, LINK)), KEY, Link)
     passphrase.write_text("public")
     with pytest.raises(InvalidRequest, match="passphrase is wrong, or"):
         open_signer(f"file:{files.private}", passphrase)
@@ -182,8 +183,8 @@ def test_aws_kms_signs(s3_endpoint: str, aws_credentials: None, monkeypatch: pyt
     signer = open_signer(f"awskms:{made}")
     trust = Trust((TrustedKey(signer.public_key, frozenset(Purpose)),))
     with digests_signed():
-        envelope = sign(make_statement(KEY, SHA256, LINK), signer)
-    assert trust.read(envelope, KEY, SHA256, Link)
+        envelope = signer.sign(make_statement(KEY, SHA256, LINK))
+    assert trust.read(envelope, KEY, Link)
     boto3.client("kms").create_alias(AliasName="alias/gone", TargetKeyId=made)
     signer = open_signer("awskms:alias/gone")
     boto3.client("kms").delete_alias(AliasName="alias/gone")

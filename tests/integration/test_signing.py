@@ -1,0 +1,59 @@
+"""Signed backups: pgstow signs while it backs up, and believes only trusted keys."""
+
+import json
+from pathlib import Path
+
+import pytest
+from support.pgstow import assert_one_sentence, run_pgstow
+from support.signing import KeyFiles, make_key
+from support.stored_sample import StoredSample
+
+BAD_INPUT, DAMAGED, NOT_FOUND = 2, 7, 8
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> KeyFiles:
+    return make_key(tmp_path)
+
+
+def test_a_signed_backup_is_trusted_and_an_unsigned_one_is_not(
+    stored_sample: StoredSample, key: KeyFiles, tmp_path: Path
+) -> None:
+    store, states = stored_sample.folder, tmp_path / "states"
+    trusted = ("--from", store, "--trusted-key", key.public)
+    unsigned = stored_sample.manifest.backup_id
+    assert_one_sentence(
+        run_pgstow("restore", *trusted, "--to-directory", tmp_path / "none", "-q"), NOT_FOUND, "not signed"
+    )
+    sign = ("--sign-with", f"file:{key.private}", "--writer", "db1", "--state-dir", states)
+    made = run_pgstow("backup", stored_sample.source, "--to", store, "--cluster", "prod", "--json", *sign)
+    assert (made.exit_code, made.stderr) == (0, "")
+    signed = json.loads(made.stdout)["backup_id"]
+
+    listed = run_pgstow("list", *trusted, "--json")
+    assert listed.exit_code == DAMAGED
+    assert [(one["backup_id"], "problem" in one) for one in json.loads(listed.stdout)] == [
+        (unsigned, True),
+        (signed, False),
+    ]
+    assert "UNSIGNED" in run_pgstow("list", *trusted).stdout
+    assert run_pgstow("list", "--from", store).exit_code == 0
+    assert json.loads(run_pgstow("show", *trusted, "--json").stdout)["backup_id"] == signed
+    for command in (["show"], ["verify"], ["export"], ["restore", "--to-directory", tmp_path / "there"]):
+        refused = run_pgstow(*command, unsigned, *trusted)
+        assert refused.exit_code == DAMAGED
+        assert "it is not signed. To use the backup all the same, add --unsigned." in refused.stderr
+    for level in ("objects", "bytes"):
+        assert run_pgstow("verify", *trusted, "--level", level).exit_code == 0
+    insisted = run_pgstow("restore", unsigned, *trusted, "--unsigned", "--to-directory", tmp_path / "there")
+    assert insisted.exit_code == 0
+    assert "it is not signed" in insisted.stderr
+
+
+def test_a_key_that_cannot_sign_is_found_before_the_backup_begins(key: KeyFiles, tmp_path: Path) -> None:
+    def refused(*arguments: object) -> str:
+        return assert_one_sentence(run_pgstow("backup", "dbname=none", "--to", tmp_path, "-q", *arguments), BAD_INPUT)
+
+    assert "holds no private key" in refused("--sign-with", f"file:{key.public}")
+    assert "--writer and --state-dir need --sign-with" in refused("--writer", "db1")
+    assert "needs --sign-with" in refused("--sign-passphrase-file", key.public)
