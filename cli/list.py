@@ -56,7 +56,9 @@ def list_(
         listing = list_manifests(store, cluster, database)
         tell_foreign(listing, notify)
         entries = list(read_catalog(store, listing.manifests, datetime.now(UTC), trust))
-        proven = latest_attestations(store, {entry.ref: entry.sha256 for entry in entries}, cluster, database, notify)
+        proven = latest_attestations(
+            store, {entry.ref: entry.sha256 for entry in entries}, cluster, database, notify, trust=trust
+        )
     if json:
         documents = (_document(entry, proven.get(entry.ref) if proven else None) for entry in entries)
         display.print_json_list(chain(documents, ({"key": key, "problem": _ODD} for key in listing.odd)))

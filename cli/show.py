@@ -17,6 +17,7 @@ from pipeline.counting import counted
 if TYPE_CHECKING:
     from pipeline.catalog.manifest import Compression, Manifest
     from pipeline.catalog.reader import StoredManifest
+    from pipeline.trust.policy import Trust
     from storage_backends import StorageBackend
     from storage_backends.holds import ObjectLock
 
@@ -86,17 +87,17 @@ def show(
         if json:
             display.print_json({**manifest.model_dump(mode="json"), "lock": dataclasses.asdict(lock)})
         else:
-            _print(manifest, store.url, lock, _proven(store, stored) or "unknown", all_tables=all_tables)
+            _print(manifest, store.url, lock, _proven(store, stored, trust) or "unknown", all_tables=all_tables)
 
 
-def _proven(store: "StorageBackend", stored: "StoredManifest") -> str | None:
+def _proven(store: "StorageBackend", stored: "StoredManifest", trust: "Trust | None") -> str | None:
     """Return the result of the backup's latest verification in words. If it can't be read, print a notice, and return None."""
     from pipeline.catalog.attestation import latest_attestations
     from pipeline.catalog.keys import BackupRef
 
     ref = BackupRef(stored.manifest.cluster, stored.manifest.database, stored.manifest.backup_id)
     with show_progress(quiet=True) as notify:
-        found = latest_attestations(store, {ref: stored.sha256}, ref.cluster, ref.database, notify)
+        found = latest_attestations(store, {ref: stored.sha256}, ref.cluster, ref.database, notify, trust=trust)
     return None if found is None else display.describe_attestation(found.get(ref))
 
 

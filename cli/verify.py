@@ -103,6 +103,8 @@ def verify(
     ] = False,
     trusted_key: trust_options.TrustedKeys = None,
     unsigned: trust_options.Unsigned = False,
+    sign_with: trust_options.SignWith = None,
+    sign_passphrase_file: trust_options.SignPassphrase = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
@@ -141,6 +143,7 @@ def verify(
         programs=tuple(bin_dir or ()),
         proof=_proof_request(server, checksums, assertion or (), sql_check or (), server_settings=server_settings),
         attest=attest,
+        signer=trust_options.make_signer(sign_with, sign_passphrase_file),
     )
 
     def run(verify_it: "Callable[[Notify], Verification]") -> Verification:

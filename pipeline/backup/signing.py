@@ -11,7 +11,7 @@ from pipeline.errors import LocalResourceExhausted
 from pipeline.events import Notice, Notify
 from pipeline.stages.upload import upload
 from pipeline.trust.envelope import Signer
-from pipeline.trust.policy import Trust, TrustedKey
+from pipeline.trust.policy import Trust
 from pipeline.trust.statement import Link, Purpose, Reference, digest_of, make_statement
 from pipeline.trust.writer import ChainEnd, ChainName, StateFile, next_link
 from storage_backends import AccessDenied, StorageBackend, StorageError
@@ -60,8 +60,8 @@ class Signing:
         return committed
 
     def _next(self, store: StorageBackend, ref: BackupRef, end: ChainEnd, notify: Notify) -> Link:
-        own = TrustedKey(self.signer.public_key, frozenset({Purpose.BACKUP}))
-        trust, stored, readable = Trust((own, *(self.trust.keys if self.trust else ()))), None, True
+        trust = (self.trust or Trust(())).including(self.signer.public_key, Purpose.BACKUP)
+        stored, readable = None, True
         try:
             stored = last_statement(store, ref.cluster, ref.database, self.writer, trust)
         except AccessDenied:

@@ -62,6 +62,8 @@ class CatalogEntry:
     """The reason why pgstow can't read the manifest or doesn't believe it, in one sentence; None if there is no such reason."""
     uses: frozenset[BackupRef] = frozenset()
     """The other backups whose objects this backup uses."""
+    implausible: str | None = None
+    """The reason why no backup can have made the manifest, in one sentence; None if one can, or if the manifest can't be read."""
     fault: SignatureFault | None = None
     """What is wrong with the manifest's signature; None if a trusted key signed the manifest, or if there are no trusted keys."""
 
@@ -151,8 +153,9 @@ def _read_entry(store: StorageBackend, now: datetime, trust: "Trust | None", lis
         stored = parse_summary(data, listed, now)
     except (ManifestInvalid, BackupNotFound) as exc:
         return CatalogEntry(ref, None, None, str(exc), fault=fault)
-    reason = reason or stored.doubt
-    return CatalogEntry(ref, stored.manifest, stored.sha256, reason and describe_doubt(ref, reason), stored.uses, fault)
+    implausible = stored.doubt and describe_doubt(ref, stored.doubt)
+    problem = describe_doubt(ref, reason) if reason else implausible
+    return CatalogEntry(ref, stored.manifest, stored.sha256, problem, stored.uses, implausible, fault)
 
 
 def describe_doubt(ref: BackupRef, reason: str) -> str:

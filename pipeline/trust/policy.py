@@ -69,6 +69,10 @@ class Trust:
         """Return the trust in the keys that the texts name. Raises InvalidRequest as :meth:`TrustedKey.parse` does."""
         return cls(tuple(map(TrustedKey.parse, texts)))
 
+    def including(self, key: SSlibKey, purpose: Purpose) -> "Trust":
+        """Return the trust in one more key, for one purpose."""
+        return Trust((*self.keys, TrustedKey(key, frozenset({purpose}))))
+
     def read(self, envelope: bytes, key: str, kind: type[P]) -> Signed[P]:
         """Return the statement of a trusted key about the object ``key``, from the bytes of its envelope.
 
