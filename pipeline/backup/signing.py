@@ -45,16 +45,15 @@ class Signing:
         """
         state = self._state(store, ref)
         with state.alone():
-            end = state.read()
-            link = self._next(store, ref, end, notify)
+            link = self._next(store, ref, state.read(), notify)
             payload = make_statement(ref.manifest_key, hashlib.sha256(manifest).hexdigest(), link)
             statement = Reference(backup_id=ref.backup_id, sequence=link.sequence, sha256=digest_of(payload))
             envelope = self.signer.sign(payload)
-            state.attempted(end, statement)
+            state.attempted(link, statement)
             upload(store, ref.manifest_key + SIGNATURE_SUFFIX, envelope)
             committed = upload(store, ref.manifest_key, manifest)
             try:
-                state.committed(end, statement)
+                state.committed(statement)
             except LocalResourceExhausted as exc:
                 notify(Notice(str(exc)))  # the backup exists, and the next statement names it as perhaps committed
         return committed

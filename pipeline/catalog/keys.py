@@ -143,8 +143,17 @@ class BackupRef:
     @classmethod
     def of_manifest_key(cls, key: str) -> "BackupRef | None":
         """Return the backup whose manifest has this key; None if pgstow never gives the key to a manifest."""
+        return cls._of_document(key, MANIFESTS)
+
+    @classmethod
+    def of_tombstone_key(cls, key: str) -> "BackupRef | None":
+        """Return the backup whose tombstone has this key; None if pgstow never gives the key to a tombstone."""
+        return cls._of_document(key, PRUNED)
+
+    @classmethod
+    def _of_document(cls, key: str, folder: str) -> "BackupRef | None":
         parts = key.removesuffix(".json").split("/")
-        if len(parts) != 4 or not (key.startswith(MANIFESTS) and key.endswith(".json") and is_key(key)):
+        if len(parts) != 4 or not (key.startswith(folder) and key.endswith(".json") and is_key(key)):
             return None
         return cls._of_parts(parts)
 

@@ -8,7 +8,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -96,35 +96,37 @@ class StateFile:
 
     def read(self) -> ChainEnd:
         """Return what the file says; an end without statements if there is no file. Raises InvalidRequest if the file isn't valid."""
-        names = {name: getattr(self.chain, name) for name in ("store", "cluster", "database", "writer")}
         try:
             with _reported(self.path), self.path.open("rb") as file:
                 data = file.read(_LONGEST_STATE + 1)
         except FileNotFoundError:
-            return ChainEnd(**names)
+            return self._end(None, [])
         try:
             end = ChainEnd.model_validate_json(data)
         except ValidationError as exc:
             raise self._invalid() from exc
-        if len(data) > _LONGEST_STATE or any(getattr(end, name) != value for name, value in names.items()):
+        if len(data) > _LONGEST_STATE or end != self._end(end.committed, end.interrupted):
             raise self._invalid()
         return end
 
-    def attempted(self, end: ChainEnd, statement: Reference) -> None:
-        """Remember a statement before its backup is committed. Raises LocalResourceExhausted."""
-        self._write(end.model_copy(update={"interrupted": [*end.interrupted, statement][-_MOST_INTERRUPTED:]}))
+    def attempted(self, link: Link, statement: Reference) -> None:
+        """Remember a statement and what it cites, before its backup is committed. Raises LocalResourceExhausted."""
+        self._write(link.predecessor, [*link.interrupted, statement][-_MOST_INTERRUPTED:])
 
-    def committed(self, end: ChainEnd, statement: Reference) -> None:
+    def committed(self, statement: Reference) -> None:
         """Remember the statement of a backup that was committed. Raises LocalResourceExhausted."""
-        self._write(end.model_copy(update={"committed": statement, "interrupted": []}))
+        self._write(statement, [])
 
-    def _write(self, end: ChainEnd) -> None:
-        new = self.path.with_suffix(".new")
+    def _write(self, committed: Reference | None, interrupted: list[Reference]) -> None:
+        end, new = self._end(committed, interrupted), self.path.with_suffix(".new")
         with _reported(self.path):
             new.unlink(missing_ok=True)
             write_file(new, end.model_dump_json().encode())
             new.rename(self.path)
             sync_directory(self.folder)
+
+    def _end(self, committed: Reference | None, interrupted: list[Reference]) -> ChainEnd:
+        return ChainEnd(**asdict(self.chain), committed=committed, interrupted=interrupted)
 
     def _invalid(self) -> InvalidRequest:
         return InvalidRequest(

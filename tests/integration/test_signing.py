@@ -57,3 +57,39 @@ def test_a_key_that_cannot_sign_is_found_before_the_backup_begins(key: KeyFiles,
     assert "holds no private key" in refused("--sign-with", f"file:{key.public}")
     assert "--writer and --state-dir need --sign-with" in refused("--writer", "db1")
     assert "needs --sign-with" in refused("--sign-passphrase-file", key.public)
+
+
+def test_chain_shows_what_is_wrong(stored_sample: StoredSample, key: KeyFiles, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    store.mkdir()
+    trusted = ("--from", store, "--trusted-key", key.public)
+    assert "No signed backups" in run_pgstow("chain", *trusted).stdout
+    sign = ("--sign-with", f"file:{key.private}", "--writer", "db1", "--state-dir", tmp_path / "states")
+    for _ in range(3):
+        made = run_pgstow("backup", stored_sample.source, "--to", store, "--cluster", "prod", "--schema-only", *sign)
+        assert made.exit_code == 0, made
+
+    whole = run_pgstow("chain", *trusted, "--json")
+    assert (whole.exit_code, whole.stderr) == (0, "")
+    [chain] = json.loads(whole.stdout)["chains"]
+    assert (chain["writer"], chain["backups"], chain["removed"], chain["head"]["sequence"]) == ("db1", 3, 0, 3)
+    head = chain["head"]["statement_sha256"]
+    shown = run_pgstow("chain", *trusted, "--expect-head", head)
+    assert shown.exit_code == 0
+    assert "Nothing is wrong" in shown.stdout
+
+    kept = ("--keep-last", 2, "--yes", "--sign-with", f"file:{key.private}")
+    assert run_pgstow("prune", *trusted, *kept).exit_code == 0
+    pruned = run_pgstow("chain", *trusted, "--json", "--expect-head", head)
+    assert pruned.exit_code == 0, pruned
+    assert json.loads(pruned.stdout)["chains"][0]["removed"] == 1
+
+    middle, newest = sorted((store / "manifests").rglob("*.json"))
+    middle.unlink()
+    gap = run_pgstow("chain", *trusted)
+    assert gap.exit_code == DAMAGED
+    assert f"gap: prod/sample_template: {middle.stem} is gone without a tombstone" in " ".join(gap.stdout.split())
+    newest.unlink()
+    lost = json.loads(run_pgstow("chain", *trusted, "--json", "--expect-head", head).stdout)
+    assert [finding["fault"] for finding in lost["findings"]] == ["head-lost"]
+    assert "give --trusted-key" in assert_one_sentence(run_pgstow("chain", "--from", store), BAD_INPUT)

@@ -62,11 +62,12 @@ def test_a_state_file_remembers(tmp_path: Path) -> None:
     state = StateFile(tmp_path / "state" / "pgstow", NAME)
     with state.alone():
         assert state.read() == end()
-        state.attempted(end(), statement(1))
-        assert state.read() == end(None, 1)
-        state.committed(end(), statement(1))
-        state.attempted(state.read(), statement(2))
-    assert state.read() == end(1, 2)
+        for stored, expected in ((None, end(None, 1)), (statement(5), end(5, 6))):
+            link = next_link("db1", state.read(), stored, readable=True)
+            state.attempted(link, statement(link.sequence))
+            assert state.read() == expected
+        state.committed(statement(6))
+    assert state.read() == end(6)
     assert {path.stat().st_mode & 0o777 for path in state.folder.iterdir()} == {0o600}
     assert state.folder.stat().st_mode & 0o777 == 0o700
     other = StateFile(state.folder, ChainName(NAME.store, NAME.cluster, NAME.database, "db2"))
@@ -76,7 +77,7 @@ def test_a_state_file_remembers(tmp_path: Path) -> None:
 def test_many_interrupted_backups_do_not_make_the_file_grow_without_end(tmp_path: Path) -> None:
     state = StateFile(tmp_path, NAME)
     for sequence in range(1, 300):
-        state.attempted(state.read(), statement(sequence))
+        state.attempted(next_link("db1", state.read(), None, readable=False), statement(sequence))
     assert len(state.read().interrupted) == 100
     assert next_link("db1", state.read(), None, readable=False).sequence == 300
 
