@@ -25,7 +25,7 @@ app = Commands()
     "chain",
     examples=[
         "pgstow chain --from s3://bucket/prefix --trusted-key signing.pub",
-        "pgstow chain --from s3://bucket/prefix --trusted-key signing.pub --database shop --json",
+        "pgstow chain --from s3://bucket/prefix --trusted-key signing.pub --json",
     ],
 )
 def chain(
