@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from pipeline.backup.signing import Signing
+    from pipeline.nightly.settings import Config
     from pipeline.trust.envelope import Signer
     from pipeline.trust.policy import Trust
 
@@ -92,9 +93,16 @@ def make_signer(uri: str | None, passphrase_file: Path | None) -> "Signer | None
 
 
 def make_signing(
-    uri: str | None, passphrase_file: Path | None, writer: str | None, states: Path | None
+    uri: str | None,
+    passphrase_file: Path | None,
+    writer: str | None,
+    states: Path | None,
+    trust: "Trust | None" = None,
 ) -> "Signing | None":
-    """Return how to sign backups; None if no key is given. Raise as :func:`make_signer` does."""
+    """Return how to sign backups; None if no key is given. Raise as :func:`make_signer` does.
+
+    ``trust`` has further keys that may have signed the writer's earlier backups.
+    """
     from pipeline.errors import InvalidRequest
 
     signer = make_signer(uri, passphrase_file)
@@ -104,11 +112,22 @@ def make_signing(
         return None
     from pipeline.backup.signing import Signing
 
-    return Signing(signer, writer or platform.node(), states or default_states())
+    return Signing(signer, writer or platform.node(), states or default_states(), trust)
+
+
+def open_keys(config: "Config") -> "tuple[Signing | None, Trust | None]":
+    """Return how pgstow.toml signs, and whom it trusts. Raise as :func:`make_trust` and :func:`make_signer` do."""
+    trust, signing = make_trust(config.trust.keys), config.signing
+    if signing is None:
+        return None, trust
+    passphrase, states = (None if path is None else Path(path) for path in (signing.passphrase_file, signing.state_dir))
+    return make_signing(signing.key, passphrase, signing.writer, states, trust), trust
 
 
 def default_states() -> Path:
-    """Return the folder in which pgstow remembers the chains, unless the user names another folder."""
+    """Return the folder in which pgstow remembers the chains, unless the user names another folder. systemd may name it."""
+    if folder := os.environ.get("STATE_DIRECTORY"):
+        return Path(folder)
     if home := os.environ.get("XDG_STATE_HOME"):
         return Path(home) / "pgstow"
     return Path("/var/lib/pgstow") if os.geteuid() == 0 else Path.home() / ".local/state/pgstow"

@@ -93,3 +93,41 @@ def test_chain_shows_what_is_wrong(stored_sample: StoredSample, key: KeyFiles, t
     lost = json.loads(run_pgstow("chain", *trusted, "--json", "--expect-head", head).stdout)
     assert [finding["fault"] for finding in lost["findings"]] == ["head-lost"]
     assert "give --trusted-key" in assert_one_sentence(run_pgstow("chain", "--from", store), BAD_INPUT)
+
+
+def test_a_run_signs_what_it_makes_proves_and_removes(
+    stored_sample: StoredSample, key: KeyFiles, tmp_path: Path
+) -> None:
+    store, config = tmp_path / "store", tmp_path / "pgstow.toml"
+    store.mkdir()
+    text = f"""
+        [databases.shop]
+        conninfo = "{stored_sample.source}"
+        cluster = "prod"
+        only = "schema"
+        verify = "objects"
+        [destinations.here]
+        url = "{store}"
+        [retention.default]
+        keep_last = 1
+        [signing]
+        key = "file:{key.private}"
+        writer = "nightly"
+        state_dir = "{tmp_path / "states"}"
+        """
+    config.write_text(text)
+    refused = assert_one_sentence(run_pgstow("config", "check", "--config", config), BAD_INPUT)
+    assert "needs keys in [trust]" in refused
+    config.write_text(text.replace("file:", "file:/nowhere") + f'[trust]\nkeys = ["{key.public}"]')
+    assert "can't be read" in assert_one_sentence(run_pgstow("run", "--config", config, "-q"), BAD_INPUT)
+
+    config.write_text(text + f'[trust]\nkeys = ["{key.public}"]')
+    for _ in range(2):
+        made = run_pgstow("run", "--config", config, "--json")
+        assert made.exit_code == 0, made
+    found = run_pgstow("chain", "--from", store, "--trusted-key", key.public, "--json")
+    assert found.exit_code == 0
+    [chain] = json.loads(found.stdout)["chains"]
+    assert (chain["writer"], chain["backups"], chain["removed"]) == ("nightly", 1, 1)
+    [kept] = json.loads(run_pgstow("list", "--from", store, "--trusted-key", key.public, "--json").stdout)
+    assert kept["proven"]["level"] == "objects"
