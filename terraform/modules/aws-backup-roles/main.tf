@@ -9,6 +9,7 @@ locals {
   data         = "${local.bucket_arn}/${var.prefix}/data/*"
   manifests    = "${local.bucket_arn}/${var.prefix}/manifests/*"
   attestations = "${local.bucket_arn}/${var.prefix}/attestations/*"
+  tombstones   = "${local.bucket_arn}/${var.prefix}/pruned/*"
   everything   = "${local.bucket_arn}/${var.prefix}/*"
 
   # What each role may do. Every statement names its objects by prefix. Listing is a right on the bucket, so a condition limits it to prefixes.
@@ -100,7 +101,14 @@ locals {
         Sid      = "DeleteBackups"
         Effect   = "Allow"
         Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
-        Resource = local.everything
+        Resource = [local.data, local.manifests, local.attestations]
+      },
+      {
+        Sid       = "CreateTombstones"
+        Effect    = "Allow"
+        Action    = "s3:PutObject"
+        Resource  = local.tombstones
+        Condition = local.create_only
       },
     ]
   }
@@ -109,8 +117,8 @@ locals {
   key_uses = {
     writer   = { "kms:GenerateDataKey" = [local.data, local.manifests], "kms:Decrypt" = [local.manifests] }
     restorer = { "kms:GenerateDataKey" = [local.attestations], "kms:Decrypt" = [local.everything] }
-    auditor  = { "kms:Decrypt" = [local.manifests, local.attestations] }
-    pruner   = { "kms:Decrypt" = [local.manifests, local.attestations] }
+    auditor  = { "kms:Decrypt" = [local.manifests, local.attestations, local.tombstones] }
+    pruner   = { "kms:GenerateDataKey" = [local.tombstones], "kms:Decrypt" = [local.manifests, local.attestations, local.tombstones] }
   }
 
   key_statements = {
@@ -138,10 +146,10 @@ locals {
   }
 
   read_records = {
-    Sid      = "ReadManifestsAndAttestations"
+    Sid      = "ReadRecords"
     Effect   = "Allow"
     Action   = "s3:GetObject"
-    Resource = [local.manifests, local.attestations]
+    Resource = [local.manifests, local.attestations, local.tombstones]
   }
 
   # Who may take each role.

@@ -49,7 +49,7 @@ run "a_key_for_each_object" {
       Resource = "arn:aws:kms:eu-central-1:123456789012:key/1"
       Condition = {
         StringLike = {
-          "kms:EncryptionContext:aws:s3:arn" = ["arn:aws:s3:::acme-backups/postgres/manifests/*", "arn:aws:s3:::acme-backups/postgres/attestations/*"]
+          "kms:EncryptionContext:aws:s3:arn" = ["arn:aws:s3:::acme-backups/postgres/manifests/*", "arn:aws:s3:::acme-backups/postgres/attestations/*", "arn:aws:s3:::acme-backups/postgres/pruned/*"]
         }
       }
     }]
