@@ -134,6 +134,15 @@ locals {
     ] if var.kms_key != null
   }
 
+  signing_statements = {
+    for role, arn in var.signing_keys : role => [{
+      Sid      = "Sign"
+      Effect   = "Allow"
+      Action   = ["kms:GetPublicKey", "kms:Sign"]
+      Resource = arn
+    }]
+  }
+
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes-enforce.html
   create_only = { Null = { "s3:if-none-match" = "false" } }
 
@@ -222,8 +231,12 @@ resource "aws_iam_role_policy" "backups" {
   role     = aws_iam_role.backups[each.key].id
 
   policy = jsonencode({
-    Version   = "2012-10-17"
-    Statement = concat(local.statements[each.key], lookup(local.key_statements, each.key, []))
+    Version = "2012-10-17"
+    Statement = concat(
+      local.statements[each.key],
+      lookup(local.key_statements, each.key, []),
+      lookup(local.signing_statements, each.key, []),
+    )
   })
 }
 

@@ -71,6 +71,46 @@ run "a_key_for_the_bucket" {
   }
 }
 
+run "keys_that_sign" {
+  variables {
+    signing_keys = { writer = "arn:aws:kms:eu-central-1:123456789012:key/1", pruner = "arn:aws:kms:eu-central-1:123456789012:key/2" }
+  }
+
+  assert {
+    condition = {
+      for role, policy in aws_iam_role_policy.backups : role => [
+        for statement in jsondecode(policy.policy).Statement : [statement.Action, statement.Resource] if statement.Sid == "Sign"
+      ]
+      } == {
+      writer   = [[["kms:GetPublicKey", "kms:Sign"], "arn:aws:kms:eu-central-1:123456789012:key/1"]]
+      restorer = []
+      auditor  = []
+      pruner   = [[["kms:GetPublicKey", "kms:Sign"], "arn:aws:kms:eu-central-1:123456789012:key/2"]]
+    }
+    error_message = "Each role signs with its own key, and with no other."
+  }
+}
+
+run "a_key_that_signs_for_the_auditor" {
+  command = plan
+
+  variables {
+    signing_keys = { auditor = "arn:aws:kms:eu-central-1:123456789012:key/1" }
+  }
+
+  expect_failures = [var.signing_keys]
+}
+
+run "a_key_that_signs_by_its_alias" {
+  command = plan
+
+  variables {
+    signing_keys = { writer = "arn:aws:kms:eu-central-1:123456789012:alias/signing" }
+  }
+
+  expect_failures = [var.signing_keys]
+}
+
 run "everything_else" {
   variables {
     prefix               = "db/prod"
