@@ -63,10 +63,9 @@ class Signer:
         return json.dumps(envelope.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 
-def verified_payload(data: bytes, keys: Sequence[SSlibKey]) -> tuple[bytes, str]:
-    """Return the payload of the envelope ``data``, and the ID of a key that signed it.
+def verified_payload(data: bytes, keys: Sequence[SSlibKey]) -> bytes:
+    """Return the payload of the envelope ``data``. Raises Untrusted if ``data`` is no envelope, or if none of the keys signed it.
 
-    Raises Untrusted if ``data`` is no envelope, or if none of the keys signed it.
     The error's text is a clause, such as ``no trusted key signed it``.
     """
     try:
@@ -77,7 +76,7 @@ def verified_payload(data: bytes, keys: Sequence[SSlibKey]) -> tuple[bytes, str]
     if envelope.payload_type != PAYLOAD_TYPE:
         raise Untrusted("untrusted", "its signature is for another type of payload")
     try:
-        [key_id] = envelope.verify(list(keys), 1)
+        envelope.verify(list(keys), 1)
     except (VerificationError, ValueError) as exc:  # ValueError: there are no keys
         raise Untrusted("untrusted", "no trusted key signed it") from exc
-    return envelope.payload, key_id
+    return envelope.payload

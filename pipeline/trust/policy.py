@@ -49,8 +49,6 @@ class Signed(Generic[P]):
     """SHA-256 of the object's bytes, in hexadecimal."""
     sha256: str
     """SHA-256 of the statement's bytes, in hexadecimal."""
-    key_id: str
-    """The ID of the key."""
 
     def check(self, data: bytes) -> None:
         """Raise Untrusted unless ``data`` are the object's bytes."""
@@ -79,9 +77,9 @@ class Trust:
         Raises Untrusted unless a key that is trusted for the purpose of ``kind`` signed such a statement. The caller compares the object's
         bytes with the statement: see :meth:`Signed.check`.
         """
-        payload, key_id = verified_payload(envelope, [one.key for one in self.keys if kind.purpose in one.purposes])
+        payload = verified_payload(envelope, [one.key for one in self.keys if kind.purpose in one.purposes])
         statement = parse_statement(payload)
         predicate, [subject] = statement.says(kind), statement.subject
         if subject.name != key:
             raise Untrusted("swapped", f"its signature is that of {subject.name[:200]!r}")
-        return Signed(predicate, subject.digest.sha256, digest_of(payload), key_id)
+        return Signed(predicate, subject.digest.sha256, digest_of(payload))

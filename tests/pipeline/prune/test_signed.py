@@ -136,6 +136,20 @@ def test_a_removed_backup_leaves_a_tombstone(shelf: BackupBuilder, key: KeyFiles
     assert old.tombstone_key in shelf.all_keys()
 
 
+def test_a_signature_without_a_manifest_is_an_interrupted_backup(shelf: BackupBuilder, key: KeyFiles) -> None:
+    """A kill between the envelope and the manifest leaves the envelope, and the objects of the data."""
+    kept, interrupted = add(shelf, DAY, key), shelf.ref(2 * DAY)
+    shelf.objects(interrupted)
+    put(shelf.store, interrupted.manifest_key + SIGNATURE_SUFFIX, key.signer.sign(b"{}"))
+    later = NOW.replace(year=2099)
+    assert run(shelf, key).backups == []
+    [leftover] = leftovers = find_leftovers(GcRequest(), shelf.store, lambda _: None, later)
+    assert (leftover.ref, leftover.objects) == (interrupted, 3)
+    assert collect(GcRequest(), leftovers, shelf.store, lambda _: None, later).objects == 3
+    assert shelf.committed() == {kept}
+    assert kept.manifest_key + SIGNATURE_SUFFIX in shelf.all_keys()
+
+
 class StuckOnce(MemoryBackend):
     """A store that fails to delete once."""
 
