@@ -59,7 +59,7 @@ class Signer:
         try:
             envelope.sign(self._signer)
         except Exception as exc:  # each service of keys has exceptions of its own
-            raise SigningFailed(f"{self.uri} did not sign: {quote(exc)}.") from exc
+            raise SigningFailed(f"{self.uri} did not sign: {quote(exc).rstrip('.')}.") from exc
         return json.dumps(envelope.to_dict(), separators=(",", ":")).encode() + b"\n"
 
 

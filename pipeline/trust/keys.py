@@ -28,8 +28,9 @@ def read_key_file(path: Path) -> bytes:
 
 def read_public_key(path: Path) -> SSlibKey:
     """Return the public key in a PEM file. Raises InvalidRequest if there is none, or if pgstow doesn't know its kind."""
+    data = read_key_file(path)
     try:
-        key = serialization.load_pem_public_key(read_key_file(path))
+        key = serialization.load_pem_public_key(data)
     except Exception as exc:  # cryptography has several exceptions for keys that it can't load
         raise InvalidRequest(f"{path} holds no public key in PEM: make one with openssl pkey -pubout.") from exc
     return describe_key(key, str(path))

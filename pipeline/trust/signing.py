@@ -57,7 +57,7 @@ def _open_service(uri: str, place: str, kind: Any) -> Signer:
     except InvalidRequest:
         raise
     except Exception as exc:  # each service of keys has exceptions of its own
-        raise SigningFailed(f"{uri} can't be used to sign: {quote(exc)}.") from exc
+        raise SigningFailed(f"{uri} can't be used to sign: {quote(exc).rstrip('.')}.") from exc
     if found.scheme != public.scheme:
         raise InvalidRequest(f"{uri} signs by {found.scheme}, but a key of its kind must sign by {public.scheme}.")
     return Signer(uri, public, signer)

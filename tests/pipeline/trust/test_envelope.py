@@ -140,6 +140,8 @@ def test_a_trusted_key_may_name_its_purposes(key: KeyFiles) -> None:
 def test_a_file_that_holds_no_such_key_is_refused(key: KeyFiles, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="holds no public key"):
         TrustedKey.parse(str(key.private))
+    with pytest.raises(InvalidRequest, match="can't be read: Is a directory"):
+        TrustedKey.parse(str(tmp_path))
     with pytest.raises(InvalidRequest, match="holds no private key"):
         open_signer(f"file:{key.public}")
     with pytest.raises(InvalidRequest, match="can't be read: No such file"):
