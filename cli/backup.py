@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from cli import backup_options as what
-from cli import display, options
+from cli import display, key_options, options
 from cli import retention_options as retention
 from cli.command import Commands
 from cli.dump_options import with_dump_options
@@ -69,6 +69,8 @@ def backup(
     tag: retention.Tags = None,
     retain_days: retention.RetainDays = None,
     retain_until: retention.RetainUntil = None,
+    recipient: key_options.RecipientTexts = None,
+    recipients_file: key_options.RecipientsFiles = None,
     jobs: options.Jobs = None,
     level: what.Level = "auto",
     transfers: options.Transfers = 4,
@@ -145,6 +147,7 @@ def backup(
         lock_wait_timeout=lock_wait_timeout,
         statement_timeout=statement_timeout,
         labels=labels,
+        recipients=key_options.read_recipients(recipient, recipients_file),
     )
     match chosen:
         case []:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
-from cli import options
+from cli import key_options, options
 from cli.command import Commands
 from cli.errors import Stopped
 from cli.progress import show_progress
@@ -66,6 +66,8 @@ def export(
     quiet: options.Quiet = False,
     choice: EntrySelection,
     how: RestoreOptions,
+    identity: key_options.IdentityFiles = None,
+    identity_command: key_options.IdentityCommand = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     transfers: options.Transfers = 4,
@@ -89,6 +91,7 @@ def export(
         options=how,
         create=create,
         limits=options.make_limits(1, transfers, memory, spool_dir),
+        keys=key_options.read_keys(identity, identity_command, quiet=quiet),
         programs=tuple(bin_dir or ()),
     )
     if format_ == "directory" and file is not None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import display, options, restore_options
+from cli import display, key_options, options, restore_options
 from cli.command import Commands
 from cli.errors import Stopped, result_of
 from cli.progress import show_progress
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.request import ServerTarget
     from pipeline.config import Limits
+    from pipeline.trust.seal import Keys
     from storage_backends import StorageBackend
 
 
@@ -60,6 +61,8 @@ def restore(
     keep_going: restore_options.KeepGoing = False,
     allow_error: restore_options.AllowErrors = None,
     server_settings: restore_options.ServerSettings = False,
+    identity: key_options.IdentityFiles = None,
+    identity_command: key_options.IdentityCommand = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
@@ -92,6 +95,7 @@ def restore(
     )
     target = options.parse_conninfo(into or "", quiet=quiet).maintained_in(maintenance_db)
     os.nice(nice)
+    keys = key_options.read_keys(identity, identity_command, quiet=quiet)
     store = options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)
     if all_databases or globals_only:
         if (
@@ -111,7 +115,7 @@ def restore(
                 "Give either --all-databases or --globals-only, and leave out --to-directory and the options that concern one database; "
                 "--globals-only also excludes --allow-older."
             )
-        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older, server_settings)
+        on_server = ServerTarget(target, limits, keys, tuple(bin_dir or ()), allow_older, server_settings)
         _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
@@ -120,7 +124,7 @@ def restore(
             raise InvalidRequest(
                 "--to-directory only writes files, so it takes no options of a restore: give these options to pg_restore."
             )
-        _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
+        _extract(store, wanted, to_directory, choice, limits, keys, json=json, quiet=quiet)
         return
     request = RestoreRequest(
         wanted=wanted,
@@ -135,6 +139,7 @@ def restore(
         allowed_errors=tuple(allow_error or ()),
         server_settings=server_settings,
         limits=limits,
+        keys=keys,
         programs=tuple(bin_dir or ()),
     )
     started = time.monotonic()
@@ -223,13 +228,14 @@ def _extract(
     folder: Path,
     choice: EntrySelection,
     limits: "Limits",
+    keys: "Keys",
     *,
     json: bool,
     quiet: bool,
 ) -> None:
     from pipeline.restore.extract import LIST_NAME, ExtractRequest, extract
 
-    request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
+    request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits, keys=keys)
     with closing(store), show_progress(quiet=quiet or json) as notify:
         extracted = extract(request, store, notify)
     done = f"Wrote {counted(extracted.files, 'file')}, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."

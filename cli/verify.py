@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import display, options, verify_result
+from cli import display, key_options, options, verify_result
 from cli.command import Commands
 from cli.errors import ExitCode, exit_code_of, print_error, result_of
 from cli.progress import show_progress
@@ -100,6 +100,8 @@ def verify(
         bool,
         typer.Option("--server-settings", help=options.SERVER_SETTINGS, rich_help_panel=PROOF),
     ] = False,
+    identity: key_options.IdentityFiles = None,
+    identity_command: key_options.IdentityCommand = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
@@ -135,6 +137,7 @@ def verify(
     request = VerifyRequest(
         level=Level(level),
         limits=options.make_limits(jobs, transfers, memory, spool_dir, split_tables=split_tables),
+        keys=key_options.read_keys(identity, identity_command, quiet=quiet),
         programs=tuple(bin_dir or ()),
         proof=_proof_request(server, checksums, assertion or (), sql_check or (), server_settings=server_settings),
         attest=attest,

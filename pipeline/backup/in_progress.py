@@ -19,7 +19,10 @@ from pipeline.catalog.keys import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.catalog.manifest import (
     LISTS,
     LONGEST_MANIFEST,
+    MANIFEST_VERSION,
+    UNSEALED_VERSION,
     Compression,
+    Encryption,
     Kind,
     ManifestSummary,
     Previous,
@@ -39,6 +42,7 @@ from pipeline.postgres.statement_timeout import StatementTimeout
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import Compressor
 from pipeline.stages.upload import upload, upload_timed
+from pipeline.trust.seal import UNSEALED, Epoch
 from storage_backends import AccessDenied, StorageBackend, StorageError
 
 
@@ -66,6 +70,8 @@ class BackupInProgress:
     compressor: Compressor
     notify: Notify
     started_at: datetime
+    epoch: Epoch | None
+    """The keys of a sealed backup; None if the backup isn't sealed."""
     durations: dict[str, float] = field(default_factory=dict)
     """The duration of each stage in seconds, by the stage's name."""
     _clock: float = field(default_factory=time.monotonic)
@@ -86,7 +92,8 @@ class BackupInProgress:
         now = datetime.now(UTC)
         ref = BackupRef(request.cluster or default_cluster(server), database, new_backup_id(now))
         compressor = Compressor(request.level, memory=request.limits.compression_memory)
-        return cls(request, ref, Destinations(stores, database, notify), compressor, notify, now)
+        epoch = Epoch.new() if request.recipients else None
+        return cls(request, ref, Destinations(stores, database, notify), compressor, notify, now, epoch)
 
     @property
     def session_name(self) -> str:
@@ -105,7 +112,7 @@ class BackupInProgress:
 
         Raises LocalResourceExhausted if the folder can't be made.
         """
-        request, limits = self.request, self.request.limits
+        request, limits, seal = self.request, self.request.limits, self.epoch or UNSEALED
         with Workers() as workers, Workspace(limits.spool_parent) as workspace, ExitStack() as stack:
             reached = request.source.at(server.host, server.hostaddr, server.port)
             if server.is_direct():
@@ -117,9 +124,12 @@ class BackupInProgress:
             yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
                 StatementTimeout(watcher, self.session_name, request.statement_timeout, workers),
-                ArchiveWriter(self.destinations, self.ref.data_prefix, workers, limits, self.compressor, self.notify),
+                ArchiveWriter(
+                    self.destinations, self.ref.data_prefix, workers, limits, self.compressor, seal, self.notify
+                ),
                 workers,
                 limits.piece_size,
+                seal,
                 self.notify,
             )
 
@@ -140,7 +150,10 @@ class BackupInProgress:
         store, labels = destination.store, self.request.labels
         stored, stored_at = _finish_objects(destination, self.ref)
         draft.files.check_objects(stored)
+        encryption = self._store_key(store) if stored else None
         manifest = ManifestSummary(
+            manifest_version=MANIFEST_VERSION if encryption else UNSEALED_VERSION,
+            encryption=encryption,
             backup_id=self.ref.backup_id,
             cluster=self.ref.cluster,
             database=self.ref.database,
@@ -167,7 +180,21 @@ class BackupInProgress:
             "tables": LISTS["tables"].dump_json(list(draft.tables)),
         }
         committed = upload(store, self.ref.manifest_key, _dump(manifest, lists))
-        return Committed(manifest, committed.sha256)
+        return Committed(manifest, committed.sha256, (self.epoch,) if encryption and self.epoch else ())
+
+    def _store_key(self, store: StorageBackend) -> Encryption | None:
+        """Store the epoch's key object. Return the manifest's facts about the sealing; None if the backup isn't sealed. Raises StorageError."""
+        if (recipients := self.request.recipients) is None or (epoch := self.epoch) is None:
+            return None
+        key = self.ref.key_object_key(datetime.now(UTC))
+        return Encryption(
+            scheme="age",
+            epoch=self.ref.backup_id,
+            recipient=epoch.recipient,
+            recipients=list(recipients.texts),
+            key=upload(store, key, recipients.seal(epoch.key_file)),
+            checksums="hmac-sha256",
+        )
 
 
 def _check_clocks(manifest: ManifestSummary, contents: Contents, now: datetime) -> None:

@@ -10,6 +10,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.encodings import can_dump_in
 from pipeline.selection import Selection
+from pipeline.trust.age import Recipients
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,11 @@ class BackupRequest:
     labels: Labels = field(default_factory=Labels)
     password_file: Path | None = None
     """The file from which the source's password was read; None if it was read from no file."""
+    recipients: Recipients | None = None
+    """The recipients to whom the backup is sealed; None if it isn't sealed."""
 
     def __post_init__(self) -> None:
-        self.limits.check_memory(self.limits.object_size)
+        self.limits.check_memory(self.limits.object_size, copies=1 if self.recipients else 0)
         for given in self.selection.options:
             if given.option.plain_only and self.format != "plain":
                 raise InvalidRequest(

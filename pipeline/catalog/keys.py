@@ -17,6 +17,7 @@ from storage_backends.keys import is_key
 MANIFESTS = "manifests/"
 DATA = "data/"
 ATTESTATIONS = "attestations/"
+KEYS = "keys/"
 CHECKSUMS_NAME = "SHA256SUMS"
 SIGNATURE_SUFFIX = ".sig"
 """A manifest's key and this suffix make the key of its detached signature."""
@@ -30,6 +31,7 @@ RESERVED = frozenset({GLOBALS, CLUSTER, _CHECK})
 
 _BACKUP_ID = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z-[0-9a-f]{6}")
 _ATTESTATION_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.json")
+_KEY_OBJECT_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.age")
 
 
 def new_backup_id(now: datetime) -> str:
@@ -102,6 +104,11 @@ def is_attestation_name(name: str) -> bool:
     return _ATTESTATION_NAME.fullmatch(name) is not None
 
 
+def is_key_object_name(name: str) -> bool:
+    """True if pgstow gives ``name``, the last part of a key, to a key object."""
+    return _KEY_OBJECT_NAME.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class BackupRef:
     """The names that identify a backup. The properties for keys raise InvalidRequest if a name is not valid Unicode."""
@@ -122,8 +129,8 @@ class BackupRef:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """The prefixes of the keys of the backup's signature, attestations and data: of all its objects except the manifest."""
-        return (self.manifest_key + SIGNATURE_SUFFIX, self.attestations_prefix, self.data_prefix)
+        """The prefixes of the keys of all the backup's objects except the manifest: its signature, attestations, data and key objects."""
+        return (self.manifest_key + SIGNATURE_SUFFIX, self.attestations_prefix, self.data_prefix, self.keys_prefix)
 
     @property
     def attestations_prefix(self) -> str:
@@ -134,6 +141,15 @@ class BackupRef:
         """Return the key of an attestation that was finished at ``moment``. The keys of one backup sort by time."""
         return f"{self.attestations_prefix}{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.json"
 
+    @property
+    def keys_prefix(self) -> str:
+        """The prefix of the keys of the key objects of the epoch that this backup began."""
+        return f"{keys_prefix(self.cluster, self.database)}{self.backup_id}/"
+
+    def key_object_key(self, moment: datetime) -> str:
+        """Return the key of a key object that was made at ``moment``. The keys of one epoch sort by time."""
+        return f"{self.keys_prefix}{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.age"
+
     @classmethod
     def of_manifest_key(cls, key: str) -> "BackupRef | None":
         """Return the backup whose manifest has this key; None if pgstow never gives the key to a manifest."""
@@ -142,14 +158,14 @@ class BackupRef:
 
     @classmethod
     def of_key(cls, key: str) -> "BackupRef | None":
-        """Return the backup that an object with this key belongs to: data, an attestation, a manifest or a manifest's signature.
+        """Return the backup of an object with this key: data, an attestation, a key object, a manifest or a manifest's signature.
 
         Return None if pgstow gives the key to no such object.
         """
         if key.startswith(MANIFESTS):
             return cls.of_manifest_key(key.removesuffix(SIGNATURE_SUFFIX))
         parts = key.split("/")
-        if not key.startswith((DATA, ATTESTATIONS)) or len(parts) != 5 or not parts[4]:
+        if not key.startswith((DATA, ATTESTATIONS, KEYS)) or len(parts) != 5 or not parts[4]:
             return None
         # No backup has objects if the names leave no room for the longest of its prefixes, and a key below it.
         longest = f"{MANIFESTS}{'/'.join(parts[1:4])}.json{SIGNATURE_SUFFIX}x"
@@ -214,6 +230,11 @@ def data_prefix(cluster: str | None = None, database: str | None = None) -> str:
 def attestations_prefix(cluster: str | None = None, database: str | None = None) -> str:
     """Return the prefix of the keys of attestations: of all backups, of a cluster's backups, or of one database's backups."""
     return ATTESTATIONS + _below(cluster, database)
+
+
+def keys_prefix(cluster: str | None = None, database: str | None = None) -> str:
+    """Return the prefix of the keys of key objects: of all backups, of a cluster's backups, or of one database's backups."""
+    return KEYS + _below(cluster, database)
 
 
 def _below(cluster: str | None, database: str | None) -> str:

@@ -51,6 +51,7 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
                 allow_older=target.allow_older,
                 server_settings=target.server_settings,
                 limits=target.limits,
+                keys=target.keys,
                 programs=target.programs,
             ),
             store,

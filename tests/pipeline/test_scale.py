@@ -25,6 +25,7 @@ from pipeline.postgres.toc_format import TocReader
 from pipeline.restore.database import restore
 from pipeline.restore.request import RestoreRequest
 from pipeline.stages.download import ObjectReader
+from pipeline.trust.seal import Keys
 from pipeline.verify.backup import verify
 from pipeline.verify.proof import ProofRequest
 from pipeline.verify.request import VerifyRequest
@@ -82,7 +83,7 @@ def backups(postgres: ThrowawayCluster, tmp_path_factory: pytest.TempPathFactory
         server.execute(f"DROP DATABASE {name}")
         store = LocalBackend(folder)
         with Workers() as workers:
-            archive = open_archive(store, find_stored(store, BackupSelector()).manifest, workers, LIMITS)
+            archive = open_archive(store, find_stored(store, BackupSelector()).manifest, Keys(), workers, LIMITS)
         made.append(Backup(CountingStore(store), len(archive.toc.entries)))
     return made
 
