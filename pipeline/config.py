@@ -135,13 +135,16 @@ class Limits:
                 "see --memory and --object-size."
             )
 
-    def shared_by(self, number: int) -> "Limits":
-        """Return the limits for each of ``number`` backups that run at once. No limit becomes lower than a backup needs."""
+    def shared_by(self, number: int, copies: int = 0) -> "Limits":
+        """Return the limits for each of ``number`` backups that run at once. No limit becomes lower than a backup needs.
+
+        ``copies`` is as for :meth:`check_memory`.
+        """
         return replace(
             self,
             jobs=max(1, self.jobs // number),
             transfers=max(1, self.transfers // number),
-            memory=max(2 * self.object_size, self.memory // number),
+            memory=max((2 + copies) * self.object_size, self.memory // number),
             spool=max(_LEAST_SPOOL, self.spool // number),
         )
 

@@ -43,7 +43,7 @@ class BackupRequest:
     """The recipients to whom the backup is sealed; None if it isn't sealed."""
 
     def __post_init__(self) -> None:
-        self.limits.check_memory(self.limits.object_size, copies=1 if self.recipients else 0)
+        self.limits.check_memory(self.limits.object_size, self.copies)
         for given in self.selection.options:
             if given.option.plain_only and self.format != "plain":
                 raise InvalidRequest(
@@ -54,3 +54,8 @@ class BackupRequest:
                 f"pgstow can't dump in the encoding {unknown[0]!r}: name an encoding that a database can have, such as UTF8 or LATIN1."
             )
         object.__setattr__(self, "source", self.source.acting_as(self.selection.role))
+
+    @property
+    def copies(self) -> int:
+        """The number of objects that are in memory twice at the same time, because they are being sealed."""
+        return 1 if self.recipients else 0

@@ -129,8 +129,11 @@ class BackupRef:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """The prefixes of the keys of all the backup's objects except the manifest: its signature, attestations, data and key objects."""
-        return (self.manifest_key + SIGNATURE_SUFFIX, self.attestations_prefix, self.data_prefix, self.keys_prefix)
+        """The prefixes of the keys of the backup's signature, attestations and data.
+
+        A sealed backup also has key objects (:attr:`keys_prefix`). These, and the manifest, are all other objects of a backup.
+        """
+        return (self.manifest_key + SIGNATURE_SUFFIX, self.attestations_prefix, self.data_prefix)
 
     @property
     def attestations_prefix(self) -> str:

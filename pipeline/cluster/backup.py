@@ -160,7 +160,7 @@ def _back_up_each(
     """
     of_globals = GlobalsRequest(request.each, role_passwords=request.role_passwords, retries=request.retries)
     yield GLOBALS, _enter(_try(partial(back_up_globals, of_globals, notify=notify), destinations), destinations)
-    limits = request.each.limits.shared_by(min(request.at_once, len(databases)))
+    limits = request.each.limits.shared_by(min(request.at_once, len(databases)), request.each.copies)
     requests = {
         name: replace(request.each, source=request.each.source.with_database(name), limits=limits) for name in databases
     }

@@ -22,6 +22,8 @@ from pipeline.pg_dump_options import parse_option
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.prune.policy import Policy
 from pipeline.selection import Selection
+from pipeline.trust.age import Recipients
+from pipeline.trust.key_files import read_recipients
 from storage_backends import StorageBackend, place_of
 
 
@@ -69,9 +71,14 @@ def make_jobs(
             f"There is no [destinations.{unknown[0]}] in {file.path}; it has {_listed(config.destinations)}."
         )
     jobs, problems = list[Job](), list[Problem]()
+    encryption = config.encryption
+    try:
+        recipients = read_recipients(encryption.recipients, map(Path, filter(None, [encryption.recipients_file])))
+    except InvalidRequest as exc:
+        raise file.invalid([Problem(("encryption",), str(exc))]) from exc
     for name in [name for name in config.databases if name in names or not names]:
         try:
-            jobs.append(_make_job(name, _effective(config, name, overrides), config, environment))
+            jobs.append(_make_job(name, _effective(config, name, overrides), config, recipients, environment))
         except InvalidRequest as exc:
             problems.append(Problem(("databases", name), str(exc)))
     if problems:
@@ -96,8 +103,14 @@ def _effective(config: Config, name: str, overrides: Mapping[str, Any]) -> Datab
     return database.model_copy(update=defaults | given)
 
 
-def _make_job(name: str, settings: DatabaseSettings, config: Config, environment: Mapping[str, str] | None) -> Job:
-    request = _make_request(name, settings)
+def _make_job(
+    name: str,
+    settings: DatabaseSettings,
+    config: Config,
+    recipients: Recipients | None,
+    environment: Mapping[str, str] | None,
+) -> Job:
+    request = _make_request(name, settings, recipients)
     retries = settings.retries or 0
     if settings.all_databases:
         back_up = partial(back_up_cluster, _make_cluster_request(settings, request, retries))
@@ -128,7 +141,7 @@ def _listed(names: Mapping[str, object]) -> str:
     return ", ".join(names)
 
 
-def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
+def _make_request(name: str, settings: DatabaseSettings, recipients: Recipients | None) -> BackupRequest:
     source = Conninfo.parse(settings.conninfo)
     if settings.password_file is not None:
         source = source.with_password(_read_password(settings.password_file))
@@ -145,6 +158,7 @@ def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
         ).with_options(map(parse_option, settings.pg_dump_options or ())),
         limits=_make_limits(settings),
         programs=tuple(map(Path, settings.bin_dir or ())),
+        recipients=recipients,
         labels=Labels(tuple(settings.tags or ()), name),
         password_file=None if settings.password_file is None else Path(settings.password_file),
         **_given(settings, "format", "level", "lock_wait_timeout", "statement_timeout"),

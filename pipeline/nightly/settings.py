@@ -3,22 +3,11 @@
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.origin import Format
-from pipeline.config import (
-    LONGEST_PATIENCE,
-    MOST_RETRIES,
-)
+from pipeline.config import LONGEST_PATIENCE, MOST_RETRIES
 from pipeline.nightly.fields import (
     Command,
     CompressionLevel,
@@ -188,6 +177,19 @@ class DestinationSettings(Settings):
     )
 
 
+class EncryptionSettings(Settings):
+    """The recipients to whom pgstow seals every backup of the file."""
+
+    recipients: list[str] = Field(
+        default=[],
+        description="Public keys of age (age1…) or ssh (ssh-ed25519, ssh-rsa); whoever has one of the secret keys can open the backups; "
+        "default: none",
+    )
+    recipients_file: str | None = Field(
+        default=None, description="A file with such public keys, one on each line; default: none"
+    )
+
+
 class Retention(Settings):
     """Which backups to keep; all that no rule keeps may go."""
 
@@ -279,6 +281,7 @@ class Config(Settings):
     defaults: Options = Options()
     destinations: Annotated[dict[str, DestinationSettings], Field(min_length=1)]
     databases: Annotated[dict[str, DatabaseSettings], Field(min_length=1)]
+    encryption: EncryptionSettings = EncryptionSettings()
     retention: dict[str, Retention] = {}
     monitoring: Monitoring = Monitoring()
 

@@ -146,6 +146,7 @@ def _describe(entry: CatalogEntry) -> ReadManifest | None:
         job=manifest.job,
         members=tuple(members),
         uses=entry.uses,
+        sealed=manifest.encryption is not None,
         retained_until=manifest.retained_until,
         doubt=entry.problem,
     )

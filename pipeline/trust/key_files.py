@@ -1,8 +1,10 @@
 """Reads recipients and identities from where users keep them: files, and commands that print an identity."""
 
+import os
 import shlex
 import subprocess
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from pipeline.errors import InvalidRequest
@@ -42,6 +44,24 @@ def ask_for_identities(command: str) -> Identities:
     if done.returncode:
         raise InvalidRequest(f"The identity command {words[0]} failed with exit code {done.returncode}.")
     return Identities.parse(done.stdout, f"The output of {words[0]}")
+
+
+def new_identity_file(now: datetime) -> tuple[str, str]:
+    """Return the text of a file with a new identity, as age-keygen writes it, and the identity's public key. The text is a secret."""
+    identities, text = Identities.new()
+    [public] = identities.public
+    return f"# created: {now:%Y-%m-%dT%H:%M:%SZ}\n# public key: {public}\n{text}\n", public
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a new file that only its owner may read. Raises InvalidRequest if the file exists or can't be written."""
+    try:
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as exc:
+        raise InvalidRequest(f"Cannot make {file}: {exc.strerror}.") from exc
 
 
 def is_open_to_others(file: Path) -> bool:

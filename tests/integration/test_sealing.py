@@ -3,7 +3,9 @@
 import hashlib
 import re
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import psycopg
@@ -13,9 +15,17 @@ from support.postgres_fixtures import Database
 
 from cli.errors import ExitCode
 from demo import compare
+from pipeline.backup.database import back_up as back_up_database
+from pipeline.backup.request import BackupRequest
 from pipeline.catalog.find import BackupSelector, find_backup
 from pipeline.catalog.manifest import Manifest
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.prune.gc import GcRequest, collect, find_leftovers
+from pipeline.trust.age import Recipients
+from storage_backends import Body, ObjectInfo
 from storage_backends.local import LocalBackend
+from storage_backends.memory import MemoryBackend
 
 FORMATS = ("directory", "custom", "tar", "plain")
 NEEDLE = "a-value-that-only-its-owner-may-read"
@@ -160,3 +170,141 @@ def test_an_identity_that_others_may_read_draws_a_warning(
     result = run_pgstow("export", "--from", store, "--identity", owner.identity, "--file", tmp_path / "shop.sql")
     assert result.exit_code == 0
     assert f"chmod 0600 {owner.identity}" in result.stderr
+
+
+class RecordingStore(MemoryBackend):
+    """A store that remembers the order of its objects."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.order: list[str] = []
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        self.order.append(key)
+        return super().put(key, body, sha256=sha256)
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_backup_or_one_that_gc_removes(
+    secret_database: Database, owner: Owner
+) -> None:
+    store = RecordingStore()
+    request = BackupRequest(
+        source=Conninfo.parse(secret_database.conninfo), recipients=Recipients.parse([owner.recipient])
+    )
+    back_up_database(request, [store], lambda _: None)
+    kinds = [key.partition("/")[0] for key in store.order]
+    assert kinds[-2:] == ["keys", "manifests"]
+    assert set(kinds[:-2]) == {"data"}
+    later = datetime.now(UTC) + timedelta(days=30)
+    for length in range(len(store.order) + 1):
+        left = MemoryBackend()
+        for key in store.order[:length]:
+            body = store.get(key)
+            left.put(key, body, sha256=hashlib.sha256(body).digest())
+        doomed = find_leftovers(GcRequest(), left, lambda _: None, later)
+        collect(GcRequest(), doomed, left, lambda _: None, later)
+        assert {info.key for info in left.list()} == (set(store.order) if length == len(store.order) else set())
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[ThrowawayCluster, ThrowawayCluster]]:
+    with ThrowawayCluster() as source, ThrowawayCluster() as target:
+        yield source, target
+
+
+@pytest.mark.parametrize("format_", ["directory", "plain"])
+def test_a_whole_server_comes_back(
+    format_: str, servers: tuple[ThrowawayCluster, ThrowawayCluster], owner: Owner, tmp_path: Path, spool_dir: Path
+) -> None:
+    source, target = servers
+    store, spool = tmp_path / "store", ("--spool-dir", spool_dir)
+    with psycopg.connect(source.conninfo(), autocommit=True) as connection:
+        connection.execute("CREATE ROLE alice")
+        connection.execute("CREATE DATABASE shop")
+    with psycopg.connect(source.conninfo("shop")) as connection:
+        connection.execute("CREATE TABLE secret AS SELECT %s::text AS value", [NEEDLE])
+    run_well(
+        "backup", source.conninfo(), "--all-databases", "--to", store, "--format", format_,
+        "--recipient", owner.recipient, *spool,
+    )  # fmt: skip
+    assert not leaks(store, NEEDLE)
+    assert not leaks(store, "CREATE ROLE alice")
+    keys = ("--identity", owner.identity)
+    run_well("verify", "--from", store, "--database", "@cluster", "--level", "archive", *keys, *spool)
+    everything = ("restore", "--from", store, "--all-databases", "--into", target.conninfo(), *spool)
+    assert_one_sentence(run_pgstow(*everything, "--quiet"), ExitCode.BAD_INPUT, re.escape(owner.recipient))
+    run_well(*everything, *keys)
+    with psycopg.connect(target.conninfo("shop")) as connection:
+        assert connection.execute("SELECT value FROM secret").fetchall() == [(NEEDLE,)]
+
+
+def test_a_run_seals_and_verifies_without_any_identity(
+    secret_database: Database, owner: Owner, tmp_path: Path, spool_dir: Path
+) -> None:
+    store, config = tmp_path / "store", tmp_path / "pgstow.toml"
+    (tmp_path / "team.txt").write_text(f"# the team\n{owner.recipient}\n")
+    store.mkdir()
+    config.write_text(
+        f"""
+        [defaults]
+        verify = "archive"
+        spool_dir = "{spool_dir}"
+        [encryption]
+        recipients_file = "{tmp_path}/team.txt"
+        [destinations.local]
+        url = "{store}"
+        [databases.shop]
+        conninfo = "{secret_database.conninfo}"
+        """
+    )
+    result = run_pgstow("run", "--config", config, "--json")
+    assert result.exit_code == 0, result
+    assert not leaks(store, NEEDLE)
+    assert NEEDLE in run_well("export", "--from", store, "--identity", owner.identity).stdout
+    (tmp_path / "team.txt").write_text("# nobody\n")
+    result = run_pgstow("run", "--config", config, "--quiet")
+    assert_one_sentence(result, ExitCode.BAD_INPUT, r"encryption: The file of recipients .*team\.txt has no recipient")
+
+
+def test_rewrap_gives_all_backups_to_others_and_touches_no_data(
+    secret_database: Database, owner: Owner, stranger: Owner, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    back_up(secret_database, store, owner)
+    before = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    run_well("rewrap", "--all", "--from", store, "--identity", owner.identity, "--recipient", stranger.recipient)
+    after = {path: path.read_bytes() for path in store.rglob("*") if path.is_file()}
+    assert before.items() <= after.items()
+    [added] = after.keys() - before.keys()
+    assert added.is_relative_to(store / "keys")
+    for who in (owner, stranger):  # rewrap revokes nothing
+        assert NEEDLE in run_well("export", "--from", store, "--identity", who.identity).stdout
+    for level in ("bytes", "archive"):
+        run_well("verify", "--from", store, "--level", level, "--identity", stranger.identity)
+
+
+def test_rewrap_needs_a_fitting_identity(
+    secret_database: Database, owner: Owner, stranger: Owner, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    back_up(secret_database, store, owner)
+    arguments = ("rewrap", "latest", "--from", store, "--recipient", stranger.recipient, "--quiet")
+    for identity in ((), ("--identity", stranger.identity)):
+        result = run_pgstow(*arguments, *identity)
+        assert_one_sentence(result, ExitCode.BAD_INPUT, re.escape(owner.recipient))
+    assert len(list((store / "keys").rglob("*.age"))) == 1
+
+
+def test_keygen_makes_a_key_that_seals_and_opens(secret_database: Database, tmp_path: Path) -> None:
+    key, store = tmp_path / "new.key", tmp_path / "store"
+    public = run_pgstow("keygen", "--output", key).stdout.strip()
+    assert key.stat().st_mode & 0o777 == 0o600
+    made = subprocess.run(["age-keygen", "-y", key], check=True, capture_output=True, text=True)
+    assert made.stdout.strip() == public
+    back_up(secret_database, store, Owner(key, public))
+    assert NEEDLE in run_well("export", "--from", store, "--identity", key).stdout
+    again = run_pgstow("keygen", "--output", key)
+    assert_one_sentence(again, ExitCode.BAD_INPUT, "Cannot make")
+    printed = run_pgstow("keygen")
+    assert printed.stdout.splitlines()[-1].startswith("AGE-SECRET-KEY-1")
+    assert printed.stderr.startswith("Public key: age1")
