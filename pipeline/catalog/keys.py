@@ -205,14 +205,14 @@ def owners(keys: Iterable[str], cluster: str, database: str) -> frozenset[Backup
     return frozenset(found.values())
 
 
-def check_prefixes(cluster: str) -> tuple[str, str]:
-    """Return two prefixes for the test objects of ``pgstow check``: one under data, one under manifests.
+def check_prefixes(cluster: str) -> tuple[str, str, str]:
+    """Return the prefixes for the test objects of ``pgstow check``: under data, under manifests and under key objects.
 
     The keys look like the keys of a database ``@check``. They don't end in ``.json``, so no test object is taken for a manifest. Raises
     InvalidRequest if the cluster's name is not valid Unicode.
     """
     database = f"{encode_name(cluster)}/{encode_name(_CHECK)}/"
-    return f"{DATA}{database}", f"{MANIFESTS}{database}"
+    return f"{DATA}{database}", f"{MANIFESTS}{database}", f"{KEYS}{database}"
 
 
 def is_of_check(key: str) -> bool:

@@ -76,7 +76,8 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
     if listeners := judge_endpoint(place.endpoint, emulator=place.emulator):
         findings.append(listeners)
     findings.extend(judge_sealing(request, store.url))
-    findings.extend(examine_store(store, cluster, looks_first=place.looks_first))
+    sealed = request.recipients is not None
+    findings.extend(examine_store(store, cluster, looks_first=place.looks_first, sealed=sealed))
     return findings
 
 

@@ -13,6 +13,7 @@ locals {
     data         = "${var.prefix}/data/"
     manifests    = "${var.prefix}/manifests/"
     attestations = "${var.prefix}/attestations/"
+    keys         = "${var.prefix}/keys/"
   }
 
   # To replace an object, a role needs storage.objects.delete. So objectCreator can only create.
@@ -23,6 +24,7 @@ locals {
     writer = {
       creates-data      = { role = local.creator, condition = local.creates.data }
       creates-manifests = { role = local.creator, condition = local.creates.manifests }
+      creates-keys      = { role = local.creator, condition = local.creates.keys }
       reads-manifests   = { role = local.viewer, condition = local.reads.manifests }
     }
 
