@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from support.manifests import edit_manifest
 from support.pgstow import Result, assert_one_sentence, run_pgstow
 from support.postgres_fixtures import Database
 
@@ -172,6 +173,31 @@ def test_an_identity_that_others_may_read_draws_a_warning(
     assert f"chmod 0600 {owner.identity}" in result.stderr
 
 
+@pytest.mark.parametrize("attack", ["another backup's object", "a cut object", "an object sealed by the attacker"])
+def test_a_forged_object_is_damage_even_if_the_manifest_names_it(
+    attack: str, secret_database: Database, owner: Owner, tmp_path: Path, spool_dir: Path
+) -> None:
+    """An attacker may write to the store. The attacker knows the public key of the backup, which is in the manifest."""
+    store, other = tmp_path / "store", tmp_path / "other"
+    manifest, others = (back_up(secret_database, place, owner) for place in (store, other))
+    assert manifest.encryption
+    number, stored = next((n, one) for n, one in enumerate(manifest.objects) if "pack-00000" in one.key)
+    whole = (store / stored.key).read_bytes()
+    opened = (other / others.objects[number].key).read_bytes()
+    forged = {
+        "another backup's object": opened,
+        "a cut object": whole[:-1],
+        "an object sealed by the attacker": bytes(Recipients.parse([manifest.encryption.recipient]).seal(b"forged")),
+    }[attack]
+    (store / stored.key).write_bytes(forged)
+    restore = ("restore", "--from", store, "--identity", owner.identity, "--to-directory", tmp_path / "out", "--quiet")
+    assert_one_sentence(run_pgstow(*restore), ExitCode.DAMAGED, "pack-00000")
+    digest = hashlib.sha256(forged).hexdigest()
+    new = {"size": len(forged), "sha256": digest, "checksum": f"sha256:{digest}"}
+    edit_manifest(store, lambda content: content["objects"][number].update(new))
+    assert_one_sentence(run_pgstow(*restore), ExitCode.DAMAGED, "pack-00000|not valid")
+
+
 class RecordingStore(MemoryBackend):
     """A store that remembers the order of its objects."""
 
@@ -238,8 +264,11 @@ def test_a_whole_server_comes_back(
         assert connection.execute("SELECT value FROM secret").fetchall() == [(NEEDLE,)]
 
 
+@pytest.mark.parametrize(
+    "settings", ['verify = "restore"', 'format = "custom"', "all_databases = true"], ids=["restore", "custom", "server"]
+)
 def test_a_run_seals_and_verifies_without_any_identity(
-    secret_database: Database, owner: Owner, tmp_path: Path, spool_dir: Path
+    settings: str, secret_database: Database, owner: Owner, tmp_path: Path, spool_dir: Path
 ) -> None:
     store, config = tmp_path / "store", tmp_path / "pgstow.toml"
     (tmp_path / "team.txt").write_text(f"# the team\n{owner.recipient}\n")
@@ -255,12 +284,14 @@ def test_a_run_seals_and_verifies_without_any_identity(
         url = "{store}"
         [databases.shop]
         conninfo = "{secret_database.conninfo}"
+        {settings}
         """
     )
     result = run_pgstow("run", "--config", config, "--json")
     assert result.exit_code == 0, result
     assert not leaks(store, NEEDLE)
-    assert NEEDLE in run_well("export", "--from", store, "--identity", owner.identity).stdout
+    exported = run_well("export", "--from", store, "--identity", owner.identity, "--database", secret_database.name)
+    assert NEEDLE in exported.stdout
     (tmp_path / "team.txt").write_text("# nobody\n")
     result = run_pgstow("run", "--config", config, "--quiet")
     assert_one_sentence(result, ExitCode.BAD_INPUT, r"encryption: The file of recipients .*team\.txt has no recipient")
