@@ -16,7 +16,7 @@ from storage_backends.versions import get_version
 _MOST = 100
 """The most key objects of an epoch that are tried. An attacker who can create objects may add any number of them."""
 _LONGEST = 256 * 1024
-"""The most bytes of a key object. It takes about 100 bytes for each recipient, or 800 for an RSA key."""
+"""The most bytes of a key object. It takes about 100 bytes for each of at most 100 recipients, or 1,000 bytes for an RSA key."""
 _NAMED = 3  # recipients in an error
 
 

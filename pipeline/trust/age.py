@@ -15,6 +15,7 @@ from pipeline.errors import InvalidRequest
 _SECRET_KEY = "AGE-SECRET-KEY-1"  # noqa: S105 - the beginning of every key
 _OPENSSH_KEY = b"-----BEGIN "
 _SEALED = (b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE-----")
+_MOST_RECIPIENTS = 100
 _LONGEST_IDENTITY_FILE = 1024 * 1024
 """Bytes. An identity has about a hundred bytes, and an RSA key has some thousands."""
 
@@ -33,13 +34,13 @@ class Recipients:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Self:
-        """Return the recipients: each is ``age1…``, or a line of an OpenSSH public key. Raises InvalidRequest, also if there is none."""
+        """Return the recipients: each is ``age1…``, or a line of an OpenSSH public key. Raises InvalidRequest, also if there are none or too many."""
         found = dict[str, object]()
         for text in texts:
             words = " ".join(text.split()[:2])  # without the comment of an ssh key, which may tell a name
             found[words] = _parse_recipient(words)
-        if not found:
-            raise InvalidRequest("Sealing needs at least one recipient: name a public key of age or ssh.")
+        if not 0 < len(found) <= _MOST_RECIPIENTS:
+            raise InvalidRequest(f"Sealing needs from one to {_MOST_RECIPIENTS} recipients, not {len(found)}.")
         return cls(tuple(found), tuple(found.values()))
 
     def seal(self, data: bytes | bytearray | memoryview) -> bytearray:

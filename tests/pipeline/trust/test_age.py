@@ -83,6 +83,15 @@ def test_an_odd_recipient_is_refused(text: str) -> None:
         Recipients.parse([text])
 
 
+def test_many_recipients_are_refused() -> None:
+    """The key object of a backup must stay small, since readers limit what they read."""
+    texts = [Identities.new()[0].public[0] for _ in range(101)]
+    assert len(Recipients.parse(texts[:100]).texts) == 100
+    for wrong in ([], texts):
+        with pytest.raises(InvalidRequest, match="from one to 100 recipients"):
+            Recipients.parse(wrong)
+
+
 def test_no_error_repeats_a_secret() -> None:
     secret = Identities.new()[1]
     with pytest.raises(InvalidRequest, match="is a secret key") as refused:
