@@ -34,7 +34,10 @@ class Recipients:
 
     @classmethod
     def parse(cls, texts: Iterable[str]) -> Self:
-        """Return the recipients: each is ``age1…``, or a line of an OpenSSH public key. Raises InvalidRequest, also if there are none or too many."""
+        """Return the recipients: each is ``age1…``, or a line of an OpenSSH public key.
+
+        Raises InvalidRequest, also if there are none or too many.
+        """
         found = dict[str, object]()
         for text in texts:
             words = " ".join(text.split()[:2])  # without the comment of an ssh key, which may tell a name
