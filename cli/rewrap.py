@@ -20,7 +20,7 @@ app = Commands()
 @app.command(
     "rewrap",
     examples=[
-        "pgstow rewrap latest --from /backups --identity old.key --recipient age1example",
+        "pgstow rewrap latest --from /backups --identity old.key --recipient age1new",
         "pgstow rewrap --all --from /backups --identity old.key --recipients-file new",
     ],
 )
