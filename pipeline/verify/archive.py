@@ -73,7 +73,12 @@ def verify_archive(
     """
     manifest, limits = found.manifest, request.limits
     others = [file for file in manifest.files if file.path not in checked]
-    seal = archive.seal if archive else open_seal(store, manifest, request.keys)
+    try:
+        seal = archive.seal if archive else open_seal(store, manifest, request.keys)
+    except (BackupDamaged, ObjectUnreadable) as exc:  # without its key, no file can be read, but the objects can
+        verify_bytes(store, manifest.stored, found, workers, limits, notify)
+        found.problems += [str(exc)] if isinstance(exc, BackupDamaged) else []
+        return
     reader = ObjectReader(store, manifest.objects, others, workers, limits, seal)
     done, total = 0, sum(file.size for file in others)
 

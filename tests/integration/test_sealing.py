@@ -1,6 +1,7 @@
 """Sealed backups: a thief of the store learns no content, and the owner of an identity gets everything back."""
 
 import hashlib
+import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -62,6 +63,13 @@ def secret_database(sample_database: Database) -> Database:
     with psycopg.connect(sample_database.conninfo) as connection:
         connection.execute("CREATE TABLE secret AS SELECT %s::text AS value", [NEEDLE])
     return sample_database
+
+
+@pytest.fixture
+def stored_sealed(secret_database: Database, owner: Owner, tmp_path: Path) -> Path:
+    """The folder of a store with a sealed backup."""
+    back_up(secret_database, tmp_path / "store", owner)
+    return tmp_path / "store"
 
 
 def run_well(*arguments: object) -> Result:
@@ -196,6 +204,24 @@ def test_a_forged_object_is_damage_even_if_the_manifest_names_it(
     new = {"size": len(forged), "sha256": digest, "checksum": f"sha256:{digest}"}
     edit_manifest(store, lambda content: content["objects"][number].update(new))
     assert_one_sentence(run_pgstow(*restore), ExitCode.DAMAGED, "pack-00000|not valid")
+
+
+@pytest.mark.parametrize("level", ["objects", "bytes", "archive", "restore"])
+@pytest.mark.parametrize("forged", [None, b"not a key object"], ids=["missing", "altered"])
+def test_every_level_finds_a_damaged_key_object(
+    stored_sealed: Path, forged: bytes | None, level: str, owner: Owner, spool_dir: Path
+) -> None:
+    [key_object] = (stored_sealed / "keys").rglob("*.age")
+    key_object.unlink()
+    if forged is not None:
+        key_object.write_bytes(forged)
+    arguments = ("--level", level, "--identity", owner.identity, "--spool-dir", spool_dir, "--json", "--attest")
+    result = run_pgstow("verify", "--from", stored_sealed, *arguments)
+    assert result.exit_code == ExitCode.DAMAGED, result
+    found = json.loads(result.stdout)
+    assert not found["good"]
+    assert found["attestation"]
+    assert any(key_object.name in problem for problem in found["problems"])
 
 
 class RecordingStore(MemoryBackend):
