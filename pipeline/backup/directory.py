@@ -24,6 +24,7 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
     piece_size = request.limits.piece_size
     limits, server, workers, writer = request.limits, context.call.server, context.workers, context.writer
     dump = DirectoryDump(context.call, request.selection, snapshot=snapshot, jobs=limits.jobs)
+    context.open_stores()
     spool = Spool(dump.folder, limit=limits.spool, piece_size=piece_size, open_files=dump.open_files)
     if not spool.punches_holes:
         context.notify(

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 
 from pipeline.archive.destinations import BackupResults, Committed, Destination, Destinations
-from pipeline.archive.dump_context import DumpContext
+from pipeline.archive.dump_context import TICK, DumpContext
 from pipeline.archive.file_list import FileList
 from pipeline.archive.writer import ArchiveWriter
 from pipeline.backup.request import BackupRequest
@@ -32,7 +33,7 @@ from pipeline.catalog.manifest import (
 )
 from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.catalog.plausibility import Contents, doubt
-from pipeline.concurrency import Workers
+from pipeline.concurrency import Pool, Workers
 from pipeline.errors import DumpFailed, PipelineError
 from pipeline.events import Notice, Notify, Started
 from pipeline.postgres.dump import DumpCall
@@ -43,7 +44,7 @@ from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import Compressor
 from pipeline.stages.upload import upload, upload_timed
 from pipeline.trust.seal import UNSEALED, Epoch
-from storage_backends import AccessDenied, StorageBackend, StorageError
+from storage_backends import AccessDenied, StorageBackend, StorageError, open_now
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class BackupInProgress:
             watcher = server
             if reached.role and request.statement_timeout:  # another role can't see the statements of the login role
                 watcher = stack.enter_context(Server(reached.acting_as(None)))
+            opening = workers.pool(len(self.destinations.open), "open")
             yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
                 StatementTimeout(watcher, self.session_name, request.statement_timeout, workers),
@@ -131,7 +133,19 @@ class BackupInProgress:
                 limits.piece_size,
                 seal,
                 self.notify,
+                partial(self._open_stores, opening),
             )
+            while opening.pending:
+                workers.collect(timeout=TICK)
+
+    def _open_stores(self, opening: Pool[StorageError | None]) -> None:
+        """Open each store in a thread of the pool. ``workers.collect`` drops a store that can't be opened."""
+        for destination in self.destinations.open:
+            opening.submit(partial(_open, destination.store), partial(self._opened, destination))
+
+    def _opened(self, destination: Destination, error: StorageError | None) -> None:
+        if error is not None and destination.outcome is None:
+            self.destinations.drop(destination, error)
 
     def commit(self, draft: ManifestDraft) -> BackupResults:
         """Put the backup's manifest into each open destination. Return each store's result.
@@ -195,6 +209,15 @@ class BackupInProgress:
             key=upload(store, key, recipients.seal(epoch.key_file)),
             checksums="hmac-sha256",
         )
+
+
+def _open(store: StorageBackend) -> StorageError | None:
+    """Open the store. Return the error if it can't be opened."""
+    try:
+        open_now(store)
+    except StorageError as exc:
+        return exc
+    return None
 
 
 def _check_clocks(manifest: ManifestSummary, contents: Contents, now: datetime) -> None:

@@ -49,6 +49,26 @@ class Options(Settings):
         default=None,
         description="The level at which pgstow verifies each new backup, at each destination; default: none",
     )
+    scratch: Annotated[
+        str | None,
+        BeforeValidator(read_conninfo),
+        text_or_reference(
+            'With verify = "restore", the server for the test restore, as a connection string without a password; '
+            "default: a server that pgstow starts"
+        ),
+    ] = None
+    checksums: bool | None = Field(
+        default=None,
+        description='With verify = "restore", compare the content of each restored table with the archive; default: false',
+    )
+    assertions: list[str] | None = Field(
+        default=None,
+        description='With verify = "restore", SQL statements that must return one row with the single value true; default: none',
+    )
+    server_settings: bool | None = Field(
+        default=None,
+        description='With verify = "restore", keep the server\'s own settings during the test restore; default: false',
+    )
     retention: str | None = Field(
         default=None,
         description="The name of the [retention.NAME] table that says which backups to keep; default: [retention.default], if the file has it",
