@@ -278,7 +278,7 @@ class WithoutKeys(MemoryBackend):
 
 def test_sealed_backups_need_the_right_to_create_key_objects() -> None:
     assert not problems(examine_store(WithoutKeys(), "prod"))
-    [finding] = problems(examine_store(WithoutKeys(), "prod", sealed=True))
+    [finding] = problems(examine_store(WithoutKeys(), "prod", sealed=True)).values()
     assert "can't create objects under keys/: not for you" in finding.sentence
     store = MemoryBackend()
     found = by_subject(examine_store(store, "prod", sealed=True))
