@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from cli import backup_options as what
-from cli import display, options
+from cli import display, key_options, options
 from cli import retention_options as retention
 from cli import trust_options as trust
 from cli.command import Commands
@@ -75,6 +75,8 @@ def backup(
     sign_passphrase_file: trust.SignPassphrase = None,
     writer: trust.Writer = None,
     state_dir: trust.StateDir = None,
+    recipient: key_options.RecipientTexts = None,
+    recipients_file: key_options.RecipientsFiles = None,
     jobs: options.Jobs = None,
     level: what.Level = "auto",
     transfers: options.Transfers = 4,
@@ -148,6 +150,7 @@ def backup(
         statement_timeout=statement_timeout,
         labels=labels,
         signing=trust.make_signing(sign_with, sign_passphrase_file, writer, state_dir),
+        recipients=key_options.read_recipients(recipient, recipients_file),
     )
     match chosen:
         case []:

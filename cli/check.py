@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from cli import backup_options as what
-from cli import display, options
+from cli import display, key_options, options
 from cli.command import Commands
 from cli.dump_options import with_dump_options
 from cli.errors import ExitCode
@@ -59,6 +59,8 @@ def check(
     spool_limit: what.SpoolLimit = parse_size(what.SPOOL_DEFAULT),
     spool_dir: options.SpoolDir = None,
     bin_dir: options.BinDir = None,
+    recipient: key_options.RecipientTexts = None,
+    recipients_file: key_options.RecipientsFiles = None,
     dump_options: "Sequence[GivenOption]" = (),
 ) -> None:
     """Check that a backup will work, and that its credentials have no rights that endanger the backups.
@@ -76,6 +78,7 @@ def check(
         selection=what.make_selection(table, exclude_table, schema, exclude_schema, exclude_table_data, dump_options),
         limits=options.make_limits(jobs, 4, memory, spool_dir, spool=spool_limit),
         programs=tuple(bin_dir or ()),
+        recipients=key_options.read_recipients(recipient, recipients_file),
     )
     [store] = options.open_stores([to], store_option, give_up_after, create=create_store, quiet=quiet)
     with closing(store), show_progress(quiet=quiet or json) as notify:

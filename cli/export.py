@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
 
 import typer
 
-from cli import options, trust_options
+from cli import key_options, options, trust_options
 from cli.command import Commands
 from cli.errors import Stopped, if_stopped
 from cli.progress import show_progress
@@ -69,6 +69,8 @@ def export(
     unsigned: trust_options.Unsigned = False,
     choice: EntrySelection,
     how: RestoreOptions,
+    identity: key_options.IdentityFiles = None,
+    identity_command: key_options.IdentityCommand = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     transfers: options.Transfers = 4,
@@ -92,6 +94,7 @@ def export(
         options=how,
         create=create,
         limits=options.make_limits(1, transfers, memory, spool_dir),
+        keys=key_options.read_keys(identity, identity_command, quiet=quiet),
         programs=tuple(bin_dir or ()),
     )
     if format_ == "directory" and file is not None:

@@ -21,6 +21,7 @@ from cli.command import Commands, Group
 _BACK_UP = "Back up"
 _RESTORE = "Look, verify and restore"
 _REMOVE = "Remove and hold"
+_SEAL = "Seal"
 _NIGHTLY = "Back up every night"
 _PANELS = {
     "check": _BACK_UP,
@@ -34,6 +35,8 @@ _PANELS = {
     "prune": _REMOVE,
     "gc": _REMOVE,
     "hold": _REMOVE,
+    "keygen": _SEAL,
+    "rewrap": _SEAL,
     "run": _NIGHTLY,
     "config": _NIGHTLY,
     "schedule": _NIGHTLY,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cli import display, options, restore_options, trust_options
+from cli import display, key_options, options, restore_options, trust_options
 from cli.command import Commands
 from cli.errors import if_stopped, result_of
 from cli.progress import show_progress
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipeline.catalog.find import BackupSelector
     from pipeline.cluster.request import ServerTarget
     from pipeline.config import Limits
+    from pipeline.trust.seal import Keys
     from storage_backends import StorageBackend
 
 
@@ -65,6 +66,8 @@ def restore(
     lock_wait_timeout: restore_options.LockWaitTimeout = LOCK_WAIT,
     trusted_key: trust_options.TrustedKeys = None,
     unsigned: trust_options.Unsigned = False,
+    identity: key_options.IdentityFiles = None,
+    identity_command: key_options.IdentityCommand = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
@@ -98,6 +101,7 @@ def restore(
     )
     target = options.parse_conninfo(into or "", quiet=quiet).maintained_in(maintenance_db)
     os.nice(nice)
+    keys = key_options.read_keys(identity, identity_command, quiet=quiet)
     store = options.open_store(from_, store_option, give_up_after, limit_rate, quiet=quiet)
     if all_databases or globals_only:
         if (
@@ -117,7 +121,9 @@ def restore(
                 "Give either --all-databases or --globals-only, and leave out --to-directory and the options that concern one database; "
                 "--globals-only also excludes --allow-older."
             )
-        on_server = ServerTarget(target, limits, tuple(bin_dir or ()), allow_older, server_settings, lock_wait_timeout)
+        on_server = ServerTarget(
+            target, limits, keys, tuple(bin_dir or ()), allow_older, server_settings, lock_wait_timeout
+        )
         _restore_server(store, wanted, on_server, globals_only=globals_only, json=json, quiet=quiet)
         return
     if to_directory is not None:
@@ -126,7 +132,7 @@ def restore(
             raise InvalidRequest(
                 "--to-directory only writes files, so it takes no options of a restore: give these options to pg_restore."
             )
-        _extract(store, wanted, to_directory, choice, limits, json=json, quiet=quiet)
+        _extract(store, wanted, to_directory, choice, limits, keys, json=json, quiet=quiet)
         return
     request = RestoreRequest(
         wanted=wanted,
@@ -142,6 +148,7 @@ def restore(
         server_settings=server_settings,
         lock_wait_timeout=lock_wait_timeout,
         limits=limits,
+        keys=keys,
         programs=tuple(bin_dir or ()),
     )
     consequence = (
@@ -229,13 +236,14 @@ def _extract(
     folder: Path,
     choice: EntrySelection,
     limits: "Limits",
+    keys: "Keys",
     *,
     json: bool,
     quiet: bool,
 ) -> None:
     from pipeline.restore.extract import LIST_NAME, ExtractRequest, extract
 
-    request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits)
+    request = ExtractRequest(wanted=wanted, folder=folder, choice=choice, limits=limits, keys=keys)
     with closing(store), if_stopped("the files are removed again"), show_progress(quiet=quiet or json) as notify:
         extracted = extract(request, store, notify)
     done = f"Wrote {counted(extracted.files, 'file')}, {display.format_size(extracted.size)}, of backup {extracted.manifest.backup_id}."

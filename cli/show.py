@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import display, options, trust_options
+from cli import display, key_options, options, trust_options
 from cli.command import Commands
 from cli.progress import show_progress
 from cli.tables import Column, print_table
 from pipeline.counting import counted
 
 if TYPE_CHECKING:
-    from pipeline.catalog.manifest import Manifest
+    from pipeline.catalog.manifest import Encryption, Manifest
     from pipeline.catalog.reader import StoredManifest
     from pipeline.trust.policy import Trust
     from storage_backends import StorageBackend
@@ -54,6 +54,8 @@ def show(
     json: options.Json = False,
     trusted_key: trust_options.TrustedKeys = None,
     unsigned: trust_options.Unsigned = False,
+    identity: key_options.IdentityFiles = None,
+    identity_command: key_options.IdentityCommand = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     bin_dir: options.BinDir = None,
@@ -69,6 +71,7 @@ def show(
 
     if toc and json:
         raise InvalidRequest("--toc and --json exclude each other: leave one out.")
+    keys = key_options.read_keys(identity, identity_command, quiet=False)
     trust = trust_options.make_trust(trusted_key)
     wanted = BackupSelector(backup, cluster, database, at, partial, trust, unsigned)
     with closing(options.open_store(from_, store_option, give_up_after)) as store:
@@ -78,7 +81,7 @@ def show(
         if toc:
             from pipeline.restore.show_toc import show_toc
 
-            listed = show_toc(store, manifest, tuple(bin_dir or ()))
+            listed = show_toc(store, manifest, keys, tuple(bin_dir or ()))
             if sys.stdout.isatty():  # a name must not control a terminal; in a file, names stay as they are
                 listed = "".join(f"{display.one_line(line)}\n" for line in listed.split("\n")[:-1])
             print(listed, end="")
@@ -108,6 +111,10 @@ def _describe_compression(manifest: "Manifest") -> str:
     compression = manifest.compression
     levels = compression.levels or [compression.level]  # manifests from before 1.4 have no levels
     return f" ({compression.algorithm} level{'' if len(levels) == 1 else 's'} {', '.join(map(str, levels))})"
+
+
+def _describe_sealing(encryption: "Encryption | None") -> str:
+    return f"to {', '.join(encryption.recipients)}" if encryption else "no"
 
 
 def _describe_lock(manifest: "Manifest", lock: "ObjectLock") -> str:
@@ -163,7 +170,7 @@ def _print(manifest: "Manifest", url: str, lock: "ObjectLock", proven: str, *, a
         "Rows": "none" if manifest.kind == "globals" else f"{totals.rows:,} in {counted(totals.tables, 'table')}",
         "Size": f"{display.format_size(totals.size)} in {counted(totals.files, 'file')}, {display.format_size(totals.stored_size)} stored "
         f"in {counted(totals.objects, 'object')}{_describe_compression(manifest)}",
-        "Encryption": "none",
+        "Sealed": _describe_sealing(manifest.encryption),
         "Tags": ", ".join(manifest.tags) or "none",
         "Proven": proven,
         "Locked": _describe_lock(manifest, lock),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli import display, options, trust_options, verify_result
+from cli import display, key_options, options, trust_options, verify_result
 from cli.command import Commands
 from cli.errors import ExitCode, exit_code_of, print_error, result_of
 from cli.progress import show_progress
@@ -106,6 +106,8 @@ def verify(
     unsigned: trust_options.Unsigned = False,
     sign_with: trust_options.SignWith = None,
     sign_passphrase_file: trust_options.SignPassphrase = None,
+    identity: key_options.IdentityFiles = None,
+    identity_command: key_options.IdentityCommand = None,
     store_option: options.StoreOptions = None,
     give_up_after: options.GiveUpAfter = 300,
     jobs: options.Jobs = None,
@@ -141,6 +143,7 @@ def verify(
     request = VerifyRequest(
         level=Level(level),
         limits=options.make_limits(jobs, transfers, memory, spool_dir, split_tables=split_tables),
+        keys=key_options.read_keys(identity, identity_command, quiet=quiet),
         programs=tuple(bin_dir or ()),
         proof=_proof_request(server, checksums, assertion or (), sql_check or (), server_settings=server_settings),
         attest=attest,

@@ -123,21 +123,28 @@ class Limits:
             if getattr(self, name) > MOST_AT_ONCE:
                 raise InvalidRequest(f"{name} must be at most {MOST_AT_ONCE}.")
 
-    def check_memory(self, largest_object: int) -> None:
-        """Raise InvalidRequest unless ``memory`` holds two objects of ``largest_object`` bytes: one in use, and one in transfer."""
-        if self.memory < 2 * largest_object:
+    def check_memory(self, largest_object: int, copies: int = 0) -> None:
+        """Raise InvalidRequest unless ``memory`` holds two objects of ``largest_object`` bytes: one in use, and one in transfer.
+
+        ``copies`` is the number of further objects of this size that ``memory`` must hold.
+        """
+        if self.memory < (2 + copies) * largest_object:
+            number = "three sealed" if copies else "two"
             raise InvalidRequest(
-                f"The memory limit must hold two objects of {largest_object / MIB:,g} MiB each, but is only {self.memory / MIB:,g} MiB: "
+                f"The memory limit must hold {number} objects of {largest_object / MIB:,g} MiB each, but is only {self.memory / MIB:,g} MiB: "
                 "see --memory and --object-size."
             )
 
-    def shared_by(self, number: int) -> "Limits":
-        """Return the limits for each of ``number`` backups that run at once. No limit becomes lower than a backup needs."""
+    def shared_by(self, number: int, copies: int = 0) -> "Limits":
+        """Return the limits for each of ``number`` backups that run at once. No limit becomes lower than a backup needs.
+
+        ``copies`` is as for :meth:`check_memory`.
+        """
         return replace(
             self,
             jobs=max(1, self.jobs // number),
             transfers=max(1, self.transfers // number),
-            memory=max(2 * self.object_size, self.memory // number),
+            memory=max((2 + copies) * self.object_size, self.memory // number),
             spool=max(_LEAST_SPOOL, self.spool // number),
         )
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from pipeline.catalog.manifest import ManifestSummary, Member, StoredObject
 from pipeline.errors import InvalidRequest
 from pipeline.events import Notice, Notify
+from pipeline.trust.seal import Epoch
 from storage_backends import InvalidStorageURL, StorageBackend, StorageError
 
 
@@ -18,6 +19,8 @@ class Committed:
     manifest: ManifestSummary
     sha256: str
     """SHA-256 of the stored manifest's bytes, in hexadecimal."""
+    epochs: Sequence[Epoch] = ()
+    """The keys of the backup, or of all members of a cluster's backup; empty if nothing is sealed."""
 
 
 BackupResults: TypeAlias = list[Committed | StorageError]

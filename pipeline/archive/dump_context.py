@@ -8,6 +8,7 @@ from pipeline.concurrency import Workers
 from pipeline.events import Notify
 from pipeline.postgres.dump import Dump, DumpCall
 from pipeline.postgres.statement_timeout import StatementTimeout
+from pipeline.trust.seal import Seal
 
 TICK = 0.02
 """Seconds between two looks at a dump. In this time, pg_dump writes 20 MB at 1 GB/s."""
@@ -23,6 +24,8 @@ class DumpContext:
     workers: Workers
     piece_size: int
     """The size of a piece, in bytes. A piece is read, hashed and compressed as a whole."""
+    seal: Seal
+    """The seal of the backup, which also makes the checksums."""
     notify: Notify
     open_stores: Callable[[], None]
     """Open the stores, in threads. Call this once the program runs: a program needs a while before it writes data."""

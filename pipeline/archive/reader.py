@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from pipeline.archive.selection import EntrySelection
+from pipeline.catalog.key_objects import open_seal
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest, TableData
 from pipeline.catalog.origin import Format
 from pipeline.concurrency import Workers
@@ -19,6 +20,7 @@ from pipeline.postgres.toc import Toc, TocEntry
 from pipeline.postgres.toc_format import TocCutShort, read_toc
 from pipeline.postgres.toc_head import parse_head
 from pipeline.stages.download import LARGEST_WHOLE, ObjectReader, read_whole
+from pipeline.trust.seal import Keys, Seal
 from storage_backends import StorageBackend
 
 _WITH_DATA = {"TABLE DATA", "BLOBS"}
@@ -30,6 +32,7 @@ class Archive:
     """A backup's archive, with its table of contents."""
 
     manifest: Manifest
+    seal: Seal
     toc_data: bytes
     """The bytes of the table of contents, possibly with other bytes after it; empty for a script."""
     toc: Toc
@@ -160,11 +163,11 @@ class Archive:
         return tuple(entry.dump_id for entry in self.toc.entries if entry.dump_id in dump_ids)
 
 
-def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> Archive:
-    """Read the table of contents, and check it. Fetches only the objects that hold it.
+def open_archive(store: StorageBackend, manifest: Manifest, keys: Keys, workers: Workers, limits: Limits) -> Archive:
+    """Read the table of contents, and check it. Fetches only the objects that hold it. ``keys`` open a sealed backup.
 
     Raises:
-        InvalidRequest: the manifest doesn't describe a backup of a database, or the memory limit is too low for its objects.
+        InvalidRequest: the manifest doesn't describe a backup of a database, the memory limit is too low for its objects, or no key fits.
         BackupDamaged: an object is damaged, or the manifest lacks a file that the archive names.
         DumpFailed: the table of contents is damaged or has an unknown version.
         StorageError: the store fails.
@@ -178,20 +181,21 @@ def open_archive(store: StorageBackend, manifest: Manifest, workers: Workers, li
                 else "a cluster: use --all-databases."
             )
         )
+    seal = open_seal(store, manifest, keys)
     files = {file.path: file for file in manifest.files}
     if dump_format(manifest) != "directory":
         single_file(manifest)
-        reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+        reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits, seal)
         toc_data, toc = (b"", Toc("", ())) if dump_format(manifest) == "plain" else _read_head(manifest, reader)[1:]
-        return Archive(manifest, toc_data, toc, files, {}, reader.fetched, tuple(reader.replaced))
+        return Archive(manifest, seal, toc_data, toc, files, {}, reader.fetched, tuple(reader.replaced))
     toc_file = _toc_file(manifest)
-    reader = ObjectReader(store, manifest.objects, [toc_file], workers, limits)
+    reader = ObjectReader(store, manifest.objects, [toc_file], workers, limits, seal)
     toc_data = read_whole(toc_file, reader)
     toc = read_toc(toc_data)
     lists = files_by_list(toc, (file.path for file in manifest.files if file.kind == "large_object"))
     if missing := [entry.filename for entry in toc.data_entries if entry.filename not in files]:
         raise BackupDamaged(f"The manifest of {manifest.backup_id} names no {missing[0]}, which its archive needs.")
-    return Archive(manifest, toc_data, toc, files, lists, reader.fetched, tuple(reader.replaced))
+    return Archive(manifest, seal, toc_data, toc, files, lists, reader.fetched, tuple(reader.replaced))
 
 
 def dump_format(manifest: Manifest) -> Format:
@@ -207,20 +211,24 @@ def check_format(manifest: Manifest, wanted: Format | None) -> None:
         )
 
 
-def read_head(store: StorageBackend, manifest: Manifest, workers: Workers, limits: Limits) -> tuple[str, bytes]:
+def read_head(
+    store: StorageBackend, manifest: Manifest, keys: Keys, workers: Workers, limits: Limits
+) -> tuple[str, bytes]:
     """Return the name and the bytes of the file that ``pg_restore --list`` needs: ``toc.dat``, or the beginning of the single file.
 
-    Fetches only the objects that hold these bytes. Raises InvalidRequest for a script, BackupDamaged if an object is damaged, DumpFailed if
-    a single file's table of contents is damaged, and StorageError.
+    Fetches only the objects that hold these bytes. ``keys`` open a sealed backup. Raises InvalidRequest for a script or if no key fits,
+    BackupDamaged if an object is damaged, DumpFailed if a single file's table of contents is damaged, and StorageError.
     """
     match dump_format(manifest):
         case "plain":
             raise InvalidRequest(f"{manifest.backup_id} is a plain script, which has no table of contents.")
         case "directory":
             file = _toc_file(manifest)
-            return file.path, read_whole(file, ObjectReader(store, manifest.objects, [file], workers, limits))
+            seal = open_seal(store, manifest, keys)
+            return file.path, read_whole(file, ObjectReader(store, manifest.objects, [file], workers, limits, seal))
         case _:
-            reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+            seal = open_seal(store, manifest, keys)
+            reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits, seal)
             return single_file(manifest).path, _read_head(manifest, reader)[0]
 
 

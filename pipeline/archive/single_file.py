@@ -17,9 +17,10 @@ from pipeline.postgres.dump import StreamDump
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.script import ScriptReader, Take
 from pipeline.postgres.workspace import Workspace
-from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.download import ObjectReader
 from pipeline.stages.spool import Piece
 from pipeline.stages.stream_validator import StreamValidator
+from pipeline.trust.seal import Seal
 
 STREAM_NAMES: dict[Format, str] = {"custom": "archive.dump", "tar": "archive.tar", "plain": "script.sql"}
 """The name of the file, by format. Each of these formats has a single file."""
@@ -69,7 +70,12 @@ def pass_on(
 
 
 def read_stream(
-    manifest: Manifest, reader: ObjectReader, limits: Limits, programs: Sequence[Path], take: Take | None = None
+    manifest: Manifest,
+    seal: Seal,
+    reader: ObjectReader,
+    limits: Limits,
+    programs: Sequence[Path],
+    take: Take | None = None,
 ) -> list[TableData]:
     """Read all of an archive or a script that is a single file, and check it. Return the tables whose rows are in the file.
 
@@ -87,14 +93,14 @@ def read_stream(
     format_ = dump_format(manifest)
     major = major_of(manifest.source.pg_dump_version)
     pg_restore = find_program("pg_restore", at_least_major=major, search=programs) if format_ != "plain" else None
-    script = ScriptReader(of_cluster=manifest.kind == "cluster", take=take)
+    script = ScriptReader(seal, of_cluster=manifest.kind == "cluster", take=take)
     if pg_restore is None:
         script.expect([(table.database, table.schema_name, table.relation) for table in manifest.tables])
     with (
         Workspace(limits.spool_parent) as workspace,
         StreamValidator(script, workspace, format_, pg_restore) as validator,
     ):
-        for part in check_content(file, reader.read(file)):
+        for part in reader.read_checked(file):
             validator.write(part)
         return validator.finish()
 

@@ -1,9 +1,8 @@
-"""Hashes, compresses and packs pieces of an archive's files, and uploads them as objects to the stores, in bounded memory."""
+"""Hashes, compresses, packs and seals pieces of an archive's files, and uploads them as objects to the stores, in bounded memory."""
 
-import hashlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from pipeline.archive.destinations import Destination, Destinations
@@ -17,6 +16,7 @@ from pipeline.stages.level import LevelChooser, Uploads
 from pipeline.stages.pack import Draft, Packer
 from pipeline.stages.spool import Piece
 from pipeline.stages.upload import upload
+from pipeline.trust.seal import Seal
 from storage_backends import StorageError
 
 _TICK = 0.2  # seconds
@@ -37,14 +37,14 @@ class ArchivedFile:
     tail: bytes = b""
     """The file's last bytes, 6 at most."""
     checksum: str = ""
-    """SHA-256 in hexadecimal; empty before the last piece."""
+    """The digest in hexadecimal; empty before the last piece."""
     segments: list[Segment] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _Passing:
     file: ArchivedFile
-    digest: OrderedDigest = field(default_factory=OrderedDigest)
+    digest: OrderedDigest
     frames: dict[int, tuple[bytes, int, bool]] = field(default_factory=dict)
     """Frames that are ready before an earlier frame, by index: the frame, its uncompressed size in bytes, and True if it is the last."""
     next_frame: int = 0
@@ -61,9 +61,11 @@ class _OnItsWay:
 class ArchiveWriter:
     """Writes the objects of one backup under ``prefix``, to each destination. Only the thread that made ``workers`` may call it.
 
+    ``seal`` closes each object once, for all destinations.
+
     If the caller calls :meth:`write` only after :meth:`has_room` returned True, the bytes in memory stay under ``limits.memory``. These are
-    pieces to compress, frames that wait until an object is full, and objects that are being uploaded. More destinations need no more memory:
-    the slowest destination sets the pace.
+    pieces to compress, frames that wait until an object is full, objects that are being uploaded, and the copy of an object that is being
+    sealed. More destinations need no more memory: the slowest destination sets the pace.
 
     If a destination fails, the writer drops it. If all destinations fail, ``workers.collect`` raises the last StorageError.
     """
@@ -75,13 +77,15 @@ class ArchiveWriter:
         workers: Workers,
         limits: Limits,
         compressor: Compressor,
+        seal: Seal,
         notify: Notify,
     ) -> None:
         self._destinations = destinations
+        self._seal = seal
         self._notify = notify
         self._workers = workers
         self._prefix = prefix
-        self._memory = limits.memory
+        self._memory = limits.memory - seal.copies * limits.object_size
         # zstd's own memory grows with its level. Several threads together use at most limits.memory for zstd, besides the data's memory.
         threads = max(1, min(limits.threads, limits.memory // compressor.context_size(limits.piece_size)))
         self._longest_queue = 2 * threads * limits.piece_size
@@ -90,6 +94,8 @@ class ArchiveWriter:
         self._levels = LevelChooser(compressor.threads(threads))
         self._is_auto = self._levels.highest > compressor.level
         self._compressing = workers.pool(threads, "compress")
+        # One thread is enough to seal, since pyrage holds the interpreter's lock. And only one object is in memory twice.
+        self._sealing = workers.pool(1, "seal")
         self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
         self._uploads = {place: Uploads(limits.transfers) for place in destinations.open}
         self._untried = set(destinations.open)
@@ -120,14 +126,15 @@ class ArchiveWriter:
         data, size = piece.data, len(piece.data)
         self.read += size
         if piece.last and not piece.index and self._compressor.is_quick(size):
-            checksum = hashlib.sha256(data).hexdigest()
+            checksum = self._seal.digest(data).hexdigest()
             file = ArchivedFile(piece.name, size, data.count(b"\n"), data[-_TAIL:], checksum)
             self._send_all(self._packer.add(file.path, self._compressor.frame(data), size))
             self._complete(file)
             return
         passing = self._passing.get(piece.name)
         if passing is None:
-            passing = self._passing[piece.name] = _Passing(ArchivedFile(piece.name))
+            digest = OrderedDigest(self._seal.digest())
+            passing = self._passing[piece.name] = _Passing(ArchivedFile(piece.name), digest)
         file = passing.file
         file.size += size
         file.tail = (file.tail + data[-_TAIL:])[-_TAIL:]
@@ -165,8 +172,9 @@ class ArchiveWriter:
 
     @property
     def _sends(self) -> bool:
-        """True if an open destination is still being sent an object. Dropped destinations don't count."""
-        return any(self._uploading[destination].pending for destination in self._destinations.open)
+        """True if an object is being sealed, or an open destination is still being sent an object. Dropped destinations don't count."""
+        uploading = (self._uploading[destination].pending for destination in self._destinations.open)
+        return bool(self._sealing.pending) or any(uploading)
 
     def _should_wait(self, size: int) -> bool:
         """For the level auto: True if the next piece should wait, while objects keep the link busy."""
@@ -210,8 +218,18 @@ class ArchiveWriter:
             self._send(draft)
 
     def _send(self, draft: Draft) -> None:
-        key, destinations = self._prefix + draft.name, self._destinations.open
         self._sending += len(draft.body)
+        if self._seal.copies:
+            self._sealing.submit(partial(self._seal.close, draft.body), partial(self._take_sealed, draft))
+        else:
+            self._upload(draft)
+
+    def _take_sealed(self, draft: Draft, body: bytearray) -> None:
+        self._sending += len(body) - len(draft.body)
+        self._upload(replace(draft, body=body))
+
+    def _upload(self, draft: Draft) -> None:
+        key, destinations = self._prefix + draft.name + self._seal.suffix, self._destinations.open
         self._on_their_way[draft.number] = _OnItsWay(draft, len(destinations))
         for destination in destinations:
             self._uploads[destination].add(draft.number, len(draft.body), time.monotonic())

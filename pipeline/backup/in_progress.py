@@ -20,7 +20,10 @@ from pipeline.catalog.keys import CHECKSUMS_NAME, BackupRef, new_backup_id
 from pipeline.catalog.manifest import (
     LISTS,
     LONGEST_MANIFEST,
+    MANIFEST_VERSION,
+    UNSEALED_VERSION,
     Compression,
+    Encryption,
     Kind,
     ManifestSummary,
     Previous,
@@ -40,6 +43,7 @@ from pipeline.postgres.statement_timeout import StatementTimeout
 from pipeline.postgres.workspace import Workspace
 from pipeline.stages.compress import Compressor
 from pipeline.stages.upload import upload, upload_timed
+from pipeline.trust.seal import UNSEALED, Epoch
 from storage_backends import AccessDenied, StorageBackend, StorageError, open_now
 
 
@@ -67,6 +71,8 @@ class BackupInProgress:
     compressor: Compressor
     notify: Notify
     started_at: datetime
+    epoch: Epoch | None
+    """The keys of a sealed backup; None if the backup isn't sealed."""
     durations: dict[str, float] = field(default_factory=dict)
     """The duration of each stage in seconds, by the stage's name."""
     _clock: float = field(default_factory=time.monotonic)
@@ -91,7 +97,8 @@ class BackupInProgress:
         if request.signing:
             for store in stores:
                 request.signing.check(store, ref)
-        return cls(request, ref, Destinations(stores, database, notify), compressor, notify, now)
+        epoch = Epoch.new() if request.recipients else None
+        return cls(request, ref, Destinations(stores, database, notify), compressor, notify, now, epoch)
 
     @property
     def session_name(self) -> str:
@@ -110,7 +117,7 @@ class BackupInProgress:
 
         Raises LocalResourceExhausted if the folder can't be made.
         """
-        request, limits = self.request, self.request.limits
+        request, limits, seal = self.request, self.request.limits, self.epoch or UNSEALED
         with Workers() as workers, Workspace(limits.spool_parent) as workspace, ExitStack() as stack:
             reached = request.source.at(server.host, server.hostaddr, server.port)
             if server.is_direct():
@@ -123,9 +130,12 @@ class BackupInProgress:
             yield DumpContext(
                 DumpCall(program, reached, workspace, server, self.session_name, request.lock_wait_timeout),
                 StatementTimeout(watcher, self.session_name, request.statement_timeout, workers),
-                ArchiveWriter(self.destinations, self.ref.data_prefix, workers, limits, self.compressor, self.notify),
+                ArchiveWriter(
+                    self.destinations, self.ref.data_prefix, workers, limits, self.compressor, seal, self.notify
+                ),
                 workers,
                 limits.piece_size,
+                seal,
                 self.notify,
                 partial(self._open_stores, opening),
             )
@@ -158,7 +168,10 @@ class BackupInProgress:
         store, labels = destination.store, self.request.labels
         stored, stored_at = _finish_objects(destination, self.ref)
         draft.files.check_objects(stored)
+        encryption = self._store_key(store) if stored else None
         manifest = ManifestSummary(
+            manifest_version=MANIFEST_VERSION if encryption else UNSEALED_VERSION,
+            encryption=encryption,
             backup_id=self.ref.backup_id,
             cluster=self.ref.cluster,
             database=self.ref.database,
@@ -186,7 +199,21 @@ class BackupInProgress:
         }
         put = self.request.signing.commit if self.request.signing else _put_unsigned
         committed = put(store, self.ref, _dump(manifest, lists), self.notify)
-        return Committed(manifest, committed.sha256)
+        return Committed(manifest, committed.sha256, (self.epoch,) if encryption and self.epoch else ())
+
+    def _store_key(self, store: StorageBackend) -> Encryption | None:
+        """Store the epoch's key object. Return the manifest's facts about the sealing; None if the backup isn't sealed. Raises StorageError."""
+        if (recipients := self.request.recipients) is None or (epoch := self.epoch) is None:
+            return None
+        key = self.ref.key_object_key(datetime.now(UTC))
+        return Encryption(
+            scheme="age",
+            epoch=self.ref.backup_id,
+            recipient=epoch.recipient,
+            recipients=list(recipients.texts),
+            key=upload(store, key, recipients.seal(epoch.key_file)),
+            checksums="hmac-sha256",
+        )
 
 
 def _open(store: StorageBackend) -> StorageError | None:

@@ -11,6 +11,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.encodings import can_dump_in
 from pipeline.selection import Selection
+from pipeline.trust.age import Recipients
 
 if TYPE_CHECKING:  # the libraries for signatures are loaded only by backups that are signed
     from pipeline.backup.signing import Signing
@@ -44,9 +45,11 @@ class BackupRequest:
     """How to sign the manifest; None to sign nothing."""
     password_file: Path | None = None
     """The file from which the source's password was read; None if it was read from no file."""
+    recipients: Recipients | None = None
+    """The recipients to whom the backup is sealed; None if it isn't sealed."""
 
     def __post_init__(self) -> None:
-        self.limits.check_memory(self.limits.object_size)
+        self.limits.check_memory(self.limits.object_size, self.copies)
         for given in self.selection.options:
             if given.option.plain_only and self.format != "plain":
                 raise InvalidRequest(
@@ -57,3 +60,8 @@ class BackupRequest:
                 f"pgstow can't dump in the encoding {unknown[0]!r}: name an encoding that a database can have, such as UTF8 or LATIN1."
             )
         object.__setattr__(self, "source", self.source.acting_as(self.selection.role))
+
+    @property
+    def copies(self) -> int:
+        """The number of objects that are in memory twice at the same time, because they are being sealed."""
+        return 1 if self.recipients else 0

@@ -33,7 +33,7 @@ def dump_stream(request: BackupRequest, snapshot: str, context: DumpContext) -> 
     Raises DumpFailed, ConnectionFailed, ProgramMissing, LocalResourceExhausted or StorageError.
     """
     call, format_ = context.call, request.format
-    script = ScriptReader()
+    script = ScriptReader(context.seal)
     validating = partial(StreamValidator, script, call.workspace)
     if format_ != "plain":
         pg_restore = find_program("pg_restore", at_least_major=call.program.major, search=request.programs)

@@ -51,6 +51,13 @@ def _check_backup_id(backup_id: str) -> str:
 
 Count = Annotated[int, Field(ge=0, le=MOST)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256, in hexadecimal")]
+Checksum = Annotated[
+    str,
+    Field(
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of the content, in hexadecimal; HMAC-SHA-256 if the backup is sealed",
+    ),
+]
 Moment = Annotated[
     datetime,
     AfterValidator(_in_utc),

@@ -18,6 +18,7 @@ MANIFESTS = "manifests/"
 DATA = "data/"
 ATTESTATIONS = "attestations/"
 PRUNED = "pruned/"
+KEYS = "keys/"
 CHECKSUMS_NAME = "SHA256SUMS"
 SIGNATURE_SUFFIX = ".sig"
 """A manifest's key and this suffix make the key of its detached signature."""
@@ -31,6 +32,7 @@ RESERVED = frozenset({GLOBALS, CLUSTER, _CHECK})
 
 _BACKUP_ID = re.compile(r"([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})([0-9]{2})Z-[0-9a-f]{6}")
 _ATTESTATION_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.json")
+_KEY_OBJECT_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z\.age")
 
 
 def new_backup_id(now: datetime) -> str:
@@ -103,6 +105,11 @@ def is_attestation_name(name: str) -> bool:
     return _ATTESTATION_NAME.fullmatch(name) is not None
 
 
+def is_key_object_name(name: str) -> bool:
+    """True if pgstow gives ``name``, the last part of a key, to a key object."""
+    return _KEY_OBJECT_NAME.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class BackupRef:
     """The names that identify a backup. The properties for keys raise InvalidRequest if a name is not valid Unicode."""
@@ -123,7 +130,10 @@ class BackupRef:
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """The prefixes of the keys of the backup's signature, attestations and data: of all its objects except the manifest."""
+        """The prefixes of the keys of the backup's signature, attestations and data.
+
+        A sealed backup also has key objects (:attr:`keys_prefix`). These, and the manifest, are all other objects of a backup.
+        """
         return (self.manifest_key + SIGNATURE_SUFFIX, self.attestations_prefix, self.data_prefix)
 
     @property
@@ -139,6 +149,15 @@ class BackupRef:
     def attestation_key(self, moment: datetime) -> str:
         """Return the key of an attestation that was finished at ``moment``. The keys of one backup sort by time."""
         return f"{self.attestations_prefix}{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.json"
+
+    @property
+    def keys_prefix(self) -> str:
+        """The prefix of the keys of the key objects of the epoch that this backup began."""
+        return f"{keys_prefix(self.cluster, self.database)}{self.backup_id}/"
+
+    def key_object_key(self, moment: datetime) -> str:
+        """Return the key of a key object that was made at ``moment``. The keys of one epoch sort by time."""
+        return f"{self.keys_prefix}{moment.astimezone(UTC):%Y%m%dT%H%M%S.%fZ}.age"
 
     @classmethod
     def of_manifest_key(cls, key: str) -> "BackupRef | None":
@@ -159,14 +178,14 @@ class BackupRef:
 
     @classmethod
     def of_key(cls, key: str) -> "BackupRef | None":
-        """Return the backup that an object with this key belongs to: data, an attestation, a manifest or a manifest's signature.
+        """Return the backup of an object with this key: data, an attestation, a key object, a manifest or a manifest's signature.
 
         Return None if pgstow gives the key to no such object.
         """
         if key.startswith(MANIFESTS):
             return cls.of_manifest_key(key.removesuffix(SIGNATURE_SUFFIX))
         parts = key.split("/")
-        if not key.startswith((DATA, ATTESTATIONS)) or len(parts) != 5 or not parts[4]:
+        if not key.startswith((DATA, ATTESTATIONS, KEYS)) or len(parts) != 5 or not parts[4]:
             return None
         # No backup has objects if the names leave no room for the longest of its prefixes, and a key below it.
         longest = f"{MANIFESTS}{'/'.join(parts[1:4])}.json{SIGNATURE_SUFFIX}x"
@@ -203,14 +222,14 @@ def owners(keys: Iterable[str], cluster: str, database: str) -> frozenset[Backup
     return frozenset(found.values())
 
 
-def check_prefixes(cluster: str) -> tuple[str, str]:
-    """Return two prefixes for the test objects of ``pgstow check``: one under data, one under manifests.
+def check_prefixes(cluster: str) -> tuple[str, str, str]:
+    """Return the prefixes for the test objects of ``pgstow check``: under data, under manifests and under key objects.
 
     The keys look like the keys of a database ``@check``. They don't end in ``.json``, so no test object is taken for a manifest. Raises
     InvalidRequest if the cluster's name is not valid Unicode.
     """
     database = f"{encode_name(cluster)}/{encode_name(_CHECK)}/"
-    return f"{DATA}{database}", f"{MANIFESTS}{database}"
+    return f"{DATA}{database}", f"{MANIFESTS}{database}", f"{KEYS}{database}"
 
 
 def is_of_check(key: str) -> bool:
@@ -236,6 +255,11 @@ def attestations_prefix(cluster: str | None = None, database: str | None = None)
 def tombstones_prefix(cluster: str | None = None, database: str | None = None) -> str:
     """Return the prefix of the keys of tombstones: of all backups, of a cluster's backups, or of one database's backups."""
     return PRUNED + _below(cluster, database)
+
+
+def keys_prefix(cluster: str | None = None, database: str | None = None) -> str:
+    """Return the prefix of the keys of key objects: of all backups, of a cluster's backups, or of one database's backups."""
+    return KEYS + _below(cluster, database)
 
 
 def _below(cluster: str | None, database: str | None) -> str:

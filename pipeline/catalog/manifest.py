@@ -12,12 +12,15 @@ from pydantic.dataclasses import dataclass
 
 from pipeline.catalog.canonical_json import Model, brief, document_schema
 from pipeline.catalog.document import Document, dump_document, open_document
-from pipeline.catalog.fields import MOST, ArchivePath, BackupId, Count, Moment, ObjectKey, Sha256
-from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef, owners
+from pipeline.catalog.fields import MOST, ArchivePath, BackupId, Checksum, Count, Moment, ObjectKey, Sha256
+from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef, is_key_object_name, owners
 from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.errors import ManifestInvalid
 
-MANIFEST_VERSION = "1.4"
+MANIFEST_VERSION = "2.0"
+"""The newest version, which sealed backups have. The major version makes older versions of pgstow refuse a manifest as too new."""
+UNSEALED_VERSION = "1.4"
+"""The version of the manifests of backups that aren't sealed. Older versions of pgstow read them."""
 LONGEST_MANIFEST = 512 * 1024 * 1024
 """The most bytes of a manifest. A file takes about 300 bytes, so a manifest has room for more than a million tables and large objects."""
 TOC_NAME = "toc.dat"
@@ -57,7 +60,7 @@ class Segment:
 class File:
     """One file of the archive."""
 
-    checksum: Sha256
+    checksum: Checksum
     dump_id: Count | None = Field(
         default=None, description="The number of the file's entry in pg_restore --list; null if the file has no entry"
     )
@@ -74,8 +77,9 @@ class File:
 class TableData:
     """The rows of a table in a dump that is a single file."""
 
-    checksum: Sha256 = Field(
-        description="SHA-256, in hexadecimal, of the file that the table would have in an archive of the directory format"
+    checksum: Checksum = Field(
+        description="SHA-256, in hexadecimal, of the file that the table would have in an archive of the directory format; "
+        "HMAC-SHA-256 if the backup is sealed"
     )
     columns: str = Field(description="The columns that COPY names, in parentheses; empty if COPY names none")
     database: str | None = Field(default=None, description="For a cluster's script: the table's database")
@@ -94,6 +98,25 @@ class StoredObject:
     sha256: Sha256
     size: Count = Field(description="Bytes")
     version: str | None = Field(description="The store's version ID or generation; null if the store keeps no versions")
+
+
+class Encryption(Model):
+    """How a backup's content is sealed. Each object with content is an age file; its name ends in ``.age``."""
+
+    scheme: Literal["age"]
+    epoch: BackupId = Field(
+        description="The backup with which the epoch began: the name of the folder of the key objects"
+    )
+    recipient: str = Field(description="The epoch's own public key, to which the objects are sealed")
+    recipients: list[str] = Field(
+        description="The public keys, of age or ssh, to which the key object is sealed. Later key objects may have others"
+    )
+    key: StoredObject = Field(
+        description="The key object that was stored with the backup: an age file that holds the epoch's identity"
+    )
+    checksums: Literal["hmac-sha256"] = Field(
+        description="The checksums of files and tables are HMAC-SHA-256, under a key that is in the key object"
+    )
 
 
 LISTS: Mapping[str, TypeAdapter[list[Any]]] = {
@@ -133,7 +156,7 @@ class Member(Model):
 class ManifestSummary(Model):
     """A committed backup, without the lists of its files, objects and tables. The lists are most of a manifest."""
 
-    manifest_version: str = Field(default=MANIFEST_VERSION, pattern=r"^\d+\.\d+$")
+    manifest_version: str = Field(default=UNSEALED_VERSION, pattern=r"^\d+\.\d+$")
     backup_id: BackupId
     cluster: str
     database: str
@@ -145,7 +168,9 @@ class ManifestSummary(Model):
     source: Source
     dump: DumpOptions
     compression: Compression
-    encryption: None = None
+    encryption: Encryption | None = Field(
+        default=None, description="How the backup is sealed; null if it isn't sealed. Since 2.0"
+    )
     members: list[Member] = Field(default=[], description="For a cluster: the backups of its globals and databases")
     totals: Totals
     durations: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
@@ -176,6 +201,16 @@ class ManifestSummary(Model):
             raise ValueError("a member is named twice, or is itself a cluster")
         return self
 
+    @model_validator(mode="after")
+    def _key_is_of_its_epoch(self) -> Self:
+        """Refuse a key object outside the folder of the epoch. An attacker may have named it."""
+        if encryption := self.encryption:
+            folder = BackupRef(self.cluster, self.database, encryption.epoch).keys_prefix
+            name = encryption.key.key.removeprefix(folder)
+            if name == encryption.key.key or not is_key_object_name(name):
+                raise ValueError(f"its key object lies outside of {folder}")
+        return self
+
 
 class Manifest(ManifestSummary):
     """A committed backup."""
@@ -186,6 +221,11 @@ class Manifest(ManifestSummary):
         default=[],
         description="For a dump that is a single file (custom, tar, plain or script): the tables whose rows are in the file",
     )
+
+    @property
+    def stored(self) -> list[StoredObject]:
+        """All objects that the backup needs: the objects with content, and the key object."""
+        return [*self.objects, *([self.encryption.key] if self.encryption else [])]
 
     @property
     def summary(self) -> ManifestSummary:

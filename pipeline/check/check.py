@@ -9,7 +9,7 @@ from pipeline.backup.source import default_cluster
 from pipeline.check.finding import Finding, Severity, said
 from pipeline.check.machine import examine_machine
 from pipeline.check.privileges import LOCKS
-from pipeline.check.secrets import examine_secrets
+from pipeline.check.secrets import examine_secrets, judge_sealing
 from pipeline.check.server import examine_server
 from pipeline.check.store import examine_store, judge_endpoint
 from pipeline.counting import counted
@@ -75,7 +75,9 @@ def check(request: BackupRequest, store: StorageBackend, notify: Notify, place: 
     notify(Started("Trying the store"))
     if listeners := judge_endpoint(place.endpoint, emulator=place.emulator):
         findings.append(listeners)
-    findings.extend(examine_store(store, cluster, looks_first=place.looks_first))
+    findings.extend(judge_sealing(request, store.url))
+    sealed = request.recipients is not None
+    findings.extend(examine_store(store, cluster, looks_first=place.looks_first, sealed=sealed))
     return findings
 
 

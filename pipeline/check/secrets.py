@@ -1,10 +1,11 @@
-"""Examines whether other users can read the password file."""
+"""Examines who can read what must stay secret: the password file, and the backups."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.backup.request import BackupRequest
 from pipeline.check.finding import Finding, Severity
+from pipeline.counting import counted
 
 
 def examine_secrets(request: BackupRequest) -> Iterator[Finding]:
@@ -27,4 +28,19 @@ def judge_file(path: Path, consequence: str) -> Iterator[Finding]:
             Severity.WARNING,
             f"Other users may use the password file {path} (mode {mode:04o}). {consequence}",
             f"Let only its owner use it: chmod 0600 {path}",
+        )
+
+
+def judge_sealing(request: BackupRequest, url: str) -> Iterator[Finding]:
+    """Yield a finding on whether the backups are sealed, unless they stay on this machine. ``url`` is the store's."""
+    if request.recipients:
+        yield Finding(
+            "sealing", Severity.OK, f"Backups are sealed to {counted(len(request.recipients.texts), 'recipient')}."
+        )
+    elif not url.startswith("file:"):
+        yield Finding(
+            "sealing",
+            Severity.WARNING,
+            "Backups aren't sealed: whoever may read the store can read the data.",
+            "Make a key with pgstow keygen, and name its public key: --recipient, or recipients in pgstow.toml. See docs/sealing.md.",
         )

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
-from pipeline.catalog.keys import DATA, MANIFESTS, check_prefixes
+from pipeline.catalog.keys import DATA, KEYS, MANIFESTS, check_prefixes
 from pipeline.check.finding import Finding, Severity, said
 from pipeline.counting import counted
 from storage_backends import (
@@ -33,14 +33,18 @@ _SKEW = timedelta(minutes=5)
 """The difference of clocks from which on there is a warning. Stores refuse requests if the difference is 15 minutes."""
 
 
-def examine_store(store: StorageBackend, cluster: str, *, looks_first: bool = False) -> Iterator[Finding]:
+def examine_store(
+    store: StorageBackend, cluster: str, *, looks_first: bool = False, sealed: bool = False
+) -> Iterator[Finding]:
     """Yield findings on the store. Each failure of the store is a finding.
 
     Puts a few small objects with fixed keys, and deletes them if the credentials allow it. ``looks_first`` is true if pgstow asks
-    before each put whether the object exists (create_only=look). Raises InvalidRequest if the cluster's name is not valid Unicode.
+    before each put whether the object exists (create_only=look). ``sealed`` is true if the backups are sealed. Raises InvalidRequest if the
+    cluster's name is not valid Unicode.
     """
+    folders = dict(zip((DATA, MANIFESTS, KEYS) if sealed else (DATA, MANIFESTS), check_prefixes(cluster), strict=False))
     try:
-        yield from _examine(store, *check_prefixes(cluster), looks_first=looks_first)
+        yield from _examine(store, folders, looks_first=looks_first)
     except StorageError as exc:
         yield Finding("store", Severity.PROBLEM, said(exc), _advice(exc, store))
 
@@ -50,7 +54,7 @@ def find_rights(store: StorageBackend, cluster: str) -> tuple[bool, bool]:
 
     Call this after :func:`examine_store`: if its objects still exist, they are read. Raises StorageError.
     """
-    prefixes = check_prefixes(cluster)
+    prefixes = check_prefixes(cluster)[:2]
     reads = all(_allowed(partial(store.get, f"{prefix}probe")) for prefix in prefixes)
     deletes = all(_allowed(partial(store.delete, [f"{prefix}nothing"])) for prefix in prefixes)
     return reads, deletes
@@ -80,24 +84,25 @@ def judge_endpoint(endpoint: str | None, *, emulator: bool) -> Finding | None:
     )
 
 
-def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: bool) -> Iterator[Finding]:
-    folders = {DATA: data, MANIFESTS: manifests}
-    probe, record = f"{data}probe", f"{manifests}probe"
+def _examine(store: StorageBackend, folders: Mapping[str, str], *, looks_first: bool) -> Iterator[Finding]:
+    data, manifests = folders[DATA], folders[MANIFESTS]
+    probes = {area: f"{folder}probe" for area, folder in folders.items()}
+    probe, record, wrong = probes[DATA], probes[MANIFESTS], f"{data}wrong-checksum"
     created, denied = {}, {}
-    for area, key in ((DATA, probe), (MANIFESTS, record)):
+    for area, key in probes.items():
         try:
             created[area] = _create(store, key)
         except CredentialsMissing:
             raise  # other requests would only fail in the same way
         except AccessDenied as exc:
             denied[area] = exc
-    yield _judge_creation(store, denied)
+    yield _judge_creation(store, folders, denied)
     yield from judge_clock(created, datetime.now(UTC))
     if DATA not in denied:
         yield _try_creating_again(store, probe, looks_first=looks_first)
-        yield _try_wrong_checksum(store, f"{data}wrong-checksum")
+        yield _try_wrong_checksum(store, wrong)
     if store.url.startswith("file:"):
-        store.delete([probe, record, f"{data}wrong-checksum"])
+        store.delete([*probes.values(), wrong])
         yield Finding(
             "protection",
             Severity.NOTE,
@@ -106,9 +111,9 @@ def _examine(store: StorageBackend, data: str, manifests: str, *, looks_first: b
         )
         return
     yield _try_reading(store, probe, record, manifests)
-    yield _try_overwriting(store, {area: f"{folder}probe" for area, folder in folders.items() if area not in denied})
+    yield _try_overwriting(store, {area: key for area, key in probes.items() if area not in denied})
     with suppress(AccessDenied):
-        store.delete([probe, record, f"{data}wrong-checksum"])
+        store.delete([*probes.values(), wrong])
     yield _try_deleting(store, folders)
 
 
@@ -123,9 +128,9 @@ def _create(store: StorageBackend, key: str) -> ObjectInfo | None:
         return None
 
 
-def _judge_creation(store: StorageBackend, denied: dict[str, AccessDenied]) -> Finding:
+def _judge_creation(store: StorageBackend, areas: Iterable[str], denied: dict[str, AccessDenied]) -> Finding:
     if not denied:
-        return Finding("store", Severity.OK, f"Objects can be created in {store.url}, under {DATA} and {MANIFESTS}.")
+        return Finding("store", Severity.OK, f"Objects can be created in {store.url}, under {' and '.join(areas)}.")
     return Finding(
         "store",
         Severity.PROBLEM,

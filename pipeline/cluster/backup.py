@@ -28,6 +28,7 @@ from pipeline.events import CombinedProgress, Notice, Notify
 from pipeline.postgres.maintenance import any_database
 from pipeline.postgres.patterns import compile_name_pattern
 from pipeline.postgres.server import Server
+from pipeline.trust.seal import Epoch
 from storage_backends import StorageBackend, StorageError
 
 _EXPECTED = (PipelineError, OSError)
@@ -74,9 +75,11 @@ def back_up_cluster(request: ClusterRequest, stores: Sequence[StorageBackend], n
         exclude_databases=list(request.exclude),
     )
     snapshot_at = min(one.snapshot_at for one in done)
-    return backup.commit(
+    results = backup.commit(
         ManifestDraft("cluster", snapshot_at, source, options, totals=_sum([one.totals for one in done]))
     )
+    epochs = [epoch for one in done for epoch in one.epochs]
+    return [replace(result, epochs=epochs) if isinstance(result, Committed) else result for result in results]
 
 
 def _back_up_script(request: ClusterRequest, stores: Sequence[StorageBackend], notify: Notify) -> BackupResults:
@@ -97,13 +100,16 @@ class _Done:
     role_passwords: bool | None
     """True if a backup of globals has the hashes of passwords; None for a database."""
     copies: dict[Destination, Member | StorageError]
+    epochs: Sequence[Epoch]
+    """The keys of the backup, if it is sealed."""
 
     @classmethod
     def of(cls, places: Sequence[Destination], copies: BackupResults) -> "_Done":
-        manifest = committed(copies)[0].manifest
+        first = committed(copies)[0]
+        manifest = first.manifest
         members = (_member(copy) if isinstance(copy, Committed) else copy for copy in copies)
         copies_of = dict(zip(places, members, strict=True))
-        return cls(manifest.totals, manifest.snapshot_at, manifest.dump.role_passwords, copies_of)
+        return cls(manifest.totals, manifest.snapshot_at, manifest.dump.role_passwords, copies_of, first.epochs)
 
     def enter(self, destinations: Destinations) -> None:
         for place, copy in self.copies.items():
@@ -154,7 +160,7 @@ def _back_up_each(
     """
     of_globals = GlobalsRequest(request.each, role_passwords=request.role_passwords, retries=request.retries)
     yield GLOBALS, _enter(_try(partial(back_up_globals, of_globals, notify=notify), destinations), destinations)
-    limits = request.each.limits.shared_by(min(request.at_once, len(databases)))
+    limits = request.each.limits.shared_by(min(request.at_once, len(databases)), request.each.copies)
     requests = {
         name: replace(request.each, source=request.each.source.with_database(name), limits=limits) for name in databases
     }

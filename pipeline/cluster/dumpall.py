@@ -22,7 +22,7 @@ def dump_all(name: str, arguments: Sequence[str], context: DumpContext, *, role_
     call = context.call
     passwords = [] if role_passwords else ["--no-role-passwords"]
     stream = StreamDump(call, [f"--database={call.server.name}", *arguments, *passwords])
-    with closing(stream), StreamValidator(ScriptReader(of_cluster=True), call.workspace) as validator:
+    with closing(stream), StreamValidator(ScriptReader(context.seal, of_cluster=True), call.workspace) as validator:
         return pass_on(stream, name, validator, context, expected=0)
 
 

@@ -11,6 +11,7 @@ from pipeline.archive.single_file import describe_stream
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.retry import with_retries
 from pipeline.backup.source import describe_source, find_dumper
+from pipeline.catalog.key_objects import open_seal
 from pipeline.catalog.keys import GLOBALS
 from pipeline.catalog.manifest import Manifest
 from pipeline.catalog.origin import DumpOptions
@@ -73,7 +74,8 @@ def restore_globals(manifest: Manifest, target: ServerTarget, store: StorageBack
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
         program = find_psql(at_least_major=server.major, search=target.programs)
         notify(Started(f"Restoring roles and tablespaces with psql {program.version}"))
-        reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits)
+        seal = open_seal(store, manifest, target.keys)
+        reader = ObjectReader(store, manifest.objects, manifest.files, workers, limits, seal)
         script = read_whole(single_file(manifest), reader)
         with server.blamed():
             refused = run_script(program, target.server, workspace, script, f"pgstow {manifest.backup_id}")

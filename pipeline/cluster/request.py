@@ -9,6 +9,7 @@ from pipeline.backup.request import BackupRequest
 from pipeline.config import Limits
 from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.trust.seal import Keys
 
 OnlyGlobals = Literal["roles", "tablespaces"]
 
@@ -69,6 +70,8 @@ class ServerTarget:
     server: Conninfo
     """The connection to any database of the server."""
     limits: Limits = field(default_factory=Limits)
+    keys: Keys = field(default_factory=Keys)
+    """The keys that open sealed backups."""
     programs: Sequence[Path] = ()
     """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
     allow_older: bool = False

@@ -52,6 +52,7 @@ def restore_cluster(wanted: BackupSelector, target: ServerTarget, store: Storage
                 server_settings=target.server_settings,
                 lock_wait_timeout=target.lock_wait_timeout,
                 limits=target.limits,
+                keys=target.keys,
                 programs=target.programs,
             ),
             store,

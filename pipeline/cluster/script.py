@@ -11,6 +11,7 @@ from pipeline.archive.single_file import describe_stream
 from pipeline.backup.in_progress import BackupInProgress, ManifestDraft
 from pipeline.backup.request import BackupRequest
 from pipeline.backup.source import describe_source, find_dumper
+from pipeline.catalog.key_objects import open_seal
 from pipeline.catalog.keys import CLUSTER
 from pipeline.catalog.manifest import Manifest, TableData
 from pipeline.catalog.origin import DumpOptions
@@ -107,6 +108,7 @@ def restore_cluster_script(
     """
     limits = target.limits
     single_file(cluster_manifest)
+    seal = open_seal(store, cluster_manifest, target.keys)
     for name in sorted(ON_EVERY_SERVER.intersection(cluster_manifest.dump.databases)):
         make_usual_database(target.server, name)
     with Workers() as workers, Workspace(limits.spool_parent) as workspace, Server(target.server) as server:
@@ -117,7 +119,7 @@ def restore_cluster_script(
                 f"Restoring {counted(len(cluster_manifest.dump.databases), 'database')} with psql {program.version}"
             )
         )
-        reader = ObjectReader(store, cluster_manifest.objects, cluster_manifest.files, workers, limits)
+        reader = ObjectReader(store, cluster_manifest.objects, cluster_manifest.files, workers, limits, seal)
         restricted = RestrictedMode(
             cluster_manifest.dump.databases, _stored_names(server) - {name.encode() for name in ON_EVERY_SERVER}
         )

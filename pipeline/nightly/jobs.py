@@ -23,6 +23,8 @@ from pipeline.postgres.conninfo import Conninfo
 from pipeline.prune.facts import ANY, Signatures
 from pipeline.prune.policy import Policy
 from pipeline.selection import Selection
+from pipeline.trust.age import Recipients
+from pipeline.trust.key_files import read_recipients
 from pipeline.verify.proof import Assertion, ProofRequest
 from storage_backends import StorageBackend, place_of
 
@@ -87,9 +89,14 @@ def make_jobs(
             f"There is no [destinations.{unknown[0]}] in {file.path}; it has {_listed(config.destinations)}."
         )
     jobs, problems = list[Job](), list[Problem]()
+    encryption = config.encryption
+    try:
+        recipients = read_recipients(encryption.recipients, map(Path, filter(None, [encryption.recipients_file])))
+    except InvalidRequest as exc:
+        raise file.invalid([Problem(("encryption",), str(exc))]) from exc
     for name in [name for name in config.databases if name in names or not names]:
         try:
-            job = _make_job(name, _effective(config, name, overrides), config, environment, signing)
+            job = _make_job(name, _effective(config, name, overrides), config, recipients, environment, signing)
             jobs.append(replace(job, signatures=Signatures(trust, config.trust.unsigned)))
         except InvalidRequest as exc:
             problems.append(Problem(("databases", name), str(exc)))
@@ -119,10 +126,11 @@ def _make_job(
     name: str,
     settings: DatabaseSettings,
     config: Config,
+    recipients: Recipients | None,
     environment: Mapping[str, str] | None,
     signing: "Signing | None",
 ) -> Job:
-    request = replace(_make_request(name, settings), signing=signing)
+    request = replace(_make_request(name, settings, recipients), signing=signing)
     retries = settings.retries or 0
     if settings.all_databases:
         back_up = partial(back_up_cluster, _make_cluster_request(settings, request, retries))
@@ -154,7 +162,7 @@ def _listed(names: Mapping[str, object]) -> str:
     return ", ".join(names)
 
 
-def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
+def _make_request(name: str, settings: DatabaseSettings, recipients: Recipients | None) -> BackupRequest:
     source = Conninfo.parse(settings.conninfo)
     if settings.password_file is not None:
         source = source.with_password(_read_password(settings.password_file))
@@ -171,6 +179,7 @@ def _make_request(name: str, settings: DatabaseSettings) -> BackupRequest:
         ).with_options(map(parse_option, settings.pg_dump_options or ())),
         limits=_make_limits(settings),
         programs=tuple(map(Path, settings.bin_dir or ())),
+        recipients=recipients,
         labels=Labels(tuple(settings.tags or ()), name),
         password_file=None if settings.password_file is None else Path(settings.password_file),
         **_given(settings, "format", "level", "lock_wait_timeout", "statement_timeout"),

@@ -13,7 +13,14 @@ from pydantic import BaseModel
 
 from pipeline.errors import InvalidRequest
 from pipeline.nightly.references import REFERENCE
-from pipeline.nightly.settings import DatabaseSettings, DestinationSettings, Monitoring, Options, Retention
+from pipeline.nightly.settings import (
+    DatabaseSettings,
+    DestinationSettings,
+    EncryptionSettings,
+    Monitoring,
+    Options,
+    Retention,
+)
 
 USUAL_RETENTION = {"keep_daily": 14, "keep_monthly": 12}
 USUAL_VERIFICATION = "archive"
@@ -62,6 +69,7 @@ def compose(choices: Choices) -> str:
             *_table(f"databases.{_key(choices.name)}", DatabaseSettings, database, without=Options),
             "# A database may also have any key of [defaults]. The database's value then replaces the default.",
         ],
+        _table("encryption", EncryptionSettings, {}),
         _retention(choices.keep),
         _table("monitoring", Monitoring, {}),
     ]

@@ -23,6 +23,7 @@ from pipeline.nightly.settings import DestinationSettings
 from pipeline.prune.facts import Known
 from pipeline.prune.policy import Policy
 from pipeline.prune.prune import Pruned, PruneRequest, prune
+from pipeline.trust.seal import Keys
 from pipeline.verify.backup import verify
 from pipeline.verify.cluster import verify_cluster
 from pipeline.verify.request import VerifyRequest
@@ -138,6 +139,7 @@ def _verify(job: Job, level: Level, copy: Committed, store: StorageBackend, noti
         level=level,
         limits=job.request.limits,
         programs=job.request.programs,
+        keys=Keys(epochs=copy.epochs),
         proof=job.proof,
         attest=True,  # so that list and retention know the result later
         signer=job.signer,

@@ -3,13 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from pipeline.catalog.attestation import Level
 from pipeline.catalog.origin import Format
@@ -199,6 +193,19 @@ class DestinationSettings(Settings):
     )
 
 
+class EncryptionSettings(Settings):
+    """The recipients to whom pgstow seals every backup of the file."""
+
+    recipients: list[str] = Field(
+        default=[],
+        description="Public keys of age (age1…) or ssh (ssh-ed25519, ssh-rsa); whoever has one of the secret keys can open the backups; "
+        "default: none",
+    )
+    recipients_file: str | None = Field(
+        default=None, description="A file with such public keys, one on each line; default: none"
+    )
+
+
 class Retention(Settings):
     """Which backups to keep; all that no rule keeps may go."""
 
@@ -290,6 +297,7 @@ class Config(Settings):
     defaults: Options = Options()
     destinations: Annotated[dict[str, DestinationSettings], Field(min_length=1)]
     databases: Annotated[dict[str, DatabaseSettings], Field(min_length=1)]
+    encryption: EncryptionSettings = EncryptionSettings()
     retention: dict[str, Retention] = Field(default={})
     signing: Signing | None = None
     trust: Trust = Trust()

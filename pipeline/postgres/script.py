@@ -1,10 +1,9 @@
 """Reads an SQL script of pg_dump, pg_restore or pg_dumpall as a stream: finds the tables with data in it, and checks that it is whole."""
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pipeline.catalog.manifest import TableData
 from pipeline.errors import DumpFailed
@@ -13,6 +12,7 @@ from pipeline.postgres.encodings import python_codec, shown
 from pipeline.postgres.restricted_mode import connected_database, describe, find_end, is_of_a_dump
 from pipeline.postgres.script_lexer import COPY, Kind, ScriptLexer
 from pipeline.postgres.toc import Toc
+from pipeline.trust.seal import UNSEALED, Digest, Seal
 
 Take = Callable[[str, str, bytes], None]
 """A function that is called with schema, name and some bytes of a table's rows."""
@@ -39,15 +39,19 @@ class _TableInProgress:
     schema: str
     relation: str
     columns: str
+    digest: Digest
     rows: int = 0
     size: int = 0
-    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
 
 class ScriptReader:
-    """Reads a script piece by piece. ``of_cluster`` is true for a script of pg_dumpall. ``take`` gets the rows of every table."""
+    """Reads a script piece by piece. ``of_cluster`` is true for a script of pg_dumpall. ``take`` gets the rows of every table.
 
-    def __init__(self, *, of_cluster: bool = False, take: Take | None = None) -> None:
+    The tables' checksums are digests of ``seal``.
+    """
+
+    def __init__(self, seal: Seal = UNSEALED, *, of_cluster: bool = False, take: Take | None = None) -> None:
+        self._seal = seal
         self._of_cluster = of_cluster
         self._take = take
         self._lexer = ScriptLexer()
@@ -134,7 +138,7 @@ class ScriptReader:
         elif via_root:
             schema, relation = (shown(via_root[part], self.encoding) for part in ("namespace", "tag"))
             name = self._database, schema, relation
-        return _TableInProgress(*name, shown(copy["columns"] or b"", self.encoding))
+        return _TableInProgress(*name, shown(copy["columns"] or b"", self.encoding), self._seal.digest())
 
     def _pass(self, rows: bytes) -> None:
         if (table := self._table) is None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 from itertools import islice
 
-from pipeline.catalog.keys import BackupRef, attestations_prefix, data_prefix, manifests_prefix
+from pipeline.catalog.keys import BackupRef, attestations_prefix, data_prefix, keys_prefix, manifests_prefix
 from pipeline.concurrency import Workers
 from storage_backends import ObjectLocked, StorageBackend
 from storage_backends.keys import is_key
@@ -53,14 +53,19 @@ class Deleted:
 
 
 def remove_backups(
-    store: StorageBackend, refs: Iterable[BackupRef], objects: Mapping[Database, int], removed: Deleted
+    store: StorageBackend,
+    refs: Iterable[BackupRef],
+    sealed: Set[BackupRef],
+    objects: Mapping[Database, int],
+    removed: Deleted,
 ) -> None:
     """Delete all objects of the backups except their manifests, and add the objects to ``removed``.
 
-    ``objects`` has the approximate number of objects that each database has in the store. By this number, pgstow chooses the way that takes
-    fewer requests: it lists each of the backups, or all objects of the database. Raises StorageError, possibly after some objects were deleted.
+    ``sealed`` has the backups that may have key objects; without such backups, the credentials need no rights on key objects. ``objects``
+    has the approximate number of objects that each database has in the store. By this number, pgstow chooses the way that takes fewer
+    requests: it lists each of the backups, or all objects of the database. Raises StorageError, possibly after some objects were deleted.
     """
-    _remove(store, _list(store, refs, objects), removed)
+    _remove(store, _list(store, refs, sealed, objects), removed)
 
 
 def remove_manifests(store: StorageBackend, refs: Iterable[BackupRef], removed: Deleted) -> set[BackupRef]:
@@ -74,19 +79,24 @@ def remove_manifests(store: StorageBackend, refs: Iterable[BackupRef], removed: 
     return {by_key[key] for key in manifests.locked}
 
 
-def _list(store: StorageBackend, refs: Iterable[BackupRef], objects: Mapping[Database, int]) -> Iterator[KeyAndSize]:
+def _list(
+    store: StorageBackend, refs: Iterable[BackupRef], sealed: Set[BackupRef], objects: Mapping[Database, int]
+) -> Iterator[KeyAndSize]:
     """Yield all objects of the backups except their manifests. Raises StorageError."""
     databases = defaultdict[Database, list[BackupRef]](list)
     wanted = set[str]()
     for ref in refs:
         databases[ref.cluster, ref.database].append(ref)
         wanted.update(ref.prefixes)
+        wanted.add(ref.keys_prefix)
     prefixes = list[str]()
     for database, those in databases.items():
         if objects.get(database, 0) // _PAGE + 1 < len(those):
             prefixes += (manifests_prefix(*database), attestations_prefix(*database), data_prefix(*database))
+            prefixes += [keys_prefix(*database)] if not sealed.isdisjoint(those) else []
         else:
             prefixes += (prefix for ref in those for prefix in ref.prefixes)
+            prefixes += (ref.keys_prefix for ref in those if ref in sealed)
     with Workers() as workers:
         for _, found in workers.map(partial(_list_below, store, wanted), prefixes, threads=_REQUESTS, name="listing"):
             yield from found

@@ -184,6 +184,7 @@ def _describe(entry: CatalogEntry, *, unsigned: bool) -> ReadManifest | None:
         job=manifest.job,
         members=tuple(members),
         uses=entry.uses,
+        sealed=manifest.encryption is not None,
         retained_until=manifest.retained_until,
         unsigned=unsigned,
         doubt=entry.implausible if unsigned else entry.problem,

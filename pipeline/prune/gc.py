@@ -5,12 +5,13 @@ clock says when the newest object was stored. If either time is less than the gr
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
 from pipeline.catalog.keys import (
+    KEYS,
     MANIFESTS,
     SIGNATURE_SUFFIX,
     BackupRef,
@@ -18,6 +19,7 @@ from pipeline.catalog.keys import (
     begun_at,
     data_prefix,
     is_of_check,
+    keys_prefix,
     manifests_prefix,
 )
 from pipeline.catalog.listing import list_manifests, tell_odd
@@ -26,7 +28,7 @@ from pipeline.counting import counted
 from pipeline.events import Notice, Notify, Started
 from pipeline.prune.deletion import Database, Deleted, remove_backups
 from pipeline.prune.facts import Known, ReadManifest
-from storage_backends import ObjectNotFound, StorageBackend, StorageError
+from storage_backends import AccessDenied, ObjectInfo, ObjectNotFound, StorageBackend, StorageError
 
 _REQUESTS = 8  # concurrent requests
 
@@ -83,18 +85,18 @@ def collect(
     refuses to delete, possibly after some objects were deleted.
     """
     agreed = {one.ref for one in approved if one.kept is None}
-    leftovers, objects = _look(request, store, notify, now, known)
+    leftovers, objects, sealed = _look(request, store, notify, now, known)
     doomed = [one.ref for one in leftovers if one.kept is None and one.ref in agreed]
     notify(Started(f"Removing the objects of {counted(len(doomed), 'interrupted run')}"))
     removed = Deleted()
-    remove_backups(store, doomed, objects, removed)
+    remove_backups(store, doomed, sealed, objects, removed)
     return removed
 
 
 def _look(
     request: GcRequest, store: StorageBackend, notify: Notify, now: datetime, known: Known | None
-) -> tuple[list[Leftover], Mapping[Database, int]]:
-    """Return the leftovers, and the number of objects in each database, without manifests."""
+) -> tuple[list[Leftover], Mapping[Database, int], Set[BackupRef]]:
+    """Return the leftovers, the number of objects in each database, without manifests, and the backups with key objects."""
     notify(Started("Listing objects"))
     stored = _list_objects(request, store, notify)
     # Manifests are listed after objects, so that a backup that was committed in between counts as committed.
@@ -116,7 +118,7 @@ def _look(
     objects = Counter[Database]()
     for ref, found in stored.items():
         objects[ref.cluster, ref.database] += found.objects
-    return leftovers, objects
+    return leftovers, objects, {ref for ref, found in stored.items() if found.sealed}
 
 
 def _require_no_manifest(store: StorageBackend, ref: BackupRef) -> None:
@@ -135,6 +137,8 @@ class _Found:
     newest: datetime
     objects: int = 0
     size: int = 0
+    sealed: bool = False
+    """True if there are key objects."""
 
 
 def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> dict[BackupRef, _Found]:
@@ -143,9 +147,10 @@ def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> 
     odd = list[str]()
     database = None if request.cluster is None else request.database
     for prefix in (
-        prefix_of(request.cluster, database) for prefix_of in (data_prefix, attestations_prefix, manifests_prefix)
+        prefix_of(request.cluster, database)
+        for prefix_of in (data_prefix, attestations_prefix, keys_prefix, manifests_prefix)
     ):
-        for info in store.list(prefix):
+        for info in _list_below(store, prefix, notify):
             ref, is_manifest = BackupRef.of_key(info.key), info.key.startswith(MANIFESTS)
             if ref is None and not is_manifest and not is_of_check(info.key):
                 odd.append(info.key)
@@ -156,6 +161,7 @@ def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> 
                 found.newest = max(found.newest, info.modified)
                 found.objects += 1
                 found.size += info.size
+                found.sealed |= info.key.startswith(KEYS)
     if odd:
         more = (
             f" {len(odd) - 1} more {'has such a name' if len(odd) == 2 else 'have such names'}." if len(odd) > 1 else ""
@@ -166,6 +172,17 @@ def _list_objects(request: GcRequest, store: StorageBackend, notify: Notify) -> 
             )
         )
     return stored
+
+
+def _list_below(store: StorageBackend, prefix: str, notify: Notify) -> Iterator[ObjectInfo]:
+    """Yield the objects below a prefix. If the credentials may not list key objects, notify the user. Raises StorageError."""
+    try:
+        yield from store.list(prefix)
+    except AccessDenied as exc:
+        if not prefix.startswith(KEYS):
+            raise
+        # An older policy has no rule for key objects. A store without sealed backups has none.
+        notify(Notice(f"Key objects that interrupted runs left are not looked for. {exc}"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def hold(wanted: BackupSelector, store: StorageBackend, notify: Notify, *, held:
     found = find_backup(store, wanted, notify)
     meant = BackupRef(found.cluster, found.database, found.backup_id)
     refs = [meant, *(BackupRef(meant.cluster, member.database, member.backup_id) for member in found.members)]
-    objects = {ref: [stored.key for stored in read_manifest(store, ref).objects] for ref in refs}
+    objects = {ref: [stored.key for stored in read_manifest(store, ref).stored] for ref in refs}
     manifests = [ref.manifest_key for ref in refs]
     keys = [key for named in objects.values() for key in named]
     objects_text = counted(len(manifests) + len(keys), "object")

@@ -97,7 +97,8 @@ def prune(
     pruned.backups = [one.ref for one in doomed if one.ref in gone]
     pruned.spared = [one.ref for one in approved if not one.keep and one.ref not in gone]
     used = {ref for backup in facts.backups if backup.ref not in gone for ref in backup.uses}
-    remove_backups(store, [ref for ref in pruned.backups if ref not in used], facts.objects, pruned.removed)
+    sealed = {backup.ref for backup in facts.backups if backup.sealed}
+    remove_backups(store, [ref for ref in pruned.backups if ref not in used], sealed, facts.objects, pruned.removed)
     return pruned
 
 

@@ -45,6 +45,8 @@ class Backup:
     """The time until which the backup's manifest is locked, in UTC; None if no lock is known."""
     held: bool = False
     """True if a legal hold is known to be on the backup's manifest."""
+    sealed: bool = False
+    """True if the backup has key objects."""
     lock_needs: tuple[str, ...] = ()
     """The missing permissions, if the credentials may not see whether the backup's manifest is locked."""
     unsigned: bool = False

@@ -71,7 +71,7 @@ def restore(request: RestoreRequest, store: StorageBackend, notify: Notify) -> R
 def restore_manifest(manifest: Manifest, request: RestoreRequest, store: StorageBackend, notify: Notify) -> Restored:
     """Restore as :func:`restore` does, from a manifest that was already read. ``request.wanted`` is ignored."""
     with Workers() as workers:
-        archive = open_archive(store, manifest, workers, request.limits)
+        archive = open_archive(store, manifest, request.keys, workers, request.limits)
     return restore_archive(archive, request, store, notify)
 
 

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from pipeline.archive.reader import check_format, dump_format, open_archive
 from pipeline.archive.selection import EntrySelection, tell_lost
 from pipeline.catalog.find import BackupSelector, find_backup
+from pipeline.catalog.key_objects import open_seal
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest
 from pipeline.catalog.origin import Format
 from pipeline.concurrency import Workers
@@ -30,9 +31,10 @@ from pipeline.restore.compatibility import find_pg_restore
 from pipeline.restore.extract import where_it_lies
 from pipeline.restore.steps import whole
 from pipeline.restore.supervise import Watch, supervise
-from pipeline.stages.download import ObjectReader, check_content, tell_replaced
+from pipeline.stages.download import ObjectReader, tell_replaced
 from pipeline.stages.feed import Feed, Stream
 from pipeline.stages.pack import tar_header
+from pipeline.trust.seal import Keys
 from storage_backends import StorageBackend
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -50,6 +52,8 @@ class ExportRequest:
     create: bool = False
     """True if the script makes the database, under its old name."""
     limits: Limits = field(default_factory=Limits)
+    keys: Keys = field(default_factory=Keys)
+    """The keys that open sealed backups."""
     programs: Sequence[Path] = ()
     """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
 
@@ -80,7 +84,8 @@ def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, noti
         )
     with Workers() as workers:
         if as_stored:
-            reader = ObjectReader(store, manifest.objects, manifest.files, workers, request.limits)
+            seal = open_seal(store, manifest, request.keys)
+            reader = ObjectReader(store, manifest.objects, manifest.files, workers, request.limits, seal)
             notify(Started(f"Writing {manifest.database} in the format {format_}"))
             (_write_folder if format_ == "directory" else _write_file)(manifest.files, reader, output)
             tell_replaced(reader.replaced, notify)
@@ -91,7 +96,7 @@ def export(request: ExportRequest, store: StorageBackend, output: BinaryIO, noti
 
 def _write_file(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -> None:
     for file in files:
-        output.writelines(check_content(file, reader.read(file)))
+        output.writelines(reader.read_checked(file))
 
 
 def _write_folder(files: Sequence[File], reader: ObjectReader, output: BinaryIO) -> None:
@@ -112,7 +117,7 @@ def _write_script(
     notify: Notify,
 ) -> None:
     limits = request.limits
-    archive = open_archive(store, manifest, workers, limits)
+    archive = open_archive(store, manifest, request.keys, workers, limits)
     chosen = archive.choose(request.choice)
     if request.options.makes_tables:
         tell_alone(attachments_left_out(archive.toc, chosen or ()), notify)
@@ -120,7 +125,7 @@ def _write_script(
     files = archive.files_of(chosen) if request.options.loads_data or archive.is_stream else []
     dumped_by = manifest.source.pg_dump_version
     program = find_pg_restore(major_of(dumped_by), request.options, request.programs)
-    reader = ObjectReader(store, manifest.objects, files, workers, limits)
+    reader = ObjectReader(store, manifest.objects, files, workers, limits, archive.seal)
     notify(Started(f"Writing a script of {manifest.database} with pg_restore {program.version}"))
     if (locale := money_setting(manifest.source)) and archive.uses_money(chosen):
         if request.create:  # the script connects again, which would undo an earlier SET

@@ -20,7 +20,8 @@ from pipeline.errors import InvalidRequest, LocalResourceExhausted
 from pipeline.events import Notify, Progress, Started
 from pipeline.postgres.partitions import attachments_left_out, tell_alone
 from pipeline.postgres.use_list import format_list
-from pipeline.stages.download import ObjectReader, check_content, tell_replaced
+from pipeline.stages.download import ObjectReader, tell_replaced
+from pipeline.trust.seal import Keys
 from storage_backends import StorageBackend
 
 LIST_NAME = "pgstow.list"
@@ -36,6 +37,8 @@ class ExtractRequest:
     """The folder must not exist, or must be empty."""
     choice: EntrySelection = field(default_factory=EntrySelection)
     limits: Limits = field(default_factory=Limits)
+    keys: Keys = field(default_factory=Keys)
+    """The keys that open sealed backups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,13 @@ def extract(request: ExtractRequest, store: StorageBackend, notify: Notify) -> E
         raise InvalidRequest(f"{folder} exists and is not an empty folder; name another folder.")
     manifest = find_backup(store, request.wanted, notify)
     with _filling(folder, manifest), Workers() as workers:
-        archive = open_archive(store, manifest, workers, request.limits)
+        archive = open_archive(store, manifest, request.keys, workers, request.limits)
         chosen = archive.choose(request.choice)
         tell_alone(attachments_left_out(archive.toc, chosen or ()), notify)
         tell_lost(request.choice.lost(archive.toc), notify)
         files = sorted(archive.files_of(chosen, lists=True), key=where_it_lies)
         last = [] if archive.is_stream else [archive.files[TOC_NAME]]
-        reader = ObjectReader(store, manifest.objects, [*files, *last], workers, request.limits)
+        reader = ObjectReader(store, manifest.objects, [*files, *last], workers, request.limits, archive.seal)
         notify(Started(f"Writing {counted(len(files) + len(last), 'file')} to {folder}"))
         if chosen is not None:
             with _new_file(folder / LIST_NAME) as stream:
@@ -127,7 +130,7 @@ def _write_files(
 def _write_file(folder: Path, reader: ObjectReader, file: File) -> None:
     path = _unfinished(folder / file.path)
     with _new_file(path) as stream:
-        for part in check_content(file, reader.read(file)):
+        for part in reader.read_checked(file):
             stream.write(part)
     path.rename(folder / file.path)
 

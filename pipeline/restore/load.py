@@ -61,7 +61,7 @@ def load(
     manifest = archive.manifest
     money = archive.uses_money(content.chosen) or (manifest.dump.partial and has_types_of_money(server))
     session = with_dump_settings(database.conninfo, manifest.source, money=money)
-    reader = ObjectReader(store, manifest.objects, content.files, workers, limits)
+    reader = ObjectReader(store, manifest.objects, content.files, workers, limits, archive.seal)
     jobs = 1 if archive.is_stream or request.options.single_transaction else limits.jobs
     notify(Started(f"Restoring into {server.name} with {program.path.name} {program.version}, {counted(jobs, 'job')}"))
     locks = LockWatch(server, _session_name(manifest), request.lock_wait_timeout)

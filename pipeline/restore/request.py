@@ -12,6 +12,7 @@ from pipeline.errors import InvalidRequest
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.restore_options import RestoreOptions, option_of
 from pipeline.restore.relocation_plan import Relocation
+from pipeline.trust.seal import Keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class RestoreRequest:
     check_files: bool = False
     """Check the size, SHA-256 and rows of each file, and not only the objects that hold the file."""
     limits: Limits = field(default_factory=Limits)
+    keys: Keys = field(default_factory=Keys)
+    """The keys that open sealed backups."""
     programs: Sequence[Path] = ()
     """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
 

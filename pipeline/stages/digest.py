@@ -1,20 +1,21 @@
 """The checksum of a file whose pieces pass through several threads."""
 
-import hashlib
 import threading
+
+from pipeline.trust.seal import Digest
 
 
 class OrderedDigest:
-    """The SHA-256 and the number of newlines of one file. Many threads may add its pieces at the same time.
+    """The digest and the number of newlines of one file. Many threads may add its pieces at the same time.
 
-    SHA-256 takes bytes only in order. So a thread waits until all earlier pieces are added. The threads never wait for each other in a circle
-    if they take the pieces in the file's order, as the threads of a :class:`Pool` do.
+    ``digest`` takes bytes only in order. So a thread waits until all earlier pieces are added. The threads never wait for each other in a
+    circle if they take the pieces in the file's order, as the threads of a :class:`Pool` do.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, digest: Digest) -> None:
         self.lines = 0
         """Newlines in the pieces that are added."""
-        self._digest = hashlib.sha256()
+        self._digest = digest
         self._added = 0
         self._changed = threading.Condition()
 
@@ -30,5 +31,5 @@ class OrderedDigest:
             self._changed.notify_all()
 
     def hexdigest(self) -> str:
-        """Return the SHA-256 of the pieces that are added, in hexadecimal."""
+        """Return the digest of the pieces that are added, in hexadecimal."""
         return self._digest.hexdigest()

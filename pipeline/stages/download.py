@@ -15,6 +15,7 @@ from pipeline.errors import BackupDamaged
 from pipeline.events import Notice, Notify
 from pipeline.postgres.dump import COPY_END
 from pipeline.stages.pack import unpack
+from pipeline.trust.seal import Digest, Seal
 from storage_backends import AccessDenied, ObjectNotFound, ObjectTooLarge, StorageBackend, StorageError
 from storage_backends.versions import get_version
 
@@ -25,16 +26,19 @@ LARGEST_WHOLE = 512 * 1024 * 1024
 tablespaces."""
 
 
-def check_content(file: File, parts: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the parts of the file. Then raise BackupDamaged unless its size, SHA-256 and number of rows match the manifest."""
-    digest, size, lines = hashlib.sha256(), 0, 0
+def check_content(file: File, parts: Iterable[bytes], digest: Digest) -> Iterator[bytes]:
+    """Yield the parts of the file. Then raise BackupDamaged unless its size, checksum and number of rows match the manifest.
+
+    ``digest`` is a new one, of the kind that the manifest's checksums are.
+    """
+    size, lines = 0, 0
     for part in parts:
         digest.update(part)
         size += len(part)
         lines += part.count(b"\n")
         yield part
     if size != file.size or digest.hexdigest() != file.checksum:
-        raise BackupDamaged(f"{file.path} is not what was dumped: its size or SHA-256 differs from the manifest's.")
+        raise BackupDamaged(f"{file.path} is not what was dumped: its size or checksum differs from the manifest's.")
     if file.rows is not None and lines - COPY_END.count(b"\n") != file.rows:
         raise BackupDamaged(f"{file.path} doesn't have the number of rows that the manifest says ({file.rows}).")
 
@@ -48,7 +52,7 @@ def read_whole(file: File, reader: "ObjectReader") -> bytes:
         raise BackupDamaged(
             f"{file.path} has {file.size} bytes, more than the {LARGEST_WHOLE} bytes that pgstow reads into memory at once."
         )
-    return b"".join(check_content(file, reader.read(file)))
+    return b"".join(reader.read_checked(file))
 
 
 def download(store: StorageBackend, stored: StoredObject, replaced: list[str]) -> bytes:
@@ -106,11 +110,14 @@ def tell_replaced(replaced: Iterable[str], notify: Notify) -> None:
         )
 
 
-def objects_at_once(objects: Iterable[StoredObject], limits: Limits) -> int:
-    """Return how many objects of the largest object's size fit into ``limits.memory``. Raises InvalidRequest if fewer than two fit."""
+def objects_at_once(objects: Iterable[StoredObject], limits: Limits, copies: int = 0) -> int:
+    """Return how many objects of the largest object's size fit into ``limits.memory``, besides ``copies`` more of this size.
+
+    Raises InvalidRequest if fewer than two fit.
+    """
     largest = max((stored.size for stored in objects), default=1)
-    limits.check_memory(largest)
-    return limits.memory // max(1, largest)
+    limits.check_memory(largest, copies)
+    return limits.memory // max(1, largest) - copies
 
 
 class ObjectReader:
@@ -118,9 +125,9 @@ class ObjectReader:
 
     Holds at most ``limits.memory`` bytes of objects, and fetches at most ``limits.transfers`` objects at once. An object stays in memory
     until all of ``files`` in it have been read. If memory is short, the reader drops an object that no thread is reading, and fetches it
-    again if needed.
+    again if needed. The reader opens one sealed object at a time, since its content is then in memory twice.
 
-    Raises InvalidRequest if two of the objects don't fit into the memory limit.
+    Raises InvalidRequest if two of the objects, or three sealed ones, don't fit into the memory limit.
     """
 
     def __init__(
@@ -130,15 +137,18 @@ class ObjectReader:
         files: Iterable[File],
         workers: Workers,
         limits: Limits,
+        seal: Seal,
     ) -> None:
         self._store = store
         self._objects = objects
+        self._seal = seal
+        self._opening = threading.Lock()
         self._uses = Counter(segment.object for file in files for segment in file.segments)
-        self._slots = objects_at_once([objects[index] for index in self._uses], limits)
+        self._slots = objects_at_once([objects[index] for index in self._uses], limits, seal.copies)
         self._fetching = workers.pool(limits.transfers, "download")
         self._transfers = threading.Semaphore(limits.transfers)
         self._changed = threading.Condition()
-        self._bodies: OrderedDict[int, bytes | None] = OrderedDict()
+        self._bodies: OrderedDict[int, bytes | bytearray | None] = OrderedDict()
         """The objects in memory, by index, the least recently used first; None while an object is being fetched."""
         self._readers: Counter[int] = Counter()
         self.damaged: dict[int, str] = {}
@@ -153,7 +163,7 @@ class ObjectReader:
     def read(self, file: File, *, ahead: int = 1) -> Iterator[bytes]:
         """Yield the file's content in parts of at most 1 MiB. Raises BackupDamaged if an object is damaged, and StorageError.
 
-        This checks the objects, but not the file. :func:`check_content` checks the file. While an object is read, up to ``ahead`` objects are
+        This checks the objects, but not the file: see :meth:`read_checked`. While an object is read, up to ``ahead`` objects are
         fetched.
         """
         indexes = [segment.object for segment in file.segments]
@@ -162,6 +172,10 @@ class ObjectReader:
             with self._body(segment.object) as body:
                 yield from unpack(body, segment, f"{file.path} in {self._objects[segment.object].key}")
                 del body  # frees the memory before the next object is fetched
+
+    def read_checked(self, file: File, *, ahead: int = 1) -> Iterator[bytes]:
+        """Yield the file's content as :meth:`read` does. Then check the file: see :func:`check_content`."""
+        return check_content(file, self.read(file, ahead=ahead), self._seal.digest())
 
     def fetch_ahead(self, indexes: Iterable[int]) -> None:
         """Begin to fetch objects that are needed soon, as far as memory allows. :meth:`read` raises the errors."""
@@ -173,7 +187,7 @@ class ObjectReader:
             self._fetching.submit(partial(self._fetch_quietly, index), lambda _: None)
 
     @contextmanager
-    def _body(self, index: int) -> Iterator[bytes]:
+    def _body(self, index: int) -> Iterator[bytes | bytearray]:
         with self._changed:
             self._readers[index] += 1
         try:
@@ -186,7 +200,7 @@ class ObjectReader:
                     self._bodies.pop(index, None)
                 self._changed.notify_all()
 
-    def _wait_for(self, index: int) -> bytes:
+    def _wait_for(self, index: int) -> bytes | bytearray:
         with self._changed:
             while (body := self._bodies.get(index)) is None:
                 if index in self.damaged:
@@ -213,7 +227,11 @@ class ObjectReader:
     def _fetch(self, index: int) -> None:
         try:
             with self._transfers:
-                body = download(self._store, self._objects[index], self.replaced)
+                stored = download(self._store, self._objects[index], self.replaced)
+            size = len(stored)
+            with self._opening:
+                body = self._seal.open(stored, self._objects[index].key)
+                del stored
         except BaseException as exc:
             with self._changed:
                 self._bodies.pop(index, None)
@@ -222,7 +240,7 @@ class ObjectReader:
                 self._changed.notify_all()
             raise
         with self._changed:
-            self.fetched += len(body)
+            self.fetched += size
             self.checked.add(index)
             self._bodies[index] = body
             del body

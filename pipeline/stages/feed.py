@@ -21,7 +21,7 @@ from pipeline.catalog.manifest import File
 from pipeline.concurrency import Workers
 from pipeline.postgres.custom_archive import large_objects_block, rows_block
 from pipeline.postgres.large_objects import oid_of
-from pipeline.stages.download import ObjectReader, check_content
+from pipeline.stages.download import ObjectReader
 from pipeline.stages.shared_rows import SharedRows
 
 _PIPE_SIZE = 1024 * 1024  # bytes; what an unprivileged process may ask for (pipe(7))
@@ -169,10 +169,10 @@ class Feed:
             yield file, self._content(file) if shared is None else shared.take()
 
     def _content(self, file: File, ahead: int = 1) -> Iterator[bytes]:
-        parts = self._reader.read(file, ahead=ahead)
+        read = self._reader.read_checked if self._check_files else self._reader.read
         self.current.append(file.path)
         try:
-            for part in self._through(check_content(file, parts) if self._check_files else parts):
+            for part in self._through(read(file, ahead=ahead)):
                 yield part
                 self.fed += len(part)
         finally:

@@ -182,7 +182,7 @@ def tar_header(path: str, size: int) -> bytes:
     return bytes(header)
 
 
-def unpack(body: bytes | memoryview, segment: Segment, name: str) -> Iterator[bytes]:
+def unpack(body: bytes | bytearray | memoryview, segment: Segment, name: str) -> Iterator[bytes]:
     """Yield a segment's decompressed content in parts, at most ``segment.size`` bytes in total.
 
     Raises BackupDamaged, naming ``name``, if the content has more or fewer bytes.

@@ -1,1 +1,1 @@
-"""Keys, signatures and chains: whom to believe, without a look into a store."""
+"""Keys: sealing, signatures and chains. Code for stores and documents must not be here."""

@@ -5,6 +5,7 @@ from functools import partial
 
 from pipeline.archive.reader import Archive, dump_format, open_archive
 from pipeline.archive.single_file import read_stream
+from pipeline.catalog.key_objects import open_seal
 from pipeline.catalog.manifest import TOC_NAME, File, Manifest, StoredObject, TableData
 from pipeline.concurrency import Workers
 from pipeline.config import Limits
@@ -14,7 +15,8 @@ from pipeline.postgres.pg_restore import check_toc
 from pipeline.postgres.programs import find_program, major_of
 from pipeline.postgres.restricted_mode import RestrictedMode
 from pipeline.postgres.workspace import Workspace
-from pipeline.stages.download import ObjectReader, check_content, download, objects_at_once
+from pipeline.stages.download import ObjectReader, download, objects_at_once
+from pipeline.trust.seal import Seal
 from pipeline.verify.request import Verification, VerifyRequest
 from pipeline.verify.unreadable import ObjectUnreadable, UnreadableTracker
 from storage_backends import StorageBackend
@@ -71,7 +73,13 @@ def verify_archive(
     """
     manifest, limits = found.manifest, request.limits
     others = [file for file in manifest.files if file.path not in checked]
-    reader = ObjectReader(store, manifest.objects, others, workers, limits)
+    try:
+        seal = archive.seal if archive else open_seal(store, manifest, request.keys)
+    except (BackupDamaged, ObjectUnreadable) as exc:  # without its key, no file can be read, but the objects can
+        verify_bytes(store, manifest.stored, found, workers, limits, notify)
+        found.problems += [str(exc)] if isinstance(exc, BackupDamaged) else []
+        return
+    reader = ObjectReader(store, manifest.objects, others, workers, limits, seal)
     done, total = 0, sum(file.size for file in others)
 
     def report() -> None:
@@ -80,7 +88,7 @@ def verify_archive(
     is_directory = dump_format(manifest) == "directory"
     read_file: Callable[[ObjectReader, File], str | bool] = _read_globals
     if manifest.kind != "globals":
-        read_file = _read_file if is_directory else partial(_read_stream, manifest, request)
+        read_file = _read_file if is_directory else partial(_read_stream, manifest, seal, request)
     found.files += len(manifest.files) - len(others)
     for file, outcome in workers.map(
         partial(read_file, reader), others, threads=limits.threads, name="archive", tick=report
@@ -96,12 +104,12 @@ def verify_archive(
     # A file isn't read beyond its first damaged object, so its problem doesn't name later damaged objects.
     told = {problem.partition(": ")[2] for problem in found.problems}
     found.problems += [problem for problem in reader.damaged.values() if problem not in told]
-    # Checking the files did not read these objects. SHA256SUMS, for example, belongs to no file.
-    remaining = [stored for index, stored in enumerate(manifest.objects) if index not in read]
+    # Checking the files did not read these objects. SHA256SUMS and a key object, for example, belong to no file.
+    remaining = [stored for index, stored in enumerate(manifest.stored) if index not in read]
     verify_bytes(store, remaining, found, workers, limits, notify)
     if not (found.problems or store.any_unreadable) and manifest.kind == "database" and is_directory:
         try:
-            _parse(archive or open_archive(store, manifest, workers, limits), request)
+            _parse(archive or open_archive(store, manifest, request.keys, workers, limits), request)
         except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
             found.problems.append(str(exc))
 
@@ -111,7 +119,7 @@ def _read_file(
 ) -> str | bool:
     """Return True if the file is whole, a sentence if it is damaged, and False if the store fails to give an object of it."""
     try:
-        for _ in through(check_content(file, reader.read(file))):
+        for _ in through(reader.read_checked(file)):
             pass
     except BackupDamaged as exc:
         return f"{file.path}: {exc}"
@@ -125,10 +133,12 @@ def _read_globals(reader: ObjectReader, file: File) -> str | bool:
     return _read_file(reader, file, through=RestrictedMode().of)
 
 
-def _read_stream(manifest: Manifest, request: VerifyRequest, reader: ObjectReader, file: File) -> str | bool:
+def _read_stream(
+    manifest: Manifest, seal: Seal, request: VerifyRequest, reader: ObjectReader, file: File
+) -> str | bool:
     """Check a single file, an archive or a script, as :func:`_read_file` does. Also check that its rows match the manifest."""
     try:
-        tables = read_stream(manifest, reader, request.limits, request.programs)
+        tables = read_stream(manifest, seal, reader, request.limits, request.programs)
     except (BackupDamaged, DumpFailed, RestoreFailed) as exc:
         return f"{file.path}: {exc}"
     except ObjectUnreadable:

@@ -65,15 +65,15 @@ def _tell_left(found: Verification, notify: Notify) -> None:
 def _examine(request: VerifyRequest, found: Verification, store: StorageBackend, notify: Notify) -> None:
     """Examine the backup at its level, and add the results to ``found``. Raises as :func:`verify` does, except DatabaseLeft."""
     manifest = found.manifest
-    tracker = UnreadableTracker(store, [stored.key for stored in manifest.objects])
+    tracker = UnreadableTracker(store, [stored.key for stored in manifest.stored])
     with Workers() as workers:
         match found.level:
             case Level.OBJECTS:
-                check = check_objects(tracker, manifest.objects, workers, 4 * request.limits.transfers, notify)
+                check = check_objects(tracker, manifest.stored, workers, 4 * request.limits.transfers, notify)
                 found.objects, found.without_checksum = check.objects, check.without_checksum
                 found.problems += check.problems
             case Level.BYTES:
-                verify_bytes(tracker, manifest.objects, found, workers, request.limits, notify)
+                verify_bytes(tracker, manifest.stored, found, workers, request.limits, notify)
             case Level.ARCHIVE:
                 verify_archive(tracker, request, found, workers, notify)
             case Level.RESTORE:
@@ -94,7 +94,7 @@ def _verify_restore(
     store: UnreadableTracker, request: VerifyRequest, found: Verification, workers: Workers, notify: Notify
 ) -> None:
     try:
-        proof = prove(found.manifest, request.proof, store, request.limits, request.programs, notify)
+        proof = prove(found.manifest, request.proof, request.keys, store, request.limits, request.programs, notify)
     except ObjectUnreadable:
         proof = Proof()  # the other objects are still read below
     found.proof = proof

@@ -54,7 +54,7 @@ def compare_content(
 ) -> Comparison:
     """Compare each table of a restored database with its rows in the archive. Return the result.
 
-    A table that is dumped again is usually byte-identical, so its SHA-256 matches the manifest. If the SHA-256 differs, the rows may
+    A table that is dumped again is usually byte-identical, so its checksum matches the manifest. If the checksum differs, the rows may
     still be the same, but in another order or in another partition of the same table. pgstow then reads the archive from the store, and
     compares digests that don't depend on the order. If a table can't be compared, notify the user. Memory holds a few rows at a time.
 
@@ -106,7 +106,7 @@ def _stored_rows(
     if not tables:
         return digests
     files = archive.manifest.files if archive.is_stream else [table for table in tables if isinstance(table, File)]
-    reader = ObjectReader(store, archive.manifest.objects, files, workers, limits)
+    reader = ObjectReader(store, archive.manifest.objects, files, workers, limits, archive.seal)
     if not archive.is_stream:
         for file in files:
             digests[name_of(file)].update_all(reader.read(file))
@@ -116,7 +116,7 @@ def _stored_rows(
         if digest := digests.get((schema, relation)):
             digest.update_all([rows])
 
-    read_stream(archive.manifest, reader, limits, programs, take)
+    read_stream(archive.manifest, archive.seal, reader, limits, programs, take)
     for digest in digests.values():
         digest.update_all([COPY_END])
     return digests
@@ -146,6 +146,7 @@ class _Redump:
     def __init__(self, target: Conninfo, archive: Archive) -> None:
         self._target = target
         self._source = archive.manifest.source
+        self._seal = archive.seal
         self._encoding = archive.encoding
         self._columns = {(entry.namespace, entry.tag): entry.columns for entry in archive.toc.data_entries}
         self._columns |= {name_of(table): table.columns for table in archive.manifest.tables}
@@ -164,7 +165,7 @@ class _Redump:
         return server
 
     def digests(self, tables: Sequence[Table]) -> Mapping[tuple[str, str], str]:
-        """Return the SHA-256, in hexadecimal, that each table's file would have in a new archive, by the table's schema and name.
+        """Return the checksum that each table's file would have in a new archive, by the table's schema and name.
 
         If row security may hide a table's rows, the table is left out.
         """
@@ -172,7 +173,7 @@ class _Redump:
         with self.session() as server:
             filtered = server.filtered_tables()
             for table in (table for table in tables if name_of(table) not in filtered):
-                digest = hashlib.sha256()
+                digest = self._seal.digest()
                 for part in self.read(server, table):
                     digest.update(part)
                     self.done += len(part)

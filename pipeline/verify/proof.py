@@ -35,6 +35,7 @@ from pipeline.postgres.server import Server
 from pipeline.postgres.shortage import is_shortage
 from pipeline.restore.database import Restored, restore_archive
 from pipeline.restore.request import RestoreRequest
+from pipeline.trust.seal import Keys
 from pipeline.verify.content import check_comparable, compare_content
 from pipeline.verify.proving_server import on_own_server, on_scratch_server
 from pipeline.verify.views import compare_views
@@ -105,6 +106,7 @@ class Proof:
 def prove(
     manifest: Manifest,
     request: ProofRequest,
+    keys: Keys,
     store: StorageBackend,
     limits: Limits,
     programs: Sequence[Path],
@@ -117,16 +119,16 @@ def prove(
       something that no backup contains, set the result's ``hindrance``. Otherwise, raise PipelineError.
     - If the scratch database can't be dropped, set the result's ``left``.
 
-    ``programs`` has the folders in which to look for PostgreSQL's programs; empty for the usual folders. Raises InvalidRequest if
-    ``request.checksums`` is true but the manifest is too old for a comparison, another PipelineError if the server or this machine is at
-    fault, or StorageError.
+    ``keys`` open a sealed backup. ``programs`` has the folders in which to look for PostgreSQL's programs; empty for the usual folders.
+    Raises InvalidRequest if no key fits, or if ``request.checksums`` is true but the manifest is too old for a comparison. Raises another
+    PipelineError if the server or this machine is at fault, and StorageError.
     """
     if request.checksums:
         check_comparable(manifest)
     proof = Proof()
     try:
         with Workers() as workers:
-            archive = proof.archive = open_archive(store, manifest, workers, limits)
+            archive = proof.archive = open_archive(store, manifest, keys, workers, limits)
     except (BackupDamaged, DumpFailed) as exc:
         proof.problems.append(str(exc))
         return proof

@@ -9,6 +9,7 @@ from pipeline.catalog.attestation import Level
 from pipeline.catalog.manifest import Manifest
 from pipeline.catalog.reader import StoredManifest
 from pipeline.config import Limits
+from pipeline.trust.seal import Keys
 from pipeline.verify.proof import Proof, ProofRequest
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ class VerifyRequest:
 
     level: Level = Level.BYTES
     limits: Limits = field(default_factory=Limits)
+    keys: Keys = field(default_factory=Keys)
+    """The keys that open sealed backups."""
     programs: Sequence[Path] = ()
     """Folders in which to look for PostgreSQL's programs; empty for the usual folders."""
     proof: ProofRequest = field(default_factory=ProofRequest)

@@ -27,6 +27,7 @@ from pipeline.errors import BackupDamaged, InvalidRequest
 from pipeline.restore.export import ExportRequest, export
 from pipeline.restore.extract import ExtractRequest, extract
 from pipeline.restore.show_toc import show_toc
+from pipeline.trust.seal import Keys
 from pipeline.verify.backup import verify
 from pipeline.verify.request import VerifyRequest
 from storage_backends import StorageBackend
@@ -92,11 +93,11 @@ def _verify(level: Level) -> Reader:
 
 def _open(store: StorageBackend, folder: Path) -> None:
     with Workers() as workers:
-        open_archive(store, find_stored(store, BackupSelector()).manifest, workers, Limits(memory=32 * MIB))
+        open_archive(store, find_stored(store, BackupSelector()).manifest, Keys(), workers, Limits(memory=32 * MIB))
 
 
 READERS: dict[str, Reader] = {
-    "show --toc": lambda store, folder: show_toc(store, find_stored(store, BackupSelector()).manifest),
+    "show --toc": lambda store, folder: show_toc(store, find_stored(store, BackupSelector()).manifest, Keys()),
     "restore": _open,
     "to directory": lambda store, folder: extract(
         ExtractRequest(BackupSelector(), folder / "out"), store, lambda _: None

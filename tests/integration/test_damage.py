@@ -441,8 +441,8 @@ MANIFESTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "an object that the manifest doesn't list",
     ),
     "of a newer major version": (
-        rewrite(lambda manifest: manifest.update(manifest_version="2.0"), checksum=True),
-        r"version 2\.0, which is newer than this pgstow knows \(1\.4\): upgrade pgstow",
+        rewrite(lambda manifest: manifest.update(manifest_version="3.0"), checksum=True),
+        r"version 3\.0, which is newer than this pgstow knows \(2\.0\): upgrade pgstow",
     ),
 }
 

@@ -21,6 +21,7 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.postgres.conninfo import Conninfo
 from pipeline.postgres.throwaway import ThrowawayCluster
+from pipeline.trust.seal import Keys
 from pipeline.verify.views import compare_views
 from storage_backends.local import LocalBackend
 
@@ -180,7 +181,7 @@ def test_a_materialized_view_whose_rows_another_plan_orders_otherwise(
     wait_until(another_plan_is_cheaper, "all pages are all-visible")
     told: list[object] = []
     with Workers() as workers:
-        archive = open_archive(store, find_backup(store, BackupSelector()), workers, Limits())
+        archive = open_archive(store, find_backup(store, BackupSelector()), Keys(), workers, Limits())
     assert compare_views(Conninfo.parse(database.conninfo), archive, told.append) == []
     assert "public.ids can't be compared" in str(told)
 

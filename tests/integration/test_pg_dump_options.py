@@ -25,6 +25,7 @@ from pipeline.postgres.privileges import relations_to_dump, without_excluded_dat
 from pipeline.postgres.server import Server
 from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.selection import Selection
+from pipeline.trust.seal import Keys
 from storage_backends.local import LocalBackend
 
 NEWEST = 18
@@ -87,7 +88,7 @@ def stored(store: Path) -> tuple[Manifest, set[str], str]:
     """Return the newest backup's manifest, the kinds of its archive's entries, and the SQL of all entries."""
     manifest = find_backup(LocalBackend(store), BackupSelector(partial=True))
     with Workers() as workers:
-        toc = open_archive(LocalBackend(store), manifest, workers, Limits()).toc
+        toc = open_archive(LocalBackend(store), manifest, Keys(), workers, Limits()).toc
     return manifest, {entry.description for entry in toc.entries}, "".join(entry.definition for entry in toc.entries)
 
 

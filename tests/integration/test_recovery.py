@@ -106,6 +106,54 @@ def test_from_a_directory(stored_sample: StoredSample, empty_target: Database, t
     assert compare.definitions(empty_target.conninfo) == compare.definitions(stored_sample.source)
 
 
+@pytest.fixture
+def identity(tmp_path: Path) -> Path:
+    """The file with a new identity of age's."""
+    subprocess.run(["age-keygen", "-o", tmp_path / "identity"], check=True, capture_output=True)
+    return tmp_path / "identity"
+
+
+@pytest.fixture
+def sealed_sample(stored_sample: StoredSample, identity: Path, toolbox: Path, spool_dir: Path) -> StoredSample:
+    """The sample's database in a sealed backup, among whose key objects is an attacker's; the toolbox has age."""
+    for name in ("age", "age-keygen"):
+        found = shutil.which(name)
+        assert found, f"{name} is not installed"
+        (toolbox / name).symlink_to(found)
+    done = subprocess.run(["age-keygen", "-y", identity], check=True, capture_output=True, text=True)
+    recipient = done.stdout.strip()
+    store = toolbox.with_name("sealed")
+    made = run_pgstow(
+        "backup", stored_sample.source, "--to", store, "--object-size", OBJECT_SIZE, "--recipient", recipient, "-q",
+        "--spool-dir", spool_dir, "--cluster", "prod",
+    )  # fmt: skip
+    assert made.exit_code == 0, made
+    sealed = StoredSample(store, stored_sample.source)
+    forged = subprocess.run(["age-keygen"], check=True, capture_output=True).stdout
+    decoy = store / "keys" / backup_of(sealed) / "20000101T000000.000000Z.age"
+    subprocess.run(["age", "--encrypt", "--recipient", recipient, "--output", decoy], input=forged, check=True)
+    return sealed
+
+
+def test_a_sealed_backup(sealed_sample: StoredSample, identity: Path, empty_target: Database, toolbox: Path) -> None:
+    variables = {
+        "STORE": str(sealed_sample.folder),
+        "BACKUP": backup_of(sealed_sample),
+        "TARGET": empty_target.conninfo,
+        "IDENTITY": str(identity),
+    }
+    follow(commands("", "local", "sealed-key", "sealed"), toolbox, variables)
+    assert compare.contents(empty_target.conninfo) == compare.contents(sealed_sample.source)
+
+
+def test_just_one_table_of_a_sealed_backup(
+    sealed_sample: StoredSample, identity: Path, empty_target: Database, toolbox: Path
+) -> None:
+    follow_one_table(sealed_sample, empty_target, toolbox, "telemetry", "reading", "table-schema", identity=identity)
+    contents = compare.contents(empty_target.conninfo)
+    assert contents["telemetry.reading"] == compare.contents(sealed_sample.source)["telemetry.reading"]
+
+
 @pytest.mark.parametrize("format_", ["custom", "tar", "plain"])
 def test_a_single_file(
     sample_database: Database,
@@ -238,7 +286,13 @@ def test_just_one_table_and_its_schema(
 
 
 def follow_one_table(
-    stored: StoredSample, target: Database, toolbox: Path, schema: str, table: str, *more: str
+    stored: StoredSample,
+    target: Database,
+    toolbox: Path,
+    schema: str,
+    table: str,
+    *more: str,
+    identity: Path | None = None,
 ) -> None:
     add_jq(toolbox)
     for program in ("awk", "rm"):
@@ -246,13 +300,18 @@ def follow_one_table(
         assert found
         (toolbox / program).symlink_to(found)
     put_together = step("4. Put the archive together")
-    steps = [commands("table"), put_together, commands("table-list"), commands("table-data"), put_together]
+    key, opened = (commands("sealed-key"), commands("sealed")) if identity else ("", "")
+    # A person who opens an object again answers that age may overwrite its content.
+    again = f"rm -f objects/*.zst\n{opened}" if identity else ""
+    first = [commands("table"), key, opened, put_together]
+    steps = [*first, commands("table-list"), commands("table-data"), again, put_together]
     variables = {
         "STORE": str(stored.folder),
         "BACKUP": backup_of(stored),
         "TARGET": target.conninfo,
         "SCHEMA": schema,
         "TABLE": table,
+        "IDENTITY": str(identity),
     }
     follow("\n".join([*steps, *map(commands, more), commands("table-restore")]), toolbox, variables)
 

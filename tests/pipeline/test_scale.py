@@ -26,6 +26,7 @@ from pipeline.postgres.toc_format import TocReader
 from pipeline.restore.database import restore
 from pipeline.restore.request import RestoreRequest
 from pipeline.stages.download import ObjectReader
+from pipeline.trust.seal import Keys
 from pipeline.verify.backup import verify
 from pipeline.verify.proof import ProofRequest
 from pipeline.verify.request import VerifyRequest
@@ -85,7 +86,7 @@ def backups(postgres: ThrowawayCluster, tmp_path_factory: pytest.TempPathFactory
         server.execute(f"DROP DATABASE {name}")
         store = LocalBackend(folder)
         with Workers() as workers:
-            archive = open_archive(store, find_stored(store, BackupSelector()).manifest, workers, LIMITS)
+            archive = open_archive(store, find_stored(store, BackupSelector()).manifest, Keys(), workers, LIMITS)
         segments = archive.files[TOC_NAME].segments
         toc_keys = {archive.manifest.objects[segment.object].key for segment in segments}
         made.append(Backup(CountingStore(store), len(archive.toc.entries), toc_keys))

@@ -7,7 +7,18 @@ from typing import Any
 
 from pipeline.catalog.attestation import Attestation, Level, store_attestation
 from pipeline.catalog.keys import CLUSTER, GLOBALS, BackupRef
-from pipeline.catalog.manifest import Compression, File, Manifest, Member, Segment, StoredObject, Totals, dump_manifest
+from pipeline.catalog.manifest import (
+    MANIFEST_VERSION,
+    Compression,
+    Encryption,
+    File,
+    Manifest,
+    Member,
+    Segment,
+    StoredObject,
+    Totals,
+    dump_manifest,
+)
 from pipeline.catalog.origin import DumpOptions, Source
 from pipeline.stages.upload import upload
 from pipeline.trust.envelope import Signer
@@ -65,17 +76,20 @@ class BackupBuilder:
         only: str | None = None,
         number: int = 2,
         cluster: str = "prod",
+        sealed: bool = False,
         **fields: Any,
     ) -> BackupRef:
         """Store a backup whose data is ``age`` older than ``NOW``. Return its reference.
 
         The backup has ``number`` objects of its own, and also uses the objects of the backups in ``uses``. A backup with ``members`` is a
-        cluster's. ``fields`` are further fields of the manifest.
+        cluster's. A ``sealed`` backup has a key object. ``fields`` are further fields of the manifest.
         """
         ref = self.ref(age, database, cluster)
         objects = [] if members else self.objects(ref, number)
         for other in uses:
             objects += [stored for stored in self.manifest(other).objects if stored.key.startswith(other.data_prefix)]
+        if sealed:
+            fields |= {"manifest_version": MANIFEST_VERSION, "encryption": self._encryption(ref)}
         fields.setdefault("dump", DumpOptions(format="directory", jobs=1, only=only))  # type: ignore[arg-type]
         manifest = Manifest(
             backup_id=ref.backup_id,
@@ -101,6 +115,12 @@ class BackupBuilder:
         )
         upload(self.store, ref.manifest_key, dump_manifest(manifest))
         return ref
+
+    def _encryption(self, ref: BackupRef) -> Encryption:
+        key = upload(self.store, ref.key_object_key(NOW), b"key")
+        return Encryption(
+            scheme="age", epoch=ref.backup_id, recipient="age1", recipients=[], key=key, checksums="hmac-sha256"
+        )
 
     def add_cluster(self, age: timedelta) -> list[BackupRef]:
         """Store the backup of a whole server: globals, one database, and the cluster manifest. Return their references, in this order."""
@@ -155,7 +175,7 @@ class BackupBuilder:
         keys = {info.key for info in self.store.list()}
         refs = {ref for key in keys if (ref := BackupRef.of_manifest_key(key))}
         for ref in refs:
-            missing = {stored.key for stored in self.manifest(ref).objects} - keys
+            missing = {stored.key for stored in self.manifest(ref).stored} - keys
             assert not missing, f"{ref} lacks {missing}"
         return refs
 

@@ -32,6 +32,7 @@ ARN = f"arn:aws:s3:::{BUCKET}"
 DATA = "postgres/data/prod/shop/20261123T020000Z-7f3a9c/pack-00000.tar.zst"
 MANIFEST = "postgres/manifests/prod/shop/20261123T020000Z-7f3a9c.json"
 ATTESTATION = "postgres/attestations/prod/shop/20261123T020000Z-7f3a9c/20261124T020000Z.json"
+KEY_OBJECT = "postgres/keys/prod/shop/20261123T020000Z-7f3a9c/20261123T020500.000000Z.age"
 ELSEWHERE = "other/data/prod/shop/x"
 CREATE = {"s3:if-none-match": "*"}
 CONTEXT = "kms:EncryptionContext:aws:s3:arn"
@@ -144,6 +145,25 @@ def test_who_looks_after_backups_sees_that_all_is_there(applied: AppliedExample,
     assert found["objects"] == found["objects_without_checksum"] == len(manifest_of(applied, backup)["objects"])
 
 
+def test_the_roles_work_with_sealed_backups(
+    applied: AppliedExample, sample_database: Database, empty_target: Database, tmp_path: Path
+) -> None:
+    identity = tmp_path / "identity"
+    recipient = run_pgstow("keygen", "--output", identity).stdout.strip()
+    place = ("--to", applied.url, "--cluster", "sealed", "--recipient", recipient)
+    made = run_as(applied, "writer", "backup", sample_database.conninfo, *place, "--json")
+    assert made.exit_code == 0, made
+    backup_id = json.loads(made.stdout)["backup_id"]
+    store = ("--from", applied.url)
+    assert run_as(applied, "auditor", "verify", backup_id, *store, "--level", "objects").exit_code == 0
+    opened = (*store, "--identity", identity, "--quiet")
+    for role in ("writer", "auditor", "pruner"):
+        assert_denied(run_as(applied, role, "export", backup_id, *opened))
+    restored = run_as(applied, "restorer", "restore", backup_id, *opened, "--into", empty_target.conninfo)
+    assert restored.exit_code == 0, restored
+    assert compare.contents(empty_target.conninfo) == compare.contents(sample_database.conninfo)
+
+
 def let_lock_expire(applied: AppliedExample, backup_id: str) -> None:
     """Move the end of the locks on the backup's objects into the past."""
     s3 = applied.client("admin")
@@ -154,7 +174,8 @@ def let_lock_expire(applied: AppliedExample, backup_id: str) -> None:
 
 
 def test_the_pruner_prunes_what_is_no_longer_locked(applied: AppliedExample, sample_database: Database) -> None:
-    to = ("--to", applied.url, "--cluster", "pruned", "--json")
+    recipient = run_pgstow("keygen").stdout.partition("public key: ")[2].split()[0]
+    to = ("--to", applied.url, "--cluster", "pruned", "--recipient", recipient, "--json")
     expired, locked, last = [
         json.loads(run_as(applied, "writer", "backup", sample_database.conninfo, *to).stdout)["backup_id"]
         for _ in range(3)
@@ -254,11 +275,13 @@ REQUESTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "put data": (put(DATA), "writer"),
     "put a manifest": (put(MANIFEST), "writer"),
     "put an attestation": (put(ATTESTATION), "restorer"),
+    "put a key object": (put(KEY_OBJECT), "writer"),
     "put elsewhere": (put(ELSEWHERE), ""),
     "get data": (get(DATA), "restorer"),
     "head data": (lambda s3: s3.head_object(Bucket=BUCKET, Key=DATA), "restorer"),
     "get a manifest": (get(MANIFEST), "writer restorer auditor pruner"),
     "get an attestation": (get(ATTESTATION), "restorer auditor pruner"),
+    "get a key object": (get(KEY_OBJECT), "restorer"),
     "get from elsewhere": (get(ELSEWHERE), ""),
     "list": (
         lambda s3: s3.list_objects_v2(Bucket=BUCKET, Prefix="postgres/manifests/"),
@@ -267,6 +290,7 @@ REQUESTS: dict[str, tuple[Callable[[Any], object], str]] = {
     "list versions": (lambda s3: s3.list_object_versions(Bucket=BUCKET, Prefix="postgres/"), "auditor pruner"),
     "delete data": (delete(DATA), "pruner"),
     "delete a manifest": (delete(MANIFEST), "pruner"),
+    "delete a key object": (delete(KEY_OBJECT), "pruner"),
     "delete elsewhere": (delete(ELSEWHERE), ""),
     "change the lifecycle": (
         lambda s3: s3.put_bucket_lifecycle_configuration(
@@ -291,7 +315,7 @@ REQUESTS: dict[str, tuple[Callable[[Any], object], str]] = {
 def objects(applied: AppliedExample) -> None:
     """One object of each kind."""
     s3 = applied.client("admin")
-    for key in (DATA, MANIFEST, ATTESTATION, ELSEWHERE):
+    for key in (DATA, MANIFEST, ATTESTATION, KEY_OBJECT, ELSEWHERE):
         s3.put_object(Bucket=BUCKET, Key=key, Body=b"there")
 
 
@@ -334,6 +358,9 @@ DECISIONS: dict[str, tuple[str, str, dict[str, str], str]] = {
     "overwrite a manifest": ("s3:PutObject", f"{ARN}/{MANIFEST}", {}, ""),
     "create an attestation": ("s3:PutObject", f"{ARN}/{ATTESTATION}", CREATE, "restorer"),
     "overwrite an attestation": ("s3:PutObject", f"{ARN}/{ATTESTATION}", {}, ""),
+    "create a key object": ("s3:PutObject", f"{ARN}/{KEY_OBJECT}", CREATE, "writer"),
+    "overwrite a key object": ("s3:PutObject", f"{ARN}/{KEY_OBJECT}", {}, ""),
+    "list key objects": ("s3:ListBucket", ARN, {"s3:prefix": "postgres/keys/"}, "restorer auditor pruner"),
     "list manifests": ("s3:ListBucket", ARN, {"s3:prefix": "postgres/manifests/"}, "writer restorer auditor pruner"),
     "list data": ("s3:ListBucket", ARN, {"s3:prefix": "postgres/data/"}, "restorer auditor pruner"),
     "list everything": ("s3:ListBucket", ARN, {}, ""),
@@ -357,6 +384,8 @@ KEY_DECISIONS: dict[str, tuple[str, str, str]] = {
     "encrypt data": ("kms:GenerateDataKey", DATA, "writer"),
     "encrypt a manifest": ("kms:GenerateDataKey", MANIFEST, "writer"),
     "encrypt an attestation": ("kms:GenerateDataKey", ATTESTATION, "restorer"),
+    "encrypt a key object": ("kms:GenerateDataKey", KEY_OBJECT, "writer"),
+    "decrypt a key object": ("kms:Decrypt", KEY_OBJECT, "restorer"),
     "encrypt elsewhere": ("kms:GenerateDataKey", ELSEWHERE, ""),
     "decrypt data": ("kms:Decrypt", DATA, "restorer"),
     "decrypt a manifest": ("kms:Decrypt", MANIFEST, "writer restorer auditor pruner"),

@@ -10,6 +10,7 @@ locals {
   manifests    = "${local.bucket_arn}/${var.prefix}/manifests/*"
   attestations = "${local.bucket_arn}/${var.prefix}/attestations/*"
   tombstones   = "${local.bucket_arn}/${var.prefix}/pruned/*"
+  keys         = "${local.bucket_arn}/${var.prefix}/keys/*"
   everything   = "${local.bucket_arn}/${var.prefix}/*"
 
   # What each role may do. Every statement names its objects by prefix. Listing is a right on the bucket, so a condition limits it to prefixes.
@@ -19,7 +20,7 @@ locals {
         Sid       = "CreateBackups"
         Effect    = "Allow"
         Action    = "s3:PutObject"
-        Resource  = [local.data, local.manifests]
+        Resource  = [local.data, local.manifests, local.keys]
         Condition = local.create_only
       },
       {
@@ -115,7 +116,7 @@ locals {
 
   # What each role may do with the key, and for which objects.
   key_uses = {
-    writer   = { "kms:GenerateDataKey" = [local.data, local.manifests], "kms:Decrypt" = [local.manifests] }
+    writer   = { "kms:GenerateDataKey" = [local.data, local.manifests, local.keys], "kms:Decrypt" = [local.manifests] }
     restorer = { "kms:GenerateDataKey" = [local.attestations], "kms:Decrypt" = [local.everything] }
     auditor  = { "kms:Decrypt" = [local.manifests, local.attestations, local.tombstones] }
     pruner   = { "kms:GenerateDataKey" = [local.tombstones], "kms:Decrypt" = [local.manifests, local.attestations, local.tombstones] }

@@ -17,6 +17,7 @@ locals {
     manifests    = "${var.prefix}/manifests/"
     attestations = "${var.prefix}/attestations/"
     tombstones   = "${var.prefix}/pruned/"
+    keys         = "${var.prefix}/keys/"
   }
 
   # To replace an object, a role needs storage.objects.delete. So objectCreator can only create.
@@ -27,6 +28,7 @@ locals {
     writer = {
       creates-data      = { role = local.creator, condition = local.creates.data }
       creates-manifests = { role = local.creator, condition = local.creates.manifests }
+      creates-keys      = { role = local.creator, condition = local.creates.keys }
       reads-manifests   = { role = local.viewer, condition = local.reads.manifests }
     }
 

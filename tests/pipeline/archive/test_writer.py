@@ -23,12 +23,14 @@ from pipeline.events import Event, Notice, Notify, Progress
 from pipeline.stages.compress import Compressed, Compressor
 from pipeline.stages.pack import unpack
 from pipeline.stages.spool import Piece
+from pipeline.trust.seal import UNSEALED, Epoch, Seal
 from storage_backends import AccessDenied, Body, ObjectInfo
 from storage_backends.memory import MemoryBackend
 
 KIB = 1024
 LIMITS = Limits(transfers=3, memory=512 * KIB, object_size=64 * KIB)
 PIECE = LIMITS.piece_size
+EPOCH = Epoch.new()
 
 
 class SlowStore(MemoryBackend):
@@ -96,9 +98,10 @@ def writing(
     limits: Limits = LIMITS,
     compressor: Compressor | None = None,
     notify: Notify = lambda _: None,
+    seal: Seal = UNSEALED,
 ) -> Iterator[tuple[ArchiveWriter, Workers]]:
     with Workers() as workers:
-        yield ArchiveWriter(destinations, "data/", workers, limits, compressor or Compressor(), notify), workers
+        yield ArchiveWriter(destinations, "data/", workers, limits, compressor or Compressor(), seal, notify), workers
 
 
 def collect_all(workers: Workers) -> None:
@@ -139,24 +142,28 @@ def noise(size: int) -> bytes:
     return random.Random(size).randbytes(size)
 
 
-def read_back(store: MemoryBackend, file: ArchivedFile, objects: list[StoredObject]) -> bytes:
-    return b"".join(
-        part for segment in file.segments for part in unpack(store.get(objects[segment.object].key), segment, file.path)
-    )
+def read_back(store: MemoryBackend, file: ArchivedFile, objects: list[StoredObject], seal: Seal) -> bytes:
+    opened = [seal.open(store.get(found.key), found.key) for found in objects]
+    return b"".join(part for segment in file.segments for part in unpack(opened[segment.object], segment, file.path))
 
 
 def assert_stored(
-    store: MemoryBackend, files: dict[str, bytes], archived: list[ArchivedFile], objects: list[StoredObject]
+    store: MemoryBackend,
+    files: dict[str, bytes],
+    archived: list[ArchivedFile],
+    objects: list[StoredObject],
+    seal: Seal = UNSEALED,
 ) -> None:
-    assert {file.path: read_back(store, file, objects) for file in archived} == files
+    assert {file.path: read_back(store, file, objects, seal) for file in archived} == files
     for file in archived:
         data = files[file.path]
         assert (file.size, file.lines, file.tail) == (len(data), data.count(b"\n"), data[-6:])
-        assert file.checksum == hashlib.sha256(data).hexdigest()
+        assert file.checksum == seal.digest(data).hexdigest()
     stored = {info.key: store.get(info.key) for info in store.list()}
     assert {found.key for found in objects} == set(stored)
     for found in objects:
-        assert found.size == len(stored[found.key]) <= LIMITS.object_size
+        assert found.key.endswith(f".zst{seal.suffix}")
+        assert found.size == len(stored[found.key]) <= LIMITS.object_size + (KIB if seal.suffix else 0)
         assert found.sha256 == hashlib.sha256(stored[found.key]).hexdigest()
 
 
@@ -167,8 +174,8 @@ def test_files_are_stored_whole_in_any_order_of_pieces(data: st.DataObject) -> N
     files = {f"{number}.dat": noise(size) for number, size in enumerate(data.draw(st.lists(sizes, max_size=12)))}
     under_way = [pieces_of(name, content) for name, content in files.items()]
     stores, read = [MemoryBackend() for _ in range(data.draw(st.integers(1, 3)))], 0
-    destinations = to(*stores)
-    with writing(destinations) as (writer, workers):
+    destinations, seal = to(*stores), data.draw(st.sampled_from([UNSEALED, EPOCH]))
+    with writing(destinations, seal=seal) as (writer, workers):
         while under_way:
             pieces = under_way[data.draw(st.integers(0, len(under_way) - 1))]
             if (piece := next(pieces, None)) is None:
@@ -184,7 +191,7 @@ def test_files_are_stored_whole_in_any_order_of_pieces(data: st.DataObject) -> N
         assert writer.done == read
         assert writer.stored == sum(found.size for objects in made for found in objects)
     for store, objects in zip(stores, made, strict=True):
-        assert_stored(store, files, archived, objects)
+        assert_stored(store, files, archived, objects, seal)
 
 
 def test_frames_that_are_compressed_out_of_order_are_stored_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,8 +208,9 @@ def test_frames_that_are_compressed_out_of_order_are_stored_in_order(monkeypatch
 
 
 @pytest.mark.parametrize("files_at_once", [1, 20])
-@pytest.mark.parametrize("limits", [LIMITS, Limits(transfers=8, memory=128 * KIB, object_size=64 * KIB)])
-def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int, limits: Limits) -> None:
+@pytest.mark.parametrize(("objects", "seal"), [(2, UNSEALED), (8, UNSEALED), (3, EPOCH), (8, EPOCH)])
+def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int, objects: int, seal: Seal) -> None:
+    limits = Limits(transfers=8, memory=objects * 64 * KIB, object_size=64 * KIB)
     store = SlowStore()
     files = {f"{number}.dat": noise(4096 * KIB // files_at_once + number) for number in range(files_at_once)}
     under_way = [pieces_of(name, content) for name, content in files.items()]
@@ -210,12 +218,13 @@ def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int,
     written = 0
     others = [SlowStore() for _ in range(2)]
     destinations = to(store, *others)
-    with writing(destinations, limits) as (writer, workers):
+    with writing(destinations, limits, seal=seal) as (writer, workers):
         while written < len(pieces):
             if writer.has_room(len(pieces[written].data)):
                 writer.write(pieces[written])
                 written += 1
-                assert writer.read <= limits.memory, "nothing is stored yet, so all bytes that were read are in memory"
+                room = limits.memory - seal.copies * limits.object_size
+                assert writer.read <= room, "nothing is stored yet, so all bytes that were read are in memory"
             elif not workers.collect(timeout=0.5):
                 break
         assert written < len(pieces)
@@ -231,7 +240,19 @@ def test_memory_stays_under_its_limit_while_the_store_stalls(files_at_once: int,
         for piece in pieces[written:]:
             write(writer, workers, piece)
         archived = list(writer.finish())
-    assert_stored(store, files, archived, objects_of(destinations.open[0]))
+    assert_stored(store, files, archived, objects_of(destinations.open[0]), seal)
+
+
+def test_objects_are_sealed_once_for_all_stores() -> None:
+    stores = [MemoryBackend() for _ in range(3)]
+    destinations = to(*stores)
+    with writing(destinations, seal=EPOCH) as (writer, workers):
+        for piece in pieces_of("1.dat", noise(20 * PIECE)):
+            write(writer, workers, piece)
+        writer.finish()
+    first, *others = ({info.key: store.get(info.key) for info in store.list()} for store in stores)
+    assert first
+    assert all(other == first for other in others)
 
 
 def test_small_files_are_not_handed_to_other_threads() -> None:

@@ -20,6 +20,7 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.postgres.toc import DataEntry
 from pipeline.stages.compress import Compressor
 from pipeline.stages.spool import Spool
+from pipeline.trust.seal import UNSEALED
 from storage_backends.memory import MemoryBackend
 
 KIB = 1024
@@ -35,7 +36,7 @@ class Backup:
         self.events: list[Event] = []
         self.spool = Spool(folder, limit=256 * PIECE, piece_size=PIECE, open_files=lambda: set(self.open))
         stores = Destinations([MemoryBackend()], "shop", lambda _: None)
-        self.writer = ArchiveWriter(stores, "data/", workers, Limits(), Compressor(), self.events.append)
+        self.writer = ArchiveWriter(stores, "data/", workers, Limits(), Compressor(), UNSEALED, self.events.append)
         self.progress = BackupProgress(workers)
         self.workers = workers
 

@@ -34,6 +34,7 @@ from pipeline.prune.policy import Policy
 from pipeline.prune.prune import PruneRequest, plan
 from pipeline.restore.show_toc import show_toc
 from pipeline.stages.upload import upload
+from pipeline.trust.seal import Keys
 from pipeline.verify.backup import verify
 from pipeline.verify.request import VerifyRequest
 from storage_backends import ObjectInfo, StorageError
@@ -139,9 +140,9 @@ def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
     with suppress(*EXPECTED):
         stored = find_stored(store, BackupSelector(backup_id))
         with suppress(*EXPECTED), Workers() as workers:
-            open_archive(store, stored.manifest, workers, limits)
+            open_archive(store, stored.manifest, Keys(), workers, limits)
         with suppress(*EXPECTED):
-            show_toc(store, stored.manifest)
+            show_toc(store, stored.manifest, Keys())
         for level in (Level.OBJECTS, Level.ARCHIVE):
             with suppress(*EXPECTED):
                 assert not verify(stored, VerifyRequest(level, limits), store, lambda _: None).good
@@ -150,7 +151,7 @@ def use_all(store: LocalBackend, backup_id: str, spool: Path) -> None:
 def test_a_version_of_many_digits_is_refused(stored_sample: StoredSample) -> None:
     edit_manifest(stored_sample.folder, lambda content: content["source"].update(pg_dump_version="9" * 5000))
     with pytest.raises(PipelineError, match="pg_restore"):
-        show_toc(stored_sample.store, stored_sample.manifest)
+        show_toc(stored_sample.store, stored_sample.manifest, Keys())
 
 
 @settings(UNHURRIED, max_examples=15, phases=[Phase.explicit, Phase.generate])

@@ -17,6 +17,7 @@ from support.stored_sample import StoredSample
 from pipeline.catalog.keys import BackupRef
 from pipeline.catalog.manifest import (
     Compression,
+    Encryption,
     File,
     Manifest,
     Previous,
@@ -30,6 +31,7 @@ from pipeline.catalog.manifest import (
     summarize,
 )
 from pipeline.catalog.origin import DumpOptions, Extension, Source
+from pipeline.catalog.summary import load_summary
 from pipeline.errors import ManifestInvalid
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -45,6 +47,16 @@ moments = st.datetimes(
     datetime(2999, 1, 1),
     timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7)), timezone(timedelta(minutes=345))]),
 )
+
+
+def encryptions(cluster: str, database: str) -> st.SearchStrategy[Encryption]:
+    key = BackupRef(cluster, database, BACKUP_ID).key_object_key(datetime(2026, 11, 23, tzinfo=UTC))
+    stored = st.builds(
+        StoredObject, key=st.just(key), size=counts, sha256=digests, checksum=st.none(), version=st.none() | texts
+    )
+    return st.builds(
+        Encryption, epoch=st.just(BACKUP_ID), recipient=texts, recipients=st.lists(texts, max_size=2), key=stored
+    )
 
 
 @st.composite
@@ -150,6 +162,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
             st.builds(Totals, files=counts, tables=counts, rows=counts, size=counts, objects=counts, stored_size=counts)
         ),
         durations=draw(st.dictionaries(texts, st.floats(0, 1e9), max_size=2)),
+        encryption=draw(st.none() | encryptions(cluster, database)),
         previous=draw(st.none() | st.builds(Previous, backup_id=st.just(BACKUP_ID), sha256=digests)),
     )
 
@@ -257,6 +270,29 @@ def changed(stored: tuple[str, bytes], **fields: Any) -> bytes:
     return canonical(json.loads(stored[1]) | fields)
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"data/prod/shop/{BACKUP_ID}/20261123T020000.000000Z.age",
+        f"keys/prod/other/{BACKUP_ID}/20261123T020000.000000Z.age",
+        "keys/prod/shop/20261124T020000Z-7f3a9c/20261123T020000.000000Z.age",
+        f"keys/prod/shop/{BACKUP_ID}/identity",
+    ],
+)
+def test_a_key_object_outside_of_its_epoch_is_refused(stored: tuple[str, bytes], key: str) -> None:
+    encryption = {
+        "scheme": "age",
+        "epoch": BACKUP_ID,
+        "recipient": "age1",
+        "recipients": [],
+        "key": {"key": key, "size": 1, "sha256": "0" * 64, "checksum": None, "version": None},
+        "checksums": "hmac-sha256",
+    }
+    for load in (load_manifest, load_summary):
+        with pytest.raises(ManifestInvalid, match="its key object lies outside of"):
+            load(changed(stored, encryption=encryption), stored[0])
+
+
 def test_unknown_fields_are_kept_outside_of_lists(stored: tuple[str, bytes]) -> None:
     """A later minor version may add fields at every level."""
     content = json.loads(stored[1])
@@ -280,7 +316,7 @@ def test_what_a_file_takes_in_memory(stored: tuple[str, bytes]) -> None:
         assert sys.getsizeof(part) < 120
 
 
-@pytest.mark.parametrize("version", ["2.0", "2", "10.3", "999999999999999999999.0"])
+@pytest.mark.parametrize("version", ["3.0", "3", "10.3", "999999999999999999999.0"])
 def test_a_newer_major_version_is_refused_with_advice(stored: tuple[str, bytes], version: str) -> None:
     with pytest.raises(ManifestInvalid, match=rf"version {re.escape(version)}, which is newer .* upgrade pgstow"):
         load_manifest(changed(stored, manifest_version=version, files="something else by then"), stored[0])

@@ -178,7 +178,7 @@ def test_no_byte_can_change_unnoticed(stored: tuple[str, bytes]) -> None:
         {"totals": {}},
         {"cluster": "moved"},
         {"started_at": "2026-11-23T04:00:00"},
-        {"manifest_version": "2.0"},
+        {"manifest_version": "3.0"},
         {"manifest_version": None},
     ],
     ids=str,

@@ -11,10 +11,14 @@ from support.faulty_http import Fault, FaultyProxy
 from support.findings import by_subject, problems
 from support.object_stores import StoreBucket
 
+from pipeline.backup.request import BackupRequest
 from pipeline.check.check import Place
 from pipeline.check.finding import Finding, Severity
+from pipeline.check.secrets import judge_sealing
 from pipeline.check.store import examine_store, judge_endpoint
-from storage_backends import ObjectInfo, looks_first, open_backend
+from pipeline.postgres.conninfo import Conninfo
+from pipeline.trust.age import Identities, Recipients
+from storage_backends import AccessDenied, Body, ObjectInfo, looks_first, open_backend
 from storage_backends.memory import MemoryBackend
 
 
@@ -261,3 +265,39 @@ def test_connections_that_others_can_listen_to_are_a_warning(
         assert finding.outcome is Severity.WARNING
         assert words
         assert words in finding.sentence
+
+
+class WithoutKeys(MemoryBackend):
+    """A store in which no key object may be created, as with a policy from before there were any."""
+
+    def put(self, key: str, body: Body, *, sha256: bytes) -> ObjectInfo:
+        if key.startswith("keys/"):
+            raise AccessDenied("not for you")
+        return super().put(key, body, sha256=sha256)
+
+
+def test_sealed_backups_need_the_right_to_create_key_objects() -> None:
+    assert not problems(examine_store(WithoutKeys(), "prod"))
+    [finding] = problems(examine_store(WithoutKeys(), "prod", sealed=True)).values()
+    assert "can't create objects under keys/: not for you" in finding.sentence
+    store = MemoryBackend()
+    found = by_subject(examine_store(store, "prod", sealed=True))
+    assert found["store"].outcome is Severity.OK
+    assert "keys/" in found["store"].sentence
+    assert not list(store.list())
+
+
+@pytest.mark.parametrize(
+    ("url", "sealed", "outcome"),
+    [
+        ("s3://bucket/prefix", False, [Severity.WARNING]),
+        ("gs://bucket/prefix", False, [Severity.WARNING]),
+        ("file:///mnt/backups", False, []),
+        ("s3://bucket/prefix", True, [Severity.OK]),
+        ("file:///mnt/backups", True, [Severity.OK]),
+    ],
+)
+def test_unsealed_backups_on_another_machine_are_a_warning(url: str, sealed: bool, outcome: list[Severity]) -> None:
+    recipients = Recipients.parse(Identities.new()[0].public) if sealed else None
+    request = BackupRequest(source=Conninfo.parse("dbname=shop"), recipients=recipients)
+    assert [finding.outcome for finding in judge_sealing(request, url)] == outcome

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from pipeline.errors import InvalidRequest
 from pipeline.nightly.config_file import ConfigFile
 from pipeline.nightly.new_file import USUAL_RETENTION, Choices, compose, create
-from pipeline.nightly.settings import DatabaseSettings, DestinationSettings, Monitoring, Options, Retention
+from pipeline.nightly.settings import (
+    DatabaseSettings,
+    DestinationSettings,
+    EncryptionSettings,
+    Monitoring,
+    Options,
+    Retention,
+)
 
 PLAIN = Choices("shop", "service=shop", {"s3": "s3://my-backups/postgres"})
 ALL = Choices(
@@ -31,7 +38,14 @@ ALL = Choices(
 @pytest.mark.parametrize("choices", [PLAIN, ALL], ids=["plain", "all"])
 def test_every_key_is_explained(choices: Choices) -> None:
     tables = re.split(r"^#?\[(?=\w)", compose(choices), flags=re.MULTILINE)[1:]
-    models = [Options, *[DestinationSettings] * len(choices.urls), DatabaseSettings, Retention, Monitoring]
+    models = [
+        Options,
+        *[DestinationSettings] * len(choices.urls),
+        DatabaseSettings,
+        EncryptionSettings,
+        Retention,
+        Monitoring,
+    ]
     assert len(tables) == len(models)
     for table, model in zip(tables, models, strict=True):
         named = re.findall(r"^(?:#   (\w+): \w|#?(\w+) = )", table, re.MULTILINE)
@@ -44,6 +58,7 @@ def test_a_new_file_has_the_chosen_settings() -> None:
         "defaults": {},
         "destinations": {"s3": {"url": "s3://my-backups/postgres"}},
         "databases": {"shop": {"conninfo": "service=shop"}},
+        "encryption": {},
         "monitoring": {},
     }
     assert tomllib.loads(compose(ALL)) == {
@@ -57,6 +72,7 @@ def test_a_new_file_has_the_chosen_settings() -> None:
             }
         },
         "retention": {"default": {"keep_daily": 14, "keep_monthly": 12}},
+        "encryption": {},
         "monitoring": {},
     }
 

@@ -19,6 +19,7 @@ from pipeline.postgres.restricted_mode import find_psql
 from pipeline.postgres.server import Server
 from pipeline.postgres.workspace import Workspace
 from pipeline.restore.properties import apply_rest
+from pipeline.trust.seal import Keys
 
 END_OTHERS = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
@@ -77,7 +78,7 @@ def test_the_last_statements_of_a_restore_tell_a_refusal_from_an_ended_session(
 ) -> None:
     """If the server refuses a statement, the restore fails. The end of the session doesn't speak against the backup."""
     with Workers() as workers:
-        archive = open_archive(stored_sample.store, stored_sample.manifest, workers, Limits())
+        archive = open_archive(stored_sample.store, stored_sample.manifest, Keys(), workers, Limits())
     steps: list[Callable[[], None]] = [
         lambda: attach(server, [Attachment("app.p", "app.t", "ALTER TABLE none ATTACH PARTITION p DEFAULT")]),
         lambda: apply_rest(server, archive, RestoreOptions(), whole=True),

@@ -64,6 +64,46 @@ def test_all_objects_of_a_dropped_backup_are_removed(shelf: BackupBuilder) -> No
 
 
 @pytest.mark.parametrize("dropped", [1, 5], ids=["listed by backup", "listed by database"])
+def test_all_key_objects_of_a_dropped_backup_are_removed(shelf: BackupBuilder, dropped: int) -> None:
+    old = [shelf.add((age + 1) * DAY, sealed=True) for age in range(dropped)]
+    new = shelf.add(0 * DAY, sealed=True)
+    for ref in (*old, new):
+        upload(shelf.store, ref.key_object_key(LATER), b"the key for other recipients")
+    assert set(run(shelf.store).backups) == set(old)
+    assert not any(ref.backup_id in key for ref in old for key in shelf.all_keys())
+    assert sum(key.startswith("keys/") for key in shelf.all_keys()) == 2
+    assert shelf.committed() == {new}
+
+
+class WithoutKeys(MemoryBackend):
+    """A store whose credentials have no rights on key objects, as with a policy from before there were any."""
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        if prefix.startswith("keys/"):
+            raise AccessDenied("not for you")
+        return super().list(prefix)
+
+
+def test_unsealed_backups_need_no_rights_on_key_objects() -> None:
+    shelf = BackupBuilder(WithoutKeys())
+    old, new = shelf.add(DAY), shelf.add(0 * DAY)
+    assert run(shelf.store).backups == [old]
+    shelf.objects(shelf.ref(2 * DAY))
+    told: list[Any] = []
+    find_leftovers(GcRequest(), shelf.store, told.append, LATER)
+    assert any("Key objects" in str(one) and "not for you" in str(one) for one in told)
+    assert run_gc(shelf.store).objects == 2
+    assert shelf.committed() == {new}
+
+
+def test_the_key_object_of_an_interrupted_backup_is_removed(shelf: BackupBuilder) -> None:
+    whole, interrupted = shelf.add(DAY, sealed=True), shelf.ref(2 * DAY)
+    upload(shelf.store, interrupted.key_object_key(NOW), b"key")
+    assert run_gc(shelf.store).objects == 1
+    assert shelf.committed() == {whole}
+
+
+@pytest.mark.parametrize("dropped", [1, 5], ids=["listed by backup", "listed by database"])
 def test_a_key_that_only_begins_like_a_dropped_backups_keys_stays(dropped: int) -> None:
     shelf = BackupBuilder(MemoryBackend())
     old = shelf.add((dropped + 1) * DAY)

@@ -15,6 +15,7 @@ from pipeline.postgres.restore_options import RestoreOptions
 from pipeline.postgres.toc import Section, TocEntry
 from pipeline.postgres.toc_format import read_toc
 from pipeline.restore.steps import Run, Step, plan_steps
+from pipeline.trust.seal import Keys
 
 SETUP = {"ENCODING", "STDSTRINGS", "SEARCHPATH"}
 
@@ -22,7 +23,7 @@ SETUP = {"ENCODING", "STDSTRINGS", "SEARCHPATH"}
 @pytest.fixture
 def archive(stored_sample: StoredSample) -> Archive:
     with Workers() as workers:
-        return open_archive(stored_sample.store, stored_sample.manifest, workers, Limits())
+        return open_archive(stored_sample.store, stored_sample.manifest, Keys(), workers, Limits())
 
 
 def restored(run: Run) -> list[TocEntry]:

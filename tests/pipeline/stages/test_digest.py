@@ -14,7 +14,7 @@ from pipeline.stages.digest import OrderedDigest
 
 @given(st.lists(st.sampled_from([b"", b"\n", b"a\nb", b"\n" * 3000, b"x" * 5000]), max_size=20))
 def test_threads_add_pieces_in_the_files_order(pieces: list[bytes]) -> None:
-    digest = OrderedDigest()
+    digest = OrderedDigest(hashlib.sha256())
     with Workers() as workers:
         pool = workers.pool(3, "hash")
         for index, piece in enumerate(pieces):
@@ -27,7 +27,7 @@ def test_threads_add_pieces_in_the_files_order(pieces: list[bytes]) -> None:
 
 
 def test_a_piece_waits_for_the_earlier_pieces() -> None:
-    digest, added = OrderedDigest(), threading.Event()
+    digest, added = OrderedDigest(hashlib.sha256()), threading.Event()
 
     def add_second() -> None:
         digest.add(1, b"second\n")

@@ -15,6 +15,7 @@ from pipeline.config import Limits
 from pipeline.errors import BackupDamaged
 from pipeline.stages.compress import Compressor
 from pipeline.stages.download import ObjectReader, check_content, download
+from pipeline.trust.seal import UNSEALED
 from storage_backends import TransientStorageError
 from storage_backends.memory import MemoryBackend
 
@@ -92,7 +93,7 @@ class Backup:
         return file
 
     def reader(self, workers: Workers, limits: Limits = TIGHT) -> ObjectReader:
-        return ObjectReader(self.store, self.objects, self.files, workers, limits)
+        return ObjectReader(self.store, self.objects, self.files, workers, limits, UNSEALED)
 
 
 def noise(seed: object, size: int = 60 * KIB) -> bytes:
@@ -269,10 +270,10 @@ def test_the_whole_content_of_a_file_is_checked() -> None:
     file = File(
         path="1.dat", kind="table", size=len(data), checksum=hashlib.sha256(data).hexdigest(), segments=[], rows=2
     )
-    assert b"".join(check_content(file, [data[:3], data[3:]])) == data
+    assert b"".join(check_content(file, [data[:3], data[3:]], hashlib.sha256())) == data
     for wrong in ({"rows": 3}, {"size": 10}, {"checksum": "0" * 64}):
         with pytest.raises(BackupDamaged, match=r"1\.dat"):
-            list(check_content(replace(file, **wrong), [data]))
+            list(check_content(replace(file, **wrong), [data], hashlib.sha256()))
 
 
 def test_concurrent_fetches_stay_within_the_limit(backup: Backup) -> None:

@@ -29,6 +29,7 @@ from pipeline.postgres.throwaway import ThrowawayCluster
 from pipeline.restore.steps import whole
 from pipeline.stages.download import ObjectReader
 from pipeline.stages.feed import Feed, Stream
+from pipeline.trust.seal import UNSEALED, Keys
 from storage_backends import StorageBackend
 from storage_backends.local import LocalBackend
 
@@ -56,9 +57,9 @@ def feeding(
 ) -> Feeding:
     """Feed the whole sample as an archive, or the file of one table as it is."""
     limits = Limits(transfers=2)
-    archive = open_archive(stored.store, stored.manifest, workers, limits)
+    archive = open_archive(stored.store, stored.manifest, Keys(), workers, limits)
     stream = Stream((stored.table(table),)) if table else whole(archive, None, RestoreOptions())
-    reader = ObjectReader(store or stored.store, stored.manifest.objects, stream.files, workers, limits)
+    reader = ObjectReader(store or stored.store, stored.manifest.objects, stream.files, workers, limits, UNSEALED)
     return Feeding(archive, stream, reader, Feed([stream], reader, workers), workers)
 
 
@@ -163,7 +164,9 @@ def test_a_thread_ends_if_the_program_stops_reading(stored_sample: StoredSample)
 def test_a_program_may_leave_the_rest_of_an_archive_in_a_single_file(stored_sample: StoredSample) -> None:
     with Workers() as workers:
         stream = Stream((stored_sample.table("telemetry.reading"),), may_be_left=True)
-        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, stream.files, workers, Limits())
+        reader = ObjectReader(
+            stored_sample.store, stored_sample.manifest.objects, stream.files, workers, Limits(), UNSEALED
+        )
         feed = Feed([stream], reader, workers)
         with feed.pipe(0) as (_, [descriptor]):
             assert os.read(descriptor, 10)
@@ -175,9 +178,9 @@ def test_a_table_in_several_streams_is_dealt_to_their_programs(stored_sample: St
     """Each gets whole rows, all together get each row once, and no object is fetched twice."""
     file = stored_sample.table("telemetry.reading")
     with Workers() as workers:
-        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, [file], workers, Limits())
+        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, [file], workers, Limits(), UNSEALED)
         whole = b"".join(reader.read(file))
-        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, [file], workers, Limits())
+        reader = ObjectReader(stored_sample.store, stored_sample.manifest.objects, [file], workers, Limits(), UNSEALED)
         feed = Feed([Stream((file,), b"toc", (number,)) for number in (7, 8, 9)], reader, workers, check_files=True)
         got = list[bytes]()
         for number in range(3):

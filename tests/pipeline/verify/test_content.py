@@ -15,6 +15,7 @@ from pipeline.concurrency import Workers
 from pipeline.config import Limits
 from pipeline.events import Notice
 from pipeline.postgres.conninfo import Conninfo
+from pipeline.trust.seal import Keys
 from pipeline.verify.content import LineDigest, compare_content
 from storage_backends import StorageBackend
 from storage_backends.local import LocalBackend
@@ -25,7 +26,7 @@ def compare(conninfo: str, store: StorageBackend) -> tuple[int, list[str], list[
     told: list[str] = []
     limits = Limits(jobs=2)
     with Workers() as workers:
-        archive = open_archive(store, find_backup(store, BackupSelector()), workers, limits)
+        archive = open_archive(store, find_backup(store, BackupSelector()), Keys(), workers, limits)
     comparison = compare_content(
         Conninfo.parse(conninfo),
         archive,

@@ -28,6 +28,7 @@ run "four_accounts" {
     condition = { for name, grant in google_storage_bucket_iam_member.backups : name => trimprefix(grant.role, "roles/storage.") } == {
       writer-creates-data           = "objectCreator"
       writer-creates-manifests      = "objectCreator"
+      writer-creates-keys           = "objectCreator"
       writer-reads-manifests        = "objectViewer"
       restorer-reads                = "objectViewer"
       restorer-creates-attestations = "objectCreator"
@@ -49,6 +50,7 @@ run "four_accounts" {
     condition = { for name, grant in google_storage_bucket_iam_member.backups : name => grant.condition[0].expression } == {
       writer-creates-data           = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/data/\")"
       writer-creates-manifests      = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\")"
+      writer-creates-keys           = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/keys/\")"
       writer-reads-manifests        = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/manifests/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/manifests/\")"
       restorer-reads                = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/\") || api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"postgres/\")"
       restorer-creates-attestations = "resource.name.startsWith(\"projects/_/buckets/acme-backups/objects/postgres/attestations/\")"

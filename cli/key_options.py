@@ -1,0 +1,82 @@
+"""The options for sealed backups: the recipients of a backup, and the identities that open it."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.trust.age import Recipients
+    from pipeline.trust.seal import Keys
+
+SEALING = "Sealing"
+_STANDARD_INPUT = "-"
+
+RecipientTexts: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recipient",
+        metavar="KEY",
+        help="Seal the backup to this public key: age1…, or a line of an ssh key (ssh-ed25519 or ssh-rsa); can be repeated. "
+        "Whoever has one of the secret keys can open the backup",
+        rich_help_panel=SEALING,
+    ),
+]
+RecipientsFiles: TypeAlias = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--recipients-file",
+        metavar="FILE",
+        help="Seal the backup to the public keys in this file, one on each line; can be repeated",
+        rich_help_panel=SEALING,
+    ),
+]
+IdentityFiles: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--identity",
+        metavar="FILE",
+        help="A file with secret keys for a sealed backup, of age or ssh; can be repeated. '-' means standard input",
+        rich_help_panel=SEALING,
+    ),
+]
+IdentityCommand: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COMMAND",
+        help="A command that prints secret keys for a sealed backup, such as 'age --decrypt key.age'. pgstow runs it without a shell",
+        rich_help_panel=SEALING,
+    ),
+]
+
+
+def read_recipients(texts: list[str] | None, files: list[Path] | None) -> "Recipients | None":
+    """Return the recipients that the options name; None if the options are missing. Raise InvalidRequest."""
+    if not (texts or files):
+        return None
+    from pipeline.trust import key_files
+
+    return key_files.read_recipients(texts or (), files or ())
+
+
+def read_keys(files: list[str] | None, command: str | None, *, quiet: bool) -> "Keys":
+    """Return the keys that the options name. Unless ``quiet``, warn of a file that other users may read. Raise InvalidRequest."""
+    from cli.errors import print_error
+    from pipeline.trust import key_files
+    from pipeline.trust.age import Identities
+    from pipeline.trust.seal import Keys
+
+    identities = Identities()
+    for name in files or ():
+        if name == _STANDARD_INPUT:
+            identities += Identities.parse(sys.stdin.buffer.read(), "Standard input")
+            continue
+        identities += key_files.read_identities(Path(name))
+        if key_files.is_open_to_others(Path(name)) and not quiet:
+            print_error(
+                f"Other users may read the secret keys in {name}: let only its owner use it, with chmod 0600 {name}."
+            )
+    if command is not None:
+        identities += key_files.ask_for_identities(command)
+    return Keys(identities)

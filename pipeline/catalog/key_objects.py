@@ -1,0 +1,74 @@
+"""Key objects: the keys of sealed backups, each sealed to an organisation's recipients. The store keeps them under ``keys/``."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+
+from pipeline.catalog.canonical_json import brief
+from pipeline.catalog.keys import BackupRef, is_key_object_name
+from pipeline.catalog.manifest import Encryption, ManifestSummary
+from pipeline.errors import BackupDamaged, InvalidRequest
+from pipeline.trust.age import CannotOpen
+from pipeline.trust.seal import UNSEALED, Epoch, Keys, Seal
+from storage_backends import AccessDenied, ObjectNotFound, ObjectTooLarge, StorageBackend
+from storage_backends.versions import get_version
+
+_MOST = 100
+"""The most key objects of an epoch that are tried. An attacker who can create objects may add any number of them."""
+_LONGEST = 256 * 1024
+"""The most bytes of a key object. It takes about 100 bytes for each of at most 100 recipients, or 1,000 bytes for an RSA key."""
+_NAMED = 3  # recipients in an error
+
+
+def open_seal(store: StorageBackend, manifest: ManifestSummary, keys: Keys) -> Seal:
+    """Return the seal of the backup.
+
+    Tries the key object that the manifest names, and then the newest others of its epoch. age authenticates no sender. So pgstow believes
+    only a key object that holds the identity of the recipient that the manifest names.
+
+    Raises InvalidRequest if ``keys`` open no key object, BackupDamaged if there is none to open, and StorageError.
+    """
+    if (encryption := manifest.encryption) is None:
+        return UNSEALED
+    for epoch in keys.epochs:
+        if epoch.recipient == encryption.recipient:
+            return epoch
+    sealed_to = f"The backup {manifest.backup_id} is sealed to {_named(encryption.recipients)}"
+    if not keys.identities:
+        raise InvalidRequest(f"{sealed_to}: give --identity with the file of a fitting secret key.")
+    is_whole = False
+    for key_object in _key_objects(store, manifest, encryption):
+        is_whole |= hashlib.sha256(key_object).hexdigest() == encryption.key.sha256
+        with suppress(CannotOpen, ValueError):
+            return Epoch.read(bytes(keys.identities.open(key_object)), encryption.recipient)
+    if not is_whole:
+        raise BackupDamaged(
+            f"{encryption.key.key} is missing from {store.url} or was altered, and the identity opens no other key object of the backup."
+        )
+    raise InvalidRequest(f"{sealed_to}, and the given identity opens none of its key objects: give another --identity.")
+
+
+def _named(recipients: list[str]) -> str:
+    shown = [brief(recipient) for recipient in recipients[:_NAMED]]
+    if more := len(recipients) - len(shown):
+        shown.append(f"{more} more")
+    return " and ".join(shown)
+
+
+def _key_objects(store: StorageBackend, manifest: ManifestSummary, encryption: Encryption) -> Iterator[bytes]:
+    """Yield the content of key objects of the backup's epoch, first of the one that the manifest names. Raises StorageError."""
+    named = encryption.key
+    with suppress(ObjectNotFound, ObjectTooLarge):
+        yield store.get(named.key, at_most=_LONGEST)
+    if named.version:
+        with suppress(ObjectNotFound, ObjectTooLarge, AccessDenied):
+            yield get_version(store, named.key, named.version, at_most=_LONGEST)
+    prefix = BackupRef(manifest.cluster, manifest.database, encryption.epoch).keys_prefix
+    try:
+        keys = [info.key for info in store.list(prefix) if is_key_object_name(info.key.removeprefix(prefix))]
+    except AccessDenied:
+        return  # the credentials may read objects, but not list them
+    others = sorted(set(keys) - {named.key}, reverse=True)
+    for key in others[:_MOST]:
+        with suppress(ObjectNotFound, ObjectTooLarge):
+            yield store.get(key, at_most=_LONGEST)

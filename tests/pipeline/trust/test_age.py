@@ -1,0 +1,119 @@
+"""Tests of age files: the real age opens what pgstow seals, and pgstow opens what the real age seals."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import InvalidRequest
+from pipeline.trust.age import CannotOpen, Identities, Recipients
+
+CHUNK = 64 * 1024
+"""age encrypts in chunks of this size."""
+
+
+def run(*command: str | Path, stdin: bytes = b"") -> bytes:
+    return subprocess.run(command, input=stdin, capture_output=True, check=True).stdout
+
+
+def new_identity(folder: Path, kind: str, passphrase: str = "") -> tuple[Path, str]:
+    """Return the file of a new identity that age or OpenSSH made, and its public key."""
+    path = folder / kind
+    if kind == "x25519":
+        run("age-keygen", "-o", path)
+        return path, run("age-keygen", "-y", path).decode().strip()
+    run("ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-C", "alice@example.com", "-f", path)
+    return path, path.with_suffix(".pub").read_text().strip()
+
+
+@pytest.mark.parametrize("kind", ["x25519", "ed25519", "rsa"])
+def test_age_and_pgstow_open_what_the_other_seals(tmp_path: Path, kind: str) -> None:
+    path, recipient = new_identity(tmp_path, kind)
+    recipients, identities = Recipients.parse([recipient]), Identities.parse(path.read_bytes(), "the file")
+    for size in (0, 1, CHUNK, 3 * CHUNK + 5):
+        content = (bytes(range(251)) * (size // 251 + 1))[:size]
+        sealed = recipients.seal(content)
+        assert run("age", "--decrypt", "--identity", path, stdin=bytes(sealed)) == content
+        by_age = run("age", "--encrypt", "--recipient", recipient, stdin=content)
+        assert identities.open(by_age) == content
+
+
+def test_each_of_several_recipients_can_open(tmp_path: Path) -> None:
+    files, keys = zip(*(new_identity(tmp_path, kind) for kind in ("x25519", "ed25519")), strict=True)
+    recipients = Recipients.parse(keys)
+    assert recipients.texts == (keys[0], " ".join(keys[1].split()[:2]))  # the comment may tell a name
+    sealed = recipients.seal(b"content")
+    for path in files:
+        assert Identities.parse(path.read_bytes(), "the file").open(sealed) == b"content"
+
+
+def test_a_file_may_have_several_identities_and_comments() -> None:
+    texts = [Identities.new()[1] for _ in range(2)]
+    both = Identities.parse("\n# one\n{}\r\n\n# two\n  {}\n".format(*texts).encode(), "the file")
+    assert len(both.public) == 2
+    for public in both.public:
+        assert both.open(Recipients.parse([public]).seal(b"content")) == b"content"
+
+
+@given(place=st.integers(0, 3 * CHUNK), change=st.integers(0, 255))
+def test_a_damaged_file_is_never_opened(place: int, change: int) -> None:
+    identities, _ = Identities.new()
+    sealed = Recipients.parse(identities.public).seal(bytes(2 * CHUNK))
+    place %= len(sealed)
+    if change:
+        sealed[place] ^= change
+    else:
+        del sealed[place:]
+    with pytest.raises(CannotOpen):
+        identities.open(sealed)
+
+
+def test_another_identity_opens_nothing() -> None:
+    sealed = Recipients.parse(Identities.new()[0].public).seal(b"content")
+    for identities in (Identities.new()[0], Identities()):
+        with pytest.raises(CannotOpen):
+            identities.open(sealed)
+
+
+@pytest.mark.parametrize("text", ["", "age1qqqq", "ssh-ed25519 AAAA", "ecdsa-sha2-nistp256 AAAA", "alice", "\x1b[2J"])
+def test_an_odd_recipient_is_refused(text: str) -> None:
+    with pytest.raises(InvalidRequest, match="is no recipient"):
+        Recipients.parse([text])
+
+
+def test_many_recipients_are_refused() -> None:
+    """The key object of a backup must stay small, since readers limit what they read."""
+    texts = [Identities.new()[0].public[0] for _ in range(101)]
+    assert len(Recipients.parse(texts[:100]).texts) == 100
+    for wrong in ([], texts):
+        with pytest.raises(InvalidRequest, match="from one to 100 recipients"):
+            Recipients.parse(wrong)
+
+
+def test_no_error_repeats_a_secret() -> None:
+    secret = Identities.new()[1]
+    with pytest.raises(InvalidRequest, match="is a secret key") as refused:
+        Recipients.parse([secret])
+    assert secret not in str(refused.value)
+    with pytest.raises(InvalidRequest, match="has a line that is no identity") as refused:
+        Identities.parse(secret[:-1].encode(), "the file")
+    assert secret[:-1] not in str(refused.value)
+    assert secret not in repr(Identities.parse(secret.encode(), "the file"))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"# only a comment\n", b"\xff\xfe\x00", b"-----BEGIN OPENSSH PRIVATE KEY-----\n", bytes(2**21)]
+)
+def test_an_odd_identity_file_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="the file"):
+        Identities.parse(data, "the file")
+
+
+def test_an_identity_with_a_passphrase_is_explained(tmp_path: Path) -> None:
+    path, recipient = new_identity(tmp_path, "ed25519", "secret")
+    by_age = run("age", "--encrypt", "--armor", "--recipient", recipient, stdin=b"an identity")
+    for data in (path.read_bytes(), by_age):
+        with pytest.raises(InvalidRequest, match="is protected by a passphrase"):
+            Identities.parse(data, "the file")
