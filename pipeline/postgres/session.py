@@ -132,6 +132,11 @@ class Session:
         self.execute("SET search_path = ''; SET standard_conforming_strings = on; SET row_security = off")
         self.fetch(NO_VIEWS)
 
+    @property
+    def client_encoding(self) -> str:
+        """The encoding of the session's statements and of :meth:`encoded`, by PostgreSQL's name."""
+        return ANY_BYTES if self._takes_any_bytes else "UTF8"
+
     def is_direct(self) -> bool:
         """True if no pooler is between pgstow and the server. A pooler makes up the process ID that it sends at the session's start.
 
@@ -169,6 +174,12 @@ class Session:
                 results.append(_rows(cursor.pgresult) if cursor.pgresult else [])
                 if not cursor.nextset():
                     return results
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """Run the block in a part of the running transaction. If the block fails, the transaction goes on without the part."""
+        with self.errors(), self._connection.transaction():
+            yield
 
     def fetch_if_allowed(self, query: str) -> str | None:
         """Return one value as text; None if it is NULL, or if the role may not read it, as on managed services."""

@@ -53,12 +53,12 @@ class Backup:
         self.spool.look()
         for file in self.spool.ready():
             piece = self.spool.read(file)
-            self.progress.passed(file, last=piece.last)
+            self.progress.passed(file.name, file.taken, last=piece.last)
             self.writer.write(piece)
 
     def report(self) -> Progress:
         time.sleep(0.21)  # reports come five times a second
-        self.progress.report(self.writer, self.spool)
+        self.progress.report(self.writer, [file.name for file in self.spool.growing])
         report = self.events[-1]
         assert isinstance(report, Progress)
         return report
