@@ -1,7 +1,6 @@
 """Joins the rows of a table's ranges into the pieces of the table's file."""
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pipeline.postgres.dump import COPY_END
@@ -26,27 +25,32 @@ class Range:
     ended: bool = False
     """True if all rows were read."""
 
-    def take(self, rows: Rows) -> None:
+    def put_in(self, rows: Rows) -> None:
         """Take the next rows. After a table's last rows, COPY's end mark follows."""
         self.ended = rows.ended
         for part in (*rows.parts, *([COPY_END] if rows.ended and self.last else [])):
             self.parts.append(memoryview(part))
             self.held += len(part)
 
+    def take_out(self, size: int) -> memoryview:
+        """Return rows from the first part, ``size`` bytes at most."""
+        part = self.parts.popleft()
+        if len(part) > size:
+            self.parts.appendleft(part[size:])
+        self.held -= min(size, len(part))
+        return part[:size]
+
 
 class RangeJoiner:
-    """Takes ranges in the order of their rows, and returns pieces of ``piece_size`` bytes. Only the last piece of a file may be smaller.
+    """Takes ranges in the order of their rows, and makes pieces of ``piece_size`` bytes. Only the last piece of a file may be smaller.
 
-    A range may get its rows in any order relative to other ranges. At most two pieces of rows are in no range and were not returned.
+    The ranges get their rows in any order.
     """
 
     def __init__(self, piece_size: int) -> None:
         self._piece_size = piece_size
         self._ranges = deque[Range]()
-        self._parts = deque[memoryview]()
-        """The rows of the next piece."""
-        self._size = 0
-        """The bytes of ``_parts``."""
+        """The ranges whose rows aren't all in pieces. All but the last range of a table may lie in one piece with the next."""
         self._index = 0
         """The number of the next piece in its file."""
 
@@ -56,41 +60,43 @@ class RangeJoiner:
         return bool(self._ranges)
 
     @property
-    def current(self) -> Sequence[str]:
-        """The file whose rows come next; empty if there is none."""
-        return [self._ranges[0].file] if self._ranges else []
+    def current(self) -> Range | None:
+        """The first range whose rows haven't all come; None if there is none."""
+        return next((one for one in self._ranges if not one.ended), None)
 
-    def add(self, of_table: Range) -> None:
+    @property
+    def file(self) -> str | None:
+        """The file of the next piece; None if no range is left."""
+        return self._ranges[0].file if self._ranges else None
+
+    def add(self, following: Range) -> None:
         """Take the next range. Its rows may come later."""
-        self._ranges.append(of_table)
+        self._ranges.append(following)
 
-    def next_piece(self) -> Piece | None:
-        """Return the next piece; None if its rows haven't come."""
-        while self._ranges:
-            first = self._ranges[0]
-            while first.parts and self._size <= self._piece_size:
-                part = first.parts.popleft()
-                first.held -= len(part)
-                self._parts.append(part)
-                self._size += len(part)
-            if self._size > self._piece_size:
-                return self._cut(first.file, self._piece_size, last=False)
-            if not first.ended:
+    def next_size(self) -> int | None:
+        """Return the size of the next piece in bytes; None if its rows haven't all come."""
+        come = 0
+        for one in self._ranges:
+            come += one.held
+            if come > self._piece_size:
+                return self._piece_size
+            if not one.ended:
                 return None
-            self._ranges.popleft()
-            if first.last:
-                return self._cut(first.file, self._size, last=True)
+            if one.last:
+                return come
         return None
 
-    def _cut(self, file: str, size: int, *, last: bool) -> Piece:
-        taken, missing = list[memoryview](), size
-        while missing:
-            part = self._parts.popleft()
-            taken.append(part[:missing])
-            if len(part) > missing:
-                self._parts.appendleft(part[missing:])
-            missing -= len(taken[-1])
-        self._size -= size
-        piece = Piece(file, self._index, b"".join(taken), last)
+    def cut(self, size: int) -> Piece:
+        """Return the next piece. ``size`` is the number that :meth:`next_size` returned."""
+        file, parts, last = self._ranges[0].file, list[memoryview](), False
+        while size:
+            first = self._ranges[0]
+            while first.parts and size:
+                parts.append(first.take_out(size))
+                size -= len(parts[-1])
+            if first.ended and not first.held:
+                self._ranges.popleft()
+                last = first.last
+        piece = Piece(file, self._index, b"".join(parts), last)
         self._index = 0 if last else self._index + 1
         return piece

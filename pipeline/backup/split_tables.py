@@ -24,6 +24,9 @@ _MOST_MEMORY = 12 * MIB
 """The most bytes of memory for the rows that a session has read."""
 _MOST_PER_READ = MIB
 """The most bytes to read at once."""
+_LEAST_PER_READ = 64 * 1024
+_LEAST_RANGE = 256 * 1024
+"""The least average size of a range, in bytes."""
 _AHEAD = 2
 """The ranges that a session has to dump. With two, the server goes on while pgstow reads the end of the first."""
 
@@ -58,8 +61,9 @@ class SplitTables:
         self, shares: DumpShares, dump: DirectoryDump, snapshot: str, context: DumpContext, limits: Limits
     ) -> None:
         self._shares, self._dump, self._snapshot, self._context = shares, dump, snapshot, context
-        self._memory = min(_MOST_MEMORY, limits.memory // 4 // shares.jobs)
-        """The most bytes of rows in memory for each session."""
+        self._memory = min(_MOST_MEMORY, (limits.memory // 4 - context.piece_size) // shares.jobs)
+        """The most bytes of rows in memory for each session. The session whose rows come next may have a piece more."""
+        self._at_once = min(_MOST_PER_READ, max(_LEAST_PER_READ, self._memory // 4))
         self._toc = bytearray()
         self._names: Sequence[str] = ()
         """The tables, quoted."""
@@ -67,8 +71,6 @@ class SplitTables:
         self._next: Range | None = None
         """The next range that no session has."""
         self._joiner = RangeJoiner(context.piece_size)
-        self._waiting: Piece | None = None
-        """A piece for which the writer had no room."""
         self._sessions: list[_Session] = []
         """The sessions that have ranges to dump, or will have."""
         self._done: list[_Session] = []
@@ -76,18 +78,18 @@ class SplitTables:
         self._refused = False
         """True if a session could not begin, although others had. No further session is started."""
         if shares.tables:
-            context.writer.reserve(shares.jobs * self._memory + 2 * context.piece_size)
+            context.writer.reserve(shares.jobs * self._memory + context.piece_size)
             self._reading = context.workers.pool(shares.jobs, "ranges")
 
     @property
     def unfinished(self) -> bool:
         """True if rows are still to come, or wait for the writer. False before the table of contents is whole."""
-        return self._next is not None or self._joiner.unfinished or self._waiting is not None
+        return self._next is not None or self._joiner.unfinished
 
     @property
     def current(self) -> Sequence[str]:
         """The file whose rows come next; empty if there is none."""
-        return self._joiner.current
+        return [self._joiner.file] if self._joiner.file else []
 
     def completed(self, piece: Piece) -> Sequence[Piece]:
         """Return the pieces to write instead of a piece of pg_dump's output. All pieces of the table of contents come with its last piece.
@@ -125,14 +127,9 @@ class SplitTables:
 
     def pieces(self) -> Iterator[Piece]:
         """Yield the pieces whose rows have come, while the writer has room for them."""
-        while (piece := self._waiting or self._joiner.next_piece()) is not None:
-            self._waiting = piece
-            if not self._context.writer.has_room(len(piece.data)):
-                return
-            self._waiting = None
-            yield piece
-            for session in list(self._sessions):
-                self._go_on(session)
+        while (size := self._joiner.next_size()) is not None and self._context.writer.has_room(size):
+            yield self._joiner.cut(size)
+            self._go_on_all()
 
     def close(self) -> None:
         """End all sessions."""
@@ -153,7 +150,7 @@ class SplitTables:
 
     def _ranges(self, table: RangedTable, file: str, encoding: str) -> Iterator[Range]:
         server = self._context.call.server
-        for first, end in table.ranges(self._memory * 2 // 3):
+        for first, end in table.ranges(max(_LEAST_RANGE, self._memory * 2 // 3)):
             statement = server.encoded(range_statement(table, first, end, encoding)).as_bytes()
             yield Range(file, bytes(statement), last=end is None)
 
@@ -165,6 +162,10 @@ class SplitTables:
         )
         self._sessions.append(session := _Session(psql))
         self._go_on(session)
+
+    def _go_on_all(self) -> None:
+        for session in list(self._sessions):
+            self._go_on(session)
 
     def _go_on(self, session: _Session) -> None:
         """Give the session ranges to dump, and read its rows if it may hold more. Let it end if no range is left."""
@@ -180,16 +181,20 @@ class SplitTables:
             self._sessions.remove(session)
             self._done.append(session)
             return
-        size = min(_MOST_PER_READ, self._memory // 4)
-        if not session.reading and sum(one.held for one in session.ranges) + size <= self._memory:
+        if not session.reading and self._may_hold_more(session):
             session.reading = True
-            self._reading.submit(partial(session.psql.read, size), partial(self._take, session))
+            self._reading.submit(partial(session.psql.read, self._at_once), partial(self._take, session))
+
+    def _may_hold_more(self, session: _Session) -> bool:
+        if not session.begun or sum(one.held for one in session.ranges) + self._at_once <= self._memory:
+            return True
+        return session.to_come[0] is self._joiner.current and self._joiner.next_size() is None
 
     def _take(self, session: _Session, rows: Rows) -> None:
         session.reading = False
         if rows.closed or session not in self._sessions:
             return  # look() raises the failure
         if session.begun:
-            session.to_come[0].take(rows)
+            session.to_come[0].put_in(rows)
         session.begun = session.begun or rows.ended
-        self._go_on(session)
+        self._go_on_all()
