@@ -167,15 +167,11 @@ class TestFaults:
         where = ["--to", stuck_s3.url, "--spool-dir", spool_dir, "--quiet", "-o", "read_timeout=1"]
         return ["backup", large_database.conninfo, *where, *SMALL, *ALWAYS]
 
-    def wait_for_sessions(self, spool_dir: Path, number: int = 2) -> list[int]:
-        """Wait until this number of psql have filled their pipes. Return their process IDs."""
-
-        def found() -> list[int]:
-            psql = [pid for pid, words in processes_with(spool_dir) if Path(words[0]).name == "psql"]
-            return [pid for pid in psql if "pipe_write" in Path(f"/proc/{pid}/wchan").read_text()]
-
-        wait_until(lambda: len(found()) == number, f"{number} psql wait")
-        return found()
+    def wait_for_sessions(self, database: Database, spool_dir: Path, number: int = 2) -> list[int]:
+        """Wait until this number of sessions dump ranges. Return the process IDs of their psql."""
+        dumping = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'COPY (SELECT%'"
+        wait_until(lambda: len(database.fetch(dumping)) == number, f"{number} sessions dump ranges")
+        return [pid for pid, words in processes_with(spool_dir) if Path(words[0]).name == "psql"]
 
     def test_rows_that_change_meanwhile(
         self,
@@ -187,7 +183,7 @@ class TestFaults:
     ) -> None:
         before = compare.contents(large_database.conninfo)
         with start_pgstow(*command) as process:
-            self.wait_for_sessions(spool_dir)
+            self.wait_for_sessions(large_database, spool_dir)
             large_database.execute(
                 "UPDATE large SET payload = 'new' WHERE id % 2 = 0; DELETE FROM large WHERE id % 3 = 0"
             )
@@ -202,7 +198,7 @@ class TestFaults:
         self, large_database: Database, command: list[object], stuck_s3: FaultyStore, spool_dir: Path
     ) -> None:
         with start_pgstow(*command) as process:
-            os.kill(self.wait_for_sessions(spool_dir)[0], signal.SIGKILL)
+            os.kill(self.wait_for_sessions(large_database, spool_dir)[0], signal.SIGKILL)
             result = finish(process)
         assert_one_sentence(result, DUMP, "psql was killed by signal 9")
         assert_nothing_left(spool_dir, large_database, stuck_s3.bucket.url)
@@ -212,7 +208,7 @@ class TestFaults:
         self, large_database: Database, command: list[object], stuck_s3: FaultyStore, spool_dir: Path
     ) -> None:
         with start_pgstow(*command) as process:
-            self.wait_for_sessions(spool_dir)
+            self.wait_for_sessions(large_database, spool_dir)
             large_database.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE application_name LIKE 'pgstow 2%' AND query LIKE 'COPY%' AND datname = current_database()"
@@ -227,7 +223,7 @@ class TestFaults:
         self, large_database: Database, command: list[object], spool_dir: Path, number: signal.Signals
     ) -> None:
         with start_pgstow(*command) as process:
-            self.wait_for_sessions(spool_dir)
+            self.wait_for_sessions(large_database, spool_dir)
             process.send_signal(number)
             process.wait()
         assert_nothing_left(spool_dir, large_database)
@@ -237,15 +233,11 @@ class TestFaults:
     ) -> None:
         large_database.execute("CREATE UNLOGGED TABLE whole AS SELECT * FROM large")
         with start_pgstow(*command) as process:
-            self.wait_for_sessions(spool_dir, 1)
+            self.wait_for_sessions(large_database, spool_dir, 1)
             os.kill(wait_for_backpressure(spool_dir)[0].pid, signal.SIGKILL)
             result = finish(process)
         assert_one_sentence(result, DUMP, "pg_dump was killed by signal 9")
         assert_nothing_left(spool_dir, large_database, stuck_s3.bucket.url)
-
-    def test_a_statement_that_runs_too_long(self, command: list[object], spool_dir: Path) -> None:
-        stopped = run_pgstow(*command, "--statement-timeout", 1)
-        assert_one_sentence(stopped, DUMP, r"ran for longer than 1 s, so the dump was stopped \(COPY \(SELECT")
 
 
 @pytest.fixture
@@ -273,8 +265,8 @@ def late_pg_dump(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("LOCK TABLE large", "Another session asked for a lock on large during the dump, so the dump could not lock"),
-        ("TRUNCATE large; COMMIT", r"Another session truncated or rewrote the table public\.large"),
+        ("LOCK TABLE large", r"asked for a lock on public\.large during the dump, so the dump could not lock"),
+        ("TRUNCATE large; COMMIT", r"truncated or rewrote the table public\.large"),
     ],
 )
 def test_what_another_session_does_to_a_table(
