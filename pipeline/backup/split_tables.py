@@ -121,7 +121,7 @@ class SplitTables:
                 continue
             self._sessions.remove(session)
             self._done.append(session)
-            if session.begun or not self._sessions:
+            if session.begun or (self._next is not None and not self._sessions):
                 raise failure
             self._refused = True
 
@@ -142,9 +142,10 @@ class SplitTables:
         oids = [table.oid for table in self._shares.tables]
         tables = lock_tables(self._context.call.server, oids, encoding, quote_all=self._shares.quote_all)
         extended = add_table_data(toc, {table.oid: table.copy_statement for table in tables})
-        tables = [table for table in tables if table.oid in extended.files]
+        files = extended.files
+        tables = [table for table in tables if table.oid in files]
         self._names = [table.name for table in tables]
-        self._upcoming = (one for table in tables for one in self._ranges(table, extended.files[table.oid], encoding))
+        self._upcoming = (one for table in tables for one in self._ranges(table, files[table.oid], encoding))
         self._next = next(self._upcoming, None)
         return extended.data
 

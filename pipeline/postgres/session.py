@@ -175,12 +175,6 @@ class Session:
                 if not cursor.nextset():
                     return results
 
-    @contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """Run the block in a part of the running transaction. If the block fails, the transaction goes on without the part."""
-        with self.errors(), self._connection.transaction():
-            yield
-
     def fetch_if_allowed(self, query: str) -> str | None:
         """Return one value as text; None if it is NULL, or if the role may not read it, as on managed services."""
         refusals = (

@@ -14,8 +14,6 @@ from pipeline.postgres.session import quoted_text
 
 OLDEST_SERVER = 14
 """The major version of the oldest server with TID range scans."""
-_LOCK_TIMEOUT = "1s"
-"""To ask for a table's size needs a lock for a moment."""
 _LONGEST_COLUMNS = 12 * 1024
 """Bytes of a list of columns. The statements for two ranges must fit into a pipe of 64 KiB."""
 
@@ -28,7 +26,7 @@ class SizedTable:
     schema: str
     name: str
     size: int
-    """Bytes on the server's disk, with TOAST data and without indexes."""
+    """Bytes on the server's disk, with TOAST data and without indexes, as VACUUM and ANALYZE last counted them. pg_dump sorts tables by it."""
     splittable: bool
     """True if the table's rows can be dumped in ranges."""
 
@@ -65,19 +63,12 @@ class RangedTable:
 
 
 def size_tables(server: Server, least: int, *, names_in_utf8: bool) -> list[SizedTable]:
-    """Return all tables that a dump of the whole database reads, with their sizes. Tables under ``least`` bytes don't count as splittable.
+    """Return all tables that a dump of the whole database reads. Tables under ``least`` bytes don't count as splittable.
 
-    If ``names_in_utf8`` is false, the command line of pg_dump may need another encoding than UTF-8.
-
-    Return an empty list if another session keeps a table locked for a second: a size would have to wait. Raises ConnectionFailed.
+    If ``names_in_utf8`` is false, the command line of pg_dump may need another encoding than UTF-8. The query locks no table.
+    Raises ConnectionFailed.
     """
-    try:
-        with server.savepoint():
-            server.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-            rows = server.fetch(_SIZES, {"least": least, "longest": _LONGEST_COLUMNS, "utf8": names_in_utf8})
-            server.execute("SET LOCAL lock_timeout = 0")
-    except StatementRefused:
-        return []
+    rows = server.fetch(_SIZES, {"least": least, "longest": _LONGEST_COLUMNS, "utf8": names_in_utf8})
     return [SizedTable(*row) for row in rows]
 
 
@@ -133,7 +124,7 @@ THEN c.relpersistence = 'p' AND (SELECT m.amname = 'heap' FROM pg_catalog.pg_am 
         SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
     )
     AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) p (relid)
+        SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) p
         JOIN pg_catalog.pg_partitioned_table r ON r.partrelid = p.relid WHERE r.partstrat = 'h'
     )
     AND (n.nspname || c.relname !~ '[^\\x01-\\x7f]' OR (pg_catalog.getdatabaseencoding() = 'UTF8' AND %(utf8)s))
@@ -143,7 +134,10 @@ THEN c.relpersistence = 'p' AND (SELECT m.amname = 'heap' FROM pg_catalog.pg_am 
     ) < %(longest)s
 ELSE false END
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_table_size(c.oid), 0) AS size OFFSET 0) s
+LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+CROSS JOIN LATERAL (
+    SELECT (c.relpages::bigint + coalesce(t.relpages, 0)) * pg_catalog.current_setting('block_size')::bigint AS size
+) s
 WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND (n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
     OR c.oid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass)
 ORDER BY s.size DESC, c.oid

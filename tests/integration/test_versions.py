@@ -79,6 +79,7 @@ def test_a_server_of_each_major_comes_back_by_its_own_programs(
 def test_a_dump_in_ranges_has_the_archive_of_pg_dump(
     servers: Servers, pgstow: Callable[..., Result], tmp_path: Path, major: int
 ) -> None:
+    Database("sample", servers(major).conninfo("sample")).execute("ANALYZE")
     archives = []
     for split in ("never", "1"):
         to, archive = tmp_path / split, tmp_path / f"archive-{split}"

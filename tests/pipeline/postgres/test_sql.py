@@ -25,7 +25,7 @@ KEYWORDS = {
     "from",
 }
 """Words that look like functions, but are key words of the grammar."""
-KEYWORDS |= {"with", "recursive", "select", "union", "on", "using", "join"}
+KEYWORDS |= {"with", "recursive", "select", "union", "on", "using", "join", "lateral"}
 CALL = re.compile(r"(?<![\w.%])([a-z_]+) ?\(", re.IGNORECASE)
 CATALOG = re.compile(r"\b(?:FROM|JOIN) (pg_\w+)(?!\w*\.)")
 CAST = re.compile(r"::(?!bigint|integer|boolean)([a-z_]\w*)(?!\w*\.)")
