@@ -9,6 +9,7 @@ PIPELINE = Path(__file__).parents[3] / "pipeline"
 STATEMENT = re.compile(r"\b(?:SELECT|FROM|WHERE|JOIN|CASE)\b")
 KEYWORDS = {
     "coalesce",
+    "greatest",
     "nullif",
     "extract",
     "in",
