@@ -89,7 +89,7 @@ def _fill_many(bench: Bench, _share: float) -> tuple[str, int]:
 
 _NOTHING = Data("nothing", lambda _bench, _share: ("none.", 0))
 _SMALL = Data("small", partial(_fill, Shape(150)))
-_MEDIUM = Data("medium", partial(_fill, Shape(220)))
+_MEDIUM = Data("medium", partial(_fill, Shape(220, small_tables=400)))  # as many tables for each byte as in _LARGE
 _LARGE = Data("large", partial(_fill, Shape(1100)))
 _ONE_TABLE = Data("one-table", partial(_fill, Shape(1100, largest_share=0.95, small_tables=20)))
 _MANY = Data("many", _fill_many)

@@ -21,7 +21,7 @@ from storage_backends import StorageError
 
 _TICK = 0.2  # seconds
 _FIRST_OBJECTS = 3
-"""With this number of objects on their way, the link is busy. The writer then waits until an upload ends, to learn the link's speed."""
+"""With this number of objects on their way, the link is busy until the first upload ends and shows the link's speed."""
 _TAIL = 6  # bytes: the end of COPY's data, and the end of the line before it
 
 
@@ -89,11 +89,12 @@ class ArchiveWriter:
         self._compressor = compressor
         self._packer = Packer(compressor, limits.object_size)
         self._levels = LevelChooser(compressor.threads(threads))
+        self._is_auto = self._levels.highest > compressor.level
         self._compressing = workers.pool(threads, "compress")
         self._uploading = {place: workers.pool(limits.transfers, "upload") for place in destinations.open}
         self._uploads = {place: Uploads(limits.transfers) for place in destinations.open}
-        self._untried = set(destinations.open) if self._levels.highest > compressor.level else set()
-        """For the level auto: the destinations to which no upload has ended."""
+        self._untried = set(destinations.open)
+        """The destinations to which no upload has ended."""
         self._passing: dict[str, _Passing] = {}
         self._completed: list[ArchivedFile] = []
         self._on_their_way: dict[int, _OnItsWay] = {}
@@ -110,13 +111,8 @@ class ArchiveWriter:
         """True if the writer can take a piece of ``size`` bytes now. If not, call ``workers.collect``, then ask again."""
         queue_is_long = self._raw > self._longest_queue
         in_flight = 2 * self._raw + self._waiting + self._packer.held + self._sending
-        if (
-            self._untried
-            and len(self._on_their_way) >= _FIRST_OBJECTS
-            and self._levels.cores_are_idle
-            and self._choose_level(size) < self._levels.highest
-        ):
-            return False  # the first upload may show that a higher level is right
+        if self._is_auto and self._on_their_way and self._should_wait(size):
+            return False
         if not queue_is_long and in_flight + 2 * size <= self._memory - self._compressor.held:
             return True
         idle = not self._compressing.pending and not self._sends
@@ -141,7 +137,7 @@ class ArchiveWriter:
         file.size += size
         file.tail = (file.tail + data[-_TAIL:])[-_TAIL:]
         self._raw += size
-        level = self._choose_level(size)
+        level = self._levels.choose(size, object_size=self._packer.full_size, seconds_left=self._seconds_left())
         self._levels.begin(size, level)
         work = partial(_hash_and_compress, passing.digest, self._compressor, piece, level)
         self._compressing.submit(work, partial(self._take_frame, piece, level))
@@ -177,11 +173,16 @@ class ArchiveWriter:
         """True if an open destination is still being sent an object. Dropped destinations don't count."""
         return any(self._uploading[destination].pending for destination in self._destinations.open)
 
-    def _choose_level(self, size: int) -> int:
+    def _should_wait(self, size: int) -> bool:
+        """For the level auto: True if the next piece should wait, while objects keep the link busy."""
+        if self._untried and len(self._on_their_way) >= _FIRST_OBJECTS:
+            return True
+        return self._levels.should_wait(size, object_size=self._packer.full_size, seconds_left=self._seconds_left())
+
+    def _seconds_left(self) -> float:
+        """Return how long the objects will keep the slowest link busy."""
         now = time.monotonic()
-        # The backup waits for the slowest store.
-        seconds_left = max(self._uploads[destination].seconds_left(now) for destination in self._destinations.open)
-        return self._levels.choose(size, object_size=self._packer.full_size, seconds_left=seconds_left)
+        return max(self._uploads[destination].seconds_left(now) for destination in self._destinations.open)
 
     def _take_frame(self, piece: Piece, level: int, done: Compressed) -> None:
         size, frame = len(piece.data), done.frame

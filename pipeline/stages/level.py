@@ -5,6 +5,7 @@ others. So two times decide: how long the waiting objects keep the link busy, an
 If a level was too high, fewer objects wait, and the next choice is lower.
 """
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,51 +22,80 @@ _RATIO = 3.0
 """The size of a piece divided by the size of its frame, before anything was measured."""
 _LEAST_SHARE = 0.5
 """The least share of a core that a compressing thread must get. If it gets less, other programs need the cores."""
+_SAFETY = 3.0
+"""How many times longer the link must be busy than the threads need, so that a piece may wait."""
+_WAIT = 2 / 3
+"""The share of the link's time that is left when a waiting piece passes."""
 _MEMORY = 2.0
 """Seconds of compression after which older measurements count half."""
 
 
+@dataclass(slots=True)
+class _Active:
+    size: int
+    """Bytes."""
+    began: float
+    """The link's share at which the upload began; see :attr:`Uploads._share`."""
+
+
 class Uploads:
-    """The objects on their way to one store, which sends at most ``transfers`` of them at once. Times are in seconds, by any clock."""
+    """The objects on their way to one store, which sends at most ``transfers`` of them at once. Times are in seconds, by any clock.
+
+    The progress of an upload is unknown. So each active upload counts as sent at the same speed as the others.
+    """
 
     def __init__(self, transfers: int) -> None:
         self._transfers = transfers
-        self._active: dict[int, tuple[int, float]] = {}
-        """By the object's number: its size in bytes, and when its upload began."""
+        self._active: dict[int, _Active] = {}
+        """By the object's number."""
         self._waiting: dict[int, int] = {}
         """By the object's number: its size in bytes."""
         self._ended: deque[tuple[int, float]] = deque(maxlen=transfers)
-        """The last uploads that ended: the size in bytes, and when the upload began. Empty after the link was idle."""
+        """The last uploads that ended: the size in bytes, and the link's share in seconds. Empty after the link was idle."""
+        self._share = 0.0
+        """For how many seconds an upload that was active all the time would have had the link for itself."""
+        self._now = 0.0
 
     def add(self, number: int, size: int, now: float) -> None:
         """Take an object of ``size`` bytes."""
+        self._advance(now)
         self._waiting[number] = size
-        self._begin(now)
+        self._begin()
 
     def end(self, number: int, now: float) -> None:
         """Record that the store has the object, or has refused it."""
-        self._ended.append(self._active.pop(number))
-        self._begin(now)
+        self._advance(now)
+        ended = self._active.pop(number)
+        self._ended.append((ended.size, self._share - ended.began))
+        self._begin()
         if not self._active:
             self._ended.clear()
 
     def seconds_left(self, now: float) -> float:
         """Return for how many seconds the objects will probably keep the link busy.
 
-        The progress of an upload is unknown, so half of each object counts as sent. Until the first upload ends, only its age is known: the
-        longer it has taken, the longer it will still take.
+        Until the first upload ends, half of each active object counts as sent. So the longer the uploads have taken, the longer they will
+        still take.
         """
-        if not self._active:
+        self._advance(now)
+        shares = [self._share - active.began for active in self._active.values()]
+        sizes = [active.size for active in self._active.values()]
+        known = self._ended or [(size / 2, share) for size, share in zip(sizes, shares, strict=True)]
+        if not (seconds := sum(share for _, share in known)):
             return 0.0
-        half = sum(size for size, _ in self._active.values()) / 2
-        sent = half + sum(size for size, _ in self._ended)
-        since = min(began for _, began in (*self._active.values(), *self._ended))
-        return (half + sum(self._waiting.values())) * (now - since) / sent
+        speed = sum(size for size, _ in known) / seconds
+        left = sum(max(0.0, size - speed * share) for size, share in zip(sizes, shares, strict=True))
+        return (left + sum(self._waiting.values())) / speed
 
-    def _begin(self, now: float) -> None:
+    def _advance(self, now: float) -> None:
+        if self._active:
+            self._share += (now - self._now) / len(self._active)
+        self._now = now
+
+    def _begin(self) -> None:
         while self._waiting and len(self._active) < self._transfers:
             number = next(iter(self._waiting))
-            self._active[number] = self._waiting.pop(number), now
+            self._active[number] = _Active(self._waiting.pop(number), self._share)
 
 
 @dataclass(slots=True)
@@ -91,6 +121,15 @@ class _Sums:
             for name in self.__slots__:
                 setattr(self, name, getattr(self, name) / 2)
 
+    @property
+    def pace(self) -> float:
+        """The speed of the threads, divided by ``_SPEEDS``."""
+        return self.expected / self.seconds
+
+    def forget_speed(self) -> None:
+        """Forget how fast the threads are."""
+        self.expected = self.seconds = self.cpu_seconds = 0.0
+
 
 class LevelChooser:
     """Chooses a level for each piece.
@@ -106,11 +145,8 @@ class LevelChooser:
         self._queued = 0.0
         """Seconds that the chosen pieces will take one thread, by ``_SPEEDS``."""
         self._latest = _Sums()
-
-    @property
-    def cores_are_idle(self) -> bool:
-        """True if the threads get enough of the cores. Otherwise only the lowest level is chosen, however slow the link is."""
-        return self._latest.cpu_seconds >= _LEAST_SHARE * self._latest.seconds
+        self._wait_until = math.inf
+        """While pieces wait: the seconds for which the link must still be busy when the next piece passes."""
 
     def choose(self, size: int, *, object_size: int, seconds_left: float) -> int:
         """Return the level for a piece of ``size`` bytes.
@@ -119,15 +155,39 @@ class LevelChooser:
         :meth:`Uploads.seconds_left`.
         """
         latest = self._latest
-        pace = latest.expected / latest.seconds if latest.seconds else 1.0
+        idle = latest.cpu_seconds > 0 and latest.cpu_seconds >= _LEAST_SHARE * latest.seconds
+        return self._highest(size, object_size, seconds_left * latest.pace) if idle else self._lowest
+
+    def should_wait(self, size: int, *, object_size: int, seconds_left: float) -> bool:
+        """True if idle cores would allow a higher level for the piece, and the link is busy for long enough.
+
+        While pieces wait, the program that makes them fills its spool, and is then paused. So the cores become idle, unless other programs
+        use them. From time to time, one piece passes, to show whether they are.
+        """
+        possible = self._highest(size, object_size, seconds_left / _SAFETY)
+        if possible == self._lowest:
+            self._wait_until = math.inf
+            return False
+        if seconds_left > self._wait_until:
+            return True
+        if not self._latest.seconds:
+            return self._queued > 0
+        if self.choose(size, object_size=object_size, seconds_left=seconds_left) >= possible:
+            self._wait_until = math.inf
+            return False
+        self._latest.forget_speed()
+        self._wait_until = _WAIT * seconds_left
+        return True
+
+    def _highest(self, size: int, object_size: int, seconds: float) -> int:
+        """Return the highest level at which the queue, and then the next object, take at most ``seconds``, by ``_SPEEDS``."""
+        latest = self._latest
         to_come = object_size * (latest.size / latest.frames if latest.frames else _RATIO)
-        available = seconds_left * pace - self._queued / self._threads[self._lowest]
-        chosen = self._lowest
-        for level in self._higher if self.cores_are_idle else ():
-            needed = max(size, to_come / self._threads[level]) / _SPEEDS[level]
-            if needed <= available:
-                chosen = level
-        return chosen
+        available = seconds - self._queued / self._threads[self._lowest]
+        fitting = (
+            level for level in self._higher if max(size, to_come / self._threads[level]) / _SPEEDS[level] <= available
+        )
+        return max(fitting, default=self._lowest)
 
     def begin(self, size: int, chosen: int) -> None:
         """Record that a piece waits for a thread, which will compress it at the level ``chosen``."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -17,10 +18,9 @@ from pipeline.archive.destinations import Destination, Destinations
 from pipeline.archive.writer import ArchivedFile, ArchiveWriter
 from pipeline.catalog.manifest import StoredObject
 from pipeline.concurrency import Workers
-from pipeline.config import Limits
+from pipeline.config import Level, Limits
 from pipeline.events import Event, Notice, Notify, Progress
-from pipeline.stages.compress import Compressor
-from pipeline.stages.level import LevelChooser
+from pipeline.stages.compress import Compressed, Compressor
 from pipeline.stages.pack import unpack
 from pipeline.stages.spool import Piece
 from storage_backends import AccessDenied, Body, ObjectInfo
@@ -277,40 +277,44 @@ def test_high_levels_compress_small_files_in_other_threads() -> None:
     assert_stored(destination.store, files, archived, objects_of(destination))
 
 
+class IdleCores(Compressor):
+    """A compressor whose threads always get a whole core, however busy this machine is."""
+
+    def compress(self, data: bytes, level: int) -> Compressed:
+        done = super().compress(data, level)
+        return replace(done, cpu_seconds=done.seconds)
+
+
 def test_auto_compresses_harder_while_a_store_is_slow() -> None:
-    """The first objects hold only small files, whose compression isn't measured. So how busy this machine is changes nothing."""
-    slow, compressor = SlowStore(), Compressor("auto", memory=64 * 1024 * KIB)
+    slow, compressor = SlowStore(), IdleCores("auto", memory=64 * 1024 * KIB)
     destinations = to(MemoryBackend(), slow)
-    files = {f"{number}.dat": noise(10 * KIB + number) for number in range(10)}
     words = [noise(3 + number).hex() for number in range(20)]
-    files["large.dat"] = " ".join(random.Random(0).choices(words, k=4000)).encode()[:PIECE]
+    text = " ".join(random.Random(0).choices(words, k=4000)).encode()[:PIECE]
+    files = {f"{number}.dat": noise(10 * KIB + number) for number in range(2)}
+    files |= {"before.dat": text, "after.dat": text}
     with writing(destinations, compressor=compressor) as (writer, workers):
         for name, data in files.items():
-            if name == "large.dat":
+            if name == "after.dat":
                 assert compressor.used == {3}
                 assert slow.arrived.acquire(timeout=PATIENCE)
                 time.sleep(0.2)  # the chooser expects that the upload lasts at least as long again
             for piece in pieces_of(name, data):
                 writer.write(piece)
-        workers.collect(timeout=PATIENCE)
+            workers.collect(timeout=PATIENCE)
         slow.let.set()
         archived = list(writer.finish())
     assert compressor.used == {3, 11}
     assert_stored(slow, files, archived, objects_of(destinations.open[1]))
 
 
-@pytest.mark.parametrize("idle", [True, False])
-def test_auto_waits_for_the_first_upload_only_if_a_higher_level_is_possible(
-    idle: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(LevelChooser, "cores_are_idle", idle)
-    monkeypatch.setattr(LevelChooser, "choose", lambda *_, **__: 3)
-    slow, compressor = SlowStore(), Compressor("auto", memory=64 * 1024 * KIB)
+@pytest.mark.parametrize("level", ["auto", 3])
+def test_auto_waits_for_the_first_upload(level: Level) -> None:
+    slow, compressor = SlowStore(), Compressor(level, memory=64 * 1024 * KIB)
     with writing(to(slow), compressor=compressor) as (writer, _):
         for number in range(10):
             for piece in pieces_of(f"{number}.dat", noise(10 * KIB + number)):
                 writer.write(piece)
-        assert writer.has_room(KIB) is not idle
+        assert writer.has_room(KIB) is (level == 3)
         slow.let.set()
         writer.finish()
 

@@ -22,6 +22,14 @@ MBIT = 1e6 / 8
 
 
 @dataclass
+class _Running:
+    size: int
+    level: int
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@dataclass
 class Model:
     """A backup. Sizes are in bytes, and speeds in bytes per second."""
 
@@ -30,8 +38,10 @@ class Model:
     """The speed of pg_dump."""
     link: float
     cores: int = 2
-    share: float = 1.0
-    """The share of a core that each thread gets."""
+    others: float = 0.0
+    """The cores that other programs would use if they could."""
+    dump_cores: float = 0.0
+    """The cores that pg_dump and the server would use, while the spool has room."""
     auto: bool = True
     seconds: float = 0.0
     stored: float = 0.0
@@ -41,13 +51,15 @@ class Model:
     def run(self) -> "Model":
         chooser = LevelChooser(dict.fromkeys(SPEEDS if self.auto else [3], self.cores))
         uploads, upload_left, waiting = Uploads(TRANSFERS), dict[int, float](), deque[tuple[int, float]]()
-        queue, running = deque[tuple[int, int]](), list[tuple[float, int, int]]()
+        queue, running = deque[tuple[int, int]](), list[_Running]()
         dumped = taken = raw = frames = sending = 0.0
         sent = dict[int, float]()
         objects = 0
         while taken < self.size or raw or frames or sending:
             self.seconds += TICK
-            dumped = min(self.size, dumped + self.dump * TICK, taken + SPOOL)
+            dumping = dumped < min(self.size, taken + SPOOL)
+            share = min(1.0, self.cores / (len(running) + self.others + self.dump_cores * dumping or 1.0))
+            dumped = min(self.size, dumped + self.dump * (share if self.dump_cores else 1.0) * TICK, taken + SPOOL)
             size = int(min(PIECE, self.size - taken))
             full = OBJECT >> max(0, 3 - objects // 2)
             while (
@@ -55,9 +67,12 @@ class Model:
                 and raw <= 2 * self.cores * PIECE
                 and 2 * (raw + size) + frames + sending <= MEMORY
             ):
-                level = chooser.choose(size, object_size=full, seconds_left=uploads.seconds_left(self.seconds))
-                if objects >= 3 and len(sent) == objects and level < chooser.highest:
+                if self.auto and objects >= 3 and len(sent) == objects:
+                    break  # the first upload shows the speed of the link
+                left = uploads.seconds_left(self.seconds)
+                if chooser.should_wait(size, object_size=full, seconds_left=left):
                     break
+                level = chooser.choose(size, object_size=full, seconds_left=left)
                 chooser.begin(size, level)
                 queue.append((size, level))
                 self.levels[level] += size
@@ -65,13 +80,15 @@ class Model:
                 size = int(min(PIECE, self.size - taken))
             while queue and len(running) < self.cores:
                 piece, level = queue.popleft()
-                running.append((self.seconds + piece / (SPEEDS[level] * self.share), piece, level))
-            for work in [work for work in running if work[0] <= self.seconds]:
+                running.append(_Running(piece, level))
+            for work in running:
+                work.seconds += TICK
+                work.cpu_seconds += TICK * share
+            for work in [work for work in running if work.cpu_seconds >= work.size / SPEEDS[work.level]]:
                 running.remove(work)
-                _, piece, level = work
-                frame, took = int(piece * RATIOS[level]), piece / SPEEDS[level]
-                chooser.end(piece, level, Compressed(bytes(frame), level, took / self.share, took))
-                raw, frames = raw - piece, frames + frame
+                frame = int(work.size * RATIOS[work.level])
+                chooser.end(work.size, work.level, Compressed(bytes(frame), work.level, work.seconds, work.cpu_seconds))
+                raw, frames = raw - work.size, frames + frame
             over = taken >= self.size and not raw
             while frames >= full or (over and frames):
                 body = min(frames, full)
@@ -94,7 +111,7 @@ class Model:
 
 def beside_level_3(model: Model) -> tuple[Model, float, float]:
     """Return the model's backup, its time and its bytes, both divided by those of a backup at level 3."""
-    plain = Model(model.size, model.dump, model.link, model.cores, model.share, auto=False).run()
+    plain = Model(model.size, model.dump, model.link, model.cores, model.others, model.dump_cores, auto=False).run()
     run = model.run()
     return run, run.seconds / plain.seconds, run.stored / plain.stored
 
@@ -109,12 +126,21 @@ def test_slow_links_get_smaller_and_faster_backups(cores: int, rate: float, size
     assert stored <= most
 
 
+@pytest.mark.parametrize(("rate", "size", "most"), [(20, 220e6, 0.93), (20, 1100e6, 0.91), (100, 1100e6, 0.95)])
+def test_the_dump_itself_keeps_no_level_low(rate: float, size: float, most: float) -> None:
+    """pg_dump and the server use the same cores, until the spool is full."""
+    _, seconds, stored = beside_level_3(Model(size, 100e6, rate * MBIT, dump_cores=1.2))
+    assert seconds <= most
+    assert stored <= most
+
+
 @pytest.mark.parametrize("cores", [2, 16])
 @pytest.mark.parametrize("dump", [2e6, 20e6, 100e6, 500e6])
 @pytest.mark.parametrize("rate", [20, 200, 1000, 10_000])
-def test_no_backup_becomes_slower(cores: int, dump: float, rate: float) -> None:
+@pytest.mark.parametrize("dump_cores", [0, 2.5])
+def test_no_backup_becomes_slower(cores: int, dump: float, rate: float, dump_cores: float) -> None:
     """A backup with smaller objects may end with one more object. An object is at most 32 MiB."""
-    model, seconds, stored = beside_level_3(Model(600e6, dump, rate * MBIT, cores))
+    model, seconds, stored = beside_level_3(Model(600e6, dump, rate * MBIT, cores, dump_cores=dump_cores))
     assert stored <= 1
     assert seconds <= 1.01 or model.seconds * (1 - 1 / seconds) <= OBJECT / model.link
 
@@ -125,7 +151,7 @@ def test_an_instant_link_gets_level_3() -> None:
 
 
 def test_busy_cores_keep_the_level_low() -> None:
-    model = Model(400e6, 100e6, 20 * MBIT, share=0.4).run()
+    model = Model(400e6, 100e6, 20 * MBIT, others=4).run()
     assert model.levels[3] > 0.8 * model.size
 
 
