@@ -156,9 +156,8 @@ class Spool:
     def ready(self) -> Iterator[SpoolFile]:
         """Yield each growing file that has a full piece to read, and each whole file. The caller reads a piece before it takes the next file.
 
-        The table of contents comes first: without it, no session can dump ranges of large tables.
-
-        If the spool is then still :attr:`full`, yield growing files with smaller pieces, the largest piece first.
+        If the spool is then still :attr:`full`, yield growing files with smaller pieces, the largest piece first. The table of contents comes
+        before all others: without it, no session can dump ranges of large tables.
         """
         while self._whole and self._whole[0].name == TOC_NAME:
             yield self._whole[0]
