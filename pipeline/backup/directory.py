@@ -77,7 +77,7 @@ def dump_directory(request: BackupRequest, snapshot: str, context: DumpContext) 
     large_objects.finish(any_dumped=contents.has_large_objects)
     while progress.asking or context.statement_timeout.asking or large_objects.asking:
         workers.collect(timeout=TICK)
-    server.release_snapshot()  # pg_dump's workers have ended, so they no longer need the snapshot
+    server.release_snapshot()  # all sessions of the dump have ended, so they no longer need the snapshot
     for line in dump.warnings():
         context.notify(Notice(line))
     return contents
