@@ -160,6 +160,11 @@ def test_pg_dump_dumps_a_part_of_a_database_alone(
     assert split_tables(back_up(odd_database, tmp_path, spool_dir, *options, *ALWAYS)) == set()
 
 
+def test_a_stream_has_one_job(odd_database: Database, tmp_path: Path) -> None:
+    refused = run_pgstow("backup", odd_database.conninfo, "--to", tmp_path, "-q", "--format", "custom", *ALWAYS)
+    assert_one_sentence(refused, 2, "Only the directory format can split tables")
+
+
 class TestFaults:
     """The sessions fail, or pgstow ends, while the store answers no request."""
 
