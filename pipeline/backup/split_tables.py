@@ -20,7 +20,7 @@ from pipeline.postgres.table_ranges import RangedTable, lock_tables, range_state
 from pipeline.postgres.toc_tables import add_table_data, archive_encoding
 from pipeline.stages.spool import Piece
 
-_MOST_MEMORY = 12 * MIB
+_MOST_MEMORY = 6 * MIB
 """The most bytes of memory for the rows that a session has read."""
 _MOST_PER_READ = MIB
 """The most bytes to read at once."""
